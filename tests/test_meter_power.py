@@ -1,0 +1,118 @@
+"""Processor energy and limits, from system files written for the test."""
+
+import pytest
+
+from workbench.meter import Meter
+from workbench.meter.host import cpu_model, cpus_held, memory_held
+from workbench.meter.power import Rapl, estimated_joules, shared_joules
+from workbench.testing import ManualClock
+
+
+def write(root, path, value):
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"{value}\n")
+    return file
+
+
+def zone(root, number, name, microjoules, wrap=262_143_328_850):
+    folder = f"sys/class/powercap/{number}"
+    write(root, f"{folder}/name", name)
+    write(root, f"{folder}/max_energy_range_uj", wrap)
+    return write(root, f"{folder}/energy_uj", microjoules)
+
+
+def test_packages_are_summed_and_other_zones_left_out(tmp_path):
+    first = zone(tmp_path, "intel-rapl:0", "package-0", 5_000_000)
+    second = zone(tmp_path, "intel-rapl:1", "package-1", 0)
+    others = [
+        zone(tmp_path, "intel-rapl:0:0", "core", 0),
+        zone(tmp_path, "intel-rapl:2", "psys", 0),
+        zone(tmp_path, "intel-rapl-mmio:0", "package-0", 0),
+    ]
+    rapl = Rapl(tmp_path)
+    assert (rapl.zones, rapl.read()) == (("package-0", "package-1"), 0)
+    for file, value in [(first, 8_000_000), (second, 4_000_000), *((file, 99_000_000) for file in others)]:
+        file.write_text(f"{value}\n")
+    assert rapl.read() == 7.0
+
+
+def test_a_counter_that_wrapped(tmp_path):
+    file = zone(tmp_path, "intel-rapl:0", "package-0", 9_000_000, wrap=10_000_000)
+    rapl = Rapl(tmp_path)
+    for value in (9_500_000, 1_500_000, 2_500_000):
+        file.write_text(str(value))
+        joules = rapl.read()
+    assert joules == pytest.approx(3.5)
+
+
+def test_no_zone_or_one_that_went_away_is_unknown(tmp_path):
+    assert Rapl(tmp_path).read() is None
+    file = zone(tmp_path, "intel-rapl:0", "package-0", 0)
+    rapl = Rapl(tmp_path)
+    file.unlink()
+    assert rapl.read() is None
+
+
+def test_a_window_shares_the_package_and_falls_back_to_the_estimate(tmp_path, monkeypatch):
+    file, clock, host_s = zone(tmp_path, "intel-rapl:0", "package-0", 0), ManualClock(), iter((0.0, 1e9, 1e9))
+    monkeypatch.setattr("workbench.meter.host.busy_seconds", lambda: next(host_s))
+    with Meter(clock=clock, sample_interval_seconds=None, gpu=False, root=tmp_path) as meter:
+        with meter.window() as window:
+            file.write_text("50000000")
+            clock.advance(10)
+        assert 0 < window.usage.cpu_energy_j < 1e-3, "next to nothing of the host's time was ours"
+        assert window.usage.sources["cpu_energy_j"].startswith("rapl package-0, our share by CPU time")
+        assert meter.description["cpu_energy_source"] == window.usage.sources["cpu_energy_j"]
+        file.unlink()
+        host_s = iter((0.0, 1.0))
+        with meter.window() as window:
+            clock.advance(10)
+        assert window.usage.sources["cpu_energy_j"].startswith("estimated: ")
+        assert window.usage.cpu_energy_j >= 7.4 * meter.description["cpus_held"]
+
+
+def test_shares_never_exceed_the_whole():
+    assert shared_joules(100, 1, 4) == 25
+    assert shared_joules(100, 4.01, 4) == 100  # host seconds are counted in ticks
+    assert shared_joules(100, 0, 0) == 100
+
+
+def test_the_estimate_at_its_ends():
+    assert estimated_joules(3600, 0, 2) == pytest.approx(3600 * 2 * 0.74)
+    assert estimated_joules(3600, 2 * 3600, 2) == pytest.approx(3600 * 2 * 3.5)
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "files", "limit"),
+    [
+        ("0::/", {}, None),
+        ("0::/", {"cpu.max": "max 100000"}, None),
+        ("0::/", {"cpu.max": "50000 100000"}, 0.5),
+        ("0::/a/b", {"a/cpu.max": "10000 100000", "a/b/cpu.max": "max 100000"}, 0.1),
+        ("0::/hidden", {"cpu.max": "25000 100000"}, 0.25),
+        ("4:cpu,cpuacct:/a", {"cpu/a/cpu.cfs_quota_us": 30000, "cpu/a/cpu.cfs_period_us": 100000}, 0.3),
+        ("4:cpu,cpuacct:/", {"cpu/cpu.cfs_quota_us": -1, "cpu/cpu.cfs_period_us": 100000}, None),
+        ("4:cpuset:/", {"cpuset/cpu.max": "1 100000"}, None),
+    ],
+)
+def test_the_cgroup_limits_the_cpus_we_hold(tmp_path, cgroup, files, limit):
+    free = cpus_held(tmp_path)
+    assert free >= 1
+    write(tmp_path, "proc/self/cgroup", cgroup)
+    for name, value in files.items():
+        write(tmp_path, f"sys/fs/cgroup/{name}", value)
+    assert cpus_held(tmp_path) == (limit or free)
+
+
+def test_the_cgroup_limits_memory(tmp_path):
+    free = memory_held(tmp_path)
+    write(tmp_path, "proc/self/cgroup", "4:memory:/a")
+    write(tmp_path, "sys/fs/cgroup/memory/a/memory.limit_in_bytes", 1 << 20)
+    assert memory_held(tmp_path) == 1 << 20 < free
+
+
+def test_the_processor_has_a_name(tmp_path):
+    write(tmp_path, "proc/cpuinfo", "processor : 0\nmodel name\t: Some CPU @ 2.0GHz")
+    assert cpu_model(tmp_path) == "Some CPU @ 2.0GHz"
+    assert isinstance(cpu_model(tmp_path / "nowhere"), str)

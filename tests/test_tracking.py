@@ -1,0 +1,430 @@
+"""The MLflow notebook against the real MLflow, on SQLite, and against servers that are down or hung."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from workbench import Recipe, Study, choice, full, integers, loguniform, peft, prices
+from workbench.errors import EnvironmentFault, UsageError
+from workbench.result import Result
+from workbench.tasks.base import Rows, Splits, Task
+from workbench.tracking import Notebook, default_uri, mirror, page, store, ui_command
+from workbench.tracking.writer import Job, Writer
+from workbench.usage import Usage
+
+OFFER = prices.find("local")
+PARENT = {
+    "question": "Which is best?",
+    "command": "workbench sweep studies/qa.py",
+    "limits": {"trials": 12, "max_usd": None},
+    "git": {"commit": "abc123", "dirty": False},
+    "long": "x" * 600,
+}
+
+
+@dataclass(frozen=True)
+class WordTask(Task):
+    """A task that is never trained."""
+
+    data: str = "words"
+    train: int = 8
+
+    metrics: ClassVar[tuple[str, ...]] = ("f1", "exact_match")
+    auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
+    head: ClassVar[tuple[str, ...]] = ("head",)
+
+    def splits(self) -> Splits:
+        return Splits([], [], [])
+
+    def digest(self) -> str:
+        return "d" * 64
+
+    def encode(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any) -> Rows:
+        raise NotImplementedError
+
+    def loss(self, output: Any, targets: Any) -> Any:
+        raise NotImplementedError
+
+    def read(self, output: Any, attention_mask: Any) -> Sequence[Any]:
+        raise NotImplementedError
+
+    def predict(self, examples: Sequence[Mapping[str, Any]], rows: Rows, read: Sequence[Any]) -> list[Any]:
+        raise NotImplementedError
+
+    def score(self, examples: Sequence[Mapping[str, Any]], predictions: Sequence[Any]) -> dict[str, float]:
+        raise NotImplementedError
+
+
+STUDY = Study(
+    Recipe(
+        task=WordTask(train=choice(8, 16)),
+        model=choice("minilm-l3", "minilm-l6"),
+        method=choice(full(learning_rate=loguniform(1e-5, 1e-3)), peft("lora", learning_rate=loguniform(1e-5, 1e-2), r=choice(4, 8))),
+        epochs=integers(1, 4, log=True),
+    ),
+    maximize="f1",
+    label_usd=0.1,
+    question="Which is best?",
+)
+
+
+def a_result(trial: int = 42, step: int = 4, status: str = "complete", **changes: Any) -> Result:
+    """A checkpoint of the LoRA run of a trial; a quarter of an epoch is one step."""
+    settings = {"task.train": 8, "model": "minilm-l3", "method": "lora", "lora.learning_rate": 2e-4, "lora.r": 8, "epochs": max(1, step) / 4}
+    recipe = STUDY.resolve({**settings, "epochs": 1}).with_epochs(settings["epochs"])
+    recipe = replace(recipe, seed=trial)
+    known: dict[str, Any] = {
+        "recipe_id": recipe.id,
+        "run_id": recipe.run_id,
+        "recipe": recipe.to_json(),
+        "settings": settings,
+        "status": status,
+        "scores": {"f1": 50.0 + step, "exact_match": 40.0, "dev_loss": 1.5} if status == "complete" else {},
+        "usage": {"train": Usage(seconds=36.0 * step, cpu_energy_j=None), "evaluate": Usage(seconds=36.0)},
+        "spent": {"train": Usage(seconds=36.0)},
+        "labels": 8,
+        "step": step,
+        "tokens": 1000 * step,
+        "trial": trial,
+        "started": 1000.0 + 10 * trial,
+        "finished": 1000.0 + 10 * trial + step,
+    }
+    return Result(**known | changes)
+
+
+class Read:
+    """What a test asks MLflow."""
+
+    def __init__(self, uri: str) -> None:
+        self.client = store.connect(uri)
+        self.experiment = self.client.get_experiment_by_name(STUDY.name)
+
+    def runs(self, kind: str = "run") -> list[Any]:
+        return list(mirror._search(self.client, self.experiment.experiment_id, f"tags.`workbench.kind` = '{kind}'"))
+
+    def history(self, run: Any, name: str) -> list[tuple[int, float]]:
+        return [(m.step, m.value) for m in self.client.get_metric_history(run.info.run_id, name)]
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store: MLflow takes seconds to make one, a copy takes none."""
+    uri = default_uri(tmp_path_factory.mktemp("store"))
+    store.connect(uri)
+    path = store.sqlite_path(uri)
+    assert path is not None
+    return path
+
+
+@pytest.fixture
+def uri(fresh: Path, tmp_path: Path) -> str:
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "a folder" / "mlflow.db").write_bytes(fresh.read_bytes())
+    return default_uri(tmp_path / "a folder")
+
+
+@pytest.fixture
+def hung() -> Iterator[str]:
+    """A server that accepts and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def down() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    return f"http://127.0.0.1:{port}"
+
+
+def a_notebook(uri: str, **arguments: Any) -> Notebook:
+    return Notebook(STUDY, uri, OFFER, label_usd=STUDY.label_usd, **arguments)
+
+
+def mirrored(uri: str, *results: Result, known: Sequence[Result] = (), **arguments: Any) -> None:
+    """A sweep, whole: each result with the start and end of its run."""
+    notebook = a_notebook(uri, **arguments)
+    notebook.start(PARENT, known)
+    for result in results:
+        notebook.running(result)
+        notebook.record(result)
+        notebook.finished(result.run_id, page.RUN_STATUS[result.status])
+    notebook.end({"spend_usd": 0.5, "hypervolume": None}, "| front |")
+    assert notebook.close(60) == 0
+
+
+def test_importing_costs_nothing() -> None:
+    code = "import sys, workbench.tracking; print([m for m in ('mlflow', 'sqlalchemy', 'torch', 'optuna') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_sweep_in_the_notebook(uri: str) -> None:
+    told: list[tuple[str, str]] = []
+    problems: list[str] = []
+    first, second = a_result(step=2), a_result(step=4)
+    mirrored(uri, first, second, on_run=lambda *ids: told.append(ids), on_problem=problems.append)
+    read = Read(uri)
+    assert problems == []
+    assert read.experiment.tags["mlflow.note.content"] == "Which is best?"
+    assert read.experiment.artifact_location.endswith(f"a%20folder/mlartifacts/{STUDY.name}")
+
+    (parent,), (child,) = read.runs("sweep"), read.runs()
+    assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert told == [(first.run_id, child.info.run_id)]
+    assert child.info.run_name == "0042 lora r=8 lr=2e-4 minilm-l3 train=8 s42"
+    assert child.data.params == {"task.train": "8", "model": "minilm-l3", "method": "lora", "lora.learning_rate": "0.0002", "lora.r": "8"}
+    assert read.history(child, "quality/f1") == [(2, 52.0), (4, 54.0)]
+    assert [value for _, value in read.history(child, "cost/usd_labels")] == pytest.approx([0.8, 0.8])
+    assert child.data.metrics["cost/usd"] == pytest.approx(0.8 + 180 / 3600 * float(OFFER.usd_per_hour))
+    assert child.data.metrics["hp/lora.r"] == 8
+    assert child.data.metrics["epochs"] == 1
+    assert "cost/energy_kwh" not in child.data.metrics  # unknown
+    assert len(child.data.metrics) < 40
+    assert (child.data.tags["workbench.status"], child.data.tags["workbench.trial"]) == ("complete", "42")
+    assert (child.info.start_time, child.info.end_time) == (1420_000, child.info.end_time)
+
+    (data,) = child.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("words", "d" * 36)
+    assert json.loads(data.dataset.profile) == {"digest": "d" * 64}
+    recipe = json.loads(Path(read.client.download_artifacts(child.info.run_id, "recipe.json")).read_text())
+    assert recipe == second.recipe
+
+    assert parent.data.metrics == {"spend_usd": 0.5}
+    assert parent.data.params["limits.trials"] == "12"
+    assert "limits.max_usd" not in parent.data.params
+    assert parent.data.params["long"] == "600 characters: see the artifact long/long.txt"
+    assert Path(read.client.download_artifacts(parent.info.run_id, "long/long.txt")).read_text() == "x" * 600
+    assert Path(read.client.download_artifacts(parent.info.run_id, "front.md")).read_text() == "| front |"
+    assert parent.data.tags["mlflow.source.git.commit"] == "abc123"
+    assert "| front |" in parent.data.tags["mlflow.note.content"]
+
+
+def test_a_run_is_continued_by_a_later_sweep(uri: str) -> None:
+    mirrored(uri, a_result(step=2))
+    mirrored(uri, a_result(step=8), known=[a_result(step=2)])
+    read = Read(uri)
+    first, second = read.runs("sweep")
+    (child,) = read.runs()
+    assert child.data.tags["mlflow.parentRunId"] == first.info.run_id
+    assert child.data.tags["workbench.sweep"] == second.data.tags["workbench.sweep"]
+    assert read.history(child, "epochs") == [(2, 0.5), (8, 2.0)]
+    assert child.info.status == "FINISHED"
+
+
+def test_mirroring_twice_changes_nothing(uri: str) -> None:
+    results = [a_result(step=2), a_result(step=4), a_result(trial=7, step=2, status="infeasible", reason="out_of_memory")]
+    mirrored(uri, *results)
+    mirrored(uri, *results, known=results)
+    dearer = Notebook(STUDY, uri, replace(OFFER, usd_per_hour=OFFER.usd_per_hour * 2), label_usd=1.0)
+    dearer.start(PARENT, results)
+    for result in results:
+        dearer.record(result)
+    assert dearer.close(60) == 0
+    read = Read(uri)
+    assert len(read.runs()) == 2
+    assert len(read.runs("sweep")) == 3
+    lora = next(run for run in read.runs() if run.data.tags["workbench.trial"] == "42")
+    for name in lora.data.metrics:
+        assert [step for step, _ in read.history(lora, name)] == [2, 4], name
+
+
+def test_what_was_missed_is_caught_up(uri: str, down: str) -> None:
+    problems: list[str] = []
+    results = [a_result(step=2), a_result(step=4), a_result(trial=7, step=3, status="interrupted", reason="killed")]
+    away = a_notebook(down, on_problem=problems.append, pause_seconds=0.01)
+    away.start(PARENT, [])
+    for result in results:
+        away.record(result)
+    assert away.close(30) == 3
+    assert len(problems) == 1
+    assert "cannot be reached" in problems[0]
+    assert "safe in the ledger" in problems[0]
+
+    mirrored(uri, known=results)
+    read = Read(uri)
+    killed, complete = read.runs()
+    assert (killed.info.status, killed.info.end_time) == ("KILLED", 1073_000)
+    assert (killed.data.tags["workbench.status"], killed.data.tags["workbench.reason"]) == ("interrupted", "killed")
+    assert killed.data.metrics.keys() == {"spent/seconds", "spent/usd"}
+    assert (complete.info.status, complete.info.end_time) == ("FINISHED", 1424_000)
+    assert read.history(complete, "quality/f1") == [(2, 52.0), (4, 54.0)]
+
+
+def test_a_store_that_comes_back_is_written_to(uri: str, tmp_path: Path) -> None:
+    path = store.sqlite_path(uri)
+    assert path is not None
+    good = path.read_bytes()
+    path.write_bytes(b"this is no database, and it is long enough to be one" * 100)
+    problems: list[str] = []
+    away, back = threading.Event(), threading.Event()
+
+    def note(message: str) -> None:
+        problems.append(message)
+        (away if "cannot be reached" in message else back).set()
+
+    notebook = a_notebook(uri, on_problem=note, pause_seconds=0.01)
+    notebook.start(PARENT, [])
+    notebook.record(a_result())
+    assert away.wait(20)
+    assert "not a database" in problems[0]
+    path.write_bytes(good)
+    assert back.wait(20)
+    assert notebook.close(60) == 0
+    assert len(problems) == 2
+    assert len(Read(uri).runs()) == 1
+
+
+def test_a_hung_server_holds_nobody_back(hung: str) -> None:
+    notebook = a_notebook(hung)
+    notebook.start(PARENT, [])
+    for step in range(1, 4):
+        notebook.record(a_result(step=step))
+    assert notebook.close(0.2) == 3
+    threads = [t for t in threading.enumerate() if t.name == "mlflow-writer" and t.is_alive()]
+    assert threads and all(t.daemon for t in threads)  # still waiting for its answer, and no reason for the process to
+
+
+def test_what_dead_sweeps_left_open_is_put_right(uri: str) -> None:
+    complete, stopped, unknown, alive = a_result(1), a_result(2, status="interrupted"), a_result(3), a_result(4)
+    dead = a_notebook(uri)
+    dead.start(PARENT, [])
+    for result in (complete, stopped, unknown):
+        dead.running(result)
+    dead.record(complete)
+    assert dead.close(60) == 0
+    live = a_notebook(uri)
+    live.start(PARENT, [complete])
+    live.running(alive)
+    assert live.close(60) == 0
+    read = Read(uri)
+    parents = read.runs("sweep")
+    read.client.set_tag(parents[0].info.run_id, "workbench.process_started", "1.0")  # a process of that number, but another
+
+    mirrored(uri, known=[complete, stopped, a_result(4, status="running", scores={}, finished=0.0)])
+    states = {run.data.tags["workbench.trial"]: run.info.status for run in Read(uri).runs()}
+    assert states == {"1": "FINISHED", "2": "KILLED", "3": "KILLED", "4": "RUNNING"}
+    assert [run.info.status for run in Read(uri).runs("sweep")] == ["KILLED", "RUNNING", "FINISHED"]
+
+
+@pytest.mark.parametrize(("status", "mlflow_status"), [("complete", "FINISHED"), ("infeasible", "FAILED"), ("interrupted", "KILLED")])
+def test_status(uri: str, status: str, mlflow_status: str) -> None:
+    mirrored(uri, a_result(status=status, reason="" if status == "complete" else "diverged"))
+    (child,) = Read(uri).runs()
+    assert child.info.status == mlflow_status
+    assert child.data.tags["workbench.status"] == status
+
+
+def test_a_run_deleted_in_the_page_is_written_anew(uri: str) -> None:
+    notebook = a_notebook(uri)
+    notebook.start(PARENT, [])
+    notebook.record(a_result(step=2))
+    written = threading.Event()
+    notebook._writer.put(Job("a wait", written.set))
+    assert written.wait(30)
+    read = Read(uri)
+    read.client.delete_run(read.runs()[0].info.run_id)
+    notebook.record(a_result(step=4))
+    assert notebook.close(60) == 0
+    assert [read.history(run, "quality/f1") for run in read.runs()] == [[(4, 54.0)]]
+
+
+def test_metrics_are_finite_known_and_few() -> None:
+    result = a_result(scores={"f1": float("nan"), "exact_match": float("inf"), "dev_loss": 1.0})
+    numbers = page.metrics(result, OFFER, 0.0)
+    assert [name for name in numbers if name.startswith("quality/")] == ["quality/dev_loss"]
+    assert "cost/energy_kwh" not in numbers
+    assert numbers["cost/gpu_hours"] == 0.0
+    many = replace(result, settings={f"x{i}": i for i in range(100)})
+    assert len(page.metrics(many, OFFER, 0.0)) < 40
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [(2e-4, "2e-4"), (0.00025, "2.5e-4"), (0.25, "0.25"), (128, "128"), (1e5, "1e5"), ("/a/model/", "model"), (True, "True"), (0.0, "0")],
+)
+def test_values_in_names(value: Any, word: str) -> None:
+    assert page._short(value) == word
+
+
+def test_the_store_is_made_whole_and_in_wal_mode(fresh: Path) -> None:
+    assert [p.name for p in fresh.parent.iterdir() if not p.name.startswith("mlflow.db")] == []
+    database = sqlite3.connect(fresh)
+    assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert database.execute("SELECT artifact_location FROM experiments").fetchone() == (f"{(fresh.parent / 'mlartifacts').as_uri()}/0",)
+    database.close()
+
+
+def test_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert default_uri(Path()) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert store.absolute("sqlite:///mlflow.db?timeout=3") == f"sqlite:///{tmp_path}/mlflow.db?timeout=3"
+    assert store.absolute("http://localhost:5000") == "http://localhost:5000"
+    assert store.artifact_root("https://server") is None
+    assert store.shown("at postgresql://me:secret@host/db") == "at postgresql://me:***@host/db"
+
+
+def test_the_page_needs_a_store(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match="workbench sweep"):
+        ui_command(default_uri(tmp_path))
+    with pytest.raises(UsageError, match="browser"):
+        ui_command("http://localhost:5000")
+    (tmp_path / "mlflow.db").touch()
+    assert ui_command(default_uri(tmp_path))[-2:] == ["--workers", "1"]
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(EnvironmentFault, match="--port"):
+        store.serve(default_uri(tmp_path), port=server.getsockname()[1])
+
+
+def test_one_bad_record_does_not_keep_the_others_out() -> None:
+    refused, written = [], []
+    writer = Writer(lambda: None, pytest.fail, pytest.fail, lambda job, error: refused.append((job.what, str(error))))
+
+    def bad() -> None:
+        raise ValueError("no")
+
+    writer.put(Job("bad", bad, results=1))
+    writer.put(Job("good", lambda: written.append(1), results=1))
+    assert writer.close(10) == 1
+    assert (refused, written) == ([("bad", "no")], [1])
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(tmp_path: Path) -> None:
+    """Kills while the store is made, while runs are made, while Results are written: the next sweep has each once."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[2]); import test_tracking as t;"
+        "n = t.a_notebook(sys.argv[1]); r = [t.a_result(i, s) for i in range(20) for s in (2, 4)];"
+        "n.start(t.PARENT, r[:10]); [(n.running(x), n.record(x)) for x in r]; print('go', flush=True); n.close(60)"
+    )
+    where = default_uri(tmp_path)
+    results = [a_result(trial, step) for trial in range(20) for step in (2, 4)]
+    for delay in (0.2, 0.8, 1.6, 0.05, 0.2, 0.4):
+        process = subprocess.Popen([sys.executable, "-c", code, where, str(Path(__file__).parent)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        with process:
+            threading.Event().wait(delay)
+            process.kill()
+    mirrored(where, known=results)
+    read = Read(where)
+    runs = read.runs()
+    assert len(runs) == 20
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        assert read.history(run, "quality/f1") == [(2, 52.0), (4, 54.0)]
+        assert len(run.inputs.dataset_inputs) == 1
+        assert run.data.params
+    assert [run.info.status for run in read.runs("sweep")][-1] == "FINISHED"
+    assert "RUNNING" not in {run.info.status for run in read.runs("sweep")}

@@ -1,0 +1,121 @@
+"""Usage is a sum type of physics: what holds for every pair of windows."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from workbench.usage import PHASES, Usage, add_phases, total
+
+KNOWN = st.integers(0, 2**40).map(lambda n: n / 1024)  # exact in binary, so sums are too
+AMOUNTS = st.one_of(st.none(), KNOWN)
+COUNTS = st.one_of(st.none(), st.integers(0, 2**50))
+USAGES = st.builds(
+    Usage,
+    seconds=KNOWN,
+    cpu_seconds=AMOUNTS,
+    cpu_energy_j=AMOUNTS,
+    peak_memory_bytes=COUNTS,
+    gpu_seconds=AMOUNTS,
+    gpu_board_energy_j=AMOUNTS,
+    gpu_busy_seconds=AMOUNTS,
+    gpu_peak_memory_bytes=COUNTS,
+    sources=st.dictionaries(st.sampled_from(["cpu_energy_j", "cpu_seconds"]), st.sampled_from(["rapl", "estimated", "unknown"])),
+)
+NUMBERS = [field.name for field in dataclasses.fields(Usage) if field.name != "sources"]
+quick = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
+PEAKS = {"peak_memory_bytes", "gpu_peak_memory_bytes"}
+
+
+def numbers(usage):
+    return {name: getattr(usage, name) for name in NUMBERS}
+
+
+@quick
+@given(USAGES, USAGES)
+def test_addition_commutes(a, b):
+    assert numbers(a + b) == numbers(b + a)
+
+
+@quick
+@given(USAGES, USAGES, USAGES)
+def test_addition_is_associative(a, b, c):
+    assert numbers((a + b) + c) == numbers(a + (b + c))
+
+
+@quick
+@given(USAGES)
+def test_the_empty_window_adds_nothing(a):
+    assert Usage() + a == a + Usage() == a
+
+
+@quick
+@given(USAGES, USAGES)
+def test_unknown_stays_unknown_peaks_are_maxima_and_the_rest_sums(a, b):
+    for name in NUMBERS:
+        x, y, both = getattr(a, name), getattr(b, name), getattr(a + b, name)
+        if x is None or y is None:
+            assert both is None
+        else:
+            assert both == (max(x, y) if name in PEAKS else x + y)
+
+
+@quick
+@given(USAGES, USAGES)
+def test_taking_a_part_out_leaves_the_rest(a, b):
+    for name in NUMBERS:
+        x, y, rest = getattr(a, name), getattr(b, name), getattr(a + b - b, name)
+        if name not in PEAKS:
+            assert rest == (None if x is None or y is None else x)
+
+
+@quick
+@given(USAGES)
+def test_json_and_back(a):
+    record = json.loads(json.dumps(a.to_json()))
+    assert Usage.from_json(record) == a
+    assert Usage.from_json(record | {"a_later_field": 1}) == a
+
+
+def test_a_field_that_an_older_record_lacks_is_unknown():
+    assert Usage.from_json({"seconds": 1.0}).cpu_energy_j is None
+
+
+@quick
+@given(st.lists(USAGES, max_size=4))
+def test_total_is_the_sum(windows):
+    result = Usage()
+    for window in windows:
+        result = result + window
+    assert total(windows) == result
+
+
+@quick
+@given(st.dictionaries(st.sampled_from(PHASES), USAGES), st.dictionaries(st.sampled_from(PHASES), USAGES))
+def test_phases_add_name_by_name(a, b):
+    both = add_phases(a, b)
+    assert set(both) == set(a) | set(b)
+    assert list(both) == [name for name in PHASES if name in both]
+    assert numbers(total(both.values())) == numbers(total([*a.values(), *b.values()]))
+
+
+@quick
+@given(USAGES, USAGES)
+def test_sources_name_each_way_once_however_often_windows_are_summed(a, b):
+    once, often = a + b, total([a + b] * 3)
+    assert often.sources == once.sources
+
+
+@quick
+@given(USAGES)
+def test_energy_and_utilisation_are_unknown_when_a_part_is(a):
+    parts = (a.cpu_energy_j, a.gpu_board_energy_j)
+    assert a.energy_j == (None if None in parts else sum(parts))
+    assert (a.gpu_utilisation is None) == (not a.gpu_seconds or a.gpu_busy_seconds is None)
+
+
+def test_usage_is_immutable():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Usage().seconds = 1.0

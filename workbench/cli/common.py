@@ -1,0 +1,91 @@
+"""What several commands share: the stores' options, finding a study, printing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from rich.console import Console
+
+from workbench import prices
+from workbench.report import View
+
+if TYPE_CHECKING:
+    from workbench.ledger import Ledger
+    from workbench.prices import Offer
+    from workbench.study import Study
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+console = Console(highlight=False, soft_wrap=True)
+"""Standard output: data."""
+
+messages = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Standard error: everything else."""
+
+
+def storage_option(command: F) -> F:
+    """`--storage URL`: where the ledger is."""
+    return click.option("--storage", metavar="URL", envvar="WORKBENCH_STORAGE", help="The ledger's database. [default: sqlite:///optuna.db here]")(command)
+
+
+def tracking_option(command: F) -> F:
+    """`--tracking-uri URI`: where MLflow keeps its runs."""
+    return click.option("--tracking-uri", metavar="URI", envvar="WORKBENCH_TRACKING_URI", help="MLflow's store. [default: sqlite:///mlflow.db here]")(command)
+
+
+def price_options(command: F) -> F:
+    """`--platform` and `--label-usd`: the prices of a view."""
+    command = click.option("--label-usd", type=click.FloatRange(min=0), metavar="USD", help="Price of one labelled example. [default: the study's]")(command)
+    return click.option("--platform", metavar="NAME", help="Offer that prices compute: platform, or platform:instance. [default: the study's]")(command)
+
+
+def json_option(command: F) -> F:
+    """`--json`: data for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def ledger_url(storage: str | None) -> str:
+    """The ledger's URL: the option's, else the file in this folder."""
+    from workbench.ledger import default_url
+
+    return storage or default_url(Path.cwd())
+
+
+def open_ledger(study: str | None, storage: str | None) -> Ledger:
+    """The ledger of a study by its file, its name or its file's stem; the newest study when none is named."""
+    from workbench.ledger import Ledger
+
+    if study and (study.endswith(".py") or Path(study).is_file()):
+        from workbench.study import load
+
+        loaded = load(study)
+        return Ledger.find(loaded.name, ledger_url(storage), path=study)
+    return Ledger.find(study, ledger_url(storage))
+
+
+def offer_of(platform: str | None, default: str) -> Offer:
+    """The offer that was asked for, else the study's."""
+    return prices.find(platform or default)
+
+
+def view_of(ledger: Ledger, platform: str | None, label_usd: float | None) -> View:
+    """The study's view of its Results, at the prices asked for."""
+    description = ledger.description
+    label = description["label_usd"] if label_usd is None else label_usd
+    return View.of(description, offer_of(platform, description["platform"]), label)
+
+
+def print_json(record: Any) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(record, indent=2, ensure_ascii=False))
+
+
+def load_study(path: str) -> Study:
+    """The study of a file."""
+    from workbench.study import load
+
+    return load(path)

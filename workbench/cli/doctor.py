@@ -1,0 +1,36 @@
+"""`workbench doctor`: what this machine has, and what to mend."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import click
+
+from workbench.cli.common import console, json_option, ledger_url, messages, print_json, storage_option, tracking_option
+
+_MARKS = {"ok": "[green]ok  [/green]", "note": "[yellow]note[/yellow]", "fail": "[red]fail[/red]"}
+
+
+@click.command()
+@storage_option
+@tracking_option
+@json_option
+def doctor(storage: str | None, tracking_uri: str | None, as_json: bool) -> None:
+    """Show what this machine has (GPU, meters, stores, versions), and what to mend."""
+    from pathlib import Path
+
+    with messages.status("Looking around …"):
+        from workbench.health import examine
+        from workbench.tracking import default_uri
+
+        findings = examine(ledger_url(storage), tracking_uri or default_uri(Path.cwd()), Path.cwd())
+    if as_json:
+        print_json([dataclasses.asdict(f) for f in findings])
+    else:
+        for f in findings:
+            console.print(f"{_MARKS[f.state]}  {f.subject:<14} {f.text}")
+            if f.advice:
+                console.print(f"{'':22}[bold]→[/bold] {f.advice}")
+    if any(f.state == "fail" for f in findings):
+        sys.exit(4)

@@ -1,0 +1,68 @@
+"""The errors a user can meet, each saying what was wrong, what we got and what to do.
+
+    WorkbenchError            exit code
+    ├── UsageError            2   a study, recipe, flag or data file that cannot be used as it is
+    │   ├── StudyError            … in the study file, with its line
+    │   └── DataError             … in a data file, with its place
+    ├── Refused               3   what was asked is understood and will not be done
+    └── EnvironmentFault      4   a store, disk, device or package that is not as it must be
+
+    Infeasible                -   not a mistake: a run that cannot be, recorded as a result
+
+The command line prints a `WorkbenchError` without a traceback and exits with its code.
+Anything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class WorkbenchError(Exception):
+    """Root of every error that a user can mend. `exit_code` is the command's exit status."""
+
+    exit_code = 2
+
+
+class UsageError(WorkbenchError):
+    """A value, flag, name or file that cannot be used as it is."""
+
+
+class StudyError(UsageError):
+    """A study file that cannot be loaded; the message names the file and the line."""
+
+
+class DataError(UsageError):
+    """A data file whose content is wrong; the message names the file and the place."""
+
+
+class Refused(WorkbenchError):
+    """A request that was understood and will not be carried out."""
+
+    exit_code = 3
+
+
+class EnvironmentFault(WorkbenchError):
+    """A store, disk, device or package that is not as it must be."""
+
+    exit_code = 4
+
+
+class Infeasible(Exception):
+    """A recipe that cannot be trained here. The sweep records it as a result and learns from it.
+
+    `reason` is `"out_of_memory"` or `"diverged"`.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint `" Did you mean 'epochs'?"`, or all known words when none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(known)}."

@@ -1,0 +1,104 @@
+"""What a machine has for tuning: device, meters, versions, stores; and what to do about what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from workbench.errors import WorkbenchError
+
+PACKAGES = ("torch", "transformers", "peft", "optuna", "mlflow", "datasets", "streamlit", "plotly")
+LEAST_FREE_BYTES = 4 << 30
+"""States of runs take up to 2 GiB, weights of a front as much again."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `state` is `ok`, `note` (works, worth knowing) or `fail`; `advice` says what to do."""
+
+    subject: str
+    state: str
+    text: str
+    advice: str = ""
+
+
+def examine(storage: str, tracking_uri: str, folder: Path) -> list[Finding]:
+    """Look at this machine and the stores, changing nothing."""
+    return [*_versions(), *_device(), *_meters(), *_models(), *_disk(folder), *_stores(storage, tracking_uri)]
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    missing = []
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+    yield Finding("packages", "ok", ", ".join(found))
+    if missing:
+        yield Finding("packages", "fail", f"not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}")
+
+
+def _device() -> Iterator[Finding]:
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        yield Finding("device", "ok", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, trains in {precision}")
+    else:
+        memory = psutil.virtual_memory()
+        yield Finding("device", "note", f"no GPU: trains on {torch.get_num_threads()} CPU threads, {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
+
+
+def _meters() -> Iterator[Finding]:
+    from workbench.meter import Meter
+
+    with Meter(sample_interval_seconds=1.0) as meter:
+        with meter.window() as window:
+            sum(range(10**6))
+        usage = window.usage
+        for gpu in meter.devices:
+            yield Finding("GPU meter", "ok", f"{gpu.name} ({gpu.uuid})")
+        if not meter.devices:
+            yield Finding("GPU meter", "note", "NVML sees no GPU; nothing is billed for one")
+    source = usage.sources.get("cpu_energy_j", "unknown")
+    state = "ok" if usage.cpu_energy_j is not None and not source.startswith("estimated") else "note"
+    yield Finding("CPU meter", state, f"CPU time measured; energy {source}")
+
+
+def _models() -> Iterator[Finding]:
+    from workbench.data import models
+
+    try:
+        models.resolve("minilm-l6")
+        yield Finding("built-in models", "ok", ", ".join(models.MODELS))
+    except WorkbenchError as error:
+        yield Finding("built-in models", "note", str(error), "Install workbench with its extra: pip install 'workbench[pydocs]'")
+
+
+def _disk(folder: Path) -> Iterator[Finding]:
+    if not os.access(folder, os.W_OK):
+        yield Finding("folder", "fail", f"{folder} cannot be written", "Work in a folder of your own.")
+        return
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 2**30:.1f} GiB free in {folder}"
+    yield Finding("disk", "ok", text) if free > LEAST_FREE_BYTES else Finding("disk", "note", text, "Free some space: states and weights take up to 4 GiB.")
+
+
+def _stores(storage: str, tracking_uri: str) -> Iterator[Finding]:
+    from workbench import ledger, tracking
+
+    for subject, check, where in (("ledger", ledger.examine, storage), ("MLflow store", tracking.examine, tracking_uri)):
+        try:
+            yield Finding(subject, "ok", check(where))
+        except WorkbenchError as error:
+            yield Finding(subject, "fail", str(error))

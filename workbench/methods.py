@@ -1,0 +1,146 @@
+"""Tuning methods: which parameters of a model learn, and what is wrapped around it. The only house of `peft`.
+
+A method is a value in a study file. `apply` turns it into a change of a model; the training loop never knows which
+method it is running.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import EnvironmentFault, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+_TASK_TYPES = {
+    "AutoModelForQuestionAnswering": "QUESTION_ANS",
+    "AutoModelForSequenceClassification": "SEQ_CLS",
+    "AutoModelForTokenClassification": "TOKEN_CLS",
+    "AutoModelForCausalLM": "CAUSAL_LM",
+    "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a model is tuned. Made by `full`, `head`, `bitfit` or `peft`.
+
+    Attributes:
+        name: What it is called in tables and in the paths of its settings (`lora.r`).
+        kind: `full`, `head`, `bitfit`, or PEFT's name of the method in lower case.
+        learning_rate: Peak learning rate of AdamW, the same for all parameters that learn; > 0.
+        settings: Arguments of PEFT's configuration of the method; empty for the others.
+    """
+
+    name: str
+    kind: str
+    learning_rate: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.learning_rate, (int, float)) and not 0 < self.learning_rate < float("inf"):
+            raise UsageError(f"{self.name}: learning_rate must be above 0; got {self.learning_rate!r}.")
+
+
+def full(*, learning_rate: float, name: str = "full") -> Method:
+    """All parameters learn."""
+    return Method(name, "full", learning_rate)
+
+
+def head(*, learning_rate: float, name: str = "head") -> Method:
+    """Only the task's head learns; the pre-trained model is left as it is."""
+    return Method(name, "head", learning_rate)
+
+
+def bitfit(*, learning_rate: float, name: str = "bitfit") -> Method:
+    """The biases and the task's head learn (Ben Zaken et al. 2022, arXiv:2106.10199)."""
+    return Method(name, "bitfit", learning_rate)
+
+
+def peft(method: str, *, learning_rate: float, name: str | None = None, **settings: Any) -> Method:
+    """A method of the installed PEFT by PEFT's own name, in any case, with its configuration's own arguments.
+
+    PEFT chooses the modules to adapt by the model's type where it knows it; name them with `target_modules=` elsewhere.
+    The task's head always learns too.
+
+    Raises:
+        UsageError: PEFT has no method of that name.
+    """
+    kind = method.lower()
+    if kind not in peft_methods():
+        raise UsageError(f"PEFT has no method {method!r}.{did_you_mean(kind, peft_methods())}")
+    return Method(name or kind, kind, learning_rate, settings)
+
+
+@lru_cache
+def peft_methods() -> tuple[str, ...]:
+    """Names of the methods of the installed PEFT, in lower case. Read from its source: importing it takes seconds."""
+    package = importlib.util.find_spec("peft")
+    if package is None or not package.submodule_search_locations:
+        raise EnvironmentFault("the package peft is not installed. Install workbench with its dependencies again.")
+    source = Path(package.submodule_search_locations[0], "utils", "peft_types.py").read_text(encoding="utf-8")
+    body = next(node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "PeftType")
+    return tuple(node.targets[0].id.lower() for node in body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name))
+
+
+def apply(method: Method, model: torch.nn.Module, *, auto_class: str, head: tuple[str, ...]) -> torch.nn.Module:
+    """Change `model` in place so that just what the method tunes has `requires_grad`; return it, wrapped if need be.
+
+    Args:
+        method: The method, without holes.
+        model: A model with the task's head on it.
+        auto_class: The transformers class that built it, which tells PEFT the kind of task.
+        head: Prefixes of the names of the head's parameters.
+
+    Raises:
+        UsageError: PEFT refuses the settings, or cannot adapt this model.
+    """
+    if method.kind in ("full", "head", "bitfit"):
+        for name, parameter in model.named_parameters():
+            in_head = name.startswith(head)
+            parameter.requires_grad_(method.kind == "full" or in_head or (method.kind == "bitfit" and name.endswith("bias")))
+        return model
+    wrapped: torch.nn.Module = _wrap(method, model, auto_class, head)
+    for name, parameter in wrapped.named_parameters():
+        # Prompt methods leave the head's own copy frozen in some versions of PEFT; a head that is not trained answers nothing.
+        if "modules_to_save.default" in name or any(f".{prefix}." in name and "original_module" not in name for prefix in head):
+            parameter.requires_grad_(True)
+    return wrapped
+
+
+def _wrap(method: Method, model: torch.nn.Module, auto_class: str, head: tuple[str, ...]) -> Any:
+    import peft as library
+
+    config_class = library.mapping.PEFT_TYPE_TO_CONFIG_MAPPING[library.PeftType[method.kind.upper()]]
+    known = {f.name for f in dataclasses.fields(config_class)}
+    for name in method.settings:
+        if name not in known:
+            raise UsageError(f"PEFT's {config_class.__name__} has no setting {name!r}.{did_you_mean(name, known)}")
+    settings = {"task_type": _TASK_TYPES.get(auto_class), **method.settings}
+    if "modules_to_save" in known:
+        settings.setdefault("modules_to_save", list(head))
+    try:
+        config = config_class(**settings)
+        wrapped = library.get_peft_model(model, config)
+    except Exception as error:  # PEFT raises whatever its many methods raise: all of it is about this method on this model
+        raise UsageError(f"PEFT cannot apply {method.name!r} to this model: {type(error).__name__}: {error}") from error
+    if config.is_prompt_learning:
+        wrapped.register_forward_hook(_drop_virtual_tokens, with_kwargs=True)
+    return wrapped
+
+
+def _drop_virtual_tokens(module: Any, args: Any, kwargs: Mapping[str, Any], output: Any) -> Any:
+    """Prompt methods put tokens in front of the input: cut their places off all outputs that have one entry per token."""
+    length = kwargs["input_ids"].shape[1]
+    for key, value in output.items():
+        if hasattr(value, "shape") and len(value.shape) >= 2 and value.shape[1] > length and key.endswith("logits"):
+            output[key] = value[:, -length:]
+    return output

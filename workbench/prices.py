@@ -1,0 +1,115 @@
+"""Priced machines, and dollars as a view of usage: stored records hold no price, so any run can be priced again."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from workbench.errors import DataError, UsageError, did_you_mean
+from workbench.usage import Usage
+
+DEFAULT = "local"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A machine that someone rents out, or that one owns, at a price per hour.
+
+    Attributes:
+        platform: Who offers it (`aws`, `vast`, `local`, …).
+        instance: The machine's name there.
+        gpu: The GPU's model; empty for a machine without one.
+        gpus: How many GPUs the price includes.
+        region: Where, as the platform names it.
+        commitment: `on_demand`, `spot`, `reserved` or `owned`.
+        usd_per_hour: Price of the whole machine for an hour, in US$.
+        source: Where the price was read.
+        date: When it was read or published.
+        confidence: `catalogue`, `secondary`, `assumed`, …
+        note: What else a reader should know.
+    """
+
+    platform: str
+    instance: str
+    gpu: str
+    gpus: int
+    region: str
+    commitment: str
+    usd_per_hour: Decimal
+    source: str
+    date: str
+    confidence: str = ""
+    note: str = ""
+
+    @property
+    def id(self) -> str:
+        """Twelve hex digits that change when the offer's terms, price, source or date do."""
+        terms = (self.platform, self.instance, self.gpu, self.gpus, self.region, self.commitment, self.usd_per_hour, self.source, self.date)
+        return hashlib.sha256("|".join(map(str, terms)).encode()).hexdigest()[:12]
+
+    @property
+    def name(self) -> str:
+        """How it is asked for: `platform`, refined as far as needed by `:instance:region:commitment`."""
+        return ":".join(part for part in (self.platform, self.instance, self.region, self.commitment) if part)
+
+
+def usd(usage: Usage, offer: Offer) -> float:
+    """Direct compute cost in US$: seconds held x the machine's rate, unrounded.
+
+    The rate is per GPU where the machine has several and the usage says how many device-seconds were held; otherwise
+    the whole machine's. Platform rounding, minimum times and whole instances are options of other views.
+    """
+    if offer.gpus > 1 and usage.gpu_seconds:
+        return usage.gpu_seconds / 3600 * float(offer.usd_per_hour) / offer.gpus
+    return usage.seconds / 3600 * float(offer.usd_per_hour)
+
+
+def load(path: Path | None = None) -> tuple[Offer, ...]:
+    """The shipped price book, or the one at `path`: CSV with the columns of the shipped one.
+
+    Raises:
+        DataError: A row without a name, or whose price is not a positive number.
+    """
+    return _shipped() if path is None else _parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def find(platform: str, book: Sequence[Offer] | None = None) -> Offer:
+    """The cheapest offer whose name begins with `platform`, as in `aws`, `aws:p4d.24xlarge`, `vast:1x-H200-32-65536`.
+
+    Spot prices are taken only when asked for by their full name.
+
+    Raises:
+        UsageError: No offer has that name.
+    """
+    book = _shipped() if book is None else book
+    wanted = platform.split(":")
+    named = [o for o in book if o.name.split(":")[: len(wanted)] == wanted or o.id == platform]
+    firm = [o for o in named if o.commitment != "spot"] or named
+    if not firm:
+        raise UsageError(f"no offer is called {platform!r}.{did_you_mean(platform, {o.platform for o in book} | {o.name for o in book})}")
+    return min(firm, key=lambda o: (o.usd_per_hour / max(1, o.gpus), o.name))
+
+
+@lru_cache
+def _shipped() -> tuple[Offer, ...]:
+    return _parse(resources.files("workbench").joinpath("prices.csv").read_text(encoding="utf-8"), "prices.csv")
+
+
+def _parse(text: str, where: str) -> tuple[Offer, ...]:
+    offers = []
+    for line, row in enumerate(csv.DictReader(text.splitlines()), start=2):
+        try:
+            price = Decimal(row["usd_per_hour"])
+            if not price.is_finite() or price <= 0:
+                raise InvalidOperation
+            fields = ("platform", "instance", "gpu", "region", "commitment", "source", "date", "confidence", "note")
+            offers.append(Offer(**{name: row.get(name) or "" for name in fields}, gpus=int(row.get("gpus") or 0), usd_per_hour=price))  # type: ignore[arg-type]
+        except (KeyError, InvalidOperation, ValueError, TypeError) as error:
+            raise DataError(f"{where}, line {line}: an offer needs a platform and a usd_per_hour above 0; got {dict(row)}.") from error
+    return tuple(offers)

@@ -1,0 +1,284 @@
+"""Holes in recipes: where a study puts a distribution instead of a value.
+
+`choice(1, 2)` returns a `Space` but is typed as the value it will hold, as `dataclasses.field` is, so that a
+study file passes a strict type checker. A hole is known by its path: the fields that lead to it, joined with dots.
+A value that carries a `name` (a tuning method) stands in a path by that name: `lora.r`, not `method.r`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from workbench.errors import UsageError, did_you_mean
+
+T = TypeVar("T")
+Value = bool | int | float | str | None
+"""What a setting can be: what JSON and Optuna's categorical distributions hold."""
+
+
+class Space:
+    """A hole in a recipe. `contains` tells whether a setting fits, `sample` draws one."""
+
+    def contains(self, setting: Value) -> bool:
+        raise NotImplementedError
+
+    def sample(self, rng: random.Random) -> Value:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Choice(Space):
+    """One of a few options: numbers, strings, or objects with a `name` that may hold further holes."""
+
+    options: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        if not self.options:
+            raise UsageError("choice() is empty: give it at least one option.")
+        labels = [label(option) for option in self.options]
+        for i, name in enumerate(labels):
+            if any(name == other and type(name) is type(other) for other in labels[:i]):
+                raise UsageError(f"choice() has the option {name!r} twice. Remove one, or give a method another name (name=…).")
+
+    @property
+    def labels(self) -> tuple[Value, ...]:
+        return tuple(label(option) for option in self.options)
+
+    def contains(self, setting: Value) -> bool:
+        return any(setting == name and isinstance(setting, bool) == isinstance(name, bool) for name in self.labels)
+
+    def sample(self, rng: random.Random) -> Value:
+        return rng.choice(self.labels)
+
+
+@dataclass(frozen=True)
+class Uniform(Space):
+    """A real number from `low` to `high`, evenly, or evenly in its logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        _check_range("loguniform" if self.log else "uniform", self.low, self.high, self.log)
+
+    def contains(self, setting: Value) -> bool:
+        return isinstance(setting, (int, float)) and not isinstance(setting, bool) and self.low <= setting <= self.high
+
+    def sample(self, rng: random.Random) -> float:
+        if not self.log:
+            return rng.uniform(self.low, self.high)
+        return min(self.high, max(self.low, math.exp(rng.uniform(math.log(self.low), math.log(self.high)))))
+
+
+@dataclass(frozen=True)
+class Integers(Space):
+    """A whole number from `low` to `high`, both included, evenly or evenly in its logarithm."""
+
+    low: int
+    high: int
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(end, int) and not isinstance(end, bool) for end in (self.low, self.high)):
+            raise UsageError(f"integers({self.low!r}, {self.high!r}): both ends must be whole numbers.")
+        _check_range("integers", self.low, self.high, self.log)
+
+    def contains(self, setting: Value) -> bool:
+        whole = isinstance(setting, int) or (isinstance(setting, float) and setting.is_integer())
+        return whole and not isinstance(setting, bool) and self.low <= cast(float, setting) <= self.high
+
+    def sample(self, rng: random.Random) -> int:
+        if not self.log:
+            return rng.randint(self.low, self.high)
+        drawn = math.exp(rng.uniform(math.log(self.low - 0.5), math.log(self.high + 0.5)))
+        return min(self.high, max(self.low, round(drawn)))
+
+
+def choice(*options: T) -> T:
+    """One of `options`; typed as the option it will hold. Raises UsageError when empty or ambiguous."""
+    return cast(T, Choice(options))
+
+
+def uniform(low: float, high: float) -> float:
+    """A real number in [low, high], evenly. Raises UsageError when the range is empty."""
+    return cast(float, Uniform(low, high))
+
+
+def loguniform(low: float, high: float) -> float:
+    """A real number in [low, high], evenly in its logarithm; 0 < low. Raises UsageError when the range is empty."""
+    return cast(float, Uniform(low, high, log=True))
+
+
+def integers(low: int, high: int, *, log: bool = False) -> int:
+    """A whole number in [low, high], both included. Raises UsageError when the range is empty."""
+    return cast(int, Integers(low, high, log))
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A hole by name. It exists only where every `(name, label)` in `when` was chosen."""
+
+    name: str
+    space: Space
+    when: tuple[tuple[str, Value], ...] = ()
+
+    def exists(self, settings: Mapping[str, Value]) -> bool:
+        return all(name in settings and settings[name] == value for name, value in self.when)
+
+
+def label(option: Any) -> Value:
+    """The setting by which an option is known: itself, or its `name`."""
+    if option is None or isinstance(option, (bool, int, float, str)):
+        return option
+    name = getattr(option, "name", None)
+    if isinstance(name, str):
+        return name
+    raise UsageError(f"choice() got {option!r}: an option must be a number, a string, None, or have a name.")
+
+
+def dimensions(value: Any) -> dict[str, Dimension]:
+    """All holes in `value`, outermost first, by name. Raises UsageError when two holes share a name."""
+    found: dict[str, Dimension] = {}
+    for dimension in _holes(value, "", ()):
+        other = found.setdefault(dimension.name, dimension)
+        if other is not dimension:
+            raise UsageError(f"two settings are called {dimension.name!r}. Give one of the methods another name (name=…).")
+    return found
+
+
+def resolve(value: T, settings: Mapping[str, Value]) -> T:
+    """`value` with every hole filled from `settings`.
+
+    Raises:
+        UsageError: A setting is missing, does not fit its hole, or belongs to no hole that exists.
+    """
+    used: set[str] = set()
+
+    def fill(name: str, hole: Space) -> Any:
+        if name not in settings:
+            raise UsageError(f"the setting {name!r} is missing.")
+        setting = settings[name]
+        if not hole.contains(setting):
+            raise UsageError(f"the setting {name} = {setting!r} is not in {describe(hole)}.")
+        used.add(name)
+        if isinstance(hole, Choice):
+            return hole.options[[hole.contains(setting) and setting == x for x in hole.labels].index(True)]
+        return int(cast(int, setting)) if isinstance(hole, Integers) else setting
+
+    filled = _map(value, "", fill)
+    for name in settings:
+        if name not in used:
+            raise UsageError(f"there is no setting {name!r} here.{did_you_mean(name, dimensions(value))}")
+    return cast(T, filled)
+
+
+def settings_of(value: Any, filled: Any) -> dict[str, Value] | None:
+    """The settings that turn `value` into `filled`, or None where no settings do: the inverse of `resolve`."""
+    found: dict[str, Value] = {}
+    return found if _match(value, filled, "", found) else None
+
+
+def sample(value: Any, rng: random.Random) -> dict[str, Value]:
+    """Settings for all holes of `value`, each drawn from its own distribution."""
+    drawn: dict[str, Value] = {}
+    for name, dimension in dimensions(value).items():
+        if dimension.exists(drawn):
+            drawn[name] = dimension.space.sample(rng)
+    return drawn
+
+
+def describe(hole: Space) -> str:
+    """The hole as it is written in a study: `choice(4, 16)`, `loguniform(3e-05, 0.0003)`."""
+    if isinstance(hole, Choice):
+        return f"choice({', '.join(map(repr, hole.labels))})"
+    assert isinstance(hole, (Uniform, Integers))
+    if isinstance(hole, Integers):
+        return f"integers({hole.low}, {hole.high}{', log=True' if hole.log else ''})"
+    return f"{'loguniform' if hole.log else 'uniform'}({hole.low:g}, {hole.high:g})"
+
+
+# A value is walked by one rule in all functions above: dataclass fields and mapping items are its children.
+
+
+def _children(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        yield from value.items()
+    elif dataclasses.is_dataclass(value) and not isinstance(value, (type, Space)):
+        for each in dataclasses.fields(value):
+            if each.init:
+                yield each.name, getattr(value, each.name)
+
+
+def _path(prefix: str, name: str, child: Any) -> str:
+    """A named value starts a path of its own; a mapping inside it (a method's settings) adds no step."""
+    if isinstance(getattr(child, "name", None), str):
+        return str(child.name)
+    if isinstance(child, Mapping):
+        return prefix
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _holes(value: Any, prefix: str, when: tuple[tuple[str, Value], ...]) -> Iterator[Dimension]:
+    if isinstance(value, Space):
+        yield Dimension(prefix, value, when)
+        if isinstance(value, Choice):
+            for option in value.options:
+                if not isinstance(option, Value):
+                    yield from _holes(option, str(label(option)), (*when, (prefix, label(option))))
+        return
+    for name, child in _children(value):
+        yield from _holes(child, _path(prefix, name, child), when)
+
+
+def _map(value: Any, prefix: str, fill: Callable[[str, Space], Any]) -> Any:
+    if isinstance(value, Space):
+        chosen = fill(prefix, value)
+        return chosen if isinstance(chosen, Value) else _map(chosen, str(label(chosen)), fill)
+    changes = {name: _map(child, _path(prefix, name, child), fill) for name, child in _children(value)}
+    if isinstance(value, Mapping):
+        return type(value)(changes)  # type: ignore[call-arg]
+    if changes and any(changes[name] is not child for name, child in _children(value)):
+        return dataclasses.replace(value, **changes)
+    return value
+
+
+def _match(value: Any, filled: Any, prefix: str, found: dict[str, Value]) -> bool:
+    if isinstance(value, Choice):
+        for option in value.options:
+            inner: dict[str, Value] = {}
+            if isinstance(option, Value):
+                if isinstance(filled, Value) and Choice((option,)).contains(filled):
+                    found[prefix] = option
+                    return True
+            elif _match(option, filled, str(label(option)), inner):
+                found[prefix] = label(option)
+                found.update(inner)
+                return True
+        return False
+    if isinstance(value, Space):
+        if not isinstance(filled, Value) or not value.contains(filled):
+            return False
+        found[prefix] = filled
+        return True
+    children = dict(_children(value))
+    if not children:
+        return bool(value == filled)
+    others = dict(_children(filled))
+    return (
+        type(value) is type(filled)
+        and children.keys() == others.keys()
+        and all(_match(child, others[name], _path(prefix, name, child), found) for name, child in children.items())
+    )
+
+
+def _check_range(word: str, low: float, high: float, log: bool) -> None:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UsageError(f"{word}({low!r}, {high!r}) is empty: the first end must be below the second.")
+    if log and low <= 0:
+        raise UsageError(f"{word}({low!r}, {high!r}): a logarithmic range must start above 0.")

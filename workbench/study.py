@@ -1,0 +1,247 @@
+"""A recipe is everything needed to produce one model; a study is a recipe with holes and a question about them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from workbench import prices
+from workbench.errors import StudyError, UsageError, WorkbenchError, did_you_mean
+from workbench.methods import Method
+from workbench.space import Dimension, Space, Value, describe, dimensions, resolve
+from workbench.tasks.base import Task
+
+COSTS = ("usd", "usd_compute", "labels", "seconds", "energy_j")
+"""What a study can minimise: US$ of compute and labels together, of compute alone, and physical quantities."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides what model comes out, and nothing else: no price, no place, no name.
+
+    Any field may be a hole (`choice`, `loguniform`, …) in a study; a recipe that is trained has none.
+
+    Attributes:
+        task: The data, their encoding and their score.
+        model: A built-in model, a name on the model hub (`name@revision`), or a folder.
+        method: What is tuned, and at which learning rate.
+        epochs: Passes over the training examples; fractions are allowed. The schedule has no length, so a checkpoint
+            of a run is the result of the same recipe with fewer epochs.
+        batch_size: Examples per optimiser step.
+        warmup_steps: Optimiser steps over which the learning rate rises from 0; it is constant after them.
+        weight_decay: AdamW's decoupled weight decay.
+        max_grad_norm: Bound on the norm of the gradient.
+        averaging: Weight of late steps in the average of the weights that is evaluated: eta of polynomial averaging
+            (Shamir & Zhang 2013, arXiv:1212.1824); None evaluates the last weights.
+        precision: `float32`, `bfloat16` (autocast), or `auto`: bfloat16 on GPUs that have it.
+        seed: Of the head's first weights, dropout and adapters. The order of examples belongs to the task.
+    """
+
+    task: Task
+    model: str
+    method: Method
+    epochs: float
+    batch_size: int = 16
+    warmup_steps: int = 8
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    averaging: float | None = 4.0
+    precision: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _need(self, "task", lambda v: isinstance(v, Task), "a task, such as question_answering(…)")
+        _need(self, "model", lambda v: isinstance(v, str) and v, "a model's name")
+        _need(self, "method", lambda v: isinstance(v, Method), "a method, such as full(learning_rate=1e-4)")
+        _need(self, "epochs", lambda v: _is_number(v) and 0 < v < math.inf, "a number above 0")
+        _need(self, "batch_size", lambda v: _is_whole(v) and v >= 1, "a whole number, at least 1")
+        _need(self, "warmup_steps", lambda v: _is_whole(v) and v >= 0, "a whole number, at least 0")
+        _need(self, "weight_decay", lambda v: _is_number(v) and v >= 0, "a number, at least 0")
+        _need(self, "max_grad_norm", lambda v: _is_number(v) and v > 0, "a number above 0")
+        _need(self, "averaging", lambda v: v is None or (_is_number(v) and v >= 0), "None or a number, at least 0")
+        _need(self, "precision", lambda v: v in ("auto", "float32", "bfloat16"), "'auto', 'float32' or 'bfloat16'")
+        _need(self, "seed", lambda v: _is_whole(v) and v >= 0, "a whole number, at least 0")
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as plain data: a record to read, not a way to make one."""
+        return _plain(self)
+
+    @property
+    def id(self) -> str:
+        """Sixteen hex digits of the recipe and its data: equal recipes on equal data are the same result."""
+        return _hash(self.to_json(), self.task.digest())
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run: recipes that differ in nothing but `epochs` are checkpoints of one run."""
+        return _hash(self.to_json() | {"epochs": None}, self.task.digest())
+
+    def with_epochs(self, epochs: float) -> Recipe:
+        """The same recipe, trained for another length."""
+        return dataclasses.replace(self, epochs=int(epochs) if float(epochs).is_integer() else epochs)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A recipe with holes, what to maximise and minimise, and prices.
+
+    Attributes:
+        recipe: The recipe with its holes: the space.
+        maximize: A score of the task.
+        minimize: A cost out of `COSTS`, or several. `usd` is compute plus labels.
+        label_usd: Price of one labelled example in US$.
+        platform: Name of the offer that prices compute (`workbench.prices.find`).
+        trials: How many runs a sweep makes unless told otherwise, all its starts together; None for no bound.
+        max_usd: What a sweep may spend unless told otherwise, in US$, all its starts together; None for no bound.
+        question: What the study asks; the file's docstring unless given.
+        path: The file it was loaded from; set by `load`.
+    """
+
+    recipe: Recipe
+    maximize: str
+    minimize: str | tuple[str, ...] = "usd"
+    label_usd: float = 0.0
+    platform: str = prices.DEFAULT
+    trials: int | None = 16
+    max_usd: float | None = None
+    question: str = ""
+    path: Path | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        _need(self, "recipe", lambda v: isinstance(v, Recipe), "a Recipe(…)")
+        _need(self, "label_usd", lambda v: _is_number(v) and 0 <= v < math.inf, "a price in US$, at least 0")
+        _need(self, "trials", lambda v: v is None or (_is_whole(v) and v >= 1), "a whole number of runs, at least 1, or None")
+        _need(self, "max_usd", lambda v: v is None or (_is_number(v) and v > 0), "US$ above 0, or None")
+        metrics = _metrics(self.recipe.task)
+        if self.maximize not in metrics:
+            raise UsageError(f"maximize={self.maximize!r} is not a score of the task.{did_you_mean(str(self.maximize), metrics)}")
+        if not self.costs:
+            raise UsageError("minimize is empty: name at least one cost.")
+        for cost in self.costs:
+            if cost not in COSTS:
+                raise UsageError(f"minimize={cost!r} is not a cost.{did_you_mean(str(cost), COSTS)}")
+        prices.find(self.platform)
+        self.dimensions  # noqa: B018  two holes of one name are found here
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """What is minimised, always as a tuple."""
+        return (self.minimize,) if isinstance(self.minimize, str) else tuple(self.minimize)
+
+    @property
+    def dimensions(self) -> dict[str, Dimension]:
+        """The holes of the recipe by name, outermost first."""
+        return dimensions(self.recipe)
+
+    @property
+    def name(self) -> str:
+        """Name in the stores: the file's stem and a digest of objectives and space, so that an edited space is a new study."""
+        space = {name: [describe(d.space), d.when] for name, d in self.dimensions.items()}
+        digest = _hash({"recipe": self.recipe.to_json(), "space": space, "maximize": self.maximize, "minimize": self.costs}, "")
+        return f"{self.path.stem if self.path else 'study'}-{digest[:8]}"
+
+    def resolve(self, settings: Mapping[str, Value]) -> Recipe:
+        """The recipe with its holes filled. Raises UsageError when the settings do not fit."""
+        return resolve(self.recipe, settings)
+
+
+def load(path: str | Path) -> Study:
+    """Run a study file and return the one `Study` in it.
+
+    Raises:
+        StudyError: There is no such file, it cannot be run, or it does not hold just one Study.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = sorted(p.as_posix() for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        raise StudyError(f"there is no study file {path}.{did_you_mean(path.as_posix(), near) if near else ' Give the path of a Python file that holds a Study.'}")
+    module = ModuleType(path.stem)
+    module.__file__ = str(path)
+    try:
+        code = compile(path.read_text(encoding="utf-8"), str(path), "exec")
+        sys.path.insert(0, str(path.parent.resolve()))
+        try:
+            exec(code, module.__dict__)
+        finally:
+            sys.path.remove(str(path.parent.resolve()))
+    except SyntaxError as error:
+        raise StudyError(f"{path}, line {error.lineno}: {error.msg}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} cannot be read: {error}.") from error
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        what = str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
+        raise StudyError(f"{path}, line {lines[-1] if lines else '?'}: {what}{_hint(error)}") from error
+    studies = {id(value): value for value in vars(module).values() if isinstance(value, Study)}
+    if len(studies) != 1:
+        raise StudyError(f"{path} holds {len(studies) or 'no'} Study objects; it must hold exactly one: study = Study(Recipe(…), maximize=…).")
+    (study,) = studies.values()
+    return dataclasses.replace(study, path=path.resolve(), question=study.question or " ".join((module.__doc__ or "").split()))
+
+
+def _hint(error: Exception) -> str:
+    """Python names an argument that it does not know; say which was meant."""
+    text = str(error)
+    if isinstance(error, TypeError) and "unexpected keyword argument" in text:
+        word = text.rsplit("'", 2)[1]
+        for owner in (Recipe, Study):
+            if text.startswith(owner.__name__):
+                return "." + did_you_mean(word, (f.name for f in dataclasses.fields(owner)))
+    return ""
+
+
+def _metrics(task: Any) -> tuple[str, ...]:
+    from workbench.space import Choice
+
+    return tuple(task.options[0].metrics if isinstance(task, Choice) else task.metrics)
+
+
+def _need(owner: Any, name: str, ok: Any, wanted: str) -> None:
+    """Check one field, unless it is a hole."""
+    value = getattr(owner, name)
+    if isinstance(value, Space):
+        from workbench.space import Choice
+
+        values = [v for v in value.options if not ok(v)] if isinstance(value, Choice) else []
+        if not values:
+            return
+        value = values[0]
+    elif ok(value):
+        return
+    raise UsageError(f"{name} must be {wanted}; got {value!r}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Space):
+        return describe(value)
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {"type": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(v) for v in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, Value) else repr(value)
+
+
+def _hash(record: Mapping[str, Any], digest: str) -> str:
+    text = json.dumps([record, digest], sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

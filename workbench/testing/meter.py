@@ -1,0 +1,99 @@
+"""A clock moved by hand, and a meter on it that gives the same `Usage` every time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import asdict
+from itertools import repeat
+from typing import Any
+
+from workbench.meter import Device, Meter, Window
+from workbench.meter.bill import Peaks, Reading
+from workbench.meter.host import TreeReading
+from workbench.usage import Usage
+
+
+class ManualClock:
+    """Seconds that move only when told to. Call it for the time, as `time.perf_counter`."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; `seconds` >= 0."""
+        if seconds < 0:
+            raise ValueError(f"time runs forwards only, got {seconds}")
+        self.now += seconds
+
+
+class FakeMeter(Meter):
+    """A `Meter` that measures nothing: closing a window makes its scripted seconds pass.
+
+    Only a window during which the clock stood still is scripted, so a window around others lasts
+    as long as they do together, and a test may also move `clock` itself. All other figures follow
+    from the seconds. Windows nest, overlap and may be read while open, by the real meter's code.
+
+    Args:
+        seconds_per_window: Seconds of every window, or of one after another; the script must not run out.
+        clock: The clock to move.
+        cpus: Busy logical CPUs: cpu_seconds = seconds x cpus.
+        watts: Processor power: cpu_energy_j = seconds x watts.
+        memory_bytes: Peak resident memory of every window.
+        gpus: GPUs held, each half busy, drawing `gpu_watts` and using `memory_bytes`.
+        gpu_watts: Board power of one GPU.
+        unknown: Names of `Usage` fields that this meter cannot measure: they are None.
+    """
+
+    def __init__(
+        self,
+        seconds_per_window: float | Iterable[float] = 1.0,
+        *,
+        clock: ManualClock | None = None,
+        cpus: float = 2.0,
+        watts: float = 10.0,
+        memory_bytes: int = 1 << 30,
+        gpus: int = 0,
+        gpu_watts: float = 300.0,
+        unknown: Collection[str] = (),
+    ) -> None:
+        self.clock = clock or ManualClock()
+        super().__init__(clock=self.clock, sample_interval_seconds=None, gpu=False)
+        self.devices = tuple(Device(i, f"GPU-fake-{i}", "fake", None) for i in range(gpus))
+        script = seconds_per_window if isinstance(seconds_per_window, Iterable) else repeat(seconds_per_window)
+        self._script: Iterator[float] = iter(script)
+        self._cpus, self._watts, self._memory_bytes = cpus, watts, memory_bytes
+        self._gpus, self._gpu_watts, self._unknown = gpus, gpu_watts, tuple(unknown)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The keys of a real meter, the same on every machine."""
+        gpus = [asdict(device) for device in self.devices]
+        return dict.fromkeys(super().description) | {"host": "fake", "cpu": "fake", "cpus_held": self._cpus, "gpus": gpus}
+
+    def _measure(self) -> Reading:
+        return Reading(self.clock(), TreeReading(0.0, self._memory_bytes, self._memory_bytes))
+
+    def _so_far(self, window: Window, close: bool = False) -> Usage:
+        if close and window._final is None and self.clock() == window._first.at:
+            seconds = next(self._script, None)
+            assert seconds is not None, "the script of this FakeMeter has run out"
+            self.clock.advance(seconds)
+        return super()._so_far(window, close)
+
+    def _bill(self, first: Reading, last: Reading, peaks: Peaks) -> Usage:
+        seconds = last.at - first.at
+        numbers: dict[str, float | None] = {
+            "seconds": seconds,
+            "cpu_seconds": seconds * self._cpus,
+            "cpu_energy_j": seconds * self._watts,
+            "peak_memory_bytes": self._memory_bytes,
+            "gpu_seconds": seconds * self._gpus,
+            "gpu_board_energy_j": seconds * self._gpus * self._gpu_watts,
+            "gpu_busy_seconds": seconds * self._gpus / 2,
+            "gpu_peak_memory_bytes": self._memory_bytes if self._gpus else 0,
+        }
+        known = numbers | dict.fromkeys(self._unknown)
+        return Usage(**known, sources={name: "unknown: fake" if name in self._unknown else "fake" for name in numbers})

@@ -1,0 +1,253 @@
+"""A machine with GPUs that does not exist: `FakeNvml` stands in for the library under the real bindings.
+
+The bindings of `pynvml` stay as they are, so real structs, pointers, return codes and exceptions
+run; only the object that they load from `libnvidia-ml.so.1` is ours.
+
+    clock = ManualClock()
+    with FakeNvml([FakeGpu(power_w=300)], clock=clock).installed(), Meter(clock=clock, sample_interval_seconds=None) as meter:
+        with meter.window() as window:
+            clock.advance(10)
+    window.usage.gpu_board_energy_j  # 3000.0
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pynvml
+
+
+@dataclass
+class FakeGpu:
+    """One GPU. Change its attributes at any moment; power by `set_power`, which keeps the energy drawn so far.
+
+    Attributes:
+        name: Product name.
+        uuid: `GPU-…`; made from the index when empty.
+        memory_bytes: Whole memory.
+        power_w: Power drawn from the start.
+        counter_j: The energy counter at the start, in joules since the driver was loaded.
+        step_s: The counter moves once in this many seconds, as real ones do.
+        utilisation: Per cent of the time in which a kernel runs.
+        used_bytes: Memory in use by all.
+        processes: Memory by process id; None where NVML may not tell.
+        unsupported: Library functions that answer NVML_ERROR_NOT_SUPPORTED, by their exported name.
+        lost: It has fallen off the bus.
+    """
+
+    name: str = "NVIDIA L40S"
+    uuid: str = ""
+    memory_bytes: int = 48 << 30
+    power_w: float = 100.0
+    counter_j: float = 12_345.0
+    step_s: float = 0.1
+    utilisation: int = 50
+    used_bytes: int = 1 << 30
+    processes: dict[int, int | None] = field(default_factory=dict)
+    unsupported: set[str] = field(default_factory=set)
+    lost: bool = False
+    _now: Callable[[], float] = field(default=lambda: 0.0, repr=False)
+    _course: list[tuple[float, float, float]] = field(default_factory=list, repr=False)  # from when, watts, joules by then
+
+    def set_power(self, watts: float) -> None:
+        """Draw another power from now on."""
+        since, before, joules = self._course[-1]
+        self._course.append((self._now(), watts, joules + before * (self._now() - since)))
+        self.power_w = watts
+
+    def reset_counter(self) -> None:
+        """Reload the driver: the energy counter starts at 0 again."""
+        self._course = [(self._now(), self.power_w, 0.0)]
+
+    def lose(self) -> None:
+        """Fall off the bus: every call answers NVML_ERROR_GPU_IS_LOST from now on."""
+        self.lost = True
+
+    def energy_mj(self) -> int:
+        """What the energy counter shows now: the joules drawn until its last step."""
+        step = math.floor(self._now() / self.step_s + 1e-6) * self.step_s  # the last step, despite binary fractions
+        since, watts, joules = next((part for part in reversed(self._course) if part[0] <= step), self._course[0])
+        return round(1e3 * (joules + watts * max(0.0, step - since)))
+
+
+class FakeNvml:
+    """The library: give it to the bindings with `installed`.
+
+    Args:
+        gpus: The GPUs in NVML's order.
+        clock: Seconds; energy counters follow it.
+        driver: Version of the driver.
+        init_code: What starting the library answers, e.g. `pynvml.NVML_ERROR_DRIVER_NOT_LOADED`.
+
+    Attributes:
+        calls: How often each function was called, by exported name.
+        missing: Exported names that this library, an older one, does not have.
+    """
+
+    def __init__(
+        self,
+        gpus: Sequence[FakeGpu] = (),
+        *,
+        clock: Callable[[], float] = lambda: 0.0,
+        driver: str = "570.86.15",
+        init_code: int = 0,
+    ) -> None:
+        self.gpus, self.driver, self.init_code = list(gpus), driver, init_code
+        self.calls: Counter[str] = Counter()
+        self.missing: set[str] = set()
+        self.users = 0
+        for index, gpu in enumerate(self.gpus):
+            gpu.uuid = gpu.uuid or f"GPU-{index:08x}-0000-4000-8000-000000000000"
+            gpu._now, gpu._course = clock, [(clock(), gpu.power_w, gpu.counter_j)]
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[FakeNvml]:
+        """Put this library under the bindings; afterwards whatever was there is back."""
+        before = pynvml.nvmlLib, pynvml._nvmlLib_refcount
+        pynvml._nvmlGetFunctionPointer_cache.clear()  # the bindings keep the functions of the library they met first
+        pynvml.nvmlLib, pynvml._nvmlLib_refcount = self, 0
+        try:
+            yield self
+        finally:
+            pynvml._nvmlGetFunctionPointer_cache.clear()
+            pynvml.nvmlLib, pynvml._nvmlLib_refcount = before
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        # partial objects, because the bindings set `restype` on what they get
+        if name in _OF_LIBRARY and name not in self.missing:
+            return functools.partial(self._call, name)
+        if name in _OF_DEVICE and name not in self.missing:
+            return functools.partial(self._call_device, name)
+        raise AttributeError(name)
+
+    def _call(self, name: str, *args: Any) -> Any:
+        self.calls[name] += 1
+        if self.users == 0 and name not in ("nvmlInit_v2", "nvmlInitWithFlags", "nvmlErrorString"):
+            return pynvml.NVML_ERROR_UNINITIALIZED
+        return _OF_LIBRARY[name](self, *args)
+
+    def _call_device(self, name: str, handle: Any, *args: Any) -> int:
+        self.calls[name] += 1
+        if self.users == 0:
+            return int(pynvml.NVML_ERROR_UNINITIALIZED)
+        number = ctypes.cast(handle, ctypes.c_void_p).value
+        if not number or number > len(self.gpus):
+            return int(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        gpu = self.gpus[number - 1]
+        if gpu.lost:
+            return int(pynvml.NVML_ERROR_GPU_IS_LOST)
+        if name in gpu.unsupported:
+            return int(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return _OF_DEVICE[name](gpu, *args)
+
+
+def _init(fake: FakeNvml, flags: Any = None) -> int:
+    fake.users += fake.init_code == 0
+    return fake.init_code
+
+
+def _shutdown(fake: FakeNvml) -> int:
+    fake.users -= 1
+    return 0
+
+
+def _error_string(fake: FakeNvml, code: Any) -> bytes:
+    return pynvml.NVMLError._errcode_to_string.get(getattr(code, "value", code), "Unknown Error").encode()  # type: ignore[no-any-return]
+
+
+def _count(fake: FakeNvml, count: Any) -> int:
+    count._obj.value = len(fake.gpus)
+    return 0
+
+
+def _by_index(fake: FakeNvml, index: Any, handle: Any) -> int:
+    return _give(fake, index.value, handle) if index.value < len(fake.gpus) else int(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+
+
+def _by_uuid(fake: FakeNvml, uuid: Any, handle: Any) -> int:
+    places = [i for i, gpu in enumerate(fake.gpus) if gpu.uuid.encode() == uuid.value]
+    return _give(fake, places[0], handle) if places else int(pynvml.NVML_ERROR_NOT_FOUND)
+
+
+def _give(fake: FakeNvml, place: int, handle: Any) -> int:
+    """Write a handle: an opaque pointer, here the place of the GPU counted from 1."""
+    if fake.gpus[place].lost:
+        return int(pynvml.NVML_ERROR_GPU_IS_LOST)
+    ctypes.cast(handle, ctypes.POINTER(ctypes.c_void_p))[0] = place + 1
+    return 0
+
+
+def _driver(fake: FakeNvml, buffer: Any, size: Any) -> int:
+    buffer.value = fake.driver.encode()
+    return 0
+
+
+def _name(gpu: FakeGpu, buffer: Any, size: Any) -> int:
+    buffer.value = gpu.name.encode()
+    return 0
+
+
+def _uuid(gpu: FakeGpu, buffer: Any, size: Any) -> int:
+    buffer.value = gpu.uuid.encode()
+    return 0
+
+
+def _energy(gpu: FakeGpu, millijoules: Any) -> int:
+    millijoules._obj.value = gpu.energy_mj()
+    return 0
+
+
+def _power(gpu: FakeGpu, milliwatts: Any) -> int:
+    milliwatts._obj.value = round(gpu.power_w * 1e3)
+    return 0
+
+
+def _utilisation(gpu: FakeGpu, rates: Any) -> int:
+    rates._obj.gpu, rates._obj.memory = gpu.utilisation, gpu.utilisation // 2
+    return 0
+
+
+def _memory(gpu: FakeGpu, memory: Any) -> int:
+    info = memory._obj  # version 1 and 2 of the struct share these fields
+    info.total, info.used, info.free = gpu.memory_bytes, gpu.used_bytes, gpu.memory_bytes - gpu.used_bytes
+    return 0
+
+
+def _processes(gpu: FakeGpu, count: Any, array: Any) -> int:
+    room, count._obj.value = count._obj.value, len(gpu.processes)
+    if room < len(gpu.processes):
+        return int(pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
+    for row, (pid, used) in enumerate(gpu.processes.items()):
+        array[row].pid = pid
+        array[row].usedGpuMemory = pynvml.NVML_VALUE_NOT_AVAILABLE_ulonglong.value if used is None else used
+    return 0
+
+
+_OF_LIBRARY: dict[str, Callable[..., Any]] = {
+    "nvmlInit_v2": _init,
+    "nvmlInitWithFlags": _init,
+    "nvmlShutdown": _shutdown,
+    "nvmlErrorString": _error_string,
+    "nvmlSystemGetDriverVersion": _driver,
+    "nvmlDeviceGetCount_v2": _count,
+    "nvmlDeviceGetHandleByIndex_v2": _by_index,
+    "nvmlDeviceGetHandleByUUID": _by_uuid,
+}
+_OF_DEVICE: dict[str, Callable[..., int]] = {
+    "nvmlDeviceGetName": _name,
+    "nvmlDeviceGetUUID": _uuid,
+    "nvmlDeviceGetTotalEnergyConsumption": _energy,
+    "nvmlDeviceGetPowerUsage": _power,
+    "nvmlDeviceGetUtilizationRates": _utilisation,
+    "nvmlDeviceGetMemoryInfo": _memory,
+    "nvmlDeviceGetMemoryInfo_v2": _memory,
+    "nvmlDeviceGetComputeRunningProcesses_v2": _processes,
+    "nvmlDeviceGetComputeRunningProcesses_v3": _processes,
+}

@@ -1,0 +1,19 @@
+"""The MLflow notebook of a sweep: what people read. The only house of `mlflow`.
+
+The ledger is the truth and MLflow its mirror, written by one daemon thread, so that a tracking server that is slow, hung
+or down never holds a trial back. What MLflow misses, the next sweep's `Notebook.start` catches up from the ledger.
+
+    notebook   what a sweep calls: returns at once
+    writer     the queue and the thread that empties it, retrying
+    mirror     one experiment per study, one parent run per sweep, one child run per run; idempotent
+    page       what a Result says there: name, settings, metrics, tags
+    owner      which process a sweep is, and whether it lives
+    store      opening the store; the web page on it
+
+Importing this package does not import mlflow.
+"""
+
+from workbench.tracking.notebook import Notebook
+from workbench.tracking.store import default_uri, serve, ui_command
+
+__all__ = ["Notebook", "default_uri", "serve", "ui_command"]

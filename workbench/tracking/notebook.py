@@ -1,0 +1,137 @@
+"""The notebook as the sweep sees it: calls that return at once, and a thread that writes them down."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from workbench.prices import Offer
+from workbench.result import Result
+from workbench.study import Study
+from workbench.tracking import store
+from workbench.tracking.mirror import Mirror
+from workbench.tracking.writer import Job, Writer
+
+
+class Notebook:
+    """The MLflow notebook of a sweep: experiment = study, one parent run per sweep, one child run per run.
+
+    Every method returns at once and none raises over MLflow; a daemon thread writes, and retries what fails.
+    `on_problem` and `on_run` are called from that thread.
+
+    Args:
+        study: The study; its name is the experiment's.
+        tracking_uri: The store: `sqlite:////…/mlflow.db`, another database, or a server's address.
+        offer: The priced machine at which costs are shown.
+        label_usd: Price of a label, in US$.
+        on_problem: Called with one sentence when MLflow cannot be reached, answers again, or refuses a record.
+        on_run: Called with run_id and MLflow's run id, once for each child run that was created or continued.
+        pause_seconds: Pause before the first retry; it doubles up to a minute.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        tracking_uri: str,
+        offer: Offer,
+        *,
+        label_usd: float = 0.0,
+        on_problem: Callable[[str], None] = lambda message: None,
+        on_run: Callable[[str, str], None] = lambda run_id, mlflow_run_id: None,
+        pause_seconds: float = 1.0,
+    ) -> None:
+        self.study = study
+        self.tracking_uri = store.absolute(tracking_uri)
+        self._on_problem = on_problem
+        self._on_run = on_run
+        self._mirror = Mirror(study, self.tracking_uri, offer, label_usd, self._tell)
+        self._writer = Writer(self._mirror.connect, self._away, self._back, self._refused, pause_seconds)
+
+    def start(self, parent: Mapping[str, Any], known: Sequence[Result]) -> None:
+        """Open the sweep's parent run, and queue what MLflow lacks of `known`.
+
+        Call it before the first trial: mlflow is imported here, in 2 to 4 seconds, because two threads that import
+        large packages at once can meet each other's half-made modules.
+
+        Args:
+            parent: What the sweep is: `question`, `command`, `limits`, `git`, `versions`, …; plain data, nested at will.
+            known: All Results of the study's ledger, those of live runs (`running`) included.
+        """
+        with contextlib.suppress(Exception):  # the writer meets the same error, and reports it
+            store.load()
+        path = self.study.path
+        source = path.read_text(encoding="utf-8") if path and path.is_file() else ""
+        runs: dict[str, list[Result]] = defaultdict(list)
+        for result in sorted(known, key=lambda r: (r.finished or r.started, r.step)):
+            runs[result.run_id].append(result)
+        running = any(result.status == "running" for result in known)
+        self._put("the sweep", self._mirror.open_sweep, dict(parent), source, time.time(), running)
+        for results in runs.values():
+            self._put("earlier results", self._mirror.catch_up, results, results=sum(r.status != "running" for r in results))
+        self._put("runs left open", self._mirror.end_orphans, set(runs))
+
+    def running(self, result: Result) -> None:
+        """A run, or its next segment, has begun."""
+        self._put("the start of a run", self._mirror.begin, result)
+
+    def record(self, result: Result) -> None:
+        """Mirror a Result. A checkpoint becomes a step; an infeasible or interrupted one ends the run with its reason."""
+        self._put("a result", self._mirror.record, result, results=1)
+
+    def finished(self, run_id: str, status: str) -> None:
+        """A run has ended: `FINISHED`, `FAILED` (infeasible) or `KILLED` (interrupted)."""
+        self._put("the end of a run", self._mirror.finish, run_id, status, time.time())
+
+    def end(
+        self,
+        metrics: Mapping[str, float | None],
+        front_markdown: str,
+        status: str = "FINISHED",
+        artifacts: Mapping[str, str] | None = None,
+    ) -> None:
+        """The sweep has ended.
+
+        Args:
+            metrics: Its summary (spend, front size, hypervolume, best score), units in the names; unknown is left out.
+            front_markdown: The front as a table: the artifact `front.md`, and part of the parent's description.
+            status: `FINISHED`, `FAILED` or `KILLED`.
+            artifacts: Other texts to keep with it, by file name.
+        """
+        texts = {"front.md": front_markdown, **(artifacts or {})}
+        self._put("the sweep's summary", self._mirror.end_sweep, dict(metrics), texts, status, time.time())
+
+    def close(self, timeout_seconds: float) -> int:
+        """Wait at most so long for the writer; return how many Results are not known to be in MLflow.
+
+        They are safe in the ledger, and the next sweep's `start` writes them. A store that is away is not waited for.
+        """
+        return self._writer.close(timeout_seconds)
+
+    def _put(self, what: str, write: Callable[..., None], *arguments: Any, results: int = 0) -> None:
+        self._writer.put(Job(what, functools.partial(write, *arguments), results))
+
+    def _tell(self, run_id: str, mlflow_run_id: str) -> None:
+        try:
+            self._on_run(run_id, mlflow_run_id)
+        except Exception as error:  # the caller's trouble is no reason to keep the run out of MLflow
+            self._on_problem(f"the MLflow run {mlflow_run_id} of the run {run_id} could not be noted ({_reason(error)}).")
+
+    def _away(self, error: Exception) -> None:
+        where = f"MLflow at {store.shown(self.tracking_uri)} cannot be reached"
+        self._on_problem(f"{where} ({_reason(error)}); the runs are safe in the ledger, and are written when it can be.")
+
+    def _back(self) -> None:
+        self._on_problem(f"MLflow at {store.shown(self.tracking_uri)} answers again; what it missed is being written.")
+
+    def _refused(self, job: Job, error: Exception) -> None:
+        self._on_problem(f"MLflow refused {job.what} ({_reason(error)}); the ledger has it.")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what was wrong."""
+    lines = str(error).strip().splitlines()
+    return store.shown(lines[0])[:200] if lines else type(error).__name__

