@@ -78,7 +78,9 @@ def test_google_sections_become_the_same_entries():
     )
 
 
-@pytest.mark.parametrize("text", ["", "x", "Parameters\n----------", "Parameters\n----------\n\n\nReturns\n-------\n", "Args:\n\n", "a\n---\n"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "Parameters\n----------", "Parameters\n----------\n\n\nReturns\n-------\n", "Args:\n\n", "a\n---\n"]
+)
 def test_odd_docstrings_are_no_error(text):
     assert parse(text)[1] == ()
 
@@ -91,7 +93,8 @@ def test_objects_are_found_in_the_source_of_a_package_that_is_never_imported(tmp
     (package / "tests" / "mod.py").write_text(f"def tested():\n    {body}")
     (package / "broken.py").write_text("def (:  # ----\n")
     (package / "mod.py").write_text(
-        f"def function():\n    {body}\ndef _hidden():\n    {body}\nclass Thing:\n  def __init__(self):\n    {body}\n  def method(self):\n    {body}\n"
+        f"def function():\n    {body}\ndef _hidden():\n    {body}\n"
+        f"class Thing:\n  def __init__(self):\n    {body}\n  def method(self):\n    {body}\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     found = list(documented("neverimported"))

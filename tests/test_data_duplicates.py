@@ -9,7 +9,12 @@ TEXT = "the axis along which the sum of all elements is taken, by default over t
 
 
 def test_copies_and_small_changes_are_similar_and_others_are_not():
-    texts = [TEXT, TEXT.replace("memory", "storage"), "a graph with nodes and edges, directed or not, of any size at all", TEXT.upper() + "."]
+    texts = [
+        TEXT,
+        TEXT.replace("memory", "storage"),
+        "a graph with nodes and edges, directed or not, of any size at all",
+        TEXT.upper() + ".",
+    ]
     assert groups(4, similar_pairs([shingles(text) for text in texts], 0.6)) == [0, 0, 2, 0]
 
 
@@ -25,7 +30,9 @@ def test_many_copies_are_one_group():
     assert set(groups(3000, similar_pairs([shingles(TEXT)] * 3000, 0.9))) == {0}
 
 
-@given(st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1))))))
+@given(
+    st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)))))
+)
 def test_groups_are_the_connected_components(case):
     count, pairs = case
     reach = [{i} for i in range(count)]

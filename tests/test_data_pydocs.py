@@ -21,9 +21,10 @@ def sides():
 
 
 @pytest.fixture
-def small_cache(tmp_path, monkeypatch):
-    """The data set of one package, in a cache of its own."""
+def small_cache(tmp_path, monkeypatch, sides):
+    """The data set of one package, built at once, in a cache of its own."""
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(pydocs, "build", lambda packages: sides)
     monkeypatch.setattr(pydocs, "PACKAGES", {"networkx": "networkx"})
     return tmp_path
 
@@ -44,7 +45,7 @@ def check_no_leak(sides):
     owner: dict[object, str] = {}
     for side, examples in sides.items():
         for example in examples:
-            path, name, kind = example["id"].rsplit("/", 2)
+            path, _name, _kind = example["id"].rsplit("/", 2)
             start = example["answers"]["answer_start"][0]
             entry = next(line for line, end in lines(example["context"]) if start < end)
             facts = [("object", path), ("context", *words(example["context"])), ("entry", *words(entry))]
@@ -88,7 +89,9 @@ def test_every_kind_is_asked_and_a_context_has_distractors(sides):
 
 def test_the_same_under_another_hash_seed(sides):
     code = f"import json; from workbench.data import pydocs; print(json.dumps(pydocs.build({SMALL})))"
-    run = subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": "7", "PYTHONPATH": ":".join(sys.path)}, capture_output=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONHASHSEED": "7", "PYTHONPATH": ":".join(sys.path)}, capture_output=True
+    )
     assert json.loads(run.stdout) == sides
 
 
@@ -131,7 +134,9 @@ def test_built_once_and_then_read(small_cache, sides, monkeypatch):
     assert pydocs.load() == sides
 
 
-@pytest.mark.parametrize("harm", [lambda content: b"", lambda content: content[:5000], lambda content: content.replace(b"What", b"That", 1)])
+@pytest.mark.parametrize(
+    "harm", [lambda content: b"", lambda content: content[:5000], lambda content: content.replace(b"What", b"That", 1)]
+)
 def test_a_broken_cache_file_is_built_again(small_cache, sides, harm):
     pydocs.load()
     (file,) = small_cache.rglob("pydocs-*.json")

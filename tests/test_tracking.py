@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sqlite3
 import subprocess
@@ -20,7 +19,8 @@ from workbench import Recipe, Study, choice, full, integers, loguniform, peft, p
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.result import Result
 from workbench.tasks.base import Rows, Splits, Task
-from workbench.tracking import Notebook, default_uri, mirror, page, store, ui_command
+from workbench.tracking import Notebook, default_uri, page, store, ui_command
+from workbench.tracking.session import Session
 from workbench.tracking.writer import Job, Writer
 from workbench.usage import Usage
 
@@ -54,7 +54,7 @@ class WordTask(Task):
     def encode(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any) -> Rows:
         raise NotImplementedError
 
-    def loss(self, output: Any, targets: Any) -> Any:
+    def loss(self, output: Any, targets: Any, attention_mask: Any) -> Any:
         raise NotImplementedError
 
     def read(self, output: Any, attention_mask: Any) -> Sequence[Any]:
@@ -71,7 +71,9 @@ STUDY = Study(
     Recipe(
         task=WordTask(train=choice(8, 16)),
         model=choice("minilm-l3", "minilm-l6"),
-        method=choice(full(learning_rate=loguniform(1e-5, 1e-3)), peft("lora", learning_rate=loguniform(1e-5, 1e-2), r=choice(4, 8))),
+        method=choice(
+            full(learning_rate=loguniform(1e-5, 1e-3)), peft("lora", learning_rate=loguniform(1e-5, 1e-2), r=choice(4, 8))
+        ),
         epochs=integers(1, 4, log=True),
     ),
     maximize="f1",
@@ -82,7 +84,14 @@ STUDY = Study(
 
 def a_result(trial: int = 42, step: int = 4, status: str = "complete", **changes: Any) -> Result:
     """A checkpoint of the LoRA run of a trial; a quarter of an epoch is one step."""
-    settings = {"task.train": 8, "model": "minilm-l3", "method": "lora", "lora.learning_rate": 2e-4, "lora.r": 8, "epochs": max(1, step) / 4}
+    settings: dict[str, Any] = {
+        "task.train": 8,
+        "model": "minilm-l3",
+        "method": "lora",
+        "lora.learning_rate": 2e-4,
+        "lora.r": 8,
+        "epochs": max(1, step) / 4,
+    }
     recipe = STUDY.resolve({**settings, "epochs": 1}).with_epochs(settings["epochs"])
     recipe = replace(recipe, seed=trial)
     known: dict[str, Any] = {
@@ -108,11 +117,12 @@ class Read:
     """What a test asks MLflow."""
 
     def __init__(self, uri: str) -> None:
-        self.client = store.connect(uri)
+        self.session = Session(STUDY, uri)
+        self.client = self.session.client
         self.experiment = self.client.get_experiment_by_name(STUDY.name)
 
     def runs(self, kind: str = "run") -> list[Any]:
-        return list(mirror._search(self.client, self.experiment.experiment_id, f"tags.`workbench.kind` = '{kind}'"))
+        return list(self.session.search(kind))
 
     def history(self, run: Any, name: str) -> list[tuple[int, float]]:
         return [(m.step, m.value) for m in self.client.get_metric_history(run.info.run_id, name)]
@@ -185,7 +195,13 @@ def test_a_sweep_in_the_notebook(uri: str) -> None:
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert told == [(first.run_id, child.info.run_id)]
     assert child.info.run_name == "0042 lora r=8 lr=2e-4 minilm-l3 train=8 s42"
-    assert child.data.params == {"task.train": "8", "model": "minilm-l3", "method": "lora", "lora.learning_rate": "0.0002", "lora.r": "8"}
+    assert child.data.params == {
+        "task.train": "8",
+        "model": "minilm-l3",
+        "method": "lora",
+        "lora.learning_rate": "0.0002",
+        "lora.r": "8",
+    }
     assert read.history(child, "quality/f1") == [(2, 52.0), (4, 54.0)]
     assert [value for _, value in read.history(child, "cost/usd_labels")] == pytest.approx([0.8, 0.8])
     assert child.data.metrics["cost/usd"] == pytest.approx(0.8 + 180 / 3600 * float(OFFER.usd_per_hour))
@@ -294,7 +310,8 @@ def test_a_hung_server_holds_nobody_back(hung: str) -> None:
         notebook.record(a_result(step=step))
     assert notebook.close(0.2) == 3
     threads = [t for t in threading.enumerate() if t.name == "mlflow-writer" and t.is_alive()]
-    assert threads and all(t.daemon for t in threads)  # still waiting for its answer, and no reason for the process to
+    assert threads
+    assert all(t.daemon for t in threads)  # still waiting for the answer, and no reason for the process to
 
 
 def test_what_dead_sweeps_left_open_is_put_right(uri: str) -> None:
@@ -319,7 +336,9 @@ def test_what_dead_sweeps_left_open_is_put_right(uri: str) -> None:
     assert [run.info.status for run in Read(uri).runs("sweep")] == ["KILLED", "RUNNING", "FINISHED"]
 
 
-@pytest.mark.parametrize(("status", "mlflow_status"), [("complete", "FINISHED"), ("infeasible", "FAILED"), ("interrupted", "KILLED")])
+@pytest.mark.parametrize(
+    ("status", "mlflow_status"), [("complete", "FINISHED"), ("infeasible", "FAILED"), ("interrupted", "KILLED")]
+)
 def test_status(uri: str, status: str, mlflow_status: str) -> None:
     mirrored(uri, a_result(status=status, reason="" if status == "complete" else "diverged"))
     (child,) = Read(uri).runs()
@@ -353,7 +372,16 @@ def test_metrics_are_finite_known_and_few() -> None:
 
 @pytest.mark.parametrize(
     ("value", "word"),
-    [(2e-4, "2e-4"), (0.00025, "2.5e-4"), (0.25, "0.25"), (128, "128"), (1e5, "1e5"), ("/a/model/", "model"), (True, "True"), (0.0, "0")],
+    [
+        (2e-4, "2e-4"),
+        (0.00025, "2.5e-4"),
+        (0.25, "0.25"),
+        (128, "128"),
+        (1e5, "1e5"),
+        ("/a/model/", "model"),
+        (True, "True"),
+        (0.0, "0"),
+    ],
 )
 def test_values_in_names(value: Any, word: str) -> None:
     assert page._short(value) == word
@@ -363,7 +391,9 @@ def test_the_store_is_made_whole_and_in_wal_mode(fresh: Path) -> None:
     assert [p.name for p in fresh.parent.iterdir() if not p.name.startswith("mlflow.db")] == []
     database = sqlite3.connect(fresh)
     assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert database.execute("SELECT artifact_location FROM experiments").fetchone() == (f"{(fresh.parent / 'mlartifacts').as_uri()}/0",)
+    assert database.execute("SELECT artifact_location FROM experiments").fetchone() == (
+        f"{(fresh.parent / 'mlartifacts').as_uri()}/0",
+    )
     database.close()
 
 
@@ -389,7 +419,7 @@ def test_the_page_needs_a_store(tmp_path: Path) -> None:
 
 def test_one_bad_record_does_not_keep_the_others_out() -> None:
     refused, written = [], []
-    writer = Writer(lambda: None, pytest.fail, pytest.fail, lambda job, error: refused.append((job.what, str(error))))
+    writer = Writer(lambda: None, lambda error: None, lambda: None, lambda job, error: refused.append((job.what, str(error))))
 
     def bad() -> None:
         raise ValueError("no")
@@ -427,4 +457,5 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         assert len(run.inputs.dataset_inputs) == 1
         assert run.data.params
     assert [run.info.status for run in read.runs("sweep")][-1] == "FINISHED"
+    assert list(tmp_path.glob(".*")) == []
     assert "RUNNING" not in {run.info.status for run in read.runs("sweep")}

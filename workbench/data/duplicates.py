@@ -62,13 +62,13 @@ def groups(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
 
 def _buckets(sets: Sequence[frozenset[int]]) -> Iterator[list[int]]:
     rng = np.random.default_rng(0)
-    factor = rng.integers(1, 2**32, (BANDS * ROWS, 1), dtype=np.uint64) | np.uint64(1)
-    offset = rng.integers(0, 2**32, (BANDS * ROWS, 1), dtype=np.uint64)
+    factor = rng.integers(0, 2**64, (BANDS * ROWS, 1), dtype=np.uint64) | np.uint64(1)
+    offset = rng.integers(0, 2**64, (BANDS * ROWS, 1), dtype=np.uint64)
     signatures = np.empty((len(sets), BANDS * ROWS), np.uint64)
     for i, each in enumerate(sets):
         values = np.fromiter(each, np.uint64, len(each))
-        # Multiply-shift: the high bits of an odd multiple, modulo 2⁶⁴, are a pairwise independent hash.
-        signatures[i] = ((values * factor + (offset << np.uint64(20))) >> np.uint64(24)).min(axis=1)
+        # Multiply-shift: the high bits of a multiple modulo 2⁶⁴ hash well, and only if the product really wraps.
+        signatures[i] = ((values * factor + offset) >> np.uint64(32)).min(axis=1)
     for band in range(BANDS):
         found: dict[bytes, list[int]] = defaultdict(list)
         for i, key in enumerate(np.ascontiguousarray(signatures[:, band * ROWS : (band + 1) * ROWS])):

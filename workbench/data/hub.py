@@ -15,8 +15,7 @@ from workbench.errors import EnvironmentFault, UsageError
 @functools.cache
 def reachable() -> bool:
     """Whether the hub answers within three seconds. Asked once a process; False where HF_HUB_OFFLINE is set."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils._http import get_session
+    from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
         return False
@@ -47,7 +46,7 @@ def require(name: str, kind: str, what: str, revision: str | None = None) -> Non
         raise EnvironmentFault(f"the hub does not let us read {name!r}. Ask for access there and log in.") from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise UsageError(f"there is no {what} Nor does the hub have {name!r}{f' at {revision!r}' if revision else ''}.") from error
-    except (errors.LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # a failure of the network, by whatever name, or nothing in the cache
         raise EnvironmentFault(
             f"there is no {what} It is no path here either, and the hub cannot be reached from this machine. "
             "Check the name, connect to the network, or give the path of a local copy."
@@ -59,7 +58,7 @@ def quiet() -> Iterator[None]:
     """No progress bars and no reports of expected things (a new head's weights are new) while loading."""
     import warnings
 
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -60,6 +60,8 @@ def tokenizer(model: str) -> PreTrainedTokenizerBase:
     found: PreTrainedTokenizerBase = _load(AutoTokenizer, model)
     if not found.is_fast:
         raise UsageError(f"the tokeniser of {model!r} does not give offsets. Choose a model with a fast tokeniser.")
+    if len(found) <= len(found.all_special_tokens):  # what transformers makes of a folder without a vocabulary
+        raise UsageError(f"the model {model!r} comes without a tokeniser. Save one into its folder.")
     return found
 
 
@@ -153,10 +155,16 @@ def _on_hub(name: str, revision: str | None) -> None:
 
 def _load(auto: Any, model: str, **more: Any) -> Any:
     """`auto.from_pretrained`, with the errors a user can mend put in our words."""
+    from safetensors import SafetensorError
+
     where, revision = resolve(model)
     local = Path(where).is_dir() or not hub.reachable()
     with hub.quiet():
         try:
             return auto.from_pretrained(where, revision=revision or "main", local_files_only=local, **more)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise EnvironmentFault(f"cannot load {model!r}: {str(error).strip().splitlines()[0]}") from error
+        except ValueError as error:
+            if "model type" not in str(error) and "model_type" not in str(error):
+                raise
+            raise UsageError(f"{model!r} is no model that transformers knows: {str(error).splitlines()[0]}") from error

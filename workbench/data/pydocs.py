@@ -14,6 +14,7 @@ package versions, and its digest says which it is.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -42,9 +43,9 @@ KINDS = ("type", "default", "meaning", "returns", "raises")
 SIMILAR = 0.6
 """Docstrings or entries whose shingles have this Jaccard index never stand on two sides of the split."""
 
-CONTEXT_TOKENS = 84  # by our own count, which word-piece tokenisers exceed by a quarter
-DISTRACTOR_WORDS = 20
-ANSWER_WORDS = 24
+CONTEXT_TOKENS = 48  # by our own count, which word-piece tokenisers exceed by a quarter
+DISTRACTOR_WORDS = 12
+ANSWER_WORDS = 16
 PER_KIND = 7_000  # of the two most frequent kinds no more than this is kept
 
 
@@ -99,7 +100,7 @@ def build(packages: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     for question in _without_repeats(questions, sides):
         count[question.kind] += 1
         if count[question.kind] <= PER_KIND:
-            kept[sides[question.about.path]].append(question.example())
+            kept[sides[question.path]].append(question.example())
     return kept
 
 
@@ -108,21 +109,22 @@ _Span = tuple[int, str]
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    about: Documented
-    entry: int
+    path: str  # of the object
     kind: str
+    name: str  # of the entry
+    entry: str  # as it stands in the context
     text: str
-    start: int  # of the answer in the rendered entry
+    context: str
+    start: int  # of the answer in the context
     answer: str
 
     @property
     def id(self) -> str:
-        return f"{self.about.path}/{self.about.entries[self.entry].name}/{self.kind}"
+        return f"{self.path}/{self.name}/{self.kind}"
 
     def example(self) -> dict[str, Any]:
-        context, start = _excerpt(self.about, self.entry)
-        answers = {"text": [self.answer], "answer_start": [start + self.start]}
-        return {"id": self.id, "question": self.text, "context": context, "answers": answers}
+        answers = {"text": [self.answer], "answer_start": [self.start]}
+        return {"id": self.id, "question": self.text, "context": self.context, "answers": answers}
 
 
 def _usable(each: Documented) -> bool:
@@ -146,13 +148,12 @@ def _without_repeats(questions: Sequence[_Question], sides: dict[str, str]) -> I
 
     None whose entry or context nearly repeats one of another side: whoever comes first keeps it.
     """
-    entries = [_render(question.about.entries[question.entry]) for question in questions]
-    contexts = [_excerpt(question.about, question.entry)[0] for question in questions]
+    alike = _alike([question.entry for question in questions]), _alike([question.context for question in questions])
     owners: tuple[dict[int, str], ...] = ({}, {})
     asked: set[tuple[str, ...]] = set()
-    for question, entry, *roots in zip(questions, entries, _alike(entries), _alike(contexts), strict=True):
-        side = sides[question.about.path]
-        key = (question.kind, *duplicates.words(entry))
+    for question, *roots in zip(questions, *alike, strict=True):
+        side = sides[question.path]
+        key = (question.kind, *duplicates.words(question.entry))
         if key not in asked and all(owner.get(root, side) == side for owner, root in zip(owners, roots, strict=True)):
             for owner, root in zip(owners, roots, strict=True):
                 owner[root] = side
@@ -162,9 +163,10 @@ def _without_repeats(questions: Sequence[_Question], sides: dict[str, str]) -> I
 
 def _alike(texts: Sequence[str]) -> list[int]:
     """For each text the number of its group of near-duplicates."""
-    distinct = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    roots = duplicates.groups(len(distinct), duplicates.similar_pairs([duplicates.shingles(text) for text in distinct], SIMILAR))
-    return [roots[distinct[text]] for text in texts]
+    sets = [duplicates.shingles(text) for text in texts]
+    number = {each: i for i, each in enumerate(dict.fromkeys(sets))}
+    roots = duplicates.groups(len(number), duplicates.similar_pairs(list(number), SIMILAR))
+    return [roots[number[each]] for each in sets]
 
 
 # Questions of an entry
@@ -172,12 +174,15 @@ def _alike(texts: Sequence[str]) -> list[int]:
 
 def _questions(about: Documented) -> Iterator[_Question]:
     names = [entry.name for entry in about.entries]
+    lines = [_render(entry, DISTRACTOR_WORDS) for entry in about.entries]
     for i, entry in enumerate(about.entries):
-        if names.count(entry.name) > 1 or len(_render(entry).split()) < 4:
+        line = _render(entry)
+        if names.count(entry.name) > 1 or len(line.split()) < 4:
             continue
+        context, offset = _excerpt(about, i, [*lines[:i], line, *lines[i + 1 :]])
         for kind, text, (start, answer) in _asked(entry, f"`{about.name}`"):
             if answer and len(answer.split()) <= ANSWER_WORDS:
-                yield _Question(about, i, kind, text, start, answer)
+                yield _Question(about.path, kind, entry.name, line, text, context, offset + start, answer)
 
 
 def _asked(entry: Entry, place: str) -> Iterator[tuple[str, str, _Span]]:
@@ -225,7 +230,7 @@ def _meaning(entry: Entry) -> _Span:
 # Excerpts
 
 
-def _render(entry: Entry, most: int = 36) -> str:
+def _render(entry: Entry, most: int = 24) -> str:
     """`name: type. description`, the description clipped."""
     text = _clip(entry.text, most)
     return ". ".join(part for part in (_head(entry), text) if part)
@@ -235,7 +240,7 @@ def _head(entry: Entry) -> str:
     return ": ".join(part for part in (entry.name, entry.type.rstrip(".")) if part)
 
 
-def _clip(text: str, most: int = 36) -> str:
+def _clip(text: str, most: int = 24) -> str:
     """At most `most` words, cut at a sentence's end where the second half holds one."""
     each = text.split(" ")
     if len(each) <= most:
@@ -246,25 +251,23 @@ def _clip(text: str, most: int = 36) -> str:
     return " ".join(each[:most])
 
 
-def _excerpt(about: Documented, asked: int) -> tuple[str, int]:
-    """A run of entries around the one asked about, one a line, and the offset of that entry in it.
+def _excerpt(about: Documented, asked: int, lines: Sequence[str]) -> tuple[str, int]:
+    """A run of the entries' `lines` around the one asked about, and the offset of that one in it.
 
     Which side grows first is drawn by hash, so that an answer's place in the context tells nothing.
     """
-    lines = [_render(entry, 36 if i == asked else DISTRACTOR_WORDS) for i, entry in enumerate(about.entries)]
-    cost = [len(re.findall(r"[^\W_]+|[^\w\s]|_", line)) for line in lines]
-    first, last, spent = asked, asked + 1, cost[asked]
+    first, last, spent = asked, asked + 1, _tokens(lines[asked])
     coins = _hash(f"{about.path}/{asked}")
     while True:
-        before = first > 0 and spent + cost[first - 1] <= CONTEXT_TOKENS
-        after = last < len(lines) and spent + cost[last] <= CONTEXT_TOKENS
+        before = first > 0 and spent + _tokens(lines[first - 1]) <= CONTEXT_TOKENS
+        after = last < len(lines) and spent + _tokens(lines[last]) <= CONTEXT_TOKENS
         if not (before or after):
             break
         if before and (coins & 1 or not after):
             first -= 1
-            spent += cost[first]
+            spent += _tokens(lines[first])
         else:
-            spent += cost[last]
+            spent += _tokens(lines[last])
             last += 1
         coins >>= 1
     sections = [entry.section for entry in about.entries]
@@ -276,6 +279,11 @@ def _excerpt(about: Documented, asked: int) -> tuple[str, int]:
             start = len(text)
         text += lines[i] + "\n"
     return text.rstrip("\n"), start
+
+
+@functools.lru_cache(maxsize=256)
+def _tokens(line: str) -> int:
+    return len(re.findall(r"[^\W_]+|[^\w\s]|_", line))
 
 
 def _hash(text: str) -> int:

@@ -171,7 +171,7 @@ def _from_hub(data: str) -> dict[str, _Source]:
         import datasets  # type: ignore[import-untyped,unused-ignore]
     except ImportError as error:
         raise EnvironmentFault(f"{data!r} is a name on the hub, and `datasets` is not installed. pip install datasets.") from error
-    hub.require(name, "dataset", f"the data set {data!r}{did_you_mean(data, BUILT_IN)}")
+    hub.require(name, "dataset", f"data set {data!r}.{did_you_mean(data, BUILT_IN)}")
     with hub.quiet():
         try:
             found = datasets.load_dataset(name, configuration or None)

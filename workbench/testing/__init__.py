@@ -1,6 +1,7 @@
-"""Stand-ins for what a test should not need: time, a GPU, a meter. They ship with the package."""
+"""Stand-ins for what a test should not need: time, a GPU, a meter, a real model. They ship with the package."""
 
 from workbench.testing.meter import FakeMeter, ManualClock
 from workbench.testing.nvml import FakeGpu, FakeNvml
+from workbench.testing.tiny import TinyTask, tiny_model
 
-__all__ = ["FakeGpu", "FakeMeter", "FakeNvml", "ManualClock"]
+__all__ = ["FakeGpu", "FakeMeter", "FakeNvml", "ManualClock", "TinyTask", "tiny_model"]

@@ -6,6 +6,7 @@ or down never holds a trial back. What MLflow misses, the next sweep's `Notebook
     notebook   what a sweep calls: returns at once
     writer     the queue and the thread that empties it, retrying
     mirror     one experiment per study, one parent run per sweep, one child run per run; idempotent
+    session    one experiment in one store, with MLflow's limits kept
     page       what a Result says there: name, settings, metrics, tags
     owner      which process a sweep is, and whether it lives
     store      opening the store; the web page on it

@@ -14,7 +14,8 @@ def process() -> dict[str, str]:
     """Tags that tell this process from every other on any machine."""
     import psutil
 
-    return {"workbench.host": _host(), "workbench.pid": str(os.getpid()), "workbench.process_started": str(psutil.Process().create_time())}
+    started = str(psutil.Process().create_time())
+    return {"workbench.host": _host(), "workbench.pid": str(os.getpid()), "workbench.process_started": started}
 
 
 def lives(tags: Mapping[str, str], running: bool) -> bool:

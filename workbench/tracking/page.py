@@ -125,8 +125,8 @@ def milliseconds(seconds: float) -> int:
 
 def _costs(result: Result, offer: Offer, label_usd: float) -> dict[str, float | None]:
     cold = result.cold
-    numbers = {f"cost/{name}": cost(result, name, offer, label_usd) for name in ("usd", "usd_compute", "usd_labels", "labels", "seconds")}
-    return numbers | {
+    names = ("usd", "usd_compute", "usd_labels", "labels", "seconds")
+    return {f"cost/{name}": cost(result, name, offer, label_usd) for name in names} | {
         "cost/gpu_hours": _scaled(cold.gpu_seconds, 3600),
         "cost/cpu_hours": _scaled(cold.cpu_seconds, 3600),
         "cost/energy_kwh": _scaled(cold.energy_j, 3.6e6),

@@ -29,6 +29,8 @@ _SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for data
 }
 
+_QUIETLY = ("--uvicorn-opts", "--log-level warning")
+
 
 def default_uri(folder: Path) -> str:
     """The tracking URI of `mlflow.db` in `folder`, absolute."""
@@ -38,7 +40,7 @@ def default_uri(folder: Path) -> str:
 def absolute(tracking_uri: str) -> str:
     """The same store whatever the working directory: a relative SQLite file is made absolute."""
     path = sqlite_path(tracking_uri)
-    return tracking_uri if path is None or path.is_absolute() else re.sub(r"///[^?]+", lambda _: f"///{path.resolve()}", tracking_uri, count=1)
+    return tracking_uri.replace(f"///{path}", f"///{path.resolve()}", 1) if path and not path.is_absolute() else tracking_uri
 
 
 def sqlite_path(tracking_uri: str) -> Path | None:
@@ -126,7 +128,7 @@ def ui_command(tracking_uri: str, *, host: str = "127.0.0.1", port: int = 5000) 
         raise EnvironmentFault(f"there is no MLflow store {path} yet. Run `workbench sweep` first, or give --tracking-uri.")
     root = artifact_root(tracking_uri)
     places = ["--backend-store-uri", absolute(tracking_uri), *(["--artifacts-destination", root] if root else [])]
-    return [sys.executable, "-m", "mlflow", "server", *places, "--host", host, "--port", str(port), "--workers", "1"]
+    return [sys.executable, "-m", "mlflow", "server", *places, "--host", host, "--port", str(port), *_QUIETLY, "--workers", "1"]
 
 
 def serve(tracking_uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> subprocess.Popen[bytes]:
@@ -146,7 +148,7 @@ def serve(tracking_uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> su
             raise EnvironmentFault(f"port {port} on {host} cannot be used ({error.strerror}). Give another one: --port.") from error
     # Job execution starts further processes, for features of MLflow that a sweep has no use for.
     quiet = {**_SETTINGS, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
-    return subprocess.Popen(command, env={**quiet, **os.environ})
+    return subprocess.Popen(command, env={**quiet, **os.environ}, stdout=sys.stderr.fileno())
 
 
 def _create(path: Path) -> None:

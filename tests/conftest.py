@@ -1,0 +1,52 @@
+"""What all tests share: a quiet environment, and a tiny study that sweeps in seconds."""
+
+import os
+import textwrap
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # test workers run side by side on two cores
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Name of a tiny model."""
+    from workbench.testing import tiny_model
+
+    return tiny_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture
+def study_file(tmp_path: Path, tiny: str) -> Path:
+    """A study file whose runs take a fraction of a second."""
+    path = tmp_path / "tiny.py"
+    path.write_text(
+        textwrap.dedent(f'''
+        """Which tiny method finds the word?"""
+
+        from workbench import Recipe, Study, bitfit, choice, full, integers, loguniform, peft
+        from workbench.testing import TinyTask
+
+        study = Study(
+            Recipe(
+                task=TinyTask(train=choice(32, 64)),
+                model={tiny!r},
+                method=choice(
+                    full(learning_rate=loguniform(1e-3, 1e-2)),
+                    peft("lora", learning_rate=loguniform(1e-3, 1e-2), r=choice(2, 4)),
+                    bitfit(learning_rate=loguniform(1e-3, 1e-2)),
+                ),
+                epochs=integers(1, 4, log=True),
+                batch_size=8,
+            ),
+            maximize="accuracy",
+            minimize="usd",
+            trials=6,
+        )
+        '''),
+        encoding="utf-8",
+    )
+    return path

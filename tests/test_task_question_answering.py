@@ -1,0 +1,233 @@
+"""The question-answering task: what a model sees, what is read back, and how it is graded."""
+
+import dataclasses
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from workbench import space
+from workbench.data import load
+from workbench.errors import UsageError
+from workbench.tasks import QuestionAnswering, question_answering
+
+torch = pytest.importorskip("torch")
+FIXTURE = str(Path(__file__).parent / "fixtures" / "squad_v2.json")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """Lower-cased words and punctuation as tokens, learnt from the fixture."""
+    import tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    splitter = tokenizers.pre_tokenizers.Whitespace()
+    texts = [example[key] for example in examples() for key in ("question", "context")]
+    words = sorted({word for text in texts for word, _ in splitter.pre_tokenize_str(text)})
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words])}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
+    made.pre_tokenizer = splitter
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=256, **special)
+
+
+def examples():
+    data = load(FIXTURE)
+    return sorted((*data.train, *data.dev, *data.test), key=lambda example: example["id"])
+
+
+def certain(rows, likely=None):
+    """What `read` gives of a model that is sure of the targets, each as sure as `likely` says."""
+    read = []
+    for i, (length, (start, end)) in enumerate(zip(rows.lengths, rows.targets, strict=True)):
+        logits = np.zeros((2, length), np.float32)
+        logits[0, start] = logits[1, end] = 5 if likely is None else likely[i]
+        read.append(logits)
+    return read
+
+
+def task(**settings):
+    return question_answering(FIXTURE, **{"train": 2, "max_length": 64, "stride": 8} | settings)
+
+
+def test_a_model_that_is_sure_of_the_targets_is_always_right(tokenizer):
+    qa, asked = task(), examples()
+    rows = qa.encode(asked, tokenizer)
+    predictions = qa.predict(asked, rows, certain(rows))
+    assert predictions == [(example["answers"]["text"] or [""])[0] for example in asked]
+    assert qa.score(asked, predictions) == {"exact_match": 100, "f1": 100}
+    assert len(rows) == len(asked)
+    assert {len(ids) for ids in rows.inputs["input_ids"]} == set(rows.lengths.tolist())
+
+
+def test_best_span_across_windows(tokenizer):
+    qa, asked = task(max_length=32), examples()
+    rows = qa.encode(asked, tokenizer)
+    assert len(rows) > len(asked)
+    for i, example in enumerate(asked):
+        held = rows.targets[rows.example == i].any(axis=1)
+        assert held.any() == bool(example["answers"]["text"])  # windows without the answer point at the first token
+    assert qa.score(asked, qa.predict(asked, rows, certain(rows))) == {"exact_match": 100, "f1": 100}
+
+
+def test_the_likeliest_window_wins(tokenizer):
+    qa = task(max_length=32)
+    (asked,) = [example for example in examples() if example["id"] == "built"]
+    rows = qa.encode([asked], tokenizer)
+    assert len(rows) >= 2
+    read = [np.zeros((2, length), np.float32) for length in rows.lengths]
+    read[0][:, rows.extra[0][0]] = 3
+    read[1][:, rows.extra[1][0] + 1] = 4
+    start, end = rows.extra[1][1][1]
+    assert qa.predict([asked], rows, read) == [asked["context"][start:end]]
+
+
+def test_no_answer_needs_to_be_likelier_by_the_threshold(tokenizer):
+    (asked,) = [example for example in examples() if example["id"] == "bern"]
+    rows = task().encode([asked], tokenizer)
+    logits = certain(rows)
+    logits[0][:, 0] = 6  # 2 more than the span's 10 in the sum of both ends
+    assert task().predict([asked], rows, logits) == [""]
+    assert task(null_threshold=2.0).predict([asked], rows, logits) == ["The Aare"]
+
+
+def test_data_in_which_everything_has_an_answer_never_says_none(tokenizer, tmp_path):
+    import json
+
+    rows = [example for example in examples() if example["answers"]["text"]]
+    for side in ("train", "dev", "test"):
+        (tmp_path / f"{side}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    qa = question_answering(str(tmp_path), train=1)
+    encoded = qa.encode(rows, tokenizer)
+    logits = certain(encoded)
+    for each in logits:
+        each[:, 0] = 99
+    assert qa.predict(rows, encoded, logits) == [row["answers"]["text"][0] for row in rows]
+
+
+def test_answers_end_after_they_start_and_are_no_longer_than_allowed(tokenizer):
+    qa, asked = task(max_answer_tokens=2, null_threshold=1e9), examples()
+    rows = qa.encode(asked, tokenizer)
+    rng = np.random.default_rng(0)
+    read = [rng.normal(size=(2, length)).astype(np.float32) for length in rows.lengths]
+    for example, answer in zip(asked, qa.predict(asked, rows, read), strict=True):
+        assert answer
+        assert answer in example["context"]
+        assert len(tokenizer.tokenize(answer)) <= 2
+
+
+def test_loss_and_read_of_a_padded_batch(tokenizer):
+    from transformers import BertConfig, BertForQuestionAnswering
+
+    qa, asked = task(), examples()
+    rows = qa.encode(asked, tokenizer)
+    size = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+    }
+    torch.manual_seed(0)
+    model = BertForQuestionAnswering(BertConfig(**size)).eval()
+
+    def run(which, width):
+        ids = torch.zeros((len(which), width), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for k, i in enumerate(which):
+            ids[k, : rows.lengths[i]] = torch.tensor(rows.inputs["input_ids"][i])
+            mask[k, : rows.lengths[i]] = 1
+        with torch.no_grad():
+            output = model(input_ids=ids, attention_mask=mask)
+        return output, torch.tensor(rows.targets[which]), mask
+
+    every = list(range(len(rows)))
+    output, targets, mask = run(every, 80)
+    losses = qa.loss(output, targets, mask)
+    assert losses.shape == (len(rows),)
+    read = qa.read(output, mask)
+    assert [each.shape for each in read] == [(2, length) for length in rows.lengths]
+    assert all(each.dtype == np.float32 for each in read)
+    for i in every:  # padding changes nothing
+        alone, target, one = run([i], int(rows.lengths[i]))
+        assert qa.loss(alone, target, one)[0] == pytest.approx(float(losses[i]), abs=1e-5)
+        with torch.no_grad():
+            expected = model(
+                input_ids=torch.tensor(rows.inputs["input_ids"][i][None].astype(np.int64)),
+                start_positions=target[:, 0],
+                end_positions=target[:, 1],
+            )
+        assert float(expected.loss) == pytest.approx(float(losses[i]), abs=1e-5)
+
+
+def test_a_smaller_training_set_is_a_prefix_and_the_seed_orders_it(tmp_path):
+    import json
+
+    rows = [{"id": i, "question": "q", "context": f"context {i}", "answers": []} for i in range(60)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = str(tmp_path / "data.jsonl")
+    small, large, other = (
+        question_answering(data, **settings).splits() for settings in ({"train": 8}, {"train": 30}, {"train": 8, "seed": 1})
+    )
+    assert small.train == large.train[:8] != other.train
+    assert small.dev == large.dev == other.dev
+    assert len(question_answering(data, train=8, dev=3, test=2).splits().dev) == 3
+    assert len(question_answering(data, train=8, dev=3, test=0).splits().test) == 0
+    assert not {example["id"] for example in large.train} & {example["id"] for example in (*large.dev, *large.test)}
+
+
+def test_more_labels_than_there_are():
+    with pytest.raises(UsageError, match=r"train=500: .* has 3 examples"):
+        task(train=500).splits()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"train": 0}, "train=0"),
+        ({"train": 2.5}, "train=2.5"),
+        ({"train": True}, "train=True"),
+        ({"dev": 0}, "dev=0"),
+        ({"max_length": 8}, "at least 32"),
+        ({"language": "klingon"}, "no published rule"),
+    ],
+)
+def test_a_value_out_of_its_range(settings, says):
+    with pytest.raises(UsageError, match=says):
+        task(**settings)
+
+
+def test_no_data_at_all():
+    with pytest.raises(UsageError, match="give the name of a data set"):
+        question_answering("", train=1)
+
+
+def test_holes_are_kept_until_they_are_filled():
+    qa = question_answering("pydocs", train=space.choice(128, 512), max_length=space.integers(64, 128))
+    assert set(space.dimensions(qa)) == {"train", "max_length"}
+    filled = space.resolve(qa, {"train": 128, "max_length": 64})
+    assert filled == question_answering("pydocs", train=128, max_length=64)
+    with pytest.raises(UsageError, match="train=-1"):
+        space.resolve(question_answering("pydocs", train=space.choice(-1)), {"train": -1})
+
+
+def test_a_task_is_a_plain_value():
+    qa = task()
+    assert pickle.loads(pickle.dumps(qa)) == qa
+    assert hash(qa) == hash(task())
+    assert isinstance(qa, QuestionAnswering)
+    assert dataclasses.replace(qa, train=3).train == 3
+    assert task().digest() == task(train=1, seed=3).digest() == load(FIXTURE).digest
+
+
+def test_importing_the_tasks_loads_nothing_heavy():
+    import subprocess
+    import sys
+
+    heavy = ["torch", "transformers", "datasets", "pandas", "torchmetrics", "numpydoc", "huggingface_hub"]
+    code = f"import sys, workbench.tasks; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -1,0 +1,106 @@
+"""A task and a model so small that a whole sweep takes seconds: for tests of everything around the training loop."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from workbench.tasks.base import Example, Rows, Splits, Task
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+    from transformers.utils import ModelOutput
+
+_WORDS = 64
+_KEY = 7  # a sentence is of class 1 when it holds this word
+
+
+@dataclass(frozen=True)
+class TinyTask(Task):
+    """Tell whether a sentence of random words holds a certain one: a task that a model of 20,000 parameters learns.
+
+    Attributes:
+        train: Labelled examples to train on.
+        dev: Examples that grade each checkpoint.
+        seed: Of the sentences and their order.
+        data: What the data set is called in records.
+    """
+
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    head: ClassVar[tuple[str, ...]] = ("classifier",)
+
+    train: int = 64
+    dev: int = 32
+    seed: int = 0
+    data: str = "tiny"
+
+    def splits(self) -> Splits:
+        return Splits(self._sentences(self.train, 0), self._sentences(self.dev, 1), self._sentences(self.dev, 2))
+
+    def digest(self) -> str:
+        return hashlib.sha256(f"tiny-1/{self.seed}".encode()).hexdigest()
+
+    def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> Rows:
+        words = [np.array(example["words"], np.int32) for example in examples]
+        labels = np.array([[example["label"]] for example in examples], np.int64)
+        return Rows({"input_ids": words}, labels, np.arange(len(examples)))
+
+    def loss(self, output: ModelOutput, targets: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(output.logits.float(), targets[:, 0], reduction="none")
+
+    def read(self, output: ModelOutput, attention_mask: torch.Tensor) -> Sequence[Any]:
+        labels: Sequence[Any] = output.logits.argmax(-1).tolist()
+        return labels
+
+    def predict(self, examples: Sequence[Example], rows: Rows, read: Sequence[Any]) -> list[Any]:
+        return list(read)
+
+    def score(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:
+        right = sum(example["label"] == p for example, p in zip(examples, predictions, strict=True))
+        return {"accuracy": 100.0 * right / len(examples)}
+
+    def _sentences(self, count: int, side: int) -> list[dict[str, Any]]:
+        rng = np.random.default_rng((self.seed, side))
+        found = []
+        for i in range(count):
+            words = rng.integers(_KEY + 1, _WORDS, int(rng.integers(4, 13)))
+            if i % 2:
+                words[rng.integers(len(words))] = _KEY
+            found.append({"id": f"{side}/{i}", "words": words.tolist(), "label": i % 2})
+        return found
+
+
+def tiny_model(folder: Path, *, layers: int = 2, width: int = 32) -> str:
+    """Write a tiny BERT with random weights, and a tokeniser of words, into `folder`; return its name for a recipe."""
+    import torch
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    vocabulary = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3} | {f"w{i}": i for i in range(4, _WORDS)}
+    words = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106  not a password
+    words.pre_tokenizer = Whitespace()  # type: ignore[assignment]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=_WORDS,
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=2,
+            intermediate_size=2 * width,
+            max_position_embeddings=32,
+            num_labels=2,
+        )
+        BertModel(config).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]").save_pretrained(folder)  # noqa: S106
+    return str(folder)

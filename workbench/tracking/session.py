@@ -1,0 +1,104 @@
+"""A working connection to one study's experiment: MLflow with its limits kept and its pages turned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from workbench.study import Study
+from workbench.tracking import page, store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_TAG_LIMIT, _PARAM_LIMIT = 5000, 500  # characters, of the oldest servers in use; the installed MLflow cuts at 8000 and 6000
+_IDENTITY = {"sweep": "workbench.sweep", "run": "workbench.run_id"}
+
+
+class Session:
+    """Opens the store and the study's experiment in it, each created where it is missing. Raises what MLflow raises."""
+
+    def __init__(self, study: Study, tracking_uri: str) -> None:
+        self.uri = tracking_uri
+        self.client: MlflowClient = store.connect(tracking_uri)
+        self.experiment = self._experiment(study)
+
+    def search(self, kind: str, condition: str = "") -> Iterator[Run]:
+        """All MLflow runs of a kind, `sweep` or `run`, that meet the condition, oldest first."""
+        where, token = f"tags.`workbench.kind` = '{kind}'{condition and f' and {condition}'}", None
+        while True:
+            found = self.client.search_runs(
+                [self.experiment], where, max_results=1000, order_by=["attributes.start_time ASC"], page_token=token
+            )
+            yield from found
+            if not (token := found.token):
+                return
+
+    def find(self, kind: str, identity: str) -> Run | None:
+        """The MLflow run of a sweep, or of a run by its run_id; the oldest where there are several."""
+        return next(self.search(kind, f"tags.`{_IDENTITY[kind]}` = '{identity}'"), None)
+
+    def find_or_create(self, kind: str, identity: str, name: str, began: float, tags: Mapping[str, str]) -> str:
+        """Id of the MLflow run, so that one whose creation was not answered, or that another sweep makes, is not made twice."""
+        with store.exclusive(self.uri):
+            run = self.find(kind, identity)
+            if run is None:
+                own = {"workbench.kind": kind, _IDENTITY[kind]: identity, **tags}
+                run = self.client.create_run(self.experiment, page.milliseconds(began), own, name)
+            return str(run.info.run_id)
+
+    def log(
+        self,
+        run: str,
+        *,
+        tags: Mapping[str, str],
+        params: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        at: float = 0.0,
+        step: int = 0,
+    ) -> None:
+        """One call for all. A text over MLflow's limit goes to an artifact, and in its place stands where it is.
+
+        Args:
+            run: MLflow's id of the run.
+            tags: May be written again, with other values.
+            params: May be written again, with the same values.
+            metrics: Finite numbers.
+            at: When they were measured, in seconds since 1970.
+            step: Their step.
+        """
+        from mlflow.entities import Metric, Param, RunTag
+
+        self.client.log_batch(
+            run,
+            metrics=[Metric(name, value, page.milliseconds(at), step) for name, value in (metrics or {}).items()],
+            params=[Param(name, self._fit(run, name, text, _PARAM_LIMIT)) for name, text in (params or {}).items()],
+            tags=[RunTag(name, self._fit(run, name, text, _TAG_LIMIT)) for name, text in tags.items()],
+        )
+
+    def log_data(self, run: str, name: str, digest: str) -> None:
+        """Note the data set that a run learned from; a second time changes nothing."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source, whole = json.dumps({"uri": name}), json.dumps({"digest": digest})  # MLflow takes 36 characters of a digest
+        data = Dataset(name[-500:], digest[:36], "local", source, profile=whole)
+        self.client.log_inputs(run, datasets=[DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+
+    def _fit(self, run: str, name: str, text: str, limit: int) -> str:
+        if len(text) <= limit:
+            return text
+        file = f"long/{name.replace('/', '_')}.txt"
+        self.client.log_text(run, text, file)
+        return f"{len(text)} characters: see the artifact {file}"
+
+    def _experiment(self, study: Study) -> str:
+        with store.exclusive(self.uri):
+            found = self.client.get_experiment_by_name(study.name)
+            if found is None:
+                root = store.artifact_root(self.uri)
+                return str(self.client.create_experiment(study.name, root and f"{root}/{study.name}", page.experiment_tags(study)))
+        if found.lifecycle_stage != "active":
+            self.client.restore_experiment(found.experiment_id)  # its name is taken for ever: there is no other place to write
+        return str(found.experiment_id)
