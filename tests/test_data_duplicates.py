@@ -1,5 +1,7 @@
 """Near-duplicate texts are found and grouped; others are not."""
 
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 

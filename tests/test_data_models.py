@@ -1,6 +1,7 @@
 """Models by name: built in at three sizes, from folders; the missing ones are named at once."""
 
 import time
+from typing import ClassVar
 
 import pytest
 
@@ -139,7 +140,8 @@ def test_a_name_that_the_hub_does_not_have(monkeypatch):
     from huggingface_hub import errors
 
     class Answer:
-        headers = request = None
+        headers: ClassVar[dict[str, str]] = {}
+        request = None
 
     def missing(*args, **more):
         raise errors.RepositoryNotFoundError("404", response=Answer())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -428,6 +431,32 @@ def test_one_bad_record_does_not_keep_the_others_out() -> None:
     writer.put(Job("good", lambda: written.append(1), results=1))
     assert writer.close(10) == 1
     assert (refused, written) == ([("bad", "no")], [1])
+
+
+@pytest.mark.slow
+def test_the_page_shows_the_runs(uri: str) -> None:
+    mirrored(uri, a_result())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with store.serve(uri, port=port) as process:
+        try:
+            where = f"http://127.0.0.1:{port}"
+            until = time.monotonic() + 60
+            while time.monotonic() < until:
+                with contextlib.suppress(OSError):
+                    assert b"<html" in urllib.request.urlopen(where, timeout=10).read()
+                    break
+                time.sleep(0.1)
+            body = json.dumps({"experiment_ids": [Read(uri).experiment.experiment_id], "max_results": 10}).encode()
+            address = f"{where}/ajax-api/2.0/mlflow/runs/search"
+            request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+            runs = json.load(urllib.request.urlopen(request, timeout=10))["runs"]
+            assert len(runs) == 2
+            child = next(run for run in runs if run["info"]["run_name"].startswith("0042"))
+            artifact = f"{where}/get-artifact?path=recipe.json&run_id={child['info']['run_id']}"
+            assert json.load(urllib.request.urlopen(artifact, timeout=10))["type"] == "Recipe"
+        finally:
+            process.terminate()
 
 
 @pytest.mark.slow

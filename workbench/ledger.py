@@ -15,14 +15,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import prices
+from workbench import prices, process
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.prices import Offer
 from workbench.result import Result, cost
@@ -290,30 +289,13 @@ def distribution(dimension: Dimension) -> BaseDistribution:
 
 def alive(record: Mapping[str, Any]) -> bool:
     """Whether the worker of a lease still lives."""
-    if record["host"] != _host():
-        return time.time() - float(record["beat"]) < SILENCE_SECONDS
-    import psutil
-
-    try:
-        return abs(psutil.Process(record["pid"]).create_time() - record["process_started"]) < 1.0
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _host() -> str:
-    """This host since its last start: process numbers are used again after one."""
-    with contextlib.suppress(OSError):
-        return f"{socket.gethostname()}/{Path('/proc/sys/kernel/random/boot_id').read_text(encoding='ascii')[:8]}"
-    return socket.gethostname()
+    known = process.lives(record)
+    return time.time() - float(record["beat"]) < SILENCE_SECONDS if known is None else known
 
 
 def _lease_record(result: Result, spent: Mapping[str, Usage]) -> dict[str, Any]:
-    import psutil
-
     return {
-        "host": _host(),
-        "pid": os.getpid(),
-        "process_started": psutil.Process().create_time(),
+        **process.this_process(),
         "beat": time.time(),
         "spent": {name: u.to_json() for name, u in spent.items()},
         "result": result.to_json(),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import platform
+import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -231,7 +233,17 @@ class _Sweep:
         if finished:
             spent = spent_usd(finished, self.offer, self.label_usd)
             self.observer.note(f"Continuing: {len(report.by_run(finished))} runs in the ledger, {report.dollars(spent)} spent so far.")
-        self.notebook.start({"offer": self.offer.id, "platform": self.offer.name, "sampler": self.sampler, "seed": self.seed, **dataclasses.asdict(self.limits)}, finished)
+        about = {
+            "question": self.study.question,
+            "command": shlex.join(["workbench", *sys.argv[1:]]),
+            "git": _git_commit(self.study.path),
+            "versions": _versions(),
+            "limits": dataclasses.asdict(self.limits),
+            "sampler": self.sampler,
+            "seed": self.seed,
+            "offer": {"id": self.offer.id, "name": self.offer.name, "usd_per_hour": str(self.offer.usd_per_hour), "date": self.offer.date},
+        }
+        self.notebook.start(about, results)
         return results
 
     def _next(self, results: Sequence[Result]) -> bool:
@@ -314,7 +326,7 @@ class _Sweep:
             recipe=recipe.to_json(),
             settings=settings,
             status="running",
-            provenance=_provenance(self.study, self.meter),
+            provenance=_provenance(self.study, recipe, self.meter),
             offer={"id": self.offer.id, "name": self.offer.name, "usd_per_hour": str(self.offer.usd_per_hour), "date": self.offer.date},
             label_usd=self.label_usd,
             started=time.time(),
@@ -439,9 +451,18 @@ def _unfinished(results: Sequence[Result]) -> list[Result]:
     return found
 
 
-def _provenance(study: Study, meter: Meter) -> dict[str, Any]:
-    versions = {name: metadata.version(name) for name in ("torch", "transformers", "peft", "optuna")}
-    return {"python": platform.python_version(), "versions": versions, "git_commit": _git_commit(study.path), "device": meter.description}
+def _provenance(study: Study, recipe: Recipe, meter: Meter) -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "versions": _versions(),
+        "git_commit": _git_commit(study.path),
+        "device": meter.description,
+        "data_digest": recipe.task.digest(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("torch", "transformers", "peft", "optuna", "mlflow-skinny")}
 
 
 def _git_commit(path: Path | None) -> str | None:

@@ -20,10 +20,19 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-console = Console(highlight=False, soft_wrap=True)
+PIPED_WIDTH = 200
+"""Columns where nobody looks: a table that is piped or logged is not folded to some terminal's width."""
+
+
+def _console(*, stderr: bool) -> Console:
+    plain = Console(stderr=stderr, highlight=False, soft_wrap=stderr)
+    return plain if plain.is_terminal else Console(stderr=stderr, highlight=False, soft_wrap=stderr, width=PIPED_WIDTH)
+
+
+console = _console(stderr=False)
 """Standard output: data."""
 
-messages = Console(stderr=True, highlight=False, soft_wrap=True)
+messages = _console(stderr=True)
 """Standard error: everything else."""
 
 

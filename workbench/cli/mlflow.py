@@ -18,5 +18,9 @@ def mlflow(port: int, host: str, tracking_uri: str | None) -> None:
     from workbench.tracking import default_uri, serve
 
     uri = tracking_uri or default_uri(Path.cwd())
-    messages.print(f"MLflow UI: http://{host}:{port}  (store: {uri}; Ctrl-C ends it)")
-    raise SystemExit(serve(uri, host=host, port=port))
+    page = serve(uri, host=host, port=port)
+    messages.print(f"MLflow UI: http://{host}:{port} in a few seconds. Store: {uri}. Ctrl-C ends it.")
+    try:
+        raise SystemExit(page.wait())
+    finally:
+        page.terminate()

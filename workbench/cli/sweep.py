@@ -82,7 +82,7 @@ def sweep(
     notebook = Notebook(
         loaded,
         tracking_uri or default_uri(Path.cwd()),
-        offer=offer,
+        offer,
         label_usd=label,
         on_problem=lambda text: messages.print(text, style="yellow"),
         on_run=ledger.note_mlflow_run,

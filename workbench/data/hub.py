@@ -48,8 +48,8 @@ def require(name: str, kind: str, what: str, revision: str | None = None) -> Non
         raise UsageError(f"there is no {what} Nor does the hub have {name!r}{f' at {revision!r}' if revision else ''}.") from error
     except Exception as error:  # a failure of the network, by whatever name, or nothing in the cache
         raise EnvironmentFault(
-            f"there is no {what} It is no path here either, and the hub cannot be reached from this machine. "
-            "Check the name, connect to the network, or give the path of a local copy."
+            f"there is no {what} It is no path here either, and the hub cannot be reached from this machine "
+            f"({type(error).__name__}). Check the name, connect to the network, or give the path of a local copy."
         ) from error
 
 
@@ -58,7 +58,11 @@ def quiet() -> Iterator[None]:
     """No progress bars and no reports of expected things (a new head's weights are new) while loading."""
     import warnings
 
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils import (  # type: ignore[attr-defined, unused-ignore]
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

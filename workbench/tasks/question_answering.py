@@ -80,15 +80,14 @@ class QuestionAnswering(Task):
                 targets[row] = (0, 0) if span is None else (first + span[0], first + span[1])
         return Rows(found.inputs, targets, found.example, list(zip(found.first.tolist(), found.offsets, strict=True)))
 
-    def loss(self, output: ModelOutput, targets: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Cross entropy of the first and the last position, averaged. With the mask, padding takes no probability."""
+    def loss(self, output: ModelOutput, targets: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Cross entropy of the first and the last position, averaged; padding takes no probability."""
         from torch.nn.functional import cross_entropy
 
-        start, end = (logits.float() for logits in (output["start_logits"], output["end_logits"]))
-        if attention_mask is not None:
-            start, end = (logits.masked_fill(attention_mask == 0, float("-inf")) for logits in (start, end))
-        both = cross_entropy(start, targets[:, 0], reduction="none") + cross_entropy(end, targets[:, 1], reduction="none")
-        return both / 2
+        both = (output["start_logits"].float(), output["end_logits"].float())
+        start, end = (logits.masked_fill(attention_mask == 0, float("-inf")) for logits in both)
+        losses = cross_entropy(start, targets[:, 0], reduction="none") + cross_entropy(end, targets[:, 1], reduction="none")
+        return losses / 2
 
     def read(self, output: ModelOutput, attention_mask: torch.Tensor) -> Sequence[np.ndarray]:
         """Logits of a row as an array (2, tokens): of being the first token of the answer, and the last."""

@@ -15,6 +15,6 @@ Importing this package does not import mlflow.
 """
 
 from workbench.tracking.notebook import Notebook
-from workbench.tracking.store import default_uri, serve, ui_command
+from workbench.tracking.store import default_uri, examine, serve, ui_command
 
-__all__ = ["Notebook", "default_uri", "serve", "ui_command"]
+__all__ = ["Notebook", "default_uri", "examine", "serve", "ui_command"]

@@ -32,6 +32,21 @@ _SETTINGS = {
 _QUIETLY = ("--uvicorn-opts", "--log-level warning")
 
 
+def examine(tracking_uri: str) -> str:
+    """What the store at this URI is, in words, changing nothing. Raises EnvironmentFault when it cannot be used."""
+    path = sqlite_path(tracking_uri)
+    if path is None:
+        return f"{shown(tracking_uri)} (not asked)"
+    if not path.exists():
+        return f"{path} (not there yet; made by the first sweep)"
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            (runs,) = connection.execute("SELECT count(*) FROM runs").fetchone()
+    except sqlite3.Error as error:
+        raise EnvironmentFault(f"{path} cannot be used: {error}. Move it away, or name another store with --tracking-uri.") from error
+    return f"{path}: {runs} runs"
+
+
 def default_uri(folder: Path) -> str:
     """The tracking URI of `mlflow.db` in `folder`, absolute."""
     return f"sqlite:///{folder.resolve() / 'mlflow.db'}"
@@ -148,7 +163,7 @@ def serve(tracking_uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> su
             raise EnvironmentFault(f"port {port} on {host} cannot be used ({error.strerror}). Give another one: --port.") from error
     # Job execution starts further processes, for features of MLflow that a sweep has no use for.
     quiet = {**_SETTINGS, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
-    return subprocess.Popen(command, env={**quiet, **os.environ}, stdout=sys.stderr.fileno())
+    return subprocess.Popen(command, env={**quiet, **os.environ}, stdout=2)  # what it says is no data
 
 
 def _create(path: Path) -> None:

@@ -1,0 +1,235 @@
+"""The training loop: same gradients, exact continuation, honest checkpoints, everything freed."""
+
+import gc
+import itertools
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench import Recipe, bitfit, full, peft
+from workbench.errors import Infeasible
+from workbench.testing import FakeMeter, TinyTask
+from workbench.training import PrefixCache, _Tuning, train
+from workbench.training.batches import checkpoint_epochs, micro_batches, split, step_examples, steps_for
+
+
+def recipe(tiny: str, **changes: object) -> Recipe:
+    settings = {"task": TinyTask(train=48, dev=16), "model": tiny, "method": full(learning_rate=3e-3), "epochs": 2, "batch_size": 8}
+    return Recipe(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+# Batches
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=9), st.integers(0, 100))
+def test_split_is_the_cheapest_of_all_cuts(lengths: list[int], overhead: int) -> None:
+    lengths.sort()
+
+    def price(cuts: list[tuple[int, int]]) -> int:
+        return sum((end - start) * lengths[end - 1] + overhead for start, end in cuts)
+
+    found = split(lengths, overhead)
+    assert [x for cut in found for x in range(*cut)] == list(range(len(lengths)))
+    places = range(1, len(lengths))
+    every = (
+        list(itertools.pairwise([0, *inner, len(lengths)])) for size in range(len(lengths)) for inner in itertools.combinations(places, size)
+    )
+    assert price(found) == min(price(cuts) for cuts in every)
+
+
+def test_first_pass_reads_the_labels_in_the_order_they_are_bought() -> None:
+    assert np.concatenate([step_examples(s, 4, 12, seed=0) for s in range(3)]).tolist() == list(range(12))
+    second = np.concatenate([step_examples(s, 4, 12, seed=0) for s in range(3, 6)])
+    assert sorted(second) == list(range(12))
+    assert second.tolist() != list(range(12))
+
+
+def test_every_pass_holds_every_example_once_even_when_steps_span_two() -> None:
+    stream = np.concatenate([step_examples(s, 5, 12, seed=3) for s in range(12)])
+    for start in range(0, 60, 12):
+        assert sorted(stream[start : start + 12]) == list(range(12))
+
+
+@given(st.floats(0.05, 64), st.integers(1, 64), st.integers(1, 5000), st.integers(1, 1000))
+def test_checkpoints_end_with_the_recipe_and_lie_on_the_grid_of_longer_runs(epochs: float, batch: int, examples: int, dev: int) -> None:
+    grid = checkpoint_epochs(epochs, batch_size=batch, examples=examples, dev_examples=dev)
+    assert grid[-1] == epochs
+    assert len(grid) <= 5
+    assert grid == sorted(set(grid))
+    steps = [steps_for(e, batch, examples) for e in grid]
+    assert steps == sorted(set(steps))
+    longer = checkpoint_epochs(2.0 ** np.ceil(np.log2(epochs) + 1), batch_size=batch, examples=examples, dev_examples=dev)
+    assert all(np.log2(e).is_integer() for e in grid[:-1])
+    assert all(e in longer for e in grid[:-1] if e >= longer[0])
+
+
+# Gradients
+
+
+@pytest.mark.parametrize("overhead", [0, 10**6])
+def test_micro_batches_give_the_gradient_of_one_padded_batch(tiny: str, overhead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("workbench.training.batches", fromlist=["x"]).OVERHEAD_TOKENS, "cpu", overhead)
+    made = recipe(tiny)
+    tuning = _Tuning(made, torch.device("cpu"), None)
+    tuning.model.eval()  # no dropout: the masks of two splits differ
+    rows = made.task.encode(made.task.splits().train, None)  # type: ignore[arg-type]
+    batch = np.arange(16)
+    pieces = list(micro_batches(rows, batch, torch.device("cpu")))
+    assert len(pieces) == 1 if overhead == 10**6 else len(pieces) > 1
+    for _, inputs, targets in pieces:
+        (made.task.loss(tuning.model(**inputs), targets, inputs["attention_mask"]).sum() / len(batch)).backward()
+    found = {name: p.grad.clone() for name, p in tuning.parameters.items() if p.grad is not None}
+    tuning.optimizer.zero_grad(set_to_none=True)
+    width = int(rows.lengths[batch].max())
+    ids = torch.zeros((16, width), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i in batch:
+        ids[i, : rows.lengths[i]] = torch.from_numpy(rows.inputs["input_ids"][i])
+        mask[i, : rows.lengths[i]] = 1
+    output = tuning.model(input_ids=ids, attention_mask=mask)
+    made.task.loss(output, torch.from_numpy(rows.targets[batch]), mask).mean().backward()
+    assert found
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, tuning.parameters[name].grad, rtol=1e-4, atol=1e-6)
+
+
+# Checkpoints
+
+
+def test_a_checkpoint_is_the_result_of_the_shorter_recipe(tiny: str) -> None:
+    long = recipe(tiny, epochs=4)
+    checkpoints = list(train(long))
+    assert [c.recipe.epochs for c in checkpoints] == [0.5, 1, 2, 4]
+    for checkpoint in checkpoints[:-1]:
+        *_, last = train(checkpoint.recipe)
+        assert last.recipe == checkpoint.recipe
+        assert last.recipe.run_id == long.run_id
+        assert last.scores == checkpoint.scores
+        assert (last.step, last.tokens, last.labels) == (checkpoint.step, checkpoint.tokens, checkpoint.labels)
+
+
+def test_a_quarter_of_a_larger_set_is_the_smaller_set(tiny: str) -> None:
+    smaller = list(train(recipe(tiny, task=TinyTask(train=24, dev=16), epochs=1)))[-1]
+    larger = next(c for c in train(recipe(tiny, epochs=1)) if c.recipe.epochs == 0.5)
+    assert larger.labels == smaller.labels == 24
+    assert larger.scores == smaller.scores
+
+
+def test_same_seed_same_scores_and_another_seed_other_ones(tiny: str) -> None:
+    first, again, other = (list(train(recipe(tiny, seed=seed)))[-1].scores for seed in (0, 0, 1))
+    assert first == again
+    assert first["dev_loss"] != other["dev_loss"]
+
+
+def test_it_learns(tiny: str) -> None:
+    last = list(train(recipe(tiny, task=TinyTask(train=256, dev=64), epochs=8)))[-1]
+    assert last.scores["accuracy"] > 90
+
+
+@pytest.mark.parametrize(
+    "method", [full(learning_rate=3e-3), peft("lora", learning_rate=3e-3, r=4), bitfit(learning_rate=3e-3)], ids=lambda m: m.name
+)
+@pytest.mark.parametrize("averaging", [4.0, None])
+def test_a_continued_run_is_bit_for_bit_the_uninterrupted_one(tiny: str, method: object, averaging: float | None, tmp_path: object) -> None:
+    whole_recipe = recipe(tiny, method=method, averaging=averaging, epochs=4)
+    cache = PrefixCache(tmp_path)  # type: ignore[arg-type]
+    whole = []
+    for checkpoint in train(whole_recipe):
+        whole.append((checkpoint.recipe.epochs, dict(checkpoint.scores), checkpoint.weights()))
+        if checkpoint.recipe.epochs == 1:
+            cache.save(checkpoint.prefix())
+        torch.rand(3)  # a consumer may draw numbers: it must not matter
+    prefix = cache.find(whole_recipe.run_id)
+    assert prefix is not None
+    assert prefix.epochs == 1
+    rest = [(c.recipe.epochs, dict(c.scores), c.weights()) for c in train(whole_recipe, prefix)]
+    assert [epochs for epochs, _, _ in rest] == [2, 4]
+    for (_, scores, weights), (_, other_scores, other_weights) in zip(rest, whole[-2:], strict=True):
+        assert scores == other_scores
+        assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
+
+
+def test_cost_from_cold_leaves_out_earlier_evaluations_and_counts_what_came_before_a_continuation(tiny: str) -> None:
+    meter = FakeMeter(seconds_per_window=1.0)
+    prefix, cold, spent = None, [], []
+    for checkpoint in train(recipe(tiny, epochs=4), meter=meter):
+        cold.append({name: u.seconds for name, u in checkpoint.usage.items()})
+        spent.append({name: u.seconds for name, u in checkpoint.spent.items()})
+        if checkpoint.recipe.epochs == 1:
+            prefix = checkpoint.prefix()
+    assert [c["evaluate"] for c in cold] == [1, 1, 1, 1]
+    assert [c["train"] for c in cold] == [1, 2, 3, 4]
+    assert "load" in spent[0]
+    assert all(set(s) == {"train", "evaluate"} for s in spent[1:])
+    continued = list(train(recipe(tiny, epochs=4), prefix, meter=meter))
+    assert [c.usage["train"].seconds for c in continued] == [3, 4]
+    assert continued[0].spent["train"].seconds == 1
+    assert continued[0].usage["load"].seconds == cold[0]["load"]
+
+
+# Ends
+
+
+def test_a_diverging_run_is_infeasible(tiny: str) -> None:
+    with pytest.raises(Infeasible) as caught:
+        list(train(recipe(tiny, method=full(learning_rate=1e30), max_grad_norm=1e30)))
+    assert caught.value.reason == "diverged"
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError("no memory"), None], ids=["cuda", "python", "cpu"]
+)
+def test_out_of_memory_is_infeasible(tiny: str, error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        if error is None:
+            torch.empty(2**60)  # the CPU allocator's own words
+        raise error  # type: ignore[misc]
+
+    monkeypatch.setattr(TinyTask, "loss", fail)
+    with pytest.raises(Infeasible) as caught:
+        list(train(recipe(tiny)))
+    assert caught.value.reason == "out_of_memory"
+
+
+def test_anything_else_is_a_bug_and_shows(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TinyTask, "loss", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(train(recipe(tiny)))
+
+
+def test_closing_the_generator_frees_the_model(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[object]] = []
+    original = _Tuning.__init__
+
+    def watch(self: _Tuning, *arguments: object) -> None:
+        original(self, *arguments)  # type: ignore[arg-type]
+        made.append(weakref.ref(self.model))
+
+    monkeypatch.setattr(_Tuning, "__init__", watch)
+    run = train(recipe(tiny))
+    next(run)
+    run.close()  # type: ignore[attr-defined]
+    gc.collect()
+    assert made[0]() is None
+
+
+# The cache of prefixes
+
+
+def test_prefixes_are_bounded_and_a_broken_one_is_no_prefix(tiny: str, tmp_path: object) -> None:
+    states = [next(train(recipe(tiny, seed=seed))).prefix for seed in range(3)]
+    cache = PrefixCache(tmp_path, max_bytes=1)  # type: ignore[arg-type]
+    for state in states:
+        cache.save(state())
+    assert len(list(cache.folder.iterdir())) == 1
+    kept = recipe(tiny, seed=2).run_id
+    assert cache.find(kept) is not None
+    assert cache.find(recipe(tiny, seed=0).run_id) is None
+    path = next(cache.folder.iterdir())
+    path.write_bytes(path.read_bytes()[:100])
+    assert cache.find(kept) is None
+    assert not path.exists()
