@@ -32,6 +32,17 @@ def test_many_copies_are_one_group():
     assert set(groups(3000, similar_pairs([shingles(TEXT)] * 3000, 0.9))) == {0}
 
 
+def test_nearly_all_similar_pairs_are_found_and_only_those():
+    rng = random.Random(0)
+    sets = []
+    for _ in range(300):
+        common = {rng.getrandbits(32) for _ in range(70)}
+        sets += [frozenset(common | {rng.getrandbits(32) for _ in range(12)}) for _ in range(2)]  # similarity 70 / 94
+    found = set(similar_pairs(sets, 0.6))
+    assert len(found) >= 298
+    assert all(b == a + 1 and a % 2 == 0 for a, b in found)
+
+
 @given(
     st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)))))
 )

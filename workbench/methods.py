@@ -91,6 +91,12 @@ def peft_methods() -> tuple[str, ...]:
     return tuple(node.targets[0].id.lower() for node in body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name))
 
 
+def provision(method: Method) -> None:
+    """Import what `apply` will need: PEFT takes seconds the first time."""
+    if method.kind not in ("full", "head", "bitfit"):
+        import peft as library  # noqa: F401
+
+
 def apply(method: Method, model: torch.nn.Module, *, auto_class: str, head: tuple[str, ...]) -> torch.nn.Module:
     """Change `model` in place so that just what the method tunes has `requires_grad`; return it, wrapped if need be.
 

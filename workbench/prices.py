@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -74,15 +75,21 @@ def load(path: Path | None = None) -> tuple[Offer, ...]:
     """The shipped price book, or the one at `path`: CSV with the columns of the shipped one.
 
     Raises:
-        DataError: A row without a name, or whose price is not a positive number.
+        DataError: A row without a platform, or whose price is not a positive number.
+        UsageError: There is no such file, or it is no text.
     """
-    return _shipped() if path is None else _parse(path.read_text(encoding="utf-8"), str(path))
+    if path is None:
+        return _shipped()
+    try:
+        return _parse(path.read_text(encoding="utf-8-sig"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the price book {path} cannot be read: {error}.") from error
 
 
 def find(platform: str, book: Sequence[Offer] | None = None) -> Offer:
     """The cheapest offer whose name begins with `platform`, as in `aws`, `aws:p4d.24xlarge`, `vast:1x-H200-32-65536`.
 
-    Spot prices are taken only when asked for by their full name.
+    Spot prices are taken only when asked for by their full name, or id. Cheapest is per GPU, of machines that have some.
 
     Raises:
         UsageError: No offer has that name.
@@ -90,9 +97,13 @@ def find(platform: str, book: Sequence[Offer] | None = None) -> Offer:
     book = _shipped() if book is None else book
     wanted = platform.split(":")
     named = [o for o in book if o.name.split(":")[: len(wanted)] == wanted or o.id == platform]
-    firm = [o for o in named if o.commitment != "spot"] or named
+    firm = [o for o in named if o.commitment != "spot" or platform in (o.name, o.id)]
+    if not firm and named:
+        raise UsageError(f"{platform!r} has spot prices only, which may be withdrawn at any time. Ask for one by its full name: {named[0].name!r}.")
     if not firm:
-        raise UsageError(f"no offer is called {platform!r}.{did_you_mean(platform, {o.platform for o in book} | {o.name for o in book})}")
+        known = {part for o in book for part in (o.platform, f"{o.platform}:{o.instance}", o.name)}
+        near = did_you_mean(platform, known)
+        raise UsageError(f"no offer is called {platform!r}.{near if ' Did you' in near else did_you_mean(platform, {o.platform for o in book})}")
     return min(firm, key=lambda o: (o.usd_per_hour / max(1, o.gpus), o.name))
 
 
@@ -103,13 +114,16 @@ def _shipped() -> tuple[Offer, ...]:
 
 def _parse(text: str, where: str) -> tuple[Offer, ...]:
     offers = []
-    for line, row in enumerate(csv.DictReader(text.splitlines()), start=2):
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    words = ("platform", "instance", "gpu", "region", "commitment", "source", "date", "confidence", "note")
+    for row in reader:
         try:
-            price = Decimal(row["usd_per_hour"])
-            if not price.is_finite() or price <= 0:
-                raise InvalidOperation
-            fields = ("platform", "instance", "gpu", "region", "commitment", "source", "date", "confidence", "note")
-            offers.append(Offer(**{name: row.get(name) or "" for name in fields}, gpus=int(row.get("gpus") or 0), usd_per_hour=price))  # type: ignore[arg-type]
+            price, gpus = Decimal(row["usd_per_hour"]), int(row.get("gpus") or 0)
+            if not row["platform"] or not price.is_finite() or price <= 0 or gpus < 0:
+                raise ValueError
         except (KeyError, InvalidOperation, ValueError, TypeError) as error:
-            raise DataError(f"{where}, line {line}: an offer needs a platform and a usd_per_hour above 0; got {dict(row)}.") from error
+            raise DataError(
+                f"{where}, line {reader.line_num}: an offer needs a platform, a usd_per_hour above 0 and a whole number of gpus; got {row}."
+            ) from error
+        offers.append(Offer(**{name: row.get(name) or "" for name in words}, gpus=gpus, usd_per_hour=price))  # type: ignore[arg-type]
     return tuple(offers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,19 +117,19 @@ def cost(result: Result, name: str, offer: Offer, label_usd: float) -> float | N
         The number, or None where it was not measured.
     """
     cold = result.cold
-    if name == "labels":
-        return float(result.labels)
-    if name == "seconds":
-        return cold.seconds
-    if name == "energy_j":
-        return cold.energy_j
-    if name == "usd_labels":
-        return result.labels * label_usd
-    compute = prices.usd(cold, offer)
-    return compute if name == "usd_compute" else compute + result.labels * label_usd
+    compute, labels = prices.usd(cold, offer), result.labels * label_usd
+    views = {
+        "usd": compute + labels,
+        "usd_compute": compute,
+        "usd_labels": labels,
+        "labels": float(result.labels),
+        "seconds": cold.seconds,
+        "energy_j": cold.energy_j,
+    }
+    return views[name]
 
 
-def spent_usd(results: list[Result], offer: Offer, label_usd: float) -> float:
+def spent_usd(results: Sequence[Result], offer: Offer, label_usd: float) -> float:
     """What a sweep has spent: all segments really run, finished or not, and each label once.
 
     A task's smaller training set is a prefix of its larger one, so labels of one data set are bought once: the
@@ -139,7 +139,7 @@ def spent_usd(results: list[Result], offer: Offer, label_usd: float) -> float:
     return compute + label_usd * sum(labels_bought(results).values())
 
 
-def labels_bought(results: list[Result]) -> dict[str, int]:
+def labels_bought(results: Iterable[Result]) -> dict[str, int]:
     """Distinct labelled examples bought, by data set and data seed."""
     bought: dict[str, int] = {}
     for r in results:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -21,14 +22,19 @@ Value = bool | int | float | str | None
 """What a setting can be: what JSON and Optuna's categorical distributions hold."""
 
 
-class Space:
+class Space(ABC):
     """A hole in a recipe. `contains` tells whether a setting fits, `sample` draws one."""
 
-    def contains(self, setting: Value) -> bool:
-        raise NotImplementedError
+    @property
+    @abstractmethod
+    def ends(self) -> tuple[Any, ...]:
+        """The options of a choice, the two ends of a range: a bound that holds there holds for all it may be filled with."""
 
-    def sample(self, rng: random.Random) -> Value:
-        raise NotImplementedError
+    @abstractmethod
+    def contains(self, setting: Value) -> bool: ...
+
+    @abstractmethod
+    def sample(self, rng: random.Random) -> Value: ...
 
 
 @dataclass(frozen=True)
@@ -40,17 +46,25 @@ class Choice(Space):
     def __post_init__(self) -> None:
         if not self.options:
             raise UsageError("choice() is empty: give it at least one option.")
-        labels = [label(option) for option in self.options]
+        labels = self.labels
         for i, name in enumerate(labels):
-            if any(name == other and type(name) is type(other) for other in labels[:i]):
+            if name in labels[:i]:  # 1, 1.0 and True are one option: a store does not tell them apart
                 raise UsageError(f"choice() has the option {name!r} twice. Remove one, or give a method another name (name=…).")
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        return self.options
 
     @property
     def labels(self) -> tuple[Value, ...]:
         return tuple(label(option) for option in self.options)
 
     def contains(self, setting: Value) -> bool:
-        return any(setting == name and isinstance(setting, bool) == isinstance(name, bool) for name in self.labels)
+        return any(_same(setting, name) for name in self.labels)
+
+    def pick(self, setting: Value) -> Any:
+        """The option known by `setting`."""
+        return next(option for option in self.options if _same(setting, label(option)))
 
     def sample(self, rng: random.Random) -> Value:
         return rng.choice(self.labels)
@@ -67,12 +81,16 @@ class Uniform(Space):
     def __post_init__(self) -> None:
         _check_range("loguniform" if self.log else "uniform", self.low, self.high, self.log)
 
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        return float(self.low), float(self.high)
+
     def contains(self, setting: Value) -> bool:
-        return isinstance(setting, (int, float)) and not isinstance(setting, bool) and self.low <= setting <= self.high
+        return is_number(setting) and self.low <= cast(float, setting) <= self.high
 
     def sample(self, rng: random.Random) -> float:
         if not self.log:
-            return rng.uniform(self.low, self.high)
+            return min(self.high, rng.uniform(self.low, self.high))  # its rounding may pass the end
         return min(self.high, max(self.low, math.exp(rng.uniform(math.log(self.low), math.log(self.high)))))
 
 
@@ -85,13 +103,17 @@ class Integers(Space):
     log: bool = False
 
     def __post_init__(self) -> None:
-        if not all(isinstance(end, int) and not isinstance(end, bool) for end in (self.low, self.high)):
+        if not (is_whole(self.low) and is_whole(self.high)):
             raise UsageError(f"integers({self.low!r}, {self.high!r}): both ends must be whole numbers.")
         _check_range("integers", self.low, self.high, self.log)
 
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        return self.low, self.high
+
     def contains(self, setting: Value) -> bool:
-        whole = isinstance(setting, int) or (isinstance(setting, float) and setting.is_integer())
-        return whole and not isinstance(setting, bool) and self.low <= cast(float, setting) <= self.high
+        # 2.0 is 2: numbers come back from a store as either
+        return is_number(setting) and float(cast(float, setting)).is_integer() and self.low <= cast(float, setting) <= self.high
 
     def sample(self, rng: random.Random) -> int:
         if not self.log:
@@ -134,7 +156,9 @@ class Dimension:
 
 def label(option: Any) -> Value:
     """The setting by which an option is known: itself, or its `name`."""
-    if option is None or isinstance(option, (bool, int, float, str)):
+    if isinstance(option, float) and not math.isfinite(option):
+        raise UsageError(f"choice() got {option!r}: an option must be finite.")
+    if isinstance(option, Value):
         return option
     name = getattr(option, "name", None)
     if isinstance(name, str):
@@ -148,7 +172,7 @@ def dimensions(value: Any) -> dict[str, Dimension]:
     for dimension in _holes(value, "", ()):
         other = found.setdefault(dimension.name, dimension)
         if other is not dimension:
-            raise UsageError(f"two settings are called {dimension.name!r}. Give one of the methods another name (name=…).")
+            raise UsageError(f"two settings are called {dimension.name!r}. Give what holds one of them another name (name=…).")
     return found
 
 
@@ -168,13 +192,17 @@ def resolve(value: T, settings: Mapping[str, Value]) -> T:
             raise UsageError(f"the setting {name} = {setting!r} is not in {describe(hole)}.")
         used.add(name)
         if isinstance(hole, Choice):
-            return hole.options[[hole.contains(setting) and setting == x for x in hole.labels].index(True)]
+            return hole.pick(setting)
         return int(cast(int, setting)) if isinstance(hole, Integers) else setting
 
     filled = _map(value, "", fill)
+    known = dimensions(value)
     for name in settings:
-        if name not in used:
-            raise UsageError(f"there is no setting {name!r} here.{did_you_mean(name, dimensions(value))}")
+        if name in known and name not in used:
+            where = " and ".join(f"{other} = {chosen!r}" for other, chosen in known[name].when)
+            raise UsageError(f"the setting {name!r} is there only where {where}.")
+        if name not in known:
+            raise UsageError(f"there is no setting {name!r} here.{did_you_mean(name, known)}")
     return cast(T, filled)
 
 
@@ -197,29 +225,57 @@ def describe(hole: Space) -> str:
     """The hole as it is written in a study: `choice(4, 16)`, `loguniform(3e-05, 0.0003)`."""
     if isinstance(hole, Choice):
         return f"choice({', '.join(map(repr, hole.labels))})"
-    assert isinstance(hole, (Uniform, Integers))
+    low, high = (repr(end).removesuffix(".0") for end in hole.ends)
     if isinstance(hole, Integers):
-        return f"integers({hole.low}, {hole.high}{', log=True' if hole.log else ''})"
-    return f"{'loguniform' if hole.log else 'uniform'}({hole.low:g}, {hole.high:g})"
+        return f"integers({low}, {high}{', log=True' if hole.log else ''})"
+    return f"{'loguniform' if getattr(hole, 'log', False) else 'uniform'}({low}, {high})"
 
 
-# A value is walked by one rule in all functions above: dataclass fields and mapping items are its children.
+def check(owner: Any, field: str, ok: Callable[[Any], bool], wanted: str) -> None:
+    """Raise UsageError unless the field, or all that its hole may be filled with, is `ok`; `wanted` says in words what is."""
+    value = getattr(owner, field)
+    for each in value.ends if isinstance(value, Space) else (value,):
+        if not ok(each):
+            raise UsageError(f"{field} must be {wanted}; got {each!r}.")
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number; True and False are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is an int; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _same(setting: Value, name: Value) -> bool:
+    """Equal, and True is not 1."""
+    return setting == name and isinstance(setting, bool) == isinstance(name, bool)
+
+
+# A value is walked by one rule in all functions above: fields of dataclasses, items of mappings and of lists are its children.
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         yield from value.items()
+    elif isinstance(value, (list, tuple)):
+        yield from ((str(i), child) for i, child in enumerate(value))
+    elif isinstance(value, (set, frozenset)):
+        if any(isinstance(child, Space) for child in value):
+            raise UsageError("a set cannot hold a choice or a range: its items have no place. Use a list.")
     elif dataclasses.is_dataclass(value) and not isinstance(value, (type, Space)):
         for each in dataclasses.fields(value):
             if each.init:
                 yield each.name, getattr(value, each.name)
 
 
-def _path(prefix: str, name: str, child: Any) -> str:
-    """A named value starts a path of its own; a mapping inside it (a method's settings) adds no step."""
+def _path(prefix: str, owner: Any, name: str, child: Any) -> str:
+    """A named value starts a path of its own; a field that is a mapping (a method's settings) adds no step."""
     if isinstance(getattr(child, "name", None), str):
         return str(child.name)
-    if isinstance(child, Mapping):
+    if isinstance(child, Mapping) and dataclasses.is_dataclass(owner):
         return prefix
     return f"{prefix}.{name}" if prefix else name
 
@@ -233,19 +289,19 @@ def _holes(value: Any, prefix: str, when: tuple[tuple[str, Value], ...]) -> Iter
                     yield from _holes(option, str(label(option)), (*when, (prefix, label(option))))
         return
     for name, child in _children(value):
-        yield from _holes(child, _path(prefix, name, child), when)
+        yield from _holes(child, _path(prefix, value, name, child), when)
 
 
 def _map(value: Any, prefix: str, fill: Callable[[str, Space], Any]) -> Any:
     if isinstance(value, Space):
         chosen = fill(prefix, value)
         return chosen if isinstance(chosen, Value) else _map(chosen, str(label(chosen)), fill)
-    changes = {name: _map(child, _path(prefix, name, child), fill) for name, child in _children(value)}
-    if isinstance(value, Mapping):
-        return type(value)(changes)  # type: ignore[call-arg]
-    if changes and any(changes[name] is not child for name, child in _children(value)):
-        return dataclasses.replace(value, **changes)
-    return value
+    changes = {name: _map(child, _path(prefix, value, name, child), fill) for name, child in _children(value)}
+    if all(changes[name] is child for name, child in _children(value)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return list(changes.values()) if isinstance(value, list) else tuple(changes.values())
+    return changes if isinstance(value, Mapping) else dataclasses.replace(value, **changes)
 
 
 def _match(value: Any, filled: Any, prefix: str, found: dict[str, Value]) -> bool:
@@ -273,12 +329,14 @@ def _match(value: Any, filled: Any, prefix: str, found: dict[str, Value]) -> boo
     return (
         type(value) is type(filled)
         and children.keys() == others.keys()
-        and all(_match(child, others[name], _path(prefix, name, child), found) for name, child in children.items())
+        and all(_match(child, others[name], _path(prefix, value, name, child), found) for name, child in children.items())
     )
 
 
 def _check_range(word: str, low: float, high: float, log: bool) -> None:
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not (is_number(low) and is_number(high)):
+        raise UsageError(f"{word}({low!r}, {high!r}): both ends must be finite numbers.")
+    if not low < high:
         raise UsageError(f"{word}({low!r}, {high!r}) is empty: the first end must be below the second.")
     if log and low <= 0:
         raise UsageError(f"{word}({low!r}, {high!r}): a logarithmic range must start above 0.")

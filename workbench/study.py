@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
-import math
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from typing import Any
 from workbench import prices
 from workbench.errors import StudyError, UsageError, WorkbenchError, did_you_mean
 from workbench.methods import Method
-from workbench.space import Dimension, Space, Value, describe, dimensions, resolve
+from workbench.space import Choice, Dimension, Space, Value, check, describe, dimensions, is_number, is_whole, resolve
 from workbench.tasks.base import Task
 
 COSTS = ("usd", "usd_compute", "labels", "seconds", "energy_j")
@@ -59,17 +60,17 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _need(self, "task", lambda v: isinstance(v, Task), "a task, such as question_answering(…)")
-        _need(self, "model", lambda v: isinstance(v, str) and v, "a model's name")
-        _need(self, "method", lambda v: isinstance(v, Method), "a method, such as full(learning_rate=1e-4)")
-        _need(self, "epochs", lambda v: _is_number(v) and 0 < v < math.inf, "a number above 0")
-        _need(self, "batch_size", lambda v: _is_whole(v) and v >= 1, "a whole number, at least 1")
-        _need(self, "warmup_steps", lambda v: _is_whole(v) and v >= 0, "a whole number, at least 0")
-        _need(self, "weight_decay", lambda v: _is_number(v) and v >= 0, "a number, at least 0")
-        _need(self, "max_grad_norm", lambda v: _is_number(v) and v > 0, "a number above 0")
-        _need(self, "averaging", lambda v: v is None or (_is_number(v) and v >= 0), "None or a number, at least 0")
-        _need(self, "precision", lambda v: v in ("auto", "float32", "bfloat16"), "'auto', 'float32' or 'bfloat16'")
-        _need(self, "seed", lambda v: _is_whole(v) and v >= 0, "a whole number, at least 0")
+        check(self, "task", lambda v: isinstance(v, Task), "a task, such as question_answering(…)")
+        check(self, "model", lambda v: isinstance(v, str) and v != "", "a model's name")
+        check(self, "method", lambda v: isinstance(v, Method), "a method, such as full(learning_rate=1e-4)")
+        check(self, "epochs", lambda v: is_number(v) and v > 0, "a number above 0")
+        check(self, "batch_size", lambda v: is_whole(v) and v >= 1, "a whole number, at least 1")
+        check(self, "warmup_steps", lambda v: is_whole(v) and v >= 0, "a whole number, at least 0")
+        check(self, "weight_decay", lambda v: is_number(v) and v >= 0, "a number, at least 0")
+        check(self, "max_grad_norm", lambda v: is_number(v) and v > 0, "a number above 0")
+        check(self, "averaging", lambda v: v is None or (is_number(v) and v >= 0), "None or a number, at least 0")
+        check(self, "precision", lambda v: v in ("auto", "float32", "bfloat16"), "'auto', 'float32' or 'bfloat16'")
+        check(self, "seed", lambda v: is_whole(v) and v >= 0, "a whole number, at least 0")
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain data: a record to read, not a way to make one."""
@@ -117,10 +118,10 @@ class Study:
     path: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        _need(self, "recipe", lambda v: isinstance(v, Recipe), "a Recipe(…)")
-        _need(self, "label_usd", lambda v: _is_number(v) and 0 <= v < math.inf, "a price in US$, at least 0")
-        _need(self, "trials", lambda v: v is None or (_is_whole(v) and v >= 1), "a whole number of runs, at least 1, or None")
-        _need(self, "max_usd", lambda v: v is None or (_is_number(v) and v > 0), "US$ above 0, or None")
+        check(self, "recipe", lambda v: isinstance(v, Recipe), "a Recipe(…)")
+        check(self, "label_usd", lambda v: is_number(v) and v >= 0, "a price in US$, at least 0")
+        check(self, "trials", lambda v: v is None or (is_whole(v) and v >= 1), "a whole number of runs, at least 1, or None")
+        check(self, "max_usd", lambda v: v is None or (is_number(v) and v > 0), "US$ above 0, or None")
         metrics = _metrics(self.recipe.task)
         if self.maximize not in metrics:
             raise UsageError(f"maximize={self.maximize!r} is not a score of the task.{did_you_mean(str(self.maximize), metrics)}")
@@ -129,8 +130,11 @@ class Study:
         for cost in self.costs:
             if cost not in COSTS:
                 raise UsageError(f"minimize={cost!r} is not a cost.{did_you_mean(str(cost), COSTS)}")
+        if len(set(self.costs)) < len(self.costs):
+            raise UsageError(f"minimize={self.minimize!r} names a cost twice.")
         prices.find(self.platform)
-        self.dimensions  # noqa: B018  two holes of one name are found here
+        self.dimensions  # noqa: B018  two holes of one name are found here,
+        self.name  # noqa: B018  and here values of which no record can be made
 
     @property
     def costs(self) -> tuple[str, ...]:
@@ -145,8 +149,7 @@ class Study:
     @property
     def name(self) -> str:
         """Name in the stores: the file's stem and a digest of objectives and space, so that an edited space is a new study."""
-        space = {name: [describe(d.space), d.when] for name, d in self.dimensions.items()}
-        digest = _hash({"recipe": self.recipe.to_json(), "space": space, "maximize": self.maximize, "minimize": self.costs}, "")
+        digest = _hash({"recipe": self.recipe.to_json(), "maximize": self.maximize, "minimize": self.costs}, "")
         return f"{self.path.stem if self.path else 'study'}-{digest[:8]}"
 
     def resolve(self, settings: Mapping[str, Value]) -> Recipe:
@@ -163,85 +166,77 @@ def load(path: str | Path) -> Study:
     path = Path(path)
     if not path.is_file():
         near = sorted(p.as_posix() for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        raise StudyError(f"there is no study file {path}.{did_you_mean(path.as_posix(), near) if near else ' Give the path of a Python file that holds a Study.'}")
-    module = ModuleType(path.stem)
-    module.__file__ = str(path)
-    try:
-        code = compile(path.read_text(encoding="utf-8"), str(path), "exec")
-        sys.path.insert(0, str(path.parent.resolve()))
-        try:
-            exec(code, module.__dict__)
-        finally:
-            sys.path.remove(str(path.parent.resolve()))
-    except SyntaxError as error:
-        raise StudyError(f"{path}, line {error.lineno}: {error.msg}.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path} cannot be read: {error}.") from error
-    except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        what = str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
-        raise StudyError(f"{path}, line {lines[-1] if lines else '?'}: {what}{_hint(error)}") from error
-    studies = {id(value): value for value in vars(module).values() if isinstance(value, Study)}
-    if len(studies) != 1:
-        raise StudyError(f"{path} holds {len(studies) or 'no'} Study objects; it must hold exactly one: study = Study(Recipe(…), maximize=…).")
-    (study,) = studies.values()
+        advice = did_you_mean(path.as_posix(), near) if near else " Give the path of a Python file that holds a Study."
+        raise StudyError(f"there is no study file {path}.{advice}")
+    module = _run(path)
+    studies = {name: value for name, value in vars(module).items() if isinstance(value, Study)}
+    if len({id(study) for study in studies.values()}) != 1:
+        held = f"{len(studies)} Study objects ({', '.join(studies)})" if studies else "no Study object"
+        raise StudyError(f"{path} holds {held}; it must hold exactly one: study = Study(Recipe(…), maximize=…).")
+    study = next(iter(studies.values()))
     return dataclasses.replace(study, path=path.resolve(), question=study.question or " ".join((module.__doc__ or "").split()))
 
 
-def _hint(error: Exception) -> str:
-    """Python names an argument that it does not know; say which was meant."""
-    text = str(error)
-    if isinstance(error, TypeError) and "unexpected keyword argument" in text:
-        word = text.rsplit("'", 2)[1]
-        for owner in (Recipe, Study):
-            if text.startswith(owner.__name__):
-                return "." + did_you_mean(word, (f.name for f in dataclasses.fields(owner)))
-    return ""
+def _run(path: Path) -> ModuleType:
+    """Run a study file as a module of its own, which may import its neighbours."""
+    name = f"_study_{path.stem}"  # a name that hides no package; known to Python, or a dataclass in the file would not work
+    module = sys.modules[name] = ModuleType(name)
+    module.__file__ = str(path)
+    folder = str(path.parent.resolve())
+    sys.path.insert(0, folder)
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), vars(module))
+    except SyntaxError as error:
+        raise StudyError(f"{error.filename or path}, line {error.lineno or '?'}: {error.msg}.") from error
+    except (Exception, SystemExit) as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        if not lines and isinstance(error, OSError):
+            raise StudyError(f"{path} cannot be read: {error}.") from error
+        what = str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}{_hint(error, module)}"
+        raise StudyError(f"{path}, line {lines[-1] if lines else '?'}: {what}") from error
+    finally:
+        sys.path.remove(folder)
+    return module
 
 
-def _metrics(task: Any) -> tuple[str, ...]:
-    from workbench.space import Choice
-
-    return tuple(task.options[0].metrics if isinstance(task, Choice) else task.metrics)
-
-
-def _need(owner: Any, name: str, ok: Any, wanted: str) -> None:
-    """Check one field, unless it is a hole."""
-    value = getattr(owner, name)
-    if isinstance(value, Space):
-        from workbench.space import Choice
-
-        values = [v for v in value.options if not ok(v)] if isinstance(value, Choice) else []
-        if not values:
-            return
-        value = values[0]
-    elif ok(value):
-        return
-    raise UsageError(f"{name} must be {wanted}; got {value!r}.")
+def _hint(error: BaseException, module: ModuleType) -> str:
+    """Python names an argument that a function does not know; say which was meant."""
+    found = re.match(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'(?!.*Did you mean)", str(error))
+    owner = vars(module).get(found[1]) if found else None
+    if found is None or not callable(owner):
+        return ""
+    return "." + did_you_mean(found[2], (name for name in inspect.signature(owner).parameters if name != "self"))
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _metrics(task: Any) -> list[str]:
+    """Scores that the task has; of a choice of tasks, those that all have."""
+    first, *others = task.ends if isinstance(task, Space) else (task,)
+    return [name for name in first.metrics if all(name in other.metrics for other in others)]
 
 
 def _plain(value: Any) -> Any:
+    """Plain data of which equal values give equal text. Of a choice the options are told in full."""
+    if isinstance(value, Choice):
+        return {"choice": [_plain(option) for option in value.options]}
     if isinstance(value, Space):
         return describe(value)
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {"type": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(v) for v in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((_plain(v) for v in value), key=repr)
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return value if isinstance(value, Value) else repr(value)
+    if isinstance(value, Value):
+        return value
+    if " at 0x" in (text := repr(value)):  # an address: another one in every process
+        raise UsageError(f"{text} cannot stand in a recipe: it has no record. Use numbers, strings, lists, dicts or dataclasses.")
+    return text
 
 
 def _hash(record: Mapping[str, Any], digest: str) -> str:
-    text = json.dumps([record, digest], sort_keys=True, separators=(",", ":"), default=str)
+    text = json.dumps([record, digest], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -76,6 +76,10 @@ class Task(ABC):
     auto_class: ClassVar[str]
     head: ClassVar[tuple[str, ...]]
 
+    def provision(self) -> None:
+        """Fetch, build and import what the other methods need, so that no run pays for what a machine or process does once."""
+        self.splits()
+
     @abstractmethod
     def splits(self) -> Splits:
         """Read and split the data. Raises DataError when a file is not what it must be."""

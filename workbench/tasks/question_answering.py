@@ -53,6 +53,10 @@ class QuestionAnswering(Task):
         if not isinstance(self.language, Space):
             check_language(self.language)
 
+    def provision(self) -> None:
+        super().provision()
+        squad_score([""], [[""]], self.language)
+
     def splits(self) -> Splits:
         train, dev, test = _shuffled(self.data, self.seed)
         if self.train > len(train):
