@@ -36,7 +36,9 @@ def test_split_is_the_cheapest_of_all_cuts(lengths: list[int], overhead: int) ->
     assert [x for cut in found for x in range(*cut)] == list(range(len(lengths)))
     places = range(1, len(lengths))
     every = (
-        list(itertools.pairwise([0, *inner, len(lengths)])) for size in range(len(lengths)) for inner in itertools.combinations(places, size)
+        list(itertools.pairwise([0, *inner, len(lengths)]))
+        for size in range(len(lengths))
+        for inner in itertools.combinations(places, size)
     )
     assert price(found) == min(price(cuts) for cuts in every)
 
@@ -55,7 +57,9 @@ def test_every_pass_holds_every_example_once_even_when_steps_span_two() -> None:
 
 
 @given(st.floats(0.05, 64), st.integers(1, 64), st.integers(1, 5000), st.integers(1, 1000))
-def test_checkpoints_end_with_the_recipe_and_lie_on_the_grid_of_longer_runs(epochs: float, batch: int, examples: int, dev: int) -> None:
+def test_checkpoints_end_with_the_recipe_and_lie_on_the_grid_of_longer_runs(
+    epochs: float, batch: int, examples: int, dev: int
+) -> None:
     grid = checkpoint_epochs(epochs, batch_size=batch, examples=examples, dev_examples=dev)
     assert grid[-1] == epochs
     assert len(grid) <= 5
@@ -134,7 +138,9 @@ def test_it_learns(tiny: str) -> None:
     "method", [full(learning_rate=3e-3), peft("lora", learning_rate=3e-3, r=4), bitfit(learning_rate=3e-3)], ids=lambda m: m.name
 )
 @pytest.mark.parametrize("averaging", [4.0, None])
-def test_a_continued_run_is_bit_for_bit_the_uninterrupted_one(tiny: str, method: object, averaging: float | None, tmp_path: object) -> None:
+def test_a_continued_run_is_bit_for_bit_the_uninterrupted_one(
+    tiny: str, method: object, averaging: float | None, tmp_path: object
+) -> None:
     whole_recipe = recipe(tiny, method=method, averaging=averaging, epochs=4)
     cache = PrefixCache(tmp_path)  # type: ignore[arg-type]
     whole = []
@@ -181,7 +187,9 @@ def test_a_diverging_run_is_infeasible(tiny: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError("no memory"), None], ids=["cuda", "python", "cpu"]
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError("no memory"), None],
+    ids=["cuda", "python", "cpu"],
 )
 def test_out_of_memory_is_infeasible(tiny: str, error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:

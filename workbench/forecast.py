@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from workbench.errors import UsageError
 from workbench.methods import Method
-from workbench.space import Choice, Space, Value, dimensions, resolve
+from workbench.space import Choice, Dimension, Value, dimensions, resolve
 from workbench.study import Study
+from workbench.tasks.base import Task
 
 FLOAT_BYTES = 4
 
@@ -22,7 +23,7 @@ class Plan:
     Attributes:
         model: The model's name.
         method: The method's name.
-        settings: The method's options, where the study leaves a choice.
+        settings: The settings of PEFT's configuration that this build had: of a range, its end.
         parameters: All parameters of the wrapped model; None when it cannot be built.
         trainable_parameters: Those that learn; None when it cannot be built.
         state_bytes: Memory of weights, gradients, AdamW's moments, averages and their swap; activations come on top.
@@ -58,7 +59,9 @@ def plan(study: Study) -> Iterator[Plan]:
     for model in _options(study.recipe.model):
         models.config(model)
         for method in _methods(study.recipe.method):
-            yield _build(study, model, method, memory)
+            # Of several tasks the one that cannot be, else the largest, speaks for the pair.
+            builds = [_build(task, model, method, memory) for task in _heads(study.recipe.task)]
+            yield max(builds, key=lambda build: (build.problem != "", build.state_bytes or 0))
 
 
 def check(study: Study) -> list[Plan]:
@@ -70,7 +73,8 @@ def check(study: Study) -> list[Plan]:
     pairs = list(plan(study))
     problems = [f"  {p.method} on {p.model}: {p.problem}" for p in pairs if not p.fits]
     if problems:
-        raise UsageError("\n".join([f"{len(problems)} of {len(pairs)} pairs of model and method cannot be trained here:", *problems, "Mend or remove them; `workbench plan` shows all pairs."]))
+        head = f"{len(problems)} of {len(pairs)} pairs of model and method cannot be trained here:"
+        raise UsageError("\n".join([head, *problems, "Mend or remove them; `workbench plan` shows all pairs."]))
     return pairs
 
 
@@ -84,10 +88,10 @@ def device_memory_bytes() -> int:
     return int(psutil.virtual_memory().available)
 
 
-def _build(study: Study, model: str, method: Method, memory: int) -> Plan:
+def _build(task: Task, model: str, method: Method, memory: int) -> Plan:
     settings: dict[str, Value] = {name: value for name, value in method.settings.items() if isinstance(value, Value)}
     try:
-        wrapped = _wrapped(study, model, method)
+        wrapped = _wrapped(task, model, method)
     except UsageError as error:
         return Plan(model, method.name, settings, problem=str(error))
     total = sum(p.numel() for p in wrapped.parameters())
@@ -98,31 +102,51 @@ def _build(study: Study, model: str, method: Method, memory: int) -> Plan:
     return Plan(model, method.name, settings, total, tuned, state, memory, problem)
 
 
-def _wrapped(study: Study, model: str, method: Method) -> Any:
+def _wrapped(task: Task, model: str, method: Method, device: str = "meta") -> Any:
     import torch
 
     from workbench import methods
     from workbench.data import models
 
-    task = study.recipe.task.options[0] if isinstance(study.recipe.task, Choice) else study.recipe.task
-    base = models.build(model, task.auto_class, device="meta")
-    with torch.device("meta"):
-        return methods.apply(method, base, auto_class=task.auto_class, head=task.head)
+    base = models.build(model, task.auto_class, device=device)
+    try:
+        with torch.device(device):
+            return methods.apply(method, base, auto_class=task.auto_class, head=task.head)
+    except UsageError as error:
+        if device != "meta" or "meta" not in str(error).lower():
+            raise
+    # Five of PEFT's methods (AdaMSS, BOFT, FRoD, SHiRA, UniLoRA) look at numbers, of which the meta device has none.
+    return _wrapped(task, model, method, "cpu")
 
 
-def _options(value: Any) -> list[Any]:
-    return list(value.options) if isinstance(value, Choice) else [value]
+def _options(value: Any) -> Sequence[Any]:
+    return value.options if isinstance(value, Choice) else (value,)
+
+
+def _heads(task: Any) -> Iterator[Task]:
+    """One task for each kind of head that the study puts on a model."""
+    yield from {(option.auto_class, option.head): option for option in _options(task)}.values()
 
 
 def _methods(method: Any) -> Iterator[Method]:
-    """Every method of the study, once for each combination of its own options; numbers stand at the end of their range."""
+    """Every method of the study, once for each combination of its own options; ranges stand at their end."""
     for option in _options(method):
-        holes = dimensions({"method": option})
-        spaces = [d.space.labels if isinstance(d.space, Choice) else (_end(d.space),) for d in holes.values()]
-        for values in itertools.product(*spaces):
-            yield resolve({"method": option}, dict(zip(holes, values, strict=True)))["method"]
+        made: list[Method] = []
+        for settings in _combinations(list(dimensions({"method": option}).values()), {}):
+            filled = resolve({"method": option}, settings)["method"]
+            shape = dataclasses.replace(filled, learning_rate=1.0)  # a learning rate changes no model
+            if shape not in made:
+                made.append(shape)
+                yield filled
 
 
-def _end(space: Space) -> Value:
-    high: Value = getattr(space, "high")  # noqa: B009  both kinds of range have it
-    return high
+def _combinations(holes: Sequence[Dimension], chosen: Mapping[str, Value]) -> Iterator[Mapping[str, Value]]:
+    if not holes:
+        yield chosen
+        return
+    hole, *others = holes
+    if not hole.exists(chosen):
+        yield from _combinations(others, chosen)
+        return
+    for setting in hole.space.labels if isinstance(hole.space, Choice) else hole.space.ends[-1:]:
+        yield from _combinations(others, {**chosen, hole.name: setting})

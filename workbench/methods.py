@@ -7,15 +7,18 @@ method it is running.
 from __future__ import annotations
 
 import ast
+import copy
 import dataclasses
+import functools
 import importlib.util
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
+from workbench.space import check, is_number
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +30,10 @@ _TASK_TYPES = {
     "AutoModelForCausalLM": "CAUSAL_LM",
     "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
 }
+_PER_TOKEN = ("QUESTION_ANS", "TOKEN_CLS", "CAUSAL_LM")
+"""Kinds of task whose output has one entry per token of the input."""
+_OURS = ("full", "head", "bitfit")
+"""Methods without PEFT."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,8 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if isinstance(self.learning_rate, (int, float)) and not 0 < self.learning_rate < float("inf"):
-            raise UsageError(f"{self.name}: learning_rate must be above 0; got {self.learning_rate!r}.")
+        check(self, "name", lambda v: isinstance(v, str) and v != "", "a name")
+        check(self, "learning_rate", lambda v: is_number(v) and v > 0, "a number above 0")
 
 
 def full(*, learning_rate: float, name: str = "full") -> Method:
@@ -69,7 +76,8 @@ def peft(method: str, *, learning_rate: float, name: str | None = None, **settin
     """A method of the installed PEFT by PEFT's own name, in any case, with its configuration's own arguments.
 
     PEFT chooses the modules to adapt by the model's type where it knows it; name them with `target_modules=` elsewhere.
-    The task's head always learns too.
+    The task's head always learns too. The loop is the same for all methods: AdaLoRA trains without the re-allocation of its ranks,
+    which needs a schedule with an end.
 
     Raises:
         UsageError: PEFT has no method of that name.
@@ -80,7 +88,7 @@ def peft(method: str, *, learning_rate: float, name: str | None = None, **settin
     return Method(name or kind, kind, learning_rate, settings)
 
 
-@lru_cache
+@functools.lru_cache
 def peft_methods() -> tuple[str, ...]:
     """Names of the methods of the installed PEFT, in lower case. Read from its source: importing it takes seconds."""
     package = importlib.util.find_spec("peft")
@@ -88,12 +96,14 @@ def peft_methods() -> tuple[str, ...]:
         raise EnvironmentFault("the package peft is not installed. Install workbench with its dependencies again.")
     source = Path(package.submodule_search_locations[0], "utils", "peft_types.py").read_text(encoding="utf-8")
     body = next(node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "PeftType")
-    return tuple(node.targets[0].id.lower() for node in body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name))
+    return tuple(
+        node.targets[0].id.lower() for node in body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    )
 
 
 def provision(method: Method) -> None:
-    """Import what `apply` will need: PEFT takes seconds the first time."""
-    if method.kind not in ("full", "head", "bitfit"):
+    """Import what `apply` will need, so that no run pays for it: PEFT takes seconds the first time."""
+    if method.kind not in _OURS:
         import peft as library  # noqa: F401
 
 
@@ -107,46 +117,72 @@ def apply(method: Method, model: torch.nn.Module, *, auto_class: str, head: tupl
         head: Prefixes of the names of the head's parameters.
 
     Raises:
-        UsageError: PEFT refuses the settings, or cannot adapt this model.
+        UsageError: PEFT refuses the settings, or cannot adapt this model; or nothing would learn.
     """
-    if method.kind in ("full", "head", "bitfit"):
+    if method.kind in _OURS:
+        tuned = model
         for name, parameter in model.named_parameters():
             in_head = name.startswith(head)
             parameter.requires_grad_(method.kind == "full" or in_head or (method.kind == "bitfit" and name.endswith("bias")))
-        return model
-    wrapped: torch.nn.Module = _wrap(method, model, auto_class, head)
-    for name, parameter in wrapped.named_parameters():
-        # Prompt methods leave the head's own copy frozen in some versions of PEFT; a head that is not trained answers nothing.
-        if "modules_to_save.default" in name or any(f".{prefix}." in name and "original_module" not in name for prefix in head):
-            parameter.requires_grad_(True)
-    return wrapped
+    else:
+        tuned = _wrap(method, model, auto_class, head)
+        for name, parameter in tuned.named_parameters():
+            # PEFT trains a copy of the head; where it leaves the head in place, that is frozen, and would answer nothing.
+            if any(f".{prefix}." in name for prefix in head) and "original_module" not in name:
+                parameter.requires_grad_(True)
+    learning = {name: parameter for name, parameter in tuned.named_parameters() if parameter.requires_grad}
+    empty = [name for name, parameter in learning.items() if not parameter.numel()]
+    if empty or not learning:
+        raise UsageError(
+            f"{method.name!r} has nothing to tune in this model{f': {empty[0]} is empty' if empty else ''}. Change its settings."
+        )
+    return tuned
 
 
 def _wrap(method: Method, model: torch.nn.Module, auto_class: str, head: tuple[str, ...]) -> Any:
     import peft as library
+    import torch
 
     config_class = library.mapping.PEFT_TYPE_TO_CONFIG_MAPPING[library.PeftType[method.kind.upper()]]
     known = {f.name for f in dataclasses.fields(config_class)}
     for name in method.settings:
         if name not in known:
             raise UsageError(f"PEFT's {config_class.__name__} has no setting {name!r}.{did_you_mean(name, known)}")
-    settings = {"task_type": _TASK_TYPES.get(auto_class), **method.settings}
+    settings = {"task_type": _TASK_TYPES.get(auto_class), **copy.deepcopy(dict(method.settings))}
     if "modules_to_save" in known:
-        settings.setdefault("modules_to_save", list(head))
-    try:
-        config = config_class(**settings)
-        wrapped = library.get_peft_model(model, config)
-    except Exception as error:  # PEFT raises whatever its many methods raise: all of it is about this method on this model
-        raise UsageError(f"PEFT cannot apply {method.name!r} to this model: {type(error).__name__}: {error}") from error
-    if config.is_prompt_learning:
-        wrapped.register_forward_hook(_drop_virtual_tokens, with_kwargs=True)
+        settings["modules_to_save"] = [*dict.fromkeys([*head, *(settings.get("modules_to_save") or ())])]
+    elif not issubclass(config_class, library.PromptLearningConfig):
+        settings["task_type"] = None  # for a task PEFT would look for the list of modules that this configuration has not
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT calls what transformers calls deprecated: nothing that a user could mend
+        try:
+            config = config_class(**settings)
+            wrapped = library.get_peft_model(model, config)
+        except Exception as error:  # PEFT raises whatever its many methods raise: all of it is about this method on this model
+            if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
+                raise  # but this is about the machine
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UsageError(f"PEFT cannot apply {method.name!r} to this model: {reason}") from error
+    if config.is_prompt_learning and settings["task_type"] in _PER_TOKEN:
+        wrapped.register_forward_hook(functools.partial(_drop_virtual_tokens, config.num_virtual_tokens), with_kwargs=True)
+    # Methods for several tasks at once ask which task each row is of: a recipe has one, number 0.
+    if method.kind == "poly":
+        wrapped.register_forward_pre_hook(_of_first_task, with_kwargs=True)
+    if method.kind == "multitask_prompt_tuning":
+        for encoder in wrapped.prompt_encoder.values():
+            encoder.register_forward_pre_hook(lambda _, args: (args[0], args[0].new_zeros(len(args[0]))))
     return wrapped
 
 
-def _drop_virtual_tokens(module: Any, args: Any, kwargs: Mapping[str, Any], output: Any) -> Any:
-    """Prompt methods put tokens in front of the input: cut their places off all outputs that have one entry per token."""
+def _of_first_task(module: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    ids = kwargs["input_ids"]
+    return args, {**kwargs, "task_ids": ids.new_zeros(len(ids))}
+
+
+def _drop_virtual_tokens(count: int, module: Any, args: Any, kwargs: Mapping[str, Any], output: Any) -> Any:
+    """Prompt methods put tokens in front of the input: cut the places of these `count` off what has one entry per token."""
     length = kwargs["input_ids"].shape[1]
     for key, value in output.items():
-        if hasattr(value, "shape") and len(value.shape) >= 2 and value.shape[1] > length and key.endswith("logits"):
-            output[key] = value[:, -length:]
+        if key.endswith("logits") and value.shape[1] == count + length:
+            output[key] = value[:, count:]
     return output

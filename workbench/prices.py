@@ -51,7 +51,17 @@ class Offer:
     @property
     def id(self) -> str:
         """Twelve hex digits that change when the offer's terms, price, source or date do."""
-        terms = (self.platform, self.instance, self.gpu, self.gpus, self.region, self.commitment, self.usd_per_hour, self.source, self.date)
+        terms = (
+            self.platform,
+            self.instance,
+            self.gpu,
+            self.gpus,
+            self.region,
+            self.commitment,
+            self.usd_per_hour,
+            self.source,
+            self.date,
+        )
         return hashlib.sha256("|".join(map(str, terms)).encode()).hexdigest()[:12]
 
     @property
@@ -99,11 +109,14 @@ def find(platform: str, book: Sequence[Offer] | None = None) -> Offer:
     named = [o for o in book if o.name.split(":")[: len(wanted)] == wanted or o.id == platform]
     firm = [o for o in named if o.commitment != "spot" or platform in (o.name, o.id)]
     if not firm and named:
-        raise UsageError(f"{platform!r} has spot prices only, which may be withdrawn at any time. Ask for one by its full name: {named[0].name!r}.")
+        raise UsageError(
+            f"{platform!r} has spot prices only, which end at any time. Ask for one by its full name: {named[0].name!r}."
+        )
     if not firm:
-        known = {part for o in book for part in (o.platform, f"{o.platform}:{o.instance}", o.name)}
-        near = did_you_mean(platform, known)
-        raise UsageError(f"no offer is called {platform!r}.{near if ' Did you' in near else did_you_mean(platform, {o.platform for o in book})}")
+        near = did_you_mean(platform, {part for o in book for part in (o.platform, f"{o.platform}:{o.instance}", o.name)})
+        raise UsageError(
+            f"no offer is called {platform!r}.{near if ' Did you' in near else did_you_mean(platform, {o.platform for o in book})}"
+        )
     return min(firm, key=lambda o: (o.usd_per_hour / max(1, o.gpus), o.name))
 
 
@@ -123,7 +136,7 @@ def _parse(text: str, where: str) -> tuple[Offer, ...]:
                 raise ValueError
         except (KeyError, InvalidOperation, ValueError, TypeError) as error:
             raise DataError(
-                f"{where}, line {reader.line_num}: an offer needs a platform, a usd_per_hour above 0 and a whole number of gpus; got {row}."
+                f"{where}, line {reader.line_num}: an offer needs a platform, a usd_per_hour above 0 and whole gpus; got {row}."
             ) from error
-        offers.append(Offer(**{name: row.get(name) or "" for name in words}, gpus=gpus, usd_per_hour=price))  # type: ignore[arg-type]
+        offers.append(Offer(**{name: row.get(name) or "" for name in words}, gpus=gpus, usd_per_hour=price))
     return tuple(offers)

@@ -1,4 +1,4 @@
-"""Which process this is, so that another can tell later whether it still lives."""
+"""Which process this is, so that another can tell later whether it still lives; and what one process may do at a time."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import contextlib
 import functools
 import os
 import socket
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 
 def this_process() -> dict[str, Any]:
-    """What tells this process from every other: `host`, `pid`, and `process_started` in seconds since 1970."""
+    """What tells this process from every other: `host`, `pid`, and `process_started` in seconds of a clock of that host."""
     return {"host": host(), "pid": os.getpid(), "process_started": _started(os.getpid())}
 
 
@@ -26,17 +27,45 @@ def lives(record: Mapping[str, Any]) -> bool | None:
 
 @functools.cache
 def host() -> str:
-    """This host since its last start: process numbers are used again after one."""
+    """The host since its last start, as far as its processes see each other.
+
+    Process numbers are used again after a restart, and mean something else in another container.
+    """
+    parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
-        return f"{socket.gethostname()}/{Path('/proc/sys/kernel/random/boot_id').read_text(encoding='ascii')[:8]}"
-    return socket.gethostname()
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8])
+        parts.append(str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]"))
+    return "/".join(parts)
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Held by one process at a time for a folder; on Windows it holds nobody back. It dies with its process."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)  # a lock on the folder itself leaves no lock file behind
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _started(pid: int) -> float | None:
+    """When a process began; None when there is none, or it is dead and its parent has not taken note of it."""
+    if sys.platform == "linux":  # since the host's start: the time of day may be put right while the process lives
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if fields[0] in "ZX" else int(fields[19]) / os.sysconf("SC_CLK_TCK")
     import psutil
 
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        if process.status() != psutil.STATUS_ZOMBIE:  # dead, and only not yet taken note of by its parent
+        if process.status() != psutil.STATUS_ZOMBIE:
             return float(process.create_time())
     return None

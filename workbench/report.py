@@ -1,4 +1,4 @@
-"""The sentences, tables and figures that the command line and the dashboard share. Pure functions of Results."""
+"""The sentences and records that the command line and the dashboard share. Pure functions of Results."""
 
 from __future__ import annotations
 
@@ -13,6 +13,20 @@ from workbench.result import Result, cost, spent_usd
 from workbench.usage import Usage, add_phases, total
 
 UNITS = {"usd": "US$", "usd_compute": "US$ of compute", "labels": "labels", "seconds": "s", "energy_j": "J"}
+_LEAST = {
+    "usd": "cheapest",
+    "usd_compute": "cheapest to compute",
+    "labels": "one with the fewest labels",
+    "seconds": "quickest",
+    "energy_j": "one with the least energy",
+}
+_SAVED = {
+    "usd": "{} cheaper",
+    "usd_compute": "with {} less spent on compute",
+    "labels": "with {} fewer labels",
+    "seconds": "in {} less time",
+    "energy_j": "with {} less energy",
+}
 
 
 @dataclass(frozen=True)
@@ -77,37 +91,49 @@ def answer(results: Sequence[Result], view: View, *, budget_usd: float | None = 
         budget_usd: Name the best point whose cost from cold (compute and labels) is at most this.
         target: Name the cheapest point whose score is at least this.
     """
-    members, name = front(results, view), view.maximize
-    if not members:
+    known = [r for r in results if view.coordinates(r) is not None]
+    if not known:
         return "No run has finished yet: there is nothing to choose from."
-    best = max(members, key=lambda r: r.scores[name])
+    best = max(known, key=lambda r: (r.scores[view.maximize], -_first(view, r)))
     sentences = []
     if budget_usd is not None:
-        within = [r for r in results if view.coordinates(r) and (view.cost(r, "usd") or 0.0) <= budget_usd]
-        if within:
-            sentences.append(f"Under {dollars(budget_usd)} the best is {_point(max(within, key=lambda r: r.scores[name]), view)}.")
-        else:
-            cheapest = min(members, key=lambda r: view.cost(r, "usd") or 0.0)
-            sentences.append(f"Nothing costs less than {dollars(budget_usd)}; the cheapest is {_point(cheapest, view)}.")
+        sentences.append(_within(known, view, budget_usd))
     if target is not None:
-        reaching = [r for r in results if view.coordinates(r) and r.scores[name] >= target]
+        reaching = [r for r in known if r.scores[view.maximize] >= target]
         if reaching:
-            sentences.append(f"The cheapest reaching {name} {target:g} is {_point(min(reaching, key=lambda r: _first(view, r)), view)}.")
+            least = min(reaching, key=lambda r: (_first(view, r), -r.scores[view.maximize]))
+            sentences.append(f"The {_LEAST[view.minimize[0]]} that reaches {view.maximize} {target:g} is {_point(least, view)}.")
         else:
-            sentences.append(f"No run reached {name} {target:g}; the best is {_point(best, view)}.")
-    if sentences:
-        return " ".join(sentences)
-    sentence = f"The best is {_point(best, view)}."
-    enough = [r for r in members if r.scores[name] >= 0.9 * best.scores[name]]
-    cheaper = min(enough, key=lambda r: _first(view, r))
-    if cheaper is not best and best.scores[name] > 0:
-        saved = 1 - _first(view, cheaper) / _first(view, best)
-        share = cheaper.scores[name] / best.scores[name]
-        sentence += f" {share:.0%} of that quality comes {saved:.0%} cheaper: {_point(cheaper, view)}."
-    return sentence
+            sentences.append(f"No run reached {view.maximize} {target:g}; the best is {_point(best, view)}.")
+    return " ".join(sentences) or f"The best is {_point(best, view)}.{_nearly_as_good(known, best, view)}"
 
 
-def front_record(name: str, results: Sequence[Result], view: View, *, budget_usd: float | None = None, target: float | None = None) -> dict[str, Any]:
+def _within(known: Sequence[Result], view: View, budget_usd: float) -> str:
+    """The best point that costs at most so much."""
+    usd = {id(r): view.cost(r, "usd") or 0.0 for r in known}
+    within = [r for r in known if usd[id(r)] <= budget_usd]
+    if within:
+        best = max(within, key=lambda r: (r.scores[view.maximize], -usd[id(r)]))
+        return f"Within {dollars(budget_usd)} the best is {_point(best, view, 'usd')}."
+    cheapest = min(known, key=lambda r: usd[id(r)])
+    return f"Nothing costs {dollars(budget_usd)} or less; the cheapest is {_point(cheapest, view, 'usd')}."
+
+
+def _nearly_as_good(known: Sequence[Result], best: Result, view: View) -> str:
+    """What is given up, and saved, by the cheapest point with nine tenths of the best score."""
+    top, price = best.scores[view.maximize], _first(view, best)
+    enough = [r for r in known if r.scores[view.maximize] >= 0.9 * top]
+    cheaper = min(enough, key=lambda r: (_first(view, r), -r.scores[view.maximize]), default=best)
+    saved = math.floor(100 * (1 - _first(view, cheaper) / price)) if price > 0 else 0
+    if top <= 0 or saved < 1:
+        return ""
+    share = math.floor(100 * cheaper.scores[view.maximize] / top)
+    return f" {share}% of that quality comes {_SAVED[view.minimize[0]].format(f'{saved}%')}: {_point(cheaper, view)}."
+
+
+def front_record(
+    name: str, results: Sequence[Result], view: View, *, budget_usd: float | None = None, target: float | None = None
+) -> dict[str, Any]:
     """The study's points as plain data: the contract of `workbench front --json`."""
     members = {id(r) for r in front(results, view)}
     return {
@@ -150,7 +176,15 @@ def front_markdown(results: Sequence[Result], view: View) -> str:
     names = ["trial", "model", "method", "settings", "labels", "epochs", view.maximize, *view.minimize]
     lines = [answer(results, view), "", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     for r in front(results, view):
-        cells = [str(r.trial), r.model, r.method, settings_text(r), str(r.labels), f"{r.epochs:g}", f"{r.scores[view.maximize]:.1f}"]
+        cells = [
+            str(r.trial),
+            r.model,
+            r.method,
+            settings_text(r),
+            str(r.labels),
+            f"{r.epochs:g}",
+            f"{r.scores[view.maximize]:.1f}",
+        ]
         lines.append(f"| {' | '.join([*cells, *(cost_text(view, r, name) for name in view.minimize)])} |")
     return "\n".join(lines) + "\n"
 
@@ -183,7 +217,15 @@ def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
                 "step": last.step,
                 "usd_spent": spent_usd(segments, view.offer, 0.0),
                 "checkpoints": [
-                    {"recipe_id": r.recipe_id, "number": r.number, "status": r.status, "epochs": r.epochs, "step": r.step, "scores": dict(r.scores), "usd": view.cost(r, "usd")}
+                    {
+                        "recipe_id": r.recipe_id,
+                        "number": r.number,
+                        "status": r.status,
+                        "epochs": r.epochs,
+                        "step": r.step,
+                        "scores": dict(r.scores),
+                        "usd": view.cost(r, "usd") if r.usage else None,
+                    }
                     for r in segments
                 ],
             }
@@ -201,10 +243,12 @@ def by_run(results: Sequence[Result]) -> list[list[Result]]:
 
 def find_run(results: Sequence[Result], wanted: str) -> list[Result]:
     """The Results of a run by its trial number, or by the beginning of its run id or of a recipe id; empty if there is none."""
-    for segments in by_run(results):
-        ids = [segments[0].run_id, *(r.recipe_id for r in segments)]
-        numbers = {str(r.trial) for r in segments} | {str(r.number) for r in segments}
-        if wanted in numbers or (len(wanted) >= 4 and any(i.startswith(wanted) for i in ids)):
+    runs = by_run(results)
+    for segments in runs:
+        if any(wanted in (str(r.trial), str(r.number)) for r in segments):
+            return segments
+    for segments in runs:
+        if len(wanted) >= 4 and any(name.startswith(wanted) for r in segments for name in (r.run_id, r.recipe_id)):
             return segments
     return []
 
@@ -218,29 +262,33 @@ def phases_spent(results: Sequence[Result]) -> dict[str, Usage]:
 
 
 def dollars(value: float | None) -> str:
-    """US$ to three significant digits, however small: `$0.00042`, `$12.30`; `unknown` for None."""
+    """US$ to the cent, below a dollar to three significant digits: `$12.30`, `$0.00042`; `unknown` for None."""
     if value is None:
         return "unknown"
-    if value == 0 or abs(value) >= 1:
+    if not 0 < abs(value) < 1:
         return f"${value:,.2f}"
-    return f"${value:.{2 - math.floor(math.log10(abs(value)))}f}"
+    cents, digits = f"{value:.{2 - math.floor(math.log10(abs(value)))}f}".split(".")
+    return f"${cents}.{digits.rstrip('0'):0<2}"
 
 
 def duration(seconds: float) -> str:
-    """`42 s`, `3 min 20 s`, `2 h 05 min`."""
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:02.0f} min"
+    """`1.2 s`, `42 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def number(value: Any) -> str:
-    """A setting as people write it: `2e-4` rather than 0.00020134."""
-    if isinstance(value, float):
-        text = f"{value:.2g}"
-        return text.replace("e-0", "e-").replace("e+0", "e+")
-    return str(value)
+    """A setting as people write it: `2e-4` rather than 0.00020134, `128` rather than 128.0."""
+    if not isinstance(value, float):
+        return str(value)
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2g}"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
 
 
 def short_settings(settings: Mapping[str, Any]) -> str:
@@ -257,8 +305,8 @@ def settings_text(result: Result) -> str:
 def describe(result: Result) -> str:
     """A recipe in a few words: `lora (r=8, lr=2e-4) on minilm-l6, 512 labels, 2 epochs`."""
     own = settings_text(result)
-    epochs = f"{result.epochs:g} epoch{'s' if result.epochs != 1 else ''}"
-    return f"{result.method}{f' ({own})' if own else ''} on {result.model}, {result.labels} labels, {epochs}"
+    method = f"{result.method} ({own})" if own else result.method
+    return f"{method} on {result.model}, {_many(result.labels, 'label')}, {_many(result.epochs, 'epoch')}"
 
 
 def usage_cells(usage: Usage | None) -> tuple[str, str, str, str]:
@@ -271,19 +319,24 @@ def usage_cells(usage: Usage | None) -> tuple[str, str, str, str]:
     return duration(usage.seconds), cpu, energy, "unknown" if peak is None else f"{peak / 2**20:,.0f} MiB"
 
 
-def _point(result: Result, view: View) -> str:
-    costs = " and ".join(cost_text(view, result, name) for name in view.minimize)
+def _many(count: float, noun: str) -> str:
+    """`1 label`, `512 labels`, `0.5 epochs`."""
+    return f"{count:,.10g} {noun}{'' if count == 1 else 's'}"
+
+
+def _point(result: Result, view: View, *more: str) -> str:
+    costs = " and ".join(cost_text(view, result, name) for name in dict.fromkeys((*view.minimize, *more)))
     return f"{describe(result)}: {view.maximize} {result.scores[view.maximize]:.1f} for {costs}"
 
 
 def cost_text(view: View, result: Result, name: str) -> str:
     """One cost of a point with its unit, `unknown` where it was not measured."""
     value = view.cost(result, name)
-    if name.startswith("usd"):
+    if value is None or name.startswith("usd"):
         return dollars(value)
-    if value is not None and name == "seconds":
+    if name == "seconds":
         return duration(value)
-    return "unknown" if value is None else f"{value:,.0f} {UNITS[name]}"
+    return _many(value, "label") if name == "labels" else f"{value:,.0f} {UNITS[name]}"
 
 
 def _first(view: View, result: Result) -> float:

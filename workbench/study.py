@@ -74,7 +74,8 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain data: a record to read, not a way to make one."""
-        return _plain(self)
+        record: dict[str, Any] = _plain(self)
+        return record
 
     @property
     def id(self) -> str:
@@ -118,6 +119,9 @@ class Study:
     path: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            if isinstance(getattr(self, each.name), Space):
+                raise UsageError(f"{each.name} is not part of the recipe: it cannot be searched. Give it one value.")
         check(self, "recipe", lambda v: isinstance(v, Recipe), "a Recipe(…)")
         check(self, "label_usd", lambda v: is_number(v) and v >= 0, "a price in US$, at least 0")
         check(self, "trials", lambda v: v is None or (is_whole(v) and v >= 1), "a whole number of runs, at least 1, or None")

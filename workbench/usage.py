@@ -22,7 +22,7 @@ class Usage:
     Attributes:
         seconds: Wall-clock seconds, >= 0.
         cpu_seconds: CPU seconds of this process and its children, user and system.
-        cpu_energy_j: Joules of the processor, or our share of them by CPU time; an estimate may include memory and fans: see `sources`.
+        cpu_energy_j: Joules of the processor, or our share by CPU time; an estimate can hold memory and fans too: see `sources`.
         peak_memory_bytes: Highest resident memory of the process tree. Adds as a maximum.
         gpu_seconds: Device-seconds held, the sum over GPUs. 0 on a machine without one.
         gpu_board_energy_j: Joules of the GPU boards (not of the whole machine).
@@ -76,7 +76,8 @@ class Usage:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Usage:
         """Rebuild from `to_json`; keys of a later schema are ignored, missing ones are unknown."""
-        return cls(**{name: record.get(name) for name in _NUMBERS} | {"seconds": record["seconds"]}, sources=dict(record.get("sources", {})))
+        numbers: dict[str, Any] = {name: record.get(name) for name in _NUMBERS}
+        return cls(**numbers, sources=dict(record.get("sources", {})))
 
 
 _NUMBERS = tuple(f.name for f in dataclasses.fields(Usage) if f.name != "sources")

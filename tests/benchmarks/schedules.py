@@ -98,7 +98,13 @@ def main() -> None:
             for method in variants:
                 for seed in range(chosen.seeds):
                     began = time.perf_counter()
-                    row = {"arm": arm, "method": name, "learning_rate": method.learning_rate, "seed": seed, "f1": scores(arm, method, seed)}
+                    row = {
+                        "arm": arm,
+                        "method": name,
+                        "learning_rate": method.learning_rate,
+                        "seed": seed,
+                        "f1": scores(arm, method, seed),
+                    }
                     rows.append(row)
                     print(row, f"{time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     summary = {}
@@ -112,7 +118,15 @@ def main() -> None:
                 summary[f"{name}, {length} epochs, {arm}"] = round(max(statistics.mean(found) for found in at), 1)
     machine = {"cpu": platform.processor() or platform.machine(), "cpus": os.cpu_count(), "threads": torch.get_num_threads()}
     versions = {p: metadata.version(p) for p in ("torch", "transformers", "peft", "schedulefree", "pandas", "scikit-learn")}
-    record = {"what": __doc__, "machine": machine, "versions": versions, "examples": EXAMPLES, "model": MODEL, "summary": summary, "rows": rows}
+    record = {
+        "what": __doc__,
+        "machine": machine,
+        "versions": versions,
+        "examples": EXAMPLES,
+        "model": MODEL,
+        "summary": summary,
+        "rows": rows,
+    }
     chosen.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(summary, indent=1))
 

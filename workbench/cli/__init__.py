@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
+import warnings
 from typing import NoReturn
 
 import click
@@ -57,6 +59,9 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit. Errors that a user can mend are printed without a traceback; bugs keep theirs."""
+    if not sys.warnoptions:  # what libraries will change one day is for programmers to know: -W default shows it
+        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -67,12 +72,15 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         code = 130
     except BrokenPipeError:
-        sys.stderr.close()  # `workbench runs | head`: nobody reads on, and that is no error
+        # `workbench runs | head`: nobody reads on, and that is no error; nor must there be one when Python flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
             raise
-        code = _fail(f"{error.strerror}: {error.filename or 'a file'}. Free space or choose a folder you may write to, and run it again.", 4)
+        code = _fail(
+            f"{error.strerror}: {error.filename or 'a file'}. Free space or choose a folder you may write to, and run it again.", 4
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 

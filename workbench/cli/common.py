@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PIPED_WIDTH = 200
+PIPED_WIDTH = 100_000
 """Columns where nobody looks: a table that is piped or logged is not folded to some terminal's width."""
 
 
@@ -36,20 +37,37 @@ messages = _console(stderr=True)
 """Standard error: everything else."""
 
 
+@contextlib.contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Say what is waited for: beside something that moves on a terminal, once elsewhere."""
+    with messages.status(text) if messages.is_terminal else contextlib.nullcontext():
+        if not messages.is_terminal:
+            messages.print(text)
+        yield
+
+
 def storage_option(command: F) -> F:
     """`--storage URL`: where the ledger is."""
-    return click.option("--storage", metavar="URL", envvar="WORKBENCH_STORAGE", help="The ledger's database. [default: sqlite:///optuna.db here]")(command)
+    return click.option(
+        "--storage", metavar="URL", envvar="WORKBENCH_STORAGE", help="The ledger's database. [default: sqlite:///optuna.db here]"
+    )(command)
 
 
 def tracking_option(command: F) -> F:
     """`--tracking-uri URI`: where MLflow keeps its runs."""
-    return click.option("--tracking-uri", metavar="URI", envvar="WORKBENCH_TRACKING_URI", help="MLflow's store. [default: sqlite:///mlflow.db here]")(command)
+    return click.option(
+        "--tracking-uri", metavar="URI", envvar="WORKBENCH_TRACKING_URI", help="MLflow's store. [default: sqlite:///mlflow.db here]"
+    )(command)
 
 
 def price_options(command: F) -> F:
     """`--platform` and `--label-usd`: the prices of a view."""
-    command = click.option("--label-usd", type=click.FloatRange(min=0), metavar="USD", help="Price of one labelled example. [default: the study's]")(command)
-    return click.option("--platform", metavar="NAME", help="Offer that prices compute: platform, or platform:instance. [default: the study's]")(command)
+    command = click.option(
+        "--label-usd", type=click.FloatRange(min=0), metavar="USD", help="Price of one labelled example. [default: the study's]"
+    )(command)
+    return click.option(
+        "--platform", metavar="NAME", help="Offer that prices compute: platform, or platform:instance. [default: the study's]"
+    )(command)
 
 
 def json_option(command: F) -> F:

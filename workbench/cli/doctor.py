@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from workbench.cli.common import console, json_option, ledger_url, messages, print_json, storage_option, tracking_option
+from workbench.cli.common import console, json_option, ledger_url, print_json, storage_option, tracking_option, waiting
 
 _MARKS = {"ok": "[green]ok  [/green]", "note": "[yellow]note[/yellow]", "fail": "[red]fail[/red]"}
 
@@ -20,7 +20,7 @@ def doctor(storage: str | None, tracking_uri: str | None, as_json: bool) -> None
     """Show what this machine has (GPU, meters, stores, versions), and what to mend."""
     from pathlib import Path
 
-    with messages.status("Looking around …"):
+    with waiting("Looking around …"):
         from workbench.health import examine
         from workbench.tracking import default_uri
 

@@ -11,7 +11,12 @@ from workbench.cli.common import messages, tracking_option
 
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others than this machine's own show your runs to the network.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; others than this machine's own show your runs to the network.",
+)
 @tracking_option
 def mlflow(port: int, host: str, tracking_uri: str | None) -> None:
     """Open the MLflow UI on the right store, with one worker. Ctrl-C ends it."""

@@ -8,7 +8,7 @@ import sys
 import click
 from rich.table import Table
 
-from workbench.cli.common import console, json_option, load_study, messages, print_json
+from workbench.cli.common import console, json_option, load_study, messages, print_json, waiting
 
 
 @click.command()
@@ -20,7 +20,7 @@ def plan(study: str, as_json: bool) -> None:
     Shows how many numbers each would tune and whether it fits this machine. Costs seconds and no training.
     """
     loaded = load_study(study)
-    with messages.status("Building models without weights …"):
+    with waiting("Building models without weights …"):
         from workbench.forecast import plan as forecast
 
         pairs = list(forecast(loaded))
@@ -37,8 +37,19 @@ def plan(study: str, as_json: bool) -> None:
                 continue
             share = f"{p.trainable_parameters / p.parameters:.2%}"
             state = f"{p.state_bytes / 2**20:,.0f} MiB"
-            table.add_row(p.model, p.method, settings, f"{p.parameters:,}", f"{p.trainable_parameters:,}", share, state, "yes" if p.fits else f"no: {p.problem}")
+            table.add_row(
+                p.model,
+                p.method,
+                settings,
+                f"{p.parameters:,}",
+                f"{p.trainable_parameters:,}",
+                share,
+                state,
+                "yes" if p.fits else f"no: {p.problem}",
+            )
         console.print(table)
-        messages.print("Memory: weights, gradients, AdamW's moments and averages. Activations come on top and are not in it.", style="dim")
+        messages.print(
+            "Memory: weights, gradients, AdamW's moments and averages. Activations come on top and are not in it.", style="dim"
+        )
     if not all(p.fits for p in pairs):
         sys.exit(3)

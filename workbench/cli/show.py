@@ -18,14 +18,23 @@ from workbench.result import Result
 
 @click.command()
 @click.argument("study", required=False)
-@click.option("--budget-usd", type=click.FloatRange(min=0, min_open=True), metavar="USD", help="Name the best point that costs at most this.")
+@click.option(
+    "--budget-usd", type=click.FloatRange(min=0, min_open=True), metavar="USD", help="Name the best point that costs at most this."
+)
 @click.option("--target", type=float, metavar="SCORE", help="Name the cheapest point that reaches this score.")
 @click.option("--all", "everything", is_flag=True, help="Show dominated points too.")
 @price_options
 @storage_option
 @json_option
 def front(
-    study: str | None, budget_usd: float | None, target: float | None, everything: bool, platform: str | None, label_usd: float | None, storage: str | None, as_json: bool
+    study: str | None,
+    budget_usd: float | None,
+    target: float | None,
+    everything: bool,
+    platform: str | None,
+    label_usd: float | None,
+    storage: str | None,
+    as_json: bool,
 ) -> None:
     """Show the front of STUDY (a study file, or its name), and the answer to its question.
 
@@ -58,7 +67,15 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
     if everything:
         table.add_column("front")
     for r in shown:
-        cells = [str(r.trial), r.model, r.method, report.settings_text(r), str(r.labels), f"{r.epochs:g}", f"{r.scores[view.maximize]:.1f}"]
+        cells = [
+            str(r.trial),
+            r.model,
+            r.method,
+            report.settings_text(r),
+            str(r.labels),
+            f"{r.epochs:g}",
+            f"{r.scores[view.maximize]:.1f}",
+        ]
         cells += [report.cost_text(view, r, name) for name in dict.fromkeys((*view.minimize, "seconds"))]
         table.add_row(*cells, *(["*" if r in members else ""] if everything else []))
     console.print(table)
@@ -70,7 +87,9 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
 @price_options
 @storage_option
 @json_option
-def runs(study: str | None, status: str | None, platform: str | None, label_usd: float | None, storage: str | None, as_json: bool) -> None:
+def runs(
+    study: str | None, status: str | None, platform: str | None, label_usd: float | None, storage: str | None, as_json: bool
+) -> None:
     """List the runs of STUDY (a study file, or its name), in the order in which they began.
 
     A run stands as its furthest checkpoint does; `workbench run ID` shows all of them.
@@ -122,7 +141,12 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
     if not segments:
         raise UsageError(f"{ledger.name} has no run {run_id!r}. `workbench runs` lists them.")
     if as_json:
-        print_json({"run": report.runs_record(segments, view, ledger.mlflow_runs)[0], "results": [r.to_json() | {"number": r.number} for r in segments]})
+        print_json(
+            {
+                "run": report.runs_record(segments, view, ledger.mlflow_runs)[0],
+                "results": [r.to_json() | {"number": r.number} for r in segments],
+            }
+        )
         return
     _show_run(segments, view, ledger.mlflow_runs.get(segments[0].run_id))
 
@@ -139,7 +163,8 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         "MLflow run": mlflow_run or "",
         "commit": str(last.provenance.get("git_commit") or ""),
         "versions": ", ".join(f"{n} {v}" for n, v in dict(last.provenance.get("versions", {})).items()),
-        "priced at": f"{view.offer.name} ({dollars(float(view.offer.usd_per_hour))} an hour, {view.offer.date}), {dollars(view.label_usd)} a label",
+        "priced at": f"{view.offer.name} ({dollars(float(view.offer.usd_per_hour))} an hour, {view.offer.date}), "
+        f"{dollars(view.label_usd)} a label",
     }
     for name, text in facts.items():
         if text:
@@ -153,7 +178,16 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         numbers = [f"{r.scores[s]:.3g}" if s in r.scores else "" for s in scores]
         finished = r.status == "complete"
         price = dollars(view.cost(r, "usd")) if finished else ""
-        checkpoints.add_row(str(r.number), state, f"{r.epochs:g}", str(r.step), str(r.labels), *numbers, price, duration(r.cold.seconds) if finished else "")
+        checkpoints.add_row(
+            str(r.number),
+            state,
+            f"{r.epochs:g}",
+            str(r.step),
+            str(r.labels),
+            *numbers,
+            price,
+            duration(r.cold.seconds) if finished else "",
+        )
     console.print(checkpoints)
     bill = Table(box=None, pad_edge=False, header_style="bold", title="The bill", title_justify="left")
     for name in ("phase", "from cold", "CPU time", "energy", "peak memory", "really spent"):

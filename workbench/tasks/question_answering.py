@@ -12,7 +12,7 @@ import numpy as np
 from workbench.data.readers import load
 from workbench.data.windows import best_span, token_span, windows
 from workbench.errors import UsageError
-from workbench.space import Space
+from workbench.space import Space, check, is_whole
 from workbench.tasks.base import Example, Rows, Splits, Task
 from workbench.tasks.squad_score import check_language, squad_score
 
@@ -45,9 +45,7 @@ class QuestionAnswering(Task):
     def __post_init__(self) -> None:
         least = {"train": 1, "dev": 1, "test": 0, "max_length": 32, "stride": 0, "max_answer_tokens": 1, "seed": 0}
         for field, low in least.items():
-            value = getattr(self, field)
-            if not isinstance(value, Space) and (not isinstance(value, int) or isinstance(value, bool) or value < low):
-                raise UsageError(f"question_answering({field}={value!r}): must be a whole number of at least {low}.")
+            check(self, field, lambda value, low=low: is_whole(value) and value >= low, f"a whole number of at least {low}")  # type: ignore[misc]
         if not isinstance(self.data, (str, Space)) or not self.data:
             raise UsageError(f"question_answering({self.data!r}): give the name of a data set, or the path of a file or folder.")
         if not isinstance(self.language, Space):

@@ -88,8 +88,8 @@ def tiny_model(folder: Path, *, layers: int = 2, width: int = 32) -> str:
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     vocabulary = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3} | {f"w{i}": i for i in range(4, _WORDS)}
-    words = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106  not a password
-    words.pre_tokenizer = Whitespace()  # type: ignore[assignment]
+    words = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = BertConfig(
@@ -102,5 +102,7 @@ def tiny_model(folder: Path, *, layers: int = 2, width: int = 32) -> str:
             num_labels=2,
         )
         BertModel(config).save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]").save_pretrained(folder)  # noqa: S106
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
+    ).save_pretrained(folder)
     return str(folder)

@@ -43,7 +43,7 @@ def examine(tracking_uri: str) -> str:
         with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             (runs,) = connection.execute("SELECT count(*) FROM runs").fetchone()
     except sqlite3.Error as error:
-        raise EnvironmentFault(f"{path} cannot be used: {error}. Move it away, or name another store with --tracking-uri.") from error
+        raise EnvironmentFault(f"{path} cannot be used: {error}. Move it away, or give --tracking-uri.") from error
     return f"{path}: {runs} runs"
 
 

@@ -48,7 +48,11 @@ def checkpoint_epochs(epochs: float, *, batch_size: int, examples: int, dev_exam
     """
     grid = [float(epochs)]
     power = 2.0 ** np.ceil(np.log2(epochs) - 1)
-    while len(grid) < 5 and power * examples >= dev_examples and steps_for(power, batch_size, examples) < steps_for(grid[0], batch_size, examples):
+    while (
+        len(grid) < 5
+        and power * examples >= dev_examples
+        and steps_for(power, batch_size, examples) < steps_for(grid[0], batch_size, examples)
+    ):
         grid.insert(0, float(power))
         power /= 2
     return grid
@@ -81,7 +85,9 @@ def split(lengths: Sequence[int], overhead_tokens: int, max_tokens: int | None =
     return cuts[::-1]
 
 
-def micro_batches(rows: Rows, chosen: np.ndarray, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor], torch.Tensor]]:
+def micro_batches(
+    rows: Rows, chosen: np.ndarray, device: torch.device
+) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor], torch.Tensor]]:
     """The chosen rows in micro-batches of similar length.
 
     Yields:

@@ -1,0 +1,127 @@
+"""Imports run downwards only, and each heavy dependency has one house."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "workbench"
+
+FLOORS = {
+    **dict.fromkeys(("errors", "space", "usage", "pareto", "process"), 0),
+    **dict.fromkeys(("prices", "meter", "data"), 1),
+    **dict.fromkeys(("tasks", "methods"), 2),
+    **dict.fromkeys(("study", "result"), 3),
+    **dict.fromkeys(("training", "forecast", "search", "ledger", "tracking"), 4),
+    **dict.fromkeys(("report", "figures", "sweep", "health"), 5),
+    "cli": 6,
+    "testing": 7,  # may use all, and none may use it
+}
+TOP = {"__init__", "__main__"}  # the public names, and `python -m workbench`
+
+SIDEWAYS = {
+    ("space", "errors"),  # errors lie under everything
+    ("search", "ledger"),  # a space's distributions are those that the ledger stores
+    ("sweep", "report"),
+    ("figures", "report"),
+}
+"""Imports between rooms of one floor, `(who, whom)`: the only ones, and never in a circle."""
+
+HOUSES = {
+    "pynvml": {"meter", "testing"},
+    "datasets": {"data"},
+    "peft": {"methods"},
+    "optuna": {"ledger", "search"},
+    "sqlalchemy": {"ledger", "tracking"},
+    "mlflow": {"tracking"},
+    "plotly": {"figures"},
+    "streamlit": set(),
+    "torch": {"data", "tasks", "methods", "training", "forecast", "testing", "health"},  # health asks which device there is
+    "transformers": {"data", "tasks", "methods", "training", "testing"},
+    "safetensors": {"data", "training", "sweep"},  # sweep writes the weights of a front's members
+    "torchmetrics": {"tasks"},
+    "rich": {"cli"},
+    "click": {"cli"},
+    "psutil": {"meter", "forecast", "health", "process"},
+}
+"""Rooms that may import a dependency."""
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Every module that a file imports, anywhere in it and for types too, in full, and its line."""
+    package = ["workbench", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) + 1 - node.level]) if node.level else ""
+            origin = ".".join(part for part in (base, node.module) if part)
+            # `from workbench import prices` names a module, `from workbench.prices import Offer` something in one.
+            yield from ((f"{origin}.{alias.name}" if origin == "workbench" else origin, node.lineno) for alias in node.names)
+
+
+def test_the_imports_of_a_file_are_found(tmp_path: Path) -> None:
+    path = PACKAGE / "sweep" / "sample.py"
+    text = (
+        "import a.b\nfrom workbench import prices\nfrom workbench.cli import common\nfrom . import heart\nfrom ..meter import x\n"
+    )
+    text += "def f():\n    import c\n"
+    source = type(
+        "File", (), {"read_text": lambda self, encoding: text, "relative_to": lambda self, other: path.relative_to(other)}
+    )()
+    assert [name for name, _ in imports(source)] == [
+        "a.b",
+        "workbench.prices",
+        "workbench.cli",
+        "workbench.sweep",
+        "workbench.meter",
+        "c",
+    ]
+
+
+def test_every_room_has_a_floor_and_every_floor_its_rooms() -> None:
+    rooms = {room(path) for path in MODULES} - TOP
+    assert rooms - FLOORS.keys() == set(), "give the new module a floor in the table of this test and of the design"
+    assert FLOORS.keys() - rooms == set(), "a floor names a module that is gone"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_run_downwards(path: Path) -> None:
+    here = room(path)
+    if here == "__main__":
+        return
+    for name, line in imports(path):
+        if not name.startswith("workbench."):
+            continue
+        there = name.split(".")[1]
+        if there not in FLOORS or there == here:
+            assert there == here or there.startswith("__"), f"{path.name}, line {line}: {name} is no room"
+            continue
+        if here == "__init__":
+            assert FLOORS[there] <= 3, f"{path.name}, line {line}: `import workbench` must stay light"
+            continue
+        down = FLOORS[there] < FLOORS[here] or (here, there) in SIDEWAYS
+        assert down, f"{path.relative_to(PACKAGE)}, line {line}: {here} ({FLOORS[here]}) must not import {there} ({FLOORS[there]})"
+
+
+def test_no_room_of_a_floor_is_entered_from_both_sides() -> None:
+    assert all(FLOORS[who] == FLOORS[whom] for who, whom in SIDEWAYS)
+    assert not {(whom, who) for who, whom in SIDEWAYS} & SIDEWAYS
+    used = {(room(path), name.split(".")[1]) for path in MODULES for name, _ in imports(path) if name.startswith("workbench.")}
+    assert used >= SIDEWAYS, "an exception that nothing needs any more"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_each_heavy_dependency_has_one_house(path: Path) -> None:
+    for name, line in imports(path):
+        package = name.partition(".")[0]
+        if package in HOUSES:
+            allowed = ", ".join(sorted(HOUSES[package])) or "nobody"
+            assert room(path) in HOUSES[package], f"{path.relative_to(PACKAGE)}, line {line}: {package} belongs to {allowed}"

@@ -1,0 +1,495 @@
+"""The ledger on real databases: SQLite files, and a PostgreSQL server of its own."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from workbench import ledger as ledgers
+from workbench import prices, process
+from workbench.errors import EnvironmentFault, UsageError
+from workbench.ledger import Ledger, default_url
+from workbench.result import Result
+from workbench.study import load
+from workbench.usage import Usage
+
+OFFER = prices.find(prices.DEFAULT)
+FULL = {"task.train": 32, "method": "full", "full.learning_rate": 2e-3, "epochs": 2}
+LORA = {"task.train": 64, "method": "lora", "lora.learning_rate": 2e-3, "lora.r": 4, "epochs": 4}
+
+
+@pytest.fixture
+def study(study_file):
+    return load(study_file)
+
+
+@pytest.fixture
+def url(tmp_path):
+    return default_url(tmp_path)
+
+
+@pytest.fixture
+def ledger(study, url):
+    return Ledger.open(study, url)
+
+
+def stub(study, settings, **changes):
+    recipe = study.resolve(settings)
+    known = {"recipe_id": recipe.id, "run_id": recipe.run_id, "recipe": recipe.to_json(), "settings": settings}
+    return Result(**{**known, "status": "running", "started": time.time()} | changes)
+
+
+def complete(result, accuracy=50.0, seconds=1.0, epochs=None):
+    usage = {"train": Usage(seconds=seconds)}
+    recipe = result.recipe if epochs is None else {**result.recipe, "epochs": epochs}
+    settings = result.settings if epochs is None else {**result.settings, "epochs": epochs}
+    scores = {"accuracy": accuracy, "dev_loss": 0.5}
+    done = {"status": "complete", "scores": scores, "usage": usage, "spent": usage, "labels": 32, "step": 4}
+    return replace(result, recipe=recipe, settings=settings, finished=time.time(), **done)
+
+
+def record(ledger, study, settings, **changes):
+    lease = ledger.lease(study, stub(study, settings))
+    assert lease is not None
+    return ledger.finish(lease, complete(lease.result, **changes), study, OFFER)
+
+
+def abandon(ledger, lease, *, host=None, beat=None):
+    """Make a lease look like that of a worker that died, or of one on another host."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    record = dict(next(r for held, r in ledger.leases() if held.trial_id == lease.trial_id))
+    record |= {"pid": child.pid, "process_started": 1.0, "host": host or process.host(), "beat": beat or record["beat"]}
+    child.wait()
+    ledger._storage.set_trial_user_attr(lease.trial_id, "workbench:lease", record)
+
+
+# One trial per Result
+
+
+def test_a_result_comes_back_as_it_was_written(ledger, study, url):
+    written = record(ledger, study, FULL)
+    for reader in (ledger, Ledger.find(study.name, url), Ledger.find("tiny", url), Ledger.find(None, url)):
+        assert reader.results() == [written]
+    assert (written.trial, written.number) == (0, 0)
+
+
+def test_states_and_constraints_as_plain_optuna_sees_them(ledger, study, url):
+    record(ledger, study, FULL, accuracy=60.0, seconds=36.0)
+    for status in ("infeasible", "interrupted"):
+        lease = ledger.lease(study, stub(study, {**FULL, "full.learning_rate": 3e-3 if status == "infeasible" else 4e-3}))
+        ledger.finish(lease, replace(lease.result, status=status, reason="why: so"), study, OFFER)
+    ledger.lease(study, stub(study, LORA))
+    plain = optuna.load_study(study_name=study.name, storage=url)
+    assert [t.state for t in plain.trials] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING]
+    assert plain.trials[0].values == pytest.approx([60.0, 36.0 * float(OFFER.usd_per_hour) / 3600])
+    assert plain.trials[0].params == FULL
+    assert plain.trials[0].system_attrs["constraints"][0] <= 0 < plain.trials[1].system_attrs["constraints"][0]
+    assert plain.metric_names == ["accuracy", "usd"]
+    assert [t.number for t in plain.best_trials] == [0]
+    assert len(plain.trials_dataframe()) == 4
+
+
+def test_a_checkpoint_between_the_options_of_epochs_is_a_trial_too(ledger, study, url):
+    lease = ledger.lease(study, stub(study, LORA))
+    ledger.finish(lease, complete(lease.result, epochs=0.5), study, OFFER)
+    (trial,) = optuna.load_study(study_name=study.name, storage=url).trials
+    assert trial.params["epochs"] == 0.5
+
+
+def test_a_cost_that_is_unknown_is_kept_and_is_no_value(study_file, url):
+    study = load(study_file)
+    study = replace(study, minimize=("energy_j",))
+    ledger = Ledger.open(study, url)
+    lease = ledger.lease(study, stub(study, FULL))
+    unknown = replace(complete(lease.result), usage={"train": Usage(seconds=1.0, cpu_energy_j=None)})
+    ledger.finish(lease, unknown, study, OFFER)
+    assert ledger.results()[0].cold.energy_j is None
+    assert optuna.load_study(study_name=study.name, storage=url).trials[0].state == TrialState.PRUNED
+
+
+def test_results_of_a_run_share_the_number_of_its_first_trial(ledger, study):
+    first = record(ledger, study, LORA, epochs=1)
+    lease = ledger.lease(study, stub(study, LORA, trial=first.trial))
+    second = ledger.finish(lease, complete(lease.result), study, OFFER)
+    assert [(r.trial, r.number) for r in (first, second)] == [(0, 0), (0, 1)]
+
+
+def test_a_finished_result_is_never_changed(ledger, study):
+    lease = ledger.lease(study, stub(study, FULL))
+    first = ledger.finish(lease, complete(lease.result), study, OFFER)
+    again = ledger.finish(lease, complete(lease.result, accuracy=99.0), study, OFFER)  # as after a lost answer
+    assert again == first
+    assert ledger.results() == [first]
+
+
+def test_many_results_are_read_by_one_query_and_only_once(ledger, study):
+    from sqlalchemy import event
+
+    for i in range(20):
+        record(ledger, study, {**FULL, "full.learning_rate": 1e-3 + i * 1e-5})
+    reader = Ledger(ledger._storage, ledger._study_id, ledger.name)
+    statements = []
+    event.listen(ledger._storage.engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
+    assert len(reader.results()) == 20
+    assert len(statements) == 1
+    assert reader._rows() == []
+    held = reader.lease(study, stub(study, LORA))
+    late = record(ledger, study, FULL)
+    assert [r.number for r in reader.results(running=True)] == [*range(20), held.number, late.number]
+    reader.finish(held, complete(held.result), study, OFFER)
+    assert [r.number for r in reader.results()] == [*range(20), held.number, late.number]
+
+
+# Leases
+
+
+def test_a_running_result_is_seen_with_what_it_has_spent(ledger, study):
+    lease = ledger.lease(study, stub(study, FULL), {"train": Usage(seconds=3.0)})
+    (running,) = ledger.results(running=True)
+    assert (running.status, running.consumed.seconds, running.trial) == ("running", 3.0, 0)
+    assert ledger.results() == []
+    ledger.beat(lease, {"train": Usage(seconds=5.0)})
+    assert ledger.results(running=True)[0].consumed.seconds == 5.0
+
+
+def test_two_workers_on_one_run_the_earlier_keeps_it(ledger, study, url):
+    other = Ledger.find(study.name, url)
+    mine = ledger.lease(study, stub(study, FULL))
+    assert other.lease(study, stub(study, {**FULL, "epochs": 4})) is None
+    assert other.lease(study, stub(study, LORA)) is not None
+    ledger.finish(mine, complete(mine.result), study, OFFER)
+    assert [r.status for r in other.results(running=True)] == ["complete", "running"]
+
+
+def test_a_run_that_another_worker_has_finished_meanwhile_is_not_paid_for_again(ledger, study, url):
+    other = Ledger.find(study.name, url)
+    assert other.results() == []
+    record(ledger, study, FULL)
+    assert other.lease(study, stub(study, FULL)) is None
+    assert other.results(running=True) == ledger.results()
+
+
+def test_a_live_worker_is_left_alone(ledger, study):
+    ledger.lease(study, stub(study, FULL))
+    assert ledger.reconcile(study, OFFER) == []
+    assert ledger.results(running=True)[0].status == "running"
+
+
+def test_a_dead_worker_is_charged_for_what_it_spent(ledger, study):
+    lease = ledger.lease(study, stub(study, FULL))
+    ledger.beat(lease, {"train": Usage(seconds=7.0)})
+    abandon(ledger, lease)
+    (mended,) = ledger.reconcile(study, OFFER)
+    assert (mended.status, mended.reason.split(":")[0]) == ("interrupted", "died")
+    assert mended.consumed.seconds == 7.0 + ledgers.HEARTBEAT_SECONDS
+    assert ledger.results() == [mended]
+    assert ledger.reconcile(study, OFFER) == []
+
+
+def test_a_worker_of_another_host_is_judged_by_its_silence(ledger, study):
+    lease = ledger.lease(study, stub(study, FULL))
+    abandon(ledger, lease, host="elsewhere")
+    assert ledger.reconcile(study, OFFER) == []
+    abandon(ledger, lease, host="elsewhere", beat=time.time() - ledgers.SILENCE_SECONDS - 1)
+    assert [r.status for r in ledger.reconcile(study, OFFER)] == ["interrupted"]
+
+
+def test_a_worker_that_was_only_asleep_keeps_its_result_and_is_not_charged_twice(ledger, study, url):
+    lease = ledger.lease(study, stub(study, FULL))
+    ledger.beat(lease, {"train": Usage(seconds=3.0)})
+    abandon(ledger, lease, host="elsewhere", beat=1.0)
+    Ledger.find(study.name, url).reconcile(study, OFFER)
+    late = ledger.finish(lease, complete(lease.result, seconds=10.0), study, OFFER)
+    assert [r.status for r in ledger.results()] == ["interrupted", "complete"]
+    assert late.consumed.seconds == 7.0
+    assert late.trial == lease.number
+    assert lease.finished
+
+
+def test_a_half_written_result_is_finished(ledger, study, url):
+    lease = ledger.lease(study, stub(study, FULL))
+    whole = replace(complete(lease.result), trial=lease.number)
+    ledger._storage.set_trial_user_attr(lease.trial_id, "workbench:result", whole.to_json())
+    abandon(ledger, lease)
+    assert ledger.results() == []
+    assert [r.status for r in ledger.reconcile(study, OFFER)] == ["complete"]
+    assert ledger.results() == [replace(whole, number=0)]
+    (trial,) = optuna.load_study(study_name=study.name, storage=url).trials
+    assert trial.state == TrialState.COMPLETE
+
+
+def test_two_that_reconcile_at_once_charge_once(ledger, study, url):
+    for i in range(5):
+        abandon(ledger, ledger.lease(study, stub(study, {**FULL, "full.learning_rate": 1e-3 + i * 1e-4})))
+    found = []
+    workers = [
+        threading.Thread(target=lambda: found.extend(Ledger.find(study.name, url).reconcile(study, OFFER))) for _ in range(3)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [r.status for r in ledger.results()] == ["interrupted"] * 5
+
+
+def test_a_lease_given_back_leaves_nothing(ledger, study):
+    ledger.release(ledger.lease(study, stub(study, FULL)))
+    assert ledger.results(running=True) == []
+    assert ledger.lease(study, stub(study, FULL)) is not None
+
+
+# An edited study
+
+
+def edited(study_file, old, new):
+    text = study_file.read_text()
+    assert old in text
+    study_file.write_text(text.replace(old, new))
+    return load(study_file)
+
+
+def test_an_edited_space_takes_over_the_results_it_contains(study_file, study, ledger, url):
+    record(ledger, study, FULL, epochs=1)
+    record(ledger, study, LORA)
+    record(ledger, study, {**FULL, "full.learning_rate": 9e-3})  # outside of the new range
+    failed = ledger.lease(study, stub(study, {**FULL, "full.learning_rate": 1.5e-3}))
+    ledger.finish(failed, replace(failed.result, status="infeasible", reason="diverged: nan"), study, OFFER)
+    gone = ledger.lease(study, stub(study, {**FULL, "full.learning_rate": 1.6e-3}))
+    ledger.finish(gone, replace(gone.result, status="interrupted", spent={"train": Usage(seconds=1.0)}), study, OFFER)
+    narrower = edited(study_file, "full(learning_rate=loguniform(1e-3, 1e-2))", "full(learning_rate=loguniform(1e-3, 5e-3))")
+    assert narrower.name != study.name
+    taken = Ledger.open(narrower, url).results()
+    assert [(r.method, r.status, r.epochs) for r in taken] == [
+        ("full", "complete", 1),
+        ("lora", "complete", 4),
+        ("full", "infeasible", 2),
+    ]
+    assert all(r.consumed.seconds == 0 and r.provenance["taken_over_from"] == study.name for r in taken)
+    assert [r.trial for r in taken] == [r.number for r in taken] == [0, 1, 2]
+    assert taken[0].usage == ledger.results()[0].usage
+    assert len(Ledger.open(narrower, url).results()) == 3  # once, not again at the next start
+    assert len(Ledger.open(study, url).results()) == 5  # the older study is as it was
+    assert Ledger.find("tiny", url).name == narrower.name
+
+
+def test_a_setting_that_was_fixed_and_is_searched_now_is_recognised(study_file, study, ledger, url):
+    record(ledger, study, LORA)
+    record(ledger, study, FULL)
+    wider = edited(study_file, "batch_size=8", "batch_size=choice(8, 16), seed=choice(0, 1)")
+    assert [dict(r.settings) for r in Ledger.open(wider, url).results()] == [
+        {**LORA, "batch_size": 8, "seed": 0},
+        {**FULL, "batch_size": 8, "seed": 0},
+    ]
+    fixed = edited(
+        study_file,
+        'peft("lora", learning_rate=loguniform(1e-3, 1e-2), r=choice(2, 4))',
+        'peft("lora", learning_rate=loguniform(1e-3, 1e-2), r=2)',
+    )
+    assert [r.method for r in Ledger.open(fixed, url).results()] == ["full"]
+
+
+def test_fewer_epochs_leave_longer_checkpoints_behind(study_file, study, ledger, url):
+    record(ledger, study, LORA, epochs=1)
+    lease = ledger.lease(study, stub(study, LORA, trial=0))
+    ledger.finish(lease, complete(lease.result), study, OFFER)
+    shorter = edited(study_file, "epochs=integers(1, 4, log=True)", "epochs=2")
+    assert [r.epochs for r in Ledger.open(shorter, url).results()] == [1]
+
+
+def test_other_objectives_take_over_what_has_the_score(study_file, study, ledger, url):
+    record(ledger, study, FULL)
+    other = edited(study_file, 'minimize="usd"', 'minimize=("labels", "seconds")')
+    plain_url = Ledger.open(other, url) and url
+    assert len(optuna.load_study(study_name=other.name, storage=plain_url).trials[0].values) == 3
+
+
+def test_a_study_is_there_whole_or_not_at_all(study, url, monkeypatch):
+    from workbench.ledger import ledger as module
+
+    def killed(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_take_over", killed)
+        with pytest.raises(SystemExit):
+            Ledger.open(study, url)
+    with pytest.raises(UsageError, match="no study yet"):
+        Ledger.find(None, url)
+    assert Ledger.open(study, url).description["maximize"] == "accuracy"
+
+
+def test_many_workers_open_a_new_ledger_at_once(study_file, url):
+    code = (
+        "from workbench.ledger import Ledger; from workbench.study import load; "
+        f"print(Ledger.open(load({str(study_file)!r}), {url!r}).description['maximize'])"
+    )
+    workers = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    answers = [worker.communicate(timeout=120) for worker in workers]
+    assert [out for out, _ in answers] == ["accuracy\n"] * 4, answers
+    assert len(Ledger.names(url)) == 1
+
+
+# Places where no ledger can be
+
+
+def test_write_ahead_logging_is_on(ledger, tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "optuna.db")) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_file_that_is_no_database(study, tmp_path):
+    (tmp_path / "optuna.db").write_bytes(b"these are my notes, and no database " * 50)
+    for look in (
+        lambda: Ledger.open(study, default_url(tmp_path)),
+        lambda: Ledger.find(None, default_url(tmp_path)),
+        lambda: ledgers.examine(default_url(tmp_path)),
+    ):
+        with pytest.raises(EnvironmentFault, match=r"optuna\.db cannot be used: file is not a database\. Move that file away"):
+            look()
+
+
+def test_reading_makes_nothing(tmp_path):
+    with pytest.raises(UsageError, match="there is no ledger"):
+        Ledger.find(None, default_url(tmp_path))
+    assert "not there yet" in ledgers.examine(default_url(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_of_another_program(study, tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as connection:
+        connection.execute("CREATE TABLE songs (name TEXT)")
+    url = f"sqlite:///{tmp_path / 'other.db'}"
+    before = (tmp_path / "other.db").read_bytes()
+    with pytest.raises(EnvironmentFault, match=r"other\.db"):
+        Ledger.find(None, url)
+    with pytest.raises(EnvironmentFault):
+        ledgers.examine(url)
+    assert (tmp_path / "other.db").read_bytes() == before
+
+
+def test_a_folder_that_is_not_there(study, tmp_path):
+    with pytest.raises(EnvironmentFault, match="nowhere"):
+        Ledger.open(study, f"sqlite:///{tmp_path}/nowhere/optuna.db")
+
+
+@pytest.mark.parametrize(
+    "url, said",
+    [
+        ("optuna.db", "not a database URL"),
+        ("sqlite://", "names no file"),
+        ("oracle9://me@host/name", "driver|plugin"),
+        ("mysql+pymysql://me:secret@127.0.0.1:9/name", "driver"),
+        ("postgresql+psycopg2://me:secret@127.0.0.1:9/name", "refused"),
+    ],
+)
+def test_addresses_that_lead_nowhere(study, url, said):
+    with pytest.raises((UsageError, EnvironmentFault), match=said) as caught:
+        Ledger.open(study, url)
+    assert "secret" not in str(caught.value)
+
+
+def test_no_such_study_names_the_nearest(ledger, study, url):
+    with pytest.raises(UsageError, match="Did you mean 'tiny'"):
+        Ledger.find("tinny", url)
+    with pytest.raises(UsageError, match="has not been swept"):
+        Ledger.find("tiny-00000000", url, path="tiny.py")
+
+
+# PostgreSQL
+
+BINARIES = Path("/usr/lib/postgresql/15/bin")
+
+
+@pytest.fixture
+def postgresql(tmp_path):
+    """A server of its own, in the test's folder."""
+    binaries = BINARIES if BINARIES.is_dir() else Path(shutil.which("initdb") or "").parent
+    if not (binaries / "initdb").is_file():
+        pytest.skip("PostgreSQL is not installed")
+    pytest.importorskip("psycopg2", reason="PostgreSQL's Python driver is not installed")
+    as_user: list[str] = []
+    folder = Path(
+        subprocess.run(["mktemp", "-d", "/tmp/workbench-pg.XXXXXX"], capture_output=True, text=True, check=True).stdout.strip()
+    )
+    if os.geteuid() == 0:  # the server refuses to be run by root
+        if not shutil.which("setpriv") or subprocess.run(["id", "postgres"], capture_output=True, check=False).returncode:
+            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
+        shutil.chown(folder, "postgres", "postgres")
+        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def call(*command):
+        subprocess.run(
+            [*as_user, *map(str, command)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60, cwd="/"
+        )
+
+    data = folder / "data"
+    call(binaries / "initdb", "-D", data, "-U", "tuner", "--auth=trust", "--no-sync")
+    call(
+        binaries / "pg_ctl",
+        "-D",
+        data,
+        "-w",
+        "-l",
+        folder / "log",
+        "-o",
+        f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off",
+        "start",
+    )
+    try:
+        yield (
+            f"postgresql+psycopg2://tuner@127.0.0.1:{port}/postgres",
+            lambda *words: call(binaries / "pg_ctl", "-D", data, "-w", "-m", "fast", *words),
+        )
+    finally:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            call(binaries / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_on_postgresql(postgresql, study, study_file):
+    url, control = postgresql
+    ledger = Ledger.open(study, url)
+    written = record(ledger, study, FULL, accuracy=70.0)
+    other = Ledger.find("tiny", url)
+    assert other.results() == [written]
+    held = ledger.lease(study, stub(study, LORA))
+    assert other.lease(study, stub(study, LORA)) is None
+    abandon(ledger, held)
+    assert [r.status for r in other.reconcile(study, OFFER)] == ["interrupted"]
+    plain = optuna.load_study(study_name=study.name, storage=url)
+    assert [t.state for t in plain.trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
+    assert plain.best_trials[0].values[0] == 70.0
+    control("restart")  # connections that a restart has cut are opened again
+    assert [r.status for r in other.results()] == ["complete", "interrupted"]
+    assert study.name in ledgers.examine(url)
+    wider = edited(study_file, "batch_size=8", "batch_size=choice(8, 16)")
+    assert len(Ledger.open(wider, url).results()) == 1
+    control("stop")
+    with pytest.raises(EnvironmentFault, match="refused"):
+        ledger.results()
+    with pytest.raises(EnvironmentFault, match="refused"):
+        Ledger.open(study, url)
+
+
+def test_results_are_plain_json(ledger, study, tmp_path):
+    record(ledger, study, FULL)
+    with contextlib.closing(sqlite3.connect(tmp_path / "optuna.db")) as connection:
+        (text,) = connection.execute("SELECT value_json FROM trial_user_attributes WHERE key = 'workbench:result'").fetchone()
+    assert json.loads(text)["schema"] == 1

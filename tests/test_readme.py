@@ -1,0 +1,76 @@
+"""The README tells the truth: its study is the study, its tree the tree, its commands the commands."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from workbench import prices, report
+from workbench.cli import _COMMANDS, cli
+from workbench.study import load
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_study_shown_is_the_default_study() -> None:
+    shown = re.search(r"```python\n(.*?)```", README, re.S)
+    assert shown
+    assert shown[1] == (ROOT / "studies" / "qa.py").read_text(encoding="utf-8")
+
+
+def test_the_tree_names_every_module_and_says_what_it_is_for() -> None:
+    tree = re.search(r"```\nworkbench/\n(.*?)```", README, re.S)
+    assert tree
+    listed = dict(re.findall(r"^  ([\w./]+) +(\S.*)$", tree[1], re.M))
+    present = {p.name + "/" if p.is_dir() else p.stem for p in (ROOT / "workbench").iterdir() if not p.name.startswith(("_", "."))}
+    assert set(listed) == {name for name in present if not name.endswith(".csv")} - {"py.typed"}
+
+
+def test_every_command_is_shown_with_options_that_it_has() -> None:
+    shown = set(re.findall(r"`workbench (\w+)", README))
+    assert shown == set(_COMMANDS)
+    for line in re.findall(r"^\| `workbench (\w+)[^|]*\|(.*)\|$", README, re.M):
+        help_text = CliRunner().invoke(cli, [line[0], "--help"]).output
+        for option in re.findall(r"--[\w-]+", line[1]):
+            assert option in help_text
+
+
+def test_the_contracts_name_the_keys_that_are_printed() -> None:
+    view = report.View("f1", ("usd",), {"f1": 0.0, "usd": 1.0}, prices.find("local"), 0.0)
+    record = report.front_record("name", [], view)
+    named = re.search(r"front STUDY --json` prints `(\{.*?\})`", README)
+    assert named
+    assert set(re.findall(r'"(\w+)"', named[1])) == set(record)
+    source = ast.unparse(ast.parse((ROOT / "workbench" / "report.py").read_text(encoding="utf-8")))
+    point = re.search(r"a point has (.*?)\. `trial`", README, re.S)
+    run = re.search(r"runs --json` prints a list of `(\{.*?\})`", README, re.S)
+    assert point
+    assert run
+    for key in [*re.findall(r"`(\w+)`", point[1]), *re.findall(r'"(\w+)"', run[1])]:
+        assert f"'{key}':" in source
+
+
+def test_the_price_book_has_as_many_offers_as_it_says() -> None:
+    said = re.search(r"prices\.csv` holds (\d+) offers", README)
+    assert said
+    assert int(said[1]) == len(prices.load())
+
+
+def test_the_default_study_has_what_the_readme_promises() -> None:
+    study = load(ROOT / "studies" / "qa.py")
+    assert study.trials is not None
+    assert study.trials >= 12
+    assert len(study.dimensions["method"].space.labels) >= 3  # type: ignore[attr-defined]
+    assert len(study.dimensions["model"].space.labels) >= 2  # type: ignore[attr-defined]
+
+
+def test_figures_in_the_readme_are_those_of_the_committed_results() -> None:
+    path = ROOT / "tests" / "benchmarks" / "results" / "qa.json"
+    if not path.is_file():
+        pytest.fail("tests/benchmarks/results/qa.json is missing: the README's figures have no source")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert record["answer"] in " ".join(README.split())

@@ -1,0 +1,367 @@
+"""The front, the sentences and the records that the command line and the dashboard share."""
+
+import json
+import math
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from workbench import report
+from workbench.prices import Offer
+from workbench.report import View
+from workbench.result import Result
+from workbench.usage import Usage
+
+RATE = Offer("p", "m", "", 0, "", "owned", Decimal("3.6"), "here", "2026-01-01")  # a tenth of a cent a second
+REFERENCE = {"f1": 0.0, "usd": 10.0, "seconds": 1e4, "labels": 1e4, "energy_j": 1e6, "usd_compute": 10.0}
+
+
+def view(*minimize: str, label_usd: float = 0.0) -> View:
+    return View("f1", minimize or ("usd",), REFERENCE, RATE, label_usd)
+
+
+def point(name: str, f1: float | None, seconds: float, **changes: Any) -> Result:
+    """A checkpoint of run `name`, or how the run ended without one."""
+    fields: dict[str, Any] = {
+        "recipe_id": f"{name}{seconds:g}".ljust(16, "0"),
+        "run_id": name.ljust(16, "0"),
+        "recipe": {"task": {"data": "d", "seed": 0}, "model": "small", "method": {"name": "lora"}, "epochs": 2, "seed": 0},
+        "settings": {"model": "small", "method": "lora", "lora.r": 8, "lora.learning_rate": 2.0134e-4, "epochs": 2},
+        "status": "complete" if f1 is not None else "infeasible",
+        "scores": {} if f1 is None else {"f1": f1, "dev_loss": 1.0},
+        "usage": {"train": Usage(seconds=seconds, peak_memory_bytes=2**20)},
+        "spent": {"train": Usage(seconds=2 * seconds)},
+        "labels": 512,
+        "trial": 0,
+    }
+    return Result(**(fields | changes))
+
+
+CHEAP, MIDDLE, BEST, WORSE = point("aaaa", 50.0, 10), point("bbbb", 62.0, 40), point("cccc", 64.0, 100), point("dddd", 61.0, 90)
+BROKEN = point("eeee", None, 5, reason="out_of_memory: 3 GiB")
+ALL = [BEST, WORSE, CHEAP, BROKEN, MIDDLE]
+
+
+def epochs(result: Result, count: float, **changes: Any) -> Result:
+    return replace(result, recipe={**result.recipe, "epochs": count}, **changes)
+
+
+# The front
+
+
+def test_the_front_is_sorted_from_cheap_to_dear() -> None:
+    assert report.front(ALL, view()) == [CHEAP, MIDDLE, BEST]
+    assert report.front([], view()) == []
+    assert report.front([BROKEN], view()) == []
+
+
+def test_what_has_no_score_or_an_unknown_cost_is_no_point() -> None:
+    unknown = point("x", 99.0, 1, usage={"train": Usage(seconds=1.0, cpu_energy_j=None)})
+    assert report.front([unknown, CHEAP], view("energy_j")) == [CHEAP]
+    assert report.front([unknown, CHEAP], view("usd")) == [unknown]
+    assert view().coordinates(point("x", 99.0, 1, scores={"accuracy": 1.0})) is None
+    assert view().coordinates(point("x", 99.0, 1, status="interrupted")) is None
+
+
+def test_prices_decide_the_front() -> None:
+    few = point("few", 55.0, 50, labels=10)
+    assert few not in report.front([*ALL, few], view())
+    assert few in report.front([*ALL, few], view(label_usd=1.0))
+    assert report.front([*ALL, few], view("usd_compute", label_usd=1.0)) == [CHEAP, MIDDLE, BEST]
+    assert few in report.front([*ALL, few], view("usd", "labels"))
+
+
+def test_hypervolume_is_in_score_times_decades_of_cost() -> None:
+    # 10 s cost a cent: three decades below the reference of ten dollars
+    assert report.hypervolume([CHEAP], view()) == pytest.approx(50 * 3)
+    assert report.hypervolume([CHEAP, BEST], view()) == pytest.approx(50 * 3 + 14 * 2)
+    assert report.hypervolume(ALL, view()) > report.hypervolume([CHEAP, BEST], view())
+    assert report.hypervolume([BROKEN], view()) == report.hypervolume([], view()) == 0
+    assert report.hypervolume([point("x", 0.0, 10)], view()) == 0
+
+
+def test_halving_a_cost_counts_the_same_anywhere() -> None:
+    def gained(seconds: float) -> float:
+        return report.hypervolume([point("a", 50, seconds / 2)], view()) - report.hypervolume([point("a", 50, seconds)], view())
+
+    assert gained(1.0) == pytest.approx(gained(100.0)) == pytest.approx(50 * math.log10(2))
+
+
+# The sentences
+
+LORA = "lora (r=8, lr=2e-4) on small, 512 labels, 2 epochs: f1"
+
+
+def test_the_answer() -> None:
+    assert (
+        report.answer(ALL, view())
+        == f"The best is {LORA} 64.0 for $0.10. 96% of that quality comes 60% cheaper: {LORA} 62.0 for $0.04."
+    )
+
+
+def test_the_answer_without_a_cheaper_one_nearly_as_good() -> None:
+    assert report.answer([BEST, CHEAP], view()) == f"The best is {LORA} 64.0 for $0.10."
+    assert report.answer([BEST], view()) == f"The best is {LORA} 64.0 for $0.10."
+    assert report.answer([BEST, point("x", 63.0, 99.9)], view()) == f"The best is {LORA} 64.0 for $0.10."  # 0.1 % is no news
+
+
+def test_a_study_in_which_nothing_was_learnt_or_paid_has_an_answer() -> None:
+    assert report.answer([point("x", 0.0, 10), point("y", 0.0, 5)], view()) == f"The best is {LORA} 0.0 for $0.005."
+    assert report.answer([point("x", 5.0, 10), point("y", 5.0, 10)], view("labels")).startswith("The best is")
+    assert report.answer([point("x", 5.0, 10, labels=0)], view("labels")).endswith("f1 5.0 for 0 labels.")
+
+
+@pytest.mark.parametrize("results", [[], [BROKEN], [point("x", 1.0, 1, status="interrupted")]])
+def test_the_answer_before_a_run_has_finished(results: list[Result]) -> None:
+    for more in ({}, {"budget_usd": 1.0}, {"target": 1.0}):
+        assert report.answer(results, view(), **more) == "No run has finished yet: there is nothing to choose from."
+
+
+@pytest.mark.parametrize(
+    "budget, expected",
+    [
+        (0.05, f"Within $0.05 the best is {LORA} 62.0 for $0.04."),
+        (0.1, f"Within $0.10 the best is {LORA} 64.0 for $0.10."),
+        (0.01, f"Within $0.01 the best is {LORA} 50.0 for $0.01."),
+        (0.001, f"Nothing costs $0.001 or less; the cheapest is {LORA} 50.0 for $0.01."),
+    ],
+)
+def test_the_answer_to_a_budget(budget: float, expected: str) -> None:
+    assert report.answer(ALL, view(), budget_usd=budget) == expected
+
+
+@pytest.mark.parametrize(
+    "target, expected",
+    [
+        (60.0, f"The cheapest that reaches f1 60 is {LORA} 62.0 for $0.04."),
+        (62.0, f"The cheapest that reaches f1 62 is {LORA} 62.0 for $0.04."),
+        (62.5, f"The cheapest that reaches f1 62.5 is {LORA} 64.0 for $0.10."),
+        (90.0, f"No run reached f1 90; the best is {LORA} 64.0 for $0.10."),
+    ],
+)
+def test_the_answer_to_a_target(target: float, expected: str) -> None:
+    assert report.answer(ALL, view(), target=target) == expected
+
+
+def test_budget_and_target_are_both_answered() -> None:
+    both = report.answer(ALL, view(), budget_usd=0.01, target=60.0)
+    assert both == report.answer(ALL, view(), budget_usd=0.01) + " " + report.answer(ALL, view(), target=60.0)
+
+
+def test_of_points_that_are_as_good_the_cheaper_one_is_named() -> None:
+    twin = point("ffff", 64.0, 80)
+    assert "64.0 for $0.08" in report.answer([BEST, twin], view())
+    assert "64.0 for $0.08" in report.answer([BEST, twin], view(), budget_usd=1)
+    assert "64.0 for $0.10" in report.answer([BEST, point("gggg", 63.0, 100)], view(), target=60)
+
+
+def test_the_sentences_fit_what_is_minimised() -> None:
+    few = point("few", 60.0, 50, labels=128)
+    answer = report.answer([few, BEST], view("labels"))
+    assert answer == (
+        f"The best is {LORA} 64.0 for 512 labels. 93% of that quality comes with 75% fewer labels: "
+        "lora (r=8, lr=2e-4) on small, 128 labels, 2 epochs: f1 60.0 for 128 labels."
+    )
+    assert report.answer([few, BEST], view("seconds")).count("in 50% less time") == 1
+    assert report.answer([few, BEST], view("seconds"), target=60).startswith("The quickest that reaches f1 60 is")
+    assert report.answer([few, BEST], view("labels"), budget_usd=1).endswith("f1 64.0 for 512 labels and $0.10.")
+    assert report.answer([few, BEST], view("usd", "labels")).startswith(f"The best is {LORA} 64.0 for $0.10 and 512 labels.")
+
+
+def test_every_cost_has_its_words() -> None:
+    from workbench.study import COSTS
+
+    half = point("half", 60.0, 50, labels=128, usage={"train": Usage(seconds=50, cpu_energy_j=5.0)})
+    for name in COSTS:
+        best = replace(BEST, usage={"train": Usage(seconds=100, cpu_energy_j=10.0)})
+        assert "% of that quality comes" in report.answer([half, best], view(name))
+        assert "that reaches f1 60 is" in report.answer([half, best], view(name), target=60)
+        assert report.cost_text(view(name), best, name)
+
+
+def test_one_label_is_no_labels() -> None:
+    assert report.describe(epochs(point("x", 1.0, 1, labels=1), 1)) == "lora (r=8, lr=2e-4) on small, 1 label, 1 epoch"
+    assert report.describe(epochs(point("x", 1.0, 1, labels=0), 0.5)) == "lora (r=8, lr=2e-4) on small, 0 labels, 0.5 epochs"
+    assert report.describe(point("x", 1.0, 1, labels=10000, settings={})) == "lora on small, 10,000 labels, 2 epochs"
+    assert report.cost_text(view("labels"), point("x", 1.0, 1, labels=1), "labels") == "1 label"
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (None, "unknown"),
+        (0, "$0.00"),
+        (0.00042, "$0.00042"),
+        (0.000421234, "$0.000421"),
+        (0.5, "$0.50"),
+        (0.123456, "$0.123"),
+        (0.9996, "$1.00"),
+        (0.09999, "$0.10"),
+        (1, "$1.00"),
+        (12.3, "$12.30"),
+        (12345.678, "$12,345.68"),
+        (1e-9, "$0.000000001"),
+    ],
+)
+def test_dollars(value: float | None, text: str) -> None:
+    assert report.dollars(value) == text
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (0, "0.0 s"),
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (42.4, "42 s"),
+        (59.7, "1 min 00 s"),
+        (60, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+        (3600 * 30 + 59 * 60 + 59, "30 h 59 min"),
+    ],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert report.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (2.0134e-4, "2e-4"),
+        (1e-10, "1e-10"),
+        (0.25, "0.25"),
+        (2.0, "2"),
+        (0.0, "0"),
+        (0.001, "0.001"),
+        (-1.26e-5, "-1.3e-5"),
+        (9.99, "10"),
+        (12.6, "13"),
+        (128.0, "128"),
+        (1.5e7, "1.5e7"),
+        (8, "8"),
+        (True, "True"),
+        (None, "None"),
+        ("query", "query"),
+    ],
+)
+def test_number(value: Any, text: str) -> None:
+    assert report.number(value) == text
+
+
+def test_settings_are_called_by_the_end_of_their_path() -> None:
+    assert report.short_settings({"lora.r": 8, "lora.learning_rate": 0.00123, "task.train": 128}) == "r=8, lr=0.0012, train=128"
+    assert report.settings_text(CHEAP) == "r=8, lr=2e-4"
+
+
+def test_what_was_not_measured_is_called_unknown() -> None:
+    unknown = Usage(seconds=1.0, cpu_seconds=None, cpu_energy_j=None, peak_memory_bytes=None)
+    assert report.usage_cells(unknown) == ("1.0 s", "unknown", "unknown", "unknown")
+    assert report.usage_cells(Usage(seconds=1.0, cpu_seconds=2.0, cpu_energy_j=3.0, peak_memory_bytes=2**20)) == (
+        "1.0 s",
+        "2.0 s",
+        "3 J",
+        "1 MiB",
+    )
+    assert report.usage_cells(None) == ("", "", "", "")
+    assert report.cost_text(view("energy_j"), point("x", 1.0, 1, usage={"train": unknown}), "energy_j") == "unknown"
+
+
+# The records
+
+
+FRONT_KEYS = {"study", "maximize", "minimize", "answer", "hypervolume", "points"}
+POINT_KEYS = {
+    *("trial", "recipe_id", "step", "model", "method", "settings", "score", "usd", "usd_compute", "usd_labels", "labels"),
+    *("seconds", "energy_j", "peak_memory_bytes", "offer_id", "price_date", "on_front"),
+}
+RUN_KEYS = {
+    *("trial", "recipe_id", "status", "reason", "model", "method", "settings", "seed", "scores", "usage", "usd"),
+    *("mlflow_run_id", "started", "seconds"),
+}
+
+
+def test_the_record_of_the_front_is_the_contract() -> None:
+    record = json.loads(json.dumps(report.front_record("qa-1", ALL, view(label_usd=0.25), target=60.0), allow_nan=False))
+    assert record.keys() >= FRONT_KEYS
+    assert (record["study"], record["maximize"], record["minimize"]) == ("qa-1", "f1", ["usd"])
+    assert record["answer"] == report.answer(ALL, view(label_usd=0.25), target=60.0)
+    assert record["hypervolume"] == report.hypervolume(ALL, view(label_usd=0.25))
+    assert len(record["points"]) == 4  # what is complete
+    assert all(p.keys() >= POINT_KEYS for p in record["points"])
+    first = record["points"][0]
+    assert first["usd"] == pytest.approx(first["usd_compute"] + first["usd_labels"]) == pytest.approx(0.1 + 128)
+    assert (first["score"], first["labels"], first["seconds"], first["peak_memory_bytes"]) == (64.0, 512, 100.0, 2**20)
+    assert (first["offer_id"], first["price_date"]) == (RATE.id, "2026-01-01")
+    assert [p["on_front"] for p in record["points"]] == [True, False, True, True]
+
+
+def test_the_record_of_runs_is_the_contract() -> None:
+    early, late = epochs(BEST, 1, recipe_id="early", number=1, started=5.0), epochs(BEST, 2, number=2, started=9.0)
+    record = report.runs_record([early, late, BROKEN], view(label_usd=0.25), {BEST.run_id: "m1"})
+    record = json.loads(json.dumps(record, allow_nan=False))
+    assert [entry["status"] for entry in record] == ["complete", "infeasible"]
+    assert all(entry.keys() >= RUN_KEYS for entry in record)
+    best, broken = record
+    assert (best["recipe_id"], best["mlflow_run_id"], best["started"], best["seconds"]) == (late.recipe_id, "m1", 5.0, 100.0)
+    assert best["usage"]["seconds"] == best["usage"]["phases"]["train"]["seconds"] == 100.0
+    assert best["usd"] == pytest.approx(0.1 + 128)
+    assert best["usd_spent"] == pytest.approx(0.4)
+    assert [c["epochs"] for c in best["checkpoints"]] == [1, 2]
+    assert (broken["reason"], broken["scores"], broken["mlflow_run_id"]) == ("out_of_memory: 3 GiB", {}, None)
+
+
+def test_a_run_stands_as_its_last_word() -> None:
+    def status(*segments: Result) -> tuple[str, float]:
+        (entry,) = report.runs_record(segments, view(), {})
+        return entry["status"], entry["epochs"]
+
+    done = epochs(BEST, 1, number=1)
+    assert status(done, epochs(BEST, 2, number=2)) == ("complete", 2)
+    assert status(done, epochs(BEST, 4, number=2, status="running", scores={})) == ("running", 4)
+    assert status(done, epochs(BEST, 4, number=2, status="infeasible", scores={})) == ("infeasible", 4)
+    assert status(done, epochs(BEST, 4, number=2, status="interrupted", scores={}, usage={})) == ("interrupted", 4)
+    assert status(epochs(BEST, 4, number=0, status="interrupted"), epochs(BEST, 4, number=1)) == ("complete", 4)
+    assert status(epochs(BEST, 4, number=0, status="interrupted")) == ("interrupted", 4)
+
+
+def test_an_interrupted_run_costs_what_it_consumed() -> None:
+    stopped = replace(BEST, status="interrupted", scores={}, usage={}, labels=0)
+    (entry,) = report.runs_record([stopped], view(), {})
+    assert entry["usd"] == entry["usd_spent"] == pytest.approx(0.2)
+    assert entry["seconds"] == 200.0
+    assert entry["checkpoints"][0]["usd"] is None  # what it would cost from cold is not known
+
+
+def test_runs_are_found_by_number_or_by_the_beginning_of_an_id() -> None:
+    a, b = replace(CHEAP, trial=0, number=0), replace(CHEAP, trial=0, number=3, recipe_id="feed" * 4)
+    c = replace(MIDDLE, trial=1, number=1, run_id="1234" * 4)
+    d = replace(BEST, trial=1234, number=1234)
+    results = [a, c, b, d]
+    assert report.find_run(results, "0") == report.find_run(results, "3") == report.find_run(results, "aaaa") == [a, b]
+    assert report.find_run(results, "feedf") == [a, b]
+    assert report.find_run(results, "1") == report.find_run(results, "12341") == [c]
+    assert report.find_run(results, "1234") == [d]  # a number before the beginning of an id
+    assert report.find_run(results, "aa") == report.find_run(results, "9") == report.find_run(results, "") == []
+
+
+def test_the_front_as_a_table_for_the_notebook() -> None:
+    lines = report.front_markdown(ALL, view()).splitlines()
+    assert lines[0] == report.answer(ALL, view())
+    assert lines[2] == "| trial | model | method | settings | labels | epochs | f1 | usd |"
+    assert len(lines) == 4 + 3
+    assert lines[4] == "| 0 | small | lora | r=8, lr=2e-4 | 512 | 2 | 50.0 | $0.01 |"
+    assert len({line.count("|") for line in lines[2:]}) == 1
+
+
+def test_phases_add_up_over_results() -> None:
+    spent = report.phases_spent([CHEAP, BEST])
+    assert spent["train"].seconds == 2 * 10 + 2 * 100
+    assert report.phases_spent([]) == {}

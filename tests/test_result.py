@@ -1,0 +1,126 @@
+"""The record of a recipe that was run: its JSON, its costs, and the bill of many."""
+
+import dataclasses
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from workbench.prices import Offer
+from workbench.result import SCHEMA, Result, cost, labels_bought, spent_usd
+from workbench.usage import Usage
+
+HOUR = Offer("p", "m", "", 0, "", "owned", Decimal("3.6"), "here", "2026-01-01")  # a tenth of a cent a second
+
+
+def a_result(**changes: Any) -> Result:
+    recipe = {"task": {"type": "T", "data": "d", "seed": 0}, "model": "m", "method": {"name": "lora"}, "epochs": 2, "seed": 3}
+    usage = {"train": Usage(seconds=8.0, cpu_energy_j=50.0), "evaluate": Usage(seconds=2.0, cpu_energy_j=10.0)}
+    fields = {
+        "recipe_id": "r1",
+        "run_id": "run1",
+        "recipe": recipe,
+        "settings": {"method": "lora", "lora.r": 8, "epochs": 2, "averaging": None},
+        "status": "complete",
+        "scores": {"f1": 60.0, "dev_loss": 0.5},
+        "usage": usage,
+        "spent": {"train": Usage(seconds=20.0)},
+        "labels": 100,
+        "step": 7,
+        "started": 1.0,
+        "finished": 2.0,
+    }
+    return Result(**(fields | changes))
+
+
+def on(data: str | None, seed: int | None = 0, **changes: Any) -> Result:
+    return a_result(recipe={**a_result().recipe, "task": {"type": "T", "data": data, "seed": seed}}, **changes)
+
+
+def test_a_result_survives_json() -> None:
+    result = a_result(trainable_parameters=12, provenance={"git": None, "versions": {"torch": "2"}}, offer={"id": "o"}, trial=4)
+    record = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert record["schema"] == SCHEMA == 1
+    assert Result.from_json(record) == result
+    assert Result.from_json(record).usage["train"].seconds == 8.0
+
+
+def test_the_number_of_its_trial_is_the_ledgers_to_give() -> None:
+    assert "number" not in a_result(number=5).to_json()
+
+
+def test_what_was_not_measured_stays_unknown_in_json() -> None:
+    result = a_result(usage={"train": Usage(seconds=1.0, cpu_energy_j=None, gpu_seconds=None)})
+    again = Result.from_json(json.loads(json.dumps(result.to_json())))
+    assert again.usage["train"].cpu_energy_j is None
+    assert again.usage["train"].gpu_seconds is None
+    assert again.cold.energy_j is None
+
+
+def test_a_record_of_a_later_schema_can_be_read() -> None:
+    record = a_result().to_json() | {
+        "schema": 2,
+        "carbon": 3,
+        "usage": {"train": Usage(seconds=1.0).to_json() | {"network_bytes": 5}},
+    }
+    assert Result.from_json(record) == a_result(usage={"train": Usage(seconds=1.0)})
+
+
+def test_a_record_without_what_may_be_left_out_can_be_read() -> None:
+    needed = {"recipe_id": "a", "run_id": "b", "recipe": {}, "settings": {}, "status": "interrupted"}
+    assert Result.from_json(needed) == Result(**needed)  # type: ignore[arg-type]
+
+
+def test_what_a_result_tells_of_its_recipe() -> None:
+    result = a_result()
+    assert (result.model, result.method, result.seed, result.epochs) == ("m", "lora", 3, 2.0)
+    assert result.cold.seconds == 10.0
+    assert result.consumed.seconds == 20.0
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [("usd", 0.01 + 25), ("usd_compute", 0.01), ("usd_labels", 25), ("labels", 100), ("seconds", 10), ("energy_j", 60)],
+)
+def test_costs_are_views_of_what_was_used_from_cold(name: str, expected: float) -> None:
+    assert cost(a_result(), name, HOUR, 0.25) == pytest.approx(expected)
+
+
+def test_every_cost_that_a_study_can_minimise_is_a_view() -> None:
+    from workbench.study import COSTS
+
+    assert all(cost(a_result(), name, HOUR, 0.25) is not None for name in COSTS)
+
+
+def test_an_unknown_cost_is_none_and_one_that_does_not_exist_is_a_bug() -> None:
+    result = a_result(usage={"train": Usage(seconds=1.0, cpu_energy_j=None)})
+    assert cost(result, "energy_j", HOUR, 0.0) is None
+    with pytest.raises(KeyError):
+        cost(result, "grams", HOUR, 0.0)
+
+
+def test_what_was_spent_counts_every_segment_and_each_label_once() -> None:
+    results = [
+        a_result(labels=100),
+        a_result(labels=100),
+        a_result(labels=250, run_id="run2"),
+        a_result(labels=0, status="interrupted", scores={}, usage={}),
+        a_result(labels=40, status="infeasible", scores={}),
+        on("other", labels=10),
+    ]
+    assert labels_bought(results) == {"d/0": 250, "other/0": 10}
+    assert spent_usd(results, HOUR, 2.0) == pytest.approx(6 * 20.0 * 0.001 + 2.0 * 260)
+    assert spent_usd(results, HOUR, 0.0) == pytest.approx(0.12)
+    assert spent_usd([], HOUR, 2.0) == 0
+
+
+def test_labels_of_another_order_are_other_labels() -> None:
+    """A smaller training set is a prefix of a larger one only under the same seed."""
+    assert labels_bought([on("d", 0, labels=5), on("d", 1, labels=7), on("d", 0, labels=3)]) == {"d/0": 5, "d/1": 7}
+    assert labels_bought([on(None, None, labels=5)]) == {"None/None": 5}
+
+
+def test_a_result_is_written_once() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        a_result().status = "complete"  # type: ignore[misc]

@@ -1,0 +1,469 @@
+"""The sweep in this process: real training, a real ledger, a meter that moves a clock by hand."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from workbench import prices, report, search, training
+from workbench.errors import EnvironmentFault, Refused
+from workbench.ledger import Ledger, default_url
+from workbench.result import spent_usd
+from workbench.study import load
+from workbench.sweep import MAX_INTERRUPTIONS, Limits, Observer, check_offer, sweep
+from workbench.sweep import work as module
+from workbench.sweep.limits import unfinished
+from workbench.testing import FakeMeter, TinyTask
+from workbench.tracking import Notebook
+from workbench.usage import Usage
+
+OFFER = prices.find(prices.DEFAULT)
+
+
+class Quiet:
+    """A notebook that only remembers what it was told."""
+
+    def __init__(self):
+        self.told = []
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.told.append((name, *arguments))
+
+
+class Ear(Observer):
+    def __init__(self, meter):
+        self.meter, self.notes, self.runs, self.written, self.clock = meter, [], [], [], 0.0
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def started(self, lease, run, target):
+        self.runs.append((lease.result.run_id, run, target))
+
+    def recorded(self, result, results):
+        assert result in results
+        self.written.append(result)
+        self.clock = self.meter.clock.now
+
+
+class Bench:
+    """A study in a folder, swept as often as wanted."""
+
+    def __init__(self, study_file, folder):
+        self.file, self.folder = study_file, folder
+
+    @property
+    def study(self):
+        return load(self.file)
+
+    @property
+    def ledger(self):
+        return Ledger.open(self.study, default_url(self.folder))
+
+    @property
+    def states(self):
+        return self.folder / "states"
+
+    def edit(self, old, new):
+        text = self.file.read_text()
+        assert old in text
+        self.file.write_text(text.replace(old, new))
+        return self
+
+    def sweep(self, limits=None, *, notebook=None, meter=None, label_usd=0.0, **options):
+        self.meter = meter or FakeMeter()
+        self.ear, self.notebook = Ear(self.meter), notebook or Quiet()
+        return sweep(
+            self.study,
+            ledger=self.ledger,
+            notebook=self.notebook,
+            offer=OFFER,
+            label_usd=label_usd,
+            limits=limits or Limits(trials=3),
+            folder=self.states,
+            observer=self.ear,
+            meter=self.meter,
+            **options,
+        )
+
+
+@pytest.fixture
+def bench(study_file, tmp_path):
+    return Bench(study_file, tmp_path)
+
+
+FINITE = """choice(
+            full(learning_rate=loguniform(1e-3, 1e-2)),
+            peft("lora", learning_rate=loguniform(1e-3, 1e-2), r=choice(2, 4)),
+            bitfit(learning_rate=loguniform(1e-3, 1e-2)),
+        ),
+        epochs=integers(1, 4, log=True),"""
+
+
+def finite(bench, methods, epochs):
+    return bench.edit(FINITE, f"choice({methods}), epochs={epochs},").edit("train=choice(32, 64)", "train=32")
+
+
+def interrupt_at(monkeypatch, evaluation, *signals):
+    """Send signals to this process during one of the evaluations to come."""
+    score, seen = TinyTask.score, []
+
+    def interrupted(self, examples, predictions):
+        seen.append(1)
+        if len(seen) == evaluation:
+            for number in signals:
+                os.kill(os.getpid(), number)
+                time.sleep(0)  # here Python calls the handler
+        return score(self, examples, predictions)
+
+    monkeypatch.setattr(TinyTask, "score", interrupted)
+
+
+# What is recorded
+
+
+def test_the_ledger_holds_what_was_told_and_all_that_was_spent(bench):
+    outcome = bench.sweep(Limits(trials=3))
+    assert outcome.reason == "3 of 3 trials are done"
+    assert outcome.results == bench.ear.written == bench.ledger.results()
+    assert {r.status for r in outcome.results} == {"complete"}
+    assert [run for _, run, _ in bench.ear.runs] == [1, 2, 3]
+    assert report.total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock)
+    phases = report.phases_spent(outcome.results)
+    assert {"provision", "load", "data", "train", "evaluate", "checkpoint", "idle"} == set(phases)
+    told = [call for call in bench.notebook.told if call[0] == "record"]
+    assert [result for _, result in told] == outcome.results
+    assert [call[2] for call in bench.notebook.told if call[0] == "finished"] == ["FINISHED"] * 3
+    for r in outcome.results:
+        assert r.provenance["git_commit"] is None  # a folder that is no repository
+        assert {"torch", "optuna"} <= set(r.provenance["versions"])
+        assert r.offer["usd_per_hour"] == str(OFFER.usd_per_hour)
+
+
+def test_what_came_before_the_sweep_is_charged_too(bench):
+    meter = FakeMeter()
+    window = meter.window()
+    meter.clock.advance(100)
+    first = bench.sweep(Limits(trials=1), meter=meter, window=window).results[0]
+    assert first.spent["idle"].seconds == pytest.approx(100)
+    assert first.cold.seconds < 20
+
+
+def test_running_again_goes_on_and_ends_at_once_when_all_is_done(bench):
+    bench.sweep(Limits(trials=2))
+    before = bench.ledger.results()
+    assert bench.sweep(Limits(trials=2)).results == before
+    assert "Continuing: 2 runs in the ledger" in bench.ear.notes[0]
+    after = bench.sweep(Limits(trials=3)).results
+    assert after[: len(before)] == before
+    assert len(report.by_run(after)) == 3
+    assert [run for _, run, _ in bench.ear.runs] == [3]
+
+
+def test_a_configuration_is_never_run_twice(bench):
+    finite(bench, "full(learning_rate=1e-3), bitfit(learning_rate=1e-3)", "choice(1, 2)")
+    outcome = bench.sweep(Limits())
+    assert outcome.reason == "every configuration of the space has been run"
+    recipes = [r.recipe_id for r in outcome.results]
+    assert sorted(set(recipes)) == sorted(recipes)
+    assert sorted((r.method, r.epochs) for r in outcome.results) == [("bitfit", 1), ("bitfit", 2), ("full", 1), ("full", 2)]
+    assert bench.sweep(Limits()).results == outcome.results
+
+
+def test_infeasible_runs_are_recorded_and_the_search_goes_on(bench):
+    finite(bench, "full(learning_rate=1e30), bitfit(learning_rate=1e-3)", "1")
+    outcome = bench.sweep(Limits())
+    ends = {r.method: r for r in outcome.results}
+    assert (ends["full"].status, ends["full"].reason.split(":")[0]) == ("infeasible", "diverged")
+    assert ends["full"].cold.seconds > 0
+    assert ends["bitfit"].status == "complete"
+    assert outcome.reason == "every configuration of the space has been run"
+    assert report.total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock)
+    assert ("finished", ends["full"].run_id, "FAILED") in bench.notebook.told
+
+
+# Limits
+
+
+@pytest.mark.parametrize("limit", [{"max_hours": 20 / 3600}, {"max_usd": 20 / 3600 * float(OFFER.usd_per_hour)}])
+def test_time_and_money_end_a_run_at_a_checkpoint(bench, limit):
+    outcome = bench.sweep(Limits(**limit))
+    assert outcome.results[-1].status == "complete"
+    total = report.total(r.consumed for r in outcome.results).seconds
+    assert total - outcome.results[-1].consumed.seconds < 20 <= total
+    assert ("budget" if "max_usd" in limit else "hours") in outcome.reason
+    assert bench.sweep(Limits(**limit)).results == outcome.results
+
+
+def test_labels_are_bought_once(bench):
+    outcome = bench.sweep(Limits(max_usd=1000.0, trials=4), label_usd=1.0)
+    labels = max(r.labels for r in outcome.results)
+    assert spent_usd(outcome.results, OFFER, 1.0) == pytest.approx(labels, abs=0.1)
+    broke = bench.sweep(Limits(max_usd=labels - 1.0), label_usd=1.0)
+    assert "budget" in broke.reason
+
+
+def test_a_cost_that_cannot_be_measured_is_refused_and_its_spend_kept(bench):
+    bench.edit('minimize="usd"', 'minimize="energy_j"')
+    with pytest.raises(Refused, match="energy_j cannot be measured"):
+        bench.sweep(meter=FakeMeter(unknown=("cpu_energy_j",)))
+    (result,) = bench.ledger.results()
+    assert (result.status, result.reason.split(":")[0]) == ("interrupted", "fault")
+    assert result.consumed.seconds > 0
+
+
+def test_a_gpu_is_never_billed_as_a_desktop():
+    with pytest.raises(Refused, match="has a fake"):
+        check_offer(OFFER, FakeMeter(gpus=1))
+    check_offer(OFFER, FakeMeter())
+
+
+# Interruptions
+
+
+def test_one_interruption_finishes_the_run(bench, monkeypatch):
+    interrupt_at(monkeypatch, 1, signal.SIGINT)
+    outcome = bench.sweep()
+    assert (outcome.interrupted, outcome.reason) == (True, "you stopped it")
+    assert len(report.by_run(outcome.results)) == 1
+    assert outcome.results[-1].epochs == bench.ear.runs[0][2]
+    for _ in range(100):  # it is said by a thread
+        if bench.ear.notes:
+            break
+        time.sleep(0.01)
+    assert "again to stop now" in bench.ear.notes[-1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM,)])
+def test_stopping_at_once_keeps_the_spend_and_the_run_goes_on_from_its_state(bench, monkeypatch, signals):
+    finite(bench, "bitfit(learning_rate=1e-3)", "4")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2, *signals)
+        outcome = bench.sweep()
+    assert (outcome.interrupted, outcome.reason) == (True, "you stopped it at once")
+    assert [(r.status, r.epochs) for r in outcome.results] == [("complete", 1), ("interrupted", 4)]
+    assert outcome.results[-1].reason == "stopped: by a person"
+    assert outcome.results[-1].consumed.seconds > 0
+    assert ("finished", outcome.results[0].run_id, "KILLED") in bench.notebook.told
+    assert bench.ledger.leases() == []
+    resumed = []
+    train = training.train
+    monkeypatch.setattr(
+        training, "train", lambda recipe, resume, **kw: resumed.append(resume and resume.epochs) or train(recipe, resume, **kw)
+    )
+    after = bench.sweep().results
+    assert [(r.status, r.epochs) for r in after] == [("complete", 1), ("interrupted", 4), ("complete", 2), ("complete", 4)]
+    assert resumed == [1]
+    assert {r.trial for r in after} == {0}
+    straight = Bench(bench.file, bench.folder / "straight")
+    straight.folder.mkdir()
+    whole = straight.sweep().results
+    assert whole[-1].scores == after[-1].scores  # bit for bit
+    assert whole[-1].cold.seconds == after[-1].cold.seconds  # a point's cost is cold
+
+
+def test_a_state_that_is_gone_costs_more_and_repeats_no_result(bench, monkeypatch):
+    finite(bench, "bitfit(learning_rate=1e-3)", "4")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2, signal.SIGTERM)
+        bench.sweep()
+    shutil.rmtree(bench.states)
+    after = bench.sweep().results
+    assert [(r.status, r.epochs) for r in after] == [("complete", 1), ("interrupted", 4), ("complete", 2), ("complete", 4)]
+    assert report.total(r.consumed for r in bench.ear.written).seconds == pytest.approx(bench.ear.clock)
+    assert after[2].consumed.seconds > after[2].cold.seconds
+
+
+def test_an_interruption_while_nothing_is_held_leaves_nothing(bench, monkeypatch):
+    propose = search.propose
+    monkeypatch.setattr(search, "propose", lambda *a, **kw: (os.kill(os.getpid(), signal.SIGTERM), propose(*a, **kw))[1])
+    outcome = bench.sweep()
+    assert (outcome.interrupted, outcome.results) == (True, [])
+    assert bench.ledger.results(running=True) == []
+
+
+def test_a_signal_in_a_write_waits_for_its_end(bench, monkeypatch):
+    finish = Ledger.finish
+
+    def interrupted(self, *arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return finish(self, *arguments)
+
+    monkeypatch.setattr(Ledger, "finish", interrupted)
+    outcome = bench.sweep()
+    assert outcome.interrupted
+    assert [r.status for r in outcome.results][:1] == ["complete"]
+    assert {r.status for r in outcome.results[1:]} <= {"interrupted"}
+    assert bench.ledger.leases() == []
+
+
+def test_a_bug_is_recorded_and_shows(bench, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TinyTask, "score", broken)
+        with pytest.raises(ZeroDivisionError):
+            bench.sweep()
+    (result,) = bench.ledger.results()
+    assert (result.status, result.reason) == ("interrupted", "bug: ZeroDivisionError: a bug")
+    assert result.consumed.seconds > 0
+    assert bench.sweep(Limits(trials=1)).results[-1].run_id == result.run_id
+
+
+def test_a_run_that_kills_its_worker_again_and_again_is_left_alone(bench):
+    study, ledger = bench.study, bench.ledger
+    settings = search.propose(study, [], offer=OFFER, label_usd=0.0)
+    recipe = study.resolve(settings)
+    for i in range(MAX_INTERRUPTIONS):
+        assert len(unfinished(ledger.results())) == min(i, 1)
+        lease = ledger.lease(study, made(recipe, settings))
+        ledger.finish(lease, replace(lease.result, status="interrupted", reason="died: so"), study, OFFER)
+    assert unfinished(ledger.results()) == []
+    lease = ledger.lease(study, made(recipe, settings))  # a checkpoint shows that it can be done
+    usage = {"train": Usage(seconds=1.0)}
+    done = replace(
+        lease.result, status="complete", scores={"accuracy": 1.0}, usage=usage, recipe={**recipe.to_json(), "epochs": 0.5}
+    )
+    ledger.finish(lease, done, study, OFFER)
+    assert bool(unfinished(ledger.results())) == (recipe.epochs > 0.5)
+
+
+def made(recipe, settings):
+    from workbench.result import Result
+
+    return Result(recipe_id=recipe.id, run_id=recipe.run_id, recipe=recipe.to_json(), settings=settings, status="running")
+
+
+def test_what_a_person_stopped_is_taken_up_again_however_often(bench):
+    study, ledger = bench.study, bench.ledger
+    settings = search.propose(study, [], offer=OFFER, label_usd=0.0)
+    for _ in range(MAX_INTERRUPTIONS + 1):
+        lease = ledger.lease(study, made(study.resolve(settings), settings))
+        ledger.finish(lease, replace(lease.result, status="interrupted", reason="stopped: by a person"), study, OFFER)
+    assert len(unfinished(ledger.results())) == 1
+
+
+# Neighbours that fail
+
+
+def test_mlflow_being_down_never_stops_it(bench):
+    problems = []
+    notebook = Notebook(bench.study, "http://127.0.0.1:9", OFFER, on_problem=problems.append)
+    outcome = bench.sweep(notebook=notebook)
+    assert outcome.reason == "3 of 3 trials are done"
+    assert notebook.close(10) == len(outcome.results)
+    assert len(problems) == 1
+    assert "cannot be reached" in problems[0]
+
+
+def test_a_ledger_that_is_away_for_a_moment_loses_nothing(bench, monkeypatch):
+    monkeypatch.setattr(module, "LEDGER_PAUSES_SECONDS", (0.01, 0.01))
+    finish, calls = Ledger.finish, []
+
+    def away(self, *arguments):
+        calls.append(1)
+        if len(calls) in (1, 2):
+            raise EnvironmentFault("the server is starting")
+        return finish(self, *arguments)
+
+    monkeypatch.setattr(Ledger, "finish", away)
+    outcome = bench.sweep(Limits(trials=1))
+    assert report.total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock)
+    assert sum("is tried again" in note for note in bench.ear.notes) == 2
+
+
+def test_a_ledger_that_stays_away_ends_it_and_nothing_that_was_spent_is_forgotten(bench, monkeypatch):
+    monkeypatch.setattr(module, "LEDGER_PAUSES_SECONDS", ())
+    finish, calls = Ledger.finish, []
+
+    def away(self, lease, result, *arguments):
+        calls.append(result)
+        if len(calls) == 1:
+            raise EnvironmentFault("the server is away")
+        return finish(self, lease, result, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "finish", away)
+        with pytest.raises(EnvironmentFault, match="away"):
+            bench.sweep(Limits(trials=1))
+    (result,) = bench.ledger.results()
+    assert result.status == "interrupted"
+    assert result.consumed.seconds >= calls[0].consumed.seconds
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 3 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = (
+        os.geteuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", place], check=False).returncode == 0
+    )
+    if not mounted:
+        pytest.skip("only root can mount a small disk")
+    yield place
+    subprocess.run(["umount", "-l", place], check=False)
+
+
+def fill(path):
+    """Take all space that is left."""
+    with contextlib.suppress(OSError), path.open("ab", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+
+
+def test_a_full_disk_is_freed_of_states_before_a_result_is_lost(bench, small_disk, monkeypatch):
+    monkeypatch.setattr(module, "LEDGER_PAUSES_SECONDS", (0.01,) * 3)
+    crowded = Bench(bench.file, small_disk)
+    score = TinyTask.score
+
+    def crowd(self, examples, predictions):
+        (crowded.states / "prefixes").mkdir(parents=True, exist_ok=True)
+        fill(crowded.states / "prefixes" / "older.safetensors")
+        return score(self, examples, predictions)
+
+    monkeypatch.setattr(TinyTask, "score", crowd)
+    outcome = crowded.sweep(Limits(trials=2))
+    assert outcome.reason == "2 of 2 trials are done"
+    assert report.total(r.consumed for r in outcome.results).seconds == pytest.approx(crowded.ear.clock)
+    assert any("could not be" in note for note in crowded.ear.notes)
+    assert not list((crowded.states / "prefixes").glob("*.tmp"))
+
+
+# Weights
+
+
+def test_weights_of_the_front_are_kept_and_of_nothing_else(bench):
+    outcome = bench.sweep(Limits(trials=4))
+    view = report.View.of(bench.ledger.description, OFFER, 0.0)
+    members = {r.recipe_id for r in report.front(outcome.results, view)}
+    assert {path.stem for path in (bench.states / "weights").iterdir()} == members
+    assert len(members) < len(outcome.results)
+
+
+# Two at once
+
+
+def test_two_workers_share_one_ledger_and_pay_once(bench):
+    finite(bench, "full(learning_rate=1e-3), bitfit(learning_rate=1e-3), full(learning_rate=2e-3, name='other')", "2")
+    other = Bench(bench.file, bench.folder)
+    outcomes = []
+    workers = [threading.Thread(target=lambda b=b: outcomes.append(b.sweep(Limits()))) for b in (bench, other)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(outcomes) == 2
+    results = bench.ledger.results()
+    recipes = [r.recipe_id for r in results]
+    assert sorted(set(recipes)) == sorted(recipes)
+    assert {(r.method, r.status) for r in results} == {("full", "complete"), ("bitfit", "complete"), ("other", "complete")}
+    assert sorted(r.number for r in [*bench.ear.written, *other.ear.written]) == sorted(r.number for r in results)

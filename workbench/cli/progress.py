@@ -1,0 +1,88 @@
+"""The lines that a sweep prints while it works, and the live line below them on a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.live import Live
+from rich.text import Text
+
+from workbench import report
+from workbench.cli.common import messages
+from workbench.report import View, dollars, duration
+from workbench.result import Result, spent_usd
+from workbench.sweep import Observer
+from workbench.usage import total
+
+if TYPE_CHECKING:
+    from workbench.ledger import Lease
+
+REFRESHES_PER_SECOND = 4
+
+
+class Progress(Observer):
+    """An observer of the sweep: one line as a run begins and one per result; on a terminal also a line that moves."""
+
+    def __init__(self, view: View, trials: int | None) -> None:
+        self._view, self._trials = view, trials
+        self._doing, self._since = "Starting", time.monotonic()
+        self._run = self._score = self._tail = ""
+        self._target = 0.0
+        self._live = Live(get_renderable=self._line, console=messages, refresh_per_second=REFRESHES_PER_SECOND, transient=True)
+
+    def __enter__(self) -> Progress:
+        if messages.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def note(self, text: str) -> None:
+        """Print a message."""
+        messages.print(text, style="yellow", markup=False)
+
+    def doing(self, text: str) -> None:
+        """Something else goes on from now."""
+        self._doing, self._since = text, time.monotonic()
+
+    def started(self, lease: Lease, run: int, target: float) -> None:
+        """A run begins."""
+        result = lease.result
+        settings = report.settings_text(result)
+        train = result.recipe["task"].get("train")
+        labels = f", {train} labels" if train else ""
+        epochs = f"{target:g} epoch{'' if target == 1 else 's'}"
+        self._run = f"[{run}/{self._trials}]" if self._trials else f"[{run}]"
+        self._target, self._score = target, ""
+        method = f"{result.method} ({settings})" if settings else result.method
+        messages.print(f"{self._run} trial {result.trial}  {method} on {result.model}{labels}, {epochs}", markup=False)
+
+    def recorded(self, result: Result, results: Sequence[Result]) -> None:
+        """A result is in the ledger."""
+        self._since = time.monotonic()
+        spent = dollars(spent_usd(list(results), self._view.offer, self._view.label_usd))
+        self._tail = f"{spent} spent{self._left(result, results)}"
+        line = f"{result.status}: {result.reason}"
+        if result.status == "complete":
+            epochs = f"{self._target:g} epoch{'' if self._target == 1 else 's'}"
+            self._score = f"{self._view.maximize} {result.scores[self._view.maximize]:.1f} at {result.epochs:g} of {epochs}"
+            price = " and ".join(report.cost_text(self._view, result, name) for name in self._view.minimize)
+            line = f"{self._score} for {price}{'  on the front' if result in report.front(results, self._view) else ''}"
+        messages.print(f"    {line}; {self._tail}", markup=False)
+
+    def _left(self, result: Result, results: Sequence[Result]) -> str:
+        """Time left for the runs to come, judged by the mean of those that are done; nothing before one is."""
+        done = {r.run_id for r in results if r.status in ("complete", "infeasible")}
+        if result.status == "complete" and result.epochs < self._target:
+            done.discard(result.run_id)
+        left = self._trials - len(done) if self._trials else 0
+        if not done or left < 1:
+            return ""
+        return f", about {duration(left * total(r.consumed for r in results).seconds / len(done))} left"
+
+    def _line(self) -> Text:
+        parts = [f"{self._run} {self._doing} {duration(time.monotonic() - self._since)}".strip(), self._score, self._tail]
+        return Text(" · ".join(part for part in parts if part), no_wrap=True, overflow="ellipsis", style="cyan")

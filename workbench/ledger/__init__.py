@@ -1,0 +1,30 @@
+"""The ledger: every Result of a study in Optuna's storage, the single truth that fronts, budgets and searches read.
+
+One trial per Result, written once. While a worker makes the next Result, a RUNNING trial is its lease: it carries the
+heartbeat and what was consumed so far, so that a dead worker is told from a live one and its spend is not lost. A worker
+on this host is alive when its process is; one elsewhere when its heart beat in the last `SILENCE_SECONDS`.
+
+    RUNNING   running        lease, heartbeat
+    COMPLETE  complete       values of the study's objectives
+    PRUNED    infeasible     with a constraint
+    FAIL      interrupted    the recipe may be tried again
+
+A trial that FAILed without a Result is a lease that was given back unused.
+"""
+
+from workbench.ledger.ledger import HEARTBEAT_SECONDS, Lease, Ledger
+from workbench.ledger.store import default_url
+from workbench.ledger.trials import SILENCE_SECONDS, alive, distribution
+
+__all__ = ["HEARTBEAT_SECONDS", "Lease", "Ledger", "SILENCE_SECONDS", "alive", "default_url", "distribution", "examine"]
+
+
+def examine(url: str) -> str:
+    """What the database at `url` holds, in words, changing nothing. Raises EnvironmentFault when it cannot be used."""
+    from workbench.ledger import store
+
+    path = store.sqlite_path(url)
+    if path is not None and not path.exists():
+        return f"{path} (not there yet; made by the first sweep)"
+    names = Ledger.names(url)
+    return f"{store.shown(url)}: {', '.join(names) if names else 'no study yet'}"

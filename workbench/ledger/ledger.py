@@ -1,0 +1,322 @@
+"""One study's ledger: opening, reading, and the writing of leases and Results."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from workbench import prices
+from workbench.errors import UsageError, did_you_mean
+from workbench.ledger import trials
+from workbench.ledger.store import mapped, open_storage, shown
+from workbench.prices import Offer
+from workbench.result import Result
+from workbench.study import Study
+from workbench.usage import Usage, add_phases
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+HEARTBEAT_SECONDS = 1.0
+_RESULT, _LEASE, _STUDY, _MLFLOW = "workbench:result", "workbench:lease", "workbench:study", "workbench:mlflow:"
+_CONSTRAINTS = "constraints"  # where Optuna looks for them
+_DRAFT = "draft of "
+
+
+@dataclass
+class Lease:
+    """The right to make one Result, as far as it is known. `trial_id` is that of its RUNNING trial."""
+
+    trial_id: int
+    result: Result
+    finished: bool = False
+
+    @property
+    def number(self) -> int:
+        assert self.result.number is not None
+        return self.result.number
+
+
+class Ledger:
+    """All Results of one study in one storage."""
+
+    def __init__(self, storage: RDBStorage, study_id: int, name: str) -> None:
+        self._storage, self._study_id, self.name = storage, study_id, name
+        self._url = str(storage.url)
+        self._read: dict[int, Result] = {}
+        self._settled = 0  # every trial below it is finished, and read: it never changes again
+
+    # Opening
+
+    @classmethod
+    def open(cls, study: Study, url: str) -> Ledger:
+        """The study's ledger, made if it is not there yet; a new one takes over what an older form of the study found.
+
+        Raises:
+            EnvironmentFault: The storage cannot be opened or written.
+        """
+        storage = open_storage(url, create=True)
+        with mapped(url):
+            ids = _studies(storage)
+            if study.name not in ids:
+                stem = study.name.rsplit("-", 1)[0]
+                older = [cls(storage, i, name) for name, i in ids.items() if name.rsplit("-", 1)[0] == stem]
+                _create(storage, study, older)
+                ids = _studies(storage)
+            return cls(storage, ids[study.name], study.name)
+
+    @classmethod
+    def find(cls, name: str | None, url: str, *, path: str = "") -> Ledger:
+        """The ledger of a study by its name in the store, or by its file's stem: the newest. None is the newest of all.
+
+        Raises:
+            UsageError: No study has that name.
+            EnvironmentFault: The storage cannot be opened.
+        """
+        storage = open_storage(url, create=False)
+        with mapped(url):
+            studies = _studies(storage)
+        stems = {n.rsplit("-", 1)[0]: n for n in studies}
+        if not studies:
+            raise UsageError(f"{shown(url)} holds no study yet. Run `workbench sweep {path or 'STUDY'}` first.")
+        full = name if name in studies else stems.get(name) if name else list(studies)[-1]
+        if full is None and path:
+            raise UsageError(
+                f"{path} has not been swept as it stands now. Run `workbench sweep {path}`; its older results are taken over."
+            )
+        if full is None:
+            raise UsageError(f"{shown(url)} holds no study {name!r}.{did_you_mean(str(name), stems)}")
+        return cls(storage, studies[full], full)
+
+    @staticmethod
+    def names(url: str) -> list[str]:
+        """Names of all studies in the database, oldest first. Raises as `find` does."""
+        with mapped(url):
+            return list(_studies(open_storage(url, create=False)))
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What was noted of the study when its ledger was made: question, objectives, reference point."""
+        return dict(self._attributes().get(_STUDY, {}))
+
+    @property
+    def mlflow_runs(self) -> dict[str, str]:
+        """MLflow's run id for each run id that has one."""
+        return {key.removeprefix(_MLFLOW): value for key, value in self._attributes().items() if key.startswith(_MLFLOW)}
+
+    def note_mlflow_run(self, run_id: str, mlflow_run_id: str) -> None:
+        """Remember which MLflow run mirrors a run."""
+        with mapped(self._url):
+            self._storage.set_study_user_attr(self._study_id, _MLFLOW + run_id, mlflow_run_id)
+
+    def _attributes(self) -> dict[str, Any]:
+        with mapped(self._url):
+            return self._storage.get_study_user_attrs(self._study_id)
+
+    # Reading
+
+    def results(self, *, running: bool = False) -> list[Result]:
+        """All finished Results in the order of their trials, by one query; with `running` those being made too.
+
+        Through Optuna 10,000 trials would take 7 s. What was read once is not read again: a finished trial never changes.
+        """
+        leased: dict[int, Result] = {}
+        settled = self._settled
+        for _, number, state, record in self._rows():
+            if state == "RUNNING":
+                leased[number] = trials.of_lease(record, number)
+            else:
+                self._read[number] = replace(Result.from_json(record), number=number)
+            settled = number + 1
+        self._settled = min(leased, default=settled)
+        found = self._read | leased if running else self._read
+        return [found[number] for number in sorted(found)]
+
+    def leases(self) -> list[tuple[Lease, Mapping[str, Any]]]:
+        """All leases now held, each with its record: worker, heartbeat, usage so far."""
+        return [
+            (Lease(trial_id, trials.of_lease(record, number)), record)
+            for trial_id, number, state, record in self._rows()
+            if state == "RUNNING"
+        ]
+
+    def _rows(self) -> list[tuple[int, int, str, Any]]:
+        """Id, number and state of each trial not settled, with its lease where it is running, else its Result."""
+        import sqlalchemy as sql
+
+        query = sql.text(
+            "SELECT t.trial_id, t.number, t.state, a.value_json FROM trials t "
+            "JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
+            "WHERE t.study_id = :study AND t.number >= :first "
+            "AND (t.state = 'RUNNING' AND a.key = :lease OR t.state <> 'RUNNING' AND a.key = :result) ORDER BY t.number"
+        )
+        values = {"study": self._study_id, "first": self._settled, "result": _RESULT, "lease": _LEASE}
+        with mapped(self._url), self._storage.engine.connect() as connection:
+            rows = connection.execute(query, values).all()
+        return [(trial_id, number, state, json.loads(text)) for trial_id, number, state, text in rows]
+
+    # Writing
+
+    def lease(self, study: Study, result: Result, spent: Mapping[str, Usage] | None = None) -> Lease | None:
+        """Take the right to make `result`; None when a live worker is making the same run, or has since `results` was called.
+
+        `spent` is what the worker has consumed already since its previous Result.
+        """
+        lease = self._new(study, result, spent or {})
+        known = set(self._read)
+        others = [r.number for r in self.results() if r.run_id == result.run_id and r.number not in known]
+        others += [held.number for held, record in self.leases() if held.result.run_id == result.run_id and trials.alive(record)]
+        if min((n for n in others if n is not None), default=lease.number) < lease.number:
+            self.release(lease)  # two workers chose the same run at the same moment: the earlier one keeps it
+            return None
+        return lease
+
+    def release(self, lease: Lease) -> None:
+        """Give a lease back unused."""
+        from optuna.trial import TrialState
+
+        with mapped(self._url):
+            self._storage.set_trial_state_values(lease.trial_id, TrialState.FAIL)
+        lease.finished = True
+
+    def beat(self, lease: Lease, spent: Mapping[str, Usage]) -> None:
+        """Heartbeat: the worker lives, and has consumed this much by phase since its previous Result."""
+        with mapped(self._url):
+            self._storage.set_trial_user_attr(lease.trial_id, _LEASE, trials.lease_record(lease.result, spent))
+
+    def finish(self, lease: Lease, result: Result, study: Study, offer: Offer) -> Result:
+        """Write a Result in its lease's place: from here on it is never changed. May be called again after a failure."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        result = replace(result, trial=lease.result.trial, number=lease.number)
+        with mapped(self._url):
+            try:
+                self._storage.set_trial_user_attr(lease.trial_id, _RESULT, result.to_json())
+                self._close(lease.trial_id, result, study, offer)
+            except UpdateFinishedTrialError:
+                result = self._finish_late(lease, result, study, offer)
+        assert result.number is not None
+        self._read[result.number] = result
+        lease.finished = True
+        return result
+
+    def _finish_late(self, lease: Lease, result: Result, study: Study, offer: Offer) -> Result:
+        written = next((r for r in self.results() if r.number == lease.number), None)
+        if written is not None and written.status == result.status:  # the failure that made us call again came after the writing
+            return written
+        # This host was silent for so long (asleep, cut off) that another one held its worker dead and charged what it knew of.
+        charged = written.spent if written is not None else {}
+        left = {name: usage - charged[name] if name in charged else usage for name, usage in result.spent.items()}
+        return self.finish(self._new(study, result, {}), replace(result, spent=left), study, offer)
+
+    def reconcile(self, study: Study, offer: Offer) -> list[Result]:
+        """Put right what dead workers left: finish what was half written, mark the rest interrupted with its spend.
+
+        A worker may have lived for up to one heartbeat after its last one; that time is charged, never less.
+
+        Returns:
+            The Results that this made known: interrupted ones, and those that were half written.
+        """
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        mended = []
+        unknown = Usage(
+            HEARTBEAT_SECONDS, None, None, sources=dict.fromkeys(("cpu_seconds", "cpu_energy_j"), "unknown: its worker died")
+        )
+        for lease, record in self.leases():
+            if trials.alive(record):
+                continue
+            reason = f"died: its worker (process {record['pid']} on {record['host'].split('/')[0]}) is gone"
+            spent = add_phases(lease.result.spent, {"idle": unknown})
+            result = replace(lease.result, status="interrupted", reason=reason, spent=spent, finished=record["beat"])
+            with mapped(self._url):
+                half = self._storage.get_trial_user_attrs(lease.trial_id).get(_RESULT)
+                result = replace(Result.from_json(half), number=lease.number) if half else result
+                try:
+                    if not half:
+                        self._storage.set_trial_user_attr(lease.trial_id, _RESULT, result.to_json())
+                    self._close(lease.trial_id, result, study, offer)
+                except UpdateFinishedTrialError:  # another worker, starting at the same moment, has put it right
+                    continue
+            mended.append(result)
+        return mended
+
+    def _new(self, study: Study, result: Result, spent: Mapping[str, Usage]) -> Lease:
+        from optuna.trial import TrialState, create_trial
+
+        template = create_trial(
+            state=TrialState.RUNNING,
+            user_attrs={_LEASE: trials.lease_record(result, spent)},
+            system_attrs={_CONSTRAINTS: trials.FEASIBLE},
+            **trials.parameters(study, {name: value for name, value in result.settings.items() if name != "epochs"}),
+        )
+        with mapped(self._url):
+            trial_id = self._storage.create_new_trial(self._study_id, template)
+            number = self._storage.get_trial_number_from_id(trial_id)
+        return Lease(trial_id, replace(result, trial=number if result.trial is None else result.trial, number=number))
+
+    def _close(self, trial_id: int, result: Result, study: Study, offer: Offer) -> None:
+        state, values = trials.outcome(result, study, offer)
+        if "epochs" in study.dimensions:  # only now is it known: a checkpoint has fewer than the run it belongs to
+            space = trials.distribution(study.dimensions["epochs"])
+            self._storage.set_trial_param(trial_id, "epochs", space.to_internal_repr(result.epochs), space)
+        if result.status == "infeasible":
+            self._storage.set_trial_system_attr(trial_id, _CONSTRAINTS, trials.INFEASIBLE)
+        self._storage.set_trial_state_values(trial_id, state, values)
+
+
+def _studies(storage: RDBStorage) -> dict[str, int]:
+    """Names and ids of all studies, oldest first."""
+    ids = {s.study_name: s._study_id for s in storage.get_all_studies() if not s.study_name.startswith(_DRAFT)}
+    return dict(sorted(ids.items(), key=lambda item: item[1]))
+
+
+def _create(storage: RDBStorage, study: Study, older: Sequence[Ledger]) -> None:
+    """Write the study under another name, then rename it: whatever dies or collides, it is there whole or not at all."""
+    import sqlalchemy as sql
+    from optuna.study import StudyDirection
+
+    directions = [StudyDirection.MAXIMIZE] + [StudyDirection.MINIMIZE] * len(study.costs)
+    study_id = storage.create_new_study(directions, f"{_DRAFT}{study.name} {uuid.uuid4().hex[:8]}")
+    storage.set_study_user_attr(study_id, _STUDY, trials.describe(study))
+    storage.set_study_system_attr(study_id, "study:metric_names", [study.maximize, *study.costs])
+    _take_over(storage, study_id, study, older)
+    rename = sql.text("UPDATE studies SET study_name = :name WHERE study_id = :study")
+    try:
+        with storage.engine.begin() as connection:
+            connection.execute(rename, {"name": study.name, "study": study_id})
+    except sql.exc.IntegrityError:  # another worker was quicker
+        storage.delete_study(study_id)
+
+
+def _take_over(storage: RDBStorage, study_id: int, study: Study, older: Sequence[Ledger]) -> None:
+    """Copy the Results of older forms of the study that lie in its space, so that nothing is paid for twice."""
+    from optuna.trial import create_trial
+
+    offer = prices.find(study.platform)
+    firsts: dict[str, int] = {}  # the first trial of each run
+    seen: set[str] = set()
+    for ledger in older:
+        for result in ledger.results():
+            settings = trials.settings_in(study, result) if result.status in ("complete", "infeasible") else None
+            if settings is None or result.recipe_id in seen or (result.scores and study.maximize not in result.scores):
+                continue
+            number = len(seen)
+            seen.add(result.recipe_id)
+            # Taken over, not run here: what it cost was spent in the older study's sweep.
+            source = {**result.provenance, "taken_over_from": ledger.name}
+            trial = firsts.setdefault(result.run_id, number)
+            copied = replace(result, settings=settings, trial=trial, spent={}, provenance=source)
+            state, values = trials.outcome(copied, study, offer)
+            constraints = trials.INFEASIBLE if result.status == "infeasible" else trials.FEASIBLE
+            template = create_trial(
+                state=state,
+                values=values,
+                user_attrs={_RESULT: copied.to_json()},
+                system_attrs={_CONSTRAINTS: constraints},
+                **trials.parameters(study, settings),
+            )
+            storage.create_new_trial(study_id, template)

@@ -1,0 +1,152 @@
+"""How Results and studies are written as Optuna's trials: states, values, distributions; and what a lease records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from workbench import prices, process
+from workbench.errors import UsageError
+from workbench.prices import Offer
+from workbench.result import Result, cost
+from workbench.space import Choice, Dimension, Integers, Space, Uniform, Value
+from workbench.study import Study
+from workbench.usage import Usage
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import TrialState
+
+SILENCE_SECONDS = 60.0
+
+FEASIBLE, INFEASIBLE = [-1.0], [1.0]
+
+
+def distribution(dimension: Dimension, *, checkpoints: bool = True) -> BaseDistribution:
+    """The Optuna distribution of a dimension; that of epochs has room for `checkpoints`, which lie between and below its ends."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    space = dimension.space
+    if dimension.name == "epochs" and checkpoints:
+        low, high = _ends(space)
+        return FloatDistribution(low / 1024, high, log=True)
+    if isinstance(space, Choice):
+        return CategoricalDistribution(space.labels)
+    assert isinstance(space, (Uniform, Integers))
+    if isinstance(space, Integers):
+        return IntDistribution(space.low, space.high, log=space.log)
+    return FloatDistribution(space.low, space.high, log=space.log)
+
+
+def parameters(study: Study, settings: Mapping[str, Value]) -> dict[str, Any]:
+    """The parameters of a trial with these settings: arguments of Optuna's `create_trial`."""
+    dimensions = study.dimensions
+    params = {name: value for name, value in settings.items() if name in dimensions}
+    return {"params": params, "distributions": {name: distribution(dimensions[name]) for name in params}}
+
+
+def outcome(result: Result, study: Study, offer: Offer) -> tuple[TrialState, list[float] | None]:
+    """State and values of a finished Result's trial."""
+    from optuna.trial import TrialState
+
+    if result.status == "interrupted":
+        return TrialState.FAIL, None
+    costs = [cost(result, name, offer, result.label_usd) for name in study.costs] if result.status == "complete" else [None]
+    if any(c is None for c in costs):  # Optuna has no value for an unknown cost: such a Result is kept, and not told to samplers
+        return TrialState.PRUNED, None
+    return TrialState.COMPLETE, [float(result.scores[study.maximize]), *(c for c in costs if c is not None)]
+
+
+def lease_record(result: Result, spent: Mapping[str, Usage]) -> dict[str, Any]:
+    """What a worker notes of itself and of the Result it is making, at each beat."""
+    return {
+        **process.this_process(),
+        "beat": time.time(),
+        "spent": {name: usage.to_json() for name, usage in spent.items()},
+        "result": result.to_json(),
+    }
+
+
+def of_lease(record: Mapping[str, Any], number: int) -> Result:
+    """The Result being made, as it stood at the last beat."""
+    result = Result.from_json(record["result"])
+    spent = {name: Usage.from_json(usage) for name, usage in record["spent"].items()}
+    trial = number if result.trial is None else result.trial
+    return replace(result, status="running", spent=spent, finished=record["beat"], trial=trial, number=number)
+
+
+def alive(record: Mapping[str, Any]) -> bool:
+    """Whether the worker of a lease still lives."""
+    known = process.lives(record)
+    return time.time() - float(record["beat"]) < SILENCE_SECONDS if known is None else known
+
+
+def settings_in(study: Study, result: Result) -> dict[str, Value] | None:
+    """The settings that make a Result of another study's in this one, or None where it lies outside the space.
+
+    Its recipe is recognised by resolving settings here: the record alone never makes a recipe. A setting that was fixed
+    when the Result was made, and is searched now, is looked up in the record.
+    """
+    settings: dict[str, Value] = {}
+    for name, dimension in study.dimensions.items():
+        if not dimension.exists(settings):
+            continue
+        try:
+            settings[name] = result.settings[name] if name in result.settings else _recorded(result.recipe, name)
+        except LookupError:
+            return None
+    longest = settings | ({"epochs": _ends(study.dimensions["epochs"].space)[1]} if "epochs" in settings else {})
+    try:
+        recipe = study.resolve(longest)
+    except UsageError:
+        return None
+    # A checkpoint need not be an option of epochs: it is in the space when a longer run of it is.
+    return settings if recipe.run_id == result.run_id and result.epochs <= recipe.epochs else None
+
+
+def describe(study: Study) -> dict[str, Any]:
+    """What is noted of a study when its ledger is made: question, objectives, reference point."""
+    labels = study.dimensions.get("task.train")
+    train = _ends(labels.space)[1] if labels else getattr(study.recipe.task, "train", 1)
+    day = Usage(seconds=86400.0)
+    usd = prices.usd(day, prices.find(study.platform))
+    reference = {
+        "usd": usd + train * study.label_usd,
+        "usd_compute": usd,
+        "labels": 10.0 * train,
+        "seconds": day.seconds,
+        "energy_j": day.seconds * 1000,
+    }
+    return {
+        "question": study.question,
+        "path": str(study.path) if study.path else None,
+        "maximize": study.maximize,
+        "minimize": list(study.costs),
+        "label_usd": study.label_usd,
+        "platform": study.platform,
+        # Score 0 for a day of the machine, all labels bought (1 kW for energy): nobody's model is worse.
+        "reference": {study.maximize: 0.0} | {name: reference[name] for name in study.costs},
+        "created": time.time(),
+        "schema": 1,
+    }
+
+
+def _ends(space: Space) -> tuple[float, float]:
+    """The least and the greatest of a space of numbers."""
+    numbers = [x for x in space.labels if isinstance(x, (int, float))] if isinstance(space, Choice) else [space.low, space.high]  # type: ignore[attr-defined]
+    return min(numbers, default=1), max(numbers, default=1)
+
+
+def _recorded(record: Mapping[str, Any], path: str) -> Value:
+    """What a recipe's record holds at the path of a hole; see `workbench.space` for paths. Raises LookupError."""
+    place: Any = record
+    for name in path.split("."):
+        inner = [place, *(child for child in place.values() if isinstance(child, Mapping))] if isinstance(place, Mapping) else []
+        found = [m[name] for m in inner if name in m] or [m for m in inner if m.get("name") == name]
+        if not found:
+            raise LookupError(path)
+        place = found[0]
+    value: Value = place["name"] if isinstance(place, Mapping) else place
+    return value

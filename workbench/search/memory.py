@@ -1,0 +1,128 @@
+"""The in-memory study that samplers see, rebuilt from Results for every proposal; and Optuna's samplers on it."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from workbench import prices
+from workbench.errors import UsageError, did_you_mean
+from workbench.ledger import distribution
+from workbench.prices import Offer
+from workbench.result import Result, cost
+from workbench.space import Dimension, Value
+from workbench.study import Study
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.samplers import BaseSampler
+
+_ABSTRACT = ("BaseSampler", "BaseGASampler", "GridSampler", "PartialFixedSampler")
+"""Samplers that need more than a seed: they are given a grid, or another sampler."""
+
+
+def check_sampler(sampler: str, study: Study) -> None:
+    """Raise UsageError unless `sampler` names one that can search the study's space."""
+    ask(study, [], prices.find(study.platform), study.label_usd, sampler, 0)
+
+
+def last_words(results: Sequence[Result]) -> list[Result]:
+    """What is to be said of each run: its furthest checkpoint, or that it is being made, or that it is infeasible."""
+    last: dict[str, Result] = {}
+    for result in results:
+        before = last.get(result.run_id)
+        if result.status == "interrupted" or (before is not None and before.status == "infeasible"):
+            continue
+        if before is None or result.status == "infeasible" or result.epochs >= before.epochs:
+            last[result.run_id] = result
+    return list(last.values())
+
+
+def ask(study: Study, runs: Sequence[Result], offer: Offer, label_usd: float, sampler: str, seed: int) -> dict[str, Value]:
+    """Settings proposed by a sampler that was told of these runs. Raises UsageError when it cannot search this space."""
+    dimensions = study.dimensions
+    memory = rebuild(study, dimensions, runs, offer, label_usd, _make(_class(sampler), seed))
+    settings: dict[str, Value] = {}
+    try:
+        trial = memory.ask()
+        for name, dimension in dimensions.items():
+            if dimension.exists(settings):
+                settings[name] = trial._suggest(name, distribution(dimension, checkpoints=False))
+    except (ValueError, NotImplementedError, ImportError) as error:  # one objective only, finite spaces only, a package missing
+        raise UsageError(f"{sampler} cannot search this study: {str(error).rstrip('.')}. Leave --sampler out.") from error
+    return settings
+
+
+def rebuild(
+    study: Study,
+    dimensions: Mapping[str, Dimension],
+    runs: Sequence[Result],
+    offer: Offer,
+    label_usd: float,
+    sampler: BaseSampler | None = None,
+) -> optuna.Study:
+    """The study in memory, one trial per run, valued at these prices.
+
+    Samplers read only COMPLETE trials, so infeasible runs are told as such, with the worst values seen and a constraint.
+    """
+    import optuna
+    from optuna.study import StudyDirection
+    from optuna.trial import TrialState, create_trial
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    directions = [StudyDirection.MAXIMIZE] + [StudyDirection.MINIMIZE] * len(study.costs)
+    memory = optuna.create_study(directions=directions, sampler=sampler)
+    known = {run.run_id: values for run in runs if (values := _values(study, run, offer, label_usd)) is not None}
+    columns = list(zip(*known.values(), strict=True)) or [(0.0,)] * (1 + len(study.costs))
+    worst = [min(columns[0]), *map(max, columns[1:])]
+    for run in runs:
+        values = worst if run.status == "infeasible" else known.get(run.run_id)
+        if values is None and run.status == "complete":
+            continue
+        params = {n: v for n, v in run.settings.items() if n in dimensions and dimensions[n].space.contains(v)}
+        memory.add_trial(
+            create_trial(
+                state=TrialState.RUNNING if values is None else TrialState.COMPLETE,
+                values=values,
+                params=params,
+                distributions={name: distribution(dimensions[name], checkpoints=False) for name in params},
+                system_attrs={"constraints": [1.0 if run.status == "infeasible" else -1.0]},
+            )
+        )
+    return memory
+
+
+def _values(study: Study, run: Result, offer: Offer, label_usd: float) -> list[float] | None:
+    """Score and costs of a run; None where it has none, or a cost is unknown."""
+    if run.status != "complete":
+        return None
+    costs = [cost(run, name, offer, label_usd) for name in study.costs]
+    return None if None in costs else [run.scores[study.maximize], *(c for c in costs if c is not None)]
+
+
+def _class(sampler: str) -> Any:
+    import optuna
+
+    prefix, _, name = sampler.partition(":")
+    known = [n for n in dir(optuna.samplers) if n.endswith("Sampler") and n not in _ABSTRACT]
+    if prefix != "optuna" or name not in known:
+        raise UsageError(f"there is no sampler {sampler!r}.{did_you_mean(sampler, [f'optuna:{n}' for n in known])}")
+    return getattr(optuna.samplers, name)
+
+
+def _make(kind: Any, seed: int) -> BaseSampler:
+    known = inspect.signature(kind.__init__).parameters
+    wanted: dict[str, Any] = {
+        "seed": seed,
+        "constraints_func": lambda trial: trial.system_attrs["constraints"],
+        "warn_independent_sampling": False,  # of settings that only some methods have: there is no other way
+    }
+    if kind.__name__ == "TPESampler":
+        # A group per method: settings that a trial lacks say nothing about it. `propose` spreads the first runs itself.
+        wanted |= {"multivariate": True, "group": True, "n_startup_trials": 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sampler: BaseSampler = kind(**{name: value for name, value in wanted.items() if name in known})
+    return sampler

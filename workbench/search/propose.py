@@ -1,0 +1,49 @@
+"""Settings of the next run: spread over the space at first, then asked of a sampler."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Sequence
+
+from workbench.prices import Offer
+from workbench.result import Result
+from workbench.search import memory, spread
+from workbench.space import Value
+from workbench.study import Study
+
+DEFAULT = "optuna:TPESampler"
+STARTS = 8
+"""Runs that are spread over the space before the default sampler is asked."""
+
+_ATTEMPTS = 8
+
+
+def propose(
+    study: Study, results: Sequence[Result], *, offer: Offer, label_usd: float, sampler: str = DEFAULT, seed: int = 0
+) -> dict[str, Value] | None:
+    """Settings of the next run, or None when every configuration of the space has been run.
+
+    Args:
+        study: The study.
+        results: Its Results so far, those being made included: nothing is proposed that one of them covers.
+        offer: Price of compute now.
+        label_usd: Price of a label now.
+        sampler: `optuna:CLASS`, a sampler of `optuna.samplers`. With the default, the first `STARTS` runs are spread over
+            the space instead.
+        seed: Of all that is random here.
+
+    Raises:
+        UsageError: There is no such sampler, or it cannot search this space.
+    """
+    runs = memory.last_words(results)
+    taken = {r.run_id: dict(r.settings) for r in results if r.status == "interrupted"}  # whoever wants those runs continues them
+    taken |= {run.run_id: dict(run.settings) for run in runs}
+    others = list(taken.values())
+    if len(others) >= STARTS or sampler != DEFAULT:
+        for attempt in range(_ATTEMPTS):
+            chosen = zlib.crc32(f"{seed}/{len(results)}/{attempt}".encode())
+            settings = memory.ask(study, runs, offer, label_usd, sampler, chosen)
+            if not spread.covered(settings, others):
+                return settings
+    return spread.farthest(study, others, random.Random(f"{seed}/{len(results)}"))

@@ -1,0 +1,13 @@
+"""The sweep: propose, train under the meter, record; again until a limit is reached. Running again is resuming.
+
+work           the loop, and one run of it
+limits         when it ends
+heart          the thread that tells the ledger that this worker lives
+interruptions  Ctrl-C, and where it may break in
+provenance     what must be known to read the figures years later
+"""
+
+from workbench.sweep.limits import MAX_INTERRUPTIONS, Limits, check_offer
+from workbench.sweep.work import Observer, Outcome, sweep
+
+__all__ = ["MAX_INTERRUPTIONS", "Limits", "Observer", "Outcome", "check_offer", "sweep"]

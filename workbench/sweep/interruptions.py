@@ -1,0 +1,59 @@
+"""Ctrl-C once: stop after this run. Twice, or SIGTERM: stop now, but never in the middle of a write."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+
+class Interruptions:
+    """Handles SIGINT and SIGTERM while it is entered, in the main thread.
+
+    A KeyboardInterrupt that may come between any two statements cannot be cleaned up after; so it comes in what takes
+    long, and is marked `breakable`, and waits everywhere else.
+
+    Args:
+        note: Called once, from another thread, with what a person who pressed Ctrl-C should know.
+    """
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self.requested = False
+        self._now = False
+        self._breakable = False
+        self._note = note
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruptions:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def breakable(self) -> Iterator[None]:
+        """What may be torn apart: here an interruption raises KeyboardInterrupt, also one that came before."""
+        self._breakable = True
+        try:
+            if self._now:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._breakable = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and not self.requested:
+            self.requested = True
+            text = "Stopping after this run. Press Ctrl-C again to stop now."
+            # A signal may come in the middle of a print, which cannot be entered twice by one thread.
+            threading.Thread(target=self._note, args=(text,), daemon=True).start()
+            return
+        self.requested = self._now = True
+        if self._breakable:
+            raise KeyboardInterrupt

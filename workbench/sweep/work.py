@@ -1,0 +1,421 @@
+"""The loop of a sweep, and one run of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench import report, search
+from workbench.errors import EnvironmentFault, Infeasible, Refused, WorkbenchError
+from workbench.ledger import Lease, Ledger
+from workbench.meter import Meter, Window
+from workbench.prices import Offer
+from workbench.result import Result, cost, spent_usd
+from workbench.space import Value
+from workbench.study import Recipe, Study
+from workbench.sweep import provenance
+from workbench.sweep.heart import Heart
+from workbench.sweep.interruptions import Interruptions
+from workbench.sweep.limits import Limits, unfinished
+from workbench.tracking import Notebook
+from workbench.usage import Usage, add_phases, total
+
+if TYPE_CHECKING:
+    from workbench.training import Checkpoint, PrefixCache
+
+LEDGER_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Pauses between attempts to write a Result: a server may be starting again, a disk being cleared."""
+
+LEAST_FREE_BYTES = 64 << 20
+"""Below this a disk is held to be full, and states of runs are dropped for the ledger's sake."""
+
+
+class Observer:
+    """What a sweep tells while it works. This one listens to nothing; the command line's prints.
+
+    `note` may be called from other threads.
+    """
+
+    def note(self, text: str) -> None:
+        """Something a person should read."""
+
+    def doing(self, text: str) -> None:
+        """What goes on from now on, in a few words."""
+
+    def started(self, lease: Lease, run: int, target: float) -> None:
+        """Run number `run` (from 1) of the study begins, or goes on, towards `target` epochs."""
+
+    def recorded(self, result: Result, results: Sequence[Result]) -> None:
+        """A Result is in the ledger; `results` are all of the study."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sweep ended: all Results, the reason in words, and whether a person stopped it."""
+
+    results: list[Result]
+    reason: str
+    interrupted: bool = False
+
+
+def sweep(
+    study: Study,
+    *,
+    ledger: Ledger,
+    notebook: Notebook,
+    offer: Offer,
+    label_usd: float,
+    limits: Limits,
+    folder: Path,
+    sampler: str = search.DEFAULT,
+    seed: int = 0,
+    observer: Observer | None = None,
+    meter: Meter | None = None,
+    window: Window | None = None,
+) -> Outcome:
+    """Run recipes of the study until a limit is reached, a person stops it, or the space is exhausted.
+
+    Args:
+        study: The study.
+        ledger: Where its Results are and go.
+        notebook: Mirrors them; never waited for.
+        offer: What prices compute.
+        label_usd: What a label costs, in US$.
+        limits: When to stop.
+        folder: Where states and weights are kept.
+        sampler: Who proposes; see `workbench.search.propose`.
+        seed: Of the proposals.
+        observer: Is told what happens.
+        meter: Measures; a new one when not given.
+        window: One of the meter's, opened when the work began: what was consumed since is charged to the first Result.
+
+    Raises:
+        EnvironmentFault: The ledger can no longer be written.
+        Exception: A bug, with its traceback; the run is recorded as interrupted first.
+    """
+    observer = observer or Observer()
+    with contextlib.ExitStack() as stack:
+        meter = meter or stack.enter_context(Meter())
+        interruptions = stack.enter_context(Interruptions(observer.note))
+        window = window or meter.window()
+        work = _Sweep(
+            study, ledger, notebook, offer, label_usd, limits, folder, sampler, seed, observer, meter, interruptions, window
+        )
+        stack.enter_context(Heart(ledger, work.pulse))
+        return work.work()
+
+
+class _Sweep:
+    def __init__(
+        self,
+        study: Study,
+        ledger: Ledger,
+        notebook: Notebook,
+        offer: Offer,
+        label_usd: float,
+        limits: Limits,
+        folder: Path,
+        sampler: str,
+        seed: int,
+        observer: Observer,
+        meter: Meter,
+        interruptions: Interruptions,
+        window: Window,
+    ) -> None:
+        self.study, self.ledger, self.notebook, self.offer, self.label_usd = study, ledger, notebook, offer, label_usd
+        self.limits, self.folder, self.sampler, self.seed = limits, folder, sampler, seed
+        self.observer, self.meter, self.interruptions = observer, meter, interruptions
+        self.provenance = provenance.of(study, meter)
+        self.lease: Lease | None = None
+        # One window is always open, from one Result to the next: all time is in the bill, wherever it went.
+        self._window = window
+        self._extra: dict[str, Usage] = {}  # phases within the window that the training loop does not know of
+
+    def pulse(self) -> tuple[Lease | None, Mapping[str, Usage]]:
+        """The lease now held, and what was consumed since the last Result.
+
+        Called by the heart while the main thread writes a Result, then opens a new window, then takes the next lease. Read
+        in the other order here, a new window can only meet an old lease, which is finished and takes no beat.
+        """
+        lease = self.lease
+        return lease, {"train": self._window.read()}
+
+    def work(self) -> Outcome:
+        reason, stopped = "", False
+        try:
+            self._begin()
+            while not reason:
+                results = self.ledger.results(running=True)
+                reason = self.limits.reached(results, self.offer, self.label_usd)
+                if not reason and self.interruptions.requested:
+                    reason, stopped = "you stopped it", True
+                if not reason and not self._next(results):
+                    reason = "every configuration of the space has been run"
+        except KeyboardInterrupt:
+            reason, stopped = "you stopped it at once", True
+        finally:
+            self._window.close()
+        return Outcome(self.ledger.results(), reason, stopped)
+
+    def _begin(self) -> None:
+        for result in self.ledger.reconcile(self.study, self.offer):
+            if result.status != "interrupted":
+                self.observer.note(f"Trial {result.trial} was killed while its last result was written: it is whole now.")
+                continue
+            self.observer.note(
+                f"Trial {result.trial} was interrupted: {result.reason.removeprefix('died: ')}. Charged "
+                f"{report.duration(result.consumed.seconds)} of work; its finished checkpoints are kept, and it will be continued."
+            )
+        results = self.ledger.results(running=True)
+        others = len({r.run_id for r in results if r.status == "running"})
+        if others:
+            self.observer.note(f"Another sweep of this study is at work ({_runs(others)} now): sharing the ledger with it.")
+        finished = [r for r in results if r.status != "running"]
+        if finished:
+            spent = report.dollars(spent_usd(finished, self.offer, self.label_usd))
+            self.observer.note(f"Continuing: {_runs(len(report.by_run(finished)))} in the ledger, {spent} spent so far.")
+        about = {
+            "question": self.study.question,
+            "command": shlex.join(["workbench", *sys.argv[1:]]),
+            "git": self.provenance["git_commit"],
+            "versions": self.provenance["versions"],
+            "limits": dataclasses.asdict(self.limits),
+            "sampler": self.sampler,
+            "seed": self.seed,
+            "offer": provenance.of_offer(self.offer),
+        }
+        self.observer.doing("Starting MLflow")
+        self.notebook.start(about, results)
+
+    def _next(self, results: Sequence[Result]) -> bool:
+        """Do one run. False when there is none left to do."""
+        self.observer.doing("Choosing the next run")
+        with self.interruptions.breakable():
+            waiting = unfinished(results)
+            settings: Mapping[str, Value] | None = waiting[0].settings if waiting else self._propose(results)
+            if settings is None:
+                return False
+            recipe = self.study.resolve(settings)
+            stub = self._stub(recipe, settings, results)
+        self.lease = self.ledger.lease(self.study, stub, self.pulse()[1])
+        if self.lease is not None:
+            self._run(recipe, stub, results)
+        return True
+
+    def _propose(self, results: Sequence[Result]) -> dict[str, Value] | None:
+        return search.propose(self.study, results, offer=self.offer, label_usd=self.label_usd, sampler=self.sampler, seed=self.seed)
+
+    def _run(self, recipe: Recipe, stub: Result, results: Sequence[Result]) -> None:
+        assert self.lease is not None
+        stub = replace(stub, trial=self.lease.result.trial)
+        self.observer.started(self.lease, len({r.run_id for r in results} | {recipe.run_id}), float(recipe.epochs))
+        self.notebook.running(self.lease.result)
+        status = "KILLED"
+        try:
+            self._train(recipe, stub, results)
+            if self.lease is not None and not self.lease.finished:  # all of it was there already
+                self.ledger.release(self.lease)
+            status = "FINISHED"
+        except Infeasible as error:
+            self._end("infeasible", f"{error.reason}: {error.detail}")
+            status = "FAILED"
+        except KeyboardInterrupt:
+            self._end("interrupted", "stopped: by a person")
+            raise
+        except Exception as error:
+            reason = f"fault: {error}" if isinstance(error, WorkbenchError) else f"bug: {type(error).__name__}: {error}"
+            with contextlib.suppress(EnvironmentFault):  # a ledger that cannot be written is the first error already
+                self._end("interrupted", reason)
+            raise
+        finally:
+            self.lease = None
+            self.notebook.finished(recipe.run_id, status)
+
+    def _train(self, recipe: Recipe, stub: Result, results: Sequence[Result]) -> None:
+        """Train the recipe from its cached state, and record each checkpoint."""
+        self.observer.doing("Preparing data and model")
+        with self._billed("provision"), self.interruptions.breakable():
+            from workbench import training
+
+            training.provision(recipe)
+        if gc.get_freeze_count() == 0:
+            gc.freeze()  # each run ends with a collection of garbage: 0.36 s through all imports, 0.004 s without them
+        cache = training.PrefixCache(self.folder / "prefixes")
+        earlier = [r for r in results if r.run_id == recipe.run_id]
+        done = {r.recipe_id for r in earlier if r.status == "complete"}
+        prefix = cache.find(recipe.run_id) if earlier else None
+        resume = prefix if prefix and prefix.epochs < recipe.epochs else None
+        self.observer.doing("Training")
+        with contextlib.closing(training.train(recipe, resume, meter=self.meter)) as segments:  # type: ignore[type-var]
+            while self.lease is not None:
+                with self.interruptions.breakable():
+                    checkpoint = next(segments, None)
+                if checkpoint is None:
+                    return
+                if checkpoint.recipe.id in done:  # its state was dropped and had to be made again: dearer, and nothing new
+                    self._extra = add_phases(self._extra, checkpoint.spent)
+                    continue
+                self._checkpoint(recipe, stub, checkpoint, cache)
+
+    def _checkpoint(self, recipe: Recipe, stub: Result, checkpoint: Checkpoint, cache: PrefixCache) -> None:
+        """Record a checkpoint, and take the lease of the next one unless the run ends here."""
+        assert self.lease is not None
+        result = self._result(self.lease.result, checkpoint)
+        # Weights before the Result, state after it: a kill in between leaves neither a member of the front that cannot be
+        # deployed nor a run continued past a checkpoint that was never recorded.
+        self._save_weights(checkpoint, result)
+        results = self._write(result, checkpoint.spent)
+        ended = checkpoint.recipe.id == recipe.id or self.limits.spent(
+            self.ledger.results(running=True), self.offer, self.label_usd
+        )
+        self.lease = None if ended else self.ledger.lease(self.study, replace(stub, started=time.time()))
+        self._save_state(cache, checkpoint)
+        self._drop_weights(results)
+
+    def _stub(self, recipe: Recipe, settings: Mapping[str, Value], results: Sequence[Result]) -> Result:
+        """The Result to be made, as far as it is known before."""
+        run_id = recipe.run_id
+        return Result(
+            recipe_id=recipe.id,
+            run_id=run_id,
+            recipe=recipe.to_json(),
+            settings=dict(settings),
+            status="running",
+            provenance=self.provenance | {"data_digest": recipe.task.digest()},
+            offer=provenance.of_offer(self.offer),
+            label_usd=self.label_usd,
+            started=time.time(),
+            trial=min((r.trial for r in results if r.run_id == run_id and r.trial is not None), default=None),
+        )
+
+    def _result(self, stub: Result, checkpoint: Checkpoint) -> Result:
+        """A checkpoint's Result."""
+        epochs = {"epochs": checkpoint.recipe.epochs} if "epochs" in stub.settings else {}
+        result = replace(
+            stub,
+            recipe_id=checkpoint.recipe.id,
+            recipe=checkpoint.recipe.to_json(),
+            settings={**stub.settings, **epochs},
+            status="complete",
+            scores=checkpoint.scores,
+            usage=checkpoint.usage,
+            labels=checkpoint.labels,
+            step=checkpoint.step,
+            examples=checkpoint.examples,
+            tokens=checkpoint.tokens,
+            trainable_parameters=checkpoint.trainable_parameters,
+            finished=time.time(),
+        )
+        for name in self.study.costs:
+            if cost(result, name, self.offer, self.label_usd) is None:
+                raise Refused(
+                    f"{name} cannot be measured on this machine, and the study minimises it. Minimise another cost, e.g. 'seconds'."
+                )
+        return result
+
+    def _end(self, status: str, reason: str) -> None:
+        """Write how a run ended without a checkpoint; what it consumed goes under training."""
+        if self.lease is None or self.lease.finished:
+            return
+        spent = self._window.read() - total(self._extra.values())
+        usage = {} if status == "interrupted" else {"train": spent}
+        ended = replace(self.lease.result, status=status, reason=reason, usage=usage, finished=time.time())
+        self._write(ended, {"train": spent})
+
+    def _write(self, result: Result, phases: Mapping[str, Usage]) -> list[Result]:
+        """Write a Result, with all that was consumed since the one before, in the place of the lease."""
+        whole, fresh = self._window.read(), self.meter.window()
+        known = add_phases(phases, self._extra)
+        try:
+            written = self._finish(replace(result, spent=add_phases(known, {"idle": whole - total(known.values())})))
+        except BaseException:  # not written: the open window still has to be charged
+            fresh.close()
+            raise
+        self._window.close()
+        self._window, self._extra = fresh, {}
+        self.notebook.record(written)
+        results = self.ledger.results()
+        self.observer.recorded(written, results)
+        return results
+
+    def _finish(self, result: Result) -> Result:
+        assert self.lease is not None
+        for pause in LEDGER_PAUSES_SECONDS:
+            try:
+                return self.ledger.finish(self.lease, result, self.study, self.offer)
+            except EnvironmentFault as error:
+                self.observer.note(f"A result could not be written, and is tried again: {error}")
+                self._free_disk()
+                time.sleep(pause)
+        return self.ledger.finish(self.lease, result, self.study, self.offer)
+
+    def _free_disk(self) -> None:
+        """Drop what can be made again where a disk is full: states of runs can, a Result cannot."""
+        states = self.folder / "prefixes"
+        if states.is_dir() and shutil.disk_usage(states).free < LEAST_FREE_BYTES:
+            for path in states.glob("*.safetensors"):
+                path.unlink(missing_ok=True)
+
+    def _members(self, results: Sequence[Result]) -> set[str]:
+        view = report.View(self.study.maximize, self.study.costs, {}, self.offer, self.label_usd)
+        return {r.recipe_id for r in report.front(results, view)}
+
+    def _save_weights(self, checkpoint: Checkpoint, result: Result) -> None:
+        """Keep the weights of a member of the front."""
+        from safetensors.torch import save_file
+
+        if result.recipe_id not in self._members([*self.ledger.results(), result]):
+            return
+        with self._saving("The weights of this checkpoint"):
+            weights, states = self.folder / "weights", self.folder / "prefixes"
+            weights.mkdir(parents=True, exist_ok=True)
+            states.mkdir(parents=True, exist_ok=True)
+            draft = states / f"{result.recipe_id}.{os.getpid()}.tmp"  # where drafts of dead workers are cleared away
+            save_file(checkpoint.weights(), draft)
+            draft.replace(weights / f"{result.recipe_id}.safetensors")
+
+    def _drop_weights(self, results: Sequence[Result]) -> None:
+        """Drop the weights of what is dominated now."""
+        members = self._members(results)
+        for path in (self.folder / "weights").glob("*.safetensors"):
+            if path.stem not in members:
+                path.unlink(missing_ok=True)
+
+    def _save_state(self, cache: PrefixCache, checkpoint: Checkpoint) -> None:
+        with self._saving("The state of this run, to be continued from,"):
+            cache.save(checkpoint.prefix())
+
+    @contextlib.contextmanager
+    def _saving(self, what: str) -> Iterator[None]:
+        """Bill it; a disk that is full costs no result."""
+        from safetensors import SafetensorError
+
+        with self._billed("checkpoint"):
+            try:
+                yield
+            except (OSError, SafetensorError) as error:
+                self.observer.note(f"{what} could not be saved: {error}.")
+                for draft in (self.folder / "prefixes").glob(f"*.{os.getpid()}.tmp"):
+                    draft.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _billed(self, phase: str) -> Iterator[None]:
+        window = self.meter.window()
+        try:
+            yield
+        finally:
+            self._extra = add_phases(self._extra, {phase: window.close()})
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
