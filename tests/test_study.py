@@ -464,3 +464,14 @@ def test_a_strict_type_checker_catches_a_mistake(write: Write, old: str, new: st
     done = mypy(write((HEAD + BODY).replace(old, new)))
     assert done.returncode == 1
     assert message in done.stdout
+
+
+def test_a_checkpoint_resolves_to_the_recipe_of_a_shorter_run(study_file: Path) -> None:
+    study = load(study_file)
+    settings = {"task.train": 32, "method": "bitfit", "bitfit.learning_rate": 2e-3}
+    whole, part = study.resolve({**settings, "epochs": 4}), study.resolve({**settings, "epochs": 0.5})
+    assert part == whole.with_epochs(0.5)
+    assert part.run_id == whole.run_id
+    for wrong in (0, -1, 8, "long"):
+        with pytest.raises(UsageError):
+            study.resolve({**settings, "epochs": wrong})

@@ -3,18 +3,20 @@
 import gc
 import itertools
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from workbench import Recipe, bitfit, full, peft
-from workbench.errors import Infeasible
+from workbench.errors import Infeasible, UsageError
 from workbench.testing import FakeMeter, TinyTask
-from workbench.training import PrefixCache, _Tuning, train
-from workbench.training.batches import checkpoint_epochs, micro_batches, split, step_examples, steps_for
+from workbench.training import PrefixCache, _Tuning, train, tuned_model
+from workbench.training.batches import checkpoint_epochs, evaluation_batches, micro_batches, split, step_examples, steps_for
 
 
 def recipe(tiny: str, **changes: object) -> Recipe:
@@ -157,6 +159,23 @@ def test_a_continued_run_is_bit_for_bit_the_uninterrupted_one(
     for (_, scores, weights), (_, other_scores, other_weights) in zip(rest, whole[-2:], strict=True):
         assert scores == other_scores
         assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
+
+
+def test_kept_weights_give_back_the_evaluated_model(tiny: str, tmp_path: Path) -> None:
+    made = recipe(tiny, method=peft("lora", learning_rate=3e-3, r=4))
+    last = list(train(made))[-1]
+    save_file(last.weights(), tmp_path / "weights.safetensors")
+    model = tuned_model(made, tmp_path / "weights.safetensors")
+    splits = made.task.splits()
+    rows = made.task.encode(splits.dev, None)  # type: ignore[arg-type]
+    read: list[object] = [None] * len(rows)
+    with torch.inference_mode():
+        for chosen, inputs, _ in evaluation_batches(rows, torch.device("cpu")):
+            for row, value in zip(chosen, made.task.read(model(**inputs), inputs["attention_mask"]), strict=True):
+                read[row] = value
+    assert made.task.predict(splits.dev, rows, read) == list(last.predictions)
+    with pytest.raises(UsageError, match="another recipe"):
+        tuned_model(recipe(tiny), tmp_path / "weights.safetensors")
 
 
 def test_cost_from_cold_leaves_out_earlier_evaluations_and_counts_what_came_before_a_continuation(tiny: str) -> None:

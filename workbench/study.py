@@ -157,8 +157,18 @@ class Study:
         return f"{self.path.stem if self.path else 'study'}-{digest[:8]}"
 
     def resolve(self, settings: Mapping[str, Value]) -> Recipe:
-        """The recipe with its holes filled. Raises UsageError when the settings do not fit."""
-        return resolve(self.recipe, settings)
+        """The recipe with its holes filled. `epochs` may be less than its hole allows: a checkpoint of a longer run.
+
+        Raises:
+            UsageError: The settings do not fit the holes.
+        """
+        epochs, hole = settings.get("epochs"), self.dimensions.get("epochs")
+        if hole is None or not is_number(epochs) or hole.space.contains(epochs):
+            return resolve(self.recipe, settings)
+        longest = resolve(self.recipe, {**settings, "epochs": max(hole.space.ends)})
+        if not 0 < float(epochs) < longest.epochs:  # type: ignore[arg-type]
+            return resolve(self.recipe, settings)  # says what is wrong
+        return longest.with_epochs(float(epochs))  # type: ignore[arg-type]
 
 
 def load(path: str | Path) -> Study:

@@ -7,7 +7,8 @@ interruptions  Ctrl-C, and where it may break in
 provenance     what must be known to read the figures years later
 """
 
-from workbench.sweep.limits import MAX_INTERRUPTIONS, Limits, check_offer
+from workbench.sweep.checks import check_data, check_offer
+from workbench.sweep.limits import MAX_INTERRUPTIONS, Limits
 from workbench.sweep.work import Observer, Outcome, sweep
 
-__all__ = ["MAX_INTERRUPTIONS", "Limits", "Observer", "Outcome", "check_offer", "sweep"]
+__all__ = ["MAX_INTERRUPTIONS", "Limits", "Observer", "Outcome", "check_data", "check_offer", "sweep"]

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench import report
-from workbench.errors import Refused
-from workbench.meter import Meter
 from workbench.prices import Offer
 from workbench.result import Result, spent_usd
 from workbench.usage import total
@@ -62,13 +60,3 @@ def unfinished(results: Sequence[Result]) -> list[Result]:
         if sum(r.reason.split(":")[0] in ("died", "bug") for r in since) < MAX_INTERRUPTIONS:
             found.append(stops[-1])
     return found
-
-
-def check_offer(offer: Offer, meter: Meter) -> None:
-    """Raise Refused when the offer is not the price of this machine: a GPU is never billed as a desktop."""
-    if meter.devices and offer.gpus == 0:
-        gpu = meter.devices[0].name
-        raise Refused(
-            f"this machine has a {gpu}, and {offer.name!r} prices a machine without a GPU. Name what it costs, e.g. "
-            "--platform vast or --platform aws:g6.xlarge; or hide the GPU with CUDA_VISIBLE_DEVICES= to train on the CPU."
-        )

@@ -12,6 +12,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 
 from workbench import methods
 from workbench.data import models
-from workbench.errors import Infeasible
+from workbench.errors import Infeasible, UsageError
 from workbench.meter import Meter
 from workbench.study import Recipe
 from workbench.tasks.base import Rows, Task
@@ -27,7 +28,7 @@ from workbench.training.batches import checkpoint_epochs, evaluation_batches, mi
 from workbench.training.prefixes import Prefix, PrefixCache
 from workbench.usage import Usage, add_phases
 
-__all__ = ["Checkpoint", "Prefix", "PrefixCache", "checkpoint_epochs", "device", "provision", "train"]
+__all__ = ["Checkpoint", "Prefix", "PrefixCache", "checkpoint_epochs", "device", "provision", "train", "tuned_model"]
 
 FINITE_CHECK_STEPS = 16
 """How often the loss is looked at: reading a number from a GPU waits for it, so not at every step."""
@@ -93,6 +94,28 @@ def train(recipe: Recipe, resume: Prefix | None = None, *, meter: Meter | None =
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def tuned_model(recipe: Recipe, weights: Path) -> torch.nn.Module:
+    """The model that a recipe gave, from the weights that a sweep keeps of its front's members; in evaluation mode, on the CPU.
+
+    Args:
+        recipe: What was trained; `Study.resolve` makes it from the settings that `workbench run ID --json` shows.
+        weights: `.workbench/STUDY/weights/RECIPE_ID.safetensors`.
+
+    Raises:
+        UsageError: The file does not belong to such a recipe.
+    """
+    from safetensors.torch import load_file
+
+    tuning = _Tuning(recipe, torch.device("cpu"), None)
+    kept = load_file(weights)
+    if {name: w.shape for name, w in kept.items()} != {name: p.shape for name, p in tuning.parameters.items()}:
+        raise UsageError(f"{weights} holds the weights of another recipe than {recipe.id}: its names or shapes differ.")
+    with torch.no_grad():
+        for name, parameter in tuning.parameters.items():
+            parameter.copy_(kept[name])
+    return tuning.model.eval()
 
 
 def device() -> torch.device:

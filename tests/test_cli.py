@@ -1,0 +1,434 @@
+"""The command line: what it prints where, and with which code it exits. Most of it in this process, the rest as users run it."""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workbench.cli import _COMMANDS, main
+
+ANSI = re.compile(r"\x1b\[")
+
+
+@pytest.fixture
+def command(tmp_path, capfd, monkeypatch):
+    """Run `workbench …` in the test's folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capfd.readouterr()
+        assert not ANSI.search(out + err)
+        assert "Traceback" not in err
+        return end.value.code, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, tiny):
+    """A folder in which a tiny study was swept by the real command; and what that printed."""
+    folder = tmp_path_factory.mktemp("swept")
+    (folder / "tiny.py").write_text(study_text(tiny), encoding="utf-8")
+    done = workbench("sweep", "tiny.py", "--trials", "3", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def workbench(*words, cwd, **options):
+    """The installed command, as a process of its own."""
+    script = Path(sys.executable).with_name("workbench")
+    return subprocess.run([script, *words], cwd=cwd, capture_output=True, text=True, timeout=240, **options)
+
+
+def study_text(
+    model, method="choice(full(learning_rate=loguniform(1e-3, 1e-2)), bitfit(learning_rate=1e-3))", task="TinyTask(train=32)"
+):
+    return (
+        '"""Which?"""\n\n'
+        "from workbench import Recipe, Study, bitfit, choice, full, integers, loguniform, peft\n"
+        "from workbench.tasks import question_answering\n"
+        "from workbench.testing import TinyTask\n\n"
+        f"study = Study(Recipe(task={task}, model={model!r}, method={method}, epochs=2, batch_size=8), "
+        f"maximize={'accuracy' if 'Tiny' in task else 'f1'!r})\n"
+    )
+
+
+def one_error(err):
+    """Standard error holds one error, said in few lines, and returns it."""
+    lines = [line for line in err.splitlines() if line and not line.endswith(" …")]
+    assert lines[0].startswith("Error: ") or lines[0].startswith("Usage: "), err
+    assert sum(line.startswith("Error: ") for line in lines) == 1
+    return "\n".join(lines)
+
+
+# Help
+
+
+@pytest.mark.parametrize("name", [[], *([name] for name in _COMMANDS)])
+def test_help(command, name):
+    code, out, err = command(*name, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith("Usage: workbench")
+    assert out == command(*name, "-h")[1]
+    assert all(len(line) <= 110 for line in out.splitlines())
+
+
+def test_help_lists_every_command_and_no_command_shows_it(command):
+    code, out, _ = command("--help")
+    for name, (_, text) in _COMMANDS.items():
+        assert name in out
+        assert text.split()[0] in out
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported():
+    code = "import sys, runpy; sys.argv = ['workbench', '--help']\ntry:\n runpy.run_module('workbench', run_name='__main__')\nexcept SystemExit: pass\n"
+    code += "print(sorted({'torch', 'transformers', 'mlflow', 'optuna', 'streamlit', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_python_m_workbench(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "workbench", "--version"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("workbench, version") or "version" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["swep"], "Did you mean 'sweep'"),
+        (["sweep"], "Missing argument 'STUDY'"),
+        (["sweep", "x.py", "--trials", "0"], "--trials"),
+        (["sweep", "x.py", "--max-usd", "0"], "--max-usd"),
+        (["sweep", "x.py", "--tirals", "2"], "--trials"),
+        (["front", "--target", "high"], "--target"),
+    ],
+)
+def test_wrong_words(command, words, said):
+    code, out, err = command(*words)
+    assert (code, out) == (2, "")
+    assert said in one_error(err)
+
+
+# What a sweep leaves
+
+
+def test_sweep_prints_data_alone_on_standard_output(swept):
+    folder, done = swept
+    record = json.loads(done.stdout)
+    assert record["study"].startswith("tiny-")
+    assert {p["trial"] for p in record["points"]} == {0, *{p["trial"] for p in record["points"]}}
+    assert not ANSI.search(done.stderr)
+    assert "Warning" not in done.stderr
+    assert "[3/3] trial" in done.stderr
+    assert "1 epochs" not in done.stderr
+    assert {p.name for p in folder.iterdir()} >= {"optuna.db", "mlflow.db", ".workbench"}
+
+
+def test_front_runs_and_run_as_json(swept, command, monkeypatch):
+    folder, done = swept
+    monkeypatch.chdir(folder)
+    fronts = [command("front", *words, "--json") for words in ([], ["tiny"], ["tiny.py"])]
+    for code, out, err in fronts:
+        assert (code, err) == (0, "")
+        assert json.loads(out) == json.loads(done.stdout)
+    points = json.loads(done.stdout)["points"]
+    assert set(points[0]) >= {
+        *("trial", "recipe_id", "step", "model", "method", "settings", "score", "usd", "usd_compute", "usd_labels", "labels"),
+        *("seconds", "energy_j", "peak_memory_bytes", "offer_id", "price_date", "on_front"),
+    }
+    code, out, err = command("runs", "--json")
+    runs = json.loads(out)
+    assert (code, err, len(runs)) == (0, "", 3)
+    assert set(runs[0]) >= {
+        *("trial", "recipe_id", "status", "reason", "model", "method", "settings", "seed", "scores", "usage", "usd"),
+        *("mlflow_run_id", "started", "seconds"),
+    }
+    assert all(run["mlflow_run_id"] for run in runs)
+    code, out, err = command("run", runs[1]["trial"], "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["run"]["recipe_id"] == runs[1]["recipe_id"]
+
+
+def test_tables_are_plain_and_not_folded_where_nobody_looks(swept, command, monkeypatch):
+    folder, _ = swept
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "40")
+    code, out, err = command("runs")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 4  # the head and three runs, however long the model's name
+    code, out, err = command("front", "--all")
+    assert code == 0
+    assert len(out.splitlines()) == 1 + len(json.loads(swept[1].stdout)["points"]) + out.count("The best is")
+    code, out, err = command("run", "0")
+    assert (code, err) == (0, "")
+    for word in ("Checkpoints", "The bill", "versions", "train", "idle"):
+        assert word in out
+
+
+def test_front_answers_a_budget_and_a_target(swept, command, monkeypatch):
+    monkeypatch.chdir(swept[0])
+    assert "ithin $" in command("front", "--budget-usd", "1")[1]
+    assert "accuracy 0" in command("front", "--target", "0")[1]
+    assert "No run reached" in command("front", "--target", "1000")[1]
+
+
+def test_prices_are_a_view(swept, command, monkeypatch):
+    monkeypatch.chdir(swept[0])
+    cheap, dear = (json.loads(command("front", "--json", "--label-usd", price)[1])["points"][0]["usd"] for price in ("0", "1"))
+    assert dear - cheap == pytest.approx(32)
+    assert command("front", "--platform", "nowhere")[0] == 2
+
+
+def test_runs_by_status_and_names_that_are_not_there(swept, command, monkeypatch):
+    monkeypatch.chdir(swept[0])
+    code, out, err = command("runs", "--status", "infeasible")
+    assert (code, out) == (0, "")
+    assert "No run is infeasible" in err
+    assert json.loads(command("runs", "--status", "infeasible", "--json")[1]) == []
+    for words, said in ((["front", "tinny"], "Did you mean 'tiny'"), (["run", "999"], "no run '999'")):
+        code, out, err = command(*words)
+        assert (code, out) == (2, "")
+        assert said in one_error(err)
+
+
+def test_sweeping_again_has_nothing_to_do(swept, command, monkeypatch):
+    monkeypatch.chdir(swept[0])
+    code, out, err = command("sweep", "tiny.py", "--trials", "3", "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads(swept[1].stdout)
+    assert "Nothing to do: 3 of 3 trials are done" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no sh")
+@pytest.mark.parametrize("words", ["runs", "runs --json", "front --all", "run 0"])
+def test_a_reader_that_leaves_early_is_no_error(swept, words):
+    script = Path(sys.executable).with_name("workbench")
+    shell = f"{{ {script} {words}; echo $? >&2; }} | true"
+    done = subprocess.run(["sh", "-c", shell], cwd=swept[0], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == "0\n"
+
+
+# Nothing yet
+
+
+def test_front_before_any_sweep(command):
+    code, out, err = command("front")
+    assert (code, out) == (2, "")
+    assert "there is no ledger" in one_error(err)
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_front_before_anything_has_finished(command, tiny, tmp_path):
+    from workbench.ledger import Ledger, default_url
+    from workbench.study import load
+
+    (tmp_path / "tiny.py").write_text(study_text(tiny))
+    Ledger.open(load(tmp_path / "tiny.py"), default_url(tmp_path))
+    code, out, err = command("front", "tiny.py")
+    assert (code, err) == (1, "")
+    assert "No run has finished yet" in out
+    code, out, err = command("front", "tiny.py", "--json")
+    assert (code, json.loads(out)["points"]) == (1, [])
+    assert "No run yet" in command("runs")[2]
+    assert json.loads(command("runs", "--json")[1]) == []
+
+
+def test_all_runs_infeasible_is_no_finished_run(command, tiny, tmp_path):
+    (tmp_path / "tiny.py").write_text(study_text(tiny, "full(learning_rate=1e30)"))
+    code, out, err = command("sweep", "tiny.py")
+    assert code == 1
+    assert "infeasible: diverged" in err
+    assert "No run has finished" in out
+
+
+# Bad input: one clear message, no traceback, exit code 2 or 4
+
+
+def test_no_such_study(command):
+    code, _, err = command("sweep", "studies/nothing.py")
+    assert code == 2
+    assert "there is no study file studies/nothing.py" in one_error(err)
+
+
+@pytest.mark.parametrize(
+    "method, said",
+    [
+        ("peft('lorra', learning_rate=1e-3)", "line 7.*lorra.*Did you mean 'lora'"),
+        ("full(learning_rate=loguniform(1e-2, 1e-3))", "line 7.*is empty"),
+        ("choice()", "line 7.*empty"),
+        ("full(learning_rat=1e-3)", "line 7.*learning_rat"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["sweep", "plan", "front"])
+def test_a_study_with_a_mistake(command, tiny, tmp_path, verb, method, said):
+    (tmp_path / "bad.py").write_text(study_text(tiny, method))
+    code, out, err = command(verb, "bad.py")
+    assert (code, out) == (2, "")
+    assert re.search(said, one_error(err), re.DOTALL)
+
+
+@pytest.mark.parametrize("verb", ["sweep", "plan"])
+def test_a_model_that_does_not_exist(command, tmp_path, verb):
+    (tmp_path / "bad.py").write_text(study_text("no-such/model"))
+    code, out, err = command(verb, "bad.py")
+    assert (code, out) in ((2, ""), (4, ""))
+    assert "no-such/model" in one_error(err)
+
+
+def squad(tmp_path, tiny, text):
+    (tmp_path / "data.json").write_text(text)
+    task = f"question_answering({str(tmp_path / 'data.json')!r}, train=1, dev=1, test=0)"
+    (tmp_path / "bad.py").write_text(study_text(tiny, "full(learning_rate=1e-3)", task))
+
+
+def test_a_corrupt_squad_file(command, tmp_path, tiny):
+    squad(tmp_path, tiny, '{"version": "1.1", "data": [{"title": ')
+    code, out, err = command("sweep", "bad.py")
+    assert (code, out) == (2, "")
+    assert "data.json" in one_error(err)
+
+
+def test_an_answer_that_is_not_at_its_offset(command, tmp_path, tiny):
+    answers = [{"text": "Paris", "answer_start": 3}]
+    questions = [{"id": "q1", "question": "Where?", "answers": answers}, {"id": "q2", "question": "Where?", "answers": answers}]
+    text = json.dumps({"data": [{"title": "t", "paragraphs": [{"context": "It is in Paris.", "qas": questions}]}]})
+    squad(tmp_path, tiny, text)
+    code, out, err = command("sweep", "bad.py")
+    assert (code, out) == (2, "")
+    assert re.search("data.json.*q1", one_error(err), re.DOTALL)
+
+
+@pytest.mark.parametrize("words", [["sweep", "tiny.py"], ["front"], ["runs"], ["run", "0"]])
+def test_a_database_that_is_not_one(command, tmp_path, tiny, words):
+    (tmp_path / "tiny.py").write_text(study_text(tiny))
+    (tmp_path / "optuna.db").write_text("notes of mine, and no database\n" * 100)
+    code, out, err = command(*words)
+    assert (code, out) == (4, "")
+    assert "is not a database. Move that file away" in one_error(err)
+
+
+def test_an_mlflow_store_that_is_not_one_stops_nothing(command, tmp_path, tiny):
+    (tmp_path / "tiny.py").write_text(study_text(tiny))
+    (tmp_path / "mlflow.db").write_text("notes of mine, and no database\n" * 100)
+    code, out, err = command("sweep", "tiny.py", "--trials", "1")
+    assert code == 0
+    assert err.count("cannot be reached") == 1
+    assert "records behind" in err or "record behind" in err
+
+
+@pytest.fixture
+def unwritable(tmp_path):
+    """A folder that even root cannot write."""
+    folder = tmp_path / "sealed"
+    folder.mkdir()
+    yield_text = (folder / "tiny.py").write_text
+    yield_text("")
+    if os.geteuid() != 0:
+        folder.chmod(0o555)
+    elif subprocess.run(["chattr", "+i", folder], capture_output=True, check=False).returncode:
+        pytest.skip("as root, a folder can be sealed by chattr only, and this file system does not take it")
+    yield folder
+    if os.geteuid() == 0:
+        subprocess.run(["chattr", "-i", folder], check=False)
+    folder.chmod(0o755)
+
+
+def test_a_folder_that_cannot_be_written(command, tmp_path, tiny, unwritable, monkeypatch):
+    (tmp_path / "tiny.py").write_text(study_text(tiny))
+    monkeypatch.chdir(unwritable)
+    code, out, err = command("sweep", tmp_path / "tiny.py")
+    assert (code, out) == (4, "")
+    assert "cannot be written. Work in a folder that you may write to" in one_error(err)
+    code, out, err = command("doctor", "--json")
+    assert code == 4
+    assert {"subject": "folder", "state": "fail"}.items() <= next(f for f in json.loads(out) if f["subject"] == "folder").items()
+
+
+def test_a_folder_for_states_that_cannot_be_written_costs_no_result(command, tmp_path, tiny, unwritable):
+    (tmp_path / "tiny.py").write_text(study_text(tiny))
+    (tmp_path / ".workbench").symlink_to(unwritable)
+    code, out, err = command("sweep", "tiny.py", "--trials", "1")
+    assert code == 0
+    assert "could not be saved" in err
+
+
+# plan, doctor, mlflow
+
+
+def test_plan(command, tmp_path, tiny):
+    (tmp_path / "tiny.py").write_text(study_text(tiny))
+    code, out, err = command("plan", "tiny.py", "--json")
+    assert code == 0
+    pairs = json.loads(out)
+    assert [(p["method"], p["fits"]) for p in pairs] == [("full", True), ("bitfit", True)]
+    assert 0 < pairs[1]["trainable_parameters"] < pairs[0]["trainable_parameters"]
+    code, out, err = command("plan", "tiny.py")
+    assert len(out.splitlines()) == 3
+    assert {p.name for p in tmp_path.iterdir()} == {"tiny.py"}
+
+
+def test_plan_refuses_what_cannot_be_trained(command, tmp_path, tiny):
+    (tmp_path / "tiny.py").write_text(
+        study_text(tiny, "choice(full(learning_rate=1e-3), peft('lora', learning_rate=1e-3, target_modules=['nothing']))")
+    )
+    code, out, _ = command("plan", "tiny.py")
+    assert code == 3
+    assert "no: " in out
+    code, out, err = command("sweep", "tiny.py")
+    assert (code, out) == (2, "")
+    assert "1 of 2" in one_error(err)
+
+
+def test_doctor(command):
+    code, out, err = command("doctor", "--json")
+    findings = json.loads(out)
+    assert code == (4 if any(f["state"] == "fail" for f in findings) else 0)
+    assert {f["subject"] for f in findings} >= {"python", "packages", "device", "disk", "ledger", "MLflow store"}
+    code, out, err = command("doctor")
+    assert out.splitlines()[0].startswith("ok    python")
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_mlflow_needs_a_store_and_a_port(command):
+    code, out, err = command("mlflow")
+    assert (code, out) == (4, "")
+    assert "there is no MLflow store" in one_error(err)
+    assert command("mlflow", "--tracking-uri", "http://127.0.0.1:9")[0] == 2
+
+
+# A terminal
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no terminals of this kind")
+def test_a_terminal_shows_what_goes_on(tmp_path, tiny):
+    import pty
+
+    (tmp_path / "tiny.py").write_text(study_text(tiny))
+    leader, follower = pty.openpty()
+    script = Path(sys.executable).with_name("workbench")
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
+    with subprocess.Popen(
+        [script, "sweep", "tiny.py", "--trials", "2"], cwd=tmp_path, env=env, stdout=follower, stderr=follower
+    ) as process:
+        os.close(follower)
+        seen = b""
+        with contextlib.suppress(OSError):
+            while piece := os.read(leader, 65536):
+                seen += piece
+    os.close(leader)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+    assert process.returncode == 0
+    for words in ("Preparing data and models", "Starting MLflow", "Training", "spent", "The best is"):
+        assert words in text
