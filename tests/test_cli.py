@@ -7,10 +7,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from workbench.cli import _COMMANDS, main
+from workbench.process import exclusive
 
 ANSI = re.compile(r"\x1b\[")
 
@@ -35,12 +37,23 @@ def command(tmp_path, capfd, monkeypatch):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, tiny):
-    """A folder in which a tiny study was swept by the real command; and what that printed."""
-    folder = tmp_path_factory.mktemp("swept")
-    (folder / "tiny.py").write_text(study_text(tiny), encoding="utf-8")
-    done = workbench("sweep", "tiny.py", "--trials", "3", "--json", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder, done
+    """A folder in which a tiny study was swept by the real command, and what that printed: once for all test workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "swept"
+    folder.mkdir(exist_ok=True)
+    with exclusive(folder):
+        if not (folder / "err.txt").exists():
+            (folder / "tiny.py").write_text(study_text(tiny), encoding="utf-8")
+            done = workbench("sweep", "tiny.py", "--trials", "3", "--json", cwd=folder)
+            assert done.returncode == 0, done.stderr
+            (folder / "out.txt").write_text(done.stdout)
+            (folder / "err.txt").write_text(done.stderr)
+    return folder, Printed((folder / "out.txt").read_text(), (folder / "err.txt").read_text())
+
+
+class Printed(NamedTuple):
+    stdout: str
+    stderr: str
 
 
 def workbench(*words, cwd, **options):
@@ -83,14 +96,15 @@ def test_help(command, name):
 
 
 def test_help_lists_every_command_and_no_command_shows_it(command):
-    code, out, _ = command("--help")
+    _code, out, _ = command("--help")
     for name, (_, text) in _COMMANDS.items():
         assert name in out
         assert text.split()[0] in out
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported():
-    code = "import sys, runpy; sys.argv = ['workbench', '--help']\ntry:\n runpy.run_module('workbench', run_name='__main__')\nexcept SystemExit: pass\n"
+    code = "import sys, runpy; sys.argv = ['workbench', '--help']\n"
+    code += "try:\n runpy.run_module('workbench', run_name='__main__')\nexcept SystemExit: pass\n"
     code += "print(sorted({'torch', 'transformers', 'mlflow', 'optuna', 'streamlit', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -321,7 +335,7 @@ def test_a_database_that_is_not_one(command, tmp_path, tiny, words):
 def test_an_mlflow_store_that_is_not_one_stops_nothing(command, tmp_path, tiny):
     (tmp_path / "tiny.py").write_text(study_text(tiny))
     (tmp_path / "mlflow.db").write_text("notes of mine, and no database\n" * 100)
-    code, out, err = command("sweep", "tiny.py", "--trials", "1")
+    code, _out, err = command("sweep", "tiny.py", "--trials", "1")
     assert code == 0
     assert err.count("cannot be reached") == 1
     assert "records behind" in err or "record behind" in err
@@ -358,7 +372,7 @@ def test_a_folder_that_cannot_be_written(command, tmp_path, tiny, unwritable, mo
 def test_a_folder_for_states_that_cannot_be_written_costs_no_result(command, tmp_path, tiny, unwritable):
     (tmp_path / "tiny.py").write_text(study_text(tiny))
     (tmp_path / ".workbench").symlink_to(unwritable)
-    code, out, err = command("sweep", "tiny.py", "--trials", "1")
+    code, _out, err = command("sweep", "tiny.py", "--trials", "1")
     assert code == 0
     assert "could not be saved" in err
 
@@ -368,12 +382,12 @@ def test_a_folder_for_states_that_cannot_be_written_costs_no_result(command, tmp
 
 def test_plan(command, tmp_path, tiny):
     (tmp_path / "tiny.py").write_text(study_text(tiny))
-    code, out, err = command("plan", "tiny.py", "--json")
+    code, out, _ = command("plan", "tiny.py", "--json")
     assert code == 0
     pairs = json.loads(out)
     assert [(p["method"], p["fits"]) for p in pairs] == [("full", True), ("bitfit", True)]
     assert 0 < pairs[1]["trainable_parameters"] < pairs[0]["trainable_parameters"]
-    code, out, err = command("plan", "tiny.py")
+    code, out, _err = command("plan", "tiny.py")
     assert len(out.splitlines()) == 3
     assert {p.name for p in tmp_path.iterdir()} == {"tiny.py"}
 
@@ -391,11 +405,11 @@ def test_plan_refuses_what_cannot_be_trained(command, tmp_path, tiny):
 
 
 def test_doctor(command):
-    code, out, err = command("doctor", "--json")
+    code, out, _ = command("doctor", "--json")
     findings = json.loads(out)
     assert code == (4 if any(f["state"] == "fail" for f in findings) else 0)
     assert {f["subject"] for f in findings} >= {"python", "packages", "device", "disk", "ledger", "MLflow store"}
-    code, out, err = command("doctor")
+    code, out, _err = command("doctor")
     assert out.splitlines()[0].startswith("ok    python")
     assert list(Path.cwd().iterdir()) == []
 

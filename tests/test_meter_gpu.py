@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workbench.meter import Meter
+from workbench.meter import Meter, training_meter
 from workbench.meter.nvidia import visible
 from workbench.testing import FakeGpu, FakeNvml, ManualClock
 from workbench.usage import total
@@ -294,3 +294,17 @@ def test_a_reading_costs_five_calls_a_device():
         bench.fake.calls.clear()
         bench.meter.sample()
         assert bench.fake.calls == {ENERGY: 1, POWER: 1, UTILISATION: 1, MEMORY: 1, PROCESSES: 2}
+
+
+def test_the_training_meter_bills_the_first_visible_gpu_alone(monkeypatch):
+    fake = FakeNvml([FakeGpu(uuid=f"GPU-{i}") for i in range(3)], clock=ManualClock())
+    with fake.installed():
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        with training_meter() as meter:
+            assert [d.uuid for d in meter.devices] == ["GPU-0"]
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,1")
+        with training_meter() as meter:
+            assert [d.uuid for d in meter.devices] == ["GPU-2"]
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        with training_meter() as meter:
+            assert meter.devices == ()

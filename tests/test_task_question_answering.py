@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workbench import integers
-from workbench import space
+from workbench import integers, space
 from workbench.data import load
 from workbench.errors import UsageError
 from workbench.tasks import QuestionAnswering, question_answering
@@ -213,7 +212,7 @@ def test_holes_are_kept_until_they_are_filled():
     assert set(space.dimensions(qa)) == {"train", "max_length"}
     filled = space.resolve(qa, {"train": 128, "max_length": 64})
     assert filled == question_answering("pydocs", train=128, max_length=64)
-    with pytest.raises(UsageError, match="train must be .* got -1"):
+    with pytest.raises(UsageError, match=r"train must be .* got -1"):
         space.resolve(question_answering("pydocs", train=space.choice(-1)), {"train": -1})
 
 

@@ -56,7 +56,8 @@ def _device() -> Iterator[Finding]:
         yield Finding("device", "ok", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, trains in {precision}")
     else:
         memory = psutil.virtual_memory()
-        yield Finding("device", "note", f"no GPU: trains on {torch.get_num_threads()} CPU threads, {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
+        free = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
+        yield Finding("device", "note", f"no GPU: trains on {torch.get_num_threads()} CPU threads, {free}")
 
 
 def _meters() -> Iterator[Finding]:
@@ -91,7 +92,8 @@ def _disk(folder: Path) -> Iterator[Finding]:
         return
     free = shutil.disk_usage(folder).free
     text = f"{free / 2**30:.1f} GiB free in {folder}"
-    yield Finding("disk", "ok", text) if free > LEAST_FREE_BYTES else Finding("disk", "note", text, "Free some space: states and weights take up to 4 GiB.")
+    advice = "" if free > LEAST_FREE_BYTES else "Free some space: states and weights take up to 4 GiB."
+    yield Finding("disk", "note" if advice else "ok", text, advice)
 
 
 def _stores(storage: str, tracking_uri: str) -> Iterator[Finding]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,9 +27,16 @@ PIPED_WIDTH = 100_000
 """Columns where nobody looks: a table that is piped or logged is not folded to some terminal's width."""
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """`workbench runs | head`: nobody reads on, and that is no error; nor must there be one when Python flushes at exit."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0)
+
+
 def _console(*, stderr: bool) -> Console:
-    plain = Console(stderr=stderr, highlight=False, soft_wrap=stderr)
-    return plain if plain.is_terminal else Console(stderr=stderr, highlight=False, soft_wrap=stderr, width=PIPED_WIDTH)
+    plain = _Console(stderr=stderr, highlight=False)
+    return plain if plain.is_terminal else _Console(stderr=stderr, highlight=False, width=PIPED_WIDTH)
 
 
 console = _console(stderr=False)
@@ -108,7 +117,12 @@ def view_of(ledger: Ledger, platform: str | None, label_usd: float | None) -> Vi
 
 def print_json(record: Any) -> None:
     """One JSON document on standard output."""
-    click.echo(json.dumps(record, indent=2, ensure_ascii=False))
+    print_text(json.dumps(record, indent=2, ensure_ascii=False))
+
+
+def print_text(text: str) -> None:
+    """Text on standard output as it is: no markup in it, no line of it folded."""
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def load_study(path: str) -> Study:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -26,6 +27,9 @@ def mlflow(port: int, host: str, tracking_uri: str | None) -> None:
     page = serve(uri, host=host, port=port)
     messages.print(f"MLflow UI: http://{host}:{port} in a few seconds. Store: {uri}. Ctrl-C ends it.")
     try:
-        raise SystemExit(page.wait())
-    finally:
+        code = page.wait()
+    except KeyboardInterrupt:
         page.terminate()
+        page.wait()
+        code = 0
+    sys.exit(code)

@@ -34,7 +34,7 @@ class Progress(Observer):
 
     def __enter__(self) -> Progress:
         if messages.is_terminal:
-            self._live.start()
+            self._live.start(refresh=True)
         return self
 
     def __exit__(self, *_: object) -> None:

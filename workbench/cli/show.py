@@ -5,12 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
 import click
 from rich.table import Table
 
 from workbench import report
-from workbench.cli.common import console, json_option, messages, open_ledger, price_options, print_json, storage_option, view_of
+from workbench.cli.common import (
+    console,
+    json_option,
+    messages,
+    open_ledger,
+    price_options,
+    print_json,
+    print_text,
+    storage_option,
+    view_of,
+)
 from workbench.errors import UsageError
 from workbench.report import View, dollars, duration
 from workbench.result import Result
@@ -23,6 +34,7 @@ from workbench.result import Result
 )
 @click.option("--target", type=float, metavar="SCORE", help="Name the cheapest point that reaches this score.")
 @click.option("--all", "everything", is_flag=True, help="Show dominated points too.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw the front into one HTML file.")
 @price_options
 @storage_option
 @json_option
@@ -31,6 +43,7 @@ def front(
     budget_usd: float | None,
     target: float | None,
     everything: bool,
+    html: Path | None,
     platform: str | None,
     label_usd: float | None,
     storage: str | None,
@@ -43,11 +56,16 @@ def front(
     ledger = open_ledger(study, storage)
     view = view_of(ledger, platform, label_usd)
     results = ledger.results()
+    if html:
+        from workbench import figures
+
+        figures.write_html(figures.front(results, view, title=ledger.description["question"]), html)
+        messages.print(f"The front is drawn in {html}.", markup=False)
     if as_json:
         print_json(report.front_record(ledger.name, results, view, budget_usd=budget_usd, target=target))
     else:
         show_front(results, view, everything=everything)
-        console.print(report.answer(results, view, budget_usd=budget_usd, target=target))
+        print_text(report.answer(results, view, budget_usd=budget_usd, target=target))
     if not report.front(results, view):
         sys.exit(1)
 

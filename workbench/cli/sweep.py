@@ -18,6 +18,7 @@ from workbench.cli.common import (
     offer_of,
     price_options,
     print_json,
+    print_text,
     storage_option,
     tracking_option,
     waiting,
@@ -75,13 +76,13 @@ def sweep(
         from workbench import forecast, search
         from workbench.cli.progress import Progress
         from workbench.ledger import Ledger
-        from workbench.meter import Meter
-        from workbench.sweep import Limits, check_offer
+        from workbench.meter import training_meter
+        from workbench.sweep import Limits, check_data, check_offer
         from workbench.sweep import sweep as work
         from workbench.tracking import Notebook, default_uri
 
         search.check_sampler(sampler, loaded)
-        meter = Meter()
+        meter = training_meter()
         window = meter.window()
         check_offer(offer, meter)
         ledger = Ledger.open(loaded, ledger_url(storage))
@@ -91,6 +92,7 @@ def sweep(
         reached = "" if ledger.leases() else limits.reached(ledger.results(), offer, label)
         if not reached:
             forecast.check(loaded)
+            check_data(loaded)
     if reached:
         messages.print(f"Nothing to do: {reached}. Raise the limit to go on (--trials, --max-hours, --max-usd).")
         _show(ledger.name, ledger.results(), view, as_json=as_json)
@@ -101,7 +103,7 @@ def sweep(
         tracking_uri or default_uri(Path.cwd()),
         offer,
         label_usd=label,
-        on_problem=lambda text: messages.print(text, style="yellow"),
+        on_problem=lambda text: messages.print(text, style="yellow", markup=False),
         on_run=ledger.note_mlflow_run,
     )
     try:
@@ -130,7 +132,7 @@ def sweep(
         "spent/usd": spent_usd(outcome.results, offer, label),
         "front/size": float(len(members)),
         "front/hypervolume": report.hypervolume(outcome.results, view),
-        **{f"best/{view.maximize}": r.scores[view.maximize] for r in members[-1:]},
+        f"best/{view.maximize}": max((r.scores[view.maximize] for r in members), default=None),
     }
     notebook.end(summary, report.front_markdown(outcome.results, view), "KILLED" if outcome.interrupted else "FINISHED")
     with waiting("Bringing MLflow up to date …"):
@@ -154,7 +156,7 @@ def _show(name: str, results: Sequence[Result], view: View, *, as_json: bool) ->
         print_json(report.front_record(name, results, view))
     else:
         show_front(results, view)
-        click.echo(f"\n{report.answer(results, view)}")
+        print_text(f"\n{report.answer(results, view)}")
         messages.print(
             "\nNext: `workbench front --budget-usd …` or `--target …`, `workbench runs`, `workbench mlflow`.", style="dim"
         )
@@ -162,7 +164,7 @@ def _show(name: str, results: Sequence[Result], view: View, *, as_json: bool) ->
 
 def _print_head(question: str, view: View, dimensions: int) -> None:
     if question:
-        messages.print(question, style="bold")
+        messages.print(question, style="bold", markup=False)
     messages.print(
         f"Maximise {view.maximize}, minimise {' and '.join(view.minimize)}; "
         f"{dimensions} setting{'' if dimensions == 1 else 's'} to find. "

@@ -7,7 +7,19 @@
 The only house of `pynvml`. Importing it loads neither `pynvml` nor `psutil`; making a `Meter` does.
 """
 
+import os
+
 from workbench.meter.nvidia import Device
 from workbench.meter.windows import Meter, Window
 
-__all__ = ["Device", "Meter", "Window"]
+__all__ = ["Device", "Meter", "Window", "training_meter"]
+
+
+def training_meter() -> Meter:
+    """A meter of the one GPU that trains, which is CUDA's first visible one, and of this host's processors.
+
+    Call it before CUDA is used: it has CUDA number the GPUs as NVML does.
+    """
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    return Meter(environ={"CUDA_VISIBLE_DEVICES": first})

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import os
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,17 +25,15 @@ from workbench.sweep import provenance
 from workbench.sweep.heart import Heart
 from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import Limits, unfinished
+from workbench.sweep.shelf import Shelf
 from workbench.tracking import Notebook
 from workbench.usage import Usage, add_phases, total
 
 if TYPE_CHECKING:
-    from workbench.training import Checkpoint, PrefixCache
+    from workbench.training import Checkpoint
 
-LEDGER_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+LEDGER_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)
 """Pauses between attempts to write a Result: a server may be starting again, a disk being cleared."""
-
-LEAST_FREE_BYTES = 64 << 20
-"""Below this a disk is held to be full, and states of runs are dropped for the ledger's sake."""
 
 
 class Observer:
@@ -133,7 +129,8 @@ class _Sweep:
         window: Window,
     ) -> None:
         self.study, self.ledger, self.notebook, self.offer, self.label_usd = study, ledger, notebook, offer, label_usd
-        self.limits, self.folder, self.sampler, self.seed = limits, folder, sampler, seed
+        self.limits, self.sampler, self.seed = limits, sampler, seed
+        self.shelf = Shelf(folder, observer.note)
         self.observer, self.meter, self.interruptions = observer, meter, interruptions
         self.provenance = provenance.of(study, meter)
         self.lease: Lease | None = None
@@ -250,10 +247,9 @@ class _Sweep:
             training.provision(recipe)
         if gc.get_freeze_count() == 0:
             gc.freeze()  # each run ends with a collection of garbage: 0.36 s through all imports, 0.004 s without them
-        cache = training.PrefixCache(self.folder / "prefixes")
         earlier = [r for r in results if r.run_id == recipe.run_id]
         done = {r.recipe_id for r in earlier if r.status == "complete"}
-        prefix = cache.find(recipe.run_id) if earlier else None
+        prefix = self.shelf.state(recipe.run_id) if earlier else None
         resume = prefix if prefix and prefix.epochs < recipe.epochs else None
         self.observer.doing("Training")
         with contextlib.closing(training.train(recipe, resume, meter=self.meter)) as segments:  # type: ignore[type-var]
@@ -265,22 +261,24 @@ class _Sweep:
                 if checkpoint.recipe.id in done:  # its state was dropped and had to be made again: dearer, and nothing new
                     self._extra = add_phases(self._extra, checkpoint.spent)
                     continue
-                self._checkpoint(recipe, stub, checkpoint, cache)
+                self._checkpoint(recipe, stub, checkpoint)
 
-    def _checkpoint(self, recipe: Recipe, stub: Result, checkpoint: Checkpoint, cache: PrefixCache) -> None:
+    def _checkpoint(self, recipe: Recipe, stub: Result, checkpoint: Checkpoint) -> None:
         """Record a checkpoint, and take the lease of the next one unless the run ends here."""
         assert self.lease is not None
         result = self._result(self.lease.result, checkpoint)
         # Weights before the Result, state after it: a kill in between leaves neither a member of the front that cannot be
         # deployed nor a run continued past a checkpoint that was never recorded.
-        self._save_weights(checkpoint, result)
+        if result.recipe_id in self._members([*self.ledger.results(), result]):
+            with self._billed("checkpoint"):
+                self.shelf.save_weights(result.recipe_id, checkpoint.weights())
         results = self._write(result, checkpoint.spent)
-        ended = checkpoint.recipe.id == recipe.id or self.limits.spent(
-            self.ledger.results(running=True), self.offer, self.label_usd
-        )
+        running = self.ledger.results(running=True)
+        ended = checkpoint.recipe.id == recipe.id or self.limits.spent(running, self.offer, self.label_usd)
         self.lease = None if ended else self.ledger.lease(self.study, replace(stub, started=time.time()))
-        self._save_state(cache, checkpoint)
-        self._drop_weights(results)
+        with self._billed("checkpoint"):
+            self.shelf.save_state(checkpoint.prefix())
+            self.shelf.keep_weights(self._members(results))
 
     def _stub(self, recipe: Recipe, settings: Mapping[str, Value], results: Sequence[Result]) -> Result:
         """The Result to be made, as far as it is known before."""
@@ -355,58 +353,13 @@ class _Sweep:
                 return self.ledger.finish(self.lease, result, self.study, self.offer)
             except EnvironmentFault as error:
                 self.observer.note(f"A result could not be written, and is tried again: {error}")
-                self._free_disk()
+                self.shelf.make_room()
                 time.sleep(pause)
         return self.ledger.finish(self.lease, result, self.study, self.offer)
-
-    def _free_disk(self) -> None:
-        """Drop what can be made again where a disk is full: states of runs can, a Result cannot."""
-        states = self.folder / "prefixes"
-        if states.is_dir() and shutil.disk_usage(states).free < LEAST_FREE_BYTES:
-            for path in states.glob("*.safetensors"):
-                path.unlink(missing_ok=True)
 
     def _members(self, results: Sequence[Result]) -> set[str]:
         view = report.View(self.study.maximize, self.study.costs, {}, self.offer, self.label_usd)
         return {r.recipe_id for r in report.front(results, view)}
-
-    def _save_weights(self, checkpoint: Checkpoint, result: Result) -> None:
-        """Keep the weights of a member of the front."""
-        from safetensors.torch import save_file
-
-        if result.recipe_id not in self._members([*self.ledger.results(), result]):
-            return
-        with self._saving("The weights of this checkpoint"):
-            weights, states = self.folder / "weights", self.folder / "prefixes"
-            weights.mkdir(parents=True, exist_ok=True)
-            states.mkdir(parents=True, exist_ok=True)
-            draft = states / f"{result.recipe_id}.{os.getpid()}.tmp"  # where drafts of dead workers are cleared away
-            save_file(checkpoint.weights(), draft)
-            draft.replace(weights / f"{result.recipe_id}.safetensors")
-
-    def _drop_weights(self, results: Sequence[Result]) -> None:
-        """Drop the weights of what is dominated now."""
-        members = self._members(results)
-        for path in (self.folder / "weights").glob("*.safetensors"):
-            if path.stem not in members:
-                path.unlink(missing_ok=True)
-
-    def _save_state(self, cache: PrefixCache, checkpoint: Checkpoint) -> None:
-        with self._saving("The state of this run, to be continued from,"):
-            cache.save(checkpoint.prefix())
-
-    @contextlib.contextmanager
-    def _saving(self, what: str) -> Iterator[None]:
-        """Bill it; a disk that is full costs no result."""
-        from safetensors import SafetensorError
-
-        with self._billed("checkpoint"):
-            try:
-                yield
-            except (OSError, SafetensorError) as error:
-                self.observer.note(f"{what} could not be saved: {error}.")
-                for draft in (self.folder / "prefixes").glob(f"*.{os.getpid()}.tmp"):
-                    draft.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _billed(self, phase: str) -> Iterator[None]:

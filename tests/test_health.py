@@ -1,0 +1,62 @@
+"""What `workbench doctor` finds: it looks, changes nothing, and says what to do about what is missing."""
+
+from importlib import metadata
+
+import pytest
+
+from workbench import health
+from workbench.ledger import default_url
+from workbench.tracking import default_uri
+
+
+def findings(folder, **stores):
+    found = health.examine(stores.get("storage", default_url(folder)), stores.get("uri", default_uri(folder)), folder)
+    return {(f.subject, f.state): f for f in found}
+
+
+def test_a_fresh_folder_is_fit_and_stays_untouched(tmp_path):
+    found = findings(tmp_path)
+    assert {"python", "packages", "device", "CPU meter", "ledger", "MLflow store"} <= {subject for subject, _ in found}
+    assert "not there yet" in found["ledger", "ok"].text
+    assert not [f for (_, state), f in found.items() if state == "fail"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("subject, file", [("ledger", "optuna.db"), ("MLflow store", "mlflow.db")])
+def test_a_store_that_is_no_database(tmp_path, subject, file):
+    (tmp_path / file).write_text("notes of mine, and no database\n" * 100)
+    assert file in findings(tmp_path)[subject, "fail"].text
+
+
+def test_stores_that_cannot_be_reached(tmp_path):
+    found = findings(tmp_path, storage="postgresql+psycopg2://me:secret@127.0.0.1:9/x")
+    assert "cannot be used" in found["ledger", "fail"].text
+    assert "secret" not in found["ledger", "fail"].text
+    assert findings(tmp_path, storage="nonsense")["ledger", "fail"].text
+
+
+def test_a_package_that_is_missing_is_named_with_what_to_do(tmp_path, monkeypatch):
+    version = metadata.version
+
+    def without(name):
+        if name == "streamlit":
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", without)
+    finding = findings(tmp_path)["packages", "fail"]
+    assert "streamlit" in finding.text
+    assert finding.advice == "pip install streamlit"
+
+
+def test_little_space_is_noted(tmp_path, monkeypatch):
+    monkeypatch.setattr(health, "LEAST_FREE_BYTES", 1 << 60)
+    assert findings(tmp_path)["disk", "note"].advice
+
+
+def test_a_folder_that_is_gone_is_a_finding_and_no_crash(tmp_path):
+    assert ("folder", "fail") in findings(tmp_path / "gone")
+
+
+def test_every_fault_comes_with_words(tmp_path):
+    assert all(f.text for f in findings(tmp_path).values())

@@ -1,0 +1,251 @@
+"""The real command, killed, interrupted, doubled and starved: nothing that was finished or spent is lost.
+
+`WORKBENCH_KILLS=20 pytest tests/test_kills.py -k random` makes as many kills as you like.
+"""
+
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from workbench.ledger import Ledger, default_url
+from workbench.report import by_run, total
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="no such signals"),
+    pytest.mark.timeout(1800),
+]
+
+KILLS = int(os.environ.get("WORKBENCH_KILLS", "3"))
+
+
+class Place:
+    """A folder with a study, where the real command is run."""
+
+    def __init__(self, folder, model, *, train=64, epochs=8, methods=None):
+        self.folder = folder
+        self.file = folder / "tiny.py"
+        rate = "learning_rate=loguniform(1e-3, 1e-2)"
+        methods = methods or f'full({rate}), peft("lora", {rate}, r=choice(2, 4)), bitfit({rate})'
+        self.file.write_text(
+            '"""Which?"""\n\n'
+            "from workbench import Recipe, Study, bitfit, choice, full, loguniform, peft\n"
+            "from workbench.testing import TinyTask\n\n"
+            f"study = Study(Recipe(task=TinyTask(train={train}), model={model!r}, method=choice({methods}), "
+            f'epochs={epochs}, batch_size=8), maximize="accuracy")\n',
+            encoding="utf-8",
+        )
+        self.logs = 0
+
+    def start(self, *words):
+        """Start a sweep; what it prints goes to a file."""
+        self.logs += 1
+        script = Path(sys.executable).with_name("workbench")
+        with self.log.open("w") as log:
+            return subprocess.Popen([script, "sweep", "tiny.py", *words], cwd=self.folder, stdout=log, stderr=log)
+
+    def finish(self, *words):
+        """Run a sweep to its end; what it printed."""
+        process = self.start(*words)
+        assert process.wait(timeout=240) == 0, self.said
+        return self.said
+
+    @property
+    def log(self):
+        return self.folder / f"{self.logs}.log"
+
+    @property
+    def said(self):
+        return self.log.read_text()
+
+    def until(self, words, process, times=1):
+        """Wait until the sweep has printed these words."""
+        deadline = time.monotonic() + 120
+        while self.said.count(words) < times:
+            assert process.poll() is None, self.said
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.02)
+
+    def results(self, **options):
+        with contextlib.suppress(Exception):  # no ledger yet
+            return Ledger.find(None, default_url(self.folder)).results(**options)
+        return []
+
+    def mlflow(self):
+        """MLflow's runs of this study, sweeps left out: run id of ours, status, and steps by metric."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+        (experiment,) = [e for e in client.search_experiments() if e.name.startswith("tiny-")]
+        runs = client.search_runs([experiment.experiment_id], "tags.`workbench.kind` = 'run'", max_results=1000)
+        return [
+            (
+                run.data.tags["workbench.run_id"],
+                run.info.status,
+                [m.step for m in client.get_metric_history(run.info.run_id, "quality/accuracy")],
+            )
+            for run in runs
+        ]
+
+
+def spent(results):
+    return total(r.consumed for r in results).seconds
+
+
+def assert_whole(place, results):
+    """Every finished Result is in the ledger once, and in MLflow once: one run per run, one value per step."""
+    recipes = [r.recipe_id for r in results if r.status == "complete"]
+    assert sorted(set(recipes)) == sorted(recipes)
+    mirrored = place.mlflow()
+    assert sorted(run_id for run_id, *_ in mirrored) == sorted({r.run_id for r in results})
+    for run_id, _status, steps in mirrored:
+        assert sorted(steps) == [r.step for r in results if r.run_id == run_id and r.status == "complete"]
+
+
+def test_kills_at_random_moments_lose_nothing(tmp_path, tiny, capsys):
+    place = Place(tmp_path, tiny, train=256, epochs=16)
+    rng = random.Random(KILLS)
+    kept, walls, told, leased = {}, 0.0, 0, 0
+    before = 0.0
+    for _ in range(KILLS):
+        began = time.monotonic()
+        process = place.start("--trials", "100000")
+        time.sleep(rng.uniform(0.5, 20) if KILLS > 3 else rng.uniform(6, 10))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        walls += time.monotonic() - began
+        assert "Traceback" not in place.said
+        if leased:
+            told += "was interrupted" in place.said or "was killed while" in place.said or "Continuing" not in place.said
+        results = place.results()
+        assert {n: r for n, r in kept.items() if r not in results} == {}  # what was finished is there still, unchanged
+        kept |= {r.number: r for r in results}
+        known = place.results(running=True)
+        assert spent(known) >= before
+        before = spent(known)
+        leased = sum(r.status == "running" for r in known)
+    count = len(by_run(place.results()))
+    printed = place.finish("--trials", str(count + 2))
+    results = place.results(running=True)
+    assert {n: r for n, r in kept.items() if r not in results} == {}
+    assert {r.status for r in results} <= {"complete", "interrupted"}
+    assert spent(results) >= before
+    assert_whole(place, results)
+    if leased:
+        assert re.search(r"Trial \d+ was interrupted: its worker .* is gone\. Charged", printed)
+    assert "Continuing: " in printed or not kept
+    stops = [r for r in results if r.status == "interrupted"]
+    assert all(r.consumed.seconds >= 1.0 for r in stops)
+    with capsys.disabled():
+        print(
+            f"\n{KILLS} kills: {len(kept)} results seen finished before a kill, {len(results)} at the end, 0 lost, 0 twice; "
+            f"{len(stops)} interrupted and charged {spent(stops):.1f} s; killed processes lived {walls:.1f} s, "
+            f"the ledger held {before:.1f} s of it before the last start, {spent(results):.1f} s after"
+        )
+
+
+def test_ctrl_c_once_finishes_the_run_and_prints_the_front(tmp_path, tiny):
+    place = Place(tmp_path, tiny, train=256, epochs=16)
+    process = place.start()
+    place.until("[1/16] trial", process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == 130
+    assert "Press Ctrl-C again to stop now" in place.said
+    assert "The sweep ended: you stopped it." in place.said
+    assert "The best is" in place.said
+    results = place.results()
+    assert len(by_run(results)) == 1
+    assert results[-1].epochs == 16
+    assert [status for _, status, _ in place.mlflow()] == ["FINISHED"]
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM,)])
+def test_stopped_at_once_it_says_so_everywhere_and_goes_on(tmp_path, tiny, signals):
+    place = Place(tmp_path, tiny, train=2048, epochs=64, methods="bitfit(learning_rate=1e-3)")
+    process = place.start("--trials", "1")
+    place.until("of 64 epochs", process)
+    began = time.monotonic()
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.3)
+    assert process.wait(timeout=60) == 130
+    assert time.monotonic() - began < 30
+    assert "you stopped it at once" in place.said
+    first = place.results(running=True)
+    assert [r.status for r in first] == ["complete"] * (len(first) - 1) + ["interrupted"]
+    assert first[-1].consumed.seconds > 0
+    assert [status for _, status, _ in place.mlflow()] == ["KILLED"]
+    if len(signals) == 2:  # once is enough for what follows
+        return
+    again = place.start("--trials", "1")
+    place.until("of 64 epochs", again)
+    again.send_signal(signal.SIGTERM)
+    assert again.wait(timeout=60) == 130
+    assert "Continuing: 1 run in the ledger" in place.said
+    results = place.results()
+    assert results[: len(first)] == first
+    assert results[len(first)].epochs == 2 * first[-2].epochs  # from where it stood
+    assert len({r.run_id for r in results}) == 1
+    assert_whole(place, results)
+
+
+def test_two_live_sweeps_share_the_work(tmp_path, tiny):
+    place = Place(tmp_path, tiny, train=128)
+    workers = [(place.start("--trials", "6"), place.log) for _ in range(2)]
+    for process, log in workers:
+        assert process.wait(timeout=240) == 0, log.read_text()
+    results = place.results(running=True)
+    assert {r.status for r in results} == {"complete"}
+    assert 6 <= len(by_run(results)) <= 7  # both may see the fifth end, and begin one more
+    assert_whole(place, results)
+    assert all(re.search(r"\[\d/6\] trial", log.read_text()) for _, log in workers)  # both worked
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 12 MiB, all that a sweep writes included."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", place], check=False).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield place
+    subprocess.run(["umount", "-l", place], check=False)
+
+
+def test_a_full_disk_ends_it_with_a_clear_error_and_it_goes_on_when_there_is_room(small_disk, tmp_path, tiny, monkeypatch):
+    place = Place(small_disk, tiny)
+    monkeypatch.setattr(Place, "log", property(lambda self: tmp_path / f"{self.logs}.log"))
+    filler = small_disk / "filler"
+    process = place.start("--trials", "100000")
+    place.until("[2/100000] trial", process)
+    with filler.open("ab", buffering=0) as file:  # whatever is freed is taken at once
+        while process.poll() is None:
+            with contextlib.suppress(OSError):
+                file.write(b"x" * 4096)
+                continue
+            time.sleep(0.01)
+    assert process.returncode == 4, place.said
+    assert re.search(r"Error: .*full.*Free some disk space", place.said), place.said
+    assert "Traceback" not in place.said
+    full = place.start("--trials", "100000")  # begun on a full disk
+    assert full.wait(timeout=120) == 4
+    assert "Traceback" not in place.said
+    assert len([line for line in place.said.splitlines() if line.startswith("Error: ")]) == 1
+    filler.unlink()
+    before = place.results()
+    assert before
+    place.finish("--trials", str(len(by_run(place.results(running=True))) + 1))
+    results = place.results(running=True)
+    assert results[: len(before)] == before
+    assert {r.status for r in results} <= {"complete", "interrupted"}
+    assert_whole(place, results)
+    assert json.dumps([r.to_json() for r in results])

@@ -1,0 +1,72 @@
+"""The folder of a sweep: states that runs are continued from, and the weights of the front. What is lost here costs no result."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.training import Prefix
+
+LEAST_FREE_BYTES = 64 << 20
+"""Below this a disk is held to be full, and states of runs are dropped for the ledger's sake."""
+
+
+class Shelf:
+    """Keeps states and weights in `folder`; `note` is told what could not be kept."""
+
+    def __init__(self, folder: Path, note: Callable[[str], None]) -> None:
+        self._states, self._weights, self._note = folder / "prefixes", folder / "weights", note
+
+    def state(self, run_id: str) -> Prefix | None:
+        """The state in which a run was left, if it is still there."""
+        from workbench.training import PrefixCache
+
+        return PrefixCache(self._states).find(run_id)
+
+    def save_state(self, prefix: Prefix) -> None:
+        """Keep the state of a run in place of its earlier one."""
+        from workbench.training import PrefixCache
+
+        with self._saving("The state of this run, to continue it from,"):
+            PrefixCache(self._states).save(prefix)
+
+    def save_weights(self, recipe_id: str, weights: Mapping[str, Any]) -> None:
+        """Keep the weights of a point: tensors by name."""
+        from safetensors.torch import save_file
+
+        with self._saving("The weights of this checkpoint"):
+            for folder in (self._states, self._weights):
+                folder.mkdir(parents=True, exist_ok=True)
+            draft = self._states / f"{recipe_id}.{os.getpid()}.tmp"  # where drafts of dead workers are cleared away
+            save_file(dict(weights), draft)
+            draft.replace(self._weights / f"{recipe_id}.safetensors")
+
+    def keep_weights(self, members: Collection[str]) -> None:
+        """Drop the weights of all points but these."""
+        with self._saving("The change of the front"):
+            for path in self._weights.glob("*.safetensors"):
+                if path.stem not in members:
+                    path.unlink(missing_ok=True)
+
+    def make_room(self) -> None:
+        """Drop what can be made again where the disk is full: states of runs can, a Result cannot."""
+        if self._states.is_dir() and shutil.disk_usage(self._states).free < LEAST_FREE_BYTES:
+            for path in self._states.glob("*.safetensors"):
+                path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _saving(self, what: str) -> Iterator[None]:
+        from safetensors import SafetensorError
+
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            self._note(f"{what} could not be saved: {error}.")
+            with contextlib.suppress(OSError):
+                for draft in self._states.glob(f"*.{os.getpid()}.tmp"):
+                    draft.unlink(missing_ok=True)
