@@ -18,5 +18,5 @@ study = Study(
     ),
     maximize="f1",
     minimize="usd",
-    trials=16,
+    trials=12,
 )
