@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+_DATA = Path(__file__).parents[2] / "shared" / "data"
+if _DATA.is_dir():
+    os.environ.setdefault("WORKBENCH_DATA", str(_DATA))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # test workers run side by side on two cores
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,21 +41,25 @@ def front(results: Sequence[Result], view: View, *, title: str = "") -> Figure:
             x=x, y=y, mode="lines", line={"shape": "hv", "color": "#555", "width": 1.5}, name="front", hoverinfo="skip"
         )
     for i, method in enumerate(sorted({r.method for r in points})):
-        for kept in (False, True):
+        for kept in (True, False):
             group = [r for r in points if r.method == method and (id(r) in on_front) == kept]
             if group:
-                figure.add_scatter(**_markers(group, view, cost, method, i, kept=kept))
+                named = kept or not any(r.method == method for r in members)
+                figure.add_scatter(**_markers(group, view, cost, method, i, kept=kept), showlegend=named)
+    ticks = _ticks([view.cost(r, cost) or 0.0 for r in points])
+    money = cost.startswith("usd")
     figure.update_layout(
-        title=title,
+        title={"text": "<br>".join(textwrap.wrap(title, 80)), "font": {"size": 17}, "x": 0.01, "xanchor": "left"},
         template="plotly_white",
         width=1000,
         height=560,
-        margin={"l": 70, "r": 30, "t": 60 if title else 30, "b": 60},
-        legend={"title": "method", "itemsizing": "constant"},
+        margin={"l": 70, "r": 30, "t": 80 if title else 30, "b": 60},
+        legend={"title": "method (large: on the front)", "itemsizing": "trace"},
         xaxis={
             "type": "log",
-            "title": f"{report.UNITS[cost]} of one run from nothing to this checkpoint",
-            "tickprefix": "$" if cost.startswith("usd") else "",
+            "title": f"{report.UNITS[cost]} of one run, from nothing to this checkpoint (logarithmic)",
+            "tickvals": ticks,
+            "ticktext": [report.dollars(t) if money else report.number(t) for t in ticks],
         },
         yaxis={"title": view.maximize, "rangemode": "tozero"},
         font={"size": 15},
@@ -66,6 +72,15 @@ def write_html(figure: Figure, path: Path) -> None:
     path.write_text(figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False}), encoding="utf-8")
 
 
+def _ticks(costs: Sequence[float]) -> list[float]:
+    """1, 2 and 5 times each power of ten that the costs span: plotly would write $0.0001 as $100μ."""
+    known = [c for c in costs if c > 0]
+    if not known:
+        return []
+    powers = range(math.floor(math.log10(min(known))), math.ceil(math.log10(max(known))) + 1)
+    return [m * 10.0**p for p in powers for m in (1, 2, 5)]
+
+
 def _markers(group: Sequence[Result], view: View, cost: str, method: str, i: int, *, kept: bool) -> dict[str, Any]:
     return {
         "x": [view.cost(r, cost) for r in group],
@@ -73,7 +88,6 @@ def _markers(group: Sequence[Result], view: View, cost: str, method: str, i: int
         "mode": "markers",
         "name": method,
         "legendgroup": method,
-        "showlegend": kept or None,
         "text": [f"trial {r.trial}: {report.describe(r)}" for r in group],
         "hovertemplate": "%{text}<br>%{y:.1f} for %{x}<extra></extra>",
         "marker": {
