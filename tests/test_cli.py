@@ -262,7 +262,7 @@ def test_all_runs_infeasible_is_no_finished_run(command, tiny, tmp_path):
     (tmp_path / "tiny.py").write_text(study_text(tiny, "full(learning_rate=1e30)"))
     code, out, err = command("sweep", "tiny.py")
     assert code == 1
-    assert "infeasible: diverged" in err
+    assert "infeasible (diverged" in err
     assert "No run has finished" in out
 
 

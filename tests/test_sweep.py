@@ -151,7 +151,7 @@ def test_what_came_before_the_sweep_is_charged_too(bench):
     window = meter.window()
     meter.clock.advance(100)
     first = bench.sweep(Limits(trials=1), meter=meter, window=window).results[0]
-    assert first.spent["idle"].seconds == pytest.approx(100)
+    assert first.spent["provision"].seconds >= 100
     assert first.cold.seconds < 20
 
 

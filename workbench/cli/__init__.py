@@ -69,6 +69,7 @@ def main() -> NoReturn:
     except WorkbenchError as error:
         code = _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
+        click.echo("Stopped.", err=True)
         code = 130
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):

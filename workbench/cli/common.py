@@ -100,7 +100,10 @@ def open_ledger(study: str | None, storage: str | None) -> Ledger:
 
         loaded = load(study)
         return Ledger.find(loaded.name, ledger_url(storage), path=study)
-    return Ledger.find(study, ledger_url(storage))
+    ledger = Ledger.find(study, ledger_url(storage))
+    if study is None and (others := ledger.others):
+        messages.print(f"{ledger.name}, the newest study here; there are also {', '.join(others)}.", style="dim", markup=False)
+    return ledger
 
 
 def offer_of(platform: str | None, default: str) -> Offer:

@@ -15,14 +15,16 @@ from workbench.cli.common import console, json_option, load_study, messages, pri
 @click.argument("study")
 @json_option
 def plan(study: str, as_json: bool) -> None:
-    """Build every model with every method of the file STUDY on the meta device, without weights.
+    """Read the data of the file STUDY, and build every model with every method on the meta device, without weights.
 
     Shows how many numbers each would tune and whether it fits this machine. Costs seconds and no training.
     """
     loaded = load_study(study)
-    with waiting("Building models without weights …"):
+    with waiting("Reading the data, building models without weights …"):
         from workbench.forecast import plan as forecast
+        from workbench.sweep import check_data
 
+        check_data(loaded)
         pairs = list(forecast(loaded))
     if as_json:
         print_json([dataclasses.asdict(p) | {"fits": p.fits} for p in pairs])

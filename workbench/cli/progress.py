@@ -65,7 +65,7 @@ class Progress(Observer):
         self._since = time.monotonic()
         spent = dollars(spent_usd(list(results), self._view.offer, self._view.label_usd))
         self._tail = f"{spent} spent{self._left(result, results)}"
-        line = f"{result.status}: {result.reason}"
+        line = f"{result.status} ({result.reason})"
         if result.status == "complete":
             epochs = f"{self._target:g} epoch{'' if self._target == 1 else 's'}"
             self._score = f"{self._view.maximize} {result.scores[self._view.maximize]:.1f} at {result.epochs:g} of {epochs}"

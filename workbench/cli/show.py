@@ -157,7 +157,7 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
     results = ledger.results(running=True)
     segments = report.find_run(results, run_id)
     if not segments:
-        raise UsageError(f"{ledger.name} has no run {run_id!r}. `workbench runs` lists them.")
+        raise UsageError(f"{ledger.name} has no run {run_id!r}. `workbench runs` lists them; --study names another study.")
     if as_json:
         print_json(
             {

@@ -98,6 +98,11 @@ class Ledger:
             return list(_studies(open_storage(url, create=False)))
 
     @property
+    def others(self) -> list[str]:
+        """Names of the other studies in the same storage."""
+        return sorted(s.study_name for s in self._storage.get_all_studies() if s.study_name != self.name)
+
+    @property
     def description(self) -> dict[str, Any]:
         """What was noted of the study when its ledger was made: question, objectives, reference point."""
         return dict(self._attributes().get(_STUDY, {}))

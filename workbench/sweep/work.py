@@ -193,6 +193,7 @@ class _Sweep:
         }
         self.observer.doing("Starting MLflow")
         self.notebook.start(about, results)
+        self._extra = {"provision": self._window.read()}  # the start of the program, its checks, and MLflow's
 
     def _next(self, results: Sequence[Result]) -> bool:
         """Do one run. False when there is none left to do."""
