@@ -96,7 +96,7 @@ def train(recipe: Recipe, resume: Prefix | None = None, *, meter: Meter | None =
             torch.cuda.empty_cache()
 
 
-def tuned_model(recipe: Recipe, weights: Path) -> torch.nn.Module:
+def tuned_model(recipe: Recipe, weights: str | Path) -> torch.nn.Module:
     """The model that a recipe gave, from the weights that a sweep keeps of its front's members; in evaluation mode, on the CPU.
 
     Args:
