@@ -214,8 +214,13 @@ def settings_of(value: Any, filled: Any) -> dict[str, Value] | None:
 
 def sample(value: Any, rng: random.Random) -> dict[str, Value]:
     """Settings for all holes of `value`, each drawn from its own distribution."""
+    return draw(dimensions(value), rng)
+
+
+def draw(found: Mapping[str, Dimension], rng: random.Random) -> dict[str, Value]:
+    """As `sample`, of holes already found by `dimensions`: for many draws from one space."""
     drawn: dict[str, Value] = {}
-    for name, dimension in dimensions(value).items():
+    for name, dimension in found.items():
         if dimension.exists(drawn):
             drawn[name] = dimension.space.sample(rng)
     return drawn

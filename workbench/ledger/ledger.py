@@ -99,8 +99,9 @@ class Ledger:
 
     @property
     def others(self) -> list[str]:
-        """Names of the other studies in the same storage."""
-        return sorted(s.study_name for s in self._storage.get_all_studies() if s.study_name != self.name)
+        """Names of the other studies in the same storage, oldest first."""
+        with mapped(self._url):
+            return [name for name in _studies(self._storage) if name != self.name]
 
     @property
     def description(self) -> dict[str, Any]:

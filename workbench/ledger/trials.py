@@ -135,7 +135,7 @@ def describe(study: Study) -> dict[str, Any]:
 
 def _ends(space: Space) -> tuple[float, float]:
     """The least and the greatest of a space of numbers."""
-    numbers = [x for x in space.labels if isinstance(x, (int, float))] if isinstance(space, Choice) else [space.low, space.high]  # type: ignore[attr-defined]
+    numbers = [x for x in space.ends if isinstance(x, (int, float))]
     return min(numbers, default=1), max(numbers, default=1)
 
 

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
-from workbench.space import Choice, Dimension, Integers, Uniform, Value
+from workbench.space import Choice, Dimension, Integers, Uniform, Value, draw
 from workbench.study import Study
 
 _DRAWS = 64
@@ -23,7 +23,7 @@ def farthest(study: Study, taken: Sequence[Mapping[str, Value]], rng: random.Ran
         crowd = sum(name in settings and other.get(name) == settings[name] for other in taken for name in options)
         return distance - crowd / (1 + len(taken))
 
-    drawn = [_draw(dimensions, rng) for _ in range(_DRAWS)]
+    drawn = [draw(dimensions, rng) for _ in range(_DRAWS)]
     free = [settings for settings in drawn if not covered(settings, taken)]
     return max(free, key=score) if free else next((s for s in _all(list(dimensions.values()), {}) if not covered(s, taken)), None)
 
@@ -37,14 +37,6 @@ def covered(settings: Mapping[str, Value], taken: Sequence[Mapping[str, Value]])
             if not isinstance(epochs, (int, float)) or not isinstance(far, (int, float)) or far >= epochs:
                 return True
     return False
-
-
-def _draw(dimensions: Mapping[str, Dimension], rng: random.Random) -> dict[str, Value]:
-    drawn: dict[str, Value] = {}
-    for name, dimension in dimensions.items():
-        if dimension.exists(drawn):
-            drawn[name] = dimension.space.sample(rng)
-    return drawn
 
 
 def _all(dimensions: Sequence[Dimension], chosen: Mapping[str, Value]) -> Iterator[dict[str, Value]]:

@@ -2,6 +2,8 @@
 
 work           the loop, and one run of it
 limits         when it ends
+checks         what can be known to be wrong before
+shelf          the folder of states and of the front's weights
 heart          the thread that tells the ledger that this worker lives
 interruptions  Ctrl-C, and where it may break in
 provenance     what must be known to read the figures years later

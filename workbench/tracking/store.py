@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workbench import process
 from workbench.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
@@ -115,18 +116,12 @@ def connect(tracking_uri: str) -> MlflowClient:
 def exclusive(tracking_uri: str) -> Iterator[None]:
     """Held by one process at a time, for finding or creating one thing. On stores other than SQLite it holds nobody back."""
     path = sqlite_path(tracking_uri)
-    if path is None or sys.platform == "win32":
+    if path is None:
         yield
         return
-    import fcntl
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)  # a lock on the folder leaves no lock file behind, and dies with its process
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    with process.exclusive(path.parent):
         yield
-    finally:
-        os.close(folder)
 
 
 def ui_command(tracking_uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> list[str]:

@@ -81,10 +81,6 @@ class PrefixCache:
         usage = {name: Usage.from_json(u) for name, u in record.pop("usage").items()}
         return Prefix(**record, usage=usage, tensors=tensors)
 
-    def drop(self, run_id: str) -> None:
-        """Forget a run's state."""
-        self._path(run_id).unlink(missing_ok=True)
-
     def _path(self, run_id: str) -> Path:
         return self.folder / f"{run_id}.safetensors"
 
