@@ -9,8 +9,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "workbench"
 
 FLOORS = {
-    **dict.fromkeys(("errors", "space", "usage", "pareto", "process"), 0),
-    **dict.fromkeys(("prices", "meter", "data"), 1),
+    **dict.fromkeys(("errors", "space", "usage", "estimate", "pareto", "process"), 0),
+    **dict.fromkeys(("prices", "flops", "meter", "data"), 1),
     **dict.fromkeys(("tasks", "methods"), 2),
     **dict.fromkeys(("study", "result"), 3),
     **dict.fromkeys(("training", "forecast", "search", "ledger", "tracking"), 4),

@@ -7,13 +7,43 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workbench.usage import PHASES, Usage, add_phases, total
+from workbench.usage import PHASES, DeviceUsage, Usage, Work, add_phases, total
 
 KNOWN = st.integers(0, 2**40).map(lambda n: n / 1024)  # exact in binary, so sums are too
 AMOUNTS = st.one_of(st.none(), KNOWN)
 COUNTS = st.one_of(st.none(), st.integers(0, 2**50))
+WORKS = st.builds(
+    Work,
+    steps=st.integers(0, 2**30),
+    examples=st.integers(0, 2**30),
+    tokens=st.integers(0, 2**40),
+    padded_tokens=st.integers(0, 2**40),
+    flops=AMOUNTS,
+    formula=st.sampled_from(["", "f-1"]),
+)
+DEVICES = st.builds(
+    DeviceUsage,
+    uuid=st.sampled_from(["GPU-a", "GPU-b"]),
+    name=st.just("L40S"),
+    seconds=KNOWN,
+    gpu_board_energy_j=AMOUNTS,
+    busy_seconds=AMOUNTS,
+    throttled_seconds=AMOUNTS,
+    peak_memory_bytes=COUNTS,
+    energy_source=st.sampled_from(["counter", "model"]),
+    energy_error=st.sampled_from([None, 0.25, 0.5]),
+    shared_by=st.sampled_from(["", "equal"]),
+    partial=st.booleans(),
+)
 USAGES = st.builds(
     Usage,
+    others_seconds=KNOWN,
+    gpu_throttled_seconds=AMOUNTS,
+    io_read_bytes=COUNTS,
+    io_write_bytes=COUNTS,
+    devices=st.lists(DEVICES, max_size=2, unique_by=lambda d: d.uuid).map(tuple),
+    work=WORKS,
+    partial=st.booleans(),
     seconds=KNOWN,
     cpu_seconds=AMOUNTS,
     cpu_energy_j=AMOUNTS,
@@ -23,8 +53,9 @@ USAGES = st.builds(
     gpu_busy_seconds=AMOUNTS,
     gpu_peak_memory_bytes=COUNTS,
     sources=st.dictionaries(st.sampled_from(["cpu_energy_j", "cpu_seconds"]), st.sampled_from(["rapl", "estimated", "unknown"])),
+    errors=st.dictionaries(st.just("cpu_energy_j"), st.sampled_from([0.25, 0.5])),
 )
-NUMBERS = [field.name for field in dataclasses.fields(Usage) if field.name != "sources"]
+NUMBERS = [f.name for f in dataclasses.fields(Usage) if f.name not in ("sources", "errors", "devices", "work", "partial")]
 quick = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 PEAKS = {"peak_memory_bytes", "gpu_peak_memory_bytes"}
 

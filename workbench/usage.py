@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,95 @@ _PEAKS = {"peak_memory_bytes", "gpu_peak_memory_bytes"}
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What was done in a window: the denominators of cost.
+
+    Attributes:
+        steps: Optimiser steps.
+        examples: Examples processed, repeats included.
+        tokens: Tokens processed, padding excluded.
+        padded_tokens: Tokens processed, padding included.
+        flops: Floating-point operations that the tokens needed, padding excluded, by a formula; None where it has no answer.
+        formula: Id of that formula (`workbench.flops.FORMULA`); empty without one.
+    """
+
+    steps: int = 0
+    examples: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    flops: float | None = 0.0
+    formula: str = ""
+
+    def __add__(self, other: Work) -> Work:
+        """Sum; unknown FLOPs stay unknown."""
+        flops = None if self.flops is None or other.flops is None else self.flops + other.flops
+        return Work(
+            self.steps + other.steps,
+            self.examples + other.examples,
+            self.tokens + other.tokens,
+            self.padded_tokens + other.padded_tokens,
+            flops,
+            _joined(self.formula, other.formula, " + "),
+        )
+
+    def __sub__(self, other: Work) -> Work:
+        """What remains when a part is taken out, never below 0."""
+        flops = None if self.flops is None or other.flops is None else max(0.0, self.flops - other.flops)
+        counts = {n: max(0, getattr(self, n) - getattr(other, n)) for n in ("steps", "examples", "tokens", "padded_tokens")}
+        return Work(**counts, flops=flops, formula=self.formula)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUsage:
+    """One GPU's part of a window: our share of it where several use it. Energy is that of its board, not of the machine.
+
+    Attributes:
+        uuid: NVML's name of the device, `GPU-…` or `MIG-…`.
+        name: Its product name.
+        seconds: Device-seconds held.
+        gpu_board_energy_j: Joules of the board.
+        busy_seconds: Seconds in which a kernel ran.
+        throttled_seconds: Seconds in which the clocks were held down by heat or a power limit.
+        peak_memory_bytes: Highest memory in use. Adds as a maximum.
+        energy_source: How the joules were got: `counter`, `instant_power`, `average_power`, `model` or `unknown`; several are
+            joined by ` + `.
+        energy_error: Relative uncertainty of the joules, e.g. 0.05; None where they are unknown.
+        shared_by: How it was split among those who held it: `process_utilisation`, `work`, `equal`; empty for one holder.
+        partial: The device was lost: what is known ends before the window does.
+    """
+
+    uuid: str
+    name: str = ""
+    seconds: float = 0.0
+    gpu_board_energy_j: float | None = 0.0
+    busy_seconds: float | None = 0.0
+    throttled_seconds: float | None = 0.0
+    peak_memory_bytes: int | None = 0
+    energy_source: str = ""
+    energy_error: float | None = None
+    shared_by: str = ""
+    partial: bool = False
+
+    def __add__(self, other: DeviceUsage) -> DeviceUsage:
+        """Sum of two windows on one device; the error is weighted by joules (errors of one instrument go the same way)."""
+        known = {
+            n: _added(getattr(self, n), getattr(other, n)) for n in ("gpu_board_energy_j", "busy_seconds", "throttled_seconds")
+        }
+        peaks = (self.peak_memory_bytes, other.peak_memory_bytes)
+        return DeviceUsage(
+            self.uuid,
+            self.name or other.name,
+            self.seconds + other.seconds,
+            peak_memory_bytes=None if None in peaks else max(p for p in peaks if p is not None),
+            energy_source=_joined(self.energy_source, other.energy_source, " + "),
+            energy_error=_weighted((self.gpu_board_energy_j, self.energy_error), (other.gpu_board_energy_j, other.energy_error)),
+            shared_by=_joined(self.shared_by, other.shared_by, " + "),
+            partial=self.partial or other.partial,
+            **known,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Physical consumption of one window of time. Windows add up; `None` is unknown and stays unknown.
 
@@ -21,14 +110,22 @@ class Usage:
 
     Attributes:
         seconds: Wall-clock seconds, >= 0.
-        cpu_seconds: CPU seconds of this process and its children, user and system.
+        cpu_seconds: CPU seconds of our processes, user and system.
         cpu_energy_j: Joules of the processor, or our share by CPU time; an estimate can hold memory and fans too: see `sources`.
         peak_memory_bytes: Highest resident memory of the process tree. Adds as a maximum.
-        gpu_seconds: Device-seconds held, the sum over GPUs. 0 on a machine without one.
+        gpu_seconds: Device-seconds held, the sum over GPUs, our share where several hold one. 0 on a machine without one.
         gpu_board_energy_j: Joules of the GPU boards (not of the whole machine).
         gpu_busy_seconds: Device-seconds in which a kernel was running (utilisation x seconds).
         gpu_peak_memory_bytes: Highest memory used on one GPU. Adds as a maximum.
         sources: How each field was measured, e.g. `{"cpu_energy_j": "estimated: …"}`.
+        others_seconds: Of the seconds, the part that fell on others who held this host at the same time; 0 for one holder.
+        gpu_throttled_seconds: Device-seconds in which clocks were held down by heat or a power limit.
+        io_read_bytes: Bytes that our processes had read from storage.
+        io_write_bytes: Bytes that our processes had written to storage.
+        errors: Relative uncertainty of a field, e.g. `{"cpu_energy_j": 0.5}`; adds weighted by the amounts.
+        devices: The GPUs' parts, one entry a device; the gpu fields are their sums.
+        work: What was done in the window.
+        partial: A device was lost in it: what is known is less than what was consumed.
     """
 
     seconds: float = 0.0
@@ -40,6 +137,14 @@ class Usage:
     gpu_busy_seconds: float | None = 0.0
     gpu_peak_memory_bytes: int | None = 0
     sources: Mapping[str, str] = field(default_factory=dict)
+    others_seconds: float = 0.0
+    gpu_throttled_seconds: float | None = 0.0
+    io_read_bytes: int | None = 0
+    io_write_bytes: int | None = 0
+    errors: Mapping[str, float] = field(default_factory=dict)
+    devices: tuple[DeviceUsage, ...] = ()
+    work: Work = Work()
+    partial: bool = False
 
     @property
     def energy_j(self) -> float | None:
@@ -49,38 +154,90 @@ class Usage:
         return self.cpu_energy_j + self.gpu_board_energy_j
 
     @property
+    def held_seconds(self) -> float:
+        """Seconds x our share of the host: what a machine's hourly price is multiplied with."""
+        return self.seconds - self.others_seconds
+
+    @property
     def gpu_utilisation(self) -> float | None:
         """Share of the device-seconds held in which a kernel ran, 0 to 1; `None` without a GPU."""
         return self.gpu_busy_seconds / self.gpu_seconds if self.gpu_seconds and self.gpu_busy_seconds is not None else None
+
+    @property
+    def flops_per_second(self) -> float | None:
+        """Achieved FLOP/s: FLOPs that the tokens needed by wall-clock seconds; None where no work was counted."""
+        return self.work.flops / self.seconds if self.work.flops and self.seconds > 0 else None
+
+    @classmethod
+    def unknown(cls, seconds: float, reason: str) -> Usage:
+        """A window of which nothing but its length is known; `reason` says why."""
+        numbers = dict.fromkeys(_NUMBERS, None) | {"seconds": seconds, "others_seconds": 0.0}
+        return cls(**numbers, sources=dict.fromkeys(("cpu_seconds", "cpu_energy_j", "gpu_board_energy_j"), f"unknown: {reason}"))  # type: ignore[arg-type]
+
+    def doing(self, work: Work) -> Usage:
+        """The same window, and what was done in it."""
+        return dataclasses.replace(self, work=work)
 
     def __add__(self, other: Usage) -> Usage:
         """Sum of two windows. A field that is unknown in one of them is unknown in the sum."""
         totals: dict[str, Any] = {}
         for name in _NUMBERS:
             a, b = getattr(self, name), getattr(other, name)
-            totals[name] = None if a is None or b is None else max(a, b) if name in _PEAKS else a + b
-        return Usage(**totals, sources=_merge(self.sources, other.sources))
+            totals[name] = max(a, b) if name in _PEAKS and None not in (a, b) else _added(a, b)
+        errors = {}
+        for name in {*self.errors, *other.errors}:
+            parts = [(getattr(each, name), each.errors.get(name, 0.0)) for each in (self, other)]
+            error = _weighted(*parts)
+            if error is not None:
+                errors[name] = error
+        return Usage(
+            **totals,
+            sources=_merge(self.sources, other.sources),
+            errors=dict(sorted(errors.items())),
+            devices=_merged_devices(self.devices, other.devices),
+            work=self.work + other.work,
+            partial=self.partial or other.partial,
+        )
 
     def __sub__(self, other: Usage) -> Usage:
-        """What remains when a part is taken out (never below 0); peaks are kept, unknown stays unknown."""
+        """What remains when a part is taken out (never below 0); peaks are kept, unknown stays unknown.
+
+        The breakdown by device is left out: what remains of a device is not one of its windows.
+        """
         rest: dict[str, Any] = {}
         for name in _NUMBERS:
             a, b = getattr(self, name), getattr(other, name)
-            rest[name] = a if name in _PEAKS else None if a is None or b is None else max(0.0, a - b)
-        return Usage(**rest, sources=self.sources)
+            rest[name] = a if name in _PEAKS else None if a is None or b is None else max(type(a)(0), a - b)
+        return Usage(**rest, sources=self.sources, errors=self.errors, work=self.work - other.work, partial=self.partial)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with every field, and the sum `energy_j` for the reader's convenience."""
-        return {name: getattr(self, name) for name in _NUMBERS} | {"energy_j": self.energy_j, "sources": dict(self.sources)}
+        """A JSON object with every field, and the sum `energy_j` for the reader's convenience; what is empty is left out."""
+        record = {name: getattr(self, name) for name in _NUMBERS}
+        record |= {"energy_j": self.energy_j, "sources": dict(self.sources)}
+        more = {
+            "errors": dict(self.errors),
+            "devices": [dataclasses.asdict(device) for device in self.devices],
+            "work": dataclasses.asdict(self.work) if self.work != Work() else {},
+            "partial": self.partial,
+        }
+        return record | {name: value for name, value in more.items() if value}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Usage:
-        """Rebuild from `to_json`; keys of a later schema are ignored, missing ones are unknown."""
+        """Rebuild from `to_json`; keys of a later schema are ignored, missing amounts are unknown."""
         numbers: dict[str, Any] = {name: record.get(name) for name in _NUMBERS}
-        return cls(**numbers, sources=dict(record.get("sources", {})))
+        numbers["others_seconds"] = record.get("others_seconds", 0.0)  # records from before hosts were shared
+        return cls(
+            **numbers,
+            sources=dict(record.get("sources", {})),
+            errors=dict(record.get("errors", {})),
+            devices=tuple(DeviceUsage(**_known(DeviceUsage, device)) for device in record.get("devices", ())),
+            work=Work(**_known(Work, record.get("work", {}))),
+            partial=bool(record.get("partial", False)),
+        )
 
 
-_NUMBERS = tuple(f.name for f in dataclasses.fields(Usage) if f.name != "sources")
+_NUMBERS = tuple(f.name for f in dataclasses.fields(Usage) if f.name not in ("sources", "errors", "devices", "work", "partial"))
 
 Phases = Mapping[str, Usage]
 """Usage by phase, keys out of `PHASES`."""
@@ -99,9 +256,37 @@ def add_phases(a: Phases, b: Phases) -> dict[str, Usage]:
     return {name: a.get(name, Usage()) + b.get(name, Usage()) for name in PHASES if name in a or name in b}
 
 
+def _added(a: Any, b: Any) -> Any:
+    return None if a is None or b is None else a + b
+
+
+def _joined(a: str, b: str, separator: str) -> str:
+    """Both texts with each of their parts named once."""
+    return separator.join(dict.fromkeys(part for text in (a, b) for part in text.split(separator) if part))
+
+
+def _weighted(*parts: tuple[float | None, float | None]) -> float | None:
+    """Relative error of a sum of `(amount, relative error)`, weighted by amount; None where that of an amount is unknown."""
+    if any(error is None and amount for amount, error in parts):
+        return None
+    amounts = sum(abs(amount or 0.0) for amount, _ in parts)
+    if not amounts:
+        return max((error for _, error in parts if error is not None), default=None)
+    return sum(abs(amount or 0.0) * (error or 0.0) for amount, error in parts) / amounts
+
+
+def _merged_devices(a: Sequence[DeviceUsage], b: Sequence[DeviceUsage]) -> tuple[DeviceUsage, ...]:
+    merged = {device.uuid: device for device in a}
+    for device in b:
+        merged[device.uuid] = merged[device.uuid] + device if device.uuid in merged else device
+    return tuple(merged.values())
+
+
+def _known(kind: Any, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a record that a dataclass has fields for."""
+    return {f.name: record[f.name] for f in dataclasses.fields(kind) if f.name in record}
+
+
 def _merge(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, str]:
     """Sources of a sum: one text where both agree, both where they differ."""
-    merged = dict(a)
-    for name, text in b.items():
-        merged[name] = "; ".join(dict.fromkeys([*merged.get(name, text).split("; "), *text.split("; ")]))
-    return merged
+    return dict(a) | {name: _joined(a.get(name, ""), text, "; ") for name, text in b.items()}

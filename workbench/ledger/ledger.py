@@ -229,9 +229,7 @@ class Ledger:
         from optuna.exceptions import UpdateFinishedTrialError
 
         mended = []
-        unknown = Usage(
-            HEARTBEAT_SECONDS, None, None, sources=dict.fromkeys(("cpu_seconds", "cpu_energy_j"), "unknown: its worker died")
-        )
+        unknown = Usage.unknown(HEARTBEAT_SECONDS, "its worker died")
         for lease, record in self.leases():
             if trials.alive(record):
                 continue
