@@ -76,10 +76,8 @@ class ProcessTree:
         if self._root is None and self._me is not None:
             me, waited = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
             # getrusage counts microseconds, /proc only ticks of 10 ms, too coarse for a short window
-            precise = _Counts(me.ru_utime + me.ru_stime, waited.ru_utime + waited.ru_stime)
-            now[self._me] = precise._replace(
-                **dict(zip(("read_bytes", "write_bytes"), now.get(self._me, precise)[2:], strict=True))
-            )
+            own = now.get(self._me, _Counts())
+            now[self._me] = own._replace(own_s=me.ru_utime + me.ru_stime, reaped_s=waited.ru_utime + waited.ru_stime)
             # the high-water mark cannot be reset, but while it rises it is the peak of the interval exactly
             high_water, before = me.ru_maxrss * _MAXRSS_UNIT, self._high_water
             self._high_water = high_water
