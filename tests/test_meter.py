@@ -10,10 +10,13 @@ import sys
 import threading
 import time
 import weakref
+from pathlib import Path
 
 import pytest
 
+from workbench.errors import UsageError
 from workbench.meter import Meter
+from workbench.meter.processors import cpu_power
 from workbench.testing import ManualClock
 
 BURN = "import time\nwhile time.process_time() < {}: pass"
@@ -164,10 +167,94 @@ def test_a_peak_between_two_samples_is_seen_by_the_high_water_mark(meter):
 def test_the_estimate_charges_idle_and_busy_power(meter):
     with meter.window() as window:
         meter.clock.advance(100)
-    usage, cpus = window.usage, meter.description["cpus_held"]
-    assert usage.cpu_energy_j == pytest.approx(100 * cpus * 0.74 + usage.cpu_seconds * (3.5 - 0.74))
+    usage, cpus, watts = window.usage, meter.description["cpus_held"], cpu_power(meter.description["cpu"])
+    idle_j, dynamic_j = 100 * cpus * watts.idle_w, usage.cpu_seconds * (watts.busy_w - watts.idle_w)
+    assert usage.cpu_energy_j == pytest.approx(idle_j + dynamic_j)
+    assert usage.errors == {"cpu_energy_j": watts.error}
     assert usage.sources["cpu_energy_j"].startswith("estimated: ")
     assert "Cloud Carbon Footprint" in usage.sources["cpu_energy_j"]
+
+
+WRITE = "import os; f = open({!r}, 'wb'); f.write(bytes({} << 20)); f.flush(); os.fsync(f.fileno()); f.close()"
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="this system does not tell bytes moved")
+def test_bytes_written_by_us_and_by_a_child_count_once(meter, tmp_path):
+    with meter.window() as window:
+        exec(WRITE.format(str(tmp_path / "ours"), 8))
+        child = subprocess.Popen(
+            [sys.executable, "-c", WRITE.format(str(tmp_path / "child"), 16) + "; input()"], stdin=subprocess.PIPE
+        )
+        until = time.monotonic() + 60
+        while window.read().io_write_bytes < 24 << 20 and time.monotonic() < until:
+            time.sleep(0.01)
+        child.communicate(b"\n")
+    if window.usage.io_write_bytes == 0:
+        pytest.skip("the file system under tmp_path is not counted as storage")
+    assert 24 << 20 <= window.usage.io_write_bytes < 30 << 20
+    with meter.window() as after:
+        pass
+    assert after.usage.io_write_bytes == 0
+    assert after.usage.sources["io_write_bytes"] == "kernel accounts of the process tree"
+
+
+def test_where_the_system_tells_no_bytes_they_are_unknown(monkeypatch):
+    monkeypatch.setattr("workbench.meter.host._HAS_IO", False)
+    with Meter(sample_interval_seconds=None, gpu=False) as meter, meter.hold() as holder, holder.window() as window:
+        pass
+    assert (window.usage.io_read_bytes, window.usage.io_write_bytes) == (None, None)
+    assert window.usage.sources["io_read_bytes"].startswith("unknown: ")
+
+
+@pytest.fixture
+def cgroup():
+    """A CPU-accounting cgroup of our own, and where it tells its time."""
+    for base, file in (("cpuacct", "cpuacct.usage"), ("", "cpu.stat")):
+        folder = Path("/sys/fs/cgroup", base, f"workbench-test-{os.getpid()}")
+        try:
+            folder.mkdir()
+        except OSError:
+            continue
+        if (folder / file).exists():
+            yield folder, file
+            folder.rmdir()
+            return
+        folder.rmdir()
+    pytest.skip("no cgroup of our own can be made here")
+
+
+def test_a_tree_that_has_a_cgroup_to_itself_used_what_the_cgroup_says(meter, cgroup):
+    folder, file = cgroup
+    inner = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BURN.format(0.5)!r}]); {BURN.format(0.5)}"
+    script = f"open({str(folder / 'cgroup.procs')!r}, 'w').write('0'); exec({inner!r}); print('done', flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with meter.hold(pid=child.pid) as holder, holder.window() as window:
+        assert child.stdout.readline() == b"done\n"
+        usage, text = window.read(), (folder / file).read_text().split()
+        child.communicate(b"\n")
+    used = int(text[0]) / 1e9 if len(text) == 1 else int(text[1]) / 1e6
+    assert used > 0.8
+    assert usage.cpu_seconds == pytest.approx(used, abs=0.1), "start-up before the cgroup and the hold is in one of them only"
+
+
+def test_memorys_power_is_counted_where_it_is_told():
+    clock = ManualClock()
+    with Meter(clock=clock, sample_interval_seconds=None, gpu=False, ram_watts_per_gib=0.4) as meter:
+        without = Meter(clock=clock, sample_interval_seconds=None, gpu=False)
+        with meter.window() as told, without.window() as untold:
+            clock.advance(1000)
+    gib = meter.description["memory_bytes"] / 2**30
+    assert told.usage.cpu_energy_j - untold.usage.cpu_energy_j == pytest.approx(1000 * gib * 0.4, abs=1)
+    assert "of memory at 0.4 W a GiB" in told.usage.sources["cpu_energy_j"]
+    with pytest.raises(UsageError, match="ram_watts_per_gib"):
+        Meter(gpu=False, ram_watts_per_gib=-1)
+
+
+def test_the_cost_of_a_reading_is_recorded():
+    with Meter(sample_interval_seconds=None, gpu=False) as meter:
+        assert meter.description["reading_seconds"] is None
+        meter.window().close()
+        assert 0 < meter.description["reading_seconds"] < 10
 
 
 def test_without_a_gpu_its_fields_are_known_to_be_0(meter):

@@ -13,6 +13,8 @@ from workbench.testing import FakeGpu, FakeNvml, ManualClock
 from workbench.usage import total
 
 ENERGY, POWER = "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage"
+INSTANT, LIMIT = "NVML_FI_DEV_POWER_INSTANT", "nvmlDeviceGetEnforcedPowerLimit"
+FIELDS, REASONS = "nvmlDeviceGetFieldValues", "nvmlDeviceGetCurrentClocksEventReasons"
 UTILISATION, MEMORY = "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetMemoryInfo"
 PROCESSES = "nvmlDeviceGetComputeRunningProcesses_v3"
 
@@ -67,22 +69,84 @@ def test_a_short_window_is_flagged():
     assert window.usage.sources["gpu_board_energy_j"] == "nvml total energy counter (window under 5 s, counter steps of 100 ms)"
 
 
-def test_energy_by_power_where_there_is_no_counter():
-    with Bench(gpu := FakeGpu(power_w=100, unsupported={ENERGY})) as bench, bench.meter.window() as window:
+@pytest.mark.parametrize(
+    ("missing", "way", "error"),
+    [(set(), "instant_power", 0.1), ({INSTANT}, "average_power", 0.15), ({FIELDS}, "average_power", 0.15)],
+)
+def test_energy_by_power_where_there_is_no_counter(missing, way, error):
+    with Bench(gpu := FakeGpu(power_w=100, unsupported={ENERGY} | missing)) as bench, bench.meter.window() as window:
         bench.pass_time(5)
         gpu.set_power(300)
         bench.pass_time(5)
     assert window.usage.gpu_board_energy_j == pytest.approx(5 * 100 + 200 + 4 * 300)  # the trapezoid halves the step
-    assert window.usage.sources["gpu_board_energy_j"] == "nvml power integrated, sampled at the edges"
+    assert window.usage.sources["gpu_board_energy_j"] == f"nvml {way.replace('_', ' ')} integrated, sampled at the edges"
+    (device,) = window.usage.devices
+    assert (device.energy_source, device.energy_error, window.usage.errors["gpu_board_energy_j"]) == (way, error, error)
 
 
-def test_energy_is_unknown_without_counter_and_power_and_nothing_else_is():
-    with Bench(FakeGpu(unsupported={ENERGY, POWER})) as bench, bench.meter.window() as window:
+def test_energy_is_modelled_by_utilisation_where_only_the_power_limit_is_known():
+    gpu = FakeGpu(power_limit_w=400, utilisation=75, unsupported={ENERGY, FIELDS, POWER})
+    with Bench(gpu) as bench, bench.meter.window() as window:
+        bench.pass_time(10)
+    idle_w = 0.115 * 400
+    (device,) = window.usage.devices
+    assert device.gpu_board_energy_j == pytest.approx(10 * (idle_w + 0.75 * (400 - idle_w)))
+    assert (device.energy_source, device.energy_error) == ("model", 0.5)
+    assert window.usage.sources["gpu_board_energy_j"].startswith("modelled: utilisation x (power limit - idle power)")
+
+
+@pytest.mark.parametrize("more", [{LIMIT}, {UTILISATION}])
+def test_energy_is_unknown_when_the_last_step_of_the_ladder_breaks(more):
+    with Bench(FakeGpu(unsupported={ENERGY, FIELDS, POWER} | more)) as bench, bench.meter.window() as window:
         bench.pass_time(3)
     usage = window.usage
     assert (usage.gpu_board_energy_j, usage.energy_j) == (None, None)
     assert usage.sources["gpu_board_energy_j"].startswith("unknown: ")
-    assert (usage.gpu_seconds, usage.gpu_busy_seconds, usage.gpu_peak_memory_bytes) == (3, 1.5, 1 << 30)
+    assert (usage.devices[0].energy_source, usage.devices[0].energy_error) == ("unknown", None)
+    assert "gpu_board_energy_j" not in usage.errors
+    assert (usage.gpu_seconds, usage.gpu_peak_memory_bytes) == (3, 1 << 30)
+
+
+@pytest.mark.parametrize(("seconds", "error"), [(0.5, 0.25), (4.0, 0.075), (10.0, 0.05)])
+def test_a_short_windows_energy_is_less_certain_by_the_counters_step(seconds, error):
+    with Bench(FakeGpu()) as bench, bench.meter.window() as window:
+        bench.clock.advance(seconds)
+    assert window.usage.errors["gpu_board_energy_j"] == window.usage.devices[0].energy_error == pytest.approx(error)
+
+
+def test_the_errors_of_devices_and_ways_are_weighted_by_joules():
+    with Bench(FakeGpu(power_w=300), FakeGpu(power_w=100, unsupported={ENERGY})) as bench, bench.meter.window() as window:
+        bench.pass_time(10)
+    assert window.usage.errors["gpu_board_energy_j"] == pytest.approx((300 * 0.05 + 100 * 0.1) / 400)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "throttled"),
+    [
+        (pynvml.nvmlClocksEventReasonGpuIdle, False),
+        (pynvml.nvmlClocksEventReasonApplicationsClocksSetting | pynvml.nvmlClocksEventReasonSyncBoost, False),
+        (pynvml.nvmlClocksEventReasonSwPowerCap, True),
+        (pynvml.nvmlClocksEventReasonHwSlowdown, True),
+        (pynvml.nvmlClocksEventReasonSwThermalSlowdown | pynvml.nvmlClocksEventReasonGpuIdle, True),
+        (pynvml.nvmlClocksEventReasonHwThermalSlowdown, True),
+        (pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown, True),
+    ],
+)
+def test_time_with_the_clocks_held_down(reasons, throttled):
+    with Bench(gpu := FakeGpu()) as bench, bench.meter.window() as window:
+        bench.pass_time(3)
+        gpu.reasons = reasons
+        bench.pass_time(4)
+    assert window.usage.gpu_throttled_seconds == window.usage.devices[0].throttled_seconds == 4 * throttled
+
+
+def test_throttling_by_the_functions_older_name():
+    with Bench(FakeGpu(reasons=4)) as bench:
+        pynvml._nvmlGetFunctionPointer_cache.clear()
+        bench.fake.missing = {REASONS}
+        with bench.meter.window() as window:
+            bench.pass_time(2)
+    assert window.usage.gpu_throttled_seconds == 2
 
 
 def test_a_counter_reset_costs_one_interval_which_power_fills():
@@ -91,11 +155,14 @@ def test_a_counter_reset_costs_one_interval_which_power_fills():
         gpu.reset_counter()
         bench.pass_time(6)
     assert window.usage.gpu_board_energy_j == pytest.approx(12 * 200, abs=0.01)
-    assert window.usage.sources["gpu_board_energy_j"] == "nvml total energy counter + nvml power integrated, sampled at the edges"
+    assert window.usage.sources["gpu_board_energy_j"] == (
+        "nvml total energy counter + nvml instant power integrated, sampled at the edges"
+    )
+    assert window.usage.devices[0].energy_source == "counter + instant_power"
 
 
 def test_a_counter_reset_without_power_is_unknown_in_the_windows_around_it_only():
-    with Bench(gpu := FakeGpu(unsupported={POWER})) as bench:
+    with Bench(gpu := FakeGpu(unsupported={POWER, FIELDS})) as bench:
         with bench.meter.window() as hit:
             bench.pass_time(1)
             gpu.reset_counter()
@@ -130,15 +197,20 @@ def test_a_lost_gpu_ends_what_is_known_but_not_the_window():
         assert "unknown: GPU-b is lost" in usage.sources["gpu_board_energy_j"]
         assert usage.gpu_seconds == 2 * usage.seconds  # it is still paid for
         assert usage.cpu_seconds is not None
+        assert usage.partial
+        assert [(device.uuid, device.partial) for device in usage.devices] == [("GPU-a", False), ("GPU-b", True)]
+        assert usage.devices[0].gpu_board_energy_j == pytest.approx(100 * usage.seconds, abs=0.01)
+    assert not before.usage.partial
 
 
 @pytest.mark.parametrize(
     ("name", "field"),
-    [(UTILISATION, "gpu_busy_seconds"), (MEMORY, "gpu_peak_memory_bytes")],
+    [(UTILISATION, "gpu_busy_seconds"), (MEMORY, "gpu_peak_memory_bytes"), (REASONS, "gpu_throttled_seconds")],
 )
 def test_an_unsupported_metric_is_dropped_alone(name, field):
-    fields = {"gpu_seconds", "gpu_board_energy_j", "gpu_busy_seconds", "gpu_peak_memory_bytes"}
-    with Bench(FakeGpu(unsupported={name})) as bench, bench.meter.window() as window:
+    fields = {"gpu_seconds", "gpu_board_energy_j", "gpu_busy_seconds", "gpu_peak_memory_bytes", "gpu_throttled_seconds"}
+    older = {"nvmlDeviceGetCurrentClocksThrottleReasons"} if name == REASONS else set()
+    with Bench(FakeGpu(unsupported={name} | older)) as bench, bench.meter.window() as window:
         bench.pass_time(2)
     assert {f for f in fields if getattr(window.usage, f) is None} == {field}
     assert window.usage.sources[field].startswith("unknown: ")
@@ -150,7 +222,7 @@ def test_a_library_too_old_for_a_function_is_like_a_device_without_it():
         bench.fake.missing = {ENERGY, PROCESSES}
         with bench.meter.window() as window:
             bench.pass_time(2)
-    assert window.usage.sources["gpu_board_energy_j"].startswith("nvml power integrated")
+    assert window.usage.sources["gpu_board_energy_j"].startswith("nvml instant power integrated")
     assert window.usage.gpu_board_energy_j == pytest.approx(200)
 
 
@@ -247,13 +319,29 @@ def test_only_visible_gpus_are_billed_under_cudas_numbers():
     assert window.usage.gpu_seconds == 20
 
 
-def test_a_slice_is_found_by_name_and_what_it_cannot_measure_is_unknown():
-    mig = FakeGpu(uuid="MIG-7dd", unsupported={ENERGY, POWER, UTILISATION})
-    with Bench(FakeGpu(uuid="GPU-a"), mig, visible="MIG-7dd,MIG-nowhere") as bench, bench.meter.window() as window:
-        bench.pass_time(1)
+MIG_CANNOT = {ENERGY, FIELDS, POWER, UTILISATION, REASONS, "nvmlDeviceGetCurrentClocksThrottleReasons"}
+
+
+@pytest.mark.parametrize("board_cannot", [set(), {ENERGY}, {ENERGY, INSTANT}])
+def test_a_slices_energy_is_its_share_of_the_boards_by_memory_and_says_so(board_cannot):
+    board = FakeGpu(uuid="GPU-a", memory_bytes=80 << 30, power_w=300, unsupported=board_cannot)
+    mig = FakeGpu(uuid="MIG-7dd", name="A100 3g.40gb", memory_bytes=40 << 30, parent=board, unsupported=MIG_CANNOT)
+    with Bench(board, mig, visible="MIG-7dd,MIG-nowhere") as bench, bench.meter.window() as window:
+        bench.pass_time(10)
     assert [device.uuid for device in bench.meter.devices] == ["MIG-7dd"]
-    assert (window.usage.gpu_board_energy_j, window.usage.gpu_busy_seconds) == (None, None)
+    (device,) = window.usage.devices
+    assert (device.uuid, device.energy_source, device.energy_error) == ("MIG-7dd", "model", 0.5)
+    assert device.gpu_board_energy_j == pytest.approx(1500, abs=0.01)
+    assert window.usage.sources["gpu_board_energy_j"].startswith("modelled: the slice's share of its board's memory")
+    assert (device.busy_seconds, device.throttled_seconds) == (None, None)
     assert window.usage.gpu_peak_memory_bytes == 1 << 30
+
+
+def test_a_slice_whose_board_is_not_told_has_no_energy():
+    mig = FakeGpu(uuid="MIG-7dd", unsupported=MIG_CANNOT)
+    with Bench(FakeGpu(uuid="GPU-a"), mig, visible="MIG-7dd") as bench, bench.meter.window() as window:
+        bench.pass_time(1)
+    assert (window.usage.gpu_board_energy_j, window.usage.gpu_busy_seconds) == (None, None)
 
 
 @pytest.mark.parametrize("setting", ["", " ", "-1"])
@@ -289,11 +377,12 @@ def test_nvml_is_let_go_and_started_anew_after_a_fork():
         assert bench.fake.users == 1
 
 
-def test_a_reading_costs_five_calls_a_device():
+def test_a_reading_costs_seven_calls_a_device_and_its_time_is_recorded():
     with Bench(FakeGpu(processes={os.getpid(): 1})) as bench, bench.meter.window():
         bench.fake.calls.clear()
         bench.meter.sample()
-        assert bench.fake.calls == {ENERGY: 1, POWER: 1, UTILISATION: 1, MEMORY: 1, PROCESSES: 2}
+        assert bench.fake.calls == {ENERGY: 1, FIELDS: 1, UTILISATION: 1, REASONS: 1, MEMORY: 1, PROCESSES: 2}
+        assert bench.meter.description["reading_seconds"] == 0, "by the clock that stood still"
 
 
 def test_the_training_meter_bills_the_first_visible_gpu_alone(monkeypatch):

@@ -5,6 +5,7 @@ import pytest
 from workbench.meter import Meter
 from workbench.meter.host import cpu_model, cpus_held, memory_held
 from workbench.meter.power import Rapl, estimated_joules, shared_joules
+from workbench.meter.processors import AVERAGE, WATTS, cpu_power
 from workbench.testing import ManualClock
 
 
@@ -69,13 +70,82 @@ def test_a_window_shares_the_package_and_falls_back_to_the_estimate(tmp_path, mo
         with meter.window() as window:
             clock.advance(10)
         assert window.usage.sources["cpu_energy_j"].startswith("estimated: ")
-        assert window.usage.cpu_energy_j >= 7.4 * meter.description["cpus_held"]
+        assert window.usage.cpu_energy_j >= 7.4 * meter.description["cpus_held"], "a processor without a name draws the average"
+        assert window.usage.errors == {"cpu_energy_j": 0.5}
 
 
 def test_shares_never_exceed_the_whole():
     assert shared_joules(100, 1, 4) == 25
     assert shared_joules(100, 4.01, 4) == 100  # host seconds are counted in ticks
     assert shared_joules(100, 0, 0) == 100
+    assert shared_joules(100, 0, 0, held=0.25) == 25
+
+
+@pytest.mark.parametrize(
+    ("model", "architecture"),
+    [
+        ("AMD EPYC 7R32", "EPYC 2nd Gen"),
+        ("AMD EPYC 7B12", "EPYC 2nd Gen"),
+        ("AMD EPYC 7763 64-Core Processor", "EPYC 3rd Gen"),
+        ("AMD EPYC 7V73X 64-Core Processor", "EPYC 3rd Gen"),
+        ("AMD EPYC-Milan Processor", "EPYC 3rd Gen"),
+        ("AMD EPYC 7551P 32-Core Processor", "EPYC 1st Gen"),
+        ("Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz", "Cascade Lake"),
+        ("Intel Xeon Processor (Cascadelake)", "Cascade Lake"),
+        ("Intel(R) Xeon(R) Platinum 8175M CPU @ 2.50GHz", "Skylake"),
+        ("Intel(R) Xeon(R) Gold 6138 CPU @ 2.00GHz", "Skylake"),
+        ("Intel(R) Xeon(R) CPU E5-2686 v4 @ 2.30GHz", "Broadwell"),
+        ("Intel(R) Xeon(R) CPU E5-2676 v3 @ 2.40GHz", "Haswell"),
+        ("Intel(R) Xeon(R) CPU E5-2670 v2 @ 2.50GHz", "Ivy Bridge"),
+        ("Intel(R) Xeon(R) CPU E5-2670 0 @ 2.60GHz", "Sandy Bridge"),
+    ],
+)
+def test_a_processor_is_known_by_its_name(model, architecture):
+    found = cpu_power(model)
+    assert (found.idle_w, found.busy_w) == WATTS[architecture]
+    assert architecture in found.basis
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "AMD EPYC",
+        "AMD EPYC 9R14",
+        "AMD EPYC 9654 96-Core Processor",
+        "Intel(R) Xeon(R) Platinum 8375C CPU @ 2.90GHz",
+        "Intel(R) Xeon(R) Platinum 8481C",
+        "Intel(R) Xeon(R) CPU @ 2.20GHz",
+        "Intel(R) Core(TM) i7-8700 CPU @ 3.20GHz",
+        "Apple M2",
+        "",
+    ],
+)
+def test_a_processor_that_is_in_no_table_gets_the_average(model):
+    assert cpu_power(model) is AVERAGE
+
+
+def test_a_known_processors_watts_are_used_and_named(tmp_path):
+    write(tmp_path, "proc/cpuinfo", "model name\t: AMD EPYC 7R32")
+    clock = ManualClock()
+    with Meter(clock=clock, sample_interval_seconds=None, gpu=False, root=tmp_path) as meter, meter.window() as window:
+        clock.advance(1000)
+    cpus = meter.description["cpus_held"]
+    assert window.usage.cpu_energy_j == pytest.approx(1000 * cpus * 0.474 + window.usage.cpu_seconds * (1.693 - 0.474))
+    assert "Cloud Carbon Footprint's EPYC 2nd Gen" in window.usage.sources["cpu_energy_j"]
+    assert window.usage.errors == {"cpu_energy_j": 0.3}
+    assert meter.description["cpu_energy_source"] == window.usage.sources["cpu_energy_j"]
+
+
+def test_holders_share_the_package_between_their_own_ends(tmp_path, monkeypatch):
+    file, clock = zone(tmp_path, "intel-rapl:0", "package-0", 0), ManualClock()
+    monkeypatch.setattr("workbench.meter.host.busy_seconds", lambda: 0.0)
+    with Meter(clock=clock, sample_interval_seconds=None, gpu=False, root=tmp_path) as meter:
+        a, b = meter.hold(), meter.hold()
+        one, two = a.window(), b.window()
+        clock.advance(10)
+        file.write_text("60000000")
+        assert (one.read().cpu_energy_j, two.read().cpu_energy_j) == (30, 30), "without CPU time to share by, equally"
+        assert one.read().errors == {"cpu_energy_j": 0.1}
 
 
 def test_the_estimate_at_its_ends():

@@ -4,15 +4,19 @@
         ...
     print(window.usage.energy_j, window.usage.sources)
 
+Trials that run side by side each take a `meter.hold(name=…)` and open their windows on that: each sees its share,
+and the shares sum to what a window of the meter sees.
+
 The only house of `pynvml`. Importing it loads neither `pynvml` nor `psutil`; making a `Meter` does.
 """
 
 import os
 
-from workbench.meter.nvidia import Device
+from workbench.meter.gpu import Device
+from workbench.meter.holders import Holder
 from workbench.meter.windows import Meter, Window
 
-__all__ = ["Device", "Meter", "Window", "training_meter"]
+__all__ = ["Device", "Holder", "Meter", "Window", "training_meter"]
 
 
 def training_meter() -> Meter:

@@ -6,12 +6,15 @@ list every different text once. Parts within a text are joined by " + ".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
-from workbench.meter import power
+from workbench.meter import devices, power
+from workbench.meter.gpu import Device, GpuMemory, GpuTotals
+from workbench.meter.holders import Share
 from workbench.meter.host import TreeReading
-from workbench.meter.nvidia import GpuMemory, GpuTotals
+from workbench.meter.processors import AVERAGE, CpuPower
 from workbench.usage import Usage
 
 SHORT_S = 5.0
@@ -19,23 +22,43 @@ SHORT_S = 5.0
 
 
 class Reading(NamedTuple):
-    """All instruments at one moment: running totals, and memory as it stands.
+    """All instruments at one moment: running totals, and memory as it stands; of the host, or as one holder sees them.
 
     Attributes:
         at: Clock time in seconds.
-        tree: CPU seconds and memory of our processes.
+        tree: CPU time, bytes moved and memory of our processes.
         host_s: CPU seconds of all processes of the host.
         package_j: Joules of all processor packages; None where RAPL cannot be read.
         gpus: Totals of each GPU held.
         memory: Memory in use on each GPU held.
+        trees: The process trees of holders that have one of their own, by root.
+        share: What fell on the holder whose view this is; None in the host's.
     """
 
     at: float
-    tree: TreeReading = TreeReading(0.0, 0, 0)
+    tree: TreeReading = TreeReading()
     host_s: float = 0.0
     package_j: float | None = None
     gpus: tuple[GpuTotals, ...] = ()
     memory: tuple[GpuMemory, ...] = ()
+    trees: Mapping[int, TreeReading] = MappingProxyType({})
+    share: Share | None = None
+
+    @property
+    def at_ns(self) -> int:
+        """Clock time in whole nanoseconds."""
+        return round(self.at * 1e9)
+
+    @property
+    def held_ns(self) -> int:
+        """Time of the host: all of it, or the holder's share."""
+        return self.at_ns if self.share is None else self.share.held_ns
+
+    def seen_by(self, share: Share, memory: Iterable[GpuMemory]) -> Reading:
+        """The same moment as a holder sees it: its share of the totals, and its own memory."""
+        own = self.tree._replace(cpu_ns=share.cpu_ns, read_bytes=share.read_bytes, write_bytes=share.write_bytes)
+        gpus = tuple(gpu._replace(amounts=part) for gpu, part in zip(self.gpus, share.gpus, strict=False))
+        return self._replace(tree=own, gpus=gpus, memory=tuple(memory), share=share)
 
 
 class Peaks:
@@ -59,90 +82,102 @@ class Facts(NamedTuple):
         cpu_model: The processor's name.
         rapl_source: The text for energy from RAPL.
         rate: When samples are taken, e.g. `"sampled at 1 Hz and at the edges"`.
-        gpu_uuids: The GPUs held.
+        gpus: The GPUs held.
         gpu_absence: Why there are none.
+        watts: What one of the logical CPUs draws.
+        memory_bytes: Memory of the host, or as much of it as we may use.
+        ram_watts_per_gib: Watts of a GiB of that; None where memory's energy is not counted.
     """
 
     cpus: float
     cpu_model: str
     rapl_source: str
     rate: str
-    gpu_uuids: tuple[str, ...]
+    gpus: tuple[Device, ...]
     gpu_absence: str
+    watts: CpuPower = AVERAGE
+    memory_bytes: int = 0
+    ram_watts_per_gib: float | None = None
 
 
 def usage(first: Reading, last: Reading, peaks: Peaks, facts: Facts) -> Usage:
-    """Consumption between two readings of one meter."""
-    seconds, cpu_s = last.at - first.at, last.tree.cpu_s - first.tree.cpu_s
-    if first.package_j is not None and last.package_j is not None:
-        cpu_j = power.shared_joules(last.package_j - first.package_j, cpu_s, last.host_s - first.host_s)
-        cpu_source = facts.rapl_source
-    else:
-        cpu_j = power.estimated_joules(seconds, cpu_s, facts.cpus)
-        cpu_source = power.estimate_source(facts.cpus, facts.cpu_model)
+    """Consumption between two readings of one view of a meter."""
+    seconds = last.at - first.at
+    read = _moved(first.tree.read_bytes, last.tree.read_bytes)
+    written = _moved(first.tree.write_bytes, last.tree.write_bytes)
+    cpu_j, cpu_error, cpu_source = _cpu_energy(first, last, facts)
     sources = {
         "cpu_seconds": "getrusage of this process and those it waited for, kernel accounts of its living descendants",
         "cpu_energy_j": cpu_source,
         "peak_memory_bytes": f"resident sets of the process tree, {facts.rate}, and its own high-water mark where that rose",
+        "io_read_bytes": _io_source(read),
+        "io_write_bytes": _io_source(written),
     }
-    if not facts.gpu_uuids:
-        sources["gpu_seconds"] = f"no GPU ({facts.gpu_absence})"
-        return Usage(seconds, cpu_s, cpu_j, peaks.resident_bytes, sources=sources)
-    spans = list(zip(facts.gpu_uuids, first.gpus, last.gpus, strict=True))
-    energy_j, sources["gpu_board_energy_j"] = _sum(_energy(*span, short=seconds < SHORT_S, rate=facts.rate) for span in spans)
-    busy_s, sources["gpu_busy_seconds"] = _sum(_busy(*span, rate=facts.rate) for span in spans)
-    memory, sources["gpu_peak_memory_bytes"] = _memory(spans, peaks, facts.rate)
-    sources["gpu_seconds"] = f"clock x {len(spans)} GPU held"
-    return Usage(seconds, cpu_s, cpu_j, peaks.resident_bytes, seconds * len(spans), energy_j, busy_s, memory, sources)
+    if last.share is not None:
+        sources["others_seconds"] = "the host's seconds, equally among the holders of each moment"
+        sources["cpu_seconds"] += "; its tree's, among holders in one process by work reported, else equally"
+    parts = [
+        devices.usage(device, before, after, memory, seconds=seconds, short=seconds < SHORT_S, rate=facts.rate, shares=shares)
+        for device, before, after, memory, shares in zip(
+            facts.gpus, first.gpus, last.gpus, peaks.gpus, _ways(first, last, len(facts.gpus)), strict=True
+        )
+    ]
+    figures, texts, gpu_error = devices.totals(parts, f"no GPU ({facts.gpu_absence})")
+    errors = {"cpu_energy_j": cpu_error} | ({} if gpu_error is None else {"gpu_board_energy_j": gpu_error})
+    return Usage(
+        seconds,
+        (last.tree.cpu_ns - first.tree.cpu_ns) / 1e9,
+        cpu_j,
+        peaks.resident_bytes,
+        **figures,
+        sources=sources | texts,
+        others_seconds=others_seconds(first, last),
+        io_read_bytes=read,
+        io_write_bytes=written,
+        errors=errors,
+        devices=tuple(part.usage for part in parts),
+        partial=any(part.usage.partial for part in parts),
+    )
 
 
-def _energy(uuid: str, first: GpuTotals, last: GpuTotals, short: bool, rate: str) -> tuple[float | None, str]:
-    """Joules of one GPU's board, and how they were got."""
-    if last.lost:
-        return None, _gone(uuid)
-    if last.dark_s > first.dark_s:
-        return None, "unknown: neither energy counter nor power readable"
-    counter = "nvml total energy counter" + (" (window under 5 s, counter steps of 100 ms)" if short else "")
-    ways = [counter] if last.counted_s > first.counted_s or last.integrated_s == first.integrated_s else []
-    ways += [f"nvml power integrated, {rate}"] if last.integrated_s > first.integrated_s else []
-    return last.energy_j - first.energy_j, " + ".join(ways)
+def _cpu_energy(first: Reading, last: Reading, facts: Facts) -> tuple[float, float, str]:
+    """Joules of the processors, their relative uncertainty, and how they were got."""
+    cpu_s, held_s = (last.tree.cpu_ns - first.tree.cpu_ns) / 1e9, (last.held_ns - first.held_ns) / 1e9
+    if first.package_j is not None and last.package_j is not None:
+        whole_s = last.at - first.at
+        held = held_s / whole_s if whole_s > 0 else 1.0
+        joules = power.shared_joules(last.package_j - first.package_j, cpu_s, last.host_s - first.host_s, held)
+        error, source = power.RAPL_ERROR, facts.rapl_source
+    else:
+        joules = power.estimated_joules(held_s, cpu_s, facts.cpus, facts.watts)
+        error, source = facts.watts.error, power.estimate_source(facts.cpus, facts.cpu_model, facts.watts)
+    if facts.ram_watts_per_gib is None:
+        return joules, error, source
+    gib = facts.memory_bytes / 2**30
+    source += f" + {gib:.4g} GiB of memory at {facts.ram_watts_per_gib:g} W a GiB, as told"
+    return joules + held_s * gib * facts.ram_watts_per_gib, error, source
 
 
-def _busy(uuid: str, first: GpuTotals, last: GpuTotals, rate: str) -> tuple[float | None, str]:
-    """Seconds in which one GPU ran a kernel."""
-    if last.lost:
-        return None, _gone(uuid)
-    if last.busy_dark_s > first.busy_dark_s:
-        return None, "unknown: utilisation not readable"
-    return last.busy_s - first.busy_s, f"nvml utilisation x time, {rate}"
+def others_seconds(first: Reading, last: Reading) -> float:
+    """The part of the window's seconds that fell on our other holders."""
+    return 0.0 if last.share is None else (last.at_ns - first.at_ns - (last.held_ns - first.held_ns)) / 1e9
 
 
-def _memory(spans: Iterable[tuple[str, GpuTotals, GpuTotals]], peaks: Peaks, rate: str) -> tuple[int | None, str]:
-    """Highest memory in use on one GPU: of our processes where known, else of all that use it."""
-    highest, ways = 0, set()
-    for (uuid, _, last), peak in zip(spans, peaks.gpus, strict=True):
-        if last.lost:
-            return None, _gone(uuid)
-        known = peak.all if peak.ours is None else peak.ours
-        if known is None:
-            return None, "unknown: memory not readable"
-        highest = max(highest, known)
-        ways.add("all processes on it, ours not told apart" if peak.ours is None else "our processes")
-    return highest, f"nvml memory of {' + '.join(sorted(ways))}, {rate}"
+def _ways(first: Reading, last: Reading, gpus: int) -> list[tuple[int, ...]]:
+    """How long each GPU was split in each way."""
+    if first.share is None or last.share is None:
+        return [()] * gpus
+    spans = zip(first.share.ways_ns, last.share.ways_ns, strict=True)
+    return [tuple(b - a for a, b in zip(*span, strict=True)) for span in spans]
 
 
-def _sum(parts: Iterable[tuple[float | None, str]]) -> tuple[float | None, str]:
-    """Sum over GPUs, unknown as soon as one is, with each way of measuring named once."""
-    total: float | None = 0.0
-    ways: dict[str, None] = {}
-    for value, way in parts:
-        total = None if total is None or value is None else total + value
-        ways[way] = None
-    return total, " + ".join(ways)
+def _moved(first: int | None, last: int | None) -> int | None:
+    """Bytes moved between two counts."""
+    return None if first is None or last is None else last - first
 
 
-def _gone(uuid: str) -> str:
-    return f"unknown: {uuid} is lost"
+def _io_source(moved: int | None) -> str:
+    return "unknown: no kernel accounts of bytes moved" if moved is None else "kernel accounts of the process tree"
 
 
 def _highest(pair: tuple[int | None, int | None]) -> int | None:

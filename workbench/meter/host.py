@@ -20,72 +20,116 @@ class TreeReading(NamedTuple):
     """State of the process tree at one moment.
 
     Attributes:
-        cpu_s: CPU seconds, user and system, used since the tree was first read. Never falls.
+        cpu_ns: CPU time, user and system, used since the tree was first read, in nanoseconds. Never falls.
         resident_bytes: Resident memory now, the sum over processes; a page shared by two counts twice.
         peak_bytes: Highest known resident memory since the previous reading, >= resident_bytes.
+        read_bytes: Bytes had read from storage since the tree was first read; None where the system does not tell.
+        write_bytes: Bytes had written to storage, likewise.
     """
 
-    cpu_s: float
-    resident_bytes: int
-    peak_bytes: int
+    cpu_ns: int = 0
+    resident_bytes: int = 0
+    peak_bytes: int = 0
+    read_bytes: int | None = 0
+    write_bytes: int | None = 0
+
+
+class _Counts(NamedTuple):
+    """What one process has used since it started: by itself, and by the children it waited for."""
+
+    own_s: float = 0.0
+    reaped_s: float = 0.0
+    read_bytes: int = 0  # the kernel adds a waited-for child's to its parent's, so these hold both
+    write_bytes: int = 0
 
 
 class ProcessTree:
-    """Our process and every descendant it was seen to have.
+    """A process, ours by default, and every descendant it was seen to have.
 
     CPU time of a child that ended moves to the parent that waits for it, so a plain sum over living
     processes would jump. Here each reading adds what living processes grew by, plus the reaped time
     that had not been counted while its owner lived. Time is lost only where no reading and no wait
-    ever saw it (a daemon born and dead between two readings).
+    ever saw it (a daemon born and dead between two readings). Bytes move from child to parent likewise.
+
+    Args:
+        pid: The tree's root; None for this process, whose time is known to the microsecond (others': 10 ms).
     """
 
-    def __init__(self) -> None:
-        self._pid = 0
-        self._cpu_s = 0.0
-        self._last: dict[psutil.Process, tuple[float, float]] = {}  # own and reaped seconds at the last reading
+    def __init__(self, pid: int | None = None) -> None:
+        self._root, self._pid = pid, 0
+        self._cpu_s, self._read_bytes, self._write_bytes = 0.0, 0, 0
+        self._io_known = _HAS_IO
+        self._last: dict[psutil.Process, _Counts] = {}
         self._high_water = 0
         self.read()
-        self._cpu_s = 0.0
+        self._cpu_s, self._read_bytes, self._write_bytes = 0.0, 0, 0
 
     def read(self) -> TreeReading:
         """Read every process of the tree once: about 0.1 ms, and 0.1 ms more for each child."""
-        import psutil
-
-        if os.getpid() != self._pid:  # the first reading, or a fork: the parent is none of ours
-            self._pid, self._me, self._last = os.getpid(), psutil.Process(), {}
-        now: dict[psutil.Process, tuple[float, float]] = {}
+        now: dict[psutil.Process, _Counts] = {}
         resident = 0
         for process in self._members():
-            try:
-                with process.oneshot():
-                    resident += process.memory_info().rss
-                    times = process.cpu_times()
-            except psutil.Error:  # it ended under our eyes; whoever waits for it will show its time
-                continue
-            now[process] = (times.user + times.system, times.children_user + times.children_system)
-        me, waited = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-        # getrusage counts microseconds, /proc only ticks of 10 ms, too coarse for a short window
-        now[self._me] = (me.ru_utime + me.ru_stime, waited.ru_utime + waited.ru_stime)
+            found = self._look(process)
+            if found is not None:
+                now[process], resident = found[0], resident + found[1]
+        peak = resident
+        if self._root is None and self._me is not None:
+            me, waited = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+            # getrusage counts microseconds, /proc only ticks of 10 ms, too coarse for a short window
+            own = now.get(self._me, _Counts())
+            now[self._me] = own._replace(own_s=me.ru_utime + me.ru_stime, reaped_s=waited.ru_utime + waited.ru_stime)
+            # the high-water mark cannot be reset, but while it rises it is the peak of the interval exactly
+            high_water, before = me.ru_maxrss * _MAXRSS_UNIT, self._high_water
+            self._high_water = high_water
+            peak = max(resident, high_water) if high_water > before else resident
         self._count(now)
-        # the high-water mark cannot be reset, but while it rises it is the peak of the interval exactly
-        high_water, before = me.ru_maxrss * _MAXRSS_UNIT, self._high_water
-        self._high_water = high_water
-        return TreeReading(self._cpu_s, resident, max(resident, high_water) if high_water > before else resident)
+        moved = (self._read_bytes, self._write_bytes) if self._io_known else (None, None)
+        return TreeReading(round(self._cpu_s * 1e9), resident, peak, *moved)
 
-    def _count(self, now: dict[psutil.Process, tuple[float, float]]) -> None:
+    def _look(self, process: psutil.Process) -> tuple[_Counts, int] | None:
+        """What a process has used, and its resident bytes; None when it has ended."""
+        import psutil
+
+        try:
+            with process.oneshot():
+                resident, times = process.memory_info().rss, process.cpu_times()
+        except psutil.Error:  # it ended under our eyes; whoever waits for it will show its time
+            return None
+        read, written = self._last.get(process, _Counts())[2:]
+        try:
+            if self._io_known:
+                moved = process.io_counters()
+                read, written = moved.read_bytes, moved.write_bytes
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):  # its counts will be its parent's
+            pass
+        except (psutil.AccessDenied, OSError):  # another user's child: from here on the sum is not known
+            self._io_known = False
+        return _Counts(times.user + times.system, times.children_user + times.children_system, read, written), resident
+
+    def _count(self, now: dict[psutil.Process, _Counts]) -> None:
         """Add what was used since the last reading; a fall of any part counts as nothing."""
-        last, none = self._last, (0.0, 0.0)
-        grown = sum(max(0.0, own - last.get(process, none)[0]) for process, (own, _) in now.items())
-        reaped = sum(max(0.0, waited - last.get(process, none)[1]) for process, (_, waited) in now.items())
-        ended = sum(own + waited for process, (own, waited) in last.items() if process not in now)
-        self._cpu_s += grown + max(0.0, reaped - ended)
+        last, none = self._last, _Counts()
+        ended = [counts for process, counts in last.items() if process not in now]
+        pairs = [(counts, last.get(process, none)) for process, counts in now.items()]
+        grown = sum(max(0.0, new.own_s - old.own_s) for new, old in pairs)
+        reaped = sum(max(0.0, new.reaped_s - old.reaped_s) for new, old in pairs)
+        self._cpu_s += grown + max(0.0, reaped - sum(counts.own_s + counts.reaped_s for counts in ended))
+        read = sum(max(0, new.read_bytes - old.read_bytes) for new, old in pairs)
+        self._read_bytes += max(0, read - sum(counts.read_bytes for counts in ended))
+        written = sum(max(0, new.write_bytes - old.write_bytes) for new, old in pairs)
+        self._write_bytes += max(0, written - sum(counts.write_bytes for counts in ended))
         self._last = now
 
     def _members(self) -> Iterator[psutil.Process]:
         """Our process, its descendants, and orphans that were descendants when last seen."""
         import psutil
 
-        known = {process.pid: process for process in self._last if process.is_running()} | {self._pid: self._me}
+        root = os.getpid() if self._root is None else self._root
+        if root != self._pid:  # the first reading, or a fork: the parent is none of ours
+            self._pid, self._me, self._last = root, _process(root), {}
+        known = {process.pid: process for process in self._last if process.is_running()}
+        if self._me is not None and (self._root is None or self._me.is_running()):
+            known[self._pid] = self._me
         queue, met = list(known), set(known)
         while queue:
             pid = queue.pop()
@@ -101,6 +145,16 @@ class ProcessTree:
     def pids(self) -> frozenset[int]:
         """Process ids of the tree as last read."""
         return frozenset(process.pid for process in self._last)
+
+
+def _process(pid: int) -> psutil.Process | None:
+    """A process; None when there is none of that id."""
+    import psutil
+
+    try:
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
 
 
 def _children(pid: int) -> list[int]:
@@ -123,6 +177,7 @@ def _children(pid: int) -> list[int]:
 
 
 _HAS_CHILDREN_FILE = Path("/proc/thread-self/children").exists()
+_HAS_IO = sys.platform == "win32" or Path("/proc/self/io").exists()  # macOS tells no bytes, nor do some sandboxes
 
 
 def busy_seconds() -> float:

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-IDLE_W, BUSY_W = 0.74, 3.5
-"""Watts of one virtual CPU doing nothing and fully busy: Cloud Carbon Footprint's averages for AWS, made from
-SPECpower's figures for whole servers, so memory and fans are in them (https://www.cloudcarbonfootprint.org/docs/methodology,
-section "Energy Estimate: Compute", read in microsite/docs/Methodology.md @1559c186)."""
+from workbench.meter.processors import AVERAGE, CpuPower
+
+RAPL_ERROR = 0.1
+"""Relative uncertainty of our share of the packages' energy. The readings themselves follow plug power closely from Haswell on
+(Khan et al., "RAPL in Action", ACM TOMPECS 3(2), 2018); the 10 % are our allowance for sharing by CPU time, as if a
+CPU second of every process drew the same."""
 
 
-def estimated_joules(seconds: float, cpu_seconds: float, cpus: float) -> float:
+def estimated_joules(seconds: float, cpu_seconds: float, cpus: float, watts: CpuPower = AVERAGE) -> float:
     """Energy of `cpus` logical CPUs held for `seconds`, of which `cpu_seconds` were busy.
 
-    joules = seconds x cpus x IDLE_W + cpu_seconds x (BUSY_W - IDLE_W), the methodology's
+    joules = seconds x cpus x idle_w + cpu_seconds x (busy_w - idle_w), the methodology's
     `Min Watts + utilisation x (Max Watts - Min Watts)` times time. All idle power of the CPUs we may
     use is charged, used or not: they are ours while the window is open.
     """
-    return seconds * cpus * IDLE_W + cpu_seconds * (BUSY_W - IDLE_W)
+    return seconds * cpus * watts.idle_w + cpu_seconds * (watts.busy_w - watts.idle_w)
 
 
-def estimate_source(cpus: float, model: str) -> str:
+def estimate_source(cpus: float, model: str, watts: CpuPower = AVERAGE) -> str:
     """How `estimated_joules` got its number, for `Usage.sources`."""
     return (
-        f"estimated: {cpus:g} logical CPUs of {model!r} at {BUSY_W} W busy, {IDLE_W} W idle each, idle charged "
-        "(cloud-vcpu-linear, Cloud Carbon Footprint's AWS average, whole server)"
+        f"estimated: {cpus:g} logical CPUs of {model!r} at {watts.busy_w} W busy, {watts.idle_w} W idle each, idle charged "
+        f"(cloud-vcpu-linear, {watts.basis})"
     )
 
 
@@ -74,13 +76,13 @@ class Rapl:
         return f"rapl {'+'.join(self.zones)}, our share by CPU time of all processes on the host"
 
 
-def shared_joules(package_j: float, ours_s: float, host_s: float) -> float:
+def shared_joules(package_j: float, ours_s: float, host_s: float, held: float = 1.0) -> float:
     """Our part of the packages' energy: our CPU seconds over those of all processes on the host, at most all of it.
 
     So an idle host's standing power falls on whoever computes, and the shares of all processes sum to the whole.
-    Without any CPU second on the host to share by, the whole is ours.
+    Without any CPU second on the host to share by, ours is `held`, the share of the host that we hold (0 to 1).
     """
-    return package_j * min(1.0, ours_s / host_s) if host_s > 0 else package_j
+    return package_j * min(1.0, ours_s / host_s) if host_s > 0 else package_j * held
 
 
 def _text(path: Path) -> str:

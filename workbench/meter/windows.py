@@ -19,9 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from workbench.errors import UsageError
 from workbench.meter import bill, host, power
 from workbench.meter.bill import Peaks, Reading
-from workbench.meter.nvidia import Device, Nvml
+from workbench.meter.gpu import Device
+from workbench.meter.holders import Holder, Holders
+from workbench.meter.nvidia import Nvml
+from workbench.meter.processors import cpu_power
 from workbench.usage import Usage
 
 
@@ -33,12 +37,19 @@ class Meter:
     are not billed. No failing instrument raises out of a window: what could not be measured is None
     in its `Usage`, and `Usage.sources` says why.
 
+    The meter's own windows see all of the host and its GPUs that our processes have. Where several things
+    run side by side, each takes a `hold`, and its windows see its share; what is split are integers, so the
+    shares of all holders sum to the meter's window exactly (RAPL's joules, which every window shares out between its
+    own ends, do so for windows with the same ends).
+
     Args:
         clock: Seconds that only rise; injected in tests.
         sample_interval_seconds: Seconds between two background readings; None for no thread (call `sample`).
         gpu: False when nothing will run on a GPU: then none is billed.
         environ: Where CUDA_VISIBLE_DEVICES is looked up, once.
         root: The file system whose `proc/` and `sys/` tell of energy counters, limits and the CPU's name.
+        ram_watts_per_gib: Watts of each GiB of memory that we may use, added to the processor's energy; None: not counted. An
+            estimate by Cloud Carbon Footprint's figures holds a whole server's memory already.
 
     Attributes:
         devices: The GPUs billed, in CUDA's order; empty without one.
@@ -52,41 +63,71 @@ class Meter:
         gpu: bool = True,
         environ: Mapping[str, str] = os.environ,
         root: Path = Path("/"),
+        ram_watts_per_gib: float | None = None,
     ) -> None:
+        if ram_watts_per_gib is not None and not ram_watts_per_gib >= 0:
+            raise UsageError(f"ram_watts_per_gib is at least 0, or None not to count memory, got {ram_watts_per_gib!r}")
         self._clock, self._interval, self._root = clock, sample_interval_seconds, root
         self._tree, self._rapl = host.ProcessTree(), power.Rapl(root)
         self._nvml = Nvml.open(environ.get("CUDA_VISIBLE_DEVICES")) if gpu else Nvml(absence="none asked for")
         self.devices: tuple[Device, ...] = tuple(gpu.device for gpu in self._nvml.gpus)
         rate = f"sampled at {1 / self._interval:g} Hz and at the edges" if self._interval else "sampled at the edges"
-        uuids = tuple(device.uuid for device in self.devices)
-        cpus, model = host.cpus_held(root), host.cpu_model(root)
-        self._facts = bill.Facts(cpus, model, self._rapl.source, rate, uuids, self._nvml.absence)
+        cpus, model, memory = host.cpus_held(root), host.cpu_model(root), host.memory_held(root)
+        absence, watts = self._nvml.absence, cpu_power(model)
+        self._facts = bill.Facts(cpus, model, self._rapl.source, rate, self.devices, absence, watts, memory, ram_watts_per_gib)
         self._windows: list[Window] = []
+        self._holders, self._readings, self._reading_s = Holders(), 0, 0.0
         self._thread: threading.Thread | None = None
         self._lock, self._stop, self._pid = threading.RLock(), threading.Event(), os.getpid()
 
     @property
     def description(self) -> dict[str, Any]:
-        """What was measured and with what, as JSON: the provenance of every `Usage` of this meter."""
+        """What was measured and with what, as JSON: the provenance of every `Usage` of this meter.
+
+        `reading_seconds` is what metering costs: the mean time of a reading so far, by the meter's clock; None before the first.
+        """
         cpus, model = self._facts.cpus, self._facts.cpu_model
+        estimate = power.estimate_source(cpus, model, self._facts.watts)
         return {
             "host": platform.node(),
             "system": platform.platform(),
             "cpu": model,
             "logical_cpus": os.cpu_count(),
             "cpus_held": cpus,
-            "memory_bytes": host.memory_held(self._root),
+            "memory_bytes": self._facts.memory_bytes,
             "gpus": [asdict(device) for device in self.devices],
             "gpu_driver": self._nvml.driver,
             "gpu_absence": self._nvml.absence or None,
-            "cpu_energy_source": self._facts.rapl_source if self._rapl.zones else power.estimate_source(cpus, model),
+            "cpu_energy_source": self._facts.rapl_source if self._rapl.zones else estimate,
             "sample_interval_seconds": self._interval,
+            "reading_seconds": self._reading_s / self._readings if self._readings else None,
         }
 
     def window(self) -> Window:
         """Open a window now. As a context manager it closes when its block ends, by an exception too."""
+        return self._open(None)
+
+    def hold(self, pid: int | None = None, name: str = "") -> Holder:
+        """Hold the host and its GPUs, beside any others who do: what is measured from now on is split with them.
+
+        Args:
+            pid: Root of the process tree that uses them; None for this process, which several may hold. CPU time of a
+                tree outside ours is the holder's and not in the meter's own windows. Close the holder before a child of
+                ours is waited for: what it used after its last reading goes to our own process.
+            name: Whatever tells it apart to a reader.
+        """
         with self._alone():
-            window = Window(self, self._read())
+            self._read()
+            holder = Holder(self, pid, name, len(self._nvml.gpus))
+            self._holders.add(holder, self._nvml.gpus)
+        return holder
+
+    def _open(self, holder: Holder | None) -> Window:
+        """Open a window that sees what a holder does; the whole where that is None."""
+        with self._alone():
+            if holder is not None and not holder._open:
+                raise UsageError("this holder has been closed and gets no more shares; take a new one with Meter.hold")
+            window = Window(self, self._seen_by(holder, self._read()), holder)
             self._windows.append(window)
         if self._thread is None and self._interval:
             self._thread = threading.Thread(target=_run, args=(weakref.ref(self), self._stop, self._interval), daemon=True)
@@ -99,9 +140,11 @@ class Meter:
             self._read()
 
     def close(self) -> None:
-        """Close all open windows, stop the thread and let NVML go. Closing twice is harmless."""
+        """Close all open windows and holders, stop the thread and let NVML go. Closing twice is harmless."""
         for window in tuple(self._windows):
             window.close()
+        for holder in tuple(self._holders.open):
+            holder.close()
         self._stop.set()
         if self._thread is not None and self._pid == os.getpid():
             self._thread.join()
@@ -117,28 +160,46 @@ class Meter:
         """The lock that keeps the sampler and the windows from reading at once."""
         if self._pid != os.getpid():  # a forked child has no sampler, and may have inherited a locked lock
             self._lock, self._thread, self._pid = threading.RLock(), None, os.getpid()
+            self._holders.forget()
         return self._lock
 
     def _measure(self) -> Reading:
         """Read every instrument. The clock comes first, so a window pays for its own opening."""
         at, tree = self._clock(), self._tree.read()
-        self._nvml.advance(at, self._tree.pids)
-        totals, memory = tuple(gpu.totals for gpu in self._nvml.gpus), tuple(gpu.memory for gpu in self._nvml.gpus)
-        return Reading(at, tree, host.busy_seconds(), self._rapl.read(), totals, memory)
+        trees = self._holders.read_trees()
+        self._nvml.advance(round(at * 1e9))
+        ours, gpus = self._tree.pids if self._nvml.gpus else (), self._nvml.gpus
+        totals, memory = tuple(gpu.totals for gpu in gpus), tuple(gpu.memory(ours) for gpu in gpus)
+        return Reading(at, tree, host.busy_seconds(), self._rapl.read(), totals, memory, trees)
 
     def _read(self) -> Reading:
-        """Measure, and raise the peaks of all open windows. The caller holds the lock."""
+        """Measure, share out the interval that ends, and raise the peaks of all open windows. The caller holds the lock."""
+        began = self._clock()
         reading = self._measure()
+        self._holders.settle(reading, self._nvml.gpus, self._tree.pids if self._holders.open else ())
         for window in self._windows:
-            window._peaks.note(reading)
+            window._peaks.note(self._seen_by(window._holder, reading))
+        self._reading_s, self._readings = self._reading_s + self._clock() - began, self._readings + 1
         return reading
+
+    def _seen_by(self, holder: Holder | None, reading: Reading) -> Reading:
+        """A reading as a holder sees it; as it is for the meter's own windows."""
+        if holder is None:
+            return reading
+        pids = self._holders.pids(holder, self._tree.pids)
+        seen = reading.seen_by(holder._share, [gpu.memory(pids) for gpu in self._nvml.gpus])
+        own = None if holder.pid is None else reading.trees.get(holder.pid)
+        if own is None:
+            return seen
+        return seen._replace(tree=seen.tree._replace(resident_bytes=own.resident_bytes, peak_bytes=own.peak_bytes))
 
     def _so_far(self, window: Window, close: bool = False) -> Usage:
         """What a window has consumed until now; `close` makes that its last word."""
         with self._alone():
             if window._final is not None:
                 return window._final
-            usage = self._bill(window._first, self._read(), window._peaks)
+            last = self._seen_by(window._holder, self._read())
+            usage = self._bill(window._first, last, window._peaks)
             if close:
                 window._final = usage
                 self._windows.remove(window)
@@ -147,12 +208,28 @@ class Meter:
     def _bill(self, first: Reading, last: Reading, peaks: Peaks) -> Usage:
         return bill.usage(first, last, peaks, self._facts)
 
+    def _release(self, holder: Holder) -> None:
+        """Close a holder's windows and give it no more shares."""
+        with self._alone():
+            if not holder._open:
+                return
+            for window in tuple(self._windows):
+                if window._holder is holder:
+                    window.close()
+            holder._open = False
+            if holder in self._holders.open:  # in a forked child it is not
+                self._read()
+                self._holders.remove(holder)
+
 
 class Window:
-    """One span of time on a meter; `Meter.window` opens it, `close` or the end of a `with` block closes it."""
+    """One span of time on a meter; `Meter.window` opens it, `close` or the end of a `with` block closes it.
 
-    def __init__(self, meter: Meter, opening: Reading) -> None:
-        self._meter, self._first, self._peaks = meter, opening, Peaks(opening)
+    One that `Holder.window` opened sees that holder's share.
+    """
+
+    def __init__(self, meter: Meter, opening: Reading, holder: Holder | None = None) -> None:
+        self._meter, self._first, self._peaks, self._holder = meter, opening, Peaks(opening), holder
         self._final: Usage | None = None
 
     def read(self) -> Usage:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import repeat
 from typing import Any
 
 from workbench.meter import Device, Meter, Window
-from workbench.meter.bill import Peaks, Reading
+from workbench.meter.bill import Peaks, Reading, others_seconds
 from workbench.meter.host import TreeReading
-from workbench.usage import Usage
+from workbench.usage import DeviceUsage, Usage
 
 
 class ManualClock:
@@ -34,7 +34,8 @@ class FakeMeter(Meter):
 
     Only a window during which the clock stood still is scripted, so a window around others lasts
     as long as they do together, and a test may also move `clock` itself. All other figures follow
-    from the seconds. Windows nest, overlap and may be read while open, by the real meter's code.
+    from the seconds. Windows nest, overlap and may be read while open, and several may hold the host,
+    equal shares each, by the real meter's code.
 
     Args:
         seconds_per_window: Seconds of every window, or of one after another; the script must not run out.
@@ -74,7 +75,7 @@ class FakeMeter(Meter):
         return dict.fromkeys(super().description) | {"host": "fake", "cpu": "fake", "cpus_held": self._cpus, "gpus": gpus}
 
     def _measure(self) -> Reading:
-        return Reading(self.clock(), TreeReading(0.0, self._memory_bytes, self._memory_bytes))
+        return Reading(self.clock(), TreeReading(0, self._memory_bytes, self._memory_bytes))
 
     def _so_far(self, window: Window, close: bool = False) -> Usage:
         if close and window._final is None and self.clock() == window._first.at:
@@ -84,16 +85,35 @@ class FakeMeter(Meter):
         return super()._so_far(window, close)
 
     def _bill(self, first: Reading, last: Reading, peaks: Peaks) -> Usage:
-        seconds = last.at - first.at
+        seconds, others_s = last.at - first.at, others_seconds(first, last)
+        held_s = seconds - others_s
         numbers: dict[str, float | None] = {
             "seconds": seconds,
-            "cpu_seconds": seconds * self._cpus,
-            "cpu_energy_j": seconds * self._watts,
+            "cpu_seconds": held_s * self._cpus,
+            "cpu_energy_j": held_s * self._watts,
             "peak_memory_bytes": self._memory_bytes,
-            "gpu_seconds": seconds * self._gpus,
-            "gpu_board_energy_j": seconds * self._gpus * self._gpu_watts,
-            "gpu_busy_seconds": seconds * self._gpus / 2,
+            "gpu_seconds": held_s * self._gpus,
+            "gpu_board_energy_j": held_s * self._gpus * self._gpu_watts,
+            "gpu_busy_seconds": held_s * self._gpus / 2,
             "gpu_peak_memory_bytes": self._memory_bytes if self._gpus else 0,
+            "gpu_throttled_seconds": 0.0,
+            "io_read_bytes": 0,
+            "io_write_bytes": 0,
         }
         known = numbers | dict.fromkeys(self._unknown)
-        return Usage(**known, sources={name: "unknown: fake" if name in self._unknown else "fake" for name in numbers})
+        sources = {name: "unknown: fake" if name in self._unknown else "fake" for name in numbers}
+        devices = tuple(self._device(device, held_s, known) for device in self.devices)
+        return Usage(**known, sources=sources, others_seconds=others_s, devices=devices)
+
+    def _device(self, device: Device, held_s: float, known: Mapping[str, Any]) -> DeviceUsage:
+        """One GPU's part: what is unknown of their sum is unknown of each."""
+        return DeviceUsage(
+            device.uuid,
+            device.name,
+            held_s,
+            None if known["gpu_board_energy_j"] is None else held_s * self._gpu_watts,
+            None if known["gpu_busy_seconds"] is None else held_s / 2,
+            None if known["gpu_throttled_seconds"] is None else 0.0,
+            known["gpu_peak_memory_bytes"],
+            energy_source="unknown" if known["gpu_board_energy_j"] is None else "fake",
+        )

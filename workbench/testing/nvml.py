@@ -15,18 +15,40 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pynvml
 
 
+class TraceRow(NamedTuple):
+    """What a recording says of one GPU from a moment on.
+
+    Attributes:
+        seconds: When, from the start of the trace; rows are in order of time.
+        watts: Power of the board.
+        utilisation: Per cent of the time in which a kernel runs.
+        used_bytes: Memory in use by all.
+        reasons: Why the clocks are where they are: `nvmlClocksEventReason…` bits.
+        event: `"reset"`: the driver was reloaded; `"lost"`: off the bus; an exported name of the library, or that of a field:
+            not supported from here on; empty for nothing.
+    """
+
+    seconds: float
+    watts: float
+    utilisation: int
+    used_bytes: int
+    reasons: int = 0
+    event: str = ""
+
+
 @dataclass
 class FakeGpu:
-    """One GPU. Change its attributes at any moment; power by `set_power`, which keeps the energy drawn so far.
+    """One GPU, or a MIG slice of one. Change its attributes at any moment; power by `set_power`, which keeps the energy so far.
 
     Attributes:
         name: Product name.
@@ -38,8 +60,13 @@ class FakeGpu:
         utilisation: Per cent of the time in which a kernel runs.
         used_bytes: Memory in use by all.
         processes: Memory by process id; None where NVML may not tell.
-        unsupported: Library functions that answer NVML_ERROR_NOT_SUPPORTED, by their exported name.
+        unsupported: Library functions that answer NVML_ERROR_NOT_SUPPORTED, by their exported name; and fields that have no value,
+            by their constant's name, e.g. `NVML_FI_DEV_POWER_INSTANT`.
         lost: It has fallen off the bus.
+        power_limit_w: The power limit enforced.
+        reasons: Why the clocks are where they are: `nvmlClocksEventReason…` bits.
+        process_utilisation: Per cent of the multiprocessors' time by process id: one sample a process and call.
+        parent: The board whose slice this is, for a `MIG-…`; the library counts and finds it by UUID only.
     """
 
     name: str = "NVIDIA L40S"
@@ -53,13 +80,21 @@ class FakeGpu:
     processes: dict[int, int | None] = field(default_factory=dict)
     unsupported: set[str] = field(default_factory=set)
     lost: bool = False
+    power_limit_w: float = 350.0
+    reasons: int = 0
+    process_utilisation: dict[int, int] = field(default_factory=dict)
+    parent: FakeGpu | None = field(default=None, repr=False)
+    _trace: list[TraceRow] = field(default_factory=list, repr=False)
     _now: Callable[[], float] = field(default=lambda: 0.0, repr=False)
     _course: list[tuple[float, float, float]] = field(default_factory=list, repr=False)  # from when, watts, joules by then
 
     def set_power(self, watts: float) -> None:
         """Draw another power from now on."""
+        self._draw(watts, self._now())
+
+    def _draw(self, watts: float, at: float) -> None:
         since, before, joules = self._course[-1]
-        self._course.append((self._now(), watts, joules + before * (self._now() - since)))
+        self._course.append((at, watts, joules + before * (at - since)))
         self.power_w = watts
 
     def reset_counter(self) -> None:
@@ -70,18 +105,50 @@ class FakeGpu:
         """Fall off the bus: every call answers NVML_ERROR_GPU_IS_LOST from now on."""
         self.lost = True
 
+    def follow(self, trace: Iterable[Sequence[Any]]) -> None:
+        """Replay a recording from now on: rows of `TraceRow`, the last two columns of which may be left out.
+
+        Each row holds from its moment until the next; the last one for ever.
+        """
+        start = self._now()
+        rows = [TraceRow(*row) for row in trace]
+        if any(a.seconds > b.seconds for a, b in itertools.pairwise(rows)):
+            raise ValueError("the rows of a trace must be in order of time")
+        self._trace = [row._replace(seconds=start + row.seconds) for row in rows]
+
+    def catch_up(self) -> None:
+        """Apply the rows of the trace whose moment has come; the library does so at every call."""
+        while self._trace and self._trace[0].seconds <= self._now() + 1e-9:
+            row = self._trace.pop(0)
+            self._draw(row.watts, row.seconds)
+            self.utilisation, self.used_bytes, self.reasons = row.utilisation, row.used_bytes, row.reasons
+            if row.event == "reset":
+                self._course = [(row.seconds, row.watts, 0.0)]
+            elif row.event == "lost":
+                self.lost = True
+            elif row.event:
+                self.unsupported.add(row.event)
+
     def energy_mj(self) -> int:
         """What the energy counter shows now: the joules drawn until its last step."""
         step = math.floor(self._now() / self.step_s + 1e-6) * self.step_s  # the last step, despite binary fractions
-        since, watts, joules = next((part for part in reversed(self._course) if part[0] <= step), self._course[0])
-        return round(1e3 * (joules + watts * max(0.0, step - since)))
+        return round(1e3 * self._joules(step))
+
+    def average_w(self) -> float:
+        """Watts over the last second, or since the counter started if that was later: what `nvmlDeviceGetPowerUsage` tells."""
+        now, start = self._now(), max(self._now() - 1.0, self._course[0][0])
+        return (self._joules(now) - self._joules(start)) / (now - start) if now > start else self.power_w
+
+    def _joules(self, at: float) -> float:
+        since, watts, joules = next((part for part in reversed(self._course) if part[0] <= at), self._course[0])
+        return joules + watts * max(0.0, at - since)
 
 
 class FakeNvml:
     """The library: give it to the bindings with `installed`.
 
     Args:
-        gpus: The GPUs in NVML's order.
+        gpus: The GPUs in NVML's order, and MIG slices among them.
         clock: Seconds; energy counters follow it.
         driver: Version of the driver.
         init_code: What starting the library answers, e.g. `pynvml.NVML_ERROR_DRIVER_NOT_LOADED`.
@@ -141,10 +208,13 @@ class FakeNvml:
         if not number or number > len(self.gpus):
             return int(pynvml.NVML_ERROR_INVALID_ARGUMENT)
         gpu = self.gpus[number - 1]
+        gpu.catch_up()
         if gpu.lost:
             return int(pynvml.NVML_ERROR_GPU_IS_LOST)
         if name in gpu.unsupported:
             return int(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        if name == "nvmlDeviceGetDeviceHandleFromMigDeviceHandle":
+            return _parent(self, gpu, *args)
         return _OF_DEVICE[name](gpu, *args)
 
 
@@ -163,17 +233,29 @@ def _error_string(fake: FakeNvml, code: Any) -> bytes:
 
 
 def _count(fake: FakeNvml, count: Any) -> int:
-    count._obj.value = len(fake.gpus)
+    count._obj.value = len(_boards(fake))
     return 0
 
 
+def _boards(fake: FakeNvml) -> list[int]:
+    """Places of what has an index: slices have none."""
+    return [place for place, gpu in enumerate(fake.gpus) if gpu.parent is None]
+
+
 def _by_index(fake: FakeNvml, index: Any, handle: Any) -> int:
-    return _give(fake, index.value, handle) if index.value < len(fake.gpus) else int(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+    boards = _boards(fake)
+    return _give(fake, boards[index.value], handle) if index.value < len(boards) else int(pynvml.NVML_ERROR_INVALID_ARGUMENT)
 
 
 def _by_uuid(fake: FakeNvml, uuid: Any, handle: Any) -> int:
     places = [i for i, gpu in enumerate(fake.gpus) if gpu.uuid.encode() == uuid.value]
     return _give(fake, places[0], handle) if places else int(pynvml.NVML_ERROR_NOT_FOUND)
+
+
+def _parent(fake: FakeNvml, gpu: FakeGpu, handle: Any) -> int:
+    if gpu.parent is None:
+        return int(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+    return _give(fake, next(place for place, other in enumerate(fake.gpus) if other is gpu.parent), handle)
 
 
 def _give(fake: FakeNvml, place: int, handle: Any) -> int:
@@ -205,7 +287,46 @@ def _energy(gpu: FakeGpu, millijoules: Any) -> int:
 
 
 def _power(gpu: FakeGpu, milliwatts: Any) -> int:
-    milliwatts._obj.value = round(gpu.power_w * 1e3)
+    milliwatts._obj.value = round(gpu.average_w() * 1e3)
+    return 0
+
+
+def _fields(gpu: FakeGpu, count: Any, values: Any) -> int:
+    names = {
+        pynvml.NVML_FI_DEV_POWER_INSTANT: "NVML_FI_DEV_POWER_INSTANT",
+        pynvml.NVML_FI_DEV_POWER_AVERAGE: "NVML_FI_DEV_POWER_AVERAGE",
+    }
+    watts = {"NVML_FI_DEV_POWER_INSTANT": gpu.power_w, "NVML_FI_DEV_POWER_AVERAGE": gpu.average_w()}
+    for value in values._obj:
+        name = names.get(value.fieldId, "")
+        if not name or name in gpu.unsupported:
+            value.nvmlReturn = pynvml.NVML_ERROR_NOT_SUPPORTED
+        else:
+            value.nvmlReturn, value.valueType = 0, pynvml.NVML_VALUE_TYPE_UNSIGNED_INT
+            value.value.uiVal = round(watts[name] * 1e3)
+    return 0
+
+
+def _limit(gpu: FakeGpu, milliwatts: Any) -> int:
+    milliwatts._obj.value = round(gpu.power_limit_w * 1e3)
+    return 0
+
+
+def _clock_reasons(gpu: FakeGpu, reasons: Any) -> int:
+    reasons._obj.value = gpu.reasons
+    return 0
+
+
+def _process_utilisation(gpu: FakeGpu, samples: Any, count: Any, since_us: Any) -> int:
+    now_us = round(gpu._now() * 1e6) + 1  # never 0, which asks for everything
+    fresh = list(gpu.process_utilisation.items()) if now_us > since_us.value else []
+    if not fresh:
+        return int(pynvml.NVML_ERROR_NOT_FOUND)
+    room, count._obj.value = count._obj.value, len(fresh)
+    if samples is None or room < len(fresh):
+        return int(pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
+    for row, (pid, percent) in enumerate(fresh):
+        samples[row].pid, samples[row].timeStamp, samples[row].smUtil = pid, now_us, percent
     return 0
 
 
@@ -245,6 +366,12 @@ _OF_DEVICE: dict[str, Callable[..., int]] = {
     "nvmlDeviceGetUUID": _uuid,
     "nvmlDeviceGetTotalEnergyConsumption": _energy,
     "nvmlDeviceGetPowerUsage": _power,
+    "nvmlDeviceGetFieldValues": _fields,
+    "nvmlDeviceGetEnforcedPowerLimit": _limit,
+    "nvmlDeviceGetCurrentClocksEventReasons": _clock_reasons,
+    "nvmlDeviceGetCurrentClocksThrottleReasons": _clock_reasons,
+    "nvmlDeviceGetProcessUtilization": _process_utilisation,
+    "nvmlDeviceGetDeviceHandleFromMigDeviceHandle": lambda gpu, handle: 0,  # answered by the library, which knows the others
     "nvmlDeviceGetUtilizationRates": _utilisation,
     "nvmlDeviceGetMemoryInfo": _memory,
     "nvmlDeviceGetMemoryInfo_v2": _memory,

@@ -1,0 +1,130 @@
+"""Each GPU's part of a window, with how every figure of it was got, and their sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from workbench.meter.gpu import WAYS, Device, GpuMemory, GpuTotals, energy_error
+from workbench.meter.shares import METHODS
+from workbench.usage import DeviceUsage
+
+_TEXTS = {
+    "counter": "nvml total energy counter",
+    "instant_power": "nvml instant power integrated",
+    "average_power": "nvml average power integrated",
+    "model": "modelled: utilisation x (power limit - idle power) + idle power",
+}
+_SLICE = "modelled: the slice's share of its board's memory x its board's energy"
+_SUMS = {
+    "gpu_board_energy_j": "gpu_board_energy_j",
+    "gpu_busy_seconds": "busy_seconds",
+    "gpu_throttled_seconds": "throttled_seconds",
+}
+
+
+class Part(NamedTuple):
+    """One device's part of a window.
+
+    Attributes:
+        usage: The figures.
+        sources: How each was got, by the flat field that it goes into.
+    """
+
+    usage: DeviceUsage
+    sources: dict[str, str]
+
+
+def usage(
+    device: Device,
+    first: GpuTotals,
+    last: GpuTotals,
+    peak: GpuMemory,
+    *,
+    seconds: float,
+    short: bool,
+    rate: str,
+    shares: Sequence[int] = (),
+) -> Part:
+    """What was used of one device between two readings.
+
+    Args:
+        device: Which.
+        first: Totals at the opening of the window, of all or of one holder.
+        last: Totals at its end.
+        peak: Highest memory in between.
+        seconds: Length of the window.
+        short: Whether the energy counter's steps matter in it.
+        rate: When samples are taken, in words.
+        shares: How long it was split in each of `shares.METHODS`; empty for no holder's window.
+    """
+    used = last.amounts.minus(first.amounts)
+    by_way = {way: energy_uj for way, energy_uj in zip(WAYS, used.by_way_uj, strict=True) if energy_uj}
+    by_way = by_way or ({last.way: 0} if last.way else {})
+    shared_by = " + ".join(method for method, ns in zip(METHODS, shares, strict=bool(shares)) if ns)
+    gone = f"unknown: {device.uuid} is lost" if last.lost else ""
+    no_energy = gone or ("unknown: no counter, power or power limit readable" if last.dark_ns > first.dark_ns or not by_way else "")
+    no_busy = gone or ("unknown: utilisation not readable" if last.busy_dark_ns > first.busy_dark_ns else "")
+    no_reasons = gone or (
+        "unknown: reasons for the clocks not readable" if last.throttled_dark_ns > first.throttled_dark_ns else ""
+    )
+    memory = None if gone else peak.all if peak.ours is None else peak.ours
+    no_memory = gone or ("unknown: memory not readable" if memory is None else "")
+    whose = "all processes on it, ours not told apart" if peak.ours is None else "our processes"
+    split = f", split by {shared_by}" if shared_by else ""
+    figures = DeviceUsage(
+        device.uuid,
+        device.name,
+        used.held_ns / 1e9,
+        None if no_energy else sum(used.by_way_uj) / 1e6,
+        None if no_busy else used.busy_ns / 1e9,
+        None if no_reasons else used.throttled_ns / 1e9,
+        memory,
+        "unknown" if no_energy else " + ".join(by_way),
+        None if no_energy else energy_error(by_way, seconds, short),
+        shared_by,
+        partial=last.lost,
+    )
+    return Part(
+        figures,
+        {
+            "gpu_board_energy_j": no_energy or _energy_text(device, by_way, short, rate) + split,
+            "gpu_busy_seconds": no_busy or f"nvml utilisation x time, {rate}{split}",
+            "gpu_throttled_seconds": no_reasons or f"nvml clock event reasons x time, {rate}",
+            "gpu_peak_memory_bytes": no_memory or f"nvml memory of {whose}, {rate}",
+        },
+    )
+
+
+def totals(parts: Sequence[Part], absence: str) -> tuple[dict[str, Any], dict[str, str], float | None]:
+    """Sums over devices, unknown as soon as one is, their sources, and the relative uncertainty of the joules."""
+    if not parts:
+        return {}, {"gpu_seconds": absence}, None
+    all_of = [part.usage for part in parts]
+    figures: dict[str, Any] = {"gpu_seconds": sum(each.seconds for each in all_of)}
+    for name, field in _SUMS.items():
+        amounts = [getattr(each, field) for each in all_of]
+        figures[name] = None if None in amounts else sum(amounts)
+    peaks = [each.peak_memory_bytes for each in all_of]
+    figures["gpu_peak_memory_bytes"] = None if None in peaks else max(peak for peak in peaks if peak is not None)
+    sources = {name: " + ".join(dict.fromkeys(part.sources[name] for part in parts)) for name in parts[0].sources}
+    sources["gpu_seconds"] = f"clock x {len(parts)} GPU held"
+    return figures, sources, None if figures["gpu_board_energy_j"] is None else _error(all_of)
+
+
+def _error(parts: Sequence[DeviceUsage]) -> float | None:
+    """Relative uncertainty of the sum, weighted by joules: instruments of one kind err the same way."""
+    pairs = [(part.gpu_board_energy_j or 0.0, part.energy_error) for part in parts]
+    known = [(joules, error) for joules, error in pairs if error is not None]
+    whole = sum(joules for joules, _ in known)
+    if not whole:
+        return max((error for _, error in known), default=None)
+    return sum(joules * error for joules, error in known) / whole
+
+
+def _energy_text(device: Device, ways: dict[str, int], short: bool, rate: str) -> str:
+    """How joules were got, in words."""
+    if device.is_slice:
+        return f"{_SLICE}, {rate}"
+    flag = " (window under 5 s, counter steps of 100 ms)" if short else ""
+    return " + ".join(_TEXTS[way] + (flag if way == "counter" else f", {rate}") for way in ways)

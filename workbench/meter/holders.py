@@ -1,0 +1,254 @@
+"""Who holds the host and its GPUs together, and what falls on each: the meter's totals, split at every reading.
+
+A reading is taken whenever a holder comes or goes, so between two readings the holders are the same. Of each interval
+
+- the host's seconds are split equally among our holders (strangers, processes of others, do not count: the machine is ours);
+- CPU time and bytes go to the holder whose process tree used them; holders in one process split that tree's by work
+  reported, else equally;
+- a GPU's seconds, throttled seconds and idle energy are split equally among all who have it, strangers too; its busy seconds and
+  the rest of its energy by utilisation of their processes, else by work reported, else equally (`shares.weigh`).
+
+Strangers on a GPU, compute processes of no holder, count as one party each, but only where NVML lists a process of ours too:
+else it knows us by other ids (we are in a container), and a stranger may be ourselves.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from workbench.errors import UsageError
+from workbench.meter.gpu import Amounts, Gpu
+from workbench.meter.host import ProcessTree, TreeReading
+from workbench.meter.shares import METHODS, Party, apportion, split, weigh
+
+if TYPE_CHECKING:
+    from workbench.meter.bill import Reading
+    from workbench.meter.windows import Meter, Window
+
+_STEADY_NS = 100_000_000
+"""Intervals shorter than 0.1 s, which the edges of windows cut out, keep the work of the interval before: within one, whose step
+happens to end decides nothing."""
+
+
+class Share(NamedTuple):
+    """Running totals of what fell on one holder.
+
+    Attributes:
+        held_ns: Time of the host.
+        cpu_ns: CPU time.
+        read_bytes: Bytes read from storage; None from when they are unknown.
+        write_bytes: Bytes written to storage, likewise.
+        gpus: Of each GPU.
+        ways_ns: Of each GPU, how long it was split in each of `shares.METHODS`; all 0 while it was not.
+    """
+
+    held_ns: int = 0
+    cpu_ns: int = 0
+    read_bytes: int | None = 0
+    write_bytes: int | None = 0
+    gpus: tuple[Amounts, ...] = ()
+    ways_ns: tuple[tuple[int, ...], ...] = ()
+
+
+class Holder:
+    """One who holds the meter's host and GPUs, alone or beside others; `Meter.hold` makes it, `close` or a `with` block ends it.
+
+    Attributes:
+        pid: Root of its process tree; None for the meter's own process.
+        name: Whatever tells it apart to a reader.
+    """
+
+    def __init__(self, meter: Meter, pid: int | None, name: str, gpus: int) -> None:
+        self.pid, self.name = None if pid == os.getpid() else pid, name
+        self._meter, self._reported = meter, deque[float]()
+        self._work = 0.0  # of the last steady interval
+        self._share = Share(gpus=(Amounts(),) * gpus, ways_ns=((0,) * len(METHODS),) * gpus)
+        self._open = True
+
+    def window(self) -> Window:
+        """Open a window of this holder's share. It closes with the holder at the latest."""
+        return self._meter._open(self)
+
+    def work(self, amount: float) -> None:
+        """Report work done since the last report, in any unit common to the holders, e.g. tokens; cheap, at any time.
+
+        Raises:
+            UsageError: `amount` is negative or not finite.
+        """
+        if not (math.isfinite(amount) and amount >= 0):
+            raise UsageError(f"work is a finite amount of at least 0, got {amount!r}; report what was done since the last report")
+        self._reported.append(amount)
+
+    def close(self) -> None:
+        """Let go: close this holder's windows and take no more shares. Closing twice is harmless."""
+        self._meter._release(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _settle_work(self, interval_ns: int) -> None:
+        """Make what was reported the weight of this interval, if it is long enough to tell anything."""
+        if interval_ns >= _STEADY_NS:
+            self._work = math.fsum(self._reported.popleft() for _ in range(len(self._reported)))
+
+
+class Holders:
+    """The holders open on one meter."""
+
+    def __init__(self) -> None:
+        self.open: list[Holder] = []
+        self._trees: dict[int, ProcessTree] = {}
+        self._last: Reading | None = None
+
+    def add(self, holder: Holder, gpus: Sequence[Gpu]) -> None:
+        """Take in one more, right after a reading."""
+        if holder.pid is not None and holder.pid not in self._trees:
+            tree = self._trees[holder.pid] = ProcessTree(holder.pid)
+            if self._last is not None:  # its first interval begins now
+                self._last = self._last._replace(trees={**self._last.trees, holder.pid: tree.read()})
+        self.open.append(holder)
+        if len({each.pid for each in self.open}) > 1:
+            for gpu in gpus:  # what NVML remembers of the time before is nobody's business
+                gpu.busy_by_process()
+
+    def remove(self, holder: Holder) -> None:
+        """Let one go, right after a reading."""
+        self.open.remove(holder)
+        if holder.pid is not None and all(other.pid != holder.pid for other in self.open):
+            del self._trees[holder.pid]
+
+    def forget(self) -> None:
+        """Drop all: in a forked child they are the parent's."""
+        self.open, self._trees, self._last = [], {}, None
+
+    def read_trees(self) -> dict[int, TreeReading]:
+        """Read the process trees of holders that have one of their own, by root."""
+        return {pid: tree.read() for pid, tree in self._trees.items()}
+
+    def pids(self, holder: Holder, ours: Collection[int]) -> Collection[int]:
+        """Process ids of a holder's tree as last read, `ours` being those of the meter's process."""
+        return ours if holder.pid is None or holder.pid not in self._trees else self._trees[holder.pid].pids
+
+    def settle(self, now: Reading, gpus: Sequence[Gpu], ours: Collection[int]) -> None:
+        """Split the interval since the last reading among those who held it. `ours` are the ids of the meter's process tree."""
+        last, self._last = self._last, now
+        if last is None or not self.open:
+            return
+        interval_ns = now.at_ns - last.at_ns
+        for holder in self.open:
+            holder._settle_work(interval_ns)
+        held_ns = apportion(interval_ns, [1] * len(self.open))
+        cpu_ns, read, written = self._by_tree(last, now, ours)
+        spans = zip(gpus, last.gpus, now.gpus, strict=False)  # a fake meter has no GPU to read
+        by_gpu = [self._of_gpu(gpu, b.amounts.minus(a.amounts), ours) for gpu, a, b in spans]
+        for i, holder in enumerate(self.open):
+            share = holder._share
+            holder._share = Share(
+                share.held_ns + held_ns[i],
+                share.cpu_ns + cpu_ns[i],
+                None if share.read_bytes is None or read is None else share.read_bytes + read[i],
+                None if share.write_bytes is None or written is None else share.write_bytes + written[i],
+                tuple(old.plus(parts[i]) for old, (parts, _) in zip(share.gpus, by_gpu, strict=False)),
+                tuple(
+                    tuple(ns + interval_ns * (method in ways) for ns, method in zip(old, METHODS, strict=True))
+                    for old, (_, ways) in zip(share.ways_ns, by_gpu, strict=False)
+                ),
+            )
+
+    def _by_tree(self, last: Reading, now: Reading, ours: Collection[int]) -> tuple[list[int], list[int] | None, list[int] | None]:
+        """CPU time, bytes read and bytes written of each holder in the interval."""
+        roots = [pid for pid in now.trees if pid in last.trees]
+        grown = [_grown(last.trees[pid], now.trees[pid]) for pid in roots]
+        whole = _grown(last.tree, now.tree)
+        inside = [pid in ours for pid in roots]
+        parts: list[list[int] | None] = []
+        for kind, total in enumerate(whole):
+            each = [tree[kind] for tree in grown]
+            if total is None or any(amount is None for amount in each):
+                parts.append(None)
+                continue
+            by_root = _under(total, dict(zip(roots, [amount or 0 for amount in each], strict=True)), inside)
+            parts.append(self._within_groups(by_root))
+        assert parts[0] is not None, "CPU time is always known"
+        return parts[0], parts[1], parts[2]
+
+    def _within_groups(self, by_root: Mapping[int | None, int]) -> list[int]:
+        """The holders' parts of what their trees used: by work reported in the tree, else equally."""
+        found = [0] * len(self.open)
+        for root, amount in by_root.items():
+            members = [i for i, holder in enumerate(self.open) if holder.pid == root]
+            if members:
+                for i, part in zip(members, apportion(amount, [self.open[i]._work for i in members]), strict=True):
+                    found[i] = part
+        return found
+
+    def _of_gpu(self, gpu: Gpu, used: Amounts, ours: Collection[int]) -> tuple[list[Amounts], tuple[str, ...]]:
+        """The holders' parts of one GPU's interval, and how the part that depends on use was split."""
+        if len(self.open) == 1 and not gpu.processes:
+            return [used], ()
+        owners = self._owners(ours)
+        known = gpu.processes.keys() & (owners.keys() | set(ours))
+        strangers = [pid for pid in gpu.processes if pid not in owners] if known else []
+        groups = [-1 if holder.pid is None else -2 - holder.pid for holder in self.open]
+        parties = [Party(group, holder._work) for group, holder in zip(groups, self.open, strict=True)]
+        parties += [Party(pid) for pid in strangers]
+        busy = None
+        if len({party.group for party in parties}) > 1 and known:
+            busy = _by_group(gpu.busy_by_process(), owners)
+        weights, ways = weigh(parties, busy)
+        equal = [1] * len(parties)
+        idle_uj = gpu.idle_uj(used.held_ns)
+        columns = [
+            apportion(used.held_ns, equal),
+            apportion(used.busy_ns, weights),
+            apportion(used.throttled_ns, equal),
+            *(split(energy_uj, idle_uj, weights) for energy_uj in used.by_way_uj),
+        ]
+        return [Amounts(*row) for row in list(zip(*columns, strict=True))[: len(self.open)]], ways
+
+    def _owners(self, ours: Collection[int]) -> dict[int, int]:
+        """Group of each process that belongs to a holder: where trees lie in one another, that of the smallest."""
+        trees = {(-1 if holder.pid is None else -2 - holder.pid): self.pids(holder, ours) for holder in self.open}
+        owners: dict[int, int] = {}
+        for group, pids in sorted(trees.items(), key=lambda item: len(item[1])):
+            for pid in pids:
+                owners.setdefault(pid, group)
+        return owners
+
+
+def _by_group(busy: Mapping[int, float] | None, owners: Mapping[int, int]) -> dict[int, float] | None:
+    """Utilisation by group: of each holder's process tree, and of each stranger by itself."""
+    if busy is None:
+        return None
+    found: dict[int, float] = {}
+    for pid, amount in busy.items():
+        group = owners.get(pid, pid)
+        found[group] = found.get(group, 0.0) + amount
+    return found
+
+
+def _grown(last: TreeReading, now: TreeReading) -> tuple[int | None, ...]:
+    """Growth of CPU time, bytes read and bytes written; None where unknown."""
+    pairs = ((last.cpu_ns, now.cpu_ns), (last.read_bytes, now.read_bytes), (last.write_bytes, now.write_bytes))
+    return tuple(None if a is None or b is None else b - a for a, b in pairs)
+
+
+def _under(total: int, by_root: Mapping[int, int], inside: Sequence[bool]) -> dict[int | None, int]:
+    """What each held tree used, and under None what our own process and the rest of its tree did, so that they sum to `total`.
+
+    Trees are read one after the other, so those inside ours may have grown by more than the whole had when it was read: then they
+    share the whole. Trees outside ours are not in `total` and come on top.
+    """
+    nested = {pid: amount for (pid, amount), within in zip(by_root.items(), inside, strict=True) if within}
+    if sum(nested.values()) > total:
+        nested = dict(zip(nested, apportion(total, list(nested.values())), strict=True))
+    found: dict[int | None, int] = {None: total - sum(nested.values())}
+    return found | {pid: nested.get(pid, amount) for pid, amount in by_root.items()}
