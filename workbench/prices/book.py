@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -94,8 +95,8 @@ def _parse(text: str, where: str, chosen: Settings | None) -> tuple[Offer, ...]:
             offers.append(_rated(_of_row(row), chosen, place))
         except (KeyError, InvalidOperation, ValueError, TypeError) as error:
             raise DataError(
-                f"{place}: an offer needs a platform, a usd_per_hour above 0 (or an amount with its currency and unit) "
-                f"and whole gpus; got {row}."
+                f"{place}: an offer needs a platform, a usd_per_hour above 0 (or an amount with its currency and unit), "
+                f"whole gpus and a commitment out of {', '.join(COMMITMENTS)}; got {row}."
             ) from error
     return _unique(offers, where)
 
@@ -106,19 +107,14 @@ _SIZES = ("gpu_memory_gb", "vcpus", "memory_gib", "billing_seconds", "minimum_se
 
 def _of_row(row: Mapping[str, Any]) -> Offer:
     amount, gpus = Decimal(row.get("amount") or row["usd_per_hour"]), int(row.get("gpus") or 0)
-    sizes: dict[str, Any] = {name: float(row[name]) for name in _SIZES if row.get(name)}
-    electricity = Decimal(row["usd_per_kwh"]) if row.get("usd_per_kwh") else None
-    offer = Offer(
-        **{name: row.get(name) or "" for name in _WORDS},
-        gpus=gpus,
-        amount=amount,
-        currency=row.get("currency") or "USD",
-        unit=row.get("unit") or "hour",
-        usd_per_kwh=electricity,
-        **sizes,
-    )
+    terms: dict[str, Any] = {name: row.get(name) or "" for name in _WORDS}
+    terms |= {name: float(row[name]) for name in _SIZES if row.get(name)}
+    terms |= {"currency": row.get("currency") or "USD", "unit": row.get("unit") or "hour"}
+    if row.get("usd_per_kwh"):
+        terms["usd_per_kwh"] = Decimal(row["usd_per_kwh"])
+    offer = Offer(gpus=gpus, amount=amount, **terms)
     sound = offer.platform and amount.is_finite() and amount > 0 and gpus >= 0 and offer.unit in UNITS
-    if not sound or offer.commitment not in COMMITMENTS or any(not 0 <= size < 1e9 for size in sizes.values()):
+    if not sound or offer.commitment not in COMMITMENTS or any(not 0 <= terms.get(size, 0) < math.inf for size in _SIZES):
         raise ValueError
     return offer
 
@@ -128,14 +124,12 @@ def _tables(chosen: Settings) -> tuple[Offer, ...]:
     offers = []
     for i, table in enumerate(chosen.offers, 1):
         place = f"{chosen.path}, [[offers]] {i}"
-        words: dict[str, Any] = {n: table.get(n, "") for n in _WORDS} | {"commitment": table.get("commitment", "on_demand")}
-        words["confidence"] = table.get("confidence", "stated")
-        words |= {n: float(table[n]) for n in _SIZES if n in table}
-        words |= {n: table[n] for n in ("currency", "unit") if n in table}
+        terms = _terms(table) | {"commitment": table.get("commitment", "on_demand")}
+        terms |= {n: table[n] for n in ("currency", "unit") if n in table}
         electricity = Decimal(table["usd_per_kwh"]) if "usd_per_kwh" in table else None
-        if electricity is not None and words["commitment"] != "owned":
+        if electricity is not None and terms["commitment"] != "owned":
             raise DataError(f"{place}: usd_per_kwh is for a machine of one's own: commitment = 'owned', or leave it out.")
-        offer = Offer(gpus=_gpus(table, place), amount=Decimal(table["amount"]), usd_per_kwh=electricity, **words)
+        offer = Offer(gpus=_gpus(table, place), amount=Decimal(table["amount"]), usd_per_kwh=electricity, **terms)
         offers.append(_rated(offer, chosen, place))
     offers += [_owned(table, f"{chosen.path}, [[owned]] {i}") for i, table in enumerate(chosen.owned, 1)]
     return _unique(offers, str(chosen.path))
@@ -153,15 +147,15 @@ def _owned(table: Mapping[str, Any], place: str) -> Offer:
     if "power_w" in table:
         amount += Decimal(table["power_w"]) / 1000 * price
         source += f", drawing {table['power_w']} W"
-    words: dict[str, Any] = {n: table.get(n, "") for n in _WORDS} | {
-        "commitment": "owned",
-        "confidence": table.get("confidence", "stated"),
-    }
-    words["instance"] = table.get("instance") or table.get("gpu") or "cpu"
-    words["source"] = f"{table['source']}: {source}" if "source" in table else source
-    words |= {n: float(table[n]) for n in _SIZES if n in table}
+    terms = _terms(table) | {"commitment": "owned", "instance": table.get("instance") or table.get("gpu") or "cpu"}
+    terms["source"] = f"{table['source']}: {source}" if "source" in table else source
     electricity = None if "power_w" in table else price
-    return Offer(gpus=_gpus(table, place), amount=round(amount, 8), usd_per_kwh=electricity, **words)
+    return Offer(gpus=_gpus(table, place), amount=round(amount, 8), usd_per_kwh=electricity, **terms)
+
+
+def _terms(table: Mapping[str, Any]) -> dict[str, Any]:
+    words: dict[str, Any] = {name: table.get(name, "") for name in _WORDS} | {"confidence": table.get("confidence", "stated")}
+    return words | {name: float(table[name]) for name in _SIZES if name in table}
 
 
 def _gpus(table: Mapping[str, Any], place: str) -> int:
