@@ -103,6 +103,9 @@ HEADER = "platform,instance,gpu,gpus,region,commitment,usd_per_hour,source,date\
         (HEADER + "us,a,,0,,owned,inf,here,2026\n", 2),
         (HEADER + "us,a,,some,,owned,1,here,2026\n", 2),
         (HEADER + "us,a,,-1,,owned,1,here,2026\n", 2),
+        (HEADER + "us,a,L4,,,owned,1,here,2026\n", 2),
+        (HEADER + "us,a,,1,,owned,1,here,2026\n", 2),
+        (HEADER + "us,a,,0,,rented,1,here,2026\n", 2),
         (HEADER + ",a,,0,,owned,1,here,2026\n", 2),
         (HEADER + "us\n", 2),
         ("platform,instance\nus,a\n", 2),
@@ -159,7 +162,9 @@ def test_an_offers_id_changes_with_its_price_and_date_and_not_with_a_note() -> N
 def test_a_unit_is_turned_into_hours_of_the_whole_machine(unit: str, amount: str, hourly: float) -> None:
     offer = replace(GPU, unit=unit, amount=Decimal(amount))
     assert float(offer.usd_per_hour) == pytest.approx(hourly)
-    assert offer.id != GPU.id
+    assert (offer.id == GPU.id) == (unit == "hour" and amount == str(GPU.amount))
+    assert float(offer.usd_per_gpu_hour or 0) == pytest.approx(hourly / 8)
+    assert len(str(offer.usd_per_hour)) < 15
 
 
 def test_another_currency_is_exchanged_and_never_taken_for_dollars() -> None:

@@ -70,7 +70,7 @@ def test_it_says_which_file_overrides(tmp_path: Path) -> None:
     )
     shown = run()
     assert "us[red]" in shown.stdout
-    assert f"1 offers of {tmp_path / 'workbench.toml'} add to the shipped ones" in shown.stderr
+    assert f"in their place: 1 offer of {tmp_path / 'workbench.toml'}." in shown.stderr
 
 
 def test_live_prices_are_shown_instead_of_the_book(monkeypatch: pytest.MonkeyPatch) -> None:

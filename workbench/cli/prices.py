@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import click
 from rich.markup import escape
@@ -28,14 +27,15 @@ def prices(platform: str | None, gpu: str | None, spot: bool, live: bool, as_jso
     hidden = 0 if spot else sum(o.commitment == "spot" for o in offers)
     offers = sorted((o for o in offers if spot or o.commitment != "spot"), key=_rank)
     if as_json:
-        print_json([_record(o) for o in offers])
+        print_json([o.to_json() for o in offers])
         return
     console.print(_table(offers))
     chosen = settings.load()
     if chosen.path and not live:
         own = len(chosen.offers) + len(chosen.owned)
         book = f", and the price book {chosen.price_book}" if chosen.price_book else ""
-        messages.print(f"{own} offers of {chosen.path}{book} add to the shipped ones or take their place.", markup=False)
+        offers_of = f"{own} offer{'' if own == 1 else 's'} of {chosen.path}{book}"
+        messages.print(f"Added to the shipped offers, or in their place: {offers_of}.", markup=False)
     if hidden:
         messages.print(f"{hidden} spot prices are not shown; --spot shows them.")
 
@@ -66,12 +66,7 @@ def _is_gpu(offer: Offer, asked: str) -> bool:
 
 def _rank(offer: Offer) -> tuple[bool, float, str]:
     """By US$ for an hour of one GPU; machines without one at the end, by their hour."""
-    return not offer.gpus, float(offer.usd_per_hour) / max(1, offer.gpus), offer.name
-
-
-def _record(offer: Offer) -> dict[str, Any]:
-    per_gpu = str(offer.usd_per_hour / offer.gpus) if offer.gpus else None
-    return offer.to_json() | {"usd_per_gpu_hour": per_gpu}
+    return not offer.gpus, float(offer.usd_per_gpu_hour or offer.usd_per_hour), offer.name
 
 
 def _table(offers: Sequence[Offer]) -> Table:
@@ -80,8 +75,8 @@ def _table(offers: Sequence[Offer]) -> Table:
     for name in ("platform", "instance", "GPU", *right, "region", "commitment", "source date", "confidence"):
         table.add_column(name, justify="right" if name in right else "left")
     for o in offers:
-        rate = float(o.usd_per_hour)
-        numbers = [str(o.gpus or ""), "" if o.gpu_memory_gb is None else f"{o.gpu_memory_gb:g}", f"{rate:.4g}"]
-        cells = [o.platform, o.instance, o.gpu, *numbers, f"{rate / o.gpus:.4g}" if o.gpus else ""]
+        numbers = [str(o.gpus or ""), "" if o.gpu_memory_gb is None else f"{o.gpu_memory_gb:g}", f"{float(o.usd_per_hour):.4g}"]
+        per_gpu = "" if o.usd_per_gpu_hour is None else f"{float(o.usd_per_gpu_hour):.4g}"
+        cells = [o.platform, o.instance, o.gpu, *numbers, per_gpu]
         table.add_row(*map(escape, [*cells, o.region, o.commitment, o.date.split(" (")[0], o.confidence]))
     return table

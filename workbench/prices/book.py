@@ -60,7 +60,7 @@ def find(platform: str, book: Sequence[Offer] | None = None) -> Offer:
         raise UsageError(
             f"no offer is called {platform!r}.{near if ' Did you' in near else did_you_mean(platform, {o.platform for o in book})}"
         )
-    return min(firm, key=lambda o: (o.usd_per_hour / max(1, o.gpus), o.name))
+    return min(firm, key=lambda o: (o.usd_per_gpu_hour or o.usd_per_hour, o.name))
 
 
 @lru_cache(maxsize=16)
@@ -96,7 +96,7 @@ def _parse(text: str, where: str, chosen: Settings | None) -> tuple[Offer, ...]:
         except (KeyError, InvalidOperation, ValueError, TypeError) as error:
             raise DataError(
                 f"{place}: an offer needs a platform, a usd_per_hour above 0 (or an amount with its currency and unit), "
-                f"whole gpus and a commitment out of {', '.join(COMMITMENTS)}; got {row}."
+                f"whole gpus (none where it names no gpu) and a commitment out of {', '.join(COMMITMENTS)}; got {row}."
             ) from error
     return _unique(offers, where)
 
@@ -113,7 +113,9 @@ def _of_row(row: Mapping[str, Any]) -> Offer:
     if row.get("usd_per_kwh"):
         terms["usd_per_kwh"] = Decimal(row["usd_per_kwh"])
     offer = Offer(gpus=gpus, amount=amount, **terms)
-    sound = offer.platform and amount.is_finite() and amount > 0 and gpus >= 0 and offer.unit in UNITS
+    sound = (
+        offer.platform and amount.is_finite() and amount > 0 and gpus >= 0 and bool(gpus) == bool(offer.gpu) and offer.unit in UNITS
+    )
     if not sound or offer.commitment not in COMMITMENTS or any(not 0 <= terms.get(size, 0) < math.inf for size in _SIZES):
         raise ValueError
     return offer

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 from workbench.errors import DataError
@@ -93,16 +93,22 @@ class Offer:
                 f"{self.name!r} is priced in {self.currency}, whose rate is unknown. Write it into workbench.toml: "
                 f'[currencies] {self.currency} = {{ usd = …, source = "…", date = "…" }}.'
             )
-        if self.unit == "month":
-            return self.amount * rate / 730
-        if self.unit == "day":
-            return self.amount * rate / 24
+        hours = {"day": 24, "month": 730}
+        if self.unit in hours:
+            return _divided(self.amount * rate, hours[self.unit])
         return self.amount * rate * {"hour": 1, "second": 3600, "gpu_hour": max(1, self.gpus)}[self.unit]
 
+    @property
+    def usd_per_gpu_hour(self) -> Decimal | None:
+        """Price of one of its GPUs for an hour, in US$; None for a machine without one."""
+        return _divided(self.usd_per_hour, self.gpus) if self.gpus else None
+
     def to_json(self) -> dict[str, Any]:
-        """Every field, money as text so that no digit is lost; and `id`, `name` and `usd_per_hour` for the reader."""
+        """Every field, money as text so that no digit is lost; and what follows from them, for the reader."""
         record = {name: str(v) if isinstance(v, Decimal) else v for name, v in dataclasses.asdict(self).items()}
-        return {"id": self.id, "name": self.name, "usd_per_hour": str(self.usd_per_hour)} | record
+        per_gpu = None if self.usd_per_gpu_hour is None else str(self.usd_per_gpu_hour)
+        views = {"id": self.id, "name": self.name, "usd_per_hour": str(self.usd_per_hour), "usd_per_gpu_hour": per_gpu}
+        return views | record
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Offer:
@@ -133,3 +139,10 @@ def electricity_usd(energy_j: float | None, offer: Offer) -> float | None:
     if offer.commitment != "owned" or offer.usd_per_kwh is None:
         return 0.0
     return None if energy_j is None else energy_j / JOULES_PER_KWH * float(offer.usd_per_kwh)
+
+
+def _divided(money: Decimal, parts: int) -> Decimal:
+    """The quotient to twelve digits: a price that is printed, and no 28 digits of a third."""
+    with localcontext() as context:
+        context.prec = 12
+        return money / parts
