@@ -7,6 +7,7 @@ the workbench asks for them; a study is priced by the book until a price of here
 from __future__ import annotations
 
 import datetime
+import logging
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from importlib import metadata
@@ -24,7 +25,7 @@ def offers(
 ) -> tuple[Offer, ...]:
     """Offers of NVIDIA GPUs and of machines without any that can be rented now, as gpuhunt's catalogue lists them.
 
-    Left out are rows without a price, and spot rows that repeat the list price: in catalogues that means unknown.
+    A platform whose catalogue cannot be read is missing from them. Left out are rows without a price, and spot rows that repeat the list price: in catalogues that means unknown.
 
     Args:
         query: Returns gpuhunt's `CatalogItem`s; `gpuhunt.query` unless given.
@@ -40,6 +41,7 @@ def offers(
             "live prices need gpuhunt, which is not installed. Install the extra: pip install 'workbench[live]'. "
             "Without --live the shipped price book is shown."
         ) from error
+    logging.getLogger("gpuhunt").addHandler(logging.NullHandler())  # else it prints a traceback for every platform out of reach
     try:
         items = list((query or gpuhunt.query)())
     except (OSError, gpuhunt.GPUHuntError) as error:  # requests' and urllib's errors are OSErrors
