@@ -25,7 +25,8 @@ def offers(
 ) -> tuple[Offer, ...]:
     """Offers of NVIDIA GPUs and of machines without any that can be rented now, as gpuhunt's catalogue lists them.
 
-    A platform whose catalogue cannot be read is missing from them. Left out are rows without a price, and spot rows that repeat the list price: in catalogues that means unknown.
+    A platform whose catalogue cannot be read is missing from them. Left out are rows without a price, and
+    spot rows that repeat the list price: in catalogues that means unknown.
 
     Args:
         query: Returns gpuhunt's `CatalogItem`s; `gpuhunt.query` unless given.
