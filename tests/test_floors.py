@@ -9,8 +9,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "workbench"
 
 FLOORS = {
-    **dict.fromkeys(("errors", "space", "usage", "estimate", "pareto", "process"), 0),
-    **dict.fromkeys(("prices", "flops", "meter", "data"), 1),
+    **dict.fromkeys(("errors", "space", "settings", "usage", "estimate", "pareto", "process"), 0),
+    **dict.fromkeys(("prices", "carbon", "flops", "meter", "data"), 1),
     **dict.fromkeys(("tasks", "methods"), 2),
     **dict.fromkeys(("study", "result"), 3),
     **dict.fromkeys(("training", "forecast", "search", "ledger", "tracking"), 4),
@@ -22,6 +22,8 @@ TOP = {"__init__", "__main__"}  # the public names, and `python -m workbench`
 
 SIDEWAYS = {
     ("space", "errors"),  # errors lie under everything
+    ("settings", "errors"),
+    ("carbon", "prices"),  # grams are a view of an offer too
     ("search", "ledger"),  # a space's distributions are those that the ledger stores
     ("sweep", "report"),
     ("figures", "report"),
@@ -37,6 +39,7 @@ HOUSES = {
     "mlflow": {"tracking"},
     "plotly": {"figures"},
     "streamlit": set(),
+    "gpuhunt": {"prices"},  # and there of live.py alone
     "torch": {"data", "tasks", "methods", "training", "forecast", "testing", "health"},  # health asks which device there is
     "transformers": {"data", "tasks", "methods", "training", "testing"},
     "safetensors": {"data", "training", "sweep"},  # sweep writes the weights of a front's members

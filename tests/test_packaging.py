@@ -33,7 +33,9 @@ def test_wheel_holds_every_module_the_prices_and_the_dashboards(wheel: Path) -> 
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "workbench").rglob("*.py")}
     assert modules <= names
-    assert {"workbench/prices.csv", "workbench/_dashboards/app.py"} <= names
+    facts = {p.relative_to(ROOT).as_posix() for p in (ROOT / "workbench").rglob("*.csv")}
+    assert len(facts) >= 4
+    assert facts | {"workbench/_dashboards/app.py"} <= names
     assert not any(name.startswith(("tests", "studies", "dashboards")) for name in names)
 
 
@@ -44,12 +46,14 @@ def test_installed_wheel_works_elsewhere(wheel: Path, tmp_path: Path) -> None:
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel], check=True, capture_output=True
     )
     code = "import workbench, workbench.prices as p; print(workbench.__file__); print(p.find('local').usd_per_hour)"
+    code += "; import workbench.carbon as c; print(c.grams_co2e(workbench.usage.Usage(cpu_energy_j=1.0), p.find('aws')))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(site)}, capture_output=True, text=True, check=True
     )
-    where, price = done.stdout.split()
+    where, price, grams = done.stdout.split()
     assert Path(where).is_relative_to(site)
     assert float(price) > 0
+    assert float(grams) > 0
     helped = subprocess.run(
         [sys.executable, "-m", "workbench", "--help"],
         cwd=tmp_path,

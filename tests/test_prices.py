@@ -1,10 +1,14 @@
 """The shipped price book, finding an offer in it, and what a usage costs."""
 
+import json
 import re
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workbench import prices
 from workbench.errors import DataError, UsageError
@@ -25,6 +29,10 @@ def test_every_row_of_the_book_can_be_relied_on(offer: Offer) -> None:
     assert offer.confidence in ("catalogue", "secondary", "assumed")
     assert bool(offer.gpu) == (offer.gpus > 0)
     assert offer.instance
+
+
+def test_the_ids_that_stand_in_stored_results_still_hold() -> None:
+    assert prices.find("local").id == "0d210010bf67"
 
 
 def test_names_and_ids_tell_offers_apart() -> None:
@@ -95,6 +103,9 @@ HEADER = "platform,instance,gpu,gpus,region,commitment,usd_per_hour,source,date\
         (HEADER + "us,a,,0,,owned,inf,here,2026\n", 2),
         (HEADER + "us,a,,some,,owned,1,here,2026\n", 2),
         (HEADER + "us,a,,-1,,owned,1,here,2026\n", 2),
+        (HEADER + "us,a,L4,,,owned,1,here,2026\n", 2),
+        (HEADER + "us,a,,1,,owned,1,here,2026\n", 2),
+        (HEADER + "us,a,,0,,rented,1,here,2026\n", 2),
         (HEADER + ",a,,0,,owned,1,here,2026\n", 2),
         (HEADER + "us\n", 2),
         ("platform,instance\nus,a\n", 2),
@@ -139,8 +150,78 @@ def test_usd_of_a_machine_with_several_gpus_is_for_those_held() -> None:
 
 
 def test_an_offers_id_changes_with_its_price_and_date_and_not_with_a_note() -> None:
-    from dataclasses import replace
-
     assert re.fullmatch("[0-9a-f]{12}", CPU.id)
     assert replace(CPU, note="seen twice").id == CPU.id
-    assert len({CPU.id, replace(CPU, usd_per_hour=Decimal("3.61")).id, replace(CPU, date="2026-02-01").id}) == 3
+    assert len({CPU.id, replace(CPU, amount=Decimal("3.61")).id, replace(CPU, date="2026-02-01").id}) == 3
+
+
+@pytest.mark.parametrize(
+    "unit, amount, hourly",
+    [("hour", "3.6", 3.6), ("second", "0.001", 3.6), ("day", "24", 1), ("month", "730", 1), ("gpu_hour", "2", 16)],
+)
+def test_a_unit_is_turned_into_hours_of_the_whole_machine(unit: str, amount: str, hourly: float) -> None:
+    offer = replace(GPU, unit=unit, amount=Decimal(amount))
+    assert float(offer.usd_per_hour) == pytest.approx(hourly)
+    assert (offer.id == GPU.id) == (unit == "hour" and amount == str(GPU.amount))
+    assert float(offer.usd_per_gpu_hour or 0) == pytest.approx(hourly / 8)
+    assert len(str(offer.usd_per_hour)) < 15
+
+
+def test_another_currency_is_exchanged_and_never_taken_for_dollars() -> None:
+    offer = replace(CPU, currency="EUR")
+    with pytest.raises(DataError, match=r"priced in EUR, whose rate is unknown.*\[currencies\] EUR"):
+        _ = offer.usd_per_hour
+    assert replace(offer, exchange=Decimal("1.08")).usd_per_hour == Decimal("3.888")
+
+
+def test_joules_become_dollars_only_for_an_owner_who_pays_for_them() -> None:
+    used = Usage(seconds=3600.0, cpu_energy_j=3.6e6, gpu_board_energy_j=3.6e6)
+    owned = replace(CPU, commitment="owned", usd_per_kwh=Decimal("0.3"))
+    assert prices.usd(used, owned) == pytest.approx(3.6 + 2 * 0.3)
+    assert prices.usd(used, replace(owned, usd_per_kwh=None)) == pytest.approx(3.6)
+    assert prices.usd(used, replace(owned, commitment="on_demand")) == pytest.approx(3.6)
+    assert prices.usd(replace(used, gpu_board_energy_j=None), owned) is None
+    assert prices.usd(replace(used, gpu_board_energy_j=None), CPU) == pytest.approx(3.6)
+
+
+def test_a_shared_host_is_paid_for_our_share() -> None:
+    assert prices.usd(Usage(seconds=10.0, others_seconds=5.0), CPU) == pytest.approx(0.005)
+
+
+money = st.decimals(min_value="0.0001", max_value="1000", places=4)
+offers = st.builds(
+    Offer,
+    platform=st.sampled_from(["aws", "gcp", "local", "elsewhere"]),
+    instance=st.text(max_size=5),
+    gpu=st.sampled_from(["", "T4"]),
+    gpus=st.integers(0, 8),
+    region=st.text(max_size=5),
+    commitment=st.sampled_from(["on_demand", "spot", "owned"]),
+    amount=money,
+    source=st.text(max_size=5),
+    date=st.just("2026-01-01"),
+    currency=st.just("EUR"),
+    exchange=money,
+    unit=st.sampled_from(["hour", "second", "day", "month", "gpu_hour"]),
+    gpu_memory_gb=st.none() | st.floats(1, 200),
+    billing_seconds=st.none() | st.floats(0.5, 3600),
+    minimum_seconds=st.none() | st.floats(0, 3600),
+    usd_per_kwh=st.none() | money,
+)
+
+
+@given(offers)
+def test_an_offer_survives_json(offer: Offer) -> None:
+    record = json.loads(json.dumps(offer.to_json()))
+    assert Offer.from_json(record | {"a key of tomorrow": 1}) == offer
+    assert record["id"] == offer.id
+
+
+@given(offers, st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1e9))
+def test_more_is_never_cheaper(offer: Offer, seconds: float, more: float, joules: float) -> None:
+    used = Usage(seconds=seconds, gpu_seconds=seconds, cpu_energy_j=joules)
+    longer = prices.usd(used + Usage(seconds=more, gpu_seconds=more, cpu_energy_j=joules), offer)
+    shorter = prices.usd(used, offer)
+    assert shorter is not None
+    assert longer is not None
+    assert longer >= shorter

@@ -55,7 +55,7 @@ def test_the_contracts_name_the_keys_that_are_printed() -> None:
 
 
 def test_the_price_book_has_as_many_offers_as_it_says() -> None:
-    said = re.search(r"prices\.csv` holds (\d+) offers", README)
+    said = re.search(r"offers\.csv` holds (\d+) offers", README)
     assert said
     assert int(said[1]) == len(prices.load())
 

@@ -190,9 +190,7 @@ def test_prices_are_those_of_now():
     of = study()
     results = [result(of, SETTINGS, seconds=3600.0)]
     assert told(of, results)[0].values[1] == pytest.approx(float(OFFER.usd_per_hour))
-    assert told(of, results, replace(OFFER, usd_per_hour=OFFER.usd_per_hour * 10))[0].values[1] == pytest.approx(
-        10 * float(OFFER.usd_per_hour)
-    )
+    assert told(of, results, replace(OFFER, amount=OFFER.amount * 10))[0].values[1] == pytest.approx(10 * float(OFFER.usd_per_hour))
     assert told(of, results, label_usd=1.0)[0].values[1] == pytest.approx(32 + float(OFFER.usd_per_hour))
 
 

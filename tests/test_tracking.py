@@ -247,7 +247,7 @@ def test_mirroring_twice_changes_nothing(uri: str) -> None:
     results = [a_result(step=2), a_result(step=4), a_result(trial=7, step=2, status="infeasible", reason="out_of_memory")]
     mirrored(uri, *results)
     mirrored(uri, *results, known=results)
-    dearer = Notebook(STUDY, uri, replace(OFFER, usd_per_hour=OFFER.usd_per_hour * 2), label_usd=1.0)
+    dearer = Notebook(STUDY, uri, replace(OFFER, amount=OFFER.amount * 2), label_usd=1.0)
     dearer.start(PARENT, results)
     for result in results:
         dearer.record(result)

@@ -119,7 +119,7 @@ def cost(result: Result, name: str, offer: Offer, label_usd: float) -> float | N
     cold = result.cold
     compute, labels = prices.usd(cold, offer), result.labels * label_usd
     views = {
-        "usd": compute + labels,
+        "usd": None if compute is None else compute + labels,
         "usd_compute": compute,
         "usd_labels": labels,
         "labels": float(result.labels),
@@ -129,14 +129,15 @@ def cost(result: Result, name: str, offer: Offer, label_usd: float) -> float | N
     return views[name]
 
 
-def spent_usd(results: Sequence[Result], offer: Offer, label_usd: float) -> float:
+def spent_usd(results: Sequence[Result], offer: Offer, label_usd: float) -> float | None:
     """What a sweep has spent: all segments really run, finished or not, and each label once.
 
     A task's smaller training set is a prefix of its larger one, so labels of one data set are bought once: the
     largest number used of each.
     """
-    compute = sum(prices.usd(r.consumed, offer) for r in results)
-    return compute + label_usd * sum(labels_bought(results).values())
+    parts = [prices.usd(r.consumed, offer) for r in results]
+    compute = sum(part for part in parts if part is not None)
+    return None if None in parts else compute + label_usd * sum(labels_bought(results).values())
 
 
 def labels_bought(results: Iterable[Result]) -> dict[str, int]:

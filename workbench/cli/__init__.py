@@ -22,6 +22,7 @@ _COMMANDS = {
     "front": ("show", "Show the front of a study, and the answer to its question."),
     "runs": ("show", "List the runs of a study."),
     "run": ("show", "Show one run: its checkpoints, its bill, its settings."),
+    "prices": ("prices", "Show the price book: offers with source and date, and your own over them."),
     "mlflow": ("mlflow", "Open the MLflow UI on the right store."),
     "doctor": ("doctor", "Show what this machine has, and what to mend."),
 }

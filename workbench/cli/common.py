@@ -35,8 +35,8 @@ class _Console(Console):
 
 
 def _console(*, stderr: bool) -> Console:
-    plain = _Console(stderr=stderr, highlight=False)
-    return plain if plain.is_terminal else _Console(stderr=stderr, highlight=False, width=PIPED_WIDTH)
+    plain = _Console(stderr=stderr, highlight=False, emoji=False)  # an offer's name can have a `:x:` in it
+    return plain if plain.is_terminal else _Console(stderr=stderr, highlight=False, emoji=False, width=PIPED_WIDTH)
 
 
 console = _console(stderr=False)

@@ -112,6 +112,7 @@ def describe(study: Study) -> dict[str, Any]:
     train = _ends(labels.space)[1] if labels else getattr(study.recipe.task, "train", 1)
     day = Usage(seconds=86400.0)
     usd = prices.usd(day, prices.find(study.platform))
+    assert usd is not None  # an empty day's joules are known to be none
     reference = {
         "usd": usd + train * study.label_usd,
         "usd_compute": usd,

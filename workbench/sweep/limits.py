@@ -39,7 +39,9 @@ class Limits:
         """As `reached`, for the limits that can end a run at a checkpoint."""
         usd = spent_usd(list(results), offer, label_usd)
         hours = total(r.consumed for r in results).seconds / 3600
-        if self.max_usd is not None and usd >= self.max_usd:
+        if self.max_usd is not None and usd is None:
+            return f"what was spent is unknown, so nothing says that the budget of {report.dollars(self.max_usd)} is kept"
+        if self.max_usd is not None and usd is not None and usd >= self.max_usd:
             return f"the budget of {report.dollars(self.max_usd)} is spent ({report.dollars(usd)})"
         if self.max_hours is not None and hours >= self.max_hours:
             return f"{self.max_hours:g} hours have been worked"

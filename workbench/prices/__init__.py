@@ -1,0 +1,34 @@
+"""Priced machines, and dollars as views of usage: stored records hold no price, so any run can be priced again.
+
+`usd` is direct: unrounded held seconds x the offer's rate. `carry` says what a run would have taken on another machine. Rounding,
+whole machines and serving are views beside it. The facts are rows of the CSV files here, each with its source, and a user's
+`workbench.toml` adds to or overrides them.
+"""
+
+from workbench.prices.book import DEFAULT, find, load
+from workbench.prices.devices import Gpu, fits, gpu, gpus
+from workbench.prices.offers import Offer, electricity_usd, usd
+from workbench.prices.platforms import Platform, platform
+from workbench.prices.repricing import Carried, carry
+from workbench.prices.views import billed_seconds, billed_usd, break_even_predictions, serving_usd_per_1000
+
+__all__ = [
+    "DEFAULT",
+    "Offer",
+    "find",
+    "load",
+    "usd",
+    "electricity_usd",
+    "Gpu",
+    "gpu",
+    "gpus",
+    "fits",
+    "Carried",
+    "carry",
+    "Platform",
+    "platform",
+    "billed_seconds",
+    "billed_usd",
+    "serving_usd_per_1000",
+    "break_even_predictions",
+]

@@ -1,0 +1,204 @@
+"""What a run would have taken on another machine, and would have cost there: measured where it is the same, scaled elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from workbench.estimate import Estimate
+from workbench.prices.devices import Gpu, gpu
+from workbench.prices.offers import Offer, usd
+from workbench.usage import Usage, total
+
+COMPUTING = ("pretrain", "train", "evaluate")
+"""Phases that another device makes shorter or longer. Loading, data, checkpoints and waiting stay as they were."""
+
+WIDENING = 1.3
+"""The band between the ratios of peak and of bandwidth is widened by this factor at both ends: kernels, clocks and hosts differ."""
+
+WIDE = 3.0
+"""Factor of the band where only arithmetic is known: another CPU, or a GPU after a run on a CPU."""
+
+GPU_SHARE = 0.15
+"""Share of a GPU's dense peak that training reaches, assumed for a run that has not seen a GPU; with `WIDE` 5 to 45 %."""
+
+STEP_SECONDS = 0.02
+"""Least time of an optimiser step on a GPU, assumed (not measured here): launching its kernels takes it, whatever the model."""
+
+IDLE_POWER_SHARE = 0.15
+"""Share of its board power that a GPU is assumed to draw while a run loads data or saves; datasheets do not say."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A run on another machine.
+
+    Attributes:
+        phases: The best guess of its usage by phase.
+        seconds: Wall-clock seconds of all phases.
+        usd: Direct compute cost there, US$; None where it is unknown (`prices.usd`).
+        energy_j: Joules of processor and GPU boards; None where unknown.
+        basis: `measured` or `scaled`, as in `workbench.estimate.BASES`.
+        note: By what it was scaled; empty for a measured one.
+    """
+
+    phases: Mapping[str, Usage]
+    seconds: Estimate
+    usd: Estimate | None
+    energy_j: Estimate | None
+    basis: str
+    note: str = ""
+
+
+def carry(phases: Mapping[str, Usage], measured_on: str | None, offer: Offer, *, same_machine: bool = False) -> Carried | None:
+    """What these phases would be on the machine of an offer. Pure: a record is never changed by it.
+
+    - The same GPU model, or `same_machine`: as measured.
+    - A run on a CPU stands as measured on a machine of one's own without a GPU (`owned`: it is taken to be this one), and is
+      `scaled` with a factor of 1 and a band of x/÷ 3 on a rented one: CPUs differ in cores and age.
+    - From one GPU to another: `COMPUTING` phases x sqrt(p·b), p = peak here / peak there, b = bandwidth here / bandwidth there,
+      within [min(p, b) / 1.3, max(p, b) x 1.3]; the GPU's joules also x board power there / here.
+    - From a CPU to a GPU: FLOPs / (0.15 x peak), at least 0.02 s a step, within x/÷ 3; joules of the GPU at full board power.
+    - The rest has no answer: from a GPU to a machine without one, to fewer GPUs than were held, to or from a GPU whose figures
+      are unknown, or from a CPU where FLOPs were not counted.
+
+    Args:
+        phases: Usage by phase, e.g. a Result's cold usage.
+        measured_on: The GPU's name as NVML gives it; None for a run on the CPU alone.
+        offer: The machine to carry it to.
+        same_machine: The offer is a price of the very machine it ran on.
+
+    Returns:
+        The usage there, with bands meant to hold nine in ten outcomes; None where there is no honest answer.
+    """
+    held = max((len(usage.devices) for usage in phases.values()), default=0)
+    if same_machine:
+        return _carried(phases, _AS_IT_WAS, offer)
+    if measured_on is None:
+        return _from_cpu(phases, offer)
+    if offer.gpus < max(1, held):
+        return None
+    here, there = gpu(measured_on), gpu(offer.gpu)
+    if here is None or there is None:
+        return _carried(phases, _AS_IT_WAS, offer) if measured_on == offer.gpu else None
+    rule = _AS_IT_WAS if here == there else _between(here, there)
+    return rule and _carried(phases, rule, offer)
+
+
+class _Rule(NamedTuple):
+    """Ratios of time there to time here: best, low, high; and of the power of the boards."""
+
+    times: tuple[float, float, float]
+    power: float | None
+    basis: str
+    note: str = ""
+
+
+_AS_IT_WAS = _Rule((1.0, 1.0, 1.0), 1.0, "measured")
+
+
+def _between(here: Gpu, there: Gpu) -> _Rule | None:
+    peak, bandwidth = _ratio(here.tensor_tflops, there.tensor_tflops), _ratio(here.bandwidth_gb_s, there.bandwidth_gb_s)
+    if peak is None or bandwidth is None:
+        return None
+    times = (math.sqrt(peak * bandwidth), min(peak, bandwidth) / WIDENING, max(peak, bandwidth) * WIDENING)
+    note = f"from {here.name} to {there.name}: time x{peak:.2f} by peak, x{bandwidth:.2f} by bandwidth"
+    return _Rule(times, _ratio(there.board_power_w, here.board_power_w), "scaled", note)
+
+
+def _from_cpu(phases: Mapping[str, Usage], offer: Offer) -> Carried | None:
+    if not offer.gpus:
+        if offer.commitment == "owned":
+            return _carried(phases, _AS_IT_WAS, offer)
+        return _carried(phases, _Rule((1.0, 1 / WIDE, WIDE), 1.0, "scaled", f"another CPU: x/÷ {WIDE:g}"), offer)
+    there = gpu(offer.gpu)
+    if there is None or there.tensor_tflops is None:
+        return None
+    on_gpu = {}
+    for name, usage in phases.items():
+        moved = _on_gpu(usage, there, computing=name in COMPUTING)
+        if moved is None:
+            return None
+        on_gpu[name] = moved
+    note = f"from a CPU by FLOPs at {GPU_SHARE:.0%} of the peak of {there.name}: x/÷ {WIDE:g}"
+    return _carried(on_gpu, _Rule((1.0, 1 / WIDE, WIDE), 1.0, "scaled", note), offer)
+
+
+def _on_gpu(usage: Usage, there: Gpu, *, computing: bool) -> Usage | None:
+    """A CPU's window on one GPU; None where its FLOPs are unknown. The processor goes on at the power that it had."""
+    seconds, power = usage.held_seconds, there.board_power_w
+    if computing and usage.seconds > 0:
+        if not usage.work.flops or there.tensor_tflops is None:
+            return None
+        seconds = max(usage.work.flops / (GPU_SHARE * there.tensor_tflops * 1e12), usage.work.steps * STEP_SECONDS)
+        alone = dataclasses.replace(usage, seconds=usage.held_seconds, others_seconds=0.0)
+        usage = _scaled(alone, seconds / usage.held_seconds if usage.held_seconds > 0 else 1.0, 1.0, "from FLOPs")
+        usage = dataclasses.replace(usage, seconds=seconds)
+    elif power is not None:
+        power *= IDLE_POWER_SHARE
+    energy = None if power is None else power * seconds
+    unknown: dict[str, Any] = dict.fromkeys(("gpu_busy_seconds", "gpu_throttled_seconds", "gpu_peak_memory_bytes"))
+    return dataclasses.replace(usage, gpu_seconds=seconds, gpu_board_energy_j=energy, **unknown)
+
+
+def _carried(phases: Mapping[str, Usage], rule: _Rule, offer: Offer) -> Carried:
+    best, low, high = (
+        {name: _end(usage, rule, name, ratio, sign) for name, usage in phases.items()}
+        for ratio, sign in zip(rule.times, (0, -1, 1), strict=True)
+    )
+    sums = [total(end.values()) for end in (best, low, high)]
+    return Carried(
+        phases=best,
+        seconds=Estimate(sums[0].seconds, sums[1].seconds, sums[2].seconds, rule.basis, rule.note),
+        usd=_estimate([usd(s, offer) for s in sums], rule),
+        energy_j=_estimate([s.energy_j for s in sums], rule),
+        basis=rule.basis,
+        note=rule.note,
+    )
+
+
+def _estimate(ends: list[float | None], rule: _Rule) -> Estimate | None:
+    best, low, high = ends
+    return None if best is None or low is None or high is None else Estimate(best, low, high, rule.basis, rule.note)
+
+
+def _end(usage: Usage, rule: _Rule, phase: str, ratio: float, sign: int) -> Usage:
+    """One end of a phase's band: its joules shifted by their own uncertainty, and its time scaled where the phase computes."""
+    if sign:
+        shifted = {name: _shifted(usage, name, sign) for name in ("cpu_energy_j", "gpu_board_energy_j")}
+        usage = dataclasses.replace(usage, **shifted)  # type: ignore[arg-type]
+    return usage if phase not in COMPUTING or rule.basis == "measured" else _scaled(usage, ratio, rule.power, rule.note)
+
+
+def _shifted(usage: Usage, name: str, sign: int) -> float | None:
+    joules: float | None = getattr(usage, name)
+    return None if joules is None else joules * max(0.0, 1 + sign * usage.errors.get(name, 0.0))
+
+
+_TIMES = (
+    "seconds",
+    "others_seconds",
+    "cpu_seconds",
+    "cpu_energy_j",
+    "gpu_seconds",
+    "gpu_board_energy_j",
+    "gpu_busy_seconds",
+    "gpu_throttled_seconds",
+)
+
+
+def _scaled(usage: Usage, ratio: float, power: float | None, note: str) -> Usage:
+    """A window that takes `ratio` x the time, its boards drawing `power` x as much; no longer one of its devices' windows."""
+    numbers = {name: None if (value := getattr(usage, name)) is None else value * ratio for name in _TIMES}
+    joules = numbers["gpu_board_energy_j"]
+    if joules:
+        numbers["gpu_board_energy_j"] = None if power is None else joules * power
+    sources = {name: f"{text}; scaled {note}" for name, text in usage.sources.items()}
+    return dataclasses.replace(usage, **numbers, sources=sources, devices=())  # type: ignore[arg-type]
+
+
+def _ratio(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a / b

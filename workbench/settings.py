@@ -1,0 +1,255 @@
+"""The user's own settings: `workbench.toml` in the folder where the command runs, or where `WORKBENCH_SETTINGS` says.
+
+    label_usd = 0.12                 # US$ a labelled example
+    platform = "desk"                # the offer that prices compute
+    price_book = "quotes.csv"        # a price book of one's own, beside this file
+
+    [[offers]]                       # a price; one with the name of a shipped offer takes its place
+    platform = "aws"
+    instance = "g6.xlarge"
+    gpu = "L4"
+    region = "eu-central-1"
+    amount = 0.92
+    currency = "EUR"
+    source = "our contract"
+    date = "2026-01-15"
+
+    [[owned]]                        # a machine of one's own
+    platform = "desk"
+    gpu = "RTX4090"
+    purchase_usd = 2600
+    lifetime_years = 4
+    utilisation = 0.3                # share of all hours in which it works
+    electricity_usd_per_kwh = 0.30
+    power_w = 420                    # a stated draw; left out, the joules measured are paid for
+
+    [currencies]
+    EUR = { usd = 1.08, source = "ECB reference rate", date = "2026-01-15" }
+
+    [carbon]                         # the grid under one's own machines
+    region = "DEU"                   # a country, or g_co2e_per_kwh = …
+    pue = 1.0
+
+    [platforms.aws]                  # facts about a platform that take the place of the shipped ones
+    technical_support = "our account team"
+
+What the tables mean in dollars and grams is said by `workbench.prices` and `workbench.carbon`; here they are only checked.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from workbench.errors import DataError, UsageError, did_you_mean
+
+FILE = "workbench.toml"
+"""Name of the settings file in the working folder."""
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """What a settings file says, checked; numbers are `int` or `Decimal`, dates are text.
+
+    Attributes:
+        path: The file; None where there is none.
+        label_usd: US$ of one labelled example; None unless stated.
+        platform: The offer that prices compute; None unless stated.
+        price_book: A CSV price book of the user's.
+        offers: The `[[offers]]` tables.
+        owned: The `[[owned]]` tables.
+        currencies: By currency `{usd, source, date}`: US$ for one unit.
+        carbon: The `[carbon]` table.
+        platforms: The `[platforms.NAME]` tables by name.
+    """
+
+    path: Path | None = None
+    label_usd: float | None = None
+    platform: str | None = None
+    price_book: Path | None = None
+    offers: tuple[Mapping[str, Any], ...] = ()
+    owned: tuple[Mapping[str, Any], ...] = ()
+    currencies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    carbon: Mapping[str, Any] = field(default_factory=dict)
+    platforms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def load(path: Path | None = None) -> Settings:
+    """The settings at `path`, else where `WORKBENCH_SETTINGS` says, else in the working folder, else none.
+
+    The file is read at every call, so an edit counts at once; a text that was read before is not checked again.
+
+    Raises:
+        UsageError: A file that was named is not there or is no text.
+        DataError: It is no TOML, or a key or value in it is wrong: the message names file and key.
+    """
+    named = path or (Path(variable) if (variable := os.environ.get("WORKBENCH_SETTINGS")) else None)
+    file = named or Path.cwd() / FILE
+    try:
+        return _parse(file.read_text(encoding="utf-8-sig"), file)
+    except FileNotFoundError:
+        if named is None:
+            return _NONE
+        raise UsageError(f"there is no settings file {file}. Write one, or name no file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the settings {file} cannot be read: {error}.") from error
+
+
+_NONE = Settings()
+
+
+class _Kind(NamedTuple):
+    """What a value must be: in words, and as a check."""
+
+    words: str
+    fits: Callable[[Any], bool]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | Decimal) and not isinstance(value, bool) and Decimal(value).is_finite()
+
+
+_TEXT = _Kind("a text", lambda v: isinstance(v, str) and bool(v.strip()))
+_DATE = _Kind("a date", lambda v: isinstance(v, datetime.date) or (isinstance(v, str) and bool(v.strip())))
+_POSITIVE = _Kind("a number above 0", lambda v: _is_number(v) and v > 0)
+_AMOUNT = _Kind("a number, 0 or more", lambda v: _is_number(v) and v >= 0)
+_COUNT = _Kind("a whole number, 0 or more", lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0)
+_SHARE = _Kind("a share above 0, at most 1", lambda v: _is_number(v) and 0 < v <= 1)
+_RATIO = _Kind("a number, 1 or more", lambda v: _is_number(v) and v >= 1)
+
+
+def _one_of(*words: str) -> _Kind:
+    return _Kind(f"one of {', '.join(words)}", lambda v: v in words)
+
+
+COMMITMENTS = ("on_demand", "spot", "reserved", "owned")
+"""How a machine is held: by the hour, until somebody outbids, for a term, for good."""
+
+UNITS = ("hour", "second", "day", "month", "gpu_hour")
+"""What an amount is paid for: the whole machine for a time (a month is 730 hours), or each of its GPUs for an hour."""
+
+_MACHINE = {
+    "platform": _TEXT,
+    "instance": _TEXT,
+    "gpu": _TEXT,
+    "gpus": _COUNT,
+    "gpu_memory_gb": _POSITIVE,
+    "vcpus": _POSITIVE,
+    "memory_gib": _POSITIVE,
+    "region": _TEXT,
+    "source": _TEXT,
+    "date": _DATE,
+    "confidence": _TEXT,
+    "note": _TEXT,
+}
+_OFFER = _MACHINE | {
+    "commitment": _one_of(*COMMITMENTS),
+    "amount": _POSITIVE,
+    "currency": _TEXT,
+    "unit": _one_of(*UNITS),
+    "billing_seconds": _POSITIVE,
+    "minimum_seconds": _AMOUNT,
+    "usd_per_kwh": _AMOUNT,
+}
+_OWNED = _MACHINE | {
+    "purchase_usd": _AMOUNT,
+    "lifetime_years": _POSITIVE,
+    "utilisation": _SHARE,
+    "electricity_usd_per_kwh": _AMOUNT,
+    "power_w": _POSITIVE,
+}
+_CURRENCY = {"usd": _POSITIVE, "source": _TEXT, "date": _DATE}
+_CARBON = {
+    "region": _TEXT,
+    "g_co2e_per_kwh": _AMOUNT,
+    "pue": _RATIO,
+    "embodied_kg_co2e": _AMOUNT,
+    "lifetime_years": _POSITIVE,
+    "source": _TEXT,
+    "date": _DATE,
+}
+_PLATFORM = {
+    "billing_seconds": _POSITIVE,
+    "minimum_seconds": _AMOUNT,
+    "billing_source": _TEXT,
+    "pue": _RATIO,
+    "pue_source": _TEXT,
+    "data": _TEXT,
+    "technical_support": _TEXT,
+    "business_scenes": _TEXT,
+    "source": _TEXT,
+}
+_PLAIN = {"label_usd": _AMOUNT, "platform": _TEXT, "price_book": _TEXT}
+_TABLES = ("offers", "owned", "currencies", "carbon", "platforms")
+
+
+@lru_cache(maxsize=16)
+def _parse(text: str, path: Path) -> Settings:
+    try:
+        record = tomllib.loads(text, parse_float=Decimal)
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"{path} is no TOML: {error}.") from error
+    known = {*_PLAIN, *_TABLES}
+    if unknown := sorted(record.keys() - known):
+        raise DataError(f"{path}: there is no setting {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
+    plain = _checked(f"{path}", {name: record[name] for name in _PLAIN if name in record}, _PLAIN)
+    label, book = plain.get("label_usd"), plain.get("price_book")
+    return Settings(
+        path=path,
+        label_usd=None if label is None else float(label),
+        platform=plain.get("platform"),
+        price_book=None if book is None else path.parent / book,
+        offers=_list(path, record, "offers", _OFFER, ("platform", "instance", "amount", "source", "date")),
+        owned=_list(path, record, "owned", _OWNED, ("platform", *(k for k in _OWNED if k not in _MACHINE and k != "power_w"))),
+        currencies=_by_name(path, record, "currencies", _CURRENCY, ("usd", "source", "date")),
+        carbon=_carbon(path, record),
+        platforms=_by_name(path, record, "platforms", _PLATFORM, ()),
+    )
+
+
+def _list(
+    path: Path, record: Mapping[str, Any], name: str, kinds: Mapping[str, _Kind], needed: Iterable[str]
+) -> tuple[Mapping[str, Any], ...]:
+    tables = record.get(name, [])
+    if not isinstance(tables, list):
+        raise DataError(f"{path}: {name} is a list of tables, each headed [[{name}]]; got {tables!r}.")
+    return tuple(_checked(f"{path}, [[{name}]] {i}", table, kinds, needed) for i, table in enumerate(tables, 1))
+
+
+def _by_name(
+    path: Path, record: Mapping[str, Any], name: str, kinds: Mapping[str, _Kind], needed: Iterable[str]
+) -> dict[str, Mapping[str, Any]]:
+    tables = record.get(name, {})
+    if not isinstance(tables, dict):
+        raise DataError(f"{path}: {name} is a table of tables, [{name}.NAME]; got {tables!r}.")
+    return {key: _checked(f"{path}, {name}.{key}", table, kinds, needed) for key, table in tables.items()}
+
+
+def _carbon(path: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    table = _checked(f"{path}, [carbon]", record.get("carbon", {}), _CARBON)
+    if ("embodied_kg_co2e" in table) != ("lifetime_years" in table):
+        raise DataError(f"{path}, [carbon]: embodied_kg_co2e is spread over lifetime_years: give both, or none.")
+    if "g_co2e_per_kwh" in table and "source" not in table:
+        raise DataError(f"{path}, [carbon]: g_co2e_per_kwh needs a source: say where the figure was read.")
+    return table
+
+
+def _checked(where: str, table: Any, kinds: Mapping[str, _Kind], needed: Iterable[str] = ()) -> Mapping[str, Any]:
+    """The table with its dates as text; every key known, every value of its kind, nothing needed missing."""
+    if not isinstance(table, dict):
+        raise DataError(f"{where}: this must be a table with keys out of {', '.join(kinds)}; got {table!r}.")
+    for key, value in table.items():
+        if key not in kinds:
+            raise DataError(f"{where}: there is no key {key!r}.{did_you_mean(key, kinds)}")
+        if not kinds[key].fits(value):
+            raise DataError(f"{where}: {key} must be {kinds[key].words}; got {str(value) if _is_number(value) else repr(value)}.")
+    if missing := [key for key in needed if key not in table]:
+        raise DataError(f"{where}: {missing[0]} is missing. It must be {kinds[missing[0]].words}.")
+    return {key: str(value) if isinstance(value, datetime.date) else value for key, value in table.items()}
