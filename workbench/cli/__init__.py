@@ -22,6 +22,7 @@ _COMMANDS = {
     "front": ("show", "Show the front of a study, and the answer to its question."),
     "runs": ("show", "List the runs of a study."),
     "run": ("show", "Show one run: its checkpoints, its bill, its settings."),
+    "import": ("import_", "Read results that others published into a study."),
     "mlflow": ("mlflow", "Open the MLflow UI on the right store."),
     "doctor": ("doctor", "Show what this machine has, and what to mend."),
 }
@@ -37,7 +38,7 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"workbench.cli.{_COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, "import_" if cmd_name == "import" else cmd_name)  # a word of Python's own
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
