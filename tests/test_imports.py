@@ -112,7 +112,7 @@ def folder(tmp_path):
     untested = RECORD["train_info"]["metrics"][:-1]
     files = {name: run(name, *figures) for name, figures in RUNS.items()} | {
         "memory": run(
-            "memory", 1.0, 0.99, train_info__status="canceled", run_info__error_msg="CUDA out of memory. Tried to allocate 2 GiB"
+            "memory", 1.0, 0.99, train_info__status="canceled", run_info__error_msg="CUDA out of memory.\nTried to allocate 2 GiB"
         ),
         "stopped": run("stopped", 1.0, 0.99, train_info__status="canceled", run_info__error_msg="manually canceled"),
         "untested": run("untested", 1.0, 0.99, train_info__metrics=untested),

@@ -147,7 +147,7 @@ def _result(fields: Fields, file: str, sha256: str, offer: Offer) -> Result:
 def _outcome(fields: Fields, metrics: Sequence[Fields]) -> tuple[str, str, dict[str, float]]:
     """Status, reason and scores. A run without a test accuracy is never complete: it is kept, and on no front."""
     state = fields.text("train_info.status")
-    message = fields.text_or("run_info.error_msg", fields.text_or("train_info.error_msg", ""))
+    message = " ".join(fields.text_or("run_info.error_msg", fields.text_or("train_info.error_msg", "")).split())
     scores = _scores(metrics)
     if state == "success" and "accuracy" in scores:
         return "complete", "", scores
