@@ -23,6 +23,7 @@ _COMMANDS = {
     "runs": ("show", "List the runs of a study."),
     "run": ("show", "Show one run: its checkpoints, its bill, its settings."),
     "prices": ("prices", "Show the price book: offers with source and date, and your own over them."),
+    "import": ("import_", "Read results that others published into a study."),
     "mlflow": ("mlflow", "Open the MLflow UI on the right store."),
     "doctor": ("doctor", "Show what this machine has, and what to mend."),
 }
@@ -38,7 +39,7 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"workbench.cli.{_COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, "import_" if cmd_name == "import" else cmd_name)  # a word of Python's own
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from workbench import prices
+from workbench import prices, process
 from workbench.errors import UsageError, did_you_mean
 from workbench.ledger import trials
-from workbench.ledger.store import mapped, open_storage, shown
+from workbench.ledger.store import mapped, open_storage, shown, sqlite_path
 from workbench.prices import Offer
 from workbench.result import Result
 from workbench.study import Study
@@ -19,6 +21,7 @@ from workbench.usage import Usage, add_phases
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial
 
 HEARTBEAT_SECONDS = 1.0
 _RESULT, _LEASE, _STUDY, _MLFLOW = "workbench:result", "workbench:lease", "workbench:study", "workbench:mlflow:"
@@ -64,9 +67,27 @@ class Ledger:
             if study.name not in ids:
                 stem = study.name.rsplit("-", 1)[0]
                 older = [cls(storage, i, name) for name, i in ids.items() if name.rsplit("-", 1)[0] == stem]
-                _create(storage, study, older)
+                _create(storage, study.name, trials.describe(study), lambda i: _take_over(storage, i, study, older))
                 ids = _studies(storage)
             return cls(storage, ids[study.name], study.name)
+
+    @classmethod
+    def open_imported(cls, name: str, description: Mapping[str, Any], url: str) -> Ledger:
+        """The ledger of Results that others published, made if it is not there yet. No file is behind it: it cannot be swept.
+
+        Args:
+            name: Its full name in the store: a stem, a dash and a digest, as that of a study.
+            description: Noted when it is made: `question`, `maximize`, `minimize`, `label_usd`, `platform`, `reference`.
+            url: The database.
+
+        Raises:
+            EnvironmentFault: The storage cannot be opened or written.
+        """
+        storage = open_storage(url, create=True)
+        with mapped(url):
+            if name not in _studies(storage):
+                _create(storage, name, {"path": None, **description, "created": time.time(), "schema": 1})
+            return cls(storage, _studies(storage)[name], name)
 
     @classmethod
     def find(cls, name: str | None, url: str, *, path: str = "") -> Ledger:
@@ -135,7 +156,8 @@ class Ledger:
             if state == "RUNNING":
                 leased[number] = trials.of_lease(record, number)
             else:
-                self._read[number] = replace(Result.from_json(record), number=number)
+                result = Result.from_json(record)
+                self._read[number] = replace(result, number=number, trial=number if result.trial is None else result.trial)
             settled = number + 1
         self._settled = min(leased, default=settled)
         found = self._read | leased if running else self._read
@@ -218,6 +240,26 @@ class Ledger:
         left = {name: usage - charged[name] if name in charged else usage for name, usage in result.spent.items()}
         return self.finish(self._new(study, result, {}), replace(result, spent=left), study, offer)
 
+    def add(self, results: Sequence[Result]) -> list[Result]:
+        """Write Results that others finished, each a run of its own, into a ledger of `open_imported`.
+
+        A run that it holds already is left out, so that the same import twice adds nothing.
+
+        Returns:
+            Those that are new, as they were written.
+        """
+        path = sqlite_path(self._url)
+        with process.exclusive(path.absolute().parent) if path else contextlib.nullcontext():  # or two imports add the same
+            known = {r.run_id for r in self.results()}
+            new = {r.run_id: r for r in results if r.run_id not in known}
+            description = self.description
+            objectives = trials.Objectives(description["maximize"], tuple(description["minimize"]))
+            offer = prices.find(description["platform"])
+            with mapped(self._url):
+                for result in new.values():
+                    self._storage.create_new_trial(self._study_id, _finished(result, objectives, offer))
+            return [r for r in self.results() if r.run_id in new]
+
     def reconcile(self, study: Study, offer: Offer) -> list[Result]:
         """Put right what dead workers left: finish what was half written, mark the rest interrupted with its spend.
 
@@ -278,28 +320,29 @@ def _studies(storage: RDBStorage) -> dict[str, int]:
     return dict(sorted(ids.items(), key=lambda item: item[1]))
 
 
-def _create(storage: RDBStorage, study: Study, older: Sequence[Ledger]) -> None:
+def _create(
+    storage: RDBStorage, name: str, description: Mapping[str, Any], fill: Callable[[int], None] = lambda study_id: None
+) -> None:
     """Write the study under another name, then rename it: whatever dies or collides, it is there whole or not at all."""
     import sqlalchemy as sql
     from optuna.study import StudyDirection
 
-    directions = [StudyDirection.MAXIMIZE] + [StudyDirection.MINIMIZE] * len(study.costs)
-    study_id = storage.create_new_study(directions, f"{_DRAFT}{study.name} {uuid.uuid4().hex[:8]}")
-    storage.set_study_user_attr(study_id, _STUDY, trials.describe(study))
-    storage.set_study_system_attr(study_id, "study:metric_names", [study.maximize, *study.costs])
-    _take_over(storage, study_id, study, older)
+    costs = description["minimize"]
+    directions = [StudyDirection.MAXIMIZE] + [StudyDirection.MINIMIZE] * len(costs)
+    study_id = storage.create_new_study(directions, f"{_DRAFT}{name} {uuid.uuid4().hex[:8]}")
+    storage.set_study_user_attr(study_id, _STUDY, dict(description))
+    storage.set_study_system_attr(study_id, "study:metric_names", [description["maximize"], *costs])
+    fill(study_id)
     rename = sql.text("UPDATE studies SET study_name = :name WHERE study_id = :study")
     try:
         with storage.engine.begin() as connection:
-            connection.execute(rename, {"name": study.name, "study": study_id})
+            connection.execute(rename, {"name": name, "study": study_id})
     except sql.exc.IntegrityError:  # another worker was quicker
         storage.delete_study(study_id)
 
 
 def _take_over(storage: RDBStorage, study_id: int, study: Study, older: Sequence[Ledger]) -> None:
     """Copy the Results of older forms of the study that lie in its space, so that nothing is paid for twice."""
-    from optuna.trial import create_trial
-
     offer = prices.find(study.platform)
     firsts: dict[str, int] = {}  # the first trial of each run
     seen: set[str] = set()
@@ -314,13 +357,18 @@ def _take_over(storage: RDBStorage, study_id: int, study: Study, older: Sequence
             source = {**result.provenance, "taken_over_from": ledger.name}
             trial = firsts.setdefault(result.run_id, number)
             copied = replace(result, settings=settings, trial=trial, spent={}, provenance=source)
-            state, values = trials.outcome(copied, study, offer)
-            constraints = trials.INFEASIBLE if result.status == "infeasible" else trials.FEASIBLE
-            template = create_trial(
-                state=state,
-                values=values,
-                user_attrs={_RESULT: copied.to_json()},
-                system_attrs={_CONSTRAINTS: constraints},
-                **trials.parameters(study, settings),
-            )
-            storage.create_new_trial(study_id, template)
+            storage.create_new_trial(study_id, _finished(copied, study, offer, **trials.parameters(study, settings)))
+
+
+def _finished(result: Result, objectives: Study | trials.Objectives, offer: Offer, **parameters: Any) -> FrozenTrial:
+    """The trial of a Result that was finished before this ledger knew of it."""
+    from optuna.trial import create_trial
+
+    state, values = trials.outcome(result, objectives, offer)
+    return create_trial(
+        state=state,
+        values=values,
+        user_attrs={_RESULT: result.to_json()},
+        system_attrs={_CONSTRAINTS: trials.INFEASIBLE if result.status == "infeasible" else trials.FEASIBLE},
+        **parameters,
+    )

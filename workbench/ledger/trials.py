@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from workbench import prices, process
@@ -47,7 +47,15 @@ def parameters(study: Study, settings: Mapping[str, Value]) -> dict[str, Any]:
     return {"params": params, "distributions": {name: distribution(dimensions[name]) for name in params}}
 
 
-def outcome(result: Result, study: Study, offer: Offer) -> tuple[TrialState, list[float] | None]:
+@dataclass(frozen=True)
+class Objectives:
+    """What is maximised and minimised where no study says so."""
+
+    maximize: str
+    costs: tuple[str, ...]
+
+
+def outcome(result: Result, study: Study | Objectives, offer: Offer) -> tuple[TrialState, list[float] | None]:
     """State and values of a finished Result's trial."""
     from optuna.trial import TrialState
 
