@@ -35,7 +35,7 @@ ENCODERS = [
 ]
 TOLERANCE = {"p_tuning": 0.02, "ia3": 0.015}
 """Relative. P-tuning's encoder runs once a step and is not in the formula. IA3 adapts keys and values only, so that the gradient of
-the lowest layer's scores does not reach its queries. Of the others: LoRA on queries and values, likewise. Small models are worst."""
+the lowest layer's scores does not reach its queries; LoRA on queries and values likewise. Small models are worst."""
 
 
 def built(name: str, method: Any, auto_class: str = QA, **sizes: Any) -> Any:

@@ -8,7 +8,7 @@ for the products of queries with keys and of those with values, and twice that b
 
 Left out, being no products with weights: norms, activations, softmax, optimiser, and matrices that a method makes anew at every
 step from fewer numbers or hold as no parameter (LoHa, OFT, VeRA, …: 2 to 23 % of what torch counts on minilm-l6; for LoRA, IA3,
-prompts, biases, heads and full tuning the two agree within 1.5 %). Attention counts all T² pairs, as eager kernels do, masked or not.
+prompts, biases, heads and full tuning the two agree within 1.5 %). Attention counts all T² pairs, as eager kernels do.
 """
 
 from __future__ import annotations
