@@ -14,7 +14,17 @@ from workbench.errors import UsageError
 from workbench.estimate import BASES, Estimate
 from workbench.forecast import memory, pairs
 from workbench.forecast.machine import Machine, name_of
-from workbench.forecast.timing import CONSTANTS, CPU_FLOPS, FORMULA_SPREAD, GPU_SHARE, Correction, Guess, Timing, formula
+from workbench.forecast.timing import (
+    CONSTANTS,
+    CPU_FLOPS,
+    FORMULA_SPREAD,
+    GPU_CONSTANTS,
+    GPU_SHARE,
+    Correction,
+    Guess,
+    Timing,
+    formula,
+)
 from workbench.methods import Method
 from workbench.result import Result
 from workbench.study import Recipe, Study
@@ -348,7 +358,7 @@ class Forecaster:
 def _constants(machine: Machine) -> dict[str, float | None]:
     if machine.kind == "cpu":
         return {**CONSTANTS, "flops": 1 / (CPU_FLOPS * min(machine.threads, machine.cpus))}
-    return {**CONSTANTS, "flops": 1 / (GPU_SHARE * machine.peak_flops) if machine.peak_flops else None}
+    return {**GPU_CONSTANTS, "flops": 1 / (GPU_SHARE * machine.peak_flops) if machine.peak_flops else None}
 
 
 def _sampled(task: Task, model: str) -> _Data:

@@ -32,6 +32,9 @@ CONSTANTS: Mapping[str, float] = {
 }
 """Seconds for one of each amount: rounded from measurements on two virtual CPUs. `flops` depends on the machine."""
 
+GPU_CONSTANTS: Mapping[str, float] = {**CONSTANTS, "layer_passes": 1.0e-3, "updates": 1.0e-10, "parameters": 2.0e-9}
+"""The same on a GPU: about 100 launches of 10 us, and 60 bytes at 600 GB/s; assumed, with the formula's band."""
+
 FORMULA_SPREAD = math.log(3) / 1.645
 """Of the formula: nine in ten outcomes within a factor of 3, which is assumed."""
 
