@@ -83,7 +83,7 @@ def peak(
         width: Their width; None is unknown.
         shape: Rows and tokens of the widest micro-batch.
         kind: `cpu` or `cuda`.
-        resident: Bytes that the process holds before there is a model.
+        resident: Bytes that the process holds beside the model.
     """
     from workbench.training.batches import MAX_TOKENS
 
@@ -97,4 +97,4 @@ def peak(
     of_model = Estimate.within(float(state + activations), factor, "formula", f"weights, gradients and averages, {how}")
     if not resident:
         return of_model
-    return of_model + Estimate.within(float(resident), 1.2, "formula", f"{resident / 2**20:,.0f} MiB of the process itself")
+    return of_model + Estimate.within(float(resident), 1.3, "formula", f"{resident / 2**20:,.0f} MiB of the process itself")
