@@ -6,7 +6,8 @@ formula and assumed constants, corrected by a short timing of this machine (`cal
 
 from workbench.forecast.budget import trials_within
 from workbench.forecast.calibration import Calibration, calibrate
-from workbench.forecast.forecaster import Forecast, Forecaster
+from workbench.forecast.forecast import Forecast
+from workbench.forecast.forecaster import Forecaster
 from workbench.forecast.machine import Machine, device_memory_bytes
 from workbench.forecast.pairs import Plan, check, plan
 from workbench.forecast.timing import Timing

@@ -13,7 +13,9 @@ from workbench import estimate, flops
 from workbench.errors import UsageError
 from workbench.estimate import BASES, Estimate
 from workbench.forecast import memory, pairs
+from workbench.forecast.forecast import Forecast
 from workbench.forecast.machine import Machine, name_of
+from workbench.forecast.sample import Data, sampled
 from workbench.forecast.timing import (
     CONSTANTS,
     CPU_FLOPS,
@@ -28,74 +30,18 @@ from workbench.forecast.timing import (
 from workbench.methods import Method
 from workbench.result import Result
 from workbench.study import Recipe, Study
-from workbench.tasks.base import Rows, Task
+from workbench.tasks.base import Task
 from workbench.usage import total
 
 if TYPE_CHECKING:
     from workbench.forecast.calibration import Calibration
 
-SAMPLE = 64
-"""Examples that are encoded to know how many rows and tokens one gives."""
-
 MEASURED_SPREAD, CALIBRATED_SPREAD = 0.08, 0.15
-"""Standard deviation of the logarithm of seconds, of a run and of a short timing of one pair: assumed until seen. A timing of seconds
-does not see who will use the machine in the next hour: at 0.1 the band held 4 of 6 runs on a shared one (tests/benchmarks)."""
+"""Standard deviation of the logarithm of seconds, of a run and of a short timing of one pair: assumed until seen. A timing of
+seconds does not see who will use the machine in the next hour: at 0.1 the band held 4 of 6 runs on a shared one."""
 
 MEASURED_MEMORY_FACTOR = 1.15
 WATTS_FACTOR = {"measured": 1.1, "formula": 1.5}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Forecast:
-    """What a recipe will take.
-
-    Attributes:
-        model: The model's name.
-        method: The method's name.
-        seconds: Cold: load, data, training to the end and one evaluation. Of a segment: what it adds. None: unknown.
-        spent_seconds: What a sweep spends on it: an evaluation at every checkpoint, and writing it where that is known.
-        phases: Seconds by phase, one evaluation.
-        energy_j: Joules of the cold seconds; None: unknown.
-        peak_memory_bytes: Highest memory of what trains; None: unknown.
-        flops: By `workbench.flops`, training and one evaluation; None where the formula has no answer.
-        tokens: Training tokens, padding excluded: from a sample of the examples.
-        steps: Optimiser steps.
-        labels: Distinct labelled examples whose labels reach the loss.
-        evaluations: Checkpoints.
-        parameters: All parameters.
-        trainable_parameters: Those that learn.
-    """
-
-    model: str
-    method: str
-    seconds: Estimate | None
-    spent_seconds: Estimate | None
-    phases: Mapping[str, Estimate | None]
-    energy_j: Estimate | None
-    peak_memory_bytes: Estimate | None
-    flops: float | None
-    tokens: float
-    steps: int
-    labels: int
-    evaluations: int
-    parameters: int
-    trainable_parameters: int
-
-
-@dataclass(frozen=True)
-class _Data:
-    """What a task's examples are for a model, from a sample."""
-
-    train_examples: int
-    dev_examples: int
-    train: Sequence[Sequence[int]]  # tokens of the rows of each sampled example
-    dev: Sequence[Sequence[int]]
-    rows: Rows
-
-    @property
-    def tokens(self) -> float:
-        """Mean tokens of a training example."""
-        return statistics.fmean(map(sum, self.train))
 
 
 @dataclass(frozen=True)
@@ -128,7 +74,7 @@ class Forecaster:
         machine: Machine | None = None,
     ) -> None:
         self.study, self.machine = study, machine or Machine.here()
-        self._data: dict[tuple[Task, str], _Data] = {}
+        self._data: dict[tuple[Task, str], Data] = {}
         self._pairs: dict[tuple[Any, ...], _Pair] = {}
         self._per_example: dict[tuple[Any, ...], tuple[float, float]] = {}
         self._passes: dict[tuple[Any, ...], float] = {}
@@ -266,10 +212,10 @@ class Forecaster:
 
     # What is kept
 
-    def _data_of(self, recipe: Recipe) -> _Data:
+    def _data_of(self, recipe: Recipe) -> Data:
         key = (recipe.task, recipe.model)
         if key not in self._data:
-            self._data[key] = _sampled(recipe.task, recipe.model)
+            self._data[key] = sampled(recipe.task, recipe.model)
         return self._data[key]
 
     def _pair_key(self, recipe: Recipe) -> tuple[Any, ...]:
@@ -360,28 +306,6 @@ def _constants(machine: Machine) -> dict[str, float | None]:
     if machine.kind == "cpu":
         return {**CONSTANTS, "flops": 1 / (CPU_FLOPS * min(machine.threads, machine.cpus))}
     return {**GPU_CONSTANTS, "flops": 1 / (GPU_SHARE * machine.peak_flops) if machine.peak_flops else None}
-
-
-def _sampled(task: Task, model: str) -> _Data:
-    from workbench.data import models
-
-    tokenizer, splits = models.tokenizer(model), task.splits()
-    train, dev = _spread_out(splits.train), _spread_out(splits.dev)
-    rows = task.encode(train, tokenizer)
-    return _Data(len(splits.train), len(splits.dev), _by_example(rows), _by_example(task.encode(dev, tokenizer)), rows)
-
-
-def _spread_out(examples: Sequence[Any]) -> list[Any]:
-    """At most `SAMPLE` of them, evenly spaced."""
-    count = min(SAMPLE, len(examples))
-    return [examples[i * len(examples) // count] for i in range(count)]
-
-
-def _by_example(rows: Rows) -> list[list[int]]:
-    found: dict[int, list[int]] = {}
-    for example, length in zip(rows.example.tolist(), rows.lengths.tolist(), strict=True):
-        found.setdefault(example, []).append(length)
-    return list(found.values())
 
 
 def _shaping(method: Method) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 from workbench.meter import host, power
 
 SWEEP_BYTES = 550 << 20
-"""What a sweep on a CPU comes to hold beside the model and what `workbench plan` has imported: its stores' libraries (260 MiB), data,
-freed blocks that the allocator keeps. Rounded from six runs of the default study with torch 2.13 on Linux."""
+"""What a sweep on a CPU comes to hold beside the model and what `workbench plan` has imported: its stores' libraries (260 MiB),
+data, freed blocks that the allocator keeps. Rounded from six runs of the default study with torch 2.13 on Linux."""
 
 
 @dataclass(frozen=True, kw_only=True)
