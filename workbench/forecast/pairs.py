@@ -1,19 +1,22 @@
-"""What recipes will take, known before anything is spent: every model and method of a study, built on the meta device."""
+"""Every model with every method of a study, built without weights before anything is spent."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from workbench.errors import UsageError
+from workbench.forecast import machine
+from workbench.forecast.memory import state_bytes
 from workbench.methods import Method
 from workbench.space import Choice, Dimension, Value, dimensions, resolve
-from workbench.study import Study
+from workbench.study import Recipe, Study
 from workbench.tasks.base import Task
 
-FLOAT_BYTES = 4
+MOST_CORNERS = 256
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,28 @@ def plan(study: Study) -> Iterator[Plan]:
     """
     from workbench.data import models
 
-    memory = device_memory_bytes()
+    memory = machine.device_memory_bytes()
     for model in _options(study.recipe.model):
         models.config(model)
         for method in _methods(study.recipe.method):
             # Of several tasks the one that cannot be, else the largest, speaks for the pair.
             builds = [_build(task, model, method, memory) for task in _heads(study.recipe.task)]
             yield max(builds, key=lambda build: (build.problem != "", build.state_bytes or 0))
+
+
+def recipes(study: Study, model: str, method: Method) -> Iterator[Recipe]:
+    """Recipes of one model and method with every other hole at each of its options, or at the ends of its range; at most 256."""
+    of_pair = dataclasses.replace(study.recipe, model=model, method=method)
+    holes = list(dimensions(of_pair).values())
+    for settings in itertools.islice(_combinations(holes, {}, both_ends=True), MOST_CORNERS):
+        yield resolve(of_pair, settings)
+
+
+def methods_of(study: Study) -> Iterator[tuple[str, Method]]:
+    """Every model with every method, the latter once for each combination of its own options; ranges stand at their end."""
+    for model in _options(study.recipe.model):
+        for method in _methods(study.recipe.method):
+            yield model, method
 
 
 def check(study: Study) -> list[Plan]:
@@ -78,31 +96,25 @@ def check(study: Study) -> list[Plan]:
     return pairs
 
 
-def device_memory_bytes() -> int:
-    """Memory of the device that trains: the first GPU's, else what this machine has available."""
-    import psutil
-    import torch
-
-    if torch.cuda.is_available():
-        return int(torch.cuda.get_device_properties(0).total_memory)
-    return int(psutil.virtual_memory().available)
-
-
 def _build(task: Task, model: str, method: Method, memory: int) -> Plan:
     settings: dict[str, Value] = {name: value for name, value in method.settings.items() if isinstance(value, Value)}
     try:
-        wrapped = _wrapped(task, model, method)
+        built = wrapped(task, model, method)
     except UsageError as error:
         return Plan(model, method.name, settings, problem=str(error))
-    total = sum(p.numel() for p in wrapped.parameters())
-    tuned = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
-    # Weights once; for what learns: gradient, two moments, average, and the copy kept while the average is evaluated.
-    state = FLOAT_BYTES * (total + 5 * tuned)
+    total = sum(p.numel() for p in built.parameters())
+    tuned = sum(p.numel() for p in built.parameters() if p.requires_grad)
+    state = state_bytes(total, tuned)
     problem = "" if state < memory else f"needs {state / 2**30:.1f} GiB before activations; the device has {memory / 2**30:.1f} GiB"
     return Plan(model, method.name, settings, total, tuned, state, memory, problem)
 
 
-def _wrapped(task: Task, model: str, method: Method, device: str = "meta") -> Any:
+def wrapped(task: Task, model: str, method: Method, device: str = "meta") -> Any:
+    """The model as the method wraps it: on the meta device, where the method can be applied there.
+
+    Raises:
+        UsageError: The method cannot be applied to the model.
+    """
     import torch
 
     from workbench import methods
@@ -116,7 +128,7 @@ def _wrapped(task: Task, model: str, method: Method, device: str = "meta") -> An
         if device != "meta" or "meta" not in str(error).lower():
             raise
     # Five of PEFT's methods (AdaMSS, BOFT, FRoD, SHiRA, UniLoRA) look at numbers, of which the meta device has none.
-    return _wrapped(task, model, method, "cpu")
+    return wrapped(task, model, method, "cpu")
 
 
 def _options(value: Any) -> Sequence[Any]:
@@ -140,13 +152,15 @@ def _methods(method: Any) -> Iterator[Method]:
                 yield filled
 
 
-def _combinations(holes: Sequence[Dimension], chosen: Mapping[str, Value]) -> Iterator[Mapping[str, Value]]:
+def _combinations(
+    holes: Sequence[Dimension], chosen: Mapping[str, Value], *, both_ends: bool = False
+) -> Iterator[Mapping[str, Value]]:
     if not holes:
         yield chosen
         return
     hole, *others = holes
     if not hole.exists(chosen):
-        yield from _combinations(others, chosen)
+        yield from _combinations(others, chosen, both_ends=both_ends)
         return
-    for setting in hole.space.labels if isinstance(hole.space, Choice) else hole.space.ends[-1:]:
-        yield from _combinations(others, {**chosen, hole.name: setting})
+    for setting in hole.space.labels if isinstance(hole.space, Choice) else hole.space.ends[0 if both_ends else -1 :]:
+        yield from _combinations(others, {**chosen, hole.name: setting}, both_ends=both_ends)

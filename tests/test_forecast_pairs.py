@@ -1,0 +1,177 @@
+"""Every model with every method of a study, built without weights before anything is spent."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from workbench import Recipe, Study, bitfit, choice, forecast, full, head, loguniform, methods, peft, study
+from workbench.data import models
+from workbench.errors import UsageError
+from workbench.forecast import Plan, check, machine, plan
+from workbench.testing import TinyTask
+from workbench.testing.tiny import tiny_model
+
+BIG = 1 << 40
+
+
+def a_study(model: Any, method: Any, **changes: Any) -> Study:
+    return Study(Recipe(**({"task": TinyTask(), "model": model, "method": method, "epochs": 1} | changes)), maximize="accuracy")
+
+
+def trainable(model: str, method: Any) -> int:
+    """Trainable parameters of a real build."""
+    wrapped = methods.apply(method, models.build(model, TinyTask.auto_class), auto_class=TinyTask.auto_class, head=TinyTask.head)
+    return sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
+
+
+def test_the_plan_of_a_study_file(study_file: Path, tiny: str) -> None:
+    pairs = list(plan(study.load(study_file)))
+    assert [(p.model, p.method, p.settings) for p in pairs] == [
+        (tiny, "full", {}),
+        (tiny, "lora", {"r": 2}),
+        (tiny, "lora", {"r": 4}),
+        (tiny, "bitfit", {}),
+    ]
+    assert all(p.fits and not p.problem for p in pairs)
+    whole, small, large, biases = pairs
+    assert whole.parameters == whole.trainable_parameters
+    assert small.trainable_parameters < large.trainable_parameters < whole.trainable_parameters
+    assert biases.trainable_parameters < whole.trainable_parameters
+    assert [(p.model, p.method, p.trainable_parameters) for p in check(study.load(study_file))] == [
+        (p.model, p.method, p.trainable_parameters) for p in pairs
+    ]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        full(learning_rate=1e-3),
+        head(learning_rate=1e-3),
+        bitfit(learning_rate=1e-3),
+        peft("lora", learning_rate=1e-3, r=4),
+        peft("ia3", learning_rate=1e-3),
+        peft("prompt_tuning", learning_rate=1e-3, num_virtual_tokens=3),
+        peft("vera", learning_rate=1e-3),
+        # those that the meta device cannot show are built for real
+        peft("adamss", learning_rate=1e-3),
+        peft("boft", learning_rate=1e-3),
+        peft("frod", learning_rate=1e-3),
+        peft("shira", learning_rate=1e-3, r=4),
+        peft("unilora", learning_rate=1e-3),
+    ],
+    ids=lambda method: method.name,
+)
+def test_the_counts_are_those_of_a_real_build(tiny: str, method: Any) -> None:
+    (pair,) = plan(a_study(tiny, method))
+    assert not pair.problem
+    assert pair.trainable_parameters == trainable(tiny, method)
+    assert pair.state_bytes == 4 * (pair.parameters + 5 * pair.trainable_parameters)
+
+
+def test_nothing_is_read_for_what_the_meta_device_can_show(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    build = models.build
+    monkeypatch.setattr(models, "build", lambda *args, device, **more: built.append(device) or build(*args, device=device, **more))
+    list(plan(a_study(tiny, choice(full(learning_rate=1e-3), peft("lora", learning_rate=1e-3)))))
+    assert built == ["meta", "meta"]
+    list(plan(a_study(tiny, peft("shira", learning_rate=1e-3, r=4))))
+    assert built[2:] == ["meta", "cpu"]
+    list(plan(a_study(tiny, peft("lora", learning_rate=1e-3, lora_alhpa=3))))
+    assert built[4:] == ["meta"]  # a mistake is one on any device
+
+
+def test_a_pair_that_cannot_be_is_shown_with_its_reason_and_stops_a_sweep(tiny: str, tmp_path: Path) -> None:
+    wide = tiny_model(tmp_path / "wide", width=64)
+    mixed = a_study(
+        choice(tiny, wide),
+        choice(
+            full(learning_rate=1e-3),
+            peft("road", learning_rate=1e-3),  # its groups of 64 fit the wider model only
+            peft("lora", learning_rate=1e-3, lora_alhpa=3),
+        ),
+    )
+    assert [p.fits for p in plan(mixed)] == [True, False, False, True, True, False]
+    with pytest.raises(UsageError) as caught:
+        check(mixed)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "3 of 6 pairs of model and method cannot be trained here:"
+    assert lines[1].startswith(f"  road on {tiny}: PEFT cannot apply 'road' to this model: ")
+    assert "divisible by group_size" in lines[1]
+    assert lines[3] == f"  lora on {wide}: PEFT's LoraConfig has no setting 'lora_alhpa'. Did you mean 'lora_alpha'?"
+    assert "workbench plan" in lines[-1]
+
+
+def test_what_needs_more_memory_than_there_is_does_not_fit(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (fitting,) = plan(a_study(tiny, full(learning_rate=1e-3)))
+    monkeypatch.setattr(machine, "device_memory_bytes", lambda: fitting.state_bytes)
+    (pair,) = plan(a_study(tiny, full(learning_rate=1e-3)))
+    assert not pair.fits
+    assert "GiB before activations; the device has" in pair.problem
+    assert pair.parameters == fitting.parameters
+
+
+def test_the_memory_of_this_machine_is_known() -> None:
+    assert 2**28 < forecast.device_memory_bytes() < BIG * 64
+
+
+def test_no_such_model(tiny: str) -> None:
+    with pytest.raises(UsageError, match="minilm-l6"):
+        list(plan(a_study(choice(tiny, "minilm-l66"), full(learning_rate=1e-3))))
+
+
+def test_learning_rates_make_no_pairs_and_ranges_stand_at_their_end(tiny: str) -> None:
+    from workbench import integers
+
+    many = a_study(
+        tiny,
+        choice(
+            full(learning_rate=choice(1e-4, 1e-3)),
+            peft("lora", learning_rate=loguniform(1e-4, 1e-3), r=integers(2, 8), lora_dropout=choice(0.0, 0.1)),
+        ),
+    )
+    assert [(p.method, p.settings) for p in plan(many)] == [
+        ("full", {}),
+        ("lora", {"r": 8, "lora_dropout": 0.0}),
+        ("lora", {"r": 8, "lora_dropout": 0.1}),
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class SpanTask(TinyTask):
+    """A task with another head, that a model may lack."""
+
+    auto_class = "AutoModelForQuestionAnswering"
+    head = ("nowhere",)
+    name: str = "spans"
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassTask(TinyTask):
+    """A task that may stand in a choice."""
+
+    name: str = "classes"
+
+
+def test_of_several_tasks_the_one_that_cannot_be_speaks_for_the_pair(tiny: str) -> None:
+    both = choice(ClassTask(), SpanTask())
+    for tasks in (both, choice(SpanTask(), ClassTask())):
+        (pair,) = plan(a_study(tiny, head(learning_rate=1e-3), task=tasks))
+        assert "nothing to tune" in pair.problem
+    (pair,) = plan(a_study(tiny, full(learning_rate=1e-3), task=both))
+    assert pair.fits
+
+
+def test_a_plan_leaves_no_trace_in_the_random_state(tiny: str) -> None:
+    before = torch.get_rng_state()
+    list(plan(a_study(tiny, full(learning_rate=1e-3))))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_plan_is_plain_data(tiny: str) -> None:
+    (pair,) = plan(a_study(tiny, full(learning_rate=1e-3)))
+    record = dataclasses.asdict(pair)
+    assert Plan(**record) == pair
+    assert set(record) >= {"model", "method", "settings", "parameters", "trainable_parameters", "problem"}

@@ -1,0 +1,27 @@
+"""What recipes will take, known before anything is spent: parameters, memory, FLOPs, seconds and energy, each with band and basis.
+
+`plan` and `check` build every model and method of a study without weights. A `Forecaster` tells what a recipe will take: by a
+formula and assumed constants, corrected by a short timing of this machine (`calibrate`), corrected by the Results of the study.
+"""
+
+from workbench.forecast.budget import trials_within
+from workbench.forecast.calibration import Calibration, calibrate
+from workbench.forecast.forecast import Forecast
+from workbench.forecast.forecaster import Forecaster
+from workbench.forecast.machine import Machine, device_memory_bytes
+from workbench.forecast.pairs import Plan, check, plan
+from workbench.forecast.timing import Timing
+
+__all__ = [
+    "Calibration",
+    "Forecast",
+    "Forecaster",
+    "Machine",
+    "Plan",
+    "Timing",
+    "calibrate",
+    "check",
+    "device_memory_bytes",
+    "plan",
+    "trials_within",
+]

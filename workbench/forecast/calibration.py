@@ -1,0 +1,249 @@
+"""A short timing of this machine: a few real steps of every model and method of a study."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from workbench.errors import UsageError
+from workbench.forecast import pairs
+from workbench.forecast.forecaster import Forecaster
+from workbench.forecast.machine import Machine
+from workbench.forecast.timing import Timing, fit
+from workbench.study import Recipe, Study
+
+EXAMPLES, DEV_EXAMPLES = 64, 32
+"""Examples that steps are taken from, and that an evaluation is timed on: enough to show what one costs."""
+
+GPU_FLOP_SECONDS = 1e-13
+"""Where the fit starts on a GPU whose peak is unknown."""
+
+LEAST_STEPS, MOST_STEPS = 4, 1000
+
+FITTED = ("flops", "layer_passes", "updates")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a few steps took on one machine.
+
+    Attributes:
+        machine: Its `Machine.name`.
+        date: When it was timed, ISO 8601 in UTC.
+        constants: Seconds for one FLOP, layer pass and update, fitted to the steps.
+        timings: Of each model and method: a step, an evaluation, loading, encoding.
+    """
+
+    machine: str
+    date: str
+    constants: Mapping[str, float]
+    timings: tuple[Timing, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"schema": 1, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Calibration:
+        """Rebuild from `to_json`; keys of a later schema are ignored. Raises UsageError for what is no such record."""
+        try:
+            timings = tuple(Timing(**{name: t[name] for name in Timing.__dataclass_fields__}) for t in record["timings"])
+            return cls(str(record["machine"]), str(record["date"]), dict(record["constants"]), timings)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"this is no calibration: {error!r}. Remove the file and run `workbench plan STUDY --calibrate`."
+            ) from error
+
+
+def calibrate(
+    study: Study,
+    seconds: float = 10.0,
+    *,
+    machine: Machine | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+    now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+    observe: Callable[[str], None] = lambda text: None,
+) -> Calibration:
+    """Train and evaluate a little of every model with every method of the study, and time it.
+
+    What is fetched or imported once comes first and is not in the time. Steps are those of the training loop: micro-batches,
+    clipping, AdamW, averaging. Nothing is kept of what is trained, and torch's random state is left as it was.
+
+    Args:
+        study: The study; pairs that cannot be built are left out.
+        seconds: About how long the timing takes in all, with building the models; each pair takes at least four steps.
+        machine: This machine, when it is known already.
+        clock: Seconds that only rise.
+        now: Tells the date.
+        observe: Is told what is being timed.
+    """
+    import torch
+
+    machine = machine or Machine.here()
+    forecaster = Forecaster(study, machine=machine)
+    recipes = _recipes(study)
+    for recipe in recipes:
+        _provision(recipe)
+    timings: list[Timing] = []
+    steps: list[Timing] = []
+    end = clock() + seconds
+    for i, recipe in enumerate(recipes):
+        observe(f"{recipe.method.name} on {recipe.model}")
+        until = clock() + max(0.0, end - clock()) / (len(recipes) - i)
+        cuda = [torch.cuda.current_device()] if machine.kind == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            try:
+                bench = _Bench(recipe, forecaster, clock, cuda=bool(cuda))
+                timings += bench.prepare()
+                of_recipe, of_one = bench.steps(until)
+                timings += [*of_recipe, bench.evaluate()]
+                steps += [*of_recipe, *of_one]
+            except (UsageError, MemoryError, torch.OutOfMemoryError):  # the plan says it, and so will the sweep
+                continue
+    start = {name: forecaster.constants[name] or GPU_FLOP_SECONDS for name in FITTED}
+    return Calibration(machine.name, now().isoformat(timespec="seconds"), fit(steps, start, FITTED), tuple(timings))
+
+
+def _recipes(study: Study) -> list[Recipe]:
+    """One recipe for each model and method: of other options the first, ranges at their low end."""
+    found: dict[tuple[str, str], Recipe] = {}
+    for model, method in pairs.methods_of(study):
+        if (model, method.name) not in found:
+            found[model, method.name] = next(pairs.recipes(study, model, method))
+    return list(found.values())
+
+
+def _median(steps: list[Timing]) -> Timing:
+    """The step of median speed: one that was interrupted does not tell what steps take."""
+    return sorted(steps, key=lambda step: step.seconds / step.amounts["flops"])[(len(steps) - 1) // 2]
+
+
+def _provision(recipe: Recipe) -> None:
+    """Import and fetch what a sweep would have at hand."""
+    from workbench import methods
+    from workbench.data import models
+
+    methods.provision(recipe.method)
+    models.tokenizer(recipe.model)
+    models.build(recipe.model, recipe.task.auto_class, device="meta")
+    recipe.task.provision()
+
+
+class _Bench:
+    """One model with one method, to be timed."""
+
+    def __init__(self, recipe: Recipe, forecaster: Forecaster, clock: Callable[[], float], *, cuda: bool) -> None:
+        import torch
+
+        self.recipe, self.forecaster, self._clock, self._cuda = recipe, forecaster, clock, cuda
+        self.where = torch.device("cuda", 0) if cuda else torch.device("cpu")
+        half = recipe.precision == "bfloat16" or (recipe.precision == "auto" and cuda and torch.cuda.is_bf16_supported())
+        self.autocast = torch.autocast(self.where.type, torch.bfloat16, enabled=half)
+
+    def prepare(self) -> list[Timing]:
+        """Load and encode."""
+        from workbench import methods
+        from workbench.data import models
+
+        recipe, task = self.recipe, self.recipe.task
+        tokenizer, splits = models.tokenizer(recipe.model), task.splits()
+        began = self._clock()
+        model = models.build(recipe.model, task.auto_class, seed=recipe.seed)
+        model = methods.apply(recipe.method, model, auto_class=task.auto_class, head=task.head)
+        self.model = model.to(self.where).train()
+        loaded = self._clock()
+        self.train, self.examples = task.encode(splits.train[:EXAMPLES], tokenizer), splits.dev[:DEV_EXAMPLES]
+        self.dev = task.encode(self.examples, tokenizer)
+        encoded = self._clock()
+        task.encode(splits.train[:EXAMPLES], tokenizer), task.encode(self.examples, tokenizer)
+        shortest = min(encoded - loaded, self._clock() - encoded)  # hundredths of a second, which any interruption doubles
+        amounts = self.forecaster.amounts(recipe)
+        tokens = float(self.train.lengths.sum() + self.dev.lengths.sum())
+        return [
+            self._timing("load", amounts["load"], loaded - began),
+            self._timing("data", {"encoded": tokens}, shortest),
+        ]
+
+    def steps(self, until: float) -> tuple[list[Timing], list[Timing]]:
+        """Time steps of the recipe's batch size and of one example in turn, after one of each that is not counted.
+
+        The medians of every other step are two timings: how far they lie apart tells how much others disturb this machine.
+        """
+        import torch
+
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=self.recipe.method.learning_rate, fused=True)
+        self.average = [p.detach().clone() for p in self.parameters]
+        sizes = (self.recipe.batch_size, 1)
+        found: dict[int, list[Timing]] = {size: [] for size in sizes}
+        for i in range(MOST_STEPS):
+            for size in sizes:
+                began = self._clock()
+                tokens = self._step(i * size, size)
+                if i:
+                    found[size].append(self._train_timing(size, tokens, self._clock() - began))
+            if i >= LEAST_STEPS and self._clock() >= until:
+                break
+        whole, one = ([_median(steps[::2]), _median(steps[1::2])] for steps in (found[size] for size in sizes))
+        return whole, one
+
+    def _train_timing(self, size: int, tokens: int, seconds: float) -> Timing:
+        recipe = replace(self.recipe, batch_size=size)
+        amounts = self.forecaster.of_steps(recipe, 1)["train"]
+        share = tokens / (size * self.forecaster.tokens_per_example(recipe))
+        return self._timing("train", amounts | {"flops": amounts["flops"] * share}, seconds)
+
+    def _step(self, first: int, size: int) -> int:
+        """One optimiser step, as the training loop does it; returns its tokens."""
+        import torch
+
+        from workbench.training.batches import micro_batches
+
+        rows, task = self.train, self.recipe.task
+        count = int(rows.example[-1]) + 1
+        wanted = [(first + k) % count for k in range(size)]
+        batch = np.concatenate([np.flatnonzero(rows.example == i) for i in wanted])
+        for _, inputs, targets in micro_batches(rows, batch, self.where):
+            with self.autocast:
+                output = self.model(**inputs)
+            (task.loss(output, targets, inputs["attention_mask"]).sum() / len(batch)).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 0.1)
+        self._wait()
+        return int(rows.lengths[batch].sum())
+
+    def evaluate(self) -> Timing:
+        """Time one evaluation of a few dev examples, from logits to scores."""
+        import torch
+
+        from workbench.training.batches import evaluation_batches
+
+        task, read = self.recipe.task, [None] * len(self.dev)
+        self.model.eval()
+        began = self._clock()
+        with torch.inference_mode(), self.autocast:
+            for chosen, inputs, _ in evaluation_batches(self.dev, self.where):
+                for row, value in zip(chosen, task.read(self.model(**inputs), inputs["attention_mask"]), strict=True):
+                    read[row] = value
+        task.score(self.examples, task.predict(self.examples, self.dev, read))
+        self._wait()
+        seconds = self._clock() - began
+        amounts = self.forecaster.amounts(self.recipe)["evaluate"]
+        share = len(self.examples) / max(1.0, amounts["graded"])
+        return self._timing("evaluate", {name: amount * share for name, amount in amounts.items()}, seconds)
+
+    def _timing(self, phase: str, amounts: Mapping[str, float], seconds: float) -> Timing:
+        return Timing(phase, self.recipe.model, self.recipe.method.name, dict(amounts), seconds)
+
+    def _wait(self) -> None:
+        if self._cuda:
+            import torch
+
+            torch.cuda.synchronize()

@@ -1,0 +1,334 @@
+"""What a recipe will take: seconds by phase, energy, memory, FLOPs, tokens and labels, without training it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from workbench import estimate, flops
+from workbench.errors import UsageError
+from workbench.estimate import BASES, Estimate
+from workbench.forecast import memory, pairs
+from workbench.forecast.forecast import Forecast
+from workbench.forecast.machine import Machine, name_of
+from workbench.forecast.sample import Data, sampled
+from workbench.forecast.timing import (
+    CONSTANTS,
+    CPU_FLOPS,
+    FORMULA_SPREAD,
+    GPU_CONSTANTS,
+    GPU_SHARE,
+    Correction,
+    Guess,
+    Timing,
+    formula,
+)
+from workbench.methods import Method
+from workbench.result import Result
+from workbench.study import Recipe, Study
+from workbench.tasks.base import Task
+from workbench.usage import total
+
+if TYPE_CHECKING:
+    from workbench.forecast.calibration import Calibration
+
+MEASURED_SPREAD, CALIBRATED_SPREAD = 0.08, 0.15
+"""Standard deviation of the logarithm of seconds, of a run and of a short timing of one pair: assumed until seen. A timing of
+seconds does not see who will use the machine in the next hour: at 0.1 the band held 4 of 6 runs on a shared one."""
+
+MEASURED_MEMORY_FACTOR = 1.15
+WATTS_FACTOR = {"measured": 1.1, "formula": 1.5}
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A model with a method."""
+
+    shape: flops.Shape | None
+    parameters: int
+    trainable: int
+    layers: int
+    model: Any = field(repr=False)  # on the meta device: it holds no numbers
+
+
+class Forecaster:
+    """Forecasts recipes of one study on one machine. It never trains; what it learns of a task or model is kept.
+
+    Args:
+        study: The study.
+        results: Its Results so far: those of this machine correct the forecast.
+        calibration: A short timing; one of another machine is not used.
+        machine: What will train; this machine when not given.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        results: Iterable[Result] = (),
+        calibration: Calibration | None = None,
+        *,
+        machine: Machine | None = None,
+    ) -> None:
+        self.study, self.machine = study, machine or Machine.here()
+        self._data: dict[tuple[Task, str], Data] = {}
+        self._pairs: dict[tuple[Any, ...], _Pair] = {}
+        self._per_example: dict[tuple[Any, ...], tuple[float, float]] = {}
+        self._passes: dict[tuple[Any, ...], float] = {}
+        self._peaks: dict[tuple[Any, ...], Estimate | None] = {}
+        self.constants: dict[str, float | None] = _constants(self.machine)
+        self._corrections: list[Correction] = []
+        self.calibration = calibration if calibration and calibration.machine == self.machine.name else None
+        if self.calibration:
+            self.constants = {**self.constants, **self.calibration.constants}
+            timings = [(t, self._formula(t.amounts)) for t in self.calibration.timings]
+            self._corrections.append(Correction("calibrated", "timed on this machine", CALIBRATED_SPREAD, timings))
+        self._learn(list(results))
+
+    def run(self, recipe: Recipe) -> Forecast:
+        """The whole recipe, from nothing.
+
+        Raises:
+            UsageError: The method cannot be applied to the model.
+        """
+        return self._forecast(recipe, 0.0, float(recipe.epochs), cold=True)
+
+    def segment(self, recipe: Recipe, from_epochs: float, to_epochs: float, *, cold: bool | None = None) -> Forecast:
+        """What going on from one length of the recipe to another adds: training, and the evaluations in between and at the end.
+
+        Args:
+            recipe: A recipe of at least `to_epochs`.
+            from_epochs: Where it stands; 0 is the start.
+            to_epochs: Where it will.
+            cold: Whether model and data are to be loaded; None: just at the start.
+        """
+        return self._forecast(recipe, from_epochs, to_epochs, cold=from_epochs <= 0 if cold is None else cold)
+
+    def amounts(self, recipe: Recipe) -> dict[str, dict[str, float]]:
+        """What each phase of the recipe does, by the names of `timing.CONSTANTS` and `flops`; one evaluation."""
+        return self.of_steps(recipe, self._steps(recipe, float(recipe.epochs)))
+
+    def of_steps(self, recipe: Recipe, steps: int) -> dict[str, dict[str, float]]:
+        """As `amounts`, of as many steps of the recipe."""
+        data, pair = self._data_of(recipe), self._pair(recipe)
+        train, evaluate = self._flops_per_example(recipe)
+        passes = self._passes_per_step(recipe) * pair.layers
+        size = recipe.batch_size
+        dev_tokens = statistics.fmean(map(sum, data.dev)) * data.dev_examples
+        return {
+            "data": {"encoded": data.tokens * data.train_examples + dev_tokens},
+            "load": {"loads": 1.0, "parameters": float(pair.parameters)},
+            "train": {"flops": train * steps * size, "layer_passes": steps * passes, "updates": float(steps * pair.trainable)},
+            "evaluate": {"flops": evaluate * data.dev_examples, "graded": float(data.dev_examples)},
+        }
+
+    def tokens_per_example(self, recipe: Recipe) -> float:
+        """Mean tokens of a training example, from the sample."""
+        return self._data_of(recipe).tokens
+
+    # How it is put together
+
+    def _forecast(self, recipe: Recipe, start: float, end: float, *, cold: bool) -> Forecast:
+        from workbench.training.batches import checkpoint_epochs
+
+        data, pair = self._data_of(recipe), self._pair(recipe)
+        done, aim = (self._steps(recipe, start) if start > 0 else 0), self._steps(recipe, end)
+        steps = max(0, aim - done)
+        amounts = self.of_steps(recipe, steps)
+        phases = {
+            phase: self._seconds(phase, of_phase, recipe, known=pair.shape is not None or "flops" not in of_phase)
+            for phase, of_phase in amounts.items()
+            if cold or phase in ("train", "evaluate")
+        }
+        grid = checkpoint_epochs(
+            recipe.epochs, batch_size=recipe.batch_size, examples=data.train_examples, dev_examples=data.dev_examples
+        )
+        evaluations = max(1, sum(start < epochs <= end for epochs in grid))
+        seconds = estimate.total(phases.values())
+        if seconds is not None and phases["train"] is not None:  # what the others rest on is much the same
+            seconds = replace(seconds, note=phases["train"].note)
+        more = None if phases["evaluate"] is None else phases["evaluate"] * float(evaluations - 1)
+        spent = estimate.total([seconds, more, self._between * float(evaluations)] if self._between else [seconds, more])
+        return Forecast(
+            model=recipe.model,
+            method=recipe.method.name,
+            seconds=seconds,
+            spent_seconds=spent,
+            phases=phases,
+            energy_j=self._energy(seconds),
+            peak_memory_bytes=self._peak(recipe),
+            flops=None if pair.shape is None else amounts["train"]["flops"] + amounts["evaluate"]["flops"],
+            tokens=steps * recipe.batch_size * data.tokens,
+            steps=steps,
+            labels=min(data.train_examples, aim * recipe.batch_size),
+            evaluations=evaluations,
+            parameters=pair.parameters,
+            trainable_parameters=pair.trainable,
+        )
+
+    def _formula(self, amounts: Mapping[str, float]) -> Guess:
+        """What assumed, or calibrated, constants say; 0 seconds where the speed of the machine is unknown."""
+        if "flops" in amounts and self.constants.get("flops") is None:
+            return Guess(0.0, FORMULA_SPREAD)
+        return Guess(formula(amounts, self.constants), FORMULA_SPREAD, note="assumed speeds")  # type: ignore[arg-type]
+
+    def _seconds(self, phase: str, amounts: Mapping[str, float], recipe: Recipe, *, known: bool) -> Estimate | None:
+        guess = self._formula(amounts)
+        for correction in self._corrections:
+            guess = correction.apply(guess, phase, recipe.model, recipe.method.name)
+        return guess.estimate if guess.seconds > 0 and (known or guess.own) else None
+
+    def _energy(self, seconds: Estimate | None) -> Estimate | None:
+        if seconds is None or self._watts is None:
+            return None
+        scaled, factor = seconds * self._watts.value, self._watts.high / self._watts.value
+        basis = max(seconds.basis, self._watts.basis, key=BASES.index)
+        return Estimate(scaled.value, scaled.low / factor, scaled.high * factor, basis, self._watts.note)
+
+    def _peak(self, recipe: Recipe) -> Estimate | None:
+        key = (recipe.task, self._pair_key(recipe), recipe.batch_size)
+        measured = self._measured_memory.get((recipe.model, recipe.method.name, recipe.batch_size))
+        if measured:
+            note = f"the highest of {len(measured)} run{'' if len(measured) == 1 else 's'}"
+            return Estimate.within(float(max(measured)), MEASURED_MEMORY_FACTOR, "measured", note)
+        if key not in self._peaks:
+            data, pair = self._data_of(recipe), self._pair(recipe)
+            longest = sorted(data.train, key=sum)[-recipe.batch_size :]
+            lengths = list(itertools.chain(*longest)) * -(-recipe.batch_size // len(longest))
+            shape = memory.widest(lengths, self.machine.kind)
+            self._peaks[key] = memory.peak(
+                state=memory.state_bytes(pair.parameters, pair.trainable),
+                saved=memory.saved_bytes(pair.model, recipe.task, data.rows, shape),
+                layers=pair.shape.layers if pair.shape else None,
+                width=pair.shape.width if pair.shape else None,
+                shape=shape,
+                kind=self.machine.kind,
+                resident=self.machine.resident_bytes,
+            )
+        return self._peaks[key]
+
+    # What is kept
+
+    def _data_of(self, recipe: Recipe) -> Data:
+        key = (recipe.task, recipe.model)
+        if key not in self._data:
+            self._data[key] = sampled(recipe.task, recipe.model)
+        return self._data[key]
+
+    def _pair_key(self, recipe: Recipe) -> tuple[Any, ...]:
+        return (recipe.model, recipe.task.auto_class, recipe.task.head, recipe.method.kind, _shaping(recipe.method))
+
+    def _pair(self, recipe: Recipe) -> _Pair:
+        key = self._pair_key(recipe)
+        if key not in self._pairs:
+            model = pairs.wrapped(recipe.task, recipe.model, recipe.method)
+            shape = flops.shape(model)
+            counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
+            config = getattr(model, "config", None)
+            layers = shape.layers if shape else int(getattr(config, "num_hidden_layers", None) or 1)
+            self._pairs[key] = _Pair(shape, sum(n for n, _ in counts), sum(n for n, learns in counts if learns), layers, model)
+        return self._pairs[key]
+
+    def _flops_per_example(self, recipe: Recipe) -> tuple[float, float]:
+        """Training and evaluating one example, on average over the sample.
+
+        Where the formula has no answer, 6·N·T and 2·N·T of all parameters stand in: only ratios of runs of one pair use them.
+        """
+        key = (recipe.task, self._pair_key(recipe))
+        if key not in self._per_example:
+            data, pair = self._data_of(recipe), self._pair(recipe)
+            of = pair.shape or flops.Shape(pair.parameters, pair.parameters, pair.parameters, 0, 0)
+            train, dev = list(itertools.chain(*data.train)), list(itertools.chain(*data.dev))
+            self._per_example[key] = flops.training(of, train) / len(data.train), flops.forward(of, dev) / len(data.dev)
+        return self._per_example[key]
+
+    def _passes_per_step(self, recipe: Recipe) -> float:
+        """Micro-batches of a step, on average over the sample."""
+        from workbench.training.batches import OVERHEAD_TOKENS, split
+
+        key = (recipe.task, recipe.model, recipe.batch_size)
+        if key not in self._passes:
+            data, size = self._data_of(recipe), recipe.batch_size
+            overhead = OVERHEAD_TOKENS.get(self.machine.kind, OVERHEAD_TOKENS["cpu"])
+            starts = range(0, max(1, len(data.train) - size + 1), size)
+            steps = [sorted(itertools.chain(*(data.train[(s + i) % len(data.train)] for i in range(size)))) for s in starts]
+            self._passes[key] = statistics.fmean(len(split(step, overhead)) for step in steps)
+        return self._passes[key]
+
+    def _steps(self, recipe: Recipe, epochs: float) -> int:
+        from workbench.training.batches import steps_for
+
+        return steps_for(epochs, recipe.batch_size, self._data_of(recipe).train_examples)
+
+    # What Results teach
+
+    def _learn(self, results: Sequence[Result]) -> None:
+        """Ratios, watts and peaks of the last Result of each run on this machine."""
+        here = [r for r in results if r.status == "complete" and name_of(r.provenance.get("device", {})) == self.machine.name]
+        last = {r.run_id: r for r in sorted(here, key=lambda r: r.step)}
+        timings: list[tuple[Timing, Guess]] = []
+        self._measured_memory: dict[tuple[str, str, int], list[int]] = {}
+        for result in last.values():
+            try:
+                recipe = self.study.resolve(result.settings)
+                timings += self._timings(recipe, result)
+            except UsageError:  # of an older form of the study
+                continue
+            bytes_ = total(result.usage.values())
+            peak = bytes_.gpu_peak_memory_bytes if self.machine.kind == "cuda" else bytes_.peak_memory_bytes
+            if peak:
+                self._measured_memory.setdefault((recipe.model, recipe.method.name, recipe.batch_size), []).append(peak)
+        if timings:
+            self._corrections.append(Correction("measured", "measured on this machine", MEASURED_SPREAD, timings))
+        self._watts = _watts(list(last.values()), self.machine)
+        self._between = _between(here)
+
+    def _timings(self, recipe: Recipe, result: Result) -> list[tuple[Timing, Guess]]:
+        amounts = self.of_steps(recipe, result.step)
+        expected = result.step * recipe.batch_size * self._data_of(recipe).tokens
+        if result.tokens and expected:  # the run's own tokens rather than those of a sample
+            amounts["train"]["flops"] *= result.tokens / expected
+        found = []
+        for phase, of_phase in amounts.items():
+            if phase in result.usage:
+                guess = self._formula(of_phase)
+                for correction in self._corrections:
+                    guess = correction.apply(guess, phase, recipe.model, recipe.method.name)
+                timing = Timing(phase, recipe.model, recipe.method.name, of_phase, result.usage[phase].seconds)
+                found.append((timing, guess))
+        return found
+
+
+def _constants(machine: Machine) -> dict[str, float | None]:
+    if machine.kind == "cpu":
+        return {**CONSTANTS, "flops": 1 / (CPU_FLOPS * min(machine.threads, machine.cpus))}
+    return {**GPU_CONSTANTS, "flops": 1 / (GPU_SHARE * machine.peak_flops) if machine.peak_flops else None}
+
+
+def _shaping(method: Method) -> str:
+    """What of a method's settings may change shapes, as text: of a fraction (alpha, dropout) only whether there is one."""
+    settings = {name: value > 0 if isinstance(value, float) else value for name, value in method.settings.items()}
+    return json.dumps(settings, sort_keys=True, default=repr)
+
+
+def _watts(results: Sequence[Result], machine: Machine) -> Estimate | None:
+    """Mean power of these Results by the meter, else by the machine's own account."""
+    known = [(cold.energy_j, cold.seconds, dict(cold.sources)) for cold in (r.cold for r in results) if cold.energy_j]
+    if known and (seconds := sum(s for _, s, _ in known)) > 0:
+        guessed = any("estimated" in source for _, _, sources in known for source in sources.values())
+        note = "watts of earlier runs, which the meter estimated" if guessed else "watts of earlier runs"
+        return Estimate.within(sum(j for j, _, _ in known) / seconds, WATTS_FACTOR["measured"], "measured", note)
+    if machine.watts is None:
+        return None
+    return Estimate.within(machine.watts, WATTS_FACTOR["formula"], "formula", f"{machine.watts:.0f} W assumed")
+
+
+def _between(results: Sequence[Result]) -> Estimate | None:
+    """Seconds that a Result takes beside its phases: writing it, its state and weights."""
+    found = [sum(r.spent[phase].seconds for phase in ("checkpoint", "idle") if phase in r.spent) for r in results if r.spent]
+    if not found:
+        return None
+    return Estimate(statistics.fmean(found), min(found), max(found), "measured", "")
