@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import random
-import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,24 @@ from hypothesis import strategies as st
 
 from workbench import Recipe, Study, bitfit, choice, flops, full, head, integers, peft, space, study, training
 from workbench.errors import UsageError
-from workbench.forecast import Calibration, Forecaster, Machine, Timing, calibrate, memory, pairs, trials_within
+from workbench.forecast import (
+    Calibration,
+    Forecaster,
+    Machine,
+    Timing,
+    calibrate,
+    memory,
+    of_runs,
+    pairs,
+    rank,
+    trials_within,
+    typical,
+)
 from workbench.forecast.timing import CONSTANTS, Correction, Guess, _student, fit, formula
+from workbench.prices import Offer
 from workbench.result import Result
 from workbench.testing import TinyTask
-from workbench.usage import Usage
+from workbench.usage import Usage, total
 
 HERE = Machine(name="2 x CPU", kind="cpu", cpus=2.0, memory_bytes=1 << 40, threads=1.0, resident_bytes=1 << 20)
 GPU = Machine(name="GPU", kind="cuda", cpus=8.0, memory_bytes=1 << 40, peak_flops=1e14, gpu_watts=300.0)
@@ -334,25 +347,73 @@ def test_an_injected_clock_is_the_only_one(tiny: str) -> None:
     assert {t.seconds for t in made.timings} == {1.0}
 
 
-# Budgets
+# The typical run, budgets, platforms
+
+DOLLAR = Offer("p", "m", "", 0, "", "owned", Decimal(1), "here", "2026-01-01")
+L40S = Offer("aws", "g6e.xlarge", "L40S", 1, "us-east-1", "on_demand", Decimal("1.861"), "here", "2026-01-01")
+T4 = Offer("aws", "g4dn.xlarge", "T4", 1, "us-east-1", "on_demand", Decimal("0.526"), "here", "2026-01-01")
+TINY_GPU = Offer("p", "small", "L40S", 1, "", "on_demand", Decimal("0.01"), "here", "2026-01-01", gpu_memory_gb=0.000001)
 
 
 def test_a_budget_buys_runs(study_file: Path) -> None:
     of = study.load(study_file)
-    forecaster = Forecaster(of, machine=HERE)
+    run = typical(Forecaster(of, machine=HERE), draws=40)
 
-    def buys(**more: Any) -> Any:
-        return trials_within(forecaster, of, **({"usd_per_hour": 1.0, "budget_usd": 1.0, "draws": 40} | more))
+    def buys(offer: Offer = DOLLAR, usd: float = 1.0, label_usd: float = 0.0) -> Any:
+        return trials_within(run, offer, usd, label_usd)
 
     base = buys()
     assert 0 < base.low <= base.value <= base.high
-    assert buys() == base
-    assert buys(budget_usd=2.0).value == pytest.approx(2 * base.value, rel=0.01)
-    assert buys(usd_per_hour=2.0).value == pytest.approx(base.value / 2, rel=0.01)
-    assert buys(label_usd=0.5 / 64).value == pytest.approx(base.value / 2, rel=0.01)
+    assert typical(Forecaster(of, machine=HERE), draws=40) == run
+    assert buys(usd=2.0).value == pytest.approx(2 * base.value, rel=0.01)
+    assert buys(dataclasses.replace(DOLLAR, amount=Decimal(2))).value == pytest.approx(base.value / 2, rel=0.01)
+    assert buys(label_usd=0.5 / run.labels).value == pytest.approx(base.value / 2, rel=0.01)
     assert buys(label_usd=1.0).value == 0
-    unknown = Forecaster(of, machine=dataclasses.replace(GPU, peak_flops=None))
-    assert trials_within(unknown, of, usd_per_hour=1.0, budget_usd=1.0, draws=3) is None
+    unknown = typical(Forecaster(of, machine=dataclasses.replace(GPU, peak_flops=None)), draws=3)
+    assert (unknown.seconds, trials_within(unknown, DOLLAR, 1.0)) == (None, None)
+
+
+def test_the_mean_of_a_study_without_holes_is_its_recipe(tiny: str) -> None:
+    forecaster = Forecaster(a_study(a_recipe(tiny)), machine=HERE)
+    run, alone = typical(forecaster), forecaster.run(a_recipe(tiny))
+    assert alone.spent_seconds is not None
+    assert (run.draws, run.labels) == (1, alone.labels)
+    assert total(run.phases.values()).seconds == pytest.approx(alone.spent_seconds.value)
+    assert total(run.phases.values()).work.flops == pytest.approx(
+        alone.flops + (alone.evaluations - 1) * forecaster.amounts(a_recipe(tiny))["evaluate"]["flops"]
+    )
+
+
+def test_offers_stand_by_whether_they_fit_and_by_price(tiny: str) -> None:
+    run = typical(Forecaster(a_study(a_recipe(tiny)), machine=HERE))
+    unheard = dataclasses.replace(L40S, instance="x", gpu="unheard-of", gpu_memory_gb=48.0)
+    ranked = rank(run, 10, [unheard, L40S, TINY_GPU, T4, DOLLAR], 0.01)
+    assert ranked[-1].offer == TINY_GPU
+    assert (ranked[-1].fits, ranked[-2].taken, ranked[-2].offer) == (False, None, unheard)
+    known = [each.taken for each in ranked[:3]]
+    usd = [taken.usd for taken in known if taken and taken.usd]
+    assert [u.value for u in usd] == sorted(u.value for u in usd)
+    for taken in known:
+        assert taken is not None
+        assert taken.usd is not None
+        assert taken.usd.low < taken.usd.value < taken.usd.high
+        assert taken.usd.value > 0.01 * run.labels  # labels, once for all runs
+    scaled = next(each.taken for each in ranked if each.offer == L40S)
+    assert scaled is not None
+    assert scaled.seconds.high / scaled.seconds.value >= 3 * 0.99  # a processor's run on a GPU: at least x/÷ 3
+
+
+def test_runs_cost_in_proportion_and_labels_once(tiny: str) -> None:
+    run = typical(Forecaster(a_study(a_recipe(tiny)), machine=HERE))
+    one, ten = (of_runs(run, count, DOLLAR, 0.5) for count in (1, 10))
+    assert one is not None
+    assert ten is not None
+    assert one.usd is not None
+    assert ten.usd is not None
+    labels = 0.5 * run.labels
+    assert ten.usd.value - labels == pytest.approx(10 * (one.usd.value - labels))
+    assert one.grams_co2e is not None
+    assert one.grams_co2e.value > 0
 
 
 def test_this_machine_is_what_its_results_say() -> None:
@@ -367,17 +428,3 @@ def test_this_machine_is_what_its_results_say() -> None:
     assert (here.kind == "cpu") == (not torch.cuda.is_available())
     assert name_of({"gpus": [{"name": "NVIDIA H100"}]}) == "NVIDIA H100"
     assert name_of({}) == ""
-
-
-@pytest.mark.slow
-def test_a_forecast_from_a_calibration_is_of_the_right_size(tiny: str) -> None:
-    """No timing is asserted but its order: within a factor of ten of what a real run takes."""
-    recipe = a_recipe(tiny, epochs=8)
-    of = a_study(recipe)
-    machine = Machine.here()
-    forecast = Forecaster(of, calibration=calibrate(of, 1.0, machine=machine), machine=machine).run(recipe)
-    began = time.perf_counter()
-    last = list(training.train(recipe))[-1]
-    assert time.perf_counter() > began
-    assert forecast.phases["train"] is not None
-    assert 0.1 < forecast.phases["train"].value / last.usage["train"].seconds < 10

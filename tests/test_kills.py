@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from workbench.ledger import Ledger, default_url
-from workbench.report import by_run, total
+from workbench.report import by_run
+from workbench.usage import total
 
 pytestmark = [
     pytest.mark.slow,

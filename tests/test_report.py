@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -12,7 +13,7 @@ from workbench import report
 from workbench.prices import Offer
 from workbench.report import View
 from workbench.result import Result
-from workbench.usage import Usage
+from workbench.usage import Usage, Work
 
 RATE = Offer("p", "m", "", 0, "", "owned", Decimal("3.6"), "here", "2026-01-01")  # a tenth of a cent a second
 REFERENCE = {"f1": 0.0, "usd": 10.0, "seconds": 1e4, "labels": 1e4, "energy_j": 1e6, "usd_compute": 10.0}
@@ -365,3 +366,95 @@ def test_phases_add_up_over_results() -> None:
     spent = report.phases_spent([CHEAP, BEST])
     assert spent["train"].seconds == 2 * 10 + 2 * 100
     assert report.phases_spent([]) == {}
+
+
+# Views: as billed, spread over adopted models, served
+
+ON_DEMAND = Offer(
+    "p", "m", "", 0, "", "on_demand", Decimal("3.6"), "here", "2026-01-01", billing_seconds=60.0, minimum_seconds=300.0
+)
+
+
+def served(result: Result, rate: float, **changes: Any) -> Result:
+    usage = {**result.usage, "evaluate": Usage(seconds=2.0, work=Work(examples=100))}
+    return replace(result, usage=usage, serving={"predictions_per_second": rate, "latency_seconds": 0.01}, **changes)
+
+
+def here(result: Result, offer: Offer = ON_DEMAND) -> Result:
+    return replace(result, offer={"id": offer.id, "platform": offer.platform, "instance": offer.instance})
+
+
+def test_a_bill_is_rounded_as_the_platform_does_and_never_below_direct() -> None:
+    direct = replace(view(), offer=ON_DEMAND)
+    billed = replace(direct, billed=True)
+    short, long = here(point("a", 50.0, 10)), here(point("b", 60.0, 3001))
+    assert direct.cost(short, "usd") == pytest.approx(0.01)
+    assert billed.cost(short, "usd") == pytest.approx(0.30)  # five minutes at least
+    assert billed.cost(long, "usd") == pytest.approx(3.06)  # 51 minutes
+    assert billed.cost(short, "seconds") == 10
+    unknown = replace(billed, offer=replace(ON_DEMAND, platform="nobody", billing_seconds=None, minimum_seconds=None))
+    assert unknown.cost(here(point("a", 50.0, 10), unknown.offer), "usd") is None
+
+
+def test_the_sweep_is_spread_over_the_models_that_are_adopted() -> None:
+    spread = view().spread(ALL, 2)
+    assert spread.share_usd == pytest.approx(2 * (10 + 40 + 100 + 90 + 5) / 1000 / 2)
+    assert spread.cost(CHEAP, "usd") == pytest.approx(0.01 + spread.share_usd)
+    assert spread.cost(CHEAP, "seconds") == 10
+    dark = [*ALL, point("x", 1.0, 1, spent={"train": Usage(1.0, gpu_seconds=None, cpu_energy_j=None)})]
+    metered = replace(view(), offer=replace(RATE, usd_per_kwh=Decimal("0.3")))
+    assert metered.spread(dark, 1).cost(CHEAP, "usd") is None
+
+
+def test_serving_at_a_stated_load_holds_whole_machines() -> None:
+    prices_view = replace(view(), offer=ON_DEMAND)
+    fast = here(served(BEST, 50.0))
+    full = report.serving(fast, prices_view)
+    assert full is not None
+    assert full.usd_per_1000 == pytest.approx(0.001 / 50 * 1000)
+    assert (full.predictions_per_second, full.latency_seconds) == (50.0, 0.01)
+    loaded = report.serving(fast, prices_view, 60.0)
+    assert loaded is not None
+    assert loaded.usd_per_1000 == pytest.approx(2 * 0.001 / 60 * 1000)
+    assert report.serving(here(BEST), prices_view) is None
+
+
+def test_the_dearer_model_that_serves_faster_overtakes() -> None:
+    prices_view = replace(view(), offer=ON_DEMAND)
+    slow, fast = here(served(CHEAP, 10.0)), here(served(BEST, 50.0))
+    after = report.break_even(slow, fast, prices_view)
+    assert after is not None
+    usd = [prices_view.cost(r, "usd") or 0.0 for r in (slow, fast)]
+    per = [s.usd_per_1000 / 1000 for r in (slow, fast) if (s := report.serving(r, prices_view))]
+    assert usd[0] + after * per[0] == pytest.approx(usd[1] + after * per[1])
+    assert report.break_even(slow, here(served(BEST, 5.0)), prices_view) is None
+    assert report.break_even(slow, here(BEST), prices_view) is None
+
+
+def test_the_share_of_the_peak_needs_a_known_gpu_and_counted_flops() -> None:
+    gpu = {"device": {"gpus": [{"name": "NVIDIA L40S"}]}}
+    usage = {"train": Usage(seconds=10.0, work=Work(flops=362e12, formula="f"))}
+    assert report.peak_share(point("a", 1.0, 1, usage=usage, provenance=gpu)) == pytest.approx(0.1)
+    assert report.peak_share(point("a", 1.0, 1, usage=usage)) is None
+    assert report.peak_share(point("a", 1.0, 1, provenance=gpu)) is None
+
+
+def test_a_scaled_cost_is_said_to_be_one() -> None:
+    gpu = {"device": {"gpus": [{"name": "NVIDIA L40S"}]}}
+    usage = {"train": Usage(seconds=100.0, gpu_seconds=100.0)}
+    result = point("a", 50.0, 100, usage=usage, provenance=gpu)
+    there = Offer("q", "o", "A100-80GB", 1, "", "on_demand", Decimal("3.6"), "here", "2026-01-01")
+    text = report.cost_text(replace(view(), offer=there), result, "usd", band=True)
+    assert re.fullmatch(r"\$0\.\d+ \(\$0\.\d+ to \$0\.\d+, scaled\)", text)
+    assert report.cost_text(view(), result, "usd", band=True) == "unknown"
+    record = report.front_record("s", [result], replace(view(), offer=there))["points"][0]
+    assert record["basis"] == "scaled"
+    assert record["usd_low"] < record["usd"] < record["usd_high"]
+
+
+def test_the_view_is_part_of_the_record() -> None:
+    record = report.front_record("s", ALL, view())
+    assert record["view"]["offer"] == RATE.name
+    assert record["view"]["g_co2e_per_kwh"] > 0
+    assert record["spent_usd"] == pytest.approx(0.49)
+    json.dumps(record, allow_nan=False)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from workbench.prices import Offer
-from workbench.result import SCHEMA, Result, cost, labels_bought, spent_usd
-from workbench.usage import Usage
+from workbench.result import SCHEMA, Result, carried, cost, estimate, labels_bought, mean_costs, spending, spent_usd
+from workbench.usage import DeviceUsage, Usage, Work
 
 HOUR = Offer("p", "m", "", 0, "", "owned", Decimal("3.6"), "here", "2026-01-01")  # a tenth of a cent a second
 
@@ -124,3 +124,69 @@ def test_labels_of_another_order_are_other_labels() -> None:
 def test_a_result_is_written_once() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         a_result().status = "complete"  # type: ignore[misc]
+
+
+# Another machine
+
+L40S = Offer("q", "one", "L40S", 1, "", "on_demand", Decimal("1.0"), "here", "2026-01-01")
+A100 = Offer("q", "other", "A100-80GB", 1, "", "on_demand", Decimal("2.0"), "here", "2026-01-01")
+
+
+def on_gpu(**changes: Any) -> Result:
+    held = {"gpu_seconds": 8.0, "gpu_board_energy_j": 800.0, "devices": (DeviceUsage("GPU-a", "NVIDIA L40S", 8.0),)}
+    usage = {"load": Usage(seconds=2.0, gpu_seconds=2.0), "train": Usage(seconds=8.0, work=Work(examples=16, flops=1e12), **held)}
+    source = {"device": {"gpus": [{"name": "NVIDIA L40S", "uuid": "GPU-a"}]}}
+    return a_result(usage=usage, provenance=source, offer={"id": "o", "platform": "q", "instance": "one"}, **changes)
+
+
+def test_the_same_gpu_is_as_measured_at_any_price() -> None:
+    dearer = dataclasses.replace(L40S, platform="r", amount=Decimal(3))
+    for offer, usd in ((L40S, 10 / 3600), (dearer, 30 / 3600)):
+        found = estimate(on_gpu(), "usd_compute", offer, 0.0)
+        assert found is not None
+        assert (found.basis, found.value) == ("measured", pytest.approx(usd))
+        assert found.low == found.high == found.value
+
+
+def test_another_gpu_is_scaled_with_a_band_and_the_record_stays() -> None:
+    result = on_gpu()
+    before = result.to_json()
+    found = estimate(result, "usd", A100, 0.5)
+    assert found is not None
+    assert found.basis == "scaled"
+    assert found.low < found.value < found.high
+    assert found.value > 50.0  # a hundred labels
+    seconds = estimate(result, "seconds", A100, 0.0)
+    assert seconds is not None
+    assert seconds.low > 2.0  # loading is not scaled
+    assert cost(result, "usd", A100, 0.5) == found.value
+    assert result.to_json() == before
+
+
+def test_a_desktop_says_nothing_of_a_run_on_a_gpu() -> None:
+    desktop = Offer("local", "cpu", "", 0, "", "owned", Decimal("0.05"), "here", "2026-01-01")
+    assert estimate(on_gpu(), "usd", desktop, 0.0) is None
+    assert carried(on_gpu(), desktop) is None
+    assert spending([on_gpu(spent={"train": Usage(1.0, gpu_seconds=1.0)})], desktop, 0.0).usd is None
+
+
+def test_the_documents_means_are_of_tuning_and_of_pre_training_examples() -> None:
+    phases = {
+        "pretrain": Usage(seconds=100.0, work=Work(examples=1000)),
+        "train": Usage(seconds=8.0),
+        "evaluate": Usage(seconds=2.0),
+    }
+    both = mean_costs(a_result(usage=phases, examples=40, offer={"id": HOUR.id}), HOUR)
+    assert both.pretraining_example == pytest.approx(0.1 / 1000)
+    assert both.tuning_example == pytest.approx(0.008 / 40)
+    assert both.sum == pytest.approx(0.1 / 1000 + 0.008 / 40)
+    tuned = mean_costs(a_result(examples=40, offer={"id": HOUR.id}), HOUR)
+    assert (tuned.pretraining_example, tuned.sum) == (None, tuned.tuning_example)
+    assert mean_costs(a_result(), HOUR).sum is None
+
+
+def test_grams_follow_joules() -> None:
+    desktop = Offer("local", "cpu", "", 0, "FRA", "owned", Decimal("0.05"), "here", "2026-01-01")
+    grams = cost(a_result(), "grams_co2e", desktop, 0.0)
+    assert grams == pytest.approx(60 / 3.6e6 * 56.039)
+    assert cost(a_result(usage={"train": Usage(1.0, cpu_energy_j=None)}), "grams_co2e", desktop, 0.0) is None

@@ -13,6 +13,8 @@ import pytest
 
 from workbench import prices, report, search, training
 from workbench.errors import EnvironmentFault, Refused
+from workbench.estimate import Estimate
+from workbench.forecast import Forecaster
 from workbench.ledger import Ledger, default_url
 from workbench.result import spent_usd
 from workbench.study import load
@@ -21,7 +23,7 @@ from workbench.sweep import work as module
 from workbench.sweep.limits import unfinished
 from workbench.testing import FakeMeter, TinyTask
 from workbench.tracking import Notebook
-from workbench.usage import Usage
+from workbench.usage import Usage, total
 
 OFFER = prices.find(prices.DEFAULT)
 
@@ -134,7 +136,7 @@ def test_the_ledger_holds_what_was_told_and_all_that_was_spent(bench):
     assert outcome.results == bench.ear.written == bench.ledger.results()
     assert {r.status for r in outcome.results} == {"complete"}
     assert [run for _, run, _ in bench.ear.runs] == [1, 2, 3]
-    assert report.total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock)
+    assert total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock)
     phases = report.phases_spent(outcome.results)
     assert {"provision", "load", "data", "train", "evaluate", "checkpoint", "idle"} == set(phases)
     told = [call for call in bench.notebook.told if call[0] == "record"]
@@ -184,21 +186,102 @@ def test_infeasible_runs_are_recorded_and_the_search_goes_on(bench):
     assert ends["full"].cold.seconds > 0
     assert ends["bitfit"].status == "complete"
     assert outcome.reason == "every configuration of the space has been run"
-    assert report.total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock)
+    assert total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock)
     assert ("finished", ends["full"].run_id, "FAILED") in bench.notebook.told
 
 
 # Limits
 
 
-@pytest.mark.parametrize("limit", [{"max_hours": 20 / 3600}, {"max_usd": 20 / 3600 * float(OFFER.usd_per_hour)}])
-def test_time_and_money_end_a_run_at_a_checkpoint(bench, limit):
-    outcome = bench.sweep(Limits(**limit))
-    assert outcome.results[-1].status == "complete"
-    total = report.total(r.consumed for r in outcome.results).seconds
-    assert total - outcome.results[-1].consumed.seconds < 20 <= total
-    assert ("budget" if "max_usd" in limit else "hours") in outcome.reason
-    assert bench.sweep(Limits(**limit)).results == outcome.results
+class Told:
+    """A forecaster that says of every run what a test wants it to."""
+
+    def __init__(self, study, seconds):
+        self.real, self.seconds, self.learnt = Forecaster(study), seconds, 0
+
+    def learn(self, results):
+        self.learnt += 1
+
+    def segment(self, recipe, from_epochs, to_epochs):
+        seconds = self.seconds(recipe)
+        estimate = None if seconds is None else Estimate.within(seconds, 1.5, "formula")
+        return replace(self.real.segment(recipe, from_epochs, to_epochs), spent_seconds=estimate, energy_j=estimate)
+
+
+LIMITS = [
+    ("max_hours", 100 / 3600),
+    ("max_usd", 100 / 3600 * float(OFFER.usd_per_hour)),
+    ("max_energy_kwh", 1000 / 3.6e6),  # the meter's processor draws 10 W
+]
+
+
+@pytest.mark.parametrize(("limit", "most"), LIMITS)
+def test_a_run_whose_forecast_does_not_fit_is_not_started(bench, limit, most):
+    told = Told(bench.study, lambda recipe: 40.0 if recipe.method.name == "bitfit" else 2000.0)
+    outcome = bench.sweep(Limits(**{limit: most}), forecaster=told)
+    assert {r.method for r in outcome.results} == {"bitfit"}
+    assert "fits the budget" in outcome.reason or "is spent" in outcome.reason
+    assert total(r.consumed for r in outcome.results).seconds <= 100
+    assert told.learnt > 1
+    nothing = bench.sweep(Limits(**{limit: most * 1e-3}), forecaster=told)
+    assert nothing.results == outcome.results
+    assert not nothing.interrupted
+
+
+def test_no_run_is_started_when_none_fits(bench):
+    outcome = bench.sweep(Limits(max_hours=100 / 3600), forecaster=Told(bench.study, lambda recipe: 2000.0))
+    assert outcome.results == []
+    assert "33 min 20 s, of 1 min" in outcome.reason
+
+
+@pytest.mark.parametrize(("limit", "most"), LIMITS)
+def test_a_run_that_would_overrun_is_stopped_at_the_checkpoint_before(bench, limit, most):
+    finite(bench, "bitfit(learning_rate=1e-3)", "4")
+    meter = FakeMeter(12.0)
+    outcome = bench.sweep(Limits(**{limit: most}), meter=meter, forecaster=Told(bench.study, lambda recipe: None))
+    last = outcome.results[-1]
+    assert (last.status, last.epochs < 4) == ("complete", True)
+    assert total(r.consumed for r in outcome.results).seconds <= 100
+
+
+def test_labels_are_a_budget_that_is_kept_to_the_last_one(bench):
+    outcome = bench.sweep(Limits(max_labels=40, trials=4))
+    assert max(r.labels for r in outcome.results) == 32
+    assert {r.recipe["task"]["train"] for r in outcome.results if r.epochs >= 1} == {32}
+    assert len(report.by_run(outcome.results)) == 4
+    none = bench.sweep(Limits(max_labels=8, trials=9))
+    assert "labels is spent (32)" in none.reason
+
+
+def test_the_watch_ends_what_no_forecast_saw(bench, monkeypatch):
+    finite(bench, "bitfit(learning_rate=1e-3)", "4")
+    meter, loss = FakeMeter(), TinyTask.loss
+
+    def slow(self, *arguments):
+        meter.clock.advance(2.0)
+        time.sleep(0.3)  # the watch looks in between
+        return loss(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TinyTask, "loss", slow)
+        outcome = bench.sweep(
+            Limits(max_usd=12 / 3600 * float(OFFER.usd_per_hour)), meter=meter, forecaster=Told(bench.study, lambda recipe: None)
+        )
+    assert not outcome.interrupted
+    last = outcome.results[-1]
+    assert (last.status, last.reason.split(" (")[0]) == ("interrupted", "stopped: the budget of $0.000167 is spent")
+    assert last.labels > 0
+    assert last.consumed.work.steps > 0
+    assert bench.sweep(Limits(max_usd=12 / 3600 * float(OFFER.usd_per_hour))).results == outcome.results
+    roomy = bench.sweep(Limits(max_usd=1.0, trials=1)).results
+    assert (roomy[-1].status, roomy[-1].epochs) == ("complete", 4)
+
+
+def test_a_spend_that_is_unknown_ends_a_budget_of_it(bench):
+    outcome = bench.sweep(Limits(max_energy_kwh=1.0), meter=FakeMeter(unknown=("cpu_energy_j",)))
+    assert "cannot be measured here" in outcome.reason
+    assert len(outcome.results) <= 1
+    assert bench.sweep(Limits(max_usd=1.0, trials=1), meter=FakeMeter(unknown=("cpu_energy_j",))).results[-1].status == "complete"
 
 
 def test_labels_are_bought_once(bench):
@@ -277,7 +360,7 @@ def test_a_state_that_is_gone_costs_more_and_repeats_no_result(bench, monkeypatc
     shutil.rmtree(bench.states)
     after = bench.sweep().results
     assert [(r.status, r.epochs) for r in after] == [("complete", 1), ("interrupted", 4), ("complete", 2), ("complete", 4)]
-    assert report.total(r.consumed for r in bench.ear.written).seconds == pytest.approx(bench.ear.clock)
+    assert total(r.consumed for r in bench.ear.written).seconds == pytest.approx(bench.ear.clock)
     assert after[2].consumed.seconds > after[2].cold.seconds
 
 
@@ -376,7 +459,7 @@ def test_a_ledger_that_is_away_for_a_moment_loses_nothing(bench, monkeypatch):
 
     monkeypatch.setattr(Ledger, "finish", away)
     outcome = bench.sweep(Limits(trials=1))
-    assert report.total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock)
+    assert total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock)
     assert sum("is tried again" in note for note in bench.ear.notes) == 2
 
 
@@ -433,7 +516,7 @@ def test_a_full_disk_is_freed_of_states_before_a_result_is_lost(bench, small_dis
     monkeypatch.setattr(TinyTask, "score", crowd)
     outcome = crowded.sweep(Limits(trials=2))
     assert outcome.reason == "2 of 2 trials are done"
-    assert report.total(r.consumed for r in outcome.results).seconds == pytest.approx(crowded.ear.clock)
+    assert total(r.consumed for r in outcome.results).seconds == pytest.approx(crowded.ear.clock)
     assert any("could not be" in note for note in crowded.ear.notes)
     assert not list((crowded.states / "prefixes").glob("*.tmp"))
 

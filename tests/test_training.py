@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from workbench import Recipe, bitfit, full, peft
+from workbench import Recipe, bitfit, flops, full, peft
 from workbench.errors import Infeasible, UsageError
 from workbench.testing import FakeMeter, TinyTask
-from workbench.training import PrefixCache, _Tuning, train, tuned_model
+from workbench.training import PrefixCache, Progress, _Tuning, train, tuned_model
 from workbench.training.batches import checkpoint_epochs, evaluation_batches, micro_batches, split, step_examples, steps_for
 
 
@@ -260,3 +260,60 @@ def test_prefixes_are_bounded_and_a_broken_one_is_no_prefix(tiny: str, tmp_path:
     path.write_bytes(path.read_bytes()[:100])
     assert cache.find(kept) is None
     assert not path.exists()
+
+
+# What is counted
+
+
+def test_work_is_counted_to_the_token_and_continues_where_it_stopped(tiny: str) -> None:
+    whole = list(train(recipe(tiny, epochs=4), meter=FakeMeter()))
+    rows = TinyTask(train=48, dev=16).splits()
+    tokens = sum(len(example["words"]) for example in rows.train)
+    last = whole[-1].usage["train"].work
+    assert (last.steps, last.examples, last.tokens) == (24, 4 * 48, 4 * tokens)
+    assert last.padded_tokens >= last.tokens
+    assert whole[-1].usage["evaluate"].work.examples == 16  # a single evaluation, however many there were
+    assert whole[-1].usage["evaluate"].work.tokens == sum(len(example["words"]) for example in rows.dev)
+    first = next(segments := train(recipe(tiny, epochs=2), meter=FakeMeter()))
+    prefix = first.prefix()
+    segments.close()
+    resumed = list(train(recipe(tiny, epochs=4), prefix, meter=FakeMeter()))
+    assert resumed[-1].usage["train"].work == last
+    assert resumed[0].spent["train"].work == whole[1].spent["train"].work
+
+
+def test_flops_are_those_of_the_formula_on_the_true_lengths(tiny: str) -> None:
+    (point,) = train(recipe(tiny, epochs=1, task=TinyTask(train=8, dev=16)), meter=FakeMeter())
+    tuning = _Tuning(recipe(tiny), torch.device("cpu"), None)
+    assert tuning.shape is not None
+    lengths = [len(example["words"]) for example in TinyTask(train=8, dev=16).splits().train]
+    assert point.usage["train"].work.flops == flops.training(tuning.shape, lengths)
+    assert point.usage["train"].work.formula == flops.FORMULA
+    assert point.usage["evaluate"].work.flops == flops.forward(
+        tuning.shape, [len(example["words"]) for example in TinyTask(train=8, dev=16).splits().dev]
+    )
+
+
+def test_the_speed_of_predictions_is_measured_once_a_run_and_is_no_part_of_a_point(tiny: str) -> None:
+    clock = itertools.count()
+    meter = FakeMeter()
+    points = list(train(recipe(tiny, epochs=2), meter=meter, clock=lambda: float(next(clock))))
+    assert points[0].serving == {"predictions_per_second": 16.0, "latency_seconds": 1.0}
+    assert points[-1].serving == points[0].serving
+    assert [p.usage["evaluate"].seconds for p in points] == [1.0] * len(points)
+    assert [p.spent["evaluate"].seconds for p in points] == [2.0] + [1.0] * (len(points) - 1)
+
+
+def test_progress_tells_what_was_done_when_a_training_breaks_off(tiny: str) -> None:
+    progress = Progress()
+    with pytest.raises(Infeasible):
+        list(train(recipe(tiny, method=full(learning_rate=1e30), epochs=4), meter=FakeMeter(), progress=progress))
+    assert 0 < progress.labels <= 48
+    assert progress.work.steps > 0
+    assert progress.work.examples == progress.work.steps * 8
+
+
+def test_a_checkpoint_tells_where_the_next_one_is(tiny: str) -> None:
+    points = list(train(recipe(tiny, epochs=4), meter=FakeMeter()))
+    assert [p.next_step for p in points] == [*(p.step for p in points[1:]), None]
+    assert [p.next_labels for p in points[:-1]] == [p.labels for p in points[1:]]

@@ -85,10 +85,14 @@ def grams_co2e(usage: Usage, offer: Offer) -> float | None:
     Returns:
         Grams; None where the energy or the PUE is unknown.
     """
+    per_joule = grams_per_joule(offer)
+    return None if usage.energy_j is None or per_joule is None else usage.energy_j * per_joule
+
+
+def grams_per_joule(offer: Offer) -> float | None:
+    """Operational grams of CO2e for a joule metered on an offer's machine: PUE x g/kWh / 3.6e6; None where the PUE is unknown."""
     overhead = pue(offer)
-    if usage.energy_j is None or overhead is None:
-        return None
-    return usage.energy_j / JOULES_PER_KWH * overhead * intensity(offer).g_co2e_per_kwh
+    return None if overhead is None else overhead * intensity(offer).g_co2e_per_kwh / JOULES_PER_KWH
 
 
 def embodied_grams_co2e(usage: Usage, offer: Offer) -> float | None:

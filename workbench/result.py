@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from workbench import prices
-from workbench.prices import Offer
+from workbench import carbon, prices
+from workbench.estimate import Estimate
+from workbench.prices import Carried, Offer
 from workbench.space import Value
 from workbench.usage import Usage, total
 
@@ -35,6 +37,7 @@ class Result:
         examples: Training examples processed, repeats included.
         tokens: Training tokens processed, padding excluded.
         trainable_parameters: How many numbers were tuned.
+        serving: Speed of its predictions as measured: `latency_seconds` of one alone, `predictions_per_second` in batches.
         provenance: Versions, device, commit, times: what is needed to read the figures years later.
         offer: The offer at which the stored objective values were computed, as plain data.
         label_usd: The price of a label then.
@@ -58,6 +61,7 @@ class Result:
     examples: int = 0
     tokens: int = 0
     trainable_parameters: int | None = None
+    serving: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     offer: Mapping[str, Any] = field(default_factory=dict)
     label_usd: float = 0.0
@@ -83,11 +87,17 @@ class Result:
         return int(self.recipe["seed"])
 
     @property
+    def device(self) -> str | None:
+        """Product name of the GPU it ran on; None for a run on processors."""
+        gpus = self.provenance.get("device", {}).get("gpus") or ()
+        return str(gpus[0]["name"]) if gpus else None
+
+    @cached_property
     def cold(self) -> Usage:
         """The cold cost of the point, all phases together."""
         return total(self.usage.values())
 
-    @property
+    @cached_property
     def consumed(self) -> Usage:
         """What this segment really consumed, all phases together."""
         return total(self.spent.values())
@@ -107,44 +117,152 @@ class Result:
         return cls(**known)
 
 
-def cost(result: Result, name: str, offer: Offer, label_usd: float) -> float | None:
-    """One of the costs a study can minimise, for this point from cold, at these prices.
+COSTS = ("usd", "usd_compute", "usd_labels", "labels", "seconds", "energy_j", "grams_co2e")
+"""What a point costs: US$ of compute and labels together and apart, labels, and physical quantities. See `estimate`."""
 
-    C is `usd_compute`: seconds of the run x the offer's rate. D is `usd_labels`: labels used x the price of a label.
-    `usd` is C + D.
+
+def cost(result: Result, name: str, offer: Offer, label_usd: float) -> float | None:
+    """One of `COSTS` for this point from cold, at these prices: the value of `estimate`; None where it is unknown."""
+    if name in ("usd", "usd_compute") and _same_machine(result, offer):  # by far the most frequent question, without a band
+        compute = prices.usd(result.cold, offer)
+        return compute if compute is None or name == "usd_compute" else compute + result.labels * label_usd
+    found = estimate(result, name, offer, label_usd)
+    return None if found is None else found.value
+
+
+def estimate(result: Result, name: str, offer: Offer, label_usd: float) -> Estimate | None:
+    """One of `COSTS` for this point from cold, at these prices, with its band.
+
+    The objective is `minimise C + D, maximise P`. C is `usd_compute`: what loading, data, pre-training, training and one
+    evaluation cost, seconds held x the offer's rate (and joules x the price of electricity, for hardware one owns). D is
+    `usd_labels`: distinct labels that reached the loss x the price of a label. `usd` is C + D; P is the task's score.
+
+    Seconds, joules and dollars are as measured where the offer is the machine it ran on, or has the same GPU; elsewhere
+    they are carried over by stated ratios (`workbench.prices.carry`), and the basis says `scaled`.
 
     Returns:
-        The number, or None where it was not measured.
+        The number, or None where it was not measured, or cannot be carried over to the offer's device.
     """
-    cold = result.cold
-    compute, labels = prices.usd(cold, offer), result.labels * label_usd
-    views = {
-        "usd": None if compute is None else compute + labels,
-        "usd_compute": compute,
-        "usd_labels": labels,
-        "labels": float(result.labels),
-        "seconds": cold.seconds,
-        "energy_j": cold.energy_j,
-    }
-    return views[name]
+    if name == "labels":
+        return Estimate.exact(float(result.labels))
+    if name == "usd_labels":
+        return Estimate.exact(result.labels * label_usd)
+    there = carried(result, offer)
+    if there is None:
+        return None
+    if name == "grams_co2e":
+        per_joule = carbon.grams_per_joule(offer)
+        return None if there.energy_j is None or per_joule is None else there.energy_j * per_joule
+    if name == "usd":
+        return None if there.usd is None else there.usd + Estimate.exact(result.labels * label_usd)
+    known: dict[str, Estimate | None] = {"usd_compute": there.usd, "seconds": there.seconds, "energy_j": there.energy_j}
+    return known[name]
 
 
-def spent_usd(results: Sequence[Result], offer: Offer, label_usd: float) -> float | None:
-    """What a sweep has spent: all segments really run, finished or not, and each label once.
+def carried(result: Result, offer: Offer) -> Carried | None:
+    """The point's cold usage on the machine of an offer; None where nothing is known of it there."""
+    return prices.carry(result.usage, result.device, offer, same_machine=_same_machine(result, offer))
+
+
+@dataclass(frozen=True)
+class MeanCosts:
+    """The two terms of the document's second line, `1/N_D Σ C_i(θ, T) + 1/N_T Σ C_i(θ, D)`, in US$ of compute.
+
+    Attributes:
+        pretraining_example: Cost of the phase `pretrain` / examples processed in it; None without pre-training.
+        tuning_example: Cost of the phase `train` / examples processed in it, repeats included; None where unknown.
+    """
+
+    pretraining_example: float | None
+    tuning_example: float | None
+
+    @property
+    def sum(self) -> float | None:
+        """Both terms; without pre-training it is that of tuning alone."""
+        if self.tuning_example is None:
+            return None
+        return self.tuning_example + (self.pretraining_example or 0.0)
+
+
+def mean_costs(result: Result, offer: Offer) -> MeanCosts:
+    """What one pre-training example and one tuning example cost on average, on the machine of an offer."""
+    there = carried(result, offer)
+    phases = {} if there is None else there.phases
+
+    def mean(name: str, examples: int) -> float | None:
+        usd = prices.usd(phases[name], offer) if name in phases else None
+        return None if usd is None or not examples else usd / examples
+
+    pretrained = phases["pretrain"].work.examples if "pretrain" in phases else 0
+    return MeanCosts(mean("pretrain", pretrained), mean("train", result.examples))
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a sweep has spent: all segments really run, finished or not, and each label once. None is unknown.
+
+    Attributes:
+        usd: US$ of compute and labels.
+        seconds: Seconds of work.
+        energy_j: Joules of processors and GPU boards.
+        labels: Distinct labels bought.
+    """
+
+    usd: float | None = 0.0
+    seconds: float = 0.0
+    energy_j: float | None = 0.0
+    labels: int = 0
+
+    def __add__(self, other: Spending) -> Spending:
+        """Sum; unknown stays unknown."""
+        usd = None if self.usd is None or other.usd is None else self.usd + other.usd
+        energy_j = None if self.energy_j is None or other.energy_j is None else self.energy_j + other.energy_j
+        return Spending(usd, self.seconds + other.seconds, energy_j, self.labels + other.labels)
+
+
+def spending(results: Iterable[Result], offer: Offer, label_usd: float) -> Spending:
+    """What all these Results together have consumed, at these prices, wherever the machine of the offer is another: carried over.
 
     A task's smaller training set is a prefix of its larger one, so labels of one data set are bought once: the
     largest number used of each.
     """
-    parts = [prices.usd(r.consumed, offer) for r in results]
-    compute = sum(part for part in parts if part is not None)
-    return None if None in parts else compute + label_usd * sum(labels_bought(results).values())
+    known = list(results)
+    compute: list[float | None] = []
+    for r in known:
+        if r.spent:
+            there = prices.carry(r.spent, r.device, offer, same_machine=_same_machine(r, offer))
+            compute.append(None if there is None or there.usd is None else there.usd.value)
+    consumed = total(r.consumed for r in known)
+    labels = sum(labels_bought(known).values())
+    dollars = None if None in compute else sum(c for c in compute if c is not None) + label_usd * labels
+    return Spending(dollars, consumed.seconds, consumed.energy_j, labels)
+
+
+def spent_usd(results: Sequence[Result], offer: Offer, label_usd: float) -> float | None:
+    """US$ of `spending`; None where it is unknown."""
+    return spending(results, offer, label_usd).usd
 
 
 def labels_bought(results: Iterable[Result]) -> dict[str, int]:
     """Distinct labelled examples bought, by data set and data seed."""
     bought: dict[str, int] = {}
     for r in results:
-        task = r.recipe["task"]
-        key = f"{task.get('data')}/{task.get('seed')}"
+        key = labelled_set(r.recipe["task"])
         bought[key] = max(bought.get(key, 0), r.labels)
     return bought
+
+
+def labelled_set(task: Mapping[str, Any]) -> str:
+    """Which labels a task buys, from its record: data set and order, of which a smaller training set is a prefix."""
+    return f"{task.get('data')}/{task.get('seed')}"
+
+
+def _same_machine(result: Result, offer: Offer) -> bool:
+    """Whether the offer is the machine it ran on, be it at another price."""
+    if result.offer.get("id") == offer.id:
+        return True
+    known = result.offer
+    if "platform" in known:
+        return (known["platform"], known["instance"]) == (offer.platform, offer.instance)
+    # Records from before the two were kept apart have them in the name.
+    return bool(known) and str(known.get("name")).split(":")[:2] == [offer.platform, offer.instance]

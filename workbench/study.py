@@ -21,7 +21,7 @@ from workbench.methods import Method
 from workbench.space import Choice, Dimension, Space, Value, check, describe, dimensions, is_number, is_whole, resolve
 from workbench.tasks.base import Task
 
-COSTS = ("usd", "usd_compute", "labels", "seconds", "energy_j")
+COSTS = ("usd", "usd_compute", "labels", "seconds", "energy_j", "grams_co2e")
 """What a study can minimise: US$ of compute and labels together, of compute alone, and physical quantities."""
 
 

@@ -19,9 +19,10 @@ from workbench.errors import WorkbenchError, did_you_mean
 _COMMANDS = {
     "sweep": ("sweep", "Search a study's space and print the front of cost and quality; run again to continue."),
     "plan": ("plan", "Build every model with every method of a study, before anything is spent."),
-    "front": ("show", "Show the front of a study, and the answer to its question."),
-    "runs": ("show", "List the runs of a study."),
-    "run": ("show", "Show one run: its checkpoints, its bill, its settings."),
+    "platforms": ("platforms", "Rank the offers of the price book for a study: time, US$ and CO2e of a sweep."),
+    "front": ("front", "Show the front of a study, and the answer to its question."),
+    "runs": ("runs", "List the runs of a study."),
+    "run": ("runs", "Show one run: its checkpoints, its bill, its settings."),
     "prices": ("prices", "Show the price book: offers with source and date, and your own over them."),
     "import": ("import_", "Read results that others published into a study."),
     "mlflow": ("mlflow", "Open the MLflow UI on the right store."),

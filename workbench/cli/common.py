@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.table import Table as RichTable
 
-from workbench import prices
+from workbench import prices, settings
 from workbench.report import View
 
 if TYPE_CHECKING:
@@ -32,6 +34,20 @@ class _Console(Console):
         """`workbench runs | head`: nobody reads on, and that is no error; nor must there be one when Python flushes at exit."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0)
+
+
+class Table(RichTable):
+    """A table without lines. Its cells are shown as they are: what stands in a name or a reason is no markup."""
+
+    def __init__(self, *, title: str | None = None, narrow: bool = False) -> None:
+        padding = (0, 1, 0, 0) if narrow else (0, 1)
+        super().__init__(
+            box=None, padding=padding, pad_edge=False, header_style="bold", title=title, title_justify="left", title_style="bold"
+        )
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        """Add a row of texts."""
+        super().add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
 def _console(*, stderr: bool) -> Console:
@@ -107,14 +123,22 @@ def open_ledger(study: str | None, storage: str | None) -> Ledger:
 
 
 def offer_of(platform: str | None, default: str) -> Offer:
-    """The offer that was asked for, else the study's."""
-    return prices.find(platform or default)
+    """The offer that was asked for, else the study's own, else that of `workbench.toml`, else the desktop."""
+    own = default if default != prices.DEFAULT else settings.load().platform
+    return prices.find(platform or own or default)
+
+
+def label_usd_of(label_usd: float | None, default: float) -> float:
+    """The price of a label that was asked for, else the study's own, else that of `workbench.toml`, else 0."""
+    if label_usd is not None:
+        return label_usd
+    return default or settings.load().label_usd or 0.0
 
 
 def view_of(ledger: Ledger, platform: str | None, label_usd: float | None) -> View:
     """The study's view of its Results, at the prices asked for."""
     description = ledger.description
-    label = description["label_usd"] if label_usd is None else label_usd
+    label = label_usd_of(label_usd, description["label_usd"])
     return View.of(description, offer_of(platform, description["platform"]), label)
 
 

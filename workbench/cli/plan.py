@@ -3,42 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
-from workbench import prices
 from workbench.cli.common import (
+    Table,
     console,
     json_option,
+    label_usd_of,
     load_study,
     messages,
     offer_of,
-    open_ledger,
     price_options,
     print_json,
     storage_option,
     waiting,
 )
-from workbench.errors import UsageError
+from workbench.cli.forecasting import CALIBRATION, forecaster_of, keep_calibration
 from workbench.report import dollars, duration
-from workbench.usage import Usage
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
-    from workbench.forecast import Calibration, Forecast, Forecaster, Machine, Plan
+    from workbench.forecast import Forecast, Forecaster, Machine, Plan
     from workbench.prices import Offer
-    from workbench.result import Result
     from workbench.study import Study
-
-CALIBRATION = Path(".workbench", "calibration.json")
-"""Where `--calibrate` keeps what it timed, in the folder of the ledger."""
 
 CALIBRATION_SECONDS = 10.0
 
@@ -81,12 +73,15 @@ def plan(
         check_data(loaded)
         pairs = list(forecast.plan(loaded))
         machine = forecast.Machine.here()
-    calibration = _calibrated(loaded, machine) if calibrate else _kept()
+    if calibrate:
+        _calibrate(loaded, machine)
     with waiting("Forecasting …"):
-        forecaster = forecast.Forecaster(loaded, _results(study, storage), calibration, machine=machine)
+        forecaster = forecaster_of(loaded, storage)
         rows = [_Row.of(each, forecaster, offer) for each in pairs]
-        budget, label = loaded.max_usd if max_usd is None else max_usd, loaded.label_usd if label_usd is None else label_usd
-        trials = _trials(forecaster, offer, budget, label) if budget and all(p.fits for p in pairs) else None
+        budget, label = loaded.max_usd if max_usd is None else max_usd, label_usd_of(label_usd, loaded.label_usd)
+        trials = None
+        if budget and all(p.fits for p in pairs):
+            trials = forecast.trials_within(forecast.typical(forecaster), offer, budget, label)
     if as_json:
         print_json([row.record() | {"budget_usd": budget, "trials_within_budget": _plain(trials)} for row in rows])
     else:
@@ -152,35 +147,20 @@ def _settings(method: Any) -> dict[str, Any]:
 
 
 def _usd(seconds: Estimate | None, offer: Offer) -> Estimate | None:
-    """What so many seconds of one GPU, or of the machine, cost at the offer."""
-    return seconds and seconds * prices.usd(Usage(seconds=1.0, gpu_seconds=1.0 if offer.gpus else 0.0), offer)
+    """What so many seconds of one GPU, or of the machine, cost at the offer; electricity that is paid by the kWh not in it."""
+    per_second = float(offer.usd_per_hour) / max(1, offer.gpus) / 3600
+    return seconds and seconds * per_second
 
 
-def _results(study: str, storage: str | None) -> Sequence[Result]:
-    """The study's Results; none where it was not swept."""
-    try:
-        return open_ledger(study, storage).results()
-    except UsageError:
-        return ()
-
-
-def _kept() -> Calibration | None:
-    from workbench.forecast import Calibration
-
-    return Calibration.from_json(json.loads(CALIBRATION.read_text(encoding="utf-8"))) if CALIBRATION.is_file() else None
-
-
-def _calibrated(study: Study, machine: Machine) -> Calibration:
+def _calibrate(study: Study, machine: Machine) -> None:
     from workbench import forecast
 
     with messages.status("Timing …") as status:
         made = forecast.calibrate(
             study, CALIBRATION_SECONDS, machine=machine, observe=lambda text: _progress(status, f"Timing {text} …")
         )
-    CALIBRATION.parent.mkdir(exist_ok=True)
-    CALIBRATION.write_text(json.dumps(made.to_json(), indent=1) + "\n", encoding="utf-8")
+    keep_calibration(made)
     messages.print(f"Timed {len({(t.model, t.method) for t in made.timings})} pairs; kept in {CALIBRATION}.", style="dim")
-    return made
 
 
 def _progress(status: Any, text: str) -> None:
@@ -190,15 +170,8 @@ def _progress(status: Any, text: str) -> None:
         messages.print(text, markup=False)
 
 
-def _trials(forecaster: Forecaster, offer: Offer, budget: float, label_usd: float) -> Estimate | None:
-    from workbench.forecast import trials_within
-
-    rate = prices.usd(Usage(seconds=3600.0, gpu_seconds=3600.0 if offer.gpus else 0.0), offer)
-    return trials_within(forecaster, forecaster.study, usd_per_hour=rate, budget_usd=budget, label_usd=label_usd)
-
-
 def _table(rows: Sequence[_Row], study: Study) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table = Table(narrow=True)
     for name in _COLUMNS:
         table.add_column(name, justify="right" if name in _RIGHT else "left")
     searched = {name.rsplit(".", 1)[-1] for name, hole in study.dimensions.items() if hole.when}

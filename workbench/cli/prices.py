@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
 from workbench import settings
-from workbench.cli.common import console, json_option, messages, print_json, waiting
+from workbench.cli.common import Table, console, json_option, messages, print_json, waiting
 from workbench.errors import UsageError, did_you_mean
 from workbench.prices import Offer, load
 from workbench.prices import gpu as model_of
@@ -70,7 +68,7 @@ def _rank(offer: Offer) -> tuple[bool, float, str]:
 
 
 def _table(offers: Sequence[Offer]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table()
     right = ("GPUs", "GB each", "US$/h", "US$/GPU h")
     for name in ("platform", "instance", "GPU", *right, "region", "commitment", "source date", "confidence"):
         table.add_column(name, justify="right" if name in right else "left")
@@ -78,5 +76,5 @@ def _table(offers: Sequence[Offer]) -> Table:
         numbers = [str(o.gpus or ""), "" if o.gpu_memory_gb is None else f"{o.gpu_memory_gb:g}", f"{float(o.usd_per_hour):.4g}"]
         per_gpu = "" if o.usd_per_gpu_hour is None else f"{float(o.usd_per_gpu_hour):.4g}"
         cells = [o.platform, o.instance, o.gpu, *numbers, per_gpu]
-        table.add_row(*map(escape, [*cells, o.region, o.commitment, o.date.split(" (")[0], o.confidence]))
+        table.add_row(*cells, o.region, o.commitment, o.date.split(" (")[0], o.confidence)
     return table

@@ -12,9 +12,8 @@ from rich.text import Text
 from workbench import report
 from workbench.cli.common import messages
 from workbench.report import View, dollars, duration
-from workbench.result import Result, spent_usd
-from workbench.sweep import Observer
-from workbench.usage import total
+from workbench.result import Result, Spending
+from workbench.sweep import Budget, Observer
 
 if TYPE_CHECKING:
     from workbench.ledger import Lease
@@ -25,8 +24,8 @@ REFRESHES_PER_SECOND = 4
 class Progress(Observer):
     """An observer of the sweep: one line as a run begins and one per result; on a terminal also a line that moves."""
 
-    def __init__(self, view: View, trials: int | None) -> None:
-        self._view, self._trials = view, trials
+    def __init__(self, view: View, budget: Budget) -> None:
+        self._view, self._budget, self._trials = view, budget, budget.limits.trials
         self._doing, self._since = "Starting", time.monotonic()
         self._run = self._score = self._tail = ""
         self._target = 0.0
@@ -63,8 +62,8 @@ class Progress(Observer):
     def recorded(self, result: Result, results: Sequence[Result]) -> None:
         """A result is in the ledger."""
         self._since = time.monotonic()
-        spent = dollars(spent_usd(list(results), self._view.offer, self._view.label_usd))
-        self._tail = f"{spent} spent{self._left(result, results)}"
+        spent = self._budget.spent(results)
+        self._tail = f"{self._spent(spent)}{self._left(result, results, spent)}"
         line = f"{result.status} ({result.reason})"
         if result.status == "complete":
             epochs = f"{self._target:g} epoch{'' if self._target == 1 else 's'}"
@@ -73,15 +72,22 @@ class Progress(Observer):
             line = f"{self._score} for {price}{'  on the front' if result in report.front(results, self._view) else ''}"
         messages.print(f"    {line}; {self._tail}", markup=False)
 
-    def _left(self, result: Result, results: Sequence[Result]) -> str:
-        """Time left for the runs to come, judged by the mean of those that are done; nothing before one is."""
+    def _spent(self, spent: Spending) -> str:
+        """What is spent, of how much, and how fast: `$0.0021 of $0.01 spent ($0.05/h)`."""
+        most = self._budget.limits.max_usd
+        rate = f" ({dollars(spent.usd / spent.seconds * 3600)}/h)" if spent.usd is not None and spent.seconds > 0 else ""
+        return f"{dollars(spent.usd)}{f' of {dollars(most)}' if most is not None else ''} spent{rate}"
+
+    def _left(self, result: Result, results: Sequence[Result], spent: Spending) -> str:
+        """Time left until the trials are done, by the mean of those that are, or a budget is, whichever is sooner."""
         done = {r.run_id for r in results if r.status in ("complete", "infeasible")}
         if result.status == "complete" and result.epochs < self._target:
             done.discard(result.run_id)
-        left = self._trials - len(done) if self._trials else 0
-        if not done or left < 1:
-            return ""
-        return f", about {duration(left * total(r.consumed for r in results).seconds / len(done))} left"
+        left = self._budget.seconds_left(spent)
+        if self._trials and done:
+            trials = max(0, self._trials - len(done)) * spent.seconds / len(done)
+            left = trials if left is None else min(left, trials)
+        return f", about {duration(left)} left" if left else ""
 
     def _line(self) -> Text:
         parts = [f"{self._run} {self._doing} {duration(time.monotonic() - self._since)}".strip(), self._score, self._tail]

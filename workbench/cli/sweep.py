@@ -12,6 +12,7 @@ import click
 from workbench import report
 from workbench.cli.common import (
     json_option,
+    label_usd_of,
     ledger_url,
     load_study,
     messages,
@@ -23,13 +24,25 @@ from workbench.cli.common import (
     tracking_option,
     waiting,
 )
-from workbench.cli.show import show_front
+from workbench.cli.forecasting import forecaster_of
+from workbench.cli.front import show_front
+from workbench.errors import Refused
 from workbench.report import View, dollars, duration
 from workbench.result import spent_usd
 from workbench.usage import total
 
 if TYPE_CHECKING:
+    from workbench.forecast import Forecaster
     from workbench.result import Result
+    from workbench.sweep import Budget
+
+_LIMITS = "--trials, --max-hours, --max-usd, --max-energy-kwh, --max-labels"
+
+ASK_ABOVE_USD = 10.0
+"""On a platform that is paid for, a sweep that may spend more than this is asked about first."""
+
+UNBOUNDED_RUNS = 100
+"""So many runs of a sweep without a bound are told of when it asks."""
 
 MLFLOW_PATIENCE_SECONDS = 20.0
 """How long the end of a sweep waits for MLflow; what is missing then is written at the next start."""
@@ -45,6 +58,11 @@ MLFLOW_PATIENCE_SECONDS = 20.0
     metavar="USD",
     help="US$ to spend in all, on compute and labels. [default: the study's]",
 )
+@click.option(
+    "--max-energy-kwh", type=click.FloatRange(min=0, min_open=True), metavar="KWH", help="Energy of processors and GPUs in all."
+)
+@click.option("--max-labels", type=click.IntRange(min=1), metavar="N", help="Distinct labels to buy in all.")
+@click.option("--yes", is_flag=True, help="Do not ask before spending on a paid platform.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the proposals.")
 @click.option("--sampler", default="optuna:TPESampler", show_default=True, metavar="NAME", help="Who proposes: optuna:CLASS.")
 @price_options
@@ -56,6 +74,9 @@ def sweep(
     trials: int | None,
     max_hours: float | None,
     max_usd: float | None,
+    max_energy_kwh: float | None,
+    max_labels: int | None,
+    yes: bool,
     seed: int,
     sampler: str,
     platform: str | None,
@@ -67,37 +88,48 @@ def sweep(
     """Search the space of the file STUDY for the front of cost and quality.
 
     Limits count all starts together: running the same command again continues, and does nothing once a limit is reached.
+    A run that is forecast not to fit a budget is not started; one that would pass it is stopped.
     Ctrl-C finishes the run at hand and prints the front; a second one stops at once. Nothing that was finished is lost.
     """
     loaded = load_study(study)
     offer = offer_of(platform, loaded.platform)
-    label = loaded.label_usd if label_usd is None else label_usd
+    label = label_usd_of(label_usd, loaded.label_usd)
     with waiting("Preparing data and models …"):
         from workbench import forecast, search
         from workbench.cli.progress import Progress
         from workbench.ledger import Ledger
         from workbench.meter import training_meter
-        from workbench.sweep import Limits, check_data, check_offer
+        from workbench.sweep import Budget, Limits, check_data, check_offer
         from workbench.sweep import sweep as work
         from workbench.tracking import Notebook, default_uri
 
         search.check_sampler(sampler, loaded)
         meter = training_meter()
-        window = meter.window()
+        holder = meter.hold(name=loaded.name)
+        window = holder.window()
         check_offer(offer, meter)
         ledger = Ledger.open(loaded, ledger_url(storage))
         view = View.of(ledger.description, offer, label)
-        limits = Limits(loaded.trials if trials is None else trials, max_hours, loaded.max_usd if max_usd is None else max_usd)
+        limits = Limits(
+            trials=loaded.trials if trials is None else trials,
+            max_hours=max_hours,
+            max_usd=loaded.max_usd if max_usd is None else max_usd,
+            max_energy_kwh=max_energy_kwh,
+            max_labels=max_labels,
+        )
+        budget = Budget(limits, offer, label, gpus=len(meter.devices))
         # A lease is another sweep at work, or a dead one that has to be put right: both are told of by the sweep itself.
-        reached = "" if ledger.leases() else limits.reached(ledger.results(), offer, label)
+        reached = "" if ledger.leases() else budget.reached(ledger.results())
         if not reached:
             forecast.check(loaded)
             check_data(loaded)
+            forecaster = forecaster_of(loaded, storage)
     if reached:
-        messages.print(f"Nothing to do: {reached}. Raise the limit to go on (--trials, --max-hours, --max-usd).")
+        messages.print(f"Nothing to do: {reached}. Raise the limit to go on ({_LIMITS}).")
         _show(ledger.name, ledger.results(), view, as_json=as_json)
         sys.exit(0 if report.front(ledger.results(), view) else 1)
     _print_head(loaded.question, view, len(loaded.dimensions))
+    _confirm(budget, forecaster, ledger.results(), yes=yes)
     notebook = Notebook(
         loaded,
         tracking_uri or default_uri(Path.cwd()),
@@ -107,7 +139,7 @@ def sweep(
         on_run=ledger.note_mlflow_run,
     )
     try:
-        with meter, Progress(view, limits.trials) as progress:
+        with meter, Progress(view, budget) as progress:
             outcome = work(
                 loaded,
                 ledger=ledger,
@@ -120,7 +152,9 @@ def sweep(
                 seed=seed,
                 observer=progress,
                 meter=meter,
+                holder=holder,
                 window=window,
+                forecaster=forecaster,
             )
     except BaseException:
         notebook.close(MLFLOW_PATIENCE_SECONDS)  # how the run ended is on its way; the next start ends the sweep's own entry
@@ -144,6 +178,31 @@ def sweep(
             style="yellow",
         )
     sys.exit(130 if outcome.interrupted else 0 if members else 1)
+
+
+def _confirm(budget: Budget, forecaster: Forecaster, results: Sequence[Result], *, yes: bool) -> None:
+    """Ask before much is spent on a paid platform; where nobody can be asked, --yes must say so. Raises Refused."""
+    offer, most = budget.offer, budget.limits.max_usd
+    if yes or offer.commitment == "owned" or (most is not None and most <= ASK_ABOVE_USD):
+        return
+    from workbench.forecast import of_runs, typical
+
+    runs = max(1, (budget.limits.trials or UNBOUNDED_RUNS) - len(report.by_run(results)))
+    taken = of_runs(typical(forecaster), runs, offer, budget.label_usd, same_machine=True)
+    likely = taken.usd if taken else None
+    if likely is not None and likely.high <= ASK_ABOVE_USD and budget.limits.trials:
+        return
+    if most is not None:
+        spend = f"up to {dollars(most)}"
+    elif likely is not None:
+        spend = f"{dollars(likely.value)} ({dollars(likely.low)} to {dollars(likely.high)}, by {likely.basis}) without a budget"
+    else:
+        spend = "an unknown sum without a budget"
+    text = f"This sweep may spend {spend} on {offer.name}"
+    if not messages.is_terminal or not sys.stdin.isatty():
+        raise Refused(f"{text}. Say --yes to go on, or set --max-usd.")
+    if not click.confirm(f"{text}. Go on?", err=True):
+        raise Refused("nothing was spent.")
 
 
 def _show(name: str, results: Sequence[Result], view: View, *, as_json: bool) -> None:

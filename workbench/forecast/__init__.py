@@ -4,13 +4,13 @@
 formula and assumed constants, corrected by a short timing of this machine (`calibrate`), corrected by the Results of the study.
 """
 
-from workbench.forecast.budget import trials_within
 from workbench.forecast.calibration import Calibration, calibrate
 from workbench.forecast.forecast import Forecast
 from workbench.forecast.forecaster import Forecaster
 from workbench.forecast.machine import Machine, device_memory_bytes
 from workbench.forecast.pairs import Plan, check, plan
 from workbench.forecast.timing import Timing
+from workbench.forecast.typical import Ranked, Taken, Typical, of_runs, rank, trials_within, typical
 
 __all__ = [
     "Calibration",
@@ -18,10 +18,16 @@ __all__ = [
     "Forecaster",
     "Machine",
     "Plan",
+    "Ranked",
+    "Taken",
     "Timing",
+    "Typical",
     "calibrate",
     "check",
     "device_memory_bytes",
+    "of_runs",
     "plan",
+    "rank",
     "trials_within",
+    "typical",
 ]

@@ -80,13 +80,14 @@ class Forecaster:
         self._passes: dict[tuple[Any, ...], float] = {}
         self._peaks: dict[tuple[Any, ...], Estimate | None] = {}
         self.constants: dict[str, float | None] = _constants(self.machine)
+        self._timed: list[Correction] = []  # corrections by a short timing: the first of `_corrections`
         self._corrections: list[Correction] = []
         self.calibration = calibration if calibration and calibration.machine == self.machine.name else None
         if self.calibration:
             self.constants = {**self.constants, **self.calibration.constants}
             timings = [(t, self._formula(t.amounts)) for t in self.calibration.timings]
-            self._corrections.append(Correction("calibrated", "timed on this machine", CALIBRATED_SPREAD, timings))
-        self._learn(list(results))
+            self._timed.append(Correction("calibrated", "timed on this machine", CALIBRATED_SPREAD, timings))
+        self.learn(list(results))
 
     def run(self, recipe: Recipe) -> Forecast:
         """The whole recipe, from nothing.
@@ -265,8 +266,9 @@ class Forecaster:
 
     # What Results teach
 
-    def _learn(self, results: Sequence[Result]) -> None:
-        """Ratios, watts and peaks of the last Result of each run on this machine."""
+    def learn(self, results: Sequence[Result]) -> None:
+        """Take in the study's Results, in place of those known before: ratios, watts and peaks of each run's last one made here."""
+        self._corrections = list(self._timed)
         here = [r for r in results if r.status == "complete" and name_of(r.provenance.get("device", {})) == self.machine.name]
         last = {r.run_id: r for r in sorted(here, key=lambda r: r.step)}
         timings: list[tuple[Timing, Guess]] = []

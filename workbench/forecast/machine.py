@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from workbench import prices
 from workbench.meter import host, power
-
-SWEEP_BYTES = 550 << 20
-"""What a sweep on a CPU comes to hold beside the model and what `workbench plan` has imported: its stores' libraries (260 MiB),
-data, freed blocks that the allocator keeps. Rounded from six runs of the default study with torch 2.13 on Linux."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +20,7 @@ class Machine:
         cpus: Logical CPUs.
         memory_bytes: Memory of what trains: the GPU's, or what the host has available.
         threads: Logical CPUs that training keeps busy.
-        resident_bytes: Memory that a sweep holds beside the model; counts on a CPU only.
+        resident_bytes: Memory that the process holds before there is a model; counts on a CPU only.
         peak_flops: Peak of the GPU in FLOP/s at the precision that trains; None: unknown.
         gpu_watts: Power of its board under load; None: unknown.
     """
@@ -38,16 +35,20 @@ class Machine:
     gpu_watts: float | None = None
 
     @property
+    def processor_watts(self) -> float:
+        """Power of the processors under load, by the meter's model."""
+        return power.estimated_joules(1.0, min(self.threads, self.cpus), self.cpus)
+
+    @property
     def watts(self) -> float | None:
-        """Power under load by the meter's model of processors, and the GPU's board; None where that is unknown."""
-        processors = power.estimated_joules(1.0, min(self.threads, self.cpus), self.cpus)
+        """Power under load of the processors and the GPU's board; None where that is unknown."""
         if self.kind == "cpu":
-            return processors
-        return None if self.gpu_watts is None else self.gpu_watts + processors
+            return self.processor_watts
+        return None if self.gpu_watts is None else self.gpu_watts + self.processor_watts
 
     @classmethod
-    def here(cls, *, peak_flops: float | None = None, gpu_watts: float | None = None) -> Machine:
-        """The machine that this process runs on, and what the process holds of it: ask once models have been built."""
+    def here(cls) -> Machine:
+        """The machine that this process runs on, and what the process holds of it; a GPU's peak and power are its datasheet's."""
         import psutil
         import torch
 
@@ -55,8 +56,10 @@ class Machine:
         common: dict[str, Any] = {"cpus": cpus, "memory_bytes": device_memory_bytes()}
         if torch.cuda.is_available():
             name = torch.cuda.get_device_properties(0).name
-            return cls(name=name, kind="cuda", peak_flops=peak_flops, gpu_watts=gpu_watts, **common)
-        resident = int(psutil.Process().memory_info().rss) + SWEEP_BYTES
+            known = prices.gpu(name)
+            peak = known.tensor_tflops * 1e12 if known and known.tensor_tflops else None
+            return cls(name=name, kind="cuda", peak_flops=peak, gpu_watts=known.board_power_w if known else None, **common)
+        resident = int(psutil.Process().memory_info().rss)
         threads = float(torch.get_num_threads())
         return cls(name=_processors(host.cpu_model(), cpus), kind="cpu", threads=threads, resident_bytes=resident, **common)
 

@@ -210,10 +210,11 @@ class Ledger:
             self._storage.set_trial_state_values(lease.trial_id, TrialState.FAIL)
         lease.finished = True
 
-    def beat(self, lease: Lease, spent: Mapping[str, Usage]) -> None:
-        """Heartbeat: the worker lives, and has consumed this much by phase since its previous Result."""
+    def beat(self, lease: Lease, spent: Mapping[str, Usage], labels: int = 0) -> None:
+        """Heartbeat: the worker lives, and has consumed this much by phase, and so many labels, since its previous Result."""
+        result = replace(lease.result, labels=labels)
         with mapped(self._url):
-            self._storage.set_trial_user_attr(lease.trial_id, _LEASE, trials.lease_record(lease.result, spent))
+            self._storage.set_trial_user_attr(lease.trial_id, _LEASE, trials.lease_record(result, spent))
 
     def finish(self, lease: Lease, result: Result, study: Study, offer: Offer) -> Result:
         """Write a Result in its lease's place: from here on it is never changed. May be called again after a failure."""

@@ -119,14 +119,15 @@ def describe(study: Study) -> dict[str, Any]:
     labels = study.dimensions.get("task.train")
     train = _ends(labels.space)[1] if labels else getattr(study.recipe.task, "train", 1)
     day = Usage(seconds=86400.0)
-    usd = prices.usd(day, prices.find(study.platform))
-    assert usd is not None  # an empty day's joules are known to be none
+    offer = prices.find(study.platform)
+    usd = float(offer.usd_per_hour) * 24 + (prices.electricity_usd(day.seconds * 1000, offer) or 0.0)
     reference = {
         "usd": usd + train * study.label_usd,
         "usd_compute": usd,
         "labels": 10.0 * train,
         "seconds": day.seconds,
         "energy_j": day.seconds * 1000,
+        "grams_co2e": day.seconds * 1000 * 1800 / 3.6e6,
     }
     return {
         "question": study.question,
@@ -135,7 +136,7 @@ def describe(study: Study) -> dict[str, Any]:
         "minimize": list(study.costs),
         "label_usd": study.label_usd,
         "platform": study.platform,
-        # Score 0 for a day of the machine, all labels bought (1 kW for energy): nobody's model is worse.
+        # Score 0 for a day of the machine, all labels bought (1 kW for energy, at 1.8 kg CO2e/kWh): nobody's model is worse.
         "reference": {study.maximize: 0.0} | {name: reference[name] for name in study.costs},
         "created": time.time(),
         "schema": 1,

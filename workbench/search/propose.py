@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from workbench.prices import Offer
 from workbench.result import Result
@@ -20,9 +20,16 @@ _ATTEMPTS = 8
 
 
 def propose(
-    study: Study, results: Sequence[Result], *, offer: Offer, label_usd: float, sampler: str = DEFAULT, seed: int = 0
+    study: Study,
+    results: Sequence[Result],
+    *,
+    offer: Offer,
+    label_usd: float,
+    sampler: str = DEFAULT,
+    seed: int = 0,
+    admits: Callable[[Mapping[str, Value]], bool] = lambda settings: True,
 ) -> dict[str, Value] | None:
-    """Settings of the next run, or None when every configuration of the space has been run.
+    """Settings of the next run, or None when every configuration of the space has been run, or none that is left is admitted.
 
     Args:
         study: The study.
@@ -32,6 +39,7 @@ def propose(
         sampler: `optuna:CLASS`, a sampler of `optuna.samplers`. With the default, the first `STARTS` runs are spread over
             the space instead.
         seed: Of all that is random here.
+        admits: Whether settings may be run, e.g. within what is left of a budget.
 
     Raises:
         UsageError: There is no such sampler, or it cannot search this space.
@@ -44,6 +52,6 @@ def propose(
         for attempt in range(_ATTEMPTS):
             chosen = zlib.crc32(f"{seed}/{len(results)}/{attempt}".encode())
             settings = memory.ask(study, runs, offer, label_usd, sampler, chosen)
-            if not spread.covered(settings, others):
+            if not spread.covered(settings, others) and admits(settings):
                 return settings
-    return spread.farthest(study, others, random.Random(f"{seed}/{len(results)}"))
+    return spread.farthest(study, others, random.Random(f"{seed}/{len(results)}"), admits)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from workbench.space import Choice, Dimension, Integers, Uniform, Value, draw
 from workbench.study import Study
 
 _DRAWS = 64
+_ASKED = 1024
+"""Of how many configurations that are left it is asked whether they are admitted, when no drawn one was."""
 
 
-def farthest(study: Study, taken: Sequence[Mapping[str, Value]], rng: random.Random) -> dict[str, Value] | None:
-    """Of random settings those farthest from all that were run: every method and model comes early. None when none is left."""
+def farthest(
+    study: Study,
+    taken: Sequence[Mapping[str, Value]],
+    rng: random.Random,
+    admits: Callable[[Mapping[str, Value]], bool] = lambda settings: True,
+) -> dict[str, Value] | None:
+    """Of random settings those farthest from all that were run: every method and model comes early. None when none is left.
+
+    Only settings that `admits` are taken.
+    """
     dimensions = study.dimensions
     options = [name for name, dimension in dimensions.items() if isinstance(dimension.space, Choice)]
 
@@ -24,8 +35,11 @@ def farthest(study: Study, taken: Sequence[Mapping[str, Value]], rng: random.Ran
         return distance - crowd / (1 + len(taken))
 
     drawn = [draw(dimensions, rng) for _ in range(_DRAWS)]
-    free = [settings for settings in drawn if not covered(settings, taken)]
-    return max(free, key=score) if free else next((s for s in _all(list(dimensions.values()), {}) if not covered(s, taken)), None)
+    free = [settings for settings in drawn if not covered(settings, taken) and admits(settings)]
+    if free:
+        return max(free, key=score)
+    left = (settings for settings in _all(list(dimensions.values()), {}) if not covered(settings, taken))
+    return next((settings for settings in itertools.islice(left, _ASKED) if admits(settings)), None)
 
 
 def covered(settings: Mapping[str, Value], taken: Sequence[Mapping[str, Value]]) -> bool:

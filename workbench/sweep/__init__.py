@@ -2,6 +2,7 @@
 
 work           the loop, and one run of it
 limits         when it ends
+budget         what may still be spent, and the watch that stops before it is passed
 checks         what can be known to be wrong before
 shelf          the folder of states and of the front's weights
 heart          the thread that tells the ledger that this worker lives
@@ -9,8 +10,19 @@ interruptions  Ctrl-C, and where it may break in
 provenance     what must be known to read the figures years later
 """
 
+from workbench.sweep.budget import OVERSHOOT_SECONDS, Budget
 from workbench.sweep.checks import check_data, check_offer
 from workbench.sweep.limits import MAX_INTERRUPTIONS, Limits
 from workbench.sweep.work import Observer, Outcome, sweep
 
-__all__ = ["MAX_INTERRUPTIONS", "Limits", "Observer", "Outcome", "check_data", "check_offer", "sweep"]
+__all__ = [
+    "MAX_INTERRUPTIONS",
+    "OVERSHOOT_SECONDS",
+    "Budget",
+    "Limits",
+    "Observer",
+    "Outcome",
+    "check_data",
+    "check_offer",
+    "sweep",
+]

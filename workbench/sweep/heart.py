@@ -15,10 +15,10 @@ class Heart:
 
     Args:
         ledger: Where it beats.
-        pulse: Gives the lease now held, if any, and what was consumed since the last Result.
+        pulse: Gives the lease now held, if any, what was consumed since the last Result, and the labels used so far.
     """
 
-    def __init__(self, ledger: Ledger, pulse: Callable[[], tuple[Lease | None, Mapping[str, Usage]]]) -> None:
+    def __init__(self, ledger: Ledger, pulse: Callable[[], tuple[Lease | None, Mapping[str, Usage], int]]) -> None:
         self._ledger, self._pulse = ledger, pulse
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -34,6 +34,6 @@ class Heart:
     def _beat(self) -> None:
         while not self._stopped.wait(HEARTBEAT_SECONDS):
             with contextlib.suppress(Exception):
-                lease, spent = self._pulse()
+                lease, spent, labels = self._pulse()
                 if lease is not None and not lease.finished:
-                    self._ledger.beat(lease, spent)
+                    self._ledger.beat(lease, spent, labels)

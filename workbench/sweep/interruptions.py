@@ -1,4 +1,4 @@
-"""Ctrl-C once: stop after this run. Twice, or SIGTERM: stop now, but never in the middle of a write."""
+"""Ctrl-C once: stop after this run. Twice, SIGTERM, or a budget's end: stop now, but never in the middle of a write."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ class Interruptions:
 
     Args:
         note: Called once, from another thread, with what a person who pressed Ctrl-C should know.
+
+    Attributes:
+        requested: Whether anything asked for an end.
+        reason: Why, where it was not a person.
     """
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self.requested = False
+        self.reason = ""
         self._now = False
         self._breakable = False
         self._note = note
@@ -46,6 +51,10 @@ class Interruptions:
             yield
         finally:
             self._breakable = False
+
+    def explain(self, reason: str) -> None:
+        """Say why a SIGTERM comes that no person sent."""
+        self.reason = self.reason or reason
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and not self.requested:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench import report
-from workbench.prices import Offer
-from workbench.result import Result, spent_usd
-from workbench.usage import total
+from workbench.result import Result
 
 MAX_INTERRUPTIONS = 3
 """A run whose worker died so often without reaching another checkpoint is left alone: it may be what kills it."""
@@ -22,30 +20,20 @@ class Limits:
         trials: Runs, finished or infeasible.
         max_hours: Hours of work.
         max_usd: US$ spent on compute, at the sweep's offer, and on labels, each label once.
+        max_energy_kwh: Kilowatt-hours of processors and GPU boards.
+        max_labels: Distinct labels bought.
     """
 
     trials: int | None = None
     max_hours: float | None = None
     max_usd: float | None = None
+    max_energy_kwh: float | None = None
+    max_labels: int | None = None
 
-    def reached(self, results: Sequence[Result], offer: Offer, label_usd: float) -> str:
-        """Which limit has been reached, in words; empty when none."""
-        done = {r.run_id for r in results if r.status != "interrupted"} - {r.run_id for r in unfinished(results)}
-        if self.trials is not None and len(done) >= self.trials:
-            return f"{len(done)} of {self.trials} trials are done"
-        return self.spent(results, offer, label_usd)
-
-    def spent(self, results: Sequence[Result], offer: Offer, label_usd: float) -> str:
-        """As `reached`, for the limits that can end a run at a checkpoint."""
-        usd = spent_usd(list(results), offer, label_usd)
-        hours = total(r.consumed for r in results).seconds / 3600
-        if self.max_usd is not None and usd is None:
-            return f"what was spent is unknown, so nothing says that the budget of {report.dollars(self.max_usd)} is kept"
-        if self.max_usd is not None and usd is not None and usd >= self.max_usd:
-            return f"the budget of {report.dollars(self.max_usd)} is spent ({report.dollars(usd)})"
-        if self.max_hours is not None and hours >= self.max_hours:
-            return f"{self.max_hours:g} hours have been worked"
-        return ""
+    def done(self, results: Sequence[Result]) -> str:
+        """That all trials are done, in words; empty when they are not."""
+        runs = {r.run_id for r in results if r.status != "interrupted"} - {r.run_id for r in unfinished(results)}
+        return f"{len(runs)} of {self.trials} trials are done" if self.trials is not None and len(runs) >= self.trials else ""
 
 
 def unfinished(results: Sequence[Result]) -> list[Result]:

@@ -27,7 +27,14 @@ def of(study: Study, meter: Meter) -> dict[str, Any]:
 
 def of_offer(offer: Offer) -> dict[str, Any]:
     """An offer as a Result keeps it."""
-    return {"id": offer.id, "name": offer.name, "usd_per_hour": str(offer.usd_per_hour), "date": offer.date}
+    return {
+        "id": offer.id,
+        "name": offer.name,
+        "platform": offer.platform,
+        "instance": offer.instance,
+        "usd_per_hour": str(offer.usd_per_hour),
+        "date": offer.date,
+    }
 
 
 def _git_commit(path: Path | None) -> str | None:

@@ -9,19 +9,21 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench import report, search
+from workbench import prices, report, search
 from workbench.errors import EnvironmentFault, Infeasible, Refused, WorkbenchError
+from workbench.forecast import Forecaster
 from workbench.ledger import Lease, Ledger
-from workbench.meter import Meter, Window
+from workbench.meter import Holder, Meter, Window
 from workbench.prices import Offer
-from workbench.result import Result, cost, spent_usd
+from workbench.result import Result, Spending, cost, labelled_set, labels_bought
 from workbench.space import Value
 from workbench.study import Recipe, Study
 from workbench.sweep import provenance
+from workbench.sweep.budget import Budget, Watch
 from workbench.sweep.heart import Heart
 from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import Limits, unfinished
@@ -30,7 +32,7 @@ from workbench.tracking import Notebook
 from workbench.usage import Usage, add_phases, total
 
 if TYPE_CHECKING:
-    from workbench.training import Checkpoint
+    from workbench.training import Checkpoint, Progress
 
 LEDGER_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)
 """Pauses between attempts to write a Result: a server may be starting again, a disk being cleared."""
@@ -77,7 +79,9 @@ def sweep(
     seed: int = 0,
     observer: Observer | None = None,
     meter: Meter | None = None,
+    holder: Holder | None = None,
     window: Window | None = None,
+    forecaster: Forecaster | None = None,
 ) -> Outcome:
     """Run recipes of the study until a limit is reached, a person stops it, or the space is exhausted.
 
@@ -93,7 +97,9 @@ def sweep(
         seed: Of the proposals.
         observer: Is told what happens.
         meter: Measures; a new one when not given.
-        window: One of the meter's, opened when the work began: what was consumed since is charged to the first Result.
+        holder: The meter's, whose windows are the bill: where others use the GPU too, its share; a new one when not given.
+        window: One of the holder's, opened when the work began: what was consumed since is charged to the first Result.
+        forecaster: Says what a run will take, so that none is started that does not fit a budget; a new one when not given.
 
     Raises:
         EnvironmentFault: The ledger can no longer be written.
@@ -103,69 +109,93 @@ def sweep(
     with contextlib.ExitStack() as stack:
         meter = meter or stack.enter_context(Meter())
         interruptions = stack.enter_context(Interruptions(observer.note))
-        window = window or meter.window()
+        holder = holder or stack.enter_context(meter.hold(name=study.name))
+        budget = Budget(limits, offer, label_usd, gpus=len(meter.devices))
         work = _Sweep(
-            study, ledger, notebook, offer, label_usd, limits, folder, sampler, seed, observer, meter, interruptions, window
-        )
+            study, ledger, notebook, budget, Shelf(folder, observer.note), sampler, seed, observer, meter, holder, interruptions,
+            window or holder.window(), forecaster or Forecaster(study),
+        )  # fmt: skip
         stack.enter_context(Heart(ledger, work.pulse))
+        stack.enter_context(Watch(budget, work.spent_now, interruptions.explain))
         return work.work()
 
 
+@dataclass
 class _Sweep:
-    def __init__(
-        self,
-        study: Study,
-        ledger: Ledger,
-        notebook: Notebook,
-        offer: Offer,
-        label_usd: float,
-        limits: Limits,
-        folder: Path,
-        sampler: str,
-        seed: int,
-        observer: Observer,
-        meter: Meter,
-        interruptions: Interruptions,
-        window: Window,
-    ) -> None:
-        self.study, self.ledger, self.notebook, self.offer, self.label_usd = study, ledger, notebook, offer, label_usd
-        self.limits, self.sampler, self.seed = limits, sampler, seed
-        self.shelf = Shelf(folder, observer.note)
-        self.observer, self.meter, self.interruptions = observer, meter, interruptions
-        self.provenance = provenance.of(study, meter)
-        self.lease: Lease | None = None
-        # One window is always open, from one Result to the next: all time is in the bill, wherever it went.
-        self._window = window
-        self._extra: dict[str, Usage] = {}  # phases within the window that the training loop does not know of
+    study: Study
+    ledger: Ledger
+    notebook: Notebook
+    budget: Budget
+    shelf: Shelf
+    sampler: str
+    seed: int
+    observer: Observer
+    meter: Meter
+    holder: Holder
+    interruptions: Interruptions
+    window: Window  # one is always open, from one Result to the next: all time is in the bill, wherever it went
+    forecaster: Forecaster
+    lease: Lease | None = None
+    progress: Progress | None = None  # of the training at hand
+    extra: dict[str, Usage] = field(default_factory=dict)  # phases within the window that the training loop does not know of
+    recorded: Spending = field(default_factory=Spending)  # what the ledger holds
+    bought: dict[str, int] = field(default_factory=dict)  # its labels, by data set
+    refused: str = ""  # why the last configuration that was left was not admitted
 
-    def pulse(self) -> tuple[Lease | None, Mapping[str, Usage]]:
-        """The lease now held, and what was consumed since the last Result.
+    def __post_init__(self) -> None:
+        self.provenance = provenance.of(self.study, self.meter)
+
+    def pulse(self) -> tuple[Lease | None, Mapping[str, Usage], int]:
+        """The lease now held, what was consumed since the last Result, and the labels that its run has used.
 
         Called by the heart while the main thread writes a Result, then opens a new window, then takes the next lease. Read
         in the other order here, a new window can only meet an old lease, which is finished and takes no beat.
         """
         lease = self.lease
-        return lease, {"train": self._window.read()}
+        return lease, {"train": self.window.read()}, self.progress.labels if self.progress else 0
+
+    def spent_now(self) -> Spending:
+        """What is spent until now, the work under way included, for the watch.
+
+        While a Result is being written it sees too little for a moment, rather than the same work twice.
+        """
+        recorded, usage = self.recorded, self.window.read()
+        more = Spending(prices.usd(usage, self.budget.offer), usage.seconds, usage.energy_j)
+        lease, progress = self.lease, self.progress
+        if lease is not None and progress is not None and more.usd is not None:
+            new = max(0, progress.labels - self.bought.get(labelled_set(lease.result.recipe["task"]), 0))
+            more = replace(more, usd=more.usd + new * self.budget.label_usd, labels=new)
+        return recorded + more
 
     def work(self) -> Outcome:
         reason, stopped = "", False
         try:
             self._begin()
             while not reason:
-                results = self.ledger.results(running=True)
-                reason = self.limits.reached(results, self.offer, self.label_usd)
+                results = self._known()
+                reason = self.budget.limits.done(results) or self.budget.exhausted(self.recorded)
                 if not reason and self.interruptions.requested:
-                    reason, stopped = "you stopped it", True
+                    reason, stopped = self.interruptions.reason or "you stopped it", not self.interruptions.reason
                 if not reason and not self._next(results):
                     reason = "every configuration of the space has been run"
+                    if self.refused:
+                        reason = f"no run that is left fits the budget (the last one looked at would take {self.refused})"
         except KeyboardInterrupt:
-            reason, stopped = "you stopped it at once", True
+            reason = self.interruptions.reason or "you stopped it at once"
+            stopped = not self.interruptions.reason
         finally:
-            self._window.close()
+            self.window.close()
         return Outcome(self.ledger.results(), reason, stopped)
 
+    def _known(self) -> list[Result]:
+        """All Results, those that others are making included; what they have spent is noted."""
+        results = self.ledger.results(running=True)
+        self.bought = labels_bought(results)
+        self.recorded = self.budget.spent(results)
+        return results
+
     def _begin(self) -> None:
-        for result in self.ledger.reconcile(self.study, self.offer):
+        for result in self.ledger.reconcile(self.study, self.budget.offer):
             if result.status != "interrupted":
                 self.observer.note(f"Trial {result.trial} was killed while its last result was written: it is whole now.")
                 continue
@@ -173,45 +203,71 @@ class _Sweep:
                 f"Trial {result.trial} was interrupted: {result.reason.removeprefix('died: ')}. Charged "
                 f"{report.duration(result.consumed.seconds)} of work; its finished checkpoints are kept, and it will be continued."
             )
-        results = self.ledger.results(running=True)
+        results = self._known()
         others = len({r.run_id for r in results if r.status == "running"})
         if others:
             self.observer.note(f"Another sweep of this study is at work ({_runs(others)} now): sharing the ledger with it.")
         finished = [r for r in results if r.status != "running"]
         if finished:
-            spent = report.dollars(spent_usd(finished, self.offer, self.label_usd))
+            spent = report.dollars(self.budget.spent(finished).usd)
             self.observer.note(f"Continuing: {_runs(len(report.by_run(finished)))} in the ledger, {spent} spent so far.")
         about = {
             "question": self.study.question,
             "command": shlex.join(["workbench", *sys.argv[1:]]),
             "git": self.provenance["git_commit"],
             "versions": self.provenance["versions"],
-            "limits": dataclasses.asdict(self.limits),
+            "limits": dataclasses.asdict(self.budget.limits),
             "sampler": self.sampler,
             "seed": self.seed,
-            "offer": provenance.of_offer(self.offer),
+            "offer": provenance.of_offer(self.budget.offer),
         }
         self.observer.doing("Starting MLflow")
         self.notebook.start(about, results)
-        self._extra = {"provision": self._window.read()}  # the start of the program, its checks, and MLflow's
+        self.extra = {"provision": self.window.read()}  # the start of the program, its checks, and MLflow's
 
     def _next(self, results: Sequence[Result]) -> bool:
         """Do one run. False when there is none left to do."""
         self.observer.doing("Choosing the next run")
         with self.interruptions.breakable():
-            waiting = unfinished(results)
-            settings: Mapping[str, Value] | None = waiting[0].settings if waiting else self._propose(results)
+            self.forecaster.learn(results)
+            waiting = [r.settings for r in unfinished(results) if self._admits(r.settings, results)]
+            settings: Mapping[str, Value] | None = waiting[0] if waiting else self._propose(results)
             if settings is None:
                 return False
             recipe = self.study.resolve(settings)
             stub = self._stub(recipe, settings, results)
-        self.lease = self.ledger.lease(self.study, stub, self.pulse()[1])
+        self.lease = self.ledger.lease(self.study, stub, {"train": self.window.read()})
         if self.lease is not None:
             self._run(recipe, stub, results)
         return True
 
     def _propose(self, results: Sequence[Result]) -> dict[str, Value] | None:
-        return search.propose(self.study, results, offer=self.offer, label_usd=self.label_usd, sampler=self.sampler, seed=self.seed)
+        return search.propose(
+            self.study,
+            results,
+            offer=self.budget.offer,
+            label_usd=self.budget.label_usd,
+            sampler=self.sampler,
+            seed=self.seed,
+            admits=lambda settings: self._admits(settings, results),
+        )
+
+    def _admits(self, settings: Mapping[str, Value], results: Sequence[Result]) -> bool:
+        """Whether a run fits what is left of the budgets, by its forecast."""
+        if self.budget.limits.max_labels is None and not self.budget.watched:
+            return True
+        recipe = self.study.resolve(settings)
+        began = max((r.epochs for r in results if r.run_id == recipe.run_id and r.status == "complete"), default=0.0)
+        forecast = self.forecaster.segment(recipe, began, float(recipe.epochs))
+        labels = max(0, forecast.labels - self.bought.get(labelled_set(recipe.to_json()["task"]), 0))
+        if forecast.spent_seconds is None:  # unknown passes no budget: the watch sees what it will be
+            more = Spending(labels=labels, usd=labels * self.budget.label_usd)
+        else:
+            energy_j = None if forecast.energy_j is None else forecast.energy_j.value
+            more = self.budget.of_work(forecast.spent_seconds.value, energy_j, labels)
+        refused = self.budget.overrun(self.recorded, more)
+        self.refused = refused or self.refused
+        return not refused
 
     def _run(self, recipe: Recipe, stub: Result, results: Sequence[Result]) -> None:
         assert self.lease is not None
@@ -228,7 +284,7 @@ class _Sweep:
             self._end("infeasible", f"{error.reason}: {error.detail}")
             status = "FAILED"
         except KeyboardInterrupt:
-            self._end("interrupted", "stopped: by a person")
+            self._end("interrupted", f"stopped: {self.interruptions.reason or 'by a person'}")
             raise
         except Exception as error:
             reason = f"fault: {error}" if isinstance(error, WorkbenchError) else f"bug: {type(error).__name__}: {error}"
@@ -236,7 +292,7 @@ class _Sweep:
                 self._end("interrupted", reason)
             raise
         finally:
-            self.lease = None
+            self.lease = self.progress = None
             self.notebook.finished(recipe.run_id, status)
 
     def _train(self, recipe: Recipe, stub: Result, results: Sequence[Result]) -> None:
@@ -253,14 +309,16 @@ class _Sweep:
         prefix = self.shelf.state(recipe.run_id) if earlier else None
         resume = prefix if prefix and prefix.epochs < recipe.epochs else None
         self.observer.doing("Training")
-        with contextlib.closing(training.train(recipe, resume, meter=self.meter)) as segments:  # type: ignore[type-var]
+        self.progress = training.Progress(labels=max((r.labels for r in earlier), default=0))
+        segments = training.train(recipe, resume, meter=self.holder, progress=self.progress)
+        with contextlib.closing(segments):  # type: ignore[type-var]
             while self.lease is not None:
                 with self.interruptions.breakable():
                     checkpoint = next(segments, None)
                 if checkpoint is None:
                     return
                 if checkpoint.recipe.id in done:  # its state was dropped and had to be made again: dearer, and nothing new
-                    self._extra = add_phases(self._extra, checkpoint.spent)
+                    self.extra = add_phases(self.extra, checkpoint.spent)
                     continue
                 self._checkpoint(recipe, stub, checkpoint)
 
@@ -274,12 +332,23 @@ class _Sweep:
             with self._billed("checkpoint"):
                 self.shelf.save_weights(result.recipe_id, checkpoint.weights())
         results = self._write(result, checkpoint.spent)
-        running = self.ledger.results(running=True)
-        ended = checkpoint.recipe.id == recipe.id or self.limits.spent(running, self.offer, self.label_usd)
+        self._known()
+        ended = checkpoint.next_step is None or self.budget.exhausted(self.recorded) or self._overrun(result, checkpoint)
         self.lease = None if ended else self.ledger.lease(self.study, replace(stub, started=time.time()))
         with self._billed("checkpoint"):
             self.shelf.save_state(checkpoint.prefix())
             self.shelf.keep_weights(self._members(results))
+
+    def _overrun(self, result: Result, checkpoint: Checkpoint) -> str:
+        """Which budget the next stretch of this run would pass, judged by its own speed so far."""
+        assert checkpoint.next_step is not None
+        train, evaluate = result.usage["train"], result.usage["evaluate"]
+        stretch = checkpoint.next_step / checkpoint.step - 1  # relative to all steps so far
+        joules = (train.energy_j, evaluate.energy_j)
+        energy_j = None if None in joules else stretch * (train.energy_j or 0.0) + (evaluate.energy_j or 0.0)
+        labels = max(0, checkpoint.next_labels - self.bought.get(labelled_set(result.recipe["task"]), 0))
+        more = self.budget.of_work(stretch * train.seconds + evaluate.seconds, energy_j, labels)
+        return self.budget.overrun(self.recorded, more)
 
     def _stub(self, recipe: Recipe, settings: Mapping[str, Value], results: Sequence[Result]) -> Result:
         """The Result to be made, as far as it is known before."""
@@ -291,8 +360,8 @@ class _Sweep:
             settings=dict(settings),
             status="running",
             provenance=self.provenance | {"data_digest": recipe.task.digest()},
-            offer=provenance.of_offer(self.offer),
-            label_usd=self.label_usd,
+            offer=provenance.of_offer(self.budget.offer),
+            label_usd=self.budget.label_usd,
             started=time.time(),
             trial=min((r.trial for r in results if r.run_id == run_id and r.trial is not None), default=None),
         )
@@ -313,10 +382,11 @@ class _Sweep:
             examples=checkpoint.examples,
             tokens=checkpoint.tokens,
             trainable_parameters=checkpoint.trainable_parameters,
+            serving=checkpoint.serving,
             finished=time.time(),
         )
         for name in self.study.costs:
-            if cost(result, name, self.offer, self.label_usd) is None:
+            if cost(result, name, self.budget.offer, self.budget.label_usd) is None:
                 raise Refused(
                     f"{name} cannot be measured on this machine, and the study minimises it. Minimise another cost, e.g. 'seconds'."
                 )
@@ -326,22 +396,25 @@ class _Sweep:
         """Write how a run ended without a checkpoint; what it consumed goes under training."""
         if self.lease is None or self.lease.finished:
             return
-        spent = self._window.read() - total(self._extra.values())
+        spent = self.window.read() - total(self.extra.values())
+        labels = 0
+        if self.progress is not None:
+            spent, labels = spent.doing(self.progress.work), self.progress.labels
         usage = {} if status == "interrupted" else {"train": spent}
-        ended = replace(self.lease.result, status=status, reason=reason, usage=usage, finished=time.time())
+        ended = replace(self.lease.result, status=status, reason=reason, usage=usage, labels=labels, finished=time.time())
         self._write(ended, {"train": spent})
 
     def _write(self, result: Result, phases: Mapping[str, Usage]) -> list[Result]:
         """Write a Result, with all that was consumed since the one before, in the place of the lease."""
-        whole, fresh = self._window.read(), self.meter.window()
-        known = add_phases(phases, self._extra)
+        whole, fresh = self.window.read(), self.holder.window()
+        known = add_phases(phases, self.extra)
         try:
             written = self._finish(replace(result, spent=add_phases(known, {"idle": whole - total(known.values())})))
         except BaseException:  # not written: the open window still has to be charged
             fresh.close()
             raise
-        self._window.close()
-        self._window, self._extra = fresh, {}
+        self.window.close()
+        self.window, self.extra = fresh, {}
         self.notebook.record(written)
         results = self.ledger.results()
         self.observer.recorded(written, results)
@@ -351,24 +424,24 @@ class _Sweep:
         assert self.lease is not None
         for pause in LEDGER_PAUSES_SECONDS:
             try:
-                return self.ledger.finish(self.lease, result, self.study, self.offer)
+                return self.ledger.finish(self.lease, result, self.study, self.budget.offer)
             except EnvironmentFault as error:
                 self.observer.note(f"A result could not be written, and is tried again: {error}")
                 self.shelf.make_room()
                 time.sleep(pause)
-        return self.ledger.finish(self.lease, result, self.study, self.offer)
+        return self.ledger.finish(self.lease, result, self.study, self.budget.offer)
 
     def _members(self, results: Sequence[Result]) -> set[str]:
-        view = report.View(self.study.maximize, self.study.costs, {}, self.offer, self.label_usd)
+        view = report.View(self.study.maximize, self.study.costs, {}, self.budget.offer, self.budget.label_usd)
         return {r.recipe_id for r in report.front(results, view)}
 
     @contextlib.contextmanager
     def _billed(self, phase: str) -> Iterator[None]:
-        window = self.meter.window()
+        window = self.holder.window()
         try:
             yield
         finally:
-            self._extra = add_phases(self._extra, {phase: window.close()})
+            self.extra = add_phases(self.extra, {phase: window.close()})
 
 
 def _runs(count: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -56,10 +57,16 @@ class Rows:
     def __len__(self) -> int:
         return len(self.example)
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """Tokens of each row, shape (rows,)."""
         return np.fromiter((len(ids) for ids in self.inputs["input_ids"]), np.int64, len(self))
+
+    def of_example(self, example: int) -> Rows:
+        """The rows of one example, counted from 0."""
+        first, last = np.searchsorted(self.example, [example, example + 1])
+        inputs = {name: values[first:last] for name, values in self.inputs.items()}
+        return Rows(inputs, self.targets[first:last], self.example[first:last], self.extra[first:last])
 
 
 @dataclass(frozen=True)

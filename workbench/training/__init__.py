@@ -10,28 +10,53 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from workbench import methods
+from workbench import flops, methods
 from workbench.data import models
 from workbench.errors import Infeasible, UsageError
-from workbench.meter import Meter
+from workbench.meter import Meter, Window
 from workbench.study import Recipe
 from workbench.tasks.base import Rows, Task
 from workbench.training.batches import checkpoint_epochs, evaluation_batches, micro_batches, step_examples, steps_for
 from workbench.training.prefixes import Prefix, PrefixCache
-from workbench.usage import Usage, add_phases
+from workbench.usage import Usage, Work, add_phases
 
-__all__ = ["Checkpoint", "Prefix", "PrefixCache", "checkpoint_epochs", "device", "provision", "train", "tuned_model"]
+__all__ = ["Checkpoint", "Prefix", "PrefixCache", "Progress", "checkpoint_epochs", "device", "provision", "train", "tuned_model"]
 
 FINITE_CHECK_STEPS = 16
 """How often the loss is looked at: reading a number from a GPU waits for it, so not at every step."""
+
+SINGLE_PREDICTIONS = 8
+"""Examples predicted one by one, once a run, to know the latency of one; the first is not counted."""
+
+
+class Windows(Protocol):
+    """What opens windows of time: a meter, or one holder's part of it."""
+
+    def window(self) -> Window:
+        """Open a window now."""
+
+
+@dataclass
+class Progress:
+    """Where a training is, for whoever watches it from outside the loop: what has been done when it breaks off.
+
+    Attributes:
+        labels: Distinct labelled examples whose labels have reached the loss, in the whole run.
+        work: What was trained since the last checkpoint.
+    """
+
+    labels: int = 0
+    work: Work = field(default_factory=Work)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +68,15 @@ class Checkpoint:
         scores: The task's scores on the dev set, and `dev_loss`.
         labels: Distinct labelled examples whose labels reached the loss.
         step: Optimiser steps done.
+        next_step: Optimiser steps done by the next checkpoint; None for the last one.
+        next_labels: `labels` then.
         examples: Training examples processed, repeats included.
         tokens: Training tokens processed, padding excluded.
         trainable_parameters: How many numbers are tuned.
         usage: Cold usage by phase: load, data, training to here and this evaluation alone.
         spent: What was really consumed since the checkpoint before, by phase.
+        serving: `latency_seconds`, the median of one prediction alone (measured once a run), and `predictions_per_second`
+            of the evaluation, which predicts in batches; scoring is in neither.
         predictions: The predictions on the dev set, one per example.
         prefix: Gives the state to continue from. Call it before the generator goes on.
         weights: Gives the tuned weights as evaluated, by name. Call it before the generator goes on.
@@ -57,23 +86,35 @@ class Checkpoint:
     scores: Mapping[str, float]
     labels: int
     step: int
+    next_step: int | None
+    next_labels: int
     examples: int
     tokens: int
     trainable_parameters: int
     usage: Mapping[str, Usage]
     spent: Mapping[str, Usage]
+    serving: Mapping[str, float]
     predictions: Sequence[Any]
     prefix: Callable[[], Prefix]
     weights: Callable[[], dict[str, torch.Tensor]]
 
 
-def train(recipe: Recipe, resume: Prefix | None = None, *, meter: Meter | None = None) -> Iterator[Checkpoint]:
+def train(
+    recipe: Recipe,
+    resume: Prefix | None = None,
+    *,
+    meter: Windows | None = None,
+    progress: Progress | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[Checkpoint]:
     """Tune a model as the recipe says and yield its checkpoints, the last one being the recipe's own.
 
     Args:
         recipe: A recipe without holes.
         resume: State of a shorter recipe of the same run; on a CPU the rest is then bit for bit the same.
         meter: Measures the phases; a new one when not given.
+        progress: Is kept up to date at every step.
+        clock: Seconds, for the speed of predictions.
 
     Raises:
         Infeasible: Out of memory, or a loss that is not finite. The memory is freed.
@@ -81,7 +122,7 @@ def train(recipe: Recipe, resume: Prefix | None = None, *, meter: Meter | None =
     """
     own = None if meter else Meter()
     try:
-        yield from _train(recipe, resume, meter or own)  # type: ignore[arg-type]
+        yield from _train(recipe, resume, meter or own, progress or Progress(), clock)  # type: ignore[arg-type]
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise Infeasible("out_of_memory", str(error).split(". ")[0]) from None
     except RuntimeError as error:
@@ -131,19 +172,24 @@ def provision(recipe: Recipe) -> None:
     recipe.task.provision()
 
 
-def _train(recipe: Recipe, resume: Prefix | None, meter: Meter) -> Iterator[Checkpoint]:
+def _train(
+    recipe: Recipe, resume: Prefix | None, meter: Windows, progress: Progress, clock: Callable[[], float]
+) -> Iterator[Checkpoint]:
     provision(recipe)
     where = device()
     cold: dict[str, Usage] = dict(resume.usage) if resume else {}
     spent: dict[str, Usage] = {}
+    serving: dict[str, float] = {}
 
     @contextlib.contextmanager
     def phase(name: str) -> Iterator[None]:
+        before = tuning.work if name in ("train", "evaluate") else Work()
         with meter.window() as window:
             yield
             if where.type == "cuda":
                 torch.cuda.synchronize()
-        spent[name] = spent.get(name, Usage()) + window.usage
+        done = tuning.work - before if name in ("train", "evaluate") else Work()
+        spent[name] = spent.get(name, Usage()) + window.usage.doing(done)
 
     with phase("data"):
         train_rows, dev_rows, encoding = _encode(recipe.task, recipe.model, meter)
@@ -155,16 +201,19 @@ def _train(recipe: Recipe, resume: Prefix | None, meter: Meter) -> Iterator[Chec
     examples = recipe.task.splits()
     count = len(examples.train)
     grid = checkpoint_epochs(recipe.epochs, batch_size=recipe.batch_size, examples=count, dev_examples=len(examples.dev))
-    for epochs in grid:
-        target = steps_for(epochs, recipe.batch_size, count)
+    targets = [steps_for(epochs, recipe.batch_size, count) for epochs in grid]
+    for epochs, target, upcoming in zip(grid, targets, [*targets[1:], None], strict=True):
         if target <= tuning.step and resume:
             continue
-        before = spent.get("train", Usage())
         with phase("train"):
-            tuning.run(train_rows, target, count)
-        cold["train"] = cold.get("train", Usage()) + (spent["train"] - before)
+            tuning.run(train_rows, target, count, progress)
+        cold["train"] = cold.get("train", Usage()) + spent["train"]
         with phase("evaluate"):
-            scores, predictions = tuning.evaluate(dev_rows)
+            scores, predictions, serving["predictions_per_second"] = tuning.evaluate(dev_rows, clock)
+        evaluation = spent["evaluate"]
+        if "latency_seconds" not in serving:
+            with phase("evaluate"):
+                serving["latency_seconds"] = tuning.latency(dev_rows, clock)
         processed = tuning.step * recipe.batch_size
         before_evaluation = dict(cold)
         shorter = recipe.with_epochs(epochs)
@@ -173,23 +222,27 @@ def _train(recipe: Recipe, resume: Prefix | None, meter: Meter) -> Iterator[Chec
             scores=scores,
             labels=min(count, processed),
             step=tuning.step,
+            next_step=upcoming,
+            next_labels=min(count, (upcoming or tuning.step) * recipe.batch_size),
             examples=processed,
             tokens=tuning.tokens,
             trainable_parameters=sum(p.numel() for p in tuning.parameters.values()),
-            usage=add_phases(cold, {"evaluate": spent["evaluate"]}),
+            usage=add_phases(cold, {"evaluate": evaluation}),
             spent=dict(spent),
+            serving=dict(serving),
             predictions=predictions,
             prefix=lambda: tuning.prefix(shorter, before_evaluation),  # noqa: B023  called before the loop goes on
             weights=tuning.averaged,
         )
         spent.clear()
+        progress.work = Work()
         tuning.restore_random()
 
 
 _encoded: dict[tuple[Any, ...], tuple[Rows, Rows, Usage]] = {}
 
 
-def _encode(task: Task, model: str, meter: Meter) -> tuple[Rows, Rows, Usage]:
+def _encode(task: Task, model: str, meter: Windows) -> tuple[Rows, Rows, Usage]:
     """Tokenised train and dev rows, and what it took to make them. Kept across runs: trials share them."""
     key = (task, model)
     if key not in _encoded:
@@ -216,6 +269,8 @@ class _Tuning:
         self.optimizer = self.make_optimizer()
         self.average = [p.detach().clone() for p in self.parameters.values()] if recipe.averaging is not None else []
         self.step = self.tokens = 0
+        self.work = Work()  # trained and evaluated by this object, nothing of what it resumes
+        self.shape = flops.shape(self.model)
         bfloat16 = recipe.precision == "bfloat16" or (
             recipe.precision == "auto" and where.type == "cuda" and torch.cuda.is_bf16_supported()
         )
@@ -234,7 +289,7 @@ class _Tuning:
         """Of the step at hand (`self.step`, from 1): a linear warm-up, then constant. It does not know how long the run is."""
         return self.recipe.method.learning_rate * min(1.0, self.step / (self.recipe.warmup_steps + 1))
 
-    def run(self, rows: Rows, target: int, examples: int) -> None:
+    def run(self, rows: Rows, target: int, examples: int, progress: Progress) -> None:
         """Optimiser steps up to `target`. Raises Infeasible when the loss is no longer finite."""
         first, last = (
             np.searchsorted(rows.example, np.arange(examples)),
@@ -244,8 +299,9 @@ class _Tuning:
         while self.step < target:
             chosen = step_examples(self.step, recipe.batch_size, examples, getattr(recipe.task, "seed", 0))
             batch = np.concatenate([np.arange(first[i], last[i]) for i in chosen])
-            total = torch.zeros((), device=self.where)
+            total, padded = torch.zeros((), device=self.where), 0
             for _, inputs, targets in micro_batches(rows, batch, self.where):
+                padded += inputs["attention_mask"].numel()
                 with self.autocast:
                     output = self.model(**inputs)
                 # Summed and divided by the rows of the whole batch: the gradient is that of one padded batch.
@@ -254,7 +310,11 @@ class _Tuning:
                 total += loss.detach()
             torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
             self.step += 1
-            self.tokens += int(rows.lengths[batch].sum())
+            lengths = rows.lengths[batch].tolist()
+            self.tokens += sum(lengths)
+            done = self._work(lengths, padded, len(chosen), flops.training) + Work(steps=1)
+            self.work, progress.work = self.work + done, progress.work + done
+            progress.labels = min(examples, self.step * recipe.batch_size)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate()
             self.optimizer.step()
@@ -266,14 +326,27 @@ class _Tuning:
                 raise Infeasible("diverged", f"the training loss is {value} at step {self.step}")
         self.random = _random_state(self.where)
 
+    def _work(self, lengths: Sequence[int], padded: int, examples: int, formula: Callable[..., float]) -> Work:
+        """What rows of these lengths were, by the formula of a forward pass or of training."""
+        tokens = sum(lengths)
+        if self.shape is None:
+            return Work(0, examples, tokens, padded, None)
+        return Work(0, examples, tokens, padded, formula(self.shape, lengths), flops.FORMULA)
+
     @torch.inference_mode()
-    def evaluate(self, rows: Rows) -> tuple[dict[str, float], list[Any]]:
-        """Scores and predictions of the averaged weights on the dev set. Raises Infeasible when the loss is not finite."""
+    def evaluate(self, rows: Rows, clock: Callable[[], float]) -> tuple[dict[str, float], list[Any], float]:
+        """Scores and predictions of the averaged weights on the dev set, and predictions per second.
+
+        Raises:
+            Infeasible: The loss is not finite.
+        """
         task = self.recipe.task
         read: list[Any] = [None] * len(rows)
-        losses = torch.zeros((), device=self.where)
+        losses, padded = torch.zeros((), device=self.where), 0
+        began = clock()
         with self._averaged_weights():
             for chosen, inputs, targets in evaluation_batches(rows, self.where):
+                padded += inputs["attention_mask"].numel()
                 with self.autocast:
                     output = self.model(**inputs)
                 losses += task.loss(output, targets, inputs["attention_mask"]).sum()
@@ -284,7 +357,24 @@ class _Tuning:
             raise Infeasible("diverged", f"the dev loss is {dev_loss} at step {self.step}")
         examples = task.splits().dev
         predictions = task.predict(examples, rows, read)
-        return task.score(examples, predictions) | {"dev_loss": dev_loss}, predictions
+        rate = len(examples) / max(clock() - began, 1e-9)
+        self.work += self._work(rows.lengths.tolist(), padded, len(examples), flops.forward)
+        return task.score(examples, predictions) | {"dev_loss": dev_loss}, predictions, rate
+
+    @torch.inference_mode()
+    def latency(self, rows: Rows, clock: Callable[[], float]) -> float:
+        """Seconds of one prediction alone, from its tokens on: the median of a few, the first not counted."""
+        examples, taken = self.recipe.task.splits().dev, []
+        with self._averaged_weights():
+            for i in range(min(SINGLE_PREDICTIONS, len(examples))):
+                own = rows.of_example(i)
+                began = clock()
+                for _, inputs, _ in evaluation_batches(own, self.where):
+                    with self.autocast:
+                        output = self.model(**inputs)
+                    self.recipe.task.read(output, inputs["attention_mask"])
+                taken.append(clock() - began)
+        return statistics.median(taken[1:] or taken)
 
     @contextlib.contextmanager
     def _averaged_weights(self) -> Iterator[None]:

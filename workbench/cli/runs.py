@@ -1,102 +1,27 @@
-"""`workbench front`, `runs` and `run`: what the ledger holds."""
+"""`workbench runs` and `run`: what was run, and what it took."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 
 import click
-from rich.table import Table
+from rich.text import Text
 
-from workbench import report
+from workbench import carbon, report
 from workbench.cli.common import (
+    Table,
     console,
     json_option,
     messages,
     open_ledger,
     price_options,
     print_json,
-    print_text,
     storage_option,
     view_of,
 )
 from workbench.errors import UsageError
 from workbench.report import View, dollars, duration
-from workbench.result import Result
-
-
-@click.command()
-@click.argument("study", required=False)
-@click.option(
-    "--budget-usd", type=click.FloatRange(min=0, min_open=True), metavar="USD", help="Name the best point that costs at most this."
-)
-@click.option("--target", type=float, metavar="SCORE", help="Name the cheapest point that reaches this score.")
-@click.option("--all", "everything", is_flag=True, help="Show dominated points too.")
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw the front into one HTML file.")
-@price_options
-@storage_option
-@json_option
-def front(
-    study: str | None,
-    budget_usd: float | None,
-    target: float | None,
-    everything: bool,
-    html: Path | None,
-    platform: str | None,
-    label_usd: float | None,
-    storage: str | None,
-    as_json: bool,
-) -> None:
-    """Show the front of STUDY (a study file, or its name), and the answer to its question.
-
-    Every checkpoint is a point: a model that could be deployed. Its cost is what making it alone would cost.
-    """
-    ledger = open_ledger(study, storage)
-    view = view_of(ledger, platform, label_usd)
-    results = ledger.results()
-    if html:
-        from workbench import figures
-
-        figures.write_html(figures.front(results, view, title=ledger.description["question"]), html)
-        messages.print(f"The front is drawn in {html}.", markup=False)
-    if as_json:
-        print_json(report.front_record(ledger.name, results, view, budget_usd=budget_usd, target=target))
-    else:
-        show_front(results, view, everything=everything)
-        print_text(report.answer(results, view, budget_usd=budget_usd, target=target))
-    if not report.front(results, view):
-        sys.exit(1)
-
-
-def show_front(results: Sequence[Result], view: View, *, everything: bool = False) -> None:
-    """Print the front as a table, cheapest first; with `everything` the dominated points too."""
-    members = report.front(results, view)
-    shown = [r for r in results if view.coordinates(r) is not None] if everything else members
-    if not shown:
-        return
-    shown = sorted(shown, key=lambda r: (view.cost(r, view.minimize[0]) or 0.0, r.number or 0))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("trial", "model", "method", "settings", "labels", "epochs", view.maximize):
-        table.add_column(name, justify="right" if name in ("trial", "labels", "epochs", view.maximize) else "left")
-    for name in dict.fromkeys((*view.minimize, "seconds")):
-        table.add_column(report.UNITS[name] if name != "seconds" else "time", justify="right")
-    if everything:
-        table.add_column("front")
-    for r in shown:
-        cells = [
-            str(r.trial),
-            r.model,
-            r.method,
-            report.settings_text(r),
-            str(r.labels),
-            f"{r.epochs:g}",
-            f"{r.scores[view.maximize]:.1f}",
-        ]
-        cells += [report.cost_text(view, r, name) for name in dict.fromkeys((*view.minimize, "seconds"))]
-        table.add_row(*cells, *(["*" if r in members else ""] if everything else []))
-    console.print(table)
+from workbench.result import Result, mean_costs
 
 
 @click.command()
@@ -122,7 +47,7 @@ def runs(
     if not entries:
         messages.print("No run yet." if status is None else f"No run is {status}.")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table()
     for name in ("trial", "status", "model", "method", "settings", "labels", "epochs", view.maximize, "US$", "spent", "time"):
         table.add_column(name, justify="left" if name in ("status", "model", "method", "settings") else "right")
     for e in entries:
@@ -169,15 +94,55 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
     _show_run(segments, view, ledger.mlflow_runs.get(segments[0].run_id))
 
 
+def _work_text(r: Result) -> str:
+    """Tokens and FLOPs of the training, and how fast they were."""
+    train = r.usage.get("train")
+    if train is None or not train.work.tokens:
+        return ""
+    work = train.work
+    text = f"{work.examples:,} examples, {work.tokens:,} tokens ({work.padded_tokens:,} with padding)"
+    if not work.flops or train.flops_per_second is None:
+        return text
+    share = report.peak_share(r)
+    peak = "" if share is None else f", {share:.1%} of its peak"
+    return f"{text}, {work.flops:.3g} FLOPs ({work.formula}) at {train.flops_per_second / 1e9:,.1f} GFLOP/s{peak}"
+
+
+def _means_text(r: Result, view: View) -> str:
+    """The mean cost of an example in tuning, and in pre-training where there was some."""
+    mean = mean_costs(r, view.offer)
+    parts = {"tuning": mean.tuning_example, "pre-training": mean.pretraining_example}
+    return ", ".join(f"{dollars(usd)} a {name} example" for name, usd in parts.items() if usd is not None)
+
+
+def _serving_text(r: Result, view: View) -> str:
+    served = report.serving(r, view)
+    if served is None:
+        return ""
+    latency = "" if served.latency_seconds is None else f", {served.latency_seconds * 1000:.1f} ms alone"
+    return f"{served.predictions_per_second:,.0f} a second in batches{latency}, {dollars(served.usd_per_1000)} for 1,000"
+
+
+def _carbon_text(r: Result, view: View) -> str:
+    grams, intensity = view.cost(r, "grams_co2e"), carbon.intensity(view.offer)
+    if grams is None:
+        return ""
+    return f"{report.number(float(grams))} g from cold ({intensity.g_co2e_per_kwh:g} g/kWh: {intensity.place}, {intensity.year})"
+
+
 def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> None:
     last = segments[-1]
-    console.print(f"[bold]Trial {last.trial}[/bold]  {report.describe(last)}")
+    console.print(Text(f"Trial {last.trial}", style="bold").append(f"  {report.describe(last)}", style="not bold"))
     facts = {
         "run": last.run_id,
         "started": f"{datetime.fromtimestamp(segments[0].started):%Y-%m-%d %H:%M:%S}",
         "settings": report.short_settings(last.settings),
         "seed": str(last.seed),
         "tuned numbers": f"{last.trainable_parameters:,}" if last.trainable_parameters else "",
+        "work": _work_text(last),
+        "means": _means_text(last, view),
+        "predictions": _serving_text(last, view),
+        "CO2e": _carbon_text(last, view),
         "MLflow run": mlflow_run or "",
         "commit": str(last.provenance.get("git_commit") or ""),
         "versions": ", ".join(f"{n} {v}" for n, v in dict(last.provenance.get("versions", {})).items()),
@@ -186,8 +151,8 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
     }
     for name, text in facts.items():
         if text:
-            console.print(f"{name:>14}  {text}")
-    checkpoints = Table(box=None, pad_edge=False, header_style="bold", title="Checkpoints", title_justify="left")
+            console.print(f"{name:>14}  {text}", markup=False)
+    checkpoints = Table(title="Checkpoints")
     scores = list(dict.fromkeys(name for r in segments for name in r.scores))
     for name in ("number", "status", "epochs", "step", "labels", *scores, "US$", "time"):
         checkpoints.add_column(name, justify="left" if name == "status" else "right")
@@ -207,7 +172,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
             duration(r.cold.seconds) if finished else "",
         )
     console.print(checkpoints)
-    bill = Table(box=None, pad_edge=False, header_style="bold", title="The bill", title_justify="left")
+    bill = Table(title="The bill")
     for name in ("phase", "from cold", "CPU time", "energy", "peak memory", "really spent"):
         bill.add_column(name, justify="left" if name == "phase" else "right")
     cold = next((r.usage for r in reversed(segments) if r.usage), {})
@@ -216,4 +181,4 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         bill.add_row(phase, *report.usage_cells(cold.get(phase)), duration(spent[phase].seconds) if phase in spent else "")
     console.print(bill)
     for field, source in sorted({f: s for u in cold.values() for f, s in u.sources.items()}.items()):
-        console.print(f"[dim]{field}: {source}[/dim]")
+        console.print(f"{field}: {source}", style="dim", markup=False)

@@ -1,0 +1,181 @@
+"""`workbench front`: the front, the answer, and what it would cost elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from workbench import report
+from workbench.cli.common import (
+    Table,
+    console,
+    json_option,
+    messages,
+    open_ledger,
+    price_options,
+    print_json,
+    print_text,
+    storage_option,
+    view_of,
+)
+from workbench.errors import UsageError
+from workbench.report import View, dollars
+from workbench.result import Result
+
+
+@click.command()
+@click.argument("study", required=False)
+@click.option(
+    "--budget-usd", type=click.FloatRange(min=0, min_open=True), metavar="USD", help="Name the best point that costs at most this."
+)
+@click.option("--target", type=float, metavar="SCORE", help="Name the cheapest point that reaches this score.")
+@click.option("--all", "everything", is_flag=True, help="Show dominated points too.")
+@click.option("--billed", is_flag=True, help="Dollars as the platform bills one rental: rounded up, the whole machine.")
+@click.option(
+    "--adopted",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Spread what the sweep has spent over N adopted models, on every bill.",
+)
+@click.option(
+    "--load",
+    "load_per_second",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="RATE",
+    help="Price 1,000 predictions at RATE predictions a second, on whole machines. [default: a machine fully used]",
+)
+@click.option(
+    "--against", metavar="TRIAL", help="Say after how many predictions each point has overtaken this one. [default: the cheapest]"
+)
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw the front into one HTML file.")
+@price_options
+@storage_option
+@json_option
+def front(
+    study: str | None,
+    budget_usd: float | None,
+    target: float | None,
+    everything: bool,
+    billed: bool,
+    adopted: int | None,
+    load_per_second: float | None,
+    against: str | None,
+    html: Path | None,
+    platform: str | None,
+    label_usd: float | None,
+    storage: str | None,
+    as_json: bool,
+) -> None:
+    """Show the front of STUDY (a study file, or its name), and the answer to its question.
+
+    Every checkpoint is a point: a model that could be deployed. Its cost is what making it alone would cost. With another
+    --platform every run is priced again: as measured on the same device, carried over by stated ratios to another, with a band.
+    """
+    ledger = open_ledger(study, storage)
+    results = ledger.results()
+    view = replace(view_of(ledger, platform, label_usd), billed=billed)
+    view = view.spread(results, adopted) if adopted else view
+    rival = _rival(results, view, against)
+    if html:
+        from workbench import figures
+
+        figures.write_html(figures.front(results, view, title=ledger.description["question"]), html)
+        messages.print(f"The front is drawn in {html}.", markup=False)
+    if as_json:
+        record = report.front_record(
+            ledger.name, results, view, budget_usd=budget_usd, target=target, load_per_second=load_per_second, against=rival
+        )
+        print_json(record)
+    else:
+        show_front(results, view, everything=everything)
+        if rival is not None and (load_per_second or against):
+            _show_serving(results, view, load_per_second, rival)
+        print_text(report.answer(results, view, budget_usd=budget_usd, target=target))
+        _explain(results, view)
+    if not report.front(results, view):
+        sys.exit(1)
+
+
+def _rival(results: Sequence[Result], view: View, wanted: str | None) -> Result | None:
+    """The point that others are compared with: the best of the run asked for, else the cheapest of the front."""
+    if wanted is None:
+        return report.cheapest(results, view)
+    points = [r for r in report.find_run(results, wanted) if view.coordinates(r) is not None]
+    if not points:
+        raise UsageError(f"there is no finished run {wanted!r} to compare with. `workbench runs` lists them.")
+    return max(points, key=lambda r: r.scores[view.maximize])
+
+
+def _show_serving(results: Sequence[Result], view: View, load_per_second: float | None, rival: Result) -> None:
+    """Print what predictions of the front's members cost, and after how many a member has overtaken the rival."""
+    table = Table(title=_serving_title(view, load_per_second))
+    for name in ("trial", "epochs", view.maximize, "US$", "predictions/s", "latency", "US$ for 1,000", "overtakes after"):
+        table.add_column(name, justify="right")
+    for r in report.front(results, view):
+        served = report.serving(r, view, load_per_second)
+        after = report.break_even(rival, r, view, load_per_second) if r is not rival else None
+        cells = ["unknown"] * 3
+        if served is not None:
+            latency = "unknown" if served.latency_seconds is None else f"{served.latency_seconds * 1000:.1f} ms"
+            cells = [f"{served.predictions_per_second:,.0f}", latency, dollars(served.usd_per_1000)]
+        overtakes = "-" if r is rival else "never" if after is None else f"{after:,.0f} predictions"
+        score = f"{r.scores[view.maximize]:.1f}"
+        table.add_row(str(r.trial), f"{r.epochs:g}", score, dollars(view.cost(r, "usd")), *cells, overtakes)
+    console.print(table)
+    print_text(f"Compared with {report.describe(rival)}.\n")
+
+
+def _serving_title(view: View, load_per_second: float | None) -> str:
+    load = f"{load_per_second:g} predictions a second" if load_per_second else "machines fully used"
+    return f"Serving on {view.offer.name}, {load}"
+
+
+def _explain(results: Sequence[Result], view: View) -> None:
+    """Say what the dollars shown are, where they are not simply what was measured at this price."""
+    bases = {found.basis for r in results if (found := view.estimate(r, view.minimize[0])) is not None}
+    points = [r for r in results if r.status == "complete"]
+    unknown = sum(view.coordinates(r) is None for r in points)
+    if "scaled" in bases:
+        messages.print(
+            f"Scaled: carried over to {view.offer.name} from the device it ran on, by peak and bandwidth; the band is in brackets.",
+            style="dim",
+            markup=False,
+        )
+    if unknown:
+        text = f"{unknown} of {len(points)} points have no known cost on {view.offer.name}, and are left out."
+        messages.print(text, style="yellow", markup=False)
+    if view.share_usd:
+        messages.print(f"Each bill holds {dollars(view.share_usd)} of what the sweep has spent.", style="dim", markup=False)
+
+
+def show_front(results: Sequence[Result], view: View, *, everything: bool = False) -> None:
+    """Print the front as a table, cheapest first; with `everything` the dominated points too."""
+    members = report.front(results, view)
+    shown = [r for r in results if view.coordinates(r) is not None] if everything else members
+    if not shown:
+        return
+    shown = sorted(shown, key=lambda r: (view.cost(r, view.minimize[0]) or 0.0, r.number or 0))
+    table = Table()
+    for name in ("trial", "model", "method", "settings", "labels", "epochs", view.maximize):
+        table.add_column(name, justify="right" if name in ("trial", "labels", "epochs", view.maximize) else "left")
+    for name in dict.fromkeys((*view.minimize, "seconds")):
+        table.add_column(report.UNITS[name] if name != "seconds" else "time", justify="right")
+    if everything:
+        table.add_column("front")
+    for r in shown:
+        cells = [
+            str(r.trial),
+            r.model,
+            r.method,
+            report.settings_text(r),
+            str(r.labels),
+            f"{r.epochs:g}",
+            f"{r.scores[view.maximize]:.1f}",
+        ]
+        cells += [report.cost_text(view, r, name, band=True) for name in dict.fromkeys((*view.minimize, "seconds"))]
+        table.add_row(*cells, *(["*" if r in members else ""] if everything else []))
+    console.print(table)

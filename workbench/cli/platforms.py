@@ -1,0 +1,133 @@
+"""`workbench platforms`: where a study would be tuned best, and what else speaks for a platform."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from workbench import prices
+from workbench.cli.common import (
+    Table,
+    console,
+    json_option,
+    label_usd_of,
+    load_study,
+    messages,
+    print_json,
+    storage_option,
+    waiting,
+)
+from workbench.cli.forecasting import forecaster_of
+from workbench.report import dollars, duration, number
+
+if TYPE_CHECKING:
+    from workbench.estimate import Estimate
+    from workbench.forecast import Ranked
+
+SHOWN = 15
+
+
+@click.command()
+@click.argument("study", required=False)
+@click.option("--trials", type=click.IntRange(min=1), help="Runs of the sweep that is priced. [default: the study's, or 16]")
+@click.option("--spot", is_flag=True, help="Rank spot offers too: they end at any time.")
+@click.option("--all", "everything", is_flag=True, help=f"Show all offers, not the first {SHOWN}.")
+@click.option(
+    "--label-usd", type=click.FloatRange(min=0), metavar="USD", help="Price of one labelled example. [default: the study's]"
+)
+@storage_option
+@json_option
+def platforms(
+    study: str | None, trials: int | None, spot: bool, everything: bool, label_usd: float | None, storage: str | None, as_json: bool
+) -> None:
+    """Rank the offers of the price book for the file STUDY: memory, time, US$ and CO2e of a sweep, each with its band.
+
+    The forecast is for this machine, carried over to each offer's device by FLOPs or by stated ratios; it gets sharper with
+    `workbench plan STUDY --calibrate` and with results. Without STUDY the offers stand by US$ for 10^18 FLOPs at their peak.
+    Facts about a platform are columns of a table that `workbench.toml` can change.
+    """
+    offers = [o for o in prices.load() if spot or o.commitment != "spot"]
+    if study is None:
+        _show_peaks(offers, everything=everything, as_json=as_json)
+        return
+    loaded = load_study(study)
+    runs = trials or loaded.trials or 16
+    with waiting("Reading the data, building models without weights …"):
+        from workbench.forecast import rank, typical
+
+        run = typical(forecaster_of(loaded, storage))
+        ranked = rank(run, runs, offers, label_usd_of(label_usd, loaded.label_usd))
+    if as_json:
+        print_json([_record(each) for each in ranked])
+        return
+    table = Table(title=f"A sweep of {runs} runs of {study}")
+    for name in ("offer", "GPU", "US$/h", "fits", "time", "US$", "g CO2e", "basis"):
+        table.add_column(name, justify="right" if name in ("US$/h", "time", "US$", "g CO2e") else "left")
+    for each in ranked if everything else ranked[:SHOWN]:
+        taken, o = each.taken, each.offer
+        fits = {True: "yes", False: "no", None: "unknown"}[each.fits]
+        cells = ["unknown"] * 3 + [""]
+        if taken is not None:
+            time = _banded(taken.seconds, duration)
+            cells = [time, _banded(taken.usd, dollars), _banded(taken.grams_co2e, number), taken.seconds.basis]
+        table.add_row(o.name, o.gpu or "-", f"{o.usd_per_hour:.2f}", fits, *cells)
+    console.print(table)
+    _show_more(len(ranked), everything=everything)
+    _show_facts({each.offer.platform for each in ranked})
+
+
+def _show_peaks(offers: list[prices.Offer], *, everything: bool, as_json: bool) -> None:
+    """Offers by price of their peak: what can be said without a study."""
+    ranked: list[tuple[float, prices.Offer]] = []
+    for o in offers:
+        gpu = prices.gpu(o.gpu) if o.gpus else None
+        if gpu is not None and gpu.tensor_tflops:
+            ranked.append((float(o.usd_per_hour) / o.gpus / 3600 / gpu.tensor_tflops * 1e6, o))
+    ranked.sort(key=lambda pair: (pair[0], pair[1].name))
+    if as_json:
+        print_json([o.to_json() | {"usd_per_1e18_flops_at_peak": usd} | _facts(o.platform) for usd, o in ranked])
+        return
+    table = Table(title="US$ for 10^18 FLOPs at the dense peak: an upper bound of what a machine can give")
+    for name in ("offer", "GPU", "US$/h", "US$ for 10^18 FLOPs"):
+        table.add_column(name, justify="right" if "US$" in name else "left")
+    for usd, o in ranked if everything else ranked[:SHOWN]:
+        table.add_row(o.name, f"{o.gpus} x {o.gpu}", f"{o.usd_per_hour:.2f}", dollars(usd))
+    console.print(table)
+    _show_more(len(ranked), everything=everything)
+    _show_facts({o.platform for _, o in ranked})
+
+
+def _show_more(count: int, *, everything: bool) -> None:
+    if not everything and count > SHOWN:
+        messages.print(f"{count - SHOWN} more; --all shows them.", style="dim")
+
+
+def _show_facts(names: set[str]) -> None:
+    table = Table(title="\nWhat else speaks for a platform, as far as it is known")
+    for name in ("platform", "data", "technical support", "business scenes"):
+        table.add_column(name)
+    for name in sorted(names):
+        known = prices.platform(name)
+        table.add_row(name, known.data, known.technical_support, known.business_scenes)
+    console.print(table)
+
+
+def _banded(estimate: Estimate | None, write: Any) -> str:
+    """`12 min 30 s (4 min to 40 min)`."""
+    if estimate is None:
+        return "unknown"
+    return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)})"
+
+
+def _record(ranked: Ranked) -> dict[str, Any]:
+    taken = ranked.taken
+    figures = {name: getattr(taken, name) if taken else None for name in ("seconds", "usd", "grams_co2e")}
+    known = {name: dataclasses.asdict(value) if value else None for name, value in figures.items()}
+    return ranked.offer.to_json() | {"fits": ranked.fits} | known | _facts(ranked.offer.platform)
+
+
+def _facts(platform: str) -> dict[str, str]:
+    known = prices.platform(platform)
+    return {name: getattr(known, name) for name in ("data", "technical_support", "business_scenes")}

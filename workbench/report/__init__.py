@@ -1,0 +1,41 @@
+"""The sentences and records that the command line and the dashboard share. Pure functions of Results.
+
+text      numbers, settings and recipes as people write them
+view      Results at one offer and one price of a label: front, hypervolume
+bill      what a point costs beside its making: serving, break-even, means
+answers   the sentence that answers the study's question
+records   plain data for programs, tables for people
+"""
+
+from workbench.report.answers import UNITS, answer, cost_text
+from workbench.report.bill import Serving, break_even, peak_share, phases_spent, serving
+from workbench.report.records import by_run, find_run, front_markdown, front_record, runs_record
+from workbench.report.text import describe, dollars, duration, number, settings_text, short_settings, usage_cells
+from workbench.report.view import View, cheapest, front, hypervolume
+
+__all__ = [
+    "UNITS",
+    "Serving",
+    "View",
+    "answer",
+    "break_even",
+    "by_run",
+    "cheapest",
+    "cost_text",
+    "describe",
+    "dollars",
+    "duration",
+    "find_run",
+    "front",
+    "front_markdown",
+    "front_record",
+    "hypervolume",
+    "number",
+    "peak_share",
+    "phases_spent",
+    "runs_record",
+    "serving",
+    "settings_text",
+    "short_settings",
+    "usage_cells",
+]

@@ -1,0 +1,115 @@
+"""The sentence that answers a study's question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from workbench.report.text import describe, dollars, duration, many, number
+from workbench.report.view import View
+from workbench.result import Result
+
+UNITS = {
+    "usd": "US$",
+    "usd_compute": "US$ of compute",
+    "labels": "labels",
+    "seconds": "s",
+    "energy_j": "J",
+    "grams_co2e": "g CO2e",
+}
+_LEAST = {
+    "usd": "cheapest",
+    "usd_compute": "cheapest to compute",
+    "labels": "one with the fewest labels",
+    "seconds": "quickest",
+    "energy_j": "one with the least energy",
+    "grams_co2e": "one with the least CO2e",
+}
+_SAVED = {
+    "usd": "{} cheaper",
+    "usd_compute": "with {} less spent on compute",
+    "labels": "with {} fewer labels",
+    "seconds": "in {} less time",
+    "energy_j": "with {} less energy",
+    "grams_co2e": "with {} less CO2e",
+}
+
+
+def answer(results: Sequence[Result], view: View, *, budget_usd: float | None = None, target: float | None = None) -> str:
+    """The sentence that answers the study's question.
+
+    Args:
+        results: All Results of the study.
+        view: Prices and objectives.
+        budget_usd: Name the best point whose cost from cold (compute and labels) is at most this.
+        target: Name the cheapest point whose score is at least this.
+    """
+    known = [r for r in results if view.coordinates(r) is not None]
+    if not known:
+        return "No run has finished yet: there is nothing to choose from."
+    best = max(known, key=lambda r: (r.scores[view.maximize], -_first(view, r)))
+    sentences = []
+    if budget_usd is not None:
+        sentences.append(_within(known, view, budget_usd))
+    if target is not None:
+        reaching = [r for r in known if r.scores[view.maximize] >= target]
+        if reaching:
+            least = min(reaching, key=lambda r: (_first(view, r), -r.scores[view.maximize]))
+            sentences.append(f"The {_LEAST[view.minimize[0]]} that reaches {view.maximize} {target:g} is {_point(least, view)}.")
+        else:
+            sentences.append(f"No run reached {view.maximize} {target:g}; the best is {_point(best, view)}.")
+    return " ".join(sentences) or f"The best is {_point(best, view)}.{_nearly_as_good(known, best, view)}"
+
+
+def cost_text(view: View, result: Result, name: str, *, band: bool = False) -> str:
+    """One cost of a point with its unit, `unknown` where it was not measured; with `band` also how far it may be off."""
+    found = view.estimate(result, name)
+    if found is None:
+        return "unknown"
+    text = _amount(found.value, name)
+    if not band or found.low == found.high:
+        return text
+    return f"{text} ({_amount(found.low, name)} to {_amount(found.high, name)}, {found.basis})"
+
+
+def _amount(value: float, name: str) -> str:
+    if name.startswith("usd"):
+        return dollars(value)
+    if name == "seconds":
+        return duration(value)
+    if name == "grams_co2e":
+        return f"{number(float(value))} {UNITS[name]}"
+    return many(value, "label") if name == "labels" else f"{value:,.0f} {UNITS[name]}"
+
+
+def _within(known: Sequence[Result], view: View, budget_usd: float) -> str:
+    """The best point that costs at most so much."""
+    usd = {id(r): view.cost(r, "usd") or 0.0 for r in known}
+    within = [r for r in known if usd[id(r)] <= budget_usd]
+    if within:
+        best = max(within, key=lambda r: (r.scores[view.maximize], -usd[id(r)]))
+        return f"Within {dollars(budget_usd)} the best is {_point(best, view, 'usd')}."
+    cheapest = min(known, key=lambda r: usd[id(r)])
+    return f"Nothing costs {dollars(budget_usd)} or less; the cheapest is {_point(cheapest, view, 'usd')}."
+
+
+def _nearly_as_good(known: Sequence[Result], best: Result, view: View) -> str:
+    """What is given up, and saved, by the cheapest point with nine tenths of the best score."""
+    top, price = best.scores[view.maximize], _first(view, best)
+    enough = [r for r in known if r.scores[view.maximize] >= 0.9 * top]
+    cheaper = min(enough, key=lambda r: (_first(view, r), -r.scores[view.maximize]), default=best)
+    saved = math.floor(100 * (1 - _first(view, cheaper) / price)) if price > 0 else 0
+    if top <= 0 or saved < 1:
+        return ""
+    share = math.floor(100 * cheaper.scores[view.maximize] / top)
+    return f" {share}% of that quality comes {_SAVED[view.minimize[0]].format(f'{saved}%')}: {_point(cheaper, view)}."
+
+
+def _point(result: Result, view: View, *more: str) -> str:
+    costs = " and ".join(cost_text(view, result, name) for name in dict.fromkeys((*view.minimize, *more)))
+    return f"{describe(result)}: {view.maximize} {result.scores[view.maximize]:.1f} for {costs}"
+
+
+def _first(view: View, result: Result) -> float:
+    value = view.cost(result, view.minimize[0])
+    return math.inf if value is None else value

@@ -1,0 +1,175 @@
+"""Results as plain data for programs and as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workbench import carbon
+from workbench.report.answers import answer, cost_text
+from workbench.report.bill import bill_record, serving_record
+from workbench.report.text import peak_memory, settings_text
+from workbench.report.view import View, cheapest, front, hypervolume
+from workbench.result import Result, spent_usd
+from workbench.usage import total
+
+
+def front_record(
+    name: str,
+    results: Sequence[Result],
+    view: View,
+    *,
+    budget_usd: float | None = None,
+    target: float | None = None,
+    load_per_second: float | None = None,
+    against: Result | None = None,
+) -> dict[str, Any]:
+    """The study's points as plain data: the contract of `workbench front --json`.
+
+    `load_per_second` is the load at which serving is priced; `against` the point that break-evens are counted against, the
+    cheapest of the front when not given.
+    """
+    members = {id(r) for r in front(results, view)}
+    against = against or cheapest(results, view)
+    intensity = carbon.intensity(view.offer)
+    return {
+        "study": name,
+        "maximize": view.maximize,
+        "minimize": list(view.minimize),
+        "answer": answer(results, view, budget_usd=budget_usd, target=target),
+        "hypervolume": hypervolume(results, view),
+        "points": [
+            {
+                "trial": r.trial,
+                "recipe_id": r.recipe_id,
+                "step": r.step,
+                "model": r.model,
+                "method": r.method,
+                "settings": dict(r.settings),
+                "score": r.scores.get(view.maximize),
+                "usd": view.cost(r, "usd"),
+                "usd_compute": view.cost(r, "usd_compute"),
+                "usd_labels": view.cost(r, "usd_labels"),
+                "labels": r.labels,
+                "seconds": view.cost(r, "seconds"),
+                "energy_j": view.cost(r, "energy_j"),
+                "peak_memory_bytes": peak_memory(r.cold),
+                "offer_id": view.offer.id,
+                "price_date": view.offer.date,
+                "on_front": id(r) in members,
+                "epochs": r.epochs,
+                "seed": r.seed,
+                "trainable_parameters": r.trainable_parameters,
+                **bill_record(r, view),
+                **serving_record(r, view, load_per_second, against),
+            }
+            for r in results
+            if r.status == "complete"
+        ],
+        "spent_usd": spent_usd(results, view.offer, view.label_usd),
+        "view": {
+            "offer": view.offer.name,
+            "usd_per_hour": float(view.offer.usd_per_hour),
+            "label_usd": view.label_usd,
+            "billed": view.billed,
+            "share_usd": view.share_usd,
+            "load_per_second": load_per_second,
+            "carbon_id": intensity.id,
+            "g_co2e_per_kwh": intensity.g_co2e_per_kwh,
+            "pue": carbon.pue(view.offer),
+        },
+    }
+
+
+def front_markdown(results: Sequence[Result], view: View) -> str:
+    """The front as a markdown table under the answer, for whoever reads the notebook."""
+    names = ["trial", "model", "method", "settings", "labels", "epochs", view.maximize, *view.minimize]
+    lines = [answer(results, view), "", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+    for r in front(results, view):
+        cells = [
+            str(r.trial),
+            r.model,
+            r.method,
+            settings_text(r),
+            str(r.labels),
+            f"{r.epochs:g}",
+            f"{r.scores[view.maximize]:.1f}",
+        ]
+        lines.append(f"| {' | '.join([*cells, *(cost_text(view, r, name) for name in view.minimize)])} |")
+    return "\n".join(lines) + "\n"
+
+
+def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One entry per run as plain data: the contract of `workbench runs --json`. A run stands as its last word does."""
+    entries = []
+    for segments in by_run(results):
+        last = _last_word(segments)
+        usage = last.usage or last.spent
+        entries.append(
+            {
+                "trial": last.trial,
+                "recipe_id": last.recipe_id,
+                "status": last.status,
+                "reason": last.reason,
+                "model": last.model,
+                "method": last.method,
+                "settings": dict(last.settings),
+                "seed": last.seed,
+                "scores": dict(last.scores),
+                "usage": total(usage.values()).to_json() | {"phases": {p: u.to_json() for p, u in usage.items()}},
+                "usd": view.cost(last, "usd") if last.usage else spent_usd([last], view.offer, view.label_usd),
+                "mlflow_run_id": mlflow_runs.get(last.run_id),
+                "started": segments[0].started,
+                "seconds": total(usage.values()).seconds,
+                "run_id": last.run_id,
+                "labels": last.labels,
+                "epochs": last.epochs,
+                "step": last.step,
+                "usd_spent": spent_usd(segments, view.offer, 0.0),
+                "usd_compute": view.cost(last, "usd_compute") if last.usage else None,
+                "usd_labels": view.cost(last, "usd_labels"),
+                "score": last.scores.get(view.maximize),
+                **bill_record(last, view),
+                "checkpoints": [
+                    {
+                        "recipe_id": r.recipe_id,
+                        "number": r.number,
+                        "status": r.status,
+                        "epochs": r.epochs,
+                        "step": r.step,
+                        "scores": dict(r.scores),
+                        "usd": view.cost(r, "usd") if r.usage else None,
+                    }
+                    for r in segments
+                ],
+            }
+        )
+    return entries
+
+
+def by_run(results: Sequence[Result]) -> list[list[Result]]:
+    """Results grouped by run, in the order in which the runs began."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.run_id, []).append(result)
+    return list(groups.values())
+
+
+def find_run(results: Sequence[Result], wanted: str) -> list[Result]:
+    """The Results of a run by its trial number, or by the beginning of its run id or of a recipe id; empty if there is none."""
+    runs = by_run(results)
+    for segments in runs:
+        if any(wanted in (str(r.trial), str(r.number)) for r in segments):
+            return segments
+    for segments in runs:
+        if len(wanted) >= 4 and any(name.startswith(wanted) for r in segments for name in (r.run_id, r.recipe_id)):
+            return segments
+    return []
+
+
+def _last_word(segments: Sequence[Result]) -> Result:
+    """What a run has come to: that it is being made, is infeasible, its furthest checkpoint, or an interruption."""
+    rank = {"running": 3, "infeasible": 2, "complete": 1, "interrupted": 0}
+    last = max(segments, key=lambda r: (rank[r.status], r.epochs))
+    newest = max(segments, key=lambda r: r.number or 0)
+    return newest if newest.status == "interrupted" and last.status == "complete" and last.epochs < newest.epochs else last

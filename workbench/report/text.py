@@ -1,0 +1,78 @@
+"""Numbers, settings and recipes as people write them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from workbench.result import Result
+from workbench.usage import Usage
+
+
+def dollars(value: float | None) -> str:
+    """US$ to the cent, below a dollar to three significant digits: `$12.30`, `$0.00042`; `unknown` for None."""
+    if value is None:
+        return "unknown"
+    if not 0 < abs(value) < 1:
+        return f"${value:,.2f}"
+    cents, digits = f"{value:.{2 - math.floor(math.log10(abs(value)))}f}".split(".")
+    return f"${cents}.{digits.rstrip('0'):0<2}"
+
+
+def duration(seconds: float) -> str:
+    """`1.2 s`, `42 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def number(value: Any) -> str:
+    """A setting as people write it: `2e-4` rather than 0.00020134, `128` rather than 128.0."""
+    if not isinstance(value, float):
+        return str(value)
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2g}"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def short_settings(settings: Mapping[str, Any]) -> str:
+    """Settings in a few characters: `r=8, lr=2e-4`; a setting is called by the last part of its path."""
+    names = {name: name.rsplit(".", 1)[-1].replace("learning_rate", "lr") for name in settings}
+    return ", ".join(f"{names[name]}={number(value)}" for name, value in settings.items())
+
+
+def settings_text(result: Result) -> str:
+    """The settings of the method that the study left open."""
+    return short_settings({name: value for name, value in result.settings.items() if name.startswith(f"{result.method}.")})
+
+
+def describe(result: Result) -> str:
+    """A recipe in a few words: `lora (r=8, lr=2e-4) on minilm-l6, 512 labels, 2 epochs`."""
+    own = settings_text(result)
+    method = f"{result.method} ({own})" if own else result.method
+    return f"{method} on {result.model}, {many(result.labels, 'label')}, {many(result.epochs, 'epoch')}"
+
+
+def usage_cells(usage: Usage | None) -> tuple[str, str, str, str]:
+    """Time, CPU time, energy and peak memory of a window as text; `unknown` where it was not measured."""
+    if usage is None:
+        return ("", "", "", "")
+    cpu = "unknown" if usage.cpu_seconds is None else duration(usage.cpu_seconds)
+    energy = "unknown" if usage.energy_j is None else f"{usage.energy_j:,.0f} J"
+    peak = peak_memory(usage)
+    return duration(usage.seconds), cpu, energy, "unknown" if peak is None else f"{peak / 2**20:,.0f} MiB"
+
+
+def many(count: float, noun: str) -> str:
+    """`1 label`, `512 labels`, `0.5 epochs`."""
+    return f"{count:,.10g} {noun}{'' if count == 1 else 's'}"
+
+
+def peak_memory(usage: Usage) -> int | None:
+    """Bytes of the memory that training is bound by: one GPU's, else the process tree's; None where not measured."""
+    return usage.gpu_peak_memory_bytes if usage.gpu_seconds else usage.peak_memory_bytes

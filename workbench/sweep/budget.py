@@ -1,0 +1,147 @@
+"""What a sweep may still spend: what is spent is never guessed, what is to come is forecast, and the sweep stops before a bound.
+
+Three gates, each for what the one before could not see. A run whose forecast does not fit is not started. A run that would
+overrun is stopped at the checkpoint before, judged by its own speed. And a watch reads the meter four times a second and
+stops whatever runs when only the reserve is left. So a budget is passed by no more than `OVERSHOOT_SECONDS` of work.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from workbench import prices, report
+from workbench.prices import Offer
+from workbench.result import Result, Spending, spending
+from workbench.sweep.limits import Limits
+from workbench.usage import Usage
+
+RESERVE_SECONDS = 1.0
+"""Work that is kept back of every budget, to stop a run and to write down what it was."""
+
+WATCH_SECONDS = 0.25
+"""How often the meter is read against the budget: a reading takes 0.3 ms."""
+
+OVERSHOOT_SECONDS = 2.0
+"""By how much work a budget may be passed: what an operation that cannot be broken off (one kernel, the writing of one
+checkpoint's state) takes beyond the reserve. A model whose state takes longer to write can pass it by that."""
+
+
+class _Bound(NamedTuple):
+    """One budget in its own unit: what is spent (None is unknown), the most, and the reserve."""
+
+    spent: float | None
+    most: float
+    reserve: float
+    words: Callable[[float], str]
+
+
+class Budget:
+    """The limits of a sweep at its prices.
+
+    Args:
+        limits: When to stop.
+        offer: The machine that works.
+        label_usd: What a label costs, in US$.
+        gpus: How many of its GPUs the sweep holds.
+    """
+
+    def __init__(self, limits: Limits, offer: Offer, label_usd: float, *, gpus: int = 0) -> None:
+        self.limits, self.offer, self.label_usd, self._gpus = limits, offer, label_usd, gpus
+
+    @property
+    def watched(self) -> bool:
+        """Whether there is a budget that is used up while a run trains."""
+        return (self.limits.max_hours, self.limits.max_usd, self.limits.max_energy_kwh) != (None, None, None)
+
+    def spent(self, results: Sequence[Result]) -> Spending:
+        """What all starts of the study have spent."""
+        return spending(results, self.offer, self.label_usd)
+
+    def reached(self, results: Sequence[Result]) -> str:
+        """Which limit has been reached, in words; empty when none."""
+        return self.limits.done(results) or self.exhausted(self.spent(results))
+
+    def exhausted(self, spent: Spending) -> str:
+        """Which budget is spent but for its reserve, or cannot be kept because what is spent is unknown; empty when none."""
+        for bound in self._bounds(spent):
+            if bound.spent is None:
+                return f"what was spent of {bound.words(bound.most)} cannot be measured here, so that budget cannot be kept"
+            if bound.spent + bound.reserve >= bound.most:
+                return f"the budget of {bound.words(bound.most)} is spent ({bound.words(bound.spent)})"
+        if self.limits.max_labels is not None and spent.labels > self.limits.max_labels:
+            return f"the budget of {self.limits.max_labels:,} labels is spent ({spent.labels:,})"
+        return ""
+
+    def overrun(self, spent: Spending, more: Spending) -> str:
+        """Which budget `more` would pass, in words: `$0.02 of $0.01 left`; empty when none. What is unknown passes none."""
+        for bound, then in zip(self._bounds(spent), self._bounds(spent + more), strict=True):
+            if bound.spent is not None and then.spent is not None and then.spent + bound.reserve > bound.most:
+                return f"{bound.words(then.spent - bound.spent)}, of {bound.words(max(0.0, bound.most - bound.spent))} left"
+        labels = spent.labels + more.labels
+        if self.limits.max_labels is not None and labels > self.limits.max_labels:
+            return f"{more.labels:,} more labels, of {self.limits.max_labels - spent.labels:,} left"
+        return ""
+
+    def of_work(self, seconds: float, energy_j: float | None, labels: int) -> Spending:
+        """What so much work on this machine costs; a forecast without joules passes no budget of them."""
+        usage = Usage(seconds, cpu_energy_j=energy_j, gpu_seconds=seconds * self._gpus)
+        usd = prices.usd(usage, self.offer)
+        return Spending(None if usd is None else usd + labels * self.label_usd, seconds, energy_j, labels)
+
+    def seconds_left(self, spent: Spending) -> float | None:
+        """Seconds of work until the first budget is spent, going on as until now; None without a budget or a known rate."""
+        shares = [b.spent / b.most for b in self._bounds(spent) if b.spent]
+        fullest = max(shares, default=0.0)
+        return max(0.0, spent.seconds / fullest - spent.seconds) if fullest and spent.seconds else None
+
+    def _bounds(self, spent: Spending) -> list[_Bound]:
+        bounds = []
+        if self.limits.max_usd is not None:
+            reserve = float(self.offer.usd_per_hour) * RESERVE_SECONDS / 3600
+            bounds.append(_Bound(spent.usd, self.limits.max_usd, reserve, report.dollars))
+        if self.limits.max_hours is not None:
+            bounds.append(_Bound(spent.seconds, self.limits.max_hours * 3600, RESERVE_SECONDS, report.duration))
+        if self.limits.max_energy_kwh is not None:
+            watts = (spent.energy_j or 0.0) / spent.seconds if spent.seconds else 0.0
+            most = self.limits.max_energy_kwh * 3.6e6
+            bounds.append(_Bound(spent.energy_j, most, watts * RESERVE_SECONDS, lambda j: f"{report.number(j / 3.6e6)} kWh"))
+        return bounds
+
+
+class Watch:
+    """A thread that stops the main thread's work when a budget is spent but for its reserve, while it is entered.
+
+    Args:
+        budget: The budget.
+        spent: What is spent until now, the work under way included. Called from the thread; may raise.
+        stop: Is told the reason before the main thread is interrupted, as by SIGTERM.
+    """
+
+    def __init__(self, budget: Budget, spent: Callable[[], Spending], stop: Callable[[str], None]) -> None:
+        self._budget, self._spent, self._stop = budget, spent, stop
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="budget", daemon=True)
+
+    def __enter__(self) -> Watch:
+        if self._budget.watched and threading.current_thread() is threading.main_thread():
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _look(self) -> None:
+        while not self._left.wait(WATCH_SECONDS):
+            with contextlib.suppress(Exception):  # a reading that failed is made again
+                reason = self._budget.exhausted(self._spent())
+                if reason:
+                    self._stop(reason)
+                    _thread.interrupt_main(signal.SIGTERM)
+                    return
