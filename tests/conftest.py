@@ -1,10 +1,15 @@
 """What all tests share: a quiet environment, and a tiny study that sweeps in seconds."""
 
 import os
+import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+from commands import ANSI, Printed, study_text, workbench
+
+from workbench.cli import main
+from workbench.process import exclusive
 
 _DATA = Path(__file__).parents[2] / "shared" / "data"
 if _DATA.is_dir():
@@ -53,3 +58,37 @@ def study_file(tmp_path: Path, tiny: str) -> Path:
         encoding="utf-8",
     )
     return path
+
+
+@pytest.fixture
+def command(tmp_path, capfd, monkeypatch):
+    """Run `workbench …` in the test's folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capfd.readouterr()
+        assert not ANSI.search(out + err)
+        assert "Traceback" not in err
+        return end.value.code, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, tiny):
+    """A folder in which a tiny study was swept by the real command, and what that printed: once for all test workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "swept"
+    (folder / "lock").mkdir(parents=True, exist_ok=True)
+    with exclusive(folder / "lock"):
+        if not (folder / "err.txt").exists():
+            (folder / "tiny.py").write_text(study_text(tiny), encoding="utf-8")
+            done = workbench("sweep", "tiny.py", "--trials", "3", "--json", cwd=folder)
+            assert done.returncode == 0, done.stderr
+            (folder / "out.txt").write_text(done.stdout)
+            (folder / "err.txt").write_text(done.stderr)
+    return folder, Printed((folder / "out.txt").read_text(), (folder / "err.txt").read_text())

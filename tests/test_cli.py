@@ -7,72 +7,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from commands import ANSI, study_text
 
-from workbench.cli import _COMMANDS, main
-from workbench.process import exclusive
-
-ANSI = re.compile(r"\x1b\[")
-
-
-@pytest.fixture
-def command(tmp_path, capfd, monkeypatch):
-    """Run `workbench …` in the test's folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capfd.readouterr()
-        assert not ANSI.search(out + err)
-        assert "Traceback" not in err
-        return end.value.code, out, err
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory, tiny):
-    """A folder in which a tiny study was swept by the real command, and what that printed: once for all test workers."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "swept"
-    (folder / "lock").mkdir(parents=True, exist_ok=True)
-    with exclusive(folder / "lock"):
-        if not (folder / "err.txt").exists():
-            (folder / "tiny.py").write_text(study_text(tiny), encoding="utf-8")
-            done = workbench("sweep", "tiny.py", "--trials", "3", "--json", cwd=folder)
-            assert done.returncode == 0, done.stderr
-            (folder / "out.txt").write_text(done.stdout)
-            (folder / "err.txt").write_text(done.stderr)
-    return folder, Printed((folder / "out.txt").read_text(), (folder / "err.txt").read_text())
-
-
-class Printed(NamedTuple):
-    stdout: str
-    stderr: str
-
-
-def workbench(*words, cwd, **options):
-    """The installed command, as a process of its own."""
-    script = Path(sys.executable).with_name("workbench")
-    return subprocess.run([script, *words], cwd=cwd, capture_output=True, text=True, timeout=240, **options)
-
-
-def study_text(
-    model, method="choice(full(learning_rate=loguniform(1e-3, 1e-2)), bitfit(learning_rate=1e-3))", task="TinyTask(train=32)"
-):
-    return (
-        '"""Which?"""\n\n'
-        "from workbench import Recipe, Study, bitfit, choice, full, integers, loguniform, peft\n"
-        "from workbench.tasks import question_answering\n"
-        "from workbench.testing import TinyTask\n\n"
-        f"study = Study(Recipe(task={task}, model={model!r}, method={method}, epochs=2, batch_size=8), "
-        f"maximize={'accuracy' if 'Tiny' in task else 'f1'!r})\n"
-    )
+from workbench.cli import _COMMANDS
 
 
 def one_error(err):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.cli.common import ledger_url
 from workbench.errors import EnvironmentFault, UsageError
+from workbench.report import dollars, duration
 
 if TYPE_CHECKING:
-    from workbench.forecast import Calibration, Forecaster
+    from workbench.estimate import Estimate
+    from workbench.forecast import Calibration, Forecaster, Typical
+    from workbench.prices import Offer
     from workbench.result import Result
     from workbench.study import Study
 
@@ -24,6 +28,23 @@ def forecaster_of(study: Study, storage: str | None) -> Forecaster:
     from workbench.forecast import Forecaster
 
     return Forecaster(study, _results(study, storage), _calibration())
+
+
+def expectation(run: Typical, runs: int, offer: Offer, label_usd: float) -> str:
+    """What so many runs of a sweep take on this machine, as a sentence: `12 runs are forecast to take 6 min (4 min to 9 min) …`."""
+    from workbench.forecast import of_runs
+
+    taken = of_runs(run, runs, offer, label_usd, same_machine=True)
+    count = f"{runs} run{'' if runs == 1 else 's'} of this study"
+    if taken is None:
+        return f"What {count} will take is unknown."
+    usd = "an unknown sum" if taken.usd is None else banded(taken.usd, dollars)
+    return f"{count} are forecast to take {banded(taken.seconds, duration)} and {usd}, {taken.seconds.basis}."
+
+
+def banded(estimate: Estimate, write: Callable[[float], str]) -> str:
+    """`12 min 30 s (4 min 00 s to 40 min 00 s)`."""
+    return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)})"
 
 
 def keep_calibration(calibration: Calibration) -> None:

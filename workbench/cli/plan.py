@@ -23,7 +23,7 @@ from workbench.cli.common import (
     storage_option,
     waiting,
 )
-from workbench.cli.forecasting import CALIBRATION, forecaster_of, keep_calibration
+from workbench.cli.forecasting import CALIBRATION, expectation, forecaster_of, keep_calibration
 from workbench.report import dollars, duration
 
 if TYPE_CHECKING:
@@ -79,14 +79,15 @@ def plan(
         forecaster = forecaster_of(loaded, storage)
         rows = [_Row.of(each, forecaster, offer) for each in pairs]
         budget, label = loaded.max_usd if max_usd is None else max_usd, label_usd_of(label_usd, loaded.label_usd)
-        trials = None
-        if budget and all(p.fits for p in pairs):
-            trials = forecast.trials_within(forecast.typical(forecaster), offer, budget, label)
+        run = forecast.typical(forecaster) if all(p.fits for p in pairs) else None
+        trials = forecast.trials_within(run, offer, budget, label) if run and budget else None
     if as_json:
         print_json([row.record() | {"budget_usd": budget, "trials_within_budget": _plain(trials)} for row in rows])
     else:
         console.print(_table(rows, loaded))
         _explain(rows, offer, machine)
+        if run:
+            messages.print(expectation(run, loaded.trials or 1, offer, label), markup=False)
         if budget:
             _print_budget(budget, label, trials)
     if not all(p.fits for p in pairs):

@@ -19,11 +19,10 @@ from workbench.cli.common import (
     storage_option,
     waiting,
 )
-from workbench.cli.forecasting import forecaster_of
+from workbench.cli.forecasting import banded, forecaster_of
 from workbench.report import dollars, duration, number
 
 if TYPE_CHECKING:
-    from workbench.estimate import Estimate
     from workbench.forecast import Ranked
 
 SHOWN = 15
@@ -70,8 +69,8 @@ def platforms(
         fits = {True: "yes", False: "no", None: "unknown"}[each.fits]
         cells = ["unknown"] * 3 + [""]
         if taken is not None:
-            time = _banded(taken.seconds, duration)
-            cells = [time, _banded(taken.usd, dollars), _banded(taken.grams_co2e, number), taken.seconds.basis]
+            views = ((taken.seconds, duration), (taken.usd, dollars), (taken.grams_co2e, number))
+            cells = ["unknown" if value is None else banded(value, write) for value, write in views] + [taken.seconds.basis]
         table.add_row(o.name, o.gpu or "-", f"{o.usd_per_hour:.2f}", fits, *cells)
     console.print(table)
     _show_more(len(ranked), everything=everything)
@@ -112,13 +111,6 @@ def _show_facts(names: set[str]) -> None:
         known = prices.platform(name)
         table.add_row(name, known.data, known.technical_support, known.business_scenes)
     console.print(table)
-
-
-def _banded(estimate: Estimate | None, write: Any) -> str:
-    """`12 min 30 s (4 min to 40 min)`."""
-    if estimate is None:
-        return "unknown"
-    return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)})"
 
 
 def _record(ranked: Ranked) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from workbench.cli.common import (
     tracking_option,
     waiting,
 )
-from workbench.cli.forecasting import forecaster_of
+from workbench.cli.forecasting import banded, expectation, forecaster_of
 from workbench.cli.front import show_front
 from workbench.errors import Refused
 from workbench.report import View, dollars, duration
@@ -32,7 +32,7 @@ from workbench.result import spent_usd
 from workbench.usage import total
 
 if TYPE_CHECKING:
-    from workbench.forecast import Forecaster
+    from workbench.forecast import Taken
     from workbench.result import Result
     from workbench.sweep import Budget
 
@@ -42,7 +42,7 @@ ASK_ABOVE_USD = 10.0
 """On a platform that is paid for, a sweep that may spend more than this is asked about first."""
 
 UNBOUNDED_RUNS = 100
-"""So many runs of a sweep without a bound are told of when it asks."""
+"""So many runs are forecast of a sweep without a bound."""
 
 MLFLOW_PATIENCE_SECONDS = 20.0
 """How long the end of a sweep waits for MLflow; what is missing then is written at the next start."""
@@ -129,7 +129,10 @@ def sweep(
         _show(ledger.name, ledger.results(), view, as_json=as_json)
         sys.exit(0 if report.front(ledger.results(), view) else 1)
     _print_head(loaded.question, view, len(loaded.dimensions))
-    _confirm(budget, forecaster, ledger.results(), yes=yes)
+    runs = max(1, (limits.trials or UNBOUNDED_RUNS) - len(report.by_run(ledger.results())))
+    run = forecast.typical(forecaster)
+    messages.print(expectation(run, runs, offer, label), markup=False)
+    _confirm(budget, forecast.of_runs(run, runs, offer, label, same_machine=True), yes=yes)
     notebook = Notebook(
         loaded,
         tracking_uri or default_uri(Path.cwd()),
@@ -180,29 +183,19 @@ def sweep(
     sys.exit(130 if outcome.interrupted else 0 if members else 1)
 
 
-def _confirm(budget: Budget, forecaster: Forecaster, results: Sequence[Result], *, yes: bool) -> None:
+def _confirm(budget: Budget, taken: Taken | None, *, yes: bool) -> None:
     """Ask before much is spent on a paid platform; where nobody can be asked, --yes must say so. Raises Refused."""
-    offer, most = budget.offer, budget.limits.max_usd
+    offer, most, likely = budget.offer, budget.limits.max_usd, taken.usd if taken else None
     if yes or offer.commitment == "owned" or (most is not None and most <= ASK_ABOVE_USD):
         return
-    from workbench.forecast import of_runs, typical
-
-    runs = max(1, (budget.limits.trials or UNBOUNDED_RUNS) - len(report.by_run(results)))
-    taken = of_runs(typical(forecaster), runs, offer, budget.label_usd, same_machine=True)
-    likely = taken.usd if taken else None
     if likely is not None and likely.high <= ASK_ABOVE_USD and budget.limits.trials:
         return
-    if most is not None:
-        spend = f"up to {dollars(most)}"
-    elif likely is not None:
-        spend = f"{dollars(likely.value)} ({dollars(likely.low)} to {dollars(likely.high)}, by {likely.basis}) without a budget"
-    else:
-        spend = "an unknown sum without a budget"
+    spend = f"up to {dollars(most)}" if most is not None else "an unknown sum" if likely is None else banded(likely, dollars)
     text = f"This sweep may spend {spend} on {offer.name}"
     if not messages.is_terminal or not sys.stdin.isatty():
         raise Refused(f"{text}. Say --yes to go on, or set --max-usd.")
     if not click.confirm(f"{text}. Go on?", err=True):
-        raise Refused("nothing was spent.")
+        raise Refused("nothing was started.")
 
 
 def _show(name: str, results: Sequence[Result], view: View, *, as_json: bool) -> None:
