@@ -46,6 +46,15 @@ def test_a_result_survives_json() -> None:
     assert Result.from_json(record).usage["train"].seconds == 8.0
 
 
+def test_a_compact_record_says_common_sources_once_and_reads_the_same() -> None:
+    windows = {name: Usage(1.0, sources={"cpu_seconds": "a long text", "seconds": name}) for name in ("load", "train")}
+    result = a_result(usage=windows, spent={"train": windows["train"]})
+    record = json.loads(json.dumps(result.to_json(compact=True)))
+    assert json.dumps(record).count("a long text") == 1
+    assert Result.from_json(record) == result
+    assert Result.from_json(a_result(usage={}, spent={}).to_json(compact=True)) == a_result(usage={}, spent={})
+
+
 def test_the_number_of_its_trial_is_the_ledgers_to_give() -> None:
     assert "number" not in a_result(number=5).to_json()
 

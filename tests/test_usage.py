@@ -54,7 +54,7 @@ USAGES = st.builds(
     gpu_peak_memory_bytes=COUNTS,
     sources=st.dictionaries(st.sampled_from(["cpu_energy_j", "cpu_seconds"]), st.sampled_from(["rapl", "estimated", "unknown"])),
     errors=st.dictionaries(st.just("cpu_energy_j"), st.sampled_from([0.25, 0.5])),
-)
+).map(lambda usage: dataclasses.replace(usage, errors={}) if usage.cpu_energy_j is None else usage)
 NUMBERS = [f.name for f in dataclasses.fields(Usage) if f.name not in ("sources", "errors", "devices", "work", "partial")]
 quick = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 PEAKS = {"peak_memory_bytes", "gpu_peak_memory_bytes"}
@@ -120,7 +120,12 @@ def test_total_is_the_sum(windows):
     result = Usage()
     for window in windows:
         result = result + window
-    assert total(windows) == result
+    whole = total(windows)
+    assert dataclasses.replace(whole, errors={}, devices=()) == dataclasses.replace(result, errors={}, devices=())
+    assert whole.errors == pytest.approx(result.errors)
+    for one, other in zip(whole.devices, result.devices, strict=True):
+        assert one == dataclasses.replace(other, energy_error=one.energy_error)
+        assert one.energy_error == pytest.approx(other.energy_error)
 
 
 @quick
@@ -150,3 +155,41 @@ def test_energy_and_utilisation_are_unknown_when_a_part_is(a):
 def test_usage_is_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Usage().seconds = 1.0
+
+
+@quick
+@given(USAGES, USAGES)
+def test_an_error_of_a_sum_lies_between_those_of_its_parts(a, b):
+    both = (a + b).errors.get("cpu_energy_j")
+    if both is not None:
+        parts = [u.errors.get("cpu_energy_j", 0.0) for u in (a, b)]
+        assert min(parts) - 1e-12 <= both <= max(parts) + 1e-12
+        assert both * (a + b).cpu_energy_j == pytest.approx(
+            sum(u.cpu_energy_j * e for u, e in zip((a, b), parts, strict=True)), abs=1e-6 if not (a + b).cpu_energy_j else None
+        )
+
+
+def test_a_device_keeps_its_own_sum_and_says_how_it_was_got():
+    first = DeviceUsage("GPU-a", "L40S", 10.0, 1000.0, 5.0, 0.0, 7, "counter", 0.05)
+    second = DeviceUsage("GPU-a", "L40S", 10.0, 3000.0, 6.0, 1.0, 5, "instant_power", 0.09, "equal", partial=True)
+    (both,) = (Usage(devices=(first,)) + Usage(devices=(second,))).devices
+    assert (both.seconds, both.gpu_board_energy_j, both.busy_seconds, both.peak_memory_bytes) == (20.0, 4000.0, 11.0, 7)
+    assert (both.energy_source, both.shared_by, both.partial) == ("counter + instant_power", "equal", True)
+    assert both.energy_error == pytest.approx((1000 * 0.05 + 3000 * 0.09) / 4000)
+    assert (first + DeviceUsage("GPU-a", gpu_board_energy_j=None)).gpu_board_energy_j is None
+
+
+def test_what_is_known_of_a_window_that_nobody_measured_is_its_length():
+    usage = Usage.unknown(3.0, "its worker died")
+    assert (usage.seconds, usage.held_seconds) == (3.0, 3.0)
+    assert all(getattr(usage, name) is None for name in NUMBERS if name not in ("seconds", "others_seconds"))
+    assert (usage + Usage(1.0)).cpu_seconds is None
+
+
+def test_work_divides_into_speed():
+    done = Usage(4.0).doing(Work(steps=2, flops=8e9, formula="f"))
+    assert done.flops_per_second == 2e9
+    assert Usage(4.0).flops_per_second is None
+    assert (done + Usage(4.0)).flops_per_second == 1e9
+    assert (Work(2, 16, 100, 120, 5.0, "f") - Work(1, 8, 40, 50, 2.0, "f")) == Work(1, 8, 60, 70, 3.0, "f")
+    assert (Work(flops=None) + Work(flops=1.0)).flops is None

@@ -98,22 +98,38 @@ class Result:
         return total(self.usage.values())
 
     @cached_property
+    def _carried(self) -> dict[Offer, Carried | None]:
+        """What `carried` has worked out, by offer: a view asks for it a dozen times a point."""
+        return {}
+
+    @cached_property
     def consumed(self) -> Usage:
         """What this segment really consumed, all phases together."""
         return total(self.spent.values())
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object of plain data, with its schema number."""
+    def to_json(self, *, compact: bool = False) -> dict[str, Any]:
+        """A JSON object of plain data, with its schema number.
+
+        With `compact`, as ledgers keep it: what all windows say of their sources is said once, under `sources`.
+        """
         record = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("usage", "spent", "number")}
         phases = {name: {p: u.to_json() for p, u in getattr(self, name).items()} for name in ("usage", "spent")}
+        if compact:
+            windows = [window for by_phase in phases.values() for window in by_phase.values()]
+            shared = set.intersection(*(set(w["sources"].items()) for w in windows)) if windows else set()
+            for window in windows:
+                window["sources"] = {name: text for name, text in window["sources"].items() if (name, text) not in shared}
+            record["sources"] = dict(sorted(shared))
         return {"schema": SCHEMA} | record | phases
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Result:
         """Rebuild from `to_json`; keys of a later schema are ignored."""
         known = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
+        shared = record.get("sources", {})
         for name in ("usage", "spent"):
-            known[name] = {p: Usage.from_json(u) for p, u in record.get(name, {}).items()}
+            windows = record.get(name, {})
+            known[name] = {p: Usage.from_json({**u, "sources": {**shared, **u.get("sources", {})}}) for p, u in windows.items()}
         return cls(**known)
 
 
@@ -161,7 +177,10 @@ def estimate(result: Result, name: str, offer: Offer, label_usd: float) -> Estim
 
 def carried(result: Result, offer: Offer) -> Carried | None:
     """The point's cold usage on the machine of an offer; None where nothing is known of it there."""
-    return prices.carry(result.usage, result.device, offer, same_machine=_same_machine(result, offer))
+    known = result._carried
+    if offer not in known:
+        known[offer] = prices.carry(result.usage, result.device, offer, same_machine=_same_machine(result, offer))
+    return known[offer]
 
 
 @dataclass(frozen=True)
@@ -227,15 +246,22 @@ def spending(results: Iterable[Result], offer: Offer, label_usd: float) -> Spend
     largest number used of each.
     """
     known = list(results)
-    compute: list[float | None] = []
-    for r in known:
-        if r.spent:
-            there = prices.carry(r.spent, r.device, offer, same_machine=_same_machine(r, offer))
-            compute.append(None if there is None or there.usd is None else there.usd.value)
-    consumed = total(r.consumed for r in known)
+    compute = [_spent_usd(r, offer) for r in known if r.spent]
+    joules = [r.consumed.energy_j for r in known]
     labels = sum(labels_bought(known).values())
-    dollars = None if None in compute else sum(c for c in compute if c is not None) + label_usd * labels
-    return Spending(dollars, consumed.seconds, consumed.energy_j, labels)
+    return Spending(
+        usd=None if None in compute else sum(c for c in compute if c is not None) + label_usd * labels,
+        seconds=sum(r.consumed.seconds for r in known),
+        energy_j=None if None in joules else sum(j for j in joules if j is not None),
+        labels=labels,
+    )
+
+
+def _spent_usd(r: Result, offer: Offer) -> float | None:
+    if _same_machine(r, offer):
+        return prices.usd(r.consumed, offer)
+    there = prices.carry(r.spent, r.device, offer)
+    return None if there is None or there.usd is None else there.usd.value
 
 
 def spent_usd(results: Sequence[Result], offer: Offer, label_usd: float) -> float | None:

@@ -52,6 +52,9 @@ class Work:
         return Work(**counts, flops=flops, formula=self.formula)
 
 
+_NO_WORK = Work()
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceUsage:
     """One GPU's part of a window: our share of it where several use it. Energy is that of its board, not of the machine.
@@ -122,7 +125,7 @@ class Usage:
         gpu_throttled_seconds: Device-seconds in which clocks were held down by heat or a power limit.
         io_read_bytes: Bytes that our processes had read from storage.
         io_write_bytes: Bytes that our processes had written to storage.
-        errors: Relative uncertainty of a field, e.g. `{"cpu_energy_j": 0.5}`; adds weighted by the amounts.
+        errors: Relative uncertainty of a known field, e.g. `{"cpu_energy_j": 0.5}`; adds weighted by the amounts.
         devices: The GPUs' parts, one entry a device; the gpu fields are their sums.
         work: What was done in the window.
         partial: A device was lost in it: what is known is less than what was consumed.
@@ -143,7 +146,7 @@ class Usage:
     io_write_bytes: int | None = 0
     errors: Mapping[str, float] = field(default_factory=dict)
     devices: tuple[DeviceUsage, ...] = ()
-    work: Work = Work()
+    work: Work = _NO_WORK
     partial: bool = False
 
     @property
@@ -180,24 +183,7 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         """Sum of two windows. A field that is unknown in one of them is unknown in the sum."""
-        totals: dict[str, Any] = {}
-        for name in _NUMBERS:
-            a, b = getattr(self, name), getattr(other, name)
-            totals[name] = max(a, b) if name in _PEAKS and None not in (a, b) else _added(a, b)
-        errors = {}
-        for name in {*self.errors, *other.errors}:
-            parts = [(getattr(each, name), each.errors.get(name, 0.0)) for each in (self, other)]
-            error = _weighted(*parts)
-            if error is not None:
-                errors[name] = error
-        return Usage(
-            **totals,
-            sources=_merge(self.sources, other.sources),
-            errors=dict(sorted(errors.items())),
-            devices=_merged_devices(self.devices, other.devices),
-            work=self.work + other.work,
-            partial=self.partial or other.partial,
-        )
+        return total((self, other))
 
     def __sub__(self, other: Usage) -> Usage:
         """What remains when a part is taken out (never below 0); peaks are kept, unknown stays unknown.
@@ -217,7 +203,7 @@ class Usage:
         more = {
             "errors": dict(self.errors),
             "devices": [dataclasses.asdict(device) for device in self.devices],
-            "work": dataclasses.asdict(self.work) if self.work != Work() else {},
+            "work": dataclasses.asdict(self.work) if self.work != _NO_WORK else {},
             "partial": self.partial,
         }
         return record | {name: value for name, value in more.items() if value}
@@ -232,7 +218,7 @@ class Usage:
             sources=dict(record.get("sources", {})),
             errors=dict(record.get("errors", {})),
             devices=tuple(DeviceUsage(**_known(DeviceUsage, device)) for device in record.get("devices", ())),
-            work=Work(**_known(Work, record.get("work", {}))),
+            work=Work(**_known(Work, record["work"])) if "work" in record else _NO_WORK,
             partial=bool(record.get("partial", False)),
         )
 
@@ -244,11 +230,39 @@ Phases = Mapping[str, Usage]
 
 
 def total(windows: Iterable[Usage]) -> Usage:
-    """Sum of any number of windows; the empty window for none."""
-    result = Usage()
-    for window in windows:
-        result = result + window
-    return result
+    """Sum of any number of windows; the empty window for none. A field that is unknown in one of them is unknown in the sum."""
+    parts = list(windows)
+    if len(parts) <= 1:
+        return parts[0] if parts else Usage()
+    totals: dict[str, Any] = {}
+    for name in _NUMBERS:
+        amounts = [getattr(part, name) for part in parts]
+        totals[name] = None if None in amounts else max(amounts) if name in _PEAKS else sum(amounts)
+    sources: Mapping[str, str] = {}
+    devices: tuple[DeviceUsage, ...] = ()
+    work = Work()
+    for part in parts:
+        if part.sources != sources:
+            sources = _merge(sources, part.sources)
+        if part.devices:
+            devices = _merged_devices(devices, part.devices)
+        if part.work is not _NO_WORK:
+            work = work + part.work
+    return Usage(
+        **totals,
+        sources=sources,
+        errors=_errors(parts, totals),
+        devices=devices,
+        work=work,
+        partial=any(part.partial for part in parts),
+    )
+
+
+def _errors(parts: Sequence[Usage], totals: Mapping[str, Any]) -> dict[str, float]:
+    """Relative errors of the fields of a sum that are known."""
+    names = sorted({name for part in parts for name in part.errors if totals[name] is not None})
+    found = {name: _weighted(*((getattr(part, name), part.errors.get(name, 0.0)) for part in parts)) for name in names}
+    return {name: error for name, error in found.items() if error is not None}
 
 
 def add_phases(a: Phases, b: Phases) -> dict[str, Usage]:

@@ -223,7 +223,7 @@ class Ledger:
         result = replace(result, trial=lease.result.trial, number=lease.number)
         with mapped(self._url):
             try:
-                self._storage.set_trial_user_attr(lease.trial_id, _RESULT, result.to_json())
+                self._storage.set_trial_user_attr(lease.trial_id, _RESULT, result.to_json(compact=True))
                 self._close(lease.trial_id, result, study, offer)
             except UpdateFinishedTrialError:
                 result = self._finish_late(lease, result, study, offer)
@@ -284,7 +284,7 @@ class Ledger:
                 result = replace(Result.from_json(half), number=lease.number) if half else result
                 try:
                     if not half:
-                        self._storage.set_trial_user_attr(lease.trial_id, _RESULT, result.to_json())
+                        self._storage.set_trial_user_attr(lease.trial_id, _RESULT, result.to_json(compact=True))
                     self._close(lease.trial_id, result, study, offer)
                 except UpdateFinishedTrialError:  # another worker, starting at the same moment, has put it right
                     continue
@@ -369,7 +369,7 @@ def _finished(result: Result, objectives: Study | trials.Objectives, offer: Offe
     return create_trial(
         state=state,
         values=values,
-        user_attrs={_RESULT: result.to_json()},
+        user_attrs={_RESULT: result.to_json(compact=True)},
         system_attrs={_CONSTRAINTS: trials.INFEASIBLE if result.status == "infeasible" else trials.FEASIBLE},
         **parameters,
     )

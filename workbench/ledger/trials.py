@@ -73,7 +73,7 @@ def lease_record(result: Result, spent: Mapping[str, Usage]) -> dict[str, Any]:
         **process.this_process(),
         "beat": time.time(),
         "spent": {name: usage.to_json() for name, usage in spent.items()},
-        "result": result.to_json(),
+        "result": result.to_json(compact=True),
     }
 
 

@@ -113,7 +113,8 @@ def usage(first: Reading, last: Reading, peaks: Peaks, facts: Facts) -> Usage:
         "io_read_bytes": _io_source(read),
         "io_write_bytes": _io_source(written),
     }
-    if last.share is not None:
+    others_s = others_seconds(first, last)
+    if others_s > 0:
         sources["others_seconds"] = "the host's seconds, equally among the holders of each moment"
         sources["cpu_seconds"] += "; its tree's, among holders in one process by work reported, else equally"
     parts = [
@@ -131,7 +132,7 @@ def usage(first: Reading, last: Reading, peaks: Peaks, facts: Facts) -> Usage:
         peaks.resident_bytes,
         **figures,
         sources=sources | texts,
-        others_seconds=others_seconds(first, last),
+        others_seconds=others_s,
         io_read_bytes=read,
         io_write_bytes=written,
         errors=errors,
