@@ -32,7 +32,7 @@ def test_a_front_is_priced_elsewhere_and_the_same_bytes_after_a_restart(swept):
     assert all(p["usd_low"] < p["usd"] < p["usd_high"] for p in points(once))
     table = workbench("front", "--platform", REPRICED, cwd=folder)
     assert "scaled)" in table.stdout
-    assert "by peak and bandwidth" in table.stderr
+    assert "from a CPU by FLOPs" in table.stderr
     assert stored(folder) == before
 
 

@@ -136,15 +136,12 @@ def _serving_title(view: View, load_per_second: float | None) -> str:
 
 def _explain(results: Sequence[Result], view: View) -> None:
     """Say what the dollars shown are, where they are not simply what was measured at this price."""
-    bases = {found.basis for r in results if (found := view.estimate(r, view.minimize[0])) is not None}
     points = [r for r in results if r.status == "complete"]
+    found = [each for r in points if (each := report.carried(r, view.offer)) is not None]
+    for note in sorted({each.note for each in found if each.basis == "scaled"}):
+        text = f"Scaled: no run was made on {view.offer.name}; carried over {note}. The band is in brackets."
+        messages.print(text, style="dim", markup=False)
     unknown = sum(view.coordinates(r) is None for r in points)
-    if "scaled" in bases:
-        messages.print(
-            f"Scaled: carried over to {view.offer.name} from the device it ran on, by peak and bandwidth; the band is in brackets.",
-            style="dim",
-            markup=False,
-        )
     if unknown:
         text = f"{unknown} of {len(points)} points have no known cost on {view.offer.name}, and are left out."
         messages.print(text, style="yellow", markup=False)

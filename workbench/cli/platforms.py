@@ -43,6 +43,7 @@ def platforms(
 ) -> None:
     """Rank the offers of the price book for the file STUDY: memory, time, US$ and CO2e of a sweep, each with its band.
 
+    US$ are those of the whole machine, which is how it is rented; a sweep trains on one GPU of it.
     The forecast is for this machine, carried over to each offer's device by FLOPs or by stated ratios; it gets sharper with
     `workbench plan STUDY --calibrate` and with results. Without STUDY the offers stand by US$ for 10^18 FLOPs at their peak.
     Facts about a platform are columns of a table that `workbench.toml` can change.

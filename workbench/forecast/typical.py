@@ -29,7 +29,8 @@ class Typical:
         labels: The most labels that one of them uses: bought once for all runs.
         peak_memory_bytes: Of the one that takes most; None where that of one is unknown.
         resident_bytes: What of it the host's process holds before there is a model.
-        gpu: Product name of the GPU that it is a forecast for; None for a processor.
+        memory_bytes: Memory of the machine that it is a forecast for.
+        gpu: Product name of its GPU; None for a processor.
     """
 
     draws: int
@@ -38,6 +39,7 @@ class Typical:
     labels: int
     peak_memory_bytes: float | None
     resident_bytes: int
+    memory_bytes: int
     gpu: str | None
 
 
@@ -59,20 +61,32 @@ def typical(forecaster: Forecaster, *, seed: int = 0, draws: int = DRAWS) -> Typ
         labels=max(f.labels for f in forecasts),
         peak_memory_bytes=None if None in peaks else max(p for p in peaks if p is not None),
         resident_bytes=forecaster.machine.resident_bytes,
+        memory_bytes=forecaster.machine.memory_bytes,
         gpu=forecaster.machine.name if forecaster.machine.kind == "cuda" else None,
     )
 
 
-def of_runs(run: Typical, runs: float, offer: Offer, label_usd: float, *, same_machine: bool = False) -> Taken | None:
+def of_runs(
+    run: Typical, runs: float, offer: Offer, label_usd: float, *, same_machine: bool = False, whole: bool = False
+) -> Taken | None:
     """What so many typical runs take on an offer: labels once, the rest each time; None where nothing is known of it there.
 
     The band is that of the forecast times that of carrying it over (`prices.carry`).
+
+    Args:
+        run: The typical run.
+        runs: How many.
+        offer: The machine.
+        label_usd: Price of a label.
+        same_machine: The offer is the price of the machine that the forecast is for.
+        whole: Pay for all GPUs of the machine, of which a run holds one.
     """
     there = prices.carry(run.phases, run.gpu, offer, same_machine=same_machine) if run.phases else None
     if there is None or run.seconds is None:
         return None
     labels, per_joule = run.labels * label_usd, carbon.grams_per_joule(offer)
-    usd = None if there.usd is None else _banded(there.usd, run.seconds) * runs + Estimate.exact(labels)
+    machines = float(max(1, offer.gpus)) if whole else 1.0
+    usd = None if there.usd is None else _banded(there.usd, run.seconds) * (runs * machines) + Estimate.exact(labels)
     grams = None if there.energy_j is None or per_joule is None else _banded(there.energy_j, run.seconds) * runs * per_joule
     return Taken(_banded(there.seconds, run.seconds) * runs, usd, grams)
 
@@ -122,15 +136,21 @@ class Ranked:
 
 
 def rank(run: Typical, runs: float, offers: Iterable[Offer], label_usd: float) -> list[Ranked]:
-    """The offers, those that fit first, the cheapest of them first; where the cost is unknown last."""
-    found = []
-    for offer in offers:
-        memory = run.peak_memory_bytes
-        if memory is not None and offer.gpus and run.gpu is None:
-            memory -= run.resident_bytes
-        fits = None if memory is None else prices.fits(memory, offer)
-        found.append(Ranked(offer, fits, of_runs(run, runs, offer, label_usd)))
+    """The offers, those that fit first, the cheapest of them first; where the cost is unknown last.
+
+    A machine is paid for as a whole, however many GPUs it has: that is how it is rented, and a sweep holds one.
+    """
+    found = [Ranked(offer, _fits(run, offer), of_runs(run, runs, offer, label_usd, whole=True)) for offer in offers]
     return sorted(found, key=_place)
+
+
+def _fits(run: Typical, offer: Offer) -> bool | None:
+    if run.peak_memory_bytes is None:
+        return None
+    if offer.commitment == "owned" and offer.gpus == 0 and run.gpu is None and offer.memory_gib is None:
+        return run.peak_memory_bytes <= run.memory_bytes  # one's own machine without a GPU is taken to be this one
+    on_gpu = offer.gpus > 0 and run.gpu is None
+    return prices.fits(run.peak_memory_bytes - (run.resident_bytes if on_gpu else 0), offer)
 
 
 def _place(ranked: Ranked) -> tuple[bool, bool, float, str]:

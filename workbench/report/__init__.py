@@ -12,6 +12,7 @@ from workbench.report.bill import Serving, break_even, peak_share, phases_spent,
 from workbench.report.records import by_run, find_run, front_markdown, front_record, runs_record
 from workbench.report.text import describe, dollars, duration, number, settings_text, short_settings, usage_cells
 from workbench.report.view import View, cheapest, front, hypervolume
+from workbench.result import carried
 
 __all__ = [
     "UNITS",
@@ -20,6 +21,7 @@ __all__ = [
     "answer",
     "break_even",
     "by_run",
+    "carried",
     "cheapest",
     "cost_text",
     "describe",

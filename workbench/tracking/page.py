@@ -10,9 +10,10 @@ from typing import Any
 
 from workbench import prices
 from workbench.prices import Offer
-from workbench.result import Result, cost
+from workbench.result import Result, cost, mean_costs
 from workbench.space import Value
 from workbench.study import Study
+from workbench.usage import Usage
 
 RUN_STATUS = {"running": "RUNNING", "complete": "FINISHED", "infeasible": "FAILED", "interrupted": "KILLED"}
 """How a Result's status reads as the status of its MLflow run."""
@@ -56,7 +57,9 @@ def metrics(result: Result, offer: Offer, label_usd: float) -> dict[str, float]:
         numbers |= {f"quality/{name}": value for name, value in result.scores.items()}
         numbers |= _costs(result, offer, label_usd)
         numbers |= {"epochs": result.epochs, "examples": result.examples, "tokens": result.tokens}
-        numbers |= {"trainable_parameters": result.trainable_parameters}
+        train = result.usage.get("train", Usage())
+        numbers |= {"trainable_parameters": result.trainable_parameters, "flops": train.work.flops or None}
+        numbers |= {f"serving/{name}": value for name, value in result.serving.items()}
         numbers |= {f"seconds/{phase}": usage.seconds for phase, usage in result.usage.items()}
         numbers |= {f"hp/{name}": value for name, value in result.settings.items() if name != "epochs" and _is_number(value)}
     known = finite(numbers)
@@ -125,8 +128,11 @@ def milliseconds(seconds: float) -> int:
 
 def _costs(result: Result, offer: Offer, label_usd: float) -> dict[str, float | None]:
     cold = result.cold
-    names = ("usd", "usd_compute", "usd_labels", "labels", "seconds")
+    names = ("usd", "usd_compute", "usd_labels", "labels", "seconds", "grams_co2e")
+    mean = mean_costs(result, offer)
     return {f"cost/{name}": cost(result, name, offer, label_usd) for name in names} | {
+        "cost/usd_per_pretraining_example": mean.pretraining_example,
+        "cost/usd_per_tuning_example": mean.tuning_example,
         "cost/gpu_hours": _scaled(cold.gpu_seconds, 3600),
         "cost/cpu_hours": _scaled(cold.cpu_seconds, 3600),
         "cost/energy_kwh": _scaled(cold.energy_j, 3.6e6),
