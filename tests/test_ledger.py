@@ -322,7 +322,7 @@ def test_a_study_is_there_whole_or_not_at_all(study, url, monkeypatch):
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_take_over", killed)
+        patch.setattr(module, "take_over", killed)
         with pytest.raises(SystemExit):
             Ledger.open(study, url)
     with pytest.raises(UsageError, match="no study yet"):

@@ -202,10 +202,10 @@ class Told:
     def learn(self, results):
         self.learnt += 1
 
-    def segment(self, recipe, from_epochs, to_epochs):
+    def segment(self, recipe, from_epochs, to_epochs, *, cold):
         seconds = self.seconds(recipe)
         estimate = None if seconds is None else Estimate.within(seconds, 1.5, "formula")
-        return replace(self.real.segment(recipe, from_epochs, to_epochs), spent_seconds=estimate, energy_j=estimate)
+        return replace(self.real.segment(recipe, from_epochs, to_epochs, cold=cold), spent_seconds=estimate, energy_j=estimate)
 
 
 LIMITS = [

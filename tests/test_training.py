@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 from workbench import Recipe, bitfit, flops, full, peft
 from workbench.errors import Infeasible, UsageError
 from workbench.testing import FakeMeter, TinyTask
-from workbench.training import PrefixCache, Progress, _Tuning, train, tuned_model
+from workbench.training import PrefixCache, Progress, train, tuned_model
 from workbench.training.batches import checkpoint_epochs, evaluation_batches, micro_batches, split, step_examples, steps_for
+from workbench.training.tuning import Tuning
 
 
 def recipe(tiny: str, **changes: object) -> Recipe:
@@ -80,7 +81,7 @@ def test_checkpoints_end_with_the_recipe_and_lie_on_the_grid_of_longer_runs(
 def test_micro_batches_give_the_gradient_of_one_padded_batch(tiny: str, overhead: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("workbench.training.batches", fromlist=["x"]).OVERHEAD_TOKENS, "cpu", overhead)
     made = recipe(tiny)
-    tuning = _Tuning(made, torch.device("cpu"), None)
+    tuning = Tuning(made, torch.device("cpu"), None)
     tuning.model.eval()  # no dropout: the masks of two splits differ
     rows = made.task.encode(made.task.splits().train, None)  # type: ignore[arg-type]
     batch = np.arange(16)
@@ -230,13 +231,13 @@ def test_anything_else_is_a_bug_and_shows(tiny: str, monkeypatch: pytest.MonkeyP
 
 def test_closing_the_generator_frees_the_model(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[weakref.ref[object]] = []
-    original = _Tuning.__init__
+    original = Tuning.__init__
 
-    def watch(self: _Tuning, *arguments: object) -> None:
+    def watch(self: Tuning, *arguments: object) -> None:
         original(self, *arguments)  # type: ignore[arg-type]
         made.append(weakref.ref(self.model))
 
-    monkeypatch.setattr(_Tuning, "__init__", watch)
+    monkeypatch.setattr(Tuning, "__init__", watch)
     run = train(recipe(tiny))
     next(run)
     run.close()  # type: ignore[attr-defined]
@@ -284,7 +285,7 @@ def test_work_is_counted_to_the_token_and_continues_where_it_stopped(tiny: str) 
 
 def test_flops_are_those_of_the_formula_on_the_true_lengths(tiny: str) -> None:
     (point,) = train(recipe(tiny, epochs=1, task=TinyTask(train=8, dev=16)), meter=FakeMeter())
-    tuning = _Tuning(recipe(tiny), torch.device("cpu"), None)
+    tuning = Tuning(recipe(tiny), torch.device("cpu"), None)
     assert tuning.shape is not None
     lengths = [len(example["words"]) for example in TinyTask(train=8, dev=16).splits().train]
     assert point.usage["train"].work.flops == flops.training(tuning.shape, lengths)

@@ -25,14 +25,14 @@ import torch
 
 from workbench import Method, Recipe, full, peft, training
 from workbench.tasks import question_answering
-from workbench.training import _Tuning
 from workbench.training.batches import steps_for
+from workbench.training.tuning import Tuning
 
 LENGTHS = (1, 2)
 EXAMPLES, MODEL, BATCH = 512, "minilm-l3", 8
 
 
-class Decay(_Tuning):
+class Decay(Tuning):
     """Linear decay to zero over the recipe's whole length."""
 
     def learning_rate(self) -> float:
@@ -40,7 +40,7 @@ class Decay(_Tuning):
         return super().learning_rate() * max(0.0, 1 - (self.step - 1) / total)
 
 
-class ScheduleFree(_Tuning):
+class ScheduleFree(Tuning):
     """Schedule-free AdamW; its own average is what is evaluated."""
 
     def make_optimizer(self) -> torch.optim.Optimizer:
@@ -64,13 +64,13 @@ class ScheduleFree(_Tuning):
         self.optimizer.train()  # type: ignore[attr-defined]
 
 
-ARMS = {"polynomial": (_Tuning, 4.0), "last": (_Tuning, None), "schedulefree": (ScheduleFree, None), "decay": (Decay, None)}
+ARMS = {"polynomial": (Tuning, 4.0), "last": (Tuning, None), "schedulefree": (ScheduleFree, None), "decay": (Decay, None)}
 
 
 def scores(arm: str, method: Method, seed: int) -> dict[int, float]:
     """F1 on the dev set at each of LENGTHS."""
     tuning, averaging = ARMS[arm]
-    training._Tuning = tuning  # type: ignore[misc]
+    training.Tuning = tuning  # type: ignore[misc]
     found: dict[int, float] = {}
     for epochs in LENGTHS if arm == "decay" else LENGTHS[-1:]:
         task = question_answering("pydocs", train=EXAMPLES)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from workbench import prices, process
 from workbench.errors import UsageError, did_you_mean
 from workbench.ledger import trials
+from workbench.ledger.create import CONSTRAINTS, RESULT, STUDY, create, finished, studies, take_over
 from workbench.ledger.store import mapped, open_storage, shown, sqlite_path
 from workbench.prices import Offer
 from workbench.result import Result
@@ -21,12 +21,9 @@ from workbench.usage import Usage, add_phases
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
-    from optuna.trial import FrozenTrial
 
 HEARTBEAT_SECONDS = 1.0
-_RESULT, _LEASE, _STUDY, _MLFLOW = "workbench:result", "workbench:lease", "workbench:study", "workbench:mlflow:"
-_CONSTRAINTS = "constraints"  # where Optuna looks for them
-_DRAFT = "draft of "
+_LEASE, _MLFLOW = "workbench:lease", "workbench:mlflow:"
 
 
 @dataclass
@@ -63,12 +60,12 @@ class Ledger:
         """
         storage = open_storage(url, create=True)
         with mapped(url):
-            ids = _studies(storage)
+            ids = studies(storage)
             if study.name not in ids:
                 stem = study.name.rsplit("-", 1)[0]
-                older = [cls(storage, i, name) for name, i in ids.items() if name.rsplit("-", 1)[0] == stem]
-                _create(storage, study.name, trials.describe(study), lambda i: _take_over(storage, i, study, older))
-                ids = _studies(storage)
+                older = {name: cls(storage, i, name).results() for name, i in ids.items() if name.rsplit("-", 1)[0] == stem}
+                create(storage, study.name, trials.describe(study), lambda i: take_over(storage, i, study, older))
+                ids = studies(storage)
             return cls(storage, ids[study.name], study.name)
 
     @classmethod
@@ -85,9 +82,9 @@ class Ledger:
         """
         storage = open_storage(url, create=True)
         with mapped(url):
-            if name not in _studies(storage):
-                _create(storage, name, {"path": None, **description, "created": time.time(), "schema": 1})
-            return cls(storage, _studies(storage)[name], name)
+            if name not in studies(storage):
+                create(storage, name, {"path": None, **description, "created": time.time(), "schema": 1})
+            return cls(storage, studies(storage)[name], name)
 
     @classmethod
     def find(cls, name: str | None, url: str, *, path: str = "") -> Ledger:
@@ -99,35 +96,35 @@ class Ledger:
         """
         storage = open_storage(url, create=False)
         with mapped(url):
-            studies = _studies(storage)
-        stems = {n.rsplit("-", 1)[0]: n for n in studies}
-        if not studies:
+            known = studies(storage)
+        stems = {n.rsplit("-", 1)[0]: n for n in known}
+        if not known:
             raise UsageError(f"{shown(url)} holds no study yet. Run `workbench sweep {path or 'STUDY'}` first.")
-        full = name if name in studies else stems.get(name) if name else list(studies)[-1]
+        full = name if name in known else stems.get(name) if name else list(known)[-1]
         if full is None and path:
             raise UsageError(
                 f"{path} has not been swept as it stands now. Run `workbench sweep {path}`; its older results are taken over."
             )
         if full is None:
             raise UsageError(f"{shown(url)} holds no study {name!r}.{did_you_mean(str(name), stems)}")
-        return cls(storage, studies[full], full)
+        return cls(storage, known[full], full)
 
     @staticmethod
     def names(url: str) -> list[str]:
         """Names of all studies in the database, oldest first. Raises as `find` does."""
         with mapped(url):
-            return list(_studies(open_storage(url, create=False)))
+            return list(studies(open_storage(url, create=False)))
 
     @property
     def others(self) -> list[str]:
         """Names of the other studies in the same storage, oldest first."""
         with mapped(self._url):
-            return [name for name in _studies(self._storage) if name != self.name]
+            return [name for name in studies(self._storage) if name != self.name]
 
     @property
     def description(self) -> dict[str, Any]:
         """What was noted of the study when its ledger was made: question, objectives, reference point."""
-        return dict(self._attributes().get(_STUDY, {}))
+        return dict(self._attributes().get(STUDY, {}))
 
     @property
     def mlflow_runs(self) -> dict[str, str]:
@@ -181,7 +178,7 @@ class Ledger:
             "WHERE t.study_id = :study AND t.number >= :first "
             "AND (t.state = 'RUNNING' AND a.key = :lease OR t.state <> 'RUNNING' AND a.key = :result) ORDER BY t.number"
         )
-        values = {"study": self._study_id, "first": self._settled, "result": _RESULT, "lease": _LEASE}
+        values = {"study": self._study_id, "first": self._settled, "result": RESULT, "lease": _LEASE}
         with mapped(self._url), self._storage.engine.connect() as connection:
             rows = connection.execute(query, values).all()
         return [(trial_id, number, state, json.loads(text)) for trial_id, number, state, text in rows]
@@ -223,7 +220,7 @@ class Ledger:
         result = replace(result, trial=lease.result.trial, number=lease.number)
         with mapped(self._url):
             try:
-                self._storage.set_trial_user_attr(lease.trial_id, _RESULT, result.to_json(compact=True))
+                self._storage.set_trial_user_attr(lease.trial_id, RESULT, result.to_json(compact=True))
                 self._close(lease.trial_id, result, study, offer)
             except UpdateFinishedTrialError:
                 result = self._finish_late(lease, result, study, offer)
@@ -258,7 +255,7 @@ class Ledger:
             offer = prices.find(description["platform"])
             with mapped(self._url):
                 for result in new.values():
-                    self._storage.create_new_trial(self._study_id, _finished(result, objectives, offer))
+                    self._storage.create_new_trial(self._study_id, finished(result, objectives, offer))
             return [r for r in self.results() if r.run_id in new]
 
     def reconcile(self, study: Study, offer: Offer) -> list[Result]:
@@ -280,11 +277,11 @@ class Ledger:
             spent = add_phases(lease.result.spent, {"idle": unknown})
             result = replace(lease.result, status="interrupted", reason=reason, spent=spent, finished=record["beat"])
             with mapped(self._url):
-                half = self._storage.get_trial_user_attrs(lease.trial_id).get(_RESULT)
+                half = self._storage.get_trial_user_attrs(lease.trial_id).get(RESULT)
                 result = replace(Result.from_json(half), number=lease.number) if half else result
                 try:
                     if not half:
-                        self._storage.set_trial_user_attr(lease.trial_id, _RESULT, result.to_json(compact=True))
+                        self._storage.set_trial_user_attr(lease.trial_id, RESULT, result.to_json(compact=True))
                     self._close(lease.trial_id, result, study, offer)
                 except UpdateFinishedTrialError:  # another worker, starting at the same moment, has put it right
                     continue
@@ -297,7 +294,7 @@ class Ledger:
         template = create_trial(
             state=TrialState.RUNNING,
             user_attrs={_LEASE: trials.lease_record(result, spent)},
-            system_attrs={_CONSTRAINTS: trials.FEASIBLE},
+            system_attrs={CONSTRAINTS: trials.FEASIBLE},
             **trials.parameters(study, {name: value for name, value in result.settings.items() if name != "epochs"}),
         )
         with mapped(self._url):
@@ -311,65 +308,5 @@ class Ledger:
             space = trials.distribution(study.dimensions["epochs"])
             self._storage.set_trial_param(trial_id, "epochs", space.to_internal_repr(result.epochs), space)
         if result.status == "infeasible":
-            self._storage.set_trial_system_attr(trial_id, _CONSTRAINTS, trials.INFEASIBLE)
+            self._storage.set_trial_system_attr(trial_id, CONSTRAINTS, trials.INFEASIBLE)
         self._storage.set_trial_state_values(trial_id, state, values)
-
-
-def _studies(storage: RDBStorage) -> dict[str, int]:
-    """Names and ids of all studies, oldest first."""
-    ids = {s.study_name: s._study_id for s in storage.get_all_studies() if not s.study_name.startswith(_DRAFT)}
-    return dict(sorted(ids.items(), key=lambda item: item[1]))
-
-
-def _create(
-    storage: RDBStorage, name: str, description: Mapping[str, Any], fill: Callable[[int], None] = lambda study_id: None
-) -> None:
-    """Write the study under another name, then rename it: whatever dies or collides, it is there whole or not at all."""
-    import sqlalchemy as sql
-    from optuna.study import StudyDirection
-
-    costs = description["minimize"]
-    directions = [StudyDirection.MAXIMIZE] + [StudyDirection.MINIMIZE] * len(costs)
-    study_id = storage.create_new_study(directions, f"{_DRAFT}{name} {uuid.uuid4().hex[:8]}")
-    storage.set_study_user_attr(study_id, _STUDY, dict(description))
-    storage.set_study_system_attr(study_id, "study:metric_names", [description["maximize"], *costs])
-    fill(study_id)
-    rename = sql.text("UPDATE studies SET study_name = :name WHERE study_id = :study")
-    try:
-        with storage.engine.begin() as connection:
-            connection.execute(rename, {"name": name, "study": study_id})
-    except sql.exc.IntegrityError:  # another worker was quicker
-        storage.delete_study(study_id)
-
-
-def _take_over(storage: RDBStorage, study_id: int, study: Study, older: Sequence[Ledger]) -> None:
-    """Copy the Results of older forms of the study that lie in its space, so that nothing is paid for twice."""
-    offer = prices.find(study.platform)
-    firsts: dict[str, int] = {}  # the first trial of each run
-    seen: set[str] = set()
-    for ledger in older:
-        for result in ledger.results():
-            settings = trials.settings_in(study, result) if result.status in ("complete", "infeasible") else None
-            if settings is None or result.recipe_id in seen or (result.scores and study.maximize not in result.scores):
-                continue
-            number = len(seen)
-            seen.add(result.recipe_id)
-            # Taken over, not run here: what it cost was spent in the older study's sweep.
-            source = {**result.provenance, "taken_over_from": ledger.name}
-            trial = firsts.setdefault(result.run_id, number)
-            copied = replace(result, settings=settings, trial=trial, spent={}, provenance=source)
-            storage.create_new_trial(study_id, _finished(copied, study, offer, **trials.parameters(study, settings)))
-
-
-def _finished(result: Result, objectives: Study | trials.Objectives, offer: Offer, **parameters: Any) -> FrozenTrial:
-    """The trial of a Result that was finished before this ledger knew of it."""
-    from optuna.trial import create_trial
-
-    state, values = trials.outcome(result, objectives, offer)
-    return create_trial(
-        state=state,
-        values=values,
-        user_attrs={_RESULT: result.to_json(compact=True)},
-        system_attrs={_CONSTRAINTS: trials.INFEASIBLE if result.status == "infeasible" else trials.FEASIBLE},
-        **parameters,
-    )

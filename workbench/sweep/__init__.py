@@ -3,6 +3,7 @@
 work           the loop, and one run of it
 limits         when it ends
 budget         what may still be spent, and the watch that stops before it is passed
+account        what is spent and bought so far, and whether what comes next fits
 checks         what can be known to be wrong before
 shelf          the folder of states and of the front's weights
 heart          the thread that tells the ledger that this worker lives

@@ -13,16 +13,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench import prices, report, search
+from workbench import report, search
 from workbench.errors import EnvironmentFault, Infeasible, Refused, WorkbenchError
 from workbench.forecast import Forecaster
 from workbench.ledger import Lease, Ledger
 from workbench.meter import Holder, Meter, Window
 from workbench.prices import Offer
-from workbench.result import Result, Spending, cost, labelled_set, labels_bought
+from workbench.result import Result, Spending, cost
 from workbench.space import Value
 from workbench.study import Recipe, Study
 from workbench.sweep import provenance
+from workbench.sweep.account import Account
 from workbench.sweep.budget import Budget, Watch
 from workbench.sweep.heart import Heart
 from workbench.sweep.interruptions import Interruptions
@@ -111,9 +112,10 @@ def sweep(
         interruptions = stack.enter_context(Interruptions(observer.note))
         holder = holder or stack.enter_context(meter.hold(name=study.name))
         budget = Budget(limits, offer, label_usd, gpus=len(meter.devices))
+        account = Account(budget, forecaster or Forecaster(study))
         work = _Sweep(
-            study, ledger, notebook, budget, Shelf(folder, observer.note), sampler, seed, observer, meter, holder, interruptions,
-            window or holder.window(), forecaster or Forecaster(study),
+            study, ledger, notebook, account, Shelf(folder, observer.note), sampler, seed, observer, meter, holder, interruptions,
+            window or holder.window(),
         )  # fmt: skip
         stack.enter_context(Heart(ledger, work.pulse))
         stack.enter_context(Watch(budget, work.spent_now, interruptions.explain))
@@ -125,7 +127,7 @@ class _Sweep:
     study: Study
     ledger: Ledger
     notebook: Notebook
-    budget: Budget
+    account: Account
     shelf: Shelf
     sampler: str
     seed: int
@@ -134,16 +136,13 @@ class _Sweep:
     holder: Holder
     interruptions: Interruptions
     window: Window  # one is always open, from one Result to the next: all time is in the bill, wherever it went
-    forecaster: Forecaster
     lease: Lease | None = None
     progress: Progress | None = None  # of the training at hand
     extra: dict[str, Usage] = field(default_factory=dict)  # phases within the window that the training loop does not know of
-    recorded: Spending = field(default_factory=Spending)  # what the ledger holds
-    bought: dict[str, int] = field(default_factory=dict)  # its labels, by data set
-    refused: str = ""  # why the last configuration that was left was not admitted
 
     def __post_init__(self) -> None:
         self.provenance = provenance.of(self.study, self.meter)
+        self.offer, self.label_usd = self.account.budget.offer, self.account.budget.label_usd
 
     def pulse(self) -> tuple[Lease | None, Mapping[str, Usage], int]:
         """The lease now held, what was consumed since the last Result, and the labels that its run has used.
@@ -155,17 +154,10 @@ class _Sweep:
         return lease, {"train": self.window.read()}, self.progress.labels if self.progress else 0
 
     def spent_now(self) -> Spending:
-        """What is spent until now, the work under way included, for the watch.
-
-        While a Result is being written it sees too little for a moment, rather than the same work twice.
-        """
-        recorded, usage = self.recorded, self.window.read()
-        more = Spending(prices.usd(usage, self.budget.offer), usage.seconds, usage.energy_j)
+        """What is spent until now, the work under way included, for the watch."""
         lease, progress = self.lease, self.progress
-        if lease is not None and progress is not None and more.usd is not None:
-            new = max(0, progress.labels - self.bought.get(labelled_set(lease.result.recipe["task"]), 0))
-            more = replace(more, usd=more.usd + new * self.budget.label_usd, labels=new)
-        return recorded + more
+        labels = progress.labels if progress else 0
+        return self.account.with_work(self.window.read(), lease.result if lease else None, labels)
 
     def work(self) -> Outcome:
         reason, stopped = "", False
@@ -173,13 +165,13 @@ class _Sweep:
             self._begin()
             while not reason:
                 results = self._known()
-                reason = self.budget.limits.done(results) or self.budget.exhausted(self.recorded)
+                reason = self.account.reached(results)
                 if not reason and self.interruptions.requested:
                     reason, stopped = self.interruptions.reason or "you stopped it", not self.interruptions.reason
                 if not reason and not self._next(results):
                     reason = "every configuration of the space has been run"
-                    if self.refused:
-                        reason = f"no run that is left fits the budget (the last one looked at would take {self.refused})"
+                    if self.account.refused:
+                        reason = f"no run that is left fits the budget (the last one looked at would take {self.account.refused})"
         except KeyboardInterrupt:
             reason = self.interruptions.reason or "you stopped it at once"
             stopped = not self.interruptions.reason
@@ -188,14 +180,13 @@ class _Sweep:
         return Outcome(self.ledger.results(), reason, stopped)
 
     def _known(self) -> list[Result]:
-        """All Results, those that others are making included; what they have spent is noted."""
+        """All Results, those that others are making included; the account is brought up to date by them."""
         results = self.ledger.results(running=True)
-        self.bought = labels_bought(results)
-        self.recorded = self.budget.spent(results)
+        self.account.note(results)
         return results
 
     def _begin(self) -> None:
-        for result in self.ledger.reconcile(self.study, self.budget.offer):
+        for result in self.ledger.reconcile(self.study, self.offer):
             if result.status != "interrupted":
                 self.observer.note(f"Trial {result.trial} was killed while its last result was written: it is whole now.")
                 continue
@@ -209,17 +200,17 @@ class _Sweep:
             self.observer.note(f"Another sweep of this study is at work ({_runs(others)} now): sharing the ledger with it.")
         finished = [r for r in results if r.status != "running"]
         if finished:
-            spent = report.dollars(self.budget.spent(finished).usd)
+            spent = report.dollars(self.account.budget.spent(finished).usd)
             self.observer.note(f"Continuing: {_runs(len(report.by_run(finished)))} in the ledger, {spent} spent so far.")
         about = {
             "question": self.study.question,
             "command": shlex.join(["workbench", *sys.argv[1:]]),
             "git": self.provenance["git_commit"],
             "versions": self.provenance["versions"],
-            "limits": dataclasses.asdict(self.budget.limits),
+            "limits": dataclasses.asdict(self.account.budget.limits),
             "sampler": self.sampler,
             "seed": self.seed,
-            "offer": provenance.of_offer(self.budget.offer),
+            "offer": provenance.of_offer(self.offer),
         }
         self.observer.doing("Starting MLflow")
         self.notebook.start(about, results)
@@ -229,7 +220,8 @@ class _Sweep:
         """Do one run. False when there is none left to do."""
         self.observer.doing("Choosing the next run")
         with self.interruptions.breakable():
-            self.forecaster.learn(results)
+            if self.account.bounded:
+                self.account.forecaster.learn(results)
             waiting = [r.settings for r in unfinished(results) if self._admits(r.settings, results)]
             settings: Mapping[str, Value] | None = waiting[0] if waiting else self._propose(results)
             if settings is None:
@@ -245,8 +237,8 @@ class _Sweep:
         return search.propose(
             self.study,
             results,
-            offer=self.budget.offer,
-            label_usd=self.budget.label_usd,
+            offer=self.offer,
+            label_usd=self.label_usd,
             sampler=self.sampler,
             seed=self.seed,
             admits=lambda settings: self._admits(settings, results),
@@ -254,20 +246,7 @@ class _Sweep:
 
     def _admits(self, settings: Mapping[str, Value], results: Sequence[Result]) -> bool:
         """Whether a run fits what is left of the budgets, by its forecast."""
-        if self.budget.limits.max_labels is None and not self.budget.watched:
-            return True
-        recipe = self.study.resolve(settings)
-        began = max((r.epochs for r in results if r.run_id == recipe.run_id and r.status == "complete"), default=0.0)
-        forecast = self.forecaster.segment(recipe, began, float(recipe.epochs))
-        labels = max(0, forecast.labels - self.bought.get(labelled_set(recipe.to_json()["task"]), 0))
-        if forecast.spent_seconds is None:  # unknown passes no budget: the watch sees what it will be
-            more = Spending(labels=labels, usd=labels * self.budget.label_usd)
-        else:
-            energy_j = None if forecast.energy_j is None else forecast.energy_j.value
-            more = self.budget.of_work(forecast.spent_seconds.value, energy_j, labels)
-        refused = self.budget.overrun(self.recorded, more)
-        self.refused = refused or self.refused
-        return not refused
+        return not self.account.bounded or self.account.admits(self.study.resolve(settings), results)
 
     def _run(self, recipe: Recipe, stub: Result, results: Sequence[Result]) -> None:
         assert self.lease is not None
@@ -333,22 +312,11 @@ class _Sweep:
                 self.shelf.save_weights(result.recipe_id, checkpoint.weights())
         results = self._write(result, checkpoint.spent)
         self._known()
-        ended = checkpoint.next_step is None or self.budget.exhausted(self.recorded) or self._overrun(result, checkpoint)
+        ended = checkpoint.next_step is None or self.account.overrun(result, checkpoint)
         self.lease = None if ended else self.ledger.lease(self.study, replace(stub, started=time.time()))
         with self._billed("checkpoint"):
             self.shelf.save_state(checkpoint.prefix())
             self.shelf.keep_weights(self._members(results))
-
-    def _overrun(self, result: Result, checkpoint: Checkpoint) -> str:
-        """Which budget the next stretch of this run would pass, judged by its own speed so far."""
-        assert checkpoint.next_step is not None
-        train, evaluate = result.usage["train"], result.usage["evaluate"]
-        stretch = checkpoint.next_step / checkpoint.step - 1  # relative to all steps so far
-        joules = (train.energy_j, evaluate.energy_j)
-        energy_j = None if None in joules else stretch * (train.energy_j or 0.0) + (evaluate.energy_j or 0.0)
-        labels = max(0, checkpoint.next_labels - self.bought.get(labelled_set(result.recipe["task"]), 0))
-        more = self.budget.of_work(stretch * train.seconds + evaluate.seconds, energy_j, labels)
-        return self.budget.overrun(self.recorded, more)
 
     def _stub(self, recipe: Recipe, settings: Mapping[str, Value], results: Sequence[Result]) -> Result:
         """The Result to be made, as far as it is known before."""
@@ -360,8 +328,8 @@ class _Sweep:
             settings=dict(settings),
             status="running",
             provenance=self.provenance | {"data_digest": recipe.task.digest()},
-            offer=provenance.of_offer(self.budget.offer),
-            label_usd=self.budget.label_usd,
+            offer=provenance.of_offer(self.offer),
+            label_usd=self.label_usd,
             started=time.time(),
             trial=min((r.trial for r in results if r.run_id == run_id and r.trial is not None), default=None),
         )
@@ -386,7 +354,7 @@ class _Sweep:
             finished=time.time(),
         )
         for name in self.study.costs:
-            if cost(result, name, self.budget.offer, self.budget.label_usd) is None:
+            if cost(result, name, self.offer, self.label_usd) is None:
                 raise Refused(
                     f"{name} cannot be measured on this machine, and the study minimises it. Minimise another cost, e.g. 'seconds'."
                 )
@@ -424,15 +392,15 @@ class _Sweep:
         assert self.lease is not None
         for pause in LEDGER_PAUSES_SECONDS:
             try:
-                return self.ledger.finish(self.lease, result, self.study, self.budget.offer)
+                return self.ledger.finish(self.lease, result, self.study, self.offer)
             except EnvironmentFault as error:
                 self.observer.note(f"A result could not be written, and is tried again: {error}")
                 self.shelf.make_room()
                 time.sleep(pause)
-        return self.ledger.finish(self.lease, result, self.study, self.budget.offer)
+        return self.ledger.finish(self.lease, result, self.study, self.offer)
 
     def _members(self, results: Sequence[Result]) -> set[str]:
-        view = report.View(self.study.maximize, self.study.costs, {}, self.budget.offer, self.budget.label_usd)
+        view = report.View(self.study.maximize, self.study.costs, {}, self.offer, self.label_usd)
         return {r.recipe_id for r in report.front(results, view)}
 
     @contextlib.contextmanager

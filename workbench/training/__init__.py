@@ -9,34 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 
-from workbench import flops, methods
+from workbench import methods
 from workbench.data import models
 from workbench.errors import Infeasible, UsageError
 from workbench.meter import Meter, Window
 from workbench.study import Recipe
 from workbench.tasks.base import Rows, Task
-from workbench.training.batches import checkpoint_epochs, evaluation_batches, micro_batches, step_examples, steps_for
+from workbench.training.batches import checkpoint_epochs, steps_for
 from workbench.training.prefixes import Prefix, PrefixCache
+from workbench.training.tuning import Progress, Tuning
 from workbench.usage import Usage, Work, add_phases
 
 __all__ = ["Checkpoint", "Prefix", "PrefixCache", "Progress", "checkpoint_epochs", "device", "provision", "train", "tuned_model"]
-
-FINITE_CHECK_STEPS = 16
-"""How often the loss is looked at: reading a number from a GPU waits for it, so not at every step."""
-
-SINGLE_PREDICTIONS = 8
-"""Examples predicted one by one, once a run, to know the latency of one; the first is not counted."""
 
 
 class Windows(Protocol):
@@ -44,19 +36,6 @@ class Windows(Protocol):
 
     def window(self) -> Window:
         """Open a window now."""
-
-
-@dataclass
-class Progress:
-    """Where a training is, for whoever watches it from outside the loop: what has been done when it breaks off.
-
-    Attributes:
-        labels: Distinct labelled examples whose labels have reached the loss, in the whole run.
-        work: What was trained since the last checkpoint.
-    """
-
-    labels: int = 0
-    work: Work = field(default_factory=Work)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +128,7 @@ def tuned_model(recipe: Recipe, weights: str | Path) -> torch.nn.Module:
     """
     from safetensors.torch import load_file
 
-    tuning = _Tuning(recipe, torch.device("cpu"), None)
+    tuning = Tuning(recipe, torch.device("cpu"), None)
     kept = load_file(weights)
     if {name: w.shape for name, w in kept.items()} != {name: p.shape for name, p in tuning.parameters.items()}:
         raise UsageError(f"{weights} holds the weights of another recipe than {recipe.id}: its names or shapes differ.")
@@ -194,7 +173,7 @@ def _train(
     with phase("data"):
         train_rows, dev_rows, encoding = _encode(recipe.task, recipe.model, meter)
     with phase("load"):
-        tuning = _Tuning(recipe, where, resume)
+        tuning = Tuning(recipe, where, resume)
     cold.setdefault("data", encoding)
     cold.setdefault("load", spent["load"])
 
@@ -254,184 +233,3 @@ def _encode(task: Task, model: str, meter: Windows) -> tuple[Rows, Rows, Usage]:
             _encoded.pop(next(iter(_encoded)))
         _encoded[key] = (train_rows, dev_rows, window.usage)
     return _encoded[key]
-
-
-class _Tuning:
-    """A model being tuned: parameters, optimiser and averages, all of it in one place so that it can be left and taken up."""
-
-    def __init__(self, recipe: Recipe, where: torch.device, resume: Prefix | None) -> None:
-        self.recipe, self.where = recipe, where
-        torch.manual_seed(recipe.seed)
-        base = models.build(recipe.model, recipe.task.auto_class, seed=recipe.seed)
-        model = methods.apply(recipe.method, base, auto_class=recipe.task.auto_class, head=recipe.task.head)
-        self.model = model.to(where).train()
-        self.parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        self.optimizer = self.make_optimizer()
-        self.average = [p.detach().clone() for p in self.parameters.values()] if recipe.averaging is not None else []
-        self.step = self.tokens = 0
-        self.work = Work()  # trained and evaluated by this object, nothing of what it resumes
-        self.shape = flops.shape(self.model)
-        bfloat16 = recipe.precision == "bfloat16" or (
-            recipe.precision == "auto" and where.type == "cuda" and torch.cuda.is_bf16_supported()
-        )
-        self.autocast = torch.autocast(where.type, torch.bfloat16, enabled=bfloat16)
-        torch.manual_seed(recipe.seed + 1)  # dropout's stream does not depend on how many numbers the wrapping drew
-        self.random = _random_state(where)
-        if resume:
-            self._load(resume)
-
-    def make_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW in one fused kernel: 16 ms a step against 152 ms of a Python loop over the parameters of minilm-l6."""
-        rate, decay = self.recipe.method.learning_rate, self.recipe.weight_decay
-        return torch.optim.AdamW(self.parameters.values(), lr=rate, weight_decay=decay, fused=True)
-
-    def learning_rate(self) -> float:
-        """Of the step at hand (`self.step`, from 1): a linear warm-up, then constant. It does not know how long the run is."""
-        return self.recipe.method.learning_rate * min(1.0, self.step / (self.recipe.warmup_steps + 1))
-
-    def run(self, rows: Rows, target: int, examples: int, progress: Progress) -> None:
-        """Optimiser steps up to `target`. Raises Infeasible when the loss is no longer finite."""
-        first, last = (
-            np.searchsorted(rows.example, np.arange(examples)),
-            np.searchsorted(rows.example, np.arange(examples), "right"),
-        )
-        recipe, parameters = self.recipe, list(self.parameters.values())
-        while self.step < target:
-            chosen = step_examples(self.step, recipe.batch_size, examples, getattr(recipe.task, "seed", 0))
-            batch = np.concatenate([np.arange(first[i], last[i]) for i in chosen])
-            total, padded = torch.zeros((), device=self.where), 0
-            for _, inputs, targets in micro_batches(rows, batch, self.where):
-                padded += inputs["attention_mask"].numel()
-                with self.autocast:
-                    output = self.model(**inputs)
-                # Summed and divided by the rows of the whole batch: the gradient is that of one padded batch.
-                loss = recipe.task.loss(output, targets, inputs["attention_mask"]).sum() / len(batch)
-                loss.backward()  # type: ignore[no-untyped-call]
-                total += loss.detach()
-            torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
-            self.step += 1
-            lengths = rows.lengths[batch].tolist()
-            self.tokens += sum(lengths)
-            done = self._work(lengths, padded, len(chosen), flops.training) + Work(steps=1)
-            self.work, progress.work = self.work + done, progress.work + done
-            progress.labels = min(examples, self.step * recipe.batch_size)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate()
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            if recipe.averaging is not None:
-                weight = (recipe.averaging + 1) / (self.step + recipe.averaging)
-                torch._foreach_lerp_(self.average, [p.detach() for p in parameters], weight)
-            if (self.step % FINITE_CHECK_STEPS == 0 or self.step == target) and not math.isfinite(value := float(total)):
-                raise Infeasible("diverged", f"the training loss is {value} at step {self.step}")
-        self.random = _random_state(self.where)
-
-    def _work(self, lengths: Sequence[int], padded: int, examples: int, formula: Callable[..., float]) -> Work:
-        """What rows of these lengths were, by the formula of a forward pass or of training."""
-        tokens = sum(lengths)
-        if self.shape is None:
-            return Work(0, examples, tokens, padded, None)
-        return Work(0, examples, tokens, padded, formula(self.shape, lengths), flops.FORMULA)
-
-    @torch.inference_mode()
-    def evaluate(self, rows: Rows, clock: Callable[[], float]) -> tuple[dict[str, float], list[Any], float]:
-        """Scores and predictions of the averaged weights on the dev set, and predictions per second.
-
-        Raises:
-            Infeasible: The loss is not finite.
-        """
-        task = self.recipe.task
-        read: list[Any] = [None] * len(rows)
-        losses, padded = torch.zeros((), device=self.where), 0
-        began = clock()
-        with self._averaged_weights():
-            for chosen, inputs, targets in evaluation_batches(rows, self.where):
-                padded += inputs["attention_mask"].numel()
-                with self.autocast:
-                    output = self.model(**inputs)
-                losses += task.loss(output, targets, inputs["attention_mask"]).sum()
-                for row, value in zip(chosen, task.read(output, inputs["attention_mask"]), strict=True):
-                    read[row] = value
-        dev_loss = float(losses) / len(rows)
-        if not math.isfinite(dev_loss):
-            raise Infeasible("diverged", f"the dev loss is {dev_loss} at step {self.step}")
-        examples = task.splits().dev
-        predictions = task.predict(examples, rows, read)
-        rate = len(examples) / max(clock() - began, 1e-9)
-        self.work += self._work(rows.lengths.tolist(), padded, len(examples), flops.forward)
-        return task.score(examples, predictions) | {"dev_loss": dev_loss}, predictions, rate
-
-    @torch.inference_mode()
-    def latency(self, rows: Rows, clock: Callable[[], float]) -> float:
-        """Seconds of one prediction alone, from its tokens on: the median of a few, the first not counted."""
-        examples, taken = self.recipe.task.splits().dev, []
-        with self._averaged_weights():
-            for i in range(min(SINGLE_PREDICTIONS, len(examples))):
-                own = rows.of_example(i)
-                began = clock()
-                for _, inputs, _ in evaluation_batches(own, self.where):
-                    with self.autocast:
-                        output = self.model(**inputs)
-                    self.recipe.task.read(output, inputs["attention_mask"])
-                taken.append(clock() - began)
-        return statistics.median(taken[1:] or taken)
-
-    @contextlib.contextmanager
-    def _averaged_weights(self) -> Iterator[None]:
-        """The averaged weights in the model's place, and evaluation mode, for a while."""
-        parameters = [p.detach() for p in self.parameters.values()]
-        current = [p.clone() for p in parameters] if self.average else []
-        if self.average:
-            torch._foreach_copy_(parameters, self.average)
-        self.model.eval()
-        try:
-            yield
-        finally:
-            self.model.train()
-            if current:
-                torch._foreach_copy_(parameters, current)
-
-    def averaged(self) -> dict[str, torch.Tensor]:
-        """Copies of the tuned weights as evaluated, on the CPU."""
-        values = self.average or list(self.parameters.values())
-        return {name: value.detach().cpu().clone() for name, value in zip(self.parameters, values, strict=True)}
-
-    def restore_random(self) -> None:
-        """Put the random state back: whoever took a checkpoint may have drawn numbers in the meantime."""
-        _set_random_state(self.random, self.where)
-
-    def prefix(self, recipe: Recipe, usage: Mapping[str, Usage]) -> Prefix:
-        """The state to continue from, copied to the CPU."""
-        tensors = {f"random.{i}": state for i, state in enumerate(self.random)}
-        for i, (name, parameter) in enumerate(self.parameters.items()):
-            tensors[f"weight.{name}"] = parameter.detach().cpu().clone()
-            if self.average:
-                tensors[f"average.{name}"] = self.average[i].cpu().clone()
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"adamw.{key}.{name}"] = value.detach().cpu().clone()
-        return Prefix(recipe.run_id, float(recipe.epochs), self.step, self.tokens, usage, tensors)
-
-    def _load(self, prefix: Prefix) -> None:
-        self.step, self.tokens = prefix.step, prefix.tokens
-        with torch.no_grad():
-            for i, (name, parameter) in enumerate(self.parameters.items()):
-                parameter.copy_(prefix.tensors[f"weight.{name}"])
-                if self.average:
-                    self.average[i].copy_(prefix.tensors[f"average.{name}"])
-                moments = {k: prefix.tensors.get(f"adamw.{k}.{name}") for k in ("step", "exp_avg", "exp_avg_sq")}
-                # A parameter that the output does not depend on (an unused pooler) never had a gradient, nor a state.
-                self.optimizer.state[parameter] = {k: v.to(self.where).clone() for k, v in moments.items() if v is not None}
-                if not self.optimizer.state[parameter]:
-                    del self.optimizer.state[parameter]
-        self.random = [prefix.tensors[f"random.{i}"] for i in range(len(self.random))]
-        _set_random_state(self.random, self.where)
-
-
-def _random_state(where: torch.device) -> list[torch.Tensor]:
-    return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(where)] if where.type == "cuda" else [])
-
-
-def _set_random_state(state: Sequence[torch.Tensor], where: torch.device) -> None:
-    torch.set_rng_state(state[0])
-    if where.type == "cuda":
-        torch.cuda.set_rng_state(state[1], where)

@@ -1,0 +1,86 @@
+"""How a study comes into a storage: whole or not at all, with what its older forms found."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from workbench import prices
+from workbench.ledger import trials
+from workbench.prices import Offer
+from workbench.result import Result
+from workbench.study import Study
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial
+
+RESULT, STUDY = "workbench:result", "workbench:study"
+"""Keys of the attributes that hold a Result, and what was noted of a study."""
+
+CONSTRAINTS = "constraints"
+"""Where Optuna looks for them."""
+
+_DRAFT = "draft of "
+
+
+def studies(storage: RDBStorage) -> dict[str, int]:
+    """Names and ids of all studies, oldest first."""
+    ids = {s.study_name: s._study_id for s in storage.get_all_studies() if not s.study_name.startswith(_DRAFT)}
+    return dict(sorted(ids.items(), key=lambda item: item[1]))
+
+
+def create(
+    storage: RDBStorage, name: str, description: Mapping[str, Any], fill: Callable[[int], None] = lambda study_id: None
+) -> None:
+    """Write the study under another name, then rename it: whatever dies or collides, it is there whole or not at all."""
+    import sqlalchemy as sql
+    from optuna.study import StudyDirection
+
+    costs = description["minimize"]
+    directions = [StudyDirection.MAXIMIZE] + [StudyDirection.MINIMIZE] * len(costs)
+    study_id = storage.create_new_study(directions, f"{_DRAFT}{name} {uuid.uuid4().hex[:8]}")
+    storage.set_study_user_attr(study_id, STUDY, dict(description))
+    storage.set_study_system_attr(study_id, "study:metric_names", [description["maximize"], *costs])
+    fill(study_id)
+    rename = sql.text("UPDATE studies SET study_name = :name WHERE study_id = :study")
+    try:
+        with storage.engine.begin() as connection:
+            connection.execute(rename, {"name": name, "study": study_id})
+    except sql.exc.IntegrityError:  # another worker was quicker
+        storage.delete_study(study_id)
+
+
+def take_over(storage: RDBStorage, study_id: int, study: Study, older: Mapping[str, Sequence[Result]]) -> None:
+    """Copy the Results of older forms of the study, by name, that lie in its space: nothing is paid for twice."""
+    offer = prices.find(study.platform)
+    firsts: dict[str, int] = {}  # the first trial of each run
+    seen: set[str] = set()
+    for name, results in older.items():
+        for result in results:
+            settings = trials.settings_in(study, result) if result.status in ("complete", "infeasible") else None
+            if settings is None or result.recipe_id in seen or (result.scores and study.maximize not in result.scores):
+                continue
+            number = len(seen)
+            seen.add(result.recipe_id)
+            # Taken over, not run here: what it cost was spent in the older study's sweep.
+            source = {**result.provenance, "taken_over_from": name}
+            trial = firsts.setdefault(result.run_id, number)
+            copied = replace(result, settings=settings, trial=trial, spent={}, provenance=source)
+            storage.create_new_trial(study_id, finished(copied, study, offer, **trials.parameters(study, settings)))
+
+
+def finished(result: Result, objectives: Study | trials.Objectives, offer: Offer, **parameters: Any) -> FrozenTrial:
+    """The trial of a Result that was finished before this ledger knew of it."""
+    from optuna.trial import create_trial
+
+    state, values = trials.outcome(result, objectives, offer)
+    return create_trial(
+        state=state,
+        values=values,
+        user_attrs={RESULT: result.to_json(compact=True)},
+        system_attrs={CONSTRAINTS: trials.INFEASIBLE if result.status == "infeasible" else trials.FEASIBLE},
+        **parameters,
+    )

@@ -1,0 +1,27 @@
+"""The record of one recipe that was run, and its two costs: that of the point from cold, and what was spent.
+
+record    scores, usage and provenance, written once, read for ever
+costs     what a point costs from cold, at any offer
+spending  what a sweep has spent
+"""
+
+from workbench.result.costs import COSTS, MeanCosts, carried, cost, estimate, mean_costs
+from workbench.result.record import SCHEMA, STATUSES, Result
+from workbench.result.spending import Spending, labelled_set, labels_bought, spending, spent_usd
+
+__all__ = [
+    "COSTS",
+    "SCHEMA",
+    "STATUSES",
+    "MeanCosts",
+    "Result",
+    "Spending",
+    "carried",
+    "cost",
+    "estimate",
+    "labelled_set",
+    "labels_bought",
+    "mean_costs",
+    "spending",
+    "spent_usd",
+]

@@ -1,0 +1,131 @@
+"""The record of one recipe that was run: scores, usage and provenance. Written once, read for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from workbench.prices import Carried, Offer
+from workbench.space import Value
+from workbench.usage import Usage, total
+
+SCHEMA = 1
+STATUSES = ("complete", "infeasible", "interrupted", "running")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One recipe's outcome: a checkpoint of a run, or how a run ended without one.
+
+    Attributes:
+        recipe_id: Identity of the recipe with its data.
+        run_id: Identity of the run: what checkpoints of one training share.
+        recipe: The whole recipe as plain data.
+        settings: The study's settings that made it, by path; `epochs` is this checkpoint's.
+        status: One of `STATUSES`.
+        reason: Why it is infeasible or was interrupted, else empty.
+        scores: The task's scores and `dev_loss`; empty unless complete.
+        usage: The cold cost by phase: what this checkpoint alone would have consumed from nothing. It has its own single
+            evaluation and no earlier one, and shared things in full.
+        spent: What was really consumed since the run's previous Result, by phase.
+        labels: Distinct labelled examples whose labels reached the loss.
+        step: Optimiser steps done.
+        examples: Training examples processed, repeats included.
+        tokens: Training tokens processed, padding excluded.
+        trainable_parameters: How many numbers were tuned.
+        serving: Speed of its predictions as measured: `latency_seconds` of one alone, `predictions_per_second` in batches.
+        provenance: Versions, device, commit, times: what is needed to read the figures years later.
+        offer: The offer at which the stored objective values were computed, as plain data.
+        label_usd: The price of a label then.
+        started: Seconds since 1970 at the start of this segment.
+        finished: Seconds since 1970 at its end.
+        trial: Number of the run's first trial in the ledger; None before it is written.
+        number: Number of its own trial in the ledger.
+    """
+
+    recipe_id: str
+    run_id: str
+    recipe: Mapping[str, Any]
+    settings: Mapping[str, Value]
+    status: str
+    reason: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    usage: Mapping[str, Usage] = field(default_factory=dict)
+    spent: Mapping[str, Usage] = field(default_factory=dict)
+    labels: int = 0
+    step: int = 0
+    examples: int = 0
+    tokens: int = 0
+    trainable_parameters: int | None = None
+    serving: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    offer: Mapping[str, Any] = field(default_factory=dict)
+    label_usd: float = 0.0
+    started: float = 0.0
+    finished: float = 0.0
+    trial: int | None = None
+    number: int | None = None
+
+    @property
+    def epochs(self) -> float:
+        return float(self.recipe["epochs"])
+
+    @property
+    def method(self) -> str:
+        return str(self.recipe["method"]["name"])
+
+    @property
+    def model(self) -> str:
+        return str(self.recipe["model"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.recipe["seed"])
+
+    @property
+    def device(self) -> str | None:
+        """Product name of the GPU it ran on; None for a run on processors."""
+        gpus = self.provenance.get("device", {}).get("gpus") or ()
+        return str(gpus[0]["name"]) if gpus else None
+
+    @cached_property
+    def cold(self) -> Usage:
+        """The cold cost of the point, all phases together."""
+        return total(self.usage.values())
+
+    @cached_property
+    def _carried(self) -> dict[Offer, Carried | None]:
+        """What `carried` has worked out, by offer: a view asks for it a dozen times a point."""
+        return {}
+
+    @cached_property
+    def consumed(self) -> Usage:
+        """What this segment really consumed, all phases together."""
+        return total(self.spent.values())
+
+    def to_json(self, *, compact: bool = False) -> dict[str, Any]:
+        """A JSON object of plain data, with its schema number.
+
+        With `compact`, as ledgers keep it: what all windows say of their sources is said once, under `sources`.
+        """
+        record = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("usage", "spent", "number")}
+        phases = {name: {p: u.to_json() for p, u in getattr(self, name).items()} for name in ("usage", "spent")}
+        if compact:
+            windows = [window for by_phase in phases.values() for window in by_phase.values()]
+            shared = set.intersection(*(set(w["sources"].items()) for w in windows)) if windows else set()
+            for window in windows:
+                window["sources"] = {name: text for name, text in window["sources"].items() if (name, text) not in shared}
+            record["sources"] = dict(sorted(shared))
+        return {"schema": SCHEMA} | record | phases
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Result:
+        """Rebuild from `to_json`; keys of a later schema are ignored."""
+        known = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
+        shared = record.get("sources", {})
+        for name in ("usage", "spent"):
+            windows = record.get(name, {})
+            known[name] = {p: Usage.from_json({**u, "sources": {**shared, **u.get("sources", {})}}) for p, u in windows.items()}
+        return cls(**known)

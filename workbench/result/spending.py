@@ -1,0 +1,79 @@
+"""What a sweep has spent: everything that was really run, and each label once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from workbench import prices
+from workbench.prices import Offer
+from workbench.result.costs import same_machine
+from workbench.result.record import Result
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a sweep has spent: all segments really run, finished or not, and each label once. None is unknown.
+
+    Attributes:
+        usd: US$ of compute and labels.
+        seconds: Seconds of work.
+        energy_j: Joules of processors and GPU boards.
+        labels: Distinct labels bought.
+    """
+
+    usd: float | None = 0.0
+    seconds: float = 0.0
+    energy_j: float | None = 0.0
+    labels: int = 0
+
+    def __add__(self, other: Spending) -> Spending:
+        """Sum; unknown stays unknown."""
+        usd = None if self.usd is None or other.usd is None else self.usd + other.usd
+        energy_j = None if self.energy_j is None or other.energy_j is None else self.energy_j + other.energy_j
+        return Spending(usd, self.seconds + other.seconds, energy_j, self.labels + other.labels)
+
+
+def spending(results: Iterable[Result], offer: Offer, label_usd: float) -> Spending:
+    """What all these Results together have consumed, at these prices, wherever the machine of the offer is another: carried over.
+
+    A task's smaller training set is a prefix of its larger one, so labels of one data set are bought once: the
+    largest number used of each.
+    """
+    known = list(results)
+    compute = [_spent_usd(r, offer) for r in known if r.spent]
+    joules = [r.consumed.energy_j for r in known]
+    labels = sum(labels_bought(known).values())
+    return Spending(
+        usd=None if None in compute else sum(c for c in compute if c is not None) + label_usd * labels,
+        seconds=sum(r.consumed.seconds for r in known),
+        energy_j=None if None in joules else sum(j for j in joules if j is not None),
+        labels=labels,
+    )
+
+
+def _spent_usd(r: Result, offer: Offer) -> float | None:
+    if same_machine(r, offer):
+        return prices.usd(r.consumed, offer)
+    there = prices.carry(r.spent, r.device, offer)
+    return None if there is None or there.usd is None else there.usd.value
+
+
+def spent_usd(results: Sequence[Result], offer: Offer, label_usd: float) -> float | None:
+    """US$ of `spending`; None where it is unknown."""
+    return spending(results, offer, label_usd).usd
+
+
+def labels_bought(results: Iterable[Result]) -> dict[str, int]:
+    """Distinct labelled examples bought, by data set and data seed."""
+    bought: dict[str, int] = {}
+    for r in results:
+        key = labelled_set(r.recipe["task"])
+        bought[key] = max(bought.get(key, 0), r.labels)
+    return bought
+
+
+def labelled_set(task: Mapping[str, Any]) -> str:
+    """Which labels a task buys, from its record: data set and order, of which a smaller training set is a prefix."""
+    return f"{task.get('data')}/{task.get('seed')}"

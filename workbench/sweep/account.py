@@ -1,0 +1,89 @@
+"""What a sweep has spent and bought so far, and whether what comes next fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from workbench import prices
+from workbench.forecast import Forecaster
+from workbench.result import Result, Spending, labelled_set, labels_bought
+from workbench.study import Recipe
+from workbench.sweep.budget import Budget
+from workbench.usage import Usage
+
+if TYPE_CHECKING:
+    from workbench.training import Checkpoint
+
+
+class Account:
+    """The budget of a sweep as its work goes on.
+
+    Args:
+        budget: The limits at the sweep's prices.
+        forecaster: Says what a run will take.
+
+    Attributes:
+        refused: Why the run that was looked at last was not admitted; empty when none was refused.
+    """
+
+    def __init__(self, budget: Budget, forecaster: Forecaster) -> None:
+        self.budget, self.forecaster, self.refused = budget, forecaster, ""
+        self._recorded = Spending()
+        self._bought: dict[str, int] = {}  # labels, by data set
+
+    @property
+    def bounded(self) -> bool:
+        """Whether anything but the number of trials ends the sweep."""
+        return self.budget.watched or self.budget.limits.max_labels is not None
+
+    def note(self, results: Sequence[Result]) -> None:
+        """Take in what the ledger holds now."""
+        self._bought = labels_bought(results)
+        self._recorded = self.budget.spent(results)
+
+    def reached(self, results: Sequence[Result]) -> str:
+        """Which limit has been reached, in words; empty when none."""
+        return self.budget.limits.done(results) or self.budget.exhausted(self._recorded)
+
+    def with_work(self, usage: Usage, making: Result | None, labels: int) -> Spending:
+        """What is spent with the work under way: its usage, and the labels that the Result being made has used.
+
+        While a Result is being written this is too little for a moment, rather than the same work twice.
+        """
+        recorded = self._recorded
+        more = Spending(prices.usd(usage, self.budget.offer), usage.seconds, usage.energy_j)
+        if making is not None and more.usd is not None:
+            new = self._new_labels(making.recipe["task"], labels)
+            more = Spending(more.usd + new * self.budget.label_usd, more.seconds, more.energy_j, new)
+        return recorded + more
+
+    def admits(self, recipe: Recipe, results: Sequence[Result]) -> bool:
+        """Whether a run, or what is missing of it, fits what is left by its forecast. What is unknown passes: the watch sees it."""
+        began = max((r.epochs for r in results if r.run_id == recipe.run_id and r.status == "complete"), default=0.0)
+        forecast = self.forecaster.segment(recipe, began, float(recipe.epochs), cold=True)
+        labels = self._new_labels(recipe.to_json()["task"], forecast.labels)
+        if forecast.spent_seconds is None:
+            more = Spending(usd=labels * self.budget.label_usd, labels=labels)
+        else:
+            energy_j = None if forecast.energy_j is None else forecast.energy_j.value
+            more = self.budget.of_work(forecast.spent_seconds.value, energy_j, labels)
+        refused = self.budget.overrun(self._recorded, more)
+        self.refused = refused or self.refused
+        return not refused
+
+    def overrun(self, result: Result, checkpoint: Checkpoint) -> str:
+        """Which budget is spent, or would be passed by the run's next stretch, judged by its own speed so far; empty when none."""
+        assert checkpoint.next_step is not None
+        train, evaluate = result.usage["train"], result.usage["evaluate"]
+        stretch = checkpoint.next_step / checkpoint.step - 1  # relative to all steps so far
+        joules = (train.energy_j, evaluate.energy_j)
+        energy_j = None if None in joules else stretch * (train.energy_j or 0.0) + (evaluate.energy_j or 0.0)
+        labels = self._new_labels(result.recipe["task"], checkpoint.next_labels)
+        more = self.budget.of_work(stretch * train.seconds + evaluate.seconds, energy_j, labels)
+        return self.budget.exhausted(self._recorded) or self.budget.overrun(self._recorded, more)
+
+    def _new_labels(self, task: object, labels: int) -> int:
+        """How many of the labels a task uses are not bought yet."""
+        assert isinstance(task, dict)
+        return max(0, labels - self._bought.get(labelled_set(task), 0))
