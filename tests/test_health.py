@@ -60,3 +60,14 @@ def test_a_folder_that_is_gone_is_a_finding_and_no_crash(tmp_path):
 
 def test_every_fault_comes_with_words(tmp_path):
     assert all(f.text for f in findings(tmp_path).values())
+
+
+def test_prices_are_counted_and_a_broken_settings_file_is_a_finding(tmp_path, monkeypatch):
+    path = tmp_path / "own.toml"
+    monkeypatch.setenv("WORKBENCH_SETTINGS", str(path))
+    path.write_text(
+        "[[owned]]\nplatform = 'x'\npurchase_usd = 1\nlifetime_years = 1\nutilisation = 1\nelectricity_usd_per_kwh = 0\n"
+    )
+    assert "1 of them from" in findings(tmp_path)["prices", "ok"].text
+    path.write_text("lable_usd = 1")
+    assert "Did you mean 'label_usd'" in findings(tmp_path)["prices", "fail"].text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from workbench import prices, report
+from workbench import carbon, prices, report, settings
 from workbench.cli import _COMMANDS, cli
 from workbench.study import load
 
@@ -56,9 +56,23 @@ def test_the_contracts_name_the_keys_that_are_printed() -> None:
 
 
 def test_the_price_book_has_as_many_offers_as_it_says() -> None:
-    said = re.search(r"offers\.csv` holds (\d+) offers", README)
+    said = re.search(r"ships (\d+) offers.*?; (\d+) GPUs' datasheet", README, re.S)
     assert said
-    assert int(said[1]) == len(prices.load())
+    assert (int(said[1]), int(said[2])) == (len(prices.load()), len(prices.gpus()))
+
+
+def test_the_settings_shown_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = re.search(r"```toml\n(.*?)```", README, re.S)
+    assert shown
+    path = tmp_path / "workbench.toml"
+    path.write_text(shown[1].replace("or g_co2e_per_kwh = …", ""), encoding="utf-8")
+    monkeypatch.setenv("WORKBENCH_SETTINGS", str(path))
+    assert (settings.load().platform, settings.load().label_usd) == ("office", 0.05)
+    office, quoted = prices.find("office"), prices.find("acme")
+    assert office.usd_per_kwh is not None
+    assert float(office.usd_per_hour) == pytest.approx(3200 / (4 * 8760 * 0.3))
+    assert float(quoted.usd_per_hour) == pytest.approx(0.92 * 1.08)
+    assert carbon.intensity(office).g_co2e_per_kwh == pytest.approx(380.95)
 
 
 def test_the_default_study_has_what_the_readme_promises() -> None:

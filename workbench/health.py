@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from workbench import prices, settings
 from workbench.errors import WorkbenchError
 
 PACKAGES = ("torch", "transformers", "peft", "optuna", "mlflow", "datasets", "streamlit", "plotly")
@@ -29,7 +30,7 @@ class Finding:
 
 def examine(storage: str, tracking_uri: str, folder: Path) -> list[Finding]:
     """Look at this machine and the stores, changing nothing."""
-    return [*_versions(), *_device(), *_meters(), *_models(), *_disk(folder), *_stores(storage, tracking_uri)]
+    return [*_versions(), *_device(), *_meters(), *_models(), *_prices(), *_disk(folder), *_stores(storage, tracking_uri)]
 
 
 def _versions() -> Iterator[Finding]:
@@ -84,6 +85,16 @@ def _models() -> Iterator[Finding]:
         yield Finding("built-in models", "ok", ", ".join(models.MODELS))
     except WorkbenchError as error:
         yield Finding("built-in models", "note", str(error), "Install workbench with its extra: pip install 'workbench[pydocs]'")
+
+
+def _prices() -> Iterator[Finding]:
+    try:
+        offers, own = prices.load(), settings.load()
+    except WorkbenchError as error:
+        yield Finding("prices", "fail", str(error))
+        return
+    added = f", {len(own.offers) + len(own.owned)} of them from {own.path}" if own.path else ""
+    yield Finding("prices", "ok", f"{len(offers)} offers{added}")
 
 
 def _disk(folder: Path) -> Iterator[Finding]:

@@ -1,8 +1,9 @@
 """Forecast against outcome: seconds and memory.
 
 (a) A study that was swept here: the formula, the calibration that was kept before the sweep, and each run by the others alone.
-    The committed figures: studies/qa.py, seed 0, 6 runs, two virtual CPUs shared with other work, 1 thread. What a sweep's process
-    holds beside the model, and the spread of calibrated seconds, were set after seeing them: those two are in sample.
+    The committed figures: `make sweep` of studies/qa.py in a fresh clone, seed 0, 12 runs, two virtual CPUs otherwise idle,
+    calibrated just before. What a sweep's process holds beside the model was set after seeing them, and so is in sample; the spread of calibrated
+    seconds was set on six runs of an earlier sweep. The formula's constants were rounded from calibrations of these models.
 (b) The 53 rows of LitGPT's table (Lightning-AI/litgpt@2685705): the formula from parameter counts. The table says nothing of
     tokens; LitGPT's page says Alpaca 2k, bfloat16 and one GPU (the rows of full tuning on 4 seem to use them, and are apart below).
     Tokens of an example are fitted: one constant for the whole table, which takes up what the GPU really reaches too. So this tests
@@ -22,15 +23,18 @@ import csv
 import json
 import math
 import os
+import platform
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from workbench import flops
 from workbench.forecast import memory
 from workbench.forecast.timing import GPU_CONSTANTS, GPU_SHARE, formula
+from workbench.meter import Meter
 
 BAND = 3.0
 L40S_FLOPS, A10G_FLOPS, A10G_GIB = 362e12, 70e12, 22.5
@@ -232,7 +236,9 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "forecast.json")
     chosen = options.parse_args()
     record: dict[str, Any] = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.is_file() else {}
-    record["what"] = __doc__
+    with Meter() as meter:
+        record |= {"what": __doc__, "machine": meter.description}
+    record["versions"] = {"python": platform.python_version()} | {n: metadata.version(n) for n in ("torch", "transformers", "peft")}
     if chosen.data is None or not Path(chosen.data).is_dir():
         print("No tables: give --data or WORKBENCH_DATA.")
     else:

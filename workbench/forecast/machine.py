@@ -9,6 +9,10 @@ from typing import Any
 from workbench import prices
 from workbench.meter import host, power
 
+PROCESS_BYTES = 1100 << 20
+"""What a sweep's process on a CPU comes to hold beside the model: libraries, stores, data, and freed blocks that the allocator
+keeps. Rounded from the medians of two sweeps of the default study (1,000 and 1,150 MiB; torch 2.13, Linux)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
@@ -20,7 +24,7 @@ class Machine:
         cpus: Logical CPUs.
         memory_bytes: Memory of what trains: the GPU's, or what the host has available.
         threads: Logical CPUs that training keeps busy.
-        resident_bytes: Memory that the process holds before there is a model; counts on a CPU only.
+        resident_bytes: Memory that a sweep's process holds beside the model; counts on a CPU only.
         peak_flops: Peak of the GPU in FLOP/s at the precision that trains; None: unknown.
         gpu_watts: Power of its board under load; None: unknown.
     """
@@ -49,7 +53,6 @@ class Machine:
     @classmethod
     def here(cls) -> Machine:
         """The machine that this process runs on, and what the process holds of it; a GPU's peak and power are its datasheet's."""
-        import psutil
         import torch
 
         cpus = host.cpus_held()
@@ -59,9 +62,8 @@ class Machine:
             known = prices.gpu(name)
             peak = known.tensor_tflops * 1e12 if known and known.tensor_tflops else None
             return cls(name=name, kind="cuda", peak_flops=peak, gpu_watts=known.board_power_w if known else None, **common)
-        resident = int(psutil.Process().memory_info().rss)
         threads = float(torch.get_num_threads())
-        return cls(name=_processors(host.cpu_model(), cpus), kind="cpu", threads=threads, resident_bytes=resident, **common)
+        return cls(name=_processors(host.cpu_model(), cpus), kind="cpu", threads=threads, resident_bytes=PROCESS_BYTES, **common)
 
 
 def name_of(description: Mapping[str, Any]) -> str:
