@@ -69,13 +69,13 @@ def test_views_add_rounding_the_sweep_and_serving(swept, command, monkeypatch):
     plain = json.loads(command("front", "--json")[1])
     assert plain["spent_usd"] > max(p["usd"] for p in plain["points"])
     shared = json.loads(command("front", "--adopted", 2, "--json")[1])
-    assert shared["view"]["share_usd"] == pytest.approx(plain["spent_usd"] / 2)
-    assert [p["usd"] for p in shared["points"]] == pytest.approx([p["usd"] + plain["spent_usd"] / 2 for p in plain["points"]])
+    assert (shared["view"]["adopted"], shared["view"]["sweep_usd"]) == (2, pytest.approx(plain["spent_usd"]))
+    assert [p["usd"] for p in shared["points"]] == pytest.approx([(p["usd"] + plain["spent_usd"]) / 2 for p in plain["points"]])
     billed = json.loads(command("front", "--platform", "aws:g4dn.xlarge", "--billed", "--json")[1])
     least = 0.526 / 60  # a minute is the least that is billed
     assert [p["usd"] for p in billed["points"]] == pytest.approx([least] * len(billed["points"]))
     code, out, err = command("front", "--load", 1000, "--against", plain["points"][0]["trial"])
-    assert (code, "1000 predictions a second" in out, "overtakes after" in out) == (0, True, True)
+    assert (code, "1000 predictions a second" in out, "against it" in out) == (0, True, True)
     for p in plain["points"]:
         assert p["predictions_per_second"] > 0
         assert p["latency_seconds"] > 0
@@ -123,7 +123,7 @@ def test_a_sweep_says_what_it_will_cost_and_keeps_its_budgets(tmp_path, tiny):
     done = workbench("sweep", "tiny.py", "--max-labels", "40", "--max-usd", "0.01", "--trials", "2", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "are forecast to take" in done.stderr
-    assert "of $0.01 spent ($0.05/h)" in done.stderr
+    assert "of $0.01, 32 of 40 labels spent ($0.05/h)" in done.stderr
     assert max(p["labels"] for p in points(done.stdout)) <= 40
     again = workbench("sweep", "tiny.py", "--max-energy-kwh", "1e-9", "--trials", "5", cwd=tmp_path)
     assert again.returncode == 0

@@ -16,6 +16,14 @@ from workbench.prices import Offer
 from workbench.usage import Usage
 
 KWH = Usage(seconds=3600.0, cpu_energy_j=1.8e6, gpu_board_energy_j=1.8e6)
+
+
+def grams(usage, offer):
+    """Operational grams, O = E·I."""
+    per_joule = carbon.grams_per_joule(offer)
+    return None if usage.energy_j is None or per_joule is None else usage.energy_j * per_joule
+
+
 LOCAL = prices.find("local")
 
 
@@ -80,20 +88,20 @@ def test_ids_tell_figures_apart() -> None:
 
 
 def test_grams_are_energy_times_overhead_times_intensity() -> None:
-    assert carbon.grams_co2e(KWH, LOCAL) == pytest.approx(445)
-    assert carbon.grams_co2e(KWH, prices.find("aws")) == pytest.approx(1.135 * 415.75)
-    assert carbon.grams_co2e(KWH, prices.find("gcp")) == pytest.approx(1.1 * 412.72)
-    assert carbon.grams_co2e(KWH, prices.find("lambda")) == pytest.approx(1.58 * 445)
+    assert grams(KWH, LOCAL) == pytest.approx(445)
+    assert grams(KWH, prices.find("aws")) == pytest.approx(1.135 * 415.75)
+    assert grams(KWH, prices.find("gcp")) == pytest.approx(1.1 * 412.72)
+    assert grams(KWH, prices.find("lambda")) == pytest.approx(1.58 * 445)
     state("[carbon]\npue = 1.5\n")
-    assert carbon.grams_co2e(KWH, LOCAL) == pytest.approx(1.5 * 445)
-    assert carbon.grams_co2e(KWH, prices.find("aws")) == pytest.approx(1.135 * 415.75)
+    assert grams(KWH, LOCAL) == pytest.approx(1.5 * 445)
+    assert grams(KWH, prices.find("aws")) == pytest.approx(1.135 * 415.75)
 
 
 def test_what_is_unknown_stays_unknown() -> None:
-    assert carbon.grams_co2e(replace(KWH, cpu_energy_j=None), LOCAL) is None
+    assert grams(replace(KWH, cpu_energy_j=None), LOCAL) is None
     nobody = Offer("nobody", "x", "", 0, "", "on_demand", Decimal("1"), "here", "2026")
     assert carbon.pue(nobody) is None
-    assert carbon.grams_co2e(KWH, nobody) is None
+    assert grams(KWH, nobody) is None
     assert carbon.pue(replace(nobody, commitment="owned")) == 1.0
 
 
@@ -103,12 +111,12 @@ def test_making_the_machine_counts_only_where_it_is_stated() -> None:
     assert carbon.embodied_grams_co2e(KWH, LOCAL) == pytest.approx(10)  # 350,400 g over 35,040 hours
     assert carbon.embodied_grams_co2e(replace(KWH, others_seconds=1800.0), LOCAL) == pytest.approx(5)
     assert carbon.embodied_grams_co2e(KWH, prices.find("aws")) is None
-    assert carbon.grams_co2e(KWH, LOCAL) == pytest.approx(445)  # O alone
+    assert grams(KWH, LOCAL) == pytest.approx(445)  # O alone
 
 
 @given(st.floats(0, 1e9), st.floats(0, 1e9), st.sampled_from(prices.load()))
 def test_more_energy_is_never_less_co2e(joules: float, more: float, offer: Offer) -> None:
-    less, rest = carbon.grams_co2e(Usage(cpu_energy_j=joules), offer), carbon.grams_co2e(Usage(cpu_energy_j=joules + more), offer)
+    less, rest = grams(Usage(cpu_energy_j=joules), offer), grams(Usage(cpu_energy_j=joules + more), offer)
     assert less is not None
     assert rest is not None
     assert 0 <= less <= rest

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import random
 from decimal import Decimal
 from pathlib import Path
@@ -20,8 +21,11 @@ from workbench.forecast import (
     Machine,
     Timing,
     calibrate,
+    device_memory_bytes,
+    is_price_of,
     memory,
     of_runs,
+    on_offer,
     pairs,
     rank,
     trials_within,
@@ -335,10 +339,33 @@ def test_a_calibration_sharpens_and_comes_back_from_json(timed: tuple[Study, Cal
     assert elsewhere.seconds == blunt.seconds
 
 
-@pytest.mark.parametrize("record", [{}, {"machine": 1, "date": "", "constants": {}, "timings": [{}]}, {"machine": "x"}])
+def a_calibration(constant: Any = 1.0, name: str = "flops", seconds: Any = 1.0, amounts: Any = None) -> dict[str, Any]:
+    timing = {"phase": "train", "model": "m", "method": "a", "amounts": amounts or {"flops": 1.0}, "seconds": seconds}
+    return {"machine": "x", "date": "", "constants": {name: constant}, "timings": [timing]}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        [],
+        {"machine": 1, "date": "", "constants": {}, "timings": [{}]},
+        {"machine": "x"},
+        *(a_calibration(constant) for constant in (None, "1", True, math.nan, math.inf, -1.0, 10**400)),
+        a_calibration(name="wishes"),
+        a_calibration(seconds=math.nan),
+        a_calibration(amounts={"wishes": 1.0}),
+        a_calibration(amounts=[1.0]),
+        {**a_calibration(), "constants": 3},
+    ],
+)
 def test_what_is_no_calibration(record: Any) -> None:
     with pytest.raises(UsageError, match="calibration"):
         Calibration.from_json(record)
+
+
+def test_what_is_one() -> None:
+    assert Calibration.from_json(a_calibration(0)).constants == {"flops": 0.0}
 
 
 def test_an_injected_clock_is_the_only_one(tiny: str) -> None:
@@ -414,6 +441,164 @@ def test_runs_cost_in_proportion_and_labels_once(tiny: str) -> None:
     assert ten.usd.value - labels == pytest.approx(10 * (one.usd.value - labels))
     assert one.grams_co2e is not None
     assert one.grams_co2e.value > 0
+
+
+KWH = dataclasses.replace(DOLLAR, usd_per_kwh=Decimal("0.3"))
+A10G = Offer("aws", "g5.xlarge", "A10G", 1, "us-east-1", "on_demand", Decimal("1.006"), "here", "2026-01-01")
+FOUR = dataclasses.replace(L40S, instance="4x", gpus=4, amount=Decimal("7.444"))
+L40S_HERE = Machine(name="NVIDIA L40S", kind="cuda", cpus=8.0, memory_bytes=1 << 40, peak_flops=3.6e14, gpu_watts=350.0)
+
+
+def test_an_offer_is_the_price_of_a_machine_with_its_gpu() -> None:
+    assert is_price_of(None, DOLLAR)
+    assert not is_price_of(None, L40S)
+    assert is_price_of("NVIDIA L40S", L40S)
+    assert is_price_of("NVIDIA L40S", FOUR)
+    assert not is_price_of("NVIDIA L40S", T4)
+    assert not is_price_of("NVIDIA L40S", DOLLAR)
+    unheard = dataclasses.replace(L40S, gpu="unheard-of")
+    assert is_price_of("unheard-of", unheard)
+    assert not is_price_of("unheard-of too", unheard)
+    assert not is_price_of("NVIDIA L40S", unheard)
+
+
+def test_on_its_own_machine_a_forecast_stands_and_is_priced_with_its_electricity(tiny: str) -> None:
+    recipe = a_recipe(tiny)
+    forecast = Forecaster(a_study(recipe), machine=HERE).run(recipe)
+    plain, metered = on_offer(forecast, HERE, DOLLAR), on_offer(forecast, HERE, KWH)
+    assert plain is not None and metered is not None  # noqa: PT018
+    assert forecast.seconds is not None and forecast.energy_j is not None  # noqa: PT018
+    for found, known in ((plain.seconds, forecast.seconds), (plain.energy_j, forecast.energy_j)):
+        assert found is not None
+        assert (found.value, found.low, found.high) == pytest.approx((known.value, known.low, known.high))
+        assert (found.basis, found.note) == (known.basis, known.note)
+    assert not plain.carried
+    assert plain.usd is not None and metered.usd is not None  # noqa: PT018
+    assert plain.usd.value == pytest.approx(forecast.seconds.value / 3600)
+    assert metered.usd.value == pytest.approx(plain.usd.value + forecast.energy_j.value / 3.6e6 * 0.3)
+    assert metered.usd.high > plain.usd.high + (metered.usd.value - plain.usd.value)  # watts are uncertain too
+
+
+def test_elsewhere_a_forecast_is_carried_over(tiny: str) -> None:
+    recipe = a_recipe(tiny)
+    forecast = Forecaster(a_study(recipe), machine=HERE).run(recipe)
+    assert forecast.seconds is not None
+    for offer in (A10G, FOUR):
+        there = on_offer(forecast, HERE, offer)
+        assert there is not None
+        assert there.carried
+        own = forecast.seconds.high / forecast.seconds.value
+        assert 2 * own < there.seconds.high / there.seconds.value <= 3.001 * own  # loading and data are not carried
+        assert there.usd is not None
+        assert there.usd.value == pytest.approx(there.seconds.value * float(offer.usd_per_hour) / offer.gpus / 3600)
+        assert there.energy_j is not None
+    as_if = on_offer(forecast, HERE, A10G, same_machine=True)
+    assert as_if is not None
+    assert not as_if.carried
+    assert as_if.seconds.value == pytest.approx(forecast.seconds.value)
+    on_gpu = Forecaster(a_study(recipe), machine=L40S_HERE).run(recipe)
+    at_home, on_t4 = (on_offer(on_gpu, L40S_HERE, offer) for offer in (L40S, T4))
+    assert at_home is not None and on_t4 is not None  # noqa: PT018
+    assert (at_home.carried, on_t4.carried) == (False, True)
+    assert on_t4.seconds.value > at_home.seconds.value
+    assert at_home.energy_j is not None and on_gpu.energy_j is not None  # noqa: PT018
+    assert at_home.energy_j.value == pytest.approx(on_gpu.energy_j.value)
+    assert on_offer(on_gpu, L40S_HERE, DOLLAR) is None
+
+
+def test_flops_that_are_a_stand_in_carry_nothing_over(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = a_recipe(tiny)
+    monkeypatch.setattr(flops, "shape", lambda model: None)
+    monkeypatch.setattr(memory, "saved_bytes", lambda *args: None)
+    measured = a_result(a_study(recipe), recipe, {"data": 0.1, "load": 0.1, "train": 4.0, "evaluate": 1.0})
+    forecaster = Forecaster(a_study(recipe), [measured], machine=HERE)
+    run, alone = typical(forecaster), forecaster.run(recipe)
+    assert run.phases["train"].work.flops is run.phases["evaluate"].work.flops is None
+    assert run.phases["load"].work.flops == 0
+    assert of_runs(run, 1, L40S, 0.0) is on_offer(alone, HERE, L40S) is None
+    assert of_runs(run, 1, DOLLAR, 0.0) is not None
+    assert on_offer(alone, HERE, DOLLAR) is not None
+
+
+def test_what_a_sweep_spends_between_phases_is_paid_for(tiny: str) -> None:
+    recipe = a_recipe(tiny, epochs=4)
+    took = {"data": 0.1, "load": 0.1, "train": 4.0, "evaluate": 1.0}
+    of = a_study(recipe)
+    spent = {name: Usage(seconds=s, cpu_energy_j=5 * s) for name, s in (took | {"checkpoint": 2.0, "idle": 1.0}).items()}
+    forecaster = Forecaster(of, [a_result(of, recipe, took, spent=spent)], machine=HERE)
+    run, alone = typical(forecaster), forecaster.run(recipe)
+    assert run.seconds is not None and run.energy_j is not None  # noqa: PT018
+    assert run.phases["idle"].seconds == pytest.approx(3.0 * alone.evaluations)
+    assert total(run.phases.values()).seconds == pytest.approx(run.seconds.value)
+    taken, cold = of_runs(run, 1, DOLLAR, 0.0), on_offer(alone, HERE, DOLLAR)
+    assert taken is not None and cold is not None  # noqa: PT018
+    assert taken.usd is not None and taken.energy_j is not None  # noqa: PT018
+    assert taken.usd.value == pytest.approx(run.seconds.value / 3600)
+    assert taken.energy_j.value == pytest.approx(run.energy_j.value) == pytest.approx(5 * run.seconds.value)
+    same = on_offer(alone, HERE, DOLLAR, spent=True)
+    assert same is not None
+    assert (same.seconds.value, same.seconds.low, same.seconds.high) == pytest.approx(
+        (taken.seconds.value, taken.seconds.low, taken.seconds.high)
+    )
+    assert cold.seconds.value < taken.seconds.value - 3.0 * alone.evaluations + 0.01
+
+
+def test_a_whole_machine_is_rented_and_its_electricity_paid_once(tiny: str) -> None:
+    run = typical(Forecaster(a_study(a_recipe(tiny)), machine=L40S_HERE))
+
+    def usd(offer: Offer, whole: bool) -> float:
+        taken = of_runs(run, 1, offer, 0.0, whole=whole)
+        assert taken is not None
+        assert taken.usd is not None
+        return taken.usd.value
+
+    own = dataclasses.replace(FOUR, commitment="owned", usd_per_kwh=Decimal(2))
+    free = dataclasses.replace(own, usd_per_kwh=None)
+    assert usd(free, whole=True) == pytest.approx(4 * usd(free, whole=False))
+    electricity = usd(own, whole=False) - usd(free, whole=False)
+    assert electricity > 0
+    assert usd(own, whole=True) - usd(free, whole=True) == pytest.approx(electricity)
+    monthly = dataclasses.replace(free, unit="month", amount=free.amount * 730, currency="EUR", exchange=Decimal(2))
+    assert usd(monthly, whole=True) == pytest.approx(2 * usd(free, whole=True))
+
+
+def test_what_was_spent_and_bought_is_not_in_the_budget_any_more(tiny: str) -> None:
+    run = typical(Forecaster(a_study(a_recipe(tiny)), machine=HERE))
+
+    def buys(budget: float, **more: Any) -> float:
+        found = trials_within(run, DOLLAR, budget, 0.001, **more)
+        assert found is not None
+        return found.value
+
+    assert buys(1.0, spent_usd=0.4) == buys(0.6) > 0
+    assert buys(1.0, labels_bought=run.labels) == buys(1.0 + 0.001 * run.labels)
+    assert buys(1.0, spent_usd=2.0) == 0
+
+
+def test_the_processors_watts_are_the_meters(monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.meter import host
+    from workbench.meter.processors import cpu_power
+
+    known = cpu_power("AMD EPYC 7R32")
+    assert dataclasses.replace(HERE, cpu_watts=known).processor_watts == pytest.approx(known.idle_w + known.busy_w)
+    monkeypatch.setattr(host, "cpu_model", lambda: "AMD EPYC 7R32")
+    assert Machine.here().cpu_watts == known
+
+
+@pytest.mark.parametrize("told", [None, "FASTEST_FIRST"])
+def test_cuda_numbers_the_gpus_as_the_meter_does(told: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if told is None:
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", "")  # so that it is put back after the test
+        monkeypatch.delenv("CUDA_DEVICE_ORDER")
+    else:
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", told)
+    seen: list[str | None] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(seen.append(os.environ.get("CUDA_DEVICE_ORDER"))))
+    Machine.here()
+    assert set(seen) == {told or "PCI_BUS_ID"}
+    seen.clear()
+    device_memory_bytes()
+    assert set(seen) == {told or "PCI_BUS_ID"}
 
 
 def test_this_machine_is_what_its_results_say() -> None:

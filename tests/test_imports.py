@@ -310,7 +310,12 @@ def test_another_gpu_needs_a_price_of_its_own(folder):
     (folder / "results" / "other.json").write_text(json.dumps(record(meta_info__system_info={"accelerator": "NVIDIA H100"})))
     with pytest.raises(UsageError, match=r"made on NVIDIA H100, NVIDIA L40S, .* --platform"):
         peft_comparison.read(folder)
-    assert len(peft_comparison.read(folder, platform="vast").results) == 11
+    with pytest.raises(UsageError, match=r"made on NVIDIA H100, and 'vast:1x-L40S"):
+        peft_comparison.read(folder, platform="vast:1x-L40S-32-65536")
+    (folder / "results" / "other.json").unlink()
+    with pytest.raises(UsageError, match=r"made on NVIDIA L40S, and 'vast:1x-RTX_3090"):
+        peft_comparison.read(folder, platform="vast")
+    assert len(peft_comparison.read(folder, platform="vast:1x-L40S-32-65536").results) == 10
     with pytest.raises(UsageError, match="no offer is called 'nowhere'"):
         peft_comparison.read(folder, platform="nowhere")
 

@@ -21,7 +21,7 @@ from workbench import ledger as ledgers
 from workbench import prices, process
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.ledger import Ledger, default_url
-from workbench.result import Result
+from workbench.result import Result, spending
 from workbench.study import load
 from workbench.usage import Usage
 
@@ -196,6 +196,18 @@ def test_a_dead_worker_is_charged_for_what_it_spent(ledger, study):
     assert mended.consumed.seconds == 7.0 + ledgers.HEARTBEAT_SECONDS
     assert ledger.results() == [mended]
     assert ledger.reconcile(study, OFFER) == []
+
+
+def test_a_dead_workers_last_heartbeat_costs_what_the_ones_before_did_and_its_labels_are_bought(ledger, study):
+    lease = ledger.lease(study, stub(study, FULL))
+    ledger.beat(lease, {"train": Usage(seconds=4.0, cpu_energy_j=80.0, gpu_seconds=4.0)}, 24)
+    abandon(ledger, lease)
+    (mended,) = ledger.reconcile(study, OFFER)
+    assert mended.labels == 24
+    assert mended.consumed.energy_j == 100.0
+    assert mended.consumed.gpu_seconds == 5.0
+    spent = spending(ledger.results(), OFFER, 1.0)
+    assert (spent.usd, spent.energy_j, spent.labels) == (pytest.approx(24 + 5 * float(OFFER.usd_per_hour) / 3600), 100.0, 24)
 
 
 def test_a_worker_of_another_host_is_judged_by_its_silence(ledger, study):

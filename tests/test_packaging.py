@@ -46,7 +46,7 @@ def test_installed_wheel_works_elsewhere(wheel: Path, tmp_path: Path) -> None:
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel], check=True, capture_output=True
     )
     code = "import workbench, workbench.prices as p; print(workbench.__file__); print(p.find('local').usd_per_hour)"
-    code += "; import workbench.carbon as c; print(c.grams_co2e(workbench.usage.Usage(cpu_energy_j=1.0), p.find('aws')))"
+    code += "; import workbench.carbon as c; print(c.grams_per_joule(p.find('aws')))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(site)}, capture_output=True, text=True, check=True
     )

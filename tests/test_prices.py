@@ -144,7 +144,7 @@ def test_usd_is_seconds_times_the_rate_unrounded() -> None:
 def test_usd_of_a_machine_with_several_gpus_is_for_those_held() -> None:
     assert prices.usd(Usage(seconds=3600.0, gpu_seconds=3600.0), GPU) == pytest.approx(2)
     assert prices.usd(Usage(seconds=3600.0, gpu_seconds=8 * 3600.0), GPU) == pytest.approx(16)
-    assert prices.usd(Usage(seconds=3600.0, gpu_seconds=None), GPU) == pytest.approx(16)  # unknown: never less than it was
+    assert prices.usd(Usage(seconds=3600.0, gpu_seconds=None), GPU) is None  # how many were held is unknown
     assert prices.usd(Usage(seconds=3600.0, gpu_seconds=0.0), GPU) == pytest.approx(16)
     assert prices.usd(Usage(seconds=3600.0, gpu_seconds=1800.0), CPU) == pytest.approx(3.6)
 

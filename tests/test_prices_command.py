@@ -50,7 +50,7 @@ def test_offers_are_chosen_by_platform_and_gpu() -> None:
     assert {o["gpu"] for o in listed("--gpu", "h100")} == {"H100-SXM", "H100-PCIe", "H100-NVL"}
     assert {o["gpu"] for o in listed("--gpu", "NVIDIA H200", "--spot")} == {"H200", "H200-SXM"}
     assert {o["gpu"] for o in listed("--platform", "vast", "--gpu", "A100-80GB")} == {"A100-80GB-SXM"}
-    with pytest.raises(UsageError, match=r"no offer is of the platform 'awss'. Did you mean 'aws'"):
+    with pytest.raises(UsageError, match=r"no offer is called 'awss'. Did you mean 'aws'"):
         run("--platform", "awss")
     with pytest.raises(UsageError, match=r"no offer here has the GPU 'L40SS'. Did you mean 'L40S'"):
         run("--gpu", "L40SS")

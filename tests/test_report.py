@@ -396,14 +396,32 @@ def test_a_bill_is_rounded_as_the_platform_does_and_never_below_direct() -> None
     assert unknown.cost(here(point("a", 50.0, 10), unknown.offer), "usd") is None
 
 
+def test_a_bill_is_rounded_at_each_end_of_its_band() -> None:
+    gpu = {"device": {"gpus": [{"name": "NVIDIA L40S"}]}}
+    result = point("a", 50.0, 100, usage={"train": Usage(100.0, gpu_seconds=100.0)}, provenance=gpu)
+    eight = Offer(
+        "q", "o", "A100-80GB", 8, "", "on_demand", Decimal("28.8"), "here", "2026-01-01", billing_seconds=1, minimum_seconds=0
+    )
+    direct, billed = (replace(view(), offer=eight, billed=each).estimate(result, "usd") for each in (False, True))
+    assert direct is not None
+    assert billed is not None
+    for end in ("low", "value", "high"):
+        assert getattr(billed, end) == pytest.approx(8 * getattr(direct, end), abs=0.01)  # to the second
+
+
 def test_the_sweep_is_spread_over_the_models_that_are_adopted() -> None:
-    spread = view().spread(ALL, 2)
-    assert spread.share_usd == pytest.approx(2 * (10 + 40 + 100 + 90 + 5) / 1000 / 2)
-    assert spread.cost(CHEAP, "usd") == pytest.approx(0.01 + spread.share_usd)
-    assert spread.cost(CHEAP, "seconds") == 10
-    dark = [*ALL, point("x", 1.0, 1, spent={"train": Usage(1.0, gpu_seconds=None, cpu_energy_j=None)})]
+    compute = 2 * (10 + 40 + 100 + 90 + 5) / 1000
+    alone = view(label_usd=0.1).spread(ALL, 1)
+    assert alone.cost(CHEAP, "usd_compute") == pytest.approx(compute)
+    assert alone.cost(CHEAP, "usd") == pytest.approx(compute + 51.2)
+    two = view().spread(ALL, 2)
+    assert two.cost(CHEAP, "usd") == pytest.approx(0.01 + (compute - 0.01) / 2)
+    assert two.cost(CHEAP, "seconds") == 10
+    dark = [*ALL, point("x", 1.0, 1, spent={"train": Usage(1.0, cpu_energy_j=None)})]
     metered = replace(view(), offer=replace(RATE, usd_per_kwh=Decimal("0.3")))
-    assert metered.spread(dark, 1).cost(CHEAP, "usd") is None
+    unknown = metered.spread(dark, 1)
+    assert unknown.cost(CHEAP, "usd") is None
+    json.dumps(report.front_record("s", dark, unknown), allow_nan=False)
 
 
 def test_serving_at_a_stated_load_holds_whole_machines() -> None:
@@ -411,24 +429,52 @@ def test_serving_at_a_stated_load_holds_whole_machines() -> None:
     fast = here(served(BEST, 50.0))
     full = report.serving(fast, prices_view)
     assert full is not None
-    assert full.usd_per_1000 == pytest.approx(0.001 / 50 * 1000)
-    assert (full.predictions_per_second, full.latency_seconds) == (50.0, 0.01)
+    assert full.usd_per_1000.value == full.usd_per_1000.low == pytest.approx(0.001 / 50 * 1000)
+    assert (full.predictions_per_second.value, full.latency_seconds) == (50.0, 0.01)
     loaded = report.serving(fast, prices_view, 60.0)
     assert loaded is not None
-    assert loaded.usd_per_1000 == pytest.approx(2 * 0.001 / 60 * 1000)
+    assert loaded.usd_per_1000.value == pytest.approx(2 * 0.001 / 60 * 1000)
     assert report.serving(here(BEST), prices_view) is None
 
 
-def test_the_dearer_model_that_serves_faster_overtakes() -> None:
+def test_serving_on_another_device_has_a_band_and_no_latency() -> None:
+    gpu = {"device": {"gpus": [{"name": "NVIDIA L40S"}]}}
+    result = served(point("a", 50.0, 100, provenance=gpu), 50.0)
+    result = replace(result, usage={"evaluate": Usage(2.0, gpu_seconds=2.0, work=Work(examples=100))})
+    there = Offer("q", "o", "A100-80GB", 1, "", "on_demand", Decimal("3.6"), "here", "2026-01-01")
+    found = report.serving(result, replace(view(), offer=there))
+    assert found is not None
+    assert (found.usd_per_1000.basis, found.latency_seconds) == ("scaled", None)
+    assert found.predictions_per_second.low < found.predictions_per_second.value < found.predictions_per_second.high
+    assert found.usd_per_1000.low < found.usd_per_1000.value < found.usd_per_1000.high
+
+
+def test_a_dearer_model_that_serves_faster_is_cheaper_after_some_predictions() -> None:
     prices_view = replace(view(), offer=ON_DEMAND)
     slow, fast = here(served(CHEAP, 10.0)), here(served(BEST, 50.0))
-    after = report.break_even(slow, fast, prices_view)
-    assert after is not None
+    found = report.break_even(slow, fast, prices_view)
+    assert found is not None
+    assert found.predictions is not None
+    assert not found.cheaper_before
     usd = [prices_view.cost(r, "usd") or 0.0 for r in (slow, fast)]
-    per = [s.usd_per_1000 / 1000 for r in (slow, fast) if (s := report.serving(r, prices_view))]
-    assert usd[0] + after * per[0] == pytest.approx(usd[1] + after * per[1])
-    assert report.break_even(slow, here(served(BEST, 5.0)), prices_view) is None
+    per = [s.usd_per_1000.value / 1000 for r in (slow, fast) if (s := report.serving(r, prices_view))]
+    assert usd[0] + found.predictions * per[0] == pytest.approx(usd[1] + found.predictions * per[1])
+    back = report.break_even(fast, slow, prices_view)
+    assert back == report.BreakEven(found.predictions, cheaper_before=True)
+    assert report.break_even(slow, here(served(BEST, 5.0)), prices_view) == report.BreakEven(None, cheaper_before=False)
+    assert report.break_even(here(served(BEST, 5.0)), slow, prices_view) == report.BreakEven(None, cheaper_before=True)
     assert report.break_even(slow, here(BEST), prices_view) is None
+
+
+def test_unknown_dollars_are_never_the_cheapest() -> None:
+    gpu = {"device": {"gpus": [{"name": "NVIDIA L40S"}]}}
+    dark = point("dark", 40.0, 1, labels=10, provenance=gpu)  # a desktop tells nothing of it
+    by_labels = view("labels")
+    assert report.cheapest([dark, CHEAP], by_labels) == CHEAP
+    assert "f1 50.0" in report.answer([dark, CHEAP], by_labels, budget_usd=1.0)
+    assert "is unknown on" in report.answer([dark], by_labels, budget_usd=1.0)
+    assert "no finished run has a known cost" in report.answer([dark], view()).lower()
+    assert "No run has finished yet" in report.answer([], view())
 
 
 def test_the_share_of_the_peak_needs_a_known_gpu_and_counted_flops() -> None:

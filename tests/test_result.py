@@ -176,7 +176,38 @@ def test_a_desktop_says_nothing_of_a_run_on_a_gpu() -> None:
     desktop = Offer("local", "cpu", "", 0, "", "owned", Decimal("0.05"), "here", "2026-01-01")
     assert estimate(on_gpu(), "usd", desktop, 0.0) is None
     assert carried(on_gpu(), desktop) is None
-    assert spending([on_gpu(spent={"train": Usage(1.0, gpu_seconds=1.0)})], desktop, 0.0).usd is None
+
+
+def test_what_was_spent_elsewhere_is_what_was_paid_there() -> None:
+    desktop = Offer("local", "cpu", "", 0, "", "owned", Decimal("0.05"), "here", "2026-01-01")
+    paid = {"id": "o", "platform": "q", "instance": "four", "usd_per_hour": "14.4", "gpus": 4}
+    elsewhere = dataclasses.replace(on_gpu(spent={"train": Usage(100.0, gpu_seconds=100.0)}), offer=paid)
+    assert spending([elsewhere], desktop, 0.0).usd == pytest.approx(0.1)
+    assert spending([elsewhere], L40S, 0.0).usd == pytest.approx(0.1)
+    metered = {**paid, "gpus": 0, "usd_per_hour": "3.6", "usd_per_kwh": "0.36"}
+    at_home = dataclasses.replace(elsewhere, offer=metered, spent={"train": Usage(1.0, cpu_energy_j=1e5)})
+    assert spending([at_home], L40S, 0.0).usd == pytest.approx(0.001 + 0.01)
+
+
+def test_labels_that_an_older_form_of_the_study_bought_are_not_spent_again() -> None:
+    before = a_result(labels=80, spent={}, provenance={"taken_over_from": "older"})
+    spent = spending([before, a_result(labels=100), a_result(labels=60)], HOUR, 1.0)
+    assert (spent.labels, spent.usd) == (20, pytest.approx(20 + 0.04))
+    assert labels_bought([before, a_result(labels=60)]) == {"d/0": 80}
+
+
+def test_a_machine_with_another_gpu_is_another_machine_whatever_was_said() -> None:
+    mistaken = dataclasses.replace(on_gpu(), offer={"id": A100.id, "platform": "q", "instance": "other"})
+    found = estimate(mistaken, "usd", A100, 0.0)
+    assert found is not None
+    assert found.basis == "scaled"
+
+
+def test_a_run_that_is_no_point_yet_has_no_cold_cost() -> None:
+    unfinished = a_result(status="interrupted", usage={})
+    for name in ("usd", "usd_compute", "seconds", "energy_j", "grams_co2e"):
+        assert estimate(unfinished, name, HOUR, 1.0) is None
+        assert cost(unfinished, name, HOUR, 1.0) is None
 
 
 def test_the_documents_means_are_of_tuning_and_of_pre_training_examples() -> None:

@@ -205,7 +205,11 @@ class Told:
     def segment(self, recipe, from_epochs, to_epochs, *, cold):
         seconds = self.seconds(recipe)
         estimate = None if seconds is None else Estimate.within(seconds, 1.5, "formula")
-        return replace(self.real.segment(recipe, from_epochs, to_epochs, cold=cold), spent_seconds=estimate, energy_j=estimate)
+        return replace(
+            self.real.segment(recipe, from_epochs, to_epochs, cold=cold),
+            spent_seconds=estimate,
+            spent_energy_j=estimate,
+        )
 
 
 LIMITS = [
@@ -275,6 +279,54 @@ def test_the_watch_ends_what_no_forecast_saw(bench, monkeypatch):
     assert bench.sweep(Limits(max_usd=12 / 3600 * float(OFFER.usd_per_hour))).results == outcome.results
     roomy = bench.sweep(Limits(max_usd=1.0, trials=1)).results
     assert (roomy[-1].status, roomy[-1].epochs) == ("complete", 4)
+
+
+def test_what_another_sweep_spends_meanwhile_counts_too(bench, monkeypatch):
+    finite(bench, "bitfit(learning_rate=1e-3)", "4")
+    loss, seen = TinyTask.loss, []
+
+    def slow(self, *arguments):
+        ledger = bench.ledger
+        if not seen and (held := next((lease for lease, _ in ledger.leases()), None)):  # the forecast asks for a loss too
+            seen.append(1)  # another sweep, on this machine, has been at work for long
+            other = ledger.lease(bench.study, replace(held.result, run_id="other", recipe_id="other", trial=None, number=None))
+            ledger.beat(other, {"train": Usage(1000.0)})
+        time.sleep(0.3)
+        return loss(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TinyTask, "loss", slow)
+        outcome = bench.sweep(Limits(max_hours=500 / 3600), forecaster=Told(bench.study, lambda recipe: None))
+    assert "the budget of 8 min 20 s is spent (16 min" in outcome.reason
+    assert [r.status for r in outcome.results] == ["interrupted"]
+
+
+def test_a_stop_while_a_result_is_written_counts_no_work_twice(bench, monkeypatch):
+    finite(bench, "bitfit(learning_rate=1e-3)", "4")
+    finish, seen = Ledger.finish, []
+
+    def interrupted(self, *arguments):
+        seen.append(1)
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return finish(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "finish", interrupted)
+        stopped = bench.sweep().results
+    assert [r.status for r in stopped] == ["complete", "complete", "interrupted"]
+    assert stopped[-1].consumed.work.steps == 0
+    whole = bench.sweep().results
+    trained = [r.spent["train"].work.steps for r in whole if "train" in r.spent]
+    assert sum(trained) == whole[-1].step
+
+
+def test_a_gpu_is_never_billed_as_another_one():
+    meter = FakeMeter(gpus=1)
+    meter.devices = tuple(replace(device, name="NVIDIA L40S") for device in meter.devices)
+    check_offer(prices.find("aws:g6e.xlarge"), meter)
+    with pytest.raises(Refused, match=r"has a NVIDIA L40S, and 'aws:g5.xlarge.* prices a A10G.*--gpu L40S"):
+        check_offer(prices.find("aws:g5.xlarge"), meter)
 
 
 def test_a_spend_that_is_unknown_ends_a_budget_of_it(bench):

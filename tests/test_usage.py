@@ -193,3 +193,13 @@ def test_work_divides_into_speed():
     assert (done + Usage(4.0)).flops_per_second == 1e9
     assert (Work(2, 16, 100, 120, 5.0, "f") - Work(1, 8, 40, 50, 2.0, "f")) == Work(1, 8, 60, 70, 3.0, "f")
     assert (Work(flops=None) + Work(flops=1.0)).flops is None
+
+
+def test_a_window_that_nobody_measured_goes_on_at_the_rate_before():
+    before = Usage(10.0, 20.0, 300.0, 7, gpu_seconds=10.0, io_read_bytes=100, sources={"cpu_energy_j": "rapl"}, work=Work(steps=3))
+    after = before.at_this_rate(1.0, "its worker died")
+    assert (after.seconds, after.cpu_seconds, after.cpu_energy_j, after.gpu_seconds) == (1.0, 2.0, 30.0, 1.0)
+    assert (after.peak_memory_bytes, after.io_read_bytes, after.work) == (7, 10, Work())
+    assert after.sources["cpu_energy_j"] == "estimated: its worker died"
+    assert Usage(10.0, cpu_energy_j=None).at_this_rate(1.0, "x").cpu_energy_j is None
+    assert Usage().at_this_rate(1.0, "x") == Usage.unknown(1.0, "x")

@@ -3,7 +3,7 @@
 The terms are those of the Software Carbon Intensity specification (Green Software Foundation; ISO/IEC 21031:2024):
 SCI = (E·I + M) per R. E is the energy of the software in kWh, here measured joules / 3.6e6 x PUE; I the location-based intensity
 of the grid, g CO2e/kWh; M the embodied emissions of the hardware, shared by time; R the unit that it is given for: a run, a
-training example, 1,000 predictions. `grams_co2e` is O = E·I; M is there only where a user states it for a machine of their own.
+training example, 1,000 predictions. `grams_per_joule` gives O = E·I; M is there only where a user states it for their own machine.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from importlib import resources
 
 from workbench import settings
 from workbench.errors import DataError, did_you_mean
-from workbench.prices import Offer, platform
+from workbench.prices import JOULES_PER_KWH, Offer, platform
 from workbench.usage import Usage
 
-JOULES_PER_KWH = 3.6e6
 SECONDS_PER_YEAR = 8760 * 3600
 
 
@@ -50,7 +49,7 @@ class Intensity:
 
 
 def intensity(offer: Offer) -> Intensity:
-    """The grid under an offer: its platform's region, else the country it is known to lie in, else the user's, else the world's.
+    """The grid under an offer: its platform's region, else its country, else the user's for owned machines, else the world's.
 
     Regions are looked up for AWS and Google Cloud, countries for marketplaces that name one. The user's is the `[carbon]` table
     of the settings: a figure, or a country's three letters, or `aws/us-east-1`.
@@ -64,7 +63,8 @@ def intensity(offer: Offer) -> Intensity:
     country = _COUNTRIES.get(place) or (_ISO3.get(offer.region, "") if len(offer.region) == 2 else offer.region)
     if (place := f"country/{country}") in facts:
         return facts[place]
-    return _stated() or facts["any/world"]
+    own = _stated() if offer.commitment == "owned" else None
+    return own or facts["any/world"]
 
 
 def pue(offer: Offer) -> float | None:
@@ -76,21 +76,11 @@ def pue(offer: Offer) -> float | None:
     return 1.0 if known is None and offer.commitment == "owned" else known  # one's own machine: no data centre is known of
 
 
-def grams_co2e(usage: Usage, offer: Offer) -> float | None:
-    """Operational grams of CO2e, SCI's O = E·I: energy_j / 3.6e6 x PUE x g/kWh. Emissions of making the machine are not in it.
-
-    E is what was metered: processor and GPU boards. Unlike dollars it is the same energy on any offer: carry a usage over first
-    (`prices.carry`) to ask what it would be elsewhere.
-
-    Returns:
-        Grams; None where the energy or the PUE is unknown.
-    """
-    per_joule = grams_per_joule(offer)
-    return None if usage.energy_j is None or per_joule is None else usage.energy_j * per_joule
-
-
 def grams_per_joule(offer: Offer) -> float | None:
-    """Operational grams of CO2e for a joule metered on an offer's machine: PUE x g/kWh / 3.6e6; None where the PUE is unknown."""
+    """Operational grams of CO2e for a joule metered on an offer's machine, SCI's O = E·I: PUE x g/kWh / 3.6e6.
+
+    Metered are processor and GPU boards; emissions of making the machine are not in it. None where the PUE is unknown.
+    """
     overhead = pue(offer)
     return None if overhead is None else overhead * intensity(offer).g_co2e_per_kwh / JOULES_PER_KWH
 

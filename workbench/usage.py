@@ -177,6 +177,21 @@ class Usage:
         numbers = dict.fromkeys(_NUMBERS, None) | {"seconds": seconds, "others_seconds": 0.0}
         return cls(**numbers, sources=dict.fromkeys(("cpu_seconds", "cpu_energy_j", "gpu_board_energy_j"), f"unknown: {reason}"))  # type: ignore[arg-type]
 
+    def at_this_rate(self, seconds: float, reason: str) -> Usage:
+        """An estimate of a window of that length which nobody measured: this one's amounts, in proportion; no work, no breakdown.
+
+        What is unknown here stays so; of an empty window nothing is known.
+        """
+        if self.seconds <= 0:
+            return Usage.unknown(seconds, reason)
+        ratio = seconds / self.seconds
+        amounts: dict[str, Any] = {}
+        for name in _NUMBERS:
+            amount = getattr(self, name)
+            amounts[name] = amount if amount is None or name in _PEAKS else type(amount)(amount * ratio)
+        amounts["seconds"] = seconds
+        return Usage(**amounts, sources=dict.fromkeys(self.sources, f"estimated: {reason}"), errors=self.errors)
+
     def doing(self, work: Work) -> Usage:
         """The same window, and what was done in it."""
         return dataclasses.replace(self, work=work)

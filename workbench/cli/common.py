@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -34,6 +35,20 @@ class _Console(Console):
         """`workbench runs | head`: nobody reads on, and that is no error; nor must there be one when Python flushes at exit."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0)
+
+
+class _Finite(click.FloatRange):
+    """A range of numbers without `nan` and `inf`, which no comparison bounds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
+
+
+POSITIVE, AMOUNT = _Finite(min=0, min_open=True), _Finite(min=0)
+"""Types of options: a finite number above 0, and one of at least 0."""
 
 
 class Table(RichTable):
@@ -87,9 +102,9 @@ def tracking_option(command: F) -> F:
 
 def price_options(command: F) -> F:
     """`--platform` and `--label-usd`: the prices of a view."""
-    command = click.option(
-        "--label-usd", type=click.FloatRange(min=0), metavar="USD", help="Price of one labelled example. [default: the study's]"
-    )(command)
+    command = click.option("--label-usd", type=AMOUNT, metavar="USD", help="Price of one labelled example. [default: the study's]")(
+        command
+    )
     return click.option(
         "--platform", metavar="NAME", help="Offer that prices compute: platform, or platform:instance. [default: the study's]"
     )(command)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from workbench.cli.common import ledger_url
+from workbench.cli.common import ledger_url, messages
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.report import dollars, duration
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
-    from workbench.forecast import Calibration, Forecaster, Typical
+    from workbench.forecast import Calibration, Forecaster, Taken, Typical
     from workbench.prices import Offer
     from workbench.result import Result
     from workbench.study import Study
@@ -23,28 +24,97 @@ CALIBRATION = Path(".workbench", "calibration.json")
 """Where `plan --calibrate` keeps what it timed, in the folder of the ledger."""
 
 
-def forecaster_of(study: Study, storage: str | None) -> Forecaster:
-    """A forecaster that knows what was timed here, and the study's Results where it was swept."""
+def forecaster_of(study: Study, storage: str | None, results: Sequence[Result] | None = None) -> Forecaster:
+    """A forecaster that knows what was timed here, and the study's Results where it was swept: those given, else the ledger's."""
     from workbench.forecast import Forecaster
 
-    return Forecaster(study, _results(study, storage), _calibration())
+    return Forecaster(study, results_of(study, storage) if results is None else results, _calibration())
 
 
-def expectation(run: Typical, runs: int, offer: Offer, label_usd: float) -> str:
-    """What so many runs of a sweep take on this machine, as a sentence: `12 runs are forecast to take 6 min (4 min to 9 min) …`."""
+def expectation(run: Typical, runs: int, offer: Offer, label_usd: float, *, same_machine: bool | None = True) -> str:
+    """What so many runs of a sweep take, as a sentence: `12 runs are forecast to take 6 min (4 min to 9 min) …`.
+
+    On this machine, of which the offer is the price; or with `same_machine=None` as `forecast.is_price_of` tells.
+    """
     from workbench.forecast import of_runs
 
-    taken = of_runs(run, runs, offer, label_usd, same_machine=True)
+    taken = of_runs(run, runs, offer, label_usd, same_machine=same_machine)
     count = f"{runs} run{'' if runs == 1 else 's'} of this study"
     if taken is None:
         return f"What {count} will take is unknown."
     usd = "an unknown sum" if taken.usd is None else banded(taken.usd, dollars)
-    return f"{count} are forecast to take {banded(taken.seconds, duration)} and {usd}, {taken.seconds.basis}."
+    where = f" on {offer.name}" if taken.carried else ""
+    return f"{count} are forecast to take {banded(taken.seconds, duration)} and {usd}{where}, {basis_of(taken)}."
+
+
+def basis_of(taken: Taken) -> str:
+    """What the seconds rest on: a basis, and `scaled` beside it where they were carried over to another machine."""
+    basis = taken.seconds.basis
+    return f"{basis}, scaled" if taken.carried and basis != "scaled" else basis
 
 
 def banded(estimate: Estimate, write: Callable[[float], str]) -> str:
     """`12 min 30 s (4 min 00 s to 40 min 00 s)`."""
     return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)})"
+
+
+def band(of: Estimate) -> str:
+    """The band in short: `±8 %`, or `×/÷ 3` where it is wide."""
+    if of.value <= 0:
+        return ""
+    factor = of.high / of.value
+    return f"±{100 * of.error:.0f} %" if factor < 1.5 else f"×/÷ {factor:.2g}"
+
+
+@dataclass(frozen=True)
+class Bought:
+    """How many runs are left in a budget.
+
+    Attributes:
+        budget: US$ in all.
+        label_usd: Price of a label.
+        spent: US$ of it that the study has spent already; None: unknown.
+        trials: Runs that the rest buys; None: unknown.
+    """
+
+    budget: float
+    label_usd: float
+    spent: float | None
+    trials: Estimate | None
+
+    @classmethod
+    def of(cls, run: Typical | None, offer: Offer, budget: float, label_usd: float, results: Sequence[Result]) -> Bought:
+        """At an offer, after these Results; `run` is None where some pair cannot be trained."""
+        from workbench.forecast import trials_within
+        from workbench.result import labels_bought, spent_usd
+
+        spent = spent_usd(results, offer, label_usd)
+        if run is None or spent is None:
+            return cls(budget, label_usd, spent, None)
+        labels = max(labels_bought(results).values(), default=0)
+        trials = trials_within(run, offer, budget, label_usd, spent_usd=spent, labels_bought=labels)
+        return cls(budget, label_usd, spent, trials)
+
+    def record(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"budget_usd": self.budget, "spent_usd": self.spent, "trials_within_budget": self.trials and asdict(self.trials)}
+
+    @property
+    def text(self) -> str:
+        """As a sentence."""
+        trials, budget = self.trials, dollars(self.budget)
+        if self.spent is None:
+            return f"How many runs {budget} still buys is unknown: so is what this study has spent already."
+        if trials is None:
+            return f"How many runs {budget} buys is unknown: so is what some take."
+        labels = f", labels at {dollars(self.label_usd)} bought once" if self.label_usd else ""
+        more, so_far = (
+            ("more ", f"Of {budget}, {dollars(self.spent)} of it spent already: the rest") if self.spent else ("", budget)
+        )
+        return (
+            f"{so_far} buys about {trials.value:,.0f} {more}runs ({trials.low:,.0f} to {trials.high:,.0f}; "
+            f"{', '.join(filter(None, (trials.basis, trials.note)))}{labels})."
+        )
 
 
 def keep_calibration(calibration: Calibration) -> None:
@@ -54,15 +124,20 @@ def keep_calibration(calibration: Calibration) -> None:
 
 
 def _calibration() -> Calibration | None:
-    """What was timed; None where nothing was, or the file is not to be understood: it can be made again."""
+    """What was timed; None where nothing was, or, which is said, where the file is not to be understood: it can be made again."""
     from workbench.forecast import Calibration
 
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    try:
         return Calibration.from_json(json.loads(CALIBRATION.read_text(encoding="utf-8")))
-    return None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError, UsageError):
+        text = f"{CALIBRATION} was ignored: it is no calibration. `workbench plan STUDY --calibrate` makes it anew."
+        messages.print(text, style="yellow", markup=False)
+        return None
 
 
-def _results(study: Study, storage: str | None) -> list[Result]:
+def results_of(study: Study, storage: str | None) -> list[Result]:
     """The study's Results; none where it was not swept."""
     from workbench.ledger import Ledger
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import click
 
 from workbench import report
 from workbench.cli.common import (
+    POSITIVE,
     Table,
     console,
     json_option,
@@ -23,15 +24,14 @@ from workbench.cli.common import (
     view_of,
 )
 from workbench.errors import UsageError
+from workbench.estimate import Estimate
 from workbench.report import View, dollars
 from workbench.result import Result
 
 
 @click.command()
 @click.argument("study", required=False)
-@click.option(
-    "--budget-usd", type=click.FloatRange(min=0, min_open=True), metavar="USD", help="Name the best point that costs at most this."
-)
+@click.option("--budget-usd", type=POSITIVE, metavar="USD", help="Name the best point that costs at most this.")
 @click.option("--target", type=float, metavar="SCORE", help="Name the cheapest point that reaches this score.")
 @click.option("--all", "everything", is_flag=True, help="Show dominated points too.")
 @click.option("--billed", is_flag=True, help="Dollars as the platform bills one rental: rounded up, the whole machine.")
@@ -44,7 +44,7 @@ from workbench.result import Result
 @click.option(
     "--load",
     "load_per_second",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     metavar="RATE",
     help="Price 1,000 predictions at RATE predictions a second, on whole machines. [default: a machine fully used]",
 )
@@ -113,20 +113,36 @@ def _rival(results: Sequence[Result], view: View, wanted: str | None) -> Result 
 def _show_serving(results: Sequence[Result], view: View, load_per_second: float | None, rival: Result) -> None:
     """Print what predictions of the front's members cost, and after how many a member has overtaken the rival."""
     table = Table(title=_serving_title(view, load_per_second))
-    for name in ("trial", "epochs", view.maximize, "US$", "predictions/s", "latency", "US$ for 1,000", "overtakes after"):
-        table.add_column(name, justify="right")
+    for name in ("trial", "epochs", view.maximize, "US$", "predictions/s", "latency", "US$ for 1,000", "against it"):
+        table.add_column(name, justify="left" if name == "against it" else "right")
     for r in report.front(results, view):
         served = report.serving(r, view, load_per_second)
-        after = report.break_even(rival, r, view, load_per_second) if r is not rival else None
         cells = ["unknown"] * 3
         if served is not None:
             latency = "unknown" if served.latency_seconds is None else f"{served.latency_seconds * 1000:.1f} ms"
-            cells = [f"{served.predictions_per_second:,.0f}", latency, dollars(served.usd_per_1000)]
-        overtakes = "-" if r is rival else "never" if after is None else f"{after:,.0f} predictions"
+            speed = _banded(served.predictions_per_second, lambda rate: f"{rate:,.0f}")
+            cells = [speed, latency, _banded(served.usd_per_1000, dollars)]
+        meets = "" if r is rival else _meets(report.break_even(rival, r, view, load_per_second))
         score = f"{r.scores[view.maximize]:.1f}"
-        table.add_row(str(r.trial), f"{r.epochs:g}", score, dollars(view.cost(r, "usd")), *cells, overtakes)
+        table.add_row(str(r.trial), f"{r.epochs:g}", score, dollars(view.cost(r, "usd")), *cells, meets)
     console.print(table)
-    print_text(f"Compared with {report.describe(rival)}.\n")
+    print_text(f"Against {report.describe(rival)}.\n")
+
+
+def _meets(found: report.BreakEven | None) -> str:
+    """`cheaper after 12,000 predictions`."""
+    if found is None:
+        return "unknown"
+    if found.predictions is None:
+        return "always cheaper" if found.cheaper_before else "never cheaper"
+    return f"cheaper {'until' if found.cheaper_before else 'after'} {found.predictions:,.0f} predictions"
+
+
+def _banded(estimate: Estimate, write: Callable[[float], str]) -> str:
+    """A figure, with its band where it has one."""
+    if estimate.low == estimate.high:
+        return write(estimate.value)
+    return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)}, {estimate.basis})"
 
 
 def _serving_title(view: View, load_per_second: float | None) -> str:
@@ -145,8 +161,10 @@ def _explain(results: Sequence[Result], view: View) -> None:
     if unknown:
         text = f"{unknown} of {len(points)} points have no known cost on {view.offer.name}, and are left out."
         messages.print(text, style="yellow", markup=False)
-    if view.share_usd:
-        messages.print(f"Each bill holds {dollars(view.share_usd)} of what the sweep has spent.", style="dim", markup=False)
+    if view.adopted:
+        models = f"{view.adopted} adopted model{'' if view.adopted == 1 else 's'}"
+        text = f"The {dollars(view.sweep_usd)} that the sweep has spent on compute are spread over {models}."
+        messages.print(text, style="dim", markup=False)
 
 
 def show_front(results: Sequence[Result], view: View, *, everything: bool = False) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,12 @@ from workbench.cli.common import (
     storage_option,
     waiting,
 )
-from workbench.cli.forecasting import CALIBRATION, expectation, forecaster_of, keep_calibration
+from workbench.cli.forecasting import CALIBRATION, Bought, band, basis_of, expectation, forecaster_of, keep_calibration, results_of
 from workbench.report import dollars, duration
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
-    from workbench.forecast import Forecast, Forecaster, Machine, Plan
+    from workbench.forecast import Forecast, Forecaster, Machine, Plan, Taken
     from workbench.prices import Offer
     from workbench.study import Study
 
@@ -63,6 +63,7 @@ def plan(
 
     Shows for each how many numbers it tunes, whether it fits, and the memory, seconds, energy and US$ of its shortest and longest
     recipe on this machine, with basis and band. Runs of the study that were made here sharpen it, --calibrate does too.
+    At a --platform with another GPU, seconds, energy and US$ are those there: carried over by FLOPs or by stated ratios.
     """
     loaded = load_study(study)
     offer = offer_of(platform, loaded.platform)
@@ -76,38 +77,41 @@ def plan(
     if calibrate:
         _calibrate(loaded, machine)
     with waiting("Forecasting …"):
-        forecaster = forecaster_of(loaded, storage)
+        results = results_of(loaded, storage)
+        forecaster = forecaster_of(loaded, storage, results)
         rows = [_Row.of(each, forecaster, offer) for each in pairs]
         budget, label = loaded.max_usd if max_usd is None else max_usd, label_usd_of(label_usd, loaded.label_usd)
         run = forecast.typical(forecaster) if all(p.fits for p in pairs) else None
-        trials = forecast.trials_within(run, offer, budget, label) if run and budget else None
+        bought = Bought.of(run, offer, budget, label, results) if budget else None
     if as_json:
-        print_json([row.record() | {"budget_usd": budget, "trials_within_budget": _plain(trials)} for row in rows])
+        more = {"budget_usd": budget, "spent_usd": None, "trials_within_budget": None} | (bought.record() if bought else {})
+        print_json([row.record() | more for row in rows])
     else:
         console.print(_table(rows, loaded))
         _explain(rows, offer, machine)
         if run:
-            messages.print(expectation(run, loaded.trials or 1, offer, label), markup=False)
-        if budget:
-            _print_budget(budget, label, trials)
+            messages.print(expectation(run, loaded.trials or 1, offer, label, same_machine=None), markup=False)
+        if bought:
+            messages.print(bought.text, markup=False)
     if not all(p.fits for p in pairs):
         sys.exit(3)
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One model and method: as it was built, its shortest and its longest recipe, and what those cost."""
+    """One model and method: as it was built, its shortest and its longest recipe, and what those take at the offer."""
 
     plan: Plan
     shortest: Forecast | None = None
     longest: Forecast | None = None
-    shortest_usd: Estimate | None = None
-    longest_usd: Estimate | None = None
+    shortest_taken: Taken | None = None
+    longest_taken: Taken | None = None
 
     @classmethod
     def of(cls, plan: Plan, forecaster: Forecaster, offer: Offer) -> _Row:
         if not plan.fits:
             return cls(plan)
+        from workbench.forecast import on_offer
         from workbench.forecast.pairs import methods_of, recipes
 
         method = next(
@@ -118,7 +122,7 @@ class _Row:
         found = [forecaster.run(recipe) for recipe in recipes(forecaster.study, plan.model, method)]
         ordered = sorted(found, key=lambda each: (each.seconds.value if each.seconds else 0.0, each.flops or 0.0, each.tokens))
         ends = ordered[0], ordered[-1]
-        return cls(plan, *ends, *(_usd(each.seconds, offer) for each in ends))
+        return cls(plan, *ends, *(on_offer(each, forecaster.machine, offer) for each in ends))
 
     @property
     def verdict(self) -> str:
@@ -133,24 +137,24 @@ class _Row:
 
     def record(self) -> dict[str, Any]:
         """As JSON: keys are only ever added."""
-        ends = {"shortest": (self.shortest, self.shortest_usd), "longest": (self.longest, self.longest_usd)}
+        ends = {"shortest": (self.shortest, self.shortest_taken), "longest": (self.longest, self.longest_taken)}
         return (
             dataclasses.asdict(self.plan)
             | {"fits": self.plan.fits, "verdict": self.verdict}
-            | {name: None if end is None else dataclasses.asdict(end) | {"usd": _plain(usd)} for name, (end, usd) in ends.items()}
+            | {name: end and _end_record(end, taken) for name, (end, taken) in ends.items()}
         )
+
+
+def _end_record(end: Forecast, taken: Taken | None) -> dict[str, Any]:
+    """A forecast as it is here, and under `on_offer` what the table shows: seconds, energy and US$ at the offer."""
+    there = None if taken is None else dataclasses.asdict(taken)
+    return dataclasses.asdict(end) | {"usd": _plain(taken.usd) if taken else None, "on_offer": there}
 
 
 def _settings(method: Any) -> dict[str, Any]:
     from workbench.space import Value
 
     return {name: value for name, value in method.settings.items() if isinstance(value, Value)}
-
-
-def _usd(seconds: Estimate | None, offer: Offer) -> Estimate | None:
-    """What so many seconds of one GPU, or of the machine, cost at the offer; electricity that is paid by the kWh not in it."""
-    per_second = float(offer.usd_per_hour) / max(1, offer.gpus) / 3600
-    return seconds and seconds * per_second
 
 
 def _calibrate(study: Study, machine: Machine) -> None:
@@ -186,16 +190,15 @@ def _table(rows: Sequence[_Row], study: Study) -> Table:
 def _cells(row: _Row) -> tuple[str, ...]:
     if row.shortest is None or row.longest is None:
         return ("",) * 7
-    seconds = row.longest.seconds
-    peak, energy = row.longest.peak_memory_bytes, row.longest.energy_j
+    peak, shortest, longest = row.longest.peak_memory_bytes, row.shortest_taken, row.longest_taken
     return (
         _short(row.longest.trainable_parameters),
         f"{peak.value / 2**20:,.0f} MiB" if peak else "unknown",
-        duration(row.shortest.seconds.value) if row.shortest.seconds else "unknown",
-        duration(seconds.value) if seconds else "unknown",
-        f"{energy.value:,.0f} J" if energy else "unknown",
-        dollars(row.longest_usd.value) if row.longest_usd else "unknown",
-        f"{seconds.basis} {band(seconds)}" if seconds else "unknown",
+        duration(shortest.seconds.value) if shortest else "unknown",
+        duration(longest.seconds.value) if longest else "unknown",
+        f"{longest.energy_j.value:,.0f} J" if longest and longest.energy_j else "unknown",
+        dollars(longest.usd.value) if longest and longest.usd else "unknown",
+        f"{basis_of(longest)} {band(longest.seconds)}" if longest else "unknown",
     )
 
 
@@ -207,46 +210,57 @@ def _short(count: int) -> str:
     return str(count)
 
 
-def band(of: Estimate) -> str:
-    """The band in short: `±8 %`, or `×/÷ 3` where it is wide."""
-    if of.value <= 0:
-        return ""
-    factor = of.high / of.value
-    return f"±{100 * of.error:.0f} %" if factor < 1.5 else f"×/÷ {factor:.2g}"
-
-
 def _explain(rows: Sequence[_Row], offer: Offer, machine: Machine) -> None:
     """What the table's words mean, on standard error."""
-    known = [row.longest for row in rows if row.longest]
+    known = [row for row in rows if row.longest]
     messages.print(
-        f"On this machine ({machine.name}), from nothing, with one evaluation: the time of the shortest recipe, and memory, time, "
+        f"{_place(known, offer, machine)} from nothing, with one evaluation: the time of the shortest recipe, and memory, time, "
         "energy and US$ of the longest. Nine in ten outcomes are meant to lie in the band. "
         f"US$ at {dollars(float(offer.usd_per_hour))} an hour ({offer.name}), without labels.",
         style="dim",
         markup=False,
     )
-    notes: Mapping[str, None] = dict.fromkeys(
-        f"{what}: {of.note}"
-        for each in known[-1:]
-        for what, of in (("seconds", each.seconds), ("memory", each.peak_memory_bytes), ("energy", each.energy_j))
-        if of and of.note
-    )
-    for note in notes:
+    for note in _notes(known[-1]) if known else ():
         messages.print(f"  {note}", style="dim", markup=False)
-    if any(each.seconds is None or each.seconds.basis == "formula" for each in known):
+    of_seconds = [row.longest.seconds for row in known if row.longest]
+    if any(each is None or each.basis == "formula" for each in of_seconds):
         messages.print("`workbench plan STUDY --calibrate` times a few steps here, and sharpens this.", style="dim", markup=False)
 
 
-def _print_budget(budget: float, label_usd: float, trials: Estimate | None) -> None:
-    if trials is None:
-        messages.print(f"How many runs {dollars(budget)} buys is unknown: so is what some take.", markup=False)
-        return
-    with_labels = f", labels at {dollars(label_usd)} bought once" if label_usd else ""
-    messages.print(
-        f"{dollars(budget)} buys about {trials.value:,.0f} runs ({trials.low:,.0f} to {trials.high:,.0f}; {trials.basis}, "
-        f"{trials.note}{with_labels}).",
-        markup=False,
+def _place(known: Sequence[_Row], offer: Offer, machine: Machine) -> str:
+    """On which machine, and why on that one."""
+    from workbench.forecast import is_price_of
+
+    here = f"On this machine ({machine.name})"
+    if is_price_of(machine.name if machine.kind == "cuda" else None, offer):
+        return f"{here},"
+    there = offer.gpu or "a machine without a GPU"
+    if not any(row.longest_taken for row in known):
+        return (
+            f"{offer.name} ({there}) is not this machine ({machine.name}), and what a recipe takes there is unknown: neither FLOPs "
+            "nor figures of the two GPUs can carry it over. Memory, and whether it fits, are those of this machine. "
+            "The table's columns,"
+        )
+    return (
+        f"On {offer.name} ({there}), which is not this machine ({machine.name}), time, energy and US$ are carried over from it, "
+        "`scaled`; memory, and whether it fits, are those of this machine. The table's columns,"
     )
+
+
+def _notes(row: _Row) -> list[str]:
+    """Basis, band and source of every figure of a row's longest recipe, e.g. `memory: formula, ±30 %: weights …`."""
+    taken, memory = row.longest_taken, row.longest.peak_memory_bytes if row.longest else None
+    figures = (
+        ("seconds", taken and taken.seconds),
+        ("memory", memory),
+        ("energy", taken and taken.energy_j),
+        ("US$", taken and taken.usd),
+    )
+    return [
+        ": ".join(part for part in (what, ", ".join(filter(None, (of.basis, band(of)))), of.note) if part)
+        for what, of in figures
+        if of
+    ]
 
 
 def _plain(of: Estimate | None) -> dict[str, Any] | None:

@@ -116,7 +116,7 @@ def _show_facts(names: set[str]) -> None:
 
 def _record(ranked: Ranked) -> dict[str, Any]:
     taken = ranked.taken
-    figures = {name: getattr(taken, name) if taken else None for name in ("seconds", "usd", "grams_co2e")}
+    figures = {name: getattr(taken, name) if taken else None for name in ("seconds", "usd", "grams_co2e", "energy_j")}
     known = {name: dataclasses.asdict(value) if value else None for name, value in figures.items()}
     return ranked.offer.to_json() | {"fits": ranked.fits} | known | _facts(ranked.offer.platform)
 

@@ -14,7 +14,7 @@ from workbench.prices import gpu as model_of
 
 
 @click.command()
-@click.option("--platform", metavar="NAME", help="Only offers of this platform.")
+@click.option("--platform", metavar="NAME", help="Only offers whose name begins so: platform, or platform:instance.")
 @click.option("--gpu", metavar="NAME", help="Only offers with this GPU: a model, or the beginning of its name, e.g. H100.")
 @click.option("--spot", is_flag=True, help="Spot prices too: cheaper, and gone at any time.")
 @click.option("--live", is_flag=True, help="Ask gpuhunt for today's prices, over the network, instead of the book.")
@@ -47,9 +47,10 @@ def _live() -> tuple[Offer, ...]:
 
 def _chosen(book: Sequence[Offer], platform: str | None, gpu: str | None) -> list[Offer]:
     """The offers of a platform and a GPU, as asked for; an unknown one is answered with a near one."""
-    there = [o for o in book if platform in (None, o.platform)]
+    wanted = [] if platform is None else platform.split(":")
+    there = [o for o in book if o.name.split(":")[: len(wanted)] == wanted or o.id == platform]
     if not there:
-        raise UsageError(f"no offer is of the platform {platform!r}.{did_you_mean(str(platform), {o.platform for o in book})}")
+        raise UsageError(f"no offer is called {platform!r}.{did_you_mean(str(platform), {o.platform for o in book})}")
     with_it = [o for o in there if gpu is None or _is_gpu(o, gpu)]
     if not with_it:
         raise UsageError(f"no offer here has the GPU {gpu!r}.{did_you_mean(str(gpu), {o.gpu for o in there if o.gpu})}")

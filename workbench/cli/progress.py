@@ -57,7 +57,8 @@ class Progress(Observer):
         self._run = f"[{run}/{self._trials}]" if self._trials else f"[{run}]"
         self._target, self._score = target, ""
         method = f"{result.method} ({settings})" if settings else result.method
-        messages.print(f"{self._run} trial {result.trial}  {method} on {result.model}{labels}, {epochs}", markup=False)
+        so_far = f"; {self._tail}" if self._tail else ""
+        messages.print(f"{self._run} trial {result.trial}  {method} on {result.model}{labels}, {epochs}{so_far}", markup=False)
 
     def recorded(self, result: Result, results: Sequence[Result]) -> None:
         """A result is in the ledger."""
@@ -74,9 +75,8 @@ class Progress(Observer):
 
     def _spent(self, spent: Spending) -> str:
         """What is spent, of how much, and how fast: `$0.0021 of $0.01 spent ($0.05/h)`."""
-        most = self._budget.limits.max_usd
         rate = f" ({dollars(spent.usd / spent.seconds * 3600)}/h)" if spent.usd is not None and spent.seconds > 0 else ""
-        return f"{dollars(spent.usd)}{f' of {dollars(most)}' if most is not None else ''} spent{rate}"
+        return f"{self._budget.told(spent)} spent{rate}"
 
     def _left(self, result: Result, results: Sequence[Result], spent: Spending) -> str:
         """Time left until the trials are done, by the mean of those that are, or a budget is, whichever is sooner."""

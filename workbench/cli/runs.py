@@ -120,7 +120,9 @@ def _serving_text(r: Result, view: View) -> str:
     if served is None:
         return ""
     latency = "" if served.latency_seconds is None else f", {served.latency_seconds * 1000:.1f} ms alone"
-    return f"{served.predictions_per_second:,.0f} a second in batches{latency}, {dollars(served.usd_per_1000)} for 1,000"
+    speed, usd = served.predictions_per_second, served.usd_per_1000
+    scaled = "" if speed.basis == "measured" else f" ({speed.basis})"
+    return f"{speed.value:,.0f} a second in batches{latency}, {dollars(usd.value)} for 1,000{scaled}"
 
 
 def _carbon_text(r: Result, view: View) -> str:

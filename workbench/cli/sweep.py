@@ -11,6 +11,7 @@ import click
 
 from workbench import report
 from workbench.cli.common import (
+    POSITIVE,
     json_option,
     label_usd_of,
     ledger_url,
@@ -51,16 +52,14 @@ MLFLOW_PATIENCE_SECONDS = 20.0
 @click.command()
 @click.argument("study")
 @click.option("--trials", type=click.IntRange(min=1), help="Runs in all, those of earlier starts included. [default: the study's]")
-@click.option("--max-hours", type=click.FloatRange(min=0, min_open=True), metavar="H", help="Hours of work in all.")
+@click.option("--max-hours", type=POSITIVE, metavar="H", help="Hours of work in all.")
 @click.option(
     "--max-usd",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     metavar="USD",
     help="US$ to spend in all, on compute and labels. [default: the study's]",
 )
-@click.option(
-    "--max-energy-kwh", type=click.FloatRange(min=0, min_open=True), metavar="KWH", help="Energy of processors and GPUs in all."
-)
+@click.option("--max-energy-kwh", type=POSITIVE, metavar="KWH", help="Energy of processors and GPUs in all.")
 @click.option("--max-labels", type=click.IntRange(min=1), metavar="N", help="Distinct labels to buy in all.")
 @click.option("--yes", is_flag=True, help="Do not ask before spending on a paid platform.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the proposals.")
@@ -132,7 +131,9 @@ def sweep(
     runs = max(1, (limits.trials or UNBOUNDED_RUNS) - len(report.by_run(ledger.results())))
     run = forecast.typical(forecaster)
     messages.print(expectation(run, runs, offer, label), markup=False)
+    before = window.close()
     _confirm(budget, forecast.of_runs(run, runs, offer, label, same_machine=True), yes=yes)
+    window = holder.window()  # what a person takes to answer is not the sweep's
     notebook = Notebook(
         loaded,
         tracking_uri or default_uri(Path.cwd()),
@@ -157,6 +158,7 @@ def sweep(
                 meter=meter,
                 holder=holder,
                 window=window,
+                before=before,
                 forecaster=forecaster,
             )
     except BaseException:
@@ -185,10 +187,14 @@ def sweep(
 
 def _confirm(budget: Budget, taken: Taken | None, *, yes: bool) -> None:
     """Ask before much is spent on a paid platform; where nobody can be asked, --yes must say so. Raises Refused."""
-    offer, most, likely = budget.offer, budget.limits.max_usd, taken.usd if taken else None
-    if yes or offer.commitment == "owned" or (most is not None and most <= ASK_ABOVE_USD):
+    offer, limits, likely = budget.offer, budget.limits, taken.usd if taken else None
+    if yes or offer.commitment == "owned":
         return
-    if likely is not None and likely.high <= ASK_ABOVE_USD and budget.limits.trials:
+    bounds = [] if limits.max_usd is None else [limits.max_usd]
+    if limits.max_hours is not None and not budget.label_usd:
+        bounds.append(limits.max_hours * float(offer.usd_per_hour))
+    most = min(bounds, default=None)
+    if (most is not None and most <= ASK_ABOVE_USD) or (likely is not None and likely.high <= ASK_ABOVE_USD and limits.trials):
         return
     spend = f"up to {dollars(most)}" if most is not None else "an unknown sum" if likely is None else banded(likely, dollars)
     text = f"This sweep may spend {spend} on {offer.name}"

@@ -9,8 +9,9 @@ from workbench.forecast.forecast import Forecast
 from workbench.forecast.forecaster import Forecaster
 from workbench.forecast.machine import Machine, device_memory_bytes
 from workbench.forecast.pairs import Plan, check, plan
+from workbench.forecast.pricing import Taken, is_price_of, on_offer
 from workbench.forecast.timing import Timing
-from workbench.forecast.typical import Ranked, Taken, Typical, of_runs, rank, trials_within, typical
+from workbench.forecast.typical import Ranked, Typical, of_runs, rank, trials_within, typical
 
 __all__ = [
     "Calibration",
@@ -25,7 +26,9 @@ __all__ = [
     "calibrate",
     "check",
     "device_memory_bytes",
+    "is_price_of",
     "of_runs",
+    "on_offer",
     "plan",
     "rank",
     "trials_within",

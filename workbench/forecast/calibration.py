@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +15,7 @@ from workbench.errors import UsageError
 from workbench.forecast import pairs
 from workbench.forecast.forecaster import Forecaster
 from workbench.forecast.machine import Machine
-from workbench.forecast.timing import Timing, fit
+from workbench.forecast.timing import CONSTANTS, Timing, fit
 from workbench.study import Recipe, Study
 
 EXAMPLES, DEV_EXAMPLES = 64, 32
@@ -50,14 +51,37 @@ class Calibration:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Calibration:
-        """Rebuild from `to_json`; keys of a later schema are ignored. Raises UsageError for what is no such record."""
+        """Rebuild from `to_json`; keys of a later schema are ignored.
+
+        Raises:
+            UsageError: It is no such record: a part is missing, an amount has a name that no forecast knows, or what should be a
+                finite number of at least 0 is none.
+        """
         try:
-            timings = tuple(Timing(**{name: t[name] for name in Timing.__dataclass_fields__}) for t in record["timings"])
-            return cls(str(record["machine"]), str(record["date"]), dict(record["constants"]), timings)
-        except (KeyError, TypeError, ValueError) as error:
+            timings = tuple(_timing(each) for each in record["timings"])
+            return cls(str(record["machine"]), str(record["date"]), _amounts(record["constants"]), timings)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(
                 f"this is no calibration: {error!r}. Remove the file and run `workbench plan STUDY --calibrate`."
             ) from error
+
+
+def _timing(record: Mapping[str, Any]) -> Timing:
+    words = {name: str(record[name]) for name in ("phase", "model", "method")}
+    return Timing(**words, amounts=_amounts(record["amounts"]), seconds=_number(record["seconds"]))
+
+
+def _amounts(record: Mapping[str, Any]) -> dict[str, float]:
+    found = {name: _number(value) for name, value in dict(record).items()}
+    if unknown := found.keys() - {*CONSTANTS, "flops"}:
+        raise ValueError(f"no amount is called {', '.join(sorted(map(str, unknown)))}")
+    return found
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{value!r} is no finite number of at least 0")
+    return float(value)
 
 
 def calibrate(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from workbench.estimate import Estimate
+from workbench.usage import Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,9 @@ class Forecast:
         evaluations: Checkpoints.
         parameters: All parameters.
         trainable_parameters: Those that learn.
+        work: What each of the phases does, one evaluation: steps and FLOPs, which are None where the formula has no answer.
+        between_seconds: Of the spent seconds, those beside the phases, at all checkpoints together; None: not seen yet.
+        spent_energy_j: Joules of the spent seconds; None: unknown.
     """
 
     model: str
@@ -43,3 +47,6 @@ class Forecast:
     evaluations: int
     parameters: int
     trainable_parameters: int
+    work: Mapping[str, Work] = field(default_factory=dict)
+    between_seconds: Estimate | None = None
+    spent_energy_j: Estimate | None = None

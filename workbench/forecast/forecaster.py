@@ -31,7 +31,7 @@ from workbench.methods import Method
 from workbench.result import Result
 from workbench.study import Recipe, Study
 from workbench.tasks.base import Task
-from workbench.usage import total
+from workbench.usage import Work, total
 
 if TYPE_CHECKING:
     from workbench.forecast.calibration import Calibration
@@ -41,7 +41,8 @@ MEASURED_SPREAD, CALIBRATED_SPREAD = 0.08, 0.15
 seconds does not see who will use the machine in the next hour: at 0.1 the band held 4 of 6 runs on a shared one."""
 
 MEASURED_MEMORY_FACTOR = 1.15
-WATTS_FACTOR = {"measured": 1.1, "formula": 1.5}
+WATTS_ERROR = {"measured": 0.1, "formula": 0.5}
+"""Relative uncertainty of watts: assumed of runs that differ; of no run, that of the meter's average processor."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,8 @@ class Forecaster:
         if seconds is not None and phases["train"] is not None:  # what the others rest on is much the same
             seconds = replace(seconds, note=phases["train"].note)
         more = None if phases["evaluate"] is None else phases["evaluate"] * float(evaluations - 1)
-        spent = estimate.total([seconds, more, self._between * float(evaluations)] if self._between else [seconds, more])
+        between = self._between and self._between * float(evaluations)
+        spent = estimate.total([seconds, more, between] if between else [seconds, more])
         return Forecast(
             model=recipe.model,
             method=recipe.method.name,
@@ -168,6 +170,9 @@ class Forecaster:
             evaluations=evaluations,
             parameters=pair.parameters,
             trainable_parameters=pair.trainable,
+            work={phase: _work(phase, amounts[phase], steps, known=pair.shape is not None) for phase in phases},
+            between_seconds=between,
+            spent_energy_j=self._energy(spent),
         )
 
     def _formula(self, amounts: Mapping[str, float]) -> Guess:
@@ -185,9 +190,9 @@ class Forecaster:
     def _energy(self, seconds: Estimate | None) -> Estimate | None:
         if seconds is None or self._watts is None:
             return None
-        scaled, factor = seconds * self._watts.value, self._watts.high / self._watts.value
+        low, value, high = seconds.low * self._watts.low, seconds.value * self._watts.value, seconds.high * self._watts.high
         basis = max(seconds.basis, self._watts.basis, key=BASES.index)
-        return Estimate(scaled.value, scaled.low / factor, scaled.high * factor, basis, self._watts.note)
+        return Estimate(value, low, high, basis, self._watts.note)
 
     def _peak(self, recipe: Recipe) -> Estimate | None:
         key = (recipe.task, self._pair_key(recipe), recipe.batch_size)
@@ -316,16 +321,27 @@ def _shaping(method: Method) -> str:
     return json.dumps(settings, sort_keys=True, default=repr)
 
 
+def _work(phase: str, amounts: Mapping[str, float], steps: int, *, known: bool) -> Work:
+    """What a phase does; where FLOPs are a stand-in that only ratios may use (not `known`), they are unknown."""
+    flops_ = amounts.get("flops", 0.0) if known or "flops" not in amounts else None
+    return Work(steps=steps if phase == "train" else 0, flops=flops_)
+
+
 def _watts(results: Sequence[Result], machine: Machine) -> Estimate | None:
     """Mean power of these Results by the meter, else by the machine's own account."""
     known = [(cold.energy_j, cold.seconds, dict(cold.sources)) for cold in (r.cold for r in results) if cold.energy_j]
     if known and (seconds := sum(s for _, s, _ in known)) > 0:
         guessed = any("estimated" in source for _, _, sources in known for source in sources.values())
         note = "watts of earlier runs, which the meter estimated" if guessed else "watts of earlier runs"
-        return Estimate.within(sum(j for j, _, _ in known) / seconds, WATTS_FACTOR["measured"], "measured", note)
+        return _uncertain(sum(j for j, _, _ in known) / seconds, "measured", note)
     if machine.watts is None:
         return None
-    return Estimate.within(machine.watts, WATTS_FACTOR["formula"], "formula", f"{machine.watts:.0f} W assumed")
+    return _uncertain(machine.watts, "formula", f"{machine.watts:.0f} W assumed")
+
+
+def _uncertain(watts: float, basis: str, note: str) -> Estimate:
+    error = WATTS_ERROR[basis]
+    return Estimate(watts, watts * (1 - error), watts * (1 + error), basis, note)
 
 
 def _between(results: Sequence[Result]) -> Estimate | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from workbench import prices
 from workbench.meter import host, power
+from workbench.meter.processors import AVERAGE, CpuPower, cpu_power
 
 PROCESS_BYTES = 1100 << 20
 """What a sweep's process on a CPU comes to hold beside the model: libraries, stores, data, and freed blocks that the allocator
@@ -27,6 +29,7 @@ class Machine:
         resident_bytes: Memory that a sweep's process holds beside the model; counts on a CPU only.
         peak_flops: Peak of the GPU in FLOP/s at the precision that trains; None: unknown.
         gpu_watts: Power of its board under load; None: unknown.
+        cpu_watts: What one logical CPU draws, idle and busy; the meter's average where the processor is not known.
     """
 
     name: str
@@ -37,11 +40,12 @@ class Machine:
     resident_bytes: int = 0
     peak_flops: float | None = None
     gpu_watts: float | None = None
+    cpu_watts: CpuPower = AVERAGE
 
     @property
     def processor_watts(self) -> float:
         """Power of the processors under load, by the meter's model."""
-        return power.estimated_joules(1.0, min(self.threads, self.cpus), self.cpus)
+        return power.estimated_joules(1.0, min(self.threads, self.cpus), self.cpus, self.cpu_watts)
 
     @property
     def watts(self) -> float | None:
@@ -52,18 +56,22 @@ class Machine:
 
     @classmethod
     def here(cls) -> Machine:
-        """The machine that this process runs on, and what the process holds of it; a GPU's peak and power are its datasheet's."""
+        """The machine that this process runs on, and what the process holds of it; a GPU's peak and power are its datasheet's.
+
+        Call it before CUDA is used, as `meter.training_meter`: CUDA is made to number the GPUs as NVML does.
+        """
         import torch
 
-        cpus = host.cpus_held()
-        common: dict[str, Any] = {"cpus": cpus, "memory_bytes": device_memory_bytes()}
+        _number_as_nvml()
+        cpus, model = host.cpus_held(), host.cpu_model()
+        common: dict[str, Any] = {"cpus": cpus, "memory_bytes": device_memory_bytes(), "cpu_watts": cpu_power(model)}
         if torch.cuda.is_available():
             name = torch.cuda.get_device_properties(0).name
             known = prices.gpu(name)
             peak = known.tensor_tflops * 1e12 if known and known.tensor_tflops else None
             return cls(name=name, kind="cuda", peak_flops=peak, gpu_watts=known.board_power_w if known else None, **common)
         threads = float(torch.get_num_threads())
-        return cls(name=_processors(host.cpu_model(), cpus), kind="cpu", threads=threads, resident_bytes=PROCESS_BYTES, **common)
+        return cls(name=_processors(model, cpus), kind="cpu", threads=threads, resident_bytes=PROCESS_BYTES, **common)
 
 
 def name_of(description: Mapping[str, Any]) -> str:
@@ -79,9 +87,15 @@ def device_memory_bytes() -> int:
     import psutil
     import torch
 
+    _number_as_nvml()
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
     return int(psutil.virtual_memory().available)
+
+
+def _number_as_nvml() -> None:
+    """Have CUDA's first GPU be NVML's, unless the user says otherwise: a forecast and the meter mean the same card."""
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 
 def _processors(model: str, cpus: float) -> str:

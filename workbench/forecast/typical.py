@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 
-from workbench import carbon, prices, space
+from workbench import prices, space
 from workbench.estimate import BASES, Estimate
-from workbench.forecast.forecast import Forecast
 from workbench.forecast.forecaster import Forecaster
+from workbench.forecast.pricing import Taken, taken_on, usage_by_phase
 from workbench.prices import Offer
-from workbench.study import Recipe
-from workbench.usage import Usage, Work
+from workbench.usage import Usage
 
 DRAWS = 200
 
@@ -25,7 +25,8 @@ class Typical:
     Attributes:
         draws: How many recipes were drawn.
         seconds: What a sweep spends on one, with its band; None: unknown.
-        phases: The same by phase, as usage; empty where unknown.
+        energy_j: Joules of those seconds; None: unknown.
+        phases: The same by phase, as usage; what is spent between phases counts as `idle`. Empty where unknown.
         labels: The most labels that one of them uses: bought once for all runs.
         peak_memory_bytes: Of the one that takes most; None where that of one is unknown.
         resident_bytes: What of it the host's process holds before there is a model.
@@ -35,6 +36,7 @@ class Typical:
 
     draws: int
     seconds: Estimate | None
+    energy_j: Estimate | None
     phases: Mapping[str, Usage]
     labels: int
     peak_memory_bytes: float | None
@@ -57,7 +59,8 @@ def typical(forecaster: Forecaster, *, seed: int = 0, draws: int = DRAWS) -> Typ
     return Typical(
         draws=len(recipes),
         seconds=_mean([f.spent_seconds for f in forecasts]),
-        phases=_phases(forecaster, recipes, forecasts),
+        energy_j=_mean([f.spent_energy_j for f in forecasts]),
+        phases=usage_by_phase(forecasts, forecaster.machine, spent=True),
         labels=max(f.labels for f in forecasts),
         peak_memory_bytes=None if None in peaks else max(p for p in peaks if p is not None),
         resident_bytes=forecaster.machine.resident_bytes,
@@ -67,57 +70,60 @@ def typical(forecaster: Forecaster, *, seed: int = 0, draws: int = DRAWS) -> Typ
 
 
 def of_runs(
-    run: Typical, runs: float, offer: Offer, label_usd: float, *, same_machine: bool = False, whole: bool = False
+    run: Typical, runs: float, offer: Offer, label_usd: float, *, same_machine: bool | None = None, whole: bool = False
 ) -> Taken | None:
     """What so many typical runs take on an offer: labels once, the rest each time; None where nothing is known of it there.
-
-    The band is that of the forecast times that of carrying it over (`prices.carry`).
 
     Args:
         run: The typical run.
         runs: How many.
         offer: The machine.
         label_usd: Price of a label.
-        same_machine: The offer is the price of the machine that the forecast is for.
-        whole: Pay for all GPUs of the machine, of which a run holds one.
+        same_machine: The offer is the price of the machine that the forecast is for; None: as `is_price_of` tells.
+        whole: Pay for all GPUs of the machine, of which a run holds one; electricity is paid once, for what is drawn.
     """
-    there = prices.carry(run.phases, run.gpu, offer, same_machine=same_machine) if run.phases else None
-    if there is None or run.seconds is None:
+    priced = offer
+    if whole:
+        hourly = offer.usd_per_hour * Decimal(max(1, offer.gpus))
+        priced = replace(offer, amount=hourly, unit="hour", currency="USD", exchange=None)
+    one = taken_on(run.phases, run.gpu, priced, run.seconds, run.energy_j, same_machine)
+    if one is None:
         return None
-    labels, per_joule = run.labels * label_usd, carbon.grams_per_joule(offer)
-    machines = float(max(1, offer.gpus)) if whole else 1.0
-    usd = None if there.usd is None else _banded(there.usd, run.seconds) * (runs * machines) + Estimate.exact(labels)
-    grams = None if there.energy_j is None or per_joule is None else _banded(there.energy_j, run.seconds) * runs * per_joule
-    return Taken(_banded(there.seconds, run.seconds) * runs, usd, grams)
+    usd, grams_co2e, energy_j = (None if each is None else each * runs for each in (one.usd, one.grams_co2e, one.energy_j))
+    usd = None if usd is None else usd + Estimate.exact(run.labels * label_usd)
+    return Taken(one.seconds * runs, usd, grams_co2e, energy_j, one.carried)
 
 
-def trials_within(run: Typical, offer: Offer, budget_usd: float, label_usd: float = 0.0) -> Estimate | None:
-    """Runs that a budget pays for on this machine: (budget - labels, bought once) / US$ of a typical run.
+def trials_within(
+    run: Typical,
+    offer: Offer,
+    budget_usd: float,
+    label_usd: float = 0.0,
+    *,
+    spent_usd: float = 0.0,
+    labels_bought: int = 0,
+    same_machine: bool | None = None,
+) -> Estimate | None:
+    """Runs that a budget still pays for: (budget - spent - labels, bought once) / US$ of a typical run.
+
+    Args:
+        run: The typical run.
+        offer: The machine.
+        budget_usd: The budget, what was spent of it included.
+        label_usd: Price of a label.
+        spent_usd: What was spent of it already, on labels too.
+        labels_bought: How many labels were: they are not bought again.
+        same_machine: As for `of_runs`.
 
     Returns:
         A whole number of runs with whole ends, 0 where the labels alone cost more; None where a run's cost is unknown.
     """
-    taken = of_runs(run, 1, offer, 0.0, same_machine=True)
+    taken = of_runs(run, 1, offer, 0.0, same_machine=same_machine)
     if taken is None or taken.usd is None:
         return None
-    left = max(0.0, budget_usd - label_usd * run.labels)
+    left = max(0.0, budget_usd - spent_usd - label_usd * max(0, run.labels - labels_bought))
     value, low, high = (float(int(left / usd)) if usd > 0 else 0.0 for usd in (taken.usd.value, taken.usd.high, taken.usd.low))
-    return Estimate(value, low, high, taken.usd.basis, run.seconds.note if run.seconds else "")
-
-
-@dataclass(frozen=True)
-class Taken:
-    """What runs take on an offer.
-
-    Attributes:
-        seconds: Seconds of work.
-        usd: US$ of compute and labels; None: unknown.
-        grams_co2e: Operational grams; None: unknown.
-    """
-
-    seconds: Estimate
-    usd: Estimate | None
-    grams_co2e: Estimate | None
+    return Estimate(value, low, high, taken.usd.basis, taken.usd.note)
 
 
 @dataclass(frozen=True)
@@ -140,8 +146,13 @@ def rank(run: Typical, runs: float, offers: Iterable[Offer], label_usd: float) -
 
     A machine is paid for as a whole, however many GPUs it has: that is how it is rented, and a sweep holds one.
     """
-    found = [Ranked(offer, _fits(run, offer), of_runs(run, runs, offer, label_usd, whole=True)) for offer in offers]
+    found = [Ranked(offer, _fits(run, offer), _rented(run, runs, offer, label_usd)) for offer in offers]
     return sorted(found, key=_place)
+
+
+def _rented(run: Typical, runs: float, offer: Offer, label_usd: float) -> Taken | None:
+    """Of the whole machine. One that is rented is never taken to be this one, as `prices.carry` has it."""
+    return of_runs(run, runs, offer, label_usd, same_machine=False, whole=True)
 
 
 def _fits(run: Typical, offer: Offer) -> bool | None:
@@ -156,44 +167,6 @@ def _fits(run: Typical, offer: Offer) -> bool | None:
 def _place(ranked: Ranked) -> tuple[bool, bool, float, str]:
     usd = ranked.taken.usd if ranked.taken else None
     return ranked.fits is False, usd is None, usd.value if usd else 0.0, ranked.offer.name
-
-
-def _phases(forecaster: Forecaster, recipes: Sequence[Recipe], forecasts: Sequence[Forecast]) -> dict[str, Usage]:
-    """Mean usage by phase, an evaluation at every checkpoint; empty where a recipe's is unknown."""
-    if any(f.spent_seconds is None for f in forecasts):
-        return {}
-    machine, count = forecaster.machine, len(recipes)
-    seconds: dict[str, float] = {}
-    flops: dict[str, float] = {}
-    for recipe, forecast in zip(recipes, forecasts, strict=True):
-        amounts = forecaster.amounts(recipe)
-        for name, estimate in forecast.phases.items():
-            times = forecast.evaluations if name == "evaluate" else 1
-            seconds[name] = seconds.get(name, 0.0) + times * (estimate.value if estimate else 0.0) / count
-            flops[name] = flops.get(name, 0.0) + times * amounts.get(name, {}).get("flops", 0.0) / count
-    steps = round(statistics.fmean(f.steps for f in forecasts))
-    processors = machine.processor_watts
-    on_gpu = machine.kind == "cuda"
-    return {
-        name: Usage(
-            taken,
-            cpu_energy_j=taken * processors,
-            gpu_seconds=taken if on_gpu else 0.0,
-            gpu_board_energy_j=(None if machine.gpu_watts is None else taken * machine.gpu_watts) if on_gpu else 0.0,
-            work=Work(steps=steps if name == "train" else 0, flops=flops[name]),
-        )
-        for name, taken in seconds.items()
-    }
-
-
-def _banded(carried: Estimate, forecast: Estimate) -> Estimate:
-    """A carried mean with the forecast's own band on top: errors of a product are ratios."""
-    if not forecast.value:
-        return carried
-    low, high = forecast.low / forecast.value, forecast.high / forecast.value
-    basis = max(carried.basis, forecast.basis, key=BASES.index)
-    note = "; ".join(note for note in (forecast.note, carried.note) if note)
-    return Estimate(carried.value, carried.low * low, carried.high * high, basis, note)
 
 
 def _mean(parts: Sequence[Estimate | None]) -> Estimate | None:

@@ -61,6 +61,7 @@ def read(folder: Path, *, name: str = NAME, platform: str | None = None) -> Impo
     files = [(path.name, _bytes(path)) for path in _paths(folder)]
     records = [(file, text, _parsed(file, text)) for file, text in files]
     offer = prices.find(platform or _platform(fields for _, _, fields in records))
+    _check_offer(offer, {_gpu(fields) for _, _, fields in records})
     results = [_result(fields, file, hashlib.sha256(text).hexdigest(), offer) for file, text, fields in records]
     results.sort(key=lambda r: r.started)
     description = _description(results, offer)
@@ -109,6 +110,17 @@ def _platform(records: Iterable[Fields]) -> str:
             f"the runs were made on {', '.join(sorted(gpus))}, and only for {GPU} is a price set. Name an offer with --platform."
         )
     return PLATFORM
+
+
+def _check_offer(offer: Offer, gpus: set[str]) -> None:
+    """Raise UsageError when the runs were not made on the offer's GPU: what they cost there was not measured."""
+    there = prices.gpu(offer.gpu)
+    others = sorted(name for name in gpus if name != offer.gpu and (there is None or prices.gpu(name) != there))
+    if others:
+        raise UsageError(
+            f"runs were made on {', '.join(others)}, and {offer.name!r} has {offer.gpu or 'no GPU'}. Import runs of one GPU "
+            "at an offer of it; `workbench front --platform …` prices them elsewhere."
+        )
 
 
 def _result(fields: Fields, file: str, sha256: str, offer: Offer) -> Result:

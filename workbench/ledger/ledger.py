@@ -17,7 +17,7 @@ from workbench.ledger.store import mapped, open_storage, shown, sqlite_path
 from workbench.prices import Offer
 from workbench.result import Result
 from workbench.study import Study
-from workbench.usage import Usage, add_phases
+from workbench.usage import Usage, add_phases, total
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -142,6 +142,10 @@ class Ledger:
 
     # Reading
 
+    def reader(self) -> Ledger:
+        """The same ledger for another thread: it shares the database's connections, and remembers by itself what it has read."""
+        return Ledger(self._storage, self._study_id, self.name)
+
     def results(self, *, running: bool = False) -> list[Result]:
         """All finished Results in the order of their trials, by one query; with `running` those being made too.
 
@@ -261,7 +265,7 @@ class Ledger:
     def reconcile(self, study: Study, offer: Offer) -> list[Result]:
         """Put right what dead workers left: finish what was half written, mark the rest interrupted with its spend.
 
-        A worker may have lived for up to one heartbeat after its last one; that time is charged, never less.
+        A worker may have lived for up to one heartbeat after its last one; that time is charged at its rate until then, never less.
 
         Returns:
             The Results that this made known: interrupted ones, and those that were half written.
@@ -269,12 +273,12 @@ class Ledger:
         from optuna.exceptions import UpdateFinishedTrialError
 
         mended = []
-        unknown = Usage.unknown(HEARTBEAT_SECONDS, "its worker died")
         for lease, record in self.leases():
             if trials.alive(record):
                 continue
             reason = f"died: its worker (process {record['pid']} on {record['host'].split('/')[0]}) is gone"
-            spent = add_phases(lease.result.spent, {"idle": unknown})
+            last = total(lease.result.spent.values()).at_this_rate(HEARTBEAT_SECONDS, "its worker died: at the rate until then")
+            spent = add_phases(lease.result.spent, {"idle": last})
             result = replace(lease.result, status="interrupted", reason=reason, spent=spent, finished=record["beat"])
             with mapped(self._url):
                 half = self._storage.get_trial_user_attrs(lease.trial_id).get(RESULT)

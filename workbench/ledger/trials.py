@@ -127,7 +127,7 @@ def describe(study: Study) -> dict[str, Any]:
         "labels": 10.0 * train,
         "seconds": day.seconds,
         "energy_j": day.seconds * 1000,
-        "grams_co2e": day.seconds * 1000 * 1800 / 3.6e6,
+        "grams_co2e": day.seconds * 1000 * 1800 / prices.JOULES_PER_KWH,
     }
     return {
         "question": study.question,

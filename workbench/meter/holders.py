@@ -5,11 +5,12 @@ A reading is taken whenever a holder comes or goes, so between two readings the 
 - the host's seconds are split equally among our holders (strangers, processes of others, do not count: the machine is ours);
 - CPU time and bytes go to the holder whose process tree used them; holders in one process split that tree's by work
   reported, else equally;
-- a GPU's seconds, throttled seconds and idle energy are split equally among all who have it, strangers too; its busy seconds and
-  the rest of its energy by utilisation of their processes, else by work reported, else equally (`shares.weigh`).
+- a GPU's seconds are split equally among our holders: they are what is rented, whoever else computes on it;
+- its idle energy is split equally among all who have it, strangers too; its busy seconds and the rest of its energy by utilisation
+  of their processes, else by work reported, else equally (`shares.weigh`).
 
-Strangers on a GPU, compute processes of no holder, count as one party each, but only where NVML lists a process of ours too:
-else it knows us by other ids (we are in a container), and a stranger may be ourselves.
+Strangers on a GPU, compute processes of no holder, bear a part of its energy as one party each, but only where NVML lists a
+process of ours too: else it knows us by other ids (we are in a container), and a stranger may be ourselves.
 """
 
 from __future__ import annotations
@@ -204,12 +205,13 @@ class Holders:
         if len({party.group for party in parties}) > 1 and known:
             busy = _by_group(gpu.busy_by_process(), owners)
         weights, ways = weigh(parties, busy)
-        equal = [1] * len(parties)
+        nothing = [0] * len(strangers)
+        equal = [1] * len(self.open)
         idle_uj = gpu.idle_uj(used.held_ns)
         columns = [
-            apportion(used.held_ns, equal),
+            [*apportion(used.held_ns, equal), *nothing],
             apportion(used.busy_ns, weights),
-            apportion(used.throttled_ns, equal),
+            [*apportion(used.throttled_ns, equal), *nothing],
             *(split(energy_uj, idle_uj, weights) for energy_uj in used.by_way_uj),
         ]
         return [Amounts(*row) for row in list(zip(*columns, strict=True))[: len(self.open)]], ways

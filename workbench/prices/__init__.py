@@ -7,13 +7,14 @@ whole machines and serving are views beside it. The facts are rows of the CSV fi
 
 from workbench.prices.book import DEFAULT, find, load
 from workbench.prices.devices import Gpu, fits, gpu, gpus
-from workbench.prices.offers import Offer, electricity_usd, usd
+from workbench.prices.offers import JOULES_PER_KWH, Offer, electricity_usd, usd
 from workbench.prices.platforms import Platform, platform
 from workbench.prices.repricing import Carried, carry
 from workbench.prices.views import billed_seconds, billed_usd, break_even_predictions, serving_usd_per_1000
 
 __all__ = [
     "DEFAULT",
+    "JOULES_PER_KWH",
     "Offer",
     "find",
     "load",

@@ -89,8 +89,14 @@ def _read(path: Path, chosen: Settings) -> tuple[Offer, ...]:
 def _parse(text: str, where: str, chosen: Settings | None) -> tuple[Offer, ...]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     offers = []
-    for row in reader:
-        place = f"{where}, line {reader.line_num}"
+    try:
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise DataError(
+            f"{where}, near line {reader.line_num}: this is no CSV: {error}. Look for a quote that is not closed."
+        ) from error
+    for line, row in rows:
+        place = f"{where}, line {line}"
         try:
             offers.append(_rated(_of_row(row), chosen, place))
         except (KeyError, InvalidOperation, ValueError, TypeError) as error:
@@ -111,7 +117,9 @@ def _of_row(row: Mapping[str, Any]) -> Offer:
     terms |= {name: float(row[name]) for name in _SIZES if row.get(name)}
     terms |= {"currency": row.get("currency") or "USD", "unit": row.get("unit") or "hour"}
     if row.get("usd_per_kwh"):
-        terms["usd_per_kwh"] = Decimal(row["usd_per_kwh"])
+        electricity = terms["usd_per_kwh"] = Decimal(row["usd_per_kwh"])
+        if not (electricity.is_finite() and electricity >= 0) or terms["commitment"] != "owned":
+            raise ValueError
     offer = Offer(gpus=gpus, amount=amount, **terms)
     sound = (
         offer.platform and amount.is_finite() and amount > 0 and gpus >= 0 and bool(gpus) == bool(offer.gpu) and offer.unit in UNITS

@@ -126,8 +126,11 @@ def usd(usage: Usage, offer: Offer) -> float | None:
     energy_j / 3.6e6 x usd_per_kwh. Platform rounding, minimum times and whole instances are other views.
 
     Returns:
-        US$; None where electricity is paid by the kWh and the energy is unknown.
+        US$; None where electricity is paid by the kWh and the energy is unknown, or where it is unknown how many of several
+        GPUs were held.
     """
+    if offer.gpus > 1 and usage.gpu_seconds is None:  # how many of them were held is unknown
+        return None
     held = usage.gpu_seconds / offer.gpus if offer.gpus and usage.gpu_seconds else usage.held_seconds
     cost = held / 3600 * float(offer.usd_per_hour)
     electricity = electricity_usd(usage.energy_j, offer)

@@ -28,6 +28,9 @@ GPU_SHARE = 0.15
 STEP_SECONDS = 0.02
 """Least time of an optimiser step on a GPU, assumed (not measured here): launching its kernels takes it, whatever the model."""
 
+PASS_TOKENS = 65536
+"""Padded tokens of an evaluation that go through a GPU in one pass, each of which takes a step's least time."""
+
 IDLE_POWER_SHARE = 0.15
 """Share of its board power that a GPU is assumed to draw while a run loads data or saves; datasheets do not say."""
 
@@ -133,7 +136,8 @@ def _on_gpu(usage: Usage, there: Gpu, *, computing: bool) -> Usage | None:
     if computing and usage.seconds > 0:
         if not usage.work.flops or there.tensor_tflops is None:
             return None
-        seconds = max(usage.work.flops / (GPU_SHARE * there.tensor_tflops * 1e12), usage.work.steps * STEP_SECONDS)
+        passes = usage.work.steps or 1 + usage.work.padded_tokens // PASS_TOKENS
+        seconds = max(usage.work.flops / (GPU_SHARE * there.tensor_tflops * 1e12), passes * STEP_SECONDS)
         alone = dataclasses.replace(usage, seconds=usage.held_seconds, others_seconds=0.0)
         usage = _scaled(alone, seconds / usage.held_seconds if usage.held_seconds > 0 else 1.0, 1.0, "from FLOPs")
         usage = dataclasses.replace(usage, seconds=seconds)

@@ -8,7 +8,7 @@ records   plain data for programs, tables for people
 """
 
 from workbench.report.answers import UNITS, answer, cost_text
-from workbench.report.bill import Serving, break_even, peak_share, phases_spent, serving
+from workbench.report.bill import BreakEven, Serving, break_even, peak_share, phases_spent, serving
 from workbench.report.records import by_run, find_run, front_markdown, front_record, runs_record
 from workbench.report.text import describe, dollars, duration, number, settings_text, short_settings, usage_cells
 from workbench.report.view import View, cheapest, front, hypervolume
@@ -16,6 +16,7 @@ from workbench.result import carried
 
 __all__ = [
     "UNITS",
+    "BreakEven",
     "Serving",
     "View",
     "answer",

@@ -45,6 +45,8 @@ def answer(results: Sequence[Result], view: View, *, budget_usd: float | None = 
         target: Name the cheapest point whose score is at least this.
     """
     known = [r for r in results if view.coordinates(r) is not None]
+    if not known and any(r.status == "complete" for r in results):
+        return f"No finished run has a known cost on {view.offer.name}: there is nothing to choose from at this price."
     if not known:
         return "No run has finished yet: there is nothing to choose from."
     best = max(known, key=lambda r: (r.scores[view.maximize], -_first(view, r)))
@@ -84,12 +86,15 @@ def _amount(value: float, name: str) -> str:
 
 def _within(known: Sequence[Result], view: View, budget_usd: float) -> str:
     """The best point that costs at most so much."""
-    usd = {id(r): view.cost(r, "usd") or 0.0 for r in known}
-    within = [r for r in known if usd[id(r)] <= budget_usd]
+    usd = {id(r): price for r in known if (price := view.cost(r, "usd")) is not None}
+    if not usd:
+        return f"What the points cost in US$ is unknown on {view.offer.name}."
+    priced = [r for r in known if id(r) in usd]
+    within = [r for r in priced if usd[id(r)] <= budget_usd]
     if within:
         best = max(within, key=lambda r: (r.scores[view.maximize], -usd[id(r)]))
         return f"Within {dollars(budget_usd)} the best is {_point(best, view, 'usd')}."
-    cheapest = min(known, key=lambda r: usd[id(r)])
+    cheapest = min(priced, key=lambda r: usd[id(r)])
     return f"Nothing costs {dollars(budget_usd)} or less; the cheapest is {_point(cheapest, view, 'usd')}."
 
 

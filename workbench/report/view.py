@@ -24,7 +24,8 @@ class View:
         offer: What prices compute.
         label_usd: What a label costs, in US$.
         billed: Dollars as the platform bills one rental of the whole machine: its rounding, its minimum, all its GPUs.
-        share_usd: US$ added to every point: its share of what the sweep has spent (see `spread`).
+        adopted: Over how many adopted models the sweep is spread (see `spread`); None for none of it.
+        sweep_usd: What the sweep has spent on compute; None is unknown. Read with `adopted` alone.
     """
 
     maximize: str
@@ -33,7 +34,8 @@ class View:
     offer: Offer
     label_usd: float
     billed: bool = False
-    share_usd: float = 0.0
+    adopted: int | None = None
+    sweep_usd: float | None = None
 
     @classmethod
     def of(cls, description: Mapping[str, Any], offer: Offer, label_usd: float) -> View:
@@ -41,38 +43,47 @@ class View:
         return cls(description["maximize"], tuple(description["minimize"]), description["reference"], offer, label_usd)
 
     def spread(self, results: Sequence[Result], adopted: int) -> View:
-        """The same view with what the whole sweep has spent spread over so many adopted models, each on the bill of every point.
+        """The same view with what the whole sweep has spent on compute spread over so many adopted models.
 
-        What the sweep spent includes the point's own making; where the spend is unknown, so is every point's cost.
+        A point's bill is then its own C + D and `(spent on compute - its own C) / adopted`: with one adopted model it is all that
+        the sweep spent on compute. Labels are in D, and bought once. Where the spend is unknown, so is every point's bill.
         """
-        spent = spent_usd(results, self.offer, self.label_usd)
-        return replace(self, share_usd=math.nan if spent is None else spent / adopted)
+        spent = spent_usd(results, self.offer, 0.0)
+        return replace(self, adopted=adopted, sweep_usd=spent)
 
     def estimate(self, result: Result, name: str) -> Estimate | None:
         """One cost of a point at this view's prices, with its band; None where it is unknown."""
-        found = estimate(result, name, self.offer, self.label_usd)
-        if found is None or name not in ("usd", "usd_compute"):
-            return found
-        if self.billed:
-            seconds, joules = (estimate(result, each, self.offer, self.label_usd) for each in ("seconds", "energy_j"))
-            assert seconds is not None  # as dollars are known
-            bill = prices.billed_usd(seconds.value, self.offer, energy_j=None if joules is None else joules.value)
-            if bill is None:
-                return None
-            labels = result.labels * self.label_usd if name == "usd" else 0.0
-            # Rounding up moves the ends of the band no further than its middle.
-            more = bill + labels - found.value
-            found = Estimate(bill + labels, found.low + more, found.high + more, found.basis, found.note)
-        if self.share_usd:
-            found = None if math.isnan(self.share_usd) else found + Estimate.exact(self.share_usd)
-        return found
+        if name not in ("usd", "usd_compute") or not (self.billed or self.adopted):
+            return estimate(result, name, self.offer, self.label_usd)
+        compute = self._billed(result) if self.billed else estimate(result, "usd_compute", self.offer, self.label_usd)
+        if compute is not None and self.adopted:
+            compute = None if self.sweep_usd is None else self._with_share(compute, self.sweep_usd, self.adopted)
+        labels = Estimate.exact(result.labels * self.label_usd if name == "usd" else 0.0)
+        return None if compute is None else compute + labels
 
     def cost(self, result: Result, name: str) -> float | None:
         """One cost of a point at this view's prices; None where it is unknown."""
-        if self.billed or self.share_usd:
+        if self.billed or self.adopted:
             found = self.estimate(result, name)
             return None if found is None else found.value
         return cost(result, name, self.offer, self.label_usd)
+
+    def _billed(self, result: Result) -> Estimate | None:
+        """US$ of compute as the platform bills it, at each end of the band."""
+        seconds, joules = (estimate(result, each, self.offer, self.label_usd) for each in ("seconds", "energy_j"))
+        if seconds is None:
+            return None
+        ends = [
+            prices.billed_usd(getattr(seconds, end), self.offer, energy_j=None if joules is None else getattr(joules, end))
+            for end in ("value", "low", "high")
+        ]
+        value, low, high = ends
+        return None if value is None or low is None or high is None else Estimate(value, low, high, seconds.basis, seconds.note)
+
+    @staticmethod
+    def _with_share(compute: Estimate, sweep_usd: float, adopted: int) -> Estimate:
+        value, low, high = (each + max(0.0, sweep_usd - each) / adopted for each in (compute.value, compute.low, compute.high))
+        return Estimate(value, low, high, compute.basis, compute.note)
 
     def coordinates(self, result: Result) -> tuple[float, ...] | None:
         """The point for dominance, everything minimised: minus the score, then the costs. None where one is unknown."""
@@ -91,8 +102,9 @@ def front(results: Sequence[Result], view: View) -> list[Result]:
 
 
 def cheapest(results: Sequence[Result], view: View) -> Result | None:
-    """The point of the front that costs least in US$; None without a point."""
-    return min(front(results, view), key=lambda r: view.cost(r, "usd") or 0.0, default=None)
+    """The point of the front that costs least in US$; None without a point whose US$ are known."""
+    known = [(usd, i, r) for i, r in enumerate(front(results, view)) if (usd := view.cost(r, "usd")) is not None]
+    return min(known)[2] if known else None
 
 
 def hypervolume(results: Sequence[Result], view: View) -> float:

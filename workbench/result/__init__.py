@@ -5,7 +5,7 @@ costs     what a point costs from cold, at any offer
 spending  what a sweep has spent
 """
 
-from workbench.result.costs import COSTS, MeanCosts, carried, cost, estimate, mean_costs
+from workbench.result.costs import COSTS, MeanCosts, carried, cost, estimate, mean_costs, same_machine
 from workbench.result.record import SCHEMA, STATUSES, Result
 from workbench.result.spending import Spending, labelled_set, labels_bought, spending, spent_usd
 
@@ -22,6 +22,7 @@ __all__ = [
     "labelled_set",
     "labels_bought",
     "mean_costs",
+    "same_machine",
     "spending",
     "spent_usd",
 ]

@@ -15,7 +15,9 @@ COSTS = ("usd", "usd_compute", "usd_labels", "labels", "seconds", "energy_j", "g
 
 def cost(result: Result, name: str, offer: Offer, label_usd: float) -> float | None:
     """One of `COSTS` for this point from cold, at these prices: the value of `estimate`; None where it is unknown."""
-    if name in ("usd", "usd_compute") and same_machine(result, offer):  # by far the most frequent question, without a band
+    if (
+        name in ("usd", "usd_compute") and result.usage and same_machine(result, offer)
+    ):  # by far the most frequent question, without a band
         compute = prices.usd(result.cold, offer)
         return compute if compute is None or name == "usd_compute" else compute + result.labels * label_usd
     found = estimate(result, name, offer, label_usd)
@@ -52,7 +54,9 @@ def estimate(result: Result, name: str, offer: Offer, label_usd: float) -> Estim
 
 
 def carried(result: Result, offer: Offer) -> Carried | None:
-    """The point's cold usage on the machine of an offer; None where nothing is known of it there."""
+    """The point's cold usage on the machine of an offer; None where nothing is known of it there, or it is no point yet."""
+    if not result.usage:
+        return None
     known = result._carried
     if offer not in known:
         known[offer] = prices.carry(result.usage, result.device, offer, same_machine=same_machine(result, offer))
@@ -93,10 +97,14 @@ def mean_costs(result: Result, offer: Offer) -> MeanCosts:
 
 
 def same_machine(result: Result, offer: Offer) -> bool:
-    """Whether the offer is the machine it ran on, be it at another price."""
-    if result.offer.get("id") == offer.id:
-        return True
+    """Whether the offer is a price of the machine it ran on. A machine with another GPU is another machine, whatever was said."""
+    if offer.gpus and result.device:
+        here, there = prices.gpu(result.device), prices.gpu(offer.gpu)
+        if here is not None and there is not None and here != there:
+            return False
     known = result.offer
+    if known.get("id") == offer.id:
+        return True
     if "platform" in known:
         return (known["platform"], known["instance"]) == (offer.platform, offer.instance)
     # Records from before the two were kept apart have them in the name.

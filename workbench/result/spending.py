@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from workbench import prices
@@ -36,15 +37,17 @@ class Spending:
 
 
 def spending(results: Iterable[Result], offer: Offer, label_usd: float) -> Spending:
-    """What all these Results together have consumed, at these prices, wherever the machine of the offer is another: carried over.
+    """What all these Results together have consumed.
 
-    A task's smaller training set is a prefix of its larger one, so labels of one data set are bought once: the
-    largest number used of each.
+    Work on the offer's machine is priced at the offer; work that was done on another one at the price that was paid there, which
+    its record holds: what is spent is never scaled. A task's smaller training set is a prefix of its larger one, so labels of one
+    data set are bought once: the largest number used of each, less what an older form of the study had bought.
     """
     known = list(results)
     compute = [_spent_usd(r, offer) for r in known if r.spent]
     joules = [r.consumed.energy_j for r in known]
-    labels = sum(labels_bought(known).values())
+    before = labels_bought(r for r in known if _taken_over(r))
+    labels = sum(bought - before.get(name, 0) for name, bought in labels_bought(known).items())
     return Spending(
         usd=None if None in compute else sum(c for c in compute if c is not None) + label_usd * labels,
         seconds=sum(r.consumed.seconds for r in known),
@@ -54,10 +57,29 @@ def spending(results: Iterable[Result], offer: Offer, label_usd: float) -> Spend
 
 
 def _spent_usd(r: Result, offer: Offer) -> float | None:
-    if same_machine(r, offer):
+    """US$ of what was really consumed, at the offer if that is its machine, else at the price recorded with it."""
+    recorded = r.offer
+    if same_machine(r, offer) or "usd_per_hour" not in recorded:
         return prices.usd(r.consumed, offer)
-    there = prices.carry(r.spent, r.device, offer)
-    return None if there is None or there.usd is None else there.usd.value
+    per_kwh = recorded.get("usd_per_kwh")
+    paid = Offer(
+        platform=str(recorded.get("platform", "")),
+        instance=str(recorded.get("instance", "")),
+        gpu="",
+        gpus=int(recorded.get("gpus", 1 if r.device else 0)),
+        region="",
+        commitment="owned" if per_kwh is not None else "on_demand",
+        amount=Decimal(str(recorded["usd_per_hour"])),
+        source="recorded",
+        date=str(recorded.get("date", "")),
+        usd_per_kwh=None if per_kwh is None else Decimal(str(per_kwh)),
+    )
+    return prices.usd(r.consumed, paid)
+
+
+def _taken_over(r: Result) -> bool:
+    """Whether an older form of the study had paid for it."""
+    return "taken_over_from" in r.provenance
 
 
 def spent_usd(results: Sequence[Result], offer: Offer, label_usd: float) -> float | None:

@@ -24,7 +24,7 @@ class Account:
         forecaster: Says what a run will take.
 
     Attributes:
-        refused: Why the run that was looked at last was not admitted; empty when none was refused.
+        refused: Why a run was not admitted since the last one that was started; empty when none was refused.
     """
 
     def __init__(self, budget: Budget, forecaster: Forecaster) -> None:
@@ -47,10 +47,7 @@ class Account:
         return self.budget.limits.done(results) or self.budget.exhausted(self._recorded)
 
     def with_work(self, usage: Usage, making: Result | None, labels: int) -> Spending:
-        """What is spent with the work under way: its usage, and the labels that the Result being made has used.
-
-        While a Result is being written this is too little for a moment, rather than the same work twice.
-        """
+        """What is spent with the work under way: its usage, and the labels that the Result being made has used."""
         recorded = self._recorded
         more = Spending(prices.usd(usage, self.budget.offer), usage.seconds, usage.energy_j)
         if making is not None and more.usd is not None:
@@ -66,7 +63,7 @@ class Account:
         if forecast.spent_seconds is None:
             more = Spending(usd=labels * self.budget.label_usd, labels=labels)
         else:
-            energy_j = None if forecast.energy_j is None else forecast.energy_j.value
+            energy_j = None if forecast.spent_energy_j is None else forecast.spent_energy_j.value
             more = self.budget.of_work(forecast.spent_seconds.value, energy_j, labels)
         refused = self.budget.overrun(self._recorded, more)
         self.refused = refused or self.refused

@@ -7,7 +7,6 @@ stops whatever runs when only the reserve is left. So a budget is passed by no m
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import signal
 import threading
@@ -27,8 +26,10 @@ WATCH_SECONDS = 0.25
 """How often the meter is read against the budget: a reading takes 0.3 ms."""
 
 OVERSHOOT_SECONDS = 2.0
-"""By how much work a budget may be passed: what an operation that cannot be broken off (one kernel, the writing of one
-checkpoint's state) takes beyond the reserve. A model whose state takes longer to write can pass it by that."""
+"""By how much work a budget may be passed: what an operation that cannot be broken off takes beyond the reserve. That is one
+kernel, or the writing of a Result and of a checkpoint's state; a state that takes longer to write, or a ledger that has to be
+written to again and again, can pass it by that. Of several sweeps on one ledger each may pass it by so much, as each hears of
+the others' spending once a second."""
 
 
 class _Bound(NamedTuple):
@@ -93,6 +94,15 @@ class Budget:
         usd = prices.usd(usage, self.offer)
         return Spending(None if usd is None else usd + labels * self.label_usd, seconds, energy_j, labels)
 
+    def told(self, spent: Spending) -> str:
+        """What is spent of each budget, in words: `$0.0021 of $0.01, 5 min 00 s of 1 h 00 min`."""
+        parts = [f"{'unknown' if b.spent is None else b.words(b.spent)} of {b.words(b.most)}" for b in self._bounds(spent)]
+        if self.limits.max_usd is None:
+            parts.insert(0, report.dollars(spent.usd))
+        if self.limits.max_labels is not None:
+            parts.append(f"{spent.labels:,} of {self.limits.max_labels:,} labels")
+        return ", ".join(parts)
+
     def seconds_left(self, spent: Spending) -> float | None:
         """Seconds of work until the first budget is spent, going on as until now; None without a budget or a known rate."""
         shares = [b.spent / b.most for b in self._bounds(spent) if b.spent]
@@ -108,13 +118,19 @@ class Budget:
             bounds.append(_Bound(spent.seconds, self.limits.max_hours * 3600, RESERVE_SECONDS, report.duration))
         if self.limits.max_energy_kwh is not None:
             watts = (spent.energy_j or 0.0) / spent.seconds if spent.seconds else 0.0
-            most = self.limits.max_energy_kwh * 3.6e6
-            bounds.append(_Bound(spent.energy_j, most, watts * RESERVE_SECONDS, lambda j: f"{report.number(j / 3.6e6)} kWh"))
+            most = self.limits.max_energy_kwh * prices.JOULES_PER_KWH
+            bounds.append(_Bound(spent.energy_j, most, watts * RESERVE_SECONDS, _kwh))
         return bounds
+
+
+def _kwh(joules: float) -> str:
+    return f"{report.number(joules / prices.JOULES_PER_KWH)} kWh"
 
 
 class Watch:
     """A thread that stops the main thread's work when a budget is spent but for its reserve, while it is entered.
+
+    A sweep that does not run in the main thread cannot be broken off: there budgets end it at checkpoints alone.
 
     Args:
         budget: The budget.
@@ -143,5 +159,6 @@ class Watch:
                 reason = self._budget.exhausted(self._spent())
                 if reason:
                     self._stop(reason)
-                    _thread.interrupt_main(signal.SIGTERM)
+                    # A real signal, which a call that waits (a download) returns from: a simulated one would wait for it.
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
                     return

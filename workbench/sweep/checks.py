@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from workbench import prices
 from workbench.errors import Refused
 from workbench.meter import Meter
 from workbench.prices import Offer
@@ -32,9 +33,17 @@ def check_data(study: Study) -> None:
 
 
 def check_offer(offer: Offer, meter: Meter) -> None:
-    """Raise Refused when the offer is not the price of this machine: a GPU is never billed as a desktop."""
-    if meter.devices and offer.gpus == 0:
-        gpu = meter.devices[0].name
+    """Raise Refused when the offer is not the price of this machine: a GPU is never billed as a desktop, nor as another model."""
+    if not meter.devices:
+        return
+    gpu = meter.devices[0].name
+    here, there = prices.gpu(gpu), prices.gpu(offer.gpu)
+    if offer.gpus and here is not None and there is not None and here != there:
+        raise Refused(
+            f"this machine has a {gpu}, and {offer.name!r} prices a {offer.gpu}. Name what this machine costs; "
+            f"`workbench prices --gpu {here.name}` lists its offers; `workbench front --platform …` prices results elsewhere."
+        )
+    if offer.gpus == 0:
         raise Refused(
             f"this machine has a {gpu}, and {offer.name!r} prices a machine without a GPU. Name what it costs, e.g. "
             "--platform vast or --platform aws:g6.xlarge; or hide the GPU with CUDA_VISIBLE_DEVICES= to train on the CPU."

@@ -32,7 +32,9 @@ def of_offer(offer: Offer) -> dict[str, Any]:
         "name": offer.name,
         "platform": offer.platform,
         "instance": offer.instance,
+        "gpus": offer.gpus,
         "usd_per_hour": str(offer.usd_per_hour),
+        "usd_per_kwh": None if offer.usd_per_kwh is None else str(offer.usd_per_kwh),
         "date": offer.date,
     }
 

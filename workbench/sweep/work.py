@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,10 +31,13 @@ from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import Limits, unfinished
 from workbench.sweep.shelf import Shelf
 from workbench.tracking import Notebook
-from workbench.usage import Usage, add_phases, total
+from workbench.usage import Usage, Work, add_phases, total
 
 if TYPE_CHECKING:
     from workbench.training import Checkpoint, Progress
+
+LOOKS_PER_READING = 4
+"""The watch reads what others have spent at every fourth look, once a second: it is they who say it so often."""
 
 LEDGER_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)
 """Pauses between attempts to write a Result: a server may be starting again, a disk being cleared."""
@@ -82,6 +86,7 @@ def sweep(
     meter: Meter | None = None,
     holder: Holder | None = None,
     window: Window | None = None,
+    before: Usage | None = None,
     forecaster: Forecaster | None = None,
 ) -> Outcome:
     """Run recipes of the study until a limit is reached, a person stops it, or the space is exhausted.
@@ -100,6 +105,7 @@ def sweep(
         meter: Measures; a new one when not given.
         holder: The meter's, whose windows are the bill: where others use the GPU too, its share; a new one when not given.
         window: One of the holder's, opened when the work began: what was consumed since is charged to the first Result.
+        before: What was consumed before that window, and is charged with it.
         forecaster: Says what a run will take, so that none is started that does not fit a budget; a new one when not given.
 
     Raises:
@@ -115,7 +121,7 @@ def sweep(
         account = Account(budget, forecaster or Forecaster(study))
         work = _Sweep(
             study, ledger, notebook, account, Shelf(folder, observer.note), sampler, seed, observer, meter, holder, interruptions,
-            window or holder.window(),
+            window or holder.window(), before or Usage(),
         )  # fmt: skip
         stack.enter_context(Heart(ledger, work.pulse))
         stack.enter_context(Watch(budget, work.spent_now, interruptions.explain))
@@ -136,6 +142,7 @@ class _Sweep:
     holder: Holder
     interruptions: Interruptions
     window: Window  # one is always open, from one Result to the next: all time is in the bill, wherever it went
+    before: Usage  # what is charged with that window, and was consumed earlier
     lease: Lease | None = None
     progress: Progress | None = None  # of the training at hand
     extra: dict[str, Usage] = field(default_factory=dict)  # phases within the window that the training loop does not know of
@@ -143,6 +150,9 @@ class _Sweep:
     def __post_init__(self) -> None:
         self.provenance = provenance.of(self.study, self.meter)
         self.offer, self.label_usd = self.account.budget.offer, self.account.budget.label_usd
+        self.reader = self.ledger.reader()  # the watch's: it looks from another thread
+        self.looks = 0
+        self.writing = threading.Lock()  # held while a Result is in the ledger and its window is still open: it counts once
 
     def pulse(self) -> tuple[Lease | None, Mapping[str, Usage], int]:
         """The lease now held, what was consumed since the last Result, and the labels that its run has used.
@@ -151,13 +161,21 @@ class _Sweep:
         in the other order here, a new window can only meet an old lease, which is finished and takes no beat.
         """
         lease = self.lease
-        return lease, {"train": self.window.read()}, self.progress.labels if self.progress else 0
+        return lease, {"train": self._consumed()}, self.progress.labels if self.progress else 0
+
+    def _consumed(self) -> Usage:
+        """What was consumed since the last Result."""
+        return self.before + self.window.read()
 
     def spent_now(self) -> Spending:
-        """What is spent until now, the work under way included, for the watch."""
-        lease, progress = self.lease, self.progress
-        labels = progress.labels if progress else 0
-        return self.account.with_work(self.window.read(), lease.result if lease else None, labels)
+        """What is spent until now, the work under way and that of other sweeps on this ledger included. For the watch."""
+        with self.writing:
+            lease, progress = self.lease, self.progress
+            if self.looks % LOOKS_PER_READING == 0:
+                self.account.note([r for r in self.reader.results(running=True) if lease is None or r.number != lease.number])
+            self.looks += 1
+            labels = progress.labels if progress else 0
+            return self.account.with_work(self._consumed(), lease.result if lease else None, labels)
 
     def work(self) -> Outcome:
         reason, stopped = "", False
@@ -214,11 +232,12 @@ class _Sweep:
         }
         self.observer.doing("Starting MLflow")
         self.notebook.start(about, results)
-        self.extra = {"provision": self.window.read()}  # the start of the program, its checks, and MLflow's
+        self.extra = {"provision": self._consumed()}  # the start of the program, its checks, and MLflow's
 
     def _next(self, results: Sequence[Result]) -> bool:
         """Do one run. False when there is none left to do."""
         self.observer.doing("Choosing the next run")
+        self.account.refused = ""
         with self.interruptions.breakable():
             if self.account.bounded:
                 self.account.forecaster.learn(results)
@@ -228,7 +247,7 @@ class _Sweep:
                 return False
             recipe = self.study.resolve(settings)
             stub = self._stub(recipe, settings, results)
-        self.lease = self.ledger.lease(self.study, stub, {"train": self.window.read()})
+        self.lease = self.ledger.lease(self.study, stub, {"train": self._consumed()})
         if self.lease is not None:
             self._run(recipe, stub, results)
         return True
@@ -311,6 +330,8 @@ class _Sweep:
             with self._billed("checkpoint"):
                 self.shelf.save_weights(result.recipe_id, checkpoint.weights())
         results = self._write(result, checkpoint.spent)
+        if self.progress is not None:
+            self.progress.work = Work()  # it is on record: a stop from here on must not count it again
         self._known()
         ended = checkpoint.next_step is None or self.account.overrun(result, checkpoint)
         self.lease = None if ended else self.ledger.lease(self.study, replace(stub, started=time.time()))
@@ -364,7 +385,7 @@ class _Sweep:
         """Write how a run ended without a checkpoint; what it consumed goes under training."""
         if self.lease is None or self.lease.finished:
             return
-        spent = self.window.read() - total(self.extra.values())
+        spent = self._consumed() - total(self.extra.values())
         labels = 0
         if self.progress is not None:
             spent, labels = spent.doing(self.progress.work), self.progress.labels
@@ -374,15 +395,17 @@ class _Sweep:
 
     def _write(self, result: Result, phases: Mapping[str, Usage]) -> list[Result]:
         """Write a Result, with all that was consumed since the one before, in the place of the lease."""
-        whole, fresh = self.window.read(), self.holder.window()
-        known = add_phases(phases, self.extra)
-        try:
-            written = self._finish(replace(result, spent=add_phases(known, {"idle": whole - total(known.values())})))
-        except BaseException:  # not written: the open window still has to be charged
-            fresh.close()
-            raise
-        self.window.close()
-        self.window, self.extra = fresh, {}
+        with self.writing:
+            whole, fresh = self._consumed(), self.holder.window()
+            known = add_phases(phases, self.extra)
+            try:
+                written = self._finish(replace(result, spent=add_phases(known, {"idle": whole - total(known.values())})))
+            except BaseException:  # not written: the open window still has to be charged
+                fresh.close()
+                raise
+            self.window.close()
+            self.window, self.before, self.extra = fresh, Usage(), {}
+            self.account.note(self.ledger.results())
         self.notebook.record(written)
         results = self.ledger.results()
         self.observer.recorded(written, results)
