@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench import prices, report
-from workbench.cli import main
 from workbench.errors import DataError, EnvironmentFault, UsageError
 from workbench.imports import peft_comparison
 from workbench.imports.fields import Fields
@@ -343,23 +342,6 @@ def test_whatever_stands_in_a_file_is_read_or_refused(content, path):
             refusal = str(error)
         assert not refusal or path in refusal
         assert not isinstance(value, float) or math.isfinite(value)
-
-
-@pytest.fixture
-def command(tmp_path, capfd, monkeypatch):
-    """Run `workbench …` in the test's folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return end.value.code, out, err
-
-    return run
 
 
 def test_every_reader_works_on_an_imported_study(folder, command, tmp_path):

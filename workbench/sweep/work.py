@@ -152,7 +152,7 @@ class _Sweep:
         self.offer, self.label_usd = self.account.budget.offer, self.account.budget.label_usd
         self.reader = self.ledger.reader()  # the watch's: it looks from another thread
         self.looks = 0
-        self.writing = threading.Lock()  # held while a Result is in the ledger and its window is still open: it counts once
+        self.writing = threading.Lock()  # held while the ledger and the meter both know of the same work: it counts once
 
     def pulse(self) -> tuple[Lease | None, Mapping[str, Usage], int]:
         """The lease now held, what was consumed since the last Result, and the labels that its run has used.
@@ -172,7 +172,8 @@ class _Sweep:
         with self.writing:
             lease, progress = self.lease, self.progress
             if self.looks % LOOKS_PER_READING == 0:
-                self.account.note([r for r in self.reader.results(running=True) if lease is None or r.number != lease.number])
+                own = None if lease is None or lease.finished else lease.number  # what it has consumed is read from the meter
+                self.account.note([r for r in self.reader.results(running=True) if r.number != own])
             self.looks += 1
             labels = progress.labels if progress else 0
             return self.account.with_work(self._consumed(), lease.result if lease else None, labels)
@@ -247,7 +248,8 @@ class _Sweep:
                 return False
             recipe = self.study.resolve(settings)
             stub = self._stub(recipe, settings, results)
-        self.lease = self.ledger.lease(self.study, stub, {"train": self._consumed()})
+        with self.writing:
+            self.lease = self.ledger.lease(self.study, stub, {"train": self._consumed()})
         if self.lease is not None:
             self._run(recipe, stub, results)
         return True
@@ -334,7 +336,8 @@ class _Sweep:
             self.progress.work = Work()  # it is on record: a stop from here on must not count it again
         self._known()
         ended = checkpoint.next_step is None or self.account.overrun(result, checkpoint)
-        self.lease = None if ended else self.ledger.lease(self.study, replace(stub, started=time.time()))
+        with self.writing:
+            self.lease = None if ended else self.ledger.lease(self.study, replace(stub, started=time.time()))
         with self._billed("checkpoint"):
             self.shelf.save_state(checkpoint.prefix())
             self.shelf.keep_weights(self._members(results))
