@@ -70,7 +70,7 @@ def test_views_add_rounding_the_sweep_and_serving(swept, command, monkeypatch):
     assert plain["spent_usd"] > max(p["usd"] for p in plain["points"])
     shared = json.loads(command("front", "--adopted", 2, "--json")[1])
     assert (shared["view"]["adopted"], shared["view"]["sweep_usd"]) == (2, pytest.approx(plain["spent_usd"]))
-    assert [p["usd"] for p in shared["points"]] == pytest.approx([(p["usd"] + plain["spent_usd"]) / 2 for p in plain["points"]])
+    assert [p["usd"] for p in shared["points"]] == pytest.approx([p["usd"] + plain["spent_usd"] / 2 for p in plain["points"]])
     billed = json.loads(command("front", "--platform", "aws:g4dn.xlarge", "--billed", "--json")[1])
     least = 0.526 / 60  # a minute is the least that is billed
     assert [p["usd"] for p in billed["points"]] == pytest.approx([least] * len(billed["points"]))

@@ -319,18 +319,25 @@ def test_the_record_of_runs_is_the_contract() -> None:
     assert (broken["reason"], broken["scores"], broken["mlflow_run_id"]) == ("out_of_memory: 3 GiB", {}, None)
 
 
-def test_a_run_stands_as_its_last_word() -> None:
+def test_the_status_of_a_run_is_its_last_word_and_its_figures_those_of_its_furthest_checkpoint() -> None:
     def status(*segments: Result) -> tuple[str, float]:
         (entry,) = report.runs_record(segments, view(), {})
         return entry["status"], entry["epochs"]
 
     done = epochs(BEST, 1, number=1)
     assert status(done, epochs(BEST, 2, number=2)) == ("complete", 2)
-    assert status(done, epochs(BEST, 4, number=2, status="running", scores={})) == ("running", 4)
-    assert status(done, epochs(BEST, 4, number=2, status="infeasible", scores={})) == ("infeasible", 4)
-    assert status(done, epochs(BEST, 4, number=2, status="interrupted", scores={}, usage={})) == ("interrupted", 4)
+    assert status(done, epochs(BEST, 4, number=2, status="running", scores={})) == ("running", 1)
+    assert status(done, epochs(BEST, 4, number=2, status="infeasible", scores={})) == ("infeasible", 1)
+    assert status(done, epochs(BEST, 4, number=2, status="interrupted", scores={}, usage={})) == ("interrupted", 1)
     assert status(epochs(BEST, 4, number=0, status="interrupted"), epochs(BEST, 4, number=1)) == ("complete", 4)
     assert status(epochs(BEST, 4, number=0, status="interrupted")) == ("interrupted", 4)
+
+
+def test_what_an_interrupted_run_costs_is_what_its_furthest_checkpoint_does() -> None:
+    stop = epochs(replace(BEST, spent={"train": Usage(50.0)}), 2, number=2, status="interrupted", scores={}, usage={})
+    (entry,) = report.runs_record([epochs(BEST, 1, number=1), stop], view(), {})
+    assert (entry["usd"], entry["usd_spent"]) == (pytest.approx(0.1), pytest.approx(0.25))
+    assert (entry["score"], entry["seconds"]) == (64.0, 100.0)
 
 
 def test_an_interrupted_run_costs_what_it_consumed() -> None:
@@ -412,10 +419,10 @@ def test_a_bill_is_rounded_at_each_end_of_its_band() -> None:
 def test_the_sweep_is_spread_over_the_models_that_are_adopted() -> None:
     compute = 2 * (10 + 40 + 100 + 90 + 5) / 1000
     alone = view(label_usd=0.1).spread(ALL, 1)
-    assert alone.cost(CHEAP, "usd_compute") == pytest.approx(compute)
-    assert alone.cost(CHEAP, "usd") == pytest.approx(compute + 51.2)
+    assert alone.cost(CHEAP, "usd_compute") == pytest.approx(0.01 + compute)
+    assert alone.cost(CHEAP, "usd") == pytest.approx(0.01 + compute + 51.2)
     two = view().spread(ALL, 2)
-    assert two.cost(CHEAP, "usd") == pytest.approx(0.01 + (compute - 0.01) / 2)
+    assert two.cost(CHEAP, "usd") == pytest.approx(0.01 + compute / 2)
     assert two.cost(CHEAP, "seconds") == 10
     dark = [*ALL, point("x", 1.0, 1, spent={"train": Usage(1.0, cpu_energy_j=None)})]
     metered = replace(view(), offer=replace(RATE, usd_per_kwh=Decimal("0.3")))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from workbench import prices, settings
+from workbench import carbon, prices, settings
 from workbench.errors import WorkbenchError
 
 PACKAGES = ("torch", "transformers", "peft", "optuna", "mlflow", "datasets", "streamlit", "plotly")
@@ -90,11 +90,16 @@ def _models() -> Iterator[Finding]:
 def _prices() -> Iterator[Finding]:
     try:
         offers, own = prices.load(), settings.load()
+        carbon.intensity(prices.find(prices.DEFAULT))  # the user's grid, where one is stated
     except WorkbenchError as error:
         yield Finding("prices", "fail", str(error))
         return
     added = f", {len(own.offers) + len(own.owned)} of them from {own.path}" if own.path else ""
     yield Finding("prices", "ok", f"{len(offers)} offers{added}")
+    unknown = sorted({o.gpu for o in offers if o.gpu and prices.gpu(o.gpu) is None})
+    if unknown:
+        text = f"no figures are known of the GPU {', '.join(unknown)}: runs on others cannot be carried over to it"
+        yield Finding("prices", "note", text, "See `workbench prices` for the names of those that are known.")
 
 
 def _disk(folder: Path) -> Iterator[Finding]:

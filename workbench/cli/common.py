@@ -60,6 +60,10 @@ class Table(RichTable):
             box=None, padding=padding, pad_edge=False, header_style="bold", title=title, title_justify="left", title_style="bold"
         )
 
+    def add_column(self, header: RenderableType = "", *args: Any, **options: Any) -> None:
+        """Add a column. What is too long for it is folded, never cut: names are to be typed again, and numbers to be read."""
+        super().add_column(header, *args, **({"overflow": "fold"} | options))
+
     def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
         """Add a row of texts."""
         super().add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in cells), **options)
@@ -84,6 +88,15 @@ def waiting(text: str) -> Iterator[None]:
         if not messages.is_terminal:
             messages.print(text)
         yield
+
+
+def warn_if_busy() -> None:
+    """Say that other work on this machine makes runs look dearer than they are: threads wait for each other."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > 0.5 * cpus:
+        text = f"This machine is busy (load {load:.1f} on {cpus} CPUs): times can come out many times too long."
+        messages.print(text, style="yellow", markup=False)
 
 
 def storage_option(command: F) -> F:

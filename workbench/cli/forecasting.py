@@ -38,13 +38,14 @@ def expectation(run: Typical, runs: int, offer: Offer, label_usd: float, *, same
     """
     from workbench.forecast import of_runs
 
-    taken = of_runs(run, runs, offer, label_usd, same_machine=same_machine)
+    taken = of_runs(run, runs, offer, label_usd, same_machine=same_machine, starts=1)
     count = f"{runs} run{'' if runs == 1 else 's'} of this study"
     if taken is None:
         return f"What {count} will take is unknown."
     usd = "an unknown sum" if taken.usd is None else banded(taken.usd, dollars)
     where = f" on {offer.name}" if taken.carried else ""
-    return f"{count} are forecast to take {banded(taken.seconds, duration)} and {usd}{where}, {basis_of(taken)}."
+    verb = "is" if runs == 1 else "are"
+    return f"{count} {verb} forecast to take {banded(taken.seconds, duration)} and {usd}{where}, {basis_of(taken)}."
 
 
 def basis_of(taken: Taken) -> str:

@@ -39,7 +39,7 @@ from workbench.result import Result
     "--adopted",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Spread what the sweep has spent over N adopted models, on every bill.",
+    help="Add to every bill what the sweep has spent on compute, over N adopted models.",
 )
 @click.option(
     "--load",
@@ -49,7 +49,9 @@ from workbench.result import Result
     help="Price 1,000 predictions at RATE predictions a second, on whole machines. [default: a machine fully used]",
 )
 @click.option(
-    "--against", metavar="TRIAL", help="Say after how many predictions each point has overtaken this one. [default: the cheapest]"
+    "--against",
+    metavar="TRIAL",
+    help="The point that others are compared with in serving: trial or number. [default: the cheapest]",
 )
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw the front into one HTML file.")
 @price_options
@@ -92,7 +94,9 @@ def front(
         print_json(record)
     else:
         show_front(results, view, everything=everything)
-        if rival is not None and (load_per_second or against):
+        if rival is not None and (load_per_second or against) and not any(r.serving for r in results):
+            messages.print("How fast these models predict was not measured: nothing is known of serving them.", style="yellow")
+        elif rival is not None and (load_per_second or against):
             _show_serving(results, view, load_per_second, rival)
         print_text(report.answer(results, view, budget_usd=budget_usd, target=target))
         _explain(results, view)
@@ -104,7 +108,9 @@ def _rival(results: Sequence[Result], view: View, wanted: str | None) -> Result 
     """The point that others are compared with: the best of the run asked for, else the cheapest of the front."""
     if wanted is None:
         return report.cheapest(results, view)
-    points = [r for r in report.find_run(results, wanted) if view.coordinates(r) is not None]
+    segments = report.find_run(results, wanted)
+    one = [r for r in segments if str(r.number) == wanted and wanted != str(r.trial)]  # a checkpoint by its own number
+    points = [r for r in one or segments if view.coordinates(r) is not None]
     if not points:
         raise UsageError(f"there is no finished run {wanted!r} to compare with. `workbench runs` lists them.")
     return max(points, key=lambda r: r.scores[view.maximize])
@@ -152,18 +158,15 @@ def _serving_title(view: View, load_per_second: float | None) -> str:
 
 def _explain(results: Sequence[Result], view: View) -> None:
     """Say what the dollars shown are, where they are not simply what was measured at this price."""
+    explain_scaled(results, view)
     points = [r for r in results if r.status == "complete"]
-    found = [each for r in points if (each := report.carried(r, view.offer)) is not None]
-    for note in sorted({each.note for each in found if each.basis == "scaled"}):
-        text = f"Scaled: no run was made on {view.offer.name}; carried over {note}. The band is in brackets."
-        messages.print(text, style="dim", markup=False)
     unknown = sum(view.coordinates(r) is None for r in points)
     if unknown:
         text = f"{unknown} of {len(points)} points have no known cost on {view.offer.name}, and are left out."
         messages.print(text, style="yellow", markup=False)
     if view.adopted:
-        models = f"{view.adopted} adopted model{'' if view.adopted == 1 else 's'}"
-        text = f"The {dollars(view.sweep_usd)} that the sweep has spent on compute are spread over {models}."
+        share = None if view.sweep_usd is None else view.sweep_usd / view.adopted
+        text = f"Each bill holds {dollars(share)} of the {dollars(view.sweep_usd)} that the sweep spent on compute."
         messages.print(text, style="dim", markup=False)
 
 
@@ -194,3 +197,11 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
         cells += [report.cost_text(view, r, name, band=True) for name in dict.fromkeys((*view.minimize, "seconds"))]
         table.add_row(*cells, *(["*" if r in members else ""] if everything else []))
     console.print(table)
+
+
+def explain_scaled(results: Sequence[Result], view: View) -> None:
+    """Say by what dollars and seconds were carried over to the view's machine, where they were."""
+    found = [each for r in results if (each := report.carried(r, view.offer)) is not None]
+    for note in sorted({each.note for each in found if each.basis == "scaled"}):
+        text = f"Scaled: no run was made on {view.offer.name}; US$ and time are carried over {note}."
+        messages.print(text, style="dim", markup=False)

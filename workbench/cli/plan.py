@@ -22,6 +22,7 @@ from workbench.cli.common import (
     print_json,
     storage_option,
     waiting,
+    warn_if_busy,
 )
 from workbench.cli.forecasting import CALIBRATION, Bought, band, basis_of, expectation, forecaster_of, keep_calibration, results_of
 from workbench.report import dollars, duration
@@ -75,6 +76,7 @@ def plan(
         pairs = list(forecast.plan(loaded))
         machine = forecast.Machine.here()
     if calibrate:
+        warn_if_busy()
         _calibrate(loaded, machine)
     with waiting("Forecasting …"):
         results = results_of(loaded, storage)

@@ -75,6 +75,10 @@ def platforms(
         table.add_row(o.name, o.gpu or "-", f"{o.usd_per_hour:.2f}", fits, *cells)
     console.print(table)
     _show_more(len(ranked), everything=everything)
+    times = {round(each.taken.seconds.value) for each in ranked if each.offer.gpus and each.taken}
+    if len(times) == 1:
+        text = "Every GPU here takes the least time of a step (0.02 s, assumed): its price alone tells them apart."
+        messages.print(text, style="dim", markup=False)
     _show_facts({each.offer.platform for each in ranked})
 
 

@@ -19,6 +19,7 @@ from workbench.cli.common import (
     storage_option,
     view_of,
 )
+from workbench.cli.front import explain_scaled
 from workbench.errors import UsageError
 from workbench.report import View, dollars, duration
 from workbench.result import Result, mean_costs
@@ -39,7 +40,8 @@ def runs(
     """
     ledger = open_ledger(study, storage)
     view = view_of(ledger, platform, label_usd)
-    entries = report.runs_record(ledger.results(running=True), view, ledger.mlflow_runs)
+    results = ledger.results(running=True)
+    entries = report.runs_record(results, view, ledger.mlflow_runs)
     entries = [e for e in entries if status in (None, e["status"])]
     if as_json:
         print_json(entries)
@@ -48,7 +50,19 @@ def runs(
         messages.print("No run yet." if status is None else f"No run is {status}.")
         return
     table = Table()
-    for name in ("trial", "status", "model", "method", "settings", "labels", "epochs", view.maximize, "US$", "spent", "time"):
+    for name in (
+        "trial",
+        "status",
+        "model",
+        "method",
+        "settings",
+        "labels",
+        "epochs",
+        view.maximize,
+        "US$",
+        "time",
+        "compute spent",
+    ):
         table.add_column(name, justify="left" if name in ("status", "model", "method", "settings") else "right")
     for e in entries:
         score = e["scores"].get(view.maximize)
@@ -63,10 +77,11 @@ def runs(
             f"{e['epochs']:g}",
             "" if score is None else f"{score:.1f}",
             dollars(e["usd"]),
+            "unknown" if e["seconds"] is None else duration(e["seconds"]),
             dollars(e["usd_spent"]),
-            duration(e["seconds"]),
         )
     console.print(table)
+    explain_scaled(results, view)
 
 
 @click.command()
@@ -162,7 +177,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         state = r.status + (f": {r.reason}" if r.reason else "")
         numbers = [f"{r.scores[s]:.3g}" if s in r.scores else "" for s in scores]
         finished = r.status == "complete"
-        price = dollars(view.cost(r, "usd")) if finished else ""
+        price, taken = (report.cost_text(view, r, name, band=True) if finished else "" for name in ("usd", "seconds"))
         checkpoints.add_row(
             str(r.number),
             state,
@@ -171,10 +186,11 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
             str(r.labels),
             *numbers,
             price,
-            duration(r.cold.seconds) if finished else "",
+            taken,
         )
     console.print(checkpoints)
-    bill = Table(title="The bill")
+    explain_scaled(segments, view)
+    bill = Table(title="The bill, as measured")
     for name in ("phase", "from cold", "CPU time", "energy", "peak memory", "really spent"):
         bill.add_column(name, justify="left" if name == "phase" else "right")
     cold = next((r.usage for r in reversed(segments) if r.usage), {})

@@ -24,6 +24,7 @@ from workbench.cli.common import (
     storage_option,
     tracking_option,
     waiting,
+    warn_if_busy,
 )
 from workbench.cli.forecasting import banded, expectation, forecaster_of
 from workbench.cli.front import show_front
@@ -128,11 +129,12 @@ def sweep(
         _show(ledger.name, ledger.results(), view, as_json=as_json)
         sys.exit(0 if report.front(ledger.results(), view) else 1)
     _print_head(loaded.question, view, len(loaded.dimensions))
+    warn_if_busy()
     runs = max(1, (limits.trials or UNBOUNDED_RUNS) - len(report.by_run(ledger.results())))
     run = forecast.typical(forecaster)
     messages.print(expectation(run, runs, offer, label), markup=False)
     before = window.close()
-    _confirm(budget, forecast.of_runs(run, runs, offer, label, same_machine=True), yes=yes)
+    _confirm(budget, forecast.of_runs(run, runs, offer, label, same_machine=True, starts=1), yes=yes)
     window = holder.window()  # what a person takes to answer is not the sweep's
     notebook = Notebook(
         loaded,

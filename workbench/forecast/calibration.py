@@ -84,6 +84,10 @@ def _number(value: Any) -> float:
     return float(value)
 
 
+PATIENCE = 2
+"""A timing that has taken this many times longer than it was given is ended: of the pairs left out the others tell."""
+
+
 def calibrate(
     study: Study,
     seconds: float = 10.0,
@@ -117,6 +121,9 @@ def calibrate(
     steps: list[Timing] = []
     end = clock() + seconds
     for i, recipe in enumerate(recipes):
+        if timings and clock() > end + PATIENCE * seconds:
+            observe(f"no more: {len(recipes) - i} pairs are left out, as this machine takes too long")
+            break
         observe(f"{recipe.method.name} on {recipe.model}")
         until = clock() + max(0.0, end - clock()) / (len(recipes) - i)
         cuda = [torch.cuda.current_device()] if machine.kind == "cuda" else []

@@ -17,6 +17,10 @@ from workbench.usage import Usage
 
 DRAWS = 200
 
+START_SECONDS = 8.0
+"""What a start of a sweep takes before its first run: imports, checks, data, MLflow. Rounded from starts of the default study on
+two CPU cores (7 to 9 s); within a factor of 2."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Typical:
@@ -70,7 +74,14 @@ def typical(forecaster: Forecaster, *, seed: int = 0, draws: int = DRAWS) -> Typ
 
 
 def of_runs(
-    run: Typical, runs: float, offer: Offer, label_usd: float, *, same_machine: bool | None = None, whole: bool = False
+    run: Typical,
+    runs: float,
+    offer: Offer,
+    label_usd: float,
+    *,
+    same_machine: bool | None = None,
+    whole: bool = False,
+    starts: int = 0,
 ) -> Taken | None:
     """What so many typical runs take on an offer: labels once, the rest each time; None where nothing is known of it there.
 
@@ -81,6 +92,7 @@ def of_runs(
         label_usd: Price of a label.
         same_machine: The offer is the price of the machine that the forecast is for; None: as `is_price_of` tells.
         whole: Pay for all GPUs of the machine, of which a run holds one; electricity is paid once, for what is drawn.
+        starts: How often the sweep is started: each takes `START_SECONDS`.
     """
     priced = offer
     if whole:
@@ -90,8 +102,11 @@ def of_runs(
     if one is None:
         return None
     usd, grams_co2e, energy_j = (None if each is None else each * runs for each in (one.usd, one.grams_co2e, one.energy_j))
-    usd = None if usd is None else usd + Estimate.exact(run.labels * label_usd)
-    return Taken(one.seconds * runs, usd, grams_co2e, energy_j, one.carried)
+    start = Estimate.within(START_SECONDS * starts, 2.0, one.seconds.basis)
+    if usd is not None:
+        rate = prices.usd(Usage(1.0, gpu_seconds=1.0 if offer.gpus else 0.0), priced)
+        usd = usd + start * (rate or 0.0) + Estimate.exact(run.labels * label_usd)
+    return Taken(one.seconds * runs + start, usd, grams_co2e, energy_j, one.carried)
 
 
 def trials_within(
@@ -152,7 +167,7 @@ def rank(run: Typical, runs: float, offers: Iterable[Offer], label_usd: float) -
 
 def _rented(run: Typical, runs: float, offer: Offer, label_usd: float) -> Taken | None:
     """Of the whole machine. One that is rented is never taken to be this one, as `prices.carry` has it."""
-    return of_runs(run, runs, offer, label_usd, same_machine=False, whole=True)
+    return of_runs(run, runs, offer, label_usd, same_machine=False, whole=True, starts=1)
 
 
 def _fits(run: Typical, offer: Offer) -> bool | None:

@@ -32,7 +32,9 @@ class Fields:
     def wrong(self, path: str, what: str) -> DataError:
         """The error that says what is wrong at a path."""
         where = ".".join(part for part in (self._place, path) if part)
-        return DataError(f"{self._file} is not {self._kind}: {where or 'its content'} {what}. Remove it; nothing was imported.")
+        return DataError(
+            f"{self._file} is not {self._kind}: {where or 'its content'} {what}. Is it the right folder? Nothing was imported."
+        )
 
     def get(self, path: str) -> Any:
         """The value at a path; None where there is none."""

@@ -101,36 +101,41 @@ def front_markdown(results: Sequence[Result], view: View) -> str:
 
 
 def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One entry per run as plain data: the contract of `workbench runs --json`. A run stands as its last word does."""
+    """One entry per run as plain data: the contract of `workbench runs --json`.
+
+    Its status and reason are its last word; scores, usage and costs are those of its furthest checkpoint, where it has one.
+    """
     entries = []
     for segments in by_run(results):
         last = _last_word(segments)
-        usage = last.usage or last.spent
+        point = max((r for r in segments if r.status == "complete"), key=lambda r: r.epochs, default=last)
+        usage = point.usage or point.spent
+        seconds = view.cost(point, "seconds") if point.usage else None
         entries.append(
             {
                 "trial": last.trial,
-                "recipe_id": last.recipe_id,
+                "recipe_id": point.recipe_id,
                 "status": last.status,
                 "reason": last.reason,
                 "model": last.model,
                 "method": last.method,
                 "settings": dict(last.settings),
                 "seed": last.seed,
-                "scores": dict(last.scores),
+                "scores": dict(point.scores),
                 "usage": total(usage.values()).to_json() | {"phases": {p: u.to_json() for p, u in usage.items()}},
-                "usd": view.cost(last, "usd") if last.usage else spent_usd([last], view.offer, view.label_usd),
+                "usd": view.cost(point, "usd") if point.usage else spent_usd([point], view.offer, view.label_usd),
                 "mlflow_run_id": mlflow_runs.get(last.run_id),
                 "started": segments[0].started,
-                "seconds": total(usage.values()).seconds,
+                "seconds": seconds if point.usage else total(usage.values()).seconds,
                 "run_id": last.run_id,
-                "labels": last.labels,
-                "epochs": last.epochs,
-                "step": last.step,
+                "labels": point.labels,
+                "epochs": point.epochs,
+                "step": point.step,
                 "usd_spent": spent_usd(segments, view.offer, 0.0),
-                "usd_compute": view.cost(last, "usd_compute") if last.usage else None,
-                "usd_labels": view.cost(last, "usd_labels"),
-                "score": last.scores.get(view.maximize),
-                **bill_record(last, view),
+                "usd_compute": view.cost(point, "usd_compute"),
+                "usd_labels": view.cost(point, "usd_labels"),
+                "score": point.scores.get(view.maximize),
+                **bill_record(point, view),
                 "checkpoints": [
                     {
                         "recipe_id": r.recipe_id,

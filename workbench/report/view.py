@@ -45,11 +45,10 @@ class View:
     def spread(self, results: Sequence[Result], adopted: int) -> View:
         """The same view with what the whole sweep has spent on compute spread over so many adopted models.
 
-        A point's bill is then its own C + D and `(spent on compute - its own C) / adopted`: with one adopted model it is all that
-        the sweep spent on compute. Labels are in D, and bought once. Where the spend is unknown, so is every point's bill.
+        A point's bill is then its own C + D, as if it were made from nothing once more, and `spent on compute / adopted` for having
+        been found. Labels are in D alone: they are bought once. Where the spend is unknown, so is every point's bill.
         """
-        spent = spent_usd(results, self.offer, 0.0)
-        return replace(self, adopted=adopted, sweep_usd=spent)
+        return replace(self, adopted=adopted, sweep_usd=spent_usd(results, self.offer, 0.0))
 
     def estimate(self, result: Result, name: str) -> Estimate | None:
         """One cost of a point at this view's prices, with its band; None where it is unknown."""
@@ -57,7 +56,7 @@ class View:
             return estimate(result, name, self.offer, self.label_usd)
         compute = self._billed(result) if self.billed else estimate(result, "usd_compute", self.offer, self.label_usd)
         if compute is not None and self.adopted:
-            compute = None if self.sweep_usd is None else self._with_share(compute, self.sweep_usd, self.adopted)
+            compute = None if self.sweep_usd is None else compute + Estimate.exact(self.sweep_usd / self.adopted)
         labels = Estimate.exact(result.labels * self.label_usd if name == "usd" else 0.0)
         return None if compute is None else compute + labels
 
@@ -79,11 +78,6 @@ class View:
         ]
         value, low, high = ends
         return None if value is None or low is None or high is None else Estimate(value, low, high, seconds.basis, seconds.note)
-
-    @staticmethod
-    def _with_share(compute: Estimate, sweep_usd: float, adopted: int) -> Estimate:
-        value, low, high = (each + max(0.0, sweep_usd - each) / adopted for each in (compute.value, compute.low, compute.high))
-        return Estimate(value, low, high, compute.basis, compute.note)
 
     def coordinates(self, result: Result) -> tuple[float, ...] | None:
         """The point for dominance, everything minimised: minus the score, then the costs. None where one is unknown."""
