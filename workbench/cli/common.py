@@ -52,21 +52,39 @@ POSITIVE, AMOUNT = _Finite(min=0, min_open=True), _Finite(min=0)
 
 
 class Table(RichTable):
-    """A table without lines. Its cells are shown as they are: what stands in a name or a reason is no markup."""
+    """A table without lines. Its cells are shown as they are: what stands in a name or a reason is no markup, and nothing is cut.
 
-    def __init__(self, *, title: str | None = None, narrow: bool = False) -> None:
+    Args:
+        title: Stands above it.
+        narrow: One space between columns, not two.
+        fold: Fold cells into the terminal's width, for prose. Otherwise rows stay whole, however long: names are to be typed again,
+            and numbers to be read.
+    """
+
+    def __init__(self, *, title: str | None = None, narrow: bool = False, fold: bool = False) -> None:
         padding = (0, 1, 0, 0) if narrow else (0, 1)
         super().__init__(
             box=None, padding=padding, pad_edge=False, header_style="bold", title=title, title_justify="left", title_style="bold"
         )
+        self.fold = fold
 
     def add_column(self, header: RenderableType = "", *args: Any, **options: Any) -> None:
-        """Add a column. What is too long for it is folded, never cut: names are to be typed again, and numbers to be read."""
-        super().add_column(header, *args, **({"overflow": "fold"} | options))
+        """Add a column."""
+        known: dict[str, Any] = {"overflow": "fold", "no_wrap": not self.fold}
+        super().add_column(header, *args, **(known | options))
 
     def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
         """Add a row of texts."""
         super().add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
+def print_table(table: Table) -> None:
+    """A table on standard output, as wide as it is: the terminal breaks the lines that it has no room for."""
+    natural = table.__rich_measure__(console, console.options.update(max_width=PIPED_WIDTH)).maximum
+    if table.fold or natural <= console.width:
+        console.print(table)
+    else:
+        _Console(highlight=False, emoji=False, width=natural).print(table)
 
 
 def _console(*, stderr: bool) -> Console:

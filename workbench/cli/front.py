@@ -13,12 +13,12 @@ from workbench import report
 from workbench.cli.common import (
     POSITIVE,
     Table,
-    console,
     json_option,
     messages,
     open_ledger,
     price_options,
     print_json,
+    print_table,
     print_text,
     storage_option,
     view_of,
@@ -131,7 +131,7 @@ def _show_serving(results: Sequence[Result], view: View, load_per_second: float 
         meets = "" if r is rival else _meets(report.break_even(rival, r, view, load_per_second))
         score = f"{r.scores[view.maximize]:.1f}"
         table.add_row(str(r.trial), f"{r.epochs:g}", score, dollars(view.cost(r, "usd")), *cells, meets)
-    console.print(table)
+    print_table(table)
     print_text(f"Against {report.describe(rival)}.\n")
 
 
@@ -196,7 +196,7 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
         ]
         cells += [report.cost_text(view, r, name, band=True) for name in dict.fromkeys((*view.minimize, "seconds"))]
         table.add_row(*cells, *(["*" if r in members else ""] if everything else []))
-    console.print(table)
+    print_table(table)
 
 
 def explain_scaled(results: Sequence[Result], view: View) -> None:

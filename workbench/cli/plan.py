@@ -12,7 +12,6 @@ import click
 
 from workbench.cli.common import (
     Table,
-    console,
     json_option,
     label_usd_of,
     load_study,
@@ -20,6 +19,7 @@ from workbench.cli.common import (
     offer_of,
     price_options,
     print_json,
+    print_table,
     storage_option,
     waiting,
     warn_if_busy,
@@ -89,7 +89,7 @@ def plan(
         more = {"budget_usd": budget, "spent_usd": None, "trials_within_budget": None} | (bought.record() if bought else {})
         print_json([row.record() | more for row in rows])
     else:
-        console.print(_table(rows, loaded))
+        print_table(_table(rows, loaded))
         _explain(rows, offer, machine)
         if run:
             messages.print(expectation(run, loaded.trials or 1, offer, label, same_machine=None), markup=False)

@@ -10,12 +10,12 @@ import click
 from workbench import prices
 from workbench.cli.common import (
     Table,
-    console,
     json_option,
     label_usd_of,
     load_study,
     messages,
     print_json,
+    print_table,
     storage_option,
     waiting,
 )
@@ -73,7 +73,7 @@ def platforms(
             views = ((taken.seconds, duration), (taken.usd, dollars), (taken.grams_co2e, number))
             cells = ["unknown" if value is None else banded(value, write) for value, write in views] + [taken.seconds.basis]
         table.add_row(o.name, o.gpu or "-", f"{o.usd_per_hour:.2f}", fits, *cells)
-    console.print(table)
+    print_table(table)
     _show_more(len(ranked), everything=everything)
     times = {round(each.taken.seconds.value) for each in ranked if each.offer.gpus and each.taken}
     if len(times) == 1:
@@ -98,7 +98,7 @@ def _show_peaks(offers: list[prices.Offer], *, everything: bool, as_json: bool) 
         table.add_column(name, justify="right" if "US$" in name else "left")
     for usd, o in ranked if everything else ranked[:SHOWN]:
         table.add_row(o.name, f"{o.gpus} x {o.gpu}", f"{o.usd_per_hour:.2f}", dollars(usd))
-    console.print(table)
+    print_table(table)
     _show_more(len(ranked), everything=everything)
     _show_facts({o.platform for _, o in ranked})
 
@@ -109,13 +109,13 @@ def _show_more(count: int, *, everything: bool) -> None:
 
 
 def _show_facts(names: set[str]) -> None:
-    table = Table(title="\nWhat else speaks for a platform, as far as it is known")
+    table = Table(fold=True, title="\nWhat else speaks for a platform, as far as it is known")
     for name in ("platform", "data", "technical support", "business scenes"):
         table.add_column(name)
     for name in sorted(names):
         known = prices.platform(name)
         table.add_row(name, known.data, known.technical_support, known.business_scenes)
-    console.print(table)
+    print_table(table)
 
 
 def _record(ranked: Ranked) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from workbench import settings
-from workbench.cli.common import Table, console, json_option, messages, print_json, waiting
+from workbench.cli.common import Table, json_option, messages, print_json, print_table, waiting
 from workbench.errors import UsageError, did_you_mean
 from workbench.prices import Offer, load
 from workbench.prices import gpu as model_of
@@ -27,7 +27,7 @@ def prices(platform: str | None, gpu: str | None, spot: bool, live: bool, as_jso
     if as_json:
         print_json([o.to_json() for o in offers])
         return
-    console.print(_table(offers))
+    print_table(_table(offers))
     chosen = settings.load()
     if chosen.path and not live:
         own = len(chosen.offers) + len(chosen.owned)

@@ -16,6 +16,7 @@ from workbench.cli.common import (
     open_ledger,
     price_options,
     print_json,
+    print_table,
     storage_option,
     view_of,
 )
@@ -80,7 +81,7 @@ def runs(
             "unknown" if e["seconds"] is None else duration(e["seconds"]),
             dollars(e["usd_spent"]),
         )
-    console.print(table)
+    print_table(table)
     explain_scaled(results, view)
 
 
@@ -188,7 +189,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
             price,
             taken,
         )
-    console.print(checkpoints)
+    print_table(checkpoints)
     explain_scaled(segments, view)
     bill = Table(title="The bill, as measured")
     for name in ("phase", "from cold", "CPU time", "energy", "peak memory", "really spent"):
@@ -197,6 +198,6 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
     spent = report.phases_spent(segments)
     for phase in dict.fromkeys((*cold, *spent)):
         bill.add_row(phase, *report.usage_cells(cold.get(phase)), duration(spent[phase].seconds) if phase in spent else "")
-    console.print(bill)
+    print_table(bill)
     for field, source in sorted({f: s for u in cold.values() for f, s in u.sources.items()}.items()):
         console.print(f"{field}: {source}", style="dim", markup=False)
