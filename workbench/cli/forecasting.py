@@ -31,14 +31,11 @@ def forecaster_of(study: Study, storage: str | None, results: Sequence[Result] |
     return Forecaster(study, results_of(study, storage) if results is None else results, _calibration())
 
 
-def expectation(run: Typical, runs: int, offer: Offer, label_usd: float, *, same_machine: bool | None = True) -> str:
+def expectation(taken: Taken | None, runs: int, offer: Offer) -> str:
     """What so many runs of a sweep take, as a sentence: `12 runs are forecast to take 6 min (4 min to 9 min) …`.
 
-    On this machine, of which the offer is the price; or with `same_machine=None` as `forecast.is_price_of` tells.
+    `taken` is what `forecast.of_runs` says of them on the offer.
     """
-    from workbench.forecast import of_runs
-
-    taken = of_runs(run, runs, offer, label_usd, same_machine=same_machine, starts=1)
     count = f"{runs} run{'' if runs == 1 else 's'} of this study"
     if taken is None:
         return f"What {count} will take is unknown."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from workbench.cli.common import (
     view_of,
 )
 from workbench.errors import UsageError
-from workbench.estimate import Estimate
 from workbench.report import View, dollars
 from workbench.result import Result
 
@@ -126,8 +125,8 @@ def _show_serving(results: Sequence[Result], view: View, load_per_second: float 
         cells = ["unknown"] * 3
         if served is not None:
             latency = "unknown" if served.latency_seconds is None else f"{served.latency_seconds * 1000:.1f} ms"
-            speed = _banded(served.predictions_per_second, lambda rate: f"{rate:,.0f}")
-            cells = [speed, latency, _banded(served.usd_per_1000, dollars)]
+            speed = report.banded(served.predictions_per_second, lambda rate: f"{rate:,.0f}")
+            cells = [speed, latency, report.banded(served.usd_per_1000, dollars)]
         meets = "" if r is rival else _meets(report.break_even(rival, r, view, load_per_second))
         score = f"{r.scores[view.maximize]:.1f}"
         table.add_row(str(r.trial), f"{r.epochs:g}", score, dollars(view.cost(r, "usd")), *cells, meets)
@@ -142,13 +141,6 @@ def _meets(found: report.BreakEven | None) -> str:
     if found.predictions is None:
         return "always cheaper" if found.cheaper_before else "never cheaper"
     return f"cheaper {'until' if found.cheaper_before else 'after'} {found.predictions:,.0f} predictions"
-
-
-def _banded(estimate: Estimate, write: Callable[[float], str]) -> str:
-    """A figure, with its band where it has one."""
-    if estimate.low == estimate.high:
-        return write(estimate.value)
-    return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)}, {estimate.basis})"
 
 
 def _serving_title(view: View, load_per_second: float | None) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from workbench.cli.common import (
+    POSITIVE,
     Table,
     json_option,
     label_usd_of,
@@ -44,7 +45,7 @@ _RIGHT = ("tuned", "memory", "shortest", "longest", "energy", "US$")
 @click.option("--calibrate", is_flag=True, help="Time a few steps of every model and method first: about 10 s, kept for later.")
 @click.option(
     "--max-usd",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     metavar="USD",
     help="A budget: how many runs fit? [default: the study's]",
 )
@@ -92,7 +93,8 @@ def plan(
         print_table(_table(rows, loaded))
         _explain(rows, offer, machine)
         if run:
-            messages.print(expectation(run, loaded.trials or 1, offer, label, same_machine=None), markup=False)
+            runs = loaded.trials or 1
+            messages.print(expectation(forecast.of_runs(run, runs, offer, label, starts=1), runs, offer), markup=False)
         if bought:
             messages.print(bought.text, markup=False)
     if not all(p.fits for p in pairs):

@@ -9,6 +9,7 @@ import click
 
 from workbench import prices
 from workbench.cli.common import (
+    AMOUNT,
     Table,
     json_option,
     label_usd_of,
@@ -33,9 +34,7 @@ SHOWN = 15
 @click.option("--trials", type=click.IntRange(min=1), help="Runs of the sweep that is priced. [default: the study's, or 16]")
 @click.option("--spot", is_flag=True, help="Rank spot offers too: they end at any time.")
 @click.option("--all", "everything", is_flag=True, help=f"Show all offers, not the first {SHOWN}.")
-@click.option(
-    "--label-usd", type=click.FloatRange(min=0), metavar="USD", help="Price of one labelled example. [default: the study's]"
-)
+@click.option("--label-usd", type=AMOUNT, metavar="USD", help="Price of one labelled example. [default: the study's]")
 @storage_option
 @json_option
 def platforms(

@@ -30,8 +30,7 @@ from workbench.cli.forecasting import banded, expectation, forecaster_of
 from workbench.cli.front import show_front
 from workbench.errors import Refused
 from workbench.report import View, dollars, duration
-from workbench.result import spent_usd
-from workbench.usage import total
+from workbench.result import spending, spent_usd
 
 if TYPE_CHECKING:
     from workbench.forecast import Taken
@@ -123,7 +122,7 @@ def sweep(
         if not reached:
             forecast.check(loaded)
             check_data(loaded)
-            forecaster = forecaster_of(loaded, storage)
+            forecaster = forecaster_of(loaded, storage, ledger.results())
     if reached:
         messages.print(f"Nothing to do: {reached}. Raise the limit to go on ({_LIMITS}).")
         _show(ledger.name, ledger.results(), view, as_json=as_json)
@@ -132,9 +131,10 @@ def sweep(
     warn_if_busy()
     runs = max(1, (limits.trials or UNBOUNDED_RUNS) - len(report.by_run(ledger.results())))
     run = forecast.typical(forecaster)
-    messages.print(expectation(run, runs, offer, label), markup=False)
+    taken = forecast.of_runs(run, runs, offer, label, same_machine=True, starts=1)
+    messages.print(expectation(taken, runs, offer), markup=False)
     before = window.close()
-    _confirm(budget, forecast.of_runs(run, runs, offer, label, same_machine=True, starts=1), yes=yes)
+    _confirm(budget, taken, yes=yes)
     window = holder.window()  # what a person takes to answer is not the sweep's
     notebook = Notebook(
         loaded,
@@ -208,10 +208,9 @@ def _confirm(budget: Budget, taken: Taken | None, *, yes: bool) -> None:
 
 def _show(name: str, results: Sequence[Result], view: View, *, as_json: bool) -> None:
     """Print what the sweep was for: the bill on standard error, the front and the answer on standard output."""
-    spent = spent_usd(list(results), view.offer, view.label_usd)
-    seconds = total(r.consumed for r in results).seconds
+    spent = spending(results, view.offer, view.label_usd)
     runs = len(report.by_run(results))
-    messages.print(f"Spent in all: {dollars(spent)} and {duration(seconds)} for {runs} run{'' if runs == 1 else 's'}.\n")
+    messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {runs} run{'' if runs == 1 else 's'}.\n")
     if as_json:
         print_json(report.front_record(name, results, view))
     else:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from workbench import prices
-from workbench.meter import host, power
+from workbench.meter import host, number_gpus_as_nvml, power
 from workbench.meter.processors import AVERAGE, CpuPower, cpu_power
 
 PROCESS_BYTES = 1100 << 20
@@ -62,7 +61,7 @@ class Machine:
         """
         import torch
 
-        _number_as_nvml()
+        number_gpus_as_nvml()
         cpus, model = host.cpus_held(), host.cpu_model()
         common: dict[str, Any] = {"cpus": cpus, "memory_bytes": device_memory_bytes(), "cpu_watts": cpu_power(model)}
         if torch.cuda.is_available():
@@ -87,15 +86,10 @@ def device_memory_bytes() -> int:
     import psutil
     import torch
 
-    _number_as_nvml()
+    number_gpus_as_nvml()
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
     return int(psutil.virtual_memory().available)
-
-
-def _number_as_nvml() -> None:
-    """Have CUDA's first GPU be NVML's, unless the user says otherwise: a forecast and the meter mean the same card."""
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 
 def _processors(model: str, cpus: float) -> str:

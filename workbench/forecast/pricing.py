@@ -42,8 +42,7 @@ def is_price_of(gpu: str | None, offer: Offer) -> bool:
     """
     if gpu is None or not offer.gpus:
         return gpu is None and not offer.gpus
-    here, there = prices.gpu(gpu), prices.gpu(offer.gpu)
-    return here == there if here and there else gpu == offer.gpu
+    return prices.same_gpu(gpu, offer.gpu) is True
 
 
 def on_offer(

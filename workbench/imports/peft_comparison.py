@@ -114,8 +114,7 @@ def _platform(records: Iterable[Fields]) -> str:
 
 def _check_offer(offer: Offer, gpus: set[str]) -> None:
     """Raise UsageError when the runs were not made on the offer's GPU: what they cost there was not measured."""
-    there = prices.gpu(offer.gpu)
-    others = sorted(name for name in gpus if name != offer.gpu and (there is None or prices.gpu(name) != there))
+    others = sorted(name for name in gpus if not prices.same_gpu(name, offer.gpu))
     if others:
         raise UsageError(
             f"runs were made on {', '.join(others)}, and {offer.name!r} has {offer.gpu or 'no GPU'}. Import runs of one GPU "

@@ -16,7 +16,12 @@ from workbench.meter.gpu import Device
 from workbench.meter.holders import Holder
 from workbench.meter.windows import Meter, Window
 
-__all__ = ["Device", "Holder", "Meter", "Window", "training_meter"]
+__all__ = ["Device", "Holder", "Meter", "Window", "number_gpus_as_nvml", "training_meter"]
+
+
+def number_gpus_as_nvml() -> None:
+    """Have CUDA number the GPUs as NVML does, unless the user has said how. Call it before CUDA is used."""
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 
 def training_meter() -> Meter:
@@ -24,6 +29,6 @@ def training_meter() -> Meter:
 
     Call it before CUDA is used: it has CUDA number the GPUs as NVML does.
     """
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    number_gpus_as_nvml()
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     return Meter(environ={"CUDA_VISIBLE_DEVICES": first})

@@ -6,7 +6,7 @@ whole machines and serving are views beside it. The facts are rows of the CSV fi
 """
 
 from workbench.prices.book import DEFAULT, find, load
-from workbench.prices.devices import Gpu, fits, gpu, gpus
+from workbench.prices.devices import Gpu, fits, gpu, gpus, same_gpu
 from workbench.prices.offers import JOULES_PER_KWH, Offer, electricity_usd, usd
 from workbench.prices.platforms import Platform, platform
 from workbench.prices.repricing import Carried, carry
@@ -23,6 +23,7 @@ __all__ = [
     "Gpu",
     "gpu",
     "gpus",
+    "same_gpu",
     "fits",
     "Carried",
     "carry",

@@ -39,6 +39,14 @@ def gpu(name: str) -> Gpu | None:
     return _table()[1].get(_plain(name))
 
 
+def same_gpu(a: str, b: str) -> bool | None:
+    """Whether two names are of one GPU model; None where they differ and the table lacks one of them."""
+    if a == b:
+        return True
+    here, there = gpu(a), gpu(b)
+    return None if here is None or there is None else here == there
+
+
 def gpus() -> tuple[Gpu, ...]:
     """All that the table has."""
     return _table()[0]

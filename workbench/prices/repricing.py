@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from workbench.estimate import Estimate
-from workbench.prices.devices import Gpu, gpu
+from workbench.prices.devices import Gpu, gpu, same_gpu
 from workbench.prices.offers import Offer, usd
 from workbench.usage import Usage, total
 
@@ -84,10 +84,10 @@ def carry(phases: Mapping[str, Usage], measured_on: str | None, offer: Offer, *,
         return _from_cpu(phases, offer)
     if offer.gpus < max(1, held):
         return None
+    if same_gpu(measured_on, offer.gpu):
+        return _carried(phases, _AS_IT_WAS, offer)
     here, there = gpu(measured_on), gpu(offer.gpu)
-    if here is None or there is None:
-        return _carried(phases, _AS_IT_WAS, offer) if measured_on == offer.gpu else None
-    rule = _AS_IT_WAS if here == there else _between(here, there)
+    rule = _between(here, there) if here and there else None
     return rule and _carried(phases, rule, offer)
 
 

@@ -10,7 +10,7 @@ records   plain data for programs, tables for people
 from workbench.report.answers import UNITS, answer, cost_text
 from workbench.report.bill import BreakEven, Serving, break_even, peak_share, phases_spent, serving
 from workbench.report.records import by_run, find_run, front_markdown, front_record, runs_record
-from workbench.report.text import describe, dollars, duration, number, settings_text, short_settings, usage_cells
+from workbench.report.text import banded, describe, dollars, duration, number, settings_text, short_settings, usage_cells
 from workbench.report.view import View, cheapest, front, hypervolume
 from workbench.result import carried
 
@@ -20,6 +20,7 @@ __all__ = [
     "Serving",
     "View",
     "answer",
+    "banded",
     "break_even",
     "by_run",
     "carried",

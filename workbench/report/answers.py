@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from workbench.report.text import describe, dollars, duration, many, number
+from workbench.report.text import banded, describe, dollars, duration, many, number
 from workbench.report.view import View
 from workbench.result import Result
 
@@ -68,10 +68,7 @@ def cost_text(view: View, result: Result, name: str, *, band: bool = False) -> s
     found = view.estimate(result, name)
     if found is None:
         return "unknown"
-    text = _amount(found.value, name)
-    if not band or found.low == found.high:
-        return text
-    return f"{text} ({_amount(found.low, name)} to {_amount(found.high, name)}, {found.basis})"
+    return banded(found, lambda value: _amount(value, name)) if band else _amount(found.value, name)
 
 
 def _amount(value: float, name: str) -> str:

@@ -110,7 +110,7 @@ def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
         last = _last_word(segments)
         point = max((r for r in segments if r.status == "complete"), key=lambda r: r.epochs, default=last)
         usage = point.usage or point.spent
-        seconds = view.cost(point, "seconds") if point.usage else None
+        whole = total(usage.values())
         entries.append(
             {
                 "trial": last.trial,
@@ -122,11 +122,11 @@ def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
                 "settings": dict(last.settings),
                 "seed": last.seed,
                 "scores": dict(point.scores),
-                "usage": total(usage.values()).to_json() | {"phases": {p: u.to_json() for p, u in usage.items()}},
+                "usage": whole.to_json() | {"phases": {p: u.to_json() for p, u in usage.items()}},
                 "usd": view.cost(point, "usd") if point.usage else spent_usd([point], view.offer, view.label_usd),
                 "mlflow_run_id": mlflow_runs.get(last.run_id),
                 "started": segments[0].started,
-                "seconds": seconds if point.usage else total(usage.values()).seconds,
+                "seconds": view.cost(point, "seconds") if point.usage else whole.seconds,
                 "run_id": last.run_id,
                 "labels": point.labels,
                 "epochs": point.epochs,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from workbench.estimate import Estimate
 from workbench.result import Result
 from workbench.usage import Usage
 
@@ -66,6 +67,13 @@ def usage_cells(usage: Usage | None) -> tuple[str, str, str, str]:
     energy = "unknown" if usage.energy_j is None else f"{usage.energy_j:,.0f} J"
     peak = peak_memory(usage)
     return duration(usage.seconds), cpu, energy, "unknown" if peak is None else f"{peak / 2**20:,.0f} MiB"
+
+
+def banded(estimate: Estimate, write: Callable[[float], str]) -> str:
+    """A figure, with its band and basis where it has a band: `$0.0021 ($0.001 to $0.0044, scaled)`."""
+    if estimate.low == estimate.high:
+        return write(estimate.value)
+    return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)}, {estimate.basis})"
 
 
 def many(count: float, noun: str) -> str:

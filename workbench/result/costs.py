@@ -98,10 +98,8 @@ def mean_costs(result: Result, offer: Offer) -> MeanCosts:
 
 def same_machine(result: Result, offer: Offer) -> bool:
     """Whether the offer is a price of the machine it ran on. A machine with another GPU is another machine, whatever was said."""
-    if offer.gpus and result.device:
-        here, there = prices.gpu(result.device), prices.gpu(offer.gpu)
-        if here is not None and there is not None and here != there:
-            return False
+    if offer.gpus and result.device and prices.same_gpu(result.device, offer.gpu) is False:
+        return False
     known = result.offer
     if known.get("id") == offer.id:
         return True

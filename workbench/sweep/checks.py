@@ -37,11 +37,12 @@ def check_offer(offer: Offer, meter: Meter) -> None:
     if not meter.devices:
         return
     gpu = meter.devices[0].name
-    here, there = prices.gpu(gpu), prices.gpu(offer.gpu)
-    if offer.gpus and here is not None and there is not None and here != there:
+    if offer.gpus and prices.same_gpu(gpu, offer.gpu) is False:
+        known = prices.gpu(gpu)
+        assert known is not None  # as it is another one
         raise Refused(
             f"this machine has a {gpu}, and {offer.name!r} prices a {offer.gpu}. Name what this machine costs; "
-            f"`workbench prices --gpu {here.name}` lists its offers; `workbench front --platform …` prices results elsewhere."
+            f"`workbench prices --gpu {known.name}` lists its offers; `workbench front --platform …` prices results elsewhere."
         )
     if offer.gpus == 0:
         raise Refused(

@@ -334,7 +334,6 @@ class _Sweep:
         results = self._write(result, checkpoint.spent)
         if self.progress is not None:
             self.progress.work = Work()  # it is on record: a stop from here on must not count it again
-        self._known()
         ended = checkpoint.next_step is None or self.account.overrun(result, checkpoint)
         with self.writing:
             self.lease = None if ended else self.ledger.lease(self.study, replace(stub, started=time.time()))
@@ -408,9 +407,8 @@ class _Sweep:
                 raise
             self.window.close()
             self.window, self.before, self.extra = fresh, Usage(), {}
-            self.account.note(self.ledger.results())
+            results = [r for r in self._known() if r.status != "running"]
         self.notebook.record(written)
-        results = self.ledger.results()
         self.observer.recorded(written, results)
         return results
 

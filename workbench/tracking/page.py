@@ -135,7 +135,7 @@ def _costs(result: Result, offer: Offer, label_usd: float) -> dict[str, float | 
         "cost/usd_per_tuning_example": mean.tuning_example,
         "cost/gpu_hours": _scaled(cold.gpu_seconds, 3600),
         "cost/cpu_hours": _scaled(cold.cpu_seconds, 3600),
-        "cost/energy_kwh": _scaled(cold.energy_j, 3.6e6),
+        "cost/energy_kwh": _scaled(cold.energy_j, prices.JOULES_PER_KWH),
         "cost/peak_memory_gib": _scaled(cold.peak_memory_bytes, 2**30),
         "cost/gpu_peak_memory_gib": _scaled(cold.gpu_peak_memory_bytes, 2**30),
     }
