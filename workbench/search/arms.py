@@ -1,0 +1,74 @@
+"""What the search chooses between, on plain numbers: runs that exist or could, the checkpoints they may stop at, and a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from workbench.space import Value
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A checkpoint at which a run may be left.
+
+    Attributes:
+        progress: How much it was trained by then, above 0, in one unit for all runs (examples processed).
+        labels: Distinct labelled examples used by then.
+        cost: What the checkpoint costs from cold, above 0; a forecast until it was measured.
+    """
+
+    progress: float
+    labels: float
+    cost: float
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A run: one that exists, or one that could be started.
+
+    Attributes:
+        key: Names it.
+        settings: Its settings by name; one that its method lacks is absent.
+        stops: Its checkpoints, shortest first.
+        scores: Of the checkpoints it has passed, the first `len(scores)` of `stops`: the quality, to be maximised.
+        losses: Of the same checkpoints: a loss, which falls before the score rises; empty where there is none.
+        pending: A worker is taking it to this stop, by index, now; None when nobody is.
+        cached: Whether its last state is at hand: continuing it costs no launch and repeats nothing.
+        infeasible: It ran out of memory or diverged: it is not to be tried again.
+    """
+
+    key: Hashable
+    settings: Mapping[str, Value]
+    stops: Sequence[Stop]
+    scores: Sequence[float] = ()
+    losses: Sequence[float] = field(default=())
+    pending: int | None = None
+    cached: bool = True
+    infeasible: bool = False
+
+    @property
+    def done(self) -> int:
+        """How many of its checkpoints it has passed."""
+        return len(self.scores)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a free worker does next.
+
+    Attributes:
+        action: `start` a run, `continue` one, `wait` until another worker has recorded something, or `stop` the search.
+        key: The arm's.
+        stop: To which of its stops, by index, it is taken before the search is asked again.
+        gain: Expected growth of the hypervolume, in score x natural logarithm of cost.
+        spend: Expected cost of it, in the unit of `Stop.cost`.
+        reason: In words.
+    """
+
+    action: str
+    key: Hashable = None
+    stop: int = -1
+    gain: float = 0.0
+    spend: float = 0.0
+    reason: str = ""
