@@ -36,6 +36,7 @@ class Arm:
         pending: A worker is taking it to this stop, by index, now; None when nobody is.
         cached: Whether its last state is at hand: continuing it costs no launch and repeats nothing.
         infeasible: It ran out of memory or diverged: it is not to be tried again.
+        fits: Chance that it does not run out of memory, by a forecast; 1 where nothing speaks against it.
     """
 
     key: Hashable
@@ -46,6 +47,7 @@ class Arm:
     pending: int | None = None
     cached: bool = True
     infeasible: bool = False
+    fits: float = 1.0
 
     @property
     def done(self) -> int:

@@ -1,26 +1,68 @@
-"""The search of the cost-quality front: one index over new and frozen runs."""
+"""The search of the cost-quality front: one index over new and frozen runs.
+
+Each decision compares, for every run that exists or could be started and each checkpoint it could be taken to, the growth of the hypervolume that
+is to be expected with what it would cost: the run and the checkpoint with the most growth per unit of cost are next. This replaces
+sampler and pruner: a run that is not worth its next checkpoint stays frozen until it is.
+"""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+from scipy import linalg, special
 
 from workbench.search.arms import Arm, Decision
+from workbench.search.features import Features, Floats
+from workbench.search.improvement import Staircase
+from workbench.search.quality import Belief, spread
 from workbench.space import Dimension
+
+ABLATIONS = ("dollars", "freeze", "loss", "cheap-start")
+"""Parts that can be left out: division by cost, stopping before the end, the loss as a second view, cheap first runs."""
+
+STARTS = 6
+"""Cold runs that are drawn by their cost alone before the model is asked."""
+
+MOST_STARTS = 16
+"""Of many workers so many make the first runs; the others wait for what they say."""
+
+WORTH = 0.3
+"""A worker waits when the best that is left promises, once what is under way is known, less than this share of the best of all."""
+
+START_RUNG = 1
+START_POWER = 1.5
+MOST_NEW = 300
+HORIZONS = 6
+SAMPLES = 16
+
+_NODES = np.arange(-1.5, 5.01, 0.5)
+_WEIGHTS = np.diff(special.ndtr(np.r_[_NODES - 0.25, np.inf]))
+"""Where a normal distribution is evaluated, and with what weights: far into the upper tail, where growth of a front lies."""
 
 
 class FrontSearch:
-    """Chooses what a free worker does next. It keeps nothing but fitted hyperparameters: the arms tell all.
+    """Chooses what a free worker does next. All it knows it learns from the arms it is shown.
 
     Args:
         dimensions: The space of the arms' settings.
         seed: Of all that is random here.
         least: Score of the reference point: what lies below it adds nothing; None takes the 5 % quantile of what was seen.
+        ablate: Some of `ABLATIONS`, for comparisons.
+        refit_growth: See `Belief`: at 1 the same arms and seed give the same decision; above 1 it is faster over many decisions.
     """
 
-    def __init__(self, dimensions: Mapping[str, Dimension], *, seed: int = 0, least: float | None = None) -> None:
-        self.dimensions, self.least = dict(dimensions), least
-        self._rng = random.Random(seed)
+    def __init__(
+        self,
+        dimensions: Mapping[str, Dimension],
+        *,
+        seed: int = 0,
+        least: float | None = None,
+        ablate: Collection[str] = (),
+        refit_growth: float = 1.0,
+    ) -> None:
+        self._least, self._seed, self._ablate = least, seed, frozenset(ablate)
+        self._belief = Belief(Features(dimensions), losses="loss" not in self._ablate, refit_growth=refit_growth)
 
     def decide(self, arms: Sequence[Arm], *, workers: int = 1, launch: float = 0.0) -> Decision:
         """What a free worker does next.
@@ -30,9 +72,121 @@ class FrontSearch:
             workers: How many work at once.
             launch: What a start from cold costs beside the stops' costs, in the same unit.
         """
+        begun = sum(arm.done > 0 or arm.pending is not None or arm.infeasible for arm in arms)
+        seen = sum(arm.done > 0 for arm in arms)
+        rng = np.random.default_rng((self._seed, begun, sum(arm.done for arm in arms)))
         free = [arm for arm in arms if arm.pending is None and not arm.infeasible and arm.done < len(arm.stops)]
+        busy = any(arm.pending is not None for arm in arms)
         if not free:
-            busy = any(arm.pending is not None for arm in arms)
             return Decision("wait" if busy else "stop", reason="nothing is left to run")
-        arm = self._rng.choice(free)
-        return Decision("continue" if arm.done else "start", arm.key, arm.done)
+        new = [arm for arm in free if not arm.done]
+        if new and (begun < STARTS or seen < 2):
+            if busy and begun - seen >= MOST_STARTS:
+                return Decision("wait", reason="the first runs are under way")
+            return self._start(new, rng)
+        try:
+            return self._best(arms, free, rng, launch)
+        except linalg.LinAlgError:  # a search never ends for its model
+            return self._start(free, rng)
+
+    def _start(self, free: Sequence[Arm], rng: np.random.Generator) -> Decision:
+        """One drawn with a chance that falls with its cost, to its second rung."""
+        targets = [next(k for k in self._rungs(arm)[START_RUNG:] or [len(arm.stops) - 1] if k >= arm.done) for arm in free]
+        costs = np.array([arm.stops[k].cost for arm, k in zip(free, targets, strict=True)])
+        weight = (costs / costs.min()) ** -(0.0 if "cheap-start" in self._ablate else START_POWER)
+        weight *= [arm.fits for arm in free]
+        i = int(rng.choice(len(free), p=weight / weight.sum()))
+        action = "continue" if free[i].done else "start"
+        return Decision(action, free[i].key, targets[i], spend=float(costs[i]), reason="one of the first, drawn by its cost")
+
+    def _best(self, arms: Sequence[Arm], free: Sequence[Arm], rng: np.random.Generator, launch: float) -> Decision:
+        """The run and the checkpoint with the greatest index."""
+        self._belief.learn(arms, rng)
+        new = [arm for arm in free if not arm.done]
+        if len(new) > MOST_NEW:
+            new = [new[i] for i in rng.choice(len(new), MOST_NEW, replace=False)]
+        pending = [arm for arm in arms if arm.pending is not None]
+        open_ = [arm for arm in free if arm.done] + new
+        candidates = open_ + [arm for arm in pending if arm.done < len(arm.stops)]
+        stops = self._stops(candidates)
+        costs = np.array([[arm.stops[k].cost for k in ks] for arm, ks in zip(candidates, stops, strict=True)])
+        had = np.array([arm.stops[arm.done - 1].cost if arm.done and arm.cached else 0.0 for arm in candidates])
+        spend = costs - had[:, None] + np.where(had == 0, launch, 0.0)[:, None]
+        works = self._works(candidates, arms)[:, None]
+        index = works / (np.ones_like(spend) if "dollars" in self._ablate else spend)
+
+        grown = self._growth(arms, candidates, stops, costs)
+        if pending:
+            going = float((grown * index).max())
+            grown, index = self._growth_beside(arms, candidates, stops, costs, pending, rng)[: len(open_)], index[: len(open_)]
+        i, j = divmod(int((grown * index).argmax()), stops.shape[1])
+        arm, stop = candidates[i], int(stops[i, j])
+        if pending and float((grown * index).max()) < WORTH * going:
+            return Decision("wait", reason="what is under way will tell more than what is left would bring")
+        return Decision(
+            "continue" if arm.done else "start",
+            arm.key,
+            stop,
+            gain=float(works[i, 0] * grown[i, j]),
+            spend=float(spend[i, j]),
+            reason="most growth per unit of cost",
+        )
+
+    def _growth(self, arms: Sequence[Arm], candidates: Sequence[Arm], stops: np.ndarray, costs: Floats) -> Floats:
+        """Expected growth of the hypervolume, shape (candidates, stops)."""
+        front = self._front(arms, [], np.zeros(0))
+        draws = self._belief.of(candidates, stops).at(_NODES)
+        return np.tensordot(_WEIGHTS, front.of_trajectories(draws.reshape(-1, *costs.shape), np.log(costs)), 1)
+
+    def _growth_beside(
+        self,
+        arms: Sequence[Arm],
+        candidates: Sequence[Arm],
+        stops: np.ndarray,
+        costs: Floats,
+        pending: Sequence[Arm],
+        rng: np.random.Generator,
+    ) -> Floats:
+        """As `_growth`, averaged over joint samples of what is under way."""
+        targets = [arm.pending for arm in pending if arm.pending is not None]
+        under_way = self._belief.of(pending, [[k] for k in targets])
+        normals = rng.standard_normal((SAMPLES, len(pending)))
+        draws = self._belief.of(candidates, stops).given(under_way, normals, _NODES)
+        made = [arm.stops[k].cost for arm, k in zip(pending, targets, strict=True)]
+        grown = np.zeros(costs.shape)
+        for outcome, each in zip(under_way.outcomes(normals), draws, strict=True):
+            front = self._front(arms, made, outcome)
+            grown += np.tensordot(_WEIGHTS, front.of_trajectories(each.reshape(-1, *costs.shape), np.log(costs)), 1)
+        return grown / SAMPLES
+
+    def _front(self, arms: Sequence[Arm], costs: Sequence[float], scores: Floats) -> Staircase:
+        """The front of all known points, and of these."""
+        cost = np.array([s.cost for arm in arms for s in arm.stops[: arm.done]])
+        score = np.array([q for arm in arms for q in arm.scores])
+        least = float(np.quantile(score, 0.05)) if self._least is None else self._least
+        most = max(arm.stops[-1].cost for arm in arms)
+        return Staircase(np.log(np.r_[cost, costs]), np.r_[score, scores], least=least, log_most=float(np.log(most)))
+
+    def _works(self, candidates: Sequence[Arm], arms: Sequence[Arm]) -> Floats:
+        """Chance that a run does not turn out infeasible, shape (candidates,): its forecast, and how like ones came out.
+
+        A mean over the runs that were begun, weighted by likeness, with one feasible run far away as a prior.
+        """
+        fits = np.array([arm.fits for arm in candidates])
+        failed = [arm for arm in arms if arm.infeasible]
+        if not failed:
+            return fits
+        went = [arm for arm in arms if arm.done and not arm.infeasible]
+        bad, good = self._belief.likeness(candidates, failed).sum(1), self._belief.likeness(candidates, went).sum(1)
+        begun = np.array([arm.done > 0 for arm in candidates])
+        return np.where(begun, 1.0, fits * (good + 1.0) / (good + bad + 1.0))
+
+    def _stops(self, candidates: Sequence[Arm]) -> np.ndarray:
+        """Where each could be taken, shape (candidates, stops); one with fewer repeats its last: that adds nothing and costs as much."""
+        ahead = [[k for k in self._rungs(arm) if k >= arm.done] for arm in candidates]
+        most = max(map(len, ahead))
+        return np.array([ks + [ks[-1]] * (most - len(ks)) for ks in ahead])
+
+    def _rungs(self, arm: Arm) -> list[int]:
+        """At which of its stops a run may be left."""
+        return [len(arm.stops) - 1] if "freeze" in self._ablate else spread(len(arm.stops), HORIZONS)

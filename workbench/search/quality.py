@@ -1,0 +1,133 @@
+"""What is believed of every checkpoint's score, from the scores and losses of those that were made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import linalg
+
+from workbench.search.arms import Arm, Stop
+from workbench.search.features import Features, Floats
+from workbench.search.surrogate import Points, Posterior, Surrogate
+from workbench.search.warp import Warp
+
+MOST_POINTS = 400
+"""The model is exact: a fit takes seconds from 600 points on, and the search is worse off for none of the tables with 400."""
+
+KEPT_CHECKPOINTS = 5
+"""Of a run, spread evenly in the logarithm of their number: neighbours say the same twice."""
+
+REFIT_MOST = 20
+
+_SCORE, _LOSS = 0, 1
+
+
+class Belief:
+    """A Gaussian process on warped scores, and on minus the logarithm of losses, of all arms together.
+
+    Args:
+        features: Turns settings into rows.
+        losses: Whether losses are used where arms have them.
+        refit_growth: Hyperparameters are fitted again when there are so many times as many points as before. At 1 they are fitted anew
+            each time, from the same start: the same history then gives the same belief, whatever was asked before.
+    """
+
+    def __init__(self, features: Features, *, losses: bool = True, refit_growth: float = 1.0) -> None:
+        self.features, self._losses, self._growth = features, losses, refit_growth
+        self._rows: dict[object, Floats] = {}
+        self._surrogate: Surrogate | None = None
+        self._fitted = 0
+
+    def learn(self, arms: Sequence[Arm], rng: np.random.Generator) -> None:
+        """Take in all that was observed. Raises `scipy.linalg.LinAlgError` where the model cannot be made."""
+        ends = [(arm.stops[0].progress, arm.stops[-1].progress) for arm in arms]
+        self._first = min(first for first, _ in ends)
+        self._range = max(math.log(max(last for _, last in ends) / self._first), 1e-9)
+        seen = [arm for arm in arms if arm.done]
+        picked = [(i, k) for i, arm in enumerate(seen) for k in spread(arm.done, KEPT_CHECKPOINTS)]
+        views = 2 if self._losses and all(len(arm.losses) == arm.done for arm in seen) else 1
+        most = MOST_POINTS // views
+        if len(picked) > most:
+            picked = [picked[i] for i in np.sort(rng.choice(len(picked), most, replace=False))]
+        scores = np.array([seen[i].scores[k] for i, k in picked])
+        self.warp = Warp(scores)
+        z = self.warp.to(scores)
+        if views > 1:
+            losses = -np.log(np.maximum([seen[i].losses[k] for i, k in picked], 1e-12))
+            z = np.r_[z, Warp(losses).to(losses)]
+        where = self._points(np.array([i for i, _ in picked]), [seen[i].stops[k] for i, k in picked])
+        points = Points(*(np.concatenate([each] * views) for each in where[:3]), np.repeat([_SCORE, _LOSS][:views], len(picked)))
+        rows = self.rows(seen)
+        if self._surrogate is None or self._surrogate.views != views:
+            self._surrogate, self._fitted = Surrogate(self.features.categorical, views=views), 0
+        if len(z) >= self._growth * self._fitted or len(z) - self._fitted >= REFIT_MOST:
+            self._surrogate.fit(rows, points, z, afresh=self._growth <= 1)
+            self._fitted = len(z)
+        self._posterior = self._surrogate.condition(rows, points, z)
+
+    def rows(self, arms: Sequence[Arm]) -> Floats:
+        """The arms' settings as rows, shape (arms, columns)."""
+        missing = [arm for arm in arms if arm.key not in self._rows]
+        for arm, row in zip(missing, self.features.rows([arm.settings for arm in missing]), strict=True):
+            self._rows[arm.key] = row
+        return np.array([self._rows[arm.key] for arm in arms]).reshape(len(arms), len(self.features.columns))
+
+    def likeness(self, arms: Sequence[Arm], others: Sequence[Arm]) -> Floats:
+        """How alike the settings are to the model, from 0 to 1, shape (arms, others)."""
+        assert self._surrogate is not None
+        return self._surrogate.likeness(self.rows(arms), self.rows(others))
+
+    def of(self, arms: Sequence[Arm], stops: Sequence[Sequence[int]]) -> Forecasts:
+        """What is believed of some stops of arms, as many of each; `stops` has shape (arms, stops)."""
+        run = np.repeat(np.arange(len(arms)), len(stops[0]) if len(stops) else 0)
+        flat = [arm.stops[k] for arm, ks in zip(arms, stops, strict=True) for k in ks]
+        return Forecasts(self._posterior, self.warp, self.rows(arms), self._points(run, flat))
+
+    def _points(self, run: np.ndarray, stops: Sequence[Stop]) -> Points:
+        progress = np.log(np.array([s.progress for s in stops]) / self._first) / self._range
+        return Points(run, progress, np.log([s.labels for s in stops]), np.full(len(run), _SCORE))
+
+
+class Forecasts:
+    """The joint belief of the scores at some stops, before and after those under way are known.
+
+    Args:
+        posterior: The model after all observations.
+        warp: Of the scores.
+        rows: Of the arms.
+        points: The stops.
+    """
+
+    def __init__(self, posterior: Posterior, warp: Warp, rows: Floats, points: Points) -> None:
+        self._posterior, self._warp, self._rows, self._points = posterior, warp, rows, points
+        self._mean, self._variance, self._v = posterior.predict(rows, points)
+
+    def at(self, nodes: Floats) -> Floats:
+        """Scores at so many standard deviations from the mean, shape (nodes, stops)."""
+        return self._warp.back(self._mean + np.sqrt(self._variance) * nodes[:, None])
+
+    def outcomes(self, normals: Floats) -> Floats:
+        """Joint samples of the scores of all these stops, shape (samples, stops), from standard normals of that shape."""
+        return self._warp.back(self._mean + normals @ self._factor().T)
+
+    def given(self, others: Forecasts, normals: Floats, nodes: Floats) -> Floats:
+        """As `at`, once `others` came out as `others.outcomes(normals)`, shape (samples, nodes, stops)."""
+        cross = self._posterior.covariance(self._rows, self._points, self._v, others._rows, others._points, others._v)
+        gain = linalg.solve_triangular(others._factor(), cross.T, lower=True, check_finite=False).T
+        sd = np.sqrt(np.maximum(self._variance - (gain * gain).sum(1), 1e-10))
+        mean = self._mean + normals @ gain.T
+        return self._warp.back(mean[:, None] + sd * nodes[:, None])
+
+    def _factor(self) -> Floats:
+        """Cholesky factor of the covariance of these stops with their noise."""
+        own = self._posterior.covariance(self._rows, self._points, self._v, self._rows, self._points, self._v)
+        own[np.diag_indices_from(own)] += self._posterior.noise
+        factor: Floats = linalg.cholesky(own, lower=True, check_finite=False)
+        return factor
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most so many of the indices 0 … count - 1, the first and the last among them, even in the logarithm of index + 1."""
+    return sorted({int(k) - 1 for k in np.round(np.geomspace(1, count, most))})

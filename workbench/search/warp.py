@@ -1,0 +1,50 @@
+"""Scores of any scale and shape as numbers that a Gaussian process can model, and back."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import special, stats
+
+from workbench.search.features import Floats
+
+
+class Warp:
+    """A monotone map from scores to normal scores: the quantile of the normal distribution at a score's rank.
+
+    Diverged runs then lie no further off than the worst of the others, and the few good ones of a space where most do nothing are far apart. It
+    is piecewise linear between the seen scores and goes on with the slope of the outer tenth.
+
+    Args:
+        y: Seen scores, shape (points,), at least one.
+    """
+
+    def __init__(self, y: Floats) -> None:
+        middle = float(np.median(y))
+        low = middle - 2 * (float(y.max()) - middle) - 1e-12
+        y = np.maximum(y, low)
+        z = special.ndtri((stats.rankdata(y) - 0.5) / len(y))
+        self._centre, self._scale = float(z.mean()), float(z.std()) + 1e-12
+        self.low = low
+        self.y, first = np.unique(y, return_index=True)
+        self.z = (z[first] - self._centre) / self._scale
+        k = max(1, len(self.y) // 10)
+        self._up = self._slope(-1 - k, -1)
+        self._down = self._slope(0, k)
+
+    def _slope(self, i: int, j: int) -> float:
+        if len(self.y) < 2:
+            return 1.0
+        i, j = max(i, -len(self.y)), min(j, len(self.y) - 1)
+        return float((self.y[j] - self.y[i]) / (self.z[j] - self.z[i] + 1e-12))
+
+    def to(self, y: Floats) -> Floats:
+        """Normal scores of scores, any shape."""
+        y = np.maximum(y, self.low)
+        z = np.interp(y, self.y, self.z)
+        return np.where(y > self.y[-1], self.z[-1] + (y - self.y[-1]) / max(self._up, 1e-12), z)
+
+    def back(self, z: Floats) -> Floats:
+        """Scores of normal scores, any shape."""
+        y = np.interp(z, self.z, self.y)
+        y = np.where(z > self.z[-1], self.y[-1] + (z - self.z[-1]) * self._up, y)
+        return np.where(z < self.z[0], self.y[0] + (z - self.z[0]) * self._down, y)
