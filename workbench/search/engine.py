@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from workbench.search.arms import Arm, Decision
 from workbench.space import Dimension
@@ -18,7 +18,9 @@ class FrontSearch:
         least: Score of the reference point: what lies below it adds nothing; None takes the 5 % quantile of what was seen.
     """
 
-    def __init__(self, dimensions: Mapping[str, Dimension], *, seed: int = 0, least: float | None = None) -> None:
+    def __init__(
+        self, dimensions: Mapping[str, Dimension], *, seed: int = 0, least: float | None = None, ablate: Collection[str] = ()
+    ) -> None:
         self.dimensions, self.least = dict(dimensions), least
         self._rng = random.Random(seed)
 
