@@ -86,7 +86,9 @@ def _cheap(state: State, rng: np.random.Generator) -> Sequence[int]:
 _MAKERS: dict[str, Callable[[int], Method]] = {
     "random": lambda seed: InOrder(lambda state, rng: [int(i) for i in rng.permutation(len(state.stops))], seed),
     "random-cheap": lambda seed: InOrder(_cheap, seed),
-    "cheapest-first": lambda seed: InOrder(lambda state, _: [int(i) for i in np.argsort(state.table.full_costs, kind="stable")], seed),
+    "cheapest-first": lambda seed: InOrder(
+        lambda state, _: [int(i) for i in np.argsort(state.table.full_costs, kind="stable")], seed
+    ),
     "one-epoch-top-k": TopK,
     "mo-asha": MoAsha,
 }

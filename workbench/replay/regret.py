@@ -109,7 +109,9 @@ class Goal:
     def curve(self, trace: Trace) -> Curve:
         """The regret of a replay, whenever it fell."""
         stairs, spent, time, volume = self.stairs(), [0.0], [0.0], [0.0]
-        for when, at, run, stop in zip(trace.spent.tolist(), trace.time.tolist(), trace.run.tolist(), trace.stop.tolist(), strict=True):
+        for when, at, run, stop in zip(
+            trace.spent.tolist(), trace.time.tolist(), trace.run.tolist(), trace.stop.tolist(), strict=True
+        ):
             if self.counts(run, stop):
                 record = self.table.runs[run]
                 if stairs.add(self.scale(float(record.costs[stop])), float(record.qualities[stop])):

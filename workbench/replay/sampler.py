@@ -33,9 +33,7 @@ class Sampler:
     def next(self, state: State) -> Work | Idle:
         """A full run of the free configuration nearest to the proposal."""
         if self._peer is None:
-            self._peer = Peer(
-                state.table.dimensions, self._sampler, seed=self._seed, group=self._group, parallel=state.workers > 1
-            )
+            self._peer = Peer(state.table.dimensions, self._sampler, seed=self._seed, group=self._group, parallel=state.workers > 1)
             self._coordinates = Coordinates(state.table.dimensions, [run.settings for run in state.table.runs])
         self._tell(state)
         free = np.flatnonzero((state.passed == 0) & (state.pending < 0) & ~state.failed)
@@ -76,7 +74,9 @@ class Coordinates:
         return np.asarray((part + MISMATCH * one).sum(axis=1))
 
     def _row(self, settings: Mapping[str, Value]) -> list[float]:
-        return [_number(dimension, settings[name]) if name in settings else math.nan for name, dimension in self._dimensions.items()]
+        return [
+            _number(dimension, settings[name]) if name in settings else math.nan for name, dimension in self._dimensions.items()
+        ]
 
 
 def _number(dimension: Dimension, value: Value) -> float:

@@ -190,7 +190,9 @@ class _Simulation:
     def _start(self, run: int, stop: int) -> None:
         state = self.state
         if not state.is_free(run) or not state.passed[run] <= stop < state.stops[run]:
-            raise RuntimeError(f"run {run} cannot be taken to checkpoint {stop}: {state.passed[run]} passed, {state.pending[run]} pending")
+            raise RuntimeError(
+                f"run {run} cannot be taken to checkpoint {stop}: {state.passed[run]} passed, {state.pending[run]} pending"
+            )
         self.free -= 1
         state.pending[run] = stop
         state.changed.append(run)

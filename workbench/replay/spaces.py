@@ -50,4 +50,6 @@ def _setting(name: str, value: Any, dimensions: Mapping[str, Dimension], place: 
                 return label
     elif isinstance(value, (bool, int, float, str)) and space.contains(value):
         return int(value) if isinstance(space, Integers) else float(value)
-    raise DataError(f"{place}: {name} = {value!r} is not in its space, {space!r}. Widen the space in the first line, or mend the run.")
+    raise DataError(
+        f"{place}: {name} = {value!r} is not in its space, {space!r}. Widen the space in the first line, or mend the run."
+    )

@@ -111,7 +111,7 @@ def read(path: Path) -> Table:
     text = _text(path)
     lines = [(f"{path}, line {n}", line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
-        raise DataError(f"{path} is empty. The first line must be {{\"meta\": …}}, each other one a run.")
+        raise DataError(f'{path} is empty. The first line must be {{"meta": …}}, each other one a run.')
     meta = _meta(*lines[0])
     dimensions = dimensions_of(meta["space"], lines[0][0])
     raw = [_run(place, line, dimensions) for place, line in lines[1:]]
@@ -192,7 +192,9 @@ def _curve(curve: Any, place: str) -> Iterator[tuple[float, float | None]]:
             raise DataError(f"{place}: checkpoint {n} must be [cost, quality]; got {point!r}.")
         cost, quality = point
         if not (is_number(cost) and cost > 0):
-            raise DataError(f"{place}: the cost of checkpoint {n} must be a finite number above 0; got {cost!r}. Mend or drop the run.")
+            raise DataError(
+                f"{place}: the cost of checkpoint {n} must be a finite number above 0; got {cost!r}. Mend or drop the run."
+            )
         if quality is not None and (isinstance(quality, bool) or not isinstance(quality, (int, float))):
             raise DataError(f"{place}: the quality of checkpoint {n} must be a number; got {quality!r}.")
         yield float(cost), float(quality) if quality is not None and math.isfinite(quality) else None

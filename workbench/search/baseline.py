@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UsageError
 from workbench.ledger import distribution
-from workbench.search.memory import _ABSTRACT
 from workbench.space import Dimension, Value
 
 if TYPE_CHECKING:
@@ -22,7 +21,15 @@ def samplers() -> tuple[str, ...]:
     """Names of Optuna's samplers that need no more than a seed."""
     import optuna
 
-    return tuple(name for name in dir(optuna.samplers) if name.endswith("Sampler") and name not in _ABSTRACT)
+    return tuple(
+        name for name in dir(optuna.samplers) if name.endswith("Sampler") and _needs_nothing(getattr(optuna.samplers, name))
+    )
+
+
+def _needs_nothing(kind: Any) -> bool:
+    """Whether it can be made without arguments: others are given a grid, or another sampler."""
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    return not inspect.isabstract(kind) and all(p.default is not p.empty or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 class Peer:
@@ -38,7 +45,9 @@ class Peer:
         parallel: Several trials will run at once.
     """
 
-    def __init__(self, dimensions: Mapping[str, Dimension], sampler: str, *, seed: int, group: bool = False, parallel: bool = False) -> None:
+    def __init__(
+        self, dimensions: Mapping[str, Dimension], sampler: str, *, seed: int, group: bool = False, parallel: bool = False
+    ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
