@@ -165,12 +165,7 @@ def _ratio(ratio: dict[str, Any] | None) -> str:
 
 
 def _show_across(across: dict[str, Any], protocol: dict[str, Any]) -> None:
-    title = f"All tables, {_workers(across['workers'])}"
-    if across["critical_difference"] is not None:
-        p = across["friedman_p"]
-        title += f": mean ranks that are {across['critical_difference']:.2f} apart differ (Nemenyi)"
-        title += "" if p is None else f"; Friedman p = {p:.2g}"
-    shown = Table(title=title)
+    shown = Table(title=f"All tables, {_workers(across['workers'])}")
     shown.add_column("method")
     for name in ("mean rank", "ratio to 95 %", "ratio to 99 %"):
         shown.add_column(name, justify="right")
@@ -178,6 +173,9 @@ def _show_across(across: dict[str, Any], protocol: dict[str, Any]) -> None:
         ratios = [f"{row[key]:.3g}" if row["method"] != protocol["against"] else "" for key in ("ratio_95", "ratio_99")]
         shown.add_row(row["method"], f"{row['mean_rank']:.2f}", *ratios)
     print_table(shown)
+    if across["critical_difference"] is not None:
+        p = "" if across["friedman_p"] is None else f" Friedman's p is {across['friedman_p']:.2g}."
+        print_text(f"Mean ranks that are {across['critical_difference']:.2f} apart differ (Nemenyi's test at 5 %).{p}")
     print_text("")
 
 

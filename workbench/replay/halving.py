@@ -18,8 +18,8 @@ class MoAsha:
     """MO-ASHA (Schmucker et al. 2021, arXiv:2106.12639): promote the best third of each rung, as soon as there is one.
 
     Runs of a rung are ranked by non-dominated sorting of (log cost, -quality) there, and within a front by an epsilon-net, which
-    spreads out, as in Syne Tune's `NonDominatedPriority`. Promotion is that of ASHA (Li et al. 2020): the highest rung first, else a
-    new configuration at random. A promoted run goes on from its checkpoint. When the pool has none left, the best go on nevertheless.
+    spreads out, as in Syne Tune's `NonDominatedPriority`. Promotion is that of ASHA (Li et al. 2020): the highest rung first, else
+    a new configuration at random. A promoted run goes on from its checkpoint. Once the pool has no new ones, the best go on anyway.
     """
 
     def __init__(self, seed: int) -> None:

@@ -29,12 +29,13 @@ class InOrder:
     """
 
     def __init__(self, order: Callable[[State, np.random.Generator], Sequence[int]], seed: int) -> None:
-        self._order, self._rng, self._left = order, np.random.default_rng(seed), None
+        self._order, self._rng = order, np.random.default_rng(seed)
+        self._left: list[int] | None = None
 
     def next(self, state: State) -> Work | Idle:
         """The next run of the order."""
         if self._left is None:
-            self._left: list[int] | None = [int(i) for i in self._order(state, self._rng)][::-1]
+            self._left = [int(i) for i in self._order(state, self._rng)][::-1]
         if not self._left:
             return Idle.STOP
         run = self._left.pop()
@@ -49,15 +50,17 @@ class TopK:
     """
 
     def __init__(self, seed: int) -> None:
-        self._rng, self._first, self._tried = np.random.default_rng(seed), None, []
+        self._rng = np.random.default_rng(seed)
+        self._first: list[int] | None = None
+        self._tried: list[int] = []
 
     def next(self, state: State) -> Work | Idle:
         """The next first rung, then the best that is left."""
         if self._first is None:
-            self._first: list[int] | None = self._sample(state)
+            self._first = self._sample(state)
         if self._first:
             run = self._first.pop()
-            self._tried: list[int] = [*self._tried, run]
+            self._tried.append(run)
             return Work(run, _rung(state, run))
         if any(state.pending[run] == _rung(state, run) for run in self._tried):
             return Idle.WAIT
@@ -101,7 +104,7 @@ METHODS = (
     "optuna:GPSampler",
     "optuna:NSGAIISampler",
 )
-"""The names that are compared unless told otherwise. `front:no-dollars` and the like, and Optuna's other samplers, are known too."""
+"""Compared unless told otherwise. `front:no-dollars` and the like, and Optuna's other samplers, are known too."""
 
 
 def make(name: str, seed: int) -> Method:

@@ -141,7 +141,7 @@ class Curve:
         return self.regret[np.searchsorted(self.spent, np.asarray(spent) * (1 + 1e-9), side="right") - 1]
 
     def area(self, budget: float) -> float:
-        """Mean regret over the logarithm of what was spent, from `AREA_FROM` of the budget to all of it: exact, of a step function."""
+        """Mean regret over the logarithm of what was spent, from `AREA_FROM` of the budget to all of it: exact."""
         low = AREA_FROM * budget
         ends = np.unique(np.clip(np.append(self.spent, [low, budget]), low, budget))
         widths = np.diff(np.log(ends))

@@ -13,7 +13,7 @@ from workbench.search.baseline import Peer
 from workbench.space import Choice, Dimension, Value
 
 MISMATCH = 4.0
-"""Squared distance of two options of a choice; two ends of a range are 1 apart. A proposed model or method is kept where it can be."""
+"""Squared distance of two options of a choice; two ends of a range are 1 apart. A proposed model is kept where it can be."""
 
 
 class Sampler:
@@ -86,5 +86,5 @@ def _number(dimension: Dimension, value: Value) -> float:
     low, high = space.ends
     assert isinstance(value, (int, float))
     if getattr(space, "log", False):
-        return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
-    return (value - low) / (high - low)
+        return float((math.log(value) - math.log(low)) / (math.log(high) - math.log(low)))
+    return float((value - low) / (high - low))

@@ -59,7 +59,7 @@ class State:
         passed: How many checkpoints each run has passed.
         pending: To which checkpoint, by index, a worker is taking it; -1 where none is.
         failed: Whether it was seen to fail.
-        changed: Runs that something happened to, in order, a run once for each event: what a method has not yet seen lies at the end.
+        changed: Runs that something happened to, once for each event: what a method has not yet seen lies at the end.
     """
 
     table: Table
@@ -152,10 +152,12 @@ class _Simulation:
             while self.events and self.events[0][0] <= now * (1 + _EXACT):
                 self._reach(heapq.heappop(self.events)[2])
             self._assign()
-        columns = list(zip(*self.reached, strict=True)) or [(), (), (), ()]
+        spent, times, runs, stops = zip(*self.reached, strict=True) if self.reached else ((), (), (), ())
         return Trace(
-            *(np.array(column, float) for column in columns[:2]),
-            *(np.array(column, np.int64) for column in columns[2:]),
+            spent=np.array(spent, np.float64),
+            time=np.array(times, np.float64),
+            run=np.array(runs, np.int64),
+            stop=np.array(stops, np.int64),
             total_spent=state.spent,
             total_time=state.time,
             launches=self.launches,

@@ -46,7 +46,7 @@ def _setting(name: str, value: Any, dimensions: Mapping[str, Dimension], place: 
     space = dimensions[name].space
     if isinstance(space, Choice):
         for label in space.labels:
-            if space.contains(value) and label == value or str(value) == label:  # choices may be written as text
+            if (space.contains(value) and label == value) or str(value) == label:  # choices may be written as text
                 return label
     elif isinstance(value, (bool, int, float, str)) and space.contains(value):
         return int(value) if isinstance(space, Integers) else float(value)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.errors import DataError, UsageError, did_you_mean
+from workbench.errors import DataError, UsageError
 from workbench.replay.spaces import dimensions_of, settings_of
 from workbench.space import Dimension, Value, is_number
 
@@ -51,7 +51,7 @@ class Run:
 
     @property
     def failing_cost(self) -> float:
-        """Cost from cold when it fails: the next checkpoint is not reached, and its time is spent; 0 where it did not even start."""
+        """Cost from cold when it fails: the next checkpoint's, which is not reached; 0 where it did not even start."""
         reached = len(self.qualities)
         if not reached and self.status in OUT_OF_MEMORY:
             return 0.0
@@ -169,7 +169,8 @@ def _run(place: str, line: str, dimensions: Mapping[str, Dimension]) -> _Raw:
         raise DataError(f'{place}: the run has no "config". Add its settings by name.')
     settings = settings_of(record["config"], dimensions, place)
     status = str(record.get("status") or "ok")
-    costs, qualities = [], []
+    costs: list[float] = []
+    qualities: list[float] = []
     for cost, quality in _curve(record.get("curve"), place):
         if costs and cost <= costs[-1]:
             raise DataError(f"{place}: costs must increase along a curve; got {cost:g} after {costs[-1]:g}. Give cumulative costs.")
@@ -227,10 +228,3 @@ def _conditional(dimensions: Mapping[str, Dimension], pool: Sequence[Mapping[str
         when = ((owner, prefix),) if dot and owner is not None else ()
         found[name] = Dimension(name, dimension.space, when)
     return found
-
-
-def check_known(names: Sequence[str], known: Sequence[str], what: str) -> None:
-    """Raise UsageError where a name is not known."""
-    for name in names:
-        if name not in known:
-            raise UsageError(f"there is no {what} {name!r}.{did_you_mean(name, known)}")
