@@ -166,6 +166,31 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path, content: bytes, sa
         tables.read(tmp_path / "none.jsonl")
 
 
+def test_numbers_may_be_rounded_and_options_written_as_text(tmp_path: Path) -> None:
+    runs = records()
+    runs[3]["config"]["rate"] = 1e-2 * (1 + 1e-7)
+    runs[4]["config"]["fixed"] = 8.0
+    space = SPACE | {
+        "method": {"type": "categorical", "choices": ["full", "lora"]},
+        "bits": {"type": "categorical", "choices": ["4", "8"]},
+    }
+    runs[5]["config"]["bits"] = 4
+    found = tables.read(write(tmp_path / "t.jsonl", runs, space))
+    assert found.runs[3].settings["rate"] == 1e-2
+    assert found.runs[5].settings["bits"] == "4"
+    runs[3]["config"]["rate"] = 2e-2
+    with pytest.raises(DataError, match=r"line 5.*rate = 0.02"):
+        tables.read(write(tmp_path / "t.jsonl", runs, space))
+
+
+def test_a_table_without_a_point_that_counts_is_refused(tmp_path: Path) -> None:
+    runs = [{"config": {"rate": 1e-3}, "curve": [[1, 0.9], [2, 0.1]]} for _ in range(4)]
+    found = tables.read(write(tmp_path / "t.jsonl", runs))
+    assert Goal(found).best > 0
+    with pytest.raises(DataError, match="no point to be found"):
+        replay([found], Protocol(methods=("random",), credit="finished"))
+
+
 # Virtual time
 
 

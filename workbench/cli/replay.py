@@ -139,16 +139,16 @@ def _show_cells(table: dict[str, Any], workers: int, rows: list[dict[str, Any]],
     title = f"{table['table']}: {table['runs']} runs, {_workers(workers)}, budget {table['budget']:,.6g}{unit}"
     shown = Table(title=title)
     shown.add_column("method")
-    for name in ("area", *(f"at {share:.0%}" for share in _SHOWN), "reached 95 %", "cost", "of budget", "ratio"):
+    for name in ("area", *(f"at {share:.0%}" for share in _SHOWN), "reached 95 %", "cost", "of budget", "time", "ratio"):
         shown.add_column(name, justify="right")
     for name in (f"than {protocol['against']}", "p"):
         shown.add_column(name)
     for row in rows:
         regrets = [f"{row['regret'][protocol['shares'].index(share)]:.3f}" for share in _SHOWN]
         to_95, versus = row["cost_to_95"], row["versus"]
-        cells = [f"{to_95['reached']}/{protocol['seeds']}", "not reached", ""]
+        cells = [f"{to_95['reached']}/{protocol['seeds']}", "not reached", "", ""]
         if to_95["median"] is not None:
-            cells[1:] = [f"{to_95['median']:,.4g}", f"{to_95['share_of_budget']:.1%}"]
+            cells[1:] = [f"{to_95['median']:,.4g}", f"{to_95['share_of_budget']:.1%}", f"{to_95['time']:,.4g}"]
         verdict = (versus["verdict"], f"{versus['p_holm']:.2g}") if versus else ("", "")
         shown.add_row(row["method"], f"{row['area']['mean']:.3f}", *regrets, *cells, _ratio(to_95["ratio"]), *verdict)
     print_table(shown)

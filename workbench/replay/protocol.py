@@ -90,11 +90,13 @@ def replay(
 
     Raises:
         UsageError: A method is not known, or cannot search a table.
+        DataError: No point of a table counts.
     """
     for name in protocol.methods:
         methods.make(name, 0)
-    cells = _run(tables, protocol, processes, progress)
     goals = [Goal(table, protocol.credit, protocol.cost) for table in tables]
+    described = [_table_record(table, goal, protocol) for table, goal in zip(tables, goals, strict=True)]
+    cells = _run(tables, goals, protocol, processes, progress)
     return {
         "protocol": {
             **asdict(protocol),
@@ -107,7 +109,7 @@ def replay(
         },
         "machine": {"system": platform.platform(), "cpu": cpu_model(), "python": platform.python_version()},
         "versions": {name: metadata.version(name) for name in PACKAGES},
-        "tables": [_table_record(table, goal, protocol) for table, goal in zip(tables, goals, strict=True)],
+        "tables": described,
         "results": [
             row
             for t, table in enumerate(tables)
@@ -119,9 +121,8 @@ def replay(
 
 
 def _run(
-    tables: Sequence[Table], protocol: Protocol, processes: int, progress: Callable[[int, int], None]
+    tables: Sequence[Table], goals: Sequence[Goal], protocol: Protocol, processes: int, progress: Callable[[int, int], None]
 ) -> dict[tuple[int, int, str], _Cell]:
-    goals = [Goal(table, protocol.credit, protocol.cost) for table in tables]
     jobs = [
         parallel.Job(t, method, workers, seed, table.budget(protocol.budget), _launch(table, protocol))
         for t, table in enumerate(tables)

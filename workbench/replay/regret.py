@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.errors import DataError
 from workbench.replay.simulation import Trace
 from workbench.replay.tables import Table
 
@@ -84,12 +85,14 @@ class Goal:
 
     @cached_property
     def best(self) -> float:
-        """Hypervolume of all points that count."""
+        """Hypervolume of all points that count. Raises DataError when none is better than the reference."""
         stairs = self.stairs()
         for i, run in enumerate(self.table.runs):
             for stop, quality in enumerate(run.qualities):
                 if self.counts(i, stop):
                     stairs.add(self.scale(float(run.costs[stop])), float(quality))
+        if stairs.volume <= 0:
+            raise DataError(f"{self.table.name} has no point to be found: none that counts is better than its 5 % quantile.")
         return stairs.volume
 
     def stairs(self) -> Staircase:

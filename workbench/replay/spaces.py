@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from workbench.errors import DataError, UsageError, did_you_mean
 from workbench.space import Choice, Dimension, Integers, Space, Uniform, Value, is_number
+
+ROUNDING = 1e-5
+"""Relative: a number that passes the end of its range by less was rounded when the table was written."""
 
 
 def dimensions_of(space: Mapping[str, Any], place: str) -> dict[str, Dimension]:
@@ -48,8 +52,11 @@ def _setting(name: str, value: Any, dimensions: Mapping[str, Dimension], place: 
         for label in space.labels:
             if (space.contains(value) and label == value) or str(value) == label:  # choices may be written as text
                 return label
-    elif isinstance(value, (bool, int, float, str)) and space.contains(value):
-        return int(value) if isinstance(space, Integers) else float(value)
+    elif is_number(value):
+        low, high = space.ends
+        held = min(max(value, low), high)
+        if math.isclose(held, value, rel_tol=ROUNDING) and space.contains(held):
+            return int(held) if isinstance(space, Integers) else float(held)
     raise DataError(
         f"{place}: {name} = {value!r} is not in its space, {space!r}. Widen the space in the first line, or mend the run."
     )
