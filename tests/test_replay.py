@@ -18,7 +18,7 @@ from workbench.replay.protocol import Protocol, replay
 from workbench.replay.regret import Goal, Staircase
 from workbench.replay.simulation import Idle, Work, simulate
 from workbench.search.baseline import Peer
-from workbench.space import Choice
+from workbench.space import Choice, Dimension, Integers
 
 REAL = Path(os.environ.get("WORKBENCH_DATA", "nowhere")) / "tables"
 SIMPLE = ("front", "random", "random-cheap", "cheapest-first", "one-epoch-top-k", "mo-asha")
@@ -398,6 +398,15 @@ def test_a_peer_is_told_what_was_run_in_its_place(table: tables.Table) -> None:
         peer.tell(number, [1.0, 2.0])
     told = [trial for trial in peer._study.trials if trial.values]
     assert [trial.params for trial in told] == [dict(run.settings) for run in table.runs[2:6]]
+
+
+def test_a_peer_may_meet_a_long_range_of_whole_numbers() -> None:
+    space = {"parameters": Dimension("parameters", Integers(64, 3_212_749_824, log=True))}
+    peer = Peer(space, "GPSampler", seed=0)
+    for _ in range(12):  # ten random starts first
+        proposed, number = peer.ask()
+        peer.tell(peer.instead(number, {"parameters": 1000}), [1.0, 2.0])
+        assert 64 <= proposed["parameters"] <= 3_212_749_824
 
 
 def test_a_sampler_for_one_objective_is_refused(table: tables.Table) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import NamedTuple
@@ -56,6 +57,7 @@ _tables: tuple[Table, ...] = ()
 def _begin(tables: tuple[Table, ...]) -> None:
     global _tables
     _tables = tables
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all of them: this one ends without a word
 
 
 def _in_process(job: Job) -> Trace:

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UsageError
 from workbench.ledger import distribution
-from workbench.space import Dimension, Value
+from workbench.space import Dimension, Integers, Uniform, Value
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
+
+MOST_INTEGERS = 1000
+"""Longer ranges of whole numbers are searched as real ones."""
 
 
 @cache
@@ -52,7 +55,7 @@ class Peer:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._name, self._dimensions = sampler, dimensions
-        self._distributions = {name: distribution(dimension, checkpoints=False) for name, dimension in dimensions.items()}
+        self._distributions = {name: distribution(_coarse(dimension), checkpoints=False) for name, dimension in dimensions.items()}
         self._study = optuna.create_study(directions=["minimize", "maximize"], sampler=_make(sampler, seed, group, parallel))
 
     def ask(self) -> tuple[dict[str, Value], int]:
@@ -93,6 +96,14 @@ class Peer:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._study.tell(number, list(values))
+
+
+def _coarse(dimension: Dimension) -> Dimension:
+    """Many whole numbers as a real range: Optuna's GP lists every one of them (3e9 parameters of a model took 24 GiB)."""
+    space = dimension.space
+    if isinstance(space, Integers) and space.high - space.low >= MOST_INTEGERS:
+        return Dimension(dimension.name, Uniform(float(space.low), float(space.high), space.log), dimension.when)
+    return dimension
 
 
 def _make(name: str, seed: int, group: bool, parallel: bool) -> BaseSampler:
