@@ -14,7 +14,7 @@ FLOORS = {
     **dict.fromkeys(("tasks", "methods"), 2),
     **dict.fromkeys(("study", "result"), 3),
     **dict.fromkeys(("training", "forecast", "search", "ledger", "tracking", "imports"), 4),
-    **dict.fromkeys(("report", "figures", "sweep", "health"), 5),
+    **dict.fromkeys(("report", "figures", "sweep", "health", "replay"), 5),
     "cli": 6,
     "testing": 7,  # may use all, and none may use it
 }

@@ -42,6 +42,10 @@ def test_every_command_is_shown_with_options_that_it_has() -> None:
 def test_the_contracts_name_the_keys_that_are_printed() -> None:
     view = report.View("f1", ("usd",), {"f1": 0.0, "usd": 1.0}, prices.find("local"), 0.0)
     record = report.front_record("name", [], view)
+    replayed = re.search(r"`--json` prints `(\{.*?\})`\.", README)
+    assert replayed
+    protocol = (ROOT / "workbench" / "replay" / "protocol.py").read_text(encoding="utf-8")
+    assert all(f'"{key}":' in protocol for key in re.findall(r'"(\w+)"', replayed[1]))
     named = re.search(r"front STUDY --json` prints `(\{.*?\})`", README)
     assert named
     assert set(re.findall(r'"(\w+)"', named[1])) == set(record)

@@ -25,6 +25,7 @@ _COMMANDS = {
     "run": ("runs", "Show one run: its checkpoints, its bill, its settings."),
     "prices": ("prices", "Show the price book: offers with source and date, and your own over them."),
     "import": ("import_", "Read results that others published into a study."),
+    "replay": ("replay", "Replay searches on recorded runs: what they find, and what that costs."),
     "mlflow": ("mlflow", "Open the MLflow UI on the right store."),
     "doctor": ("doctor", "Show what this machine has, and what to mend."),
 }

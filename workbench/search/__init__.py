@@ -6,6 +6,7 @@ price or a restart changes nothing but the numbers, and the same history and see
     propose   settings of the next run
     memory    the in-memory study, and Optuna's samplers on it
     spread    settings far from all that were run, and what is covered by them
+    baseline  Optuna's samplers as peers in a comparison of searches, on plain settings
 """
 
 from workbench.search.memory import check_sampler

@@ -1,0 +1,495 @@
+"""Replays conserve cost, credit nothing beyond the budget, measure what the plain hypervolume measures, and refuse bad tables."""
+
+import gzip
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workbench import figures, pareto
+from workbench.errors import DataError, UsageError
+from workbench.replay import halving, methods, parallel, statistics, tables
+from workbench.replay.protocol import Protocol, replay
+from workbench.replay.regret import Goal, Staircase
+from workbench.replay.simulation import Idle, Work, simulate
+from workbench.search.baseline import Peer
+from workbench.space import Choice, Dimension, Integers
+
+REAL = Path(os.environ.get("WORKBENCH_DATA", "nowhere")) / "tables"
+SIMPLE = ("front", "random", "random-cheap", "cheapest-first", "one-epoch-top-k", "mo-asha")
+SAMPLERS = ("optuna:TPESampler", "optuna:TPESampler-group", "optuna:NSGAIISampler")
+SPACE = {
+    "method": {"type": "categorical", "choices": ["full", "lora"]},
+    "rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},
+    "lora.r": {"type": "int", "low": 2, "high": 64, "log": True},
+    "fixed": {"type": "int", "low": 8, "high": 8, "log": False},
+}
+
+
+def records(count: int = 24, *, failing: int = 2) -> list[dict]:
+    """Runs of a made-up task: the dearer the better, rates matter, some diverge after their second checkpoint."""
+    rng = np.random.default_rng(7)
+    found = []
+    for i in range(count):
+        lora = bool(i % 2)
+        rate = float(np.exp(rng.uniform(np.log(1e-5), np.log(1e-2))))
+        config = {"method": "lora" if lora else "full", "rate": rate, "fixed": 8} | (
+            {"lora.r": int(rng.integers(2, 65))} if lora else {}
+        )
+        stops, step = int(rng.integers(4, 9)), (1.0 if lora else 3.0) * float(rng.uniform(0.5, 2))
+        height = 1 - 0.1 * abs(math.log(rate / 5e-4)) - (0.1 if lora else 0.0)
+        curve = [[step * k, height * (1 - math.exp(-k / 3))] for k in range(1, stops + 1)]
+        broken = i < failing
+        found.append({"config": config, "curve": curve[:2] if broken else curve, "status": "diverged" if broken else "ok"})
+    return found
+
+
+def write(path: Path, runs: list, space: object = SPACE, **meta: object) -> Path:
+    lines = [json.dumps({"meta": {"table": "made-up", "space": space, **meta}}), *(json.dumps(run) for run in runs)]
+    text = "\n".join(lines) + "\n"
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> tables.Table:
+    return tables.read(write(tmp_path_factory.mktemp("table") / "made.jsonl.gz", records()))
+
+
+class Script:
+    """A method that gives out what it was told to, then stops."""
+
+    def __init__(self, *work: object) -> None:
+        self.work, self.seen = list(work), []
+
+    def next(self, state):
+        self.seen.append((state.spent, state.passed.copy(), state.pending.copy(), state.failed.copy()))
+        return self.work.pop(0) if self.work else Idle.STOP
+
+
+# Tables
+
+
+def test_a_table_is_read_plain_or_compressed(tmp_path: Path) -> None:
+    plain, packed = (tables.read(write(tmp_path / name, records())) for name in ("a.jsonl", "b.jsonl.gz"))
+    assert plain.digest == packed.digest
+    assert plain.name == "made-up"
+    assert len(plain.runs) == 24
+    assert plain.dimensions["lora.r"].when == (("method", "lora"),)
+    assert plain.dimensions["rate"].when == ()
+    assert plain.dimensions["fixed"].space == Choice((8,))
+    assert "lora.r" not in plain.runs[0].settings
+
+
+def test_a_run_that_failed_looks_like_any_other_beforehand(table: tables.Table) -> None:
+    failed = table.runs[0]
+    assert failed.failed
+    assert len(failed.qualities) == 2
+    assert len(failed.costs) == np.median([len(run.costs) for run in table.runs if not run.failed])
+    assert np.allclose(np.diff(failed.costs), failed.costs[0])
+    assert failed.recorded == failed.costs[1]
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf, None])
+def test_a_curve_ends_where_its_quality_is_no_number(tmp_path: Path, broken: float | None) -> None:
+    runs = records()
+    runs[5]["curve"][2][1] = broken
+    run = tables.read(write(tmp_path / "t.jsonl", runs)).runs[5]
+    assert (run.status, len(run.qualities)) == ("diverged", 2)
+    assert run.failing_cost == runs[5]["curve"][2][0]
+
+
+def test_a_run_without_memory_costs_its_launch_only(tmp_path: Path) -> None:
+    runs = records(failing=0)
+    runs[3] |= {"status": "out_of_memory", "curve": []}
+    found = tables.read(write(tmp_path / "t.jsonl", runs))
+    trace = simulate(found, Script(Work(3, 0)), budget=100.0, launch=2.0)
+    assert (trace.total_spent, trace.failures, len(trace.run)) == (2.0, 1, 0)
+
+
+def change(runs: list, index: int, **more: object) -> list:
+    runs[index] = runs[index] | more
+    return runs
+
+
+BAD = {
+    "no meta": ([], None, "line 1"),
+    "no space": (records(), "nothing", "space"),
+    "type": (records(), SPACE | {"rate": {"type": "real", "low": 0, "high": 1}}, "type 'real'.*Known|type 'real'"),
+    "range": (records(), SPACE | {"rate": {"type": "float", "low": 1, "high": 0}}, "line 1.*'rate'"),
+    "log of 0": (records(), SPACE | {"rate": {"type": "float", "low": 0, "high": 1, "log": True}}, "above 0"),
+    "no config": (change(records(), 3, config=None), SPACE, "line 5.*config"),
+    "setting": (change(records(), 3, config={"rat": 1e-3}), SPACE, "line 5.*Did you mean 'rate'"),
+    "option": (change(records(), 3, config={"method": "ia3"}), SPACE, "line 5.*ia3"),
+    "no curve": (change(records(), 3, curve=[]), SPACE, "line 5.*no curve"),
+    "curve of words": (change(records(), 3, curve=["a"]), SPACE, "line 5.*checkpoint 1"),
+    "cost is NaN": (change(records(), 3, curve=[[math.nan, 1.0]]), SPACE, "line 5.*cost of checkpoint 1.*nan"),
+    "cost of 0": (change(records(), 3, curve=[[0, 1.0]]), SPACE, "line 5.*above 0"),
+    "costs fall": (change(records(), 3, curve=[[2, 1.0], [1, 1.0]]), SPACE, "line 5.*must increase.*1 after 2"),
+    "quality": (change(records(), 3, curve=[[1, "good"]]), SPACE, "line 5.*quality of checkpoint 1"),
+    "all failed": (records(4, failing=4), SPACE, "no run that finished"),
+    "all alike": ([r | {"curve": [[1, 0.5]], "status": "ok"} for r in records()], SPACE, "same quality"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_tables_are_refused_with_their_line(tmp_path: Path, case: str) -> None:
+    runs, space, said = BAD[case]
+    path = write(tmp_path / "bad.jsonl", runs, space)
+    if case == "no meta":
+        path.write_text(json.dumps(records()[0]))
+    with pytest.raises(DataError, match=said):
+        tables.read(path)
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"", "empty"),
+        (b'{"meta": {"space"', "line 1 is no JSON"),
+        (b"[1]\n", "line 1"),
+        (b"\x1f\x8bxx", "cannot be read"),
+        (b"\xff\xfe", "read"),
+    ],
+)
+def test_files_that_are_no_tables_are_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        tables.read(path)
+    with pytest.raises(UsageError, match="no table"):
+        tables.read(tmp_path / "none.jsonl")
+
+
+def test_numbers_may_be_rounded_and_options_written_as_text(tmp_path: Path) -> None:
+    runs = records()
+    runs[3]["config"]["rate"] = 1e-2 * (1 + 1e-7)
+    runs[4]["config"]["fixed"] = 8.0
+    space = SPACE | {
+        "method": {"type": "categorical", "choices": ["full", "lora"]},
+        "bits": {"type": "categorical", "choices": ["4", "8"]},
+    }
+    runs[5]["config"]["bits"] = 4
+    found = tables.read(write(tmp_path / "t.jsonl", runs, space))
+    assert found.runs[3].settings["rate"] == 1e-2
+    assert found.runs[5].settings["bits"] == "4"
+    runs[3]["config"]["rate"] = 2e-2
+    with pytest.raises(DataError, match=r"line 5.*rate = 0.02"):
+        tables.read(write(tmp_path / "t.jsonl", runs, space))
+
+
+def test_a_table_without_a_point_that_counts_is_refused(tmp_path: Path) -> None:
+    runs = [{"config": {"rate": 1e-3}, "curve": [[1, 0.9], [2, 0.1]]} for _ in range(4)]
+    found = tables.read(write(tmp_path / "t.jsonl", runs))
+    assert Goal(found).best > 0
+    with pytest.raises(DataError, match="no point to be found"):
+        replay([found], Protocol(methods=("random",), credit="finished"))
+
+
+# Virtual time
+
+
+def test_one_worker_pays_one_thing_after_the_other(table: tables.Table) -> None:
+    script = Script(Work(2, 1), Work(3, 0), Work(2, 2))
+    trace = simulate(table, script, budget=1e9, launch=0.5)
+    a, b = table.runs[2].costs, table.runs[3].costs
+    assert trace.spent == pytest.approx([0.5 + a[0], 0.5 + a[1], 1 + a[1] + b[0], 1 + a[2] + b[0]])
+    assert trace.time == pytest.approx(trace.spent)
+    assert (trace.launches, trace.total_spent) == (2, pytest.approx(1 + a[2] + b[0]))
+
+
+def test_a_failure_is_paid_for_and_seen(table: tables.Table) -> None:
+    script = Script(Work(0, 3), Work(3, 0))
+    trace = simulate(table, script, budget=1e9, launch=0.0)
+    assert list(zip(trace.run, trace.stop, strict=True)) == [(0, 0), (0, 1), (3, 0)]
+    assert script.seen[1][0] == pytest.approx(table.runs[0].costs[2])
+    assert script.seen[1][3][0]
+    assert script.seen[1][2][0] == -1
+
+
+def test_two_workers_see_only_what_is_reached(table: tables.Table) -> None:
+    script = Script(Work(2, 3), Work(3, 0))
+    simulate(table, script, budget=1e9, workers=2, launch=0.0)
+    (_, _, before, _), (spent, passed, pending, _) = script.seen[1:]
+    quick = table.runs[3].costs[0]
+    assert (before[2], before[3]) == (3, -1)
+    assert spent == pytest.approx(2 * quick)
+    assert passed[3] == 1
+    assert passed[2] == np.searchsorted(table.runs[2].costs, quick, side="right")
+    assert pending[2] == 3
+
+
+def test_what_is_not_free_cannot_be_given_out(table: tables.Table) -> None:
+    for script in (Script(Work(2, 1), Work(2, 1)), Script(Work(2, 99)), Script(Work(0, 3), Work(0, 3))):
+        with pytest.raises(RuntimeError, match="cannot be taken"):
+            simulate(table, script, budget=1e9, workers=1)
+
+
+def test_moments_that_fall_together_are_seen_together(tmp_path: Path) -> None:
+    runs = [{"config": {"rate": 1e-3}, "curve": [[1, 0.1 * i], [2, 0.2 * i]]} for i in range(4)]
+    script = Script(Work(0, 0), Work(1, 0), Work(2, 0))
+    simulate(tables.read(write(tmp_path / "t.jsonl", runs)), script, budget=100, workers=2, launch=0.0)
+    assert list(script.seen[2][1]) == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("workers", [1, 3, 64])
+@pytest.mark.parametrize("name", [*SIMPLE, *SAMPLERS])
+def test_cost_is_conserved_and_the_budget_is_kept(table: tables.Table, name: str, workers: int) -> None:
+    budget = 0.4 * table.budget(1e9)
+    trace = simulate(table, methods.make(name, 1), budget=budget, workers=workers, launch=0.3)
+    assert 0 < trace.total_spent <= budget
+    assert np.all(np.diff(trace.spent) >= 0)
+    assert np.all(trace.spent <= trace.total_spent)
+    assert trace.total_spent <= workers * trace.total_time * (1 + 1e-9)
+    paid, stops = 0.3 * trace.launches, {}
+    for run, stop in zip(trace.run.tolist(), trace.stop.tolist(), strict=True):
+        assert stop == stops.get(run, -1) + 1  # one after another, none twice
+        stops[run] = stop
+    paid += sum(float(table.runs[run].costs[stop]) for run, stop in stops.items())
+    underway = sum(float(np.diff(table.runs[run].costs, prepend=0).max()) for run in range(len(table.runs)))
+    assert paid - 0.3 * trace.launches <= trace.total_spent
+    assert trace.total_spent <= paid + underway
+    again = simulate(table, methods.make(name, 1), budget=budget, workers=workers, launch=0.3)
+    assert np.array_equal(again.run, trace.run)
+    assert np.array_equal(again.spent, trace.spent)
+
+
+@pytest.mark.parametrize("name", [*SIMPLE, *SAMPLERS])
+def test_with_money_for_all_a_method_ends_by_itself_and_the_sum_is_exact(table: tables.Table, name: str) -> None:
+    trace = simulate(table, methods.make(name, 2), budget=1e9, workers=3, launch=0.25)
+    paid = 0.25 * trace.launches
+    for i, run in enumerate(table.runs):
+        passed = int((trace.run == i).sum())
+        failed = run.failed and passed == len(run.qualities)
+        paid += run.failing_cost if failed else float(run.costs[passed - 1]) if passed else 0.0
+    if name in ("random", "random-cheap", "cheapest-first", *SAMPLERS):
+        assert trace.total_spent == pytest.approx(paid)
+        assert trace.failures == 2
+        assert len(trace.run) == len(table.points)
+    assert trace.total_spent < 1e9
+
+
+def test_the_methods_know_what_they_are_called(table: tables.Table) -> None:
+    for name in (*methods.METHODS, "front:no-dollars", "front:no-freeze:no-loss", "front:no-cheap-start", "optuna:RandomSampler"):
+        assert callable(methods.make(name, 0).next)
+    for name, said in (("moasha", "mo-asha"), ("front:no-money", "front:no-"), ("optuna:TPE", "optuna:TPESampler")):
+        with pytest.raises(UsageError, match=said):
+            methods.make(name, 0)
+    with pytest.raises(UsageError, match="no groups"):
+        simulate(table, methods.make("optuna:NSGAIISampler-group", 0), budget=10.0)
+
+
+def test_orders_are_what_they_say(table: tables.Table) -> None:
+    cheapest = simulate(table, methods.make("cheapest-first", 0), budget=1e9)
+    firsts = [int(run) for run, stop in zip(cheapest.run, cheapest.stop, strict=True) if stop == 0]
+    assert firsts == list(np.argsort(table.full_costs, kind="stable"))
+    starts = [simulate(table, methods.make("random-cheap", seed), budget=1e9).run[0] for seed in range(60)]
+    assert np.mean(table.full_costs[starts]) < np.mean(table.full_costs)
+
+
+def test_top_k_trains_a_quarter_of_all_then_the_best(table: tables.Table) -> None:
+    trace = simulate(table, methods.make("one-epoch-top-k", 3), budget=1e9, launch=0.0)
+    rungs = {i: max(1, round(0.25 * len(run.costs))) for i, run in enumerate(table.runs)}
+    first = sum(rungs.values())
+    assert all(stop < rungs[run] for run, stop in zip(trace.run[:first].tolist(), trace.stop[:first].tolist(), strict=True))
+    best = max((i for i in rungs if not table.runs[i].failed), key=lambda i: table.runs[i].qualities[rungs[i] - 1])
+    assert trace.run[first] == best
+
+
+def test_halving_promotes_a_third() -> None:
+    points = np.array([[0.0, 0.0], [1.0, -1.0], [0.5, -0.5], [2.0, 0.0], [1.5, -0.2]])
+    assert halving.priority(points, 3) == [1, 0, 2]  # the best quality, the farthest from it, the one between
+    assert sorted(halving.priority(points, 5)) == list(range(5))
+    assert [halving.stop_of(rung, 27) for rung in range(4)] == [0, 2, 8, 26]
+    assert [halving.stop_of(rung, 2) for rung in range(4)] == [0, 0, 0, 1]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12), st.data())
+def test_priority_is_by_dominance(points: list, data: st.DataObject) -> None:
+    places = data.draw(st.integers(1, len(points)))
+    order = halving.priority(np.array(points, float), places)
+    assert len(set(order)) == places
+    for i in set(range(len(points))) - set(order):
+        assert not any(pareto.dominates(points[i], points[chosen]) for chosen in order)
+
+
+# Regret
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 8), st.integers(-2, 5)), max_size=15))
+def test_a_growing_front_has_the_plain_hypervolume(points: list) -> None:
+    stairs, done, before = Staircase(7.0, 0.0), [], 0.0
+    for cost, quality in points:
+        growth = stairs.add(float(cost), float(quality))
+        done.append((float(cost), -float(quality)))
+        assert stairs.volume == pytest.approx(pareto.hypervolume(done, (7.0, 0.0)))
+        assert growth == pytest.approx(stairs.volume - before)
+        before = stairs.volume
+
+
+@pytest.mark.parametrize("cost", ["log", "linear"])
+@pytest.mark.parametrize("credit", ["checkpoints", "finished"])
+def test_regret_is_that_of_what_is_credited(table: tables.Table, credit: str, cost: str) -> None:
+    goal = Goal(table, credit, cost)
+    budget = table.budget(6)
+    trace = simulate(table, methods.make("random", 4), budget=budget)
+    curve = goal.curve(trace)
+    limit, least = goal.reference
+    scale = math.log if cost == "log" else float
+    points = []
+    for run, stop in zip(trace.run.tolist(), trace.stop.tolist(), strict=True):
+        record = table.runs[run]
+        if credit == "checkpoints" or (record.status == "ok" and stop == len(record.costs) - 1):
+            points.append((scale(record.costs[stop]), -record.qualities[stop]))
+    share = pareto.hypervolume(points, (scale(limit), -least)) / goal.best
+    assert curve.at([budget])[0] == pytest.approx(1 - share)
+    assert curve.at([0.0])[0] == 1.0
+    assert np.all(np.diff(curve.regret) < 0)
+    everything = simulate(table, methods.make("random", 4), budget=1e9)
+    assert goal.curve(everything).regret[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_area_and_reach_are_those_of_a_step_function(table: tables.Table) -> None:
+    curve = Goal(table).curve(simulate(table, methods.make("random-cheap", 5), budget=table.budget(15)))
+    budget = table.budget(15)
+    grid = np.exp((np.arange(200_000) + 0.5) / 200_000 * math.log(200)) * budget / 200
+    assert curve.area(budget) == pytest.approx(float(np.mean(curve.at(grid))), abs=1e-4)
+    reached = curve.reach(0.5)
+    assert reached is not None
+    assert curve.at([reached[0]])[0] <= 0.5 < curve.at([reached[0] * 0.999])[0]
+    assert curve.reach(1.01) is None
+
+
+# Statistics
+
+
+def test_statistics_are_those_of_the_books() -> None:
+    assert statistics.holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    assert statistics.holm([]) == []
+    assert statistics.rank_test([1, 2, 3], [1, 2, 3]) == 1.0
+    assert statistics.rank_test(list(range(1, 11)), [0] * 10) == pytest.approx(2 / 2**10)
+    # Demšar 2006, table 6: four classifiers on fourteen data sets: F statistics aside, q for four methods is 2.569
+    values = np.random.default_rng(0).random((14, 4))
+    found = statistics.ranking(values)
+    assert found.critical_difference == pytest.approx(2.569 * math.sqrt(4 * 5 / (6 * 14)), abs=2e-3)
+    assert sum(found.mean_ranks) == pytest.approx(10)
+    assert statistics.ranking(values[:1]).friedman_p is None
+    interval = statistics.median_interval(np.random.default_rng(1).normal(5, 1, 400))
+    assert interval.low < interval.median < interval.high
+    assert (interval.low, interval.high) == pytest.approx((5, 5), abs=0.3)
+
+
+# Peers
+
+
+def test_a_peer_is_told_what_was_run_in_its_place(table: tables.Table) -> None:
+    peer = Peer(table.dimensions, "TPESampler", seed=0, parallel=True)
+    for run in table.runs[2:6]:
+        proposed, number = peer.ask()
+        assert ("lora.r" in proposed) == (proposed["method"] == "lora")
+        number = peer.instead(number, run.settings)
+        peer.tell(number, [1.0, 2.0])
+    told = [trial for trial in peer._study.trials if trial.values]
+    assert [trial.params for trial in told] == [dict(run.settings) for run in table.runs[2:6]]
+
+
+def test_a_peer_may_meet_a_long_range_of_whole_numbers() -> None:
+    space = {"parameters": Dimension("parameters", Integers(64, 3_212_749_824, log=True))}
+    peer = Peer(space, "GPSampler", seed=0)
+    for _ in range(12):  # ten random starts first
+        proposed, number = peer.ask()
+        peer.tell(peer.instead(number, {"parameters": 1000}), [1.0, 2.0])
+        assert 64 <= proposed["parameters"] <= 3_212_749_824
+
+
+def test_a_sampler_for_one_objective_is_refused(table: tables.Table) -> None:
+    with pytest.raises(UsageError, match=r"optuna:CmaEsSampler cannot search"):
+        simulate(table, methods.make("optuna:CmaEsSampler", 0), budget=1e9)
+
+
+# The protocol
+
+
+def test_the_record_tells_all_and_depends_on_nothing_but_the_seeds(table: tables.Table) -> None:
+    protocol = Protocol(methods=("front", "random", "mo-asha"), seeds=3, budget=6, workers=(1, 4))
+    seen: list[tuple[int, int]] = []
+    record = replay([table], protocol, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(i, 18) for i in range(19)]
+    assert [(r["workers"], r["method"]) for r in record["results"]] == [(w, m) for w in (1, 4) for m in protocol.methods]
+    for row in record["results"]:
+        assert 0 <= row["area"]["mean"] <= 1
+        assert row["regret"] == sorted(row["regret"], reverse=True)
+        assert (row["versus"] is None) == (row["method"] == "front")
+        assert (row["cost_to_95_over_one_worker"] is None) == (row["workers"] == 1)
+        reached = [seed["cost_to_95"] for seed in row["seeds"] if seed["cost_to_95"] is not None]
+        assert row["cost_to_95"]["reached"] == len(reached)
+        assert all(cost <= record["tables"][0]["budget"] for cost in reached)
+        assert (row["cost_to_95"]["median"] is None) == (len(reached) < 2)
+    text = json.dumps(record, allow_nan=False)
+    assert str(Path.cwd()) not in text
+    others = replay([table], protocol, processes=2)
+    timeless = [{k: v for k, v in row.items() if k != "seconds_per_decision"} for row in record["results"]]
+    assert [{k: v for k, v in row.items() if k != "seconds_per_decision"} for row in others["results"]] == timeless
+
+
+def test_an_error_in_a_process_is_the_users_to_read(table: tables.Table) -> None:
+    jobs = [parallel.Job(0, "optuna:CmaEsSampler", 1, seed, 1e9, 0.0) for seed in range(2)]
+    with pytest.raises(UsageError, match="cannot search"):
+        list(parallel.run([table], jobs, 2))
+
+
+def test_the_curves_are_drawn(table: tables.Table) -> None:
+    record = replay([table], Protocol(methods=("random", "cheapest-first"), seeds=2, workers=(1, 2)))
+    drawn = figures.regret(record)
+    assert len(drawn.data) == 4
+    assert [line.name for line in drawn.data if line.showlegend] == ["random", "cheapest-first"]
+    assert list(drawn.data[0].y) == record["results"][0]["curve"]
+
+
+def test_the_command_prints_tables_or_json(command, tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", records(), cost_unit="seconds")
+    words = ("replay", path, "--methods", "front,random", "--seeds", 2, "--workers", "1,2", "--jobs", 1)
+    code, out, err = command(*words, "--html", "curves.html")
+    assert code == 0
+    assert "made-up: 24 runs, 2 workers" in out
+    assert "seconds" in out
+    assert "Replaying 8 searches" in err
+    assert "Plotly.newPlot" in (tmp_path / "curves.html").read_text(encoding="utf-8")
+    code, out, _ = command(*words, "--json", "--credit", "finished", "--cost", "linear")
+    assert code == 0
+    record = json.loads(out)
+    assert (record["protocol"]["credit"], record["protocol"]["cost"]) == ("finished", "linear")
+    assert record["versions"]["optuna"]
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("none.jsonl",), "no table"),
+        (("t.jsonl", "--methods", "font"), "Did you mean 'front'"),
+        (("t.jsonl", "--methods", ","), "names nothing"),
+        (("t.jsonl", "--workers", "0"), "above 0"),
+        (("t.jsonl", "t.jsonl"), "called alike"),
+        (("t.jsonl", "--budget", "nan"), "finite"),
+    ],
+)
+def test_the_command_refuses_what_it_cannot_do(command, tmp_path: Path, words: tuple, said: str) -> None:
+    write(tmp_path / "t.jsonl", records())
+    code, out, err = command("replay", *words)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="WORKBENCH_DATA names no folder that holds tables of recorded runs")
+def test_the_given_tables_are_read_and_replayed() -> None:
+    for path in sorted(REAL.glob("*.jsonl.gz")):
+        found = tables.read(path)
+        trace = simulate(found, methods.make("mo-asha", 0), budget=found.budget(2), workers=8)
+        assert 0 < Goal(found).curve(trace).area(found.budget(2)) < 1

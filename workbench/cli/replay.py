@@ -1,0 +1,183 @@
+"""`workbench replay`: what a search would have found, and spent, on recorded runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from workbench.cli.common import POSITIVE, Table, json_option, messages, print_json, print_table, print_text
+from workbench.errors import UsageError
+
+_SHOWN = (0.01, 0.1, 0.5, 1.0)
+"""Shares of the budget whose regret is printed; --json has more."""
+
+
+@click.command()
+@click.argument("tables", nargs=-1, required=True, metavar="TABLE…", type=click.Path(path_type=Path))
+@click.option("--methods", metavar="NAMES", help="What is compared, with commas. [default: all]")
+@click.option("--seeds", type=click.IntRange(min=1), default=30, show_default=True, help="Replays of each method.")
+@click.option("--budget", type=POSITIVE, default=15.0, show_default=True, metavar="RUNS", help="In mean full runs of the table.")
+@click.option("--workers", default="1,8,64", show_default=True, metavar="COUNTS", help="Virtual workers, with commas.")
+@click.option(
+    "--credit",
+    type=click.Choice(["checkpoints", "finished"]),
+    default="checkpoints",
+    show_default=True,
+    help="Points of the front: every checkpoint, or the last ones of finished runs.",
+)
+@click.option(
+    "--cost", type=click.Choice(["log", "linear"]), default="log", show_default=True, help="How the hypervolume measures cost."
+)
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw the any-time curves into one HTML file."
+)
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes. [default: one a CPU]")
+@json_option
+def replay(
+    tables: tuple[Path, ...],
+    methods: str | None,
+    seeds: int,
+    budget: float,
+    workers: str,
+    credit: str,
+    cost: str,
+    html: Path | None,
+    jobs: int | None,
+    as_json: bool,
+) -> None:
+    """Replay searches on recorded runs, in virtual time.
+
+    A TABLE is a file of JSON lines, gzipped or not: first {"meta": {"space": …}}, then a run a line: {"config", "curve", "status"}.
+    All methods meet the same pool, know what each configuration costs, and pay for all they train, launches and failures included.
+    Reported is the regret of the hypervolume against the best that the table holds, and the cost to reach 95 % and 99 % of it.
+    """
+    from workbench.replay import protocol as protocols
+    from workbench.replay import tables as files
+    from workbench.replay.methods import METHODS
+
+    protocol = protocols.Protocol(
+        methods=_listed(methods, "--methods") if methods is not None else METHODS,
+        seeds=seeds,
+        budget=budget,
+        workers=tuple(_count(word) for word in _listed(workers, "--workers")),
+        credit=credit,
+        cost=cost,
+    )
+    read = [files.read(path) for path in tables]
+    names = [table.name for table in read]
+    if len(set(names)) < len(names):
+        raise UsageError(f"two tables are called alike: {', '.join(names)}. Give each once.")
+    with _bar() as moved:
+        record = protocols.replay(read, protocol, processes=jobs or _cpus(), progress=moved)
+    if html:
+        from workbench import figures
+
+        figures.write_html(figures.regret(record), html)
+        messages.print(f"The curves are drawn in {html}.", markup=False)
+    if as_json:
+        print_json(record)
+    else:
+        _show(record)
+
+
+def _listed(text: str, option: str) -> tuple[str, ...]:
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not words:
+        raise UsageError(f"{option} names nothing: give one name or several with commas between.")
+    return words
+
+
+def _count(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise UsageError(f"--workers must be whole numbers above 0 with commas between; got {word!r}.")
+    return int(word)
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; elsewhere one line."""
+    columns = (TextColumn("Replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
+        task = progress.add_task("replay", total=None)
+
+        def moved(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+            if not done and not messages.is_terminal:
+                messages.print(f"Replaying {total} searches …", markup=False)
+
+        yield moved
+
+
+def _show(record: dict[str, Any]) -> None:
+    protocol = record["protocol"]
+    for table in record["tables"]:
+        for workers in protocol["workers"]:
+            rows = [row for row in record["results"] if (row["table"], row["workers"]) == (table["table"], workers)]
+            _show_cells(table, workers, rows, protocol)
+    for across in record["across"]:
+        _show_across(across, protocol)
+    print_text(
+        f"Mean over {protocol['seeds']} seeds; medians of costs. Area: mean regret over the logarithm of what was spent, from "
+        f"{protocol['area_from']:.1%} of the budget. A ratio is a cost to reach 95 % of the best hypervolume over that of "
+        f"{protocol['against']}, paired by seed, with its 95 % interval; ≥ and ≤ where the budget ended before in some seeds. "
+        "The verdict is on the area: Wilcoxon's signed-rank test at 5 %, corrected by Holm."
+    )
+
+
+def _show_cells(table: dict[str, Any], workers: int, rows: list[dict[str, Any]], protocol: dict[str, Any]) -> None:
+    unit = f" {table['cost_unit']}" if table["cost_unit"] else ""
+    title = f"{table['table']}: {table['runs']} runs, {_workers(workers)}, budget {table['budget']:,.6g}{unit}"
+    shown = Table(title=title)
+    shown.add_column("method")
+    for name in ("area", *(f"at {share:.0%}" for share in _SHOWN), "reached 95 %", "cost", "of budget", "time", "ratio"):
+        shown.add_column(name, justify="right")
+    for name in (f"than {protocol['against']}", "p"):
+        shown.add_column(name)
+    for row in rows:
+        regrets = [f"{row['regret'][protocol['shares'].index(share)]:.3f}" for share in _SHOWN]
+        to_95, versus = row["cost_to_95"], row["versus"]
+        cells = [f"{to_95['reached']}/{protocol['seeds']}", "not reached", "", ""]
+        if to_95["median"] is not None:
+            cells[1:] = [f"{to_95['median']:,.4g}", f"{to_95['share_of_budget']:.1%}", f"{to_95['time']:,.4g}"]
+        verdict = (versus["verdict"], f"{versus['p_holm']:.2g}") if versus else ("", "")
+        shown.add_row(row["method"], f"{row['area']['mean']:.3f}", *regrets, *cells, _ratio(to_95["ratio"]), *verdict)
+    print_table(shown)
+    print_text("")
+
+
+def _ratio(ratio: dict[str, Any] | None) -> str:
+    """`≥ 4.2 (3.1 to 5.6)`."""
+    if ratio is None:
+        return ""
+    bound = "≥ " if ratio["at_least"] and not ratio["at_most"] else "≤ " if ratio["at_most"] and not ratio["at_least"] else ""
+    bound = "~ " if ratio["at_least"] and ratio["at_most"] else bound
+    return f"{bound}{ratio['median']:.3g} ({ratio['low']:.3g} to {ratio['high']:.3g})"
+
+
+def _show_across(across: dict[str, Any], protocol: dict[str, Any]) -> None:
+    shown = Table(title=f"All tables, {_workers(across['workers'])}")
+    shown.add_column("method")
+    for name in ("mean rank", "ratio to 95 %", "ratio to 99 %"):
+        shown.add_column(name, justify="right")
+    for row in sorted(across["methods"], key=lambda row: row["mean_rank"]):
+        ratios = [f"{row[key]:.3g}" if row["method"] != protocol["against"] else "" for key in ("ratio_95", "ratio_99")]
+        shown.add_row(row["method"], f"{row['mean_rank']:.2f}", *ratios)
+    print_table(shown)
+    if across["critical_difference"] is not None:
+        p = "" if across["friedman_p"] is None else f" Friedman's p is {across['friedman_p']:.2g}."
+        print_text(f"Mean ranks that are {across['critical_difference']:.2f} apart differ (Nemenyi's test at 5 %).{p}")
+    print_text("")
+
+
+def _workers(count: int) -> str:
+    return f"{count} worker{'' if count == 1 else 's'}"

@@ -1,0 +1,50 @@
+"""Our own search, met with the arms of a table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from workbench.replay.simulation import Idle, State, Work
+from workbench.search.arms import Arm, Stop
+from workbench.search.engine import FrontSearch
+
+ABLATIONS = ("dollars", "freeze", "loss", "cheap-start")
+"""What can be left out of the search: `front:no-dollars`."""
+
+
+class Front:
+    """The search of `workbench.search.engine`: an arm a configuration, every recorded checkpoint a stop.
+
+    Progress is counted in checkpoints, labels are the same for all, costs are the table's: known, as they are to every method.
+    """
+
+    def __init__(self, seed: int, ablate: frozenset[str] = frozenset()) -> None:
+        self._seed, self._ablate = seed, ablate
+        self._search: FrontSearch | None = None
+        self._arms: list[Arm] = []
+        self._seen = 0
+
+    def next(self, state: State) -> Work | Idle:
+        """What the search decides."""
+        if self._search is None:
+            self._search = FrontSearch(state.table.dimensions, seed=self._seed, ablate=self._ablate)
+            self._arms = [_arm(i, state) for i in range(len(state.table.runs))]
+        for run in set(state.changed[self._seen :]):
+            pending = int(state.pending[run])
+            self._arms[run] = replace(
+                self._arms[run],
+                scores=tuple(state.scores(run).tolist()),
+                pending=pending if pending >= 0 else None,
+                infeasible=bool(state.failed[run]),
+            )
+        self._seen = len(state.changed)
+        decision = self._search.decide(self._arms, workers=state.workers, launch=state.launch)
+        if decision.action in ("wait", "stop"):
+            return Idle(decision.action)
+        assert isinstance(decision.key, int)
+        return Work(decision.key, decision.stop)
+
+
+def _arm(index: int, state: State) -> Arm:
+    run = state.table.runs[index]
+    return Arm(index, run.settings, tuple(Stop(float(n), 1.0, float(cost)) for n, cost in enumerate(run.costs, 1)))

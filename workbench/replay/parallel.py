@@ -1,0 +1,64 @@
+"""Replays side by side, a process each; the same traces however many there are."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import NamedTuple
+
+from workbench.replay import methods
+from workbench.replay.simulation import Trace, simulate
+from workbench.replay.tables import Table
+
+
+class Job(NamedTuple):
+    """One replay: a table by index, a method by name, workers, a seed, the budget and the launch in the table's unit."""
+
+    table: int
+    method: str
+    workers: int
+    seed: int
+    budget: float
+    launch: float
+
+
+def run(tables: Sequence[Table], jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Trace]]:
+    """All replays as they end, in any order. Several processes are started anew and keep one thread each."""
+    if processes <= 1 or len(jobs) <= 1:
+        yield from ((job, _replay(tables, job)) for job in jobs)
+        return
+    kept = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context, initializer=_begin, initargs=(tuple(tables),))
+    try:
+        futures = {pool.submit(_in_process, job): job for job in jobs}
+        for future in as_completed(futures):
+            yield futures.pop(future), future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if kept is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = kept
+
+
+def _replay(tables: Sequence[Table], job: Job) -> Trace:
+    method = methods.make(job.method, job.seed)
+    return simulate(tables[job.table], method, budget=job.budget, workers=job.workers, launch=job.launch)
+
+
+_tables: tuple[Table, ...] = ()
+
+
+def _begin(tables: tuple[Table, ...]) -> None:
+    global _tables
+    _tables = tables
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all of them: this one ends without a word
+
+
+def _in_process(job: Job) -> Trace:
+    return _replay(_tables, job)

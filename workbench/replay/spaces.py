@@ -1,0 +1,62 @@
+"""The search space that a table states, as dimensions; and a run's settings as values of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from workbench.errors import DataError, UsageError, did_you_mean
+from workbench.space import Choice, Dimension, Integers, Space, Uniform, Value, is_number
+
+ROUNDING = 1e-5
+"""Relative: a number that passes the end of its range by less was rounded when the table was written."""
+
+
+def dimensions_of(space: Mapping[str, Any], place: str) -> dict[str, Dimension]:
+    """Dimensions by name. Raises DataError when a type or a range cannot be used."""
+    if not space:
+        raise DataError(f"{place}: the space is empty. Name at least one setting.")
+    return {name: Dimension(name, _space(name, said, place)) for name, said in space.items()}
+
+
+def settings_of(config: Mapping[str, Any], dimensions: Mapping[str, Dimension], place: str) -> dict[str, Value]:
+    """A run's settings as the space knows them. Raises DataError when one is not in it."""
+    return {name: _setting(name, value, dimensions, place) for name, value in config.items() if value is not None}
+
+
+def _space(name: str, said: Any, place: str) -> Space:
+    if not isinstance(said, Mapping):
+        raise DataError(f'{place}: the space of {name!r} must be {{"type": …}}; got {said!r}.')
+    kind = said.get("type")
+    try:
+        if kind == "categorical":
+            return Choice(tuple(said.get("choices") or ()))
+        if kind not in ("int", "float"):
+            raise UsageError(f"the type {kind!r} is unknown.{did_you_mean(str(kind), ('categorical', 'int', 'float'))}")
+        low, high, log = said.get("low"), said.get("high"), bool(said.get("log"))
+        if low == high and is_number(low):
+            return Choice((low,))  # a range of one value is a choice of one
+        if low is None or high is None:
+            raise UsageError('"low" or "high" is missing.')
+        return Integers(low, high, log) if kind == "int" else Uniform(low, high, log)
+    except UsageError as error:
+        raise DataError(f"{place}: the space of {name!r} cannot be used: {error}") from error
+
+
+def _setting(name: str, value: Any, dimensions: Mapping[str, Dimension], place: str) -> Value:
+    if name not in dimensions:
+        raise DataError(f"{place}: the setting {name!r} is not in the space.{did_you_mean(name, dimensions)}")
+    space = dimensions[name].space
+    if isinstance(space, Choice):
+        for label in space.labels:
+            if (space.contains(value) and label == value) or str(value) == label:  # choices may be written as text
+                return label
+    elif is_number(value):
+        low, high = space.ends
+        held = min(max(value, low), high)
+        if math.isclose(held, value, rel_tol=ROUNDING) and space.contains(held):
+            return int(held) if isinstance(space, Integers) else float(held)
+    raise DataError(
+        f"{place}: {name} = {value!r} is not in its space, {space!r}. Widen the space in the first line, or mend the run."
+    )
