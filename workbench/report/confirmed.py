@@ -1,23 +1,23 @@
 """What new seeds say of a front: means without the winner's curse, 95 % intervals, ties, and the front as it stands then.
 
-A front holds the best of many noisy scores, so the scores of its members are too high on average: the winner's curse (Capen, Clapp &
-Campbell 1971, J. Petroleum Technology 23:641; for search over configurations Cawley & Talbot 2010, JMLR 11:2079). So:
+A front holds the best of many noisy scores, so the scores of its members are too high on average: the winner's curse (Capen,
+Clapp & Campbell 1971, J. Petroleum Technology 23:641; for choosing models, Cawley & Talbot 2010, JMLR 11:2079). So:
 
 - A confirmed point's score is the mean over its **new seeds alone**. The seed it was picked by is left out: it is the lucky one.
-- Its interval is Student's, of 95 %, over seeds. Three seeds alone give absurd ones (t = 4.3 on two degrees of freedom, of a variance
-  known within a factor of six), so the variance is **pooled** over all confirmed points: the within-groups mean square of a one-way
-  analysis of variance. That takes the scatter to be alike for all; where it is not, intervals of steady points are too wide and those of
-  unsteady ones too narrow. From `OWN_VARIANCE_SEEDS` seeds on a point's own variance is used.
-- Checkpoints of one run share their seeds, and are not independent: degrees of freedom are counted **once a run**. That is too few
-  rather than too many.
-- The interval covers how the score varies with the seed of training, on the same dev (or test) examples and training data. It does not cover
-  which examples happened to be in these sets.
-- Two points are **tied** when a t-test of their difference does not tell them apart at 5 %, corrected by Holm's step-down method (Holm
-  1979, Scand. J. Statistics 6:65) over the comparisons that are made: each point with the next dearer one, and with the best. A tie
-  is no proof of being equal: more seeds may break it.
+- Its interval is Student's, of 95 %, over seeds. Three seeds alone give absurd ones (on two degrees of freedom t is 4.3), so the
+  variance is **pooled** over all confirmed points: the within-groups mean square of a one-way analysis of variance. That takes
+  the scatter to be alike for all; where it is not, intervals of steady points are too wide and those of unsteady ones too
+  narrow. From `OWN_VARIANCE_SEEDS` seeds on a point's own variance is used.
+- Checkpoints of one run share their seeds and are not independent: degrees of freedom are counted **once a run**, too few rather
+  than too many.
+- The interval covers how the score varies with the seed of training, on the same examples to train and grade by. It does not
+  cover which examples happened to be in these sets.
+- Two points are **tied** when a t-test of their difference does not tell them apart at 5 %, corrected by Holm's step-down method
+  (Holm 1979, Scand. J. Statistics 6:65) over the comparisons that are made: each point with the next dearer one, and with the
+  best. A tie is no proof of being equal: more seeds may break it.
 
-Who picks the highest of the confirmed means picks by luck again, though by far less. The scores on the test split were no part of any choice
-until somebody makes one by them.
+Who picks the highest of the confirmed means picks by luck again, though by far less. The scores on the test split were no part of
+any choice until somebody makes one by them.
 """
 
 from __future__ import annotations
@@ -116,15 +116,24 @@ def confirmed(results: Sequence[Result], view: View) -> dict[str, Confirmed]:
 def corrected(results: Sequence[Result], view: View) -> list[Result]:
     """The points that a front may hold after confirmation, those with new seeds at their mean over them.
 
-    Beside confirmed points these are the members of the sweep's front that are not confirmed yet. Other points are left out: next to
-    scores that were put right, one that was not would come up by its luck. Without confirmation all Results, as they are.
+    Beside confirmed points these are the members of the sweep's front that are not confirmed yet. Other points are left out:
+    next to scores that were put right, one that was not would come up by its luck. So are points that no new seed could be
+    trained to. Without confirmation all Results, as they are.
     """
-    known = confirmed(results, view)
-    if not known:
+    known, lost = confirmed(results, view), unrepeatable(results, view)
+    if not known and not lost:
         return list(results)
-    candidates = {r.recipe_id: r for r in front(results, view)} | {name: each.point for name, each in known.items()}
+    candidates = {r.recipe_id: r for r in front(results, view) if r.recipe_id not in lost}
+    candidates |= {name: each.point for name, each in known.items()}
     scores = {name: {**r.scores, view.maximize: known[name].score.mean} for name, r in candidates.items() if name in known}
     return [replace(r, scores=scores.get(name, r.scores)) for name, r in candidates.items()]
+
+
+def unrepeatable(results: Sequence[Result], view: View) -> set[str]:
+    """Points by recipe id that could not be made again: each new seed ran out of memory or diverged on the way."""
+    points = {r.recipe_id: r for r in results if view.coordinates(r) is not None}
+    failed, known = _failures(results, points), confirmed(results, view)
+    return {name for name, r in points.items() if r.run_id in failed and name not in known}
 
 
 def standing(results: Sequence[Result], view: View) -> list[Result]:

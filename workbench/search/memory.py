@@ -29,7 +29,10 @@ def check_sampler(sampler: str, study: Study) -> None:
 
 
 def last_words(results: Sequence[Result]) -> list[Result]:
-    """What is to be said of each run: its furthest checkpoint, or that it is being made, or that it is infeasible; of replicates nothing."""
+    """What is to be said of each run: its furthest checkpoint, or that it is being made, or that it is infeasible.
+
+    Of replicates nothing: they are no runs of the search.
+    """
     last: dict[str, Result] = {}
     for result in originals(results):
         before = last.get(result.run_id)

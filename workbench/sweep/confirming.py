@@ -18,7 +18,6 @@ from workbench.errors import Refused, UsageError
 from workbench.forecast import Forecaster
 from workbench.ledger import Ledger
 from workbench.meter import Holder, Meter, Window
-from workbench.prices import Offer
 from workbench.report import View
 from workbench.result import Result
 from workbench.space import Space, Value
@@ -187,9 +186,8 @@ class _Confirming(_Sweep):
             if member.recipe_id in scored:
                 continue
             if path is None:
-                self.observer.note(
-                    f"The weights of trial {member.trial} at {member.epochs:g} epochs are not here: only new ones are graded."
-                )
+                where = f"trial {member.trial} at {member.epochs:g} epochs"
+                self.observer.note(f"The weights of {where} are not here: its new seeds alone are graded on the test split.")
                 continue
             self.observer.doing("Grading on the test split")
             with self._billed("test"), self.interruptions.breakable():

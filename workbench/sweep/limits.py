@@ -37,7 +37,7 @@ class Limits:
         return f"{len(runs)} of {self.trials} trials are done" if self.trials is not None and len(runs) >= self.trials else ""
 
     def keeping(self, share: float) -> Limits:
-        """These limits with a share of dollars, hours and energy kept back. Raises UsageError where none of the three is bounded."""
+        """These limits with a share of dollars, hours and energy kept back. Raises UsageError where none of them is bounded."""
         kept = {
             name: most * (1 - share)
             for name in ("max_hours", "max_usd", "max_energy_kwh")
