@@ -200,12 +200,10 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
     print_table(table)
     for r in report.front(results, view):
         if r not in members:
-            now = of[r.recipe_id].score.mean if r.recipe_id in of else None
-            why = (
-                "new seeds failed"
-                if now is None
-                else f"new seeds put its {view.maximize} from {r.scores[view.maximize]:.1f} to {now:.1f}"
-            )
+            why = "no new seed could be trained"
+            if r.recipe_id in of:
+                now, before = of[r.recipe_id].score.mean, r.scores[view.maximize]
+                why = f"with new seeds its {view.maximize} is {now:.1f} ({before:.1f} before), no better than a cheaper one's"
             print_text(f"No longer on the front: trial {r.trial} at {report.number(r.epochs)} epochs; {why}.")
 
 

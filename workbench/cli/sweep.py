@@ -252,8 +252,9 @@ def show_outcome(name: str, results: Sequence[Result], view: View, *, as_json: b
     else:
         show_front(results, view)
         print_text(f"\n{report.answer(results, view)}")
+        after = "" if again else "`workbench confirm STUDY`, "
         messages.print(
-            "\nNext: `workbench confirm STUDY`, `workbench front --budget-usd …`, `workbench runs`, `workbench mlflow`.",
+            f"\nNext: {after}`workbench front --budget-usd …`, `workbench runs`, `workbench mlflow`.",
             style="dim",
         )
 

@@ -116,8 +116,15 @@ def _within(known: Sequence[Result], view: View, of: Mapping[str, Confirmed], bu
 
 
 def _tied(known: Sequence[Result], best: Result, view: View, of: Mapping[str, Confirmed]) -> str:
-    """The cheapest point that new seeds do not tell apart from the best; empty where none is cheaper."""
-    tied = of[best.recipe_id].tied_with or () if best.recipe_id in of else ()
+    """The cheapest point that new seeds do not tell apart from the best; empty where none is cheaper.
+
+    Its mean must also lie within the best's interval: few seeds leave much untold, and a tie alone would then name anything.
+    """
+    if best.recipe_id not in of:
+        return ""
+    low = of[best.recipe_id].score.low
+    near = (name for name in of[best.recipe_id].tied_with or () if low is not None and of[name].score.mean >= low)
+    tied = set(near)
     cheaper = min((r for r in known if r.recipe_id in tied), key=lambda r: _first(view, r), default=best)
     price = _first(view, best)
     saved = math.floor(100 * (1 - _first(view, cheaper) / price)) if price > 0 else 0
