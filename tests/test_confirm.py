@@ -90,7 +90,7 @@ def test_every_member_is_run_with_new_seeds_and_graded_once(desk, reads):
         assert {**r.recipe, "seed": 0} == dict(member.recipe)
         assert (r.status, r.settings, r.labels) == ("complete", member.settings, member.labels)
         assert set(r.test_scores[r.recipe_id]) == {"accuracy", "test_loss"}
-        assert "test" in r.spent
+        assert "test" in r.spent, sorted(r.spent)
         assert "test" not in r.usage  # grading is on the sweep's bill, and no cost of the point
     graded = [name for r in made for name in r.test_scores]
     assert sorted(graded) == sorted({r.recipe_id for r in made} | by_id.keys())
@@ -323,9 +323,10 @@ def test_kills_in_the_middle_lose_nothing(tmp_path, tiny):
         with log.open("w") as file:
             process = subprocess.Popen([script, "confirm", "tiny.py"], cwd=tmp_path, stdout=file, stderr=file)
         deadline = time.monotonic() + 120
-        while log.read_text().count("on the test split") < 2 and time.monotonic() < deadline:
+        while log.read_text().count("[seed") < 2 and time.monotonic() < deadline:  # in the middle of the second run of this start
             assert process.poll() is None, log.read_text()
             time.sleep(0.02)
+        time.sleep(0.2)
         process.send_signal(signal.SIGKILL)
         process.wait()
         results = Ledger.open(study, default_url(tmp_path)).results()

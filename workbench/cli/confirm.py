@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -94,6 +95,7 @@ def confirm_front(
     from workbench.cli.progress import Progress
     from workbench.cli.sweep import MLFLOW_PATIENCE_SECONDS, ask, end_notebook, show_outcome
 
+    limits = replace(limits, trials=None)  # replicates are no trials
     with waiting("Preparing to confirm the front …"):
         from workbench.ledger import Ledger
         from workbench.meter import training_meter
