@@ -18,6 +18,7 @@ from workbench.errors import WorkbenchError, did_you_mean
 
 _COMMANDS = {
     "sweep": ("sweep", "Search a study's space and print the front of cost and quality; run again to continue."),
+    "confirm": ("confirm", "Run the front again with new seeds and grade it on the held-out test split."),
     "plan": ("plan", "Build every model with every method of a study, before anything is spent."),
     "platforms": ("platforms", "Rank the offers of the price book for a study: time, US$ and CO2e of a sweep."),
     "front": ("front", "Show the front of a study, and the answer to its question."),

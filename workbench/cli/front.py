@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from workbench.cli.common import (
 )
 from workbench.errors import UsageError
 from workbench.report import View, dollars
-from workbench.result import Result
+from workbench.result import Result, originals
 
 
 @click.command()
@@ -99,6 +99,11 @@ def front(
             _show_serving(results, view, load_per_second, rival)
         print_text(report.answer(results, view, budget_usd=budget_usd, target=target))
         _explain(results, view)
+        if ledger.description.get("path") and any(
+            r.recipe_id not in report.confirmed(results, view) for r in report.front(results, view)
+        ):
+            text = "A front picks the luckiest scores. `workbench confirm` runs its members again with new seeds."
+            messages.print(text, style="dim", markup=False)
     if not report.front(results, view):
         sys.exit(1)
 
@@ -151,7 +156,7 @@ def _serving_title(view: View, load_per_second: float | None) -> str:
 def _explain(results: Sequence[Result], view: View) -> None:
     """Say what the dollars shown are, where they are not simply what was measured at this price."""
     explain_scaled(results, view)
-    points = [r for r in results if r.status == "complete"]
+    points = [r for r in originals(results) if r.status == "complete"]
     unknown = sum(view.coordinates(r) is None for r in points)
     if unknown:
         text = f"{unknown} of {len(points)} points have no known cost on {view.offer.name}, and are left out."
@@ -164,7 +169,7 @@ def _explain(results: Sequence[Result], view: View) -> None:
 
 def show_front(results: Sequence[Result], view: View, *, everything: bool = False) -> None:
     """Print the front as a table, cheapest first; with `everything` the dominated points too."""
-    members = report.front(results, view)
+    members, of = report.standing(results, view), report.confirmed(results, view)
     shown = [r for r in results if view.coordinates(r) is not None] if everything else members
     if not shown:
         return
@@ -174,6 +179,9 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
         table.add_column(name, justify="right" if name in ("trial", "labels", "epochs", view.maximize) else "left")
     for name in dict.fromkeys((*view.minimize, "seconds")):
         table.add_column(report.UNITS[name] if name != "seconds" else "time", justify="right")
+    if of:
+        table.add_column("test split", justify="right")
+        table.add_column("tied with")
     if everything:
         table.add_column("front")
     for r in shown:
@@ -184,11 +192,30 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
             report.settings_text(r),
             str(r.labels),
             f"{r.epochs:g}",
-            f"{r.scores[view.maximize]:.1f}",
+            report.score_text(r.scores[view.maximize], of.get(r.recipe_id)),
         ]
         cells += [report.cost_text(view, r, name, band=True) for name in dict.fromkeys((*view.minimize, "seconds"))]
+        cells += _confirmation(of.get(r.recipe_id), of) if of else []
         table.add_row(*cells, *(["*" if r in members else ""] if everything else []))
     print_table(table)
+    for r in report.front(results, view):
+        if r not in members:
+            why = "no new seed could be trained"
+            if r.recipe_id in of:
+                now, before = of[r.recipe_id].score.mean, r.scores[view.maximize]
+                why = f"with new seeds its {view.maximize} is {now:.1f} ({before:.1f} before), no better than a cheaper one's"
+            print_text(f"No longer on the front: trial {r.trial} at {report.number(r.epochs)} epochs; {why}.")
+
+
+def _confirmation(known: report.Confirmed | None, of: Mapping[str, report.Confirmed]) -> list[str]:
+    """What new seeds say of a point: its score on the test split, and the points that they do not tell it apart from."""
+    if known is None:
+        return ["", "not confirmed"]
+    test = known.test
+    band = "" if test is None or test.low is None or test.high is None else f" ({test.low:.1f} to {test.high:.1f})"
+    tied = [of[name].point for name in known.tied_with or ()]
+    names = ", ".join(f"{r.trial} at {report.number(r.epochs)}" for r in tied)
+    return ["" if test is None else f"{test.mean:.1f}{band}", names if known.tied_with is not None else "unknown"]
 
 
 def explain_scaled(results: Sequence[Result], view: View) -> None:

@@ -12,7 +12,7 @@ from rich.text import Text
 from workbench import report
 from workbench.cli.common import messages
 from workbench.report import View, dollars, duration
-from workbench.result import Result, Spending
+from workbench.result import Result, Spending, originals
 from workbench.sweep import Budget, Observer
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class Progress(Observer):
         labels = f", {train} labels" if train else ""
         epochs = f"{target:g} epoch{'' if target == 1 else 's'}"
         self._run = f"[{run}/{self._trials}]" if self._trials else f"[{run}]"
+        if result.replicate_of is not None:
+            self._run = f"[seed {result.seed}]"
         self._target, self._score = target, ""
         method = f"{result.method} ({settings})" if settings else result.method
         so_far = f"; {self._tail}" if self._tail else ""
@@ -71,6 +73,8 @@ class Progress(Observer):
             self._score = f"{self._view.maximize} {result.scores[self._view.maximize]:.1f} at {result.epochs:g} of {epochs}"
             price = " and ".join(report.cost_text(self._view, result, name) for name in self._view.minimize)
             line = f"{self._score} for {price}{'  on the front' if result in report.front(results, self._view) else ''}"
+            if tested := result.test_scores.get(result.recipe_id):
+                line += f"; {tested[self._view.maximize]:.1f} on the test split"
         messages.print(f"    {line}; {self._tail}", markup=False)
 
     def _spent(self, spent: Spending) -> str:
@@ -80,7 +84,7 @@ class Progress(Observer):
 
     def _left(self, result: Result, results: Sequence[Result], spent: Spending) -> str:
         """Time left until the trials are done, by the mean of those that are, or a budget is, whichever is sooner."""
-        done = {r.run_id for r in results if r.status in ("complete", "infeasible")}
+        done = {r.run_id for r in originals(results) if r.status in ("complete", "infeasible")}
         if result.status == "complete" and result.epochs < self._target:
             done.discard(result.run_id)
         left = self._budget.seconds_left(spent)

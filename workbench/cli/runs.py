@@ -50,6 +50,7 @@ def runs(
     if not entries:
         messages.print("No run yet." if status is None else f"No run is {status}.")
         return
+    firsts = {r.recipe_id: r.trial for r in results}
     table = Table()
     for name in (
         "trial",
@@ -70,7 +71,9 @@ def runs(
         own = {n: v for n, v in e["settings"].items() if n.startswith(f"{e['method']}.")}
         table.add_row(
             str(e["trial"]),
-            e["status"] + (f" ({e['reason'].split(':')[0]})" if e["status"] == "infeasible" else ""),
+            e["status"]
+            + (f" ({e['reason'].split(':')[0]})" if e["status"] == "infeasible" else "")
+            + (f" (seed {e['seed']} of {firsts.get(e['replicate_of'], '?')})" if e["replicate_of"] else ""),
             e["model"],
             e["method"],
             report.short_settings(own),
@@ -156,6 +159,8 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         "started": f"{datetime.fromtimestamp(segments[0].started):%Y-%m-%d %H:%M:%S}",
         "settings": report.short_settings(last.settings),
         "seed": str(last.seed),
+        "confirms": last.replicate_of or "",
+        "test split": ", ".join(f"{name} {score:.3g}" for name, score in last.test_scores.get(last.recipe_id, {}).items()),
         "tuned numbers": f"{last.trainable_parameters:,}" if last.trainable_parameters else "",
         "work": _work_text(last),
         "means": _means_text(last, view),

@@ -26,16 +26,18 @@ from workbench.cli.common import (
     waiting,
     warn_if_busy,
 )
+from workbench.cli.confirm import SEEDS, confirm_front
 from workbench.cli.forecasting import banded, expectation, forecaster_of
 from workbench.cli.front import show_front
 from workbench.errors import Refused
 from workbench.report import View, dollars, duration
-from workbench.result import spending, spent_usd
+from workbench.result import originals, spending, spent_usd
 
 if TYPE_CHECKING:
-    from workbench.forecast import Taken
+    from workbench.estimate import Estimate
     from workbench.result import Result
-    from workbench.sweep import Budget
+    from workbench.sweep import Budget, Outcome
+    from workbench.tracking import Notebook
 
 _LIMITS = "--trials, --max-hours, --max-usd, --max-energy-kwh, --max-labels"
 
@@ -61,6 +63,13 @@ MLFLOW_PATIENCE_SECONDS = 20.0
 )
 @click.option("--max-energy-kwh", type=POSITIVE, metavar="KWH", help="Energy of processors and GPUs in all.")
 @click.option("--max-labels", type=click.IntRange(min=1), metavar="N", help="Distinct labels to buy in all.")
+@click.option(
+    "--confirm-share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Keep this share of US$, hours and energy, and confirm the front with it at the end.",
+)
+@click.option("--confirm-seeds", type=SEEDS, default=3, show_default=True, help="New seeds then.")
 @click.option("--yes", is_flag=True, help="Do not ask before spending on a paid platform.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the proposals.")
 @click.option("--sampler", default="optuna:TPESampler", show_default=True, metavar="NAME", help="Who proposes: optuna:CLASS.")
@@ -75,6 +84,8 @@ def sweep(
     max_usd: float | None,
     max_energy_kwh: float | None,
     max_labels: int | None,
+    confirm_share: float | None,
+    confirm_seeds: int,
     yes: bool,
     seed: int,
     sampler: str,
@@ -116,6 +127,8 @@ def sweep(
             max_energy_kwh=max_energy_kwh,
             max_labels=max_labels,
         )
+        whole = limits
+        limits = limits if confirm_share is None else limits.keeping(confirm_share)
         budget = Budget(limits, offer, label, gpus=len(meter.devices))
         # A lease is another sweep at work, or a dead one that has to be put right: both are told of by the sweep itself.
         reached = "" if ledger.leases() else budget.reached(ledger.results())
@@ -123,18 +136,25 @@ def sweep(
             forecast.check(loaded)
             check_data(loaded)
             forecaster = forecaster_of(loaded, storage, ledger.results())
+
+    def go_on() -> None:
+        if confirm_share is not None and report.front(ledger.results(), view):
+            confirm_front(loaded, study, confirm_seeds, whole, offer, label, storage, tracking_uri, yes=yes, as_json=as_json)
+
     if reached:
         messages.print(f"Nothing to do: {reached}. Raise the limit to go on ({_LIMITS}).")
-        _show(ledger.name, ledger.results(), view, as_json=as_json)
+        meter.close()
+        go_on()
+        show_outcome(ledger.name, ledger.results(), view, as_json=as_json)
         sys.exit(0 if report.front(ledger.results(), view) else 1)
     _print_head(loaded.question, view, len(loaded.dimensions))
     warn_if_busy()
-    runs = max(1, (limits.trials or UNBOUNDED_RUNS) - len(report.by_run(ledger.results())))
+    runs = max(1, (limits.trials or UNBOUNDED_RUNS) - len(report.by_run(originals(ledger.results()))))
     run = forecast.typical(forecaster)
     taken = forecast.of_runs(run, runs, offer, label, same_machine=True, starts=1)
     messages.print(expectation(taken, runs, offer), markup=False)
     before = window.close()
-    _confirm(budget, taken, yes=yes)
+    ask(budget, taken.usd if taken else None, yes=yes, bounded=bool(limits.trials))
     window = holder.window()  # what a person takes to answer is not the sweep's
     notebook = Notebook(
         loaded,
@@ -167,12 +187,24 @@ def sweep(
         notebook.close(MLFLOW_PATIENCE_SECONDS)  # how the run ended is on its way; the next start ends the sweep's own entry
         raise
     messages.print(f"\nThe sweep ended: {outcome.reason}.")
-    _show(ledger.name, outcome.results, view, as_json=as_json)
-    members = report.front(outcome.results, view)
+    confirming = confirm_share is not None and not outcome.interrupted
+    if not confirming:
+        show_outcome(ledger.name, outcome.results, view, as_json=as_json)
+    end_notebook(notebook, outcome, view)
+    if confirming:
+        go_on()
+        show_outcome(ledger.name, outcome.results, view, as_json=as_json)
+    sys.exit(130 if outcome.interrupted else 0 if report.front(outcome.results, view) else 1)
+
+
+def end_notebook(notebook: Notebook, outcome: Outcome, view: View) -> None:
+    """Write down in MLflow how it ended, and say what is missing there."""
+    points = report.corrected(outcome.results, view)
+    members = report.front(points, view)
     summary = {
-        "spent/usd": spent_usd(outcome.results, offer, label),
+        "spent/usd": spent_usd(outcome.results, view.offer, view.label_usd),
         "front/size": float(len(members)),
-        "front/hypervolume": report.hypervolume(outcome.results, view),
+        "front/hypervolume": report.hypervolume(points, view),
         f"best/{view.maximize}": max((r.scores[view.maximize] for r in members), default=None),
     }
     notebook.end(summary, report.front_markdown(outcome.results, view), "KILLED" if outcome.interrupted else "FINISHED")
@@ -184,40 +216,46 @@ def sweep(
             "Nothing is missing in the ledger.",
             style="yellow",
         )
-    sys.exit(130 if outcome.interrupted else 0 if members else 1)
 
 
-def _confirm(budget: Budget, taken: Taken | None, *, yes: bool) -> None:
-    """Ask before much is spent on a paid platform; where nobody can be asked, --yes must say so. Raises Refused."""
-    offer, limits, likely = budget.offer, budget.limits, taken.usd if taken else None
+def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, what: str = "sweep") -> None:
+    """Ask before much is spent on a paid platform; where nobody can be asked, --yes must say so.
+
+    Nothing is asked where what is likely is little, and `bounded`. Raises Refused.
+    """
+    offer, limits = budget.offer, budget.limits
     if yes or offer.commitment == "owned":
         return
     bounds = [] if limits.max_usd is None else [limits.max_usd]
     if limits.max_hours is not None and not budget.label_usd:
         bounds.append(limits.max_hours * float(offer.usd_per_hour))
     most = min(bounds, default=None)
-    if (most is not None and most <= ASK_ABOVE_USD) or (likely is not None and likely.high <= ASK_ABOVE_USD and limits.trials):
+    if (most is not None and most <= ASK_ABOVE_USD) or (likely is not None and likely.high <= ASK_ABOVE_USD and bounded):
         return
     spend = f"up to {dollars(most)}" if most is not None else "an unknown sum" if likely is None else banded(likely, dollars)
-    text = f"This sweep may spend {spend} on {offer.name}"
+    text = f"This {what} may spend {spend} on {offer.name}"
     if not messages.is_terminal or not sys.stdin.isatty():
         raise Refused(f"{text}. Say --yes to go on, or set --max-usd.")
     if not click.confirm(f"{text}. Go on?", err=True):
         raise Refused("nothing was started.")
 
 
-def _show(name: str, results: Sequence[Result], view: View, *, as_json: bool) -> None:
+def show_outcome(name: str, results: Sequence[Result], view: View, *, as_json: bool) -> None:
     """Print what the sweep was for: the bill on standard error, the front and the answer on standard output."""
     spent = spending(results, view.offer, view.label_usd)
-    runs = len(report.by_run(results))
-    messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {runs} run{'' if runs == 1 else 's'}.\n")
+    runs = len(report.by_run(originals(results)))
+    again = len(report.by_run(results)) - runs
+    text = f"{runs} run{'' if runs == 1 else 's'}" + (f" and {again} with new seeds" if again else "")
+    messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {text}.\n")
     if as_json:
         print_json(report.front_record(name, results, view))
     else:
         show_front(results, view)
         print_text(f"\n{report.answer(results, view)}")
+        after = "" if again else "`workbench confirm STUDY`, "
         messages.print(
-            "\nNext: `workbench front --budget-usd …` or `--target …`, `workbench runs`, `workbench mlflow`.", style="dim"
+            f"\nNext: {after}`workbench front --budget-usd …`, `workbench runs`, `workbench mlflow`.",
+            style="dim",
         )
 
 

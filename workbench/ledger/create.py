@@ -11,6 +11,7 @@ from workbench import prices
 from workbench.ledger import trials
 from workbench.prices import Offer
 from workbench.result import Result
+from workbench.space import Value
 from workbench.study import Study
 
 if TYPE_CHECKING:
@@ -54,17 +55,24 @@ def create(
 
 
 def take_over(storage: RDBStorage, study_id: int, study: Study, older: Mapping[str, Sequence[Result]]) -> None:
-    """Copy the Results of older forms of the study, by name, that lie in its space: nothing is paid for twice."""
+    """Copy the Results of older forms of the study, by name, that lie in its space: nothing is paid for twice.
+
+    Replicates come with the point that they tell of.
+    """
     offer = prices.find(study.platform)
     firsts: dict[str, int] = {}  # the first trial of each run
     seen: set[str] = set()
+    known: dict[str, dict[str, Value]] = {}  # settings by recipe id
     for name, results in older.items():
-        for result in results:
-            settings = trials.settings_in(study, result) if result.status in ("complete", "infeasible") else None
-            if settings is None or result.recipe_id in seen or (result.scores and study.maximize not in result.scores):
+        for result in sorted(results, key=lambda r: r.replicate_of is not None):
+            if result.recipe_id in seen or result.status not in ("complete", "infeasible"):
+                continue
+            settings = known.get(result.replicate_of) if result.replicate_of else trials.settings_in(study, result)
+            if settings is None or (result.scores and study.maximize not in result.scores):
                 continue
             number = len(seen)
             seen.add(result.recipe_id)
+            known[result.recipe_id] = settings
             # Taken over, not run here: what it cost was spent in the older study's sweep.
             source = {**result.provenance, "taken_over_from": name}
             trial = firsts.setdefault(result.run_id, number)

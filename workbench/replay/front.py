@@ -6,10 +6,12 @@ from dataclasses import replace
 
 from workbench.replay.simulation import Idle, State, Work
 from workbench.search.arms import Arm, Stop
-from workbench.search.engine import FrontSearch
+from workbench.search.engine import ABLATIONS, FrontSearch
 
-ABLATIONS = ("dollars", "freeze", "loss", "cheap-start")
-"""What can be left out of the search: `front:no-dollars`."""
+__all__ = ["ABLATIONS", "Front"]
+
+REFIT_GROWTH = 1.07
+"""Hyperparameters are fitted when there are 7 % more points: a replay takes thousands of decisions, one after another in one process."""
 
 
 class Front:
@@ -27,7 +29,7 @@ class Front:
     def next(self, state: State) -> Work | Idle:
         """What the search decides."""
         if self._search is None:
-            self._search = FrontSearch(state.table.dimensions, seed=self._seed, ablate=self._ablate)
+            self._search = FrontSearch(state.table.dimensions, seed=self._seed, ablate=self._ablate, refit_growth=REFIT_GROWTH)
             self._arms = [_arm(i, state) for i in range(len(state.table.runs))]
         for run in set(state.changed[self._seen :]):
             pending = int(state.pending[run])

@@ -3,12 +3,14 @@
 text      numbers, settings and recipes as people write them
 view      Results at one offer and one price of a label: front, hypervolume
 bill      what a point costs beside its making: serving, break-even, means
+confirmed what new seeds say of the front: intervals, ties, the front as it stands then
 answers   the sentence that answers the study's question
 records   plain data for programs, tables for people
 """
 
-from workbench.report.answers import UNITS, answer, cost_text
+from workbench.report.answers import UNITS, answer, cost_text, score_text
 from workbench.report.bill import BreakEven, Serving, break_even, peak_share, phases_spent, serving
+from workbench.report.confirmed import Confirmed, Interval, confirmed, corrected, standing
 from workbench.report.records import by_run, find_run, front_markdown, front_record, runs_record
 from workbench.report.text import banded, describe, dollars, duration, number, settings_text, short_settings, usage_cells
 from workbench.report.view import View, cheapest, front, hypervolume
@@ -17,6 +19,8 @@ from workbench.result import carried
 __all__ = [
     "UNITS",
     "BreakEven",
+    "Confirmed",
+    "Interval",
     "Serving",
     "View",
     "answer",
@@ -25,6 +29,8 @@ __all__ = [
     "by_run",
     "carried",
     "cheapest",
+    "confirmed",
+    "corrected",
     "cost_text",
     "describe",
     "dollars",
@@ -38,8 +44,10 @@ __all__ = [
     "peak_share",
     "phases_spent",
     "runs_record",
+    "score_text",
     "serving",
     "settings_text",
     "short_settings",
+    "standing",
     "usage_cells",
 ]

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench import carbon
-from workbench.report.answers import answer, cost_text
+from workbench.report.answers import answer, cost_text, score_text
 from workbench.report.bill import bill_record, serving_record
+from workbench.report.confirmed import confirmed, confirmed_record, corrected, standing
 from workbench.report.text import peak_memory, settings_text
-from workbench.report.view import View, cheapest, front, hypervolume
-from workbench.result import Result, spent_usd
+from workbench.report.view import View, cheapest, hypervolume
+from workbench.result import Result, originals, spent_usd
 from workbench.usage import total
 
 
@@ -27,9 +28,11 @@ def front_record(
     """The study's points as plain data: the contract of `workbench front --json`.
 
     `load_per_second` is the load at which serving is priced; `against` the point that break-evens are counted against, the
-    cheapest of the front when not given.
+    cheapest of the front when not given. After a confirmation `on_front`, `hypervolume` and the answer are those of the scores
+    that new seeds gave; a point's `score` stays the one that was measured first.
     """
-    members = {id(r) for r in front(results, view)}
+    members = {id(r) for r in standing(results, view)}
+    of = confirmed(results, view)
     against = against or cheapest(results, view)
     intensity = carbon.intensity(view.offer)
     return {
@@ -37,7 +40,7 @@ def front_record(
         "maximize": view.maximize,
         "minimize": list(view.minimize),
         "answer": answer(results, view, budget_usd=budget_usd, target=target),
-        "hypervolume": hypervolume(results, view),
+        "hypervolume": hypervolume(corrected(results, view), view),
         "points": [
             {
                 "trial": r.trial,
@@ -60,10 +63,11 @@ def front_record(
                 "epochs": r.epochs,
                 "seed": r.seed,
                 "trainable_parameters": r.trainable_parameters,
+                "confirmed": confirmed_record(of.get(r.recipe_id)),
                 **bill_record(r, view),
                 **serving_record(r, view, load_per_second, against),
             }
-            for r in results
+            for r in originals(results)
             if r.status == "complete"
         ],
         "spent_usd": spent_usd(results, view.offer, view.label_usd),
@@ -86,7 +90,8 @@ def front_markdown(results: Sequence[Result], view: View) -> str:
     """The front as a markdown table under the answer, for whoever reads the notebook."""
     names = ["trial", "model", "method", "settings", "labels", "epochs", view.maximize, *view.minimize]
     lines = [answer(results, view), "", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-    for r in front(results, view):
+    of = confirmed(results, view)
+    for r in standing(results, view):
         cells = [
             str(r.trial),
             r.model,
@@ -94,7 +99,7 @@ def front_markdown(results: Sequence[Result], view: View) -> str:
             settings_text(r),
             str(r.labels),
             f"{r.epochs:g}",
-            f"{r.scores[view.maximize]:.1f}",
+            score_text(r.scores[view.maximize], of.get(r.recipe_id)),
         ]
         lines.append(f"| {' | '.join([*cells, *(cost_text(view, r, name) for name in view.minimize)])} |")
     return "\n".join(lines) + "\n"
@@ -135,6 +140,8 @@ def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
                 "usd_compute": view.cost(point, "usd_compute"),
                 "usd_labels": view.cost(point, "usd_labels"),
                 "score": point.scores.get(view.maximize),
+                "replicate_of": point.replicate_of,
+                "test_scores": dict(point.test_scores.get(point.recipe_id, {})),
                 **bill_record(point, view),
                 "checkpoints": [
                     {

@@ -80,9 +80,18 @@ class View:
         return None if value is None or low is None or high is None else Estimate(value, low, high, seconds.basis, seconds.note)
 
     def coordinates(self, result: Result) -> tuple[float, ...] | None:
-        """The point for dominance, everything minimised: minus the score, then the costs. None where one is unknown."""
+        """The point for dominance, everything minimised: minus the score, then the costs.
+
+        None where one is unknown, and for a replicate: it tells of another point, and a front that took the best of several
+        seeds would pick the lucky ones.
+        """
         costs = [self.cost(result, name) for name in self.minimize]
-        if result.status != "complete" or self.maximize not in result.scores or any(c is None for c in costs):
+        if (
+            result.replicate_of is not None
+            or result.status != "complete"
+            or self.maximize not in result.scores
+            or any(c is None for c in costs)
+        ):
             return None
         return (-result.scores[self.maximize], *(c for c in costs if c is not None))
 

@@ -6,7 +6,7 @@ spending  what a sweep has spent
 """
 
 from workbench.result.costs import COSTS, MeanCosts, carried, cost, estimate, mean_costs, same_machine
-from workbench.result.record import SCHEMA, STATUSES, Result
+from workbench.result.record import SCHEMA, STATUSES, Result, originals
 from workbench.result.spending import Spending, labelled_set, labels_bought, spending, spent_usd
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "labelled_set",
     "labels_bought",
     "mean_costs",
+    "originals",
     "same_machine",
     "spending",
     "spent_usd",

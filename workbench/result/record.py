@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -41,6 +41,10 @@ class Result:
         label_usd: The price of a label then.
         started: Seconds since 1970 at the start of this segment.
         finished: Seconds since 1970 at its end.
+        replicate_of: Of a confirmation: the recipe that was run again with another seed, by its id. It tells of that recipe's
+            point and is none of its own; its `settings` are that recipe's. None for all that a sweep runs.
+        test_scores: Scores on the held-out test split, by recipe id: its own, and, where the work also graded the weights of
+            points that a sweep had made, theirs. Empty for all that a sweep runs.
         trial: Number of the run's first trial in the ledger; None before it is written.
         number: Number of its own trial in the ledger.
     """
@@ -65,6 +69,8 @@ class Result:
     label_usd: float = 0.0
     started: float = 0.0
     finished: float = 0.0
+    replicate_of: str | None = None
+    test_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     trial: int | None = None
     number: int | None = None
 
@@ -129,3 +135,8 @@ class Result:
             windows = record.get(name, {})
             known[name] = {p: Usage.from_json({**u, "sources": {**shared, **u.get("sources", {})}}) for p, u in windows.items()}
         return cls(**known)
+
+
+def originals(results: Iterable[Result]) -> list[Result]:
+    """All but the replicates: what a sweep has run. Whoever searches or counts runs reads these; who counts money reads all."""
+    return [r for r in results if r.replicate_of is None]

@@ -11,7 +11,7 @@ from workbench import prices
 from workbench.errors import UsageError, did_you_mean
 from workbench.ledger import distribution
 from workbench.prices import Offer
-from workbench.result import Result, cost
+from workbench.result import Result, cost, originals
 from workbench.space import Dimension, Value
 from workbench.study import Study
 
@@ -29,9 +29,12 @@ def check_sampler(sampler: str, study: Study) -> None:
 
 
 def last_words(results: Sequence[Result]) -> list[Result]:
-    """What is to be said of each run: its furthest checkpoint, or that it is being made, or that it is infeasible."""
+    """What is to be said of each run: its furthest checkpoint, or that it is being made, or that it is infeasible.
+
+    Of replicates nothing: they are no runs of the search.
+    """
     last: dict[str, Result] = {}
-    for result in results:
+    for result in originals(results):
         before = last.get(result.run_id)
         if result.status == "interrupted" or (before is not None and before.status == "infeasible"):
             continue

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 
 from workbench.prices import Offer
-from workbench.result import Result
+from workbench.result import Result, originals
 from workbench.search import memory, spread
 from workbench.space import Value
 from workbench.study import Study
@@ -44,6 +44,7 @@ def propose(
     Raises:
         UsageError: There is no such sampler, or it cannot search this space.
     """
+    results = originals(results)
     runs = memory.last_words(results)
     taken = {r.run_id: dict(r.settings) for r in results if r.status == "interrupted"}  # whoever wants those runs continues them
     taken |= {run.run_id: dict(run.settings) for run in runs}

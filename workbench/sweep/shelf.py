@@ -28,6 +28,11 @@ class Shelf:
 
         return PrefixCache(self._states).find(run_id)
 
+    def weights(self, recipe_id: str) -> Path | None:
+        """The file with a point's weights, if it is there."""
+        path = self._weights / f"{recipe_id}.safetensors"
+        return path if path.is_file() else None
+
     def save_state(self, prefix: Prefix) -> None:
         """Keep the state of a run in place of its earlier one."""
         from workbench.training import PrefixCache

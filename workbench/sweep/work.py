@@ -20,7 +20,7 @@ from workbench.forecast import Forecaster
 from workbench.ledger import Lease, Ledger
 from workbench.meter import Holder, Meter, Window
 from workbench.prices import Offer
-from workbench.result import Result, Spending, cost
+from workbench.result import Result, Spending, cost, originals
 from workbench.space import Value
 from workbench.study import Recipe, Study
 from workbench.sweep import provenance
@@ -188,15 +188,19 @@ class _Sweep:
                 if not reason and self.interruptions.requested:
                     reason, stopped = self.interruptions.reason or "you stopped it", not self.interruptions.reason
                 if not reason and not self._next(results):
-                    reason = "every configuration of the space has been run"
-                    if self.account.refused:
-                        reason = f"no run that is left fits the budget (the last one looked at would take {self.account.refused})"
+                    reason = self._nothing_left()
         except KeyboardInterrupt:
             reason = self.interruptions.reason or "you stopped it at once"
             stopped = not self.interruptions.reason
         finally:
             self.window.close()
         return Outcome(self.ledger.results(), reason, stopped)
+
+    def _nothing_left(self) -> str:
+        """Why there was no run to do, in words."""
+        if self.account.refused:
+            return f"no run that is left fits the budget (the last one looked at would take {self.account.refused})"
+        return "every configuration of the space has been run"
 
     def _known(self) -> list[Result]:
         """All Results, those that others are making included; the account is brought up to date by them."""
@@ -272,7 +276,7 @@ class _Sweep:
     def _run(self, recipe: Recipe, stub: Result, results: Sequence[Result]) -> None:
         assert self.lease is not None
         stub = replace(stub, trial=self.lease.result.trial)
-        self.observer.started(self.lease, len({r.run_id for r in results} | {recipe.run_id}), float(recipe.epochs))
+        self.observer.started(self.lease, len({r.run_id for r in originals(results)} | {recipe.run_id}), float(recipe.epochs))
         self.notebook.running(self.lease.result)
         status = "KILLED"
         try:

@@ -55,6 +55,7 @@ def metrics(result: Result, offer: Offer, label_usd: float) -> dict[str, float]:
     numbers: dict[str, Any] = {MARK: spent.seconds, "spent/usd": prices.usd(spent, offer)}
     if result.status == "complete":
         numbers |= {f"quality/{name}": value for name, value in result.scores.items()}
+        numbers |= {f"test/{name}": value for name, value in result.test_scores.get(result.recipe_id, {}).items()}
         numbers |= _costs(result, offer, label_usd)
         numbers |= {"epochs": result.epochs, "examples": result.examples, "tokens": result.tokens}
         train = result.usage.get("train", Usage())
@@ -75,6 +76,7 @@ def tags(result: Result) -> dict[str, str]:
         "workbench.reason": result.reason,
         "workbench.method": result.method,
         "workbench.model": result.model,
+        "workbench.replicate_of": result.replicate_of or "",
         "workbench.trial": "" if result.trial is None else str(result.trial),
     }
 

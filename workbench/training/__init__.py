@@ -8,6 +8,7 @@ Closing the generator frees everything.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +29,18 @@ from workbench.training.prefixes import Prefix, PrefixCache
 from workbench.training.tuning import Progress, Tuning
 from workbench.usage import Usage, Work, add_phases
 
-__all__ = ["Checkpoint", "Prefix", "PrefixCache", "Progress", "checkpoint_epochs", "device", "provision", "train", "tuned_model"]
+__all__ = [
+    "Checkpoint",
+    "Prefix",
+    "PrefixCache",
+    "Progress",
+    "checkpoint_epochs",
+    "device",
+    "provision",
+    "test",
+    "train",
+    "tuned_model",
+]
 
 
 class Windows(Protocol):
@@ -59,6 +71,8 @@ class Checkpoint:
         predictions: The predictions on the dev set, one per example.
         prefix: Gives the state to continue from. Call it before the generator goes on.
         weights: Gives the tuned weights as evaluated, by name. Call it before the generator goes on.
+        test: Gives the scores on the held-out test split and `test_loss`; empty where nothing is held out. No search may read
+            them. Call it before the generator goes on.
     """
 
     recipe: Recipe
@@ -76,6 +90,7 @@ class Checkpoint:
     predictions: Sequence[Any]
     prefix: Callable[[], Prefix]
     weights: Callable[[], dict[str, torch.Tensor]]
+    test: Callable[[], dict[str, float]]
 
 
 def train(
@@ -126,16 +141,31 @@ def tuned_model(recipe: Recipe, weights: str | Path) -> torch.nn.Module:
     Raises:
         UsageError: The file does not belong to such a recipe.
     """
+    return _tuned(recipe, weights, torch.device("cpu")).model.eval()
+
+
+def test(recipe: Recipe, weights: str | Path) -> dict[str, float]:
+    """Scores on the held-out test split, and `test_loss`, of weights as `tuned_model` takes them; empty where nothing is held out.
+
+    Raises:
+        UsageError: The file does not belong to such a recipe.
+    """
+    return _test(_tuned(recipe, weights, device()))
+
+
+def _tuned(recipe: Recipe, weights: str | Path, where: torch.device) -> Tuning:
+    """A model with weights from a file: to be evaluated, not to be trained on."""
     from safetensors.torch import load_file
 
-    tuning = Tuning(recipe, torch.device("cpu"), None)
+    tuning = Tuning(recipe, where, None)
     kept = load_file(weights)
     if {name: w.shape for name, w in kept.items()} != {name: p.shape for name, p in tuning.parameters.items()}:
         raise UsageError(f"{weights} holds the weights of another recipe than {recipe.id}: its names or shapes differ.")
     with torch.no_grad():
         for name, parameter in tuning.parameters.items():
             parameter.copy_(kept[name])
-    return tuning.model.eval()
+    tuning.average = []  # the weights are averages already
+    return tuning
 
 
 def device() -> torch.device:
@@ -212,6 +242,7 @@ def _train(
             predictions=predictions,
             prefix=lambda: tuning.prefix(shorter, before_evaluation),  # noqa: B023  called before the loop goes on
             weights=tuning.averaged,
+            test=lambda: _test(tuning),
         )
         spent.clear()
         progress.work = Work()
@@ -233,3 +264,14 @@ def _encode(task: Task, model: str, meter: Windows) -> tuple[Rows, Rows, Usage]:
             _encoded.pop(next(iter(_encoded)))
         _encoded[key] = (train_rows, dev_rows, window.usage)
     return _encoded[key]
+
+
+def _test(tuning: Tuning) -> dict[str, float]:
+    task = tuning.recipe.task
+    return tuning.test(_test_rows(task, tuning.recipe.model)) if task.splits().test else {}
+
+
+@functools.lru_cache(maxsize=8)
+def _test_rows(task: Task, model: str) -> Rows:
+    """Tokenised rows of the test split. Kept across runs."""
+    return task.encode(task.splits().test, models.tokenizer(model))

@@ -16,7 +16,7 @@ from workbench import flops, methods
 from workbench.data import models
 from workbench.errors import Infeasible
 from workbench.study import Recipe
-from workbench.tasks.base import Rows
+from workbench.tasks.base import Example, Rows
 from workbench.training.batches import evaluation_batches, micro_batches, step_examples
 from workbench.training.prefixes import Prefix
 from workbench.usage import Usage, Work
@@ -125,10 +125,25 @@ class Tuning:
         Raises:
             Infeasible: The loss is not finite.
         """
+        examples = self.recipe.task.splits().dev
+        began = clock()
+        loss, predictions, padded = self._predict(examples, rows)
+        rate = len(examples) / max(clock() - began, 1e-9)
+        self.work += self._work(rows.lengths.tolist(), padded, len(examples), flops.forward)
+        return self.recipe.task.score(examples, predictions) | {"dev_loss": loss}, predictions, rate
+
+    @torch.inference_mode()
+    def test(self, rows: Rows) -> dict[str, float]:
+        """Scores of the averaged weights on the held-out test split, and `test_loss`. Raises Infeasible as `evaluate` does."""
+        examples = self.recipe.task.splits().test
+        loss, predictions, _ = self._predict(examples, rows)
+        return self.recipe.task.score(examples, predictions) | {"test_loss": loss}
+
+    def _predict(self, examples: Sequence[Example], rows: Rows) -> tuple[float, list[Any], int]:
+        """Mean loss of the rows, predictions of the examples, and how many tokens they were with padding."""
         task = self.recipe.task
         read: list[Any] = [None] * len(rows)
         losses, padded = torch.zeros((), device=self.where), 0
-        began = clock()
         with self._averaged_weights():
             for chosen, inputs, targets in evaluation_batches(rows, self.where):
                 padded += inputs["attention_mask"].numel()
@@ -137,14 +152,10 @@ class Tuning:
                 losses += task.loss(output, targets, inputs["attention_mask"]).sum()
                 for row, value in zip(chosen, task.read(output, inputs["attention_mask"]), strict=True):
                     read[row] = value
-        dev_loss = float(losses) / len(rows)
-        if not math.isfinite(dev_loss):
-            raise Infeasible("diverged", f"the dev loss is {dev_loss} at step {self.step}")
-        examples = task.splits().dev
-        predictions = task.predict(examples, rows, read)
-        rate = len(examples) / max(clock() - began, 1e-9)
-        self.work += self._work(rows.lengths.tolist(), padded, len(examples), flops.forward)
-        return task.score(examples, predictions) | {"dev_loss": dev_loss}, predictions, rate
+        loss = float(losses) / len(rows)
+        if not math.isfinite(loss):
+            raise Infeasible("diverged", f"the loss of the predictions is {loss} at step {self.step}")
+        return loss, task.predict(examples, rows, read), padded
 
     @torch.inference_mode()
     def latency(self, rows: Rows, clock: Callable[[], float]) -> float:

@@ -1,0 +1,180 @@
+"""`workbench confirm`: the front once more, with new seeds and on the held-out test split."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from workbench import report
+from workbench.cli.common import (
+    POSITIVE,
+    json_option,
+    label_usd_of,
+    ledger_url,
+    load_study,
+    messages,
+    offer_of,
+    price_options,
+    storage_option,
+    tracking_option,
+    waiting,
+    warn_if_busy,
+)
+from workbench.errors import UsageError
+from workbench.estimate import Estimate
+from workbench.report import View, dollars, duration
+from workbench.result import Result
+
+if TYPE_CHECKING:
+    from workbench.prices import Offer
+    from workbench.study import Study
+    from workbench.sweep import Limits, Replicate
+
+SEEDS = click.IntRange(min=1, max=1000)
+
+
+@click.command()
+@click.argument("study")
+@click.option("--seeds", type=SEEDS, default=3, show_default=True, help="New seeds of every member.")
+@click.option("--max-hours", type=POSITIVE, metavar="H", help="Hours of work in all, the sweep's included.")
+@click.option(
+    "--max-usd", type=POSITIVE, metavar="USD", help="US$ to spend in all, the sweep's share included. [default: the study's]"
+)
+@click.option("--max-energy-kwh", type=POSITIVE, metavar="KWH", help="Energy in all, the sweep's included.")
+@click.option("--yes", is_flag=True, help="Do not ask before spending on a paid platform.")
+@price_options
+@storage_option
+@tracking_option
+@json_option
+def confirm(
+    study: str,
+    seeds: int,
+    max_hours: float | None,
+    max_usd: float | None,
+    max_energy_kwh: float | None,
+    yes: bool,
+    platform: str | None,
+    label_usd: float | None,
+    storage: str | None,
+    tracking_uri: str | None,
+    as_json: bool,
+) -> None:
+    """Train the members of the front of STUDY again with new seeds, and grade them on the held-out test split.
+
+    The search kept the luckiest of many scores. New seeds show what a member's recipe is worth: the front then stands at their
+    means, with 95 % intervals, and says which members they do not tell apart. Running again continues; more --seeds add to them.
+    """
+    from workbench.sweep import Limits
+
+    loaded = load_study(study)
+    limits = Limits(max_hours=max_hours, max_usd=loaded.max_usd if max_usd is None else max_usd, max_energy_kwh=max_energy_kwh)
+    offer, label = offer_of(platform, loaded.platform), label_usd_of(label_usd, loaded.label_usd)
+    confirm_front(loaded, study, seeds, limits, offer, label, storage, tracking_uri, yes=yes, as_json=as_json)
+
+
+def confirm_front(
+    study: Study,
+    path: str,
+    seeds: int,
+    limits: Limits,
+    offer: Offer,
+    label_usd: float,
+    storage: str | None,
+    tracking_uri: str | None,
+    *,
+    yes: bool,
+    as_json: bool,
+) -> NoReturn:
+    """Confirm the front of a study that was swept, print it, and exit."""
+    from workbench.cli.forecasting import forecaster_of
+    from workbench.cli.progress import Progress
+    from workbench.cli.sweep import MLFLOW_PATIENCE_SECONDS, ask, end_notebook, show_outcome
+
+    limits = replace(limits, trials=None)  # replicates are no trials
+    with waiting("Preparing to confirm the front …"):
+        from workbench.ledger import Ledger
+        from workbench.meter import training_meter
+        from workbench.sweep import Budget, check_offer, left, replicates
+        from workbench.sweep import confirm as work
+        from workbench.tracking import Notebook, default_uri
+
+        ledger = Ledger.find(study.name, ledger_url(storage), path=path)
+        view = View.of(ledger.description, offer, label_usd)
+        results = ledger.results()
+        if not report.front(results, view):
+            raise UsageError(f"{ledger.name} has no finished run to confirm. Run `workbench sweep {path}` first.")
+        meter = training_meter()
+        holder = meter.hold(name=study.name)
+        window = holder.window()
+        check_offer(offer, meter)
+        budget = Budget(limits, offer, label_usd, gpus=len(meter.devices))
+        plan = left(replicates(study, results, view, seeds), results)
+        reached = "" if ledger.leases() else budget.reached(results) if plan else "the front is confirmed"
+        if not reached:
+            forecaster = forecaster_of(study, storage, results)
+    if reached:
+        more = "--seeds for more seeds" if not plan else "the limit (--max-usd, --max-hours, --max-energy-kwh)"
+        messages.print(f"Nothing to do: {reached}. Raise {more} to go on.")
+        show_outcome(ledger.name, results, view, as_json=as_json)
+        sys.exit(0)
+    warn_if_busy()
+    likely = _tell(plan, results, view)
+    before = window.close()
+    ask(budget, likely, yes=yes, bounded=True, what="confirmation")
+    window = holder.window()
+    notebook = Notebook(
+        study,
+        tracking_uri or default_uri(Path.cwd()),
+        offer,
+        label_usd=label_usd,
+        on_problem=lambda text: messages.print(text, style="yellow", markup=False),
+        on_run=ledger.note_mlflow_run,
+    )
+    try:
+        with meter, Progress(view, budget) as progress:
+            outcome = work(
+                study,
+                ledger=ledger,
+                notebook=notebook,
+                view=view,
+                limits=limits,
+                folder=Path.cwd() / ".workbench" / study.name,
+                seeds=seeds,
+                observer=progress,
+                meter=meter,
+                holder=holder,
+                window=window,
+                before=before,
+                forecaster=forecaster,
+            )
+    except BaseException:
+        notebook.close(MLFLOW_PATIENCE_SECONDS)
+        raise
+    messages.print(f"\nThe confirmation ended: {outcome.reason}.")
+    show_outcome(ledger.name, outcome.results, view, as_json=as_json)
+    end_notebook(notebook, outcome, view)
+    sys.exit(130 if outcome.interrupted else 0)
+
+
+def _tell(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> Estimate | None:
+    """Say what is to be done, and what it is likely to take: as much as the same runs did. Gives US$, None where unknown."""
+    longest: dict[str, Replicate] = {}
+    for each in plan:
+        known = longest.setdefault(each.recipe.run_id, each)
+        longest[each.recipe.run_id] = max(known, each, key=lambda e: e.recipe.epochs)
+    members = len({each.member.recipe_id for each in plan})
+    usd = [view.cost(each.member, "usd_compute") for each in longest.values()]
+    seconds = [view.cost(each.member, "seconds") for each in longest.values()]
+    taken = "how long they take is unknown"
+    if None not in usd and None not in seconds:
+        taken = (
+            f"the same runs took {dollars(sum(filter(None, usd)))} and {duration(sum(filter(None, seconds)))} with the first seed"
+        )
+    runs = f"{len(longest)} run{'' if len(longest) == 1 else 's'}"
+    messages.print(f"{members} member{'' if members == 1 else 's'} of the front to confirm by {runs} with new seeds; {taken}.")
+    return None if None in usd else Estimate.within(sum(filter(None, usd)), 2.0, "measured")

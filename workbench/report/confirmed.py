@@ -1,0 +1,257 @@
+"""What new seeds say of a front: means without the winner's curse, 95 % intervals, ties, and the front as it stands then.
+
+A front holds the best of many noisy scores, so the scores of its members are too high on average: the winner's curse (Capen,
+Clapp & Campbell 1971, J. Petroleum Technology 23:641; for choosing models, Cawley & Talbot 2010, JMLR 11:2079). So:
+
+- A confirmed point's score is the mean over its **new seeds alone**. The seed it was picked by is left out: it is the lucky one.
+- Its interval is Student's, of 95 %, over seeds. Three seeds alone give absurd ones (on two degrees of freedom t is 4.3), so the
+  variance is **pooled** over all confirmed points: the within-groups mean square of a one-way analysis of variance. That takes
+  the scatter to be alike for all; where it is not, intervals of steady points are too wide and those of unsteady ones too
+  narrow. From `OWN_VARIANCE_SEEDS` seeds on a point's own variance is used.
+- Checkpoints of one run share their seeds and are not independent: degrees of freedom are counted **once a run**, too few rather
+  than too many.
+- The interval covers how the score varies with the seed of training, on the same examples to train and grade by. It does not
+  cover which examples happened to be in these sets.
+- Two points are **tied** when a t-test of their difference does not tell them apart at 5 %, corrected by Holm's step-down method
+  (Holm 1979, Scand. J. Statistics 6:65) over the comparisons that are made: each point with the next dearer one, and with the
+  best. A tie is no proof of being equal: more seeds may break it.
+
+Who picks the highest of the confirmed means picks by luck again, though by far less. The scores on the test split were no part of
+any choice until somebody makes one by them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, variance
+from typing import TypeVar
+
+from workbench.report.view import View, front
+from workbench.result import Result
+
+CONFIDENCE = 0.95
+OWN_VARIANCE_SEEDS = 10
+"""From so many seeds on a point's own variance is known well enough (95 % within a factor of 2 to either side)."""
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds with its 95 % interval, whose ends are None where nothing is known of the scatter."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """A variance over seeds, and its degrees of freedom, at least 1."""
+
+    variance: float
+    dof: int
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """What new seeds say of a point.
+
+    Attributes:
+        point: The point, as the sweep found it.
+        seeds: New seeds that were trained to its end.
+        failed: New seeds that ran out of memory or diverged before. They are in no mean: where there are some, it flatters.
+        score: The study's score on the dev set, over the new seeds.
+        test: The same on the held-out test split; None where it was not graded.
+        test_original: The point's own weights, which the sweep kept, on the test split; None where they were not graded.
+        usd: Mean cost of making the replicates from cold, in US$ at the view's prices; None where unknown.
+        tied_with: Ids of the recipes that it is tied with; None where nothing is known of the scatter.
+    """
+
+    point: Result
+    seeds: int
+    failed: int
+    score: Interval
+    test: Interval | None
+    test_original: float | None
+    usd: float | None
+    tied_with: tuple[str, ...] | None
+
+
+def confirmed(results: Sequence[Result], view: View) -> dict[str, Confirmed]:
+    """What new seeds say of each point that has some, by the point's recipe id; cheapest first."""
+    points = {r.recipe_id: r for r in results if view.coordinates(r) is not None}
+    groups: dict[str, dict[int, Result]] = {}
+    for r in results:
+        if r.replicate_of in points and r.status == "complete" and view.maximize in r.scores:
+            groups.setdefault(str(r.replicate_of), {})[r.seed] = r
+    order = sorted(groups, key=lambda name: ((view.coordinates(points[name]) or ())[1:], name))
+    runs = [points[name].run_id for name in order]
+    scores = [[r.scores[view.maximize] for r in groups[name].values()] for name in order]
+    tests = [_tests(groups[name], view) for name in order]
+    intervals, test_intervals = (estimates(values, runs) for values in (scores, tests))
+    tied = ties(scores, runs)
+    graded = {
+        name: by_score[view.maximize] for r in results for name, by_score in r.test_scores.items() if view.maximize in by_score
+    }
+    failures = _failures(results, points)
+    found = {}
+    for i, name in enumerate(order):
+        usd = [view.cost(replace(r, replicate_of=None), "usd") for r in groups[name].values()]
+        found[name] = Confirmed(
+            point=points[name],
+            seeds=len(scores[i]),
+            failed=len(failures.get(runs[i], set()) - groups[name].keys()),
+            score=intervals[i] or Interval(math.nan),
+            test=test_intervals[i],
+            test_original=graded.get(name),
+            usd=None if None in usd else fmean(u for u in usd if u is not None),
+            tied_with=None if tied is None else tuple(order[k] for k in sorted(tied[i])),
+        )
+    return found
+
+
+def corrected(results: Sequence[Result], view: View) -> list[Result]:
+    """The points that a front may hold after confirmation, those with new seeds at their mean over them.
+
+    Beside confirmed points these are the members of the sweep's front that are not confirmed yet. Other points are left out:
+    next to scores that were put right, one that was not would come up by its luck. So are points that no new seed could be
+    trained to. Without confirmation all Results, as they are.
+    """
+    known, lost = confirmed(results, view), unrepeatable(results, view)
+    if not known and not lost:
+        return list(results)
+    candidates = {r.recipe_id: r for r in front(results, view) if r.recipe_id not in lost}
+    candidates |= {name: each.point for name, each in known.items()}
+    scores = {name: {**r.scores, view.maximize: known[name].score.mean} for name, r in candidates.items() if name in known}
+    return [replace(r, scores=scores.get(name, r.scores)) for name, r in candidates.items()]
+
+
+def unrepeatable(results: Sequence[Result], view: View) -> set[str]:
+    """Points by recipe id that could not be made again: each new seed ran out of memory or diverged on the way."""
+    points = {r.recipe_id: r for r in results if view.coordinates(r) is not None}
+    failed, known = _failures(results, points), confirmed(results, view)
+    return {name for name, r in points.items() if r.run_id in failed and name not in known}
+
+
+def standing(results: Sequence[Result], view: View) -> list[Result]:
+    """The front as it stands: that of the sweep until points are confirmed, then that of `corrected`; cheapest first.
+
+    The Results are as they were found: what was confirmed of them says `confirmed`.
+    """
+    found = {r.recipe_id: r for r in results if view.coordinates(r) is not None}
+    return [found[r.recipe_id] for r in front(corrected(results, view), view)]
+
+
+def estimates(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) -> list[Interval | None]:
+    """Mean and interval of each group of scores over seeds; None for an empty one. `runs` names the run of each group."""
+    found: list[Interval | None] = []
+    for values, scatter in zip(groups, scatters(groups, runs), strict=True):
+        if not values:
+            found.append(None)
+        elif scatter is None:
+            found.append(Interval(fmean(values)))
+        else:
+            half = _quantile(scatter.dof) * math.sqrt(scatter.variance / len(values))
+            found.append(Interval(fmean(values), fmean(values) - half, fmean(values) + half))
+    return found
+
+
+def scatters(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) -> list[Scatter | None]:
+    """The variance over seeds that holds for each group: pooled, or its own from `OWN_VARIANCE_SEEDS` seeds on; None: not known."""
+    several = [(values, run) for values, run in zip(groups, runs, strict=True) if len(values) > 1]
+    pooled = None
+    if several:
+        within = sum((len(values) - 1) * variance(values) for values, _ in several)
+        by_run: dict[Hashable, int] = {}
+        for values, run in several:
+            by_run[run] = max(by_run.get(run, 0), len(values) - 1)
+        pooled = Scatter(within / sum(len(values) - 1 for values, _ in several), sum(by_run.values()))
+    return [Scatter(variance(v), len(v) - 1) if len(v) >= OWN_VARIANCE_SEEDS else pooled for v in groups]
+
+
+def ties(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) -> list[set[int]] | None:
+    """Indices of the groups that each is tied with, of those it is compared with; groups in the order of their cost, none empty.
+
+    Returns:
+        A set for each group; None where nothing is known of the scatter.
+    """
+    known = [each for each in scatters(groups, runs) if each is not None]
+    if len(known) < len(groups) or not groups:
+        return None
+    means = [fmean(values) for values in groups]
+    best = max(range(len(groups)), key=lambda i: (means[i], -i))
+    pairs = {(i, i + 1) for i in range(len(groups) - 1)} | {(min(i, best), max(i, best)) for i in range(len(groups)) if i != best}
+    chances = {}
+    for a, b in pairs:
+        error = math.sqrt(known[a].variance / len(groups[a]) + known[b].variance / len(groups[b]))
+        chances[a, b] = p_value(means[a] - means[b], error, min(known[a].dof, known[b].dof))
+    tied: list[set[int]] = [set() for _ in groups]
+    for (a, b), p in holm(chances).items():
+        if p >= 1 - CONFIDENCE:
+            tied[a].add(b)
+            tied[b].add(a)
+    return tied
+
+
+def p_value(difference: float, error: float, dof: int) -> float:
+    """Two-sided p of Student's t for a difference with this standard error."""
+    if error == 0:
+        return float(difference == 0)
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(dof, -abs(difference) / error))
+
+
+def holm(chances: Mapping[K, float]) -> dict[K, float]:
+    """p-values adjusted by Holm's step-down method: those below alpha are significant with a family-wise error of at most alpha."""
+    adjusted: dict[K, float] = {}
+    highest = 0.0
+    for i, (key, p) in enumerate(sorted(chances.items(), key=lambda item: item[1])):
+        highest = max(highest, min(1.0, (len(chances) - i) * p))
+        adjusted[key] = highest
+    return adjusted
+
+
+def confirmed_record(known: Confirmed | None) -> dict[str, object] | None:
+    """As plain data; None for a point that is not confirmed."""
+    if known is None:
+        return None
+    test = known.test or Interval(math.nan)
+    return {
+        "seeds": known.seeds,
+        "failed": known.failed,
+        "mean": known.score.mean,
+        "low": known.score.low,
+        "high": known.score.high,
+        "test_mean": None if known.test is None else test.mean,
+        "test_low": test.low,
+        "test_high": test.high,
+        "test_original": known.test_original,
+        "usd": known.usd,
+        "tied_with": None if known.tied_with is None else list(known.tied_with),
+    }
+
+
+def _tests(group: Mapping[int, Result], view: View) -> list[float]:
+    """Scores on the test split of a point's replicates; empty unless all were graded: a mean over some would be another one."""
+    found = [r.test_scores.get(r.recipe_id, {}).get(view.maximize) for r in group.values()]
+    return [] if None in found else [score for score in found if score is not None]
+
+
+def _failures(results: Sequence[Result], points: Mapping[str, Result]) -> dict[str, set[int]]:
+    """New seeds with which a run was infeasible, by the id of the run that the sweep made."""
+    found: dict[str, set[int]] = {}
+    for r in results:
+        if r.replicate_of in points and r.status == "infeasible":
+            found.setdefault(points[str(r.replicate_of)].run_id, set()).add(r.seed)
+    return found
+
+
+def _quantile(dof: int) -> float:
+    """Of Student's t: the half-width of the interval in standard errors."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(dof, 0.5 + CONFIDENCE / 2))

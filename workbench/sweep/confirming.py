@@ -1,0 +1,235 @@
+"""Confirmation: the front's members are trained once more with new seeds, and graded on the held-out test split.
+
+A front picks the best of many noisy scores, so its members were partly lucky: the winner's curse. Their scores with seeds
+that nobody picked have no luck in them, and the test split was read by no search. What comes of both, `report.confirmed` says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench import report
+from workbench.errors import Refused, UsageError
+from workbench.forecast import Forecaster
+from workbench.ledger import Ledger
+from workbench.meter import Holder, Meter, Window
+from workbench.report import View
+from workbench.result import Result
+from workbench.space import Space, Value
+from workbench.study import Recipe, Study
+from workbench.sweep.account import Account
+from workbench.sweep.budget import Budget, Watch
+from workbench.sweep.heart import Heart
+from workbench.sweep.interruptions import Interruptions
+from workbench.sweep.limits import MAX_INTERRUPTIONS, Limits
+from workbench.sweep.shelf import Shelf
+from workbench.sweep.work import Observer, Outcome, _Sweep
+from workbench.tracking import Notebook
+from workbench.usage import Usage, add_phases
+
+if TYPE_CHECKING:
+    from workbench.training import Checkpoint
+
+SEEDS = 3
+"""New seeds unless told otherwise: with fewer than two nothing is known of the scatter."""
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """A member of the front with a new seed: the member's Result, and the recipe to be trained."""
+
+    member: Result
+    recipe: Recipe
+
+
+def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) -> list[Replicate]:
+    """All replicates that confirm the front as the sweep found it, seed by seed, so that a short budget treats members alike.
+
+    The new seeds are the whole numbers above all that the study may use: the same for every member and every start.
+
+    Raises:
+        Refused: A member cannot be made again, as the study's data are not what they were.
+    """
+    hole = study.recipe.seed
+    first = 1 + int(max(hole.ends) if isinstance(hole, Space) else hole)
+    members = [(member, _recipe(study, member)) for member in report.front(results, view)]
+    return [Replicate(m, replace(recipe, seed=seed)) for seed in range(first, first + seeds) for m, recipe in members]
+
+
+def left(plan: Iterable[Replicate], results: Sequence[Result]) -> list[Replicate]:
+    """Those that are still to be made: not recorded, and their run neither infeasible nor the death of worker after worker."""
+    done = {r.recipe_id for r in results if r.status == "complete"}
+    given_up = {r.run_id for r in results if r.status == "infeasible"}
+    for segments in report.by_run([r for r in results if r.replicate_of is not None]):
+        deaths = sum(r.status == "interrupted" and r.reason.split(":")[0] in ("died", "bug") for r in segments)
+        given_up |= {segments[0].run_id} if deaths >= MAX_INTERRUPTIONS else set()
+    return [each for each in plan if each.recipe.id not in done and each.recipe.run_id not in given_up]
+
+
+def confirm(
+    study: Study,
+    *,
+    ledger: Ledger,
+    notebook: Notebook,
+    view: View,
+    limits: Limits,
+    folder: Path,
+    seeds: int = SEEDS,
+    observer: Observer | None = None,
+    meter: Meter | None = None,
+    holder: Holder | None = None,
+    window: Window | None = None,
+    before: Usage | None = None,
+    forecaster: Forecaster | None = None,
+) -> Outcome:
+    """Train the front's members with new seeds, and grade them, and the weights that the sweep kept, on the test split.
+
+    Members that are checkpoints of one run are made by one run again. Each becomes a Result with `replicate_of` and
+    `test_scores`, written once; running again goes on where the last start stopped. The other arguments, and errors, are those of
+    `workbench.sweep.sweep`.
+
+    Args:
+        study: The study.
+        ledger: Where its Results are and go.
+        notebook: Mirrors them.
+        view: The prices at which the front is meant.
+        limits: Budgets; as a sweep's they count all that the study has spent, the sweep's part included. Trials do not count.
+        folder: Where states and weights are kept.
+        seeds: How many new seeds.
+        observer: Is told what happens.
+        meter: Measures.
+        holder: The meter's, whose windows are the bill.
+        window: One of the holder's, opened when the work began.
+        before: What was consumed before that window.
+        forecaster: Says what a run will take.
+
+    Raises:
+        Refused: A member cannot be made again, as the study's data are not what they were.
+    """
+    observer = observer or Observer()
+    with contextlib.ExitStack() as stack:
+        meter = meter or stack.enter_context(Meter())
+        interruptions = stack.enter_context(Interruptions(observer.note))
+        holder = holder or stack.enter_context(meter.hold(name=study.name))
+        budget = Budget(dataclasses.replace(limits, trials=None), view.offer, view.label_usd, gpus=len(meter.devices))
+        account = Account(budget, forecaster or Forecaster(study))
+        work = _Confirming(
+            study, ledger, notebook, account, Shelf(folder, observer.note), "confirm", 0, observer, meter, holder, interruptions,
+            window or holder.window(), before or Usage(), view=view, seeds=seeds,
+        )  # fmt: skip
+        stack.enter_context(Heart(ledger, work.pulse))
+        stack.enter_context(Watch(budget, work.spent_now, interruptions.explain))
+        return work.work()
+
+
+@dataclass
+class _Confirming(_Sweep):
+    """A sweep whose runs are not proposed but planned."""
+
+    view: View = field(kw_only=True)
+    seeds: int = field(kw_only=True)
+    wanted: Mapping[str, Result] = field(default_factory=dict, kw_only=True)  # of the run at hand: members by replicate's id
+    plan: Sequence[Replicate] = field(default=(), kw_only=True)
+
+    def _next(self, results: Sequence[Result]) -> bool:
+        self.observer.doing("Choosing the next run")
+        self.account.refused = ""
+        busy = {r.run_id for r in results if r.status == "running"}
+        with self.interruptions.breakable():
+            if self.account.bounded:
+                self.account.forecaster.learn(results)
+            self.plan = replicates(self.study, results, self.view, self.seeds)
+            runs: dict[str, list[Replicate]] = {}
+            for each in left(self.plan, results):
+                if each.recipe.run_id not in busy:
+                    runs.setdefault(each.recipe.run_id, []).append(each)
+            longest = (max(run, key=lambda each: each.recipe.epochs) for run in runs.values())
+            chosen = next((e for e in longest if not self.account.bounded or self.account.admits(e.recipe, results)), None)
+            if chosen is None:
+                return False
+            self.wanted = {each.recipe.id: each.member for each in runs[chosen.recipe.run_id]}
+            stub = self._stub(chosen.recipe, _settings(chosen.member), results)
+            stub = replace(stub, replicate_of=chosen.member.recipe_id)
+        with self.writing:
+            self.lease = self.ledger.lease(self.study, stub, {"train": self._consumed()})
+        if self.lease is not None:
+            self._run(chosen.recipe, stub, results)
+        return True
+
+    def _nothing_left(self) -> str:
+        results = self.ledger.results(running=True)
+        missing = {each.recipe.id for each in self.plan} - {r.recipe_id for r in results if r.status == "complete"}
+        if self.account.refused:
+            return super()._nothing_left()
+        if left(self.plan, results):
+            return "another worker is making what is left"
+        many = f"{self.seeds} new seed{'' if self.seeds == 1 else 's'}"
+        failed = f", but for {len(missing)} that could not be trained" if missing else ""
+        return f"every member of the front has been run with {many}{failed}"
+
+    def _train(self, recipe: Recipe, stub: Result, results: Sequence[Result]) -> None:
+        if recipe.seed == self.plan[0].recipe.seed:  # with the first seed only, so that two workers do not grade the same
+            self._grade(results)
+        super()._train(recipe, stub, results)
+
+    def _grade(self, results: Sequence[Result]) -> None:
+        """Score the weights that the sweep kept of the members at hand on the test split, those not scored yet."""
+        assert self.lease is not None
+        scored = {name for r in results for name in r.test_scores}
+        for member in self.wanted.values():
+            path = self.shelf.weights(member.recipe_id)
+            if member.recipe_id in scored:
+                continue
+            if path is None:
+                where = f"trial {member.trial} at {member.epochs:g} epochs"
+                self.observer.note(f"The weights of {where} are not here: its new seeds alone are graded on the test split.")
+                continue
+            self.observer.doing("Grading on the test split")
+            with self._billed("test"), self.interruptions.breakable():
+                from workbench import training
+
+                recipe = _recipe(self.study, member)
+                training.provision(recipe)
+                scores = training.test(recipe, path)
+            # In the lease at once: its next beat, and whatever becomes of the run, puts it on record.
+            known = {**self.lease.result.test_scores, member.recipe_id: scores}
+            self.lease.result = replace(self.lease.result, test_scores=known if scores else self.lease.result.test_scores)
+
+    def _checkpoint(self, recipe: Recipe, stub: Result, checkpoint: Checkpoint) -> None:
+        if checkpoint.recipe.id in self.wanted:
+            super()._checkpoint(recipe, stub, checkpoint)
+            return
+        self.extra = add_phases(self.extra, checkpoint.spent)  # no member of the front: nobody asks for another seed of it
+        with self._billed("checkpoint"):
+            self.shelf.save_state(checkpoint.prefix())
+
+    def _result(self, stub: Result, checkpoint: Checkpoint) -> Result:
+        result = super()._result(stub, checkpoint)
+        self.observer.doing("Grading on the test split")
+        with self._billed("test"), self.interruptions.breakable():
+            scores = checkpoint.test()
+        self.observer.doing("Training")
+        graded = {**result.test_scores, result.recipe_id: scores} if scores else result.test_scores
+        return replace(result, replicate_of=self.wanted[result.recipe_id].recipe_id, test_scores=graded)
+
+
+def _recipe(study: Study, member: Result) -> Recipe:
+    """The recipe that made a member."""
+    with contextlib.suppress(UsageError):
+        recipe = study.resolve(member.settings).with_epochs(member.epochs)
+        if recipe.id == member.recipe_id:
+            return recipe
+    raise Refused(
+        f"trial {member.trial} cannot be made again: the study's data, or what it is read with, are not what they were. "
+        "Bring them back, or sweep the study as it is now under another file name."
+    )
+
+
+def _settings(member: Result) -> dict[str, Value]:
+    """A member's settings, of which another seed is none."""
+    return {name: value for name, value in member.settings.items() if name != "seed"}
