@@ -11,7 +11,7 @@ from workbench.search.engine import ABLATIONS, FrontSearch
 __all__ = ["ABLATIONS", "Front"]
 
 REFIT_GROWTH = 1.07
-"""Hyperparameters are fitted when there are 7 % more points: a replay takes thousands of decisions, one after another in one process."""
+"""Hyperparameters are fitted again when there are 7 % more points: a replay takes thousands of decisions in one process."""
 
 
 class Front:

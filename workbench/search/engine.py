@@ -1,8 +1,8 @@
 """The search of the cost-quality front: one index over new and frozen runs.
 
-Each decision compares, for every run that exists or could be started and each checkpoint it could be taken to, the growth of the hypervolume that
-is to be expected with what it would cost: the run and the checkpoint with the most growth per unit of cost are next. This replaces
-sampler and pruner: a run that is not worth its next checkpoint stays frozen until it is.
+Each decision compares, for every run that exists or could be started and each checkpoint it could be taken to, the growth of the
+hypervolume that is to be expected with what it would cost: the run and the checkpoint with the most growth per unit of cost come
+next. This replaces sampler and pruner: a run that is not worth its next checkpoint stays frozen until it is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from workbench.search.arms import Arm, Decision
 from workbench.search.features import Features, Floats
 from workbench.search.improvement import Staircase
 from workbench.search.quality import Belief, spread
+from workbench.search.surrogate import Ints
 from workbench.space import Dimension
 
 ABLATIONS = ("dollars", "freeze", "loss", "cheap-start")
@@ -132,7 +133,7 @@ class FrontSearch:
             reason="most growth per unit of cost",
         )
 
-    def _growth(self, arms: Sequence[Arm], candidates: Sequence[Arm], stops: np.ndarray, costs: Floats) -> Floats:
+    def _growth(self, arms: Sequence[Arm], candidates: Sequence[Arm], stops: Ints, costs: Floats) -> Floats:
         """Expected growth of the hypervolume, shape (candidates, stops)."""
         front = self._front(arms, [], np.zeros(0))
         draws = self._belief.of(candidates, stops).at(_NODES)
@@ -142,14 +143,14 @@ class FrontSearch:
         self,
         arms: Sequence[Arm],
         candidates: Sequence[Arm],
-        stops: np.ndarray,
+        stops: Ints,
         costs: Floats,
         pending: Sequence[Arm],
         rng: np.random.Generator,
     ) -> Floats:
         """As `_growth`, averaged over joint samples of what is under way."""
         targets = [arm.pending for arm in pending if arm.pending is not None]
-        under_way = self._belief.of(pending, [[k] for k in targets])
+        under_way = self._belief.of(pending, np.array(targets)[:, None])
         normals = rng.standard_normal((SAMPLES, len(pending)))
         draws = self._belief.of(candidates, stops).given(under_way, normals, _NODES)
         made = [arm.stops[k].cost for arm, k in zip(pending, targets, strict=True)]
@@ -181,8 +182,8 @@ class FrontSearch:
         begun = np.array([arm.done > 0 for arm in candidates])
         return np.where(begun, 1.0, fits * (good + 1.0) / (good + bad + 1.0))
 
-    def _stops(self, candidates: Sequence[Arm]) -> np.ndarray:
-        """Where each could be taken, shape (candidates, stops); one with fewer repeats its last: that adds nothing and costs as much."""
+    def _stops(self, candidates: Sequence[Arm]) -> Ints:
+        """Where each could be taken, shape (candidates, stops); one with fewer repeats its last, which adds nothing."""
         ahead = [[k for k in self._rungs(arm) if k >= arm.done] for arm in candidates]
         most = max(map(len, ahead))
         return np.array([ks + [ks[-1]] * (most - len(ks)) for ks in ahead])

@@ -1,7 +1,7 @@
 """How much a run that goes on is expected to grow the front's hypervolume, in score x natural logarithm of cost.
 
-The front is a staircase F: F(c) is the best score at cost <= c. A run whose trajectory (the best of its checkpoints by cost c) is T(c) grows the
-hypervolume by the integral of (T - F)+ over log c up to the reference cost.
+The front is a staircase F: F(c) is the best score at cost <= c. A run whose trajectory (the best of its checkpoints by cost c) is
+T(c) grows the hypervolume by the integral of (T - F)+ over log c up to the reference cost.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Staircase:
     def above(self, score: Floats, log_cost: Floats) -> Floats:
         """Volume that a score held from a cost onwards adds, elementwise: sum over levels of width x (score - level)+."""
         width = np.maximum(self.ends - np.maximum(self.steps, log_cost[..., None]), 0.0)
-        return (width * np.maximum(score[..., None] - self.levels, 0.0)).sum(-1)
+        grown: Floats = (width * np.maximum(score[..., None] - self.levels, 0.0)).sum(-1)
+        return grown
 
     def of_trajectories(self, scores: Floats, log_costs: Floats) -> Floats:
         """Volume that trajectories add by each of their stops, shape (samples, arms, stops).

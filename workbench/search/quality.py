@@ -10,7 +10,7 @@ from scipy import linalg
 
 from workbench.search.arms import Arm, Stop
 from workbench.search.features import Features, Floats
-from workbench.search.surrogate import Points, Posterior, Surrogate
+from workbench.search.surrogate import Ints, Points, Posterior, Surrogate
 from workbench.search.warp import Warp
 
 MOST_POINTS = 400
@@ -27,11 +27,13 @@ _SCORE, _LOSS = 0, 1
 class Belief:
     """A Gaussian process on warped scores, and on minus the logarithm of losses, of all arms together.
 
+    A key stands for one arm for ever.
+
     Args:
         features: Turns settings into rows.
         losses: Whether losses are used where arms have them.
-        refit_growth: Hyperparameters are fitted again when there are so many times as many points as before. At 1 they are fitted anew
-            each time, from the same start: the same history then gives the same belief, whatever was asked before.
+        refit_growth: Hyperparameters are fitted again when there are so many times as many points as before. At 1 they are fitted
+            anew each time, from the same start: the same history then gives the same belief, whatever was asked before.
     """
 
     def __init__(self, features: Features, *, losses: bool = True, refit_growth: float = 1.0) -> None:
@@ -58,11 +60,12 @@ class Belief:
             losses = -np.log(np.maximum([seen[i].losses[k] for i, k in picked], 1e-12))
             z = np.r_[z, Warp(losses).to(losses)]
         where = self._points(np.array([i for i, _ in picked]), [seen[i].stops[k] for i, k in picked])
-        points = Points(*(np.concatenate([each] * views) for each in where[:3]), np.repeat([_SCORE, _LOSS][:views], len(picked)))
+        run, progress, labels = (np.concatenate([each] * views) for each in (where.run, where.progress, where.labels))
+        points = Points(run, progress, labels, np.repeat([_SCORE, _LOSS][:views], len(picked)))
         rows = self.rows(seen)
         if self._surrogate is None or self._surrogate.views != views:
             self._surrogate, self._fitted = Surrogate(self.features.categorical, views=views), 0
-        if len(z) >= self._growth * self._fitted or len(z) - self._fitted >= REFIT_MOST:
+        if self._growth <= 1 or len(z) >= self._growth * self._fitted or len(z) - self._fitted >= REFIT_MOST:
             self._surrogate.fit(rows, points, z, afresh=self._growth <= 1)
             self._fitted = len(z)
         self._posterior = self._surrogate.condition(rows, points, z)
@@ -79,13 +82,13 @@ class Belief:
         assert self._surrogate is not None
         return self._surrogate.likeness(self.rows(arms), self.rows(others))
 
-    def of(self, arms: Sequence[Arm], stops: Sequence[Sequence[int]]) -> Forecasts:
+    def of(self, arms: Sequence[Arm], stops: Ints) -> Forecasts:
         """What is believed of some stops of arms, as many of each; `stops` has shape (arms, stops)."""
-        run = np.repeat(np.arange(len(arms)), len(stops[0]) if len(stops) else 0)
+        run = np.repeat(np.arange(len(arms)), stops.shape[1])
         flat = [arm.stops[k] for arm, ks in zip(arms, stops, strict=True) for k in ks]
         return Forecasts(self._posterior, self.warp, self.rows(arms), self._points(run, flat))
 
-    def _points(self, run: np.ndarray, stops: Sequence[Stop]) -> Points:
+    def _points(self, run: Ints, stops: Sequence[Stop]) -> Points:
         progress = np.log(np.array([s.progress for s in stops]) / self._first) / self._range
         return Points(run, progress, np.log([s.labels for s in stops]), np.full(len(run), _SCORE))
 

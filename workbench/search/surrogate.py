@@ -2,12 +2,12 @@
 
     k((x, t), (x', t')) = [ K_x (a + b K_t + d t t') + c K_t + e t t' ] x K_view,    and noise
 
-K_x is a product of one factor per setting, so that it stays positive definite with settings that only some runs have: of a
-number Matern-5/2, of an option exp(-w [x != x']); of a setting that may be absent r^2 + (1 - r^2) k where both runs have it,
-1 where neither has, and r where one has. K_t is a squared exponential on log progress and on log labels; t is log progress from 0
-to 1, so that the terms in t t' are trends: runs that were short say little of how far apart long ones will be. K_view ties two views of the same
-checkpoint, its score and its loss. Hyperparameters are found by maximum a posteriori with L-BFGS under log-normal priors (Rasmussen & Williams
-2006, section 5.4.1, for the gradient).
+K_x is a product of one factor per setting, so that it stays positive definite with settings that only some runs have: of a number
+Matern-5/2, of an option exp(-w [x != x']); of a setting that may be absent r^2 + (1 - r^2) k where both runs have it, 1 where
+neither has, and r where one has. K_t is a squared exponential on log progress and on log labels; t is log progress from 0 to 1, so that the
+terms in t t' are trends: short runs lie near each other, and say how far apart long ones will be only by where they are heading.
+K_view ties two views of the same checkpoint, its score and its loss. Hyperparameters are found by maximum a posteriori with L-BFGS
+under log-normal priors (Rasmussen & Williams 2006, section 5.4.1, for the gradient).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Surrogate:
 
     def __init__(self, categorical: NDArray[np.bool_], *, views: int = 1) -> None:
         self.categorical, self.views = categorical, views
-        # Lengths grow with the root of the number of settings: else far is everything, and nothing is learned (Hvarfner et al. 2024).
+        # Lengths grow with the root of the number of settings: else everything is far off (Hvarfner et al. 2024, arXiv:2402.02229).
         scale = np.where(categorical, 0.5, 0.6 * math.sqrt(max(1.0, (~categorical).sum() / 3)))
         # Of settings, then progress, labels, a, b, c, d, e, noise.
         self._start = np.log(np.r_[scale, 0.3, 1.0, 0.5, 0.3, 0.3, 0.4, 0.4, 0.03])
@@ -65,7 +65,7 @@ class Surrogate:
         self.theta = self._start.copy()
 
     def fit(self, rows: Floats, points: Points, y: Floats, *, afresh: bool = False, iterations: int = 30) -> None:
-        """Find hyperparameters for these observations, starting from those before unless `afresh`. Keeps the start where that fails."""
+        """Find hyperparameters, starting from those before unless `afresh`. Keeps the start where that fails."""
         if afresh:
             self.theta = self._start.copy()
 

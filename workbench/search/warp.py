@@ -11,8 +11,8 @@ from workbench.search.features import Floats
 class Warp:
     """A monotone map from scores to normal scores: the quantile of the normal distribution at a score's rank.
 
-    Diverged runs then lie no further off than the worst of the others, and the few good ones of a space where most do nothing are far apart. It
-    is piecewise linear between the seen scores and goes on with the slope of the outer tenth.
+    Diverged runs then lie no further off than the worst of the others, and the few good ones of a space where most do nothing are
+    far apart. It is piecewise linear between the seen scores and goes on with the slope of the outer tenth.
 
     Args:
         y: Seen scores, shape (points,), at least one.
@@ -41,7 +41,8 @@ class Warp:
         """Normal scores of scores, any shape."""
         y = np.maximum(y, self.low)
         z = np.interp(y, self.y, self.z)
-        return np.where(y > self.y[-1], self.z[-1] + (y - self.y[-1]) / max(self._up, 1e-12), z)
+        above: Floats = self.z[-1] + (y - self.y[-1]) / max(self._up, 1e-12)
+        return np.where(y > self.y[-1], above, z)
 
     def back(self, z: Floats) -> Floats:
         """Scores of normal scores, any shape."""

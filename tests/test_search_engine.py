@@ -1,0 +1,316 @@
+"""The search's engine on plain arms: model, growth of the front, and what it decides."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import linalg
+
+from workbench import pareto
+from workbench.search import quality
+from workbench.search.arms import Arm, Stop
+from workbench.search.engine import ABLATIONS, FrontSearch
+from workbench.search.features import Features
+from workbench.search.improvement import Staircase
+from workbench.search.quality import spread
+from workbench.search.surrogate import Points, Surrogate
+from workbench.search.warp import Warp
+from workbench.space import Choice, Dimension, Integers, Uniform
+
+DIMENSIONS = {
+    "rate": Dimension("rate", Uniform(1e-5, 1e-2, log=True)),
+    "model": Dimension("model", Choice(("small", "large"))),
+    "method": Dimension("method", Choice(("full", "lora"))),
+    "lora.r": Dimension("lora.r", Integers(2, 64, log=True), (("method", "lora"),)),
+}
+COSTS = {"small": 1.0, "large": 5.0}
+
+
+def arms_of(count, seed=0, checkpoints=5):
+    """Arms of the space, none begun."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for i in range(count):
+        method = str(rng.choice(["full", "lora"]))
+        of = {"rate": float(10 ** rng.uniform(-5, -2)), "model": str(rng.choice(["small", "large"])), "method": method}
+        if method == "lora":
+            of["lora.r"] = int(rng.integers(2, 65))
+        stops = [Stop(2.0**k, 1.0, COSTS[of["model"]] * 2.0**k) for k in range(checkpoints)]
+        found.append(Arm(i, of, stops))
+    return found
+
+
+def score(arm, k):
+    """A smooth truth: best at a rate of 1e-3, better with size and length."""
+    off = (np.log10(arm.settings["rate"]) + 3) ** 2
+    return float(80 - 15 * off + 5 * (arm.settings["model"] == "large") - 30 * 0.6**k)
+
+
+def taken(arm, stop, **changes):
+    """The arm once it was trained to a stop."""
+    scores = [score(arm, k) for k in range(stop + 1)]  # of the score only what is above 40 shows, of the loss all
+    return replace(arm, scores=[max(0.0, s - 40) for s in scores], losses=[np.exp(-s / 40) for s in scores], **changes)
+
+
+def begun(count=40, seen=10, seed=0):
+    arms = arms_of(count, seed)
+    return [taken(arm, i % 5) if i < seen else arm for i, arm in enumerate(arms)]
+
+
+def spend(search, arms, decisions):
+    """What a search of so many decisions leaves, and what it cost."""
+    arms, spent = list(arms), 0.0
+    for _ in range(decisions):
+        found = search.decide(arms)
+        arm = arms[found.key]
+        spent += arm.stops[found.stop].cost - (arm.stops[arm.done - 1].cost if arm.done else 0.0)
+        arms[found.key] = taken(arm, found.stop)
+    return arms, spent
+
+
+# The model
+
+
+@given(st.integers(0, 10_000), st.integers(1, 2))
+@settings(max_examples=20, deadline=None)
+def test_the_gradient_of_the_fit_is_that_of_finite_differences(seed, views):
+    rng = np.random.default_rng(seed)
+    rows = rng.random((6, 4))
+    rows[:, 1] = rng.integers(0, 3, 6)
+    rows[rng.random(6) < 0.4, 3] = np.nan
+    points = Points(rng.integers(0, 6, 20), rng.random(20), rng.normal(size=20), rng.integers(0, views, 20))
+    surrogate, y = Surrogate(np.array([False, True, False, False]), views=views), rng.normal(size=20)
+    theta = surrogate.theta + rng.normal(size=len(surrogate.theta)) * 0.3
+    _, gradient = surrogate._loss(theta, rows, points, y)
+    for i, slope in enumerate(gradient):
+        step = np.zeros_like(theta)
+        step[i] = 1e-5
+        ends = [surrogate._loss(theta + sign * step, rows, points, y)[0] for sign in (1, -1)]
+        assert slope == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-3, abs=1e-3)
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=50, deadline=None)
+def test_the_kernel_is_positive_definite_with_settings_that_only_some_runs_have(seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.random((12, 5))
+    rows[:, 0] = rng.integers(0, 4, 12)
+    rows[:, 1:][rng.random((12, 4)) < 0.5] = np.nan
+    points = Points(rng.integers(0, 12, 30), rng.random(30), rng.normal(size=30), rng.integers(0, 2, 30))
+    surrogate = Surrogate(np.array([True, False, False, False, False]), views=2)
+    surrogate.theta = surrogate.theta + rng.normal(size=len(surrogate.theta))
+    k = surrogate._kernel(surrogate.theta, rows, rows, points, points)
+    assert np.linalg.eigvalsh(k).min() > -1e-8 * np.abs(k).max()
+
+
+def test_what_was_observed_is_predicted_and_what_is_far_is_uncertain():
+    rows = np.array([[0.0], [0.5], [1.0]])
+    points = Points(np.array([0, 1]), np.zeros(2), np.zeros(2), np.zeros(2, int))
+    surrogate = Surrogate(np.array([False]))
+    surrogate.theta[0] = np.log(0.1)
+    posterior = surrogate.condition(rows, points, np.array([-1.0, 1.0]))
+    mean, variance, v = posterior.predict(rows, Points(np.arange(3), np.zeros(3), np.zeros(3), np.zeros(3, int)))
+    assert mean[:2] == pytest.approx([-1, 1], abs=0.1)
+    assert variance[2] > 2 * variance[0]
+    own = posterior.covariance(rows, Points(np.arange(3), np.zeros(3), np.zeros(3), np.zeros(3, int)), v, rows,
+                               Points(np.arange(3), np.zeros(3), np.zeros(3), np.zeros(3, int)), v)  # fmt: skip
+    assert np.diag(own) == pytest.approx(variance)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
+@settings(deadline=None)
+def test_scores_come_back_from_their_normal_scores_in_order(values):
+    warp = Warp(np.array(values))
+    inside = np.maximum(values, warp.low)
+    assert warp.back(warp.to(np.array(values))) == pytest.approx(inside, rel=1e-6, abs=1e-6)
+    z = np.linspace(-6, 6, 50)
+    assert (np.diff(warp.back(z)) >= 0).all()
+
+
+def test_a_diverged_run_does_not_flatten_the_others():
+    fine = np.array([1.0, 2.0, 3.0, 4.0])
+    with_one = Warp(np.r_[fine, -1e9]).to(fine)
+    assert np.diff(with_one).min() > 0.2
+
+
+def test_features_scale_numbers_order_choices_of_numbers_and_leave_out_what_cannot_vary():
+    of = {**DIMENSIONS, "train": Dimension("train", Choice((256, 1024, 512))), "one": Dimension("one", Choice(("only",)))}
+    features = Features(of)
+    assert [d.name for d in features.columns] == ["rate", "model", "method", "lora.r", "train"]
+    assert features.categorical.tolist() == [False, True, True, False, False]
+    (row,) = features.rows([{"rate": 1e-2, "model": "large", "method": "full", "train": 512, "one": "only"}])
+    assert row[[0, 1, 2, 4]] == pytest.approx([1, 1, 0, 0.5])
+    assert np.isnan(row[3])
+
+
+# Growth of the front
+
+points_ = st.lists(st.tuples(st.floats(0.1, 50), st.floats(-5, 20)), min_size=0, max_size=8)
+
+
+def volume(points, least, most):
+    inside = [(-s, float(np.log(c))) for c, s in points]
+    floor = float(np.log(0.01))
+    # the engine's front begins at its cheapest point, as a hypervolume does
+    assert floor < np.log(0.1)
+    return pareto.hypervolume(inside, (-least, float(np.log(most))))
+
+
+@given(points_, st.lists(st.tuples(st.floats(0.1, 50), st.floats(-5, 20)), min_size=1, max_size=5))
+@settings(deadline=None)
+def test_a_trajectory_grows_the_front_by_what_it_adds_to_the_hypervolume(known, run):
+    run = sorted(run)
+    cost, of = (np.array([p[i] for p in known], float) for i in (0, 1))
+    front = Staircase(np.log(cost), of, least=0.0, log_most=float(np.log(60)))
+    assert front.hypervolume == pytest.approx(volume(known, 0.0, 60), abs=1e-9)
+    costs = np.log(np.array([[c for c, _ in run]]))
+    grown = front.of_trajectories(np.array([[[s for _, s in run]]]), costs)[0, 0]
+    for k in range(len(run)):
+        expected = volume([*known, *run[: k + 1]], 0.0, 60) - volume(known, 0.0, 60)
+        assert grown[k] == pytest.approx(expected, abs=1e-9)
+
+
+# Decisions
+
+
+def test_the_same_arms_and_seed_give_the_same_decision_whatever_was_asked_before():
+    arms = begun()
+    other = FrontSearch(DIMENSIONS, seed=3)
+    other.decide(begun(seen=25))
+    other.decide(begun(seen=15))
+    assert other.decide(arms) == FrontSearch(DIMENSIONS, seed=3).decide(arms)
+
+
+def test_it_starts_cheap_and_goes_on_with_what_pays():
+    arms, spent = spend(FrontSearch(DIMENSIONS, least=0.0), arms_of(60), 25)
+    first, cost = spend(FrontSearch(DIMENSIONS, least=0.0), arms_of(60), 6)
+    assert all(arm.done <= 2 for arm in first)
+    assert cost < 60
+    best = max(score(arm, k) for arm in arms_of(60) for k in range(5))
+    assert (
+        max(s for arm in arms for s in arm.scores) > best - 48
+    )  # 40 do not show, and a large model's five points more cost five times as much
+    assert spent < 0.25 * sum(arm.stops[-1].cost for arm in arms)
+
+
+@pytest.mark.parametrize("part", ABLATIONS)
+def test_each_part_can_be_left_out(part):
+    left = FrontSearch(DIMENSIONS, least=0.0, ablate=[part])
+    arms, _ = spend(left, arms_of(30), 14)
+    if part == "freeze":
+        assert {arm.done for arm in arms} <= {0, 5}
+    elif part == "cheap-start":
+        firsts = [FrontSearch(DIMENSIONS, seed=s, ablate=[part]).decide(arms_of(60)).key for s in range(60)]
+        with_it = [FrontSearch(DIMENSIONS, seed=s).decide(arms_of(60)).key for s in range(60)]
+        large = [sum(arms_of(60)[k].settings["model"] == "large" for k in keys) for keys in (firsts, with_it)]
+        assert large[0] > 2 * large[1]
+    else:
+        whole, _ = spend(FrontSearch(DIMENSIONS, least=0.0), arms_of(30), 14)
+        assert arms != whole
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_it_never_takes_up_what_is_finished_failed_or_in_other_hands(seed):
+    rng = np.random.default_rng(seed)
+    arms = []
+    for arm in arms_of(20, seed):
+        kind = rng.integers(0, 5)
+        if kind == 1:
+            arm = taken(arm, 4)
+        elif kind == 2:
+            arm = replace(arm, infeasible=True)
+        elif kind == 3:
+            arm = replace(arm, pending=int(rng.integers(0, 5)))
+        elif kind == 4:
+            arm = taken(arm, 2, cached=bool(rng.integers(0, 2)))
+        arms.append(arm)
+    found = FrontSearch(DIMENSIONS, seed=seed).decide(arms, workers=4, launch=0.5)
+    if found.action in ("start", "continue"):
+        arm = arms[found.key]
+        assert arm.pending is None
+        assert not arm.infeasible
+        assert arm.done <= found.stop < len(arm.stops)
+        assert (found.action == "continue") == (arm.done > 0)
+
+
+def test_it_waits_where_all_is_in_other_hands_and_stops_where_nothing_is_left():
+    arms = [replace(arm, pending=0) for arm in arms_of(3)]
+    assert FrontSearch(DIMENSIONS).decide(arms).action == "wait"
+    assert FrontSearch(DIMENSIONS).decide([taken(arm, 4) for arm in arms_of(3)]).action == "stop"
+    assert FrontSearch(DIMENSIONS).decide([]).action == "stop"
+
+
+def test_many_workers_do_not_all_start_before_anything_is_known():
+    search, arms, started = FrontSearch(DIMENSIONS), arms_of(100), 0
+    while (found := search.decide(arms, workers=64)).action == "start":
+        arms[found.key] = replace(arms[found.key], pending=found.stop)
+        started += 1
+    assert found.action == "wait"
+    assert 6 <= started < 64
+
+
+def test_what_is_under_way_is_not_bought_again():
+    arms = begun()
+    best = FrontSearch(DIMENSIONS, least=0.0).decide(arms)
+    twin = replace(arms[best.key], key="twin", stops=arms[best.key].stops[: best.stop + 1])
+    alone = FrontSearch(DIMENSIONS, least=0.0).decide([*arms, twin])
+    assert alone.key in (best.key, "twin")
+    busy = [replace(arm, pending=best.stop) if arm.key == best.key else arm for arm in arms]
+    beside = FrontSearch(DIMENSIONS, least=0.0).decide([*busy, twin], workers=2)
+    assert beside.key != "twin"
+
+
+def test_runs_like_those_that_failed_are_left_alone():
+    arms = begun(count=60)
+    failing = [
+        replace(arm, scores=(), losses=(), infeasible=True) if arm.settings["method"] == "lora" else arm for arm in arms[:25]
+    ]
+    chosen = [FrontSearch(DIMENSIONS, seed=s, least=0.0).decide([*failing, *arms[25:]]) for s in range(5)]
+    started = [arms[found.key] for found in chosen if found.action == "start"]
+    assert all(arm.settings["method"] == "full" for arm in started)
+    doubtful = [replace(arm, fits=1e-6) if not arm.done and arm.settings["method"] == "full" else arm for arm in arms]
+    found = FrontSearch(DIMENSIONS, least=0.0).decide(doubtful)
+    assert found.action == "continue" or doubtful[found.key].fits == 1.0
+
+
+def test_a_model_that_cannot_be_made_never_ends_a_search(monkeypatch):
+    def fail(*_, **__):
+        raise linalg.LinAlgError("singular")
+
+    monkeypatch.setattr(quality.Surrogate, "condition", fail)
+    found = FrontSearch(DIMENSIONS).decide(begun())
+    assert found.action in ("start", "continue")
+
+
+def test_equal_scores_and_one_setting_are_no_trouble():
+    arms = [replace(arm, scores=[1.0, 1.0]) for arm in arms_of(8)]
+    assert FrontSearch(DIMENSIONS).decide([*arms, *arms_of(12, 1)[8:]]).action in ("start", "continue")
+    alone = [Arm(i, {}, [Stop(1.0, 1.0, 1.0), Stop(2.0, 1.0, 2.0)], [float(i)] if i < 8 else ()) for i in range(9)]
+    assert FrontSearch({}).decide(alone).action in ("start", "continue")
+
+
+def test_a_loss_that_falls_tells_of_scores_that_are_still_zero():
+    """Two models whose scores are zero so far, of which nothing else is known; the one whose loss is falling is continued."""
+    of = {"model": Dimension("model", Choice(("a", "b", "c", "d")))}
+    stops = [Stop(2.0**k, 1.0, 2.0**k) for k in range(5)]
+    good, poor = ([3.0, 2.0, 1.2, 0.7, 0.5], [0, 0, 20, 50, 70]), ([3.0, 3.0, 3.0, 2.9, 2.9], [0, 0, 0, 1, 2])
+    known = [
+        Arm(i, {"model": name}, stops, scores, losses) for i, (name, (losses, scores)) in enumerate([("a", good), ("b", poor)])
+    ]
+    falling = Arm("falling", {"model": "c"}, stops, [0, 0], [3.0, 2.0])
+    stuck = Arm("stuck", {"model": "d"}, stops, [0, 0], [3.0, 3.0])
+    others = [replace(arm, key=("again", arm.key)) for arm in known]
+    for order in ([falling, stuck], [stuck, falling]):
+        found = FrontSearch(of, least=-1.0).decide([*known, *others, *order])
+        assert found.key == "falling"
+
+
+@given(st.integers(1, 200), st.integers(1, 8))
+def test_checkpoints_are_spread_with_both_ends(count, most):
+    found = spread(count, most)
+    assert found[0] == 0
+    assert found[-1] == count - 1 or most == 1
+    assert len(found) <= most
