@@ -7,11 +7,12 @@ next. This replaces sampler and pruner: a run that is not worth its next checkpo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from scipy import linalg, special
 
+from workbench import pareto
 from workbench.search.arms import Arm, Decision
 from workbench.search.features import Features, Floats
 from workbench.search.improvement import Staircase
@@ -35,7 +36,7 @@ START_RUNG = 1
 START_POWER = 1.5
 MOST_NEW = 300
 HORIZONS = 6
-SAMPLES = 16
+SAMPLES = 8
 
 _NODES = np.arange(-1.5, 5.01, 0.5)
 _WEIGHTS = np.diff(special.ndtr(np.r_[_NODES - 0.25, np.inf]))
@@ -92,7 +93,7 @@ class FrontSearch:
 
     def _start(self, free: Sequence[Arm], rng: np.random.Generator) -> Decision:
         """One drawn with a chance that falls with its cost, to its second rung."""
-        targets = [next(k for k in self._rungs(arm)[START_RUNG:] or [len(arm.stops) - 1] if k >= arm.done) for arm in free]
+        targets = [next(k for k in self._rungs(arm)[START_RUNG:] or (len(arm.stops) - 1,) if k >= arm.done) for arm in free]
         costs = np.array([arm.stops[k].cost for arm, k in zip(free, targets, strict=True)])
         weight = (costs / costs.min()) ** -(0.0 if "cheap-start" in self._ablate else START_POWER)
         weight *= [arm.fits for arm in free]
@@ -135,7 +136,7 @@ class FrontSearch:
 
     def _growth(self, arms: Sequence[Arm], candidates: Sequence[Arm], stops: Ints, costs: Floats) -> Floats:
         """Expected growth of the hypervolume, shape (candidates, stops)."""
-        front = self._front(arms, [], np.zeros(0))
+        front = self._known(arms)([], np.zeros(0))
         draws = self._belief.of(candidates, stops).at(_NODES)
         return np.tensordot(_WEIGHTS, front.of_trajectories(draws.reshape(-1, *costs.shape), np.log(costs)), 1)
 
@@ -154,19 +155,25 @@ class FrontSearch:
         normals = rng.standard_normal((SAMPLES, len(pending)))
         draws = self._belief.of(candidates, stops).given(under_way, normals, _NODES)
         made = [arm.stops[k].cost for arm, k in zip(pending, targets, strict=True)]
-        grown = np.zeros(costs.shape)
+        grown, known = np.zeros(costs.shape), self._known(arms)
         for outcome, each in zip(under_way.outcomes(normals), draws, strict=True):
-            front = self._front(arms, made, outcome)
+            front = known(made, outcome)
             grown += np.tensordot(_WEIGHTS, front.of_trajectories(each.reshape(-1, *costs.shape), np.log(costs)), 1)
         return grown / SAMPLES
 
-    def _front(self, arms: Sequence[Arm], costs: Sequence[float], scores: Floats) -> Staircase:
-        """The front of all known points, and of these."""
-        cost = np.array([s.cost for arm in arms for s in arm.stops[: arm.done]])
+    def _known(self, arms: Sequence[Arm]) -> Callable[[Sequence[float], Floats], Staircase]:
+        """What makes the front of all known points together with some of these costs and scores."""
+        cost = np.log([s.cost for arm in arms for s in arm.stops[: arm.done]])
         score = np.array([q for arm in arms for q in arm.scores])
         least = float(np.quantile(score, 0.05)) if self._least is None else self._least
-        most = max(arm.stops[-1].cost for arm in arms)
-        return Staircase(np.log(np.r_[cost, costs]), np.r_[score, scores], least=least, log_most=float(np.log(most)))
+        log_most = float(np.log(max(arm.stops[-1].cost for arm in arms)))
+        steps = pareto.front(np.column_stack([cost, -score]).tolist())  # the others can never be on it again
+        cost, score = cost[steps], score[steps]
+
+        def front(costs: Sequence[float], scores: Floats) -> Staircase:
+            return Staircase(np.r_[cost, np.log(costs)], np.r_[score, scores], least=least, log_most=log_most)
+
+        return front
 
     def _works(self, candidates: Sequence[Arm], arms: Sequence[Arm]) -> Floats:
         """Chance that a run does not turn out infeasible, shape (candidates,): its forecast, and how like ones came out.
@@ -188,6 +195,6 @@ class FrontSearch:
         most = max(map(len, ahead))
         return np.array([ks + [ks[-1]] * (most - len(ks)) for ks in ahead])
 
-    def _rungs(self, arm: Arm) -> list[int]:
+    def _rungs(self, arm: Arm) -> tuple[int, ...]:
         """At which of its stops a run may be left."""
-        return [len(arm.stops) - 1] if "freeze" in self._ablate else spread(len(arm.stops), HORIZONS)
+        return (len(arm.stops) - 1,) if "freeze" in self._ablate else spread(len(arm.stops), HORIZONS)

@@ -37,9 +37,16 @@ class Staircase:
         return float(((self.ends - self.steps)[1:] * (self.levels - self.least)[1:]).sum())
 
     def above(self, score: Floats, log_cost: Floats) -> Floats:
-        """Volume that a score held from a cost onwards adds, elementwise: sum over levels of width x (score - level)+."""
-        width = np.maximum(self.ends - np.maximum(self.steps, log_cost[..., None]), 0.0)
-        grown: Floats = (width * np.maximum(score[..., None] - self.levels, 0.0)).sum(-1)
+        """Volume that a score held from a cost onwards adds: the sum over levels of width x (score - level)+.
+
+        Args:
+            score: Shape (samples, arms, stops).
+            log_cost: Shape (arms, stops), the same for all samples.
+        """
+        grown = np.zeros(score.shape)
+        for start, end, level in zip(self.steps, self.ends, self.levels, strict=True):
+            width = np.maximum(end - np.maximum(start, log_cost), 0.0)
+            grown += width * np.maximum(score - level, 0.0)
         return grown
 
     def of_trajectories(self, scores: Floats, log_costs: Floats) -> Floats:
@@ -50,10 +57,9 @@ class Staircase:
             log_costs: Of the stops, ascending, shape (arms, stops).
         """
         best = np.maximum.accumulate(scores, axis=-1)
-        costs = np.broadcast_to(log_costs, best.shape)
-        held = self.above(best, costs)  # held from its own cost to the end
+        held = self.above(best, log_costs)  # held from its own cost to the end
         # A better later checkpoint takes over at its cost: what the one before would have added from there on goes.
-        handed = self.above(best[..., :-1], costs[..., 1:])
+        handed = self.above(best[..., :-1], log_costs[..., 1:])
         grown = held.copy()
         grown[..., 1:] += np.cumsum(held[..., :-1] - handed, axis=-1)
         return grown

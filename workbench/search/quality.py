@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -131,6 +132,7 @@ class Forecasts:
         return factor
 
 
-def spread(count: int, most: int) -> list[int]:
+@functools.lru_cache
+def spread(count: int, most: int) -> tuple[int, ...]:
     """At most so many of the indices 0 … count - 1, the first and the last among them, even in the logarithm of index + 1."""
-    return sorted({int(k) - 1 for k in np.round(np.geomspace(1, count, most))})
+    return tuple(sorted({int(k) - 1 for k in np.round(np.geomspace(1, count, most))}))
