@@ -62,8 +62,8 @@ MLFLOW_PATIENCE_SECONDS = 20.0
 @click.option("--max-energy-kwh", type=POSITIVE, metavar="KWH", help="Energy of processors and GPUs in all.")
 @click.option("--max-labels", type=click.IntRange(min=1), metavar="N", help="Distinct labels to buy in all.")
 @click.option("--yes", is_flag=True, help="Do not ask before spending on a paid platform.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the proposals.")
-@click.option("--sampler", default="optuna:TPESampler", show_default=True, metavar="NAME", help="Who proposes: optuna:CLASS.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the search.")
+@click.option("--sampler", default="front", show_default=True, metavar="NAME", help="Who decides: front, or optuna:CLASS.")
 @price_options
 @storage_option
 @tracking_option

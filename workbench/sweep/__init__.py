@@ -1,6 +1,9 @@
-"""The sweep: propose, train under the meter, record; again until a limit is reached. Running again is resuming.
+"""The sweep: decide, train under the meter, record; again until a limit is reached. Running again is resuming.
 
 work           the loop, and one run of it
+chooser        what is next: the search's decision within the budgets, one worker at a time
+outlook        what lies ahead of runs, forecast for the search
+observer       who listens, and how a sweep ends
 limits         when it ends
 budget         what may still be spent, and the watch that stops before it is passed
 account        what is spent and bought so far, and whether what comes next fits
@@ -13,11 +16,11 @@ provenance     what must be known to read the figures years later
 
 from workbench.sweep.budget import OVERSHOOT_SECONDS, Budget
 from workbench.sweep.checks import check_data, check_offer
-from workbench.sweep.limits import MAX_INTERRUPTIONS, Limits
-from workbench.sweep.work import Observer, Outcome, sweep
+from workbench.sweep.limits import Limits
+from workbench.sweep.observer import Observer, Outcome
+from workbench.sweep.work import sweep
 
 __all__ = [
-    "MAX_INTERRUPTIONS",
     "OVERSHOOT_SECONDS",
     "Budget",
     "Limits",

@@ -28,6 +28,10 @@ class Shelf:
 
         return PrefixCache(self._states).find(run_id)
 
+    def kept(self) -> set[str]:
+        """Ids of the runs whose last state is there."""
+        return {path.stem for path in self._states.glob("*.safetensors")}
+
     def save_state(self, prefix: Prefix) -> None:
         """Keep the state of a run in place of its earlier one."""
         from workbench.training import PrefixCache
