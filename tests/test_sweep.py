@@ -139,6 +139,7 @@ def test_the_ledger_holds_what_was_told_and_all_that_was_spent(bench):
     outcome = bench.sweep(Limits(trials=3))
     assert outcome.reason == "3 of 3 trials are done"
     assert outcome.results == bench.ear.written == bench.ledger.results()
+    assert (bench.ledger.ended["reason"], bench.ledger.ended["interrupted"]) == (outcome.reason, False)
     assert {r.status for r in outcome.results} == {"complete"}
     assert [run for _, run, _ in bench.ear.runs] == [1, 2, 3]
     assert total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock)
@@ -374,6 +375,7 @@ def test_one_interruption_finishes_the_run(bench, monkeypatch):
     interrupt_at(monkeypatch, 1, signal.SIGINT)
     outcome = bench.sweep()
     assert (outcome.interrupted, outcome.reason) == (True, "you stopped it")
+    assert bench.ledger.ended["interrupted"]
     assert len(report.by_run(outcome.results)) == 1
     assert outcome.results[-1].epochs == bench.ear.runs[0][2]
     for _ in range(100):  # it is said by a thread
@@ -457,6 +459,7 @@ def test_a_bug_is_recorded_and_shows(bench, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             bench.sweep()
     (result,) = bench.ledger.results()
+    assert bench.ledger.ended is None  # it did not end, it broke
     assert (result.status, result.reason) == ("interrupted", "bug: ZeroDivisionError: a bug")
     assert result.consumed.seconds > 0
     assert bench.sweep(Limits(trials=1), sampler=WHOLE).results[-1].run_id == result.run_id

@@ -34,6 +34,7 @@ from workbench.result import spending, spent_usd
 
 if TYPE_CHECKING:
     from workbench.forecast import Taken
+    from workbench.ledger import Ledger
     from workbench.result import Result
     from workbench.sweep import Budget
 
@@ -61,6 +62,12 @@ MLFLOW_PATIENCE_SECONDS = 20.0
 )
 @click.option("--max-energy-kwh", type=POSITIVE, metavar="KWH", help="Energy of processors and GPUs in all.")
 @click.option("--max-labels", type=click.IntRange(min=1), metavar="N", help="Distinct labels to buy in all.")
+@click.option(
+    "--stop-below",
+    type=POSITIVE,
+    metavar="X",
+    help="Stop when the next US$ is expected to add less than X to the hypervolume (score x decades of cost).",
+)
 @click.option("--yes", is_flag=True, help="Do not ask before spending on a paid platform.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the search.")
 @click.option("--sampler", default="front", show_default=True, metavar="NAME", help="Who decides: front, or optuna:CLASS.")
@@ -75,6 +82,7 @@ def sweep(
     max_usd: float | None,
     max_energy_kwh: float | None,
     max_labels: int | None,
+    stop_below: float | None,
     yes: bool,
     seed: int,
     sampler: str,
@@ -87,8 +95,9 @@ def sweep(
     """Search the space of the file STUDY for the front of cost and quality.
 
     Limits count all starts together: running the same command again continues, and does nothing once a limit is reached.
-    A run that is forecast not to fit a budget is not started; one that would pass it is stopped.
-    Ctrl-C finishes the run at hand and prints the front; a second one stops at once. Nothing that was finished is lost.
+    A run that is forecast not to fit a budget is not started; one that would pass it is stopped. Runs are left at checkpoints
+    and taken up again, wherever the next US$ is expected to add most to the front; --trials counts those started.
+    Ctrl-C goes on to the checkpoint that is due and prints the front; a second one stops at once. Nothing finished is lost.
     """
     loaded = load_study(study)
     offer = offer_of(platform, loaded.platform)
@@ -103,6 +112,8 @@ def sweep(
         from workbench.tracking import Notebook, default_uri
 
         search.check_sampler(sampler, loaded)
+        if stop_below is not None:
+            search.check_stop_below(loaded, offer, label, sampler)
         meter = training_meter()
         holder = meter.hold(name=loaded.name)
         window = holder.window()
@@ -115,10 +126,11 @@ def sweep(
             max_usd=loaded.max_usd if max_usd is None else max_usd,
             max_energy_kwh=max_energy_kwh,
             max_labels=max_labels,
+            stop_below=stop_below,
         )
         budget = Budget(limits, offer, label, gpus=len(meter.devices))
         # A lease is another sweep at work, or a dead one that has to be put right: both are told of by the sweep itself.
-        reached = "" if ledger.leases() else budget.reached(ledger.results())
+        reached = "" if ledger.leases() else _reached(budget, ledger, sampler)
         if not reached:
             forecast.check(loaded)
             check_data(loaded)
@@ -175,7 +187,12 @@ def sweep(
         "front/hypervolume": report.hypervolume(outcome.results, view),
         f"best/{view.maximize}": max((r.scores[view.maximize] for r in members), default=None),
     }
-    notebook.end(summary, report.front_markdown(outcome.results, view), "KILLED" if outcome.interrupted else "FINISHED")
+    notebook.end(
+        summary,
+        report.front_markdown(outcome.results, view),
+        "KILLED" if outcome.interrupted else "FINISHED",
+        reason=outcome.reason,
+    )
     with waiting("Bringing MLflow up to date …"):
         behind = notebook.close(MLFLOW_PATIENCE_SECONDS)
     if behind:
@@ -185,6 +202,19 @@ def sweep(
             style="yellow",
         )
     sys.exit(130 if outcome.interrupted else 0 if members else 1)
+
+
+def _reached(budget: Budget, ledger: Ledger, sampler: str) -> str:
+    """Which limit has been reached, in words; empty when none.
+
+    With the search's own sampler the last of the trials has only been started when their number is full: whether they are taken
+    further is for the search to say, unless its last sweep ended by itself.
+    """
+    from workbench import search
+
+    results, ended = ledger.results(), ledger.ended
+    settled = sampler != search.DEFAULT or (ended is not None and not ended["interrupted"])
+    return budget.reached(results) if settled else budget.exhausted(budget.spent(results))
 
 
 def _confirm(budget: Budget, taken: Taken | None, *, yes: bool) -> None:

@@ -13,7 +13,7 @@ the same history and seed give the same decision.
     spread    settings far from all that were run, and what is covered by them
 """
 
-from workbench.search.decide import DEFAULT, EXHAUSTED, LEARNING_RUNS, NO_START, Step, decide, usd_per_cost
+from workbench.search.decide import DEFAULT, EXHAUSTED, LEARNING_RUNS, NO_START, Step, check_stop_below, decide
 from workbench.search.history import MAX_INTERRUPTIONS, begun, left_alone, unfinished
 from workbench.search.memory import check_sampler
 from workbench.search.propose import STARTS, propose
@@ -30,9 +30,9 @@ __all__ = [
     "Step",
     "begun",
     "check_sampler",
+    "check_stop_below",
     "decide",
     "left_alone",
     "propose",
     "unfinished",
-    "usd_per_cost",
 ]

@@ -106,9 +106,9 @@ def decide(
         return _whole(study, results, offer, label_usd, sampler, seed, admits, may_start)
     from workbench.search.engine import FrontSearch
 
-    usd = usd_per_cost(study, offer, label_usd)
-    if stop_below is not None and usd is None:
-        raise UsageError(f"growth for a US$ is not known of a study that minimises {study.costs[0]}: leave --stop-below out.")
+    usd = _usd_per_cost(study, offer, label_usd)
+    if stop_below is not None:
+        check_stop_below(study, offer, label_usd)
     at_hand = {*cached, *([current] if current else ())}
     runs = known_runs(study, results, offer, label_usd, checkpoints, at_hand)
     dimensions = {name: dimension for name, dimension in study.dimensions.items() if name != "epochs"}
@@ -129,7 +129,15 @@ def decide(
     return Step(action, dict(chosen.settings), chosen.epochs[decision.stop], gain_per_usd, decision.reason)
 
 
-def usd_per_cost(study: Study, offer: Offer, label_usd: float) -> float | None:
+def check_stop_below(study: Study, offer: Offer, label_usd: float, sampler: str = DEFAULT) -> None:
+    """Raise UsageError unless the growth for a US$ is known: of this package's own search, where what it divides by has a price."""
+    if sampler != DEFAULT:
+        raise UsageError(f"--stop-below is for the sampler front: {sampler} does not say what growth it expects.")
+    if _usd_per_cost(study, offer, label_usd) is None:
+        raise UsageError(f"growth for a US$ is not known of a study that minimises {study.costs[0]}: leave --stop-below out.")
+
+
+def _usd_per_cost(study: Study, offer: Offer, label_usd: float) -> float | None:
     """US$ for one unit of the study's first cost; None where it has no price."""
     name = study.costs[0]
     if name in ("usd", "usd_compute"):

@@ -190,6 +190,8 @@ class _Sweep:
             self.stopped = not self.interruptions.reason
         finally:
             self.window.close()
+        with contextlib.suppress(EnvironmentFault):
+            self.ledger.note_end(self.reason, interrupted=self.stopped)
         return Outcome(self.ledger.results(), self.reason, self.stopped)
 
     def _known(self) -> list[Result]:
@@ -230,6 +232,7 @@ class _Sweep:
             "workers": self.chooser.workers,
             "offer": provenance.of_offer(self.offer),
         }
+        self.ledger.note_end("")
         self.observer.doing("Starting MLflow")
         self.notebook.start(about, results)
         self.extra = {"provision": self._consumed()}  # the start of the program, its checks, and MLflow's

@@ -79,13 +79,16 @@ class Mirror:
             elif run.info.run_id != self._parent:
                 self._others.add(run.data.tags["workbench.sweep"])
 
-    def end_sweep(self, metrics: Mapping[str, float | None], texts: Mapping[str, str], status: str, ended: float) -> None:
+    def end_sweep(
+        self, metrics: Mapping[str, float | None], texts: Mapping[str, str], status: str, ended: float, reason: str = ""
+    ) -> None:
         """Write the sweep's summary and end its parent run."""
         session = self._open()
         for name, text in texts.items():
             session.client.log_text(self._parent, text, name)
         note = f"{self._study.question}\n\n{texts['front.md']}".strip()
-        session.log(self._parent, tags={"mlflow.note.content": note}, metrics=page.finite(metrics), at=ended)
+        tags = {"mlflow.note.content": note} | ({"workbench.ended": reason} if reason else {})
+        session.log(self._parent, tags=tags, metrics=page.finite(metrics), at=ended)
         session.client.set_terminated(self._parent, status, page.milliseconds(ended))
 
     # The runs: its children.

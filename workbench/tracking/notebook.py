@@ -92,6 +92,7 @@ class Notebook:
         front_markdown: str,
         status: str = "FINISHED",
         artifacts: Mapping[str, str] | None = None,
+        reason: str = "",
     ) -> None:
         """The sweep has ended.
 
@@ -100,9 +101,10 @@ class Notebook:
             front_markdown: The front as a table: the artifact `front.md`, and part of the parent's description.
             status: `FINISHED`, `FAILED` or `KILLED`.
             artifacts: Other texts to keep with it, by file name.
+            reason: Why it ended, in words: the tag `workbench.ended`.
         """
         texts = {"front.md": front_markdown, **(artifacts or {})}
-        self._put("the sweep's summary", self._mirror.end_sweep, dict(metrics), texts, status, time.time())
+        self._put("the sweep's summary", self._mirror.end_sweep, dict(metrics), texts, status, time.time(), reason)
 
     def close(self, timeout_seconds: float) -> int:
         """Wait at most so long for the writer; return how many Results are not known to be in MLflow.
