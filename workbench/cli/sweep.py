@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,6 +70,15 @@ MLFLOW_PATIENCE_SECONDS = 20.0
     metavar="X",
     help="Stop when the next US$ is expected to add less than X to the hypervolume (score x decades of cost).",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes that work at once on this machine: each has one of its GPUs, or a share of its CPUs.",
+)
+@click.option("--as-worker", is_flag=True, hidden=True)
 @click.option("--yes", is_flag=True, help="Do not ask before spending on a paid platform.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the search.")
 @click.option("--sampler", default="front", show_default=True, metavar="NAME", help="Who decides: front, or optuna:CLASS.")
@@ -83,6 +94,8 @@ def sweep(
     max_energy_kwh: float | None,
     max_labels: int | None,
     stop_below: float | None,
+    workers: int,
+    as_worker: bool,
     yes: bool,
     seed: int,
     sampler: str,
@@ -102,12 +115,13 @@ def sweep(
     loaded = load_study(study)
     offer = offer_of(platform, loaded.platform)
     label = label_usd_of(label_usd, loaded.label_usd)
-    with waiting("Preparing data and models …"):
+    with contextlib.nullcontext() if as_worker else waiting("Preparing data and models …"):
         from workbench import forecast, search
+        from workbench.cli import workers as several
         from workbench.cli.progress import Progress
         from workbench.ledger import Ledger
         from workbench.meter import training_meter
-        from workbench.sweep import Budget, Limits, check_data, check_offer
+        from workbench.sweep import Budget, Limits, Neighbours, Orders, check_data, check_offer, provenance
         from workbench.sweep import sweep as work
         from workbench.tracking import Notebook, default_uri
 
@@ -130,24 +144,30 @@ def sweep(
         )
         budget = Budget(limits, offer, label, gpus=len(meter.devices))
         # A lease is another sweep at work, or a dead one that has to be put right: both are told of by the sweep itself.
-        reached = "" if ledger.leases() else _reached(budget, ledger, sampler)
+        reached = "" if as_worker or ledger.leases() else _reached(budget, ledger, sampler)
         if not reached:
-            forecast.check(loaded)
-            check_data(loaded)
+            if not as_worker:
+                forecast.check(loaded)
+                check_data(loaded)
             forecaster = forecaster_of(loaded, storage, ledger.results())
     if reached:
         messages.print(f"Nothing to do: {reached}. Raise the limit to go on ({_LIMITS}).")
         _show(ledger.name, ledger.results(), view, as_json=as_json)
         sys.exit(0 if report.front(ledger.results(), view) else 1)
-    _print_head(loaded.question, view, len(loaded.dimensions))
-    warn_if_busy()
-    runs = max(1, (limits.trials or UNBOUNDED_RUNS) - len(report.by_run(ledger.results())))
-    run = forecast.typical(forecaster)
-    taken = forecast.of_runs(run, runs, offer, label, same_machine=True, starts=1)
-    messages.print(expectation(taken, runs, offer), markup=False)
-    before = window.close()
-    _confirm(budget, taken, yes=yes)
-    window = holder.window()  # what a person takes to answer is not the sweep's
+    if as_worker:
+        orders = Orders.read(sys.stdin)
+        Neighbours(meter, sys.stdin)
+        workers, sweep_id, before = orders.workers, orders.sweep, orders.before
+    else:
+        _print_head(loaded.question, view, len(loaded.dimensions))
+        warn_if_busy()
+        runs = max(1, (limits.trials or UNBOUNDED_RUNS) - len(report.by_run(ledger.results())))
+        run = forecast.typical(forecaster)
+        taken = forecast.of_runs(run, runs, offer, label, same_machine=True, starts=1)
+        messages.print(expectation(taken, runs, offer), markup=False)
+        sweep_id, before = several.new_sweep(), window.close()
+        _confirm(budget, taken, yes=yes)
+        window = holder.window()  # what a person takes to answer is not the sweep's
     notebook = Notebook(
         loaded,
         tracking_uri or default_uri(Path.cwd()),
@@ -155,29 +175,45 @@ def sweep(
         label_usd=label,
         on_problem=lambda text: messages.print(text, style="yellow", markup=False),
         on_run=ledger.note_mlflow_run,
+        sweep=sweep_id,
     )
+    code = 0
     try:
-        with meter, Progress(view, budget) as progress:
-            outcome = work(
-                loaded,
-                ledger=ledger,
-                notebook=notebook,
-                offer=offer,
-                label_usd=label,
-                limits=limits,
-                folder=Path.cwd() / ".workbench" / loaded.name,
-                sampler=sampler,
-                seed=seed,
-                observer=progress,
-                meter=meter,
-                holder=holder,
-                window=window,
-                before=before,
-                forecaster=forecaster,
-            )
+        with meter, (several.Reporting if as_worker else Progress)(view, budget) as progress:
+            if workers > 1 and not as_worker:
+                about = provenance.of_sweep(loaded, provenance.of(loaded, meter), offer, dataclasses.asdict(limits))
+                notebook.start(about | {"sampler": sampler, "seed": seed, "workers": workers}, ledger.results(running=True))
+                before = before + window.close()
+                outcome, code = several.supervise(
+                    workers, sweep_id, before, ledger=ledger, study=loaded, offer=offer, observer=progress
+                )
+            else:
+                outcome = work(
+                    loaded,
+                    ledger=ledger,
+                    notebook=notebook,
+                    offer=offer,
+                    label_usd=label,
+                    limits=limits,
+                    folder=Path.cwd() / ".workbench" / loaded.name,
+                    sampler=sampler,
+                    seed=seed,
+                    observer=progress,
+                    meter=meter,
+                    holder=holder,
+                    window=window,
+                    before=before,
+                    forecaster=forecaster,
+                    workers=workers,
+                    joined=as_worker,
+                )
     except BaseException:
         notebook.close(MLFLOW_PATIENCE_SECONDS)  # how the run ended is on its way; the next start ends the sweep's own entry
         raise
+    if as_worker:
+        several.tell(ended=outcome.reason, interrupted=outcome.interrupted)
+        notebook.close(MLFLOW_PATIENCE_SECONDS)
+        sys.exit(130 if outcome.interrupted else 0)
     messages.print(f"\nThe sweep ended: {outcome.reason}.")
     _show(ledger.name, outcome.results, view, as_json=as_json)
     members = report.front(outcome.results, view)
@@ -201,7 +237,7 @@ def sweep(
             "Nothing is missing in the ledger.",
             style="yellow",
         )
-    sys.exit(130 if outcome.interrupted else 0 if members else 1)
+    sys.exit(code or (130 if outcome.interrupted else 0 if members else 1))
 
 
 def _reached(budget: Budget, ledger: Ledger, sampler: str) -> str:

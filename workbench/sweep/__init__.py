@@ -11,6 +11,7 @@ checks         what can be known to be wrong before
 shelf          the folder of states and of the front's weights
 heart          the thread that tells the ledger that this worker lives
 interruptions  Ctrl-C, and where it may break in
+workers        several of them on one machine, and who looks after them
 provenance     what must be known to read the figures years later
 """
 
@@ -19,13 +20,18 @@ from workbench.sweep.checks import check_data, check_offer
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer, Outcome
 from workbench.sweep.work import sweep
+from workbench.sweep.workers import MAX_DEATHS, Neighbours, Orders, Supervisor
 
 __all__ = [
+    "MAX_DEATHS",
     "OVERSHOOT_SECONDS",
     "Budget",
     "Limits",
+    "Neighbours",
     "Observer",
+    "Orders",
     "Outcome",
+    "Supervisor",
     "check_data",
     "check_offer",
     "sweep",

@@ -28,6 +28,9 @@ class Observer:
     def doing(self, text: str) -> None:
         """What goes on from now on, in a few words."""
 
+    def waiting(self, begins: bool) -> None:
+        """It begins to wait for other workers, or ends it: meanwhile it holds nothing, and is charged for nothing."""
+
     def started(self, lease: Lease, run: int, target: float) -> None:
         """Run number `run` (from 1) of the study begins, or goes on after others, towards `target` epochs."""
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import shlex
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -83,6 +81,7 @@ def sweep(
     before: Usage | None = None,
     forecaster: Forecaster | None = None,
     workers: int = 1,
+    joined: bool = False,
 ) -> Outcome:
     """Run recipes of the study until a limit is reached, a person stops it, or the space is exhausted.
 
@@ -103,6 +102,7 @@ def sweep(
         before: What was consumed before that window, and is charged with it.
         forecaster: Says what a run will take, so that none is started that does not fit a budget; a new one when not given.
         workers: How many sweeps of this study work at once on this machine, this one included.
+        joined: It is one worker of a sweep whose beginning and end somebody else notes, and waits free of charge.
 
     Raises:
         EnvironmentFault: The ledger can no longer be written.
@@ -119,7 +119,7 @@ def sweep(
         chooser = Chooser(study, account, shelf, sampler, seed, workers)
         work = _Sweep(
             study, ledger, notebook, account, shelf, chooser, Turn(folder), observer, meter, holder, interruptions,
-            window or holder.window(), before or Usage(),
+            window or holder.window(), before or Usage(), joined,
         )  # fmt: skip
         stack.enter_context(Heart(ledger, work.pulse))
         stack.enter_context(Watch(budget, work.spent_now, interruptions.explain))
@@ -141,6 +141,8 @@ class _Sweep:
     interruptions: Interruptions
     window: Window  # one is always open, from one Result to the next: all time is in the bill, wherever it went
     before: Usage  # what is charged with that window, and was consumed earlier
+    joined: bool = False
+    resting: bool = False  # its window is closed, and what it saw in `before`
     lease: Lease | None = None
     progress: Progress | None = None  # of the training at hand
     extra: dict[str, Usage] = field(default_factory=dict)  # phases within the window that the training loop does not know of
@@ -165,7 +167,7 @@ class _Sweep:
 
     def _consumed(self) -> Usage:
         """What was consumed since the last Result."""
-        return self.before + self.window.read()
+        return self.before if self.resting else self.before + self.window.read()
 
     def spent_now(self) -> Spending:
         """What is spent until now, the work under way and that of other sweeps on this ledger included. For the watch."""
@@ -190,8 +192,9 @@ class _Sweep:
             self.stopped = not self.interruptions.reason
         finally:
             self.window.close()
-        with contextlib.suppress(EnvironmentFault):
-            self.ledger.note_end(self.reason, interrupted=self.stopped)
+        if not self.joined:
+            with contextlib.suppress(EnvironmentFault):
+                self.ledger.note_end(self.reason, interrupted=self.stopped)
         return Outcome(self.ledger.results(), self.reason, self.stopped)
 
     def _known(self) -> list[Result]:
@@ -221,20 +224,14 @@ class _Sweep:
         if finished:
             spent = report.dollars(self.account.budget.spent(finished).usd)
             self.observer.note(f"Continuing: {_runs(len(report.by_run(finished)))} in the ledger, {spent} spent so far.")
-        about = {
-            "question": self.study.question,
-            "command": shlex.join(["workbench", *sys.argv[1:]]),
-            "git": self.provenance["git_commit"],
-            "versions": self.provenance["versions"],
-            "limits": dataclasses.asdict(self.account.budget.limits),
-            "sampler": self.chooser.sampler,
-            "seed": self.chooser.seed,
-            "workers": self.chooser.workers,
-            "offer": provenance.of_offer(self.offer),
-        }
-        self.ledger.note_end("")
         self.observer.doing("Starting MLflow")
-        self.notebook.start(about, results)
+        if self.joined:
+            self.notebook.join()
+        else:
+            self.ledger.note_end("")
+            chooser, limits = self.chooser, self.account.budget.limits
+            about = provenance.of_sweep(self.study, self.provenance, self.offer, dataclasses.asdict(limits))
+            self.notebook.start(about | {"sampler": chooser.sampler, "seed": chooser.seed, "workers": chooser.workers}, results)
         self.extra = {"provision": self._consumed()}  # the start of the program, its checks, and MLflow's
 
     # Choosing
@@ -287,12 +284,29 @@ class _Sweep:
         """Until another worker has recorded something, or is gone, or an end was asked for."""
         self.observer.doing("Waiting for the other workers")
         before = [(r.number, r.status) for r in known]
-        while not self.interruptions.requested:
-            with self.interruptions.breakable():
-                time.sleep(WAIT_SECONDS)
-            self._reconcile()
-            if [(r.number, r.status) for r in self._known()] != before:
-                return
+        with self._at_rest():
+            while not self.interruptions.requested:
+                with self.interruptions.breakable():
+                    time.sleep(WAIT_SECONDS)
+                self._reconcile()
+                if [(r.number, r.status) for r in self._known()] != before:
+                    return
+
+    @contextlib.contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """Of several workers one that waits leaves the machine to the others, who are charged for all of it meanwhile."""
+        if not self.joined:
+            yield
+            return
+        with self.writing:
+            self.before, self.resting = self.before + self.window.close(), True
+        self.observer.waiting(True)
+        try:
+            yield
+        finally:
+            self.observer.waiting(False)
+            with self.writing:
+                self.window, self.resting = self.holder.window(), False
 
     # One run
 
