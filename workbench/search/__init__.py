@@ -10,14 +10,22 @@ the same history and seed give the same decision.
     engine    the search itself: one index over new and frozen runs
     propose   settings of the next whole run, by an Optuna sampler
     memory    the in-memory study, and Optuna's samplers on it
+    sampler   `FrontSampler`, the search for a plain Optuna study
     spread    settings far from all that were run, and what is covered by them
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from workbench.search.decide import DEFAULT, EXHAUSTED, LEARNING_RUNS, NO_START, Step, check_stop_below, decide
 from workbench.search.history import MAX_INTERRUPTIONS, begun, left_alone, unfinished
 from workbench.search.memory import check_sampler
 from workbench.search.propose import STARTS, propose
 from workbench.search.runs import Checkpoint
+
+if TYPE_CHECKING:
+    from workbench.search.sampler import FrontSampler
 
 __all__ = [
     "DEFAULT",
@@ -27,6 +35,7 @@ __all__ = [
     "NO_START",
     "STARTS",
     "Checkpoint",
+    "FrontSampler",
     "Step",
     "begun",
     "check_sampler",
@@ -36,3 +45,12 @@ __all__ = [
     "propose",
     "unfinished",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`FrontSampler` is a class of Optuna's, which is imported only when it is asked for."""
+    if name == "FrontSampler":
+        from workbench.search.sampler import FrontSampler
+
+        return FrontSampler
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
