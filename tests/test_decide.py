@@ -95,7 +95,7 @@ def test_what_is_being_made_is_waited_for_and_not_bought_twice():
     running = [result(of, first, 1, "running"), result(of, second, 0.5, "running")]
     assert decide(of, running[:1]).settings == second
     assert decide(of, running).action == "wait"
-    assert decide(of, [running[0], result(of, second, 0.5)]).until == 1
+    assert decide(of, [result(of, first, 1), result(of, second, 0.5)]).until == 1
 
 
 @pytest.mark.parametrize("status", ["infeasible", "died"])
@@ -129,14 +129,23 @@ def test_only_what_is_admitted_is_chosen_and_a_shorter_way_is_found():
 def test_no_run_is_started_when_none_may_be_and_those_begun_go_on():
     of = study(**FINITE)
     begun = [result(of, {"task.train": 32, "model": "a", "method": m}, 1) for m in ("full", "bitfit")]
-    actions = set()
-    for seed in range(40):
-        step = decide(of, begun, seed=seed, may_start=False)
-        actions.add(step.action)
-        assert step.action == "continue" or step.reason == search.NO_START
-    assert actions == {"continue", "stop"}  # it ends when the search would rather start another
+    steps = []
+    while (step := decide(of, begun, may_start=False)).action == "continue":
+        steps.append(step)
+        begun.append(result(of, step.settings, step.until))
+    assert {step.settings["method"] for step in steps} == {"full", "bitfit"}
+    assert step == search.Step("stop", reason=search.NO_START)
     stub = result(of, {"task.train": 32, "model": "a", "method": "full"}, 1, "interrupted")
     assert decide(of, [stub], may_start=False).action == "stop"  # it has not begun: no checkpoint, and nobody is at it
+
+
+def test_the_last_of_the_trials_is_over_when_another_would_add_more(told):
+    of = study()
+    told(gain=1.0)
+    begun = [result(of, SETTINGS, 1)]
+    step = decide(of, begun, may_start=False)
+    assert (step.action, step.reason, step.gain_per_usd > 0) == ("stop", search.NO_START, True)
+    assert decide(of, [*begun, result(of, SETTINGS | {"model": "b"}, 1, "running")], may_start=False).action == "wait"
 
 
 class Told:
@@ -158,7 +167,7 @@ class Told:
 def told(monkeypatch):
     def install(gain, spend=2.0):
         seen = {}
-        answer = lambda arms: Decision("start", next(a.key for a in arms if not a.done), 1, gain, spend)  # noqa: E731
+        answer = lambda arms: Decision("start", next(a.key for a in arms if not a.done and a.pending is None), 1, gain, spend)  # noqa: E731
         monkeypatch.setattr(engine, "FrontSearch", Told(answer, seen))
         return seen
 

@@ -35,7 +35,7 @@ POOL = 300
 """Configurations that could be started and are compared at each decision."""
 
 LEARNING_RUNS = 8
-"""No sweep ends for want of growth before so many runs: until then nothing is known of what growth to expect."""
+"""No sweep ends for want of growth before so many runs have a score: until then nothing is known of what growth to expect."""
 
 EXHAUSTED = "every configuration of the space has been run"
 NO_START = "no more runs may be started"
@@ -95,7 +95,7 @@ def decide(
         current: Id of the run that is in memory now.
         workers: How many work at once.
         launch_usd: What a start from cold costs beside the checkpoint, in the study's first cost.
-        may_start: Whether a new run may be started.
+        may_start: Whether a new run may be started. Where none may, those begun go on while that is worth more than a new one.
         stop_below: Stop when the best decision's `gain_per_usd` is below it.
         reference: The score that adds nothing; None leaves it to the search.
 
@@ -112,21 +112,31 @@ def decide(
     at_hand = {*cached, *([current] if current else ())}
     runs = known_runs(study, results, offer, label_usd, checkpoints, at_hand)
     dimensions = {name: dimension for name, dimension in study.dimensions.items() if name != "epochs"}
-    begun = {r.run_id for r in results}
-    runs += _pool(study, dimensions, {run.key for run in runs}, _salt(seed, len(begun)), checkpoints)
+    runs += _pool(study, dimensions, {run.key for run in runs}, _salt(seed, len(runs)), checkpoints)
     engine = FrontSearch(dimensions, seed=_salt(seed, len(results)), least=reference)
     chosen, decision = _admitted(engine, runs, admits, workers, launch_usd)
+    begun = history.begun(results)
+    if chosen is not None and chosen.run_id not in begun and not may_start:
+        if decision.gain > 0:  # it would add more than any run that there is
+            return _idle(runs, NO_START, _gain_per_usd(decision, usd))
+        # Drawn as one of the first, of which nothing is known: those that there are can still say something.
+        chosen, decision = _admitted(engine, [run for run in runs if run.run_id in begun], admits, workers, launch_usd)
+        if chosen is None:
+            return _idle(runs, NO_START)
     if chosen is None:
         return Step(decision.action, reason=EXHAUSTED if decision.action == "stop" else decision.reason)
     gain_per_usd = _gain_per_usd(decision, usd)
-    reason = _no_use(decision, gain_per_usd, stop_below, sum(bool(run.arm.done or run.arm.infeasible) for run in runs))
-    if not may_start and chosen.run_id not in history.begun(results):
-        reason = NO_START
+    reason = _no_use(decision, gain_per_usd, stop_below, sum(run.arm.done > 0 for run in runs))
     if reason:
-        busy = any(run.arm.pending is not None for run in runs)
-        return Step("wait" if busy else "stop", gain_per_usd=gain_per_usd, reason=reason)
+        return _idle(runs, reason, gain_per_usd)
     action = "start" if chosen.run_id is None else "continue"
     return Step(action, dict(chosen.settings), chosen.epochs[decision.stop], gain_per_usd, decision.reason)
+
+
+def _idle(runs: Sequence[Run], reason: str, gain_per_usd: float | None = None) -> Step:
+    """Nothing to do now; while others are at work, what they find may change that."""
+    busy = any(run.arm.pending is not None for run in runs)
+    return Step("wait" if busy else "stop", gain_per_usd=gain_per_usd, reason=reason)
 
 
 def check_stop_below(study: Study, offer: Offer, label_usd: float, sampler: str = DEFAULT) -> None:
@@ -223,9 +233,9 @@ def _gain_per_usd(decision: Decision, usd: float | None) -> float | None:
     return decision.gain / math.log(10) / (decision.spend * usd)
 
 
-def _no_use(decision: Decision, gain_per_usd: float | None, stop_below: float | None, tried: int) -> str:
+def _no_use(decision: Decision, gain_per_usd: float | None, stop_below: float | None, scored: int) -> str:
     """Why nothing more should be spent, in words; empty when something should."""
-    if stop_below is None or gain_per_usd is None or gain_per_usd >= stop_below or tried < LEARNING_RUNS:
+    if stop_below is None or gain_per_usd is None or gain_per_usd >= stop_below or scored < LEARNING_RUNS:
         return ""
     growth = f"{gain_per_usd:.3g} to the hypervolume (score x decades of cost)"
     return f"the next US$ is expected to add {growth}, less than {stop_below:g}"
