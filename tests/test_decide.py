@@ -14,7 +14,7 @@ from workbench.errors import UsageError
 from workbench.result import Result
 from workbench.search import Checkpoint, engine
 from workbench.search.arms import Decision
-from workbench.search.runs import key_of, known_runs, longest, new_run
+from workbench.search.runs import key_of, known_runs, longest, new_runs
 from workbench.usage import Usage
 
 EPOCHS = (0.5, 1.0, 2.0, 4.0)
@@ -255,7 +255,7 @@ def test_labels_are_no_matter_of_the_ratio_of_measured_and_forecast_cost():
 def test_where_costs_are_unknown_the_work_stands_in_for_them():
     of = replace(study(), minimize="energy_j")
     blind = lambda recipe: [replace(c, cost=None) for c in ahead(recipe)]  # noqa: E731
-    costs = [stop.cost for stop in new_run(of, SETTINGS, blind).arm.stops]
+    costs = [stop.cost for stop in new_runs(of, [SETTINGS], blind)[0].arm.stops]
     assert costs == pytest.approx([costs[0] * e / EPOCHS[0] for e in EPOCHS])
     unknown = replace(result(of, SETTINGS, 1), usage={"train": Usage(1.0, cpu_energy_j=None)})
     (run,) = known_runs(of, [unknown], OFFER, 0.0, blind)

@@ -19,7 +19,7 @@ from workbench.result import Result
 from workbench.search import history
 from workbench.search.arms import Decision
 from workbench.search.propose import propose
-from workbench.search.runs import Forecasts, Run, key_of, known_runs, new_run
+from workbench.search.runs import Forecasts, Run, key_of, known_runs, new_runs
 from workbench.search.spread import every
 from workbench.space import Dimension, Uniform, Value, draw
 from workbench.study import Study
@@ -33,6 +33,9 @@ DEFAULT = "front"
 
 POOL = 300
 """Configurations that could be started and are compared at each decision."""
+
+PARTS = 4
+"""In so many parts they are drawn: with each run that begins one part is drawn anew."""
 
 LEARNING_RUNS = 8
 """No sweep ends for want of growth before so many runs have a score: until then nothing is known of what growth to expect."""
@@ -112,7 +115,7 @@ def decide(
     at_hand = {*cached, *([current] if current else ())}
     runs = known_runs(study, results, offer, label_usd, checkpoints, at_hand)
     dimensions = {name: dimension for name, dimension in study.dimensions.items() if name != "epochs"}
-    runs += _pool(study, dimensions, {run.key for run in runs}, _salt(seed, len(runs)), checkpoints)
+    runs += _pool(study, dimensions, {run.key for run in runs}, seed, checkpoints)
     engine = FrontSearch(dimensions, seed=_salt(seed, len(results)), least=reference)
     chosen, decision = _admitted(engine, runs, admits, workers, launch_usd)
     begun = history.begun(results)
@@ -190,10 +193,13 @@ def _pool(
 ) -> list[Run]:
     """Runs that could be started: all that are left of a small space, else so many drawn from it.
 
-    They are drawn anew with each run that begins, so that a space of real numbers is not searched in the same places for ever.
+    A part of them is drawn anew with each run that begins, so that a space of real numbers is not searched in the same places
+    for ever.
     """
-    rng = random.Random(seed)
-    drawn = [draw(dimensions, rng) for _ in range(POOL)]
+    drawn: list[dict[str, Value]] = []
+    for part in range(PARTS):
+        rng = random.Random(_salt(seed, len(taken) - part))
+        drawn += [draw(dimensions, rng) for _ in range(-(-POOL // PARTS))]
     if not any(isinstance(dimension.space, Uniform) for dimension in dimensions.values()):
         drawn += every(dimensions, POOL + len(taken))
     found: dict[object, dict[str, Value]] = {}
@@ -201,7 +207,7 @@ def _pool(
         key = key_of(settings)
         if key not in taken and len(found) < POOL:
             found.setdefault(key, settings)
-    return [new_run(study, settings, checkpoints) for settings in found.values()]
+    return new_runs(study, list(found.values()), checkpoints)
 
 
 def _admitted(engine: FrontSearch, runs: Sequence[Run], admits: Admits, workers: int, launch: float) -> tuple[Run | None, Decision]:

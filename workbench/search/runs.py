@@ -14,6 +14,9 @@ from workbench.search.arms import Arm, Stop
 from workbench.space import Value, is_number
 from workbench.study import Recipe, Study
 
+_MOST_RECIPES = 4096
+"""So many are remembered: resolving settings is half of the time of a decision on a small history, and most are met again."""
+
 _GROWTH = 1e-6
 """By how much a checkpoint costs more than the one before at least, relatively: measured ones can lie closer than their noise."""
 
@@ -78,26 +81,47 @@ def key_of(settings: Mapping[str, Value]) -> object:
 
 def longest(study: Study, settings: Mapping[str, Value]) -> dict[str, Value]:
     """The settings of the longest form of a run."""
+    return _at_most(settings, most_epochs(study))
+
+
+def most_epochs(study: Study) -> Value:
+    """How long a run of the study may be; None where its length is no setting."""
     hole = study.dimensions.get("epochs")
-    return dict(settings) if hole is None else {**settings, "epochs": max(e for e in hole.space.ends if is_number(e))}
+    return None if hole is None else max(e for e in hole.space.ends if is_number(e))
 
 
-def new_run(study: Study, settings: Mapping[str, Value], forecasts: Forecasts) -> Run:
-    """One that could be started."""
-    whole = longest(study, settings)
-    ahead = forecasts(study.resolve(whole))
+def _at_most(settings: Mapping[str, Value], epochs: Value) -> dict[str, Value]:
+    return dict(settings) if epochs is None else {**settings, "epochs": epochs}
+
+
+def new_runs(study: Study, drawn: Sequence[Mapping[str, Value]], forecasts: Forecasts) -> list[Run]:
+    """Those that could be started with these settings."""
+    name, epochs = study.name, most_epochs(study)
+    return [_new(study, name, _at_most(settings, epochs), forecasts) for settings in drawn]
+
+
+_recipes: dict[tuple[str, object], Recipe] = {}
+
+
+def _new(study: Study, name: str, whole: dict[str, Value], forecasts: Forecasts) -> Run:
+    key = key_of(whole)
+    if (name, key) not in _recipes:
+        if len(_recipes) >= _MOST_RECIPES:
+            _recipes.clear()
+        _recipes[name, key] = study.resolve(whole)
+    ahead = forecasts(_recipes[name, key])
     known = _filled(ahead)
     stops = [Stop(c.progress, c.labels, known[i]) for i, c in enumerate(ahead)]
-    return Run(whole, [c.epochs for c in ahead], Arm(key_of(whole), _seen(whole), _rising(stops)))
+    return Run(whole, [c.epochs for c in ahead], Arm(key, _seen(whole), _rising(stops)))
 
 
 def known_runs(
     study: Study, results: Sequence[Result], offer: Offer, label_usd: float, forecasts: Forecasts, cached: Collection[str] = ()
 ) -> list[Run]:
     """The runs that Results tell of. One that the study as it stands does not contain is left out."""
-    alone, found = history.left_alone(results), []
+    alone, found, epochs = history.left_alone(results), [], most_epochs(study)
     for run_id, segments in history.by_run(results).items():
-        whole = longest(study, segments[-1].settings)
+        whole = _at_most(segments[-1].settings, epochs)
         try:
             recipe = study.resolve(whole)
         except UsageError:  # of an older form of the study
