@@ -63,6 +63,7 @@ def test_python_m_workbench(tmp_path):
         (["sweep"], "Missing argument 'STUDY'"),
         (["sweep", "x.py", "--trials", "0"], "--trials"),
         (["sweep", "x.py", "--max-usd", "0"], "--max-usd"),
+        (["sweep", "x.py", "--stop-below", "0"], "--stop-below"),
         (["sweep", "x.py", "--tirals", "2"], "--trials"),
         (["front", "--target", "high"], "--target"),
     ],
@@ -170,6 +171,18 @@ def test_a_reader_that_leaves_early_is_no_error(swept, words):
     shell = f"{{ {script} {words}; echo $? >&2; }} | true"
     done = subprocess.run(["sh", "-c", shell], cwd=swept[0], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr == "0\n"
+
+
+def test_why_a_sweep_ended_can_be_told_later(swept, command, monkeypatch):
+    monkeypatch.chdir(swept[0])
+    assert "The last sweep ended: 3 of 3 trials are done." in command("front")[2]
+
+
+def test_a_stop_by_growth_is_for_those_that_know_what_growth_to_expect(command, tiny, tmp_path):
+    (tmp_path / "tiny.py").write_text(study_text(tiny))
+    code, _, err = command("sweep", "tiny.py", "--stop-below", "1", "--sampler", "optuna:RandomSampler")
+    assert code == 2
+    assert "--stop-below is for the sampler front" in one_error(err)
 
 
 # Nothing yet

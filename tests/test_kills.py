@@ -39,7 +39,7 @@ class Place:
         methods = methods or f'full({rate}), peft("lora", {rate}, r=choice(2, 4)), bitfit({rate})'
         self.file.write_text(
             '"""Which?"""\n\n'
-            "from workbench import Recipe, Study, bitfit, choice, full, loguniform, peft\n"
+            "from workbench import Recipe, Study, bitfit, choice, full, head, loguniform, peft\n"
             "from workbench.testing import TinyTask\n\n"
             f"study = Study(Recipe(task=TinyTask(train={train}), model={model!r}, method=choice({methods}), "
             f'epochs={epochs}, batch_size=8), maximize="accuracy")\n',
@@ -250,3 +250,100 @@ def test_a_full_disk_ends_it_with_a_clear_error_and_it_goes_on_when_there_is_roo
     assert {r.status for r in results} <= {"complete", "interrupted"}
     assert_whole(place, results)
     assert json.dumps([r.to_json() for r in results])
+
+
+# Several workers
+
+
+def leases(place):
+    with contextlib.suppress(Exception):  # no ledger yet
+        return Ledger.find(None, default_url(place.folder)).leases()
+    return []
+
+
+def at_work(place, process, count):
+    """Wait until so many workers hold a lease; their process ids."""
+    deadline = time.monotonic() + 120
+    while len(pids := {record["pid"] for _, record in leases(place)}) < count:
+        assert process.poll() is None, place.said
+        assert time.monotonic() < deadline, place.said
+        time.sleep(0.02)
+    return sorted(pids)
+
+
+def sweeps(place):
+    """MLflow's parent runs of this study."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{place.folder / 'mlflow.db'}")
+    ids = [e.experiment_id for e in client.search_experiments() if e.name.startswith("tiny-")]
+    return client.search_runs(ids, "tags.`workbench.kind` = 'sweep'")
+
+
+def test_a_worker_that_is_killed_loses_its_segment_alone_and_is_started_again(tmp_path, tiny):
+    place = Place(tmp_path, tiny, train=2048, epochs=16)
+    process = place.start("--trials", "8", "--workers", "2")
+    pids = at_work(place, process, 2)
+    kept = place.results()
+    os.kill(pids[0], signal.SIGKILL)
+    assert process.wait(timeout=240) == 0, place.said
+    results = place.results(running=True)
+    assert {n.number for n in kept} <= {r.number for r in results}
+    assert all(r in results for r in kept)
+    assert {r.status for r in results} == {"complete", "interrupted"}
+    (lost,) = [r for r in results if r.status == "interrupted"]
+    assert lost.reason.startswith(f"died: its worker (process {pids[0]} ")
+    assert lost.consumed.seconds > 0
+    assert 8 <= len(by_run(results)) <= 9  # one that died before its first checkpoint does not count
+    assert re.search(r"Worker \d was killed \(signal 9\); it is started again\.", place.said)
+    assert {line[:9] for line in place.said.splitlines() if line.startswith("worker ")} == {"worker 0:", "worker 1:"}
+    assert place.said.count("The sweep ended: 8 of 8 trials are done.") == 1
+    assert_whole(place, results)
+    (sweep,) = sweeps(place)
+    assert (sweep.info.status, sweep.data.tags["workbench.ended"]) == ("FINISHED", "8 of 8 trials are done")
+    assert leases(place) == []
+
+
+def test_workers_buy_nothing_twice_and_end_together(tmp_path, tiny):
+    """A small space, so that they meet at every run of it."""
+    place = Place(
+        tmp_path, tiny, epochs=4, methods="full(learning_rate=1e-3), bitfit(learning_rate=1e-3), head(learning_rate=1e-3)"
+    )
+    place.finish("--workers", "3")
+    assert "The sweep ended: every configuration of the space has been run." in place.said
+    results = place.results(running=True)
+    assert sorted((r.method, r.epochs) for r in results) == [(m, e) for m in ("bitfit", "full", "head") for e in (0.5, 1, 2, 4)]
+    assert {r.status for r in results} == {"complete"}
+    assert_whole(place, results)
+    # A machine that three hold is paid for once.
+    assert sum(r.consumed.others_seconds for r in results) > 0
+
+
+def test_one_ctrl_c_reaches_all_workers_and_a_second_stops_them_at_once(tmp_path, tiny):
+    for signals in ((signal.SIGINT,), (signal.SIGINT, signal.SIGINT)):
+        place = Place(tmp_path, tiny, train=2048, epochs=64)
+        process = place.start("--trials", "1000", "--workers", "2")
+        at_work(place, process, 2)
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.3)
+        assert process.wait(timeout=120) == 130, place.said
+        assert place.said.count("Press Ctrl-C again to stop now") == 1
+        assert place.said.count("The sweep ended: you stopped it") == 1
+        last = place.results(running=True)
+        assert "running" not in {r.status for r in last}
+        assert ("interrupted" in {r.status for r in last}) == (len(signals) == 2)
+
+
+def test_workers_end_when_their_supervisor_is_gone(tmp_path, tiny):
+    place = Place(tmp_path, tiny, train=2048, epochs=64)
+    process = place.start("--trials", "1000", "--workers", "2")
+    pids = at_work(place, process, 2)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    results = place.results(running=True)
+    assert {r.status for r in results if r.status != "complete"} == {"interrupted"}

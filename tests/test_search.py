@@ -48,7 +48,7 @@ def result(of, settings, status="complete", accuracy=50.0, seconds=1.0):
     return Result(**known, status=status, scores=scores, usage=usage, labels=32)
 
 
-def propose(of, results=(), sampler=search.DEFAULT, seed=0, offer=OFFER, label_usd=0.0):
+def propose(of, results=(), sampler="optuna:TPESampler", seed=0, offer=OFFER, label_usd=0.0):
     return search.propose(of, list(results), offer=offer, label_usd=label_usd, sampler=sampler, seed=seed)
 
 

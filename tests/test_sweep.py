@@ -17,15 +17,17 @@ from workbench.estimate import Estimate
 from workbench.forecast import Forecaster
 from workbench.ledger import Ledger, default_url
 from workbench.result import spent_usd
+from workbench.search import MAX_INTERRUPTIONS, unfinished
 from workbench.study import load
-from workbench.sweep import MAX_INTERRUPTIONS, Limits, Observer, check_offer, sweep
+from workbench.sweep import Limits, Observer, check_offer, sweep
 from workbench.sweep import work as module
-from workbench.sweep.limits import unfinished
 from workbench.testing import FakeMeter, TinyTask
 from workbench.tracking import Notebook
 from workbench.usage import Usage, total
 
 OFFER = prices.find(prices.DEFAULT)
+WHOLE = "optuna:TPESampler"
+"""A sampler of whole runs: what the search itself leaves and takes up again, this one runs to its end."""
 
 
 class Quiet:
@@ -40,13 +42,16 @@ class Quiet:
 
 class Ear(Observer):
     def __init__(self, meter):
-        self.meter, self.notes, self.runs, self.written, self.clock = meter, [], [], [], 0.0
+        self.meter, self.notes, self.runs, self.aims, self.written, self.clock = meter, [], [], [], [], 0.0
 
     def note(self, text):
         self.notes.append(text)
 
     def started(self, lease, run, target):
         self.runs.append((lease.result.run_id, run, target))
+
+    def continuing(self, target):
+        self.aims.append(target)
 
     def recorded(self, result, results):
         assert result in results
@@ -134,14 +139,16 @@ def test_the_ledger_holds_what_was_told_and_all_that_was_spent(bench):
     outcome = bench.sweep(Limits(trials=3))
     assert outcome.reason == "3 of 3 trials are done"
     assert outcome.results == bench.ear.written == bench.ledger.results()
+    assert (bench.ledger.ended["reason"], bench.ledger.ended["interrupted"]) == (outcome.reason, False)
     assert {r.status for r in outcome.results} == {"complete"}
-    assert [run for _, run, _ in bench.ear.runs] == [1, 2, 3]
+    assert [run for _, run, _ in bench.ear.runs][:3] == [1, 2, 3]
+    assert {run for _, run, _ in bench.ear.runs} == {1, 2, 3}  # those begun were taken up again
     assert total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock)
     phases = report.phases_spent(outcome.results)
-    assert {"provision", "load", "data", "train", "evaluate", "checkpoint", "idle"} == set(phases)
+    assert {"provision", "load", "data", "train", "evaluate", "checkpoint", "decide", "idle"} == set(phases)
     told = [call for call in bench.notebook.told if call[0] == "record"]
     assert [result for _, result in told] == outcome.results
-    assert [call[2] for call in bench.notebook.told if call[0] == "finished"] == ["FINISHED"] * 3
+    assert [call[2] for call in bench.notebook.told if call[0] == "finished"] == ["FINISHED"] * len(bench.ear.runs)
     for r in outcome.results:
         assert r.provenance["git_commit"] is None  # a folder that is no repository
         assert {"torch", "optuna"} <= set(r.provenance["versions"])
@@ -202,7 +209,10 @@ class Told:
     def learn(self, results):
         self.learnt += 1
 
-    def segment(self, recipe, from_epochs, to_epochs, *, cold):
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+    def segment(self, recipe, from_epochs, to_epochs, *, cold=None):
         seconds = self.seconds(recipe)
         estimate = None if seconds is None else Estimate.within(seconds, 1.5, "formula")
         return replace(
@@ -313,10 +323,10 @@ def test_a_stop_while_a_result_is_written_counts_no_work_twice(bench, monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "finish", interrupted)
-        stopped = bench.sweep().results
+        stopped = bench.sweep(sampler=WHOLE).results
     assert [r.status for r in stopped] == ["complete", "complete", "interrupted"]
     assert stopped[-1].consumed.work.steps == 0
-    whole = bench.sweep().results
+    whole = bench.sweep(sampler=WHOLE).results
     trained = [r.spent["train"].work.steps for r in whole if "train" in r.spent]
     assert sum(trained) == whole[-1].step
 
@@ -366,6 +376,7 @@ def test_one_interruption_finishes_the_run(bench, monkeypatch):
     interrupt_at(monkeypatch, 1, signal.SIGINT)
     outcome = bench.sweep()
     assert (outcome.interrupted, outcome.reason) == (True, "you stopped it")
+    assert bench.ledger.ended["interrupted"]
     assert len(report.by_run(outcome.results)) == 1
     assert outcome.results[-1].epochs == bench.ear.runs[0][2]
     for _ in range(100):  # it is said by a thread
@@ -381,7 +392,7 @@ def test_stopping_at_once_keeps_the_spend_and_the_run_goes_on_from_its_state(ben
     finite(bench, "bitfit(learning_rate=1e-3)", "4")
     with monkeypatch.context() as patch:
         interrupt_at(patch, 2, *signals)
-        outcome = bench.sweep()
+        outcome = bench.sweep(sampler=WHOLE)
     assert (outcome.interrupted, outcome.reason) == (True, "you stopped it at once")
     assert [(r.status, r.epochs) for r in outcome.results] == [("complete", 1), ("interrupted", 4)]
     assert outcome.results[-1].reason == "stopped: by a person"
@@ -393,13 +404,13 @@ def test_stopping_at_once_keeps_the_spend_and_the_run_goes_on_from_its_state(ben
     monkeypatch.setattr(
         training, "train", lambda recipe, resume, **kw: resumed.append(resume and resume.epochs) or train(recipe, resume, **kw)
     )
-    after = bench.sweep().results
+    after = bench.sweep(sampler=WHOLE).results
     assert [(r.status, r.epochs) for r in after] == [("complete", 1), ("interrupted", 4), ("complete", 2), ("complete", 4)]
     assert resumed == [1]
     assert {r.trial for r in after} == {0}
     straight = Bench(bench.file, bench.folder / "straight")
     straight.folder.mkdir()
-    whole = straight.sweep().results
+    whole = straight.sweep(sampler=WHOLE).results
     assert whole[-1].scores == after[-1].scores  # bit for bit
     assert whole[-1].cold.seconds == after[-1].cold.seconds  # a point's cost is cold
 
@@ -411,14 +422,15 @@ def test_a_state_that_is_gone_costs_more_and_repeats_no_result(bench, monkeypatc
         bench.sweep()
     shutil.rmtree(bench.states)
     after = bench.sweep().results
-    assert [(r.status, r.epochs) for r in after] == [("complete", 1), ("interrupted", 4), ("complete", 2), ("complete", 4)]
+    assert [(r.status, r.epochs) for r in after if r.status == "complete"] == [("complete", e) for e in (1, 2, 4)]
+    assert [r.status for r in after].index("interrupted") == 1
     assert total(r.consumed for r in bench.ear.written).seconds == pytest.approx(bench.ear.clock)
     assert after[2].consumed.seconds > after[2].cold.seconds
 
 
 def test_an_interruption_while_nothing_is_held_leaves_nothing(bench, monkeypatch):
-    propose = search.propose
-    monkeypatch.setattr(search, "propose", lambda *a, **kw: (os.kill(os.getpid(), signal.SIGTERM), propose(*a, **kw))[1])
+    decide = search.decide
+    monkeypatch.setattr(search, "decide", lambda *a, **kw: (os.kill(os.getpid(), signal.SIGTERM), decide(*a, **kw))[1])
     outcome = bench.sweep()
     assert (outcome.interrupted, outcome.results) == (True, [])
     assert bench.ledger.results(running=True) == []
@@ -448,9 +460,10 @@ def test_a_bug_is_recorded_and_shows(bench, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             bench.sweep()
     (result,) = bench.ledger.results()
+    assert bench.ledger.ended is None  # it did not end, it broke
     assert (result.status, result.reason) == ("interrupted", "bug: ZeroDivisionError: a bug")
     assert result.consumed.seconds > 0
-    assert bench.sweep(Limits(trials=1)).results[-1].run_id == result.run_id
+    assert bench.sweep(Limits(trials=1), sampler=WHOLE).results[-1].run_id == result.run_id
 
 
 def test_a_run_that_kills_its_worker_again_and_again_is_left_alone(bench):
@@ -484,6 +497,83 @@ def test_what_a_person_stopped_is_taken_up_again_however_often(bench):
         lease = ledger.lease(study, made(study.resolve(settings), settings))
         ledger.finish(lease, replace(lease.result, status="interrupted", reason="stopped: by a person"), study, OFFER)
     assert len(unfinished(ledger.results())) == 1
+
+
+# Freezing and thawing
+
+
+class Script:
+    """Decisions of a test: each `(method, epochs)` takes the run of that method to there."""
+
+    def __init__(self, *steps):
+        self.steps, self.asked = list(steps), []
+
+    def __call__(self, study, results, *, checkpoints, current, cached, **_):
+        self.asked.append((current, set(cached)))
+        if not self.steps:
+            return search.Step("stop", reason="the script is over")
+        method, until = self.steps.pop(0)
+        known = any(r.method == method for r in results)
+        return search.Step("continue" if known else "start", {"method": method, "epochs": 4}, float(until))
+
+
+def two_methods(folder, tiny):
+    """A study of two runs that have nothing but a method and a length, and dropout in both."""
+    file = folder / "two.py"
+    file.write_text(
+        "from workbench import Recipe, Study, bitfit, choice, full, integers\nfrom workbench.testing import TinyTask\n\n"
+        f"study = Study(Recipe(task=TinyTask(train=32), model={tiny!r}, "
+        "method=choice(full(learning_rate=3e-3), bitfit(learning_rate=3e-3)), epochs=integers(1, 4), batch_size=8), "
+        'maximize="accuracy", minimize="usd")\n'
+    )
+    return Bench(file, folder)
+
+
+def test_a_run_that_was_frozen_and_thawed_gives_the_scores_of_one_that_never_stopped(tmp_path, tiny, monkeypatch):
+    """From memory, and through the disk, where another run has drawn its random numbers in between."""
+    outcomes = []
+    for i, steps in enumerate(
+        [
+            [("full", 4), ("bitfit", 4)],
+            [("full", 1), ("full", 2), ("full", 4), ("bitfit", 4)],
+            [("full", 1), ("bitfit", 2), ("full", 2), ("bitfit", 4), ("full", 4)],
+        ]
+    ):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        bench, script = two_methods(folder, tiny), Script(*steps)
+        monkeypatch.setattr(search, "decide", script)
+        outcome = bench.sweep(Limits())
+        assert outcome.reason == "the script is over"
+        assert {r.status for r in outcome.results} == {"complete"}
+        assert total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock)
+        outcomes.append({(r.method, r.epochs): (r.scores, r.cold.seconds, r.trial) for r in outcome.results})
+        loads = sum("load" in r.spent for r in outcome.results)
+        assert loads == [2, 2, 5][i]
+    assert len(outcomes[0]) == 6
+    assert {at: scores for at, (scores, *_) in outcomes[0].items()} == {at: scores for at, (scores, *_) in outcomes[1].items()}
+    assert outcomes[1].keys() == outcomes[2].keys()
+    assert all(outcomes[0][at][:2] == outcomes[2][at][:2] for at in outcomes[0])  # bit for bit; and a point's cost is cold
+    assert {trial for *_, trial in outcomes[2].values()} == {0, 1}
+
+
+def test_the_search_is_asked_at_every_target_and_told_what_is_in_memory(tmp_path, tiny, monkeypatch):
+    bench, script = two_methods(tmp_path, tiny), Script(("full", 2), ("full", 4), ("bitfit", 1))
+    monkeypatch.setattr(search, "decide", script)
+    results = bench.sweep(Limits()).results
+    full, bitfit = results[0].run_id, results[-1].run_id
+    assert [current for current, _ in script.asked] == [None, full, None, bitfit]
+    assert script.asked[1][1] == {full}
+    assert [target for *_, target in bench.ear.runs] == [2, 1]
+    assert bench.ear.aims == [4]
+
+
+def test_all_of_a_small_space_is_run_in_the_end_and_each_checkpoint_once(bench):
+    finite(bench, "full(learning_rate=1e-3), bitfit(learning_rate=1e-3)", "choice(1, 4)")
+    outcome = bench.sweep(Limits())
+    assert outcome.reason == "every configuration of the space has been run"
+    assert sorted((r.method, r.epochs) for r in outcome.results) == [(m, e) for m in ("bitfit", "full") for e in (1, 2, 4)]
+    assert len({r.recipe_id for r in outcome.results}) == 6
 
 
 # Neighbours that fail

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-PHASES = ("provision", "load", "data", "pretrain", "train", "evaluate", "test", "checkpoint", "idle")
+PHASES = ("provision", "load", "data", "pretrain", "train", "evaluate", "test", "checkpoint", "decide", "idle")
 """The flat, sibling phases of a run. A run is their sum."""
 
 _PEAKS = {"peak_memory_bytes", "gpu_peak_memory_bytes"}

@@ -99,6 +99,8 @@ def front(
             _show_serving(results, view, load_per_second, rival)
         print_text(report.answer(results, view, budget_usd=budget_usd, target=target))
         _explain(results, view)
+        if ledger.ended:
+            messages.print(f"The last sweep ended: {ledger.ended['reason']}.", style="dim", markup=False)
         if ledger.description.get("path") and any(
             r.recipe_id not in report.confirmed(results, view) for r in report.front(results, view)
         ):

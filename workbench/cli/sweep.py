@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +37,7 @@ from workbench.result import originals, spending, spent_usd
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
+    from workbench.ledger import Ledger
     from workbench.result import Result
     from workbench.sweep import Budget, Outcome
     from workbench.tracking import Notebook
@@ -70,9 +73,24 @@ MLFLOW_PATIENCE_SECONDS = 20.0
     help="Keep this share of US$, hours and energy, and confirm the front with it at the end.",
 )
 @click.option("--confirm-seeds", type=SEEDS, default=3, show_default=True, help="New seeds then.")
+@click.option(
+    "--stop-below",
+    type=POSITIVE,
+    metavar="X",
+    help="Stop when the next US$ is expected to add less than X to the hypervolume (score x decades of cost).",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes that work at once on this machine: each has one of its GPUs, or a share of its CPUs.",
+)
+@click.option("--as-worker", is_flag=True, hidden=True)
 @click.option("--yes", is_flag=True, help="Do not ask before spending on a paid platform.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the proposals.")
-@click.option("--sampler", default="optuna:TPESampler", show_default=True, metavar="NAME", help="Who proposes: optuna:CLASS.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the search.")
+@click.option("--sampler", default="front", show_default=True, metavar="NAME", help="Who decides: front, or optuna:CLASS.")
 @price_options
 @storage_option
 @tracking_option
@@ -86,6 +104,9 @@ def sweep(
     max_labels: int | None,
     confirm_share: float | None,
     confirm_seeds: int,
+    stop_below: float | None,
+    workers: int,
+    as_worker: bool,
     yes: bool,
     seed: int,
     sampler: str,
@@ -98,22 +119,26 @@ def sweep(
     """Search the space of the file STUDY for the front of cost and quality.
 
     Limits count all starts together: running the same command again continues, and does nothing once a limit is reached.
-    A run that is forecast not to fit a budget is not started; one that would pass it is stopped.
-    Ctrl-C finishes the run at hand and prints the front; a second one stops at once. Nothing that was finished is lost.
+    A run that is forecast not to fit a budget is not started; one that would pass it is stopped. Runs are left at checkpoints
+    and taken up again, wherever the next US$ is expected to add most to the front; --trials counts those started.
+    Ctrl-C goes on to the checkpoint that is due and prints the front; a second one stops at once. Nothing finished is lost.
     """
     loaded = load_study(study)
     offer = offer_of(platform, loaded.platform)
     label = label_usd_of(label_usd, loaded.label_usd)
-    with waiting("Preparing data and models …"):
+    with contextlib.nullcontext() if as_worker else waiting("Preparing data and models …"):
         from workbench import forecast, search
+        from workbench.cli import workers as several
         from workbench.cli.progress import Progress
         from workbench.ledger import Ledger
         from workbench.meter import training_meter
-        from workbench.sweep import Budget, Limits, check_data, check_offer
+        from workbench.sweep import Budget, Limits, Neighbours, Orders, check_data, check_offer, provenance
         from workbench.sweep import sweep as work
         from workbench.tracking import Notebook, default_uri
 
         search.check_sampler(sampler, loaded)
+        if stop_below is not None:
+            search.check_stop_below(loaded, offer, label, sampler)
         meter = training_meter()
         holder = meter.hold(name=loaded.name)
         window = holder.window()
@@ -126,15 +151,17 @@ def sweep(
             max_usd=loaded.max_usd if max_usd is None else max_usd,
             max_energy_kwh=max_energy_kwh,
             max_labels=max_labels,
+            stop_below=stop_below,
         )
         whole = limits
         limits = limits if confirm_share is None else limits.keeping(confirm_share)
         budget = Budget(limits, offer, label, gpus=len(meter.devices))
         # A lease is another sweep at work, or a dead one that has to be put right: both are told of by the sweep itself.
-        reached = "" if ledger.leases() else budget.reached(ledger.results())
+        reached = "" if as_worker or ledger.leases() else _reached(budget, ledger, sampler)
         if not reached:
-            forecast.check(loaded)
-            check_data(loaded)
+            if not as_worker:
+                forecast.check(loaded)
+                check_data(loaded)
             forecaster = forecaster_of(loaded, storage, ledger.results())
 
     def go_on() -> None:
@@ -147,15 +174,20 @@ def sweep(
         go_on()
         show_outcome(ledger.name, ledger.results(), view, as_json=as_json)
         sys.exit(0 if report.front(ledger.results(), view) else 1)
-    _print_head(loaded.question, view, len(loaded.dimensions))
-    warn_if_busy()
-    runs = max(1, (limits.trials or UNBOUNDED_RUNS) - len(report.by_run(originals(ledger.results()))))
-    run = forecast.typical(forecaster)
-    taken = forecast.of_runs(run, runs, offer, label, same_machine=True, starts=1)
-    messages.print(expectation(taken, runs, offer), markup=False)
-    before = window.close()
-    ask(budget, taken.usd if taken else None, yes=yes, bounded=bool(limits.trials))
-    window = holder.window()  # what a person takes to answer is not the sweep's
+    if as_worker:
+        orders = Orders.read(sys.stdin)
+        Neighbours(meter, sys.stdin)
+        workers, sweep_id, before = orders.workers, orders.sweep, orders.before
+    else:
+        _print_head(loaded.question, view, len(loaded.dimensions))
+        warn_if_busy()
+        runs = max(1, (limits.trials or UNBOUNDED_RUNS) - len(report.by_run(originals(ledger.results()))))
+        run = forecast.typical(forecaster)
+        taken = forecast.of_runs(run, runs, offer, label, same_machine=True, starts=1)
+        messages.print(expectation(taken, runs, offer), markup=False)
+        sweep_id, before = several.new_sweep(), window.close()
+        ask(budget, taken.usd if taken else None, yes=yes, bounded=bool(limits.trials))
+        window = holder.window()  # what a person takes to answer is not the sweep's
     notebook = Notebook(
         loaded,
         tracking_uri or default_uri(Path.cwd()),
@@ -163,38 +195,54 @@ def sweep(
         label_usd=label,
         on_problem=lambda text: messages.print(text, style="yellow", markup=False),
         on_run=ledger.note_mlflow_run,
+        sweep=sweep_id,
     )
+    code = 0
     try:
-        with meter, Progress(view, budget) as progress:
-            outcome = work(
-                loaded,
-                ledger=ledger,
-                notebook=notebook,
-                offer=offer,
-                label_usd=label,
-                limits=limits,
-                folder=Path.cwd() / ".workbench" / loaded.name,
-                sampler=sampler,
-                seed=seed,
-                observer=progress,
-                meter=meter,
-                holder=holder,
-                window=window,
-                before=before,
-                forecaster=forecaster,
-            )
+        with meter, (several.Reporting if as_worker else Progress)(view, budget) as progress:
+            if workers > 1 and not as_worker:
+                about = provenance.of_sweep(loaded, provenance.of(loaded, meter), offer, dataclasses.asdict(limits))
+                notebook.start(about | {"sampler": sampler, "seed": seed, "workers": workers}, ledger.results(running=True))
+                before = before + window.close()
+                outcome, code = several.supervise(
+                    workers, sweep_id, before, ledger=ledger, study=loaded, offer=offer, observer=progress
+                )
+            else:
+                outcome = work(
+                    loaded,
+                    ledger=ledger,
+                    notebook=notebook,
+                    offer=offer,
+                    label_usd=label,
+                    limits=limits,
+                    folder=Path.cwd() / ".workbench" / loaded.name,
+                    sampler=sampler,
+                    seed=seed,
+                    observer=progress,
+                    meter=meter,
+                    holder=holder,
+                    window=window,
+                    before=before,
+                    forecaster=forecaster,
+                    workers=workers,
+                    joined=as_worker,
+                )
     except BaseException:
         notebook.close(MLFLOW_PATIENCE_SECONDS)  # how the run ended is on its way; the next start ends the sweep's own entry
         raise
+    if as_worker:
+        several.tell(ended=outcome.reason, interrupted=outcome.interrupted)
+        notebook.close(MLFLOW_PATIENCE_SECONDS)
+        sys.exit(130 if outcome.interrupted else 0)
     messages.print(f"\nThe sweep ended: {outcome.reason}.")
-    confirming = confirm_share is not None and not outcome.interrupted
+    confirming = confirm_share is not None and not outcome.interrupted and not code
     if not confirming:
         show_outcome(ledger.name, outcome.results, view, as_json=as_json)
     end_notebook(notebook, outcome, view)
     if confirming:
         go_on()
         show_outcome(ledger.name, outcome.results, view, as_json=as_json)
-    sys.exit(130 if outcome.interrupted else 0 if report.front(outcome.results, view) else 1)
+    sys.exit(code or (130 if outcome.interrupted else 0 if report.front(outcome.results, view) else 1))
 
 
 def end_notebook(notebook: Notebook, outcome: Outcome, view: View) -> None:
@@ -207,7 +255,12 @@ def end_notebook(notebook: Notebook, outcome: Outcome, view: View) -> None:
         "front/hypervolume": report.hypervolume(points, view),
         f"best/{view.maximize}": max((r.scores[view.maximize] for r in members), default=None),
     }
-    notebook.end(summary, report.front_markdown(outcome.results, view), "KILLED" if outcome.interrupted else "FINISHED")
+    notebook.end(
+        summary,
+        report.front_markdown(outcome.results, view),
+        "KILLED" if outcome.interrupted else "FINISHED",
+        reason=outcome.reason,
+    )
     with waiting("Bringing MLflow up to date …"):
         behind = notebook.close(MLFLOW_PATIENCE_SECONDS)
     if behind:
@@ -216,6 +269,19 @@ def end_notebook(notebook: Notebook, outcome: Outcome, view: View) -> None:
             "Nothing is missing in the ledger.",
             style="yellow",
         )
+
+
+def _reached(budget: Budget, ledger: Ledger, sampler: str) -> str:
+    """Which limit has been reached, in words; empty when none.
+
+    With the search's own sampler the last of the trials has only been started when their number is full: whether they are taken
+    further is for the search to say, unless its last sweep ended by itself.
+    """
+    from workbench import search
+
+    results, ended = ledger.results(), ledger.ended
+    settled = sampler != search.DEFAULT or (ended is not None and not ended["interrupted"])
+    return budget.reached(results) if settled else budget.exhausted(budget.spent(results))
 
 
 def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, what: str = "sweep") -> None:

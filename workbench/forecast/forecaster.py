@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -131,11 +131,22 @@ class Forecaster:
         """Mean tokens of a training example, from the sample."""
         return self._data_of(recipe).tokens
 
+    def checkpoints(self, recipe: Recipe) -> list[float]:
+        """Epochs at which the recipe is evaluated."""
+        from workbench.training.batches import checkpoint_epochs
+
+        data = self._data_of(recipe)
+        return checkpoint_epochs(
+            recipe.epochs, batch_size=recipe.batch_size, examples=data.train_examples, dev_examples=data.dev_examples
+        )
+
+    def key(self, recipe: Recipe) -> Hashable:
+        """What a forecast depends on: recipes of equal keys, which differ in a learning rate for instance, have equal ones."""
+        return (recipe.task, self._pair_key(recipe), recipe.method.name, recipe.batch_size, recipe.epochs)
+
     # How it is put together
 
     def _forecast(self, recipe: Recipe, start: float, end: float, *, cold: bool) -> Forecast:
-        from workbench.training.batches import checkpoint_epochs
-
         data, pair = self._data_of(recipe), self._pair(recipe)
         done, aim = (self._steps(recipe, start) if start > 0 else 0), self._steps(recipe, end)
         steps = max(0, aim - done)
@@ -145,10 +156,7 @@ class Forecaster:
             for phase, of_phase in amounts.items()
             if cold or phase in ("train", "evaluate")
         }
-        grid = checkpoint_epochs(
-            recipe.epochs, batch_size=recipe.batch_size, examples=data.train_examples, dev_examples=data.dev_examples
-        )
-        evaluations = max(1, sum(start < epochs <= end for epochs in grid))
+        evaluations = max(1, sum(start < epochs <= end for epochs in self.checkpoints(recipe)))
         seconds = estimate.total(phases.values())
         if seconds is not None and phases["train"] is not None:  # what the others rest on is much the same
             seconds = replace(seconds, note=phases["train"].note)
@@ -346,7 +354,8 @@ def _uncertain(watts: float, basis: str, note: str) -> Estimate:
 
 def _between(results: Sequence[Result]) -> Estimate | None:
     """Seconds that a Result takes beside its phases: writing it, its state and weights."""
-    found = [sum(r.spent[phase].seconds for phase in ("checkpoint", "idle") if phase in r.spent) for r in results if r.spent]
+    phases = ("checkpoint", "decide", "idle")
+    found = [sum(r.spent[phase].seconds for phase in phases if phase in r.spent) for r in results if r.spent]
     if not found:
         return None
     return Estimate(statistics.fmean(found), min(found), max(found), "measured", "")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 HEARTBEAT_SECONDS = 1.0
-_LEASE, _MLFLOW = "workbench:lease", "workbench:mlflow:"
+_LEASE, _MLFLOW, _ENDED = "workbench:lease", "workbench:mlflow:", "workbench:ended"
 
 
 @dataclass
@@ -135,6 +135,17 @@ class Ledger:
         """Remember which MLflow run mirrors a run."""
         with mapped(self._url):
             self._storage.set_study_user_attr(self._study_id, _MLFLOW + run_id, mlflow_run_id)
+
+    @property
+    def ended(self) -> dict[str, Any] | None:
+        """How the last sweep ended: `reason` in words, `interrupted` by a person, `at`; None while one works, or was killed."""
+        return self._attributes().get(_ENDED) or None
+
+    def note_end(self, reason: str, *, interrupted: bool = False) -> None:
+        """Remember why a sweep ended; an empty reason tells that one has begun."""
+        noted = {"reason": reason, "interrupted": interrupted, "at": time.time()} if reason else {}
+        with mapped(self._url):
+            self._storage.set_study_user_attr(self._study_id, _ENDED, noted)
 
     def _attributes(self) -> dict[str, Any]:
         with mapped(self._url):

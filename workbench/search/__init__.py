@@ -1,15 +1,57 @@
-"""What to run next: proposals made from plain Results.
+"""What to run next, decided on plain Results.
 
-Every proposal comes from a sampler on an in-memory study that is rebuilt from the Results at the current prices, so a new
-price or a restart changes nothing but the numbers, and the same history and seed give the same proposal.
+Every decision is made from the Results at the current prices, so a new price or a restart changes nothing but the numbers, and
+the same history and seed give the same decision.
 
-    propose   settings of the next run
+    decide    the next step: start a run, continue one to a checkpoint, wait, or stop
+    runs      a study's runs as arms: what was measured, what is forecast
+    history   which runs were broken off, and which are better left alone
+    arms      what the search chooses between, on plain numbers
+    engine    the search itself: one index over new and frozen runs
+    propose   settings of the next whole run, by an Optuna sampler
     memory    the in-memory study, and Optuna's samplers on it
+    sampler   `FrontSampler`, the search for a plain Optuna study
     spread    settings far from all that were run, and what is covered by them
     baseline  Optuna's samplers as peers in a comparison of searches, on plain settings
 """
 
-from workbench.search.memory import check_sampler
-from workbench.search.propose import DEFAULT, STARTS, propose
+from __future__ import annotations
 
-__all__ = ["DEFAULT", "STARTS", "check_sampler", "propose"]
+from typing import TYPE_CHECKING, Any
+
+from workbench.search.decide import DEFAULT, EXHAUSTED, LEARNING_RUNS, NO_START, Step, check_stop_below, decide
+from workbench.search.history import MAX_INTERRUPTIONS, begun, left_alone, unfinished
+from workbench.search.memory import check_sampler
+from workbench.search.propose import STARTS, propose
+from workbench.search.runs import Checkpoint
+
+if TYPE_CHECKING:
+    from workbench.search.sampler import FrontSampler
+
+__all__ = [
+    "DEFAULT",
+    "EXHAUSTED",
+    "LEARNING_RUNS",
+    "MAX_INTERRUPTIONS",
+    "NO_START",
+    "STARTS",
+    "Checkpoint",
+    "FrontSampler",
+    "Step",
+    "begun",
+    "check_sampler",
+    "check_stop_below",
+    "decide",
+    "left_alone",
+    "propose",
+    "unfinished",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """`FrontSampler` is a class of Optuna's, which is imported only when it is asked for."""
+    if name == "FrontSampler":
+        from workbench.search.sampler import FrontSampler
+
+        return FrontSampler
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,6 +25,8 @@ _ABSTRACT = ("BaseSampler", "BaseGASampler", "GridSampler", "PartialFixedSampler
 
 def check_sampler(sampler: str, study: Study) -> None:
     """Raise UsageError unless `sampler` names one that can search the study's space."""
+    if sampler == "front":
+        return
     ask(study, [], prices.find(study.platform), study.label_usd, sampler, 0)
 
 
@@ -111,7 +113,8 @@ def _class(sampler: str) -> Any:
     prefix, _, name = sampler.partition(":")
     known = [n for n in dir(optuna.samplers) if n.endswith("Sampler") and n not in _ABSTRACT]
     if prefix != "optuna" or name not in known:
-        raise UsageError(f"there is no sampler {sampler!r}.{did_you_mean(sampler, [f'optuna:{n}' for n in known])}")
+        names = ["front", *(f"optuna:{n}" for n in known)]
+        raise UsageError(f"there is no sampler {sampler!r}.{did_you_mean(sampler, names)}")
     return getattr(optuna.samplers, name)
 
 

@@ -12,9 +12,9 @@ from workbench.search import memory, spread
 from workbench.space import Value
 from workbench.study import Study
 
-DEFAULT = "optuna:TPESampler"
+TPE = "optuna:TPESampler"
 STARTS = 8
-"""Runs that are spread over the space before the default sampler is asked."""
+"""Runs that are spread over the space before the TPE sampler is asked."""
 
 _ATTEMPTS = 8
 
@@ -25,7 +25,7 @@ def propose(
     *,
     offer: Offer,
     label_usd: float,
-    sampler: str = DEFAULT,
+    sampler: str = TPE,
     seed: int = 0,
     admits: Callable[[Mapping[str, Value]], bool] = lambda settings: True,
 ) -> dict[str, Value] | None:
@@ -36,7 +36,7 @@ def propose(
         results: Its Results so far, those being made included: nothing is proposed that one of them covers.
         offer: Price of compute now.
         label_usd: Price of a label now.
-        sampler: `optuna:CLASS`, a sampler of `optuna.samplers`. With the default, the first `STARTS` runs are spread over
+        sampler: `optuna:CLASS`, a sampler of `optuna.samplers`. With TPE, the first `STARTS` runs are spread over
             the space instead.
         seed: Of all that is random here.
         admits: Whether settings may be run, e.g. within what is left of a budget.
@@ -49,7 +49,7 @@ def propose(
     taken = {r.run_id: dict(r.settings) for r in results if r.status == "interrupted"}  # whoever wants those runs continues them
     taken |= {run.run_id: dict(run.settings) for run in runs}
     others = list(taken.values())
-    if len(others) >= STARTS or sampler != DEFAULT:
+    if len(others) >= STARTS or sampler != TPE:
         for attempt in range(_ATTEMPTS):
             chosen = zlib.crc32(f"{seed}/{len(results)}/{attempt}".encode())
             settings = memory.ask(study, runs, offer, label_usd, sampler, chosen)

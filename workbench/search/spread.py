@@ -38,7 +38,7 @@ def farthest(
     free = [settings for settings in drawn if not covered(settings, taken) and admits(settings)]
     if free:
         return max(free, key=score)
-    left = (settings for settings in _all(list(dimensions.values()), {}) if not covered(settings, taken))
+    left = (settings for settings in every(dimensions) if not covered(settings, taken))
     return next((settings for settings in itertools.islice(left, _ASKED) if admits(settings)), None)
 
 
@@ -53,8 +53,12 @@ def covered(settings: Mapping[str, Value], taken: Sequence[Mapping[str, Value]])
     return False
 
 
+def every(dimensions: Mapping[str, Dimension], most: int | None = None) -> Iterator[dict[str, Value]]:
+    """All settings of a space, or the first so many; of a range of real numbers only the ends."""
+    return itertools.islice(_all(list(dimensions.values()), {}), most)
+
+
 def _all(dimensions: Sequence[Dimension], chosen: Mapping[str, Value]) -> Iterator[dict[str, Value]]:
-    """All settings of a space, one after another; of a range of real numbers only the ends."""
     if not dimensions:
         yield dict(chosen)
         return

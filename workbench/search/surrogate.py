@@ -2,12 +2,12 @@
 
     k((x, t), (x', t')) = [ K_x (a + b K_t + d t t') + c K_t + e t t' ] x K_view,    and noise
 
-K_x is a product of one factor per setting, so that it stays positive definite with settings that only some runs have: of a number
-Matern-5/2, of an option exp(-w [x != x']); of a setting that may be absent r^2 + (1 - r^2) k where both runs have it, 1 where
-neither has, and r where one has. K_t is a squared exponential on log progress and on log labels; t is log progress from 0 to 1, so that the
-terms in t t' are trends: short runs lie near each other, and say how far apart long ones will be only by where they are heading.
-K_view ties two views of the same checkpoint, its score and its loss. Hyperparameters are found by maximum a posteriori with L-BFGS
-under log-normal priors (Rasmussen & Williams 2006, section 5.4.1, for the gradient).
+K_x is a product of one factor per setting, so that it stays positive definite with settings that only some runs have: of a
+number Matern-5/2, of an option exp(-w [x != x']); of a setting that may be absent r^2 + (1 - r^2) k where both runs have it, 1
+where neither has, and r where one has. K_t is a squared exponential on log progress and on log labels; t is log progress from 0
+to 1, so that the terms in t t' are trends: short runs lie near each other, and say how far apart long ones will be only by
+where they are heading. K_view ties two views of the same checkpoint, its score and its loss. Hyperparameters are found by
+maximum a posteriori with L-BFGS under log-normal priors (Rasmussen & Williams 2006, section 5.4.1, for the gradient).
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""The sweep: propose, train under the meter, record; again until a limit is reached. Running again is resuming.
+"""The sweep: decide, train under the meter, record; again until a limit is reached. Running again is resuming.
 
 work           the loop, and one run of it
 confirming     the front's members once more with new seeds, and on the held-out test split
+chooser        what is next: the search's decision within the budgets, one worker at a time
+outlook        what lies ahead of runs, forecast for the search
+observer       who listens, and how a sweep ends
 limits         when it ends
 budget         what may still be spent, and the watch that stops before it is passed
 account        what is spent and bought so far, and whether what comes next fits
@@ -9,23 +12,29 @@ checks         what can be known to be wrong before
 shelf          the folder of states and of the front's weights
 heart          the thread that tells the ledger that this worker lives
 interruptions  Ctrl-C, and where it may break in
+workers        several of them on one machine, and who looks after them
 provenance     what must be known to read the figures years later
 """
 
 from workbench.sweep.budget import OVERSHOOT_SECONDS, Budget
 from workbench.sweep.checks import check_data, check_offer
 from workbench.sweep.confirming import Replicate, confirm, left, replicates
-from workbench.sweep.limits import MAX_INTERRUPTIONS, Limits
-from workbench.sweep.work import Observer, Outcome, sweep
+from workbench.sweep.limits import Limits
+from workbench.sweep.observer import Observer, Outcome
+from workbench.sweep.work import sweep
+from workbench.sweep.workers import MAX_DEATHS, Neighbours, Orders, Supervisor
 
 __all__ = [
-    "MAX_INTERRUPTIONS",
+    "MAX_DEATHS",
     "OVERSHOOT_SECONDS",
     "Budget",
     "Limits",
+    "Neighbours",
     "Observer",
+    "Orders",
     "Outcome",
     "Replicate",
+    "Supervisor",
     "check_data",
     "check_offer",
     "confirm",

@@ -42,10 +42,6 @@ class Account:
         self._bought = labels_bought(results)
         self._recorded = self.budget.spent(results)
 
-    def reached(self, results: Sequence[Result]) -> str:
-        """Which limit has been reached, in words; empty when none."""
-        return self.budget.limits.done(results) or self.budget.exhausted(self._recorded)
-
     def with_work(self, usage: Usage, making: Result | None, labels: int) -> Spending:
         """What is spent with the work under way: its usage, and the labels that the Result being made has used."""
         recorded = self._recorded
@@ -55,10 +51,18 @@ class Account:
             more = Spending(more.usd + new * self.budget.label_usd, more.seconds, more.energy_j, new)
         return recorded + more
 
-    def admits(self, recipe: Recipe, results: Sequence[Result]) -> bool:
-        """Whether a run, or what is missing of it, fits what is left by its forecast. What is unknown passes: the watch sees it."""
+    def exhausted(self) -> str:
+        """Which budget was spent when the ledger was last read, in words; empty when none was."""
+        return self.budget.exhausted(self._recorded)
+
+    def admits(self, recipe: Recipe, results: Sequence[Result], until: float | None = None) -> bool:
+        """Whether a run, or what is missing of it, fits what is left by its forecast. What is unknown passes: the watch sees it.
+
+        `until` is to how many epochs it is taken; None: to its end.
+        """
         began = max((r.epochs for r in results if r.run_id == recipe.run_id and r.status == "complete"), default=0.0)
-        forecast = self.forecaster.segment(recipe, began, float(recipe.epochs), cold=True)
+        end = float(recipe.epochs if until is None else until)
+        forecast = self.forecaster.segment(recipe, began, end, cold=True)
         labels = self._new_labels(recipe.to_json()["task"], forecast.labels)
         if forecast.spent_seconds is None:
             more = Spending(usd=labels * self.budget.label_usd, labels=labels)

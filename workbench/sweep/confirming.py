@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,15 +20,18 @@ from workbench.ledger import Ledger
 from workbench.meter import Holder, Meter, Window
 from workbench.report import View
 from workbench.result import Result
+from workbench.search import MAX_INTERRUPTIONS, Step
 from workbench.space import Space, Value
 from workbench.study import Recipe, Study
 from workbench.sweep.account import Account
 from workbench.sweep.budget import Budget, Watch
+from workbench.sweep.chooser import Chooser, Turn
 from workbench.sweep.heart import Heart
 from workbench.sweep.interruptions import Interruptions
-from workbench.sweep.limits import MAX_INTERRUPTIONS, Limits
+from workbench.sweep.limits import Limits
+from workbench.sweep.observer import Observer, Outcome
 from workbench.sweep.shelf import Shelf
-from workbench.sweep.work import Observer, Outcome, _Sweep
+from workbench.sweep.work import _Chosen, _Sweep
 from workbench.tracking import Notebook
 from workbench.usage import Usage, add_phases
 
@@ -114,74 +117,88 @@ def confirm(
     observer = observer or Observer()
     with contextlib.ExitStack() as stack:
         meter = meter or stack.enter_context(Meter())
-        interruptions = stack.enter_context(Interruptions(observer.note))
+        interruptions = stack.enter_context(Interruptions(observer.stopping))
         holder = holder or stack.enter_context(meter.hold(name=study.name))
         budget = Budget(dataclasses.replace(limits, trials=None), view.offer, view.label_usd, gpus=len(meter.devices))
         account = Account(budget, forecaster or Forecaster(study))
+        shelf = Shelf(folder, observer.note)
         work = _Confirming(
-            study, ledger, notebook, account, Shelf(folder, observer.note), "confirm", 0, observer, meter, holder, interruptions,
-            window or holder.window(), before or Usage(), view=view, seeds=seeds,
+            study, ledger, notebook, account, shelf, _Planned(study, account, shelf, view, seeds), Turn(folder), observer, meter, holder,
+            interruptions, window or holder.window(), before or Usage(),
         )  # fmt: skip
         stack.enter_context(Heart(ledger, work.pulse))
         stack.enter_context(Watch(budget, work.spent_now, interruptions.explain))
         return work.work()
 
 
-@dataclass
-class _Confirming(_Sweep):
-    """A sweep whose runs are not proposed but planned."""
+class _Planned(Chooser):
+    """Chooses among what is planned, whatever any search would say.
 
-    view: View = field(kw_only=True)
-    seeds: int = field(kw_only=True)
-    wanted: Mapping[str, Result] = field(default_factory=dict, kw_only=True)  # of the run at hand: members by replicate's id
-    plan: Sequence[Replicate] = field(default=(), kw_only=True)
+    Attributes:
+        plan: All replicates.
+        chosen: The longest of the run that was chosen last.
+        wanted: Of that run: members by the replicate's id.
+    """
 
-    def _next(self, results: Sequence[Result]) -> bool:
-        self.observer.doing("Choosing the next run")
+    def __init__(self, study: Study, account: Account, shelf: Shelf, view: View, seeds: int) -> None:
+        super().__init__(study, account, shelf, "confirm", 0, 1)
+        self.view, self.seeds = view, seeds
+        self.plan: Sequence[Replicate] = ()
+        self.wanted: Mapping[str, Result] = {}
+
+    def step(self, results: Sequence[Result], current: str | None = None) -> Step:
         self.account.refused = ""
         busy = {r.run_id for r in results if r.status == "running"}
-        with self.interruptions.breakable():
-            if self.account.bounded:
-                self.account.forecaster.learn(results)
-            self.plan = replicates(self.study, results, self.view, self.seeds)
-            runs: dict[str, list[Replicate]] = {}
-            for each in left(self.plan, results):
-                if each.recipe.run_id not in busy:
-                    runs.setdefault(each.recipe.run_id, []).append(each)
-            longest = (max(run, key=lambda each: each.recipe.epochs) for run in runs.values())
-            chosen = next((e for e in longest if not self.account.bounded or self.account.admits(e.recipe, results)), None)
-            if chosen is None:
-                return False
-            self.wanted = {each.recipe.id: each.member for each in runs[chosen.recipe.run_id]}
-            stub = self._stub(chosen.recipe, _settings(chosen.member), results)
-            stub = replace(stub, replicate_of=chosen.member.recipe_id)
-        with self.writing:
-            self.lease = self.ledger.lease(self.study, stub, {"train": self._consumed()})
-        if self.lease is not None:
-            self._run(chosen.recipe, stub, results)
-        return True
+        if self.account.bounded:
+            self.account.forecaster.learn(results)
+        self.plan = replicates(self.study, results, self.view, self.seeds)
+        runs: dict[str, list[Replicate]] = {}
+        for each in left(self.plan, results):
+            if each.recipe.run_id not in busy:
+                runs.setdefault(each.recipe.run_id, []).append(each)
+        longest = (max(run, key=lambda each: each.recipe.epochs) for run in runs.values())
+        chosen = next((e for e in longest if not self.account.bounded or self.account.admits(e.recipe, results)), None)
+        if chosen is None:
+            return Step("stop")
+        self.chosen = chosen
+        self.wanted = {each.recipe.id: each.member for each in runs[chosen.recipe.run_id]}
+        return Step("start", _settings(chosen.member))
 
-    def _nothing_left(self) -> str:
-        results = self.ledger.results(running=True)
+    def why(self, step: Step, results: Sequence[Result]) -> str:
         missing = {each.recipe.id for each in self.plan} - {r.recipe_id for r in results if r.status == "complete"}
         if self.account.refused:
-            return super()._nothing_left()
+            return f"no run that is left fits the budget (the last one looked at would take {self.account.refused})"
         if left(self.plan, results):
             return "another worker is making what is left"
         many = f"{self.seeds} new seed{'' if self.seeds == 1 else 's'}"
         failed = f", but for {len(missing)} that could not be trained" if missing else ""
         return f"every member of the front has been run with {many}{failed}"
 
-    def _train(self, recipe: Recipe, stub: Result, results: Sequence[Result]) -> None:
-        if recipe.seed == self.plan[0].recipe.seed:  # with the first seed only, so that two workers do not grade the same
-            self._grade(results)
-        super()._train(recipe, stub, results)
+
+@dataclass
+class _Confirming(_Sweep):
+    """A sweep whose runs are not proposed but planned."""
+
+    chooser: _Planned
+
+    def _leased(self, step: Step, results: Sequence[Result]) -> _Chosen | None:
+        assert step.settings is not None
+        recipe = self.chooser.chosen.recipe  # its seed is none of the study's: settings do not make it
+        stub = replace(self._stub(recipe, step.settings, results), replicate_of=self.chooser.chosen.member.recipe_id)
+        return self._lease(step, recipe, stub, results)
+
+    def _train(self, chosen: _Chosen) -> _Chosen | None:
+        if (
+            chosen.recipe.seed == self.chooser.plan[0].recipe.seed
+        ):  # with the first seed only, so that two workers do not grade the same
+            self._grade(chosen.results)
+        return super()._train(chosen)
 
     def _grade(self, results: Sequence[Result]) -> None:
         """Score the weights that the sweep kept of the members at hand on the test split, those not scored yet."""
         assert self.lease is not None
         scored = {name for r in results for name in r.test_scores}
-        for member in self.wanted.values():
+        for member in self.chooser.wanted.values():
             path = self.shelf.weights(member.recipe_id)
             if member.recipe_id in scored:
                 continue
@@ -200,13 +217,13 @@ class _Confirming(_Sweep):
             known = {**self.lease.result.test_scores, member.recipe_id: scores}
             self.lease.result = replace(self.lease.result, test_scores=known if scores else self.lease.result.test_scores)
 
-    def _checkpoint(self, recipe: Recipe, stub: Result, checkpoint: Checkpoint) -> None:
-        if checkpoint.recipe.id in self.wanted:
-            super()._checkpoint(recipe, stub, checkpoint)
-            return
+    def _checkpoint(self, chosen: _Chosen, checkpoint: Checkpoint) -> _Chosen | None:
+        if checkpoint.recipe.id in self.chooser.wanted:
+            return super()._checkpoint(chosen, checkpoint)
         self.extra = add_phases(self.extra, checkpoint.spent)  # no member of the front: nobody asks for another seed of it
         with self._billed("checkpoint"):
             self.shelf.save_state(checkpoint.prefix())
+        return chosen
 
     def _result(self, stub: Result, checkpoint: Checkpoint) -> Result:
         result = super()._result(stub, checkpoint)
@@ -215,7 +232,7 @@ class _Confirming(_Sweep):
             scores = checkpoint.test()
         self.observer.doing("Training")
         graded = {**result.test_scores, result.recipe_id: scores} if scores else result.test_scores
-        return replace(result, replicate_of=self.wanted[result.recipe_id].recipe_id, test_scores=graded)
+        return replace(result, replicate_of=self.chooser.wanted[result.recipe_id].recipe_id, test_scores=graded)
 
 
 def _recipe(study: Study, member: Result) -> Recipe:

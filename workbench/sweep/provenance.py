@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import subprocess
+import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,18 @@ def of(study: Study, meter: Meter) -> dict[str, Any]:
         "versions": {name: metadata.version(name) for name in _PACKAGES},
         "git_commit": _git_commit(study.path),
         "device": meter.description,
+    }
+
+
+def of_sweep(study: Study, provenance: Mapping[str, Any], offer: Offer, limits: Mapping[str, Any]) -> dict[str, Any]:
+    """What is noted of one start of a sweep, as plain data; `provenance` is that of its Results."""
+    return {
+        "question": study.question,
+        "command": shlex.join(["workbench", *sys.argv[1:]]),
+        "git": provenance["git_commit"],
+        "versions": provenance["versions"],
+        "limits": dict(limits),
+        "offer": of_offer(offer),
     }
 
 

@@ -33,6 +33,10 @@ class Shelf:
         path = self._weights / f"{recipe_id}.safetensors"
         return path if path.is_file() else None
 
+    def kept(self) -> set[str]:
+        """Ids of the runs whose last state is there."""
+        return {path.stem for path in self._states.glob("*.safetensors")}
+
     def save_state(self, prefix: Prefix) -> None:
         """Keep the state of a run in place of its earlier one."""
         from workbench.training import PrefixCache

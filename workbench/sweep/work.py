@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import shlex
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,14 +19,17 @@ from workbench.ledger import Lease, Ledger
 from workbench.meter import Holder, Meter, Window
 from workbench.prices import Offer
 from workbench.result import Result, Spending, cost, originals
+from workbench.search import Step
 from workbench.space import Value
 from workbench.study import Recipe, Study
 from workbench.sweep import provenance
 from workbench.sweep.account import Account
 from workbench.sweep.budget import Budget, Watch
+from workbench.sweep.chooser import Chooser, Turn
 from workbench.sweep.heart import Heart
 from workbench.sweep.interruptions import Interruptions
-from workbench.sweep.limits import Limits, unfinished
+from workbench.sweep.limits import Limits
+from workbench.sweep.observer import Observer, Outcome
 from workbench.sweep.shelf import Shelf
 from workbench.tracking import Notebook
 from workbench.usage import Usage, Work, add_phases, total
@@ -43,32 +44,23 @@ LEDGER_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)
 """Pauses between attempts to write a Result: a server may be starting again, a disk being cleared."""
 
 
-class Observer:
-    """What a sweep tells while it works. This one listens to nothing; the command line's prints.
-
-    `note` may be called from other threads.
-    """
-
-    def note(self, text: str) -> None:
-        """Something a person should read."""
-
-    def doing(self, text: str) -> None:
-        """What goes on from now on, in a few words."""
-
-    def started(self, lease: Lease, run: int, target: float) -> None:
-        """Run number `run` (from 1) of the study begins, or goes on, towards `target` epochs."""
-
-    def recorded(self, result: Result, results: Sequence[Result]) -> None:
-        """A Result is in the ledger; `results` are all of the study."""
+WAIT_SECONDS = 0.5
+"""How often a worker that waits for others looks whether they have recorded something."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a sweep ended: all Results, the reason in words, and whether a person stopped it."""
+class _Chosen:
+    """A step, and all that is needed to take it: the recipe at its longest, the Result to be made, its lease, what was known."""
 
-    results: list[Result]
-    reason: str
-    interrupted: bool = False
+    step: Step
+    recipe: Recipe
+    stub: Result
+    lease: Lease
+    results: Sequence[Result]
+
+    @property
+    def target(self) -> float:
+        return float(self.recipe.epochs if self.step.until is None else self.step.until)
 
 
 def sweep(
@@ -88,6 +80,8 @@ def sweep(
     window: Window | None = None,
     before: Usage | None = None,
     forecaster: Forecaster | None = None,
+    workers: int = 1,
+    joined: bool = False,
 ) -> Outcome:
     """Run recipes of the study until a limit is reached, a person stops it, or the space is exhausted.
 
@@ -99,14 +93,16 @@ def sweep(
         label_usd: What a label costs, in US$.
         limits: When to stop.
         folder: Where states and weights are kept.
-        sampler: Who proposes; see `workbench.search.propose`.
-        seed: Of the proposals.
+        sampler: Who decides; see `workbench.search.decide`.
+        seed: Of the decisions.
         observer: Is told what happens.
         meter: Measures; a new one when not given.
         holder: The meter's, whose windows are the bill: where others use the GPU too, its share; a new one when not given.
         window: One of the holder's, opened when the work began: what was consumed since is charged to the first Result.
         before: What was consumed before that window, and is charged with it.
         forecaster: Says what a run will take, so that none is started that does not fit a budget; a new one when not given.
+        workers: How many sweeps of this study work at once on this machine, this one included.
+        joined: It is one worker of a sweep whose beginning and end somebody else notes, and waits free of charge.
 
     Raises:
         EnvironmentFault: The ledger can no longer be written.
@@ -115,13 +111,15 @@ def sweep(
     observer = observer or Observer()
     with contextlib.ExitStack() as stack:
         meter = meter or stack.enter_context(Meter())
-        interruptions = stack.enter_context(Interruptions(observer.note))
+        interruptions = stack.enter_context(Interruptions(observer.stopping))
         holder = holder or stack.enter_context(meter.hold(name=study.name))
         budget = Budget(limits, offer, label_usd, gpus=len(meter.devices))
         account = Account(budget, forecaster or Forecaster(study))
+        shelf = Shelf(folder, observer.note)
+        chooser = Chooser(study, account, shelf, sampler, seed, workers)
         work = _Sweep(
-            study, ledger, notebook, account, Shelf(folder, observer.note), sampler, seed, observer, meter, holder, interruptions,
-            window or holder.window(), before or Usage(),
+            study, ledger, notebook, account, shelf, chooser, Turn(folder), observer, meter, holder, interruptions,
+            window or holder.window(), before or Usage(), joined,
         )  # fmt: skip
         stack.enter_context(Heart(ledger, work.pulse))
         stack.enter_context(Watch(budget, work.spent_now, interruptions.explain))
@@ -135,17 +133,21 @@ class _Sweep:
     notebook: Notebook
     account: Account
     shelf: Shelf
-    sampler: str
-    seed: int
+    chooser: Chooser
+    turn: Turn
     observer: Observer
     meter: Meter
     holder: Holder
     interruptions: Interruptions
     window: Window  # one is always open, from one Result to the next: all time is in the bill, wherever it went
     before: Usage  # what is charged with that window, and was consumed earlier
+    joined: bool = False
+    resting: bool = False  # its window is closed, and what it saw in `before`
     lease: Lease | None = None
     progress: Progress | None = None  # of the training at hand
     extra: dict[str, Usage] = field(default_factory=dict)  # phases within the window that the training loop does not know of
+    reason: str = ""  # why it ends
+    stopped: bool = False  # by a person
 
     def __post_init__(self) -> None:
         self.provenance = provenance.of(self.study, self.meter)
@@ -165,7 +167,7 @@ class _Sweep:
 
     def _consumed(self) -> Usage:
         """What was consumed since the last Result."""
-        return self.before + self.window.read()
+        return self.before if self.resting else self.before + self.window.read()
 
     def spent_now(self) -> Spending:
         """What is spent until now, the work under way and that of other sweeps on this ledger included. For the watch."""
@@ -176,31 +178,24 @@ class _Sweep:
                 self.account.note([r for r in self.reader.results(running=True) if r.number != own])
             self.looks += 1
             labels = progress.labels if progress else 0
-            return self.account.with_work(self._consumed(), lease.result if lease else None, labels)
+            making = lease.result if lease and not lease.finished else None
+            return self.account.with_work(self._consumed(), making, labels)
 
     def work(self) -> Outcome:
-        reason, stopped = "", False
         try:
             self._begin()
-            while not reason:
-                results = self._known()
-                reason = self.account.reached(results)
-                if not reason and self.interruptions.requested:
-                    reason, stopped = self.interruptions.reason or "you stopped it", not self.interruptions.reason
-                if not reason and not self._next(results):
-                    reason = self._nothing_left()
+            chosen = self._choose()
+            while chosen is not None:
+                chosen = self._run(chosen) or (None if self.reason else self._choose())
         except KeyboardInterrupt:
-            reason = self.interruptions.reason or "you stopped it at once"
-            stopped = not self.interruptions.reason
+            self.reason = self.interruptions.reason or "you stopped it at once"
+            self.stopped = not self.interruptions.reason
         finally:
             self.window.close()
-        return Outcome(self.ledger.results(), reason, stopped)
-
-    def _nothing_left(self) -> str:
-        """Why there was no run to do, in words."""
-        if self.account.refused:
-            return f"no run that is left fits the budget (the last one looked at would take {self.account.refused})"
-        return "every configuration of the space has been run"
+        if not self.joined:
+            with contextlib.suppress(EnvironmentFault):
+                self.ledger.note_end(self.reason, interrupted=self.stopped)
+        return Outcome(self.ledger.results(), self.reason, self.stopped)
 
     def _known(self) -> list[Result]:
         """All Results, those that others are making included; the account is brought up to date by them."""
@@ -208,15 +203,19 @@ class _Sweep:
         self.account.note(results)
         return results
 
-    def _begin(self) -> None:
+    def _reconcile(self) -> None:
+        """Put right what dead workers left, and say so."""
         for result in self.ledger.reconcile(self.study, self.offer):
             if result.status != "interrupted":
                 self.observer.note(f"Trial {result.trial} was killed while its last result was written: it is whole now.")
                 continue
             self.observer.note(
                 f"Trial {result.trial} was interrupted: {result.reason.removeprefix('died: ')}. Charged "
-                f"{report.duration(result.consumed.seconds)} of work; its finished checkpoints are kept, and it will be continued."
+                f"{report.duration(result.consumed.seconds)} of work; its finished checkpoints are kept, and it can be continued."
             )
+
+    def _begin(self) -> None:
+        self._reconcile()
         results = self._known()
         others = len({r.run_id for r in results if r.status == "running"})
         if others:
@@ -225,63 +224,103 @@ class _Sweep:
         if finished:
             spent = report.dollars(self.account.budget.spent(finished).usd)
             self.observer.note(f"Continuing: {_runs(len(report.by_run(finished)))} in the ledger, {spent} spent so far.")
-        about = {
-            "question": self.study.question,
-            "command": shlex.join(["workbench", *sys.argv[1:]]),
-            "git": self.provenance["git_commit"],
-            "versions": self.provenance["versions"],
-            "limits": dataclasses.asdict(self.account.budget.limits),
-            "sampler": self.sampler,
-            "seed": self.seed,
-            "offer": provenance.of_offer(self.offer),
-        }
         self.observer.doing("Starting MLflow")
-        self.notebook.start(about, results)
+        if self.joined:
+            self.notebook.join()
+        else:
+            self.ledger.note_end("")
+            chooser, limits = self.chooser, self.account.budget.limits
+            about = provenance.of_sweep(self.study, self.provenance, self.offer, dataclasses.asdict(limits))
+            self.notebook.start(about | {"sampler": chooser.sampler, "seed": chooser.seed, "workers": chooser.workers}, results)
         self.extra = {"provision": self._consumed()}  # the start of the program, its checks, and MLflow's
 
-    def _next(self, results: Sequence[Result]) -> bool:
-        """Do one run. False when there is none left to do."""
-        self.observer.doing("Choosing the next run")
-        self.account.refused = ""
-        with self.interruptions.breakable():
-            if self.account.bounded:
-                self.account.forecaster.learn(results)
-            waiting = [r.settings for r in unfinished(results) if self._admits(r.settings, results)]
-            settings: Mapping[str, Value] | None = waiting[0] if waiting else self._propose(results)
-            if settings is None:
-                return False
-            recipe = self.study.resolve(settings)
-            stub = self._stub(recipe, settings, results)
+    # Choosing
+
+    def _choose(self, current: str | None = None) -> _Chosen | None:
+        """The next step, its lease taken; None when the sweep ends, and `reason` says why.
+
+        With `current`, the run in memory, None also where it is to be let go first.
+        """
+        while True:
+            results = self._known()
+            self._look_for_an_end(results)
+            if self.reason:
+                return None
+            self.observer.doing("Choosing what is next")
+            with self._billed("decide"), self.turn.taken(), self.interruptions.breakable():
+                results = self._known()
+                step = self.chooser.step(results, current)
+                chosen = self._leased(step, results) if step.settings is not None else None
+            if chosen is not None:
+                return chosen
+            if step.action == "stop":
+                self.reason = self.chooser.why(step, results)
+                return None
+            if current is not None:
+                return None
+            if step.action == "wait":
+                self._wait(results)
+
+    def _look_for_an_end(self, results: Sequence[Result]) -> None:
+        self.reason = self.chooser.over(results)
+        if not self.reason and self.interruptions.requested:
+            self.reason, self.stopped = self.interruptions.reason or "you stopped it", not self.interruptions.reason
+
+    def _leased(self, step: Step, results: Sequence[Result]) -> _Chosen | None:
+        """The step with the lease of its Result; None when another machine's worker was quicker."""
+        assert step.settings is not None
+        recipe = self.study.resolve(step.settings)
+        target = recipe if step.until is None else recipe.with_epochs(step.until)
+        epochs = {"epochs": target.epochs} if "epochs" in step.settings else {}
+        return self._lease(step, recipe, self._stub(target, {**step.settings, **epochs}, results), results)
+
+    def _lease(self, step: Step, recipe: Recipe, stub: Result, results: Sequence[Result]) -> _Chosen | None:
         with self.writing:
-            self.lease = self.ledger.lease(self.study, stub, {"train": self._consumed()})
-        if self.lease is not None:
-            self._run(recipe, stub, results)
-        return True
+            lease = self.ledger.lease(self.study, stub, {"train": self._consumed()})
+            if lease is None:
+                return None
+            self.lease = lease
+        return _Chosen(step, recipe, replace(stub, trial=lease.result.trial), lease, results)
 
-    def _propose(self, results: Sequence[Result]) -> dict[str, Value] | None:
-        return search.propose(
-            self.study,
-            results,
-            offer=self.offer,
-            label_usd=self.label_usd,
-            sampler=self.sampler,
-            seed=self.seed,
-            admits=lambda settings: self._admits(settings, results),
-        )
+    def _wait(self, known: Sequence[Result]) -> None:
+        """Until another worker has recorded something, or is gone, or an end was asked for."""
+        self.observer.doing("Waiting for the other workers")
+        before = [(r.number, r.status) for r in known]
+        with self._at_rest():
+            while not self.interruptions.requested:
+                with self.interruptions.breakable():
+                    time.sleep(WAIT_SECONDS)
+                self._reconcile()
+                if [(r.number, r.status) for r in self._known()] != before:
+                    return
 
-    def _admits(self, settings: Mapping[str, Value], results: Sequence[Result]) -> bool:
-        """Whether a run fits what is left of the budgets, by its forecast."""
-        return not self.account.bounded or self.account.admits(self.study.resolve(settings), results)
-
-    def _run(self, recipe: Recipe, stub: Result, results: Sequence[Result]) -> None:
-        assert self.lease is not None
-        stub = replace(stub, trial=self.lease.result.trial)
-        self.observer.started(self.lease, len({r.run_id for r in originals(results)} | {recipe.run_id}), float(recipe.epochs))
-        self.notebook.running(self.lease.result)
-        status = "KILLED"
+    @contextlib.contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """Of several workers one that waits leaves the machine to the others, who are charged for all of it meanwhile."""
+        if not self.joined:
+            yield
+            return
+        with self.writing:
+            self.before, self.resting = self.before + self.window.close(), True
+        self.observer.waiting(True)
         try:
-            self._train(recipe, stub, results)
-            if self.lease is not None and not self.lease.finished:  # all of it was there already
+            yield
+        finally:
+            self.observer.waiting(False)
+            with self.writing:
+                self.window, self.resting = self.holder.window(), False
+
+    # One run
+
+    def _run(self, chosen: _Chosen) -> _Chosen | None:
+        """Take a step, and those after it that go on with the same run; gives the one that leads to another, if that was chosen."""
+        run_id = chosen.recipe.run_id
+        self.observer.started(chosen.lease, len({r.run_id for r in originals(chosen.results)} | {run_id}), chosen.target)
+        self.notebook.running(chosen.lease.result)
+        status, following = "KILLED", None
+        try:
+            following = self._train(chosen)
+            if following is None and self.lease is not None and not self.lease.finished:  # all of it was there already
                 self.ledger.release(self.lease)
             status = "FINISHED"
         except Infeasible as error:
@@ -296,11 +335,13 @@ class _Sweep:
                 self._end("interrupted", reason)
             raise
         finally:
-            self.lease = self.progress = None
-            self.notebook.finished(recipe.run_id, status)
+            self.progress = None
+            self.notebook.finished(run_id, status)
+        return following
 
-    def _train(self, recipe: Recipe, stub: Result, results: Sequence[Result]) -> None:
-        """Train the recipe from its cached state, and record each checkpoint."""
+    def _train(self, chosen: _Chosen) -> _Chosen | None:
+        """Train the recipe from its cached state, and record each checkpoint, until another step is chosen than to go on."""
+        recipe = chosen.recipe
         self.observer.doing("Preparing data and model")
         with self._billed("provision"), self.interruptions.breakable():
             from workbench import training
@@ -308,26 +349,31 @@ class _Sweep:
             training.provision(recipe)
         if gc.get_freeze_count() == 0:
             gc.freeze()  # each run ends with a collection of garbage: 0.36 s through all imports, 0.004 s without them
-        earlier = [r for r in results if r.run_id == recipe.run_id]
+        earlier = [r for r in chosen.results if r.run_id == recipe.run_id]
         done = {r.recipe_id for r in earlier if r.status == "complete"}
         prefix = self.shelf.state(recipe.run_id) if earlier else None
         resume = prefix if prefix and prefix.epochs < recipe.epochs else None
-        self.observer.doing("Training")
         self.progress = training.Progress(labels=max((r.labels for r in earlier), default=0))
         segments = training.train(recipe, resume, meter=self.holder, progress=self.progress)
+        following: _Chosen | None = chosen
         with contextlib.closing(segments):  # type: ignore[type-var]
-            while self.lease is not None:
+            while following is not None and following.recipe.run_id == recipe.run_id:
+                self.observer.doing("Training")
                 with self.interruptions.breakable():
                     checkpoint = next(segments, None)
                 if checkpoint is None:
-                    return
+                    return None
                 if checkpoint.recipe.id in done:  # its state was dropped and had to be made again: dearer, and nothing new
                     self.extra = add_phases(self.extra, checkpoint.spent)
                     continue
-                self._checkpoint(recipe, stub, checkpoint)
+                following = self._checkpoint(following, checkpoint)
+        return following
 
-    def _checkpoint(self, recipe: Recipe, stub: Result, checkpoint: Checkpoint) -> None:
-        """Record a checkpoint, and take the lease of the next one unless the run ends here."""
+    def _checkpoint(self, chosen: _Chosen, checkpoint: Checkpoint) -> _Chosen | None:
+        """Record a checkpoint, and take the lease of what comes next: the run goes on to its target, or the search is asked.
+
+        None when nothing does before the run is let go.
+        """
         assert self.lease is not None
         result = self._result(self.lease.result, checkpoint)
         # Weights before the Result, state after it: a kill in between leaves neither a member of the front that cannot be
@@ -335,15 +381,29 @@ class _Sweep:
         if result.recipe_id in self._members([*self.ledger.results(), result]):
             with self._billed("checkpoint"):
                 self.shelf.save_weights(result.recipe_id, checkpoint.weights())
-        results = self._write(result, checkpoint.spent)
-        if self.progress is not None:
-            self.progress.work = Work()  # it is on record: a stop from here on must not count it again
-        ended = checkpoint.next_step is None or self.account.overrun(result, checkpoint)
-        with self.writing:
-            self.lease = None if ended else self.ledger.lease(self.study, replace(stub, started=time.time()))
-        with self._billed("checkpoint"):
-            self.shelf.save_state(checkpoint.prefix())
-            self.shelf.keep_weights(self._members(results))
+        with self.turn.taken():  # nobody takes the run up before its state is there
+            results = self._write(result, checkpoint.spent)
+            if self.progress is not None:
+                self.progress.work = Work()  # it is on record: a stop from here on must not count it again
+            last = checkpoint.next_step is None
+            dear = "" if last else self.account.overrun(result, checkpoint)
+            on_the_way = not last and not dear and (chosen.step.until is None or result.epochs < chosen.step.until)
+            if on_the_way:
+                with self.writing:
+                    self.lease = self.ledger.lease(self.study, replace(chosen.stub, started=time.time()))
+            with self._billed("checkpoint"):
+                self.shelf.save_state(checkpoint.prefix())
+                self.shelf.keep_weights(self._members(results))
+            if on_the_way:
+                return chosen if self.lease is not None else None
+            if dear:
+                self.chooser.too_dear.add(result.run_id)
+            if last or dear:
+                return None
+            following = self._choose(result.run_id)
+        if following is not None and following.recipe.run_id == result.run_id:
+            self.observer.continuing(following.target)
+        return following
 
     def _stub(self, recipe: Recipe, settings: Mapping[str, Value], results: Sequence[Result]) -> Result:
         """The Result to be made, as far as it is known before."""

@@ -40,12 +40,20 @@ class _Child:
 class Mirror:
     """One study's experiment in one store. Every method may be repeated after a failure; each raises what MLflow raises."""
 
-    def __init__(self, study: Study, tracking_uri: str, offer: Offer, label_usd: float, on_run: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        study: Study,
+        tracking_uri: str,
+        offer: Offer,
+        label_usd: float,
+        on_run: Callable[[str, str], None],
+        sweep: str | None = None,
+    ) -> None:
         self._study, self._uri, self._offer, self._label_usd, self._on_run = study, tracking_uri, offer, label_usd, on_run
         self._priced = f"{offer.name} at {offer.usd_per_hour} US$/h ({offer.date}), {label_usd:g} US$ a label"
         self._session: Session | None = None
         self._children: dict[str, _Child] = {}  # by run_id, as the session found them
-        self._sweep = uuid.uuid4().hex
+        self._sweep = sweep or uuid.uuid4().hex
         self._parent = ""
         self._others: set[str] = set()  # other sweeps of this study that live
         self._told: set[str] = set()
@@ -69,7 +77,7 @@ class Mirror:
         name = time.strftime("sweep %Y-%m-%d %H:%M:%S", time.localtime(began))
         self._parent = session.find_or_create("sweep", self._sweep, name, began, own)
         tags = {f"mlflow.{tag}": str(value) for tag, value in known.items() if value}
-        session.log(self._parent, tags=tags, params=dict(page.flat(parent)))
+        session.log(self._parent, tags=own | tags, params=dict(page.flat(parent)))  # one that joined may have made it
         session.client.log_dict(self._parent, dict(parent), "sweep.json")
         if source and self._study.path:
             session.client.log_text(self._parent, source, self._study.path.name)
@@ -79,13 +87,21 @@ class Mirror:
             elif run.info.run_id != self._parent:
                 self._others.add(run.data.tags["workbench.sweep"])
 
-    def end_sweep(self, metrics: Mapping[str, float | None], texts: Mapping[str, str], status: str, ended: float) -> None:
+    def join_sweep(self, began: float) -> None:
+        """Find the parent run of a sweep that another process opens."""
+        name = time.strftime("sweep %Y-%m-%d %H:%M:%S", time.localtime(began))
+        self._parent = self._open().find_or_create("sweep", self._sweep, name, began, {"mlflow.source.type": "LOCAL"})
+
+    def end_sweep(
+        self, metrics: Mapping[str, float | None], texts: Mapping[str, str], status: str, ended: float, reason: str = ""
+    ) -> None:
         """Write the sweep's summary and end its parent run."""
         session = self._open()
         for name, text in texts.items():
             session.client.log_text(self._parent, text, name)
         note = f"{self._study.question}\n\n{texts['front.md']}".strip()
-        session.log(self._parent, tags={"mlflow.note.content": note}, metrics=page.finite(metrics), at=ended)
+        tags = {"mlflow.note.content": note} | ({"workbench.ended": reason} if reason else {})
+        session.log(self._parent, tags=tags, metrics=page.finite(metrics), at=ended)
         session.client.set_terminated(self._parent, status, page.milliseconds(ended))
 
     # The runs: its children.

@@ -30,6 +30,7 @@ class Notebook:
         label_usd: Price of a label, in US$.
         on_problem: Called with one sentence when MLflow cannot be reached, answers again, or refuses a record.
         on_run: Called with run_id and MLflow's run id, once for each child run that was created or continued.
+        sweep: Id of the sweep, where several processes are part of one; a new one when not given.
         pause_seconds: Pause before the first retry; it doubles up to a minute.
     """
 
@@ -42,13 +43,14 @@ class Notebook:
         label_usd: float = 0.0,
         on_problem: Callable[[str], None] = lambda message: None,
         on_run: Callable[[str, str], None] = lambda run_id, mlflow_run_id: None,
+        sweep: str | None = None,
         pause_seconds: float = 1.0,
     ) -> None:
         self.study = study
         self.tracking_uri = store.absolute(tracking_uri)
         self._on_problem = on_problem
         self._on_run = on_run
-        self._mirror = Mirror(study, self.tracking_uri, offer, label_usd, self._tell)
+        self._mirror = Mirror(study, self.tracking_uri, offer, label_usd, self._tell, sweep)
         self._writer = Writer(self._mirror.connect, self._away, self._back, self._refused, pause_seconds)
 
     def start(self, parent: Mapping[str, Any], known: Sequence[Result]) -> None:
@@ -74,6 +76,12 @@ class Notebook:
             self._put("earlier results", self._mirror.catch_up, results, results=sum(r.status != "running" for r in results))
         self._put("runs left open", self._mirror.end_orphans, set(runs))
 
+    def join(self) -> None:
+        """Write under the parent run of the same sweep that another process has started, or is about to start."""
+        with contextlib.suppress(Exception):  # the writer meets the same error, and reports it
+            store.load()
+        self._put("the sweep", self._mirror.join_sweep, time.time())
+
     def running(self, result: Result) -> None:
         """A run, or its next segment, has begun."""
         self._put("the start of a run", self._mirror.begin, result)
@@ -92,6 +100,7 @@ class Notebook:
         front_markdown: str,
         status: str = "FINISHED",
         artifacts: Mapping[str, str] | None = None,
+        reason: str = "",
     ) -> None:
         """The sweep has ended.
 
@@ -100,9 +109,10 @@ class Notebook:
             front_markdown: The front as a table: the artifact `front.md`, and part of the parent's description.
             status: `FINISHED`, `FAILED` or `KILLED`.
             artifacts: Other texts to keep with it, by file name.
+            reason: Why it ended, in words: the tag `workbench.ended`.
         """
         texts = {"front.md": front_markdown, **(artifacts or {})}
-        self._put("the sweep's summary", self._mirror.end_sweep, dict(metrics), texts, status, time.time())
+        self._put("the sweep's summary", self._mirror.end_sweep, dict(metrics), texts, status, time.time(), reason)
 
     def close(self, timeout_seconds: float) -> int:
         """Wait at most so long for the writer; return how many Results are not known to be in MLflow.

@@ -1,0 +1,253 @@
+"""What a free worker does next, in settings: the runs of a study put before the search as arms, and its decision read back.
+
+The first of several costs is the one that the search divides by; the others are measured, and shape the front that is shown.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workbench import prices
+from workbench.errors import UsageError
+from workbench.prices import Offer
+from workbench.result import Result, originals
+from workbench.search import history
+from workbench.search.arms import Decision
+from workbench.search.propose import propose
+from workbench.search.runs import Forecasts, Run, key_of, known_runs, new_runs
+from workbench.search.spread import every
+from workbench.space import Dimension, Uniform, Value, draw
+from workbench.study import Study
+from workbench.usage import Usage
+
+if TYPE_CHECKING:
+    from workbench.search.engine import FrontSearch
+
+DEFAULT = "front"
+"""The sampler that is this package's own search; the others are `optuna:CLASS`."""
+
+POOL = 300
+"""Configurations that could be started and are compared at each decision."""
+
+PARTS = 4
+"""In so many parts they are drawn: with each run that begins one part is drawn anew."""
+
+LEARNING_RUNS = 8
+"""No sweep ends for want of growth before so many runs have a score: until then nothing is known of what growth to expect."""
+
+EXHAUSTED = "every configuration of the space has been run"
+NO_START = "no more runs may be started"
+
+Admits = Callable[[Mapping[str, Value], float | None], bool]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to do next, in settings.
+
+    Attributes:
+        action: `start` a run, `continue` one, `wait` until another worker has recorded something, or `stop`.
+        settings: Of the run, its `epochs` being how far it may go at most; None when there is none.
+        until: Epochs of the checkpoint it is taken to before the search is asked again; None: to its end.
+        gain_per_usd: Expected growth of the hypervolume, in score x decades of cost, for a US$; None where it is not known.
+        reason: In words.
+    """
+
+    action: str
+    settings: dict[str, Value] | None = None
+    until: float | None = None
+    gain_per_usd: float | None = None
+    reason: str = ""
+
+
+def decide(
+    study: Study,
+    results: Sequence[Result],
+    *,
+    offer: Offer,
+    label_usd: float,
+    checkpoints: Forecasts,
+    sampler: str = DEFAULT,
+    seed: int = 0,
+    admits: Admits = lambda settings, until: True,
+    cached: Collection[str] = (),
+    current: str | None = None,
+    workers: int = 1,
+    launch_usd: float = 0.0,
+    may_start: bool = True,
+    stop_below: float | None = None,
+    reference: float | None = None,
+) -> Step:
+    """What a free worker does next. The same history, prices and seed give the same decision.
+
+    Args:
+        study: The study.
+        results: Its Results so far, those being made included; a running one's `epochs` are those it is taken to.
+        offer: Price of compute now.
+        label_usd: Price of a label now.
+        checkpoints: The checkpoints that a recipe passes, shortest first, with their forecast costs.
+        sampler: `front`, or `optuna:CLASS`: then whole runs are proposed, and interrupted ones finished first.
+        seed: Of all that is random here.
+        admits: Whether settings may be run until so many epochs (None: to their end), e.g. within what is left of a budget.
+        cached: Ids of the runs whose last state is at hand.
+        current: Id of the run that is in memory now.
+        workers: How many work at once.
+        launch_usd: What a start from cold costs beside the checkpoint, in the study's first cost.
+        may_start: Whether a new run may be started. Where none may, those begun go on while that is worth more than a new one.
+        stop_below: Stop when the best decision's `gain_per_usd` is below it.
+        reference: The score that adds nothing; None leaves it to the search.
+
+    Raises:
+        UsageError: There is no such sampler, it cannot search this space, or `stop_below` is asked of what has no US$.
+    """
+    if sampler != DEFAULT:
+        return _whole(study, results, offer, label_usd, sampler, seed, admits, may_start)
+    from workbench.search.engine import FrontSearch
+
+    results = originals(results)
+    usd = _usd_per_cost(study, offer, label_usd)
+    if stop_below is not None:
+        check_stop_below(study, offer, label_usd)
+    at_hand = {*cached, *([current] if current else ())}
+    runs = known_runs(study, results, offer, label_usd, checkpoints, at_hand)
+    dimensions = {name: dimension for name, dimension in study.dimensions.items() if name != "epochs"}
+    runs += _pool(study, dimensions, {run.key for run in runs}, seed, checkpoints)
+    engine = FrontSearch(dimensions, seed=_salt(seed, len(results)), least=reference)
+    chosen, decision = _admitted(engine, runs, admits, workers, launch_usd)
+    begun = history.begun(results)
+    if chosen is not None and chosen.run_id not in begun and not may_start:
+        if decision.gain > 0:  # it would add more than any run that there is
+            return _idle(runs, NO_START, _gain_per_usd(decision, usd))
+        # Drawn as one of the first, of which nothing is known: those that there are can still say something.
+        chosen, decision = _admitted(engine, [run for run in runs if run.run_id in begun], admits, workers, launch_usd)
+        if chosen is None:
+            return _idle(runs, NO_START)
+    if chosen is None:
+        return Step(decision.action, reason=EXHAUSTED if decision.action == "stop" else decision.reason)
+    gain_per_usd = _gain_per_usd(decision, usd)
+    reason = _no_use(decision, gain_per_usd, stop_below, sum(run.arm.done > 0 for run in runs))
+    if reason:
+        return _idle(runs, reason, gain_per_usd)
+    action = "start" if chosen.run_id is None else "continue"
+    return Step(action, dict(chosen.settings), chosen.epochs[decision.stop], gain_per_usd, decision.reason)
+
+
+def _idle(runs: Sequence[Run], reason: str, gain_per_usd: float | None = None) -> Step:
+    """Nothing to do now; while others are at work, what they find may change that."""
+    busy = any(run.arm.pending is not None for run in runs)
+    return Step("wait" if busy else "stop", gain_per_usd=gain_per_usd, reason=reason)
+
+
+def check_stop_below(study: Study, offer: Offer, label_usd: float, sampler: str = DEFAULT) -> None:
+    """Raise UsageError unless the growth for a US$ is known: of this package's own search, where what it divides by has a price."""
+    if sampler != DEFAULT:
+        raise UsageError(f"--stop-below is for the sampler front: {sampler} does not say what growth it expects.")
+    if _usd_per_cost(study, offer, label_usd) is None:
+        raise UsageError(f"growth for a US$ is not known of a study that minimises {study.costs[0]}: leave --stop-below out.")
+
+
+def _usd_per_cost(study: Study, offer: Offer, label_usd: float) -> float | None:
+    """US$ for one unit of the study's first cost; None where it has no price."""
+    name = study.costs[0]
+    if name in ("usd", "usd_compute"):
+        return 1.0
+    if name == "seconds":
+        return prices.usd(Usage(1.0, gpu_seconds=1.0 if offer.gpus else 0.0), offer)
+    return label_usd or None if name == "labels" else None
+
+
+def _whole(
+    study: Study,
+    results: Sequence[Result],
+    offer: Offer,
+    label_usd: float,
+    sampler: str,
+    seed: int,
+    admits: Admits,
+    may_start: bool,
+) -> Step:
+    """The next whole run: one that was interrupted, else what an Optuna sampler proposes."""
+    waiting = [dict(r.settings) for r in history.unfinished(results) if admits(r.settings, None)]
+    if waiting:
+        return Step("continue", waiting[0], reason="it was interrupted")
+    if not may_start:
+        return Step("stop", reason=NO_START)
+    settings = propose(
+        study,
+        results,
+        offer=offer,
+        label_usd=label_usd,
+        sampler=sampler,
+        seed=seed,
+        admits=lambda settings: admits(settings, None),
+    )
+    return Step("stop", reason=EXHAUSTED) if settings is None else Step("start", settings, reason=f"proposed by {sampler}")
+
+
+def _pool(
+    study: Study, dimensions: Mapping[str, Dimension], taken: Collection[object], seed: int, checkpoints: Forecasts
+) -> list[Run]:
+    """Runs that could be started: all that are left of a small space, else so many drawn from it.
+
+    A part of them is drawn anew with each run that begins, so that a space of real numbers is not searched in the same places
+    for ever.
+    """
+    drawn: list[dict[str, Value]] = []
+    for part in range(PARTS):
+        rng = random.Random(_salt(seed, len(taken) - part))
+        drawn += [draw(dimensions, rng) for _ in range(-(-POOL // PARTS))]
+    if not any(isinstance(dimension.space, Uniform) for dimension in dimensions.values()):
+        drawn += every(dimensions, POOL + len(taken))
+    found: dict[object, dict[str, Value]] = {}
+    for settings in drawn:
+        key = key_of(settings)
+        if key not in taken and len(found) < POOL:
+            found.setdefault(key, settings)
+    return new_runs(study, list(found.values()), checkpoints)
+
+
+def _admitted(engine: FrontSearch, runs: Sequence[Run], admits: Admits, workers: int, launch: float) -> tuple[Run | None, Decision]:
+    """The decision, and its run, once it is one that is admitted. Only when one is refused are all others looked at."""
+    for left in (runs, None):
+        if left is None:
+            left = [short for run in runs if (short := _shortened(run, admits)) is not None]
+        decision = engine.decide([run.arm for run in left], workers=workers, launch=launch)
+        chosen = next((run for run in left if run.key == decision.key), None) if decision.action in ("start", "continue") else None
+        if chosen is None or admits(chosen.settings, chosen.epochs[decision.stop]):
+            break
+    return chosen, decision
+
+
+def _shortened(run: Run, admits: Admits) -> Run | None:
+    """The run with those of its stops alone that are admitted; None when there is none to go to, and it has none behind it."""
+    if not run.free:
+        return run
+    stop = len(run.epochs)
+    while stop > run.arm.done and not admits(run.settings, run.epochs[stop - 1]):
+        stop -= 1
+    return run.until(stop) if stop else None
+
+
+def _gain_per_usd(decision: Decision, usd: float | None) -> float | None:
+    """In score x decades of cost, as `report.hypervolume` has it: the search reckons in natural logarithms."""
+    if usd is None or decision.spend <= 0 or not math.isfinite(decision.gain):
+        return None
+    return decision.gain / math.log(10) / (decision.spend * usd)
+
+
+def _no_use(decision: Decision, gain_per_usd: float | None, stop_below: float | None, scored: int) -> str:
+    """Why nothing more should be spent, in words; empty when something should."""
+    if stop_below is None or gain_per_usd is None or gain_per_usd >= stop_below or scored < LEARNING_RUNS:
+        return ""
+    growth = f"{gain_per_usd:.3g} to the hypervolume (score x decades of cost)"
+    return f"the next US$ is expected to add {growth}, less than {stop_below:g}"
+
+
+def _salt(seed: int, length: int) -> int:
+    """A seed for a history of this length."""
+    return zlib.crc32(f"{seed}/{length}".encode())

@@ -1,0 +1,55 @@
+"""What is to be read from Results before anything is chosen: which runs were broken off, and which are better left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from workbench.result import Result, originals
+
+MAX_INTERRUPTIONS = 3
+"""A run whose worker died so often without reaching another checkpoint is left alone: it may be what kills it."""
+
+
+def by_run(results: Iterable[Result]) -> dict[str, list[Result]]:
+    """Results by run id, in the order in which the runs began; replicates of points are left out: they are not the search's."""
+    groups: dict[str, list[Result]] = {}
+    for result in originals(results):
+        groups.setdefault(result.run_id, []).append(result)
+    return groups
+
+
+def begun(results: Iterable[Result]) -> set[str]:
+    """Runs that count as started: those that were only ever broken off, before a first checkpoint, do not."""
+    return {r.run_id for r in originals(results) if r.status != "interrupted"}
+
+
+def left_alone(results: Iterable[Result]) -> set[str]:
+    """Runs that killed their worker `MAX_INTERRUPTIONS` times since their last checkpoint."""
+    return {run_id for run_id, segments in by_run(results).items() if _deaths(segments) >= MAX_INTERRUPTIONS}
+
+
+def unfinished(results: Iterable[Result]) -> list[Result]:
+    """Interrupted runs that should be taken up again, each as its last interruption left it."""
+    found = []
+    for segments in by_run(results).values():
+        stops = [r for r in segments if r.status == "interrupted"]
+        if not stops or any(r.status in ("infeasible", "running") for r in segments):
+            continue
+        furthest = _furthest(segments)
+        if furthest is not None and furthest.epochs >= stops[-1].epochs:
+            continue
+        if _deaths(segments) < MAX_INTERRUPTIONS:
+            found.append(stops[-1])
+    return found
+
+
+def _deaths(segments: Sequence[Result]) -> int:
+    """How often the worker of one run died since its furthest checkpoint."""
+    furthest = _furthest(segments)
+    after = -1 if furthest is None else furthest.number or 0
+    since = [r for r in segments if r.status == "interrupted" and (furthest is None or (r.number or 0) > after)]
+    return sum(r.reason.split(":")[0] in ("died", "bug") for r in since)
+
+
+def _furthest(segments: Sequence[Result]) -> Result | None:
+    return max((r for r in segments if r.status == "complete"), key=lambda r: r.epochs, default=None)

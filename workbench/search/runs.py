@@ -1,0 +1,231 @@
+"""A study's runs as the arms of the search: what was measured of them, and what is forecast of the rest."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from workbench.errors import UsageError
+from workbench.prices import Offer
+from workbench.result import Result, cost
+from workbench.search import history
+from workbench.search.arms import Arm, Stop
+from workbench.space import Value, is_number
+from workbench.study import Recipe, Study
+
+_MOST_RECIPES = 4096
+"""So many are remembered: resolving settings is half of the time of a decision on a small history, and most are met again."""
+
+_GROWTH = 1e-6
+"""By how much a checkpoint costs more than the one before at least, relatively: measured ones can lie closer than their noise."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One that a recipe passes, as it is forecast.
+
+    Attributes:
+        epochs: Passes over the training examples by then.
+        progress: Examples processed by then, repeats included.
+        labels: Distinct labelled examples used by then.
+        cost: From cold, in the study's first cost at the prices of now, labels included where it counts them; None: unknown.
+        amount: What stands in where costs are unknown, in proportion: optimiser steps x parameters.
+    """
+
+    epochs: float
+    progress: float
+    labels: float
+    cost: float | None
+    amount: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that exists or could be started.
+
+    Attributes:
+        settings: Those of its longest form.
+        epochs: Of each of its stops.
+        arm: What the search sees of it.
+        run_id: Its id; None of one that could be started.
+    """
+
+    settings: Mapping[str, Value]
+    epochs: Sequence[float]
+    arm: Arm
+    run_id: str | None = None
+
+    @property
+    def key(self) -> object:
+        return self.arm.key
+
+    @property
+    def free(self) -> bool:
+        """Whether it could be taken further now."""
+        return self.arm.pending is None and not self.arm.infeasible and self.arm.done < len(self.arm.stops)
+
+    def until(self, stop: int) -> Run:
+        """The same run, ending at its stop number `stop` (from 1) at the latest; what it has passed stays."""
+        last = max(stop, self.arm.done)
+        return replace(self, epochs=self.epochs[:last], arm=replace(self.arm, stops=self.arm.stops[:last]))
+
+
+Forecasts = Callable[[Recipe], Sequence[Checkpoint]]
+
+
+def key_of(settings: Mapping[str, Value]) -> object:
+    """What tells a run from the others of its study: all its settings but how long it goes."""
+    return tuple(sorted((name, value) for name, value in settings.items() if name != "epochs"))
+
+
+def longest(study: Study, settings: Mapping[str, Value]) -> dict[str, Value]:
+    """The settings of the longest form of a run."""
+    return _at_most(settings, most_epochs(study))
+
+
+def most_epochs(study: Study) -> Value:
+    """How long a run of the study may be; None where its length is no setting."""
+    hole = study.dimensions.get("epochs")
+    return None if hole is None else max(e for e in hole.space.ends if is_number(e))
+
+
+def _at_most(settings: Mapping[str, Value], epochs: Value) -> dict[str, Value]:
+    return dict(settings) if epochs is None else {**settings, "epochs": epochs}
+
+
+def new_runs(study: Study, drawn: Sequence[Mapping[str, Value]], forecasts: Forecasts) -> list[Run]:
+    """Those that could be started with these settings."""
+    name, epochs = study.name, most_epochs(study)
+    return [_new(study, name, _at_most(settings, epochs), forecasts) for settings in drawn]
+
+
+_recipes: dict[tuple[str, object], Recipe] = {}
+
+
+def _new(study: Study, name: str, whole: dict[str, Value], forecasts: Forecasts) -> Run:
+    key = key_of(whole)
+    if (name, key) not in _recipes:
+        if len(_recipes) >= _MOST_RECIPES:
+            _recipes.clear()
+        _recipes[name, key] = study.resolve(whole)
+    ahead = forecasts(_recipes[name, key])
+    known = _filled(ahead)
+    stops = [Stop(c.progress, c.labels, known[i]) for i, c in enumerate(ahead)]
+    return Run(whole, [c.epochs for c in ahead], Arm(key, _seen(whole), _rising(stops)))
+
+
+def known_runs(
+    study: Study, results: Sequence[Result], offer: Offer, label_usd: float, forecasts: Forecasts, cached: Collection[str] = ()
+) -> list[Run]:
+    """The runs that Results tell of. One that the study as it stands does not contain is left out."""
+    alone, found, epochs = history.left_alone(results), [], most_epochs(study)
+    for run_id, segments in history.by_run(results).items():
+        whole = _at_most(segments[-1].settings, epochs)
+        try:
+            recipe = study.resolve(whole)
+        except UsageError:  # of an older form of the study
+            continue
+        if recipe.run_id == run_id:
+            run = _known(study, whole, segments, offer, label_usd, forecasts(recipe))
+            unfit = run_id in alone or any(r.status == "infeasible" for r in segments)
+            found.append(replace(run, run_id=run_id, arm=replace(run.arm, infeasible=unfit, cached=run_id in cached)))
+    return found
+
+
+def _known(
+    study: Study,
+    whole: Mapping[str, Value],
+    segments: Sequence[Result],
+    offer: Offer,
+    label_usd: float,
+    ahead: Sequence[Checkpoint],
+) -> Run:
+    """A run: what it has passed as it was measured, what is ahead as it is forecast, at the ratio that the two have had so far."""
+    passed = _passed(study, segments)
+    ahead_costs = _filled(ahead)
+    measured = [cost(r, study.costs[0], offer, label_usd) for r in passed]
+    usd_of_label = label_usd if study.costs[0] == "usd" else 0.0
+    ratio = _ratio(passed, measured, ahead, ahead_costs, usd_of_label)
+    stops, epochs = [], []
+    for r, known in zip(passed, measured, strict=True):
+        guess = _at(ahead, ahead_costs, float(r.examples)) if known is None else known
+        stops.append(Stop(float(max(1, r.examples)), float(max(1, r.labels)), guess))
+        epochs.append(r.epochs)
+    for c, forecast in zip(ahead, ahead_costs, strict=True):
+        if not epochs or c.epochs > epochs[-1]:
+            labels = c.labels * usd_of_label
+            stops.append(Stop(c.progress, c.labels, (forecast - labels) * ratio + labels))
+            epochs.append(c.epochs)
+    losses = [r.scores["dev_loss"] for r in passed if "dev_loss" in r.scores]
+    arm = Arm(
+        key=key_of(whole),
+        settings=_seen(whole),
+        stops=_rising(stops),
+        scores=[r.scores[study.maximize] for r in passed],
+        losses=losses if len(losses) == len(passed) else (),
+        pending=_pending(segments, epochs, len(passed)),
+    )
+    return Run(whole, epochs, arm)
+
+
+def _passed(study: Study, segments: Sequence[Result]) -> list[Result]:
+    """The checkpoints that a run has passed, shortest first."""
+    found = {r.epochs: r for r in segments if r.status == "complete" and study.maximize in r.scores}
+    return [found[epochs] for epochs in sorted(found)]
+
+
+def _pending(segments: Sequence[Result], epochs: Sequence[float], done: int) -> int | None:
+    """To which stop a worker is taking the run now."""
+    aims = [r.epochs for r in segments if r.status == "running"]
+    if not aims:
+        return None
+    # One that is past all stops, or ends one that is recorded already, is taken to the last.
+    return next((i for i in range(done, len(epochs)) if epochs[i] >= max(aims)), len(epochs) - 1)
+
+
+def _filled(ahead: Sequence[Checkpoint]) -> list[float]:
+    """Costs of checkpoints; where some are unknown all are in proportion to the work, at the rate of those that are known."""
+    rates = [c.cost / c.amount for c in ahead if c.cost is not None and c.cost > 0]
+    rate = statistics.median(rates) if rates else 1.0
+    return [c.amount * rate if c.cost is None or c.cost <= 0 else c.cost for c in ahead]
+
+
+def _ratio(
+    passed: Sequence[Result],
+    measured: Sequence[float | None],
+    ahead: Sequence[Checkpoint],
+    costs: Sequence[float],
+    usd_of_label: float,
+) -> float:
+    """Measured by forecast cost, labels left out, at the furthest checkpoint where both are known; 1 without one."""
+    for r, known in zip(reversed(passed), reversed(measured), strict=True):
+        labels = r.labels * usd_of_label
+        forecast = _at(ahead, costs, float(r.examples)) - labels
+        if known is not None and known > labels and forecast > 0:
+            return (known - labels) / forecast
+    return 1.0
+
+
+def _at(ahead: Sequence[Checkpoint], costs: Sequence[float], progress: float) -> float:
+    """The forecast cost at some progress: on straight lines between the checkpoints, and on the first and last of them beyond."""
+    if len(ahead) < 2:
+        return costs[0]
+    i = next((i for i in range(1, len(ahead) - 1) if ahead[i].progress >= progress), len(ahead) - 1)
+    low, high = ahead[i - 1], ahead[i]
+    share = (progress - low.progress) / (high.progress - low.progress)
+    return max(costs[i - 1] + share * (costs[i] - costs[i - 1]), 0.05 * costs[0])
+
+
+def _rising(stops: Sequence[Stop]) -> list[Stop]:
+    """The same stops, each costing more than the one before: a checkpoint further on never costs less."""
+    found: list[Stop] = []
+    for stop in stops:
+        least = found[-1].cost * (1 + _GROWTH) if found else 1e-12
+        found.append(replace(stop, cost=max(stop.cost, least)))
+    return found
+
+
+def _seen(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """What the search is told of settings: all but the length, which is the progress of the stops."""
+    return {name: value for name, value in settings.items() if name != "epochs"}

@@ -1,0 +1,247 @@
+"""Several workers on one machine: a supervisor that starts them, tells each who else is at work, and starts again those that die.
+
+Each worker is a process of its own, and its sweep like any other: they share the ledger, take turns in choosing, and hold one GPU
+each. The two talk in lines of JSON. To a worker: `Orders` first, then `{"neighbours": [process ids]}` whenever they change; when
+that ends, the supervisor is gone. From a worker: `{"recorded": number}`, `{"waiting": true or false}`, and at last
+`{"ended": reason, "interrupted": true or false}`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from types import FrameType
+from typing import Any, TextIO
+
+from workbench.ledger import Ledger
+from workbench.meter import Holder, Meter
+from workbench.prices import Offer
+from workbench.study import Study
+from workbench.sweep.observer import Outcome
+from workbench.usage import Usage
+
+MAX_DEATHS = 3
+"""A worker that died so often in a row without a Result is not started again."""
+
+_LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a worker is told when it is started.
+
+    Attributes:
+        workers: How many there are.
+        sweep: The id of the sweep that all of them are part of, in the notebook.
+        before: What was consumed before they were started, for one of them to charge.
+    """
+
+    workers: int
+    sweep: str
+    before: Usage = field(default_factory=Usage)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self) | {"before": self.before.to_json()}
+
+    @classmethod
+    def read(cls, lines: TextIO) -> Orders:
+        """The first of the lines that a worker is sent."""
+        record = json.loads(lines.readline())
+        return cls(record["workers"], record["sweep"], Usage.from_json(record["before"]))
+
+
+class Neighbours:
+    """The worker's side: holds the machine beside the others that use it, so that each is billed for its share.
+
+    Args:
+        meter: The worker's.
+        lines: What the supervisor sends; when they end, this process is told to stop, as by SIGTERM.
+    """
+
+    def __init__(self, meter: Meter, lines: TextIO) -> None:
+        self._meter, self._lines = meter, lines
+        self._held: dict[int, Holder] = {}
+        threading.Thread(target=self._listen, name="supervisor", daemon=True).start()
+
+    def _listen(self) -> None:
+        for line in self._lines:
+            with contextlib.suppress(ValueError, KeyError):
+                self.hold(json.loads(line)["neighbours"])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def hold(self, pids: Sequence[int]) -> None:
+        """From now on the machine is shared with these processes."""
+        for pid in self._held.keys() - set(pids):
+            self._held.pop(pid).close()
+        for pid in set(pids) - self._held.keys():
+            self._held[pid] = self._meter.hold(pid, name=f"worker {pid}")
+
+
+@dataclass
+class _Worker:
+    """One of them: its process, what it has said, and how often it died since its last Result."""
+
+    index: int
+    device: str | None
+    process: subprocess.Popen[str] | None = None
+    deaths: int = 0
+    waiting: bool = False
+    ended: Mapping[str, Any] | None = None
+    given_up: bool = False
+
+    @property
+    def pid(self) -> int | None:
+        return None if self.process is None else self.process.pid
+
+
+class Supervisor:
+    """Runs workers until all have ended.
+
+    Args:
+        command: What starts one; it reads `Orders` from its standard input.
+        orders: Of each, in their order: so many are started.
+        devices: GPUs to go round, as `CUDA_VISIBLE_DEVICES` names them; empty without any.
+        ledger: The study's.
+        study: The study.
+        offer: What prices compute.
+        told: Is called with what a worker says to people, and its number; from other threads.
+        note: Is called with what the supervisor has to say.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        orders: Sequence[Orders],
+        devices: Sequence[str],
+        *,
+        ledger: Ledger,
+        study: Study,
+        offer: Offer,
+        told: Callable[[int, str], None],
+        note: Callable[[str], None],
+    ) -> None:
+        self._command, self._orders, self._ledger, self._study, self._offer = command, orders, ledger, study, offer
+        self._told, self._note = told, note
+        self._workers = [_Worker(i, devices[i % len(devices)] if devices else None) for i in range(len(orders))]
+        self._sending = threading.Lock()
+        self._requested = 0  # how often an end was asked for
+        self.failure = 0
+        """Exit code of the first worker that ended with an error; 0 without one."""
+
+    def run(self) -> Outcome:
+        """Start the workers, and wait for their end."""
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            for worker in self._workers:
+                self._start(worker, self._orders[worker.index])
+            while any(worker.process is not None for worker in self._workers):
+                time.sleep(_LOOK_SECONDS)
+                for worker in self._workers:
+                    if worker.process is not None and worker.process.poll() is not None:
+                        self._gone(worker, worker.process)
+        finally:
+            for worker in self._workers:
+                if worker.process is not None:
+                    worker.process.kill()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return self._outcome()
+
+    def _outcome(self) -> Outcome:
+        said = [worker.ended for worker in self._workers if worker.ended is not None]
+        last = next((each for each in said if each["interrupted"]), said[-1] if said else None)
+        stopped = self._requested > 0 or (last is not None and bool(last["interrupted"]))
+        reason = str(last["ended"]) if last is not None else "you stopped it" if stopped else "no worker is left"
+        return Outcome(self._ledger.results(), reason, stopped)
+
+    def _start(self, worker: _Worker, orders: Orders) -> None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        environment = {"OMP_NUM_THREADS": str(max(1, cores // len(self._workers))), **os.environ}
+        if worker.device is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = worker.device
+        pipe = subprocess.PIPE
+        # A session of its own: Ctrl-C at the terminal is for the supervisor to pass on, or each would hear it twice.
+        worker.process = subprocess.Popen(
+            self._command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        )
+        worker.ended, worker.waiting = None, False
+        for listen, lines in ((self._hear, worker.process.stdout), (self._overhear, worker.process.stderr)):
+            threading.Thread(target=listen, args=(worker, lines), daemon=True).start()
+        self._send(worker, orders.to_json())
+        self._introduce()
+
+    def _gone(self, worker: _Worker, process: subprocess.Popen[str]) -> None:
+        """A worker's process has ended: put right what it left, and start it again if it was killed."""
+        worker.process, code = None, process.returncode
+        time.sleep(_LOOK_SECONDS)  # what it said last is still being read
+        self._introduce()
+        if worker.ended is not None or (code == 130 and self._requested):
+            return
+        for result in self._ledger.reconcile(self._study, self._offer):
+            self._note(f"Trial {result.trial} was {result.status}: what it had consumed is charged.")
+        if code > 0:  # it has said why, and another one would say the same
+            self.failure = self.failure or code
+            self._signal(signal.SIGINT)
+        elif not self._requested and not self.failure:
+            worker.deaths += 1
+            if worker.deaths < MAX_DEATHS:
+                self._note(f"Worker {worker.index} was killed (signal {-code}); it is started again.")
+                self._start(worker, Orders(len(self._workers), self._orders[0].sweep))
+            else:
+                self._note(f"Worker {worker.index} was killed {worker.deaths} times in a row without a result: it is left out.")
+
+    # What is said
+
+    def _hear(self, worker: _Worker, lines: TextIO) -> None:
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                said = json.loads(line)
+                if "recorded" in said:
+                    worker.deaths = 0
+                elif "waiting" in said:
+                    worker.waiting = bool(said["waiting"])
+                    self._introduce()
+                elif "ended" in said:
+                    worker.ended = said
+
+    def _overhear(self, worker: _Worker, lines: TextIO) -> None:
+        for line in lines:
+            self._told(worker.index, line.rstrip("\n"))
+
+    def _introduce(self) -> None:
+        """Tell each worker who else is at work on its device now: one that waits holds nothing."""
+        for worker in self._workers:
+            others = [w for w in self._workers if w is not worker and w.device == worker.device and not w.waiting]
+            self._send(worker, {"neighbours": [w.pid for w in others if w.pid is not None]})
+
+    def _send(self, worker: _Worker, record: Mapping[str, Any]) -> None:
+        process = worker.process
+        if process is None or process.stdin is None:
+            return
+        with self._sending, contextlib.suppress(OSError, ValueError):  # it is gone: that is seen elsewhere
+            process.stdin.write(json.dumps(record) + "\n")
+            process.stdin.flush()
+
+    # Ctrl-C
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._requested += 1
+        if number == signal.SIGINT and self._requested == 1:
+            text = "Stopping at the checkpoints that the workers are on their way to. Press Ctrl-C again to stop now."
+            # A signal may come in the middle of a print, which cannot be entered twice by one thread.
+            threading.Thread(target=self._note, args=(text,), daemon=True).start()
+        self._signal(signal.Signals(number))
+
+    def _signal(self, number: signal.Signals) -> None:
+        for worker in self._workers:
+            if worker.process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    worker.process.send_signal(number)
