@@ -141,6 +141,8 @@ def standing(results: Sequence[Result], view: View) -> list[Result]:
 
     The Results are as they were found: what was confirmed of them says `confirmed`.
     """
+    if not confirmed(results, view) and not unrepeatable(results, view):
+        return front(results, view)
     found = {r.recipe_id: r for r in results if view.coordinates(r) is not None}
     return [found[r.recipe_id] for r in front(corrected(results, view), view)]
 
