@@ -122,9 +122,10 @@ def confirm(
         budget = Budget(dataclasses.replace(limits, trials=None), view.offer, view.label_usd, gpus=len(meter.devices))
         account = Account(budget, forecaster or Forecaster(study))
         shelf = Shelf(folder, observer.note)
+        chooser = _Planned(study, account, shelf, view, seeds)
         work = _Confirming(
-            study, ledger, notebook, account, shelf, _Planned(study, account, shelf, view, seeds), Turn(folder), observer, meter, holder,
-            interruptions, window or holder.window(), before or Usage(),
+            study, ledger, notebook, account, shelf, chooser, Turn(folder), observer, meter, holder, interruptions,
+            window or holder.window(), before or Usage(),
         )  # fmt: skip
         stack.enter_context(Heart(ledger, work.pulse))
         stack.enter_context(Watch(budget, work.spent_now, interruptions.explain))
