@@ -154,7 +154,7 @@ def test_kills_at_random_moments_lose_nothing(tmp_path, tiny, capsys):
         )
 
 
-def test_ctrl_c_once_finishes_the_run_and_prints_the_front(tmp_path, tiny):
+def test_ctrl_c_once_goes_on_to_the_checkpoint_that_is_due_and_prints_the_front(tmp_path, tiny):
     place = Place(tmp_path, tiny, train=256, epochs=16)
     process = place.start()
     place.until("[1/16] trial", process)
@@ -165,14 +165,15 @@ def test_ctrl_c_once_finishes_the_run_and_prints_the_front(tmp_path, tiny):
     assert "The best is" in place.said
     results = place.results()
     assert len(by_run(results)) == 1
-    assert results[-1].epochs == 16
+    at, of = re.findall(r" at ([\d.]+) of ([\d.]+) epoch", place.said)[-1]
+    assert results[-1].epochs == float(at) == float(of)  # the checkpoint that was due
     assert [status for _, status, _ in place.mlflow()] == ["FINISHED"]
 
 
 @pytest.mark.parametrize("signals", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM,)])
 def test_stopped_at_once_it_says_so_everywhere_and_goes_on(tmp_path, tiny, signals):
     place = Place(tmp_path, tiny, train=2048, epochs=64, methods="bitfit(learning_rate=1e-3)")
-    process = place.start("--trials", "1")
+    process = place.start("--trials", "1", "--sampler", "optuna:TPESampler")
     place.until("of 64 epochs", process)
     began = time.monotonic()
     for number in signals:
@@ -187,7 +188,7 @@ def test_stopped_at_once_it_says_so_everywhere_and_goes_on(tmp_path, tiny, signa
     assert [status for _, status, _ in place.mlflow()] == ["KILLED"]
     if len(signals) == 2:  # once is enough for what follows
         return
-    again = place.start("--trials", "1")
+    again = place.start("--trials", "1", "--sampler", "optuna:TPESampler")
     place.until("of 64 epochs", again)
     again.send_signal(signal.SIGTERM)
     assert again.wait(timeout=60) == 130

@@ -62,6 +62,10 @@ class Progress(Observer):
         so_far = f"; {self._tail}" if self._tail else ""
         messages.print(f"{self._run} trial {result.trial}  {method} on {result.model}{labels}, {epochs}{so_far}", markup=False)
 
+    def continuing(self, target: float) -> None:
+        """The run goes on."""
+        self._target = target
+
     def recorded(self, result: Result, results: Sequence[Result]) -> None:
         """A result is in the ledger."""
         self._since = time.monotonic()

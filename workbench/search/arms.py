@@ -34,7 +34,8 @@ class Arm:
         scores: Of the checkpoints it has passed, the first `len(scores)` of `stops`: the quality, to be maximised.
         losses: Of the same checkpoints: a loss, which falls before the score rises; empty where there is none.
         pending: A worker is taking it to this stop, by index, now; None when nobody is.
-        cached: Whether its last state is at hand: continuing it costs no launch and repeats nothing.
+        cached: Whether its last state is at hand: continuing it repeats nothing, and costs `resume` in the place of a launch.
+        resume: What taking it up from there costs beside the way to the next stop: the loading of model and data.
         infeasible: It ran out of memory or diverged: it is not to be tried again.
         fits: Chance that it does not run out of memory, by a forecast; 1 where nothing speaks against it.
     """
@@ -46,6 +47,7 @@ class Arm:
     losses: Sequence[float] = field(default=())
     pending: int | None = None
     cached: bool = True
+    resume: float = 0.0
     infeasible: bool = False
     fits: float = 1.0
 

@@ -113,8 +113,7 @@ def decide(
     usd = _usd_per_cost(study, offer, label_usd)
     if stop_below is not None:
         check_stop_below(study, offer, label_usd)
-    at_hand = {*cached, *([current] if current else ())}
-    runs = known_runs(study, results, offer, label_usd, checkpoints, at_hand)
+    runs = known_runs(study, results, offer, label_usd, checkpoints, cached, current)
     dimensions = {name: dimension for name, dimension in study.dimensions.items() if name != "epochs"}
     runs += _pool(study, dimensions, {run.key for run in runs}, seed, checkpoints)
     engine = FrontSearch(dimensions, seed=_salt(seed, len(results)), least=reference)

@@ -113,7 +113,8 @@ class FrontSearch:
         stops = self._stops(candidates)
         costs = np.array([[arm.stops[k].cost for k in ks] for arm, ks in zip(candidates, stops, strict=True)])
         had = np.array([arm.stops[arm.done - 1].cost if arm.done and arm.cached else 0.0 for arm in candidates])
-        spend = costs - had[:, None] + np.where(had == 0, launch, 0.0)[:, None]
+        taking_up = np.where(had == 0, launch, [arm.resume for arm in candidates])
+        spend = costs - had[:, None] + taking_up[:, None]
         works = self._works(candidates, arms)[:, None]
         index = works / (np.ones_like(spend) if "dollars" in self._ablate else spend)
 

@@ -31,6 +31,8 @@ class Checkpoint:
         labels: Distinct labelled examples used by then.
         cost: From cold, in the study's first cost at the prices of now, labels included where it counts them; None: unknown.
         amount: What stands in where costs are unknown, in proportion: optimiser steps x parameters.
+        load: Of the cost, what loading the model takes, and is spent once more when a frozen run is taken up.
+        fits: Chance that it does not run out of memory.
     """
 
     epochs: float
@@ -38,6 +40,8 @@ class Checkpoint:
     labels: float
     cost: float | None
     amount: float
+    load: float = 0.0
+    fits: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -112,13 +116,19 @@ def _new(study: Study, name: str, whole: dict[str, Value], forecasts: Forecasts)
     ahead = forecasts(_recipes[name, key])
     known = _filled(ahead)
     stops = [Stop(c.progress, c.labels, known[i]) for i, c in enumerate(ahead)]
-    return Run(whole, [c.epochs for c in ahead], Arm(key, _seen(whole), _rising(stops)))
+    return Run(whole, [c.epochs for c in ahead], Arm(key, _seen(whole), _rising(stops), fits=ahead[-1].fits))
 
 
 def known_runs(
-    study: Study, results: Sequence[Result], offer: Offer, label_usd: float, forecasts: Forecasts, cached: Collection[str] = ()
+    study: Study,
+    results: Sequence[Result],
+    offer: Offer,
+    label_usd: float,
+    forecasts: Forecasts,
+    cached: Collection[str] = (),
+    current: str | None = None,
 ) -> list[Run]:
-    """The runs that Results tell of. One that the study as it stands does not contain is left out."""
+    """The runs that Results tell of; `current` is in memory now. One that the study as it stands does not contain is left out."""
     alone, found, epochs = history.left_alone(results), [], most_epochs(study)
     for run_id, segments in history.by_run(results).items():
         whole = _at_most(segments[-1].settings, epochs)
@@ -129,7 +139,9 @@ def known_runs(
         if recipe.run_id == run_id:
             run = _known(study, whole, segments, offer, label_usd, forecasts(recipe))
             unfit = run_id in alone or any(r.status == "infeasible" for r in segments)
-            found.append(replace(run, run_id=run_id, arm=replace(run.arm, infeasible=unfit, cached=run_id in cached)))
+            resume = 0.0 if run_id == current else run.arm.resume
+            arm = replace(run.arm, infeasible=unfit, cached=run_id in cached or run_id == current, resume=resume)
+            found.append(replace(run, run_id=run_id, arm=arm))
     return found
 
 
@@ -165,6 +177,8 @@ def _known(
         scores=[r.scores[study.maximize] for r in passed],
         losses=losses if len(losses) == len(passed) else (),
         pending=_pending(segments, epochs, len(passed)),
+        resume=ahead[-1].load * ratio,
+        fits=ahead[-1].fits,
     )
     return Run(whole, epochs, arm)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
+from statistics import NormalDist
 
 from workbench.forecast import Forecast, Forecaster, on_offer
 from workbench.prices import Offer
@@ -45,7 +47,17 @@ class Outlook:
             labels=float(forecast.labels),
             cost=self._of(forecast),
             amount=float(forecast.steps) * forecast.parameters,
+            load=self._load(forecast),
+            fits=_fits(forecast, self.forecaster.machine.memory_bytes),
         )
+
+    def _load(self, forecast: Forecast) -> float:
+        """The study's first cost of loading the model; 0 where it is unknown, or labels."""
+        load, whole, found = forecast.phases["load"], forecast.seconds, self._of(forecast)
+        if self._cost == "labels" or load is None or whole is None or found is None or not whole.value:
+            return 0.0
+        compute = found - (forecast.labels * self._label_usd if self._cost == "usd" else 0.0)
+        return compute * load.value / whole.value
 
     def _of(self, forecast: Forecast) -> float | None:
         """The study's first cost of what is forecast; None: unknown."""
@@ -60,3 +72,13 @@ class Outlook:
         if found is None:
             return None
         return float(found.value) + (forecast.labels * self._label_usd if self._cost == "usd" else 0.0)
+
+
+def _fits(forecast: Forecast, memory_bytes: int) -> float:
+    """Chance that the peak of memory stays below what there is: it is taken to be log-normal, nine in ten within its band."""
+    peak = forecast.peak_memory_bytes
+    if peak is None or peak.value <= 0:
+        return 1.0
+    spread = math.log(peak.high / peak.low) / (2 * NormalDist().inv_cdf(0.95))
+    room = math.log(memory_bytes / peak.value)
+    return NormalDist().cdf(room / spread) if spread > 0 else float(room >= 0)
