@@ -65,7 +65,7 @@ class Decision:
         action: `start` a run, `continue` one, `wait` until another worker has recorded something, or `stop` the search.
         key: The arm's.
         stop: To which of its stops, by index, it is taken before the search is asked again.
-        gain: Expected growth of the hypervolume, in score x natural logarithm of cost.
+        gain: Expected growth of the hypervolume, in score x natural logarithm of cost; nan where it is not known yet.
         spend: Expected cost of it, in the unit of `Stop.cost`.
         reason: In words.
     """

@@ -81,7 +81,7 @@ def decide(
     launch_usd: float = 0.0,
     may_start: bool = True,
     stop_below: float | None = None,
-    reference: float | None = None,
+    reference: Mapping[str, float] | None = None,
 ) -> Step:
     """What a free worker does next. The same history, prices and seed give the same decision.
 
@@ -100,7 +100,7 @@ def decide(
         launch_usd: What a start from cold costs beside the checkpoint, in the study's first cost.
         may_start: Whether a new run may be started. Where none may, those begun go on while that is worth more than a new one.
         stop_below: Stop when the best decision's `gain_per_usd` is below it.
-        reference: The score that adds nothing; None leaves it to the search.
+        reference: Of each objective, the value at which a point adds nothing to the hypervolume; None leaves it to the search.
 
     Raises:
         UsageError: There is no such sampler, it cannot search this space, or `stop_below` is asked of what has no US$.
@@ -116,7 +116,8 @@ def decide(
     runs = known_runs(study, results, offer, label_usd, checkpoints, cached, current)
     dimensions = {name: dimension for name, dimension in study.dimensions.items() if name != "epochs"}
     runs += _pool(study, dimensions, {run.key for run in runs}, seed, checkpoints)
-    engine = FrontSearch(dimensions, seed=_salt(seed, len(results)), least=reference)
+    least, most = (None, None) if reference is None else (reference[study.maximize], reference[study.costs[0]])
+    engine = FrontSearch(dimensions, seed=_salt(seed, len(results)), least=least, most=most)
     chosen, decision = _admitted(engine, runs, admits, workers, launch_usd)
     begun = history.begun(results)
     if chosen is not None and chosen.run_id not in begun and not may_start:

@@ -7,6 +7,7 @@ next. This replaces sampler and pruner: a run that is not worth its next checkpo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
@@ -50,6 +51,7 @@ class FrontSearch:
         dimensions: The space of the arms' settings.
         seed: Of all that is random here.
         least: Score of the reference point: what lies below it adds nothing; None takes the 5 % quantile of what was seen.
+        most: Cost of the reference point: what lies beyond it adds nothing; None takes that of the dearest stop of all arms.
         ablate: Some of `ABLATIONS`, for comparisons.
         refit_growth: See `Belief`: at 1 the same arms and seed give the same decision; above 1 it is faster over many decisions.
     """
@@ -60,10 +62,11 @@ class FrontSearch:
         *,
         seed: int = 0,
         least: float | None = None,
+        most: float | None = None,
         ablate: Collection[str] = (),
         refit_growth: float = 1.0,
     ) -> None:
-        self._least, self._seed, self._ablate = least, seed, frozenset(ablate)
+        self._least, self._most, self._seed, self._ablate = least, most, seed, frozenset(ablate)
         self._belief = Belief(Features(dimensions), losses="loss" not in self._ablate, refit_growth=refit_growth)
 
     def decide(self, arms: Sequence[Arm], *, workers: int = 1, launch: float = 0.0) -> Decision:
@@ -99,7 +102,7 @@ class FrontSearch:
         weight *= [arm.fits for arm in free]
         i = int(rng.choice(len(free), p=weight / weight.sum()))
         action = "continue" if free[i].done else "start"
-        return Decision(action, free[i].key, targets[i], spend=float(costs[i]), reason="one of the first, drawn by its cost")
+        return Decision(action, free[i].key, targets[i], math.nan, float(costs[i]), reason="one of the first, drawn by its cost")
 
     def _best(self, arms: Sequence[Arm], free: Sequence[Arm], rng: np.random.Generator, launch: float) -> Decision:
         """The run and the checkpoint with the greatest index."""
@@ -167,12 +170,12 @@ class FrontSearch:
         cost = np.log([s.cost for arm in arms for s in arm.stops[: arm.done]])
         score = np.array([q for arm in arms for q in arm.scores])
         least = float(np.quantile(score, 0.05)) if self._least is None else self._least
-        log_most = float(np.log(max(arm.stops[-1].cost for arm in arms)))
+        most = max(arm.stops[-1].cost for arm in arms) if self._most is None else self._most
         steps = pareto.front(np.column_stack([cost, -score]).tolist())  # the others can never be on it again
         cost, score = cost[steps], score[steps]
 
         def front(costs: Sequence[float], scores: Floats) -> Staircase:
-            return Staircase(np.r_[cost, np.log(costs)], np.r_[score, scores], least=least, log_most=log_most)
+            return Staircase(np.r_[cost, np.log(costs)], np.r_[score, scores], least=least, log_most=float(np.log(most)))
 
         return front
 

@@ -50,9 +50,20 @@ class Chooser:
         sampler: Who decides; see `workbench.search.decide`.
         seed: Of the decisions.
         workers: How many work at once.
+        reference: The study's, of each objective; see `workbench.search.decide`.
     """
 
-    def __init__(self, study: Study, account: Account, shelf: Shelf, sampler: str, seed: int, workers: int) -> None:
+    def __init__(
+        self,
+        study: Study,
+        account: Account,
+        shelf: Shelf,
+        sampler: str,
+        seed: int,
+        workers: int,
+        reference: Mapping[str, float] | None = None,
+    ) -> None:
+        self.reference = reference
         self.study, self.account, self.shelf, self.sampler, self.seed, self.workers = study, account, shelf, sampler, seed, workers
         budget = account.budget
         self.outlook = Outlook(account.forecaster, budget.offer, budget.label_usd)
@@ -83,6 +94,7 @@ class Chooser:
             workers=self.workers,
             may_start=not own or budget.limits.may_start(results),
             stop_below=budget.limits.stop_below,
+            reference=self.reference,
         )
 
     def why(self, step: Step, results: Sequence[Result]) -> str:

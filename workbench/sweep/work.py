@@ -116,7 +116,7 @@ def sweep(
         budget = Budget(limits, offer, label_usd, gpus=len(meter.devices))
         account = Account(budget, forecaster or Forecaster(study))
         shelf = Shelf(folder, observer.note)
-        chooser = Chooser(study, account, shelf, sampler, seed, workers)
+        chooser = Chooser(study, account, shelf, sampler, seed, workers, ledger.description.get("reference"))
         work = _Sweep(
             study, ledger, notebook, account, shelf, chooser, Turn(folder), observer, meter, holder, interruptions,
             window or holder.window(), before or Usage(), joined,
