@@ -263,6 +263,22 @@ def test_what_is_under_way_is_not_bought_again():
     assert beside.key != "twin"
 
 
+def test_of_two_runs_alike_the_one_that_is_dearer_to_take_up_stays_where_it_is():
+    *others, best = sorted(arms_of(12), key=lambda arm: score(arm, 4))
+    arms, frozen = [taken(arm, 4) for arm in others[:8]], taken(best, 1)
+    here, there = replace(frozen, key="here"), replace(frozen, key="there", resume=0.5)
+    for order in ([here, there], [there, here]):
+        assert FrontSearch(DIMENSIONS, least=-1.0).decide([*arms, *order]).key == "here"
+    dropped = replace(frozen, key="dropped", cached=False)
+    assert FrontSearch(DIMENSIONS, least=-1.0).decide([*arms, dropped, there]).key == "there"
+
+
+def test_growth_counts_up_to_the_reference_cost():
+    arms = begun()
+    near, far = (FrontSearch(DIMENSIONS, least=0.0, most=most).decide(arms) for most in (1.5, 100.0))
+    assert far.gain > near.gain
+
+
 def test_runs_like_those_that_failed_are_left_alone():
     arms = begun(count=60)
     failing = [
