@@ -2,8 +2,8 @@
 
     python tests/benchmarks/decisions.py > tests/benchmarks/results/decisions.json
 
-Each figure is the median of five decisions from cold, as a sweep takes them: the model is fitted anew for every one. The runs are made
-up; the time does not depend on what they scored.
+Each figure is the median of five decisions from cold, as a sweep takes them: the model is fitted anew for every one. The runs are
+made up; the time does not depend on what they scored.
 """
 
 import json
