@@ -207,6 +207,9 @@ def sweep(
                 outcome, code = several.supervise(
                     workers, sweep_id, before, ledger=ledger, study=loaded, offer=offer, observer=progress
                 )
+                for last in {r.run_id: r for r in outcome.results}.values():
+                    if last.status == "interrupted":  # a worker that was killed could not tell MLflow of it
+                        notebook.record(last)
             else:
                 outcome = work(
                     loaded,
