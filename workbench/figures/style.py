@@ -1,0 +1,34 @@
+"""What all figures share: colours, shapes, ticks, and one file that holds everything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette, which the colour-blind can tell apart."""
+
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "x")
+"""The shape says again what the colour says."""
+
+DASHES = ("solid", "dash", "dot")
+"""Of lines: further methods take the colours again with another one."""
+
+
+def write_html(figure: Figure, path: Path) -> None:
+    """One file with everything in it, plotly.js too: it opens without a network."""
+    path.write_text(figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False}), encoding="utf-8")
+
+
+def ticks(costs: Sequence[float]) -> list[float]:
+    """1, 2 and 5 times each power of ten that the costs span: plotly would write $0.0001 as $100μ."""
+    known = [c for c in costs if c > 0]
+    if not known:
+        return []
+    powers = range(math.floor(math.log10(min(known))), math.ceil(math.log10(max(known))) + 1)
+    return [m * 10.0**p for p in powers for m in (1, 2, 5)]
