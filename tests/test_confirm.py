@@ -164,7 +164,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_stood(desk, monkeypatch, reads)
     done = [r for r in new(results) if r.status == "complete"]
     assert sorted((r.replicate_of, r.seed) for r in done) == sorted((m.recipe_id, s) for m in members for s in (1, 2))
     assert len(reads) == 3 * len(members)
-    for run in report.by_run(done):  # nothing was trained twice
+    for run in report.by_run(done).values():  # nothing was trained twice
         assert sum(r.spent["train"].work.steps for r in run if "train" in r.spent) <= run[-1].step
     desk.sweep(Limits(trials=1))
     assert desk.ledger.results() == results  # a sweep does not take up what a confirmation left

@@ -158,8 +158,8 @@ class Told:
         self.seen.update(dimensions=dimensions, least=least, most=most)
         return self
 
-    def decide(self, arms, *, workers, launch):
-        self.seen.update(arms=arms, workers=workers, launch=launch)
+    def decide(self, arms, *, launch):
+        self.seen.update(arms=arms, launch=launch)
         return self.decision(arms)
 
 
@@ -208,8 +208,8 @@ SETTINGS = {"task.train": 32, "model": "a", "method": "full", "full.learning_rat
 def test_what_the_search_is_told_of(told):
     of, seen = study(), told(gain=1.0)
     results = [result(of, SETTINGS, 0.5, score=60.0, usd=1.0), result(of, SETTINGS, 1, score=70.0, usd=2.0)]
-    decide(of, results, workers=3, launch_usd=0.1, reference={of.maximize: 5.0, of.costs[0]: 90.0}, cached=[results[0].run_id])
-    assert (seen["workers"], seen["launch"], seen["least"], seen["most"]) == (3, 0.1, 5.0, 90.0)
+    decide(of, results, launch_usd=0.1, reference={of.maximize: 5.0, of.costs[0]: 90.0}, cached=[results[0].run_id])
+    assert (seen["launch"], seen["least"], seen["most"]) == (0.1, 5.0, 90.0)
     assert "epochs" not in seen["dimensions"]
     arm, *pool = seen["arms"]
     assert arm.settings == SETTINGS

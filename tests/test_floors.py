@@ -27,6 +27,7 @@ SIDEWAYS = {
     ("search", "ledger"),  # a space's distributions are those that the ledger stores
     ("sweep", "report"),
     ("figures", "report"),
+    ("replay", "report"),
     ("forecast", "training"),  # a forecast counts the steps, checkpoints and micro-batches of the loop itself
 }
 """Imports between rooms of one floor, `(who, whom)`: the only ones, and never in a circle."""

@@ -84,16 +84,15 @@ def test_the_search_is_told_of_trials_and_of_expected_costs(monkeypatch):
 
     class Told(sampler.FrontSearch):
         def decide(self, arms, **options):
-            seen.append((list(arms), options["workers"]))
+            seen.append(list(arms))
             return super().decide(arms, **options)
 
     study = optimise(STARTS + 10)
     monkeypatch.setattr(sampler, "FrontSearch", Told)
     for _ in range(2):  # the first is under way while the second is proposed
         study.ask().suggest_categorical("method", ["full", "lora"])
-    arms, workers = seen[-1]
+    arms = seen[-1]
     done = [arm for arm in arms if arm.done]
-    assert workers == 2
     assert [arm.pending for arm in arms if arm.pending is not None] == [0]
     assert sorted(arm.scores[0] for arm in done) == sorted(t.values[0] for t in study.trials[: STARTS + 10])
     assert all("nothing" not in arm.settings for arm in arms)

@@ -227,7 +227,7 @@ def test_it_never_takes_up_what_is_finished_failed_or_in_other_hands(seed):
         elif kind == 4:
             arm = taken(arm, 2, cached=bool(rng.integers(0, 2)))
         arms.append(arm)
-    found = FrontSearch(DIMENSIONS, seed=seed).decide(arms, workers=4, launch=0.5)
+    found = FrontSearch(DIMENSIONS, seed=seed).decide(arms, launch=0.5)
     if found.action in ("start", "continue"):
         arm = arms[found.key]
         assert arm.pending is None
@@ -245,7 +245,7 @@ def test_it_waits_where_all_is_in_other_hands_and_stops_where_nothing_is_left():
 
 def test_many_workers_do_not_all_start_before_anything_is_known():
     search, arms, started = FrontSearch(DIMENSIONS), arms_of(100), 0
-    while (found := search.decide(arms, workers=64)).action == "start":
+    while (found := search.decide(arms)).action == "start":
         arms[found.key] = replace(arms[found.key], pending=found.stop)
         started += 1
     assert found.action == "wait"
@@ -259,7 +259,7 @@ def test_what_is_under_way_is_not_bought_again():
     alone = FrontSearch(DIMENSIONS, least=0.0).decide([*arms, twin])
     assert alone.key in (best.key, "twin")
     busy = [replace(arm, pending=best.stop) if arm.key == best.key else arm for arm in arms]
-    beside = FrontSearch(DIMENSIONS, least=0.0).decide([*busy, twin], workers=2)
+    beside = FrontSearch(DIMENSIONS, least=0.0).decide([*busy, twin])
     assert beside.key != "twin"
 
 

@@ -40,7 +40,7 @@ class Front:
                 infeasible=bool(state.failed[run]),
             )
         self._seen = len(state.changed)
-        decision = self._search.decide(self._arms, workers=state.workers, launch=state.launch)
+        decision = self._search.decide(self._arms, launch=state.launch)
         if decision.action in ("wait", "stop"):
             return Idle(decision.action)
         assert isinstance(decision.key, int)

@@ -90,7 +90,7 @@ _MAKERS: dict[str, Callable[[int], Method]] = {
     "random": lambda seed: InOrder(lambda state, rng: [int(i) for i in rng.permutation(len(state.stops))], seed),
     "random-cheap": lambda seed: InOrder(_cheap, seed),
     "cheapest-first": lambda seed: InOrder(
-        lambda state, _: [int(i) for i in np.argsort(state.table.full_costs, kind="stable")], seed
+        lambda state, rng: [int(i) for i in np.lexsort((rng.random(len(state.stops)), state.table.full_costs))], seed
     ),
     "one-epoch-top-k": TopK,
     "mo-asha": MoAsha,

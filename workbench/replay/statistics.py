@@ -43,15 +43,6 @@ def rank_test(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return float(stats.wilcoxon(differences).pvalue)
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """The p of several tests, corrected for so many tests by Holm's step-down (1979)."""
-    corrected, worst = [0.0] * len(p), 0.0
-    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
-        worst = max(worst, min(1.0, p[i] * (len(p) - rank)))
-        corrected[i] = worst
-    return corrected
-
-
 @dataclass(frozen=True)
 class Ranking:
     """Methods over tables.

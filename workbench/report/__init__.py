@@ -10,11 +10,11 @@ records   plain data for programs, tables for people
 
 from workbench.report.answers import UNITS, answer, cost_text, score_text
 from workbench.report.bill import BreakEven, Serving, break_even, peak_share, phases_spent, serving
-from workbench.report.confirmed import Confirmed, Interval, confirmed, corrected, standing
-from workbench.report.records import by_run, find_run, front_markdown, front_record, runs_record
+from workbench.report.confirmed import Confirmed, Interval, confirmed, corrected, holm, standing
+from workbench.report.records import find_run, front_markdown, front_record, runs_record
 from workbench.report.text import banded, describe, dollars, duration, number, settings_text, short_settings, usage_cells
 from workbench.report.view import View, cheapest, front, hypervolume
-from workbench.result import carried
+from workbench.result import by_run, carried
 
 __all__ = [
     "UNITS",
@@ -39,6 +39,7 @@ __all__ = [
     "front",
     "front_markdown",
     "front_record",
+    "holm",
     "hypervolume",
     "number",
     "peak_share",

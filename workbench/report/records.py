@@ -11,7 +11,7 @@ from workbench.report.bill import bill_record, serving_record
 from workbench.report.confirmed import confirmed, confirmed_record, corrected, standing
 from workbench.report.text import peak_memory, settings_text
 from workbench.report.view import View, cheapest, hypervolume
-from workbench.result import Result, originals, spent_usd
+from workbench.result import Result, by_run, originals, spent_usd
 from workbench.usage import total
 
 
@@ -111,7 +111,7 @@ def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
     Its status and reason are its last word; scores, usage and costs are those of its furthest checkpoint, where it has one.
     """
     entries = []
-    for segments in by_run(results):
+    for segments in by_run(results).values():
         last = _last_word(segments)
         point = max((r for r in segments if r.status == "complete"), key=lambda r: r.epochs, default=last)
         usage = point.usage or point.spent
@@ -160,17 +160,9 @@ def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
     return entries
 
 
-def by_run(results: Sequence[Result]) -> list[list[Result]]:
-    """Results grouped by run, in the order in which the runs began."""
-    groups: dict[str, list[Result]] = {}
-    for result in results:
-        groups.setdefault(result.run_id, []).append(result)
-    return list(groups.values())
-
-
 def find_run(results: Sequence[Result], wanted: str) -> list[Result]:
     """The Results of a run by its trial number, or by the beginning of its run id or of a recipe id; empty if there is none."""
-    runs = by_run(results)
+    runs = by_run(results).values()
     for segments in runs:
         if any(wanted in (str(r.trial), str(r.number)) for r in segments):
             return segments

@@ -6,7 +6,7 @@ spending  what a sweep has spent
 """
 
 from workbench.result.costs import COSTS, MeanCosts, carried, cost, estimate, mean_costs, same_machine
-from workbench.result.record import SCHEMA, STATUSES, Result, originals
+from workbench.result.record import SCHEMA, STATUSES, Result, by_run, originals
 from workbench.result.spending import Spending, labelled_set, labels_bought, spending, spent_usd
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "MeanCosts",
     "Result",
     "Spending",
+    "by_run",
     "carried",
     "cost",
     "estimate",

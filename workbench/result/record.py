@@ -137,6 +137,14 @@ class Result:
         return cls(**known)
 
 
+def by_run(results: Iterable[Result]) -> dict[str, list[Result]]:
+    """Results by run id, in the order in which the runs began."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.run_id, []).append(result)
+    return groups
+
+
 def originals(results: Iterable[Result]) -> list[Result]:
     """All but the replicates: what a sweep has run. Whoever searches or counts runs reads these; who counts money reads all."""
     return [r for r in results if r.replicate_of is None]

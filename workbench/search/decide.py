@@ -77,7 +77,6 @@ def decide(
     admits: Admits = lambda settings, until: True,
     cached: Collection[str] = (),
     current: str | None = None,
-    workers: int = 1,
     launch_usd: float = 0.0,
     may_start: bool = True,
     stop_below: float | None = None,
@@ -96,7 +95,6 @@ def decide(
         admits: Whether settings may be run until so many epochs (None: to their end), e.g. within what is left of a budget.
         cached: Ids of the runs whose last state is at hand.
         current: Id of the run that is in memory now.
-        workers: How many work at once.
         launch_usd: What a start from cold costs beside the checkpoint, in the study's first cost.
         may_start: Whether a new run may be started. Where none may, those begun go on while that is worth more than a new one.
         stop_below: Stop when the best decision's `gain_per_usd` is below it.
@@ -118,13 +116,13 @@ def decide(
     runs += _pool(study, dimensions, {run.key for run in runs}, seed, checkpoints)
     least, most = (None, None) if reference is None else (reference[study.maximize], reference[study.costs[0]])
     engine = FrontSearch(dimensions, seed=_salt(seed, len(results)), least=least, most=most)
-    chosen, decision = _admitted(engine, runs, admits, workers, launch_usd)
+    chosen, decision = _admitted(engine, runs, admits, launch_usd)
     begun = history.begun(results)
     if chosen is not None and chosen.run_id not in begun and not may_start:
         if decision.gain > 0:  # it would add more than any run that there is
             return _idle(runs, NO_START, _gain_per_usd(decision, usd))
         # Drawn as one of the first, of which nothing is known: those that there are can still say something.
-        chosen, decision = _admitted(engine, [run for run in runs if run.run_id in begun], admits, workers, launch_usd)
+        chosen, decision = _admitted(engine, [run for run in runs if run.run_id in begun], admits, launch_usd)
         if chosen is None:
             return _idle(runs, NO_START)
     if chosen is None:
@@ -211,12 +209,12 @@ def _pool(
     return new_runs(study, list(found.values()), checkpoints)
 
 
-def _admitted(engine: FrontSearch, runs: Sequence[Run], admits: Admits, workers: int, launch: float) -> tuple[Run | None, Decision]:
+def _admitted(engine: FrontSearch, runs: Sequence[Run], admits: Admits, launch: float) -> tuple[Run | None, Decision]:
     """The decision, and its run, once it is one that is admitted. Only when one is refused are all others looked at."""
     for left in (runs, None):
         if left is None:
             left = [short for run in runs if (short := _shortened(run, admits)) is not None]
-        decision = engine.decide([run.arm for run in left], workers=workers, launch=launch)
+        decision = engine.decide([run.arm for run in left], launch=launch)
         chosen = next((run for run in left if run.key == decision.key), None) if decision.action in ("start", "continue") else None
         if chosen is None or admits(chosen.settings, chosen.epochs[decision.stop]):
             break

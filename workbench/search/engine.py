@@ -17,7 +17,7 @@ from workbench import pareto
 from workbench.search.arms import Arm, Decision
 from workbench.search.features import Features, Floats
 from workbench.search.improvement import Staircase
-from workbench.search.quality import Belief, spread
+from workbench.search.quality import Belief, Forecasts, spread
 from workbench.search.surrogate import Ints
 from workbench.space import Dimension
 
@@ -42,6 +42,9 @@ SAMPLES = 8
 _NODES = np.arange(-1.5, 5.01, 0.5)
 _WEIGHTS = np.diff(special.ndtr(np.r_[_NODES - 0.25, np.inf]))
 """Where a normal distribution is evaluated, and with what weights: far into the upper tail, where growth of a front lies."""
+
+Known = Callable[[Sequence[float], Floats], Staircase]
+"""Makes the front of all known points together with some of these costs and scores."""
 
 
 class FrontSearch:
@@ -69,12 +72,11 @@ class FrontSearch:
         self._least, self._most, self._seed, self._ablate = least, most, seed, frozenset(ablate)
         self._belief = Belief(Features(dimensions), losses="loss" not in self._ablate, refit_growth=refit_growth)
 
-    def decide(self, arms: Sequence[Arm], *, workers: int = 1, launch: float = 0.0) -> Decision:
+    def decide(self, arms: Sequence[Arm], *, launch: float = 0.0) -> Decision:
         """What a free worker does next.
 
         Args:
             arms: All runs that exist, and those that could be started.
-            workers: How many work at once.
             launch: What a start from cold costs beside the stops' costs, in the same unit.
         """
         begun = sum(arm.done > 0 or arm.pending is not None or arm.infeasible for arm in arms)
@@ -121,10 +123,11 @@ class FrontSearch:
         works = self._works(candidates, arms)[:, None]
         index = works / (np.ones_like(spend) if "dollars" in self._ablate else spend)
 
-        grown = self._growth(arms, candidates, stops, costs)
+        forecasts, known = self._belief.of(candidates, stops), self._known(arms)
+        grown = _growth(known([], np.zeros(0)), forecasts.at(_NODES), costs)
         if pending:
             going = float((grown * index).max())
-            grown, index = self._growth_beside(arms, candidates, stops, costs, pending, rng)[: len(open_)], index[: len(open_)]
+            grown, index = self._growth_beside(known, forecasts, costs, pending, rng)[: len(open_)], index[: len(open_)]
         i, j = divmod(int((grown * index).argmax()), stops.shape[1])
         arm, stop = candidates[i], int(stops[i, j])
         if pending and float((grown * index).max()) < WORTH * going:
@@ -138,34 +141,18 @@ class FrontSearch:
             reason="most growth per unit of cost",
         )
 
-    def _growth(self, arms: Sequence[Arm], candidates: Sequence[Arm], stops: Ints, costs: Floats) -> Floats:
-        """Expected growth of the hypervolume, shape (candidates, stops)."""
-        front = self._known(arms)([], np.zeros(0))
-        draws = self._belief.of(candidates, stops).at(_NODES)
-        return np.tensordot(_WEIGHTS, front.of_trajectories(draws.reshape(-1, *costs.shape), np.log(costs)), 1)
-
     def _growth_beside(
-        self,
-        arms: Sequence[Arm],
-        candidates: Sequence[Arm],
-        stops: Ints,
-        costs: Floats,
-        pending: Sequence[Arm],
-        rng: np.random.Generator,
+        self, known: Known, forecasts: Forecasts, costs: Floats, pending: Sequence[Arm], rng: np.random.Generator
     ) -> Floats:
         """As `_growth`, averaged over joint samples of what is under way."""
         targets = [arm.pending for arm in pending if arm.pending is not None]
         under_way = self._belief.of(pending, np.array(targets)[:, None])
         normals = rng.standard_normal((SAMPLES, len(pending)))
-        draws = self._belief.of(candidates, stops).given(under_way, normals, _NODES)
         made = [arm.stops[k].cost for arm, k in zip(pending, targets, strict=True)]
-        grown, known = np.zeros(costs.shape), self._known(arms)
-        for outcome, each in zip(under_way.outcomes(normals), draws, strict=True):
-            front = known(made, outcome)
-            grown += np.tensordot(_WEIGHTS, front.of_trajectories(each.reshape(-1, *costs.shape), np.log(costs)), 1)
-        return grown / SAMPLES
+        draws = zip(under_way.outcomes(normals), forecasts.given(under_way, normals, _NODES), strict=True)
+        return sum((_growth(known(made, outcome), each, costs) for outcome, each in draws), np.zeros(costs.shape)) / SAMPLES
 
-    def _known(self, arms: Sequence[Arm]) -> Callable[[Sequence[float], Floats], Staircase]:
+    def _known(self, arms: Sequence[Arm]) -> Known:
         """What makes the front of all known points together with some of these costs and scores."""
         cost = np.log([s.cost for arm in arms for s in arm.stops[: arm.done]])
         score = np.array([q for arm in arms for q in arm.scores])
@@ -202,3 +189,9 @@ class FrontSearch:
     def _rungs(self, arm: Arm) -> tuple[int, ...]:
         """At which of its stops a run may be left."""
         return (len(arm.stops) - 1,) if "freeze" in self._ablate else spread(len(arm.stops), HORIZONS)
+
+
+def _growth(front: Staircase, draws: Floats, costs: Floats) -> Floats:
+    """Expected growth of the hypervolume, shape (candidates, stops), from scores at `_NODES`, shape (nodes, candidates x stops)."""
+    grown: Floats = np.tensordot(_WEIGHTS, front.of_trajectories(draws.reshape(-1, *costs.shape), np.log(costs)), 1)
+    return grown

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from workbench.result import Result, originals
+from workbench.result import Result, by_run, originals
 
 MAX_INTERRUPTIONS = 3
 """A run whose worker died so often without reaching another checkpoint is left alone: it may be what kills it."""
-
-
-def by_run(results: Iterable[Result]) -> dict[str, list[Result]]:
-    """Results by run id, in the order in which the runs began; replicates of points are left out: they are not the search's."""
-    groups: dict[str, list[Result]] = {}
-    for result in originals(results):
-        groups.setdefault(result.run_id, []).append(result)
-    return groups
 
 
 def begun(results: Iterable[Result]) -> set[str]:
@@ -25,13 +17,13 @@ def begun(results: Iterable[Result]) -> set[str]:
 
 def left_alone(results: Iterable[Result]) -> set[str]:
     """Runs that killed their worker `MAX_INTERRUPTIONS` times since their last checkpoint."""
-    return {run_id for run_id, segments in by_run(results).items() if _deaths(segments) >= MAX_INTERRUPTIONS}
+    return {run_id for run_id, segments in by_run(originals(results)).items() if _deaths(segments) >= MAX_INTERRUPTIONS}
 
 
 def unfinished(results: Iterable[Result]) -> list[Result]:
     """Interrupted runs that should be taken up again, each as its last interruption left it."""
     found = []
-    for segments in by_run(results).values():
+    for segments in by_run(originals(results)).values():
         stops = [r for r in segments if r.status == "interrupted"]
         if not stops or any(r.status in ("infeasible", "running") for r in segments):
             continue

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from workbench.errors import UsageError
 from workbench.prices import Offer
-from workbench.result import Result, cost
+from workbench.result import Result, by_run, cost, originals
 from workbench.search import history
 from workbench.search.arms import Arm, Stop
 from workbench.space import Value, is_number
@@ -130,7 +130,7 @@ def known_runs(
 ) -> list[Run]:
     """The runs that Results tell of; `current` is in memory now. One that the study as it stands does not contain is left out."""
     alone, found, epochs = history.left_alone(results), [], most_epochs(study)
-    for run_id, segments in history.by_run(results).items():
+    for run_id, segments in by_run(originals(results)).items():
         whole = _at_most(segments[-1].settings, epochs)
         try:
             recipe = study.resolve(whole)

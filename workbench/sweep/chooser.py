@@ -49,7 +49,6 @@ class Chooser:
         shelf: Where states of runs are.
         sampler: Who decides; see `workbench.search.decide`.
         seed: Of the decisions.
-        workers: How many work at once.
         reference: The study's, of each objective; see `workbench.search.decide`.
     """
 
@@ -60,11 +59,10 @@ class Chooser:
         shelf: Shelf,
         sampler: str,
         seed: int,
-        workers: int,
         reference: Mapping[str, float] | None = None,
     ) -> None:
         self.reference = reference
-        self.study, self.account, self.shelf, self.sampler, self.seed, self.workers = study, account, shelf, sampler, seed, workers
+        self.study, self.account, self.shelf, self.sampler, self.seed = study, account, shelf, sampler, seed
         budget = account.budget
         self.outlook = Outlook(account.forecaster, budget.offer, budget.label_usd)
         self.too_dear: set[str] = set()  # runs that were left because their next stretch, by their own speed, would pass a budget
@@ -91,7 +89,6 @@ class Chooser:
             admits=lambda settings, until: self._admits(settings, until, results),
             cached=self.shelf.kept() if own else (),
             current=current,
-            workers=self.workers,
             may_start=not own or budget.limits.may_start(results),
             stop_below=budget.limits.stop_below,
             reference=self.reference,

@@ -68,7 +68,7 @@ def left(plan: Iterable[Replicate], results: Sequence[Result]) -> list[Replicate
     """Those that are still to be made: not recorded, and their run neither infeasible nor the death of worker after worker."""
     done = {r.recipe_id for r in results if r.status == "complete"}
     given_up = {r.run_id for r in results if r.status == "infeasible"}
-    for segments in report.by_run([r for r in results if r.replicate_of is not None]):
+    for segments in report.by_run(r for r in results if r.replicate_of is not None).values():
         deaths = sum(r.status == "interrupted" and r.reason.split(":")[0] in ("died", "bug") for r in segments)
         given_up |= {segments[0].run_id} if deaths >= MAX_INTERRUPTIONS else set()
     return [each for each in plan if each.recipe.id not in done and each.recipe.run_id not in given_up]
@@ -142,7 +142,7 @@ class _Planned(Chooser):
     """
 
     def __init__(self, study: Study, account: Account, shelf: Shelf, view: View, seeds: int) -> None:
-        super().__init__(study, account, shelf, "confirm", 0, 1)
+        super().__init__(study, account, shelf, "confirm", 0)
         self.view, self.seeds = view, seeds
         self.plan: Sequence[Replicate] = ()
         self.wanted: Mapping[str, Result] = {}

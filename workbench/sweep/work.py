@@ -116,10 +116,10 @@ def sweep(
         budget = Budget(limits, offer, label_usd, gpus=len(meter.devices))
         account = Account(budget, forecaster or Forecaster(study))
         shelf = Shelf(folder, observer.note)
-        chooser = Chooser(study, account, shelf, sampler, seed, workers, ledger.description.get("reference"))
+        chooser = Chooser(study, account, shelf, sampler, seed, ledger.description.get("reference"))
         work = _Sweep(
             study, ledger, notebook, account, shelf, chooser, Turn(folder), observer, meter, holder, interruptions,
-            window or holder.window(), before or Usage(), joined,
+            window or holder.window(), before or Usage(), joined, workers,
         )  # fmt: skip
         stack.enter_context(Heart(ledger, work.pulse))
         stack.enter_context(Watch(budget, work.spent_now, interruptions.explain))
@@ -142,6 +142,7 @@ class _Sweep:
     window: Window  # one is always open, from one Result to the next: all time is in the bill, wherever it went
     before: Usage  # what is charged with that window, and was consumed earlier
     joined: bool = False
+    workers: int = 1
     resting: bool = False  # its window is closed, and what it saw in `before`
     lease: Lease | None = None
     progress: Progress | None = None  # of the training at hand
@@ -231,7 +232,7 @@ class _Sweep:
             self.ledger.note_end("")
             chooser, limits = self.chooser, self.account.budget.limits
             about = provenance.of_sweep(self.study, self.provenance, self.offer, dataclasses.asdict(limits))
-            self.notebook.start(about | {"sampler": chooser.sampler, "seed": chooser.seed, "workers": chooser.workers}, results)
+            self.notebook.start(about | {"sampler": chooser.sampler, "seed": chooser.seed, "workers": self.workers}, results)
         self.extra = {"provision": self._consumed()}  # the start of the program, its checks, and MLflow's
 
     # Choosing
