@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from workbench import report
+from workbench.cli import complete
 from workbench.cli.common import (
     POSITIVE,
     Table,
@@ -20,6 +21,8 @@ from workbench.cli.common import (
     print_json,
     print_table,
     print_text,
+    reading,
+    say_next,
     storage_option,
     view_of,
 )
@@ -29,7 +32,7 @@ from workbench.result import Result, originals
 
 
 @click.command()
-@click.argument("study", required=False)
+@click.argument("study", required=False, shell_complete=complete.studies)
 @click.option("--budget-usd", type=POSITIVE, metavar="USD", help="Name the best point that costs at most this.")
 @click.option("--target", type=float, metavar="SCORE", help="Name the cheapest point that reaches this score.")
 @click.option("--all", "everything", is_flag=True, help="Show dominated points too.")
@@ -50,6 +53,7 @@ from workbench.result import Result, originals
 @click.option(
     "--against",
     metavar="TRIAL",
+    shell_complete=complete.runs,
     help="The point that others are compared with in serving: trial or number. [default: the cheapest]",
 )
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw the front into one HTML file.")
@@ -76,8 +80,9 @@ def front(
     Every checkpoint is a point: a model that could be deployed. Its cost is what making it alone would cost. With another
     --platform every run is priced again: as measured on the same device, carried over by stated ratios to another, with a band.
     """
-    ledger = open_ledger(study, storage)
-    results = ledger.results()
+    with reading():
+        ledger = open_ledger(study, storage)
+        results = ledger.results()
     view = replace(view_of(ledger, platform, label_usd), billed=billed)
     view = view.spread(results, adopted) if adopted else view
     rival = _rival(results, view, against)
@@ -101,13 +106,20 @@ def front(
         _explain(results, view)
         if ledger.ended:
             messages.print(f"The last sweep ended: {ledger.ended['reason']}.", style="dim", markup=False)
-        if ledger.description.get("path") and any(
-            r.recipe_id not in report.confirmed(results, view) for r in report.front(results, view)
-        ):
-            text = "A front picks the luckiest scores. `workbench confirm` runs its members again with new seeds."
-            messages.print(text, style="dim", markup=False)
+        _say_next(results, view, study or ledger.name, ledger.description.get("path"))
     if not report.front(results, view):
         sys.exit(1)
+
+
+def _say_next(results: Sequence[Result], view: View, name: str, path: str | None) -> None:
+    """Sweep where there is nothing yet, then confirm, then look at the runs."""
+    members = report.front(results, view)
+    if path and not members:
+        say_next(f"`workbench sweep {path}`")
+    elif path and any(r.recipe_id not in report.confirmed(results, view) for r in members):
+        say_next(f"`workbench confirm {path}`: a front picks the luckiest scores, and new seeds show what they are worth.")
+    else:
+        say_next(f"`workbench runs {name}`")
 
 
 def _rival(results: Sequence[Result], view: View, wanted: str | None) -> Result | None:

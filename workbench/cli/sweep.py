@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench import report
+from workbench.cli import complete
 from workbench.cli.common import (
     POSITIVE,
     json_option,
@@ -23,6 +24,7 @@ from workbench.cli.common import (
     price_options,
     print_json,
     print_text,
+    say_next,
     storage_option,
     tracking_option,
     waiting,
@@ -31,6 +33,7 @@ from workbench.cli.common import (
 from workbench.cli.confirm import SEEDS, confirm_front
 from workbench.cli.forecasting import banded, expectation, forecaster_of
 from workbench.cli.front import show_front
+from workbench.cli.options import setting, stated
 from workbench.errors import Refused
 from workbench.report import View, dollars, duration
 from workbench.result import originals, spending, spent_usd
@@ -55,31 +58,31 @@ MLFLOW_PATIENCE_SECONDS = 20.0
 
 
 @click.command()
-@click.argument("study")
-@click.option("--trials", type=click.IntRange(min=1), help="Runs in all, those of earlier starts included. [default: the study's]")
-@click.option("--max-hours", type=POSITIVE, metavar="H", help="Hours of work in all.")
-@click.option(
+@click.argument("study", shell_complete=complete.study_files)
+@setting("--trials", type=click.IntRange(min=1), help="Runs in all, those of earlier starts included. [default: the study's]")
+@setting("--max-hours", type=POSITIVE, metavar="H", help="Hours of work in all.")
+@setting(
     "--max-usd",
     type=POSITIVE,
     metavar="USD",
     help="US$ to spend in all, on compute and labels. [default: the study's]",
 )
-@click.option("--max-energy-kwh", type=POSITIVE, metavar="KWH", help="Energy of processors and GPUs in all.")
-@click.option("--max-labels", type=click.IntRange(min=1), metavar="N", help="Distinct labels to buy in all.")
-@click.option(
+@setting("--max-energy-kwh", type=POSITIVE, metavar="KWH", help="Energy of processors and GPUs in all.")
+@setting("--max-labels", type=click.IntRange(min=1), metavar="N", help="Distinct labels to buy in all.")
+@setting(
     "--confirm-share",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
     help="Keep this share of US$, hours and energy, and confirm the front with it at the end.",
 )
-@click.option("--confirm-seeds", type=SEEDS, default=3, show_default=True, help="New seeds then.")
-@click.option(
+@setting("--confirm-seeds", type=SEEDS, default=3, show_default=True, help="New seeds then.")
+@setting(
     "--stop-below",
     type=POSITIVE,
     metavar="X",
     help="Stop when the next US$ is expected to add less than X to the hypervolume (score x decades of cost).",
 )
-@click.option(
+@setting(
     "--workers",
     type=click.IntRange(min=1),
     default=1,
@@ -89,8 +92,15 @@ MLFLOW_PATIENCE_SECONDS = 20.0
 )
 @click.option("--as-worker", is_flag=True, hidden=True)
 @click.option("--yes", is_flag=True, help="Do not ask before spending on a paid platform.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the search.")
-@click.option("--sampler", default="front", show_default=True, metavar="NAME", help="Who decides: front, or optuna:CLASS.")
+@setting("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the search.")
+@setting(
+    "--sampler",
+    default="front",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=complete.samplers,
+    help="Who decides: front, or optuna:CLASS.",
+)
 @price_options
 @storage_option
 @tracking_option
@@ -124,8 +134,8 @@ def sweep(
     Ctrl-C goes on to the checkpoint that is due and prints the front; a second one stops at once. Nothing finished is lost.
     """
     loaded = load_study(study)
-    offer = offer_of(platform, loaded.platform)
-    label = label_usd_of(label_usd, loaded.label_usd)
+    offer = offer_of(platform, loaded)
+    label = label_usd_of(label_usd, loaded)
     with contextlib.nullcontext() if as_worker else waiting("Preparing data and models …"):
         from workbench import forecast, search
         from workbench.cli import workers as several
@@ -146,9 +156,9 @@ def sweep(
         ledger = Ledger.open(loaded, ledger_url(storage))
         view = View.of(ledger.description, offer, label)
         limits = Limits(
-            trials=loaded.trials if trials is None else trials,
+            trials=stated("trials", trials, loaded),
             max_hours=max_hours,
-            max_usd=loaded.max_usd if max_usd is None else max_usd,
+            max_usd=stated("max_usd", max_usd, loaded),
             max_energy_kwh=max_energy_kwh,
             max_labels=max_labels,
             stop_below=stop_below,
@@ -321,11 +331,8 @@ def show_outcome(name: str, results: Sequence[Result], view: View, *, as_json: b
     else:
         show_front(results, view)
         print_text(f"\n{report.answer(results, view)}")
-        after = "" if again else "`workbench confirm STUDY`, "
-        messages.print(
-            f"\nNext: {after}`workbench front --budget-usd …`, `workbench runs`, `workbench mlflow`.",
-            style="dim",
-        )
+        stem = name.rsplit("-", 1)[0]
+        say_next(f"`workbench front {stem} --budget-usd …`" if again or not runs else "`workbench confirm STUDY`")
 
 
 def _print_head(question: str, view: View, dimensions: int) -> None:

@@ -6,7 +6,7 @@ spending  what a sweep has spent
 """
 
 from workbench.result.costs import COSTS, MeanCosts, carried, cost, estimate, mean_costs, same_machine
-from workbench.result.record import SCHEMA, STATUSES, Result, originals
+from workbench.result.record import SCHEMA, STATUSES, Result, again, is_again, originals
 from workbench.result.spending import Spending, labelled_set, labels_bought, spending, spent_usd
 
 __all__ = [
@@ -16,9 +16,11 @@ __all__ = [
     "MeanCosts",
     "Result",
     "Spending",
+    "again",
     "carried",
     "cost",
     "estimate",
+    "is_again",
     "labelled_set",
     "labels_bought",
     "mean_costs",
