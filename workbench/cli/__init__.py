@@ -92,17 +92,17 @@ def _everywhere() -> list[click.Option]:
 
             setattr(messages, "quiet" if param.name == "quiet" else "still", True)
 
-    quiet, still = "Print data and errors only.", "Nothing that moves: a line where a bar would be."
     return [
-        click.Option(["--quiet", "-q"], is_flag=True, envvar="WORKBENCH_QUIET", help=quiet, expose_value=False, callback=apply),
-        click.Option(
-            ["--no-progress"], is_flag=True, envvar="WORKBENCH_NO_PROGRESS", help=still, expose_value=False, callback=apply
-        ),
+        click.Option(names, is_flag=True, envvar=variable, help=text, expose_value=False, callback=apply)
+        for names, variable, text in (
+            (["--quiet", "-q"], "WORKBENCH_QUIET", "Print data and errors only."),
+            (["--no-progress"], "WORKBENCH_NO_PROGRESS", "Nothing that moves: a line where a bar would be."),
+        )
     ]
 
 
-_EPILOG = """Start with `workbench init`, then `plan`, `sweep`, `front`. A study may be named by its file, or by its name once it was swept.
-An option is also read from the environment (WORKBENCH_MAX_USD for --max-usd), the study, workbench.toml: `workbench config --origin`."""
+_EPILOG = """Start with `workbench init`, then `plan`, `sweep` and `front`. A study is named by its file, or, once it was swept, by its
+name. What the environment, the study or workbench.toml set an option to, `workbench config --origin` shows."""
 
 
 @click.command(

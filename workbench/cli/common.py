@@ -156,11 +156,9 @@ def tracking_option(command: F) -> F:
 
 def price_options(command: F) -> F:
     """`--platform` and `--label-usd`: the prices of a view."""
+    label = setting("--label-usd", type=AMOUNT, metavar="USD", help="Price of one labelled example. [default: the study's]")
     text = "Offer that prices compute: platform, or platform:instance. [default: the study's]"
-    platform = setting("--platform", metavar="NAME", shell_complete=complete.platforms, help=text)
-    return platform(
-        setting("--label-usd", type=AMOUNT, metavar="USD", help="Price of one labelled example. [default: the study's]")(command)
-    )
+    return setting("--platform", metavar="NAME", shell_complete=complete.platforms, help=text)(label(command))
 
 
 def json_option(command: F) -> F:

@@ -1,4 +1,4 @@
-"""What the shell completes on Tab: study files, studies, runs, offers. Quick, or it would not be used: nothing heavy is imported."""
+"""What the shell completes on Tab: study files, studies, runs, offers. Nothing heavy is imported: it would not be used."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def completion(shell: str) -> None:
     bash:  eval "$(workbench completion bash)"   in ~/.bashrc
     zsh:   eval "$(workbench completion zsh)"    in ~/.zshrc, below compinit
     fish:  workbench completion fish | source    in ~/.config/fish/config.fish
-    """
+    """  # noqa: D301  \b is what keeps these lines apart
     known = get_completion_class(shell)
     assert known is not None
     root = click.get_current_context().find_root().command

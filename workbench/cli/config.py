@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from workbench import settings
 from workbench.cli import complete, options
-from workbench.cli.common import Table, json_option, load_study, messages, print_json, print_table, say_next
+from workbench.cli.common import Table, json_option, load_study, print_json, print_table, say_next
 from workbench.settings import OPTIONS
 
 _DEFAULTS = {"storage": "sqlite:///optuna.db", "tracking_uri": "sqlite:///mlflow.db"}
@@ -33,7 +33,8 @@ def config(study: str | None, origin: bool, as_json: bool) -> None:
     """Show what `workbench sweep STUDY` would go by: the value of each setting, without flags.
 
     A flag goes before an environment variable (WORKBENCH_MAX_USD for --max-usd), that before what the study states, that before
-    workbench.toml in this folder (or where WORKBENCH_SETTINGS says), else [tool.workbench] in its pyproject.toml, that before the default.
+    workbench.toml in this folder (or where WORKBENCH_SETTINGS says), else [tool.workbench] in its pyproject.toml, and that before
+    the default.
     """
     found = list(_settings(study))
     if as_json:
@@ -57,7 +58,7 @@ def _settings(study: str | None) -> Iterator[Set]:
     from workbench.cli.sweep import sweep
     from workbench.study import Study
 
-    asked = sweep.make_context("sweep", [study or "STUDY"])
+    asked = sweep.make_context("sweep", [study or "STUDY"], parent=click.get_current_context().parent)
     file = settings.load().path
     known = load_study(study) if study else {n: Study.__dataclass_fields__[n].default for n in options.OF_STUDIES} | {"stated": []}
     for name in OPTIONS:
@@ -70,5 +71,3 @@ def _settings(study: str | None) -> Iterator[Set]:
             value, who = options.origin(name, None, known)
         value = _DEFAULTS.get(name) if value is None else value
         yield Set(name, value, {"study": f"study: {study}", "file": f"file: {file}", "default": "default"}[who])
-    if file is not None:
-        messages.print(f"Settings file: {file}", style="dim", markup=False)

@@ -61,10 +61,9 @@ def _written(ledger: Ledger, view: View, kind: str) -> bytes:
     if kind == "html":
         from workbench import figures
 
+        figure = figures.front(results, view, title=ledger.description["question"])
         with tempfile.TemporaryDirectory() as folder:
-            figures.write_html(
-                figures.front(results, view, title=ledger.description["question"]), page := Path(folder, "front.html")
-            )
+            figures.write_html(figure, page := Path(folder, "front.html"))
             return page.read_bytes()
     rows = flat(results, view, ledger.mlflow_runs)
     if kind == "json":
@@ -82,7 +81,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
     table = pd.DataFrame.from_records(list(rows)).convert_dtypes()
-    for name in table.columns[table.dtypes == object]:
+    for name in table.select_dtypes("object").columns:
         table[name] = table[name].map(str, na_action="ignore").astype("string")
     return table
 

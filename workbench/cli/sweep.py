@@ -331,8 +331,9 @@ def show_outcome(name: str, results: Sequence[Result], view: View, *, as_json: b
     else:
         show_front(results, view)
         print_text(f"\n{report.answer(results, view)}")
-        stem = name.rsplit("-", 1)[0]
-        say_next(f"`workbench front {stem} --budget-usd …`" if again or not runs else "`workbench confirm STUDY`")
+        study = click.get_current_context().params["study"]
+        found = bool(report.front(results, view))
+        say_next(f"`workbench {'runs' if not found else 'front' if again else 'confirm'} {study}`")
 
 
 def _print_head(question: str, view: View, dimensions: int) -> None:

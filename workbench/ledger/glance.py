@@ -23,7 +23,7 @@ def names(url: str) -> list[str]:
 
 
 def runs(url: str, name: str | None, beginning: str, most: int) -> dict[int, str]:
-    """The newest runs of a study whose trial begins so: by trial, in words. `name` may be a file's stem; None is the newest study."""
+    """The newest runs of a study whose trial begins so: by trial, in words. `name` may be a stem; None is the newest study."""
     full = next((n for n in reversed(names(url)) if name in (None, n, n.rsplit("-", 1)[0])), None)
     query = (
         "SELECT a.value_json FROM trials t JOIN studies s ON s.study_id = t.study_id "

@@ -21,7 +21,7 @@ def flat(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, str]) 
     members = {id(r) for r in front(results, view)}
     rows = [
         (
-            _identity(r, on_front=id(r) in members),
+            _identity(r, id(r) in members),
             _scores(r),
             _cold(r, view),
             _phases(r),
@@ -36,7 +36,7 @@ def flat(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, str]) 
     return [{name: row.get(name) for name in columns} for row in whole]
 
 
-def _identity(r: Result, *, on_front: bool) -> dict[str, Any]:
+def _identity(r: Result, on_front: bool) -> dict[str, Any]:
     return {
         "number": r.number,
         "trial": r.trial,
