@@ -119,13 +119,14 @@ def test_tables_are_plain_and_not_folded_where_nobody_looks(swept, command, monk
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "40")
     code, out, err = command("runs")
-    assert (code, err) == (0, "")
+    assert (code, len(err.splitlines())) == (0, 1)
+    assert err.startswith("Next: `workbench run ")
     assert len(out.splitlines()) == 4  # the head and three runs, however long the model's name
     code, out, err = command("front", "--all")
     assert code == 0
     assert len(out.splitlines()) == 1 + len(json.loads(swept[1].stdout)["points"]) + out.count("The best is")
     code, out, err = command("run", "0")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, f"Next: `workbench front {json.loads(swept[1].stdout)['study']}`\n")
     for word in ("Checkpoints", "The bill", "versions", "train", "idle"):
         assert word in out
 
@@ -202,7 +203,7 @@ def test_front_before_anything_has_finished(command, tiny, tmp_path):
     (tmp_path / "tiny.py").write_text(study_text(tiny))
     Ledger.open(load(tmp_path / "tiny.py"), default_url(tmp_path))
     code, out, err = command("front", "tiny.py")
-    assert (code, err) == (1, "")
+    assert (code, err) == (1, f"Next: `workbench sweep {tmp_path / 'tiny.py'}`\n")
     assert "No run has finished yet" in out
     code, out, err = command("front", "tiny.py", "--json")
     assert (code, json.loads(out)["points"]) == (1, [])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from workbench.cli import terminal
+from workbench.cli.options import Variable
 from workbench.errors import WorkbenchError, did_you_mean
 
 if TYPE_CHECKING:
@@ -90,10 +91,12 @@ def _everywhere() -> list[click.Option]:
         if value and not ctx.resilient_parsing:
             from workbench.cli.common import messages
 
-            setattr(messages, "quiet" if param.name == "quiet" else "still", True)
+            name = "quiet" if param.name == "quiet" else "still"
+            setattr(messages, name, True)
+            ctx.call_on_close(lambda: setattr(messages, name, False))
 
     return [
-        click.Option(names, is_flag=True, envvar=variable, help=text, expose_value=False, callback=apply)
+        Variable(names, is_flag=True, envvar=variable, help=text, expose_value=False, callback=apply)
         for names, variable, text in (
             (["--quiet", "-q"], "WORKBENCH_QUIET", "Print data and errors only."),
             (["--no-progress"], "WORKBENCH_NO_PROGRESS", "Nothing that moves: a line where a bar would be."),
@@ -101,8 +104,8 @@ def _everywhere() -> list[click.Option]:
     ]
 
 
-_EPILOG = """Start with `workbench init`, then `plan`, `sweep` and `front`. A study is named by its file, or, once it was swept, by its
-name. What the environment, the study or workbench.toml set an option to, `workbench config --origin` shows."""
+_EPILOG = """Start with `workbench init`, then `plan`, `sweep` and `front`. A study is named by its file, or, once it was swept, by
+its name. What the environment, the study or workbench.toml set an option to, `workbench config --origin` shows."""
 
 
 @click.command(

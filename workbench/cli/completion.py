@@ -28,6 +28,6 @@ def completion(shell: str) -> None:
     root = click.get_current_context().find_root().command
     # The template, not source(): that asks whether this machine's bash is new enough, of a script that may be for another.
     lines = known(root, {}, "workbench", _VARIABLE)
-    click.echo(lines.source_template % lines.source_vars())
+    click.echo(lines.source_template % lines.source_vars(), nl=False)
     if sys.stdout.isatty():
         messages.print("Where these lines go: `workbench completion --help`.", style="dim", markup=False)

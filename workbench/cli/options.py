@@ -31,8 +31,24 @@ def variable(name: str) -> str:
     return f"WORKBENCH_{name.upper()}"
 
 
-class Setting(click.Option):
-    """An option that an environment variable and a settings file can set too. Its name is one of `settings.OPTIONS`."""
+class Variable(click.Option):
+    """An option that an environment variable can set too."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """The value as its type. A wrong one is answered with the place where it stands."""
+        try:
+            return super().process_value(ctx, value)
+        except click.BadParameter as error:
+            source = ctx.get_parameter_source(str(self.name))
+            if source is ParameterSource.ENVIRONMENT:
+                error.param_hint = f"the environment variable {self.envvar}"
+            elif source is ParameterSource.DEFAULT_MAP:
+                error.param_hint = f"{self.name} in {settings.load().path}"
+            raise
+
+
+class Setting(Variable):
+    """An option that a settings file can set too. Its name is one of `settings.OPTIONS`."""
 
     def __init__(self, *args: Any, **known: Any) -> None:
         super().__init__(*args, **known)
@@ -47,18 +63,6 @@ class Setting(click.Option):
             if known is not None:
                 return known, ParameterSource.DEFAULT_MAP
         return value, source
-
-    def process_value(self, ctx: click.Context, value: Any) -> Any:
-        """The value as its type. One of a variable that is wrong is answered with the variable's name."""
-        try:
-            return super().process_value(ctx, value)
-        except click.BadParameter as error:
-            source = ctx.get_parameter_source(str(self.name))
-            if source is ParameterSource.ENVIRONMENT:
-                error.param_hint = f"the environment variable {self.envvar}"
-            elif source is ParameterSource.DEFAULT_MAP:
-                error.param_hint = f"{self.name} in {settings.load().path}"
-            raise
 
 
 def setting(*names: str, **known: Any) -> Callable[[F], F]:

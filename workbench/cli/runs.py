@@ -91,7 +91,7 @@ def runs(
     print_table(table)
     explain_scaled(results, view)
     failed = next((e for e in entries if e["status"] == "infeasible"), None)
-    say_next(f"`workbench run {(failed or entries[-1])['trial']}`, with --study where it is not the newest's")
+    say_next(f"`workbench run {(failed or entries[-1])['trial']}{f' --study {study}' if study else ''}`")
 
 
 @click.command()
