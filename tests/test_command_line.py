@@ -327,9 +327,10 @@ def test_a_page_needs_no_network(in_swept, command, tmp_path):
 
 
 def test_a_file_that_cannot_be_written_is_said(in_swept, command, tmp_path):
-    code, out, err = command("export", "tiny", "csv", "--output", tmp_path / "nowhere" / "runs.csv")
-    assert (code, out) == (4, "")
-    assert "cannot be written: No such file or directory. Name another file" in err
+    for words in (("export", "tiny", "csv", "--output"), ("front", "--html")):
+        code, out, err = command(*words, tmp_path / "nowhere" / "file")
+        assert (code, out) == (4, "")
+        assert "cannot be written: No such file or directory. Name another file." in err
 
 
 def test_a_column_of_mixed_settings_is_text(tmp_path):

@@ -36,7 +36,6 @@
 
 Where there is no such file, the table `[tool.workbench]` of a `pyproject.toml` there says the same. A flag, an environment variable
 `WORKBENCH_…` and what a study states go before it, in this order; `workbench config --origin` shows what counts.
-
 What the tables mean in dollars and grams is said by `workbench.prices` and `workbench.carbon`; here they are only checked.
 """
 

@@ -19,7 +19,7 @@ from rich.table import Table as RichTable
 from workbench import prices
 from workbench.cli import complete, terminal
 from workbench.cli.options import setting, stated
-from workbench.errors import UsageError, did_you_mean
+from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.report import View
 
 if TYPE_CHECKING:
@@ -216,6 +216,15 @@ def view_of(ledger: Ledger, platform: str | None, label_usd: float | None) -> Vi
     """The study's view of its Results, at the prices asked for."""
     description = ledger.description
     return View.of(description, offer_of(platform, description), label_usd_of(label_usd, description))
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What goes wrong while a file that was asked for is written, said as an error. Raises EnvironmentFault."""
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFault(f"{path} cannot be written: {error.strerror}. Name another file.") from error
 
 
 def print_json(record: Any) -> None:

@@ -93,7 +93,8 @@ def confirm_front(
     """Confirm the front of a study that was swept, print it, and exit."""
     from workbench.cli.forecasting import forecaster_of
     from workbench.cli.progress import Progress
-    from workbench.cli.sweep import MLFLOW_PATIENCE_SECONDS, ask, end_notebook, show_outcome
+    from workbench.cli.spending import ask, show_outcome
+    from workbench.cli.sweep import MLFLOW_PATIENCE_SECONDS, end_notebook
 
     limits = replace(limits, trials=None)  # replicates are no trials
     with waiting("Preparing to confirm the front …"):

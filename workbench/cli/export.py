@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from workbench.cli import complete
-from workbench.cli.common import messages, open_ledger, price_options, reading, say_next, storage_option, view_of
-from workbench.errors import EnvironmentFault, UsageError
+from workbench.cli.common import messages, open_ledger, price_options, reading, say_next, storage_option, view_of, writing
+from workbench.errors import UsageError
 from workbench.report import View
 from workbench.report.flat import flat
 
@@ -48,10 +48,8 @@ def export(study: str, kind: str, output: Path | None, platform: str | None, lab
     if output is None:
         _to_standard_output(data)
         return
-    try:
+    with writing(output):
         output.write_bytes(data)
-    except OSError as error:
-        raise EnvironmentFault(f"{output} cannot be written: {error.strerror}. Name another file with --output.") from error
     messages.print(f"Wrote {output} ({len(data):,} bytes).", markup=False)
     say_next("open it in a browser." if kind == "html" else f"`workbench front {study}`, or `workbench export {study} html`")
 

@@ -25,8 +25,9 @@ from workbench.cli.common import (
     say_next,
     storage_option,
     view_of,
+    writing,
 )
-from workbench.errors import UsageError
+from workbench.cli.serving import rival_of, show_serving
 from workbench.report import View, dollars
 from workbench.result import Result, originals
 
@@ -85,11 +86,12 @@ def front(
         results = ledger.results()
     view = replace(view_of(ledger, platform, label_usd), billed=billed)
     view = view.spread(results, adopted) if adopted else view
-    rival = _rival(results, view, against)
+    rival = rival_of(results, view, against)
     if html:
         from workbench import figures
 
-        figures.write_html(figures.front(results, view, title=ledger.description["question"]), html)
+        with writing(html):
+            figures.write_html(figures.front(results, view, title=ledger.description["question"]), html)
         messages.print(f"The front is drawn in {html}.", markup=False)
     if as_json:
         record = report.front_record(
@@ -98,10 +100,8 @@ def front(
         print_json(record)
     else:
         show_front(results, view, everything=everything)
-        if rival is not None and (load_per_second or against) and not any(r.serving for r in results):
-            messages.print("How fast these models predict was not measured: nothing is known of serving them.", style="yellow")
-        elif rival is not None and (load_per_second or against):
-            _show_serving(results, view, load_per_second, rival)
+        if rival is not None and (load_per_second or against):
+            show_serving(results, view, load_per_second, rival)
         print_text(report.answer(results, view, budget_usd=budget_usd, target=target))
         _explain(results, view)
         if ledger.ended:
@@ -120,51 +120,6 @@ def _say_next(results: Sequence[Result], view: View, name: str, path: str | None
         say_next(f"`workbench confirm {path}`: a front picks the luckiest scores, and new seeds show what they are worth.")
     else:
         say_next(f"`workbench runs {name}`")
-
-
-def _rival(results: Sequence[Result], view: View, wanted: str | None) -> Result | None:
-    """The point that others are compared with: the best of the run asked for, else the cheapest of the front."""
-    if wanted is None:
-        return report.cheapest(results, view)
-    segments = report.find_run(results, wanted)
-    one = [r for r in segments if str(r.number) == wanted and wanted != str(r.trial)]  # a checkpoint by its own number
-    points = [r for r in one or segments if view.coordinates(r) is not None]
-    if not points:
-        raise UsageError(f"there is no finished run {wanted!r} to compare with. `workbench runs` lists them.")
-    return max(points, key=lambda r: r.scores[view.maximize])
-
-
-def _show_serving(results: Sequence[Result], view: View, load_per_second: float | None, rival: Result) -> None:
-    """Print what predictions of the front's members cost, and after how many a member has overtaken the rival."""
-    table = Table(title=_serving_title(view, load_per_second))
-    for name in ("trial", "epochs", view.maximize, "US$", "predictions/s", "latency", "US$ for 1,000", "against it"):
-        table.add_column(name, justify="left" if name == "against it" else "right")
-    for r in report.front(results, view):
-        served = report.serving(r, view, load_per_second)
-        cells = ["unknown"] * 3
-        if served is not None:
-            latency = "unknown" if served.latency_seconds is None else f"{served.latency_seconds * 1000:.1f} ms"
-            speed = report.banded(served.predictions_per_second, lambda rate: f"{rate:,.0f}")
-            cells = [speed, latency, report.banded(served.usd_per_1000, dollars)]
-        meets = "" if r is rival else _meets(report.break_even(rival, r, view, load_per_second))
-        score = f"{r.scores[view.maximize]:.1f}"
-        table.add_row(str(r.trial), f"{r.epochs:g}", score, dollars(view.cost(r, "usd")), *cells, meets)
-    print_table(table)
-    print_text(f"Against {report.describe(rival)}.\n")
-
-
-def _meets(found: report.BreakEven | None) -> str:
-    """`cheaper after 12,000 predictions`."""
-    if found is None:
-        return "unknown"
-    if found.predictions is None:
-        return "always cheaper" if found.cheaper_before else "never cheaper"
-    return f"cheaper {'until' if found.cheaper_before else 'after'} {found.predictions:,.0f} predictions"
-
-
-def _serving_title(view: View, load_per_second: float | None) -> str:
-    load = f"{load_per_second:g} predictions a second" if load_per_second else "machines fully used"
-    return f"Serving on {view.offer.name}, {load}"
 
 
 def _explain(results: Sequence[Result], view: View) -> None:

@@ -11,7 +11,18 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from workbench.cli.common import POSITIVE, Table, json_option, messages, print_json, print_table, print_text, reading, say_next
+from workbench.cli.common import (
+    POSITIVE,
+    Table,
+    json_option,
+    messages,
+    print_json,
+    print_table,
+    print_text,
+    reading,
+    say_next,
+    writing,
+)
 from workbench.errors import UsageError
 
 _SHOWN = (0.01, 0.1, 0.5, 1.0)
@@ -79,7 +90,8 @@ def replay(
     if html:
         from workbench import figures
 
-        figures.write_html(figures.regret(record), html)
+        with writing(html):
+            figures.write_html(figures.regret(record), html)
         messages.print(f"The curves are drawn in {html}.", markup=False)
     if as_json:
         print_json(record)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,33 +21,24 @@ from workbench.cli.common import (
     messages,
     offer_of,
     price_options,
-    print_json,
-    print_text,
-    say_next,
     storage_option,
     tracking_option,
     waiting,
     warn_if_busy,
 )
 from workbench.cli.confirm import SEEDS, confirm_front
-from workbench.cli.forecasting import banded, expectation, forecaster_of
-from workbench.cli.front import show_front
+from workbench.cli.forecasting import expectation, forecaster_of
 from workbench.cli.options import setting, stated
-from workbench.errors import Refused
-from workbench.report import View, dollars, duration
-from workbench.result import originals, spending, spent_usd
+from workbench.cli.spending import ask, show_outcome
+from workbench.report import View, dollars
+from workbench.result import originals, spent_usd
 
 if TYPE_CHECKING:
-    from workbench.estimate import Estimate
     from workbench.ledger import Ledger
-    from workbench.result import Result
     from workbench.sweep import Budget, Outcome
     from workbench.tracking import Notebook
 
 _LIMITS = "--trials, --max-hours, --max-usd, --max-energy-kwh, --max-labels"
-
-ASK_ABOVE_USD = 10.0
-"""On a platform that is paid for, a sweep that may spend more than this is asked about first."""
 
 UNBOUNDED_RUNS = 100
 """So many runs are forecast of a sweep without a bound."""
@@ -295,45 +285,6 @@ def _reached(budget: Budget, ledger: Ledger, sampler: str) -> str:
     results, ended = ledger.results(), ledger.ended
     settled = sampler != search.DEFAULT or (ended is not None and not ended["interrupted"])
     return budget.reached(results) if settled else budget.exhausted(budget.spent(results))
-
-
-def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, what: str = "sweep") -> None:
-    """Ask before much is spent on a paid platform; where nobody can be asked, --yes must say so.
-
-    Nothing is asked where what is likely is little, and `bounded`. Raises Refused.
-    """
-    offer, limits = budget.offer, budget.limits
-    if yes or offer.commitment == "owned":
-        return
-    bounds = [] if limits.max_usd is None else [limits.max_usd]
-    if limits.max_hours is not None and not budget.label_usd:
-        bounds.append(limits.max_hours * float(offer.usd_per_hour))
-    most = min(bounds, default=None)
-    if (most is not None and most <= ASK_ABOVE_USD) or (likely is not None and likely.high <= ASK_ABOVE_USD and bounded):
-        return
-    spend = f"up to {dollars(most)}" if most is not None else "an unknown sum" if likely is None else banded(likely, dollars)
-    text = f"This {what} may spend {spend} on {offer.name}"
-    if not messages.is_terminal or not sys.stdin.isatty():
-        raise Refused(f"{text}. Say --yes to go on, or set --max-usd.")
-    if not click.confirm(f"{text}. Go on?", err=True):
-        raise Refused("nothing was started.")
-
-
-def show_outcome(name: str, results: Sequence[Result], view: View, *, as_json: bool) -> None:
-    """Print what the sweep was for: the bill on standard error, the front and the answer on standard output."""
-    spent = spending(results, view.offer, view.label_usd)
-    runs = len(report.by_run(originals(results)))
-    again = len(report.by_run(results)) - runs
-    text = f"{runs} run{'' if runs == 1 else 's'}" + (f" and {again} with new seeds" if again else "")
-    messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {text}.\n")
-    if as_json:
-        print_json(report.front_record(name, results, view))
-    else:
-        show_front(results, view)
-        print_text(f"\n{report.answer(results, view)}")
-        study = click.get_current_context().params["study"]
-        found = bool(report.front(results, view))
-        say_next(f"`workbench {'runs' if not found else 'front' if again else 'confirm'} {study}`")
 
 
 def _print_head(question: str, view: View, dimensions: int) -> None:

@@ -24,13 +24,12 @@ RESULT, STUDY = "workbench:result", "workbench:study"
 CONSTRAINTS = "constraints"
 """Where Optuna looks for them."""
 
-DRAFT = "draft of "
-"""How the name of a study begins that is not whole yet."""
+_DRAFT = "draft of "
 
 
 def studies(storage: RDBStorage) -> dict[str, int]:
     """Names and ids of all studies, oldest first."""
-    ids = {s.study_name: s._study_id for s in storage.get_all_studies() if not s.study_name.startswith(DRAFT)}
+    ids = {s.study_name: s._study_id for s in storage.get_all_studies() if not s.study_name.startswith(_DRAFT)}
     return dict(sorted(ids.items(), key=lambda item: item[1]))
 
 
@@ -43,7 +42,7 @@ def create(
 
     costs = description["minimize"]
     directions = [StudyDirection.MAXIMIZE] + [StudyDirection.MINIMIZE] * len(costs)
-    study_id = storage.create_new_study(directions, f"{DRAFT}{name} {uuid.uuid4().hex[:8]}")
+    study_id = storage.create_new_study(directions, f"{_DRAFT}{name} {uuid.uuid4().hex[:8]}")
     storage.set_study_user_attr(study_id, STUDY, dict(description))
     storage.set_study_system_attr(study_id, "study:metric_names", [description["maximize"], *costs])
     fill(study_id)

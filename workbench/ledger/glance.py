@@ -11,7 +11,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from workbench.ledger.create import DRAFT, RESULT
+from workbench.ledger.create import _DRAFT, RESULT
 
 _SQLITE = "sqlite:///"
 _WAIT_SECONDS = 0.2
@@ -19,7 +19,7 @@ _WAIT_SECONDS = 0.2
 
 def names(url: str) -> list[str]:
     """Names of all studies, oldest first; none of a database that is no SQLite file."""
-    return [name for (name,) in _asked(url, "SELECT study_name FROM studies ORDER BY study_id") if not name.startswith(DRAFT)]
+    return [name for (name,) in _asked(url, "SELECT study_name FROM studies ORDER BY study_id") if not name.startswith(_DRAFT)]
 
 
 def runs(url: str, name: str | None, beginning: str, most: int) -> dict[int, str]:
