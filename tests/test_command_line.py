@@ -124,6 +124,19 @@ def test_prices_of_a_ledger_go_by_the_same_order(in_swept, command, tmp_path, mo
     assert json.loads(command("front", "--json", "--label-usd", "1")[1])["view"]["label_usd"] == 1
 
 
+def test_the_sweep_goes_by_it(in_swept, command, tmp_path, monkeypatch):
+    (tmp_path / "workbench.toml").write_text("trials = 2")
+    monkeypatch.setenv("WORKBENCH_SETTINGS", str(tmp_path / "workbench.toml"))
+    assert "Nothing to do: 3 of 2 trials are done" in command("sweep", "tiny.py")[2]
+    monkeypatch.setenv("WORKBENCH_TRIALS", "1")
+    code, out, err = command("--quiet", "sweep", "tiny.py")
+    assert (code, err) == (0, "")
+    assert "The best is" in out
+    err = command("sweep", "tiny.py", "--trials", "3")[2]
+    assert "Nothing to do: 3 of 3 trials are done" in err
+    assert err.endswith("Next: `workbench confirm tiny.py`\n")
+
+
 def test_old_ledgers_did_not_note_what_was_stated():
     old = {"label_usd": 0.3, "platform": "local"}
     assert options.origin("label_usd", None, old) == (0.3, "study")
@@ -343,6 +356,25 @@ def test_a_column_of_mixed_settings_is_text(tmp_path):
 
 
 # What a terminal lacks
+
+
+def test_nothing_moves_where_that_was_asked(monkeypatch):
+    monkeypatch.setattr(messages, "_force_terminal", True)
+    assert messages.moves
+    for words in (["--no-progress", "runs"], ["-q", "runs"]):
+        with cli.make_context("workbench", words):
+            assert not messages.moves
+        assert messages.moves
+    monkeypatch.setenv("WORKBENCH_NO_PROGRESS", "1")
+    with cli.make_context("workbench", ["runs"]):
+        assert not messages.moves
+
+
+def test_colour_is_left_out_where_that_was_asked(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "")
+    assert terminal.is_coloured()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not terminal.is_coloured()
 
 
 def test_letters_that_a_terminal_lacks_are_written_plainly():

@@ -46,6 +46,7 @@ _RIGHT = ("tuned", "memory", "shortest", "longest", "energy", "US$")
 @click.command()
 @click.argument("study", shell_complete=complete.study_files)
 @click.option("--calibrate", is_flag=True, help="Time a few steps of every model and method first: about 10 s, kept for later.")
+@setting("--trials", type=click.IntRange(min=1), help="Runs of the sweep that is forecast. [default: the study's]")
 @setting(
     "--max-usd",
     type=POSITIVE,
@@ -58,6 +59,7 @@ _RIGHT = ("tuned", "memory", "shortest", "longest", "energy", "US$")
 def plan(
     study: str,
     calibrate: bool,
+    trials: int | None,
     max_usd: float | None,
     platform: str | None,
     label_usd: float | None,
@@ -99,7 +101,7 @@ def plan(
         print_table(_table(rows, loaded))
         _explain(rows, offer, machine)
         if run:
-            runs = stated("trials", None, loaded) or 1
+            runs = stated("trials", trials, loaded) or 1
             messages.print(expectation(forecast.of_runs(run, runs, offer, label, starts=1), runs, offer), markup=False)
         if bought:
             messages.print(bought.text, markup=False)
