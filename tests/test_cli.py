@@ -166,7 +166,7 @@ def test_sweeping_again_has_nothing_to_do(swept, command, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no sh")
-@pytest.mark.parametrize("words", ["runs", "runs --json"])
+@pytest.mark.parametrize("words", ["runs", "runs --json", "export tiny csv"])
 def test_a_reader_that_leaves_early_is_no_error(swept, words):
     script = Path(sys.executable).with_name("workbench")
     shell = f"{{ {script} {words}; echo $? >&2; }} | true"
@@ -203,7 +203,7 @@ def test_front_before_anything_has_finished(command, tiny, tmp_path):
     (tmp_path / "tiny.py").write_text(study_text(tiny))
     Ledger.open(load(tmp_path / "tiny.py"), default_url(tmp_path))
     code, out, err = command("front", "tiny.py")
-    assert (code, err) == (1, f"Next: `workbench sweep {tmp_path / 'tiny.py'}`\n")
+    assert (code, err) == (1, "Next: `workbench sweep tiny.py`\n")
     assert "No run has finished yet" in out
     code, out, err = command("front", "tiny.py", "--json")
     assert (code, json.loads(out)["points"]) == (1, [])

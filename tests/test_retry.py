@@ -118,7 +118,7 @@ def test_the_command_retry(failed, command):
     code, out, err = command("retry", "tiny.py")
     assert (code, out) == (0, "")
     assert "to be tried again: full" in err
-    assert err.endswith(f"Next: `workbench sweep {failed.file}`\n")
+    assert err.endswith(f"Next: `workbench sweep {failed.file.name}`\n")
     assert is_again(by_method(failed.ledger.results())["full"])
     good = by_method(failed.ledger.results())["bitfit"]
     code, _, err = command("retry", "tiny", good.trial)

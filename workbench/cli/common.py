@@ -237,6 +237,14 @@ def print_text(text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
 
 
+def study_path(ledger: Ledger) -> str | None:
+    """The file of a swept study, from here where it lies below; None of one that was imported."""
+    path = ledger.description.get("path")
+    if path is None or not Path(path).is_relative_to(Path.cwd()):
+        return path
+    return str(Path(path).relative_to(Path.cwd()))
+
+
 def load_study(path: str) -> Study:
     """The study of a file."""
     from workbench.study import load

@@ -24,6 +24,7 @@ from workbench.cli.common import (
     reading,
     say_next,
     storage_option,
+    study_path,
     view_of,
     writing,
 )
@@ -106,7 +107,7 @@ def front(
         _explain(results, view)
         if ledger.ended:
             messages.print(f"The last sweep ended: {ledger.ended['reason']}.", style="dim", markup=False)
-        _say_next(results, view, study or ledger.name, ledger.description.get("path"))
+        _say_next(results, view, study or ledger.name, study_path(ledger))
     if not report.front(results, view):
         sys.exit(1)
 
@@ -117,7 +118,7 @@ def _say_next(results: Sequence[Result], view: View, name: str, path: str | None
     if path and not members:
         say_next(f"`workbench sweep {path}`")
     elif path and any(r.recipe_id not in report.confirmed(results, view) for r in members):
-        say_next(f"`workbench confirm {path}`: a front picks the luckiest scores, and new seeds show what they are worth.")
+        say_next(f"`workbench confirm {path}`: new seeds show how much of this was luck")
     else:
         say_next(f"`workbench runs {name}`")
 

@@ -9,7 +9,7 @@ import click
 
 from workbench import report
 from workbench.cli import complete
-from workbench.cli.common import messages, no_such_run, open_ledger, reading, say_next, storage_option
+from workbench.cli.common import messages, no_such_run, open_ledger, reading, say_next, storage_option, study_path
 from workbench.errors import Refused
 from workbench.report.text import describe_plan
 from workbench.result import Result
@@ -30,7 +30,7 @@ def retry(study: str, runs: tuple[str, ...], storage: str | None) -> None:
     """
     with reading():
         ledger = open_ledger(study, storage)
-        path = ledger.description.get("path")
+        path = study_path(ledger)
         if path is None:
             raise Refused(f"{ledger.name} was imported: there is no study to run again.")
         results = ledger.results(running=True)

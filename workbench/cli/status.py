@@ -17,6 +17,7 @@ from workbench.cli.common import (
     reading,
     say_next,
     storage_option,
+    study_path,
     view_of,
 )
 
@@ -61,5 +62,5 @@ def status(study: str | None, platform: str | None, label_usd: float | None, sto
     for sentence in found.sentences():
         print_text(sentence)
     name = study or ledger.name
-    again = found.state in ("broken", "new") and description.get("path")
-    say_next(f"`workbench sweep {description['path']}`" if again else f"`workbench front {name}`")
+    path = study_path(ledger)
+    say_next(f"`workbench sweep {path}`" if path and found.state in ("broken", "new") else f"`workbench front {name}`")
