@@ -85,6 +85,7 @@ def test_sweep_prints_data_alone_on_standard_output(swept):
     assert not ANSI.search(done.stderr)
     assert "Warning" not in done.stderr
     assert "[3/3] trial" in done.stderr
+    assert done.stderr.count("Next: ") == 0  # a program reads
     assert "1 epochs" not in done.stderr
     assert {p.name for p in folder.iterdir()} >= {"optuna.db", "mlflow.db", ".workbench"}
 

@@ -294,6 +294,16 @@ def test_status(in_swept, command):
     assert record["spent"]["usd"] > 0
 
 
+def test_a_run_that_was_meant_is_named(in_swept, command):
+    run_id = json.loads(command("runs", "--json")[1])[0]["run_id"]
+    assert command("run", run_id[:6])[0] == 0
+    wrong = run_id[:5] + ("x" if run_id[5] != "x" else "y") + run_id[6:8]
+    code, out, err = command("run", wrong)
+    assert (code, out) == (2, "")
+    assert f"Did you mean '{run_id[:8]}'" in err
+    assert "Its trials go from 0 to " in command("run", "99")[2]
+
+
 # Export
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def _holds_a_study(path: Path) -> bool:
             text = file.read(_BYTES)
     except OSError:
         return False
-    return b"workbench" in text and b"Study(" in text
+    return re.search(rb"^\w+(: Study)? = Study\(", text, re.MULTILINE) is not None
 
 
 def _ledger(ctx: click.Context) -> str:

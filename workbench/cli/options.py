@@ -3,7 +3,8 @@
     flag > WORKBENCH_NAME > the study > workbench.toml, else [tool.workbench] of pyproject.toml > default
 
 Flags, variables and defaults are click's; the file is asked where click has come to the default. Four settings can be stated by
-a study too (`OF_STUDIES`): of these click gives the flag or the variable alone, and `stated` does the rest.
+a study too (`OF_STUDIES`): of these click gives the flag or the variable alone, and `stated` does the rest. Variables are named one
+by one: click's `auto_envvar_prefix` would have one for each command, and for every flag, `--yes` included.
 """
 
 from __future__ import annotations

@@ -58,6 +58,6 @@ def show_outcome(name: str, results: Sequence[Result], view: View, *, as_json: b
     else:
         show_front(results, view)
         print_text(f"\n{report.answer(results, view)}")
-        study = click.get_current_context().params["study"]
-        found = bool(report.front(results, view))
-        say_next(f"`workbench {'runs' if not found else 'front' if again else 'confirm'} {study}`")
+        command = click.get_current_context()
+        verb = "front" if again else "confirm" if report.front(results, view) else "runs"
+        command.call_on_close(lambda: say_next(f"`workbench {verb} {command.params['study']}`"))  # MLflow is yet to be told
