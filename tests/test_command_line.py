@@ -17,8 +17,9 @@ from workbench import settings
 from workbench.cli import _COMMANDS, _GROUPS, cli, options, terminal
 from workbench.cli.common import messages
 from workbench.cli.init import STUDY
+from workbench.errors import StudyError
 from workbench.ledger import Ledger, default_url
-from workbench.study import Study, load
+from workbench.study import load
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +69,16 @@ def test_quiet_by_variable_leaves_errors(in_swept, command, monkeypatch):
     code, out, err = command("front", "tinny")
     assert (code, out) == (2, "")
     assert "Did you mean 'tiny'" in err
+
+
+@pytest.mark.parametrize("words", ["runs", "run 0", "front", "status", "prices", "platforms", "config", "config --origin"])
+def test_the_end_names_the_next_command_once_and_to_people_alone(in_swept, command, words):
+    code, out, err = command(*words.split())
+    assert code == 0
+    assert "Next: " not in out
+    assert (err.count("Next: "), err.splitlines()[-1][:6]) == (1, "Next: ")
+    for program in ("--json", "--quiet"):
+        assert "Next: " not in command(*words.split(), program)[2]
 
 
 # Whose word counts
@@ -145,7 +156,10 @@ def test_old_ledgers_did_not_note_what_was_stated():
 
 def test_what_a_study_states_survives_its_loading(tiny, tmp_path):
     assert load(stating(tiny, tmp_path, trials=7)).stated == {"recipe", "maximize", "trials"}
-    assert Study.__init__.__doc__ == Study.__init__.__wrapped__.__doc__  # a signature for hints, as a dataclass has it
+    text = stating(tiny, tmp_path, trials=7).read_text()
+    (tmp_path / "wrong.py").write_text(text.replace("trials=7", "trails=7"))
+    with pytest.raises(StudyError, match=r"'trails'.*Did you mean 'trials'"):
+        load(tmp_path / "wrong.py")
 
 
 @pytest.mark.parametrize(

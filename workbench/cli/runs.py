@@ -22,6 +22,7 @@ from workbench.cli.common import (
     reading,
     say_next,
     storage_option,
+    study_path,
     view_of,
 )
 from workbench.cli.front import explain_scaled
@@ -53,6 +54,8 @@ def runs(
         return
     if not entries:
         messages.print("No run yet." if status is None else f"No run is {status}.")
+        path = study_path(ledger)
+        say_next(f"`workbench sweep {path}`" if path and not results else f"`workbench runs {study or ledger.name}`")
         return
     firsts = {r.recipe_id: r.trial for r in results}
     table = Table()
