@@ -116,6 +116,12 @@ def test_the_order_of_precedence(command, tiny, tmp_path, monkeypatch):
     assert (found["trials"], found["workers"]) == ((8, "environment"), (3, "environment"))
 
 
+def test_no_password_is_shown(command, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_STORAGE", "postgresql+psycopg2://me:secret@host/name")
+    monkeypatch.setenv("WORKBENCH_TRACKING_URI", "https://me:secret@host/mlflow")
+    assert "secret" not in command("config")[1] + command("config", "--json", "--origin")[1]
+
+
 def test_a_study_that_states_its_default_is_taken_at_its_word(command, tiny, tmp_path):
     (tmp_path / "workbench.toml").write_text('label_usd = 0.25\nplatform = "aws:g5.xlarge"\ntrials = 3\nmax_usd = 1\n')
     said = origins(command, stating(tiny, tmp_path, label_usd=0.0, platform="local", trials=16, max_usd=None))

@@ -56,6 +56,7 @@ def config(study: str | None, origin: bool, as_json: bool) -> None:
 def _settings(study: str | None) -> Iterator[Set]:
     """Every setting as the command `sweep` has it. Raises as that does where a variable or a file is wrong."""
     from workbench.cli.sweep import sweep
+    from workbench.ledger.store import shown  # of a server without its password
     from workbench.study import Study
 
     asked = sweep.make_context("sweep", [study or "STUDY"], parent=click.get_current_context().parent)
@@ -63,11 +64,12 @@ def _settings(study: str | None) -> Iterator[Set]:
     known = load_study(study) if study else {n: Study.__dataclass_fields__[n].default for n in options.OF_STUDIES} | {"stated": []}
     for name in OPTIONS:
         value, source = asked.params[name], asked.get_parameter_source(name)
+        if name in _DEFAULTS:
+            value = _DEFAULTS[name] if value is None else shown(value) if "@" in value else value
         if source is ParameterSource.ENVIRONMENT:
             yield Set(name, value, f"environment: {options.variable(name)}")
             continue
         who = "file" if source is ParameterSource.DEFAULT_MAP else "default"
         if name in options.OF_STUDIES:
             value, who = options.origin(name, None, known)
-        value = _DEFAULTS.get(name) if value is None else value
         yield Set(name, value, {"study": f"study: {study}", "file": f"file: {file}", "default": "default"}[who])

@@ -29,8 +29,10 @@ FORMATS = ("csv", "parquet", "json", "html")
 
 @click.command()
 @click.argument("study", shell_complete=complete.studies)
-@click.argument("kind", type=click.Choice(FORMATS), metavar=f"[{'|'.join(FORMATS)}]")
-@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="[default: standard output]")
+@click.argument("kind", type=click.Choice(FORMATS))
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Where to. [default: standard output]"
+)
 @price_options
 @storage_option
 def export(study: str, kind: str, output: Path | None, platform: str | None, label_usd: float | None, storage: str | None) -> None:

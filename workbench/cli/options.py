@@ -1,4 +1,4 @@
-"""Where the value of an option comes from, and which options all commands have.
+"""Where the value of an option comes from.
 
     flag > WORKBENCH_NAME > the study > workbench.toml, else [tool.workbench] of pyproject.toml > default
 
