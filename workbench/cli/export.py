@@ -17,7 +17,7 @@ from workbench.cli import complete
 from workbench.cli.common import messages, open_ledger, price_options, reading, say_next, storage_option, view_of, writing
 from workbench.errors import UsageError
 from workbench.report import View
-from workbench.report.flat import flat
+from workbench.report.rows import result_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ def _written(ledger: Ledger, view: View, kind: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             figures.write_html(figure, page := Path(folder, "front.html"))
             return page.read_bytes()
-    rows = flat(results, view, ledger.mlflow_runs)
+    rows = result_rows(results, view, ledger.mlflow_runs)
     if kind == "json":
         return (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
     table, file = _table(rows), io.BytesIO()

@@ -10,7 +10,7 @@ from workbench.report.view import View, front
 from workbench.result import Result, spent_usd
 
 
-def flat(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, str]) -> list[dict[str, Any]]:
+def result_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, str]) -> list[dict[str, Any]]:
     """One row for each Result, in the order given; all rows have the same columns, and unknown is None.
 
     Args:
