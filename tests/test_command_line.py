@@ -268,10 +268,14 @@ def test_commands_and_options_are_completed():
     assert complete("export", "x", "p") == ["parquet"]
 
 
-def test_study_files_and_studies_are_completed(in_swept, tmp_path):
-    (in_swept / "note.py").write_text("x = 1")
-    assert complete("sweep", "") == ["tiny.py"]
-    assert complete("front", "ti") == ["tiny.py", "tiny", *[n for n in Ledger.names(default_url(in_swept)) if n != "tiny"]]
+def test_study_files_and_studies_are_completed(swept, command, tmp_path, monkeypatch):
+    command("init", "tinier.py")
+    command("init", "below/other.py")
+    (tmp_path / "note.py").write_text("# no study = Study(")
+    monkeypatch.setenv("WORKBENCH_STORAGE", default_url(swept[0]))
+    assert complete("sweep", "") == ["tinier.py", "below/other.py"]
+    assert complete("sweep", "below/") == ["below/other.py"]
+    assert complete("front", "ti") == ["tinier.py", "tiny", *Ledger.names(default_url(swept[0]))]
     assert complete("front", "--platform", "aws") == ["aws"]
     assert all(word.startswith("aws:g5") for word in complete("front", "--platform", "aws:g5"))
 
@@ -312,6 +316,17 @@ def test_status(in_swept, command):
     record = json.loads(out)
     assert (code, err, record["state"], record["runs"], record["workers"]) == (0, "", "ended", 3, [])
     assert record["spent"]["usd"] > 0
+
+
+def test_what_was_imported_is_not_swept(command, tmp_path):
+    described = {"question": "Q?", "maximize": "f1", "minimize": ["usd"], "label_usd": 0.0, "platform": "local"}
+    Ledger.open_imported("theirs-1234", described, default_url(tmp_path))
+    code, out, err = command("status", "theirs")
+    assert (code, out) == (0, "Q?\ntheirs-1234 was imported: no sweep works on it.\n")
+    assert err == "Next: `workbench front theirs`\n"
+    code, out, err = command("retry", "theirs")
+    assert (code, out) == (3, "")
+    assert "theirs-1234 was imported: there is no study to run again" in err
 
 
 def test_a_run_that_was_meant_is_named(in_swept, command):

@@ -59,8 +59,8 @@ def status(study: str | None, platform: str | None, label_usd: float | None, sto
         return
     if description.get("question"):
         print_text(description["question"])
-    for sentence in found.sentences():
+    name, path = study or ledger.name, study_path(ledger)
+    said = found.sentences()
+    for sentence in said if path else [f"{ledger.name} was imported: no sweep works on it.", *said[1:]]:
         print_text(sentence)
-    name = study or ledger.name
-    path = study_path(ledger)
     say_next(f"`workbench sweep {path}`" if path and found.state in ("broken", "new") else f"`workbench front {name}`")
