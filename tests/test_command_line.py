@@ -320,6 +320,7 @@ def test_status(in_swept, command):
 
 def test_what_was_imported_is_not_swept(command, tmp_path):
     described = {"question": "Q?", "maximize": "f1", "minimize": ["usd"], "label_usd": 0.0, "platform": "local"}
+    described |= {"reference": {"f1": 0.0, "usd": 1.0}}
     Ledger.open_imported("theirs-1234", described, default_url(tmp_path))
     code, out, err = command("status", "theirs")
     assert (code, out) == (0, "Q?\ntheirs-1234 was imported: no sweep works on it.\n")
