@@ -202,6 +202,28 @@ def test_a_wrong_file_is_named(command, tmp_path, file, text, said):
     assert command("sweep", "--help")[0] == command("--help")[0] == 0
 
 
+@pytest.mark.parametrize(
+    "name, value, said",
+    [
+        ("storage", "here", "'here' is not a database URL"),
+        ("platform", "nowhere", "no offer is called 'nowhere'"),
+        ("sampler", "optuna:Best", "there is no sampler 'optuna:Best'"),
+    ],
+)
+def test_what_is_wrong_in_a_value_is_said_with_its_place(command, tiny, tmp_path, monkeypatch, name, value, said):
+    words = ("sweep", stating(tiny, tmp_path))
+    flag = f"--{name}"
+    assert said in command(*words, flag, value)[2]
+    (tmp_path / "workbench.toml").write_text(f'{name} = "{value}"')
+    code, out, err = command(*words)
+    assert (code, out) == (2, "")
+    assert f"{name} in {tmp_path / 'workbench.toml'}: {said}" in err
+    monkeypatch.setenv(f"WORKBENCH_{name.upper()}", value)
+    code, out, err = command(*words)
+    assert (code, out) == (2, "")
+    assert f"the environment variable WORKBENCH_{name.upper()}: {said}" in err
+
+
 def test_a_pyproject_of_others_says_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pyproject.toml").write_text("[tool.other]\ntrials = 3")

@@ -18,7 +18,7 @@ from rich.table import Table as RichTable
 
 from workbench import prices
 from workbench.cli import complete, terminal
-from workbench.cli.options import setting, stated
+from workbench.cli.options import ADDRESS, origin, placed, setting, stated
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.report import View
 
@@ -146,7 +146,9 @@ def warn_if_busy() -> None:
 
 def storage_option(command: F) -> F:
     """`--storage URL`: where the ledger is."""
-    return setting("--storage", metavar="URL", help="The ledger's database. [default: sqlite:///optuna.db here]")(command)
+    return setting("--storage", type=ADDRESS, metavar="URL", help="The ledger's database. [default: sqlite:///optuna.db here]")(
+        command
+    )
 
 
 def tracking_option(command: F) -> F:
@@ -204,7 +206,9 @@ def no_such_run(study: str, results: Sequence[Result], wanted: str) -> UsageErro
 
 def offer_of(platform: str | None, study: Study | Mapping[str, Any]) -> Offer:
     """The offer that was asked for, else the study's own, else that of `workbench.toml`, else the desktop."""
-    return prices.find(stated("platform", platform, study))
+    name, said = origin("platform", platform, study)
+    with placed("platform", said):
+        return prices.find(name)
 
 
 def label_usd_of(label_usd: float | None, study: Study | Mapping[str, Any]) -> float:

@@ -9,13 +9,15 @@ by one: click's `auto_envvar_prefix` would have one for each command, and for ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from workbench import settings
+from workbench.errors import UsageError
 from workbench.settings import OPTIONS
 
 if TYPE_CHECKING:
@@ -64,6 +66,34 @@ class Setting(Variable):
             if known is not None:
                 return known, ParameterSource.DEFAULT_MAP
         return value, source
+
+
+def check_address(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A database's URL, by its looks: whether it leads anywhere is found when it is opened. Raises BadParameter."""
+    if value is not None and "://" not in value:
+        example = "sqlite:///optuna.db or postgresql+psycopg2://user@host/name"
+        raise click.BadParameter(f"{value!r} is not a database URL. Use for instance {example}.", ctx, param)
+    return value
+
+
+@contextlib.contextmanager
+def placed(name: str, said: str = "") -> Iterator[None]:
+    """Where the value of a setting stands is said with what is wrong about it, unless a flag or a study's file says so itself.
+
+    Args:
+        name: The setting's.
+        said: Who said it, as `origin` has it, where that is known.
+    """
+    try:
+        yield
+    except UsageError as error:
+        ctx = click.get_current_context(silent=True)
+        source = ctx.get_parameter_source(name) if ctx else None
+        if source is ParameterSource.ENVIRONMENT:
+            raise UsageError(f"the environment variable {variable(name)}: {error}") from error
+        if said == "file" or source is ParameterSource.DEFAULT_MAP:
+            raise UsageError(f"{name} in {settings.load().path}: {error}") from error
+        raise
 
 
 def setting(*names: str, **known: Any) -> Callable[[F], F]:

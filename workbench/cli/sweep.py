@@ -28,7 +28,7 @@ from workbench.cli.common import (
 )
 from workbench.cli.confirm import SEEDS, confirm_front
 from workbench.cli.forecasting import expectation, forecaster_of
-from workbench.cli.options import setting, stated
+from workbench.cli.options import placed, setting, stated
 from workbench.cli.spending import ask, show_outcome
 from workbench.report import View, dollars
 from workbench.result import originals, spent_usd
@@ -136,7 +136,8 @@ def sweep(
         from workbench.sweep import sweep as work
         from workbench.tracking import Notebook, default_uri
 
-        search.check_sampler(sampler, loaded)
+        with placed("sampler"):
+            search.check_sampler(sampler, loaded)
         if stop_below is not None:
             search.check_stop_below(loaded, offer, label, sampler)
         meter = training_meter()
