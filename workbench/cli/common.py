@@ -18,7 +18,7 @@ from rich.table import Table as RichTable
 
 from workbench import prices
 from workbench.cli import complete, terminal
-from workbench.cli.options import ADDRESS, origin, placed, setting, stated
+from workbench.cli.options import check_address, origin, placed, setting, stated
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.report import View
 
@@ -146,9 +146,8 @@ def warn_if_busy() -> None:
 
 def storage_option(command: F) -> F:
     """`--storage URL`: where the ledger is."""
-    return setting("--storage", type=ADDRESS, metavar="URL", help="The ledger's database. [default: sqlite:///optuna.db here]")(
-        command
-    )
+    text = "The ledger's database. [default: sqlite:///optuna.db here]"
+    return setting("--storage", metavar="URL", callback=check_address, help=text)(command)
 
 
 def tracking_option(command: F) -> F:
