@@ -85,6 +85,7 @@ def test_sweep_prints_data_alone_on_standard_output(swept):
     assert not ANSI.search(done.stderr)
     assert "Warning" not in done.stderr
     assert "[3/3] trial" in done.stderr
+    assert done.stderr.count("Next: ") == 0  # a program reads
     assert "1 epochs" not in done.stderr
     assert {p.name for p in folder.iterdir()} >= {"optuna.db", "mlflow.db", ".workbench"}
 
@@ -119,13 +120,14 @@ def test_tables_are_plain_and_not_folded_where_nobody_looks(swept, command, monk
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "40")
     code, out, err = command("runs")
-    assert (code, err) == (0, "")
+    assert (code, len(err.splitlines())) == (0, 1)
+    assert err.startswith("Next: `workbench run ")
     assert len(out.splitlines()) == 4  # the head and three runs, however long the model's name
     code, out, err = command("front", "--all")
     assert code == 0
     assert len(out.splitlines()) == 1 + len(json.loads(swept[1].stdout)["points"]) + out.count("The best is")
     code, out, err = command("run", "0")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, f"Next: `workbench front {json.loads(swept[1].stdout)['study']}`\n")
     for word in ("Checkpoints", "The bill", "versions", "train", "idle"):
         assert word in out
 
@@ -165,7 +167,7 @@ def test_sweeping_again_has_nothing_to_do(swept, command, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no sh")
-@pytest.mark.parametrize("words", ["runs", "runs --json"])
+@pytest.mark.parametrize("words", ["runs", "runs --json", "export tiny csv"])
 def test_a_reader_that_leaves_early_is_no_error(swept, words):
     script = Path(sys.executable).with_name("workbench")
     shell = f"{{ {script} {words}; echo $? >&2; }} | true"
@@ -202,7 +204,7 @@ def test_front_before_anything_has_finished(command, tiny, tmp_path):
     (tmp_path / "tiny.py").write_text(study_text(tiny))
     Ledger.open(load(tmp_path / "tiny.py"), default_url(tmp_path))
     code, out, err = command("front", "tiny.py")
-    assert (code, err) == (1, "")
+    assert (code, err) == (1, "Next: `workbench sweep tiny.py`\n")
     assert "No run has finished yet" in out
     code, out, err = command("front", "tiny.py", "--json")
     assert (code, json.loads(out)["points"]) == (1, [])

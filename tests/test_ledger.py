@@ -143,7 +143,7 @@ def test_many_results_are_read_by_one_query_and_only_once(ledger, study):
     statements = []
     event.listen(ledger._storage.engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
     assert len(reader.results()) == 20
-    assert len(statements) == 1
+    assert sum("FROM trials" in statement for statement in statements) == 1
     assert reader._rows() == []
     held = reader.lease(study, stub(study, LORA))
     late = record(ledger, study, FULL)

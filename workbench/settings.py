@@ -2,6 +2,7 @@
 
     label_usd = 0.12                 # US$ a labelled example
     platform = "desk"                # the offer that prices compute
+    max_usd = 2.50                   # and every other key of `OPTIONS`: the command's options of these names
     price_book = "quotes.csv"        # a price book of one's own, beside this file
 
     [[offers]]                       # a price; one with the name of a shipped offer takes its place
@@ -33,6 +34,8 @@
     [platforms.aws]                  # facts about a platform that take the place of the shipped ones
     technical_support = "our account team"
 
+Where there is no such file, the table `[tool.workbench]` of a `pyproject.toml` there says the same. A flag, an environment variable
+`WORKBENCH_…` and what a study states go before it, in this order; `workbench config --origin` shows what counts.
 What the tables mean in dollars and grams is said by `workbench.prices` and `workbench.carbon`; here they are only checked.
 """
 
@@ -53,6 +56,9 @@ from workbench.errors import DataError, UsageError, did_you_mean
 FILE = "workbench.toml"
 """Name of the settings file in the working folder."""
 
+PYPROJECT = "pyproject.toml"
+"""Name of a file whose table `[tool.workbench]` is read where there is no settings file."""
+
 
 @dataclass(frozen=True, eq=False)
 class Settings:
@@ -60,6 +66,7 @@ class Settings:
 
     Attributes:
         path: The file; None where there is none.
+        options: What it says of `OPTIONS`, by name.
         label_usd: US$ of one labelled example; None unless stated.
         platform: The offer that prices compute; None unless stated.
         price_book: A CSV price book of the user's.
@@ -71,6 +78,7 @@ class Settings:
     """
 
     path: Path | None = None
+    options: Mapping[str, str | int | float] = field(default_factory=dict)
     label_usd: float | None = None
     platform: str | None = None
     price_book: Path | None = None
@@ -82,7 +90,7 @@ class Settings:
 
 
 def load(path: Path | None = None) -> Settings:
-    """The settings at `path`, else where `WORKBENCH_SETTINGS` says, else in the working folder, else none.
+    """The settings at `path`, else where `WORKBENCH_SETTINGS` says, else in the working folder or its `pyproject.toml`, else none.
 
     The file is read at every call, so an edit counts at once; a text that was read before is not checked again.
 
@@ -91,15 +99,15 @@ def load(path: Path | None = None) -> Settings:
         DataError: It is no TOML, or a key or value in it is wrong: the message names file and key.
     """
     named = path or (Path(variable) if (variable := os.environ.get("WORKBENCH_SETTINGS")) else None)
-    file = named or Path.cwd() / FILE
-    try:
-        return _parse(file.read_text(encoding="utf-8-sig"), file)
-    except FileNotFoundError:
-        if named is None:
-            return _NONE
-        raise UsageError(f"there is no settings file {file}. Write one, or name no file.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the settings {file} cannot be read: {error}.") from error
+    for file in (named,) if named else (Path.cwd() / FILE, Path.cwd() / PYPROJECT):
+        try:
+            return _parse(file.read_text(encoding="utf-8-sig"), file)
+        except FileNotFoundError:
+            if named is not None:
+                raise UsageError(f"there is no settings file {file}. Write one, or name no file.") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"the settings {file} cannot be read: {error}.") from error
+    return _NONE
 
 
 _NONE = Settings()
@@ -121,6 +129,8 @@ _DATE = _Kind("a date", lambda v: isinstance(v, datetime.date) or (isinstance(v,
 _POSITIVE = _Kind("a number above 0", lambda v: _is_number(v) and v > 0)
 _AMOUNT = _Kind("a number, 0 or more", lambda v: _is_number(v) and v >= 0)
 _COUNT = _Kind("a whole number, 0 or more", lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0)
+_WHOLE = _Kind("a whole number above 0", lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0)
+_PART = _Kind("a share above 0, below 1", lambda v: _is_number(v) and 0 < v < 1)
 _SHARE = _Kind("a share above 0, at most 1", lambda v: _is_number(v) and 0 < v <= 1)
 _RATIO = _Kind("a number, 1 or more", lambda v: _is_number(v) and v >= 1)
 
@@ -186,7 +196,25 @@ _PLATFORM = {
     "business_scenes": _TEXT,
     "source": _TEXT,
 }
-_PLAIN = {"label_usd": _AMOUNT, "platform": _TEXT, "price_book": _TEXT}
+OPTIONS = {
+    "storage": _TEXT,
+    "tracking_uri": _TEXT,
+    "platform": _TEXT,
+    "label_usd": _AMOUNT,
+    "trials": _WHOLE,
+    "max_usd": _POSITIVE,
+    "max_hours": _POSITIVE,
+    "max_energy_kwh": _POSITIVE,
+    "max_labels": _WHOLE,
+    "confirm_share": _PART,
+    "confirm_seeds": _WHOLE,
+    "stop_below": _POSITIVE,
+    "workers": _WHOLE,
+    "sampler": _TEXT,
+    "seed": _COUNT,
+}
+"""Options of the command line that a settings file may set, each by its own name, and what each must be."""
+
 _TABLES = ("offers", "owned", "currencies", "carbon", "platforms")
 
 
@@ -196,48 +224,57 @@ def _parse(text: str, path: Path) -> Settings:
         record = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path} is no TOML: {error}.") from error
-    known = {*_PLAIN, *_TABLES}
-    if unknown := sorted(record.keys() - known):
-        raise DataError(f"{path}: there is no setting {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
-    plain = _checked(f"{path}", {name: record[name] for name in _PLAIN if name in record}, _PLAIN)
-    label, book = plain.get("label_usd"), plain.get("price_book")
+    where = f"{path}"
+    if path.name == PYPROJECT:
+        where, record = f"{path}, [tool.workbench]", record.get("tool", {}).get("workbench")
+        if record is None:
+            return _NONE
+        if not isinstance(record, dict):
+            raise DataError(f"{where} is a table; got {record!r}.")
+    plain = OPTIONS | {"price_book": _TEXT}
+    if unknown := sorted(record.keys() - {*plain, *_TABLES}):
+        raise DataError(f"{where}: there is no setting {unknown[0]!r}.{did_you_mean(unknown[0], {*plain, *_TABLES})}")
+    stated = _checked(where, {name: record[name] for name in plain if name in record}, plain)
+    options = {name: float(value) if isinstance(value, Decimal) else value for name, value in stated.items() if name in OPTIONS}
+    label = options.get("label_usd")
     return Settings(
         path=path,
+        options=options,
         label_usd=None if label is None else float(label),
-        platform=plain.get("platform"),
-        price_book=None if book is None else path.parent / book,
-        offers=_list(path, record, "offers", _OFFER, ("platform", "instance", "amount", "source", "date")),
-        owned=_list(path, record, "owned", _OWNED, ("platform", *(k for k in _OWNED if k not in _MACHINE and k != "power_w"))),
-        currencies=_by_name(path, record, "currencies", _CURRENCY, ("usd", "source", "date")),
-        carbon=_carbon(path, record),
-        platforms=_by_name(path, record, "platforms", _PLATFORM, ()),
+        platform=stated.get("platform"),
+        price_book=path.parent / stated["price_book"] if "price_book" in stated else None,
+        offers=_list(where, record, "offers", _OFFER, ("platform", "instance", "amount", "source", "date")),
+        owned=_list(where, record, "owned", _OWNED, ("platform", *(k for k in _OWNED if k not in _MACHINE and k != "power_w"))),
+        currencies=_by_name(where, record, "currencies", _CURRENCY, ("usd", "source", "date")),
+        carbon=_carbon(where, record),
+        platforms=_by_name(where, record, "platforms", _PLATFORM, ()),
     )
 
 
 def _list(
-    path: Path, record: Mapping[str, Any], name: str, kinds: Mapping[str, _Kind], needed: Iterable[str]
+    where: str, record: Mapping[str, Any], name: str, kinds: Mapping[str, _Kind], needed: Iterable[str]
 ) -> tuple[Mapping[str, Any], ...]:
     tables = record.get(name, [])
     if not isinstance(tables, list):
-        raise DataError(f"{path}: {name} is a list of tables, each headed [[{name}]]; got {tables!r}.")
-    return tuple(_checked(f"{path}, [[{name}]] {i}", table, kinds, needed) for i, table in enumerate(tables, 1))
+        raise DataError(f"{where}: {name} is a list of tables, each headed [[{name}]]; got {tables!r}.")
+    return tuple(_checked(f"{where}, [[{name}]] {i}", table, kinds, needed) for i, table in enumerate(tables, 1))
 
 
 def _by_name(
-    path: Path, record: Mapping[str, Any], name: str, kinds: Mapping[str, _Kind], needed: Iterable[str]
+    where: str, record: Mapping[str, Any], name: str, kinds: Mapping[str, _Kind], needed: Iterable[str]
 ) -> dict[str, Mapping[str, Any]]:
     tables = record.get(name, {})
     if not isinstance(tables, dict):
-        raise DataError(f"{path}: {name} is a table of tables, [{name}.NAME]; got {tables!r}.")
-    return {key: _checked(f"{path}, {name}.{key}", table, kinds, needed) for key, table in tables.items()}
+        raise DataError(f"{where}: {name} is a table of tables, [{name}.NAME]; got {tables!r}.")
+    return {key: _checked(f"{where}, {name}.{key}", table, kinds, needed) for key, table in tables.items()}
 
 
-def _carbon(path: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
-    table = _checked(f"{path}, [carbon]", record.get("carbon", {}), _CARBON)
+def _carbon(where: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    table = _checked(f"{where}, [carbon]", record.get("carbon", {}), _CARBON)
     if ("embodied_kg_co2e" in table) != ("lifetime_years" in table):
-        raise DataError(f"{path}, [carbon]: embodied_kg_co2e is spread over lifetime_years: give both, or none.")
+        raise DataError(f"{where}, [carbon]: embodied_kg_co2e is spread over lifetime_years: give both, or none.")
     if "g_co2e_per_kwh" in table and "source" not in table:
-        raise DataError(f"{path}, [carbon]: g_co2e_per_kwh needs a source: say where the figure was read.")
+        raise DataError(f"{where}, [carbon]: g_co2e_per_kwh needs a source: say where the figure was read.")
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import inspect
 import json
@@ -13,13 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from workbench import prices
 from workbench.errors import StudyError, UsageError, WorkbenchError, did_you_mean
 from workbench.methods import Method
 from workbench.space import Choice, Dimension, Space, Value, check, describe, dimensions, is_number, is_whole, resolve
 from workbench.tasks.base import Task
+
+S = TypeVar("S")
 
 COSTS = ("usd", "usd_compute", "labels", "seconds", "energy_j", "grams_co2e")
 """What a study can minimise: US$ of compute and labels together, of compute alone, and physical quantities."""
@@ -92,6 +95,21 @@ class Recipe:
         return dataclasses.replace(self, epochs=int(epochs) if float(epochs).is_integer() else epochs)
 
 
+def _noting_what_is_stated(study: type[S]) -> type[S]:
+    """Remember which fields were given: a settings file speaks for those that were not, and a default is no word of the study's."""
+    make = study.__init__
+
+    @functools.wraps(make)
+    def init(self: S, *args: Any, **kwargs: Any) -> None:
+        names = [each.name for each in dataclasses.fields(study)]  # type: ignore[arg-type]
+        object.__setattr__(self, "stated", frozenset(names[: len(args)]) | frozenset(kwargs))
+        make(self, *args, **kwargs)
+
+    study.__init__ = init  # type: ignore[method-assign,assignment]
+    return study
+
+
+@_noting_what_is_stated
 @dataclass(frozen=True)
 class Study:
     """A recipe with holes, what to maximise and minimise, and prices.
@@ -106,6 +124,7 @@ class Study:
         max_usd: What a sweep may spend unless told otherwise, in US$, all its starts together; None for no bound.
         question: What the study asks; the file's docstring unless given.
         path: The file it was loaded from; set by `load`.
+        stated: Names of the fields that were given; the others have their defaults.
     """
 
     recipe: Recipe
@@ -117,6 +136,7 @@ class Study:
     max_usd: float | None = None
     question: str = ""
     path: Path | None = field(default=None, compare=False)
+    stated: frozenset[str] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):
@@ -179,16 +199,26 @@ def load(path: str | Path) -> Study:
     """
     path = Path(path)
     if not path.is_file():
-        near = sorted(p.as_posix() for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        advice = did_you_mean(path.as_posix(), near) if near else " Give the path of a Python file that holds a Study."
-        raise StudyError(f"there is no study file {path}.{advice}")
+        raise StudyError(f"there is no study file {path}.{_near(path)}")
     module = _run(path)
     studies = {name: value for name, value in vars(module).items() if isinstance(value, Study)}
     if len({id(study) for study in studies.values()}) != 1:
         held = f"{len(studies)} Study objects ({', '.join(studies)})" if studies else "no Study object"
         raise StudyError(f"{path} holds {held}; it must hold exactly one: study = Study(Recipe(…), maximize=…).")
     study = next(iter(studies.values()))
-    return dataclasses.replace(study, path=path.resolve(), question=study.question or " ".join((module.__doc__ or "").split()))
+    question = study.question or " ".join((module.__doc__ or "").split())
+    loaded = dataclasses.replace(study, path=path.resolve(), question=question)
+    object.__setattr__(loaded, "stated", study.stated)  # replace() gives every field
+    return loaded
+
+
+def _near(path: Path) -> str:
+    """A hint at the study file that was meant: one beside it, or, of a bare name, one of that name a folder below."""
+    below = sorted(path.parent.glob("*/*.py")) if path.parent == Path() else []
+    if meant := next((p for p in below if path.name in (p.name, p.stem)), None):
+        return f" Did you mean {meant.as_posix()!r}?"
+    near = sorted(p.as_posix() for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+    return did_you_mean(path.as_posix(), near) if near else " Give the path of a Python file that holds a Study."
 
 
 def _run(path: Path) -> ModuleType:

@@ -10,26 +10,44 @@ import errno
 import importlib
 import sys
 import warnings
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from workbench.cli import terminal
+from workbench.cli.options import Variable
 from workbench.errors import WorkbenchError, did_you_mean
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 _COMMANDS = {
-    "sweep": ("sweep", "Search a study's space and print the front of cost and quality; run again to continue."),
-    "confirm": ("confirm", "Run the front again with new seeds and grade it on the held-out test split."),
-    "plan": ("plan", "Build every model with every method of a study, before anything is spent."),
-    "platforms": ("platforms", "Rank the offers of the price book for a study: time, US$ and CO2e of a sweep."),
+    "init": ("init", "Write a commented study, to be changed and swept."),
+    "plan": ("plan", "Forecast memory, time and US$ of every model and method."),
+    "sweep": ("sweep", "Search for the front of cost and quality; run again to continue."),
+    "confirm": ("confirm", "Run the front again with new seeds, on the held-out test split."),
+    "retry": ("retry", "Let runs that failed or were broken off be tried again."),
+    "import": ("import_", "Read results that others published into a study."),
+    "replay": ("replay", "Replay searches on recorded runs: what they find and spend."),
     "front": ("front", "Show the front of a study, and the answer to its question."),
+    "status": ("status", "Show what runs now, what it has spent, and why it ended."),
     "runs": ("runs", "List the runs of a study."),
     "run": ("runs", "Show one run: its checkpoints, its bill, its settings."),
-    "prices": ("prices", "Show the price book: offers with source and date, and your own over them."),
-    "import": ("import_", "Read results that others published into a study."),
-    "replay": ("replay", "Replay searches on recorded runs: what they find, and what that costs."),
+    "export": ("export", "Write all runs as CSV, Parquet or JSON, or the front as a page."),
     "mlflow": ("mlflow", "Open the MLflow UI on the right store."),
+    "platforms": ("platforms", "Rank offers for a study: time, US$ and CO2e of a sweep."),
+    "prices": ("prices", "Show the price book: offers with source and date, and your own."),
+    "config": ("config", "Show what is set, and where each value comes from."),
+    "completion": ("completion", "Print the lines that teach a shell to complete."),
     "doctor": ("doctor", "Show what this machine has, and what to mend."),
 }
+
+_GROUPS = {
+    "Work": ("init", "plan", "sweep", "confirm", "retry", "import", "replay"),
+    "See": ("front", "status", "runs", "run", "export", "mlflow"),
+    "Set up": ("platforms", "prices", "config", "completion", "doctor"),
+}
+"""How the help lists them; each stands in one group."""
 
 
 class _Commands(click.Group):
@@ -43,19 +61,59 @@ class _Commands(click.Group):
             return None
         module = importlib.import_module(f"workbench.cli.{_COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, "import_" if cmd_name == "import" else cmd_name)  # a word of Python's own
+        known = {param.name for param in command.params}
+        command.params += [param for param in _everywhere() if param.name not in known]
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
+        if args and not args[0].startswith("-") and args[0] not in _COMMANDS and not ctx.resilient_parsing:
             raise click.UsageError(f"there is no command {args[0]!r}.{did_you_mean(args[0], _COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+        width = max(map(len, _COMMANDS))
+        for title, names in _GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), _COMMANDS[name][1]) for name in names])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands with what they do; click would import them all for it."""
+        from click.shell_completion import CompletionItem
+
+        named = [CompletionItem(name, help=text) for name, (_, text) in _COMMANDS.items() if name.startswith(incomplete)]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def _everywhere() -> list[click.Option]:
+    """Options that may stand before the command and after it."""
+
+    def apply(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            from workbench.cli.common import messages
+
+            name = "quiet" if param.name == "quiet" else "still"
+            setattr(messages, name, True)
+            ctx.call_on_close(lambda: setattr(messages, name, False))
+
+    return [
+        Variable(names, is_flag=True, envvar=variable, help=text, expose_value=False, callback=apply)
+        for names, variable, text in (
+            (["--quiet", "-q"], "WORKBENCH_QUIET", "Print data and errors only."),
+            (["--no-progress"], "WORKBENCH_NO_PROGRESS", "Nothing that moves: a line where a bar would be."),
+        )
+    ]
+
+
+_EPILOG = """Start with `workbench init`, then `plan`, `sweep` and `front`. A study is named by its file, or, once it was swept, by
+its name. What the environment, the study or workbench.toml set an option to, `workbench config --origin` shows."""
+
+
+@click.command(
+    cls=_Commands,
+    params=_everywhere(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=_EPILOG,
+)
 @click.version_option(package_name="workbench")
 def cli() -> None:
     """Which language model, tuned how, on how many labels, gives the quality you need for the least money?"""
@@ -66,6 +124,7 @@ def main() -> NoReturn:
     if not sys.warnoptions:  # what libraries will change one day is for programmers to know: -W default shows it
         for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
             warnings.simplefilter("ignore", category)
+    terminal.write_what_it_can()
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -86,6 +145,6 @@ def main() -> NoReturn:
 
 
 def _fail(text: str, code: int) -> int:
-    click.secho("Error: ", fg="red", bold=True, err=True, nl=False)
+    click.secho("Error: ", fg="red", bold=True, err=True, nl=False, color=None if terminal.is_coloured() else False)
     click.echo(text, err=True)
     return code

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,12 +16,16 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from workbench import prices, settings
+from workbench import prices
+from workbench.cli import complete, terminal
+from workbench.cli.options import check_address, origin, placed, setting, stated
+from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.report import View
 
 if TYPE_CHECKING:
     from workbench.ledger import Ledger
     from workbench.prices import Offer
+    from workbench.result import Result
     from workbench.study import Study
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,6 +35,14 @@ PIPED_WIDTH = 100_000
 
 
 class _Console(Console):
+    """A console that knows whether something may move on it: a person looks, and did not say `--no-progress`."""
+
+    still = False
+
+    @property
+    def moves(self) -> bool:
+        return self.is_terminal and not self.still and not self.quiet
+
     def on_broken_pipe(self) -> None:
         """`workbench runs | head`: nobody reads on, and that is no error; nor must there be one when Python flushes at exit."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -87,7 +99,7 @@ def print_table(table: Table) -> None:
         _Console(highlight=False, emoji=False, width=natural).print(table)
 
 
-def _console(*, stderr: bool) -> Console:
+def _console(*, stderr: bool) -> _Console:
     plain = _Console(stderr=stderr, highlight=False, emoji=False)  # an offer's name can have a `:x:` in it
     return plain if plain.is_terminal else _Console(stderr=stderr, highlight=False, emoji=False, width=PIPED_WIDTH)
 
@@ -100,12 +112,27 @@ messages = _console(stderr=True)
 
 
 @contextlib.contextmanager
-def waiting(text: str) -> Iterator[None]:
-    """Say what is waited for: beside something that moves on a terminal, once elsewhere."""
-    with messages.status(text) if messages.is_terminal else contextlib.nullcontext():
-        if not messages.is_terminal:
-            messages.print(text)
+def waiting(text: str) -> Iterator[Callable[[str], None]]:
+    """Say what is waited for: beside something that moves on a terminal, once elsewhere. Gives what says how far it is."""
+    if messages.moves:
+        with messages.status(text) as status:
+            yield status.update
+    else:
+        messages.print(text)
+        yield lambda text: None
+
+
+@contextlib.contextmanager
+def reading(text: str = "Reading the ledger …") -> Iterator[None]:
+    """The same of what takes a second: elsewhere than on a terminal nothing is said of it."""
+    with messages.status(text) if messages.moves else contextlib.nullcontext():
         yield
+
+
+def say_next(text: str, *, as_json: bool = False) -> None:
+    """The end of a command: the next sensible one, once, on standard error. Not where a program reads."""
+    if not as_json:
+        messages.print(f"Next: {text}", style="dim", markup=False)
 
 
 def warn_if_busy() -> None:
@@ -119,26 +146,20 @@ def warn_if_busy() -> None:
 
 def storage_option(command: F) -> F:
     """`--storage URL`: where the ledger is."""
-    return click.option(
-        "--storage", metavar="URL", envvar="WORKBENCH_STORAGE", help="The ledger's database. [default: sqlite:///optuna.db here]"
-    )(command)
+    text = "The ledger's database. [default: sqlite:///optuna.db here]"
+    return setting("--storage", metavar="URL", callback=check_address, help=text)(command)
 
 
 def tracking_option(command: F) -> F:
     """`--tracking-uri URI`: where MLflow keeps its runs."""
-    return click.option(
-        "--tracking-uri", metavar="URI", envvar="WORKBENCH_TRACKING_URI", help="MLflow's store. [default: sqlite:///mlflow.db here]"
-    )(command)
+    return setting("--tracking-uri", metavar="URI", help="MLflow's store. [default: sqlite:///mlflow.db here]")(command)
 
 
 def price_options(command: F) -> F:
     """`--platform` and `--label-usd`: the prices of a view."""
-    command = click.option("--label-usd", type=AMOUNT, metavar="USD", help="Price of one labelled example. [default: the study's]")(
-        command
-    )
-    return click.option(
-        "--platform", metavar="NAME", help="Offer that prices compute: platform, or platform:instance. [default: the study's]"
-    )(command)
+    label = setting("--label-usd", type=AMOUNT, metavar="USD", help="Price of one labelled example. [default: the study's]")
+    text = "Offer that prices compute: platform, or platform:instance. [default: the study's]"
+    return setting("--platform", metavar="NAME", shell_complete=complete.platforms, help=text)(label(command))
 
 
 def json_option(command: F) -> F:
@@ -168,34 +189,63 @@ def open_ledger(study: str | None, storage: str | None) -> Ledger:
     return ledger
 
 
-def offer_of(platform: str | None, default: str) -> Offer:
+def no_such_run(study: str, results: Sequence[Result], wanted: str) -> UsageError:
+    """That a study has no such run, and which was meant."""
+    trials = [r.trial for r in results if r.trial is not None]
+    known = {r.run_id for r in results}
+    if not trials:
+        advice = " It has none yet."
+    elif wanted.isdigit():
+        advice = f" Its trials go from {min(trials)} to {max(trials)}; `workbench runs` lists them."
+    else:
+        near = did_you_mean(wanted, (run_id[: max(4, len(wanted))] for run_id in known))
+        advice = near if " Did you" in near else " Give a trial number, or the beginning of an id; `workbench runs` lists them."
+    return UsageError(f"{study} has no run {wanted!r}.{advice}")
+
+
+def offer_of(platform: str | None, study: Study | Mapping[str, Any]) -> Offer:
     """The offer that was asked for, else the study's own, else that of `workbench.toml`, else the desktop."""
-    own = default if default != prices.DEFAULT else settings.load().platform
-    return prices.find(platform or own or default)
+    name, said = origin("platform", platform, study)
+    with placed("platform", said):
+        return prices.find(name)
 
 
-def label_usd_of(label_usd: float | None, default: float) -> float:
+def label_usd_of(label_usd: float | None, study: Study | Mapping[str, Any]) -> float:
     """The price of a label that was asked for, else the study's own, else that of `workbench.toml`, else 0."""
-    if label_usd is not None:
-        return label_usd
-    return default or settings.load().label_usd or 0.0
+    return float(stated("label_usd", label_usd, study))
 
 
 def view_of(ledger: Ledger, platform: str | None, label_usd: float | None) -> View:
     """The study's view of its Results, at the prices asked for."""
     description = ledger.description
-    label = label_usd_of(label_usd, description["label_usd"])
-    return View.of(description, offer_of(platform, description["platform"]), label)
+    return View.of(description, offer_of(platform, description), label_usd_of(label_usd, description))
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What goes wrong while a file that was asked for is written, said as an error. Raises EnvironmentFault."""
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFault(f"{path} cannot be written: {error.strerror}. Name another file.") from error
 
 
 def print_json(record: Any) -> None:
     """One JSON document on standard output."""
-    print_text(json.dumps(record, indent=2, ensure_ascii=False))
+    print_text(json.dumps(record, indent=2, ensure_ascii=not terminal.is_unicode()))
 
 
 def print_text(text: str) -> None:
     """Text on standard output as it is: no markup in it, no line of it folded."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+def study_path(ledger: Ledger) -> str | None:
+    """The file of a swept study, from here where it lies below; None of one that was imported."""
+    path = ledger.description.get("path")
+    if path is None or not Path(path).is_relative_to(Path.cwd()):
+        return path
+    return str(Path(path).relative_to(Path.cwd()))
 
 
 def load_study(path: str) -> Study:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from workbench import report
+from workbench.cli import complete
 from workbench.cli.common import (
     POSITIVE,
     json_option,
@@ -25,6 +26,7 @@ from workbench.cli.common import (
     waiting,
     warn_if_busy,
 )
+from workbench.cli.options import setting, stated
 from workbench.errors import UsageError
 from workbench.estimate import Estimate
 from workbench.report import View, dollars, duration
@@ -39,13 +41,11 @@ SEEDS = click.IntRange(min=1, max=1000)
 
 
 @click.command()
-@click.argument("study")
+@click.argument("study", shell_complete=complete.study_files)
 @click.option("--seeds", type=SEEDS, default=3, show_default=True, help="New seeds of every member.")
-@click.option("--max-hours", type=POSITIVE, metavar="H", help="Hours of work in all, the sweep's included.")
-@click.option(
-    "--max-usd", type=POSITIVE, metavar="USD", help="US$ to spend in all, the sweep's share included. [default: the study's]"
-)
-@click.option("--max-energy-kwh", type=POSITIVE, metavar="KWH", help="Energy in all, the sweep's included.")
+@setting("--max-hours", type=POSITIVE, metavar="H", help="Hours of work in all, the sweep's included.")
+@setting("--max-usd", type=POSITIVE, metavar="USD", help="US$ to spend in all, the sweep's share included. [default: the study's]")
+@setting("--max-energy-kwh", type=POSITIVE, metavar="KWH", help="Energy in all, the sweep's included.")
 @click.option("--yes", is_flag=True, help="Do not ask before spending on a paid platform.")
 @price_options
 @storage_option
@@ -72,8 +72,8 @@ def confirm(
     from workbench.sweep import Limits
 
     loaded = load_study(study)
-    limits = Limits(max_hours=max_hours, max_usd=loaded.max_usd if max_usd is None else max_usd, max_energy_kwh=max_energy_kwh)
-    offer, label = offer_of(platform, loaded.platform), label_usd_of(label_usd, loaded.label_usd)
+    limits = Limits(max_hours=max_hours, max_usd=stated("max_usd", max_usd, loaded), max_energy_kwh=max_energy_kwh)
+    offer, label = offer_of(platform, loaded), label_usd_of(label_usd, loaded)
     confirm_front(loaded, study, seeds, limits, offer, label, storage, tracking_uri, yes=yes, as_json=as_json)
 
 
@@ -93,7 +93,8 @@ def confirm_front(
     """Confirm the front of a study that was swept, print it, and exit."""
     from workbench.cli.forecasting import forecaster_of
     from workbench.cli.progress import Progress
-    from workbench.cli.sweep import MLFLOW_PATIENCE_SECONDS, ask, end_notebook, show_outcome
+    from workbench.cli.spending import ask, show_outcome
+    from workbench.cli.sweep import MLFLOW_PATIENCE_SECONDS, end_notebook
 
     limits = replace(limits, trials=None)  # replicates are no trials
     with waiting("Preparing to confirm the front …"):

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from workbench.cli.common import console, json_option, ledger_url, print_json, storage_option, tracking_option, waiting
+from workbench.cli.common import console, json_option, ledger_url, print_json, say_next, storage_option, tracking_option, waiting
 
 _MARKS = {"ok": "[green]ok  [/green]", "note": "[yellow]note[/yellow]", "fail": "[red]fail[/red]"}
 
@@ -34,3 +34,4 @@ def doctor(storage: str | None, tracking_uri: str | None, as_json: bool) -> None
                 console.print(f"{'':22}[bold]→[/bold] {f.advice}")
     if any(f.state == "fail" for f in findings):
         sys.exit(4)
+    say_next("`workbench init` writes a study; `workbench plan STUDY` says what it takes", as_json=as_json)

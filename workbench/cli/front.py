@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from workbench import report
+from workbench.cli import complete
 from workbench.cli.common import (
     POSITIVE,
     Table,
@@ -20,16 +21,20 @@ from workbench.cli.common import (
     print_json,
     print_table,
     print_text,
+    reading,
+    say_next,
     storage_option,
+    study_path,
     view_of,
+    writing,
 )
-from workbench.errors import UsageError
+from workbench.cli.serving import rival_of, show_serving
 from workbench.report import View, dollars
 from workbench.result import Result, originals
 
 
 @click.command()
-@click.argument("study", required=False)
+@click.argument("study", required=False, shell_complete=complete.studies)
 @click.option("--budget-usd", type=POSITIVE, metavar="USD", help="Name the best point that costs at most this.")
 @click.option("--target", type=float, metavar="SCORE", help="Name the cheapest point that reaches this score.")
 @click.option("--all", "everything", is_flag=True, help="Show dominated points too.")
@@ -50,6 +55,7 @@ from workbench.result import Result, originals
 @click.option(
     "--against",
     metavar="TRIAL",
+    shell_complete=complete.runs,
     help="The point that others are compared with in serving: trial or number. [default: the cheapest]",
 )
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw the front into one HTML file.")
@@ -76,15 +82,17 @@ def front(
     Every checkpoint is a point: a model that could be deployed. Its cost is what making it alone would cost. With another
     --platform every run is priced again: as measured on the same device, carried over by stated ratios to another, with a band.
     """
-    ledger = open_ledger(study, storage)
-    results = ledger.results()
+    with reading():
+        ledger = open_ledger(study, storage)
+        results = ledger.results()
     view = replace(view_of(ledger, platform, label_usd), billed=billed)
     view = view.spread(results, adopted) if adopted else view
-    rival = _rival(results, view, against)
+    rival = rival_of(results, view, against)
     if html:
         from workbench import figures
 
-        figures.write_html(figures.front(results, view, title=ledger.description["question"]), html)
+        with writing(html):
+            figures.write_html(figures.front(results, view, title=ledger.description["question"]), html)
         messages.print(f"The front is drawn in {html}.", markup=False)
     if as_json:
         record = report.front_record(
@@ -93,66 +101,26 @@ def front(
         print_json(record)
     else:
         show_front(results, view, everything=everything)
-        if rival is not None and (load_per_second or against) and not any(r.serving for r in results):
-            messages.print("How fast these models predict was not measured: nothing is known of serving them.", style="yellow")
-        elif rival is not None and (load_per_second or against):
-            _show_serving(results, view, load_per_second, rival)
+        if rival is not None and (load_per_second or against):
+            show_serving(results, view, load_per_second, rival)
         print_text(report.answer(results, view, budget_usd=budget_usd, target=target))
         _explain(results, view)
         if ledger.ended:
             messages.print(f"The last sweep ended: {ledger.ended['reason']}.", style="dim", markup=False)
-        if ledger.description.get("path") and any(
-            r.recipe_id not in report.confirmed(results, view) for r in report.front(results, view)
-        ):
-            text = "A front picks the luckiest scores. `workbench confirm` runs its members again with new seeds."
-            messages.print(text, style="dim", markup=False)
+        _say_next(results, view, study or ledger.name, study_path(ledger))
     if not report.front(results, view):
         sys.exit(1)
 
 
-def _rival(results: Sequence[Result], view: View, wanted: str | None) -> Result | None:
-    """The point that others are compared with: the best of the run asked for, else the cheapest of the front."""
-    if wanted is None:
-        return report.cheapest(results, view)
-    segments = report.find_run(results, wanted)
-    one = [r for r in segments if str(r.number) == wanted and wanted != str(r.trial)]  # a checkpoint by its own number
-    points = [r for r in one or segments if view.coordinates(r) is not None]
-    if not points:
-        raise UsageError(f"there is no finished run {wanted!r} to compare with. `workbench runs` lists them.")
-    return max(points, key=lambda r: r.scores[view.maximize])
-
-
-def _show_serving(results: Sequence[Result], view: View, load_per_second: float | None, rival: Result) -> None:
-    """Print what predictions of the front's members cost, and after how many a member has overtaken the rival."""
-    table = Table(title=_serving_title(view, load_per_second))
-    for name in ("trial", "epochs", view.maximize, "US$", "predictions/s", "latency", "US$ for 1,000", "against it"):
-        table.add_column(name, justify="left" if name == "against it" else "right")
-    for r in report.front(results, view):
-        served = report.serving(r, view, load_per_second)
-        cells = ["unknown"] * 3
-        if served is not None:
-            latency = "unknown" if served.latency_seconds is None else f"{served.latency_seconds * 1000:.1f} ms"
-            speed = report.banded(served.predictions_per_second, lambda rate: f"{rate:,.0f}")
-            cells = [speed, latency, report.banded(served.usd_per_1000, dollars)]
-        meets = "" if r is rival else _meets(report.break_even(rival, r, view, load_per_second))
-        score = f"{r.scores[view.maximize]:.1f}"
-        table.add_row(str(r.trial), f"{r.epochs:g}", score, dollars(view.cost(r, "usd")), *cells, meets)
-    print_table(table)
-    print_text(f"Against {report.describe(rival)}.\n")
-
-
-def _meets(found: report.BreakEven | None) -> str:
-    """`cheaper after 12,000 predictions`."""
-    if found is None:
-        return "unknown"
-    if found.predictions is None:
-        return "always cheaper" if found.cheaper_before else "never cheaper"
-    return f"cheaper {'until' if found.cheaper_before else 'after'} {found.predictions:,.0f} predictions"
-
-
-def _serving_title(view: View, load_per_second: float | None) -> str:
-    load = f"{load_per_second:g} predictions a second" if load_per_second else "machines fully used"
-    return f"Serving on {view.offer.name}, {load}"
+def _say_next(results: Sequence[Result], view: View, name: str, path: str | None) -> None:
+    """Sweep where there is nothing yet, then confirm, then look at the runs."""
+    members = report.front(results, view)
+    if path and not members:
+        say_next(f"`workbench sweep {path}`")
+    elif path and any(r.recipe_id not in report.confirmed(results, view) for r in members):
+        say_next(f"`workbench confirm {path}`: new seeds show how much of this was luck")
+    else:
+        say_next(f"`workbench runs {name}`")
 
 
 def _explain(results: Sequence[Result], view: View) -> None:

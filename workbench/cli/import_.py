@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from workbench.cli.common import ledger_url, messages, storage_option, waiting
+from workbench.cli.common import ledger_url, messages, say_next, storage_option, waiting
 
 
 @click.command("import")
@@ -30,7 +30,7 @@ def import_(source: str, folder: Path, name: str, platform: str | None, storage:
         new = ledger.add(found.results)
     complete = sum(r.status == "complete" for r in found.results)
     messages.print(
-        f"{len(found.results)} runs read, {complete} of them complete; {len(new)} new in the study {ledger.name}. "
-        f"Next: `workbench front {name}`, with `--platform` at another price.",
+        f"{len(found.results)} runs read, {complete} of them complete; {len(new)} new in the study {ledger.name}.",
         markup=False,
     )
+    say_next(f"`workbench front {name}`, with `--platform` at another price")

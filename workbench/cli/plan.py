@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from workbench.cli import complete
 from workbench.cli.common import (
     POSITIVE,
     Table,
@@ -21,11 +22,13 @@ from workbench.cli.common import (
     price_options,
     print_json,
     print_table,
+    say_next,
     storage_option,
     waiting,
     warn_if_busy,
 )
 from workbench.cli.forecasting import CALIBRATION, Bought, band, basis_of, expectation, forecaster_of, keep_calibration, results_of
+from workbench.cli.options import setting, stated
 from workbench.report import dollars, duration
 
 if TYPE_CHECKING:
@@ -41,9 +44,10 @@ _RIGHT = ("tuned", "memory", "shortest", "longest", "energy", "US$")
 
 
 @click.command()
-@click.argument("study")
+@click.argument("study", shell_complete=complete.study_files)
 @click.option("--calibrate", is_flag=True, help="Time a few steps of every model and method first: about 10 s, kept for later.")
-@click.option(
+@setting("--trials", type=click.IntRange(min=1), help="Runs of the sweep that is forecast. [default: the study's]")
+@setting(
     "--max-usd",
     type=POSITIVE,
     metavar="USD",
@@ -55,6 +59,7 @@ _RIGHT = ("tuned", "memory", "shortest", "longest", "energy", "US$")
 def plan(
     study: str,
     calibrate: bool,
+    trials: int | None,
     max_usd: float | None,
     platform: str | None,
     label_usd: float | None,
@@ -68,13 +73,16 @@ def plan(
     At a --platform with another GPU, seconds, energy and US$ are those there: carried over by FLOPs or by stated ratios.
     """
     loaded = load_study(study)
-    offer = offer_of(platform, loaded.platform)
-    with waiting("Reading the data, building models without weights …"):
+    offer = offer_of(platform, loaded)
+    with waiting("Reading the data …") as told:
         from workbench import forecast
         from workbench.sweep import check_data
 
         check_data(loaded)
-        pairs = list(forecast.plan(loaded))
+        pairs = []
+        for pair in forecast.plan(loaded):
+            pairs.append(pair)
+            told(f"Building models without weights, {len(pairs)} done, {pair.method} on {pair.model} last …")
         machine = forecast.Machine.here()
     if calibrate:
         warn_if_busy()
@@ -83,7 +91,7 @@ def plan(
         results = results_of(loaded, storage)
         forecaster = forecaster_of(loaded, storage, results)
         rows = [_Row.of(each, forecaster, offer) for each in pairs]
-        budget, label = loaded.max_usd if max_usd is None else max_usd, label_usd_of(label_usd, loaded.label_usd)
+        budget, label = stated("max_usd", max_usd, loaded), label_usd_of(label_usd, loaded)
         run = forecast.typical(forecaster) if all(p.fits for p in pairs) else None
         bought = Bought.of(run, offer, budget, label, results) if budget else None
     if as_json:
@@ -93,12 +101,15 @@ def plan(
         print_table(_table(rows, loaded))
         _explain(rows, offer, machine)
         if run:
-            runs = loaded.trials or 1
+            runs = stated("trials", trials, loaded) or 1
             messages.print(expectation(forecast.of_runs(run, runs, offer, label, starts=1), runs, offer), markup=False)
         if bought:
             messages.print(bought.text, markup=False)
     if not all(p.fits for p in pairs):
+        say_next("mend the study, or leave out what does not fit", as_json=as_json)
         sys.exit(3)
+    calibrated = calibrate or not any(_unsure(row) for row in rows)
+    say_next(f"`workbench {'sweep' if calibrated else 'plan --calibrate'} {study}`", as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -173,7 +184,7 @@ def _calibrate(study: Study, machine: Machine) -> None:
 
 
 def _progress(status: Any, text: str) -> None:
-    if messages.is_terminal:
+    if messages.moves:
         status.update(text)
     else:
         messages.print(text, markup=False)
@@ -226,9 +237,13 @@ def _explain(rows: Sequence[_Row], offer: Offer, machine: Machine) -> None:
     )
     for note in _notes(known[-1]) if known else ():
         messages.print(f"  {note}", style="dim", markup=False)
-    of_seconds = [row.longest.seconds for row in known if row.longest]
-    if any(each is None or each.basis == "formula" for each in of_seconds):
-        messages.print("`workbench plan STUDY --calibrate` times a few steps here, and sharpens this.", style="dim", markup=False)
+    if any(_unsure(row) for row in known):
+        messages.print("--calibrate times a few steps here, and sharpens this.", style="dim", markup=False)
+
+
+def _unsure(row: _Row) -> bool:
+    """Whether its seconds rest on a formula alone."""
+    return row.longest is not None and (row.longest.seconds is None or row.longest.seconds.basis == "formula")
 
 
 def _place(known: Sequence[_Row], offer: Offer, machine: Machine) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from workbench import prices
+from workbench.cli import complete
 from workbench.cli.common import (
     AMOUNT,
     Table,
@@ -17,10 +18,12 @@ from workbench.cli.common import (
     messages,
     print_json,
     print_table,
+    say_next,
     storage_option,
     waiting,
 )
 from workbench.cli.forecasting import banded, forecaster_of
+from workbench.cli.options import setting, stated
 from workbench.report import dollars, duration, number
 
 if TYPE_CHECKING:
@@ -30,11 +33,11 @@ SHOWN = 15
 
 
 @click.command()
-@click.argument("study", required=False)
-@click.option("--trials", type=click.IntRange(min=1), help="Runs of the sweep that is priced. [default: the study's, or 16]")
+@click.argument("study", required=False, shell_complete=complete.study_files)
+@setting("--trials", type=click.IntRange(min=1), help="Runs of the sweep that is priced. [default: the study's, or 16]")
 @click.option("--spot", is_flag=True, help="Rank spot offers too: they end at any time.")
 @click.option("--all", "everything", is_flag=True, help=f"Show all offers, not the first {SHOWN}.")
-@click.option("--label-usd", type=AMOUNT, metavar="USD", help="Price of one labelled example. [default: the study's]")
+@setting("--label-usd", type=AMOUNT, metavar="USD", help="Price of one labelled example. [default: the study's]")
 @storage_option
 @json_option
 def platforms(
@@ -52,12 +55,12 @@ def platforms(
         _show_peaks(offers, everything=everything, as_json=as_json)
         return
     loaded = load_study(study)
-    runs = trials or loaded.trials or 16
+    runs = stated("trials", trials, loaded) or 16
     with waiting("Reading the data, building models without weights …"):
         from workbench.forecast import rank, typical
 
         run = typical(forecaster_of(loaded, storage))
-        ranked = rank(run, runs, offers, label_usd_of(label_usd, loaded.label_usd))
+        ranked = rank(run, runs, offers, label_usd_of(label_usd, loaded))
     if as_json:
         print_json([_record(each) for each in ranked])
         return
@@ -79,6 +82,8 @@ def platforms(
         text = "Every GPU here takes the least time of a step (0.02 s, assumed): its price alone tells them apart."
         messages.print(text, style="dim", markup=False)
     _show_facts({each.offer.platform for each in ranked})
+    best = next((each.offer.name for each in ranked if each.fits and each.taken), None)
+    say_next(f"`workbench plan {study} --platform {best}`" if best else f"`workbench plan {study} --calibrate`")
 
 
 def _show_peaks(offers: list[prices.Offer], *, everything: bool, as_json: bool) -> None:
@@ -100,6 +105,7 @@ def _show_peaks(offers: list[prices.Offer], *, everything: bool, as_json: bool) 
     print_table(table)
     _show_more(len(ranked), everything=everything)
     _show_facts({o.platform for _, o in ranked})
+    say_next("`workbench platforms STUDY` for what a sweep takes on each")
 
 
 def _show_more(count: int, *, everything: bool) -> None:

@@ -7,15 +7,26 @@ from collections.abc import Sequence
 import click
 
 from workbench import settings
-from workbench.cli.common import Table, json_option, messages, print_json, print_table, waiting
+from workbench.cli import complete
+from workbench.cli.common import Table, json_option, messages, print_json, print_table, say_next, waiting
 from workbench.errors import UsageError, did_you_mean
 from workbench.prices import Offer, load
 from workbench.prices import gpu as model_of
 
 
 @click.command()
-@click.option("--platform", metavar="NAME", help="Only offers whose name begins so: platform, or platform:instance.")
-@click.option("--gpu", metavar="NAME", help="Only offers with this GPU: a model, or the beginning of its name, e.g. H100.")
+@click.option(
+    "--platform",
+    metavar="NAME",
+    shell_complete=complete.platforms,
+    help="Only offers whose name begins so: platform, or platform:instance.",
+)
+@click.option(
+    "--gpu",
+    metavar="NAME",
+    shell_complete=complete.gpus,
+    help="Only offers with this GPU: a model, or the beginning of its name, e.g. H100.",
+)
 @click.option("--spot", is_flag=True, help="Spot prices too: cheaper, and gone at any time.")
 @click.option("--live", is_flag=True, help="Ask gpuhunt for today's prices, over the network, instead of the book.")
 @json_option
@@ -36,6 +47,7 @@ def prices(platform: str | None, gpu: str | None, spot: bool, live: bool, as_jso
         messages.print(f"Added to the shipped offers, or in their place: {offers_of}.", markup=False)
     if hidden:
         messages.print(f"{hidden} spot prices are not shown; --spot shows them.")
+    say_next("`workbench platforms STUDY` ranks them for a study")
 
 
 def _live() -> tuple[Offer, ...]:

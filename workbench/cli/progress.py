@@ -32,7 +32,7 @@ class Progress(Observer):
         self._live = Live(get_renderable=self._line, console=messages, refresh_per_second=REFRESHES_PER_SECOND, transient=True)
 
     def __enter__(self) -> Progress:
-        if messages.is_terminal:
+        if messages.moves:
             self._live.start(refresh=True)
         return self
 

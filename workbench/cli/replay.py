@@ -11,7 +11,18 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from workbench.cli.common import POSITIVE, Table, json_option, messages, print_json, print_table, print_text
+from workbench.cli.common import (
+    POSITIVE,
+    Table,
+    json_option,
+    messages,
+    print_json,
+    print_table,
+    print_text,
+    reading,
+    say_next,
+    writing,
+)
 from workbench.errors import UsageError
 
 _SHOWN = (0.01, 0.1, 0.5, 1.0)
@@ -69,7 +80,8 @@ def replay(
         credit=credit,
         cost=cost,
     )
-    read = [files.read(path) for path in tables]
+    with reading("Reading the tables …"):
+        read = [files.read(path) for path in tables]
     names = [table.name for table in read]
     if len(set(names)) < len(names):
         raise UsageError(f"two tables are called alike: {', '.join(names)}. Give each once.")
@@ -78,12 +90,15 @@ def replay(
     if html:
         from workbench import figures
 
-        figures.write_html(figures.regret(record), html)
+        with writing(html):
+            figures.write_html(figures.regret(record), html)
         messages.print(f"The curves are drawn in {html}.", markup=False)
     if as_json:
         print_json(record)
     else:
         _show(record)
+        words = " ".join(map(str, tables))
+        say_next(f"`workbench replay {words} --html FILE` draws the curves" if html is None else f"open {html} in a browser")
 
 
 def _listed(text: str, option: str) -> tuple[str, ...]:
@@ -107,12 +122,12 @@ def _cpus() -> int:
 def _bar() -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal; elsewhere one line."""
     columns = (TextColumn("Replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
+    with Progress(*columns, console=messages, transient=True, disable=not messages.moves) as progress:
         task = progress.add_task("replay", total=None)
 
         def moved(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
-            if not done and not messages.is_terminal:
+            if not done and not messages.moves:
                 messages.print(f"Replaying {total} searches …", markup=False)
 
         yield moved

@@ -8,26 +8,30 @@ import click
 from rich.text import Text
 
 from workbench import carbon, report
+from workbench.cli import complete
 from workbench.cli.common import (
     Table,
     console,
     json_option,
     messages,
+    no_such_run,
     open_ledger,
     price_options,
     print_json,
     print_table,
+    reading,
+    say_next,
     storage_option,
+    study_path,
     view_of,
 )
 from workbench.cli.front import explain_scaled
-from workbench.errors import UsageError
 from workbench.report import View, dollars, duration
 from workbench.result import Result, mean_costs
 
 
 @click.command()
-@click.argument("study", required=False)
+@click.argument("study", required=False, shell_complete=complete.studies)
 @click.option("--status", type=click.Choice(["complete", "infeasible", "interrupted", "running"]), help="Only runs of this status.")
 @price_options
 @storage_option
@@ -39,9 +43,10 @@ def runs(
 
     A run stands as its furthest checkpoint does; `workbench run ID` shows all of them.
     """
-    ledger = open_ledger(study, storage)
-    view = view_of(ledger, platform, label_usd)
-    results = ledger.results(running=True)
+    with reading():
+        ledger = open_ledger(study, storage)
+        view = view_of(ledger, platform, label_usd)
+        results = ledger.results(running=True)
     entries = report.runs_record(results, view, ledger.mlflow_runs)
     entries = [e for e in entries if status in (None, e["status"])]
     if as_json:
@@ -49,6 +54,8 @@ def runs(
         return
     if not entries:
         messages.print("No run yet." if status is None else f"No run is {status}.")
+        path = study_path(ledger)
+        say_next(f"`workbench sweep {path}`" if path and not results else f"`workbench runs {study or ledger.name}`")
         return
     firsts = {r.recipe_id: r.trial for r in results}
     table = Table()
@@ -72,7 +79,7 @@ def runs(
         table.add_row(
             str(e["trial"]),
             e["status"]
-            + (f" ({e['reason'].split(':')[0]})" if e["status"] == "infeasible" else "")
+            + (f" ({e['reason'].split(':')[0]})" if e["status"] in ("infeasible", "interrupted") and e["reason"] else "")
             + (f" (seed {e['seed']} of {firsts.get(e['replicate_of'], '?')})" if e["replicate_of"] else ""),
             e["model"],
             e["method"],
@@ -86,22 +93,27 @@ def runs(
         )
     print_table(table)
     explain_scaled(results, view)
+    failed = next((e for e in entries if e["status"] == "infeasible"), None)
+    say_next(f"`workbench run {(failed or entries[-1])['trial']}{f' --study {study}' if study else ''}`")
 
 
 @click.command()
-@click.argument("run_id", metavar="ID")
-@click.option("--study", metavar="STUDY", help="The run's study: its file or its name. [default: the newest]")
+@click.argument("run_id", metavar="ID", shell_complete=complete.runs)
+@click.option(
+    "--study", metavar="STUDY", shell_complete=complete.studies, help="The run's study: its file or its name. [default: the newest]"
+)
 @price_options
 @storage_option
 @json_option
 def run(run_id: str, study: str | None, platform: str | None, label_usd: float | None, storage: str | None, as_json: bool) -> None:
     """Show the run ID: a trial number, or the beginning of a run's or a recipe's id."""
-    ledger = open_ledger(study, storage)
-    view = view_of(ledger, platform, label_usd)
-    results = ledger.results(running=True)
+    with reading():
+        ledger = open_ledger(study, storage)
+        view = view_of(ledger, platform, label_usd)
+        results = ledger.results(running=True)
     segments = report.find_run(results, run_id)
     if not segments:
-        raise UsageError(f"{ledger.name} has no run {run_id!r}. `workbench runs` lists them; --study names another study.")
+        raise no_such_run(ledger.name, results, run_id)
     if as_json:
         print_json(
             {
@@ -111,6 +123,9 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
         )
         return
     _show_run(segments, view, ledger.mlflow_runs.get(segments[0].run_id))
+    name = study or ledger.name
+    ended = segments[-1].status in ("infeasible", "interrupted")
+    say_next(f"`workbench retry {name} {segments[0].trial}`" if ended else f"`workbench front {name}`")
 
 
 def _work_text(r: Result) -> str:

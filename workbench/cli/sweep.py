@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from workbench import report
+from workbench.cli import complete
 from workbench.cli.common import (
     POSITIVE,
     json_option,
@@ -21,31 +21,24 @@ from workbench.cli.common import (
     messages,
     offer_of,
     price_options,
-    print_json,
-    print_text,
     storage_option,
     tracking_option,
     waiting,
     warn_if_busy,
 )
 from workbench.cli.confirm import SEEDS, confirm_front
-from workbench.cli.forecasting import banded, expectation, forecaster_of
-from workbench.cli.front import show_front
-from workbench.errors import Refused
-from workbench.report import View, dollars, duration
-from workbench.result import originals, spending, spent_usd
+from workbench.cli.forecasting import expectation, forecaster_of
+from workbench.cli.options import placed, setting, stated
+from workbench.cli.spending import ask, show_outcome
+from workbench.report import View, dollars
+from workbench.result import originals, spent_usd
 
 if TYPE_CHECKING:
-    from workbench.estimate import Estimate
     from workbench.ledger import Ledger
-    from workbench.result import Result
     from workbench.sweep import Budget, Outcome
     from workbench.tracking import Notebook
 
 _LIMITS = "--trials, --max-hours, --max-usd, --max-energy-kwh, --max-labels"
-
-ASK_ABOVE_USD = 10.0
-"""On a platform that is paid for, a sweep that may spend more than this is asked about first."""
 
 UNBOUNDED_RUNS = 100
 """So many runs are forecast of a sweep without a bound."""
@@ -55,31 +48,31 @@ MLFLOW_PATIENCE_SECONDS = 20.0
 
 
 @click.command()
-@click.argument("study")
-@click.option("--trials", type=click.IntRange(min=1), help="Runs in all, those of earlier starts included. [default: the study's]")
-@click.option("--max-hours", type=POSITIVE, metavar="H", help="Hours of work in all.")
-@click.option(
+@click.argument("study", shell_complete=complete.study_files)
+@setting("--trials", type=click.IntRange(min=1), help="Runs in all, those of earlier starts included. [default: the study's]")
+@setting("--max-hours", type=POSITIVE, metavar="H", help="Hours of work in all.")
+@setting(
     "--max-usd",
     type=POSITIVE,
     metavar="USD",
     help="US$ to spend in all, on compute and labels. [default: the study's]",
 )
-@click.option("--max-energy-kwh", type=POSITIVE, metavar="KWH", help="Energy of processors and GPUs in all.")
-@click.option("--max-labels", type=click.IntRange(min=1), metavar="N", help="Distinct labels to buy in all.")
-@click.option(
+@setting("--max-energy-kwh", type=POSITIVE, metavar="KWH", help="Energy of processors and GPUs in all.")
+@setting("--max-labels", type=click.IntRange(min=1), metavar="N", help="Distinct labels to buy in all.")
+@setting(
     "--confirm-share",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
     help="Keep this share of US$, hours and energy, and confirm the front with it at the end.",
 )
-@click.option("--confirm-seeds", type=SEEDS, default=3, show_default=True, help="New seeds then.")
-@click.option(
+@setting("--confirm-seeds", type=SEEDS, default=3, show_default=True, help="New seeds then.")
+@setting(
     "--stop-below",
     type=POSITIVE,
     metavar="X",
     help="Stop when the next US$ is expected to add less than X to the hypervolume (score x decades of cost).",
 )
-@click.option(
+@setting(
     "--workers",
     type=click.IntRange(min=1),
     default=1,
@@ -89,8 +82,15 @@ MLFLOW_PATIENCE_SECONDS = 20.0
 )
 @click.option("--as-worker", is_flag=True, hidden=True)
 @click.option("--yes", is_flag=True, help="Do not ask before spending on a paid platform.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the search.")
-@click.option("--sampler", default="front", show_default=True, metavar="NAME", help="Who decides: front, or optuna:CLASS.")
+@setting("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the search.")
+@setting(
+    "--sampler",
+    default="front",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=complete.samplers,
+    help="Who decides: front, or optuna:CLASS.",
+)
 @price_options
 @storage_option
 @tracking_option
@@ -124,8 +124,8 @@ def sweep(
     Ctrl-C goes on to the checkpoint that is due and prints the front; a second one stops at once. Nothing finished is lost.
     """
     loaded = load_study(study)
-    offer = offer_of(platform, loaded.platform)
-    label = label_usd_of(label_usd, loaded.label_usd)
+    offer = offer_of(platform, loaded)
+    label = label_usd_of(label_usd, loaded)
     with contextlib.nullcontext() if as_worker else waiting("Preparing data and models …"):
         from workbench import forecast, search
         from workbench.cli import workers as several
@@ -136,7 +136,8 @@ def sweep(
         from workbench.sweep import sweep as work
         from workbench.tracking import Notebook, default_uri
 
-        search.check_sampler(sampler, loaded)
+        with placed("sampler"):
+            search.check_sampler(sampler, loaded)
         if stop_below is not None:
             search.check_stop_below(loaded, offer, label, sampler)
         meter = training_meter()
@@ -146,9 +147,9 @@ def sweep(
         ledger = Ledger.open(loaded, ledger_url(storage))
         view = View.of(ledger.description, offer, label)
         limits = Limits(
-            trials=loaded.trials if trials is None else trials,
+            trials=stated("trials", trials, loaded),
             max_hours=max_hours,
-            max_usd=loaded.max_usd if max_usd is None else max_usd,
+            max_usd=stated("max_usd", max_usd, loaded),
             max_energy_kwh=max_energy_kwh,
             max_labels=max_labels,
             stop_below=stop_below,
@@ -285,47 +286,6 @@ def _reached(budget: Budget, ledger: Ledger, sampler: str) -> str:
     results, ended = ledger.results(), ledger.ended
     settled = sampler != search.DEFAULT or (ended is not None and not ended["interrupted"])
     return budget.reached(results) if settled else budget.exhausted(budget.spent(results))
-
-
-def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, what: str = "sweep") -> None:
-    """Ask before much is spent on a paid platform; where nobody can be asked, --yes must say so.
-
-    Nothing is asked where what is likely is little, and `bounded`. Raises Refused.
-    """
-    offer, limits = budget.offer, budget.limits
-    if yes or offer.commitment == "owned":
-        return
-    bounds = [] if limits.max_usd is None else [limits.max_usd]
-    if limits.max_hours is not None and not budget.label_usd:
-        bounds.append(limits.max_hours * float(offer.usd_per_hour))
-    most = min(bounds, default=None)
-    if (most is not None and most <= ASK_ABOVE_USD) or (likely is not None and likely.high <= ASK_ABOVE_USD and bounded):
-        return
-    spend = f"up to {dollars(most)}" if most is not None else "an unknown sum" if likely is None else banded(likely, dollars)
-    text = f"This {what} may spend {spend} on {offer.name}"
-    if not messages.is_terminal or not sys.stdin.isatty():
-        raise Refused(f"{text}. Say --yes to go on, or set --max-usd.")
-    if not click.confirm(f"{text}. Go on?", err=True):
-        raise Refused("nothing was started.")
-
-
-def show_outcome(name: str, results: Sequence[Result], view: View, *, as_json: bool) -> None:
-    """Print what the sweep was for: the bill on standard error, the front and the answer on standard output."""
-    spent = spending(results, view.offer, view.label_usd)
-    runs = len(report.by_run(originals(results)))
-    again = len(report.by_run(results)) - runs
-    text = f"{runs} run{'' if runs == 1 else 's'}" + (f" and {again} with new seeds" if again else "")
-    messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {text}.\n")
-    if as_json:
-        print_json(report.front_record(name, results, view))
-    else:
-        show_front(results, view)
-        print_text(f"\n{report.answer(results, view)}")
-        after = "" if again else "`workbench confirm STUDY`, "
-        messages.print(
-            f"\nNext: {after}`workbench front --budget-usd …`, `workbench runs`, `workbench mlflow`.",
-            style="dim",
-        )
 
 
 def _print_head(question: str, view: View, dimensions: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from workbench.ledger import trials
 from workbench.ledger.create import CONSTRAINTS, RESULT, STUDY, create, finished, studies, take_over
 from workbench.ledger.store import mapped, open_storage, shown, sqlite_path
 from workbench.prices import Offer
-from workbench.result import Result
+from workbench.result import Result, again
 from workbench.study import Study
 from workbench.usage import Usage, add_phases, total
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT_SECONDS = 1.0
 _LEASE, _MLFLOW, _ENDED = "workbench:lease", "workbench:mlflow:", "workbench:ended"
+_RETRIED = "workbench:retried"  # by run id the last trial of those that no longer speak against it
 
 
 @dataclass
@@ -147,6 +148,22 @@ class Ledger:
         with mapped(self._url):
             self._storage.set_study_user_attr(self._study_id, _ENDED, noted)
 
+    def retry(self, run_ids: Iterable[str]) -> None:
+        """Let runs be tried again: what ended them until now no longer speaks against them, and the next sweep takes them up.
+
+        No Result is changed, nor what was spent: `results` gives those failures as interruptions (`workbench.result.again`).
+        """
+        with self._alone():
+            last = max((r.number or 0 for r in self.results()), default=0)
+            noted = self._retried() | dict.fromkeys(run_ids, last)
+            with mapped(self._url):
+                self._storage.set_study_user_attr(self._study_id, _RETRIED, noted)
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """One at a time, of those who read and then write on what they have read. Only in a file: a server's users are few."""
+        path = sqlite_path(self._url)
+        return process.exclusive(path.absolute().parent) if path else contextlib.nullcontext()
+
     def _attributes(self) -> dict[str, Any]:
         with mapped(self._url):
             return self._storage.get_study_user_attrs(self._study_id)
@@ -173,7 +190,16 @@ class Ledger:
             settled = number + 1
         self._settled = min(leased, default=settled)
         found = self._read | leased if running else self._read
-        return [found[number] for number in sorted(found)]
+        retried = self._retried()
+        return [_seen(found[number], retried) for number in sorted(found)]
+
+    def _retried(self) -> dict[str, int]:
+        import sqlalchemy as sql
+
+        query = sql.text("SELECT value_json FROM study_user_attributes WHERE study_id = :study AND key = :key")
+        with mapped(self._url), self._storage.engine.connect() as connection:
+            text = connection.execute(query, {"study": self._study_id, "key": _RETRIED}).scalar()
+        return dict(json.loads(text)) if text else {}
 
     def leases(self) -> list[tuple[Lease, Mapping[str, Any]]]:
         """All leases now held, each with its record: worker, heartbeat, usage so far."""
@@ -261,8 +287,7 @@ class Ledger:
         Returns:
             Those that are new, as they were written.
         """
-        path = sqlite_path(self._url)
-        with process.exclusive(path.absolute().parent) if path else contextlib.nullcontext():  # or two imports add the same
+        with self._alone():  # or two imports add the same
             known = {r.run_id for r in self.results()}
             new = {r.run_id: r for r in results if r.run_id not in known}
             description = self.description
@@ -325,3 +350,9 @@ class Ledger:
         if result.status == "infeasible":
             self._storage.set_trial_system_attr(trial_id, CONSTRAINTS, trials.INFEASIBLE)
         self._storage.set_trial_state_values(trial_id, state, values)
+
+
+def _seen(result: Result, retried: Mapping[str, int]) -> Result:
+    """A Result as it counts: a failure of a run that was since released to be tried again is an interruption."""
+    failed = result.status in ("infeasible", "interrupted")
+    return again(result) if failed and (result.number or 0) <= retried.get(result.run_id, -1) else result

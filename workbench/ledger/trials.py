@@ -85,10 +85,10 @@ def of_lease(record: Mapping[str, Any], number: int) -> Result:
     return replace(result, status="running", spent=spent, finished=record["beat"], trial=trial, number=number)
 
 
-def alive(record: Mapping[str, Any]) -> bool:
-    """Whether the worker of a lease still lives."""
+def alive(record: Mapping[str, Any], now: float | None = None) -> bool:
+    """Whether the worker of a lease still lives: on another host, whether it has beaten lately, `now` in seconds since 1970."""
     known = process.lives(record)
-    return time.time() - float(record["beat"]) < SILENCE_SECONDS if known is None else known
+    return (time.time() if now is None else now) - float(record["beat"]) < SILENCE_SECONDS if known is None else known
 
 
 def settings_in(study: Study, result: Result) -> dict[str, Value] | None:
@@ -136,6 +136,7 @@ def describe(study: Study) -> dict[str, Any]:
         "minimize": list(study.costs),
         "label_usd": study.label_usd,
         "platform": study.platform,
+        "stated": sorted(study.stated & {"label_usd", "platform"}),
         # Score 0 for a day of the machine, all labels bought (1 kW for energy, at 1.8 kg CO2e/kWh): nobody's model is worse.
         "reference": {study.maximize: 0.0} | {name: reference[name] for name in study.costs},
         "created": time.time(),

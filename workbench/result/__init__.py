@@ -6,7 +6,7 @@ spending  what a sweep has spent
 """
 
 from workbench.result.costs import COSTS, MeanCosts, carried, cost, estimate, mean_costs, same_machine
-from workbench.result.record import SCHEMA, STATUSES, Result, by_run, originals
+from workbench.result.record import SCHEMA, STATUSES, Result, again, by_run, is_again, originals
 from workbench.result.spending import Spending, labelled_set, labels_bought, spending, spent_usd
 
 __all__ = [
@@ -16,10 +16,12 @@ __all__ = [
     "MeanCosts",
     "Result",
     "Spending",
+    "again",
     "by_run",
     "carried",
     "cost",
     "estimate",
+    "is_again",
     "labelled_set",
     "labels_bought",
     "mean_costs",

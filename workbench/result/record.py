@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -135,6 +135,22 @@ class Result:
             windows = record.get(name, {})
             known[name] = {p: Usage.from_json({**u, "sources": {**shared, **u.get("sources", {})}}) for p, u in windows.items()}
         return cls(**known)
+
+
+_AGAIN = "to be tried again"
+
+
+def again(result: Result) -> Result:
+    """A failure as it is seen once a person has asked for another try: as an interruption that speaks against nothing.
+
+    The record is not changed, nor what it has spent; its reason says what it was.
+    """
+    return replace(result, status="interrupted", reason=f"{_AGAIN}: {result.reason}")
+
+
+def is_again(result: Result) -> bool:
+    """Whether it is a failure after which a person has asked for another try."""
+    return result.status == "interrupted" and result.reason.startswith(f"{_AGAIN}:")
 
 
 def by_run(results: Iterable[Result]) -> dict[str, list[Result]]:

@@ -113,11 +113,14 @@ def decide(
         check_stop_below(study, offer, label_usd)
     runs = known_runs(study, results, offer, label_usd, checkpoints, cached, current)
     dimensions = {name: dimension for name, dimension in study.dimensions.items() if name != "epochs"}
+    begun = history.begun(results)
+    again = _asked_again(runs, results, admits, begun if not may_start else None)
+    if again is not None:
+        return Step("continue", dict(again.settings), again.epochs[again.arm.done], reason="you asked for another try")
     runs += _pool(study, dimensions, {run.key for run in runs}, seed, checkpoints)
     least, most = (None, None) if reference is None else (reference[study.maximize], reference[study.costs[0]])
     engine = FrontSearch(dimensions, seed=_salt(seed, len(results)), least=least, most=most)
     chosen, decision = _admitted(engine, runs, admits, launch_usd)
-    begun = history.begun(results)
     if chosen is not None and chosen.run_id not in begun and not may_start:
         if decision.gain > 0:  # it would add more than any run that there is
             return _idle(runs, NO_START, _gain_per_usd(decision, usd))
@@ -133,6 +136,13 @@ def decide(
         return _idle(runs, reason, gain_per_usd)
     action = "start" if chosen.run_id is None else "continue"
     return Step(action, dict(chosen.settings), chosen.epochs[decision.stop], gain_per_usd, decision.reason)
+
+
+def _asked_again(runs: Sequence[Run], results: Sequence[Result], admits: Admits, among: Collection[str] | None) -> Run | None:
+    """The first run that a person wants tried again and that fits; of those `among` which it must be, where no more may start."""
+    wanted = history.asked_again(results)
+    found = [run for run in runs if run.run_id in wanted and run.free and (among is None or run.run_id in among)]
+    return next((run for run in found if admits(run.settings, run.epochs[run.arm.done])), None)
 
 
 def _idle(runs: Sequence[Run], reason: str, gain_per_usd: float | None = None) -> Step:

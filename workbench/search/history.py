@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from workbench.result import Result, by_run, originals
+from workbench.result import Result, by_run, is_again, originals
 
 MAX_INTERRUPTIONS = 3
 """A run whose worker died so often without reaching another checkpoint is left alone: it may be what kills it."""
@@ -33,6 +33,11 @@ def unfinished(results: Iterable[Result]) -> list[Result]:
         if _deaths(segments) < MAX_INTERRUPTIONS:
             found.append(stops[-1])
     return found
+
+
+def asked_again(results: Iterable[Result]) -> list[str]:
+    """Ids of the runs that a person wants tried again, and that nobody has taken up since."""
+    return [run_id for run_id, segments in by_run(results).items() if is_again(segments[-1])]
 
 
 def _deaths(segments: Sequence[Result]) -> int:

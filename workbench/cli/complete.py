@@ -1,0 +1,102 @@
+"""What the shell completes on Tab: study files, studies, runs, offers. Nothing heavy is imported: it would not be used."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+
+from workbench.errors import WorkbenchError
+
+SHOWN = 50
+"""So many runs are offered at most, the newest."""
+
+_FILES = 200
+"""So many Python files are looked into at most, and so many bytes of each."""
+_BYTES = 20_000
+
+
+def study_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Files that hold a Study: in the folder that was begun, and of this one a folder below too."""
+    folder = Path(incomplete if incomplete.endswith("/") else Path(incomplete).parent)
+    found = sorted(folder.glob("*.py"))
+    found += sorted(p for p in folder.glob("*/*.py") if not p.parent.name.startswith(".")) if folder == Path() else []
+    near = [p for p in found if p.as_posix().startswith(incomplete.removeprefix("./"))]
+    return _items(p.as_posix() for p in near[:_FILES] if _holds_a_study(p))
+
+
+def studies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Study files, and the names of studies in the ledger."""
+    from workbench.ledger import glance
+
+    names = glance.names(_ledger(ctx))
+    stems = dict.fromkeys(name.rsplit("-", 1)[0] for name in reversed(names))
+    words = [*stems, *(names if incomplete else ())]
+    return study_files(ctx, param, incomplete) + _items(w for w in words if w.startswith(incomplete))
+
+
+def runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Runs of the study that was named, or of the newest, by their trial, each with its model, method and status."""
+    from workbench.ledger import glance
+
+    known = glance.runs(_ledger(ctx), _name(ctx.params.get("study")), incomplete, SHOWN)
+    taken = set(ctx.params.get("runs") or ())
+    return [CompletionItem(str(trial), help=text) for trial, text in known.items() if str(trial) not in taken]
+
+
+def platforms(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Platforms of the price book; once one is named, its offers."""
+    from workbench import prices
+
+    with contextlib.suppress(WorkbenchError):
+        book = prices.load()
+        words = {o.name if ":" in incomplete else o.platform for o in book}
+        return _items(sorted(word for word in words if word.startswith(incomplete)))
+    return []
+
+
+def gpus(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """GPUs of the price book."""
+    from workbench import prices
+
+    with contextlib.suppress(WorkbenchError):
+        return _items(sorted({o.gpu for o in prices.load() if o.gpu and o.gpu.casefold().startswith(incomplete.casefold())}))
+    return []
+
+
+def samplers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The search, and the samplers of Optuna's that are most used."""
+    known = ("front", "optuna:TPESampler", "optuna:GPSampler", "optuna:NSGAIISampler", "optuna:RandomSampler")
+    return _items(word for word in known if word.startswith(incomplete))
+
+
+def _items(words: Iterable[str]) -> list[CompletionItem]:
+    return [CompletionItem(word) for word in words]
+
+
+def _holds_a_study(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_BYTES)
+    except OSError:
+        return False
+    return re.search(rb"^\w+(: Study)? = Study\(", text, re.MULTILINE) is not None
+
+
+def _ledger(ctx: click.Context) -> str:
+    """The ledger's URL as the command will have it. A wrong setting completes nothing, and is told when the command runs."""
+    from workbench.cli.common import ledger_url
+    from workbench.cli.options import stored
+
+    with contextlib.suppress(WorkbenchError):
+        return ledger_url(stored(ctx))
+    return ""
+
+
+def _name(study: str | None) -> str | None:
+    """The name in the store that begins as a file's does, or was named itself."""
+    return Path(study).stem if study and study.endswith(".py") else study

@@ -1,0 +1,75 @@
+"""`workbench config`: what is set, and who says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import click
+from click.core import ParameterSource
+
+from workbench import settings
+from workbench.cli import complete, options
+from workbench.cli.common import Table, json_option, load_study, print_json, print_table, say_next
+from workbench.settings import OPTIONS
+
+_DEFAULTS = {"storage": "sqlite:///optuna.db", "tracking_uri": "sqlite:///mlflow.db"}
+"""What an option that was left out comes to, where click does not know it."""
+
+
+class Set(NamedTuple):
+    """A setting: its value, None for no bound, and where that comes from, in words."""
+
+    name: str
+    value: Any
+    origin: str
+
+
+@click.command()
+@click.argument("study", required=False, shell_complete=complete.study_files)
+@click.option("--origin", is_flag=True, help="Show where each value comes from.")
+@json_option
+def config(study: str | None, origin: bool, as_json: bool) -> None:
+    """Show what `workbench sweep STUDY` would go by: the value of each setting, without flags.
+
+    A flag goes before an environment variable (WORKBENCH_MAX_USD for --max-usd), that before what the study states, that before
+    workbench.toml in this folder (or where WORKBENCH_SETTINGS says), else [tool.workbench] in its pyproject.toml, and that before
+    the default.
+    """
+    found = list(_settings(study))
+    if as_json:
+        print_json([each._asdict() for each in found])
+        return
+    table = Table()
+    for name in ("setting", "value", *(("origin",) if origin else ())):
+        table.add_column(name)
+    for each in found:
+        value = "-" if each.value is None else f"{each.value:g}" if isinstance(each.value, float) else str(each.value)
+        table.add_row(each.name, value, *((each.origin,) if origin else ()))
+    print_table(table)
+    if not origin:
+        say_next("`workbench config --origin` for where each comes from")
+    else:
+        say_next(f"`workbench plan {study or 'STUDY'}`")
+
+
+def _settings(study: str | None) -> Iterator[Set]:
+    """Every setting as the command `sweep` has it. Raises as that does where a variable or a file is wrong."""
+    from workbench.cli.sweep import sweep
+    from workbench.ledger.store import shown  # of a server without its password
+    from workbench.study import Study
+
+    asked = sweep.make_context("sweep", [study or "STUDY"], parent=click.get_current_context().parent)
+    file = settings.load().path
+    known = load_study(study) if study else {n: Study.__dataclass_fields__[n].default for n in options.OF_STUDIES} | {"stated": []}
+    for name in OPTIONS:
+        value, source = asked.params[name], asked.get_parameter_source(name)
+        if name in _DEFAULTS:
+            value = _DEFAULTS[name] if value is None else shown(value) if "@" in value else value
+        if source is ParameterSource.ENVIRONMENT:
+            yield Set(name, value, f"environment: {options.variable(name)}")
+            continue
+        who = "file" if source is ParameterSource.DEFAULT_MAP else "default"
+        if name in options.OF_STUDIES:
+            value, who = options.origin(name, None, known)
+        yield Set(name, value, {"study": f"study: {study}", "file": f"file: {file}", "default": "default"}[who])

@@ -1,0 +1,96 @@
+"""`workbench export`: everything that is known of a study, in one file."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from workbench.cli import complete
+from workbench.cli.common import messages, open_ledger, price_options, reading, say_next, storage_option, view_of, writing
+from workbench.errors import UsageError
+from workbench.report import View
+from workbench.report.rows import result_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from workbench.ledger import Ledger
+
+FORMATS = ("csv", "parquet", "json", "html")
+
+
+@click.command()
+@click.argument("study", shell_complete=complete.studies)
+@click.argument("kind", type=click.Choice(FORMATS))
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Where to. [default: standard output]"
+)
+@price_options
+@storage_option
+def export(study: str, kind: str, output: Path | None, platform: str | None, label_usd: float | None, storage: str | None) -> None:
+    """Write all that is known of STUDY (a study file, or its name).
+
+    csv, parquet, json: one row for each checkpoint of each run, and for each that failed or was broken off, with its settings,
+    scores, cost from cold and what was spent, at the prices asked for; the unit is in the column's name, and unknown is empty.
+    html: the front as one page that needs no network.
+    """
+    if kind == "parquet" and output is None and sys.stdout.isatty():
+        raise UsageError("Parquet is not for a terminal. Name a file: --output FILE.")
+    with reading():
+        ledger = open_ledger(study, storage)
+        data = _written(ledger, view_of(ledger, platform, label_usd), kind)
+    if output is None:
+        _to_standard_output(data)
+        return
+    with writing(output):
+        output.write_bytes(data)
+    messages.print(f"Wrote {output} ({len(data):,} bytes).", markup=False)
+    say_next("open it in a browser." if kind == "html" else f"`workbench front {study}`, or `workbench export {study} html`")
+
+
+def _written(ledger: Ledger, view: View, kind: str) -> bytes:
+    results = ledger.results(running=True)
+    if kind == "html":
+        from workbench import figures
+
+        figure = figures.front(results, view, title=ledger.description["question"])
+        with tempfile.TemporaryDirectory() as folder:
+            figures.write_html(figure, page := Path(folder, "front.html"))
+            return page.read_bytes()
+    rows = result_rows(results, view, ledger.mlflow_runs)
+    if kind == "json":
+        return (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
+    table, file = _table(rows), io.BytesIO()
+    if kind == "csv":
+        table.to_csv(file, index=False)
+    else:
+        table.to_parquet(file, index=False)
+    return file.getvalue()
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The rows with columns of one type each: whole numbers stay whole where some are missing, a mixture becomes text."""
+    import pandas as pd
+
+    table = pd.DataFrame.from_records(list(rows)).convert_dtypes()
+    for name in table.select_dtypes("object").columns:
+        table[name] = table[name].map(str, na_action="ignore").astype("string")
+    return table
+
+
+def _to_standard_output(data: bytes) -> None:
+    """Bytes as they are, whatever the terminal's encoding; a reader that leaves early is no error."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    messages.on_broken_pipe()

@@ -1,0 +1,66 @@
+"""`workbench retry`: another try for runs that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from workbench import report
+from workbench.cli import complete
+from workbench.cli.common import messages, no_such_run, open_ledger, reading, say_next, storage_option, study_path
+from workbench.errors import Refused
+from workbench.report.text import describe_plan
+from workbench.result import Result
+
+if TYPE_CHECKING:
+    from workbench.ledger import Ledger
+
+
+@click.command()
+@click.argument("study", shell_complete=complete.studies)
+@click.argument("runs", nargs=-1, metavar="[RUN]…", shell_complete=complete.runs)
+@storage_option
+def retry(study: str, runs: tuple[str, ...], storage: str | None) -> None:
+    """Let runs of STUDY (a study file, or its name) that failed be tried again, by the next sweep and before anything new.
+
+    RUN is a trial number, or the beginning of a run's id; all that ran out of memory, diverged or were broken off when none is
+    named. Their records stay, and so does on the bill what they have spent; a run goes on from its last checkpoint that is kept.
+    """
+    with reading():
+        ledger = open_ledger(study, storage)
+        path = study_path(ledger)
+        if path is None:
+            raise Refused(f"{ledger.name} was imported: there is no study to run again.")
+        results = ledger.results(running=True)
+        chosen = [_failed(ledger, results, wanted) for wanted in dict.fromkeys(runs)] if runs else _all_failed(results)
+        if not chosen:
+            messages.print("No run failed: there is nothing to try again.")
+            return
+        ledger.retry(segments[0].run_id for segments in chosen)
+    for segments in chosen:
+        last = segments[-1]
+        messages.print(f"Trial {last.trial} is to be tried again: {describe_plan(last)} ({last.reason}).", markup=False)
+    verb = "confirm" if all(segments[-1].replicate_of is not None for segments in chosen) else "sweep"
+    say_next(f"`workbench {verb} {path}`")
+
+
+def _all_failed(results: Sequence[Result]) -> list[list[Result]]:
+    return [segments for segments in report.by_run(results) if _ends_badly(segments)]
+
+
+def _failed(ledger: Ledger, results: Sequence[Result], wanted: str) -> list[Result]:
+    """The run asked for. Raises UsageError where there is none, and Refused where it did not fail."""
+    segments = report.find_run(results, wanted)
+    if not segments:
+        raise no_such_run(ledger.name, results, wanted)
+    if not _ends_badly(segments):
+        last = segments[-1]
+        raise Refused(f"trial {last.trial} has not failed: it is {last.status}. `workbench runs` shows which have.")
+    return segments
+
+
+def _ends_badly(segments: Sequence[Result]) -> bool:
+    """Whether a run was ended by a failure, and nobody has taken it further since or is at it."""
+    return segments[-1].status in ("infeasible", "interrupted")

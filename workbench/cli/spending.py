@@ -1,0 +1,63 @@
+"""Before and after the commands that spend: they ask, and they tell what came of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from workbench import report
+from workbench.cli.common import messages, print_json, print_text, say_next
+from workbench.cli.forecasting import banded
+from workbench.cli.front import show_front
+from workbench.errors import Refused
+from workbench.report import View, dollars, duration
+from workbench.result import Result, originals, spending
+
+if TYPE_CHECKING:
+    from workbench.estimate import Estimate
+    from workbench.sweep import Budget
+
+ASK_ABOVE_USD = 10.0
+"""On a platform that is paid for, a sweep that may spend more than this is asked about first."""
+
+
+def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, what: str = "sweep") -> None:
+    """Ask before much is spent on a paid platform; where nobody can be asked, --yes must say so.
+
+    Nothing is asked where what is likely is little, and `bounded`. Raises Refused.
+    """
+    offer, limits = budget.offer, budget.limits
+    if yes or offer.commitment == "owned":
+        return
+    bounds = [] if limits.max_usd is None else [limits.max_usd]
+    if limits.max_hours is not None and not budget.label_usd:
+        bounds.append(limits.max_hours * float(offer.usd_per_hour))
+    most = min(bounds, default=None)
+    if (most is not None and most <= ASK_ABOVE_USD) or (likely is not None and likely.high <= ASK_ABOVE_USD and bounded):
+        return
+    spend = f"up to {dollars(most)}" if most is not None else "an unknown sum" if likely is None else banded(likely, dollars)
+    text = f"This {what} may spend {spend} on {offer.name}"
+    if not messages.is_terminal or not sys.stdin.isatty():
+        raise Refused(f"{text}. Say --yes to go on, or set --max-usd.")
+    if not click.confirm(f"{text}. Go on?", err=True):
+        raise Refused("nothing was started.")
+
+
+def show_outcome(name: str, results: Sequence[Result], view: View, *, as_json: bool) -> None:
+    """Print what the sweep was for: the bill on standard error, the front and the answer on standard output."""
+    spent = spending(results, view.offer, view.label_usd)
+    runs = len(report.by_run(originals(results)))
+    again = len(report.by_run(results)) - runs
+    text = f"{runs} run{'' if runs == 1 else 's'}" + (f" and {again} with new seeds" if again else "")
+    messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {text}.\n")
+    if as_json:
+        print_json(report.front_record(name, results, view))
+    else:
+        show_front(results, view)
+        print_text(f"\n{report.answer(results, view)}")
+        command = click.get_current_context()
+        verb = "front" if again else "confirm" if report.front(results, view) else "runs"
+        command.call_on_close(lambda: say_next(f"`workbench {verb} {command.params['study']}`"))  # MLflow is yet to be told

@@ -1,0 +1,66 @@
+"""`workbench status`: what runs now, and how the sweep stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import click
+
+from workbench.cli import complete
+from workbench.cli.common import (
+    json_option,
+    open_ledger,
+    price_options,
+    print_json,
+    print_text,
+    reading,
+    say_next,
+    storage_option,
+    study_path,
+    view_of,
+)
+
+
+@click.command()
+@click.argument("study", required=False, shell_complete=complete.studies)
+@price_options
+@storage_option
+@json_option
+def status(study: str | None, platform: str | None, label_usd: float | None, storage: str | None, as_json: bool) -> None:
+    """Show how the sweep of STUDY (a study file, or its name) stands.
+
+    Who works at what, what is spent of which budget and how fast, how long it will go on, and why it ended.
+    """
+    from workbench.report.progress import progress
+
+    with reading():
+        ledger = open_ledger(study, storage)
+        description = ledger.description
+        leases = [record for _, record in ledger.leases()]
+        found = progress(
+            ledger.results(),
+            leases,
+            ledger.ended,
+            view_of(ledger, platform, label_usd),
+            now=time.time(),
+            limits=description.get("limits"),
+        )
+    if as_json:
+        workers = [
+            {"pid": w.pid, "host": w.host, "alive": w.lives, "trial": w.making.trial, "run_id": w.making.run_id}
+            | {"method": w.making.method, "model": w.making.model, "settings": dict(w.making.settings), "seed": w.making.seed}
+            | {"seconds": w.seconds, "silent_seconds": w.silent_seconds}
+            for w in found.workers
+        ]
+        known = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
+        spent, bounds = dataclasses.asdict(found.spent), [dataclasses.asdict(b) for b in found.bounds]
+        print_json({"study": ledger.name} | known | {"spent": spent, "bounds": bounds, "workers": workers})
+        return
+    if description.get("question"):
+        print_text(description["question"])
+    name, path = study or ledger.name, study_path(ledger)
+    said = found.sentences()
+    for sentence in said if path else [f"{ledger.name} was imported: no sweep works on it.", *said[1:]]:
+        print_text(sentence)
+    say_next(f"`workbench sweep {path}`" if path and found.state in ("broken", "new") else f"`workbench front {name}`")

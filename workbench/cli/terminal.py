@@ -1,0 +1,34 @@
+"""What a terminal can show: no letter that it lacks ends a command with an error."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+
+_PLAIN = {"…": "...", "×": "x", "÷": "/", "±": "+/-", "≥": ">=", "≤": "<=", "–": "-", "—": "-", "·": "-", "→": "->", "ε": "e"}
+"""What stands for our signs where there are none."""
+
+
+def write_what_it_can() -> None:
+    """From now on standard output and error write a letter that their encoding lacks in plain ones, else as a question mark."""
+    codecs.register_error("workbench", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="workbench")
+
+
+def is_unicode() -> bool:
+    """Whether standard output can write every letter."""
+    return codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name.startswith("utf")
+
+
+def is_coloured() -> bool:
+    """Whether colour is wanted: https://no-color.org."""
+    return not os.environ.get("NO_COLOR")
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(letter, "?") for letter in error.object[error.start : error.end]), error.end

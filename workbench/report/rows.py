@@ -1,0 +1,100 @@
+"""Results as rows of a table: one for each, every figure in a column of its own, with its unit in the name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workbench.report.text import peak_memory
+from workbench.report.view import View, front
+from workbench.result import Result, spent_usd
+
+
+def result_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One row for each Result, in the order given; all rows have the same columns, and unknown is None.
+
+    Args:
+        results: All Results, those being made included or not.
+        view: Prices.
+        mlflow_runs: MLflow's run id by run id (`Ledger.mlflow_runs`).
+    """
+    members = {id(r) for r in front(results, view)}
+    rows = [
+        (
+            _identity(r, id(r) in members),
+            _scores(r),
+            _cold(r, view),
+            _phases(r),
+            _spent(r, view, mlflow_runs),
+            _settings(r),
+        )
+        for r in results
+    ]
+    # Scores, phases and settings that only some rows have stand together, not where the first row that has them came.
+    columns = [name for parts in zip(*rows, strict=True) for name in dict.fromkeys(name for part in parts for name in part)]
+    whole = [{name: value for part in row for name, value in part.items()} for row in rows]
+    return [{name: row.get(name) for name in columns} for row in whole]
+
+
+def _identity(r: Result, on_front: bool) -> dict[str, Any]:
+    return {
+        "number": r.number,
+        "trial": r.trial,
+        "run_id": r.run_id,
+        "recipe_id": r.recipe_id,
+        "status": r.status,
+        "reason": r.reason or None,
+        "on_front": on_front,
+        "replicate_of": r.replicate_of,
+        "model": r.model,
+        "method": r.method,
+        "seed": r.seed,
+        "epochs": r.epochs,
+        "step": r.step,
+        "examples": r.examples,
+        "tokens": r.tokens,
+        "labels": r.labels,
+        "trainable_parameters": r.trainable_parameters,
+    }
+
+
+def _scores(r: Result) -> dict[str, Any]:
+    tested = r.test_scores.get(r.recipe_id, {})
+    return {f"score_{name}": value for name, value in r.scores.items()} | {f"test_score_{name}": v for name, v in tested.items()}
+
+
+def _cold(r: Result, view: View) -> dict[str, Any]:
+    """What making the point alone would have cost; None of what is no point."""
+    costs = ("usd", "usd_compute", "usd_labels", "seconds", "energy_j", "grams_co2e")
+    known = r.status == "complete"
+    return {name: view.cost(r, name) if known else None for name in costs} | {
+        "gpu_seconds": r.cold.gpu_seconds if known else None,
+        "peak_memory_bytes": peak_memory(r.cold) if known else None,
+        "flops": (r.cold.work.flops or None) if known else None,
+    }
+
+
+def _phases(r: Result) -> dict[str, Any]:
+    return {f"{phase}_seconds": usage.seconds for phase, usage in r.usage.items()} if r.status == "complete" else {}
+
+
+def _spent(r: Result, view: View, mlflow_runs: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "spent_usd_compute": spent_usd([r], view.offer, 0.0),
+        "spent_seconds": r.consumed.seconds,
+        "spent_energy_j": r.consumed.energy_j,
+        "latency_seconds": r.serving.get("latency_seconds"),
+        "predictions_per_second": r.serving.get("predictions_per_second"),
+        "offer": view.offer.name,
+        "offer_usd_per_hour": float(view.offer.usd_per_hour),
+        "usd_per_label": view.label_usd,
+        "gpu": r.device,
+        "started_unix_seconds": r.started,
+        "finished_unix_seconds": r.finished,
+        "git_commit": r.provenance.get("git_commit"),
+        "mlflow_run_id": mlflow_runs.get(r.run_id),
+    }
+
+
+def _settings(r: Result) -> dict[str, Any]:
+    return {f"setting_{name}": value for name, value in r.settings.items()}
