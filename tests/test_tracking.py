@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -20,8 +21,11 @@ from typing import Any, ClassVar
 import pytest
 
 from workbench import Recipe, Study, choice, full, integers, loguniform, peft, prices
+from workbench.cli.notebook import end_notebook
 from workbench.errors import EnvironmentFault, UsageError
+from workbench.report import View
 from workbench.result import Result
+from workbench.sweep import Outcome
 from workbench.tasks.base import Rows, Splits, Task
 from workbench.tracking import Notebook, default_uri, experiment, page, serve, store, ui_command
 from workbench.tracking.session import Session
@@ -566,30 +570,62 @@ def test_one_bad_record_does_not_keep_the_others_out() -> None:
     assert (refused, written) == ([("bad", "no")], [1])
 
 
+@pytest.fixture
+def chromium() -> Iterator[Any]:
+    """A real browser, which keeps nothing and asks nobody outside."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium here")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield browser.new_page(viewport={"width": 1500, "height": 900})
+        browser.close()
+
+
 @pytest.mark.slow
-def test_the_page_shows_the_runs(uri: str) -> None:
-    mirrored(uri, a_result())
+def test_the_page_shows_the_runs_and_the_front(uri: str, chromium: Any) -> None:
+    """By its API and in a browser: what people see of a sweep that has ended."""
+    results = [a_result(step=2), a_result(step=4), a_result(trial=7, step=4, scores={"f1": 40.0})]
+    view = View("f1", ("usd",), {"f1": 0.0, "usd": 10.0}, OFFER, 0.1)
+    notebook = a_notebook(uri)
+    notebook.start(PARENT, results)
+    end_notebook(notebook, Outcome(results, "2 of 2 trials are done"), view)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with store.serve(uri, port=port) as process:
+    served = serve(uri, port=port)
+    with served.process:
         try:
-            where = f"http://127.0.0.1:{port}"
-            until = time.monotonic() + 60
-            while time.monotonic() < until:
-                with contextlib.suppress(OSError):
-                    assert b"<html" in urllib.request.urlopen(where, timeout=10).read()
-                    break
-                time.sleep(0.1)
-            body = json.dumps({"experiment_ids": [Read(uri).experiment.experiment_id], "max_results": 10}).encode()
-            address = f"{where}/ajax-api/2.0/mlflow/runs/search"
-            request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
-            runs = json.load(urllib.request.urlopen(request, timeout=10))["runs"]
-            assert len(runs) == 2
-            child = next(run for run in runs if run["info"]["run_name"].startswith("0042"))
-            artifact = f"{where}/get-artifact?path=recipe.json&run_id={child['info']['run_id']}"
-            assert json.load(urllib.request.urlopen(artifact, timeout=10))["type"] == "Recipe"
+            assert served.ready()
+            (address,) = served.studies().values()
+            best, _, parent = sorted(
+                _asked(served.url, Read(uri).experiment.experiment_id), key=lambda run: run["info"]["run_name"]
+            )
+            assert {tag["key"]: tag["value"] for tag in best["data"]["tags"]}["workbench.on_front"] in ("true", "false")
+            front = f"{served.url}/get-artifact?path=front.html&run_id={parent['info']['run_id']}"
+            assert "Plotly.newPlot" in urllib.request.urlopen(front, timeout=10).read().decode()
+
+            outside: list[str] = []
+            chromium.on("request", lambda r: None if r.url.startswith((served.url, "data:", "blob:")) else outside.append(r.url))
+            chromium.goto(address)
+            chromium.get_by_role("link", name="0042 lora r8 lr2e-4 minilm-l3 train8 s42").wait_for()
+            scores = chromium.locator("[role=gridcell][col-id='metrics.`best/f1`']").all_inner_texts()
+            assert [float(text) for text in scores] == [54.0, 40.0]
+            chromium.goto(f"{served.url}/#/experiments/1/runs/{parent['info']['run_id']}/artifacts/front.html")
+            drawn = chromium.frame_locator("iframe").locator(".js-plotly-plot .legend")
+            drawn.get_by_text("lora").wait_for()
+            assert outside == []
         finally:
-            process.terminate()
+            served.process.terminate()
+
+
+def _asked(url: str, experiment_id: str) -> list[dict[str, Any]]:
+    """The runs, as the page's own API tells them."""
+    body = json.dumps({"experiment_ids": [experiment_id], "max_results": 10}).encode()
+    request = urllib.request.Request(f"{url}/ajax-api/2.0/mlflow/runs/search", body, {"Content-Type": "application/json"})
+    runs: list[dict[str, Any]] = json.load(urllib.request.urlopen(request, timeout=10))["runs"]
+    return runs
 
 
 @pytest.mark.slow

@@ -21,8 +21,9 @@ DASHES = ("solid", "dash", "dot")
 
 
 def html(figure: Figure) -> str:
-    """One page with everything in it, plotly.js too: it opens without a network."""
-    return str(figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False}))
+    """One page with everything in it, plotly.js too: it opens without a network, and is as wide as the window that shows it."""
+    fluid = type(figure)(figure).update_layout(width=None)
+    return str(fluid.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False, "responsive": True}))
 
 
 def write_html(figure: Figure, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,13 @@ VIEW = "workbench-runs"
 """The saved view to open first: all runs, the best first."""
 
 _FRONT_VIEW = "workbench-front"
+_NAME_WIDTH = 320  # pixels: a run's name without its end tells nothing of its seed
+_FIRST_SECTION = "Cost and quality"
+_SECTIONS = {  # of the charts, and whether they are open: all other names are prefixes of metrics, or MLflow's own for none
+    _FIRST_SECTION: True,
+    **dict.fromkeys(("best", "quality", "cost"), True),
+    **dict.fromkeys(("serving", "seconds", "spent", "hp", "Model metrics"), False),
+}
 _NOTE_LIMIT = 5000  # characters of a tag of an experiment
 
 
@@ -46,30 +54,37 @@ def _note(study: Study) -> str:
 def _view(name: str, title: str, study: Study, condition: str) -> dict[str, str]:
     """A view as MLflow keeps it with the experiment: columns, order, filter and first chart; the page lists it by its title."""
     score, cost = (f"best/{page.key(each)}" for each in (study.maximize, study.costs[0]))
+    columns = _columns(study, score)
     state = {
         "searchFilter": condition,
         "orderByKey": f"metrics.`{score}`",
         "orderByAsc": False,
-        "selectedColumns": _columns(study, score),
+        "selectedColumns": columns,
+        "columnOrder": ["attributes.`Run Name`", "runDateAndNestInfo", *columns],
+        "columnWidths": {"attributes.`Run Name`": _NAME_WIDTH},
         "runsHiddenMode": "SHOW_ALL",
-        "compareRunSections": [{"uuid": "front", "name": "Cost against quality", "display": True, "isReordered": True}],
-        "compareRunCharts": [_scatter(cost, score)],
+        "compareRunSections": [{"uuid": name, "name": name, "display": shown} for name, shown in _SECTIONS.items()],
+        "compareRunCharts": [_scatter(cost, score), _parallel(_searched(study), cost, score)],
         "isAccordionReordered": True,  # or the page would sort its own sections before ours
     }
-    kept = {"name": title, "createdAt": 0, "updatedAt": 0, "state": json.dumps(state)}
+    now = page.milliseconds(time.time())
+    kept = {"name": title, "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
     text = json.dumps(kept)
     return {f"mlflow.sharedViewState.{name}": text} if len(text) <= _NOTE_LIMIT else {}
 
 
+def _searched(study: Study) -> Sequence[str]:
+    """What every run has a setting of: one method's own are in the names of its runs. Epochs are a metric."""
+    return [name for name, dimension in study.dimensions.items() if name != "epochs" and not dimension.when]
+
+
 def _columns(study: Study, score: str) -> Sequence[str]:
-    """What came out first, then what every run has a setting of: one method's own are in the names of its runs."""
+    """What came out first, then what was searched."""
     costs = [f"best/{page.key(name)}" for name in dict.fromkeys((*study.costs, "usd"))]
-    searched = [name for name, dimension in study.dimensions.items() if name != "epochs" and not dimension.when]
     return [
         *(f"metrics.`{name}`" for name in (score, *costs, "best/epochs")),
         *(f"tags.`{name}`" for name in (page.ON_FRONT, "workbench.status")),
-        *(_column(page.key(name), study.dimensions[name].space) for name in searched),
-        "attributes.`Dataset`",
+        *(_column(page.key(name), study.dimensions[name].space) for name in _searched(study)),
     ]
 
 
@@ -81,13 +96,13 @@ def _column(name: str, space: Space) -> str:
 
 def _scatter(cost: str, score: str) -> Mapping[str, Any]:
     axes = {"xaxis": {"key": cost, "type": "METRIC"}, "yaxis": {"key": score, "type": "METRIC"}}
-    return {
-        "type": "SCATTER",
-        "uuid": "cost-against-quality",
-        "metricSectionId": "front",
-        "runsCountToCompare": 1000,
-        "deleted": False,
-        "isGenerated": False,
-        "displayName": f"{score} against {cost}",
-        **axes,
-    }
+    return _chart("SCATTER") | axes | {"runsCountToCompare": 1000}
+
+
+def _parallel(searched: Sequence[str], cost: str, score: str) -> Mapping[str, Any]:
+    settings = [page.key(name) for name in searched]
+    return _chart("PARALLEL") | {"selectedParams": settings, "selectedMetrics": [cost, score], "showAllRuns": False}
+
+
+def _chart(kind: str) -> dict[str, Any]:
+    return {"type": kind, "uuid": kind.lower(), "metricSectionId": _FIRST_SECTION, "deleted": False, "isGenerated": False}

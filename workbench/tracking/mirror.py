@@ -192,7 +192,7 @@ class Mirror:
         """The child of the result's run, created if need be, with all that is written once."""
         child = self._lookup(result.run_id)
         if child is None:
-            own = {"workbench.sweep": self._sweep, "mlflow.user": owner.user()}
+            own = {"workbench.sweep": self._sweep, "mlflow.user": owner.user(), "mlflow.source.type": "LOCAL"}
             own |= {"mlflow.parentRunId": self._parent} if self._parent else {}
             made = self._open().find_or_create("run", result.run_id, page.run_name(result), result.started, own)
             child = self._children[result.run_id] = Child(made, sweep=self._sweep)
@@ -211,7 +211,10 @@ class Mirror:
         if digest := self._digest(result):
             task = result.recipe["task"]
             session.log_data(child.id, str(task.get("data") or task.get("type")), digest)
+        source = self._study.path.name if self._study.path else self._study.name
         looks = {
+            "mlflow.source.name": source,
+            "mlflow.source.git.commit": str(result.provenance.get("git_commit") or ""),
             "mlflow.runColor": page.colour(result.method, methods),
             "mlflow.note.content": page.note(result, self._study.name),
             "workbench.prepared": "true",

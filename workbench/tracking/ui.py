@@ -57,8 +57,9 @@ class Page:
         tags = found.get("tags") or []
         assert isinstance(tags, list)
         ready = any(tag["key"].endswith(f".{experiment.VIEW}") for tag in tags)  # older stores have no view
-        view = f"?viewStateShareKey={experiment.VIEW}" if ready else ""
-        return f"{self.url}/#/experiments/{found['experiment_id']}/runs{view}"
+        view = f"&viewStateShareKey={experiment.VIEW}" if ready else ""
+        # MLflow 3.6 and later open on an experiment's traces unless the browser, or the address, asks for training.
+        return f"{self.url}/#/experiments/{found['experiment_id']}/runs?workflowType=machine_learning{view}"
 
 
 def ui_command(tracking_uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> list[str]:
