@@ -1,5 +1,7 @@
 """The front, the sentences and the records that the command line and the dashboard share."""
 
+import csv
+import io
 import json
 import math
 import re
@@ -317,6 +319,18 @@ def test_the_record_of_runs_is_the_contract() -> None:
     assert best["usd_spent"] == pytest.approx(0.4)
     assert [c["epochs"] for c in best["checkpoints"]] == [1, 2]
     assert (broken["reason"], broken["scores"], broken["mlflow_run_id"]) == ("out_of_memory: 3 GiB", {}, None)
+
+
+def test_the_runs_as_comma_separated_values() -> None:
+    early, late = epochs(BEST, 1, recipe_id="early", number=1), epochs(BEST, 2, number=2)
+    text = report.runs_csv([early, late, BROKEN], view(label_usd=0.25))
+    best, broken = csv.DictReader(io.StringIO(text))
+    (entry, _) = report.runs_record([early, late, BROKEN], view(label_usd=0.25), {})
+    assert (best["run_id"], best["status"], best["on_front"], best["epochs"]) == (BEST.run_id, "complete", "true", "2.0")
+    assert float(best["usd"]) == entry["usd"]
+    assert all(best[name] == str(value) for name, value in entry["settings"].items() if name != "epochs")
+    assert float(best["score.f1"]) == float(best["score"]) == 64.0
+    assert (broken["reason"], broken["score"], broken["on_front"]) == ("out_of_memory: 3 GiB", "", "false")
 
 
 def test_the_status_of_a_run_is_its_last_word_and_its_figures_those_of_its_furthest_checkpoint() -> None:

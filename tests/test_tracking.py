@@ -527,6 +527,16 @@ def test_values_in_names(value: Any, word: str) -> None:
     assert page._short(value) == word
 
 
+def test_what_is_too_long_is_cut_where_it_is_seen() -> None:
+    assert len(page.run_name(a_result(settings={"model": "m", "note": "x" * 1000}))) == 250
+    assert page.run_name(a_result(settings={"note": "x" * 1000})).endswith("…")
+    assert page.run_name(a_result(settings={"adam.beta1": 0.9, "task.train": 8})) == "0042 beta1=0.9 train8 s42"
+    table = "The answer.\n\n" + "| row |\n" * 1000
+    assert page.sweep_note("Which?", table) == "Which?\n\nThe answer.\n\nThe front is the artifact `front.md`."
+    assert len(page.sweep_note("Which?" * 1000, table)) < 5000
+    assert "front.md" in page.sweep_note("Which?" * 1000, table)
+
+
 def test_the_store_is_made_whole_and_in_wal_mode(fresh: Path) -> None:
     assert [p.name for p in fresh.parent.iterdir() if not p.name.startswith("mlflow.db")] == []
     database = sqlite3.connect(fresh)
@@ -594,30 +604,32 @@ def test_the_page_shows_the_runs_and_the_front(uri: str, chromium: Any) -> None:
     end_notebook(notebook, Outcome(results, "2 of 2 trials are done"), view)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    served = serve(uri, port=port)
-    with served.process:
+    command = [sys.executable, "-m", "workbench", "mlflow", "--port", str(port), "--tracking-uri", uri]
+    url = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            assert served.ready()
-            (address,) = served.studies().values()
-            best, _, parent = sorted(
-                _asked(served.url, Read(uri).experiment.experiment_id), key=lambda run: run["info"]["run_name"]
-            )
-            assert {tag["key"]: tag["value"] for tag in best["data"]["tags"]}["workbench.on_front"] in ("true", "false")
-            front = f"{served.url}/get-artifact?path=front.html&run_id={parent['info']['run_id']}"
+            assert process.stderr is not None
+            address = next(line.split()[-1] for line in process.stderr if line.split()[:1] == [STUDY.name])
+            worse, best, parent = sorted(_asked(url, address.split("/")[5]), key=lambda run: str(run["info"]["run_name"]))
+            for run, on_front in ((worse, "false"), (best, "true")):
+                assert {"key": "workbench.on_front", "value": on_front} in run["data"]["tags"]
+            front = f"{url}/get-artifact?path=front.html&run_id={parent['info']['run_id']}"
             assert "Plotly.newPlot" in urllib.request.urlopen(front, timeout=10).read().decode()
 
             outside: list[str] = []
-            chromium.on("request", lambda r: None if r.url.startswith((served.url, "data:", "blob:")) else outside.append(r.url))
+            chromium.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else outside.append(r.url))
             chromium.goto(address)
             chromium.get_by_role("link", name="0042 lora r8 lr2e-4 minilm-l3 train8 s42").wait_for()
             scores = chromium.locator("[role=gridcell][col-id='metrics.`best/f1`']").all_inner_texts()
             assert [float(text) for text in scores] == [54.0, 40.0]
-            chromium.goto(f"{served.url}/#/experiments/1/runs/{parent['info']['run_id']}/artifacts/front.html")
+            chromium.goto(f"{url}/#/experiments/1/runs/{parent['info']['run_id']}/artifacts/front.html")
             drawn = chromium.frame_locator("iframe").locator(".js-plotly-plot .legend")
             drawn.get_by_text("lora").wait_for()
             assert outside == []
         finally:
-            served.process.terminate()
+            process.terminate()
+    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=10):
+        pytest.fail("the server has outlived the command")
 
 
 def _asked(url: str, experiment_id: str) -> list[dict[str, Any]]:

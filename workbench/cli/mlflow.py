@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ def mlflow(port: int, host: str, tracking_uri: str | None) -> None:
     from workbench.tracking import default_uri, serve
 
     uri = tracking_uri or default_uri(Path.cwd())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: or the server would live on, and hold the port
     page = serve(uri, host=host, port=port)
     if host not in _OWN:
         messages.print(
