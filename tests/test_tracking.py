@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -171,10 +171,12 @@ def a_notebook(uri: str, **arguments: Any) -> Notebook:
     return Notebook(STUDY, uri, OFFER, label_usd=STUDY.label_usd, **arguments)
 
 
-def mirrored(uri: str, *results: Result, known: Sequence[Result] = (), **arguments: Any) -> None:
+def mirrored(
+    uri: str, *results: Result, known: Sequence[Result] = (), front: Collection[str] | None = None, **arguments: Any
+) -> None:
     """A sweep, whole: each result with the start and end of its run."""
     notebook = a_notebook(uri, **arguments)
-    notebook.start(PARENT, known)
+    notebook.start(PARENT, known, front=front)
     for result in results:
         notebook.running(result)
         notebook.record(result)
@@ -415,11 +417,11 @@ def test_a_store_of_an_older_version_gets_what_is_new(uri: str) -> None:
         database.execute("DELETE FROM tags WHERE key IN ('workbench.on_front', 'workbench.best_recipe_id')")
         database.execute("DELETE FROM experiment_tags WHERE key LIKE '%View%'")
         database.execute("UPDATE experiment_tags SET value = 'mine' WHERE key = 'mlflow.note.content'")
-    mirrored(uri, known=results)
+    mirrored(uri, known=results, front={results[0].run_id})
     read = Read(uri)
     (child,) = read.runs()
     assert child.data.metrics["best/f1"] == 54.0
-    assert child.data.tags["workbench.on_front"] == "false"
+    assert child.data.tags["workbench.on_front"] == "true"
     assert read.history(child, "quality/f1") == [(2, 52.0), (4, 54.0)]
     assert read.experiment.tags["mlflow.note.content"] == "mine"
     assert f"mlflow.sharedViewState.{experiment.VIEW}" in read.experiment.tags

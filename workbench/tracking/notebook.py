@@ -59,7 +59,7 @@ class Notebook:
         parent: Mapping[str, Any],
         known: Sequence[Result],
         *,
-        front: Collection[str] = (),
+        front: Collection[str] | None = None,
         artifacts: Mapping[str, str] | None = None,
     ) -> None:
         """Open the sweep's parent run, and queue what MLflow lacks of `known`.
@@ -70,7 +70,7 @@ class Notebook:
         Args:
             parent: What the sweep is: `question`, `command`, `limits`, `git`, `versions`, …; plain data, nested at will.
             known: All Results of the study's ledger, those of live runs (`running`) included.
-            front: Ids of the runs that hold a point of the front of `known`.
+            front: Ids of the runs that hold a point of the front of `known`; None leaves what is said of them.
             artifacts: Texts to keep with the sweep beside the study's file, by file name.
         """
         self._load()
@@ -79,7 +79,8 @@ class Notebook:
         self._put("the sweep", self._mirror.open_sweep, dict(parent), texts | dict(artifacts or {}), time.time(), running)
         runs = self._catch_up(known)
         self._put("runs left open", self._mirror.end_orphans, runs)
-        self.front(front)
+        if front is not None:
+            self.front(front)
 
     def join(self) -> None:
         """Write under the parent run of the same sweep that another process has started, or is about to start."""
