@@ -34,7 +34,7 @@ class Mirror:
         self._priced = f"{offer.name} at {offer.usd_per_hour} US$/h ({offer.date}), {label_usd:g} US$ a label"
         self._session: Session | None = None
         self._children: dict[str, Child] = {}  # by run_id, as the session found them
-        self._score = study.maximize
+        self._maximize = study.maximize
         self._sweep = sweep or uuid.uuid4().hex
         self._parent = ""
         self._others: set[str] = set()  # other sweeps of this study that live
@@ -45,7 +45,7 @@ class Mirror:
         self._session = None
         session = Session(self._study, self._uri)
         found = reversed(list(session.search("run")))
-        self._children = {run.data.tags["workbench.run_id"]: Child.of(run, self._score) for run in found}
+        self._children = {run.data.tags["workbench.run_id"]: Child.of(run, self._maximize) for run in found}
         self._session = session
 
     # The sweep: a parent run.
@@ -133,14 +133,15 @@ class Mirror:
             return
         last = done[-1]
         status = "RUNNING" if len(done) < len(results) else page.RUN_STATUS[last.status]
-        best = page.best(done, self._score)
-        behind = best is not None and (child is None or child.outdone_by(best, self._score))
+        best = page.best(done, self._maximize)
+        behind = best is not None and (child is None or child.outdone_by(best, self._maximize))
         if child is not None and child.prepared and child.results == len(done) and child.status == status and not behind:
             return
         child = self._prepared(last)
         for result in done:
             self._write(child, result)
-        self._log_best(child, best, page.tags(last))
+        best_id = {} if best is None else {"workbench.best_recipe_id": best.recipe_id}
+        self._log_best(child, best, page.tags(last) | best_id)
         if status not in (child.status, "RUNNING"):
             self._terminate(child, status, last.finished)
 
@@ -170,12 +171,12 @@ class Mirror:
     def _log_best(self, child: Child, result: Result | None, tags: Mapping[str, str], **logged: Any) -> None:
         """Log it, and with it that this Result is the best of its run, if it is better than what the run shows."""
         best: dict[str, float] = {}
-        if result is not None and child.outdone_by(result, self._score):
+        if result is not None and child.outdone_by(result, self._maximize):
             best = page.best_metrics(result, self._study, self._offer, self._label_usd)
             tags = {**tags, "workbench.best_recipe_id": result.recipe_id}
         self._open().log(child.id, tags=tags, whole=best, **logged)
         if result is not None and best:
-            child.best = result.scores[self._score]
+            child.best = result.scores[self._maximize]
 
     def _terminate(self, child: Child, status: str, ended: float) -> None:
         self._open().client.set_terminated(child.id, status, page.milliseconds(ended))
@@ -185,7 +186,7 @@ class Mirror:
         """The child of a run: from the index, or made by another sweep since the index was read."""
         session = self._open()
         if run_id not in self._children and (run := session.find("run", run_id)) is not None:
-            self._children[run_id] = Child.of(run, self._score)
+            self._children[run_id] = Child.of(run, self._maximize)
         return self._children.get(run_id)
 
     def _prepared(self, result: Result) -> Child:
