@@ -6,14 +6,14 @@ bill      what a point costs beside its making: serving, break-even, means
 confirmed what new seeds say of the front: intervals, ties, the front as it stands then
 answers   the sentence that answers the study's question
 records   plain data for programs, tables for people
-tables    the runs as comma-separated values
+csv_lines the runs as comma-separated values
 """
 
 from workbench.report.answers import UNITS, answer, cost_text, score_text
 from workbench.report.bill import BreakEven, Serving, break_even, peak_share, phases_spent, serving
 from workbench.report.confirmed import Confirmed, Interval, confirmed, corrected, standing
+from workbench.report.csv_lines import runs_csv
 from workbench.report.records import by_run, find_run, front_markdown, front_record, runs_record
-from workbench.report.tables import runs_csv
 from workbench.report.text import banded, describe, dollars, duration, number, settings_text, short_settings, usage_cells
 from workbench.report.view import View, cheapest, front, hypervolume
 from workbench.result import carried
