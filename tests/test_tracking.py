@@ -433,7 +433,7 @@ def test_the_front_is_kept_right_when_a_later_run_dominates_an_earlier_one(uri: 
 
     first, second, third = (a_result(trial) for trial in (1, 2, 3))
     notebook = a_notebook(uri)
-    notebook.start(PARENT, [])
+    notebook.start(PARENT | {"sampler": "confirm"}, [])
     notebook.record(first)
     notebook.front({first.run_id})
     notebook.record(second)
@@ -450,6 +450,7 @@ def test_the_front_is_kept_right_when_a_later_run_dominates_an_earlier_one(uri: 
     worker.end({}, "", front={second.run_id})  # the end has the last word, over what other workers said too
     assert worker.close(60) == 0
     assert on_front() == {"1": "false", "2": "true", "3": "false"}
+    assert [run.info.run_name.split()[0] for run in Read(uri).runs("sweep")] == ["confirmation", "sweep"]
 
 
 def test_what_a_killed_worker_left_unwritten_is_caught_up_at_once(uri: str) -> None:

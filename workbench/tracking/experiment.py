@@ -45,7 +45,7 @@ def _note(study: Study) -> str:
     costs = " and ".join(f"`{name}`" for name in study.costs)
     return (
         f"{question}\n\nMaximise `{study.maximize}`, minimise {costs}.\n\n"
-        "- A run named *sweep* is one start of the search. Its artifact `front.html` is the front, `runs.csv` has all runs.\n"
+        "- A run named *sweep* or *confirmation* is one start. Its artifact `front.html` is the front, `runs.csv` has all runs.\n"
         "- Every other run is one training, its checkpoints as steps: `quality/…` and `cost/…` are those of each checkpoint, "
         "`best/…` those of its best one, `hp/…` its settings as numbers, which sort as numbers."
     )

@@ -57,7 +57,7 @@ class Mirror:
         commit = git.get("commit") if isinstance(git, Mapping) else git
         known = {"note.content": parent.get("question"), "source.name": parent.get("command"), "source.git.commit": commit}
         own = {"mlflow.source.type": "LOCAL", "mlflow.user": owner.user(), **owner.process()}
-        name = time.strftime("sweep %Y-%m-%d %H:%M:%S", time.localtime(began))
+        name = _sweep_name(began, "confirmation" if parent.get("sampler") == "confirm" else "sweep")
         self._parent = session.find_or_create("sweep", self._sweep, name, began, own)
         tags = {f"mlflow.{tag}": str(value) for tag, value in known.items() if value}
         session.log(self._parent, tags=own | tags, params=dict(page.flat(parent)))  # one that joined may have made it
@@ -71,8 +71,8 @@ class Mirror:
 
     def join_sweep(self, began: float) -> None:
         """Find the parent run of a sweep that another process opens."""
-        name = time.strftime("sweep %Y-%m-%d %H:%M:%S", time.localtime(began))
-        self._parent = self._open().find_or_create("sweep", self._sweep, name, began, {"mlflow.source.type": "LOCAL"})
+        own = {"mlflow.source.type": "LOCAL"}
+        self._parent = self._open().find_or_create("sweep", self._sweep, _sweep_name(began, "sweep"), began, own)
 
     def end_sweep(
         self, metrics: Mapping[str, float | None], texts: Mapping[str, str], status: str, ended: float, reason: str = ""
@@ -239,3 +239,7 @@ class Mirror:
             self.connect()
         assert self._session is not None
         return self._session
+
+
+def _sweep_name(began: float, what: str) -> str:
+    return time.strftime(f"{what} %Y-%m-%d %H:%M:%S", time.localtime(began))
