@@ -1,6 +1,8 @@
 """The command line: what it prints where, and with which code it exits. Most of it in this process, the rest as users run it."""
 
 import contextlib
+import csv
+import io
 import json
 import os
 import re
@@ -113,6 +115,41 @@ def test_front_runs_and_run_as_json(swept, command, monkeypatch):
     code, out, err = command("run", runs[1]["trial"], "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["run"]["recipe_id"] == runs[1]["recipe_id"]
+
+
+def test_a_sweep_leaves_its_summary_its_front_and_what_it_was_made_with_in_mlflow(swept, command, monkeypatch):
+    from mlflow import MlflowClient
+
+    folder, done = swept
+    monkeypatch.chdir(folder)
+    record, runs = json.loads(done.stdout), json.loads(command("runs", "--json")[1])
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    found = client.search_runs([client.get_experiment_by_name(record["study"]).experiment_id])
+    (parent,) = [run for run in found if run.data.tags["workbench.kind"] == "sweep"]
+    members = {p["recipe_id"] for p in record["points"] if p["on_front"]}
+    assert parent.data.metrics["front/size"] == len(members)
+    assert parent.data.metrics["front/hypervolume"] == pytest.approx(record["hypervolume"])
+    assert parent.data.metrics["spent/usd"] == pytest.approx(record["spent_usd"])
+    assert record["answer"] in parent.data.tags["mlflow.note.content"]
+    files = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert files == {"front.html", "front.md", "runs.csv", "tiny.py", "prices.json", "environment.json", "sweep.json"}
+
+    def text(name):
+        return Path(client.download_artifacts(parent.info.run_id, name)).read_text()
+
+    assert "Plotly.newPlot" in text("front.html")
+    assert "<script src=" not in text("front.html")  # it needs no network
+    assert [row["run_id"] for row in csv.DictReader(io.StringIO(text("runs.csv")))] == [run["run_id"] for run in runs]
+    prices = json.loads(text("prices.json"))
+    assert prices["offer"]["id"] == record["points"][0]["offer_id"]
+    assert len(prices["book"]) > 50
+    assert {"mlflow", "torch"} <= json.loads(text("environment.json"))["packages"].keys()
+    children = {run.info.run_id: run for run in found if run.data.tags["workbench.kind"] == "run"}
+    for run in runs:
+        child = children[run["mlflow_run_id"]]
+        points = {c["recipe_id"]: c["scores"][record["maximize"]] for c in run["checkpoints"]}
+        assert child.data.tags["workbench.on_front"] == ("true" if points.keys() & members else "false")
+        assert child.data.metrics[f"best/{record['maximize']}"] == max(points.values())
 
 
 def test_tables_are_plain_and_not_folded_where_nobody_looks(swept, command, monkeypatch):

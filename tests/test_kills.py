@@ -300,6 +300,7 @@ def test_a_worker_that_is_killed_loses_its_segment_alone_and_is_started_again(tm
     assert {line[:9] for line in place.said.splitlines() if line.startswith("worker ")} == {"worker 0:", "worker 1:"}
     assert place.said.count("The sweep ended: 8 of 8 trials are done.") == 1
     assert_whole(place, results)
+    assert {status for _, status, _ in place.mlflow()} <= {"FINISHED", "KILLED"}
     (sweep,) = sweeps(place)
     assert (sweep.info.status, sweep.data.tags["workbench.ended"]) == ("FINISHED", "8 of 8 trials are done")
     assert leases(place) == []

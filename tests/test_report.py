@@ -1,5 +1,7 @@
 """The front, the sentences and the records that the command line and the dashboard share."""
 
+import csv
+import io
 import json
 import math
 import re
@@ -12,6 +14,7 @@ import pytest
 from workbench import report
 from workbench.prices import Offer
 from workbench.report import View
+from workbench.report.rows import result_rows, rows_csv
 from workbench.result import Result
 from workbench.usage import Usage, Work
 
@@ -317,6 +320,16 @@ def test_the_record_of_runs_is_the_contract() -> None:
     assert best["usd_spent"] == pytest.approx(0.4)
     assert [c["epochs"] for c in best["checkpoints"]] == [1, 2]
     assert (broken["reason"], broken["scores"], broken["mlflow_run_id"]) == ("out_of_memory: 3 GiB", {}, None)
+
+
+def test_the_results_as_comma_separated_values() -> None:
+    early, late = epochs(BEST, 1, recipe_id="early", number=1), epochs(BEST, 2, number=2)
+    rows = result_rows([early, late, BROKEN], view(label_usd=0.25), {})
+    read = list(csv.DictReader(io.StringIO(rows_csv(rows))))
+    assert read == [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
+    assert [row["on_front"] for row in read].count("True") == 1
+    assert (read[2]["reason"], read[2]["score_f1"]) == ("out_of_memory: 3 GiB", "")
+    assert rows_csv([]) == "\n"
 
 
 def test_the_status_of_a_run_is_its_last_word_and_its_figures_those_of_its_furthest_checkpoint() -> None:

@@ -37,7 +37,7 @@ class Quiet:
         self.told = []
 
     def __getattr__(self, name):
-        return lambda *arguments: self.told.append((name, *arguments))
+        return lambda *arguments, **named: self.told.append((name, *arguments))
 
 
 class Ear(Observer):

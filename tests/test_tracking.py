@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -11,18 +12,22 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from workbench import Recipe, Study, choice, full, integers, loguniform, peft, prices
+from workbench.cli.notebook import end_notebook
 from workbench.errors import EnvironmentFault, UsageError
+from workbench.report import View
 from workbench.result import Result
+from workbench.sweep import Outcome
 from workbench.tasks.base import Rows, Splits, Task
-from workbench.tracking import Notebook, default_uri, page, store, ui_command
+from workbench.tracking import Notebook, default_uri, experiment, page, serve, store, ui_command
 from workbench.tracking.session import Session
 from workbench.tracking.writer import Job, Writer
 from workbench.usage import Usage
@@ -166,10 +171,12 @@ def a_notebook(uri: str, **arguments: Any) -> Notebook:
     return Notebook(STUDY, uri, OFFER, label_usd=STUDY.label_usd, **arguments)
 
 
-def mirrored(uri: str, *results: Result, known: Sequence[Result] = (), **arguments: Any) -> None:
+def mirrored(
+    uri: str, *results: Result, known: Sequence[Result] = (), front: Collection[str] | None = None, **arguments: Any
+) -> None:
     """A sweep, whole: each result with the start and end of its run."""
     notebook = a_notebook(uri, **arguments)
-    notebook.start(PARENT, known)
+    notebook.start(PARENT, known, front=front)
     for result in results:
         notebook.running(result)
         notebook.record(result)
@@ -190,14 +197,14 @@ def test_a_sweep_in_the_notebook(uri: str) -> None:
     mirrored(uri, first, second, on_run=lambda *ids: told.append(ids), on_problem=problems.append)
     read = Read(uri)
     assert problems == []
-    assert read.experiment.tags["mlflow.note.content"] == "Which is best?"
+    assert read.experiment.tags["mlflow.note.content"].startswith("Which is best?\n\nMaximise `f1`, minimise `usd`.")
     assert read.experiment.artifact_location.endswith(f"a%20folder/mlartifacts/{STUDY.name}")
 
     (parent,), (child,) = read.runs("sweep"), read.runs()
     assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert told == [(first.run_id, child.info.run_id)]
-    assert child.info.run_name == "0042 lora r=8 lr=2e-4 minilm-l3 train=8 s42"
+    assert child.info.run_name == "0042 lora r8 lr2e-4 minilm-l3 train8 s42"
     assert child.data.params == {
         "task.train": "8",
         "model": "minilm-l3",
@@ -208,7 +215,7 @@ def test_a_sweep_in_the_notebook(uri: str) -> None:
     assert read.history(child, "quality/f1") == [(2, 52.0), (4, 54.0)]
     assert [value for _, value in read.history(child, "cost/usd_labels")] == pytest.approx([0.8, 0.8])
     assert child.data.metrics["cost/usd"] == pytest.approx(0.8 + 180 / 3600 * float(OFFER.usd_per_hour))
-    assert child.data.metrics["hp/lora.r"] == 8
+    assert read.history(child, "hp/lora.r") == [(0, 8)]
     assert child.data.metrics["epochs"] == 1
     assert "cost/energy_kwh" not in child.data.metrics  # unknown
     assert len(child.data.metrics) < 40
@@ -257,7 +264,9 @@ def test_mirroring_twice_changes_nothing(uri: str) -> None:
     assert len(read.runs("sweep")) == 3
     lora = next(run for run in read.runs() if run.data.tags["workbench.trial"] == "42")
     for name in lora.data.metrics:
-        assert [step for step, _ in read.history(lora, name)] == [2, 4], name
+        whole = name.startswith(("hp/", "best/"))
+        steps = [step for step, _ in read.history(lora, name)]
+        assert steps == ([2, 4] if not whole else [0] if name.startswith("hp/") else [0, 0]), name
 
 
 def test_what_was_missed_is_caught_up(uri: str, down: str) -> None:
@@ -277,7 +286,7 @@ def test_what_was_missed_is_caught_up(uri: str, down: str) -> None:
     killed, complete = read.runs()
     assert (killed.info.status, killed.info.end_time) == ("KILLED", 1073_000)
     assert (killed.data.tags["workbench.status"], killed.data.tags["workbench.reason"]) == ("interrupted", "killed")
-    assert killed.data.metrics.keys() == {"spent/seconds", "spent/usd"}
+    assert {name for name in killed.data.metrics if not name.startswith("hp/")} == {"spent/seconds", "spent/usd"}
     assert (complete.info.status, complete.info.end_time) == ("FINISHED", 1424_000)
     assert read.history(complete, "quality/f1") == [(2, 52.0), (4, 54.0)]
 
@@ -317,6 +326,46 @@ def test_a_hung_server_holds_nobody_back(hung: str) -> None:
     assert all(t.daemon for t in threads)  # still waiting for the answer, and no reason for the process to
 
 
+class Refusing(BaseHTTPRequestHandler):
+    """A server that answers everything with one error, slowly."""
+
+    code = 500
+
+    def answer(self) -> None:
+        time.sleep(0.05)
+        self.send_response(self.code)
+        self.end_headers()
+        self.wfile.write(b"<html>no</html>")
+
+    do_GET = do_POST = do_PUT = do_PATCH = answer
+
+    def log_message(self, *arguments: Any) -> None:
+        """Quietly."""
+
+
+@pytest.mark.parametrize("code", [401, 404, 429, 500, 503, 200])
+def test_a_server_that_answers_with_errors_holds_nobody_back(code: int) -> None:
+    """200 is a page that is not MLflow's, such as a proxy's for logging in."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Refusing,), {"code": code}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    problems: list[str] = []
+    told = threading.Event()
+    notebook = a_notebook(
+        f"http://127.0.0.1:{server.server_port}", on_problem=lambda text: (problems.append(text), told.set()), pause_seconds=0.01
+    )
+    notebook.start(PARENT, [a_result(trial=1)])
+    notebook.record(a_result(step=2))
+    notebook.record(a_result(step=4))
+    assert told.wait(60)
+    notebook.end({}, "")
+    assert notebook.close(60) == 3
+    assert len(problems) == 1
+    assert "cannot be reached" in problems[0]
+    assert "safe in the ledger" in problems[0]
+    server.shutdown()
+    server.server_close()
+
+
 def test_what_dead_sweeps_left_open_is_put_right(uri: str) -> None:
     complete, stopped, unknown, alive = a_result(1), a_result(2, status="interrupted"), a_result(3), a_result(4)
     dead = a_notebook(uri)
@@ -337,6 +386,88 @@ def test_what_dead_sweeps_left_open_is_put_right(uri: str) -> None:
     states = {run.data.tags["workbench.trial"]: run.info.status for run in Read(uri).runs()}
     assert states == {"1": "FINISHED", "2": "KILLED", "3": "KILLED", "4": "RUNNING"}
     assert [run.info.status for run in Read(uri).runs("sweep")] == ["KILLED", "RUNNING", "FINISHED"]
+
+
+def test_the_table_shows_the_best_checkpoint_in_whatever_order_they_came(uri: str) -> None:
+    good, worse, worst = (
+        a_result(step=step, scores={"f1": score, "exact_match": 1.0}) for step, score in ((2, 60.0), (4, 55.0), (8, 50.0))
+    )
+    mirrored(uri, worse, worst)
+    (child,) = Read(uri).runs()
+    assert (child.data.metrics["best/f1"], child.data.metrics["quality/f1"]) == (55.0, 50.0)
+    mirrored(uri, known=[good, worse, worst])  # the first was missed, and comes last
+    mirrored(uri, known=[good, worse, worst])
+    read = Read(uri)
+    (child,) = read.runs()
+    shown = {name.removeprefix("best/"): value for name, value in child.data.metrics.items() if name.startswith("best/")}
+    assert shown == pytest.approx({"f1": 60.0, "usd": child.data.metrics["cost/usd_labels"] + 108 / 3600 * 0.05, "epochs": 0.5})
+    assert child.data.tags["workbench.best_recipe_id"] == good.recipe_id
+    assert sorted(read.history(child, "quality/f1")) == [(2, 60.0), (4, 55.0), (8, 50.0)]
+    assert read.history(child, "best/f1") == [(0, 55.0), (0, 60.0)]
+
+
+def test_a_store_of_an_older_version_gets_what_is_new(uri: str) -> None:
+    results = [a_result(step=2), a_result(step=4)]
+    mirrored(uri, *results)
+    path = store.sqlite_path(uri)
+    assert path is not None
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        for table in ("metrics", "latest_metrics"):
+            database.execute(f"DELETE FROM {table} WHERE key LIKE 'best/%'")
+        database.execute("DELETE FROM tags WHERE key IN ('workbench.on_front', 'workbench.best_recipe_id')")
+        database.execute("DELETE FROM experiment_tags WHERE key LIKE '%View%'")
+        database.execute("UPDATE experiment_tags SET value = 'mine' WHERE key = 'mlflow.note.content'")
+    mirrored(uri, known=results, front={results[0].run_id})
+    read = Read(uri)
+    (child,) = read.runs()
+    assert child.data.metrics["best/f1"] == 54.0
+    assert child.data.tags["workbench.on_front"] == "true"
+    assert read.history(child, "quality/f1") == [(2, 52.0), (4, 54.0)]
+    assert read.experiment.tags["mlflow.note.content"] == "mine"
+    assert f"mlflow.sharedViewState.{experiment.VIEW}" in read.experiment.tags
+
+
+def test_the_front_is_kept_right_when_a_later_run_dominates_an_earlier_one(uri: str) -> None:
+    def on_front() -> dict[str, str]:
+        return {run.data.tags["workbench.trial"]: run.data.tags["workbench.on_front"] for run in Read(uri).runs()}
+
+    first, second, third = (a_result(trial) for trial in (1, 2, 3))
+    notebook = a_notebook(uri)
+    notebook.start(PARENT | {"sampler": "confirm"}, [])
+    notebook.record(first)
+    notebook.front({first.run_id})
+    notebook.record(second)
+    notebook.front({second.run_id})
+    assert notebook.close(60) == 0
+    assert on_front() == {"1": "false", "2": "true"}
+
+    worker, other = a_notebook(uri, sweep="one"), a_notebook(uri, sweep="one")
+    worker.start(PARENT, [first, second], front={first.run_id})  # at other prices it is the first again
+    other.join()
+    other.record(third)
+    other.front({third.run_id})
+    assert other.close(60) == 0
+    worker.end({}, "", front={second.run_id})  # the end has the last word, over what other workers said too
+    assert worker.close(60) == 0
+    assert on_front() == {"1": "false", "2": "true", "3": "false"}
+    assert [run.info.run_name.split()[0] for run in Read(uri).runs("sweep")] == ["confirmation", "sweep"]
+
+
+def test_what_a_killed_worker_left_unwritten_is_caught_up_at_once(uri: str) -> None:
+    done, next_one, stopped = a_result(step=2), a_result(step=4), a_result(step=5, status="interrupted", reason="died")
+    supervisor, worker = a_notebook(uri, sweep="one"), a_notebook(uri, sweep="one")
+    supervisor.start(PARENT, [])
+    worker.join()
+    worker.running(done)
+    worker.record(done)
+    assert worker.close(60) == 0  # and is killed here, with the rest unwritten
+    supervisor.catch_up([done, next_one, stopped])
+    supervisor.catch_up([done, next_one, stopped])
+    assert supervisor.close(60) == 0
+    read = Read(uri)
+    (child,) = read.runs()
+    assert (child.info.status, child.data.tags["workbench.reason"]) == ("KILLED", "died")
+    assert read.history(child, "quality/f1") == [(2, 52.0), (4, 54.0)]
 
 
 @pytest.mark.parametrize(
@@ -369,8 +500,17 @@ def test_metrics_are_finite_known_and_few() -> None:
     assert [name for name in numbers if name.startswith("quality/")] == ["quality/dev_loss"]
     assert "cost/energy_kwh" not in numbers
     assert numbers["cost/gpu_hours"] == 0.0
-    many = replace(result, settings={f"x{i}": i for i in range(100)})
-    assert len(page.metrics(many, OFFER, 0.0)) < 40
+    many = replace(
+        a_result(),
+        settings={f"x{i}": i for i in range(100)},
+        usage={f"phase{i}": Usage(seconds=1.0) for i in range(30)},
+        test_scores={a_result().recipe_id: {"f1": 1.0}},
+    )
+    study = replace(STUDY, minimize=("labels", "seconds", "energy_j", "grams_co2e", "usd_compute"))
+    kinds = (page.metrics(many, OFFER, 0.0), page.mirrors(many), page.best_metrics(many, study, OFFER, 0.0))
+    assert sum(map(len, kinds)) == len(set().union(*kinds)) < 40
+    assert all(kinds)
+    assert {"test/f1", "cost/usd", "cost/usd_labels", "cost/gpu_hours"} <= kinds[0].keys()
 
 
 @pytest.mark.parametrize(
@@ -388,6 +528,16 @@ def test_metrics_are_finite_known_and_few() -> None:
 )
 def test_values_in_names(value: Any, word: str) -> None:
     assert page._short(value) == word
+
+
+def test_what_is_too_long_is_cut_where_it_is_seen() -> None:
+    assert len(page.run_name(a_result(settings={"model": "m", "note": "x" * 1000}))) == 250
+    assert page.run_name(a_result(settings={"note": "x" * 1000})).endswith("…")
+    assert page.run_name(a_result(settings={"adam.beta1": 0.9, "task.train": 8})) == "0042 beta1=0.9 train8 s42"
+    table = "The answer.\n\n" + "| row |\n" * 1000
+    assert page.sweep_note("Which?", table) == "Which?\n\nThe answer.\n\nThe front is the artifact `front.md`."
+    assert len(page.sweep_note("Which?" * 1000, table)) < 5000
+    assert "front.md" in page.sweep_note("Which?" * 1000, table)
 
 
 def test_the_store_is_made_whole_and_in_wal_mode(fresh: Path) -> None:
@@ -417,7 +567,7 @@ def test_the_page_needs_a_store(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").touch()
     assert ui_command(default_uri(tmp_path))[-2:] == ["--workers", "1"]
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(EnvironmentFault, match="--port"):
-        store.serve(default_uri(tmp_path), port=server.getsockname()[1])
+        serve(default_uri(tmp_path), port=server.getsockname()[1])
 
 
 def test_one_bad_record_does_not_keep_the_others_out() -> None:
@@ -427,36 +577,70 @@ def test_one_bad_record_does_not_keep_the_others_out() -> None:
     def bad() -> None:
         raise ValueError("no")
 
-    writer.put(Job("bad", bad, results=1))
-    writer.put(Job("good", lambda: written.append(1), results=1))
+    writer.put(Job("bad", bad, frozenset({"a", "b"})))
+    writer.put(Job("good", lambda: written.append(1), frozenset({"b", "c"})))  # b once more, and now it is written
     assert writer.close(10) == 1
     assert (refused, written) == ([("bad", "no")], [1])
 
 
+@pytest.fixture
+def chromium() -> Iterator[Any]:
+    """A real browser, which keeps nothing and asks nobody outside."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium here")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield browser.new_page(viewport={"width": 1500, "height": 900})
+        browser.close()
+
+
 @pytest.mark.slow
-def test_the_page_shows_the_runs(uri: str) -> None:
-    mirrored(uri, a_result())
+def test_the_page_shows_the_runs_and_the_front(uri: str, chromium: Any) -> None:
+    """By its API and in a browser: what people see of a sweep that has ended."""
+    results = [a_result(step=2), a_result(step=4), a_result(trial=7, step=4, scores={"f1": 40.0})]
+    view = View("f1", ("usd",), {"f1": 0.0, "usd": 10.0}, OFFER, 0.1)
+    notebook = a_notebook(uri)
+    notebook.start(PARENT, results)
+    end_notebook(notebook, Outcome(results, "2 of 2 trials are done"), view)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with store.serve(uri, port=port) as process:
+    command = [sys.executable, "-m", "workbench", "mlflow", "--port", str(port), "--tracking-uri", uri]
+    url = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            where = f"http://127.0.0.1:{port}"
-            until = time.monotonic() + 60
-            while time.monotonic() < until:
-                with contextlib.suppress(OSError):
-                    assert b"<html" in urllib.request.urlopen(where, timeout=10).read()
-                    break
-                time.sleep(0.1)
-            body = json.dumps({"experiment_ids": [Read(uri).experiment.experiment_id], "max_results": 10}).encode()
-            address = f"{where}/ajax-api/2.0/mlflow/runs/search"
-            request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
-            runs = json.load(urllib.request.urlopen(request, timeout=10))["runs"]
-            assert len(runs) == 2
-            child = next(run for run in runs if run["info"]["run_name"].startswith("0042"))
-            artifact = f"{where}/get-artifact?path=recipe.json&run_id={child['info']['run_id']}"
-            assert json.load(urllib.request.urlopen(artifact, timeout=10))["type"] == "Recipe"
+            assert process.stderr is not None
+            address = next(line.split()[-1] for line in process.stderr if line.split()[:1] == [STUDY.name])
+            worse, best, parent = sorted(_asked(url, address.split("/")[5]), key=lambda run: str(run["info"]["run_name"]))
+            for run, on_front in ((worse, "false"), (best, "true")):
+                assert {"key": "workbench.on_front", "value": on_front} in run["data"]["tags"]
+            front = f"{url}/get-artifact?path=front.html&run_id={parent['info']['run_id']}"
+            assert "Plotly.newPlot" in urllib.request.urlopen(front, timeout=10).read().decode()
+
+            outside: list[str] = []
+            chromium.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else outside.append(r.url))
+            chromium.goto(address)
+            chromium.get_by_role("link", name="0042 lora r8 lr2e-4 minilm-l3 train8 s42").wait_for()
+            scores = chromium.locator("[role=gridcell][col-id='metrics.`best/f1`']").all_inner_texts()
+            assert [float(text) for text in scores] == [54.0, 40.0]
+            chromium.goto(f"{url}/#/experiments/1/runs/{parent['info']['run_id']}/artifacts/front.html")
+            drawn = chromium.frame_locator("iframe").locator(".js-plotly-plot .legend")
+            drawn.get_by_text("lora").wait_for()
+            assert outside == []
         finally:
             process.terminate()
+    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=10):
+        pytest.fail("the server has outlived the command")
+
+
+def _asked(url: str, experiment_id: str) -> list[dict[str, Any]]:
+    """The runs, as the page's own API tells them."""
+    body = json.dumps({"experiment_ids": [experiment_id], "max_results": 10}).encode()
+    request = urllib.request.Request(f"{url}/ajax-api/2.0/mlflow/runs/search", body, {"Content-Type": "application/json"})
+    runs: list[dict[str, Any]] = json.load(urllib.request.urlopen(request, timeout=10))["runs"]
+    return runs
 
 
 @pytest.mark.slow

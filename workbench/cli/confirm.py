@@ -26,6 +26,7 @@ from workbench.cli.common import (
     waiting,
     warn_if_busy,
 )
+from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, end_notebook, open_notebook
 from workbench.cli.options import setting, stated
 from workbench.errors import UsageError
 from workbench.estimate import Estimate
@@ -94,7 +95,6 @@ def confirm_front(
     from workbench.cli.forecasting import forecaster_of
     from workbench.cli.progress import Progress
     from workbench.cli.spending import ask, show_outcome
-    from workbench.cli.sweep import MLFLOW_PATIENCE_SECONDS, end_notebook
 
     limits = replace(limits, trials=None)  # replicates are no trials
     with waiting("Preparing to confirm the front …"):
@@ -102,7 +102,6 @@ def confirm_front(
         from workbench.meter import training_meter
         from workbench.sweep import Budget, check_offer, left, replicates
         from workbench.sweep import confirm as work
-        from workbench.tracking import Notebook, default_uri
 
         ledger = Ledger.find(study.name, ledger_url(storage), path=path)
         view = View.of(ledger.description, offer, label_usd)
@@ -128,14 +127,7 @@ def confirm_front(
     before = window.close()
     ask(budget, likely, yes=yes, bounded=True, what="confirmation")
     window = holder.window()
-    notebook = Notebook(
-        study,
-        tracking_uri or default_uri(Path.cwd()),
-        offer,
-        label_usd=label_usd,
-        on_problem=lambda text: messages.print(text, style="yellow", markup=False),
-        on_run=ledger.note_mlflow_run,
-    )
+    notebook = open_notebook(study, ledger, offer, label_usd, tracking_uri)
     try:
         with meter, Progress(view, budget) as progress:
             outcome = work(

@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from workbench.cli import complete
 from workbench.cli.common import messages, open_ledger, price_options, reading, say_next, storage_option, view_of, writing
 from workbench.errors import UsageError
 from workbench.report import View
-from workbench.report.rows import result_rows
+from workbench.report.rows import result_rows, rows_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,18 +60,14 @@ def _written(ledger: Ledger, view: View, kind: str) -> bytes:
     if kind == "html":
         from workbench import figures
 
-        figure = figures.front(results, view, title=ledger.description["question"])
-        with tempfile.TemporaryDirectory() as folder:
-            figures.write_html(figure, page := Path(folder, "front.html"))
-            return page.read_bytes()
+        return figures.html(figures.front(results, view, title=ledger.description["question"])).encode()
     rows = result_rows(results, view, ledger.mlflow_runs)
     if kind == "json":
         return (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
-    table, file = _table(rows), io.BytesIO()
     if kind == "csv":
-        table.to_csv(file, index=False)
-    else:
-        table.to_parquet(file, index=False)
+        return rows_csv(rows).encode()
+    file = io.BytesIO()
+    _table(rows).to_parquet(file, index=False)
     return file.getvalue()
 
 

@@ -47,7 +47,7 @@ def retry(study: str, runs: tuple[str, ...], storage: str | None) -> None:
 
 
 def _all_failed(results: Sequence[Result]) -> list[list[Result]]:
-    return [segments for segments in report.by_run(results) if _ends_badly(segments)]
+    return [segments for segments in report.by_run(results).values() if _ends_badly(segments)]
 
 
 def _failed(ledger: Ledger, results: Sequence[Result], wanted: str) -> list[Result]:

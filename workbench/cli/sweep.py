@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,23 +27,20 @@ from workbench.cli.common import (
 )
 from workbench.cli.confirm import SEEDS, confirm_front
 from workbench.cli.forecasting import expectation, forecaster_of
+from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, end_notebook, open_notebook
 from workbench.cli.options import placed, setting, stated
 from workbench.cli.spending import ask, show_outcome
 from workbench.report import View, dollars
-from workbench.result import originals, spent_usd
+from workbench.result import originals
 
 if TYPE_CHECKING:
     from workbench.ledger import Ledger
-    from workbench.sweep import Budget, Outcome
-    from workbench.tracking import Notebook
+    from workbench.sweep import Budget
 
 _LIMITS = "--trials, --max-hours, --max-usd, --max-energy-kwh, --max-labels"
 
 UNBOUNDED_RUNS = 100
 """So many runs are forecast of a sweep without a bound."""
-
-MLFLOW_PATIENCE_SECONDS = 20.0
-"""How long the end of a sweep waits for MLflow; what is missing then is written at the next start."""
 
 
 @click.command()
@@ -134,7 +130,6 @@ def sweep(
         from workbench.meter import training_meter
         from workbench.sweep import Budget, Limits, Neighbours, Orders, check_data, check_offer, provenance
         from workbench.sweep import sweep as work
-        from workbench.tracking import Notebook, default_uri
 
         with placed("sampler"):
             search.check_sampler(sampler, loaded)
@@ -189,28 +184,19 @@ def sweep(
         sweep_id, before = several.new_sweep(), window.close()
         ask(budget, taken.usd if taken else None, yes=yes, bounded=bool(limits.trials))
         window = holder.window()  # what a person takes to answer is not the sweep's
-    notebook = Notebook(
-        loaded,
-        tracking_uri or default_uri(Path.cwd()),
-        offer,
-        label_usd=label,
-        on_problem=lambda text: messages.print(text, style="yellow", markup=False),
-        on_run=ledger.note_mlflow_run,
-        sweep=sweep_id,
-    )
+    notebook = open_notebook(loaded, ledger, offer, label, tracking_uri, sweep=sweep_id)
     code = 0
     try:
         with meter, (several.Reporting if as_worker else Progress)(view, budget) as progress:
             if workers > 1 and not as_worker:
-                about = provenance.of_sweep(loaded, provenance.of(loaded, meter), offer, dataclasses.asdict(limits))
-                notebook.start(about | {"sampler": sampler, "seed": seed, "workers": workers}, ledger.results(running=True))
+                provenance.note_start(
+                    notebook, loaded, provenance.of(loaded, meter), offer, label, limits, ledger.results(running=True),
+                    sampler=sampler, seed=seed, workers=workers,
+                )  # fmt: skip
                 before = before + window.close()
                 outcome, code = several.supervise(
-                    workers, sweep_id, before, ledger=ledger, study=loaded, offer=offer, observer=progress
+                    workers, sweep_id, before, ledger=ledger, study=loaded, offer=offer, notebook=notebook, observer=progress
                 )
-                for last in {r.run_id: r for r in outcome.results}.values():
-                    if last.status == "interrupted":  # a worker that was killed could not tell MLflow of it
-                        notebook.record(last)
             else:
                 outcome = work(
                     loaded,
@@ -247,32 +233,6 @@ def sweep(
         go_on()
         show_outcome(ledger.name, outcome.results, view, as_json=as_json)
     sys.exit(code or (130 if outcome.interrupted else 0 if report.front(outcome.results, view) else 1))
-
-
-def end_notebook(notebook: Notebook, outcome: Outcome, view: View) -> None:
-    """Write down in MLflow how it ended, and say what is missing there."""
-    points = report.corrected(outcome.results, view)
-    members = report.front(points, view)
-    summary = {
-        "spent/usd": spent_usd(outcome.results, view.offer, view.label_usd),
-        "front/size": float(len(members)),
-        "front/hypervolume": report.hypervolume(points, view),
-        f"best/{view.maximize}": max((r.scores[view.maximize] for r in members), default=None),
-    }
-    notebook.end(
-        summary,
-        report.front_markdown(outcome.results, view),
-        "KILLED" if outcome.interrupted else "FINISHED",
-        reason=outcome.reason,
-    )
-    with waiting("Bringing MLflow up to date …"):
-        behind = notebook.close(MLFLOW_PATIENCE_SECONDS)
-    if behind:
-        messages.print(
-            f"MLflow is {behind} record{'' if behind == 1 else 's'} behind; the next `workbench sweep` writes what is missing. "
-            "Nothing is missing in the ledger.",
-            style="yellow",
-        )
 
 
 def _reached(budget: Budget, ledger: Ledger, sampler: str) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from workbench.prices import Offer
     from workbench.result import Result
     from workbench.study import Study
+    from workbench.tracking import Notebook
     from workbench.usage import Usage
 
 
@@ -52,7 +53,7 @@ def new_sweep() -> str:
 
 
 def supervise(
-    workers: int, sweep: str, before: Usage, *, ledger: Ledger, study: Study, offer: Offer, observer: Observer
+    workers: int, sweep: str, before: Usage, *, ledger: Ledger, study: Study, offer: Offer, notebook: Notebook, observer: Observer
 ) -> tuple[Outcome, int]:
     """Have so many workers do what this command was asked for; how it ended, and the exit code of one that failed, or 0.
 
@@ -63,6 +64,7 @@ def supervise(
         ledger: The study's.
         study: The study.
         offer: What prices compute.
+        notebook: The sweep's, begun.
         observer: Is told what the supervisor has to say.
     """
     first = Orders(workers, sweep, before)
@@ -75,6 +77,7 @@ def supervise(
         ledger=ledger,
         study=study,
         offer=offer,
+        notebook=notebook,
         told=lambda index, text: messages.print(f"worker {index}: {text}", markup=False, highlight=False),
         note=observer.note,
     )

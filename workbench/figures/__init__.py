@@ -7,6 +7,6 @@ regret     any-time curves of searches on recorded runs
 
 from workbench.figures.front import front
 from workbench.figures.regret import regret
-from workbench.figures.style import COLOURS, DASHES, SYMBOLS, write_html
+from workbench.figures.style import COLOURS, DASHES, SYMBOLS, html, write_html
 
-__all__ = ["COLOURS", "DASHES", "SYMBOLS", "front", "regret", "write_html"]
+__all__ = ["COLOURS", "DASHES", "SYMBOLS", "front", "html", "regret", "write_html"]

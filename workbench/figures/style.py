@@ -20,9 +20,15 @@ DASHES = ("solid", "dash", "dot")
 """Of lines: further methods take the colours again with another one."""
 
 
+def html(figure: Figure) -> str:
+    """One page with everything in it, plotly.js too: it opens without a network, and is as wide as the window that shows it."""
+    fluid = type(figure)(figure).update_layout(width=None)
+    return str(fluid.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False, "responsive": True}))
+
+
 def write_html(figure: Figure, path: Path) -> None:
-    """One file with everything in it, plotly.js too: it opens without a network."""
-    path.write_text(figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False}), encoding="utf-8")
+    """Write `html` to a file."""
+    path.write_text(html(figure), encoding="utf-8")
 
 
 def ticks(costs: Sequence[float]) -> list[float]:

@@ -6,6 +6,7 @@ bill      what a point costs beside its making: serving, break-even, means
 confirmed what new seeds say of the front: intervals, ties, the front as it stands then
 answers   the sentence that answers the study's question
 records   plain data for programs, tables for people
+rows      one row for each Result, every figure in a column of its own
 """
 
 from workbench.report.answers import UNITS, answer, cost_text, score_text

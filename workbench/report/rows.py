@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from workbench.report.confirmed import standing
 from workbench.report.text import peak_memory
-from workbench.report.view import View, front
+from workbench.report.view import View
 from workbench.result import Result, spent_usd
 
 
@@ -18,7 +21,7 @@ def result_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
         view: Prices.
         mlflow_runs: MLflow's run id by run id (`Ledger.mlflow_runs`).
     """
-    members = {id(r) for r in front(results, view)}
+    members = {id(r) for r in standing(results, view)}
     rows = [
         (
             _identity(r, id(r) in members),
@@ -34,6 +37,15 @@ def result_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
     columns = [name for parts in zip(*rows, strict=True) for name in dict.fromkeys(name for part in parts for name in part)]
     whole = [{name: value for part in row for name, value in part.items()} for row in rows]
     return [{name: row.get(name) for name in columns} for row in whole]
+
+
+def rows_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of `result_rows` as comma-separated values under their columns' names; what is unknown is empty."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
 
 
 def _identity(r: Result, on_front: bool) -> dict[str, Any]:

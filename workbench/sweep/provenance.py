@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from workbench import carbon, prices, report
 from workbench.meter import Meter
 from workbench.prices import Offer
+from workbench.result import Result
 from workbench.study import Study
+from workbench.sweep.limits import Limits
+from workbench.tracking import Notebook
 
 _PACKAGES = ("torch", "transformers", "peft", "optuna", "mlflow")
 
@@ -28,16 +34,50 @@ def of(study: Study, meter: Meter) -> dict[str, Any]:
     }
 
 
-def of_sweep(study: Study, provenance: Mapping[str, Any], offer: Offer, limits: Mapping[str, Any]) -> dict[str, Any]:
-    """What is noted of one start of a sweep, as plain data; `provenance` is that of its Results."""
-    return {
+def note_start(
+    notebook: Notebook,
+    study: Study,
+    provenance: Mapping[str, Any],
+    offer: Offer,
+    label_usd: float,
+    limits: Limits,
+    results: Sequence[Result],
+    **how: Any,
+) -> None:
+    """Note one start of a sweep; `provenance` is that of its Results, `how` what else there is to say, as plain data."""
+    parent = {
         "question": study.question,
         "command": shlex.join(["workbench", *sys.argv[1:]]),
         "git": provenance["git_commit"],
         "versions": provenance["versions"],
-        "limits": dict(limits),
+        "limits": dataclasses.asdict(limits),
         "offer": of_offer(offer),
+        "label_usd": label_usd,
     }
+    front = report.standing(results, report.View(study.maximize, study.costs, {}, offer, label_usd))
+    files = documents(provenance, offer, label_usd)
+    notebook.start(parent | how, results, front={r.run_id for r in front}, artifacts=files)
+
+
+def documents(provenance: Mapping[str, Any], offer: Offer, label_usd: float) -> dict[str, str]:
+    """What is kept with each start of a sweep as files, by name: all prices as they were known, and the whole environment."""
+    grid = carbon.intensity(offer)
+    seen = {
+        "offer": offer.to_json(),
+        "label_usd": label_usd,
+        "carbon": dataclasses.asdict(grid) | {"id": grid.id, "pue": carbon.pue(offer)},
+        "book": [each.to_json() for each in prices.load()],
+    }
+    packages = {each.metadata["Name"]: each.version for each in metadata.distributions()}
+    environment = {
+        "python": sys.version,
+        "platform": platform.platform(),
+        "device": provenance["device"],
+        "git_commit": provenance["git_commit"],
+        "packages": dict(sorted(packages.items(), key=lambda item: str(item[0]).lower())),
+    }
+    files = {"prices.json": seen, "environment.json": environment}
+    return {name: json.dumps(record, indent=2, default=str, ensure_ascii=False) for name, record in files.items()}
 
 
 def of_offer(offer: Offer) -> dict[str, Any]:

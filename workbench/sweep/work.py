@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import threading
 import time
@@ -204,9 +203,10 @@ class _Sweep:
         self.account.note(results)
         return results
 
-    def _reconcile(self) -> None:
-        """Put right what dead workers left, and say so."""
-        for result in self.ledger.reconcile(self.study, self.offer):
+    def _reconcile(self) -> bool:
+        """Put right what dead workers left, and say so; whether there was any."""
+        mended = self.ledger.reconcile(self.study, self.offer)
+        for result in mended:
             if result.status != "interrupted":
                 self.observer.note(f"Trial {result.trial} was killed while its last result was written: it is whole now.")
                 continue
@@ -214,9 +214,10 @@ class _Sweep:
                 f"Trial {result.trial} was interrupted: {result.reason.removeprefix('died: ')}. Charged "
                 f"{report.duration(result.consumed.seconds)} of work; its finished checkpoints are kept, and it can be continued."
             )
+        return bool(mended)
 
     def _begin(self) -> None:
-        self._reconcile()
+        mended = self._reconcile()
         results = self._known()
         others = len({r.run_id for r in results if r.status == "running"})
         if others:
@@ -228,11 +229,14 @@ class _Sweep:
         self.observer.doing("Starting MLflow")
         if self.joined:
             self.notebook.join()
+            if mended:
+                self.notebook.catch_up(results)
         else:
             self.ledger.note_end("")
-            chooser, limits = self.chooser, self.account.budget.limits
-            about = provenance.of_sweep(self.study, self.provenance, self.offer, dataclasses.asdict(limits))
-            self.notebook.start(about | {"sampler": chooser.sampler, "seed": chooser.seed, "workers": self.workers}, results)
+            provenance.note_start(
+                self.notebook, self.study, self.provenance, self.offer, self.label_usd, self.account.budget.limits, results,
+                sampler=self.chooser.sampler, seed=self.chooser.seed, workers=self.workers,
+            )  # fmt: skip
         self.extra = {"provision": self._consumed()}  # the start of the program, its checks, and MLflow's
 
     # Choosing
@@ -291,7 +295,8 @@ class _Sweep:
             while not self.interruptions.requested:
                 with self.interruptions.breakable():
                     time.sleep(WAIT_SECONDS)
-                self._reconcile()
+                if self._reconcile():
+                    self.notebook.catch_up(self._known())  # they could not tell it of their last Results themselves
                 if [(r.number, r.status) for r in self._known()] != before:
                     return
 
@@ -394,7 +399,9 @@ class _Sweep:
                     self.lease = self.ledger.lease(self.study, replace(chosen.stub, started=time.time()))
             with self._billed("checkpoint"):
                 self.shelf.save_state(checkpoint.prefix())
-                self.shelf.keep_weights(self._members(results))
+                members = self._members(results)
+                self.shelf.keep_weights(members)
+            self.notebook.front({r.run_id for r in results if r.recipe_id in members})
             if on_the_way:
                 return chosen if self.lease is not None else None
             if dear:

@@ -25,6 +25,7 @@ from workbench.meter import Holder, Meter
 from workbench.prices import Offer
 from workbench.study import Study
 from workbench.sweep.observer import Outcome
+from workbench.tracking import Notebook
 from workbench.usage import Usage
 
 MAX_DEATHS = 3
@@ -112,6 +113,7 @@ class Supervisor:
         ledger: The study's.
         study: The study.
         offer: What prices compute.
+        notebook: Is told what a worker that was killed could not tell it any more.
         told: Is called with what a worker says to people, and its number; from other threads.
         note: Is called with what the supervisor has to say.
     """
@@ -125,11 +127,12 @@ class Supervisor:
         ledger: Ledger,
         study: Study,
         offer: Offer,
+        notebook: Notebook,
         told: Callable[[int, str], None],
         note: Callable[[str], None],
     ) -> None:
         self._command, self._orders, self._ledger, self._study, self._offer = command, orders, ledger, study, offer
-        self._told, self._note = told, note
+        self._notebook, self._told, self._note = notebook, told, note
         self._workers = [_Worker(i, devices[i % len(devices)] if devices else None) for i in range(len(orders))]
         self._sending = threading.Lock()
         self._requested = 0  # how often an end was asked for
@@ -160,6 +163,7 @@ class Supervisor:
         last = next((each for each in said if each["interrupted"]), said[-1] if said else None)
         stopped = self._requested > 0 or (last is not None and bool(last["interrupted"]))
         reason = str(last["ended"]) if last is not None else "you stopped it" if stopped else "no worker is left"
+        self._notebook.catch_up(self._ledger.results(running=True))
         return Outcome(self._ledger.results(), reason, stopped)
 
     def _start(self, worker: _Worker, orders: Orders) -> None:
@@ -187,6 +191,7 @@ class Supervisor:
             return
         for result in self._ledger.reconcile(self._study, self._offer):
             self._note(f"Trial {result.trial} was {result.status}: what it had consumed is charged.")
+        self._notebook.catch_up(self._ledger.results(running=True))
         if code > 0:  # it has said why, and another one would say the same
             self.failure = self.failure or code
             self._signal(signal.SIGINT)

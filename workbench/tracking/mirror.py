@@ -7,34 +7,15 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workbench.prices import Offer
 from workbench.result import Result
 from workbench.space import Choice
 from workbench.study import Study
 from workbench.tracking import owner, page
+from workbench.tracking.child import Child
 from workbench.tracking.session import Session
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-
-
-@dataclass
-class _Child:
-    """What is known of a run's MLflow run.
-
-    `sweep` is the one that wrote to it last, `results` how many Results it says it has, `marks` the (step, ms) of each;
-    None until they were read. `prepared` tells that all that is written once is there.
-    """
-
-    id: str
-    status: str = "RUNNING"
-    sweep: str = ""
-    results: int = 0
-    prepared: bool = False
-    marks: set[tuple[int, int]] | None = None
 
 
 class Mirror:
@@ -52,7 +33,8 @@ class Mirror:
         self._study, self._uri, self._offer, self._label_usd, self._on_run = study, tracking_uri, offer, label_usd, on_run
         self._priced = f"{offer.name} at {offer.usd_per_hour} US$/h ({offer.date}), {label_usd:g} US$ a label"
         self._session: Session | None = None
-        self._children: dict[str, _Child] = {}  # by run_id, as the session found them
+        self._children: dict[str, Child] = {}  # by run_id, as the session found them
+        self._maximize = study.maximize
         self._sweep = sweep or uuid.uuid4().hex
         self._parent = ""
         self._others: set[str] = set()  # other sweeps of this study that live
@@ -62,25 +44,25 @@ class Mirror:
         """Open the store anew, and read what it holds of this study: other sweeps may have written since."""
         self._session = None
         session = Session(self._study, self._uri)
-        self._children = {run.data.tags["workbench.run_id"]: _child(run) for run in reversed(list(session.search("run")))}
+        found = reversed(list(session.search("run")))
+        self._children = {run.data.tags["workbench.run_id"]: Child.of(run, self._maximize) for run in found}
         self._session = session
 
     # The sweep: a parent run.
 
-    def open_sweep(self, parent: Mapping[str, Any], source: str, began: float, running: bool) -> None:
+    def open_sweep(self, parent: Mapping[str, Any], texts: Mapping[str, str], began: float, running: bool) -> None:
         """Open the parent run, and end those that died. `running`: whether any run of the study is."""
         session = self._open()
         git = parent.get("git")
         commit = git.get("commit") if isinstance(git, Mapping) else git
         known = {"note.content": parent.get("question"), "source.name": parent.get("command"), "source.git.commit": commit}
         own = {"mlflow.source.type": "LOCAL", "mlflow.user": owner.user(), **owner.process()}
-        name = time.strftime("sweep %Y-%m-%d %H:%M:%S", time.localtime(began))
+        name = _sweep_name(began, "confirmation" if parent.get("sampler") == "confirm" else "sweep")
         self._parent = session.find_or_create("sweep", self._sweep, name, began, own)
         tags = {f"mlflow.{tag}": str(value) for tag, value in known.items() if value}
         session.log(self._parent, tags=own | tags, params=dict(page.flat(parent)))  # one that joined may have made it
         session.client.log_dict(self._parent, dict(parent), "sweep.json")
-        if source and self._study.path:
-            session.client.log_text(self._parent, source, self._study.path.name)
+        self._log_texts(texts)
         for run in list(session.search("sweep", "attributes.status = 'RUNNING'")):
             if not owner.lives(run.data.tags, running):
                 session.client.set_terminated(run.info.run_id, "KILLED")
@@ -89,20 +71,32 @@ class Mirror:
 
     def join_sweep(self, began: float) -> None:
         """Find the parent run of a sweep that another process opens."""
-        name = time.strftime("sweep %Y-%m-%d %H:%M:%S", time.localtime(began))
-        self._parent = self._open().find_or_create("sweep", self._sweep, name, began, {"mlflow.source.type": "LOCAL"})
+        own = {"mlflow.source.type": "LOCAL"}
+        self._parent = self._open().find_or_create("sweep", self._sweep, _sweep_name(began, "sweep"), began, own)
 
     def end_sweep(
         self, metrics: Mapping[str, float | None], texts: Mapping[str, str], status: str, ended: float, reason: str = ""
     ) -> None:
         """Write the sweep's summary and end its parent run."""
         session = self._open()
-        for name, text in texts.items():
-            session.client.log_text(self._parent, text, name)
-        note = f"{self._study.question}\n\n{texts['front.md']}".strip()
+        self._log_texts(texts)
+        note = page.sweep_note(self._study.question, texts.get("front.md", ""))
         tags = {"mlflow.note.content": note} | ({"workbench.ended": reason} if reason else {})
         session.log(self._parent, tags=tags, metrics=page.finite(metrics), at=ended)
         session.client.set_terminated(self._parent, status, page.milliseconds(ended))
+
+    def mark_front(self, run_ids: Collection[str]) -> None:
+        """Say of every run that is known whether it is on the front; only what changes is written."""
+        session = self._open()
+        for run_id, child in self._children.items():
+            on_front = run_id in run_ids
+            if child.on_front is not on_front:
+                session.log(child.id, tags=page.front_tag(on_front))
+                child.on_front = on_front
+
+    def _log_texts(self, texts: Mapping[str, str]) -> None:
+        for name, text in texts.items():
+            self._open().client.log_text(self._parent, text, name)
 
     # The runs: its children.
 
@@ -139,12 +133,15 @@ class Mirror:
             return
         last = done[-1]
         status = "RUNNING" if len(done) < len(results) else page.RUN_STATUS[last.status]
-        if child is not None and child.prepared and child.results == len(done) and child.status == status:
+        best = page.best(done, self._maximize)
+        behind = best is not None and (child is None or child.outdone_by(best, self._maximize))
+        if child is not None and child.prepared and child.results == len(done) and child.status == status and not behind:
             return
         child = self._prepared(last)
         for result in done:
             self._write(child, result)
-        self._open().log(child.id, tags=page.tags(last))
+        best_id = {} if best is None else {"workbench.best_recipe_id": best.recipe_id}
+        self._log_best(child, best, page.tags(last) | best_id)
         if status not in (child.status, "RUNNING"):
             self._terminate(child, status, last.finished)
 
@@ -155,39 +152,51 @@ class Mirror:
             if child.status == "RUNNING" and run_id not in known and child.sweep not in {*self._others, self._sweep}:
                 self._terminate(child, "KILLED", time.time())
 
-    def _write(self, child: _Child, result: Result) -> None:
+    def _write(self, child: Child, result: Result) -> None:
         """Log one Result in one call, unless it is there: at a newer price it must not become a second value of its step."""
         session, mark = self._open(), (result.step, page.milliseconds(result.finished))
         if child.marks is None:
             child.marks = {(int(m.step), int(m.timestamp)) for m in session.client.get_metric_history(child.id, page.MARK)}
         if mark not in child.marks:
-            numbers = page.metrics(result, self._offer, self._label_usd)
             said = {"workbench.results": str(len(child.marks) + 1), "workbench.offer": self._priced}
-            session.log(child.id, tags={**page.tags(result), **said}, metrics=numbers, at=result.finished, step=result.step)
+            said |= page.front_tag(bool(child.on_front)) | page.tags(result)  # not on the front until somebody says so
+            numbers = page.metrics(result, self._offer, self._label_usd)
+            self._log_best(child, result, said, metrics=numbers, at=result.finished, step=result.step)
             child.marks.add(mark)
+            child.on_front = bool(child.on_front)
         elif child.results < len(child.marks):  # killed between the metrics and the tags
             session.log(child.id, tags={"workbench.results": str(len(child.marks))})
         child.results = len(child.marks)
 
-    def _terminate(self, child: _Child, status: str, ended: float) -> None:
+    def _log_best(self, child: Child, result: Result | None, tags: Mapping[str, str], **logged: Any) -> None:
+        """Log it, and with it that this Result is the best of its run, if it is better than what the run shows."""
+        best: dict[str, float] = {}
+        if result is not None and child.outdone_by(result, self._maximize):
+            best = page.best_metrics(result, self._study, self._offer, self._label_usd)
+            tags = {**tags, "workbench.best_recipe_id": result.recipe_id}
+        self._open().log(child.id, tags=tags, whole=best, **logged)
+        if result is not None and best:
+            child.best = result.scores[self._maximize]
+
+    def _terminate(self, child: Child, status: str, ended: float) -> None:
         self._open().client.set_terminated(child.id, status, page.milliseconds(ended))
         child.status = status
 
-    def _lookup(self, run_id: str) -> _Child | None:
+    def _lookup(self, run_id: str) -> Child | None:
         """The child of a run: from the index, or made by another sweep since the index was read."""
         session = self._open()
         if run_id not in self._children and (run := session.find("run", run_id)) is not None:
-            self._children[run_id] = _child(run)
+            self._children[run_id] = Child.of(run, self._maximize)
         return self._children.get(run_id)
 
-    def _prepared(self, result: Result) -> _Child:
+    def _prepared(self, result: Result) -> Child:
         """The child of the result's run, created if need be, with all that is written once."""
         child = self._lookup(result.run_id)
         if child is None:
-            own = {"workbench.sweep": self._sweep, "mlflow.user": owner.user()}
+            own = {"workbench.sweep": self._sweep, "mlflow.user": owner.user(), "mlflow.source.type": "LOCAL"}
             own |= {"mlflow.parentRunId": self._parent} if self._parent else {}
             made = self._open().find_or_create("run", result.run_id, page.run_name(result), result.started, own)
-            child = self._children[result.run_id] = _Child(made, sweep=self._sweep)
+            child = self._children[result.run_id] = Child(made, sweep=self._sweep)
         if result.run_id not in self._told:
             self._on_run(result.run_id, child.id)
             self._told.add(result.run_id)
@@ -195,20 +204,23 @@ class Mirror:
             self._prepare(child, result)
         return child
 
-    def _prepare(self, child: _Child, result: Result) -> None:
+    def _prepare(self, child: Child, result: Result) -> None:
         session, method = self._open(), self._study.dimensions.get("method")
-        methods = method.space.labels if method and isinstance(method.space, Choice) else ()
+        methods = method.space.labels if method and isinstance(method.space, Choice) else (result.method,)
         session.client.log_dict(child.id, dict(result.recipe), "recipe.json")
         session.client.log_dict(child.id, dict(result.provenance), "provenance.json")
         if digest := self._digest(result):
             task = result.recipe["task"]
             session.log_data(child.id, str(task.get("data") or task.get("type")), digest)
+        source = self._study.path.name if self._study.path else self._study.name
         looks = {
+            "mlflow.source.name": source,
+            "mlflow.source.git.commit": str(result.provenance.get("git_commit") or ""),
             "mlflow.runColor": page.colour(result.method, methods),
             "mlflow.note.content": page.note(result, self._study.name),
             "workbench.prepared": "true",
         }
-        session.log(child.id, params=page.params(result), tags={**page.tags(result), **looks})
+        session.log(child.id, params=page.params(result), tags={**page.tags(result), **looks}, whole=page.mirrors(result))
         child.prepared = True
 
     def _digest(self, result: Result) -> str | None:
@@ -229,7 +241,5 @@ class Mirror:
         return self._session
 
 
-def _child(run: Run) -> _Child:
-    tags = run.data.tags
-    results = int(tags.get("workbench.results", 0))
-    return _Child(run.info.run_id, run.info.status, tags.get("workbench.sweep", ""), results, "workbench.prepared" in tags)
+def _sweep_name(began: float, what: str) -> str:
+    return time.strftime(f"{what} %Y-%m-%d %H:%M:%S", time.localtime(began))

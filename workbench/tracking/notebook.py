@@ -6,7 +6,7 @@ import contextlib
 import functools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from workbench.prices import Offer
@@ -51,9 +51,17 @@ class Notebook:
         self._on_problem = on_problem
         self._on_run = on_run
         self._mirror = Mirror(study, self.tracking_uri, offer, label_usd, self._tell, sweep)
+        self._front: frozenset[str] | None = None
         self._writer = Writer(self._mirror.connect, self._away, self._back, self._refused, pause_seconds)
 
-    def start(self, parent: Mapping[str, Any], known: Sequence[Result]) -> None:
+    def start(
+        self,
+        parent: Mapping[str, Any],
+        known: Sequence[Result],
+        *,
+        front: Collection[str] | None = None,
+        artifacts: Mapping[str, str] | None = None,
+    ) -> None:
         """Open the sweep's parent run, and queue what MLflow lacks of `known`.
 
         Call it before the first trial: mlflow is imported here, in 2 to 4 seconds, because two threads that import
@@ -62,25 +70,33 @@ class Notebook:
         Args:
             parent: What the sweep is: `question`, `command`, `limits`, `git`, `versions`, …; plain data, nested at will.
             known: All Results of the study's ledger, those of live runs (`running`) included.
+            front: Ids of the runs that hold a point of the front of `known`; None leaves what is said of them.
+            artifacts: Texts to keep with the sweep beside the study's file, by file name.
         """
-        with contextlib.suppress(Exception):  # the writer meets the same error, and reports it
-            store.load()
-        path = self.study.path
-        source = path.read_text(encoding="utf-8") if path and path.is_file() else ""
-        runs: dict[str, list[Result]] = defaultdict(list)
-        for result in sorted(known, key=lambda r: (r.finished or r.started, r.step)):
-            runs[result.run_id].append(result)
-        running = any(result.status == "running" for result in known)
-        self._put("the sweep", self._mirror.open_sweep, dict(parent), source, time.time(), running)
-        for results in runs.values():
-            self._put("earlier results", self._mirror.catch_up, results, results=sum(r.status != "running" for r in results))
-        self._put("runs left open", self._mirror.end_orphans, set(runs))
+        self._load()
+        path, running = self.study.path, any(result.status == "running" for result in known)
+        texts = {path.name: path.read_text(encoding="utf-8")} if path and path.is_file() else {}
+        self._put("the sweep", self._mirror.open_sweep, dict(parent), texts | dict(artifacts or {}), time.time(), running)
+        runs = self._catch_up(known)
+        self._put("runs left open", self._mirror.end_orphans, runs)
+        if front is not None:
+            self.front(front)
 
     def join(self) -> None:
         """Write under the parent run of the same sweep that another process has started, or is about to start."""
-        with contextlib.suppress(Exception):  # the writer meets the same error, and reports it
-            store.load()
+        self._load()
         self._put("the sweep", self._mirror.join_sweep, time.time())
+
+    def catch_up(self, known: Sequence[Result]) -> None:
+        """Write what MLflow lacks of `known`, as in `start`: a worker that was killed could not tell MLflow of its last Results."""
+        self._put("a look at the runs", self._mirror.connect)  # other workers may have written to them since
+        self._catch_up(known)
+
+    def front(self, run_ids: Collection[str]) -> None:
+        """Say of every run whether it holds a point of the front now: these do, all others do not."""
+        if (known := frozenset(run_ids)) != self._front:
+            self._front = known
+            self._put("the front", self._mirror.mark_front, known)
 
     def running(self, result: Result) -> None:
         """A run, or its next segment, has begun."""
@@ -88,7 +104,7 @@ class Notebook:
 
     def record(self, result: Result) -> None:
         """Mirror a Result. A checkpoint becomes a step; an infeasible or interrupted one ends the run with its reason."""
-        self._put("a result", self._mirror.record, result, results=1)
+        self._put("a result", self._mirror.record, result, results=[result])
 
     def finished(self, run_id: str, status: str) -> None:
         """A run has ended: `FINISHED`, `FAILED` (infeasible) or `KILLED` (interrupted)."""
@@ -101,6 +117,7 @@ class Notebook:
         status: str = "FINISHED",
         artifacts: Mapping[str, str] | None = None,
         reason: str = "",
+        front: Collection[str] | None = None,
     ) -> None:
         """The sweep has ended.
 
@@ -110,7 +127,11 @@ class Notebook:
             status: `FINISHED`, `FAILED` or `KILLED`.
             artifacts: Other texts to keep with it, by file name.
             reason: Why it ended, in words: the tag `workbench.ended`.
+            front: Ids of the runs that hold a point of the front; None leaves what is said of them.
         """
+        if front is not None:
+            self._put("a look at the runs", self._mirror.connect)  # other workers may have said otherwise
+            self._put("the front", self._mirror.mark_front, frozenset(front))
         texts = {"front.md": front_markdown, **(artifacts or {})}
         self._put("the sweep's summary", self._mirror.end_sweep, dict(metrics), texts, status, time.time(), reason)
 
@@ -121,8 +142,23 @@ class Notebook:
         """
         return self._writer.close(timeout_seconds)
 
-    def _put(self, what: str, write: Callable[..., None], *arguments: Any, results: int = 0) -> None:
-        self._writer.put(Job(what, functools.partial(write, *arguments), results))
+    def _load(self) -> None:
+        with contextlib.suppress(Exception):  # the writer meets the same error, and reports it
+            store.load()
+
+    def _catch_up(self, known: Sequence[Result]) -> frozenset[str]:
+        """Queue what MLflow lacks of each run; their ids."""
+        runs: dict[str, list[Result]] = defaultdict(list)
+        for result in sorted(known, key=lambda r: (r.finished or r.started, r.step)):
+            runs[result.run_id].append(result)
+        for results in runs.values():
+            done = [result for result in results if result.status != "running"]
+            self._put("earlier results", self._mirror.catch_up, results, results=done)
+        return frozenset(runs)
+
+    def _put(self, what: str, write: Callable[..., None], *arguments: Any, results: Iterable[Result] = ()) -> None:
+        ids = frozenset((r.run_id, r.step, r.status, r.finished) for r in results)
+        self._writer.put(Job(what, functools.partial(write, *arguments), ids))
 
     def _tell(self, run_id: str, mlflow_run_id: str) -> None:
         try:

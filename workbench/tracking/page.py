@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from workbench import prices
@@ -21,12 +21,18 @@ RUN_STATUS = {"running": "RUNNING", "complete": "FINISHED", "infeasible": "FAILE
 MARK = "spent/seconds"
 """The metric that every mirrored Result has: its (step, time) tells that the Result is there."""
 
-_MAX_METRICS = 39  # a runs table with more columns is read by nobody
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")  # Okabe and Ito
+ON_FRONT = "workbench.on_front"
+
+_MAX_METRICS = 39  # of one run, all kinds together: a runs table with more columns is read by nobody
+_MAX_MIRRORS = 8  # of settings among them: being params already, further ones give way
+_BEST_METRICS = 5
+_MAX_NOTE = 4900  # characters of a description, which is a tag; longer ones would be moved to a file whole
+_MAX_NAME = 250  # characters of a run's name: databases have no more room
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
 
 
 def run_name(result: Result) -> str:
-    """`0042 lora r=8 lr=2e-4 minilm-l3 s0`: trial, then what was searched: method, its settings, model, the rest, seed."""
+    """`0042 lora r8 lr2e-4 minilm-l3 s0`: trial, then what was searched: method, its settings, model, the rest, seed."""
     swept = {name: value for name, value in result.settings.items() if name not in ("epochs", "seed")}
     if not swept:
         swept = {"method": result.method, "model": result.model}
@@ -38,7 +44,8 @@ def run_name(result: Result) -> str:
     if "model" in swept:
         words.append(result.model.rstrip("/").rsplit("/", 1)[-1])
     words += [_word(name, value) for name, value in swept.items() if name not in ("method", "model", *own)]
-    return " ".join([*words, f"s{result.seed}"])
+    text = " ".join([*words, f"s{result.seed}"])
+    return text if len(text) <= _MAX_NAME else f"{text[: _MAX_NAME - 1]}…"
 
 
 def params(result: Result) -> dict[str, str]:
@@ -62,10 +69,31 @@ def metrics(result: Result, offer: Offer, label_usd: float) -> dict[str, float]:
         numbers |= {"trainable_parameters": result.trainable_parameters, "flops": train.work.flops or None}
         numbers |= {f"serving/{name}": value for name, value in result.serving.items()}
         numbers |= {f"seconds/{phase}": usage.seconds for phase, usage in result.usage.items()}
-        numbers |= {f"hp/{name}": value for name, value in result.settings.items() if name != "epochs" and _is_number(value)}
-    known = finite(numbers)
-    # Mirrors of settings come last: where a study searches very many, they give way, being params already.
-    return dict(list(known.items())[:_MAX_METRICS])
+    room = _MAX_METRICS - len(mirrors(result)) - _BEST_METRICS
+    return dict(list(finite(numbers).items())[:room])
+
+
+def mirrors(result: Result) -> dict[str, float]:
+    """The numeric settings as metrics `hp/…`: MLflow sorts params as texts, where 9 comes after 10."""
+    numbers = {f"hp/{name}": value for name, value in result.settings.items() if name != "epochs"}
+    return dict(list(finite(numbers).items())[:_MAX_MIRRORS])
+
+
+def best(results: Iterable[Result], maximize: str) -> Result | None:
+    """The checkpoint with the highest score, the earliest of equals; None where none has a finite one."""
+    scored = [r for r in results if r.status == "complete" and math.isfinite(r.scores.get(maximize, math.nan))]
+    return max(scored, key=lambda r: (r.scores[maximize], -r.step), default=None)
+
+
+def best_metrics(result: Result, study: Study, offer: Offer, label_usd: float) -> dict[str, float]:
+    """The best checkpoint's score, costs and epochs, as `best/…`.
+
+    They are of the run, not of a step. The last of `quality/…` is the last checkpoint's, and MLflow's table shows the last.
+    """
+    names = dict.fromkeys((*study.costs, "usd"))
+    costs = {name: cost(result, name, offer, label_usd) for name in list(names)[: _BEST_METRICS - 2]}
+    numbers = {study.maximize: result.scores[study.maximize], **costs, "epochs": result.epochs}
+    return finite({f"best/{name}": value for name, value in numbers.items()})
 
 
 def tags(result: Result) -> dict[str, str]:
@@ -81,6 +109,11 @@ def tags(result: Result) -> dict[str, str]:
     }
 
 
+def front_tag(on_front: bool) -> dict[str, str]:
+    """Whether a checkpoint of the run is a point of the front."""
+    return {ON_FRONT: str(on_front).lower()}
+
+
 def note(result: Result, study: str) -> str:
     """The run's description, in markdown."""
     lines = [f"A run of the study `{study}`, with all its checkpoints as steps. Its recipe is the artifact `recipe.json`.", ""]
@@ -88,20 +121,20 @@ def note(result: Result, study: str) -> str:
     return "\n".join(lines)
 
 
-def experiment_tags(study: Study) -> dict[str, str]:
-    """What the experiment says of its study: the question, and which score to look at."""
-    question = study.question if len(study.question) <= 5000 else f"The study `{study.name}`: its question is long, see its file."
-    return {
-        "mlflow.note.content": question or f"The study `{study.name}`.",
-        "mlflow.experimentKind": "custom_model_development",  # the page then opens on the table of runs
-        "mlflow.experiment.primaryMetric.name": f"quality/{key(study.maximize)}",
-        "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
-    }
+def sweep_note(question: str, front_markdown: str) -> str:
+    """The description of a sweep that has ended: its question, the answer and the front, as long as they are not too long."""
+    note = f"{question}\n\n{front_markdown}".strip()
+    if len(note) <= _MAX_NOTE:
+        return note
+    answer = front_markdown.partition("\n\n")[0]
+    short = f"{question}\n\n{answer}".strip()
+    return f"{short if len(short) <= _MAX_NOTE else 'The question is long.'}\n\nThe front is the artifact `front.md`."
 
 
-def colour(method: str, methods: tuple[Value, ...]) -> str:
-    """A colour for the charts: one per method, told apart by colour-blind readers too."""
-    return _COLOURS[methods.index(method) % len(_COLOURS)] if method in methods else _COLOURS[-1]
+def colour(method: str, methods: Iterable[Value]) -> str:
+    """A colour for the charts: one per method of the study, in the order of their names, as in the figures of the front."""
+    known = sorted(map(str, methods))
+    return _COLOURS[known.index(method) % len(_COLOURS)] if method in known else _COLOURS[0]
 
 
 def finite(numbers: Mapping[str, Any]) -> dict[str, float]:
@@ -153,8 +186,11 @@ def _is_number(value: Any) -> bool:
 
 
 def _word(name: str, value: Value) -> str:
+    """`r8`, `lr2e-4`; with `=` between where name and value would run into each other."""
     last = name.rsplit(".", 1)[-1]
-    return f"{'lr' if last == 'learning_rate' else last}={_short(value)}"
+    last = "lr" if last == "learning_rate" else last
+    joined = _is_number(value) and not last[-1:].isdigit()
+    return f"{last}{'' if joined else '='}{_short(value)}"
 
 
 def _short(value: Value) -> str:

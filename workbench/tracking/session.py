@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from workbench.study import Study
-from workbench.tracking import page, store
+from workbench.tracking import experiment, page, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,6 +57,7 @@ class Session:
         tags: Mapping[str, str],
         params: Mapping[str, str] | None = None,
         metrics: Mapping[str, float] | None = None,
+        whole: Mapping[str, float] | None = None,
         at: float = 0.0,
         step: int = 0,
     ) -> None:
@@ -66,14 +68,18 @@ class Session:
             tags: May be written again, with other values.
             params: May be written again, with the same values.
             metrics: Finite numbers.
-            at: When they were measured, in seconds since 1970.
+            whole: Finite numbers that are of the whole run. MLflow shows of each metric what was written last at the highest
+                step: at step 0 these can be put right, and being without a course the charts show them as bars.
+            at: When `metrics` were measured, in seconds since 1970.
             step: Their step.
         """
         from mlflow.entities import Metric, Param, RunTag
 
+        now = page.milliseconds(time.time())
+        numbers = [Metric(name, value, page.milliseconds(at), step) for name, value in (metrics or {}).items()]
         self.client.log_batch(
             run,
-            metrics=[Metric(name, value, page.milliseconds(at), step) for name, value in (metrics or {}).items()],
+            metrics=numbers + [Metric(name, value, now, 0) for name, value in (whole or {}).items()],
             params=[Param(name, self._fit(run, name, text, _PARAM_LIMIT)) for name, text in (params or {}).items()],
             tags=[RunTag(name, self._fit(run, name, text, _TAG_LIMIT)) for name, text in tags.items()],
         )
@@ -94,11 +100,15 @@ class Session:
         return f"{len(text)} characters: see the artifact {file}"
 
     def _experiment(self, study: Study) -> str:
+        said = experiment.tags(study)
         with store.exclusive(self.uri):
             found = self.client.get_experiment_by_name(study.name)
             if found is None:
                 root = store.artifact_root(self.uri)
-                return str(self.client.create_experiment(study.name, root and f"{root}/{study.name}", page.experiment_tags(study)))
+                return str(self.client.create_experiment(study.name, root and f"{root}/{study.name}", said))
         if found.lifecycle_stage != "active":
             self.client.restore_experiment(found.experiment_id)  # its name is taken for ever: there is no other place to write
+        for name, text in said.items():
+            if name not in found.tags:  # made by an older version; what people have changed stays
+                self.client.set_experiment_tag(found.experiment_id, name, text)
         return str(found.experiment_id)

@@ -1,4 +1,4 @@
-"""The store behind the notebook: opened with a short temper, created whole or not at all, and its web page."""
+"""The store behind the notebook: opened with a short temper, created whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ import contextlib
 import logging
 import os
 import re
-import socket
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench import process
-from workbench.errors import EnvironmentFault, UsageError
+from workbench.errors import EnvironmentFault
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_SETTINGS = {
+SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     # The writer has its own patience; MLflow's is 7 retries of 120 s each.
@@ -29,8 +26,6 @@ _SETTINGS = {
     "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "30",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for data
 }
-
-_QUIETLY = ("--uvicorn-opts", "--log-level warning")
 
 
 def examine(tracking_uri: str) -> str:
@@ -83,7 +78,7 @@ def load() -> None:
 
     Settings that the user made in the environment stand.
     """
-    for name, value in _SETTINGS.items():
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     import mlflow.store.tracking.sqlalchemy_store
     import mlflow.tracking  # noqa: F401
@@ -122,43 +117,6 @@ def exclusive(tracking_uri: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with process.exclusive(path.parent):
         yield
-
-
-def ui_command(tracking_uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> list[str]:
-    """The command that serves MLflow's page on the store, with one worker: four, its default, take four times the memory.
-
-    Raises:
-        UsageError: The store is a server, which has a page of its own.
-        EnvironmentFault: There is no such SQLite file.
-    """
-    if re.match(r"https?:", tracking_uri):
-        raise UsageError(f"{shown(tracking_uri)} is an MLflow server and has its own page: open it in a browser.")
-    path = sqlite_path(tracking_uri)
-    if path is not None and not path.is_file():
-        raise EnvironmentFault(f"there is no MLflow store {path} yet. Run `workbench sweep` first, or give --tracking-uri.")
-    root = artifact_root(tracking_uri)
-    places = ["--backend-store-uri", absolute(tracking_uri), *(["--artifacts-destination", root] if root else [])]
-    return [sys.executable, "-m", "mlflow", "server", *places, "--host", host, "--port", str(port), *_QUIETLY, "--workers", "1"]
-
-
-def serve(tracking_uri: str, *, host: str = "127.0.0.1", port: int = 5000) -> subprocess.Popen[bytes]:
-    """Start MLflow's page on the store and return its process; it answers at `http://host:port` some 7 seconds later.
-
-    Terminate or interrupt the process to stop it.
-
-    Raises:
-        UsageError, EnvironmentFault: As `ui_command`; also where the port is taken.
-    """
-    command = ui_command(tracking_uri, host=host, port=port)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise EnvironmentFault(f"port {port} on {host} cannot be used ({error.strerror}). Give another one: --port.") from error
-    # Job execution starts further processes, for features of MLflow that a sweep has no use for.
-    quiet = {**_SETTINGS, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
-    return subprocess.Popen(command, env={**quiet, **os.environ}, stdout=2)  # what it says is no data
 
 
 def _create(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -14,11 +14,11 @@ LONGEST_PAUSE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of writing: what it is, how it is done (again, if need be), and how many Results it holds."""
+    """One piece of writing: what it is, how it is done (again, if need be), and which Results it holds."""
 
     what: str
     write: Callable[[], None]
-    results: int = 0
+    results: frozenset[Hashable] = frozenset()
 
 
 class Writer:
@@ -40,16 +40,16 @@ class Writer:
         self._connect, self._on_away, self._on_back, self._on_refused = connect, on_away, on_back, on_refused
         self._first_pause = pause_seconds
         self._jobs: deque[Job] = deque()
-        self._refused = 0
+        self._refused: set[Hashable] = set()
         self._closing = False
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
 
     @property
     def unwritten(self) -> int:
-        """Results in jobs that are not known to be written, those given up included."""
+        """How many Results in jobs are not known to be written, those given up included; one in several jobs counts once."""
         with self._wake:
-            return sum(job.results for job in self._jobs) + self._refused
+            return len(self._refused.union(*(job.results for job in self._jobs)))
 
     def put(self, job: Job) -> None:
         """Queue a job; returns at once."""
@@ -90,6 +90,7 @@ class Writer:
         while True:
             failure = _attempt(job.write)
             if failure is None:
+                self._refused -= job.results
                 if away:
                     self._on_back()
                 return True
@@ -97,7 +98,7 @@ class Writer:
             if lost is None:
                 refusals += 1
                 if refusals == 2:
-                    self._refused += job.results
+                    self._refused |= job.results
                     self._on_refused(job, failure)
                     return True
                 continue

@@ -1,0 +1,78 @@
+"""The MLflow notebook of a command that trains: opened for it, and ended with what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench import report
+from workbench.cli.common import messages, waiting
+from workbench.report import View
+from workbench.report.rows import result_rows, rows_csv
+from workbench.result import originals, spent_usd
+
+if TYPE_CHECKING:
+    from workbench.ledger import Ledger
+    from workbench.prices import Offer
+    from workbench.study import Study
+    from workbench.sweep import Outcome
+    from workbench.tracking import Notebook
+
+MLFLOW_PATIENCE_SECONDS = 20.0
+"""How long the end of a command waits for MLflow; what is missing then is written at the next start."""
+
+
+def open_notebook(
+    study: Study, ledger: Ledger, offer: Offer, label_usd: float, tracking_uri: str | None, *, sweep: str | None = None
+) -> Notebook:
+    """The notebook at this URI, else in this folder. `sweep` is the id of a sweep that several processes are part of."""
+    from workbench.tracking import Notebook, default_uri
+
+    return Notebook(
+        study,
+        tracking_uri or default_uri(Path.cwd()),
+        offer,
+        label_usd=label_usd,
+        on_problem=lambda text: messages.print(text, style="yellow", markup=False),
+        on_run=ledger.note_mlflow_run,
+        sweep=sweep,
+    )
+
+
+def end_notebook(notebook: Notebook, outcome: Outcome, view: View) -> None:
+    """Write down in MLflow how it ended, and say what is missing there."""
+    results = outcome.results
+    points, members = report.corrected(results, view), report.standing(results, view)
+    scores = {r.recipe_id: r.scores[view.maximize] for r in points if view.maximize in r.scores}
+    best = max(members, key=lambda r: scores[r.recipe_id], default=None)
+    with waiting("Bringing MLflow up to date …"):
+        notebook.end(
+            {
+                "spent/usd": spent_usd(results, view.offer, view.label_usd),
+                "spent/runs": float(len(report.by_run(originals(results)))),
+                "front/size": float(len(members)),
+                "front/hypervolume": report.hypervolume(points, view),
+                f"best/{view.maximize}": None if best is None else scores[best.recipe_id],
+                "best/usd": None if best is None else view.cost(best, "usd"),
+            },
+            report.front_markdown(results, view),
+            "KILLED" if outcome.interrupted else "FINISHED",
+            artifacts=_artifacts(notebook.study, outcome, view),
+            reason=outcome.reason,
+            front={r.run_id for r in members},
+        )
+        behind = notebook.close(MLFLOW_PATIENCE_SECONDS)
+    if behind:
+        messages.print(
+            f"MLflow is {behind} record{'' if behind == 1 else 's'} behind; the next `workbench sweep` writes what is missing. "
+            "Nothing is missing in the ledger.",
+            style="yellow",
+        )
+
+
+def _artifacts(study: Study, outcome: Outcome, view: View) -> dict[str, str]:
+    """The front as a page that needs nothing else, and the runs as a table."""
+    from workbench import figures
+
+    page = figures.html(figures.front(outcome.results, view, title=study.question))
+    return {"front.html": page, "runs.csv": rows_csv(result_rows(outcome.results, view, {}))}

@@ -1,0 +1,56 @@
+"""What is known of the MLflow run that mirrors a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workbench.result import Result
+from workbench.tracking import page
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+@dataclass
+class Child:
+    """A child run, as a session found it or has written it since.
+
+    Attributes:
+        id: MLflow's id of it.
+        status: MLflow's status of it.
+        sweep: The sweep that wrote to it last.
+        results: How many Results it says it has.
+        prepared: Whether all that is written once is there.
+        best: The best score that it shows; None where it shows none.
+        on_front: What it says of the front; None where it says nothing.
+        marks: (step, milliseconds) of each Result that it has; None until they were read.
+    """
+
+    id: str
+    status: str = "RUNNING"
+    sweep: str = ""
+    results: int = 0
+    prepared: bool = False
+    best: float | None = None
+    on_front: bool | None = None
+    marks: set[tuple[int, int]] | None = None
+
+    @classmethod
+    def of(cls, run: Run, maximize: str) -> Child:
+        """What MLflow says of a run of a study that maximises this score."""
+        tags = run.data.tags
+        return cls(
+            id=run.info.run_id,
+            status=run.info.status,
+            sweep=tags.get("workbench.sweep", ""),
+            results=int(tags.get("workbench.results", 0)),
+            prepared="workbench.prepared" in tags,
+            best=run.data.metrics.get(f"best/{page.key(maximize)}"),
+            on_front=None if page.ON_FRONT not in tags else tags[page.ON_FRONT] == "true",
+        )
+
+    def outdone_by(self, result: Result, maximize: str) -> bool:
+        """Whether this Result of the run is better than the best that is shown."""
+        known = page.best((result,), maximize)
+        return known is not None and (self.best is None or known.scores[maximize] > self.best)
