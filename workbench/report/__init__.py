@@ -4,11 +4,13 @@ text      numbers, settings and recipes as people write them
 view      Results at one offer and one price of a label: front, hypervolume
 bill      what a point costs beside its making: serving, break-even, means
 confirmed what new seeds say of the front: intervals, ties, the front as it stands then
+axes      costs in the units that people read them in
 answers   the sentence that answers the study's question
 records   plain data for programs, tables for people
 """
 
 from workbench.report.answers import UNITS, answer, cost_text, score_text
+from workbench.report.axes import AXES, Axis, axes
 from workbench.report.bill import BreakEven, Serving, break_even, peak_share, phases_spent, serving
 from workbench.report.confirmed import Confirmed, Interval, confirmed, corrected, standing
 from workbench.report.records import by_run, find_run, front_markdown, front_record, runs_record
@@ -17,13 +19,16 @@ from workbench.report.view import View, cheapest, front, hypervolume
 from workbench.result import carried
 
 __all__ = [
+    "AXES",
     "UNITS",
+    "Axis",
     "BreakEven",
     "Confirmed",
     "Interval",
     "Serving",
     "View",
     "answer",
+    "axes",
     "banded",
     "break_even",
     "by_run",
