@@ -7,9 +7,24 @@ regret     any-time curves of searches on recorded runs
 """
 
 from workbench.figures.compare import by_method, phases, run_curve
-from workbench.figures.front import front, mark
+from workbench.figures.front import CLOUD, front, mark
 from workbench.figures.front_3d import front_3d
 from workbench.figures.regret import regret
-from workbench.figures.style import COLOURS, DASHES, SYMBOLS, write_html
+from workbench.figures.style import COLOURS, DASHES, GREY, INK, SYMBOLS, write_html
 
-__all__ = ["COLOURS", "DASHES", "SYMBOLS", "by_method", "front", "front_3d", "mark", "phases", "regret", "run_curve", "write_html"]
+__all__ = [
+    "CLOUD",
+    "COLOURS",
+    "DASHES",
+    "GREY",
+    "INK",
+    "SYMBOLS",
+    "by_method",
+    "front",
+    "front_3d",
+    "mark",
+    "phases",
+    "regret",
+    "run_curve",
+    "write_html",
+]
