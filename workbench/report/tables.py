@@ -37,8 +37,9 @@ def front_rows(points: Points) -> list[dict[str, Any]]:
             "high": None if known is None else known.score.high,
             "new_seeds": None if known is None else known.seeds,
         }
-        row |= {name: _in_unit(view, r, name) for name in dict.fromkeys((*view.minimize, "seconds", "energy_j", "grams_co2e"))}
+        row |= {name: _in_unit(view, r, name) for name in view.minimize}
         row["marginal"] = None if more is None else more / AXES[view.minimize[0]].per_unit
+        row |= {name: _in_unit(view, r, name) for name in ("seconds", "energy_j", "grams_co2e") if name not in view.minimize}
         rows.append(row)
     return rows
 
