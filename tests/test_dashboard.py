@@ -8,12 +8,15 @@ from pathlib import Path
 
 import made
 import pytest
+from optuna.trial import TrialState, create_trial
 from streamlit.testing.v1 import AppTest
 
 from workbench import prices, report
 from workbench.cli import dashboard
 from workbench.errors import EnvironmentFault
 from workbench.ledger import Ledger
+from workbench.ledger.create import RESULT
+from workbench.ledger.trials import lease_record
 
 APP = Path(__file__).parents[1] / "dashboards" / "app.py"
 
@@ -220,6 +223,21 @@ def test_a_study_in_which_all_failed_says_why(tmp_path: Path, page, name: str) -
     url = made.write(tmp_path, [made.failed(1), made.failed(2)])
     text = said(page(url, name, id="0"))
     assert "24 GiB asked for" in text or name not in ("front", "compare", "run")
+
+
+def test_a_run_that_is_being_made_and_one_that_is_half_written_are_no_points_yet(tmp_path: Path, page) -> None:
+    url = made.write(tmp_path, [])
+    ledger = Ledger.find(None, url)
+    lease = create_trial(state=TrialState.RUNNING, user_attrs={"workbench:lease": lease_record(made.run(50), {})})
+    ledger._storage.create_new_trial(ledger._study_id, lease)
+    ledger._storage.create_new_trial(ledger._study_id)  # its worker was killed before it wrote a word
+    half = ledger._storage.create_new_trial(ledger._study_id, lease)
+    ledger._storage.set_trial_user_attr(half, RESULT, made.run(4).to_json(compact=True))
+    for name in NAMES:
+        assert "2 runs being made" in said(page(url, name, id="0")) or name != "front"
+    made.write(tmp_path, made.runs(4))
+    assert "2 runs being made now" in said(page(url))
+    assert len(page(url, "runs").dataframe[0].value) == 5  # four that were finished, and one that two workers hold
 
 
 def test_several_studies_are_chosen_between(tmp_path: Path, page) -> None:

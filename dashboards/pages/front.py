@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import states
 import streamlit as st
-from context import Context
+from context import Context, read
 from links import to_mlflow, to_run
 from words import plain
 
@@ -31,6 +31,15 @@ def show(c: Context) -> None:
             help="Leave out dominated points of runs that were not continued to the longest number of epochs.",
         )
     _answers(c, hide)
+    if c.running:
+        _watch(c)
+
+
+@st.fragment(run_every=10)
+def _watch(c: Context) -> None:
+    """While a sweep works: look every ten seconds whether there is a Result more."""
+    if len(read(c.url, c.name).results) != len(c.results):
+        st.rerun()
 
 
 @st.fragment

@@ -52,7 +52,7 @@ def _figures(c: Context, r: Result) -> None:
         "D, labels": report.dollars(view.cost(r, "usd_labels")),
         "time": report.cost_text(view, r, "seconds"),
         "energy": report.cost_text(view, r, "energy_j"),
-        "CO2e": report.cost_text(view, r, "grams_co2e"),
+        "CO2e": report.cost_text(view, r, "grams_co2e").removesuffix(" CO2e"),
     }
     for place, (name, text) in zip(st.columns(len(facts)), facts.items(), strict=True):
         place.metric(name, text)
