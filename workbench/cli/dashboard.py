@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import socket
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 import click
 
 from workbench.cli.common import ledger_url, messages, open_ledger, storage_option, tracking_option
-from workbench.errors import EnvironmentFault
+from workbench.errors import EnvironmentFault, WorkbenchError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Addresses that only this machine reaches."""
@@ -66,11 +67,22 @@ def dashboard(
 
     @contextlib.asynccontextmanager
     async def opened(_: object) -> AsyncIterator[None]:
+        threading.Thread(target=_warm, args=(os.environ["WORKBENCH_STORAGE"],), daemon=True).start()
         if not no_browser:  # in a thread: a browser that blocks must not hold the server back
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         yield
 
     streamlit.App(app, lifespan=opened).run(config=settings(host, port))
+
+
+def _warm(url: str) -> None:
+    """Load what the first page needs while its reader is still on the way. What is wrong with the ledger the page says."""
+    for name in ("pandas", "plotly.graph_objects", "workbench.figures"):
+        importlib.import_module(name)
+    from workbench.ledger import Ledger
+
+    with contextlib.suppress(WorkbenchError):
+        Ledger.find(None, url, read_only=True)
 
 
 def folder() -> Path:
