@@ -34,6 +34,7 @@ _COMMANDS = {
     "runs": ("runs", "List the runs of a study."),
     "run": ("runs", "Show one run: its checkpoints, its bill, its settings."),
     "export": ("export", "Write all runs as CSV, Parquet or JSON, or the front as a page."),
+    "dashboard": ("dashboard", "Open a study in the browser: its front, its runs, what they cost."),
     "mlflow": ("mlflow", "Open the MLflow UI on the right store."),
     "platforms": ("platforms", "Rank offers for a study: time, US$ and CO2e of a sweep."),
     "prices": ("prices", "Show the price book: offers with source and date, and your own."),

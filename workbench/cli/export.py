@@ -15,7 +15,7 @@ import click
 from workbench.cli import complete
 from workbench.cli.common import messages, open_ledger, price_options, reading, say_next, storage_option, view_of, writing
 from workbench.errors import UsageError
-from workbench.report import View
+from workbench.report import Points, View
 from workbench.report.rows import result_rows, rows_csv
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _written(ledger: Ledger, view: View, kind: str) -> bytes:
     if kind == "html":
         from workbench import figures
 
-        return figures.html(figures.front(results, view, title=ledger.description["question"])).encode()
+        return figures.html(figures.front(Points.of(results, view), view, title=ledger.description["question"])).encode()
     rows = result_rows(results, view, ledger.mlflow_runs)
     if kind == "json":
         return (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()

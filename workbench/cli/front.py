@@ -91,8 +91,12 @@ def front(
     if html:
         from workbench import figures
 
+        points = report.Points.of(results, view)
+        budget = budget_usd if view.minimize[0] == "usd" else None
+        picks = report.picks(points, budget=budget, target=target)
+        drawn = figures.front(points, view, title=ledger.description["question"])
         with writing(html):
-            figures.write_html(figures.front(results, view, title=ledger.description["question"]), html)
+            figures.write_html(figures.mark(drawn, points, budget=budget, target=target, picks=picks), html)
         messages.print(f"The front is drawn in {html}.", markup=False)
     if as_json:
         record = report.front_record(

@@ -74,5 +74,5 @@ def _artifacts(study: Study, outcome: Outcome, view: View) -> dict[str, str]:
     """The front as a page that needs nothing else, and the runs as a table."""
     from workbench import figures
 
-    page = figures.html(figures.front(outcome.results, view, title=study.question))
+    page = figures.html(figures.front(report.Points.of(outcome.results, view), view, title=study.question))
     return {"front.html": page, "runs.csv": rows_csv(result_rows(outcome.results, view, {}))}

@@ -37,7 +37,7 @@ def unfinished(results: Iterable[Result]) -> list[Result]:
 
 def asked_again(results: Iterable[Result]) -> list[str]:
     """Ids of the runs that a person wants tried again, and that nobody has taken up since."""
-    return [run_id for run_id, segments in by_run(results).items() if is_again(segments[-1])]
+    return [run_id for run_id, segments in by_run(originals(results)).items() if is_again(segments[-1])]
 
 
 def _deaths(segments: Sequence[Result]) -> int:

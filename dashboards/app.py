@@ -1,0 +1,60 @@
+"""The dashboard: `workbench dashboard` serves it. Here are its pages, its menu, and what is shown where there is nothing to show.
+
+Each run of the script reads the ledger once, takes the choices of the sidebar, and hands both to one page as a `Context`.
+"""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+from context import open_context
+
+# File, title and icon of every page, in the order of the menu; one whose file is not there is not in it.
+PAGES = {
+    "front": ("Front", ":material/trending_up:"),
+    "compare": ("Compare", ":material/compare_arrows:"),
+    "prices": ("Prices", ":material/sell:"),
+    "curves": ("Curves", ":material/show_chart:"),
+    "matters": ("What matters", ":material/tune:"),
+    "data_size": ("Data size", ":material/database:"),
+    "progress": ("Progress", ":material/progress_activity:"),
+    "runs": ("Runs", ":material/table_rows:"),
+    "failures": ("Failures", ":material/error:"),
+    "run": ("Run", ":material/science:"),
+}
+
+# Pages that are reached by links alone.
+HIDDEN = ("run",)
+
+
+def _opener(name: str) -> Callable[[], None]:
+    def show() -> None:
+        importlib.import_module(f"pages.{name}").show(context)
+
+    return show
+
+
+# A diamond on a staircase, drawn here: an icon by name would be fetched from another machine.
+ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><path d="M3 27h9v-9h9V9h8" fill="none" stroke="#808080"
+stroke-width="3"/><path d="M12 9l6 7-6 7-6-7z" fill="#0072B2"/></svg>"""
+
+st.set_page_config(page_title="workbench", page_icon=ICON, layout="wide")
+st.html("<style>[data-testid=stMainBlockContainer] {padding-top: 3rem; padding-bottom: 3rem}</style>")
+there = [name for name in PAGES if (Path(__file__).parent / "pages" / f"{name}.py").is_file()]
+pages = {
+    name: st.Page(
+        _opener(name),
+        title=PAGES[name][0],
+        icon=PAGES[name][1],
+        url_path=name,
+        default=name == "front",
+        visibility="hidden" if name in HIDDEN else "visible",
+    )
+    for name in there
+}
+page = st.navigation(list(pages.values()), expanded=True)
+# Not in the page: choices that are made here stay as they are, and in the URL, when another page is opened.
+context = open_context(pages)
+if context is not None:
+    page.run()
