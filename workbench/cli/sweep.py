@@ -201,6 +201,7 @@ def sweep(
     try:
         with meter, (several.Reporting if as_worker else Progress)(view, budget) as progress:
             if workers > 1 and not as_worker:
+                ledger.note_begin(dataclasses.asdict(limits))
                 about = provenance.of_sweep(loaded, provenance.of(loaded, meter), offer, dataclasses.asdict(limits))
                 notebook.start(about | {"sampler": sampler, "seed": seed, "workers": workers}, ledger.results(running=True))
                 before = before + window.close()

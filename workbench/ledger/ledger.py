@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 HEARTBEAT_SECONDS = 1.0
-_LEASE, _MLFLOW, _ENDED = "workbench:lease", "workbench:mlflow:", "workbench:ended"
+_LEASE, _MLFLOW, _BEGUN, _ENDED = "workbench:lease", "workbench:mlflow:", "workbench:begun", "workbench:ended"
 
 
 @dataclass
@@ -123,8 +123,12 @@ class Ledger:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What was noted of the study when its ledger was made: question, objectives, reference point."""
-        return dict(self._attributes().get(STUDY, {}))
+        """What was noted of the study when its ledger was made: question, objectives, reference point.
+
+        With it `limits`, those of the sweep that began last, by the names of `workbench.sweep.Limits`; empty where none noted any.
+        """
+        known = self._attributes()
+        return {**known.get(STUDY, {}), "limits": known.get(_BEGUN, {}).get("limits", {})}
 
     @property
     def mlflow_runs(self) -> dict[str, str]:
@@ -141,10 +145,16 @@ class Ledger:
         """How the last sweep ended: `reason` in words, `interrupted` by a person, `at`; None while one works, or was killed."""
         return self._attributes().get(_ENDED) or None
 
-    def note_end(self, reason: str, *, interrupted: bool = False) -> None:
-        """Remember why a sweep ended; an empty reason tells that one has begun."""
-        noted = {"reason": reason, "interrupted": interrupted, "at": time.time()} if reason else {}
+    def note_begin(self, limits: Mapping[str, float | None]) -> None:
+        """Remember that a sweep has begun, and within which limits."""
         with mapped(self._url):
+            self._storage.set_study_user_attr(self._study_id, _BEGUN, {"limits": dict(limits), "at": time.time()})
+            self._storage.set_study_user_attr(self._study_id, _ENDED, {})
+
+    def note_end(self, reason: str, *, interrupted: bool = False) -> None:
+        """Remember why a sweep ended."""
+        with mapped(self._url):
+            noted = {"reason": reason, "interrupted": interrupted, "at": time.time()}
             self._storage.set_study_user_attr(self._study_id, _ENDED, noted)
 
     def _attributes(self) -> dict[str, Any]:

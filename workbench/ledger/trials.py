@@ -85,10 +85,10 @@ def of_lease(record: Mapping[str, Any], number: int) -> Result:
     return replace(result, status="running", spent=spent, finished=record["beat"], trial=trial, number=number)
 
 
-def alive(record: Mapping[str, Any]) -> bool:
-    """Whether the worker of a lease still lives."""
+def alive(record: Mapping[str, Any], now: float | None = None) -> bool:
+    """Whether the worker of a lease still lives: on another host, whether it has beaten lately, `now` in seconds since 1970."""
     known = process.lives(record)
-    return time.time() - float(record["beat"]) < SILENCE_SECONDS if known is None else known
+    return (time.time() if now is None else now) - float(record["beat"]) < SILENCE_SECONDS if known is None else known
 
 
 def settings_in(study: Study, result: Result) -> dict[str, Value] | None:

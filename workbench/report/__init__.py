@@ -6,11 +6,13 @@ bill      what a point costs beside its making: serving, break-even, means
 confirmed what new seeds say of the front: intervals, ties, the front as it stands then
 answers   the sentence that answers the study's question
 records   plain data for programs, tables for people
+progress  how a sweep stands: spend, rate, time left, workers
 """
 
 from workbench.report.answers import UNITS, answer, cost_text, score_text
 from workbench.report.bill import BreakEven, Serving, break_even, peak_share, phases_spent, serving
 from workbench.report.confirmed import Confirmed, Interval, confirmed, corrected, standing
+from workbench.report.progress import Bound, Progress, Worker, bounds, progress, seconds_left, spent_text
 from workbench.report.records import by_run, find_run, front_markdown, front_record, runs_record
 from workbench.report.text import banded, describe, dollars, duration, number, settings_text, short_settings, usage_cells
 from workbench.report.view import View, cheapest, front, hypervolume
@@ -18,13 +20,17 @@ from workbench.result import carried
 
 __all__ = [
     "UNITS",
+    "Bound",
     "BreakEven",
     "Confirmed",
     "Interval",
+    "Progress",
     "Serving",
     "View",
+    "Worker",
     "answer",
     "banded",
+    "bounds",
     "break_even",
     "by_run",
     "carried",
@@ -43,11 +49,14 @@ __all__ = [
     "number",
     "peak_share",
     "phases_spent",
+    "progress",
     "runs_record",
     "score_text",
+    "seconds_left",
     "serving",
     "settings_text",
     "short_settings",
+    "spent_text",
     "standing",
     "usage_cells",
 ]

@@ -53,10 +53,20 @@ def settings_text(result: Result) -> str:
 
 
 def describe(result: Result) -> str:
-    """A recipe in a few words: `lora (r=8, lr=2e-4) on minilm-l6, 512 labels, 2 epochs`."""
+    """A point in a few words: `lora (r=8, lr=2e-4) on minilm-l6, 512 labels, 2 epochs`."""
+    return f"{_method(result)} on {result.model}, {many(result.labels, 'label')}, {many(result.epochs, 'epoch')}"
+
+
+def describe_plan(result: Result) -> str:
+    """What is being made, in a few words: as `describe`, with the labels that it is going to use, not those used so far."""
+    train = result.recipe["task"].get("train")
+    labels = "" if train is None else f", {many(train, 'label')}"
+    return f"{_method(result)} on {result.model}{labels}, {many(result.epochs, 'epoch')}"
+
+
+def _method(result: Result) -> str:
     own = settings_text(result)
-    method = f"{result.method} ({own})" if own else result.method
-    return f"{method} on {result.model}, {many(result.labels, 'label')}, {many(result.epochs, 'epoch')}"
+    return f"{result.method} ({own})" if own else result.method
 
 
 def usage_cells(usage: Usage | None) -> tuple[str, str, str, str]:

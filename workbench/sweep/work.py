@@ -228,9 +228,9 @@ class _Sweep:
         if self.joined:
             self.notebook.join()
         else:
-            self.ledger.note_end("")
-            chooser, limits = self.chooser, self.account.budget.limits
-            about = provenance.of_sweep(self.study, self.provenance, self.offer, dataclasses.asdict(limits))
+            chooser, limits = self.chooser, dataclasses.asdict(self.account.budget.limits)
+            self.ledger.note_begin(limits)
+            about = provenance.of_sweep(self.study, self.provenance, self.offer, limits)
             self.notebook.start(about | {"sampler": chooser.sampler, "seed": chooser.seed, "workers": chooser.workers}, results)
         self.extra = {"provision": self._consumed()}  # the start of the program, its checks, and MLflow's
 

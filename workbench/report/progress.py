@@ -1,0 +1,257 @@
+"""How a sweep stands: what is spent of which budget, how fast, for how long yet, what its front has come to, who works at what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench import prices
+from workbench.ledger.trials import alive, of_lease
+from workbench.report.confirmed import corrected
+from workbench.report.text import describe_plan, dollars, duration, many, number
+from workbench.report.view import View, front, hypervolume
+from workbench.result import Result, Spending, originals, spending
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One budget of a sweep.
+
+    Attributes:
+        name: `usd`, `seconds`, `energy_j` or `labels`: the field of `Spending` that it bounds, and its unit.
+        spent: What is spent of it; None where that is unknown.
+        most: What may be spent, > 0.
+    """
+
+    name: str
+    spent: float | None
+    most: float
+
+    @property
+    def share(self) -> float | None:
+        """What is spent of what may be, 0 to 1 and a little above; None where it is unknown."""
+        return None if self.spent is None else self.spent / self.most
+
+    def words(self, amount: float) -> str:
+        """An amount of it: `$0.0021`, `5 min 00 s`."""
+        write: Mapping[str, Callable[[float], str]] = {"usd": dollars, "seconds": duration, "energy_j": kwh}
+        return write[self.name](amount) if self.name in write else f"{amount:,.0f}"
+
+    def __str__(self) -> str:
+        spent = "unknown" if self.spent is None else self.words(self.spent)
+        return f"{spent} of {self.words(self.most)}{' labels' if self.name == 'labels' else ''}"
+
+
+def kwh(joules: float) -> str:
+    """`0.0012 kWh`."""
+    return f"{number(joules / prices.JOULES_PER_KWH)} kWh"
+
+
+def bounds(spent: Spending, limits: Mapping[str, float | None]) -> list[Bound]:
+    """The budgets among the limits of a sweep, by the names of `workbench.sweep.Limits`, and what is spent of each."""
+    known = (
+        ("max_usd", "usd", 1.0),
+        ("max_hours", "seconds", 3600.0),
+        ("max_energy_kwh", "energy_j", prices.JOULES_PER_KWH),
+        ("max_labels", "labels", 1.0),
+    )
+    return [
+        Bound(name, getattr(spent, name), most * unit) for limit, name, unit in known if (most := limits.get(limit)) is not None
+    ]
+
+
+def spent_text(spent: Spending, limits: Mapping[str, float | None], *, workers: int = 1) -> str:
+    """What is spent, of how much, and how fast: `$0.0021 of $0.01, 5 min 00 s of 1 h 00 min spent ($0.05/h)`."""
+    parts = [str(bound) for bound in bounds(spent, limits)]
+    if limits.get("max_usd") is None:
+        parts.insert(0, dollars(spent.usd))
+    rate = usd_per_hour(spent, workers)
+    return f"{', '.join(parts)} spent{'' if rate is None else f' ({dollars(rate)}/h)'}"
+
+
+def usd_per_hour(spent: Spending, workers: int = 1) -> float | None:
+    """US$ that an hour takes, by all that was spent until now, with so many at work at once; None where it is unknown."""
+    return spent.usd / spent.seconds * 3600 * workers if spent.usd is not None and spent.seconds > 0 else None
+
+
+def seconds_to_bound(spent: Spending, limits: Mapping[str, float | None]) -> float | None:
+    """Seconds of work until the first budget is spent, going on as until now; None without a budget or a known rate.
+
+    Labels do not count: they are bought at the start of runs, not as time passes.
+    """
+    shares = [bound.share for bound in bounds(spent, limits) if bound.share and bound.name != "labels"]
+    fullest = max((share for share in shares if share is not None), default=0.0)
+    return max(0.0, spent.seconds / fullest - spent.seconds) if fullest and spent.seconds else None
+
+
+def seconds_left(spent: Spending, limits: Mapping[str, float | None], done: int) -> float | None:
+    """Seconds of work until the trials are done, at the mean of the `done` ones, or a budget is spent, whichever is sooner."""
+    left, trials = seconds_to_bound(spent, limits), limits.get("trials")
+    if trials and done:
+        whole = max(0.0, trials - done) * spent.seconds / done
+        left = whole if left is None else min(left, whole)
+    return left
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Who holds a lease, and what for. As text a sentence.
+
+    Attributes:
+        pid: Its process.
+        host: Where it runs.
+        making: The Result it makes, as it stood at its last heartbeat.
+        seconds: Work since its previous Result.
+        silent_seconds: Since its last heartbeat.
+        lives: Whether its process lives; one on another host is taken to be dead after a minute of silence.
+    """
+
+    pid: int
+    host: str
+    making: Result
+    seconds: float
+    silent_seconds: float
+    lives: bool
+
+    def __str__(self) -> str:
+        trial = "" if self.making.trial is None else f"trial {self.making.trial}, "
+        seed = f", seed {self.making.seed}" if self.making.replicate_of is not None else ""
+        since = f"{duration(self.seconds)} since its last result"
+        beat = f"heartbeat {duration(self.silent_seconds)} ago" if self.lives else f"gone for {duration(self.silent_seconds)}"
+        return f"Process {self.pid} on {self.host}: {trial}{describe_plan(self.making)}{seed}; {since}, {beat}."
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How a sweep stands.
+
+    Attributes:
+        state: `working`; `ended`; `broken` where one began, or left leases, and nobody works any more; `new` before any.
+        reason: Why the last sweep ended, in words; empty unless it has.
+        runs: Runs begun, replicates left out.
+        trials: Runs that may be begun; None without a bound.
+        points: Checkpoints that can be chosen from, at the view's prices.
+        failed: Runs that are infeasible.
+        replicates: Runs with new seeds, of a confirmation.
+        spent: What all starts have spent until now, the work under way included.
+        bounds: The budgets of the sweep that began last.
+        limits: All its limits, by name.
+        usd_per_hour: At what rate, while it works; None where nobody works, or it is unknown.
+        seconds_left: Until it ends, going on as until now with those who work; None where nobody does, or nothing bounds it.
+        front: How many points are on the front.
+        hypervolume: Of the front, in score x decades of cost; None where the view's objectives are not those of the study.
+        workers: Who holds a lease.
+    """
+
+    state: str
+    reason: str
+    runs: int
+    trials: int | None
+    points: int
+    failed: int
+    replicates: int
+    spent: Spending
+    bounds: tuple[Bound, ...]
+    limits: Mapping[str, float | None]
+    usd_per_hour: float | None
+    seconds_left: float | None
+    front: int
+    hypervolume: float | None
+    workers: tuple[Worker, ...] = field(default=())
+
+    @property
+    def at_work(self) -> int:
+        """How many work now."""
+        return sum(worker.lives for worker in self.workers)
+
+    def sentences(self) -> list[str]:
+        """What there is to say, the most important first; one sentence for each worker at the end."""
+        said = [self._headline(), self._money()] if self.runs or self.workers else [self._headline()]
+        if self.points:
+            volume = (
+                "" if self.hypervolume is None else f", hypervolume {number(float(self.hypervolume))} (score x decades of cost)"
+            )
+            said.append(f"{many(self.points, 'point')} to choose from, {self.front} of them on the front{volume}.")
+        return [*said, *map(str, self.workers)]
+
+    def _headline(self) -> str:
+        of = f" of {self.trials:,}" if self.trials else ""
+        runs = f"{self.runs:,}{of} run{'' if (self.trials or self.runs) == 1 else 's'} begun"
+        runs += f", {self.failed:,} infeasible" if self.failed else ""
+        runs += f", {self.replicates:,} with new seeds" if self.replicates else ""
+        if self.state == "working":
+            return f"{many(self.at_work, 'worker')} at work: {runs}."
+        if self.state == "ended":
+            return f"The sweep ended: {self.reason}. {runs[:1].upper()}{runs[1:]}."
+        if self.state == "broken":
+            return f"Nobody works on this study, and its last sweep did not say why it stopped: {runs}. Running it again continues."
+        return "No sweep has begun yet."
+
+    def _money(self) -> str:
+        workers = max(1, self.at_work)
+        text = spent_text(self.spent, self.limits, workers=workers)
+        text += f" in {duration(self.spent.seconds)} of work" if self.limits.get("max_hours") is None else ""
+        return f"{text}{'' if self.seconds_left is None else f', about {duration(self.seconds_left)} left'}."
+
+
+def progress(
+    results: Sequence[Result],
+    leases: Sequence[Mapping[str, Any]],
+    ended: Mapping[str, Any] | None,
+    view: View,
+    *,
+    now: float,
+    limits: Mapping[str, float | None] | None = None,
+) -> Progress:
+    """How a sweep stands.
+
+    Args:
+        results: All Results of the study; those being made are left out, and taken from the leases.
+        leases: The leases' records, as `Ledger.leases` gives them: worker, heartbeat, usage so far, the Result to be made.
+        ended: How the last sweep ended (`Ledger.ended`); None while one works, or was killed.
+        view: Prices and objectives.
+        now: Seconds since 1970.
+        limits: Of the sweep that began last (`limits` in `Ledger.description`); None where they are not known.
+    """
+    finished, limits = [r for r in results if r.status != "running"], limits or {}
+    workers = tuple(_worker(record, now) for record in leases)
+    making = [worker.making for worker in workers]
+    spent = spending([*finished, *making], view.offer, view.label_usd)
+    sound = originals(finished)
+    begun = {r.run_id for r in sound if r.status != "interrupted"} | {r.run_id for r in originals(making)}
+    done = {r.run_id for r in sound if r.status in ("complete", "infeasible")} - {r.run_id for r in making}
+    at_work, points = sum(worker.lives for worker in workers), corrected(finished, view)
+    left = seconds_left(spent, limits, len(done)) if at_work else None
+    trials = limits.get("trials")
+    measured = view.reference.keys() >= {view.maximize, *view.minimize}
+    return Progress(
+        state="working" if at_work else "ended" if ended else "broken" if finished or workers else "new",
+        reason="" if at_work or not ended else str(ended["reason"]),
+        runs=len(begun),
+        trials=None if trials is None else math.floor(trials),
+        points=sum(view.coordinates(r) is not None for r in points),
+        failed=len({r.run_id for r in sound if r.status == "infeasible"}),
+        replicates=len({r.run_id for r in finished if r.replicate_of is not None}),
+        spent=spent,
+        bounds=tuple(bounds(spent, limits)),
+        limits=limits,
+        usd_per_hour=usd_per_hour(spent, at_work) if at_work else None,
+        seconds_left=None if left is None else left / at_work,
+        front=len(front(points, view)),
+        hypervolume=hypervolume(points, view) if measured else None,
+        workers=workers,
+    )
+
+
+def _worker(record: Mapping[str, Any], now: float) -> Worker:
+    making = of_lease(record, record["result"].get("trial"))
+    return Worker(
+        pid=int(record["pid"]),
+        host=str(record["host"]).split("/")[0],
+        making=making,
+        seconds=making.consumed.seconds,
+        silent_seconds=max(0.0, now - float(record["beat"])),
+        lives=alive(record, now),
+    )
