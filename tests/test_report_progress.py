@@ -86,7 +86,7 @@ def test_unknown_spend_is_unknown() -> None:
             [],
             {"reason": "12 of 12 trials are done", "interrupted": False},
             "ended",
-            "The sweep ended: 12 of 12 trials are done. 1 run",
+            "The sweep ended: 12 of 12 trials are done.",
         ),
         ([], None, "broken", "Nobody works on this study"),
         ([lease(result(1, status="running"), process_started=-9.0)], None, "broken", "Nobody works on this study"),
