@@ -39,7 +39,7 @@ HOUSES = {
     "sqlalchemy": {"ledger", "tracking"},
     "mlflow": {"tracking"},
     "plotly": {"figures"},
-    "streamlit": set(),
+    "streamlit": {"cli"},
     "gpuhunt": {"prices"},  # and there of live.py alone
     "torch": {"data", "tasks", "methods", "training", "forecast", "testing", "health"},  # health asks which device there is
     "transformers": {"data", "tasks", "methods", "training", "testing"},

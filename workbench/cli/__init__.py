@@ -27,6 +27,7 @@ _COMMANDS = {
     "prices": ("prices", "Show the price book: offers with source and date, and your own over them."),
     "import": ("import_", "Read results that others published into a study."),
     "replay": ("replay", "Replay searches on recorded runs: what they find, and what that costs."),
+    "dashboard": ("dashboard", "Open a study in the browser: its front, its runs, what they cost."),
     "mlflow": ("mlflow", "Open the MLflow UI on the right store."),
     "doctor": ("doctor", "Show what this machine has, and what to mend."),
 }

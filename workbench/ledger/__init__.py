@@ -12,11 +12,22 @@ on this host is alive when its process is; one elsewhere when its heart beat in 
 A trial that FAILed without a Result is a lease that was given back unused.
 """
 
-from workbench.ledger.ledger import HEARTBEAT_SECONDS, Lease, Ledger
-from workbench.ledger.store import default_url
+from workbench.ledger.ledger import HEARTBEAT_SECONDS, Lease, Ledger, Reading
+from workbench.ledger.store import default_url, shown
 from workbench.ledger.trials import SILENCE_SECONDS, alive, distribution
 
-__all__ = ["HEARTBEAT_SECONDS", "Lease", "Ledger", "SILENCE_SECONDS", "alive", "default_url", "distribution", "examine"]
+__all__ = [
+    "HEARTBEAT_SECONDS",
+    "Lease",
+    "Ledger",
+    "Reading",
+    "SILENCE_SECONDS",
+    "alive",
+    "default_url",
+    "distribution",
+    "examine",
+    "shown",
+]
 
 
 def examine(url: str) -> str:

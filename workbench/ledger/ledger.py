@@ -40,6 +40,25 @@ class Lease:
         return self.result.number
 
 
+@dataclass(frozen=True)
+class Reading:
+    """All that a ledger says of its study at one moment.
+
+    Attributes:
+        description: What was noted when it was made: question, objectives, reference point; and `limits` of its last sweep.
+        results: Finished Results in the order of their trials.
+        leases: Those being made, each with its worker's record.
+        ended: How the last sweep ended; None while one works, or was killed.
+        mlflow_runs: MLflow's run id for each run id that has one.
+    """
+
+    description: Mapping[str, Any]
+    results: Sequence[Result]
+    leases: Sequence[tuple[Lease, Mapping[str, Any]]]
+    ended: Mapping[str, Any] | None
+    mlflow_runs: Mapping[str, str]
+
+
 class Ledger:
     """All Results of one study in one storage."""
 
@@ -87,14 +106,16 @@ class Ledger:
             return cls(storage, studies(storage)[name], name)
 
     @classmethod
-    def find(cls, name: str | None, url: str, *, path: str = "") -> Ledger:
+    def find(cls, name: str | None, url: str, *, path: str = "", read_only: bool = False) -> Ledger:
         """The ledger of a study by its name in the store, or by its file's stem: the newest. None is the newest of all.
+
+        With `read_only` the database refuses to be written through it, and it holds no writer up.
 
         Raises:
             UsageError: No study has that name.
             EnvironmentFault: The storage cannot be opened.
         """
-        storage = open_storage(url, create=False)
+        storage = open_storage(url, create=False, read_only=read_only)
         with mapped(url):
             known = studies(storage)
         stems = {n.rsplit("-", 1)[0]: n for n in known}
@@ -127,13 +148,12 @@ class Ledger:
 
         With it `limits`, those of the sweep that began last, by the names of `workbench.sweep.Limits`; empty where none noted any.
         """
-        known = self._attributes()
-        return {**known.get(STUDY, {}), "limits": known.get(_BEGUN, {}).get("limits", {})}
+        return _description(self._attributes())
 
     @property
     def mlflow_runs(self) -> dict[str, str]:
         """MLflow's run id for each run id that has one."""
-        return {key.removeprefix(_MLFLOW): value for key, value in self._attributes().items() if key.startswith(_MLFLOW)}
+        return _mlflow_runs(self._attributes())
 
     def note_mlflow_run(self, run_id: str, mlflow_run_id: str) -> None:
         """Remember which MLflow run mirrors a run."""
@@ -172,18 +192,35 @@ class Ledger:
 
         Through Optuna 10,000 trials would take 7 s. What was read once is not read again: a finished trial never changes.
         """
-        leased: dict[int, Result] = {}
+        leased = {lease.number: lease.result for lease, _ in self._update()}
+        found = self._read | leased if running else self._read
+        return [found[number] for number in sorted(found)]
+
+    def read(self) -> Reading:
+        """All that is known of the study now, by two queries: what a page of it shows."""
+        attributes = self._attributes()
+        leases = self._update()
+        return Reading(
+            description=_description(attributes),
+            results=[self._read[number] for number in sorted(self._read)],
+            leases=leases,
+            ended=attributes.get(_ENDED) or None,
+            mlflow_runs=_mlflow_runs(attributes),
+        )
+
+    def _update(self) -> list[tuple[Lease, Mapping[str, Any]]]:
+        """Read what has been finished since the last time; returns the leases now held."""
+        held = []
         settled = self._settled
-        for _, number, state, record in self._rows():
+        for trial_id, number, state, record in self._rows():
             if state == "RUNNING":
-                leased[number] = trials.of_lease(record, number)
+                held.append((Lease(trial_id, trials.of_lease(record, number)), record))
             else:
                 result = Result.from_json(record)
                 self._read[number] = replace(result, number=number, trial=number if result.trial is None else result.trial)
             settled = number + 1
-        self._settled = min(leased, default=settled)
-        found = self._read | leased if running else self._read
-        return [found[number] for number in sorted(found)]
+        self._settled = min((lease.number for lease, _ in held), default=settled)
+        return held
 
     def leases(self) -> list[tuple[Lease, Mapping[str, Any]]]:
         """All leases now held, each with its record: worker, heartbeat, usage so far."""
@@ -335,3 +372,11 @@ class Ledger:
         if result.status == "infeasible":
             self._storage.set_trial_system_attr(trial_id, CONSTRAINTS, trials.INFEASIBLE)
         self._storage.set_trial_state_values(trial_id, state, values)
+
+
+def _description(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {**attributes.get(STUDY, {}), "limits": attributes.get(_BEGUN, {}).get("limits", {})}
+
+
+def _mlflow_runs(attributes: Mapping[str, Any]) -> dict[str, str]:
+    return {key.removeprefix(_MLFLOW): value for key, value in attributes.items() if key.startswith(_MLFLOW)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,11 @@ def default_url(folder: Path) -> str:
     return f"sqlite:///{folder.resolve() / 'optuna.db'}"
 
 
-def open_storage(url: str, *, create: bool) -> RDBStorage:
+def open_storage(url: str, *, create: bool, read_only: bool = False) -> RDBStorage:
     """Optuna's storage at `url`; without `create` it must be there.
+
+    With `read_only` the database itself refuses every write, no lock is taken, and each query has a connection of its own that is
+    closed after it: such a reader can hold nobody up, and sees a store that was moved or made anew.
 
     Raises:
         UsageError: `url` is no database URL, or nothing is there.
@@ -33,9 +37,14 @@ def open_storage(url: str, *, create: bool) -> RDBStorage:
     path = sqlite_path(url)
     if path is None:
         with mapped(url):
+            if read_only:
+                return _connect(url, _server_reader(url), create)
             return _connect(url, {"pool_pre_ping": True}, create)  # a server may have been restarted since the last checkpoint
     if not create and not path.is_file():
         raise UsageError(f"there is no ledger {path}. Run `workbench sweep STUDY` first, or name the store with --storage.")
+    if read_only:
+        with mapped(url):
+            return _connect(url, _file_reader(path), create)
     if create and not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
         raise EnvironmentFault(f"the ledger {path} cannot be written. Work in a folder that you may write to, or use --storage.")
     with mapped(url), process.exclusive(path.absolute().parent):  # two that make the tables at once would meet each other's half
@@ -93,6 +102,31 @@ def mapped(url: str) -> Iterator[None]:
 
 class _Incompatible(Exception):
     """Optuna's tables there are of another version."""
+
+
+def _file_reader(path: Path) -> dict[str, Any]:
+    """Engine options that open a SQLite file for reading alone.
+
+    In WAL mode readers and the writer do not wait for each other; `mode=ro` also leaves the checkpointing to the writers.
+    """
+    from sqlalchemy.pool import NullPool
+
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    return {
+        "creator": lambda: sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, check_same_thread=False),
+        "poolclass": NullPool,
+    }
+
+
+def _server_reader(url: str) -> dict[str, Any]:
+    """Engine options of a server's reader; PostgreSQL is told to refuse writes."""
+    from sqlalchemy import make_url
+    from sqlalchemy.pool import NullPool
+
+    postgres = make_url(url).get_backend_name() == "postgresql"
+    return {"poolclass": NullPool} | (
+        {"connect_args": {"options": "-c default_transaction_read_only=on", "connect_timeout": 10}} if postgres else {}
+    )
 
 
 def _connect(url: str, engine_kwargs: dict[str, Any], create: bool) -> RDBStorage:

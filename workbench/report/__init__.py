@@ -4,12 +4,14 @@ text      numbers, settings and recipes as people write them
 view      Results at one offer and one price of a label: front, hypervolume
 bill      what a point costs beside its making: serving, break-even, means
 confirmed what new seeds say of the front: intervals, ties, the front as it stands then
+axes      costs in the units that people read them in
 answers   the sentence that answers the study's question
 records   plain data for programs, tables for people
 progress  how a sweep stands: spend, rate, time left, workers
 """
 
 from workbench.report.answers import UNITS, answer, cost_text, score_text
+from workbench.report.axes import AXES, Axis, axes
 from workbench.report.bill import BreakEven, Serving, break_even, peak_share, phases_spent, serving
 from workbench.report.confirmed import Confirmed, Interval, confirmed, corrected, standing
 from workbench.report.progress import Bound, Progress, Worker, bounds, progress, seconds_left, spent_text
@@ -19,7 +21,9 @@ from workbench.report.view import View, cheapest, front, hypervolume
 from workbench.result import carried
 
 __all__ = [
+    "AXES",
     "UNITS",
+    "Axis",
     "Bound",
     "BreakEven",
     "Confirmed",
@@ -29,6 +33,7 @@ __all__ = [
     "View",
     "Worker",
     "answer",
+    "axes",
     "banded",
     "bounds",
     "break_even",

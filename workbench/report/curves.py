@@ -11,7 +11,7 @@ from workbench.report.text import many, number
 from workbench.report.view import View, front
 from workbench.result import Result, originals
 
-AXES = {"step": "optimiser steps", "tokens": "training tokens", "examples": "training examples"}
+ALONG = {"step": "optimiser steps", "tokens": "training tokens", "examples": "training examples"}
 """What a curve can run over beside the costs of a view, and its name."""
 
 SHOWN = 20
@@ -46,7 +46,7 @@ def curves(results: Sequence[Result], view: View, axis: str = "step") -> list[Cu
     Args:
         results: All Results of the study.
         view: Prices and objectives.
-        axis: One of `AXES`, or a cost of the view, from cold: `usd`, `seconds`, …
+        axis: One of `ALONG`, or a cost of the view, from cold: `usd`, `seconds`, …
     """
     members = {id(r) for r in front(results, view)}
     points = [r for r in originals(results) if r.status == "complete" and view.maximize in r.scores]
@@ -63,7 +63,7 @@ def curves(results: Sequence[Result], view: View, axis: str = "step") -> list[Cu
 
 def progress_along(result: Result, view: View, axis: str) -> float | None:
     """How far a checkpoint has come on an axis; None where that is unknown."""
-    return float(getattr(result, axis)) if axis in AXES else view.cost(result, axis)
+    return float(getattr(result, axis)) if axis in ALONG else view.cost(result, axis)
 
 
 def chosen(known: Sequence[Curve], most: int = SHOWN) -> list[Curve]:

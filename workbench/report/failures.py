@@ -108,7 +108,8 @@ def failures_text(results: Sequence[Result], view: View) -> str:
     if not runs:
         return "No run has finished or failed yet."
     if not known:
-        return f"Nothing failed: {'the one run' if len(runs) == 1 else f'all {len(runs):,} runs'} went through, and no money was wasted."
+        whole = "the one run" if len(runs) == 1 else f"all {len(runs):,} runs"
+        return f"Nothing failed: {whole} went through, and no money was wasted."
     lost = {r.run_id for f in known for r in f.segments}
     without = lost - {r.run_id for r in finished if r.status == "complete"}
     parts = ", ".join(f"{f.runs:,} {f.kind}" for f in sorted(known, key=lambda f: -f.runs))

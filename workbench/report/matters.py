@@ -17,7 +17,7 @@ of one method needs a study of its own there; and none says how sure it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +165,8 @@ def _cost_name(name: str) -> str:
 
 def _columns(values: Sequence[Any]) -> Matrix:
     """A setting as columns of a design: numbers as a parabola, in their logarithm where they span more than a factor of 4; other
-    values as one column each. Where the setting does not exist all are 0, and each is 0 on average where it does."""
+    values as one column each. Where the setting does not exist all are 0, and each is 0 on average where it does.
+    """
     import numpy as np
 
     there = np.array([value is not None for value in values])
@@ -232,7 +233,7 @@ def _fit(design: Matrix, y: Matrix, weights: Matrix, ridge: float) -> Matrix:
 
 
 def _predicted(design: Matrix, y: Matrix, weights: Matrix, owner: Any) -> tuple[Matrix, float]:
-    """Each run's squared error when it is predicted from the others, with the ridge for which their sum is least; and that ridge."""
+    """Each run's squared error when it is predicted from the others, by the ridge for which their sum is least; and that ridge."""
     import numpy as np
 
     runs = int(owner.max()) + 1
@@ -262,7 +263,6 @@ def _swings(parts: Sequence[Matrix], ends: Any, coefficients: Matrix) -> list[fl
 
 def _chance(worse: Matrix) -> float:
     """One-sided p of a t-test: whether errors without a setting are greater, over runs."""
-    import numpy as np
     from scipy.special import stdtr
 
     error = worse.std(ddof=1) / math.sqrt(len(worse))

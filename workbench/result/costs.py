@@ -8,8 +8,9 @@ from workbench import carbon, prices
 from workbench.estimate import Estimate
 from workbench.prices import Carried, Offer
 from workbench.result.record import Result
+from workbench.usage import total
 
-COSTS = ("usd", "usd_compute", "usd_labels", "labels", "seconds", "energy_j", "grams_co2e")
+COSTS = ("usd", "usd_compute", "usd_labels", "labels", "seconds", "gpu_seconds", "energy_j", "grams_co2e")
 """What a point costs: US$ of compute and labels together and apart, labels, and physical quantities. See `estimate`."""
 
 
@@ -49,6 +50,9 @@ def estimate(result: Result, name: str, offer: Offer, label_usd: float) -> Estim
         return None if there.energy_j is None or per_joule is None else there.energy_j * per_joule
     if name == "usd":
         return None if there.usd is None else there.usd + Estimate.exact(result.labels * label_usd)
+    if name == "gpu_seconds":  # as many devices as were held, for the seconds there
+        held = total(there.phases.values()).gpu_seconds
+        return None if held is None or not there.seconds.value else there.seconds * (held / there.seconds.value)
     known: dict[str, Estimate | None] = {"usd_compute": there.usd, "seconds": there.seconds, "energy_j": there.energy_j}
     return known[name]
 

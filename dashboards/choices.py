@@ -1,0 +1,100 @@
+"""What the reader chooses for all pages: study, prices, the score, the cost. Each choice has its place in the URL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import streamlit as st
+
+from workbench import prices
+from workbench.cli.common import label_usd_of, offer_of
+from workbench.errors import UsageError, did_you_mean
+from workbench.ledger import Reading
+from workbench.report import AXES, View, axes, dollars
+from workbench.result import Result
+
+
+def study(names: Sequence[str], wanted: str | None) -> str:
+    """Which study is shown: the one chosen here, else the one that the command named, else the newest."""
+    asked = st.query_params.get("study")
+    if asked and asked not in names:
+        raise UsageError(f"there is no study {asked!r} in this ledger.{did_you_mean(asked, names)}")
+    newest = list(reversed(names))
+    default = newest.index(wanted) if wanted in newest else 0
+    if len(newest) == 1:
+        return newest[0]
+    return str(st.sidebar.selectbox("Study", newest, index=default, key="study", bind="query-params"))
+
+
+def view(reading: Reading) -> tuple[View, str]:
+    """The prices and objectives chosen, and the cost axis."""
+    description = reading.description
+    with st.sidebar:
+        offer = _offer(str(description["platform"]))
+        label_usd = _label_usd(float(description["label_usd"]))
+        own = View.of(description, offer, label_usd)
+        metric = _metric(reading.results, own)
+        cost = _cost(reading.results, own)
+    return objectives(reading.results, own, metric, cost), cost
+
+
+def objectives(results: Sequence[Result], own: View, metric: str, cost: str) -> View:
+    """The study's view with another score, or another cost in the place of its own.
+
+    A study knows the reference points of its own objectives alone. That of another cost is ten times the most that a point costs.
+    """
+    if metric != own.maximize:
+        own = replace(own, maximize=metric, reference={**own.reference, metric: 0.0})
+    if cost == own.minimize[0]:
+        return own
+    most = max((own.cost(r, cost) or 0.0 for r in results if r.status == "complete"), default=1.0)
+    return replace(own, minimize=(cost,), reference={cost: 10.0 * most, **own.reference})
+
+
+def _offer(platform: str) -> prices.Offer:
+    """Whose price compute is seen at."""
+    offers = {offer.name: offer for offer in sorted(prices.load(), key=lambda o: (o.commitment != "owned", o.name))}
+    default = offer_of(None, platform)
+    names = list(offers | {default.name: default})
+    name = st.selectbox(
+        "Price of compute",
+        names,
+        index=names.index(default.name),
+        format_func=lambda n: f"{n}, {dollars(float((offers | {default.name: default})[n].usd_per_hour))} an hour",
+        key="platform",
+        bind="query-params",
+        help="All runs are priced anew: as measured on the same device, carried over by stated ratios to another.",
+    )
+    return (offers | {default.name: default})[name]
+
+
+def _label_usd(of_study: float) -> float:
+    return float(
+        st.number_input(
+            "Price of a label, US$",
+            min_value=0.0,
+            value=label_usd_of(None, of_study),
+            step=0.01,
+            format="%.4g",
+            key="label_usd",
+            bind="query-params",
+            help="What one labelled example costs. D is this times the distinct labels that reached the loss.",
+        )
+    )
+
+
+def _metric(results: Sequence[Result], own: View) -> str:
+    """Which score is looked at; losses are none: smaller is better there."""
+    names = [
+        own.maximize,
+        *(n for n in dict.fromkeys(n for r in results for n in r.scores) if n != own.maximize and "loss" not in n),
+    ]
+    if len(names) == 1:
+        return names[0]
+    return str(st.selectbox("Quality", names, key="metric", bind="query-params"))
+
+
+def _cost(results: Sequence[Result], own: View) -> str:
+    known = axes(results, own)
+    return str(st.selectbox("Cost", known, format_func=lambda name: AXES[name].title, key="cost", bind="query-params"))

@@ -1,0 +1,122 @@
+"""What every page is given: the ledger as it was read, and the prices and objectives that the reader chose.
+
+The ledger is read anew at each run of the script, by a connection that cannot write and is closed at once; what was parsed
+before is kept. Every choice has its place in the URL, so that an address says what its reader saw.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import choices
+import streamlit as st
+from streamlit.navigation.page import StreamlitPage
+
+from workbench.errors import WorkbenchError
+from workbench.ledger import Ledger, Reading, default_url
+from workbench.ledger.store import sqlite_path
+from workbench.report import View
+from workbench.result import Result
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a page shows.
+
+    Attributes:
+        name: The study's full name.
+        description: What was noted of it when its ledger was made.
+        results: Finished Results in the order of their trials.
+        running: Those being made, as they stood at the last heartbeat.
+        leases: The records of their workers: process, host, heartbeat, spend.
+        ended: How the last sweep ended; None while one works, or was killed.
+        mlflow_runs: MLflow's run id for each run id that has one.
+        view: Prices and objectives as chosen.
+        cost: The cost axis as chosen, a name of `report.AXES`.
+        url: The ledger's database.
+        version: Changes when a Result is added: what was computed for it holds for the next run of the script too.
+        pages: The pages that there are, by the names of their files.
+    """
+
+    name: str
+    description: Mapping[str, Any]
+    results: Sequence[Result]
+    running: Sequence[Result]
+    leases: Sequence[Mapping[str, Any]]
+    ended: Mapping[str, Any] | None
+    mlflow_runs: Mapping[str, str]
+    view: View
+    cost: str
+    url: str
+    version: tuple[Any, ...]
+    pages: Mapping[str, StreamlitPage] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Version, prices and objectives: the key of what is computed from Results at these prices (`st.cache_data`)."""
+        return (*self.version, self.view.offer.id, self.view.label_usd, self.view.maximize, *self.view.minimize)
+
+
+def open_context(pages: Mapping[str, StreamlitPage]) -> Context | None:
+    """Read the ledger and the sidebar's choices; where there is nothing to show, say why, and None."""
+    url = os.environ.get("WORKBENCH_STORAGE") or default_url(Path.cwd())
+    try:
+        names = _names(url)
+        name = choices.study(names, os.environ.get("WORKBENCH_DASHBOARD_STUDY"))
+        reading = read(url, name)
+        view, cost = choices.view(reading)
+    except WorkbenchError as error:
+        st.error(_sentence(str(error)))
+        st.button("Try again")
+        return None
+    return Context(
+        name=name,
+        description=reading.description,
+        results=reading.results,
+        running=[lease.result for lease, _ in reading.leases],
+        leases=[record for _, record in reading.leases],
+        ended=reading.ended,
+        mlflow_runs=reading.mlflow_runs,
+        view=view,
+        cost=cost,
+        url=url,
+        version=(url, _file(url), name, len(reading.results)),
+        pages=pages,
+    )
+
+
+def _names(url: str) -> list[str]:
+    """Names of all studies, the newest last as far as it was known when the first page was opened."""
+    ledger, _ = _ledger(url, None, _file(url))
+    return [*ledger.others, ledger.name]
+
+
+def read(url: str, name: str) -> Reading:
+    """All that the ledger says of a study now. Raises what `Ledger.find` raises."""
+    ledger, lock = _ledger(url, name, _file(url))
+    with lock:  # two readers of the page are two threads
+        return ledger.read()
+
+
+@st.cache_resource(show_spinner="Reading the ledger …", max_entries=16)
+def _ledger(url: str, name: str | None, of_file: tuple[int, int] | None) -> tuple[Ledger, threading.Lock]:
+    """The ledger's reader, which remembers what it has parsed: only what is new is read again."""
+    return Ledger.find(name, url, read_only=True), threading.Lock()
+
+
+def _file(url: str) -> tuple[int, int] | None:
+    """Which file it is: a store that was removed and made anew has nothing to do with what was read of the old one."""
+    path = sqlite_path(url)
+    if path is None or not path.exists():
+        return None
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

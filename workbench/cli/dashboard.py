@@ -1,0 +1,123 @@
+"""`workbench dashboard`: the pages of a study in the browser, served by this machine for this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import webbrowser
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import click
+
+from workbench.cli.common import ledger_url, messages, open_ledger, storage_option, tracking_option
+from workbench.errors import EnvironmentFault
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Addresses that only this machine reaches."""
+
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
+"""Not to listen on an address of its own is to listen on all."""
+
+
+@click.command()
+@click.argument("study", required=False)
+@click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; others than this machine's own show your runs to the network.",
+)
+@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+@click.option("--mlflow", "mlflow_url", metavar="URL", help="Where the MLflow UI answers. [default: http://127.0.0.1:5000]")
+@tracking_option
+@storage_option
+def dashboard(
+    study: str | None, port: int, host: str, no_browser: bool, mlflow_url: str | None, tracking_uri: str | None, storage: str | None
+) -> None:
+    """Show STUDY (a study file, or its name; the newest when none is named) in the browser. Ctrl-C ends it.
+
+    It reads the ledger and never writes: it can run beside a sweep, which it neither blocks nor slows. Nothing is loaded from
+    elsewhere and nothing is sent anywhere.
+    """
+    from workbench.ledger import shown
+
+    app = folder() / "app.py"
+    if study:
+        os.environ["WORKBENCH_DASHBOARD_STUDY"] = open_ledger(study, storage).name
+    os.environ["WORKBENCH_STORAGE"] = ledger_url(storage)
+    served = tracking_uri if tracking_uri and tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+    os.environ["WORKBENCH_MLFLOW_URL"] = (mlflow_url or served).rstrip("/")
+    if host not in LOOPBACK:
+        messages.print(
+            f"Listening on {host}: everyone who reaches this machine there sees your runs.", style="yellow", markup=False
+        )
+    _refuse_if_taken(host, port)
+    address = f"http://{shown_host(host)}:{port}"
+    messages.print(f"Dashboard: {address} (ledger {shown(ledger_url(storage))}). Ctrl-C ends it.", markup=False)
+    import streamlit
+
+    @contextlib.asynccontextmanager
+    async def opened(_: object) -> AsyncIterator[None]:
+        if not no_browser:  # in a thread: a browser that blocks must not hold the server back
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        yield
+
+    streamlit.App(app, lifespan=opened).run(config=settings(host, port))
+
+
+def folder() -> Path:
+    """Where the app lies: beside the package in a checkout, inside it in a wheel. Raises EnvironmentFault where it is missing."""
+    package = Path(__file__).resolve().parents[1]
+    for place in (package / "_dashboards", package.parent / "dashboards"):
+        if (place / "app.py").is_file():
+            return place
+    raise EnvironmentFault(
+        "this installation has no dashboard: the folder workbench/_dashboards is missing. Install workbench anew."
+    )
+
+
+def settings(host: str, port: int) -> dict[str, object]:
+    """Streamlit's options: local, guarded, and silent towards the outside.
+
+    With an address that is set Streamlit asks nobody for another one of this machine. The allowed hosts guard the WebSocket
+    against pages elsewhere that call themselves by a name which they made to mean this machine; who listens everywhere is known
+    by names that cannot be told from here.
+    """
+    return {
+        "server.address": host,
+        "server.port": port,
+        "server.headless": True,
+        "server.allowedHosts": ["*"] if host in EVERYWHERE else list(dict.fromkeys((host.strip("[]"), "127.0.0.1", "localhost"))),
+        "server.enableCORS": True,
+        "server.enableXsrfProtection": True,
+        "server.fileWatcherType": "none",
+        "browser.serverAddress": shown_host(host),
+        "browser.serverPort": port,
+        "browser.gatherUsageStats": False,
+        "client.toolbarMode": "viewer",
+        "client.showErrorLinks": False,
+        "logger.hideWelcomeMessage": True,
+        "runner.magicEnabled": False,  # or it shows every text that stands alone in the script
+    }
+
+
+def shown_host(host: str) -> str:
+    """The host as an address names it."""
+    return "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
+
+
+def _refuse_if_taken(host: str, port: int) -> None:
+    """Say what to do before Streamlit says that the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise EnvironmentFault(
+                f"{host}:{port} cannot be listened on: {error.strerror}. Choose another one with --port."
+            ) from error

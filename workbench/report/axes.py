@@ -1,0 +1,54 @@
+"""The costs that a front can be drawn over, each in the unit that people read it in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from workbench import prices
+from workbench.report.text import dollars, number
+from workbench.report.view import View
+from workbench.result import Result
+
+
+class Axis(NamedTuple):
+    """A cost as an axis.
+
+    Attributes:
+        title: What it is, with its unit.
+        unit: The unit in which it is read.
+        per_unit: How many of what is stored are one of it: 3,600 seconds are an hour.
+    """
+
+    title: str
+    unit: str
+    per_unit: float = 1.0
+
+    @property
+    def money(self) -> bool:
+        """Whether it is in US$."""
+        return self.unit == "US$"
+
+    def text(self, stored: float) -> str:
+        """An amount in this unit: `$0.0021`, `0.35 kWh`; money has its sign."""
+        value = stored / self.per_unit
+        return dollars(value) if self.money else f"{number(float(value))} {self.unit}"
+
+
+AXES = {
+    "usd": Axis("US$ of compute and labels (C + D)", "US$"),
+    "usd_compute": Axis("US$ of compute alone (C)", "US$"),
+    "gpu_seconds": Axis("GPU-hours", "GPU-hours", 3600.0),
+    "energy_j": Axis("energy, kWh", "kWh", prices.JOULES_PER_KWH),
+    "grams_co2e": Axis("g CO2e", "g CO2e"),
+    "seconds": Axis("seconds", "s"),
+    "labels": Axis("labels bought (D)", "labels"),
+}
+"""By the name of the cost, as `View.cost` takes it."""
+
+
+def axes(results: Sequence[Result], view: View) -> list[str]:
+    """The costs that say something here: known for a point, and not nothing for all of them. Those of the view come first."""
+    points = [r for r in results if r.status == "complete"]
+    known = [name for name in AXES if name in view.minimize or any(view.cost(r, name) for r in points)]
+    return sorted(known, key=lambda name: name not in view.minimize[:1])
