@@ -2,11 +2,40 @@
 
 style      colours, shapes and ticks that all share; one HTML file with everything in it
 front      cost from cold against the score
+elsewhere  what one quality costs at each offer
+curves     quality as runs go on
+settings   how much each setting matters, quality by one of them, all side by side
+labels     quality against the number of labels
+course     hypervolume against spend
+failures   work that bought no model, and what fitted into memory
 regret     any-time curves of searches on recorded runs
 """
 
+from workbench.figures.course import course
+from workbench.figures.curves import curves
+from workbench.figures.elsewhere import elsewhere
+from workbench.figures.failures import failures, memory
 from workbench.figures.front import front
+from workbench.figures.labels import labels
 from workbench.figures.regret import regret
-from workbench.figures.style import COLOURS, DASHES, SYMBOLS, write_html
+from workbench.figures.settings import by_setting, importance, parallel
+from workbench.figures.style import COLOURS, DASHES, SYMBOLS, looks, write_html
 
-__all__ = ["COLOURS", "DASHES", "SYMBOLS", "front", "regret", "write_html"]
+__all__ = [
+    "COLOURS",
+    "DASHES",
+    "SYMBOLS",
+    "by_setting",
+    "course",
+    "curves",
+    "elsewhere",
+    "failures",
+    "front",
+    "importance",
+    "labels",
+    "looks",
+    "memory",
+    "parallel",
+    "regret",
+    "write_html",
+]

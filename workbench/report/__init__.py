@@ -8,12 +8,24 @@ axes      costs in the units that people read them in
 answers   the sentence that answers the study's question
 records   plain data for programs, tables for people
 progress  how a sweep stands: spend, rate, time left, workers
+course    what the front had come to by the time that so much was spent
+curves    quality as runs go on, and whether it still rises where they end
+matters   which settings matter, and how surely that can be said
+labels    quality against the number of labels, and what more of them would buy
+elsewhere all runs priced at every offer
+failures  what failed, what did not fit, and what that cost
 """
 
 from workbench.report.answers import UNITS, answer, cost_text, score_text
 from workbench.report.axes import AXES, Axis, axes
 from workbench.report.bill import BreakEven, Serving, break_even, peak_share, phases_spent, serving
 from workbench.report.confirmed import Confirmed, Interval, confirmed, corrected, standing
+from workbench.report.course import Stage, course, course_text
+from workbench.report.curves import ALONG, Curve, chosen, curves, curves_text
+from workbench.report.elsewhere import Elsewhere, elsewhere, elsewhere_text
+from workbench.report.failures import Failure, Fit, failures, failures_text, memory_map, memory_text, settings_words, waste
+from workbench.report.labels import MORE, Best, Line, best_by_labels, labels_text, line
+from workbench.report.matters import Effect, Matters, best_of_runs, matters, matters_text, setting, short_name, swept, swing_text
 from workbench.report.progress import Bound, Progress, Worker, bounds, progress, seconds_left, spent_text
 from workbench.report.records import by_run, find_run, front_markdown, front_record, runs_record
 from workbench.report.text import banded, describe, dollars, duration, number, settings_text, short_settings, usage_cells
@@ -21,36 +33,64 @@ from workbench.report.view import View, cheapest, front, hypervolume
 from workbench.result import carried
 
 __all__ = [
+    "ALONG",
     "AXES",
+    "MORE",
     "UNITS",
     "Axis",
+    "Best",
     "Bound",
     "BreakEven",
     "Confirmed",
+    "Curve",
+    "Effect",
+    "Elsewhere",
+    "Failure",
+    "Fit",
     "Interval",
+    "Line",
+    "Matters",
     "Progress",
     "Serving",
+    "Stage",
     "View",
     "Worker",
     "answer",
     "axes",
     "banded",
+    "best_by_labels",
+    "best_of_runs",
     "bounds",
     "break_even",
     "by_run",
     "carried",
     "cheapest",
+    "chosen",
     "confirmed",
     "corrected",
     "cost_text",
+    "course",
+    "course_text",
+    "curves",
+    "curves_text",
     "describe",
     "dollars",
     "duration",
+    "elsewhere",
+    "elsewhere_text",
+    "failures",
+    "failures_text",
     "find_run",
     "front",
     "front_markdown",
     "front_record",
     "hypervolume",
+    "labels_text",
+    "line",
+    "matters",
+    "matters_text",
+    "memory_map",
+    "memory_text",
     "number",
     "peak_share",
     "phases_spent",
@@ -59,9 +99,15 @@ __all__ = [
     "score_text",
     "seconds_left",
     "serving",
+    "setting",
     "settings_text",
+    "settings_words",
+    "short_name",
     "short_settings",
     "spent_text",
     "standing",
+    "swept",
+    "swing_text",
     "usage_cells",
+    "waste",
 ]

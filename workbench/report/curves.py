@@ -52,9 +52,8 @@ def curves(results: Sequence[Result], view: View, axis: str = "step") -> list[Cu
     points = [r for r in originals(results) if r.status == "complete" and view.maximize in r.scores]
     found = []
     for segments in by_run(points):
-        known = [
-            (r, x) for r in sorted(segments, key=lambda r: r.epochs) if (x := progress_along(r, view, axis)) is not None and x > 0
-        ]
+        known = [(r, progress_along(r, view, axis) or 0.0) for r in sorted(segments, key=lambda r: r.epochs)]
+        known = [(r, along) for r, along in known if along > 0]
         if known:
             kept, x = zip(*known, strict=True)
             found.append(Curve(kept, x, tuple(r.scores[view.maximize] for r in kept), tuple(id(r) in members for r in kept)))
