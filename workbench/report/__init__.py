@@ -21,14 +21,35 @@ from workbench.report.axes import AXES, Axis, axes
 from workbench.report.bill import BreakEven, Serving, break_even, peak_share, phases_spent, serving
 from workbench.report.confirmed import Confirmed, Interval, confirmed, corrected, standing
 from workbench.report.course import Stage, course, course_text
-from workbench.report.curves import ALONG, Curve, chosen, curves, curves_text
+from workbench.report.curves import ALONG, SHOWN, Curve, chosen, curves, curves_text
 from workbench.report.elsewhere import Elsewhere, elsewhere, elsewhere_text
 from workbench.report.failures import Failure, Fit, failures, failures_text, memory_map, memory_text, settings_words, waste
 from workbench.report.labels import MORE, Best, Line, best_by_labels, labels_text, line
-from workbench.report.matters import Effect, Matters, best_of_runs, matters, matters_text, setting, short_name, swept, swing_text
+from workbench.report.matters import (
+    Effect,
+    Matters,
+    best_of_runs,
+    matters,
+    matters_text,
+    setting,
+    short_name,
+    slice_text,
+    swept,
+    swing_text,
+)
 from workbench.report.progress import Bound, Progress, Worker, bounds, progress, seconds_left, spent_text
 from workbench.report.records import by_run, find_run, front_markdown, front_record, runs_record
-from workbench.report.text import banded, describe, dollars, duration, number, settings_text, short_settings, usage_cells
+from workbench.report.text import (
+    banded,
+    describe,
+    describe_plan,
+    dollars,
+    duration,
+    number,
+    settings_text,
+    short_settings,
+    usage_cells,
+)
 from workbench.report.view import View, cheapest, front, hypervolume
 from workbench.result import carried
 
@@ -36,6 +57,7 @@ __all__ = [
     "ALONG",
     "AXES",
     "MORE",
+    "SHOWN",
     "UNITS",
     "Axis",
     "Best",
@@ -74,6 +96,7 @@ __all__ = [
     "curves",
     "curves_text",
     "describe",
+    "describe_plan",
     "dollars",
     "duration",
     "elsewhere",
@@ -104,6 +127,7 @@ __all__ = [
     "settings_words",
     "short_name",
     "short_settings",
+    "slice_text",
     "spent_text",
     "standing",
     "swept",

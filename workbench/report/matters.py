@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.estimate import Estimate
 from workbench.report.confirmed import holm
-from workbench.report.text import number
+from workbench.report.text import many, number
 from workbench.report.view import View
 from workbench.result import Result, originals
 
@@ -113,6 +113,19 @@ def best_of_runs(results: Sequence[Result], view: View, name: str = "") -> list[
         if r.run_id not in best or r.scores[view.maximize] > best[r.run_id].scores[view.maximize]:
             best[r.run_id] = r
     return list(best.values())
+
+
+def slice_text(points: Sequence[Result], view: View, name: str) -> str:
+    """What one setting's values came to, each at its best: `best f1 by model: minilm-l6 84.6 (8 runs), …`."""
+    groups: dict[Any, list[Result]] = {}
+    for r in points:
+        groups.setdefault(setting(r, name), []).append(r)
+    best = sorted(
+        ((max(r.scores[view.maximize] for r in group), value, group) for value, group in groups.items()), key=lambda b: -b[0]
+    )
+    told = [f"{number(value)} {score:.1f} ({many(len({r.run_id for r in group}), 'run')})" for score, value, group in best[:8]]
+    rest = f", and {len(best) - len(told)} more" if len(best) > len(told) else ""
+    return f"Best {view.maximize} by {short_name(name)}: {', '.join(told)}{rest}."
 
 
 def matters(results: Sequence[Result], view: View, cost: str = "") -> Matters | None:

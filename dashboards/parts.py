@@ -1,0 +1,23 @@
+"""What pages are made of: a figure with its text, a table under a fold, and nothing where there is nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+def chart(figure: Figure, alt: str, key: str) -> None:
+    """A figure; `alt` says to who cannot see it what it shows."""
+    st.plotly_chart(figure, alt=alt, key=key, config={"displaylogo": False})
+
+
+def table(title: str, rows: Sequence[Mapping[str, Any]], *, expanded: bool = False) -> None:
+    """The figures as a table under a fold: for who cannot see them, and for who wants the numbers."""
+    if rows:
+        with st.expander(title, expanded=expanded):
+            st.dataframe(list(rows), hide_index=True)
