@@ -37,7 +37,12 @@ def _opener(name: str) -> Callable[[], None]:
     return show
 
 
-st.set_page_config(page_title="workbench", page_icon=":material/savings:", layout="wide")
+# A diamond on a staircase, drawn here: an icon by name would be fetched from another machine.
+ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><path d="M3 27h9v-9h9V9h8" fill="none" stroke="#808080"
+stroke-width="3"/><path d="M12 9l6 7-6 7-6-7z" fill="#0072B2"/></svg>"""
+
+st.set_page_config(page_title="workbench", page_icon=ICON, layout="wide")
+st.html("<style>[data-testid=stMainBlockContainer] {padding-top: 3rem; padding-bottom: 3rem}</style>")
 there = [name for name in PAGES if (Path(__file__).parent / "pages" / f"{name}.py").is_file()]
 pages = {
     name: st.Page(

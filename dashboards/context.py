@@ -20,7 +20,7 @@ from streamlit.navigation.page import StreamlitPage
 from workbench.errors import WorkbenchError
 from workbench.ledger import Ledger, Reading, default_url
 from workbench.ledger.store import sqlite_path
-from workbench.report import View
+from workbench.report import Points, View
 from workbench.result import Result
 
 
@@ -60,6 +60,16 @@ class Context:
     def key(self) -> tuple[Any, ...]:
         """Version, prices and objectives: the key of what is computed from Results at these prices (`st.cache_data`)."""
         return (*self.version, self.view.offer.id, self.view.label_usd, self.view.maximize, *self.view.minimize)
+
+    @property
+    def points(self) -> Points:
+        """The study's points at these prices, worked out once for each `key`."""
+        return _points(self.key, self)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _points(key: tuple[Any, ...], _context: Context) -> Points:
+    return Points.of(_context.results, _context.view)
 
 
 def open_context(pages: Mapping[str, StreamlitPage]) -> Context | None:

@@ -1,16 +1,219 @@
-"""The front: what to choose, and what it costs."""
+"""The home page: what to choose, and what it costs."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import pandas as pd
+import states
 import streamlit as st
 from context import Context
+from links import to_mlflow, to_run
+from words import plain
 
 from workbench import figures, report
+from workbench.report import AXES, Pick, Points
+from workbench.result import Result
 
 
 def show(c: Context) -> None:
-    """The home page."""
-    st.title("Front")
-    answer = report.answer(c.results, c.view)
-    st.markdown(answer)
-    st.plotly_chart(figures.front(c.results, c.view), alt=answer)
+    """The answer, the figure with what stands beside it, and the front as a table."""
+    st.subheader(c.description.get("question") or c.name, anchor=False)
+    if states.nothing(c):
+        return
+    st.caption(states.status(c))
+    with st.sidebar:
+        hide = st.toggle(
+            "Hide stopped runs",
+            key="hide_stopped",
+            bind="query-params",
+            help="Leave out dominated points of runs that were not continued to the longest number of epochs.",
+        )
+    _answers(c, hide)
+
+
+@st.fragment
+def _answers(c: Context, hide: bool) -> None:
+    """All that a slider changes; the ledger is not read again for it."""
+    points = c.points
+    top = st.container(border=True)
+    budget, target = _sliders(c, points)
+    found = report.picks(points, budget=budget, target=target)
+    with top:
+        _answer(c, points, found, budget, target)
+    drawing, panel = st.columns([7, 3], gap="medium")
+    chosen = _chosen(points)
+    with drawing:
+        _figure(c, points, hide, found, chosen, budget, target)
+    with panel:
+        shown = chosen or (found[0].point if found else None)
+        if shown is not None:
+            _panel(c, points, shown, "The point you chose" if chosen else "Take this one")
+    _table(c, points)
+
+
+def _sliders(c: Context, points: Points) -> tuple[float | None, float | None]:
+    """Budget and target, None where they are at their end: nothing is asked."""
+    view, axis = c.view, AXES[c.cost]
+    left, right = st.columns(2, gap="medium")
+    costs = [cost / axis.per_unit for r in points.found if (cost := view.cost(r, c.cost))]
+    stops = [*report.ladder(min(costs, default=1.0), max(costs, default=1.0)), math.inf]
+    budget = left.select_slider(
+        f"Budget for one model, {axis.unit}",
+        stops,
+        value=math.inf,
+        format_func=lambda stop: "no limit" if math.isinf(stop) else axis.text(stop * axis.per_unit),
+        key=f"budget_{c.cost}",
+        bind="query-params",
+    )
+    small = max((r.scores[view.maximize] for r in points.found), default=0.0) <= 1.0
+    target = right.slider(
+        f"Quality it must reach, {view.maximize}",
+        0.0,
+        1.0 if small else 100.0,
+        0.0,
+        0.01 if small else 1.0,
+        format="%.2f" if small else "%.0f",
+        key="target",
+        bind="query-params",
+    )
+    return None if math.isinf(budget) else budget * axis.per_unit, target or None
+
+
+def _answer(c: Context, points: Points, found: list[Pick], budget: float | None, target: float | None) -> None:
+    """The sentence, and its figures large enough to be read from the other side of a table."""
+    if found:
+        pick = found[0].point
+        what, quality, cost, time = st.columns([5, 2, 2, 2], vertical_alignment="center")
+        what.markdown(f"##### Take {pick.method} on {pick.model}\n{report.describe(pick)}")
+        quality.metric(c.view.maximize, f"{points.score(pick):.1f}")
+        cost.metric(AXES[c.cost].unit, report.cost_text(c.view, pick, c.cost))
+        time.metric("time to make it", report.cost_text(c.view, pick, "seconds"))
+    st.markdown(plain(report.answer(points, c.view, budget=budget, target=target)))
+
+
+def _figure(
+    c: Context, points: Points, hide: bool, found: list[Pick], chosen: Result | None, budget: float | None, target: float | None
+) -> None:
+    drawn = figures.mark(_drawn(c.key, hide, points), points, budget=budget, target=target, picks=found, chosen=chosen)
+    alt = f"{AXES[c.cost].title} against {c.view.maximize}. {report.answer(points, c.view, budget=budget, target=target)}"
+    flat = st.container()
+    if len(c.view.minimize) > 1:
+        flat, solid = st.tabs(["Cost and quality", "Three axes"])
+        with solid:
+            st.plotly_chart(figures.front_3d(points), width="stretch", key="front_3d", alt=alt, config=_CONFIG)
+    with flat:
+        st.plotly_chart(
+            drawn,
+            width="stretch",
+            height=520,
+            key="front_chart",
+            on_select=_clicked,
+            selection_mode="points",
+            alt=alt,
+            config=_CONFIG,
+        )
+
+
+_CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _drawn(key: tuple[Any, ...], hide: bool, _points: Points) -> Any:
+    """The figure without what the sliders add: it is the same until the ledger or the prices change."""
+    drawn = figures.front(_points, _points.view, hidden=report.stopped(_points) if hide else ())
+    return drawn.update_layout(width=None, height=None, legend={"orientation": "h", "y": 1.08, "x": 0}, margin={"t": 40, "r": 40})
+
+
+def _clicked() -> None:
+    """A point of the figure was clicked: its number goes into the URL; a click beside all points takes it out again."""
+    picked = [p["customdata"] for p in st.session_state["front_chart"]["selection"]["points"] if p.get("customdata") is not None]
+    _choose(picked[0] if picked else None)
+
+
+def _choose(number: Any) -> None:
+    if isinstance(number, list):
+        number = number[0]
+    if number is None:
+        st.query_params.pop("point", None)
+    else:
+        st.query_params["point"] = str(int(number))
+
+
+def _chosen(points: Points) -> Result | None:
+    wanted = st.query_params.get("point")
+    return next((r for r in points.found if str(r.number) == wanted), None)
+
+
+def _panel(c: Context, points: Points, r: Result, title: str) -> None:
+    """What a point is and costs, and the ways on from it."""
+    view = c.view
+    with st.container(border=True):
+        st.markdown(f"**{title}**")
+        st.markdown(report.describe(r))
+        known = points.confirmed.get(r.recipe_id)
+        facts = {
+            "C, compute": report.cost_text(view, r, "usd_compute", band=True),
+            "D, labels": f"{report.dollars(view.cost(r, 'usd_labels'))}, {report.many(r.labels, 'label')}",
+            "C + D": report.cost_text(view, r, "usd", band=True),
+            "time": report.cost_text(view, r, "seconds", band=True),
+            "energy": report.cost_text(view, r, "energy_j"),
+            "CO2e": report.cost_text(view, r, "grams_co2e"),
+        }
+        score = report.score_text(r.scores[view.maximize], known)
+        st.markdown(
+            "\n".join(
+                [f"| {view.maximize} | {score} |", "|---|---|", *(f"| {name} | {plain(text)} |" for name, text in facts.items())]
+            )
+        )
+        to_run(c, r)
+        to_mlflow(c, r)
+
+
+def _table(c: Context, points: Points) -> None:
+    """The front in figures; a row can be chosen with the keyboard."""
+    st.subheader("The front, cheapest first", anchor=False)
+    axis = AXES[c.cost]
+    table = pd.DataFrame(report.front_rows(points)).dropna(axis="columns", how="all")
+    st.session_state["front_numbers"] = list(table["number"])
+    money = "$%.3g" if axis.money else "%.3g"
+    score = st.column_config.NumberColumn(c.view.maximize, format="%.1f")
+    st.dataframe(
+        table,
+        hide_index=True,
+        key="front_table",
+        on_select=_row_chosen,
+        selection_mode="single-row",
+        column_config={
+            "number": None,
+            c.view.maximize: score,
+            "low": st.column_config.NumberColumn("95 % from", format="%.1f"),
+            "high": st.column_config.NumberColumn("to", format="%.1f"),
+            "new_seeds": st.column_config.NumberColumn("new seeds"),
+            **{name: _cost_column(name) for name in AXES if name in table},
+            "marginal": st.column_config.NumberColumn(
+                f"{axis.unit} a point more",
+                format=money,
+                help=f"What one more point of {c.view.maximize} costs, coming from the next cheaper row.",
+            ),
+        },
+    )
+    st.download_button(
+        "Download as CSV",
+        table.to_csv(index=False),
+        file_name=f"{c.name}-front.csv",
+        mime="text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def _cost_column(name: str) -> Any:
+    axis = AXES[name]
+    return st.column_config.NumberColumn(axis.unit if axis.money else axis.title, format="$%.3g" if axis.money else "%.3g")
+
+
+def _row_chosen() -> None:
+    rows = st.session_state["front_table"]["selection"]["rows"]
+    _choose(st.session_state["front_numbers"][rows[0]] if rows else None)

@@ -101,6 +101,8 @@ def settings(host: str, port: int) -> dict[str, object]:
         "client.toolbarMode": "viewer",
         "client.showErrorLinks": False,
         "logger.hideWelcomeMessage": True,
+        "theme.light.primaryColor": "#0072B2",
+        "theme.dark.primaryColor": "#56B4E9",
         "runner.magicEnabled": False,  # or it shows every text that stands alone in the script
     }
 

@@ -1,7 +1,8 @@
 """Figures of Results and replays for the browser. The only house of `plotly`, which is imported when a figure is drawn.
 
 style      colours, shapes and ticks that all share; one HTML file with everything in it
-front      cost from cold against the score
+front      cost from cold against the score; front_3d where there are two costs
+compare    methods as the budget grows; one run: its curve, its phases
 elsewhere  what one quality costs at each offer
 curves     quality as runs go on
 settings   how much each setting matters, quality by one of them, all side by side
@@ -11,11 +12,13 @@ failures   work that bought no model, and what fitted into memory
 regret     any-time curves of searches on recorded runs
 """
 
+from workbench.figures.compare import by_method, phases, run_curve
 from workbench.figures.course import course
 from workbench.figures.curves import curves
 from workbench.figures.elsewhere import elsewhere
 from workbench.figures.failures import failures, memory
-from workbench.figures.front import front
+from workbench.figures.front import front, mark
+from workbench.figures.front_3d import front_3d
 from workbench.figures.labels import labels
 from workbench.figures.regret import regret
 from workbench.figures.settings import by_setting, importance, parallel
@@ -25,17 +28,22 @@ __all__ = [
     "COLOURS",
     "DASHES",
     "SYMBOLS",
+    "by_method",
     "by_setting",
     "course",
     "curves",
     "elsewhere",
     "failures",
     "front",
+    "front_3d",
     "importance",
     "labels",
     "looks",
+    "mark",
     "memory",
     "parallel",
+    "phases",
     "regret",
+    "run_curve",
     "write_html",
 ]

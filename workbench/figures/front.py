@@ -2,78 +2,213 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from workbench import report
-from workbench.figures.style import COLOURS, SYMBOLS, ticks
-from workbench.report import View
+from workbench.figures.style import COLOURS, GREY, INK, SYMBOLS, ticks
+from workbench.report import AXES, Pick, Points, View
 from workbench.result import Result
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+CLOUD = 2000
+"""From so many points on they are drawn by the graphics card, and what is said of one under the pointer is short."""
 
-def front(results: Sequence[Result], view: View, *, title: str = "") -> Figure:
+_SAID = {
+    "within": "best within the budget",
+    "reaching": "cheapest that reaches the target",
+    "best": "best",
+    "tied": "as good, and cheaper",
+    "nearly": "nearly as good, and cheaper",
+}
+
+
+def front(results: Sequence[Result] | Points, view: View, *, title: str = "", hidden: Collection[str] = ()) -> Figure:
     """Cost from cold (logarithmic) against the score: every checkpoint, and the front as a staircase.
 
-    A method has a colour and a shape; points of the front are large, dominated ones small and pale.
+    Members of the front stand in a diamond, with their method's colour and shape and, where new seeds tell it, a 95 % interval;
+    dominated points are grey. What a tuned model is measured against is a dotted line.
+
+    Args:
+        results: All Results of a study, or its points at this view.
+        view: Prices and objectives; the first cost is drawn.
+        title: Stands above it.
+        hidden: Run ids whose dominated points are left out.
     """
     import plotly.graph_objects as go
 
-    cost = view.minimize[0]
-    members = report.front(results, view)
-    on_front = {id(r) for r in members}
-    points = [r for r in results if view.coordinates(r) is not None]
+    points = results if isinstance(results, Points) else Points.of(results, view)
+    axis = AXES[view.minimize[0]]
     figure = go.Figure()
-    if members:
-        stairs = [(view.cost(r, cost), r.scores[view.maximize]) for r in sorted(members, key=lambda r: view.cost(r, cost) or 0.0)]
-        x, y = zip(*stairs, strict=True)
-        figure.add_scatter(
-            x=x, y=y, mode="lines", line={"shape": "hv", "color": "#555", "width": 1.5}, name="front", hoverinfo="skip"
-        )
-    for i, method in enumerate(sorted({r.method for r in points})):
-        for kept in (True, False):
-            group = [r for r in points if r.method == method and (id(r) in on_front) == kept]
-            if group:
-                named = kept or not any(r.method == method for r in members)
-                figure.add_scatter(**_markers(group, view, cost, method, i, kept=kept), showlegend=named)
-    marks = ticks([view.cost(r, cost) or 0.0 for r in points])
-    money = cost.startswith("usd")
+    if points.members:
+        _stairs(figure, points)
+    methods = sorted({r.method for r in points.found})
+    dominated = [r for r in points.found if r.recipe_id not in points.member_ids and r.run_id not in hidden]
+    draw = go.Scattergl if len(points.found) > CLOUD else go.Scatter
+    for i, method in enumerate(methods):
+        group = [r for r in dominated if r.method == method]
+        if group:
+            figure.add_trace(
+                draw(_markers(group, points, i, kept=False), showlegend=all(m.method != method for m in points.members))
+            )
+    for i, method in enumerate(methods):
+        group = [r for r in points.members if r.method == method]
+        if group:
+            figure.add_scatter(**_markers(group, points, i, kept=True), **_intervals(group, points))
+    _baselines(figure, points)
+    marks = ticks([_cost(r, view) for r in points.found])
     figure.update_layout(
         title={"text": "<br>".join(textwrap.wrap(title, 80)), "font": {"size": 17}, "x": 0.01, "xanchor": "left"},
         template="plotly_white",
         width=1000,
         height=560,
         margin={"l": 70, "r": 30, "t": 80 if title else 30, "b": 60},
-        legend={"title": "method (large: on the front)", "itemsizing": "trace"},
+        legend={"title": {"text": "method (grey: dominated)"}, "itemsizing": "trace"},
         xaxis={
             "type": "log",
-            "title": f"{report.UNITS[cost]} of one run, from nothing to this checkpoint (logarithmic)",
+            "title": f"{axis.title}: one run, from nothing to this checkpoint (logarithmic)",
             "tickvals": marks,
-            "ticktext": [report.dollars(t) if money else report.number(t) for t in marks],
+            "ticktext": [axis.text(t * axis.per_unit).removesuffix(f" {axis.unit}") for t in marks],
         },
         yaxis={"title": view.maximize, "rangemode": "tozero"},
         font={"size": 15},
+        hovermode="closest",
     )
     return figure
 
 
-def _markers(group: Sequence[Result], view: View, cost: str, method: str, i: int, *, kept: bool) -> dict[str, Any]:
-    return {
-        "x": [view.cost(r, cost) for r in group],
-        "y": [r.scores[view.maximize] for r in group],
+def mark(
+    figure: Figure,
+    points: Points,
+    *,
+    budget: float | None = None,
+    target: float | None = None,
+    picks: Sequence[Pick] = (),
+    chosen: Result | None = None,
+) -> Figure:
+    """The same figure with what was asked of it: lines for budget and target, and a label at each point that answers.
+
+    Args:
+        figure: What `front` has drawn; it is changed.
+        points: What it was drawn from.
+        budget: In units of the view's first cost.
+        target: Of the score.
+        picks: What `report.picks` has found.
+        chosen: A point to put a ring around.
+    """
+    view = points.view
+    axis = AXES[view.minimize[0]]
+    line = {"color": INK, "width": 2, "dash": "dash"}
+    if budget is not None:
+        at = budget / axis.per_unit
+        figure.add_shape(type="line", x0=at, x1=at, y0=0, y1=1, yref="y domain", line=line)
+        label = {"text": f"budget {axis.text(budget)}", "x": math.log10(at), "y": 1, "yref": "y domain", "textangle": 0}
+        figure.add_annotation(**label, showarrow=False, xanchor="left", yanchor="top", xshift=4, font={"color": INK})
+    if target is not None:
+        figure.add_shape(type="line", x0=0, x1=1, xref="x domain", y0=target, y1=target, line=line)
+        label = {"text": f"target {target:g}", "x": 1, "xref": "x domain", "y": target}
+        figure.add_annotation(**label, showarrow=False, xanchor="right", yanchor="bottom", font={"color": INK})
+    for pick in picks:
+        figure.add_annotation(**_label(pick, points))
+    if chosen is not None:
+        ring = {"symbol": "circle-open", "size": 30, "color": "#D55E00", "line": {"width": 3}}
+        x, y = [_cost(chosen, view)], [points.score(chosen)]
+        figure.add_scatter(x=x, y=y, mode="markers", marker=ring, hoverinfo="skip", showlegend=False, name="chosen")
+    return figure
+
+
+def _cost(r: Result, view: View) -> float:
+    name = view.minimize[0]
+    return (view.cost(r, name) or 0.0) / AXES[name].per_unit
+
+
+def _stairs(figure: Figure, points: Points) -> None:
+    steps = sorted((_cost(r, points.view), points.score(r)) for r in points.members)
+    x, y = [list(side) for side in zip(*steps, strict=True)]
+    line = {"shape": "hv", "color": INK, "width": 1.5}
+    figure.add_scatter(x=x, y=y, mode="lines", line=line, name="front", hoverinfo="skip", showlegend=False)
+    diamond = {"symbol": "diamond-open", "size": 20, "color": INK, "line": {"width": 1}}
+    figure.add_scatter(x=x, y=y, mode="markers", marker=diamond, name="on the front", hoverinfo="skip")
+
+
+def _markers(group: Sequence[Result], points: Points, i: int, *, kept: bool) -> dict[str, Any]:
+    """One trace of points of a method. `customdata` is the number in the ledger, for whoever clicks."""
+    view, axis = points.view, AXES[points.view.minimize[0]]
+    said: dict[str, Any] = {"hovertemplate": "trial %{customdata}<br>%{y:.1f} for %{x:.3g}<extra></extra>"}
+    if kept or len(points.found) <= CLOUD:
+        costs = [axis.text(view.cost(r, view.minimize[0]) or 0.0) for r in group]
+        said = {
+            "text": [f"trial {r.trial}: {report.describe(r)}<br>{cost}" for r, cost in zip(group, costs, strict=True)],
+            "hovertemplate": f"%{{text}}<br>{view.maximize} %{{y:.1f}}<extra></extra>",
+        }
+    return said | {
+        "x": np.array([_cost(r, view) for r in group], np.float32),
+        "y": np.array([points.score(r) for r in group], np.float32),
+        "customdata": np.array([-1 if r.number is None else r.number for r in group], np.int32),
         "mode": "markers",
-        "name": method,
-        "legendgroup": method,
-        "text": [f"trial {r.trial}: {report.describe(r)}" for r in group],
-        "hovertemplate": "%{text}<br>%{y:.1f} for %{x}<extra></extra>",
+        "name": group[0].method,
+        "legendgroup": group[0].method,
         "marker": {
-            "color": COLOURS[i % len(COLOURS)],
+            "color": COLOURS[i % len(COLOURS)] if kept else GREY,
             "symbol": SYMBOLS[i % len(SYMBOLS)],
-            "size": 14 if kept else 7,
-            "opacity": 1.0 if kept else 0.35,
-            "line": {"color": "#222", "width": 1 if kept else 0},
+            "size": 10 if kept else 6,
+            "opacity": 1.0 if kept else 0.5,
+            "line": {"width": 0},
         },
+        "selected": {"marker": {"opacity": 1.0}},
+        "unselected": {"marker": {"opacity": 1.0 if kept else 0.5}},
+    }
+
+
+def _intervals(group: Sequence[Result], points: Points) -> dict[str, Any]:
+    """95 % intervals over new seeds, as error bars; nothing where none is known."""
+    known = [points.confirmed.get(r.recipe_id) for r in group]
+    ends = [
+        None if k is None or k.score.low is None or k.score.high is None else (k.score.low, k.score.mean, k.score.high)
+        for k in known
+    ]
+    if not any(ends):
+        return {}
+    above = [0.0 if e is None else e[2] - e[1] for e in ends]
+    below = [0.0 if e is None else e[1] - e[0] for e in ends]
+    return {"error_y": {"array": above, "arrayminus": below, "symmetric": False, "thickness": 1.5, "width": 5}}
+
+
+def _baselines(figure: Figure, points: Points) -> None:
+    for name, r in report.baselines(points).items():
+        y = points.score(r)
+        figure.add_shape(
+            type="line", x0=0, x1=1, xref="x domain", y0=y, y1=y, line={"color": INK, "width": 1, "dash": "dot"}, layer="below"
+        )
+        text = f"{'best ' if name == 'full tuning' else ''}{name} {y:.1f}"
+        figure.add_annotation(
+            text=text, x=0, xref="x domain", y=y, showarrow=False, xanchor="left", yanchor="bottom", font={"size": 12, "color": INK}
+        )
+
+
+def _label(pick: Pick, points: Points) -> dict[str, Any]:
+    """A label with an arrow at a point. White on a dark ground: it is read on a light page and on a dark one."""
+    view, r = points.view, pick.point
+    cost = _cost(r, view)
+    price = report.cost_text(view, r, view.minimize[0])
+    text = f"{_SAID[pick.why]}<br><b>{view.maximize} {r.scores[view.maximize]:.1f} for {price}</b>"
+    return {
+        "text": text,
+        "x": math.log10(cost) if cost > 0 else 0.0,
+        "y": r.scores[view.maximize],
+        "ax": 0,
+        "ay": 75 if pick.why in ("within", "best") else 140,
+        "arrowcolor": INK,
+        "arrowwidth": 1.5,
+        "standoff": 14,
+        "bgcolor": "#333",
+        "borderpad": 5,
+        "font": {"color": "#fff", "size": 13},
+        "align": "left",
     }

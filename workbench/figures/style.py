@@ -15,15 +15,14 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, which the colour-blind can tell apart."""
 
+GREY, INK = "#9A9A9A", "#808080"
+"""Of what stands back, and of lines and texts: both are read on a white page and on a dark one."""
+
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "x")
 """The shape says again what the colour says."""
 
 DASHES = ("solid", "dash", "dot")
 """Of lines: further methods take the colours again with another one."""
-
-
-GREY = "#888888"
-"""Of what is not the point, seen on white and on black."""
 
 MOST_TICKS = 10
 

@@ -4,8 +4,11 @@ text      numbers, settings and recipes as people write them
 view      Results at one offer and one price of a label: front, hypervolume
 bill      what a point costs beside its making: serving, break-even, means
 confirmed what new seeds say of the front: intervals, ties, the front as it stands then
+points    a study's points at one view, worked out once; marginal prices, baselines
 axes      costs in the units that people read them in
 answers   the sentence that answers the study's question
+tables    rows for the dashboard's tables and for CSV
+reproduce how a point is made again by hand
 records   plain data for programs, tables for people
 progress  how a sweep stands: spend, rate, time left, workers
 course    what the front had come to by the time that so much was spent
@@ -16,7 +19,7 @@ elsewhere all runs priced at every offer
 failures  what failed, what did not fit, and what that cost
 """
 
-from workbench.report.answers import UNITS, answer, cost_text, score_text
+from workbench.report.answers import UNITS, Pick, answer, cost_text, picks, score_text
 from workbench.report.axes import AXES, Axis, axes
 from workbench.report.bill import BreakEven, Serving, break_even, peak_share, phases_spent, serving
 from workbench.report.confirmed import Confirmed, Interval, confirmed, corrected, standing
@@ -37,14 +40,18 @@ from workbench.report.matters import (
     swept,
     swing_text,
 )
+from workbench.report.points import Points, baselines, marginal, stopped
 from workbench.report.progress import Bound, Progress, Worker, bounds, progress, seconds_left, spent_text
 from workbench.report.records import by_run, find_run, front_markdown, front_record, runs_record
+from workbench.report.reproduce import reproduce
+from workbench.report.tables import best_within, differing, flat, front_rows, ladder, run_rows
 from workbench.report.text import (
     banded,
     describe,
     describe_plan,
     dollars,
     duration,
+    many,
     number,
     settings_text,
     short_settings,
@@ -72,6 +79,8 @@ __all__ = [
     "Interval",
     "Line",
     "Matters",
+    "Pick",
+    "Points",
     "Progress",
     "Serving",
     "Stage",
@@ -80,8 +89,10 @@ __all__ = [
     "answer",
     "axes",
     "banded",
+    "baselines",
     "best_by_labels",
     "best_of_runs",
+    "best_within",
     "bounds",
     "break_even",
     "by_run",
@@ -97,6 +108,7 @@ __all__ = [
     "curves_text",
     "describe",
     "describe_plan",
+    "differing",
     "dollars",
     "duration",
     "elsewhere",
@@ -104,12 +116,17 @@ __all__ = [
     "failures",
     "failures_text",
     "find_run",
+    "flat",
     "front",
     "front_markdown",
     "front_record",
+    "front_rows",
     "hypervolume",
     "labels_text",
+    "ladder",
     "line",
+    "many",
+    "marginal",
     "matters",
     "matters_text",
     "memory_map",
@@ -117,7 +134,10 @@ __all__ = [
     "number",
     "peak_share",
     "phases_spent",
+    "picks",
     "progress",
+    "reproduce",
+    "run_rows",
     "runs_record",
     "score_text",
     "seconds_left",
@@ -130,6 +150,7 @@ __all__ = [
     "slice_text",
     "spent_text",
     "standing",
+    "stopped",
     "swept",
     "swing_text",
     "usage_cells",

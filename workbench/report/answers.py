@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from workbench.report.confirmed import Confirmed, confirmed, corrected
+from workbench.report.confirmed import Confirmed
+from workbench.report.points import Points
 from workbench.report.text import banded, describe, dollars, duration, many, number
 from workbench.report.view import View
 from workbench.result import Result
@@ -15,6 +17,7 @@ UNITS = {
     "usd_compute": "US$ of compute",
     "labels": "labels",
     "seconds": "s",
+    "gpu_seconds": "GPU-s",
     "energy_j": "J",
     "grams_co2e": "g CO2e",
 }
@@ -23,6 +26,7 @@ _LEAST = {
     "usd_compute": "cheapest to compute",
     "labels": "one with the fewest labels",
     "seconds": "quickest",
+    "gpu_seconds": "one with the least GPU time",
     "energy_j": "one with the least energy",
     "grams_co2e": "one with the least CO2e",
 }
@@ -31,46 +35,89 @@ _SAVED = {
     "usd_compute": "with {} less spent on compute",
     "labels": "with {} fewer labels",
     "seconds": "in {} less time",
+    "gpu_seconds": "with {} less GPU time",
     "energy_j": "with {} less energy",
     "grams_co2e": "with {} less CO2e",
 }
 
 
-def answer(results: Sequence[Result], view: View, *, budget_usd: float | None = None, target: float | None = None) -> str:
+@dataclass(frozen=True)
+class Pick:
+    """A point that is named in an answer.
+
+    Attributes:
+        why: `within` the budget, `reaching` the target, the `best`, `tied` with the best, or `nearly` as good.
+        point: The point, with the score that it stands at.
+    """
+
+    why: str
+    point: Result
+
+
+def answer(
+    results: Sequence[Result] | Points,
+    view: View,
+    *,
+    budget_usd: float | None = None,
+    target: float | None = None,
+    budget: float | None = None,
+) -> str:
     """The sentence that answers the study's question.
 
     Points that were confirmed stand at their mean over new seeds, with its 95 % interval; of those tied with the best the
     cheapest is named.
 
     Args:
-        results: All Results of the study.
+        results: All Results of the study, or its points at this view.
         view: Prices and objectives.
         budget_usd: Name the best point whose cost from cold (compute and labels) is at most this.
         target: Name the cheapest point whose score is at least this.
+        budget: As `budget_usd`, in units of the view's first cost.
     """
-    known = [r for r in corrected(results, view) if view.coordinates(r) is not None]
-    of = confirmed(results, view)
-    if not known and any(r.status == "complete" for r in results):
+    points = results if isinstance(results, Points) else Points.of(results, view)
+    known, of = points.candidates, points.confirmed
+    if not known and points.unknown:
         return f"No finished run has a known cost on {view.offer.name}: there is nothing to choose from at this price."
     if not known:
         return "No run has finished yet: there is nothing to choose from."
-    best = max(known, key=lambda r: (r.scores[view.maximize], -_first(view, r)))
     sentences = []
     if budget_usd is not None:
-        sentences.append(_within(known, view, of, budget_usd))
+        sentences.append(_within(points, "usd", budget_usd))
+    elif budget is not None:
+        sentences.append(_within(points, view.minimize[0], budget))
     if target is not None:
-        reaching = [r for r in known if r.scores[view.maximize] >= target]
-        if reaching:
-            least = min(reaching, key=lambda r: (_first(view, r), -r.scores[view.maximize]))
-            sentences.append(
-                f"The {_LEAST[view.minimize[0]]} that reaches {view.maximize} {target:g} is {_point(least, view, of)}."
-            )
+        reaching = _reaching(points, target)
+        if reaching is not None:
+            text = f"The {_LEAST[view.minimize[0]]} that reaches {view.maximize} {target:g} is {_point(reaching, view, of)}."
         else:
-            sentences.append(f"No run reached {view.maximize} {target:g}; the best is {_point(best, view, of)}.")
+            text = f"No run reached {view.maximize} {target:g}; the best is {_point(_best(points), view, of)}."
+        sentences.append(text)
     if sentences:
         return " ".join(sentences)
-    also = _tied(known, best, view, of) or _nearly_as_good(known, best, view, of)
-    return f"The best is {_point(best, view, of)}.{also}"
+    best = _best(points)
+    return f"The best is {_point(best, view, of)}.{_tied_text(points, best) or _nearly_text(points, best)}"
+
+
+def picks(points: Points, *, budget: float | None = None, target: float | None = None) -> list[Pick]:
+    """The points that `answer` names, the one to take first; empty where nothing is to choose from.
+
+    Args:
+        points: A study's points.
+        budget: In units of the view's first cost.
+        target: Of the score.
+    """
+    if not points.candidates:
+        return []
+    best = _best(points)
+    if budget is None and target is None:
+        other, why = _tied(points, best), "tied"
+        if other is None:
+            other, why = _nearly(points, best), "nearly"
+        found = [Pick("best", best), *([] if other is None else [Pick(why, other)])]
+        return found[::-1] if why == "tied" else found
+    within = None if budget is None else _affordable(points, points.view.minimize[0], budget)
+    reaching = None if target is None else _reaching(points, target)
+    return [Pick(why, r) for why, r in (("within", within), ("reaching", reaching)) if r is not None]
 
 
 def cost_text(view: View, result: Result, name: str, *, band: bool = False) -> str:
@@ -86,6 +133,8 @@ def _amount(value: float, name: str) -> str:
         return dollars(value)
     if name == "seconds":
         return duration(value)
+    if name == "gpu_seconds":
+        return f"{number(value / 3600)} GPU-hours"
     if name == "grams_co2e":
         return f"{number(float(value))} {UNITS[name]}"
     return many(value, "label") if name == "labels" else f"{value:,.0f} {UNITS[name]}"
@@ -101,49 +150,82 @@ def score_text(score: float, known: Confirmed | None) -> str:
     return f"{mean:.1f} ({band}{many(known.seeds, 'new seed')}{failed})"
 
 
-def _within(known: Sequence[Result], view: View, of: Mapping[str, Confirmed], budget_usd: float) -> str:
+def _best(points: Points) -> Result:
+    """The highest score; of equal ones the cheapest."""
+    view = points.view
+    return max(points.candidates, key=lambda r: (r.scores[view.maximize], -_first(view, r)))
+
+
+def _reaching(points: Points, target: float) -> Result | None:
+    """The cheapest point with at least this score."""
+    view = points.view
+    reaching = [r for r in points.candidates if r.scores[view.maximize] >= target]
+    return min(reaching, key=lambda r: (_first(view, r), -r.scores[view.maximize]), default=None)
+
+
+def _affordable(points: Points, name: str, budget: float) -> Result | None:
     """The best point that costs at most so much."""
-    usd = {id(r): price for r in known if (price := view.cost(r, "usd")) is not None}
-    if not usd:
+    priced = [(price, r) for r in points.candidates if (price := points.view.cost(r, name)) is not None and price <= budget]
+    return max(priced, key=lambda pair: (pair[1].scores[points.view.maximize], -pair[0]), default=(0.0, None))[1]
+
+
+def _within(points: Points, name: str, budget: float) -> str:
+    """The best point that costs at most so much, in words."""
+    view, of = points.view, points.confirmed
+    priced = [(price, i, r) for i, r in enumerate(points.candidates) if (price := view.cost(r, name)) is not None]
+    if not priced:
         return f"What the points cost in US$ is unknown on {view.offer.name}."
-    priced = [r for r in known if id(r) in usd]
-    within = [r for r in priced if usd[id(r)] <= budget_usd]
-    if within:
-        best = max(within, key=lambda r: (r.scores[view.maximize], -usd[id(r)]))
-        return f"Within {dollars(budget_usd)} the best is {_point(best, view, of, 'usd')}."
-    cheapest = min(priced, key=lambda r: usd[id(r)])
-    return f"Nothing costs {dollars(budget_usd)} or less; the cheapest is {_point(cheapest, view, of, 'usd')}."
+    best = _affordable(points, name, budget)
+    if best is not None:
+        return f"Within {_amount(budget, name)} the best is {_point(best, view, of, name)}."
+    return f"Nothing costs {_amount(budget, name)} or less; the cheapest is {_point(min(priced)[2], view, of, name)}."
 
 
-def _tied(known: Sequence[Result], best: Result, view: View, of: Mapping[str, Confirmed]) -> str:
-    """The cheapest point that new seeds do not tell apart from the best; empty where none is cheaper.
+def _tied(points: Points, best: Result) -> Result | None:
+    """The cheapest point that new seeds do not tell apart from the best; None where none is cheaper.
 
     Its mean must also lie within the best's interval: few seeds leave much untold, and a tie alone would then name anything.
     """
+    of, view = points.confirmed, points.view
     if best.recipe_id not in of:
-        return ""
+        return None
     low = of[best.recipe_id].score.low
-    near = (name for name in of[best.recipe_id].tied_with or () if low is not None and of[name].score.mean >= low)
-    tied = set(near)
-    cheaper = min((r for r in known if r.recipe_id in tied), key=lambda r: _first(view, r), default=best)
-    price = _first(view, best)
-    saved = math.floor(100 * (1 - _first(view, cheaper) / price)) if price > 0 else 0
-    if saved < 1:
+    tied = {name for name in of[best.recipe_id].tied_with or () if low is not None and of[name].score.mean >= low}
+    cheaper = min((r for r in points.candidates if r.recipe_id in tied), key=lambda r: _first(view, r), default=best)
+    return cheaper if _saved(view, best, cheaper) >= 1 else None
+
+
+def _tied_text(points: Points, best: Result) -> str:
+    cheaper, view = _tied(points, best), points.view
+    if cheaper is None:
         return ""
-    least = _SAVED[view.minimize[0]].format(f"{saved}%")
-    return f" New seeds do not tell it apart from one that comes {least}: take {_point(cheaper, view, of)}."
+    least = _SAVED[view.minimize[0]].format(f"{_saved(view, best, cheaper)}%")
+    return f" New seeds do not tell it apart from one that comes {least}: take {_point(cheaper, view, points.confirmed)}."
 
 
-def _nearly_as_good(known: Sequence[Result], best: Result, view: View, of: Mapping[str, Confirmed]) -> str:
-    """What is given up, and saved, by the cheapest point with nine tenths of the best score."""
-    top, price = best.scores[view.maximize], _first(view, best)
-    enough = [r for r in known if r.scores[view.maximize] >= 0.9 * top]
+def _nearly(points: Points, best: Result) -> Result | None:
+    """The cheapest point with nine tenths of the best score; None where none is cheaper."""
+    view = points.view
+    top = best.scores[view.maximize]
+    enough = [r for r in points.candidates if r.scores[view.maximize] >= 0.9 * top]
     cheaper = min(enough, key=lambda r: (_first(view, r), -r.scores[view.maximize]), default=best)
-    saved = math.floor(100 * (1 - _first(view, cheaper) / price)) if price > 0 else 0
-    if top <= 0 or saved < 1:
+    return cheaper if top > 0 and _saved(view, best, cheaper) >= 1 else None
+
+
+def _nearly_text(points: Points, best: Result) -> str:
+    """What is given up, and saved, by a point that is nearly as good."""
+    cheaper, view = _nearly(points, best), points.view
+    if cheaper is None:
         return ""
-    share = math.floor(100 * cheaper.scores[view.maximize] / top)
-    return f" {share}% of that quality comes {_SAVED[view.minimize[0]].format(f'{saved}%')}: {_point(cheaper, view, of)}."
+    share = math.floor(100 * cheaper.scores[view.maximize] / best.scores[view.maximize])
+    saved = _SAVED[view.minimize[0]].format(f"{_saved(view, best, cheaper)}%")
+    return f" {share}% of that quality comes {saved}: {_point(cheaper, view, points.confirmed)}."
+
+
+def _saved(view: View, best: Result, cheaper: Result) -> int:
+    """By how many percent the cheaper point is cheaper, rounded down."""
+    price = _first(view, best)
+    return math.floor(100 * (1 - _first(view, cheaper) / price)) if price > 0 else 0
 
 
 def _point(result: Result, view: View, of: Mapping[str, Confirmed], *more: str) -> str:

@@ -36,8 +36,8 @@ class Axis(NamedTuple):
 
 
 AXES = {
-    "usd": Axis("US$ of compute and labels (C + D)", "US$"),
-    "usd_compute": Axis("US$ of compute alone (C)", "US$"),
+    "usd": Axis("US$, compute + labels (C + D)", "US$"),
+    "usd_compute": Axis("US$, compute alone (C)", "US$"),
     "gpu_seconds": Axis("GPU-hours", "GPU-hours", 3600.0),
     "energy_j": Axis("energy, kWh", "kWh", prices.JOULES_PER_KWH),
     "grams_co2e": Axis("g CO2e", "g CO2e"),

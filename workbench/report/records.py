@@ -112,7 +112,7 @@ def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
     """
     entries = []
     for segments in by_run(results):
-        last = _last_word(segments)
+        last = last_word(segments)
         point = max((r for r in segments if r.status == "complete"), key=lambda r: r.epochs, default=last)
         usage = point.usage or point.spent
         whole = total(usage.values())
@@ -180,7 +180,7 @@ def find_run(results: Sequence[Result], wanted: str) -> list[Result]:
     return []
 
 
-def _last_word(segments: Sequence[Result]) -> Result:
+def last_word(segments: Sequence[Result]) -> Result:
     """What a run has come to: that it is being made, is infeasible, its furthest checkpoint, or an interruption."""
     rank = {"running": 3, "infeasible": 2, "complete": 1, "interrupted": 0}
     last = max(segments, key=lambda r: (rank[r.status], r.epochs))

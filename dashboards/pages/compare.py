@@ -1,0 +1,115 @@
+"""Methods and runs beside each other."""
+
+from __future__ import annotations
+
+import pandas as pd
+import states
+import streamlit as st
+from context import Context
+from links import to_run
+from words import plain
+
+from workbench import figures, report
+from workbench.report import AXES, Points
+from workbench.result import Result
+
+MOST = 4
+
+
+def show(c: Context) -> None:
+    """What each method reaches within a budget; two to four runs, and only what differs between them."""
+    st.subheader("Compare", anchor=False)
+    if states.nothing(c):
+        return
+    _methods(c, c.points)
+    _runs(c, c.points)
+
+
+def _methods(c: Context, points: Points) -> None:
+    """The best under each budget, method by method."""
+    view, axis = c.view, AXES[c.cost]
+    found = report.best_within(points)
+    st.markdown(f"##### The best {view.maximize} under each budget, by method")
+    if not found:
+        st.info(f"No point has a {axis.unit} above 0: there is no budget to draw.")
+        return
+    largest, best = found[-1]
+    leader = max(best.values(), key=lambda r: r.scores[view.maximize])
+    score = f"{view.maximize} {points.score(leader):.1f}"
+    alt = f"With {axis.text(largest)} the best method is {leader.method}: {report.describe(leader)}, {score}."
+    st.plotly_chart(figures.by_method(points), width="stretch", key="by_method", alt=alt)
+    methods = sorted({r.method for r in points.found})
+    rows = [{"budget": axis.text(budget)} | {m: _cell(c, best.get(m), best) for m in methods} for budget, best in found]
+    st.dataframe(pd.DataFrame(rows), hide_index=True)
+    st.caption("★ is the best of a row. A row that would say the same as the one above is left out.")
+
+
+def _cell(c: Context, r: Result | None, best: dict[str, Result]) -> str:
+    if r is None:
+        return "nothing"
+    score = c.view.maximize
+    star = "★ " if r.scores[score] == max(b.scores[score] for b in best.values()) else ""
+    return f"{star}{r.scores[score]:.1f} for {report.cost_text(c.view, r, c.cost)}"
+
+
+def _runs(c: Context, points: Points) -> None:
+    """Two to four points beside each other."""
+    st.markdown("##### Two to four runs, and what differs between them")
+    furthest = {str(r.trial): r for r in sorted(points.found, key=lambda r: r.epochs)}
+    names = sorted(furthest, key=int)
+    default = list(dict.fromkeys(str(p.point.trial) for p in report.picks(points)))[:MOST]
+    if len(default) < 2:
+        default = list(dict.fromkeys([*default, *(str(r.trial) for r in reversed(points.members))]))[:2]
+    chosen = st.multiselect(
+        "Runs",
+        names,
+        default=default,
+        max_selections=MOST,
+        format_func=lambda name: f"{name}: {report.describe(furthest[name])}",
+        key="compare",
+        bind="query-params",
+        help="Each stands as its furthest checkpoint does.",
+    )
+    runs = [furthest[name] for name in chosen]
+    if len(runs) < 2:
+        st.info("Choose at least two runs.")
+        return
+    heads = [f"run {r.trial}" for r in runs]
+    left, right = st.columns([6, 4], gap="medium")
+    with left:
+        st.dataframe(pd.DataFrame(_rows(c, runs), columns=["", *heads]), hide_index=True)
+        st.caption(plain(_same(runs)))
+    with right:
+        segments = [[r for r in points.found if r.run_id == run.run_id] for run in runs]
+        ends = ", ".join(f"run {r.trial} ends at {points.score(r):.1f}" for r in runs)
+        st.plotly_chart(
+            figures.run_curve(segments, c.view), width="stretch", key="compare_curve", alt=f"{c.view.maximize} by epochs: {ends}."
+        )
+    for place, r in zip(st.columns(MOST), runs, strict=False):
+        with place:
+            to_run(c, r)
+
+
+def _rows(c: Context, runs: list[Result]) -> list[list[str]]:
+    """What the runs came to, then their settings: rows that are the same for all are left out."""
+    view = c.view
+    outcomes: dict[str, list[str]] = {
+        name: [f"{r.scores[name]:.2f}" if name in r.scores else "" for r in runs]
+        for name in dict.fromkeys(n for r in runs for n in r.scores)
+    }
+    for name in dict.fromkeys((c.cost, "usd_compute", "seconds", "energy_j", "grams_co2e")):
+        outcomes[AXES[name].title] = [report.cost_text(view, r, name) for r in runs]
+    outcomes["tuned numbers"] = [f"{r.trainable_parameters:,}" if r.trainable_parameters else "unknown" for r in runs]
+    outcomes["predictions a second"] = [
+        report.number(r.serving["predictions_per_second"]) if r.serving else "unknown" for r in runs
+    ]
+    rows = {name: cells for name, cells in outcomes.items() if len(set(cells)) > 1}
+    for name, values in report.differing(runs).items():
+        rows[name] = ["" if value is None else report.number(value) for value in values]
+    return [[name, *cells] for name, cells in rows.items()]
+
+
+def _same(runs: list[Result]) -> str:
+    differing = report.differing(runs)
+    same = {name: value for name, value in report.flat(runs[0].recipe) if name not in differing and value not in (None, "", {})}
+    return "The same in all: " + ", ".join(f"{name} {report.number(value)}" for name, value in same.items()) + "."

@@ -1,0 +1,153 @@
+"""One run: what it is, what it cost, how it went, and how it is made again."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pandas as pd
+import streamlit as st
+from context import Context
+from links import to_mlflow
+from words import plain
+
+from workbench import figures, prices, report
+from workbench.result import Result
+
+
+def show(c: Context) -> None:
+    """The run that `?id=` names: a trial number, or the beginning of an id."""
+    wanted = st.query_params.get("id", "")
+    segments = report.find_run([*c.results, *c.running], wanted) if wanted else []
+    if not segments:
+        st.subheader("Run", anchor=False)
+        st.warning(plain(f"{c.name} has no run {wanted!r}.") if wanted else "No run was asked for.")
+        st.page_link(c.pages["runs"], label="All runs", icon=":material/table_rows:")
+        return
+    points = [r for r in segments if r.status == "complete"]
+    last = max(segments, key=lambda r: r.number or 0)
+    r = max(points, key=lambda p: p.epochs, default=last)
+    st.subheader(f"Run {r.trial}", anchor=False)
+    st.markdown(plain(report.describe(r)))
+    if last.status != "complete":
+        st.warning(plain(f"{last.status}: {last.reason}" if last.reason else last.status))
+    if points:
+        _figures(c, r)
+    left, right = st.columns([6, 4], gap="large")
+    with left:
+        if points:
+            _checkpoints(c, segments, points)
+        _bill(c, r, segments)
+    with right:
+        to_mlflow(c, r)
+        _settings(r)
+    _again(c, r)
+
+
+def _figures(c: Context, r: Result) -> None:
+    view = c.view
+    facts = {
+        view.maximize: report.score_text(r.scores[view.maximize], None) if view.maximize in r.scores else "unknown",
+        "C, compute": report.cost_text(view, r, "usd_compute"),
+        "D, labels": report.dollars(view.cost(r, "usd_labels")),
+        "time": report.cost_text(view, r, "seconds"),
+        "energy": report.cost_text(view, r, "energy_j"),
+        "CO2e": report.cost_text(view, r, "grams_co2e"),
+    }
+    for place, (name, text) in zip(st.columns(len(facts)), facts.items(), strict=True):
+        place.metric(name, text)
+    known = c.points.confirmed.get(r.recipe_id)
+    if known is not None:
+        st.markdown(f"With new seeds its {view.maximize} is {report.score_text(r.scores[view.maximize], known)}.")
+    on_front = [p for p in c.points.members if p.run_id == r.run_id]
+    if on_front:
+        ends = ", ".join(f"{report.number(p.epochs)} epochs" for p in on_front)
+        st.markdown(f":material/trending_up: On the front at {ends}.")
+
+
+def _checkpoints(c: Context, segments: list[Result], points: list[Result]) -> None:
+    """How the score grew: each checkpoint is a model that could be deployed."""
+    st.markdown("##### Checkpoints")
+    best = max((p for p in points if c.view.maximize in p.scores), key=lambda p: p.scores[c.view.maximize], default=None)
+    if best is not None:
+        alt = f"The best checkpoint has {c.view.maximize} {best.scores[c.view.maximize]:.1f} after {best.epochs:g} epochs."
+        st.plotly_chart(figures.run_curve([segments], c.view), width="stretch", key="run_curve", alt=alt)
+    names = list(dict.fromkeys(name for p in points for name in p.scores))
+    rows = [
+        {
+            "epochs": p.epochs,
+            "step": p.step,
+            "labels": p.labels,
+            **{name: p.scores.get(name) for name in names},
+            "US$": c.view.cost(p, "usd"),
+            "seconds": c.view.cost(p, "seconds"),
+        }
+        for p in points
+    ]
+    money = {"US$": st.column_config.NumberColumn("US$", format="$%.3g")}
+    st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=money)
+
+
+def _bill(c: Context, r: Result, segments: list[Result]) -> None:
+    """What each phase cost from cold, and what was really spent."""
+    st.markdown("##### The bill, by phase")
+    there, spent = report.carried(r, c.view.offer), report.phases_spent(segments)
+    cold = there.phases if there else {}
+    usd = {name: amount for name, usage in cold.items() if (amount := prices.usd(usage, c.view.offer)) is not None}
+    labels = c.view.cost(r, "usd_labels")
+    parts = {**usd, **({"labels": labels} if labels else {})}
+    if parts:
+        dearest = max(parts, key=lambda name: parts[name])
+        alt = f"Of {report.dollars(sum(parts.values()))} most goes to {dearest}: {report.dollars(parts[dearest])}."
+        st.plotly_chart(figures.phases(parts, unit="US$"), width="stretch", key="phases", alt=alt)
+    rows = []
+    for name in dict.fromkeys((*cold, *spent)):
+        time, cpu, energy, peak = report.usage_cells(cold.get(name))
+        money = report.dollars(usd[name]) if name in usd else ""
+        really = report.duration(spent[name].seconds) if name in spent else ""
+        rows.append(
+            {
+                "phase": name,
+                "US$": money,
+                "from cold": time,
+                "CPU time": cpu,
+                "energy": energy,
+                "peak memory": peak,
+                "spent": really,
+            }
+        )
+    if labels:
+        rows.append({"phase": "labels", "US$": report.dollars(labels)})
+    st.dataframe(pd.DataFrame(rows).fillna(""), hide_index=True)
+    if there and there.note:
+        st.caption(plain(f"{there.basis}: {there.note}"))
+
+
+def _settings(r: Result) -> None:
+    """Everything that made it."""
+    st.markdown("##### Configuration")
+    rows = [(name, report.number(value)) for name, value in report.flat(r.recipe) if value is not None]
+    st.dataframe(pd.DataFrame(rows, columns=["setting", "value"]), hide_index=True, height=min(420, 38 + 35 * len(rows)))
+    st.markdown("##### Where it comes from")
+    versions = ", ".join(f"{name} {version}" for name, version in dict(r.provenance.get("versions", {})).items())
+    device = dict(r.provenance.get("device", {}))
+    facts = {
+        "run id": r.run_id,
+        "recipe id": r.recipe_id,
+        "started": f"{datetime.fromtimestamp(r.started):%Y-%m-%d %H:%M:%S}" if r.started else "",
+        "device": r.device or str(device.get("cpu") or ""),
+        "commit": str(r.provenance.get("git_commit") or "not in a checkout"),
+        "versions": versions,
+        "confirms": r.replicate_of or "",
+    }
+    st.markdown("\n".join(f"- {name}: {plain(text)}" for name, text in facts.items() if text))
+
+
+def _again(c: Context, r: Result) -> None:
+    st.markdown("##### Make it again")
+    command = report.reproduce(r, c.description)
+    if command:
+        st.code(command, language="bash")
+        st.caption("Trains this point from nothing and prints its scores; ledger and MLflow are not touched.")
+    else:
+        st.markdown("It was imported: there is no study file that makes it.")
+    st.caption(f"All that was recorded of it: `workbench run {r.trial} --study {c.name} --json`")

@@ -1,0 +1,45 @@
+"""What is shown where there is nothing to choose from yet."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import streamlit as st
+from context import Context
+
+from workbench import report
+
+
+def nothing(c: Context) -> bool:
+    """Say why there is no point to show; False where there is one."""
+    if c.points.found:
+        return False
+    failed = Counter(f"{r.status}: {r.reason}" if r.reason else r.status for r in c.results if r.status != "complete")
+    if c.points.unknown:
+        st.warning(report.answer(c.points, c.view))
+    elif failed:
+        st.warning(f"None of {report.many(sum(failed.values()), 'run')} came to an end.")
+        for reason, count in failed.most_common(8):
+            st.markdown(f"- {count} × {reason}")
+        if "failures" in c.pages:
+            st.page_link(c.pages["failures"], label="Failures, by type and phase")
+    elif c.running:
+        st.info(f"No run has finished yet; {report.many(len(c.running), 'run')} being made.")
+    else:
+        st.info("No run has finished yet. `workbench sweep STUDY` makes some: this page shows them as they come.")
+    return True
+
+
+def status(c: Context) -> str:
+    """Where the study stands, in a line."""
+    points, now = c.points, ""
+    if c.running:
+        now = f"{report.many(len(c.running), 'run')} being made now"
+    elif c.ended:
+        now = f"the last sweep ended: {c.ended['reason']}"
+    finished = report.many(len(points.found), "point")
+    price = f"{c.view.offer.name} at {report.dollars(float(c.view.offer.usd_per_hour))} an hour ({c.view.offer.date})"
+    labels = f"{report.dollars(c.view.label_usd)} a label"
+    return " · ".join(
+        part for part in (f"{finished}, {len(points.members)} on the front", f"priced at {price}, {labels}", now) if part
+    )

@@ -1,0 +1,90 @@
+"""A study's points at one view, worked out once: what sentences, tables and figures of a front are drawn from.
+
+After a confirmation a point stands at the mean over its new seeds (`workbench.report.confirmed`); its Result is as it was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from workbench.report.confirmed import Confirmed, confirmed, corrected, standing
+from workbench.report.view import View
+from workbench.result import Result
+
+
+@dataclass(frozen=True)
+class Points:
+    """The points of a study at one view.
+
+    Attributes:
+        view: Prices and objectives.
+        found: All points whose score and costs are known, as they were found, in the order of their trials.
+        candidates: Those that may be chosen, with the score that they stand at: all, until some are confirmed.
+        members: The front as it stands, cheapest first, as they were found.
+        confirmed: What new seeds say, by recipe id.
+        unknown: Finished points whose cost is not known at these prices.
+    """
+
+    view: View
+    found: Sequence[Result]
+    candidates: Sequence[Result]
+    members: Sequence[Result]
+    confirmed: Mapping[str, Confirmed]
+    unknown: int
+
+    @classmethod
+    def of(cls, results: Sequence[Result], view: View) -> Points:
+        """The points of all Results of a study."""
+        found = [r for r in results if view.coordinates(r) is not None]
+        finished = sum(r.status == "complete" and r.replicate_of is None for r in results)
+        known = confirmed(results, view)
+        candidates = [r for r in corrected(results, view) if view.coordinates(r) is not None]
+        return cls(view, found, candidates, standing(results, view), known, finished - len(found))
+
+    def score(self, result: Result) -> float:
+        """The score that a point stands at: the mean over new seeds where there are some."""
+        known = self.confirmed.get(result.recipe_id)
+        return result.scores[self.view.maximize] if known is None else known.score.mean
+
+    @cached_property
+    def member_ids(self) -> frozenset[str]:
+        """Recipe ids of the front as it stands."""
+        return frozenset(r.recipe_id for r in self.members)
+
+
+def marginal(points: Points) -> list[float | None]:
+    """What each member of the front costs more than the next cheaper one, for each point of score that it is better by.
+
+    In units of the view's first cost, in the order of `members`. None for the first, and with several costs: there the next
+    cheaper one is not defined.
+    """
+    if len(points.view.minimize) > 1:
+        return [None] * len(points.members)
+    found: list[float | None] = []
+    costs = [points.view.cost(r, points.view.minimize[0]) for r in points.members]
+    for i, r in enumerate(points.members):
+        gained = points.score(r) - points.score(points.members[i - 1]) if i else 0.0
+        before, now = costs[i - 1], costs[i]
+        found.append(None if gained <= 0 or before is None or now is None else (now - before) / gained)
+    return found
+
+
+def baselines(points: Points) -> dict[str, Result]:
+    """What a tuned model is measured against, where it was recorded: the model untuned, and the best of full tuning."""
+    score = points.view.maximize
+    kinds = {
+        "untuned": [r for r in points.found if r.epochs == 0],
+        "full tuning": [r for r in points.found if r.method == "full" and r.epochs > 0],
+    }
+    return {name: max(group, key=lambda r: r.scores[score]) for name, group in kinds.items() if group}
+
+
+def stopped(points: Points) -> set[str]:
+    """Run ids of the runs that were left before the longest of the study had ended."""
+    furthest: dict[str, float] = {}
+    for r in points.found:
+        furthest[r.run_id] = max(r.epochs, furthest.get(r.run_id, 0.0))
+    longest = max(furthest.values(), default=0.0)
+    return {run for run, epochs in furthest.items() if epochs < longest}

@@ -1,0 +1,137 @@
+"""Rows of plain data for tables: the front with marginal prices, runs, the best under each budget, what differs between runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workbench.report.axes import AXES
+from workbench.report.points import Points, marginal
+from workbench.report.records import by_run, last_word
+from workbench.report.text import peak_memory, settings_text
+from workbench.report.view import View
+from workbench.result import Result, spent_usd
+
+_STEPS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+
+
+def front_rows(points: Points) -> list[dict[str, Any]]:
+    """The front as it stands, cheapest first: what each member is, reaches and costs, and what its last point of score costs.
+
+    Costs are in the units of `AXES`; `marginal` is in that of the first cost, see `workbench.report.marginal`.
+    """
+    view, rows = points.view, []
+    for r, more in zip(points.members, marginal(points), strict=True):
+        known = points.confirmed.get(r.recipe_id)
+        row: dict[str, Any] = {
+            "number": r.number,
+            "trial": r.trial,
+            "method": r.method,
+            "settings": settings_text(r),
+            "model": r.model,
+            "labels": r.labels,
+            "epochs": r.epochs,
+            view.maximize: points.score(r),
+            "low": None if known is None else known.score.low,
+            "high": None if known is None else known.score.high,
+            "new_seeds": None if known is None else known.seeds,
+        }
+        row |= {name: _in_unit(view, r, name) for name in dict.fromkeys((*view.minimize, "seconds", "energy_j", "grams_co2e"))}
+        row["marginal"] = None if more is None else more / AXES[view.minimize[0]].per_unit
+        rows.append(row)
+    return rows
+
+
+def run_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A row for each run, in the order in which they began: its last word, and its furthest checkpoint where it has one.
+
+    Fewer figures than `runs_record`, which asks of every run what serving, carbon and bands are: ten thousand are done in a second.
+    """
+    rows = []
+    for segments in by_run(results):
+        last = last_word(segments)
+        point = max((r for r in segments if r.status == "complete"), key=lambda r: r.epochs, default=None)
+        rows.append(
+            {
+                "trial": last.trial,
+                "status": last.status,
+                "reason": last.reason,
+                "method": last.method,
+                "settings": settings_text(last),
+                "model": last.model,
+                "labels": (point or last).labels,
+                "epochs": (point or last).epochs,
+                "seed": last.seed,
+                view.maximize: None if point is None else point.scores.get(view.maximize),
+                **{name: None if point is None else _in_unit(view, point, name) for name in ("usd", "usd_compute", "seconds")},
+                "energy_j": None if point is None else _in_unit(view, point, "energy_j"),
+                "usd_spent": spent_usd(segments, view.offer, 0.0),
+                "peak_memory_mib": None if point is None or (peak := peak_memory(point.cold)) is None else peak / 2**20,
+                "replicate_of": last.replicate_of or "",
+                "run_id": last.run_id,
+                "mlflow_run_id": mlflow_runs.get(last.run_id),
+            }
+        )
+    return rows
+
+
+def ladder(low: float, high: float) -> list[float]:
+    """Round amounts from the decade of `low` to that of `high`, ten a decade: the stops of a budget's slider."""
+    if not 0 < low <= high < math.inf:
+        return []
+    powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    return [*(step * 10.0**power for power in powers for step in _STEPS), 10.0 ** (powers[-1] + 1)]
+
+
+def best_within(points: Points) -> list[tuple[float, dict[str, Result]]]:
+    """For each of a few budgets the best point of every method that it pays for, of all methods and budgets that have one.
+
+    Budgets are 1, 2 and 5 times the powers of ten that the points span, in units of the view's first cost.
+    """
+    view = points.view
+    name = view.minimize[0]
+    unit = AXES[name].per_unit
+    priced = sorted(((cost, r.number or 0, r) for r in points.candidates if (cost := view.cost(r, name))), key=lambda p: p[:2])
+    if not priced:
+        return []
+    stops = [x * unit for x in ladder(priced[0][0] / unit, priced[-1][0] / unit) if _leading(x) in (1, 2, 5)]
+    found: list[tuple[float, dict[str, Result]]] = []
+    best: dict[str, Result] = {}
+    i = 0
+    for stop in stops:
+        while i < len(priced) and priced[i][0] <= stop:
+            r = priced[i][2]
+            if r.method not in best or r.scores[view.maximize] > best[r.method].scores[view.maximize]:
+                best[r.method] = r
+            i += 1
+        if best and (not found or found[-1][1] != best):
+            found.append((stop, dict(best)))
+    return found
+
+
+def differing(runs: Sequence[Result]) -> dict[str, list[Any]]:
+    """The settings of a few points that are not the same in all of them, by dotted name; None where one has no such setting."""
+    flat = [dict(flat(r.recipe)) for r in runs]
+    names = dict.fromkeys(name for record in flat for name in record)
+    return {name: values for name in names if len(set(map(repr, values := [record.get(name) for record in flat]))) > 1}
+
+
+def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested plain data as dotted names and values; what names a type is left out."""
+    found: list[tuple[str, Any]] = []
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            found += flat(value, f"{prefix}{name}.")
+        elif name != "type":
+            found.append((f"{prefix}{name}", value))
+    return found
+
+
+def _in_unit(view: View, r: Result, name: str) -> float | None:
+    cost = view.cost(r, name)
+    return None if cost is None else cost / AXES[name].per_unit
+
+
+def _leading(x: float) -> float:
+    return round(x / 10.0 ** math.floor(math.log10(x) + 1e-9), 3)
