@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+from context import Context
+
+from workbench import figures
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -21,3 +24,8 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], *, expanded: bool = Fal
     if rows:
         with st.expander(title, expanded=expanded):
             st.dataframe(list(rows), hide_index=True)
+
+
+def looks(c: Context, by: str = "method") -> dict[str, tuple[str, str]]:
+    """Colour and symbol of each method, as on the front."""
+    return figures.looks(str(getattr(r, by)) for r in c.results if r.status == "complete")

@@ -6,9 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import states
 import streamlit as st
 from context import Context
-from parts import chart, table
+from parts import chart, looks, table
+from words import plain
 
 from workbench import figures, report
 from workbench.report import Curve
@@ -18,21 +20,22 @@ MOST = 100
 
 def show(c: Context) -> None:
     """The page."""
-    st.title("Curves")
+    st.subheader("Curves", anchor=False)
+    if not any(r.status == "complete" for r in c.results):
+        states.nothing(c)
+        return
     place = st.container()
     axis = _axis(c)
     known = _known(c.key, c, axis)
-    place.markdown(report.curves_text(known, c.view))
+    place.markdown(plain(report.curves_text(known, c.view)))
     if not known:
-        if any(r.status == "complete" for r in c.results):
-            st.info("There are checkpoints, but none is known on this axis. Choose another one.")
+        st.info("There are checkpoints, but none is known on this axis. Choose another one.")
         return
     shown = _selected(known)
     if not shown:
         st.info("No run is selected.")
         return
-    looks = figures.looks(r.method for r in c.results)
-    chart(figures.curves(shown, c.view, axis, looks), _alt(c, shown, len(known)), "curves_figure")
+    chart(figures.curves(shown, c.view, axis, looks(c)), _alt(c, shown, len(known)), "curves_figure")
     st.caption(f"{len(shown):,} of {len(known):,} runs. Thick lines and large marks: on the front.")
     table("The curves as a table", [_row(c, curve, i, axis) for curve in shown for i in range(len(curve.points))])
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import states
 import streamlit as st
 from context import Context
-from parts import chart, table
+from parts import chart, looks, table
+from words import plain
 
 from workbench import figures, report
 from workbench.report import Best
@@ -14,16 +16,18 @@ from workbench.report import Best
 
 def show(c: Context) -> None:
     """The page."""
-    st.title("Data size")
+    st.subheader("Data size", anchor=False)
+    if not any(r.status == "complete" for r in c.results):
+        states.nothing(c)
+        return
     whole = report.best_by_labels(c.results, c.view).get("", [])
     text = report.labels_text(whole, c.view)
-    st.markdown(text)
+    st.markdown(plain(text))
     if not whole:
         return
     by = st.radio("A line for each", ["method", "model"], horizontal=True, key="data_size_by", bind="query-params")
     groups = report.best_by_labels(c.results, c.view, by=by)
-    looks = figures.looks(getattr(r, by) for r in c.results)
-    chart(figures.labels(groups, report.line(whole), c.view, looks), text, "data_size_figure")
+    chart(figures.labels(groups, report.line(whole), c.view, looks(c, by)), text, "data_size_figure")
     st.caption("The best of many runs is higher than the best of few: look at how many each mark is the best of.")
     table("The marks as a table", [_row(name, best, c) for name, bests in groups.items() for best in bests], expanded=True)
 

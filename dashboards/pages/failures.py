@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 from context import Context
 from parts import chart, table
+from words import plain
 
 from workbench import figures, report
 from workbench.report import Failure, dollars, duration
@@ -15,15 +16,15 @@ from workbench.report import Failure, dollars, duration
 
 def show(c: Context) -> None:
     """The page."""
-    st.title("Failures")
+    st.subheader("Failures", anchor=False)
     text = report.failures_text(c.results, c.view)
-    st.markdown(text)
+    st.markdown(plain(text))
     known = report.failures(c.results, c.view)
     if known:
         _wasted(c, known, text)
     fits = report.memory_map(c.results)
-    st.subheader("What fits into memory")
-    st.markdown(report.memory_text(fits))
+    st.markdown("##### What fits into memory")
+    st.markdown(plain(report.memory_text(fits)))
     if fits:
         chart(figures.memory(fits), report.memory_text(fits), "failures_memory")
         st.caption("How many runs of those tried, and the highest memory of those that fitted: of a GPU, or of the process.")
@@ -35,7 +36,7 @@ def _wasted(c: Context, known: Sequence[Failure], text: str) -> None:
     columns[0].metric("Spent on no model", dollars(lost.usd))
     columns[1].metric("Share of all compute", "unknown" if lost.share is None else f"{lost.share:.1%}")
     columns[2].metric("Time", duration(lost.seconds))
-    st.subheader("By type and phase")
+    st.markdown("##### By type and phase")
     chart(figures.failures(known), text, "failures_figure")
     table("By type and phase as a table", [row for failure in known for row in _by_phase(failure)])
     rows = [_row(failure, r.trial, r.reason, report.describe_plan(r), r) for failure in known for r in failure.segments]

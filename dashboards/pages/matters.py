@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import states
 import streamlit as st
 from context import Context
-from parts import chart, table
+from parts import chart, looks, table
+from words import plain
 
 from workbench import figures, report
 from workbench.report import Effect, Matters
@@ -14,10 +16,12 @@ from workbench.report import Effect, Matters
 
 def show(c: Context) -> None:
     """The page."""
-    st.title("What matters")
+    st.subheader("What matters", anchor=False)
+    if states.nothing(c):
+        return
     found = _found((*c.key, c.cost), c)
     text = report.matters_text(found, c.view, c.results)
-    st.markdown(text)
+    st.markdown(plain(text))
     if found is not None:
         chart(figures.importance(found, c.view), text, "matters_figure")
         st.caption(
@@ -40,16 +44,16 @@ def _found(key: tuple[Any, ...], _c: Context) -> Matters | None:
 
 
 def _slices(c: Context, names: list[str]) -> None:
-    st.subheader("Quality by one setting")
+    st.markdown("##### Quality by one setting")
     name = st.selectbox("Setting", names, format_func=report.short_name, key="matters_setting", bind="query-params")
     points = report.best_of_runs(c.results, c.view, name)
     alt = report.slice_text(points, c.view, name)
-    chart(figures.by_setting(points, c.view, name, figures.looks(r.method for r in c.results)), alt, "matters_slice")
-    st.caption(alt)
+    chart(figures.by_setting(points, c.view, name, looks(c)), alt, "matters_slice")
+    st.caption(plain(alt))
 
 
 def _parallel(c: Context, names: list[str]) -> None:
-    st.subheader("All settings that vary")
+    st.markdown("##### All settings that vary")
     alt = f"One line a run across {', '.join(map(report.short_name, names))}, its cost and its {c.view.maximize}."
     points = report.best_of_runs(c.results, c.view)
     chart(figures.parallel(points, c.view, [n for n in names if n != "epochs"], c.cost), alt, "matters_parallel")

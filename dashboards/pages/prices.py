@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import states
 import streamlit as st
 from context import Context
 from parts import chart, table
+from words import plain
 
 from workbench import figures, prices, report
 from workbench.report import Elsewhere, dollars, duration
@@ -17,10 +19,10 @@ SHOWN = 15
 
 def show(c: Context) -> None:
     """The page."""
-    st.title("Prices")
+    st.subheader("Prices", anchor=False)
     scores = [r.scores[c.view.maximize] for r in c.results if r.status == "complete" and c.view.maximize in r.scores]
     if not scores:
-        st.markdown(report.answer(c.results, c.view))
+        states.nothing(c)
         return
     place = st.container()
     left, right = st.columns([3, 1], vertical_alignment="bottom")
@@ -29,7 +31,7 @@ def show(c: Context) -> None:
         target = _target(c.view.maximize, low, high)
     spot = right.checkbox("Spot prices too", key="prices_spot", bind="query-params", help="They end at any time.")
     found = _found(c.key, c, target, spot)
-    place.markdown(report.elsewhere_text(found, c.view, target))
+    place.markdown(plain(report.elsewhere_text(found, c.view, target)))
     if not found:
         return
     shown = _shown(found, c.view.offer.id)
@@ -91,4 +93,4 @@ def _explain(c: Context, found: Sequence[Elsewhere]) -> None:
         text += f" Carried over, never run there: {notes[0]}{f', and {len(notes) - 1} more such rules' if len(notes) > 1 else ''}."
     if left_out > 0:
         text += f" {left_out} offers are left out: spot, or nothing is known of these runs there, or they do not fit."
-    st.caption(text)
+    st.caption(plain(text))

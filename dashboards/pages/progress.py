@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 from context import Context, read
 from parts import chart, table
+from words import plain
 
 from workbench import figures, report
 from workbench.errors import WorkbenchError
@@ -23,17 +24,17 @@ IDLE_SECONDS = 10.0
 
 def show(c: Context) -> None:
     """The page."""
-    st.title("Progress")
+    st.subheader("Progress", anchor=False)
     state = _now(c).state
     every = {"working": REFRESH_SECONDS, "ended": None}.get(state, IDLE_SECONDS)
     st.fragment(_strip, run_every=every)(c, state)
-    st.subheader("What the money has bought")
+    st.markdown("##### What the money has bought")
     if not c.view.reference.keys() >= {c.view.maximize, *c.view.minimize}:
         st.markdown("The study has no reference point for these objectives: no hypervolume can be given.")
         return
     stages = _course(c.key, c)
     text = report.course_text(stages)
-    st.markdown(text)
+    st.markdown(plain(text))
     if any(stage.hypervolume for stage in stages):
         chart(figures.course(stages), text, "progress_figure")
         table("The steps as a table", [_row(s) for i, s in enumerate(stages) if not i or s.hypervolume > stages[i - 1].hypervolume])
@@ -56,12 +57,12 @@ def _strip(c: Context, state: str) -> None:
     if found.state != state or len(reading.results) != len(c.results):
         st.rerun()
     headline, *_ = sentences = found.sentences()
-    st.markdown(headline)
+    st.markdown(plain(headline))
     if len(sentences) == 1:
         return
     _figures(found)
     for worker in sentences[len(sentences) - len(found.workers) :]:
-        st.markdown(f"- {worker}")
+        st.markdown(f"- {plain(worker)}")
 
 
 def _figures(found: Progress) -> None:
@@ -71,10 +72,10 @@ def _figures(found: Progress) -> None:
     columns[1].metric("Work", duration(found.spent.seconds), help="Seconds of all workers together.")
     columns[2].metric("An hour takes", "-" if found.usd_per_hour is None else dollars(found.usd_per_hour))
     columns[3].metric("About left", "-" if found.seconds_left is None else duration(found.seconds_left))
-    volume = "-" if found.hypervolume is None else number(float(found.hypervolume))
+    volume = "unknown" if found.hypervolume is None else number(float(found.hypervolume))
     columns[4].metric("Hypervolume", volume, help=f"Of the front's {found.front} points, in score x decades of cost.")
     for bound in found.bounds:
-        st.progress(min(1.0, bound.share or 0.0), text=str(bound))
+        st.progress(min(1.0, bound.share or 0.0), text=plain(str(bound)))
     if found.trials:
         st.progress(min(1.0, found.runs / found.trials), text=f"{found.runs:,} of {found.trials:,} runs begun")
 

@@ -14,6 +14,9 @@ from workbench.result import Result
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+CLOUD = 1000
+"""From so many points on they are drawn by the graphics card."""
+
 MOST_NAMED = 12
 """More values of a setting than this are not all named on its axis."""
 
@@ -90,10 +93,11 @@ def by_setting(points: Sequence[Result], view: View, name: str, looks: Mapping[s
     values = [report.setting(r, name) for r in best]
     numbers = all(isinstance(value, (int, float)) for value in values)
     figure = go.Figure()
+    draw = figure.add_scattergl if len(best) > CLOUD else figure.add_scatter
     for method in sorted({r.method for r in best}):
         group = [r for r in best if r.method == method]
         colour, symbol = looks[method]
-        figure.add_scatter(
+        draw(
             x=[report.setting(r, name) if numbers else str(report.setting(r, name)) for r in group],
             y=[r.scores[view.maximize] for r in group],
             mode="markers",

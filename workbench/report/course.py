@@ -66,7 +66,7 @@ def course_text(stages: Sequence[Stage]) -> str:
     """What the last half of the spend has brought: whether going on still pays."""
     scored = [stage for stage in stages if stage.hypervolume > 0]
     if not scored:
-        return "Nothing is on the front yet."
+        return "Nothing is known to be on the front at these prices." if stages else "Nothing is on the front yet."
     last = stages[-1]
     half = next(stage for stage in reversed([stages[0], *stages]) if stage is stages[0] or stage.seconds <= last.seconds / 2)
     before = half.hypervolume if half.seconds <= last.seconds / 2 else 0.0

@@ -141,7 +141,8 @@ class Progress:
         usd_per_hour: At what rate, while it works; None where nobody works, or it is unknown.
         seconds_left: Until it ends, going on as until now with those who work; None where nobody does, or nothing bounds it.
         front: How many points are on the front.
-        hypervolume: Of the front, in score x decades of cost; None where the view's objectives are not those of the study.
+        hypervolume: Of the front, in score x decades of cost; None where no point's cost is known, or the objectives have no
+            reference point.
         workers: Who holds a lease.
     """
 
@@ -225,13 +226,14 @@ def progress(
     at_work, points = sum(worker.lives for worker in workers), corrected(finished, view)
     left = seconds_left(spent, limits, len(done)) if at_work else None
     trials = limits.get("trials")
-    measured = view.reference.keys() >= {view.maximize, *view.minimize}
+    known = [r for r in points if view.coordinates(r) is not None]
+    measured = view.reference.keys() >= {view.maximize, *view.minimize} and (bool(known) or not any(r.scores for r in finished))
     return Progress(
         state="working" if at_work else "ended" if ended else "broken" if finished or workers else "new",
         reason="" if at_work or not ended else str(ended["reason"]),
         runs=len(begun),
         trials=None if trials is None else math.floor(trials),
-        points=sum(view.coordinates(r) is not None for r in points),
+        points=len(known),
         failed=len({r.run_id for r in sound if r.status == "infeasible"}),
         replicates=len({r.run_id for r in finished if r.replicate_of is not None}),
         spent=spent,
