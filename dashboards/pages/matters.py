@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import states
@@ -12,6 +13,7 @@ from words import plain
 
 from workbench import figures, report
 from workbench.report import Effect, Matters
+from workbench.result import Result
 
 
 def show(c: Context) -> None:
@@ -31,9 +33,8 @@ def show(c: Context) -> None:
         )
         rows = [_row(effect, c.view.maximize, "") for effect in found.quality]
         table("The bars as a table", rows + [_row(effect, "", report.AXES[c.cost].unit) for effect in found.cost])
-    points = report.best_of_runs(c.results, c.view)
-    names = report.swept([r for r in c.results if c.view.coordinates(r) is not None])
-    if points and names:
+    names = report.swept(c.points.found)
+    if names:
         _slices(c, names)
         _parallel(c, names)
 
@@ -43,10 +44,15 @@ def _found(key: tuple[Any, ...], _c: Context) -> Matters | None:
     return report.matters(_c.results, _c.view, _c.cost)
 
 
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _best(key: tuple[Any, ...], _c: Context, name: str) -> Sequence[Result]:
+    return report.best_of_runs(_c.results, _c.view, name)
+
+
 def _slices(c: Context, names: list[str]) -> None:
     st.markdown("##### Quality by one setting")
     name = st.selectbox("Setting", names, format_func=report.short_name, key="matters_setting", bind="query-params")
-    points = report.best_of_runs(c.results, c.view, name)
+    points = _best(c.key, c, name)
     alt = report.slice_text(points, c.view, name)
     chart(figures.by_setting(points, c.view, name, looks(c)), alt, "matters_slice")
     st.caption(plain(alt))
@@ -55,8 +61,8 @@ def _slices(c: Context, names: list[str]) -> None:
 def _parallel(c: Context, names: list[str]) -> None:
     st.markdown("##### All settings that vary")
     alt = f"One line a run across {', '.join(map(report.short_name, names))}, its cost and its {c.view.maximize}."
-    points = report.best_of_runs(c.results, c.view)
-    chart(figures.parallel(points, c.view, [n for n in names if n != "epochs"], c.cost), alt, "matters_parallel")
+    drawn = figures.parallel(_best(c.key, c, ""), c.view, [n for n in names if n != "epochs"], c.cost)
+    chart(drawn, alt, "matters_parallel")
     st.caption("A line is a run, at its best checkpoint. Drag along an axis to keep the runs that pass there.")
 
 

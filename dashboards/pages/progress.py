@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -13,7 +14,7 @@ from words import plain
 
 from workbench import figures, report
 from workbench.errors import WorkbenchError
-from workbench.report import Progress, Stage, dollars, duration, number
+from workbench.report import Progress, Settled, Stage, dollars, duration, number
 
 REFRESH_SECONDS = 2.0
 """While somebody works."""
@@ -41,7 +42,14 @@ def show(c: Context) -> None:
 
 
 def _now(c: Context) -> Progress:
-    return report.progress(c.results, c.leases, c.ended, c.view, now=time.time(), limits=c.description.get("limits"))
+    known = _settled(c.key, c)
+    limits = c.description.get("limits")
+    return report.progress(c.results, c.leases, c.ended, c.view, now=time.time(), limits=limits, settled=known)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _settled(key: tuple[Any, ...], _c: Context) -> Settled:
+    return Settled.of(_c.results, _c.view)
 
 
 def _strip(c: Context, state: str) -> None:
@@ -51,10 +59,11 @@ def _strip(c: Context, state: str) -> None:
     except WorkbenchError as error:
         st.warning(f"The ledger cannot be read now: {error}")
         return
-    limits = reading.description.get("limits")
-    leases = [record for _, record in reading.leases]
-    found = report.progress(reading.results, leases, reading.ended, c.view, now=time.time(), limits=limits)
-    if found.state != state or len(reading.results) != len(c.results):
+    if len(reading.results) != len(c.results):
+        st.rerun()
+    now = replace(c, leases=[record for _, record in reading.leases], ended=reading.ended, description=reading.description)
+    found = _now(now)
+    if found.state != state:
         st.rerun()
     headline, *_ = sentences = found.sentences()
     st.markdown(plain(headline))

@@ -41,7 +41,7 @@ from workbench.report.matters import (
     swing_text,
 )
 from workbench.report.points import Points, baselines, marginal, stopped
-from workbench.report.progress import Bound, Progress, Worker, bounds, progress, seconds_left, spent_text
+from workbench.report.progress import Bound, Progress, Settled, Worker, bounds, progress, seconds_left, spent_text
 from workbench.report.records import by_run, find_run, front_markdown, front_record, runs_record
 from workbench.report.reproduce import reproduce
 from workbench.report.tables import best_within, differing, flat, front_rows, ladder, run_rows
@@ -83,6 +83,7 @@ __all__ = [
     "Points",
     "Progress",
     "Serving",
+    "Settled",
     "Stage",
     "View",
     "Worker",

@@ -46,7 +46,7 @@ LEVEL = 0.05
 DRAWS = 200
 FOLDS = 20
 RIDGES = (0.01, 0.1, 1.0, 10.0, 100.0)
-MOST_RUNS = 1000
+MOST_RUNS = 400
 """Of more runs an even selection is taken: nothing is gained by more, and a page is waiting."""
 
 

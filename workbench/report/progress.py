@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workbench import prices
@@ -12,7 +12,7 @@ from workbench.ledger.trials import alive, of_lease
 from workbench.report.confirmed import corrected
 from workbench.report.text import describe_plan, dollars, duration, many, number
 from workbench.report.view import View, front, hypervolume
-from workbench.result import Result, Spending, originals, spending
+from workbench.result import Result, Spending, labels_bought, originals, spending
 
 
 @dataclass(frozen=True)
@@ -197,6 +197,60 @@ class Progress:
         return f"{text}{'' if self.seconds_left is None else f', about {duration(self.seconds_left)} left'}."
 
 
+@dataclass(frozen=True)
+class Settled:
+    """What finished Results say of a sweep: it is worked out once until there is another one.
+
+    Attributes:
+        spent: What they have spent.
+        bought: Labels they have bought, by data set.
+        begun: Runs that count as started, by id.
+        done: Runs with a checkpoint, or infeasible.
+        failed: How many runs are infeasible.
+        replicates: How many runs are replicates.
+        points: How many points can be chosen from.
+        front: How many of them are on the front.
+        hypervolume: Of the front; None as in `Progress`.
+    """
+
+    spent: Spending
+    bought: Mapping[str, int]
+    begun: frozenset[str]
+    done: frozenset[str]
+    failed: int
+    replicates: int
+    points: int
+    front: int
+    hypervolume: float | None
+
+    @classmethod
+    def of(cls, results: Sequence[Result], view: View) -> Settled:
+        """Of all Results of a study; those being made are left out."""
+        finished = [r for r in results if r.status != "running"]
+        sound = originals(finished)
+        points = [r for r in corrected(finished, view) if view.coordinates(r) is not None]
+        members = front(points, view)
+        measured = view.reference.keys() >= {view.maximize, *view.minimize} and (points or not any(r.scores for r in finished))
+        return cls(
+            spent=spending(finished, view.offer, view.label_usd),
+            bought=labels_bought(finished),
+            begun=frozenset(r.run_id for r in sound if r.status != "interrupted"),
+            done=frozenset(r.run_id for r in sound if r.status in ("complete", "infeasible")),
+            failed=len({r.run_id for r in sound if r.status == "infeasible"}),
+            replicates=len({r.run_id for r in finished if r.replicate_of is not None}),
+            points=len(points),
+            front=len(members),
+            hypervolume=hypervolume(members, view) if measured else None,
+        )
+
+    def with_work(self, making: Sequence[Result], view: View) -> Spending:
+        """What is spent with the work under way: each label once."""
+        more = {name: max(0, count - self.bought.get(name, 0)) for name, count in labels_bought(making).items()}
+        work = replace(spending(making, view.offer, 0.0), labels=sum(more.values()))
+        usd = None if work.usd is None else work.usd + view.label_usd * work.labels
+        return self.spent + replace(work, usd=usd)
+
+
 def progress(
     results: Sequence[Result],
     leases: Sequence[Mapping[str, Any]],
@@ -205,6 +259,7 @@ def progress(
     *,
     now: float,
     limits: Mapping[str, float | None] | None = None,
+    settled: Settled | None = None,
 ) -> Progress:
     """How a sweep stands.
 
@@ -215,34 +270,30 @@ def progress(
         view: Prices and objectives.
         now: Seconds since 1970.
         limits: Of the sweep that began last (`limits` in `Ledger.description`); None where they are not known.
+        settled: What these Results say, where it was worked out before.
     """
-    finished, limits = [r for r in results if r.status != "running"], limits or {}
+    settled, limits = settled or Settled.of(results, view), limits or {}
     workers = tuple(_worker(record, now) for record in leases)
     making = [worker.making for worker in workers]
-    spent = spending([*finished, *making], view.offer, view.label_usd)
-    sound = originals(finished)
-    begun = {r.run_id for r in sound if r.status != "interrupted"} | {r.run_id for r in originals(making)}
-    done = {r.run_id for r in sound if r.status in ("complete", "infeasible")} - {r.run_id for r in making}
-    at_work, points = sum(worker.lives for worker in workers), corrected(finished, view)
+    spent, at_work = settled.with_work(making, view), sum(worker.lives for worker in workers)
+    done = settled.done - {r.run_id for r in making}
     left = seconds_left(spent, limits, len(done)) if at_work else None
     trials = limits.get("trials")
-    known = [r for r in points if view.coordinates(r) is not None]
-    measured = view.reference.keys() >= {view.maximize, *view.minimize} and (bool(known) or not any(r.scores for r in finished))
     return Progress(
-        state="working" if at_work else "ended" if ended else "broken" if finished or workers else "new",
+        state="working" if at_work else "ended" if ended else "broken" if results or workers else "new",
         reason="" if at_work or not ended else str(ended["reason"]),
-        runs=len(begun),
+        runs=len(settled.begun | {r.run_id for r in originals(making)}),
         trials=None if trials is None else math.floor(trials),
-        points=len(known),
-        failed=len({r.run_id for r in sound if r.status == "infeasible"}),
-        replicates=len({r.run_id for r in finished if r.replicate_of is not None}),
+        points=settled.points,
+        failed=settled.failed,
+        replicates=settled.replicates,
         spent=spent,
         bounds=tuple(bounds(spent, limits)),
         limits=limits,
         usd_per_hour=usd_per_hour(spent, at_work) if at_work else None,
         seconds_left=None if left is None else left / at_work,
-        front=len(front(points, view)),
-        hypervolume=hypervolume(points, view) if measured else None,
+        front=settled.front,
+        hypervolume=settled.hypervolume,
         workers=workers,
     )
 
