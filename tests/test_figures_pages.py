@@ -45,7 +45,9 @@ def test_importance_stands_side_by_side_and_chance_is_hatched() -> None:
 @pytest.mark.parametrize("name", ["model", "lora.r", "epochs", "full.learning_rate"])
 def test_a_slice_holds_the_runs_that_have_the_setting(name: str) -> None:
     points = report.best_of_runs(SWEEP, VIEW, name)
-    drawn = figures.by_setting(points, VIEW, name, LOOKS)
+    members = {r.recipe_id for r in report.front(SWEEP, VIEW)}
+    drawn = figures.by_setting(points, VIEW, name, LOOKS, members)
+    assert sum(size > 10 for trace in drawn.data for size in trace.marker.size) == len(members & {r.recipe_id for r in points})
     assert sum(len(trace.x) for trace in drawn.data) == len(points) > 0
     assert (drawn.layout.xaxis.type == "category") == (name == "model")
 
@@ -57,7 +59,7 @@ def test_many_runs_are_drawn_by_the_graphics_card() -> None:
 
 def test_parallel_coordinates_have_an_axis_for_each_setting_cost_and_quality() -> None:
     names = [name for name in report.swept(SWEEP) if name != "epochs"]
-    (trace,) = figures.parallel(SWEEP, VIEW, names, "usd").data
+    (trace,) = figures.parallel(report.best_of_runs(SWEEP, VIEW), VIEW, names, "usd").data
     assert [axis.label for axis in trace.dimensions] == [*map(report.short_name, names), "US$", "f1"]
     assert {len(axis["values"]) for axis in trace.dimensions} == {16}
     rank = next(axis for axis in trace.dimensions if axis.label == "lora r")

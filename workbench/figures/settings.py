@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench import report
@@ -84,18 +84,26 @@ def _bars(effects: Sequence[Effect], unit: str, *, sure: bool, first: bool) -> d
     }
 
 
-def by_setting(points: Sequence[Result], view: View, name: str, looks: Mapping[str, tuple[str, str]]) -> Figure:
-    """Quality by one setting: each run's best checkpoint where it has the setting, those of the front large."""
+def by_setting(
+    points: Sequence[Result], view: View, name: str, looks: Mapping[str, tuple[str, str]], members: Collection[str] = ()
+) -> Figure:
+    """Quality by one setting: each run's best checkpoint where it has the setting, those of the front large.
+
+    Args:
+        points: Those to draw (`report.best_of_runs`).
+        view: Prices and objectives.
+        name: The setting's path, or `epochs`.
+        looks: Colour and symbol of each method.
+        members: Recipe ids of the front.
+    """
     import plotly.graph_objects as go
 
-    members = {id(r) for r in report.front(points, view)}
-    best = report.best_of_runs(points, view, name)
-    values = [report.setting(r, name) for r in best]
+    values = [report.setting(r, name) for r in points]
     numbers = all(isinstance(value, (int, float)) for value in values)
     figure = go.Figure()
-    draw = figure.add_scattergl if len(best) > CLOUD else figure.add_scatter
-    for method in sorted({r.method for r in best}):
-        group = [r for r in best if r.method == method]
+    draw = figure.add_scattergl if len(points) > CLOUD else figure.add_scatter
+    for method in sorted({r.method for r in points}):
+        group = [r for r in points if r.method == method]
         colour, symbol = looks[method]
         draw(
             x=[report.setting(r, name) if numbers else str(report.setting(r, name)) for r in group],
@@ -105,9 +113,9 @@ def by_setting(points: Sequence[Result], view: View, name: str, looks: Mapping[s
             marker={
                 "color": colour,
                 "symbol": symbol,
-                "size": [13 if id(r) in members else 8 for r in group],
+                "size": [13 if r.recipe_id in members else 8 for r in group],
                 "opacity": 0.85,
-                "line": {"width": [1.5 if id(r) in members else 0 for r in group], "color": "#222"},
+                "line": {"width": [1.5 if r.recipe_id in members else 0 for r in group], "color": "#222"},
             },
             text=[f"trial {r.trial}: {report.describe(r)}" for r in group],
             hovertemplate="%{text}<br>%{y:.1f}<extra></extra>",
@@ -132,17 +140,16 @@ def by_setting(points: Sequence[Result], view: View, name: str, looks: Mapping[s
 
 
 def parallel(points: Sequence[Result], view: View, names: Sequence[str], cost: str) -> Figure:
-    """One line a run, its best checkpoint, across all settings that vary, its cost and its quality, which also colours it.
+    """One line a point, as each run's best checkpoint, across all settings that vary, its cost and its quality, also its colour.
 
     A setting that a run does not have, as one of another method, is a dash at the foot of its axis.
     """
     import plotly.graph_objects as go
 
-    best = report.best_of_runs(points, view)
-    scores = [r.scores[view.maximize] for r in best]
-    known = [(r, value) for r in best if (value := view.cost(r, cost))]
-    costs = [math.log10(view.cost(r, cost) or min((v for _, v in known), default=1.0)) for r in best]
-    axes = [_axis(report.short_name(name), [report.setting(r, name) for r in best]) for name in names]
+    scores = [r.scores[view.maximize] for r in points]
+    least = min((amount for r in points if (amount := view.cost(r, cost))), default=1.0)
+    costs = [math.log10(view.cost(r, cost) or least) for r in points]  # a logarithm has no place for what costs nothing
+    axes = [_axis(report.short_name(name), [report.setting(r, name) for r in points]) for name in names]
     low, high = (min(costs), max(costs)) if costs else (0.0, 1.0)
     marks = [low + (high - low) * i / 3 for i in range(4)]
     amount = report.AXES[cost].text
