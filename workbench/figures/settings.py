@@ -152,7 +152,7 @@ def parallel(points: Sequence[Result], view: View, names: Sequence[str], cost: s
     axes = [_axis(report.short_name(name), [report.setting(r, name) for r in points]) for name in names]
     low, high = (min(costs), max(costs)) if costs else (0.0, 1.0)
     marks = [low + (high - low) * i / 3 for i in range(4)]
-    amount = report.AXES[cost].text
+    write = report.AXES[cost].text
     axes.append(
         {"label": report.AXES[cost].unit, "values": costs, "tickvals": marks, "ticktext": [amount(10**mark) for mark in marks]}
     )
