@@ -154,7 +154,7 @@ def parallel(points: Sequence[Result], view: View, names: Sequence[str], cost: s
     marks = [low + (high - low) * i / 3 for i in range(4)]
     write = report.AXES[cost].text
     axes.append(
-        {"label": report.AXES[cost].unit, "values": costs, "tickvals": marks, "ticktext": [amount(10**mark) for mark in marks]}
+        {"label": report.AXES[cost].unit, "values": costs, "tickvals": marks, "ticktext": [write(10**mark) for mark in marks]}
     )
     axes.append({"label": view.maximize, "values": scores})
     figure = go.Figure(
