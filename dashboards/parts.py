@@ -19,11 +19,19 @@ def chart(figure: Figure, alt: str, key: str) -> None:
     st.plotly_chart(figure, alt=alt, key=key, config={"displaylogo": False})
 
 
-def table(title: str, rows: Sequence[Mapping[str, Any]], *, expanded: bool = False) -> None:
-    """The figures as a table under a fold: for who cannot see them, and for who wants the numbers."""
+MONEY, SHORT = "$%.3g", "%.1f"
+"""How numbers are written in a table."""
+
+
+def table(title: str, rows: Sequence[Mapping[str, Any]], formats: Mapping[str, str], *, expanded: bool = False) -> None:
+    """The figures as a table under a fold: for who cannot see them, and for who wants the numbers.
+
+    `formats` says of columns of numbers how these are written.
+    """
     if rows:
+        columns = {name: st.column_config.NumberColumn(format=text) for name, text in formats.items()}
         with st.expander(title, expanded=expanded):
-            st.dataframe(list(rows), hide_index=True)
+            st.dataframe(list(rows), hide_index=True, column_config=columns)
 
 
 def looks(c: Context, by: str = "method") -> dict[str, tuple[str, str]]:

@@ -180,7 +180,7 @@ def test_the_live_strip_tells_of_workers_and_stops_when_the_sweep_has_ended(monk
     assert "1 worker at work: 10 of 20 runs begun." in text
     assert "since its last result, heartbeat" in text
     assert "lora on l3, 512 labels, 2 epochs; 7.0 s since its last result" in text
-    assert {metric.label for metric in at.metric} >= {"Spent", "An hour takes", "About left", "Hypervolume"}
+    assert {metric.label for metric in at.metric} >= {"Spent", "Burn rate", "About left", "Hypervolume"}
     ledger = Ledger.find(None, url)
     for lease, _ in ledger.leases():
         ledger.release(lease)

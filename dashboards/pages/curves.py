@@ -9,7 +9,7 @@ from typing import Any
 import states
 import streamlit as st
 from context import Context
-from parts import chart, looks, table
+from parts import SHORT, chart, looks, table
 from words import plain
 
 from workbench import figures, report
@@ -37,7 +37,11 @@ def show(c: Context) -> None:
         return
     chart(figures.curves(shown, c.view, axis, looks(c)), _alt(c, shown, len(known)), "curves_figure")
     st.caption(f"{len(shown):,} of {len(known):,} runs. Thick lines and large marks: on the front.")
-    table("The curves as a table", [_row(c, curve, i, axis) for curve in shown for i in range(len(curve.points))])
+    table(
+        "The curves as a table",
+        [_row(c, curve, i, axis) for curve in shown for i in range(len(curve.points))],
+        {c.view.maximize: SHORT},
+    )
 
 
 def _axis(c: Context) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import states
 import streamlit as st
 from context import Context
-from parts import chart, looks, table
+from parts import SHORT, chart, looks, table
 from words import plain
 
 from workbench import figures, report
@@ -30,7 +30,12 @@ def show(c: Context) -> None:
     groups = _best(c.key, c, str(by))
     chart(figures.labels(groups, report.line(whole), c.view, looks(c, by)), text, "data_size_figure")
     st.caption("The best of many runs is higher than the best of few: look at how many each mark is the best of.")
-    table("The marks as a table", [_row(name, best, c) for name, bests in groups.items() for best in bests], expanded=True)
+    table(
+        "The marks as a table",
+        [_row(name, best, c) for name, bests in groups.items() for best in bests],
+        {f"best {c.view.maximize}": SHORT},
+        expanded=True,
+    )
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 from context import Context
-from parts import chart, table
+from parts import SHORT, chart, table
 from words import plain
 
 from workbench import figures, report
@@ -38,9 +38,9 @@ def _wasted(c: Context, known: Sequence[Failure], text: str) -> None:
     columns[2].metric("Time", duration(lost.seconds))
     st.markdown("##### By type and phase")
     chart(figures.failures(known), text, "failures_figure")
-    table("By type and phase as a table", [row for failure in known for row in _by_phase(failure)])
+    table("By type and phase as a table", [row for failure in known for row in _by_phase(failure)], {"seconds": SHORT})
     rows = [_row(failure, r.trial, r.reason, report.describe_plan(r), r) for failure in known for r in failure.segments]
-    table(f"All {len(rows):,} failures and what they said", rows, expanded=len(rows) <= 20)
+    table(f"All {len(rows):,} failures and what they said", rows, {"seconds": SHORT}, expanded=len(rows) <= 20)
 
 
 def _by_phase(failure: Failure) -> list[dict[str, Any]]:

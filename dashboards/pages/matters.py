@@ -32,7 +32,7 @@ def show(c: Context) -> None:
             "predicted worse from the others."
         )
         rows = [_row(effect, c.view.maximize, "") for effect in found.quality]
-        table("The bars as a table", rows + [_row(effect, "", report.AXES[c.cost].unit) for effect in found.cost])
+        table("The bars as a table", rows + [_row(effect, "", report.AXES[c.cost].unit) for effect in found.cost], {})
     names = report.swept(c.points.found)
     if names:
         _slices(c, names)

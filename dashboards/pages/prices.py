@@ -8,13 +8,14 @@ from typing import Any
 import states
 import streamlit as st
 from context import Context
-from parts import chart, table
+from parts import MONEY, chart, table
 from words import plain
 
 from workbench import figures, prices, report
 from workbench.report import Elsewhere, dollars, duration
 
 SHOWN = 15
+MONIES = dict.fromkeys(("US$", "from", "to"), MONEY)
 
 
 def show(c: Context) -> None:
@@ -38,7 +39,7 @@ def show(c: Context) -> None:
     chart(figures.elsewhere(shown, c.view.offer.id), report.elsewhere_text(found, c.view, target), "prices_figure")
     if len(found) > len(shown):
         st.caption(f"The {len(shown)} cheapest of {len(found)} offers; all of them are in the table.")
-    table("All offers, their prices' source and date", [_row(each) for each in found], expanded=True)
+    table("All offers, their prices' source and date", [_row(each) for each in found], MONIES, expanded=True)
     _explain(c, found)
 
 

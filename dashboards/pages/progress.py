@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 from context import Context, read
-from parts import chart, table
+from parts import MONEY, SHORT, chart, table
 from words import plain
 
 from workbench import figures, report
@@ -21,6 +21,8 @@ REFRESH_SECONDS = 2.0
 
 IDLE_SECONDS = 10.0
 """While nobody does, though no sweep said that it ended: one may begin again."""
+
+FORMATS = {"US$ spent": MONEY, "seconds of work": SHORT, "hypervolume": SHORT}
 
 
 def show(c: Context) -> None:
@@ -38,7 +40,11 @@ def show(c: Context) -> None:
     st.markdown(plain(text))
     if any(stage.hypervolume for stage in stages):
         chart(figures.course(stages), text, "progress_figure")
-        table("The steps as a table", [_row(s) for i, s in enumerate(stages) if not i or s.hypervolume > stages[i - 1].hypervolume])
+        table(
+            "The steps as a table",
+            [_row(s) for i, s in enumerate(stages) if not i or s.hypervolume > stages[i - 1].hypervolume],
+            FORMATS,
+        )
 
 
 def _now(c: Context) -> Progress:
@@ -57,7 +63,7 @@ def _strip(c: Context, state: str) -> None:
     try:
         reading = read(c.url, c.name)
     except WorkbenchError as error:
-        st.warning(f"The ledger cannot be read now: {error}")
+        st.warning(plain(f"The ledger cannot be read now: {error}"))
         return
     if len(reading.results) != len(c.results):
         st.rerun()
@@ -79,7 +85,7 @@ def _figures(found: Progress) -> None:
     columns = st.columns(5)
     columns[0].metric("Spent", dollars(found.spent.usd), help="Compute and labels of all starts, what is under way included.")
     columns[1].metric("Work", duration(found.spent.seconds), help="Seconds of all workers together.")
-    columns[2].metric("An hour takes", "-" if found.usd_per_hour is None else dollars(found.usd_per_hour))
+    columns[2].metric("Burn rate", "-" if found.usd_per_hour is None else f"{dollars(found.usd_per_hour)}/h")
     columns[3].metric("About left", "-" if found.seconds_left is None else duration(found.seconds_left))
     volume = "unknown" if found.hypervolume is None else number(float(found.hypervolume))
     columns[4].metric("Hypervolume", volume, help=f"Of the front's {found.front} points, in score x decades of cost.")
