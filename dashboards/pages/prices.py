@@ -27,9 +27,8 @@ def show(c: Context) -> None:
         return
     place = st.container()
     left, right = st.columns([3, 1], vertical_alignment="bottom")
-    low, high = float(min(scores)), float(max(scores))
     with left:
-        target = _target(c.view.maximize, low, high)
+        target = _target(c.view.maximize, max(scores))
     spot = right.checkbox("Spot prices too", key="prices_spot", bind="query-params", help="They end at any time.")
     found = _found(c.key, c, target, spot)
     place.markdown(plain(report.elsewhere_text(found, c.view, target)))
@@ -43,15 +42,20 @@ def show(c: Context) -> None:
     _explain(c, found)
 
 
-def _target(metric: str, low: float, high: float) -> float:
-    """The least quality, at first nine tenths of the best."""
-    if low == high:
-        return low
-    lowest, highest = round(low, 1) - 0.1, round(high, 1)
-    start = min(highest, max(lowest, round(0.9 * high, 1)))
-    text = "Offers are compared by the cheapest model that reaches it."
+def _target(metric: str, best: float) -> float:
+    """The least quality, at first nine tenths of the best. The range stays as it is while a sweep finds better ones."""
+    most = 1.0 if best <= 1 else 100.0 if best <= 100 else best
     return float(
-        st.slider(f"At least this {metric}", lowest, highest, start, 0.1, key="prices_target", bind="query-params", help=text)
+        st.slider(
+            f"At least this {metric}",
+            min_value=0.0,
+            max_value=most,
+            value=round(0.9 * best / most, 2) * most,
+            step=most / 100,
+            key="prices_target",
+            bind="query-params",
+            help="Offers are compared by the cheapest model that reaches it.",
+        )
     )
 
 
