@@ -30,9 +30,7 @@ HIDDEN = ("run",)
 
 def _opener(name: str) -> Callable[[], None]:
     def show() -> None:
-        context = open_context(pages)
-        if context is not None:
-            importlib.import_module(f"pages.{name}").show(context)
+        importlib.import_module(f"pages.{name}").show(context)
 
     return show
 
@@ -55,4 +53,8 @@ pages = {
     )
     for name in there
 }
-st.navigation(list(pages.values()), expanded=True).run()
+page = st.navigation(list(pages.values()), expanded=True)
+# Not in the page: choices that are made here stay as they are, and in the URL, when another page is opened.
+context = open_context(pages)
+if context is not None:
+    page.run()

@@ -11,7 +11,7 @@ from workbench import prices
 from workbench.cli.common import label_usd_of, offer_of
 from workbench.errors import UsageError, did_you_mean
 from workbench.ledger import Reading
-from workbench.report import AXES, View, axes, dollars
+from workbench.report import AXES, View, axes
 from workbench.result import Result
 
 
@@ -54,19 +54,19 @@ def objectives(results: Sequence[Result], own: View, metric: str, cost: str) -> 
 
 def _offer(platform: str) -> prices.Offer:
     """Whose price compute is seen at."""
-    offers = {offer.name: offer for offer in sorted(prices.load(), key=lambda o: (o.commitment != "owned", o.name))}
     default = offer_of(None, platform)
-    names = list(offers | {default.name: default})
+    offers = {offer.name: offer for offer in sorted(prices.load(), key=lambda o: (o.commitment != "owned", o.name))}
+    offers |= {default.name: default}
+    names = list(offers)
     name = st.selectbox(
         "Price of compute",
         names,
         index=names.index(default.name),
-        format_func=lambda n: f"{n}, {dollars(float((offers | {default.name: default})[n].usd_per_hour))} an hour",
         key="platform",
         bind="query-params",
         help="All runs are priced anew: as measured on the same device, carried over by stated ratios to another.",
     )
-    return (offers | {default.name: default})[name]
+    return offers[name]
 
 
 def _label_usd(of_study: float) -> float:
@@ -96,5 +96,6 @@ def _metric(results: Sequence[Result], own: View) -> str:
 
 
 def _cost(results: Sequence[Result], own: View) -> str:
-    known = axes(results, own)
-    return str(st.selectbox("Cost", known, format_func=lambda name: AXES[name].title, key="cost", bind="query-params"))
+    """Which cost is looked at. The URL says its title: that is what the widget binds."""
+    titles = {AXES[name].title: name for name in axes(results, own)}
+    return titles[str(st.selectbox("Cost", list(titles), key="cost", bind="query-params"))]

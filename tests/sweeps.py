@@ -9,10 +9,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from workbench.ledger import Ledger, default_url
-from workbench.ledger.create import finished
-from workbench.ledger.trials import Objectives, lease_record
-from workbench.prices import Offer, find
+import made
+
+from workbench.ledger import Ledger
+from workbench.ledger.trials import lease_record
+from workbench.prices import Offer
 from workbench.report import View
 from workbench.result import Result
 from workbench.usage import Usage, Work
@@ -96,15 +97,10 @@ def ledger_of(
     """The address of a ledger in `folder` that holds them, written as a sweep's; `running` are leased by this process."""
     from optuna.trial import TrialState, create_trial
 
-    known = {"question": "Which is best?", "maximize": "f1", "minimize": ["usd"], "label_usd": 0.0, "platform": "local"}
-    known |= {"reference": {"f1": 0.0, "usd": 10.0}} | description
-    url = default_url(folder)
-    ledger = Ledger.open_imported("made-1234", known, url)
+    url = made.write(folder, results, **description)
+    ledger = Ledger.find(None, url)
     if limits is not None:
         ledger.note_begin(limits)
-    objectives = Objectives(known["maximize"], tuple(known["minimize"]))
-    for r in results:
-        ledger._storage.create_new_trial(ledger._study_id, finished(r, objectives, find(known["platform"])))
     for r in running:
         attributes = {"workbench:lease": lease_record(r, r.spent) | {"beat": time.time()}}
         ledger._storage.create_new_trial(ledger._study_id, create_trial(state=TrialState.RUNNING, user_attrs=attributes))

@@ -1,5 +1,6 @@
 """The figure of the front shows every point, and says by shape what it says by colour."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,93 @@ def view() -> report.View:
     return report.View("f1", ("usd",), {"f1": 0.0, "usd": 1.0}, prices.find("local"), 0.0)
 
 
-def test_every_point_is_drawn_once_and_the_front_is_a_staircase(view: report.View) -> None:
-    results = [point(0, "full", 50, 20), point(1, "lora", 60, 40), point(2, "lora", 40, 60), point(3, "full", 30, 10)]
-    drawn = figures.front(results, view)
-    stairs, *groups = drawn.data
-    assert list(stairs.y) == [30, 50, 60]
-    assert sorted(y for group in groups for y in group.y) == [30, 40, 50, 60]
-    styles = {(g.name, g.marker.color, g.marker.symbol) for g in groups}
-    assert len(styles) == 2
+FOUR = [point(0, "full", 50, 20), point(1, "lora", 60, 40), point(2, "lora", 40, 60), point(3, "full", 30, 10)]
+
+
+def test_every_point_is_drawn_once_and_the_front_is_a_staircase_of_diamonds(view: report.View) -> None:
+    stairs, diamonds, *groups = figures.front(FOUR, view).data
+    assert list(stairs.y) == list(diamonds.y) == [30, 50, 60]
+    assert diamonds.marker.symbol == "diamond-open"
+    assert sorted(n for group in groups for n in group.customdata) == [0, 1, 2, 3]
+    dominated, *members = groups
+    assert (dominated.name, dominated.marker.color, list(dominated.customdata)) == ("lora", figures.GREY, [2])
+    styles = {(g.name, g.marker.color, g.marker.symbol) for g in members}
     assert len({colour for _, colour, _ in styles}) == len({symbol for *_, symbol in styles}) == 2
+    assert dominated.marker.symbol in {symbol for name, _, symbol in styles if name == "lora"}
+
+
+def test_dominated_points_of_a_run_can_be_hidden_and_the_front_never(view: report.View) -> None:
+    *_, full, lora = figures.front(FOUR, view, hidden={r.run_id for r in FOUR}).data
+    assert (list(full.customdata), list(lora.customdata)) == ([3, 0], [1])
+
+
+def test_confirmed_points_have_their_interval(view: report.View) -> None:
+    best = FOUR[1]
+    again = [
+        replace(
+            best,
+            recipe_id=f"s{s}",
+            run_id=f"s{s}",
+            replicate_of=best.recipe_id,
+            recipe={**best.recipe, "seed": s},
+            scores={"f1": f1},
+        )
+        for s, f1 in ((1, 57.0), (2, 59.0))
+    ]
+    points = report.Points.of([*FOUR, *again], view)
+    trace = next(t for t in figures.front(points, view).data if t.name == "lora" and t.marker.color != figures.GREY)
+    known = points.confirmed[best.recipe_id].score
+    assert list(trace.y) == [58.0]
+    assert trace.error_y.array[0] == pytest.approx(known.high - 58.0)
+    assert trace.error_y.arrayminus[0] == pytest.approx(58.0 - known.low)
+
+
+def test_baselines_are_drawn_where_there_are_some(view: report.View) -> None:
+    untuned = replace(point(9, "none", 12, 1), recipe={**FOUR[0].recipe, "method": {"name": "none"}, "epochs": 0})
+    texts = [a.text for a in figures.front([*FOUR, untuned], view).layout.annotations]
+    assert texts == ["untuned 12.0", "best full tuning 50.0"]
+    assert not figures.front([FOUR[1]], view).layout.annotations
+
+
+def test_what_was_asked_is_marked(view: report.View) -> None:
+    points = report.Points.of(FOUR, view)
+    picks = report.picks(points, budget=0.0004, target=55.0)
+    drawn = figures.mark(figures.front(points, view), points, budget=0.0004, target=55.0, picks=picks, chosen=FOUR[2])
+    texts = " ".join(a.text for a in drawn.layout.annotations)
+    for words in ("budget $0.0004", "target 55", "f1 50.0", "f1 60.0"):
+        assert words in texts
+    assert {(s.x0, s.x1) for s in drawn.layout.shapes} >= {(0.0004, 0.0004)}
+    assert list(drawn.data[-1].y) == [40]
+
+
+def test_a_cloud_is_drawn_by_the_graphics_card_and_says_less(view: report.View) -> None:
+    many = [point(n, "full" if n % 2 else "lora", 1 + n % 50, 10 + n) for n in range(figures.CLOUD + 1)]
+    clouds = [t for t in figures.front(many, view).data if t.type == "scattergl"]
+    assert sum(len(t.x) for t in clouds) + len(report.front(many, view)) == len(many)
+    assert all(t.text is None and t.x.dtype == "float32" for t in clouds)
+
+
+def test_two_costs_have_an_axis_each(view: report.View) -> None:
+    two = replace(view, minimize=("usd_compute", "labels"), reference={})
+    drawn = figures.front_3d(report.Points.of(FOUR, two))
+    assert sorted(z for trace in drawn.data for z in trace.z) == [30, 40, 50, 60]
+    assert {y for trace in drawn.data for y in trace.y} == {10.0}
+
+
+def test_methods_as_the_budget_grows(view: report.View) -> None:
+    full, lora = figures.by_method(report.Points.of(FOUR, view)).data
+    assert (list(full.y), list(lora.y)) == ([30, 50, 50], [60, 60])  # each goes on to the dearest point
+
+
+def test_a_run_s_curve_and_its_phases() -> None:
+    view = report.View("f1", ("usd",), {}, prices.find("local"), 0.0)
+    longer = replace(FOUR[0], recipe={**FOUR[0].recipe, "epochs": 2}, scores={"f1": 55.0})
+    (line,) = figures.run_curve([[longer, FOUR[0]]], view).data
+    assert (list(line.x), list(line.y)) == ([1, 2], [50, 55])
+    assert [(bar.name, bar.x[0]) for bar in figures.phases({"load": 1.0, "train": 2.0}, unit="US$").data] == [
+        ("load", 1.0),
+        ("train", 2.0),
+    ]
 
 
 def test_no_point_is_an_empty_figure(view: report.View) -> None:

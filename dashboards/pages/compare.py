@@ -60,14 +60,15 @@ def _runs(c: Context, points: Points) -> None:
     default = list(dict.fromkeys(str(p.point.trial) for p in report.picks(points)))[:MOST]
     if len(default) < 2:
         default = list(dict.fromkeys([*default, *(str(r.trial) for r in reversed(points.members))]))[:2]
+    asked = [name for name in st.query_params.get("runs", "").split(",") if name in furthest]
     chosen = st.multiselect(
         "Runs",
         names,
-        default=default,
+        default=asked[:MOST] or default,
         max_selections=MOST,
         format_func=lambda name: f"{name}: {report.describe(furthest[name])}",
         key="compare",
-        bind="query-params",
+        on_change=_remember,
         help="Each stands as its furthest checkpoint does.",
     )
     runs = [furthest[name] for name in chosen]
@@ -88,6 +89,10 @@ def _runs(c: Context, points: Points) -> None:
     for place, r in zip(st.columns(MOST), runs, strict=False):
         with place:
             to_run(c, r)
+
+
+def _remember() -> None:
+    st.query_params["runs"] = ",".join(st.session_state["compare"])
 
 
 def _rows(c: Context, runs: list[Result]) -> list[list[str]]:

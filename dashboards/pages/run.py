@@ -21,7 +21,8 @@ def show(c: Context) -> None:
     if not segments:
         st.subheader("Run", anchor=False)
         st.warning(plain(f"{c.name} has no run {wanted!r}.") if wanted else "No run was asked for.")
-        st.page_link(c.pages["runs"], label="All runs", icon=":material/table_rows:")
+        if "runs" in c.pages:
+            st.page_link(c.pages["runs"], label="All runs", icon=":material/table_rows:")
         return
     points = [r for r in segments if r.status == "complete"]
     last = max(segments, key=lambda r: r.number or 0)

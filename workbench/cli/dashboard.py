@@ -59,6 +59,10 @@ def dashboard(
     address = f"http://{shown_host(host)}:{port}"
     messages.print(f"Dashboard: {address} (ledger {shown(ledger_url(storage))}). Ctrl-C ends it.", markup=False)
     import streamlit
+    from streamlit.runtime.pages_manager import PagesManager
+
+    # Or a page that is the first to be opened, by its address, is taken for a script of its own: app.py has not run yet.
+    PagesManager.uses_pages_directory = False
 
     @contextlib.asynccontextmanager
     async def opened(_: object) -> AsyncIterator[None]:

@@ -84,7 +84,10 @@ def front(
     if html:
         from workbench import figures
 
-        figures.write_html(figures.front(results, view, title=ledger.description["question"]), html)
+        points = report.Points.of(results, view)
+        asked = {"budget": budget_usd if view.minimize[0] == "usd" else None, "target": target}
+        drawn = figures.front(points, view, title=ledger.description["question"])
+        figures.write_html(figures.mark(drawn, points, **asked, picks=report.picks(points, **asked)), html)
         messages.print(f"The front is drawn in {html}.", markup=False)
     if as_json:
         record = report.front_record(

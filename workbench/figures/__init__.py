@@ -17,16 +17,19 @@ from workbench.figures.course import course
 from workbench.figures.curves import curves
 from workbench.figures.elsewhere import elsewhere
 from workbench.figures.failures import failures, memory
-from workbench.figures.front import front, mark
+from workbench.figures.front import CLOUD, front, mark
 from workbench.figures.front_3d import front_3d
 from workbench.figures.labels import labels
 from workbench.figures.regret import regret
 from workbench.figures.settings import by_setting, importance, parallel
-from workbench.figures.style import COLOURS, DASHES, SYMBOLS, looks, write_html
+from workbench.figures.style import COLOURS, DASHES, GREY, INK, SYMBOLS, looks, write_html
 
 __all__ = [
+    "CLOUD",
     "COLOURS",
     "DASHES",
+    "GREY",
+    "INK",
     "SYMBOLS",
     "by_method",
     "by_setting",

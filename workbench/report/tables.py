@@ -112,9 +112,9 @@ def best_within(points: Points) -> list[tuple[float, dict[str, Result]]]:
 
 def differing(runs: Sequence[Result]) -> dict[str, list[Any]]:
     """The settings of a few points that are not the same in all of them, by dotted name; None where one has no such setting."""
-    flat = [dict(flat(r.recipe)) for r in runs]
-    names = dict.fromkeys(name for record in flat for name in record)
-    return {name: values for name in names if len(set(map(repr, values := [record.get(name) for record in flat]))) > 1}
+    records = [dict(flat(r.recipe)) for r in runs]
+    names = dict.fromkeys(name for record in records for name in record)
+    return {name: values for name in names if len(set(map(repr, values := [record.get(name) for record in records]))) > 1}
 
 
 def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

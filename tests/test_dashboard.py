@@ -1,0 +1,324 @@
+"""The dashboard's pages: what they say, what can be chosen, and what they show where there is nothing to show."""
+
+import sqlite3
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import made
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from workbench import prices, report
+from workbench.cli import dashboard
+from workbench.errors import EnvironmentFault
+from workbench.ledger import Ledger
+
+APP = Path(__file__).parents[1] / "dashboards" / "app.py"
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A ledger of thirty runs, some of which came to nothing."""
+    return made.write(tmp_path_factory.mktemp("ledger"), [*made.runs(30), made.failed(90), made.failed(91)])
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Open a page of a ledger with what an address says."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(APP.parent))
+
+    def script(name: str) -> None:
+        import importlib
+
+        from context import open_context
+
+        context = open_context({})
+        if context is not None:
+            importlib.import_module(f"pages.{name}").show(context)
+
+    def opened(url: str, name: str = "front", **asked: str) -> AppTest:
+        monkeypatch.setenv("WORKBENCH_STORAGE", url)
+        test = AppTest.from_function(script, args=(name,), default_timeout=60)
+        test.query_params.update(asked)
+        return test.run()
+
+    yield opened
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("pages", *(f.stem for f in APP.parent.glob("*.py")))]:
+        del sys.modules[name]
+
+
+def view(url: str, **changes: object) -> tuple[list, report.View]:
+    ledger = Ledger.find(None, url)
+    of = report.View.of(ledger.description, prices.find("local"), 0.0)
+    return ledger.results(), replace(of, **changes)
+
+
+def said(test: AppTest) -> str:
+    assert not test.exception, test.exception
+    shown = [*test.markdown, *test.caption, *test.info, *test.warning, *test.error, *test.subheader, *test.code]
+    return "\n".join(e.value for e in shown).replace("\\", "")
+
+
+def test_the_app_opens_on_the_front(ledger: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_STORAGE", ledger)
+    test = AppTest.from_file(str(APP), default_timeout=60).run()
+    assert report.answer(*view(ledger)) in said(test)
+
+
+def test_the_home_page_gives_the_answer_that_the_command_gives(ledger: str, page) -> None:
+    test = page(ledger)
+    results, of = view(ledger)
+    assert report.answer(results, of) in said(test)
+    assert made.QUESTION in said(test)
+    best = max((r for r in results if r.scores), key=lambda r: r.scores["f1"])
+    assert [m.value for m in test.metric] == [
+        f"{best.scores['f1']:.1f}",
+        *(report.cost_text(of, best, n) for n in ("usd", "seconds")),
+    ]
+
+
+def test_the_sliders_ask_for_a_budget_and_a_target(ledger: str, page) -> None:
+    test = page(ledger)
+    results, of = view(ledger)
+    test.select_slider(key="budget_usd").set_value(0.5).run()
+    assert report.answer(results, of, budget_usd=0.5) in said(test)
+    test.slider(key="target").set_value(60.0).run()
+    assert report.answer(results, of, budget_usd=0.5, target=60.0) in said(test)
+
+
+def test_an_address_says_what_its_reader_saw(ledger: str, page) -> None:
+    results, of = view(ledger, minimize=("seconds",), label_usd=0.1)
+    test = page(ledger, cost="seconds", target="70", label_usd="0.1", platform="local:cpu:owned", hide_stopped="true")
+    assert report.answer(results, of, target=70.0) in said(test)
+    assert test.toggle(key="hide_stopped").value is True
+    dearer = page(ledger, label_usd="0.1")
+    assert report.answer(*view(ledger, label_usd=0.1)) in said(dearer)
+
+
+def test_another_offer_prices_every_run_anew(ledger: str, page) -> None:
+    results, _ = view(ledger)
+    offer = prices.find("aws:p4d.24xlarge")
+    test = page(ledger, platform=offer.name)
+    assert offer.name in said(test)
+    assert report.answer(results, report.View.of(made.describe(), offer, 0.0)) in said(test)
+
+
+def test_a_point_that_was_chosen_has_its_panel_and_leads_to_its_run(ledger: str, page) -> None:
+    results, of = view(ledger)
+    cheap = report.front(results, of)[0]
+    test = page(ledger, point=str(cheap.number))
+    assert "The point you chose" in said(test)
+    assert report.describe(cheap) in said(test)
+
+
+def test_the_table_of_the_front_tells_what_a_point_more_costs(ledger: str, page) -> None:
+    table = page(ledger).dataframe[0].value
+    results, of = view(ledger)
+    members = report.front(results, of)
+    assert list(table["trial"]) == [r.trial for r in members]
+    extra = (of.cost(members[1], "usd") - of.cost(members[0], "usd")) / (members[1].scores["f1"] - members[0].scores["f1"])
+    assert table["marginal"][1] == pytest.approx(extra)
+
+
+def test_confirmed_points_stand_at_their_means(tmp_path: Path, page) -> None:
+    found = made.runs(12)
+    results = [replace(r, number=i, trial=i) for i, r in enumerate(found)]
+    best = max(results, key=lambda r: r.scores["f1"])
+    url = made.write(tmp_path, [*found, *(made.again(best, s, best.scores["f1"] - s) for s in (1, 2, 3))])
+    test = page(url)
+    assert f"{best.scores['f1'] - 2:.1f}" in said(test)
+    assert "3 new seeds" in said(test)
+    assert report.answer(*view(url)) in said(test)
+
+
+def test_labels_of_their_own_are_a_third_axis(tmp_path: Path, page) -> None:
+    url = made.write(tmp_path, made.runs(9), minimize=("usd_compute", "labels"))
+    test = page(url)
+    assert report.answer(*view(url)) in said(test)
+    assert [tab.label for tab in test.tabs] == ["Cost and quality", "Three axes"]
+
+
+NAMES = sorted(path.stem for path in (APP.parent / "pages").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_page_opens(ledger: str, page, name: str) -> None:
+    assert len(said(page(ledger, name, id="0"))) > 10
+
+
+def test_compare_names_the_best_method_under_each_budget_and_what_differs_between_runs(ledger: str, page) -> None:
+    test = page(ledger, "compare")
+    budgets, runs = (frame.value for frame in test.dataframe)
+    results, of = view(ledger)
+    for _, row in budgets.iterrows():
+        starred = [method for method in budgets.columns[1:] if row[method].startswith("★")]
+        sentence = report.answer(results, of, budget_usd=float(row["budget"].strip("$").replace(",", "")))
+        assert [f"best is {method} " in sentence for method in starred] == [True]
+    test.multiselect(key="compare").set_value(["0", "3", "4"]).run()
+    assert test.query_params["runs"] == "0,3,4"
+    assert list(test.dataframe[1].value.columns) == ["", "run 0", "run 3", "run 4"]
+    assert "batch_size" not in set(runs[""])
+    assert all(len(set(row[1:])) > 1 for row in runs.itertuples(index=False))
+
+
+def test_runs_are_filtered_and_sorted_by_number(ledger: str, page) -> None:
+    test = page(ledger, "runs")
+    table = test.dataframe[0].value
+    results, _ = view(ledger)
+    assert len(table) == len({r.run_id for r in results}) == 32
+    assert table["f1"].dtype.kind == table["usd"].dtype.kind == "f"
+    assert table["open"][0].endswith("id=0")
+    test.multiselect(key="runs_status").set_value(["infeasible"]).run()
+    assert list(test.dataframe[0].value["reason"]) == ["out_of_memory: 24 GiB asked for"] * 2
+
+
+def test_a_run_has_its_bill_its_settings_and_the_way_to_make_it_again(tmp_path: Path, page) -> None:
+    url = made.write(tmp_path, made.runs(3), path="studies/mine.py")
+    test = page(url, "run", id="0")
+    results, _ = view(url)
+    last = max((r for r in results if r.trial == 0), key=lambda r: r.epochs)
+    assert report.describe(last) in said(test)
+    assert report.reproduce(last, {"path": "studies/mine.py"}) in said(test)
+    checkpoints, bill, settings = (frame.value for frame in test.dataframe)
+    assert list(checkpoints["epochs"]) == [1.0, 2.0, 4.0]
+    assert list(bill["phase"]) == ["load", "train", "evaluate"]
+    assert "method.learning_rate" in set(settings["setting"])
+
+
+def test_a_run_that_is_not_there_leads_to_those_that_are(ledger: str, page) -> None:
+    test = page(ledger, "run", id="7777")
+    assert "no run '7777'" in said(test)
+
+
+# Where there is nothing to show
+
+
+def test_without_a_ledger_the_page_says_what_to_do(tmp_path: Path, page) -> None:
+    assert "workbench sweep STUDY" in said(page(f"sqlite:///{tmp_path / 'none.db'}"))
+
+
+def test_a_store_that_is_none_is_said_to_be_none(tmp_path: Path, page) -> None:
+    (tmp_path / "optuna.db").write_text("notes of mine, and no database\n" * 100)
+    assert "not a database" in said(page(f"sqlite:///{tmp_path / 'optuna.db'}"))
+
+
+def test_a_server_that_does_not_answer_is_an_error_and_no_crash(page) -> None:
+    assert "cannot be used" in said(page("postgresql+psycopg2://nobody@127.0.0.1:1/none"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_in_which_nothing_was_finished_has_every_page(tmp_path: Path, page, name: str) -> None:
+    url = made.write(tmp_path, [])
+    assert "No run" in said(page(url, name)) or name not in ("front", "compare", "runs", "run")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_in_which_all_failed_says_why(tmp_path: Path, page, name: str) -> None:
+    url = made.write(tmp_path, [made.failed(1), made.failed(2)])
+    text = said(page(url, name, id="0"))
+    assert "24 GiB asked for" in text or name not in ("front", "compare", "run")
+
+
+def test_several_studies_are_chosen_between(tmp_path: Path, page) -> None:
+    made.write(tmp_path, made.runs(3), name="old-00000000")
+    url = made.write(tmp_path, made.runs(6), name="new-00000000")
+    test = page(url)
+    assert test.selectbox(key="study").value == "new-00000000"
+    old = page(url, study="old-00000000")
+    assert report.answer(Ledger.find("old", url).results(), view(url)[1]) in said(old)
+    assert "Did you mean" in said(page(url, study="odl-00000000"))
+
+
+# The ledger is only read
+
+
+def test_a_reader_cannot_write(ledger: str) -> None:
+    reader = Ledger.find(None, ledger, read_only=True)
+    assert len(reader.read().results) == len(Ledger.find(None, ledger).results())
+    with pytest.raises(EnvironmentFault, match="readonly"):
+        reader.note_end("never")
+
+
+def test_a_reader_sees_what_is_written_beside_it(tmp_path: Path) -> None:
+    url = made.write(tmp_path, made.runs(2))
+    reader = Ledger.find(None, url, read_only=True)
+    before = reader.read()
+    made.write(tmp_path, [made.run(50)])
+    assert len(reader.read().results) == len(before.results) + 1
+    assert reader.read().mlflow_runs.keys() - before.mlflow_runs.keys() == {"run000050"}
+
+
+def test_readers_neither_block_nor_slow_a_writer(tmp_path: Path) -> None:
+    url = made.write(tmp_path, made.runs(2))
+    done = threading.Event()
+    faults: list[BaseException] = []
+    seen: list[int] = []
+
+    def read() -> None:
+        try:
+            while not done.is_set():
+                seen.append(len(Ledger.find(None, url, read_only=True).read().results))
+        except BaseException as error:
+            faults.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    try:
+        made.write(tmp_path, [made.run(n) for n in range(100, 130)])
+    finally:
+        done.set()
+        for reader in readers:
+            reader.join()
+    assert not faults
+    assert seen == sorted(seen) or len(readers) > 1
+    assert len(Ledger.find(None, url).results()) == 34
+
+
+def test_a_reader_that_stands_still_in_a_transaction_blocks_no_writer(tmp_path: Path) -> None:
+    url = made.write(tmp_path, made.runs(2))
+    held = sqlite3.connect(f"file:{tmp_path / 'optuna.db'}?mode=ro", uri=True)
+    held.execute("BEGIN")
+    held.execute("SELECT count(*) FROM trials").fetchone()
+    made.write(tmp_path, [made.run(60)])
+    assert len(Ledger.find(None, url).results()) == 5
+    held.close()
+
+
+# The command
+
+
+def test_the_server_is_local_guarded_and_silent() -> None:
+    from streamlit import config
+
+    own = dashboard.settings("127.0.0.1", 8501)
+    assert own.keys() <= config._config_options_template.keys() | {"theme.light.primaryColor", "theme.dark.primaryColor"}
+    assert own["server.allowedHosts"] == ["127.0.0.1", "localhost"]
+    assert (own["browser.gatherUsageStats"], own["server.enableCORS"], own["server.enableXsrfProtection"]) == (False, True, True)
+    assert dashboard.settings("10.0.0.7", 1)["server.allowedHosts"] == ["10.0.0.7", "127.0.0.1", "localhost"]
+    assert dashboard.settings("0.0.0.0", 1)["browser.serverAddress"] == "127.0.0.1"
+
+
+def test_the_app_is_found_in_a_checkout_and_in_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dashboard.folder() == APP.parent
+    inside = tmp_path / "workbench" / "_dashboards"
+    inside.mkdir(parents=True)
+    monkeypatch.setattr(dashboard, "__file__", str(tmp_path / "workbench" / "cli" / "dashboard.py"))
+    with pytest.raises(EnvironmentFault, match="no dashboard"):
+        dashboard.folder()
+    (inside / "app.py").touch()
+    assert dashboard.folder() == inside
+
+
+def test_a_port_that_is_taken_is_said_to_be(command, ledger: str) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, _, err = command("dashboard", "--port", taken.getsockname()[1], "--storage", ledger, "--no-browser")
+    assert code == 4
+    assert "--port" in err
