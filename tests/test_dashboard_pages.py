@@ -132,6 +132,7 @@ def test_an_unknown_cost_is_unknown(monkeypatch, tmp_path):
 def test_prices_follow_the_target_and_spot_is_asked_for(monkeypatch, swept):
     at = opened(monkeypatch, swept, "prices")
     first = said(at)
+    assert all(address.startswith("/run?id=") for address in at.dataframe[0].value["trial"])
     assert "spot" not in at.dataframe[0].value["offer"].str.cat()
     at.slider(key="prices_target").set_value(at.slider(key="prices_target").min).run()
     assert said(at) != first

@@ -53,7 +53,7 @@ def test_a_slice_holds_the_runs_that_have_the_setting(name: str) -> None:
 
 
 def test_many_runs_are_drawn_by_the_graphics_card() -> None:
-    many = [result(f"r{i}", f1=50.0 + i % 7, settings={"lora.r": i}) for i in range(1500)]
+    many = [result(f"r{i}", f1=50.0 + i % 7, settings={"lora.r": i}) for i in range(figures.CLOUD + 1)]
     assert {trace.type for trace in figures.by_setting(many, VIEW, "lora.r", LOOKS).data} == {"scattergl"}
 
 

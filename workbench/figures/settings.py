@@ -7,15 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench import report
+from workbench.figures.front import CLOUD
 from workbench.figures.style import COLOURS, GREY
 from workbench.report import Effect, Matters, View
 from workbench.result import Result
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-CLOUD = 1000
-"""From so many points on they are drawn by the graphics card."""
 
 MOST_NAMED = 12
 """More values of a setting than this are not all named on its axis."""
