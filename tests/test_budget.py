@@ -99,14 +99,6 @@ def test_work_on_one_of_several_gpus_is_priced_as_one() -> None:
     assert budget(label_usd=2.0).of_work(100, None, 3) == Spending(pytest.approx(6.1), 100, None, 3)
 
 
-def test_time_left_is_that_of_the_fullest_budget() -> None:
-    spent = Spending(usd=1.0, seconds=100.0, energy_j=0.0)
-    assert budget(max_usd=4.0).seconds_left(spent) == pytest.approx(300)
-    assert budget(max_usd=4.0, max_hours=200 / 3600).seconds_left(spent) == pytest.approx(100)
-    assert budget(trials=3).seconds_left(spent) is None
-    assert budget(max_usd=4.0).seconds_left(Spending()) is None
-
-
 def test_the_watch_stops_the_main_thread_and_says_why() -> None:
     notes: list[str] = []
     before = signal.getsignal(signal.SIGTERM)

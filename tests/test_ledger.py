@@ -505,3 +505,12 @@ def test_results_are_plain_json(ledger, study, tmp_path):
     with contextlib.closing(sqlite3.connect(tmp_path / "optuna.db")) as connection:
         (text,) = connection.execute("SELECT value_json FROM trial_user_attributes WHERE key = 'workbench:result'").fetchone()
     assert json.loads(text)["schema"] == 1
+
+
+def test_the_beginning_of_a_sweep_is_noted_with_its_limits(ledger):
+    assert ledger.description["limits"] == {}
+    ledger.note_end("12 of 12 trials are done")
+    ledger.note_begin({"trials": 12, "max_usd": 0.5, "max_hours": None})
+    assert ledger.ended is None
+    assert ledger.description["limits"] == {"trials": 12, "max_usd": 0.5, "max_hours": None}
+    assert ledger.description["maximize"] == "accuracy"

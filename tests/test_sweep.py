@@ -140,6 +140,7 @@ def test_the_ledger_holds_what_was_told_and_all_that_was_spent(bench):
     assert outcome.reason == "3 of 3 trials are done"
     assert outcome.results == bench.ear.written == bench.ledger.results()
     assert (bench.ledger.ended["reason"], bench.ledger.ended["interrupted"]) == (outcome.reason, False)
+    assert bench.ledger.description["limits"]["trials"] == 3
     assert {r.status for r in outcome.results} == {"complete"}
     assert [run for _, run, _ in bench.ear.runs][:3] == [1, 2, 3]
     assert {run for _, run, _ in bench.ear.runs} == {1, 2, 3}  # those begun were taken up again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from workbench import report
 from workbench.cli.common import messages
-from workbench.report import View, dollars, duration
+from workbench.report import View, duration
 from workbench.result import Result, Spending, originals
 from workbench.sweep import Budget, Observer
 
@@ -26,6 +27,7 @@ class Progress(Observer):
 
     def __init__(self, view: View, budget: Budget) -> None:
         self._view, self._budget, self._trials = view, budget, budget.limits.trials
+        self._limits = dataclasses.asdict(budget.limits)
         self._doing, self._since = "Starting", time.monotonic()
         self._run = self._score = self._tail = ""
         self._target = 0.0
@@ -70,7 +72,7 @@ class Progress(Observer):
         """A result is in the ledger."""
         self._since = time.monotonic()
         spent = self._budget.spent(results)
-        self._tail = f"{self._spent(spent)}{self._left(result, results, spent)}"
+        self._tail = f"{report.spent_text(spent, self._limits)}{self._left(result, results, spent)}"
         line = f"{result.status} ({result.reason})"
         if result.status == "complete":
             epochs = f"{self._target:g} epoch{'' if self._target == 1 else 's'}"
@@ -81,20 +83,12 @@ class Progress(Observer):
                 line += f"; {tested[self._view.maximize]:.1f} on the test split"
         messages.print(f"    {line}; {self._tail}", markup=False)
 
-    def _spent(self, spent: Spending) -> str:
-        """What is spent, of how much, and how fast: `$0.0021 of $0.01 spent ($0.05/h)`."""
-        rate = f" ({dollars(spent.usd / spent.seconds * 3600)}/h)" if spent.usd is not None and spent.seconds > 0 else ""
-        return f"{self._budget.told(spent)} spent{rate}"
-
     def _left(self, result: Result, results: Sequence[Result], spent: Spending) -> str:
-        """Time left until the trials are done, by the mean of those that are, or a budget is, whichever is sooner."""
+        """Time left until the trials are done or a budget is spent."""
         done = {r.run_id for r in originals(results) if r.status in ("complete", "infeasible")}
         if result.status == "complete" and result.epochs < self._target:
             done.discard(result.run_id)
-        left = self._budget.seconds_left(spent)
-        if self._trials and done:
-            trials = max(0, self._trials - len(done)) * spent.seconds / len(done)
-            left = trials if left is None else min(left, trials)
+        left = report.seconds_left(spent, self._limits, len(done))
         return f", about {duration(left)} left" if left else ""
 
     def _line(self) -> Text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -189,6 +190,7 @@ def sweep(
     try:
         with meter, (several.Reporting if as_worker else Progress)(view, budget) as progress:
             if workers > 1 and not as_worker:
+                ledger.note_begin(dataclasses.asdict(limits))
                 provenance.note_start(
                     notebook, loaded, provenance.of(loaded, meter), offer, label, limits, ledger.results(running=True),
                     sampler=sampler, seed=seed, workers=workers,

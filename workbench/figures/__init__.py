@@ -3,14 +3,26 @@
 style      colours, shapes and ticks that all share; one HTML file with everything in it
 front      cost from cold against the score; front_3d where there are two costs
 compare    methods as the budget grows; one run: its curve, its phases
+elsewhere  what one quality costs at each offer
+curves     quality as runs go on
+settings   how much each setting matters, quality by one of them, all side by side
+labels     quality against the number of labels
+course     hypervolume against spend
+failures   work that bought no model, and what fitted into memory
 regret     any-time curves of searches on recorded runs
 """
 
 from workbench.figures.compare import by_method, phases, run_curve
+from workbench.figures.course import course
+from workbench.figures.curves import curves
+from workbench.figures.elsewhere import elsewhere
+from workbench.figures.failures import failures, memory
 from workbench.figures.front import CLOUD, front, mark
 from workbench.figures.front_3d import front_3d
+from workbench.figures.labels import labels
 from workbench.figures.regret import regret
-from workbench.figures.style import COLOURS, DASHES, GREY, INK, SYMBOLS, html, write_html
+from workbench.figures.settings import by_setting, importance, parallel
+from workbench.figures.style import COLOURS, DASHES, GREY, INK, SYMBOLS, html, looks, write_html
 
 __all__ = [
     "CLOUD",
@@ -20,10 +32,20 @@ __all__ = [
     "INK",
     "SYMBOLS",
     "by_method",
+    "by_setting",
+    "course",
+    "curves",
+    "elsewhere",
+    "failures",
     "front",
     "front_3d",
     "html",
+    "importance",
+    "labels",
+    "looks",
     "mark",
+    "memory",
+    "parallel",
     "phases",
     "regret",
     "run_curve",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from workbench import report
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -21,6 +23,23 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "x")
 
 DASHES = ("solid", "dash", "dot")
 """Of lines: further methods take the colours again with another one."""
+
+MOST_TICKS = 10
+
+
+def looks(methods: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and symbol of each method, the same on all pages that are told of the same methods."""
+    names = sorted(set(methods))
+    count = len(COLOURS)
+    return {name: (COLOURS[i % count], SYMBOLS[(i + i // count) % count]) for i, name in enumerate(names)}
+
+
+def log_axis(values: Sequence[float], title: str, *, money: bool) -> dict[str, Any]:
+    """A logarithmic axis with its ticks written out."""
+    marks = ticks(values)
+    marks = marks[::3] if len(marks) > MOST_TICKS else marks  # powers of ten alone
+    write = report.dollars if money else report.number
+    return {"type": "log", "title": title, "tickvals": marks, "ticktext": [write(mark) for mark in marks]}
 
 
 def html(figure: Figure) -> str:

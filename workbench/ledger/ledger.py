@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 HEARTBEAT_SECONDS = 1.0
-_LEASE, _MLFLOW, _ENDED = "workbench:lease", "workbench:mlflow:", "workbench:ended"
+_LEASE, _MLFLOW, _BEGUN, _ENDED = "workbench:lease", "workbench:mlflow:", "workbench:begun", "workbench:ended"
 _RETRIED = "workbench:retried"  # by run id the last trial of those that no longer speak against it
 
 
@@ -47,7 +47,7 @@ class Reading:
     """All that a ledger says of its study at one moment.
 
     Attributes:
-        description: What was noted when it was made: question, objectives, reference point.
+        description: What was noted when it was made: question, objectives, reference point; and `limits` of its last sweep.
         results: Finished Results in the order of their trials.
         leases: Those being made, each with its worker's record.
         ended: How the last sweep ended; None while one works, or was killed.
@@ -147,8 +147,11 @@ class Ledger:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What was noted of the study when its ledger was made: question, objectives, reference point."""
-        return dict(self._attributes().get(STUDY, {}))
+        """What was noted of the study when its ledger was made: question, objectives, reference point.
+
+        With it `limits`, those of the sweep that began last, by the names of `workbench.sweep.Limits`; empty where none noted any.
+        """
+        return _description(self._attributes())
 
     @property
     def mlflow_runs(self) -> dict[str, str]:
@@ -165,10 +168,16 @@ class Ledger:
         """How the last sweep ended: `reason` in words, `interrupted` by a person, `at`; None while one works, or was killed."""
         return self._attributes().get(_ENDED) or None
 
-    def note_end(self, reason: str, *, interrupted: bool = False) -> None:
-        """Remember why a sweep ended; an empty reason tells that one has begun."""
-        noted = {"reason": reason, "interrupted": interrupted, "at": time.time()} if reason else {}
+    def note_begin(self, limits: Mapping[str, float | None]) -> None:
+        """Remember that a sweep has begun, and within which limits."""
         with mapped(self._url):
+            self._storage.set_study_user_attr(self._study_id, _BEGUN, {"limits": dict(limits), "at": time.time()})
+            self._storage.set_study_user_attr(self._study_id, _ENDED, {})
+
+    def note_end(self, reason: str, *, interrupted: bool = False) -> None:
+        """Remember why a sweep ended."""
+        with mapped(self._url):
+            noted = {"reason": reason, "interrupted": interrupted, "at": time.time()}
             self._storage.set_study_user_attr(self._study_id, _ENDED, noted)
 
     def retry(self, run_ids: Iterable[str]) -> None:
@@ -226,7 +235,7 @@ class Ledger:
         attributes = self._attributes()
         leases, retried = self._update(), attributes.get(_RETRIED, {})
         return Reading(
-            description=dict(attributes.get(STUDY, {})),
+            description=_description(attributes),
             results=[_seen(self._read[number], retried) for number in sorted(self._read)],
             leases=leases,
             ended=attributes.get(_ENDED) or None,
@@ -415,6 +424,10 @@ def _no_collector() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
+
+
+def _description(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {**attributes.get(STUDY, {}), "limits": attributes.get(_BEGUN, {}).get("limits", {})}
 
 
 def _mlflow_runs(attributes: Mapping[str, Any]) -> dict[str, str]:

@@ -160,7 +160,7 @@ def estimates(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) -> li
         elif scatter is None:
             found.append(Interval(fmean(values)))
         else:
-            half = _quantile(scatter.dof) * math.sqrt(scatter.variance / len(values))
+            half = half_width(scatter.dof) * math.sqrt(scatter.variance / len(values))
             found.append(Interval(fmean(values), fmean(values) - half, fmean(values) + half))
     return found
 
@@ -256,8 +256,8 @@ def _failures(results: Sequence[Result], points: Mapping[str, Result]) -> dict[s
     return found
 
 
-def _quantile(dof: int) -> float:
-    """Of Student's t: the half-width of the interval in standard errors."""
+def half_width(dof: int) -> float:
+    """Of Student's t with so many degrees of freedom: the half-width of a 95 % interval in standard errors."""
     from scipy.special import stdtrit
 
     return float(stdtrit(dof, 0.5 + CONFIDENCE / 2))

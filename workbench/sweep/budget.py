@@ -11,10 +11,11 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import asdict
 
 from workbench import prices, report
 from workbench.prices import Offer
+from workbench.report import Bound
 from workbench.result import Result, Spending, spending
 from workbench.sweep.limits import Limits
 from workbench.usage import Usage
@@ -30,15 +31,6 @@ OVERSHOOT_SECONDS = 2.0
 kernel, or the writing of a Result and of a checkpoint's state; a state that takes longer to write, or a ledger that has to be
 written to again and again, can pass it by that. Of several sweeps on one ledger each may pass it by so much, as each hears of
 the others' spending once a second."""
-
-
-class _Bound(NamedTuple):
-    """One budget in its own unit: what is spent (None is unknown), the most, and the reserve."""
-
-    spent: float | None
-    most: float
-    reserve: float
-    words: Callable[[float], str]
 
 
 class Budget:
@@ -72,7 +64,7 @@ class Budget:
         for bound in self._bounds(spent):
             if bound.spent is None:
                 return f"what was spent of {bound.words(bound.most)} cannot be measured here, so that budget cannot be kept"
-            if bound.spent + bound.reserve >= bound.most:
+            if bound.spent + self._reserve(bound, spent) >= bound.most:
                 return f"the budget of {bound.words(bound.most)} is spent ({bound.words(bound.spent)})"
         if self.limits.max_labels is not None and spent.labels > self.limits.max_labels:
             return f"the budget of {self.limits.max_labels:,} labels is spent ({spent.labels:,})"
@@ -81,7 +73,7 @@ class Budget:
     def overrun(self, spent: Spending, more: Spending) -> str:
         """Which budget `more` would pass, in words: `$0.02 of $0.01 left`; empty when none. What is unknown passes none."""
         for bound, then in zip(self._bounds(spent), self._bounds(spent + more), strict=True):
-            if bound.spent is not None and then.spent is not None and then.spent + bound.reserve > bound.most:
+            if bound.spent is not None and then.spent is not None and then.spent + self._reserve(bound, spent) > bound.most:
                 return f"{bound.words(then.spent - bound.spent)}, of {bound.words(max(0.0, bound.most - bound.spent))} left"
         labels = spent.labels + more.labels
         if self.limits.max_labels is not None and labels > self.limits.max_labels:
@@ -94,37 +86,15 @@ class Budget:
         usd = prices.usd(usage, self.offer)
         return Spending(None if usd is None else usd + labels * self.label_usd, seconds, energy_j, labels)
 
-    def told(self, spent: Spending) -> str:
-        """What is spent of each budget, in words: `$0.0021 of $0.01, 5 min 00 s of 1 h 00 min`."""
-        parts = [f"{'unknown' if b.spent is None else b.words(b.spent)} of {b.words(b.most)}" for b in self._bounds(spent)]
-        if self.limits.max_usd is None:
-            parts.insert(0, report.dollars(spent.usd))
-        if self.limits.max_labels is not None:
-            parts.append(f"{spent.labels:,} of {self.limits.max_labels:,} labels")
-        return ", ".join(parts)
+    def _bounds(self, spent: Spending) -> list[Bound]:
+        """All but that of labels, which are bought at the start of a run."""
+        return [bound for bound in report.bounds(spent, asdict(self.limits)) if bound.name != "labels"]
 
-    def seconds_left(self, spent: Spending) -> float | None:
-        """Seconds of work until the first budget is spent, going on as until now; None without a budget or a known rate."""
-        shares = [b.spent / b.most for b in self._bounds(spent) if b.spent]
-        fullest = max(shares, default=0.0)
-        return max(0.0, spent.seconds / fullest - spent.seconds) if fullest and spent.seconds else None
-
-    def _bounds(self, spent: Spending) -> list[_Bound]:
-        bounds = []
-        if self.limits.max_usd is not None:
-            reserve = float(self.offer.usd_per_hour) * RESERVE_SECONDS / 3600
-            bounds.append(_Bound(spent.usd, self.limits.max_usd, reserve, report.dollars))
-        if self.limits.max_hours is not None:
-            bounds.append(_Bound(spent.seconds, self.limits.max_hours * 3600, RESERVE_SECONDS, report.duration))
-        if self.limits.max_energy_kwh is not None:
-            watts = (spent.energy_j or 0.0) / spent.seconds if spent.seconds else 0.0
-            most = self.limits.max_energy_kwh * prices.JOULES_PER_KWH
-            bounds.append(_Bound(spent.energy_j, most, watts * RESERVE_SECONDS, _kwh))
-        return bounds
-
-
-def _kwh(joules: float) -> str:
-    return f"{report.number(joules / prices.JOULES_PER_KWH)} kWh"
+    def _reserve(self, bound: Bound, spent: Spending) -> float:
+        """What is kept back of a budget, in its own unit."""
+        watts = (spent.energy_j or 0.0) / spent.seconds if spent.seconds else 0.0
+        rates = {"usd": float(self.offer.usd_per_hour) / 3600, "seconds": 1.0, "energy_j": watts}
+        return rates[bound.name] * RESERVE_SECONDS
 
 
 class Watch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import threading
 import time
@@ -232,7 +233,7 @@ class _Sweep:
             if mended:
                 self.notebook.catch_up(results)
         else:
-            self.ledger.note_end("")
+            self.ledger.note_begin(dataclasses.asdict(self.account.budget.limits))
             provenance.note_start(
                 self.notebook, self.study, self.provenance, self.offer, self.label_usd, self.account.budget.limits, results,
                 sampler=self.chooser.sampler, seed=self.chooser.seed, workers=self.workers,

@@ -1,0 +1,110 @@
+"""Progress: what a sweep has spent of its budget, how fast, and what for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+from context import Context, read
+from parts import MONEY, SHORT, chart, table
+from words import plain
+
+from workbench import figures, report
+from workbench.errors import WorkbenchError
+from workbench.report import Progress, Settled, Stage, dollars, duration, number
+
+REFRESH_SECONDS = 2.0
+"""While somebody works."""
+
+IDLE_SECONDS = 10.0
+"""While nobody does, though no sweep said that it ended: one may begin again."""
+
+FORMATS = {"US$ spent": MONEY, "seconds of work": SHORT, "hypervolume": SHORT}
+
+
+def show(c: Context) -> None:
+    """The page."""
+    st.subheader("Progress", anchor=False)
+    state = _now(c).state
+    every = {"working": REFRESH_SECONDS, "ended": None}.get(state, IDLE_SECONDS)
+    st.fragment(_strip, run_every=every)(c, state)
+    st.markdown("##### What the money has bought")
+    if not c.view.reference.keys() >= {c.view.maximize, *c.view.minimize}:
+        st.markdown("The study has no reference point for these objectives: no hypervolume can be given.")
+        return
+    stages = _course(c.key, c)
+    text = report.course_text(stages)
+    st.markdown(plain(text))
+    if any(stage.hypervolume for stage in stages):
+        chart(figures.course(stages), text, "progress_figure")
+        table(
+            "The steps as a table",
+            [_row(s) for i, s in enumerate(stages) if not i or s.hypervolume > stages[i - 1].hypervolume],
+            FORMATS,
+        )
+
+
+def _now(c: Context) -> Progress:
+    known = _settled(c.key, c)
+    limits = c.description.get("limits")
+    return report.progress(c.results, c.leases, c.ended, c.view, now=time.time(), limits=limits, settled=known)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _settled(key: tuple[Any, ...], _c: Context) -> Settled:
+    return Settled.of(_c.results, _c.view)
+
+
+def _strip(c: Context, state: str) -> None:
+    """The live part: read again each time, alone; the page follows when a result is added, or a sweep begins or ends."""
+    try:
+        reading = read(c.url, c.name)
+    except WorkbenchError as error:
+        st.warning(plain(f"The ledger cannot be read now: {error}"))
+        return
+    if len(reading.results) != len(c.results):
+        st.rerun()
+    now = replace(c, leases=[record for _, record in reading.leases], ended=reading.ended, description=reading.description)
+    found = _now(now)
+    if found.state != state:
+        st.rerun()
+    headline, *_ = sentences = found.sentences()
+    st.markdown(plain(headline))
+    if len(sentences) == 1:
+        return
+    _figures(found)
+    for worker in sentences[len(sentences) - len(found.workers) :]:
+        st.markdown(f"- {plain(worker)}")
+
+
+def _figures(found: Progress) -> None:
+    """Spend, rate, time left and the front in figures; budgets as bars."""
+    columns = st.columns(5)
+    columns[0].metric("Spent", dollars(found.spent.usd), help="Compute and labels of all starts, what is under way included.")
+    columns[1].metric("Work", duration(found.spent.seconds), help="Seconds of all workers together.")
+    columns[2].metric("Burn rate", "-" if found.usd_per_hour is None else f"{dollars(found.usd_per_hour)}/h")
+    columns[3].metric("About left", "-" if found.seconds_left is None else duration(found.seconds_left))
+    volume = "unknown" if found.hypervolume is None else number(float(found.hypervolume))
+    columns[4].metric("Hypervolume", volume, help=f"Of the front's {found.front} points, in score x decades of cost.")
+    for bound in found.bounds:
+        st.progress(min(1.0, bound.share or 0.0), text=plain(str(bound)))
+    if found.trials:
+        st.progress(min(1.0, found.runs / found.trials), text=f"{found.runs:,} of {found.trials:,} runs begun")
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _course(key: tuple[Any, ...], _c: Context) -> Sequence[Stage]:
+    return report.course(_c.results, _c.view)
+
+
+def _row(stage: Stage) -> dict[str, Any]:
+    return {
+        "trial": stage.result.trial,
+        "US$ spent": stage.usd,
+        "seconds of work": stage.seconds,
+        "hypervolume": stage.hypervolume,
+        "result": report.describe(stage.result),
+    }

@@ -1,0 +1,47 @@
+"""What pages are made of: a figure with its text, a table under a fold, and nothing where there is nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import streamlit as st
+from context import Context
+
+from workbench import figures
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+def chart(figure: Figure, alt: str, key: str) -> None:
+    """A figure; `alt` says to who cannot see it what it shows."""
+    st.plotly_chart(figure, alt=alt, key=key, config={"displaylogo": False})
+
+
+MONEY, SHORT = "$%.3g", "%.1f"
+"""How numbers are written in a table."""
+
+KEPT = ("study", "platform", "label_usd", "metric", "cost")
+"""What another page is asked for too."""
+
+
+def table(title: str, rows: Sequence[Mapping[str, Any]], formats: Mapping[str, str], *, expanded: bool = False) -> None:
+    """The figures as a table under a fold: for who cannot see them, and for who wants the numbers.
+
+    `formats` says of columns of numbers how these are written. Where a row has a `trial`, that opens its run.
+    """
+    if not rows:
+        return
+    columns: dict[str, Any] = {name: st.column_config.NumberColumn(format=text) for name, text in formats.items()}
+    columns["trial"] = st.column_config.LinkColumn(display_text=r"id=(\d+)", help="Opens the run in a new tab.")
+    kept = {name: value for name, value in st.query_params.to_dict().items() if name in KEPT}
+    shown = [{**row, **({"trial": f"/run?{urlencode({**kept, 'id': row['trial']})}"} if "trial" in row else {})} for row in rows]
+    with st.expander(title, expanded=expanded):
+        st.dataframe(shown, hide_index=True, column_config=columns)
+
+
+def looks(c: Context, by: str = "method") -> dict[str, tuple[str, str]]:
+    """Colour and symbol of each method, as on the front."""
+    return figures.looks(str(getattr(r, by)) for r in c.results if r.status == "complete")

@@ -1,0 +1,100 @@
+"""The figures of the dashboard's pages: everything is drawn once, and shape says again what colour says."""
+
+from dataclasses import replace
+
+import pytest
+import sweeps
+from sweeps import VIEW, failed, result
+
+from workbench import figures, prices, report
+
+SWEEP = sweeps.sweep(16)
+LOOKS = figures.looks(sweeps.METHODS)
+
+
+def test_methods_have_a_colour_and_a_shape_of_their_own_while_there_are_enough() -> None:
+    looks = figures.looks(f"m{i}" for i in range(20))
+    assert len(set(looks.values())) == 20
+    assert len({colour for colour, _ in list(looks.values())[:7]}) == 7
+    assert figures.looks(["b", "a", "b"]) == figures.looks(["a", "b"])
+
+
+def test_every_curve_is_a_line_with_its_checkpoints() -> None:
+    shown = report.curves(SWEEP, VIEW, "usd")
+    drawn = figures.curves(shown, VIEW, "usd", LOOKS)
+    assert len(drawn.data) == len(shown)
+    assert sorted(len(trace.x) for trace in drawn.data) == [4] * len(shown)
+    assert {(trace.line.color, trace.marker.symbol) for trace in drawn.data} <= set(LOOKS.values())
+    assert sum(trace.showlegend for trace in drawn.data) == len({curve.last.method for curve in shown}), "a method is named once"
+    assert all(text.startswith("$") for text in drawn.layout.xaxis.ticktext)
+    assert "optimiser steps" in figures.curves(shown, VIEW, "step", LOOKS).layout.xaxis.title.text
+
+
+def test_importance_stands_side_by_side_and_chance_is_hatched() -> None:
+    found = report.matters(SWEEP, VIEW)
+    assert found is not None
+    drawn = figures.importance(found, VIEW)
+    names = [name for trace in drawn.data for name in trace.y]
+    assert sorted(names) == sorted(2 * [report.short_name(effect.name) for effect in found.quality])
+    assert {(trace.name, trace.marker.pattern.shape) for trace in drawn.data} == {
+        ("told apart from chance", ""),
+        ("could be chance", "/"),
+    }
+
+
+@pytest.mark.parametrize("name", ["model", "lora.r", "epochs", "full.learning_rate"])
+def test_a_slice_holds_the_runs_that_have_the_setting(name: str) -> None:
+    points = report.best_of_runs(SWEEP, VIEW, name)
+    members = {r.recipe_id for r in report.front(SWEEP, VIEW)}
+    drawn = figures.by_setting(points, VIEW, name, LOOKS, members)
+    assert sum(size > 10 for trace in drawn.data for size in trace.marker.size) == len(members & {r.recipe_id for r in points})
+    assert sum(len(trace.x) for trace in drawn.data) == len(points) > 0
+    assert (drawn.layout.xaxis.type == "category") == (name == "model")
+
+
+def test_many_runs_are_drawn_by_the_graphics_card() -> None:
+    many = [result(f"r{i}", f1=50.0 + i % 7, settings={"lora.r": i}) for i in range(figures.CLOUD + 1)]
+    assert {trace.type for trace in figures.by_setting(many, VIEW, "lora.r", LOOKS).data} == {"scattergl"}
+
+
+def test_parallel_coordinates_have_an_axis_for_each_setting_cost_and_quality() -> None:
+    names = [name for name in report.swept(SWEEP) if name != "epochs"]
+    (trace,) = figures.parallel(report.best_of_runs(SWEEP, VIEW), VIEW, names, "usd").data
+    assert [axis.label for axis in trace.dimensions] == [*map(report.short_name, names), "US$", "f1"]
+    assert {len(axis["values"]) for axis in trace.dimensions} == {16}
+    rank = next(axis for axis in trace.dimensions if axis.label == "lora r")
+    assert "–" in rank.ticktext, "a run of another method has no such setting"
+
+
+def test_labels_have_a_line_for_each_method_and_a_band_only_from_three_counts() -> None:
+    groups = report.best_by_labels(SWEEP, VIEW, by="method")
+    whole = report.best_by_labels(SWEEP, VIEW)[""]
+    drawn = figures.labels(groups, report.line(whole), VIEW, LOOKS)
+    assert {trace.name for trace in drawn.data} == {"95 % band", "line through the best", *groups}
+    bare = figures.labels(groups, None, VIEW, LOOKS)
+    assert {trace.name for trace in bare.data} == set(groups)
+
+
+def test_the_course_is_a_staircase_in_money_or_in_seconds() -> None:
+    (steps,) = figures.course(report.course(SWEEP, VIEW)).data
+    assert steps.line.shape == "hv"
+    assert list(steps.y) == sorted(steps.y)
+    unknown = [replace(stage, usd=None) for stage in report.course(SWEEP, VIEW)]
+    assert figures.course(unknown).layout.xaxis.title.text == "seconds of work"
+
+
+def test_offers_stand_with_their_bands_and_one_s_own_is_bold() -> None:
+    found = report.elsewhere(SWEEP, VIEW, [VIEW.offer, *prices.load()[:6]], 50.0)
+    drawn = figures.elsewhere(found, VIEW.offer.id)
+    names = [name for trace in drawn.data for name in trace.y]
+    assert len(names) == len(found) > 1
+    assert [name for name in names if name.startswith("<b>")] == ["<b>here:m:owned (no GPU)</b>"]
+    assert len({(trace.marker.color, trace.marker.symbol) for trace in drawn.data}) == len(drawn.data)
+
+
+def test_memory_is_told_in_words_and_failures_by_phase() -> None:
+    results = [result("a", model="l2"), failed("b", "out_of_memory: x", model="l6")]
+    (cells,) = figures.memory(report.memory_map(results)).data
+    assert [list(row) for row in cells.text] == [["fits (1, 1.0 GiB)", "does not fit (0 of 1)"]]
+    drawn = figures.failures(report.failures(results, VIEW))
+    assert [(trace.name, list(trace.x)) for trace in drawn.data] == [("train", [5.0])]

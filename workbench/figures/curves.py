@@ -1,0 +1,67 @@
+"""Curves: quality as runs go on, one line a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from workbench import report
+from workbench.figures.style import log_axis
+from workbench.report import Curve, View
+from workbench.result import Result
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+def curves(shown: Sequence[Curve], view: View, axis: str, looks: Mapping[str, tuple[str, str]]) -> Figure:
+    """Quality against how far runs had come (logarithmic): a line for each, those with a member of the front strong.
+
+    Args:
+        shown: The curves.
+        view: Prices and objectives.
+        axis: What they run along, of `report.ALONG` or `report.AXES`.
+        looks: Colour and symbol of each method (`workbench.figures.looks`).
+    """
+    import plotly.graph_objects as go
+
+    cost = report.AXES.get(axis)
+    per_unit = cost.per_unit if cost else 1.0
+    figure, named = go.Figure(), set()
+    for curve in sorted(shown, key=lambda curve: any(curve.on_front)):  # strong ones on top
+        method, strong = curve.last.method, any(curve.on_front)
+        colour, symbol = looks[method]
+        figure.add_scatter(
+            x=[x / per_unit for x in curve.x],
+            y=curve.scores,
+            mode="lines+markers",
+            name=method,
+            legendgroup=method,
+            showlegend=method not in named,
+            opacity=1.0 if strong else 0.4,
+            line={"color": colour, "width": 3 if strong else 1.2},
+            marker={
+                "symbol": symbol,
+                "size": [13 if front else 6 for front in curve.on_front],
+                "line": {"width": [1.5 if front else 0 for front in curve.on_front], "color": "#222"},
+            },
+            text=[_hover(r, front) for r, front in zip(curve.points, curve.on_front, strict=True)],
+            hovertemplate="%{text}<br>%{y:.1f} at %{x}<extra></extra>",
+        )
+        named.add(method)
+    figure.update_layout(
+        xaxis=log_axis(
+            [x / per_unit for curve in shown for x in curve.x],
+            f"{cost.title if cost else report.ALONG[axis]} (logarithmic)",
+            money=bool(cost and cost.money),
+        ),
+        yaxis={"title": view.maximize},
+        legend={"title": "method (large: on the front)"},
+        height=520,
+        margin={"l": 70, "r": 20, "t": 20, "b": 60},
+    )
+    return figure
+
+
+def _hover(point: Result, on_front: bool) -> str:
+    return f"trial {point.trial}: {report.describe(point)}{', on the front' if on_front else ''}"

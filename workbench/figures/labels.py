@@ -1,0 +1,74 @@
+"""Data size: quality against the number of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from workbench import report
+from workbench.figures.style import GREY
+from workbench.report import Best, Line, View
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+def labels(groups: Mapping[str, Sequence[Best]], found: Line | None, view: View, looks: Mapping[str, tuple[str, str]]) -> Figure:
+    """The best score at each number of labels (logarithmic), a line for each method or model; and what more would buy, with a band.
+
+    Args:
+        groups: The best points of each method or model.
+        found: The line through the best of all; None where too few numbers of labels were tried.
+        view: Prices and objectives.
+        looks: Colour and symbol of each group.
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    counts = sorted({best.labels for group in groups.values() for best in group})
+    if found is not None:
+        ahead = [found.most, found.most + report.MORE]
+        at = [found.at(count) for count in ahead]
+        figure.add_scatter(
+            x=[*ahead, *ahead[::-1]],
+            y=[*(each.low for each in at), *(each.high for each in at[::-1])],
+            fill="toself",
+            fillcolor="rgba(136,136,136,0.25)",
+            line={"width": 0},
+            hoverinfo="skip",
+            name="95 % band",
+        )
+        whole = [counts[0], *ahead]
+        figure.add_scatter(
+            x=whole,
+            y=[found.at(count).value for count in whole],
+            mode="lines",
+            line={"color": GREY, "dash": "dash", "width": 2},
+            hoverinfo="skip",
+            name="line through the best",
+        )
+        counts.append(ahead[-1])
+    for name, group in groups.items():
+        colour, symbol = looks[name]
+        figure.add_scatter(
+            x=[best.labels for best in group],
+            y=[best.score for best in group],
+            mode="lines+markers",
+            name=name,
+            line={"color": colour, "width": 2},
+            marker={"symbol": symbol, "size": 11},
+            text=[f"trial {best.point.trial}: {report.describe(best.point)}, the best of {best.points}" for best in group],
+            hovertemplate="%{text}<br>%{y:.1f} with %{x:,} labels<extra></extra>",
+        )
+    figure.update_layout(
+        xaxis={
+            "type": "log",
+            "title": "labels used (logarithmic)",
+            "tickvals": counts,
+            "ticktext": [f"{count:,}" for count in counts],
+        },
+        yaxis={"title": f"best {view.maximize}"},
+        height=480,
+        margin={"l": 70, "r": 20, "t": 20, "b": 60},
+    )
+    return figure

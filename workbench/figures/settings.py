@@ -1,0 +1,186 @@
+"""Settings: how much each matters, quality by one of them, and all that vary side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from workbench import report
+from workbench.figures.front import CLOUD
+from workbench.figures.style import COLOURS, GREY
+from workbench.report import Effect, Matters, View
+from workbench.result import Result
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+MOST_NAMED = 12
+"""More values of a setting than this are not all named on its axis."""
+
+
+def importance(found: Matters, view: View) -> Figure:
+    """What each setting does to quality (points) and to cost (a factor), side by side: bars with bands.
+
+    Full bars are told apart from chance, hatched ones are not.
+    """
+    from plotly.subplots import make_subplots
+
+    titles = [
+        f"{view.maximize}: points between worst and best value",
+        f"{found.cost_name}: factor between cheapest and dearest value",
+    ]
+    figure: Figure = make_subplots(cols=2, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.06)
+    order = [effect.name for effect in found.quality][::-1]  # the first stands above
+    for column, effects in ((1, found.quality), (2, found.cost)):
+        known = {effect.name: effect for effect in effects}
+        for sure in (True, False):
+            shown = [known[name] for name in order if known[name].sure is sure]
+            if shown:
+                figure.add_bar(
+                    **_bars(shown, view.maximize if column == 1 else "", sure=sure, first=column == 1), col=column, row=1
+                )
+    figure.update_yaxes(categoryorder="array", categoryarray=[report.short_name(name) for name in order])
+    largest = max(effect.swing.high for effect in found.cost)
+    marks = [m for m in (1, 1.5, 2, 3, 5, 10, 20, 50, 100, 1000) if m <= 1.3 * largest]
+    figure.update_xaxes(col=2, tickvals=[math.log10(m) for m in marks], ticktext=[f"x {m:g}" for m in marks])
+    figure.update_layout(
+        barmode="overlay",
+        height=140 + 42 * len(order),
+        margin={"l": 10, "r": 20, "t": 50, "b": 40},
+        legend={"orientation": "h", "y": -0.12 - 0.3 / len(order), "x": 0},
+    )
+    return figure
+
+
+def _bars(effects: Sequence[Effect], unit: str, *, sure: bool, first: bool) -> dict[str, Any]:
+    write = (lambda x: x) if unit else (lambda x: math.log10(max(x, 1.0)))
+    values = [write(effect.swing.value) for effect in effects]
+    return {
+        "y": [report.short_name(effect.name) for effect in effects],
+        "x": values,
+        "orientation": "h",
+        "name": "told apart from chance" if sure else "could be chance",
+        "legendgroup": str(sure),
+        "showlegend": first,
+        "marker": {
+            "color": COLOURS[0] if sure else GREY,
+            "opacity": 1.0 if sure else 0.55,
+            "pattern": {"shape": "" if sure else "/"},
+        },
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [write(e.swing.high) - v for e, v in zip(effects, values, strict=True)],
+            "arrayminus": [v - write(e.swing.low) for e, v in zip(effects, values, strict=True)],
+            "color": GREY,
+            "thickness": 1.5,
+        },
+        "text": [f"{report.swing_text(effect, unit)}, best: {report.number(effect.best)}" for effect in effects],
+        "textposition": "none",
+        "hovertemplate": "%{y}: %{text}<extra></extra>",
+    }
+
+
+def by_setting(
+    points: Sequence[Result], view: View, name: str, looks: Mapping[str, tuple[str, str]], members: Collection[str] = ()
+) -> Figure:
+    """Quality by one setting: each run's best checkpoint where it has the setting, those of the front large.
+
+    Args:
+        points: Those to draw (`report.best_of_runs`).
+        view: Prices and objectives.
+        name: The setting's path, or `epochs`.
+        looks: Colour and symbol of each method.
+        members: Recipe ids of the front.
+    """
+    import plotly.graph_objects as go
+
+    values = [report.setting(r, name) for r in points]
+    numbers = all(isinstance(value, (int, float)) for value in values)
+    figure = go.Figure()
+    draw = figure.add_scattergl if len(points) > CLOUD else figure.add_scatter
+    for method in sorted({r.method for r in points}):
+        group = [r for r in points if r.method == method]
+        colour, symbol = looks[method]
+        draw(
+            x=[report.setting(r, name) if numbers else str(report.setting(r, name)) for r in group],
+            y=[r.scores[view.maximize] for r in group],
+            mode="markers",
+            name=method,
+            marker={
+                "color": colour,
+                "symbol": symbol,
+                "size": [13 if r.recipe_id in members else 8 for r in group],
+                "opacity": 0.85,
+                "line": {"width": [1.5 if r.recipe_id in members else 0 for r in group], "color": "#222"},
+            },
+            text=[f"trial {r.trial}: {report.describe(r)}" for r in group],
+            hovertemplate="%{text}<br>%{y:.1f}<extra></extra>",
+        )
+    axis: dict[str, Any] = {"title": report.short_name(name)}
+    if numbers and values:
+        low, high = min(values), max(values)
+        distinct = sorted(set(values))
+        axis |= {"type": "log"} if low > 0 and high > 4 * low else {}
+        if len(distinct) <= MOST_NAMED:
+            axis |= {"tickvals": distinct, "ticktext": [report.number(value) for value in distinct]}
+    else:
+        axis |= {"type": "category", "categoryorder": "array", "categoryarray": sorted({str(value) for value in values})}
+    figure.update_layout(
+        xaxis=axis,
+        yaxis={"title": f"{view.maximize}, best checkpoint of each run"},
+        legend={"title": "method (large: on the front)"},
+        height=420,
+        margin={"l": 70, "r": 20, "t": 20, "b": 60},
+    )
+    return figure
+
+
+def parallel(points: Sequence[Result], view: View, names: Sequence[str], cost: str) -> Figure:
+    """One line a point, as each run's best checkpoint, across all settings that vary, its cost and its quality, also its colour.
+
+    A setting that a run does not have, as one of another method, is a dash at the foot of its axis.
+    """
+    import plotly.graph_objects as go
+
+    scores = [r.scores[view.maximize] for r in points]
+    least = min((amount for r in points if (amount := view.cost(r, cost))), default=1.0)
+    costs = [math.log10(view.cost(r, cost) or least) for r in points]  # a logarithm has no place for what costs nothing
+    axes = [_axis(report.short_name(name), [report.setting(r, name) for r in points]) for name in names]
+    low, high = (min(costs), max(costs)) if costs else (0.0, 1.0)
+    marks = [low + (high - low) * i / 3 for i in range(4)]
+    write = report.AXES[cost].text
+    axes.append(
+        {"label": report.AXES[cost].unit, "values": costs, "tickvals": marks, "ticktext": [write(10**mark) for mark in marks]}
+    )
+    axes.append({"label": view.maximize, "values": scores})
+    figure = go.Figure(
+        go.Parcoords(
+            dimensions=axes,
+            line={"color": scores, "colorscale": "Cividis", "showscale": True, "colorbar": {"title": view.maximize}},
+            labelangle=-20,
+            labelside="bottom",
+            unselected={"line": {"opacity": 0.08}},
+        )
+    )
+    figure.update_layout(height=480, margin={"l": 60, "r": 30, "t": 30, "b": 90})
+    return figure
+
+
+def _axis(label: str, values: Sequence[Any]) -> dict[str, Any]:
+    """One axis: numbers in their logarithm where they span more than a factor of 4, other values in turn; a dash for none."""
+    known = [value for value in values if value is not None]
+    place: dict[Any, float]
+    if all(isinstance(value, (int, float)) for value in known):
+        distinct = sorted(set(known))
+        log = bool(distinct) and distinct[0] > 0 and distinct[-1] > 4 * distinct[0]
+        place = {value: math.log10(value) if log else float(value) for value in distinct}
+    else:
+        place = {value: float(i) for i, value in enumerate(sorted(set(known), key=str))}
+    named = list(place) if len(place) <= MOST_NAMED else [list(place)[round(i * (len(place) - 1) / 5)] for i in range(6)]
+    least, most = min(place.values(), default=0.0), max(place.values(), default=1.0)
+    nothing = least - 0.2 * ((most - least) or 1.0)
+    ticks = {place[value]: report.number(value) for value in named} | ({nothing: "–"} if None in values else {})
+    at = [nothing if value is None else place[value] for value in values]
+    return {"label": label, "values": at, "tickvals": list(ticks), "ticktext": list(ticks.values())}

@@ -1,0 +1,303 @@
+"""Which settings matter, for quality and for cost; and how surely that can be said from so few runs.
+
+A model that adds up one effect for each setting (ridge regression) is fitted to the checkpoints; every run weighs the same. From
+it comes each setting's **swing**: how far apart its best and its worst value are, the others being equal. Cost is fitted in its
+logarithm, so that there a swing is a factor.
+
+A swing is never negative, so with few runs everything seems to matter. Whether a setting really does is asked of runs that were
+not used for fitting: the model is fitted with the setting and without it, and both predict each run from the others
+(leave-one-covariate-out: Lei, G'Sell, Rinaldo, Tibshirani & Wasserman 2018, J. American Statistical Association 113:1094). The
+setting is **sure** to matter where leaving it out makes most predictions worse: Wilcoxon's signed-rank test of the runs' errors,
+one-sided, corrected over the settings by Holm's method. Of 102 simulated sweeps of 10, 20 and 40 runs (models, methods, their
+learning rates, labels, epochs) in which nothing mattered, 4 were said to hold something sure. The band of a swing is that
+of 200 fits to runs drawn with replacement.
+
+Optuna's evaluators were not taken: they look at whole trials, of which the checkpoints of one run are not independent; each setting
+of one method needs a study of its own there; and none says how sure it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from workbench.estimate import Estimate
+from workbench.report.confirmed import holm
+from workbench.report.text import many, number
+from workbench.report.view import View
+from workbench.result import Result, originals
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[Any]
+
+LEAST_RUNS = 8
+"""With fewer runs nothing is said."""
+
+LEAST_TESTED = 5
+"""A setting that fewer runs have, as one of a rare method, is not tested: signed ranks of four are never sure."""
+
+LEVEL = 0.05
+"""Of the tests, all settings together."""
+
+DRAWS = 200
+FOLDS = 20
+RIDGES = (0.01, 0.1, 1.0, 10.0, 100.0)
+MOST_RUNS = 400
+"""Of more runs an even selection is taken: nothing is gained by more, and a page is waiting."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one setting does to one outcome.
+
+    Attributes:
+        name: Its path, as in a Result's settings.
+        swing: Between its best and its worst value that were tried, the others being equal: points of the score, or a factor of
+            the cost; with its 90 % band.
+        sure: Whether it is told apart from no effect at all.
+        best: The value that does best, among those tried.
+    """
+
+    name: str
+    swing: Estimate
+    sure: bool
+    best: Any
+
+
+@dataclass(frozen=True)
+class Matters:
+    """What the settings do to quality and to cost.
+
+    Attributes:
+        quality: One effect for each setting that varies, the greatest first.
+        cost: The same of the cost, in factors.
+        cost_name: Which cost.
+        runs: How many runs that rests on.
+        explained: Share of the scatter of the score, and of the logarithm of the cost, between runs that were not used for
+            fitting which the model explains; 1 is all, 0 or less is nothing.
+    """
+
+    quality: tuple[Effect, ...]
+    cost: tuple[Effect, ...]
+    cost_name: str
+    runs: int
+    explained: tuple[float, float]
+
+
+def swept(results: Sequence[Result]) -> list[str]:
+    """The settings that take more than one value, in the order in which they were found; `epochs` among them for checkpoints."""
+    values: dict[str, set[Any]] = {}
+    for r in results:
+        for name, value in {**r.settings, "epochs": r.epochs}.items():
+            values.setdefault(name, set()).add(value)
+    return [name for name, found in values.items() if len(found) > 1]
+
+
+def setting(result: Result, name: str) -> Any:
+    """The value of a setting in a checkpoint; None where its method has no such setting."""
+    return result.epochs if name == "epochs" else result.settings.get(name)
+
+
+def best_of_runs(results: Sequence[Result], view: View, name: str = "") -> list[Result]:
+    """Each run's best checkpoint, of those runs that have the setting `name`; all checkpoints where that is `epochs`."""
+    points = [r for r in originals(results) if view.coordinates(r) is not None]
+    points = [r for r in points if not name or setting(r, name) is not None]
+    if name == "epochs":
+        return points
+    best: dict[str, Result] = {}
+    for r in points:
+        if r.run_id not in best or r.scores[view.maximize] > best[r.run_id].scores[view.maximize]:
+            best[r.run_id] = r
+    return list(best.values())
+
+
+def slice_text(points: Sequence[Result], view: View, name: str) -> str:
+    """What one setting's values came to, each at its best: `best f1 by model: minilm-l6 84.6 (8 runs), …`."""
+    groups: dict[Any, list[Result]] = {}
+    for r in points:
+        groups.setdefault(setting(r, name), []).append(r)
+    best = sorted(
+        ((max(r.scores[view.maximize] for r in group), value, group) for value, group in groups.items()), key=lambda b: -b[0]
+    )
+    told = [f"{number(value)} {score:.1f} ({many(len({r.run_id for r in group}), 'run')})" for score, value, group in best[:8]]
+    rest = f", and {len(best) - len(told)} more" if len(best) > len(told) else ""
+    return f"Best {view.maximize} by {short_name(name)}: {', '.join(told)}{rest}."
+
+
+def matters(results: Sequence[Result], view: View, cost: str = "") -> Matters | None:
+    """Which settings matter; None from fewer than `LEAST_RUNS` runs, or where nothing varies.
+
+    Args:
+        results: All Results of the study.
+        view: Prices and objectives.
+        cost: Which cost; empty for the study's first.
+    """
+    import numpy as np
+
+    cost = cost or view.minimize[0]
+    points = [r for r in originals(results) if view.coordinates(r) is not None and (view.cost(r, cost) or 0.0) > 0]
+    runs = list(dict.fromkeys(r.run_id for r in points))
+    step = -(-len(runs) // MOST_RUNS)
+    kept = {run: i for i, run in enumerate(runs[::step] if step else [])}
+    points = [r for r in points if r.run_id in kept]
+    names = swept(points)
+    if len(kept) < LEAST_RUNS or not names:
+        return None
+    parts = [_columns([setting(r, name) for r in points]) for name in names]
+    owner = np.array([kept[r.run_id] for r in points])
+    scores = np.array([r.scores[view.maximize] for r in points])
+    costs = np.log([view.cost(r, cost) or math.nan for r in points])
+    quality, told = _effects(names, parts, scores, owner, points)
+    dear, told_cost = _effects(names, parts, costs, owner, points, factor=True)
+    return Matters(quality, dear, cost, len(kept), (told, told_cost))
+
+
+def matters_text(found: Matters | None, view: View, results: Sequence[Result]) -> str:
+    """The sentence above the figure: what quality and cost hang on, and how sure that is."""
+    if found is None:
+        runs = len({r.run_id for r in originals(results) if view.coordinates(r) is not None})
+        return f"{runs} run{'' if runs == 1 else 's'} cannot say what matters: it takes {LEAST_RUNS}, and settings that vary."
+    quality = _told(view.maximize, found.quality, view.maximize)
+    cost = _told(_cost_name(found.cost_name), found.cost, "")
+    shares = [f"{max(0.0, share):.0%}" for share in found.explained]
+    return (
+        f"{quality[:1].upper()}{quality[1:]}; {cost}. From {found.runs} runs, each predicted from the others: the settings explain "
+        f"{shares[0]} of the scatter in {view.maximize}, {shares[1]} of that in cost."
+    )
+
+
+def short_name(name: str) -> str:
+    """A setting's path as a reader says it: `lora learning rate`, `labels`."""
+    return {"task.train": "labels"}.get(name, name.replace(".", " ").replace("_", " "))
+
+
+def swing_text(effect: Effect, unit: str) -> str:
+    """`12.3 f1 (8.1 to 15)`; of a cost, without a unit, `x 2.9 (2.7 to 3.1)`."""
+    low, value, high = (number(round(x, 2)) for x in (effect.swing.low, effect.swing.value, effect.swing.high))
+    return f"{value} {unit} ({low} to {high})" if unit else f"x {value} ({low} to {high})"
+
+
+def _told(outcome: str, effects: Sequence[Effect], unit: str) -> str:
+    sure = [effect for effect in effects if effect.sure]
+    named = [f"{short_name(effect.name)} ({swing_text(effect, unit).split(' (')[0]})" for effect in (sure or effects)[:3]]
+    if not sure:
+        return f"no setting's effect on {outcome} can be told apart from chance yet, the largest is that of {named[0]}"
+    return f"{outcome} depends most on {', '.join(named)}"
+
+
+def _cost_name(name: str) -> str:
+    return {"usd": "US$", "usd_compute": "US$ of compute", "energy_j": "energy", "grams_co2e": "CO2e"}.get(name, name)
+
+
+# The model
+
+
+def _columns(values: Sequence[Any]) -> Matrix:
+    """A setting as columns of a design: numbers as a parabola, in their logarithm where they span more than a factor of 4; other
+    values as one column each. Where the setting does not exist all are 0, and each is 0 on average where it does.
+    """
+    import numpy as np
+
+    there = np.array([value is not None for value in values])
+    known = [value for value in values if value is not None]
+    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in known):
+        x = np.array(known, dtype=float)
+        x = np.log(x) if x.min() > 0 and x.max() > 4 * x.min() else x
+        x = (x - x.mean()) / (x.std() or 1.0)
+        columns = [x] if len(set(x)) < 3 else [x, x**2 - (x**2).mean()]
+    else:
+        texts = np.array([str(value) for value in known])
+        columns = [(texts == text) - (texts == text).mean() for text in sorted(set(texts))]
+    design = np.zeros((len(values), len(columns)))
+    design[there] = np.column_stack(columns)
+    return design
+
+
+def _effects(
+    names: Sequence[str], parts: Sequence[Matrix], y: Matrix, owner: Any, points: Sequence[Result], *, factor: bool = False
+) -> tuple[tuple[Effect, ...], float]:
+    """The effect of each setting on an outcome, and the share of its scatter between unseen runs that all of them explain."""
+    import numpy as np
+
+    runs = int(owner.max()) + 1
+    weights = 1.0 / np.bincount(owner, minlength=runs)[owner]
+    design = np.column_stack(parts)
+    ends = np.cumsum([0, *(part.shape[1] for part in parts)])
+    whole, ridge = _predicted(design, y, weights, owner)
+    scatter = np.bincount(owner, weights * (y - np.average(y, weights=weights)) ** 2, runs)
+    chances, swings, best = {}, {}, {}
+    for i, name in enumerate(names):
+        without, _ = _predicted(np.delete(design, slice(ends[i], ends[i + 1]), axis=1), y, weights, owner)
+        have = np.unique(owner[parts[i].any(axis=1)])
+        if len(have) >= LEAST_TESTED:
+            chances[name] = _chance(np.sqrt(without[have]) - np.sqrt(whole[have]))
+    rng = np.random.default_rng(0)
+    drawn = [
+        _swings(parts, ends, _fit(design, y, weights * rng.multinomial(runs, [1 / runs] * runs)[owner], ridge))
+        for _ in range(DRAWS)
+    ]
+    fitted = _fit(design, y, weights, ridge)
+    low, high = np.quantile(drawn, [0.05, 0.95], axis=0)
+    value = _swings(parts, ends, fitted)
+    sign = -1 if factor else 1
+    for i, name in enumerate(names):
+        each = [float(x) for x in (value[i], min(low[i], value[i]), max(high[i], value[i]))]
+        middle, least, most = map(math.exp, each) if factor else each
+        swings[name] = Estimate(middle, least, most, "measured")
+        effect = parts[i] @ fitted[ends[i] : ends[i + 1]]
+        known = [k for k, point in enumerate(points) if setting(point, name) is not None]
+        best[name] = setting(points[max(known, key=lambda k: sign * effect[k])], name)
+    adjusted = holm(chances)
+    effects = [Effect(name, swings[name], adjusted.get(name, 1.0) < LEVEL, best[name]) for name in names]
+    effects.sort(key=lambda effect: (not effect.sure, -effect.swing.value))
+    return tuple(effects), float(1 - whole.sum() / scatter.sum()) if scatter.sum() else 0.0
+
+
+def _fit(design: Matrix, y: Matrix, weights: Matrix, ridge: float) -> Matrix:
+    """Weighted ridge regression; the mean is fitted beside it, and not shrunk."""
+    import numpy as np
+
+    x = np.column_stack([design, np.ones(len(y))])
+    penalty = np.diag([ridge] * design.shape[1] + [0.0])
+    found: Matrix = np.linalg.solve((x.T * weights) @ x + penalty, (x.T * weights) @ y)
+    return found
+
+
+def _predicted(design: Matrix, y: Matrix, weights: Matrix, owner: Any) -> tuple[Matrix, float]:
+    """Each run's squared error when it is predicted from the others, by the ridge for which their sum is least; and that ridge."""
+    import numpy as np
+
+    runs = int(owner.max()) + 1
+    fold = np.arange(runs) % min(runs, FOLDS)
+    best: tuple[Matrix, float] | None = None
+    for ridge in RIDGES:
+        errors = np.zeros(len(y))
+        for k in range(fold.max() + 1):
+            out = fold[owner] == k
+            coefficients = _fit(design[~out], y[~out], weights[~out], ridge)
+            errors[out] = y[out] - np.column_stack([design[out], np.ones(out.sum())]) @ coefficients
+        by_run = np.bincount(owner, weights * errors**2, runs)
+        if best is None or by_run.sum() < best[0].sum():
+            best = by_run, ridge
+    assert best is not None
+    return best
+
+
+def _swings(parts: Sequence[Matrix], ends: Any, coefficients: Matrix) -> list[float]:
+    """How far apart the values of each setting are, by the effects fitted."""
+    found = []
+    for i, part in enumerate(parts):
+        effect = part[part.any(axis=1)] @ coefficients[ends[i] : ends[i + 1]]
+        found.append(float(effect.max() - effect.min()) if len(effect) else 0.0)
+    return found
+
+
+def _chance(worse: Matrix) -> float:
+    """One-sided p of Wilcoxon's signed-rank test: whether errors are greater without a setting, over runs."""
+    from scipy.stats import wilcoxon
+
+    return float(wilcoxon(worse, alternative="greater").pvalue) if worse.any() else 1.0
