@@ -103,7 +103,7 @@ def failures_text(results: Sequence[Result], view: View) -> str:
     """The sentence above the failures: how many runs failed, of what, and what that cost."""
     finished = [r for r in results if r.status != "running"]
     known = failures(finished, view)
-    runs = list(by_run(finished).values())
+    runs = by_run(finished)
     if not runs:
         return "No run has finished or failed yet."
     if not known:
