@@ -15,7 +15,7 @@ VIEW = "workbench-runs"
 """The saved view to open first: all runs, the best first."""
 
 _FRONT_VIEW = "workbench-front"
-_NAME_WIDTH = 320  # pixels: a run's name without its end tells nothing of its seed
+_NAME_WIDTH, _TAG_WIDTH = 320, 170  # pixels: MLflow's own cut off a run's seed, and the names of tags
 _FIRST_SECTION = "Cost and quality"
 _SECTIONS = {  # of the charts, and whether they are open: all other names are prefixes of metrics, or MLflow's own for none
     _FIRST_SECTION: True,
@@ -61,7 +61,10 @@ def _view(name: str, title: str, study: Study, condition: str) -> dict[str, str]
         "orderByAsc": False,
         "selectedColumns": columns,
         "columnOrder": ["attributes.`Run Name`", "runDateAndNestInfo", *columns],
-        "columnWidths": {"attributes.`Run Name`": _NAME_WIDTH},
+        "columnWidths": {
+            "attributes.`Run Name`": _NAME_WIDTH,
+            **{name: _TAG_WIDTH for name in columns if name.startswith("tags.")},
+        },
         "runsHiddenMode": "SHOW_ALL",
         "compareRunSections": [{"uuid": name, "name": name, "display": shown} for name, shown in _SECTIONS.items()],
         "compareRunCharts": [_scatter(cost, score), _parallel(_searched(study), cost, score)],
