@@ -1,6 +1,6 @@
 """What the dashboard costs: readers beside a writing ledger, and 10,000 runs in a browser.
 
-    python tests/benchmarks/dashboard.py [--runs 10000] [--seconds 20] [--out tests/benchmarks/results/dashboard.json]
+    python tests/benchmarks/dashboard.py [--runs 10000] [--seconds 20] [--ledger URL] [--out tests/benchmarks/results/dashboard.json]
 
 Writes a ledger of made-up runs in a temporary folder (`tests/made.py`), and measures
 
@@ -222,6 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--ledger", help="a ledger that was written before, in place of a new one: writing it takes minutes")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -229,7 +230,7 @@ def main() -> None:
         beside.mkdir()
         stress = contention(beside, asked.seconds)
         print(json.dumps(stress, indent=2), flush=True)
-        url = made.write(Path(name), (made.run(n) for n in range(asked.runs)))
+        url = asked.ledger or made.write(Path(name), (made.run(n) for n in range(asked.runs)))
         work = inside(url)
         print(json.dumps(work, indent=2), flush=True)
         pages = in_browser(url, Path(name))
@@ -239,7 +240,7 @@ def main() -> None:
         "machine": {"cpus": os.cpu_count(), "system": platform.platform(), "load": round(os.getloadavg()[0], 2)},
         "versions": {n: version(n) for n in ("streamlit", "plotly", "pandas", "optuna", "playwright")}
         | {"python": platform.python_version()},
-        "runs": asked.runs,
+        "runs": len(Ledger.find(None, url, read_only=True).results()) if asked.ledger else asked.runs,
         "readers_against_a_writer": stress,
         "in_process": work,
         "in_chromium": pages,
