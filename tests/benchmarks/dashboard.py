@@ -1,6 +1,6 @@
 """What the dashboard costs: readers beside a writing ledger, and 10,000 runs in a browser.
 
-    python tests/benchmarks/dashboard.py [--runs 10000] [--seconds 20] [--ledger URL] [--out tests/benchmarks/results/dashboard.json]
+    python tests/benchmarks/dashboard.py [--runs 10000] [--seconds 20] [--ledger URL] [--out FILE]
 
 Writes a ledger of made-up runs in a temporary folder (`tests/made.py`), and measures
 
