@@ -80,7 +80,8 @@ def open_context(pages: Mapping[str, StreamlitPage]) -> Context | None:
         names = _names(url)
         name = choices.study(names, os.environ.get("WORKBENCH_DASHBOARD_STUDY"))
         reading = read(url, name)
-        view, cost = choices.view(reading)
+        version = (url, _file(url), name, len(reading.results))
+        view, cost = choices.view(reading, version)
     except WorkbenchError as error:
         st.error(_sentence(str(error)))
         st.button("Try again")
@@ -96,7 +97,7 @@ def open_context(pages: Mapping[str, StreamlitPage]) -> Context | None:
         view=view,
         cost=cost,
         url=url,
-        version=(url, _file(url), name, len(reading.results)),
+        version=version,
         pages=pages,
     )
 

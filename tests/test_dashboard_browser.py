@@ -124,9 +124,7 @@ class Watched:
             self.faults.append(f"left the machine: {request.url}")
 
     def _console(self, message) -> None:
-        # Streamlit asks for its server under the page's own path first, where an address names a page, and then at the root.
-        probe = message.location.get("url", "").endswith(("/_stcore/health", "/_stcore/host-config")) and "404" in message.text
-        if message.type == "error" and not probe:
+        if message.type == "error":
             self.faults.append(f"console: {message.text} {message.location}")
 
     def open(self, url: str) -> None:

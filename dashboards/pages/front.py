@@ -51,7 +51,7 @@ def _answers(c: Context, hide: bool) -> None:
     found = report.picks(points, budget=budget, target=target)
     with top:
         _answer(c, points, found, budget, target)
-    drawing, panel = st.columns([7, 3], gap="medium")
+    drawing, panel = st.columns([67, 33], gap="medium")
     chosen = _chosen(points)
     with drawing:
         _figure(c, points, hide, found, chosen, budget, target)
@@ -116,7 +116,7 @@ def _figure(
         st.plotly_chart(
             drawn,
             width="stretch",
-            height=520,
+            height=560,
             key="front_chart",
             on_select=_clicked,
             selection_mode="points",
@@ -163,8 +163,8 @@ def _panel(c: Context, points: Points, r: Result, title: str) -> None:
         st.markdown(report.describe(r))
         known = points.confirmed.get(r.recipe_id)
         facts = {
-            "C, compute": report.cost_text(view, r, "usd_compute", band=True),
-            "D, labels": f"{report.dollars(view.cost(r, 'usd_labels'))}, {report.many(r.labels, 'label')}",
+            "compute (C)": report.cost_text(view, r, "usd_compute", band=True),
+            "labels (D)": f"{report.dollars(view.cost(r, 'usd_labels'))}, {report.many(r.labels, 'label')}",
             "C + D": report.cost_text(view, r, "usd", band=True),
             "time": report.cost_text(view, r, "seconds", band=True),
             "energy": report.cost_text(view, r, "energy_j"),

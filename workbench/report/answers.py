@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from workbench.prices import JOULES_PER_KWH
 from workbench.report.confirmed import Confirmed
 from workbench.report.points import Points
 from workbench.report.text import banded, describe, dollars, duration, many, number
@@ -137,6 +138,8 @@ def _amount(value: float, name: str) -> str:
         return f"{number(value / 3600)} GPU-hours"
     if name == "grams_co2e":
         return f"{number(float(value))} {UNITS[name]}"
+    if name == "energy_j" and value >= 0.1 * JOULES_PER_KWH:
+        return f"{number(value / JOULES_PER_KWH)} kWh"
     return many(value, "label") if name == "labels" else f"{value:,.0f} {UNITS[name]}"
 
 
