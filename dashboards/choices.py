@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import streamlit as st
 
@@ -27,19 +28,21 @@ def study(names: Sequence[str], wanted: str | None) -> str:
     return str(st.sidebar.selectbox("Study", newest, index=default, key="study", bind="query-params"))
 
 
-def view(reading: Reading) -> tuple[View, str]:
-    """The prices and objectives chosen, and the cost axis."""
+def view(reading: Reading, version: tuple[Any, ...]) -> tuple[View, str]:
+    """The prices and objectives chosen, and the cost axis. What needs all Results is asked once a `version` and price."""
     description = reading.description
     with st.sidebar:
         offer = _offer(str(description["platform"]))
         label_usd = _label_usd(float(description["label_usd"]))
         own = View.of(description, offer, label_usd)
         metric = _metric(reading.results, own)
-        cost = _cost(reading.results, own)
-    return objectives(reading.results, own, metric, cost), cost
+        key = (*version, offer.id, label_usd)
+        cost = _cost(_axes(key, reading.results, own))
+    most = _most(key, cost, reading.results, own) if cost != own.minimize[0] else 0.0
+    return objectives(own, metric, cost, most), cost
 
 
-def objectives(results: Sequence[Result], own: View, metric: str, cost: str) -> View:
+def objectives(own: View, metric: str, cost: str, most: float) -> View:
     """The study's view with another score, or another cost in the place of its own.
 
     A study knows the reference points of its own objectives alone. That of another cost is ten times the most that a point costs.
@@ -48,8 +51,17 @@ def objectives(results: Sequence[Result], own: View, metric: str, cost: str) -> 
         own = replace(own, maximize=metric, reference={**own.reference, metric: 0.0})
     if cost == own.minimize[0]:
         return own
-    most = max((own.cost(r, cost) or 0.0 for r in results if r.status == "complete"), default=1.0)
     return replace(own, minimize=(cost,), reference={cost: 10.0 * most, **own.reference})
+
+
+@st.cache_data(show_spinner=False, max_entries=32)
+def _axes(key: tuple[Any, ...], _results: Sequence[Result], _own: View) -> list[str]:
+    return axes(_results, _own)
+
+
+@st.cache_data(show_spinner=False, max_entries=32)
+def _most(key: tuple[Any, ...], cost: str, _results: Sequence[Result], _own: View) -> float:
+    return max((_own.cost(r, cost) or 0.0 for r in _results if r.status == "complete"), default=1.0)
 
 
 def _offer(platform: str) -> prices.Offer:
@@ -95,7 +107,7 @@ def _metric(results: Sequence[Result], own: View) -> str:
     return str(st.selectbox("Quality", names, key="metric", bind="query-params"))
 
 
-def _cost(results: Sequence[Result], own: View) -> str:
+def _cost(known: Sequence[str]) -> str:
     """Which cost is looked at. The URL says its title: that is what the widget binds."""
-    titles = {AXES[name].title: name for name in axes(results, own)}
+    titles = {AXES[name].title: name for name in known}
     return titles[str(st.selectbox("Cost", list(titles), key="cost", bind="query-params"))]

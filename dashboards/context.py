@@ -6,6 +6,7 @@ before is kept. Every choice has its place in the URL, so that an address says w
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -79,7 +80,8 @@ def open_context(pages: Mapping[str, StreamlitPage]) -> Context | None:
         names = _names(url)
         name = choices.study(names, os.environ.get("WORKBENCH_DASHBOARD_STUDY"))
         reading = read(url, name)
-        view, cost = choices.view(reading)
+        version = (url, _file(url), name, len(reading.results))
+        view, cost = choices.view(reading, version)
     except WorkbenchError as error:
         st.error(_sentence(str(error)))
         st.button("Try again")
@@ -95,15 +97,20 @@ def open_context(pages: Mapping[str, StreamlitPage]) -> Context | None:
         view=view,
         cost=cost,
         url=url,
-        version=(url, _file(url), name, len(reading.results)),
+        version=version,
         pages=pages,
     )
 
 
 def _names(url: str) -> list[str]:
     """Names of all studies, the newest last as far as it was known when the first page was opened."""
-    ledger, _ = _ledger(url, None, _file(url))
+    ledger = _newest(url, _file(url))
     return [*ledger.others, ledger.name]
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _newest(url: str, of_file: tuple[int, int] | None) -> Ledger:
+    return Ledger.find(None, url, read_only=True)
 
 
 def read(url: str, name: str) -> Reading:
@@ -114,9 +121,12 @@ def read(url: str, name: str) -> Reading:
 
 
 @st.cache_resource(show_spinner="Reading the ledger …", max_entries=16)
-def _ledger(url: str, name: str | None, of_file: tuple[int, int] | None) -> tuple[Ledger, threading.Lock]:
+def _ledger(url: str, name: str, of_file: tuple[int, int] | None) -> tuple[Ledger, threading.Lock]:
     """The ledger's reader, which remembers what it has parsed: only what is new is read again."""
-    return Ledger.find(name, url, read_only=True), threading.Lock()
+    ledger = Ledger.find(name, url, read_only=True)
+    ledger.read()
+    gc.freeze()  # these objects stay: the collector need not look at all of them again while somebody moves a slider
+    return ledger, threading.Lock()
 
 
 def _file(url: str) -> tuple[int, int] | None:

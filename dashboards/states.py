@@ -8,6 +8,7 @@ import streamlit as st
 from context import Context
 
 from workbench import report
+from workbench.ledger import alive
 
 
 def nothing(c: Context) -> bool:
@@ -23,8 +24,8 @@ def nothing(c: Context) -> bool:
             st.markdown(f"- {count} × {reason}")
         if "failures" in c.pages:
             st.page_link(c.pages["failures"], label="Failures, by type and phase")
-    elif c.running:
-        st.info(f"No run has finished yet; {report.many(len(c.running), 'run')} being made.")
+    elif living := sum(map(alive, c.leases)):
+        st.info(f"No run has finished yet; {report.many(living, 'run')} being made.")
     else:
         st.info("No run has finished yet. `workbench sweep STUDY` makes some: this page shows them as they come.")
     return True
@@ -33,8 +34,8 @@ def nothing(c: Context) -> bool:
 def status(c: Context) -> str:
     """Where the study stands, in a line."""
     points, now = c.points, ""
-    if c.running:
-        now = f"{report.many(len(c.running), 'run')} being made now"
+    if living := sum(map(alive, c.leases)):
+        now = f"{report.many(living, 'run')} being made now"
     elif c.ended:
         now = f"the last sweep ended: {c.ended['reason']}"
     finished = report.many(len(points.found), "point")

@@ -94,6 +94,9 @@ def test_two_costs_have_an_axis_each(view: report.View) -> None:
     drawn = figures.front_3d(report.Points.of(FOUR, two))
     assert sorted(z for trace in drawn.data for z in trace.z) == [30, 40, 50, 60]
     assert {y for trace in drawn.data for y in trace.y} == {10.0}
+    more = [*FOUR, replace(point(7, "full", 45, 60), labels=5)]  # on the front for its labels alone: no step
+    stairs, diamonds, *_ = figures.front(report.Points.of(more, two), two).data
+    assert (list(stairs.y), list(diamonds.y)) == ([30, 50, 60], [30, 50, 60, 45])
 
 
 def test_methods_as_the_budget_grows(view: report.View) -> None:

@@ -13,13 +13,12 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of the project that has a dashboard."""
+    """A wheel built from a copy of the project."""
     copy = tmp_path_factory.mktemp("project")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
-    shutil.copytree(ROOT / "workbench", copy / "workbench", ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "dashboards").mkdir()
-    (copy / "dashboards" / "app.py").write_text('"""A page."""\n', encoding="utf-8")
+    for name in ("workbench", "dashboards"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", copy / "dist", copy],
         check=True,
@@ -35,7 +34,9 @@ def test_wheel_holds_every_module_the_prices_and_the_dashboards(wheel: Path) -> 
     assert modules <= names
     facts = {p.relative_to(ROOT).as_posix() for p in (ROOT / "workbench").rglob("*.csv")}
     assert len(facts) >= 4
-    assert facts | {"workbench/_dashboards/app.py"} <= names
+    pages = {f"workbench/_dashboards/{p.relative_to(ROOT / 'dashboards').as_posix()}" for p in (ROOT / "dashboards").rglob("*.py")}
+    assert {"workbench/_dashboards/app.py", "workbench/_dashboards/pages/front.py"} <= pages
+    assert facts | pages <= names
     assert not any(name.startswith(("tests", "studies", "dashboards")) for name in names)
 
 
@@ -47,10 +48,12 @@ def test_installed_wheel_works_elsewhere(wheel: Path, tmp_path: Path) -> None:
     )
     code = "import workbench, workbench.prices as p; print(workbench.__file__); print(p.find('local').usd_per_hour)"
     code += "; import workbench.carbon as c; print(c.grams_per_joule(p.find('aws')))"
+    code += "; from workbench.cli.dashboard import folder; print(folder())"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(site)}, capture_output=True, text=True, check=True
     )
-    where, price, grams = done.stdout.split()
+    where, price, grams, pages = done.stdout.split()
+    assert Path(pages) == site / "workbench" / "_dashboards"
     assert Path(where).is_relative_to(site)
     assert float(price) > 0
     assert float(grams) > 0

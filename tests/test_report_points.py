@@ -65,6 +65,7 @@ def test_of_points_that_new_seeds_do_not_tell_apart_the_cheaper_one_is_picked_fi
         for s, f1 in enumerate(scores, 1)
     ]
     points = Points.of([CHEAP, MIDDLE, BEST, *again], view())
+    assert points.members == report.standing([CHEAP, MIDDLE, BEST, *again], view())
     assert [(p.why, p.point.recipe_id) for p in report.picks(points)] == [("tied", MIDDLE.recipe_id), ("best", BEST.recipe_id)]
 
 

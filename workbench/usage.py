@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -313,7 +314,13 @@ def _merged_devices(a: Sequence[DeviceUsage], b: Sequence[DeviceUsage]) -> tuple
 
 def _known(kind: Any, record: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of a record that a dataclass has fields for."""
-    return {f.name: record[f.name] for f in dataclasses.fields(kind) if f.name in record}
+    return {name: record[name] for name in _field_names(kind) if name in record}
+
+
+@functools.cache
+def _field_names(kind: Any) -> tuple[str, ...]:
+    """Looked up once: a ledger of ten thousand runs asks for them sixty thousand times."""
+    return tuple(f.name for f in dataclasses.fields(kind))
 
 
 def _merge(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, str]:

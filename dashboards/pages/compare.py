@@ -34,22 +34,22 @@ def _methods(c: Context, points: Points) -> None:
         st.info(f"No point has a {axis.unit} above 0: there is no budget to draw.")
         return
     largest, best = found[-1]
-    leader = max(best.values(), key=lambda r: r.scores[view.maximize])
+    leader = max(best.values(), key=points.score)
     score = f"{view.maximize} {points.score(leader):.1f}"
     alt = f"With {axis.text(largest)} the best method is {leader.method}: {report.describe(leader)}, {score}."
     st.plotly_chart(figures.by_method(points), width="stretch", key="by_method", alt=alt)
     methods = sorted({r.method for r in points.found})
-    rows = [{"budget": axis.text(budget)} | {m: _cell(c, best.get(m), best) for m in methods} for budget, best in found]
+    rows = [{"budget": axis.text(budget)} | {m: _cell(c, points, best.get(m), best) for m in methods} for budget, best in found]
     st.dataframe(pd.DataFrame(rows), hide_index=True)
-    st.caption("★ is the best of a row. A row that would say the same as the one above is left out.")
+    mixed = " Points with new seeds stand at their mean, others at one lucky or unlucky score." if points.confirmed else ""
+    st.caption(f"★ is the best of a row. A row that would say the same as the one above is left out.{mixed}")
 
 
-def _cell(c: Context, r: Result | None, best: dict[str, Result]) -> str:
+def _cell(c: Context, points: Points, r: Result | None, best: dict[str, Result]) -> str:
     if r is None:
         return "nothing"
-    score = c.view.maximize
-    star = "★ " if r.scores[score] == max(b.scores[score] for b in best.values()) else ""
-    return f"{star}{r.scores[score]:.1f} for {report.cost_text(c.view, r, c.cost)}"
+    star = "★ " if points.score(r) == max(map(points.score, best.values())) else ""
+    return f"{star}{points.score(r):.1f} for {report.cost_text(c.view, r, c.cost)}"
 
 
 def _runs(c: Context, points: Points) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import states
 import streamlit as st
-from context import Context
+from context import Context, read
 from links import to_mlflow, to_run
 from words import plain
 
@@ -31,6 +31,15 @@ def show(c: Context) -> None:
             help="Leave out dominated points of runs that were not continued to the longest number of epochs.",
         )
     _answers(c, hide)
+    if c.running:
+        _watch(c)
+
+
+@st.fragment(run_every=10)
+def _watch(c: Context) -> None:
+    """While a sweep works: look every ten seconds whether there is a Result more."""
+    if len(read(c.url, c.name).results) != len(c.results):
+        st.rerun()
 
 
 @st.fragment
@@ -42,7 +51,7 @@ def _answers(c: Context, hide: bool) -> None:
     found = report.picks(points, budget=budget, target=target)
     with top:
         _answer(c, points, found, budget, target)
-    drawing, panel = st.columns([7, 3], gap="medium")
+    drawing, panel = st.columns([67, 33], gap="medium")
     chosen = _chosen(points)
     with drawing:
         _figure(c, points, hide, found, chosen, budget, target)
@@ -85,7 +94,7 @@ def _answer(c: Context, points: Points, found: list[Pick], budget: float | None,
     """The sentence, and its figures large enough to be read from the other side of a table."""
     if found:
         pick = found[0].point
-        what, quality, cost, time = st.columns([5, 2, 2, 2], vertical_alignment="center")
+        what, quality, cost, time = st.columns([5, 2, 2, 3], vertical_alignment="center")
         what.markdown(f"##### Take {pick.method} on {pick.model}\n{report.describe(pick)}")
         quality.metric(c.view.maximize, f"{points.score(pick):.1f}")
         cost.metric(AXES[c.cost].unit, report.cost_text(c.view, pick, c.cost))
@@ -107,7 +116,7 @@ def _figure(
         st.plotly_chart(
             drawn,
             width="stretch",
-            height=520,
+            height=560,
             key="front_chart",
             on_select=_clicked,
             selection_mode="points",
@@ -154,8 +163,8 @@ def _panel(c: Context, points: Points, r: Result, title: str) -> None:
         st.markdown(report.describe(r))
         known = points.confirmed.get(r.recipe_id)
         facts = {
-            "C, compute": report.cost_text(view, r, "usd_compute", band=True),
-            "D, labels": f"{report.dollars(view.cost(r, 'usd_labels'))}, {report.many(r.labels, 'label')}",
+            "compute (C)": report.cost_text(view, r, "usd_compute", band=True),
+            "labels (D)": f"{report.dollars(view.cost(r, 'usd_labels'))}, {report.many(r.labels, 'label')}",
             "C + D": report.cost_text(view, r, "usd", band=True),
             "time": report.cost_text(view, r, "seconds", band=True),
             "energy": report.cost_text(view, r, "energy_j"),
@@ -173,14 +182,18 @@ def _panel(c: Context, points: Points, r: Result, title: str) -> None:
 
 def _table(c: Context, points: Points) -> None:
     """The front in figures; a row can be chosen with the keyboard."""
-    st.subheader("The front, cheapest first", anchor=False)
+    st.markdown("##### The front, cheapest first")
     axis = AXES[c.cost]
     table = pd.DataFrame(report.front_rows(points)).dropna(axis="columns", how="all")
     st.session_state["front_numbers"] = list(table["number"])
     money = "$%.3g" if axis.money else "%.3g"
     score = st.column_config.NumberColumn(c.view.maximize, format="%.1f")
+    shown = table.drop(columns=[name for name in ("low", "high", "new_seeds") if name in table])
+    if points.confirmed:
+        place = list(shown.columns).index(c.view.maximize) + 1
+        shown.insert(place, "95 % interval", [_interval(points, r) for r in points.members])
     st.dataframe(
-        table,
+        shown,
         hide_index=True,
         key="front_table",
         on_select=_row_chosen,
@@ -188,9 +201,6 @@ def _table(c: Context, points: Points) -> None:
         column_config={
             "number": None,
             c.view.maximize: score,
-            "low": st.column_config.NumberColumn("95 % from", format="%.1f"),
-            "high": st.column_config.NumberColumn("to", format="%.1f"),
-            "new_seeds": st.column_config.NumberColumn("new seeds"),
             **{name: _cost_column(name) for name in AXES if name in table},
             "marginal": st.column_config.NumberColumn(
                 f"{axis.unit} a point more",
@@ -207,6 +217,15 @@ def _table(c: Context, points: Points) -> None:
         icon=":material/download:",
         on_click="ignore",
     )
+
+
+def _interval(points: Points, r: Result) -> str:
+    """What new seeds say of a point's score."""
+    known = points.confirmed.get(r.recipe_id)
+    if known is None:
+        return "not confirmed"
+    ends = "" if known.score.low is None or known.score.high is None else f"{known.score.low:.1f} to {known.score.high:.1f}, "
+    return f"{ends}{report.many(known.seeds, 'new seed')}"
 
 
 def _cost_column(name: str) -> Any:

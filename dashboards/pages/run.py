@@ -33,7 +33,7 @@ def show(c: Context) -> None:
         st.warning(plain(f"{last.status}: {last.reason}" if last.reason else last.status))
     if points:
         _figures(c, r)
-    left, right = st.columns([6, 4], gap="large")
+    left, right = st.columns([65, 35], gap="medium")
     with left:
         if points:
             _checkpoints(c, segments, points)
@@ -52,9 +52,9 @@ def _figures(c: Context, r: Result) -> None:
         "D, labels": report.dollars(view.cost(r, "usd_labels")),
         "time": report.cost_text(view, r, "seconds"),
         "energy": report.cost_text(view, r, "energy_j"),
-        "CO2e": report.cost_text(view, r, "grams_co2e"),
+        "CO2e": report.cost_text(view, r, "grams_co2e").removesuffix(" CO2e"),
     }
-    for place, (name, text) in zip(st.columns(len(facts)), facts.items(), strict=True):
+    for place, (name, text) in zip(st.columns([4, 4, 4, 6, 5, 4]), facts.items(), strict=True):
         place.metric(name, text)
     known = c.points.confirmed.get(r.recipe_id)
     if known is not None:
@@ -84,8 +84,9 @@ def _checkpoints(c: Context, segments: list[Result], points: list[Result]) -> No
         }
         for p in points
     ]
-    money = {"US$": st.column_config.NumberColumn("US$", format="$%.3g")}
-    st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=money)
+    formats = {"US$": "$%.3g", "seconds": "%.1f"} | dict.fromkeys(names, "%.2f")
+    columns = {name: st.column_config.NumberColumn(name, format=text) for name, text in formats.items()}
+    st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=columns)
 
 
 def _bill(c: Context, r: Result, segments: list[Result]) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import socket
 import threading
 import webbrowser
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import click
 
 from workbench.cli.common import ledger_url, messages, open_ledger, storage_option, tracking_option
-from workbench.errors import EnvironmentFault
+from workbench.errors import EnvironmentFault, WorkbenchError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Addresses that only this machine reaches."""
@@ -59,6 +61,7 @@ def dashboard(
     address = f"http://{shown_host(host)}:{port}"
     messages.print(f"Dashboard: {address} (ledger {shown(ledger_url(storage))}). Ctrl-C ends it.", markup=False)
     import streamlit
+    from starlette.middleware import Middleware
     from streamlit.runtime.pages_manager import PagesManager
 
     # Or a page that is the first to be opened, by its address, is taken for a script of its own: app.py has not run yet.
@@ -66,11 +69,60 @@ def dashboard(
 
     @contextlib.asynccontextmanager
     async def opened(_: object) -> AsyncIterator[None]:
+        threading.Thread(target=_warm, args=(os.environ["WORKBENCH_STORAGE"],), daemon=True).start()
         if not no_browser:  # in a thread: a browser that blocks must not hold the server back
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         yield
 
-    streamlit.App(app, lifespan=opened).run(config=settings(host, port))
+    streamlit.App(app, lifespan=opened, middleware=[Middleware(_Rooted)]).run(config=settings(host, port))
+
+
+class _Rooted:
+    """Tells the page in the browser that its server is at the root of this address.
+
+    Otherwise an address that names a page is first tried as the server's own place, and the browser notes two errors.
+    """
+
+    SCRIPT = b"<script>window.__streamlit = {BACKEND_BASE_URL: location.origin, MAIN_PAGE_BASE_URL: location.origin}</script>"
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or b"text/html" not in dict(scope["headers"]).get(b"accept", b""):
+            await self.app(scope, receive, send)
+            return
+        plain = [
+            (name, value)
+            for name, value in scope["headers"]
+            if name not in (b"accept-encoding", b"if-none-match", b"if-modified-since")
+        ]
+        start: dict[str, Any] = {}
+        body = b""
+
+        async def changed(message: Any) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start":
+                start = message
+                return
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                page = body.replace(b"<head>", b"<head>" + self.SCRIPT, 1)
+                kept = [(name, value) for name, value in start["headers"] if name not in (b"content-length", b"etag")]
+                await send({**start, "headers": [*kept, (b"content-length", str(len(page)).encode())]})
+                await send({**message, "body": page})
+
+        await self.app({**scope, "headers": plain}, receive, changed)
+
+
+def _warm(url: str) -> None:
+    """Load what the first page needs while its reader is still on the way. What is wrong with the ledger the page says."""
+    for name in ("pandas", "plotly.graph_objects", "workbench.figures"):
+        importlib.import_module(name)
+    from workbench.ledger import Ledger
+
+    with contextlib.suppress(WorkbenchError):
+        Ledger.find(None, url, read_only=True)
 
 
 def folder() -> Path:

@@ -85,9 +85,10 @@ def front(
         from workbench import figures
 
         points = report.Points.of(results, view)
-        asked = {"budget": budget_usd if view.minimize[0] == "usd" else None, "target": target}
+        budget = budget_usd if view.minimize[0] == "usd" else None
+        picks = report.picks(points, budget=budget, target=target)
         drawn = figures.front(points, view, title=ledger.description["question"])
-        figures.write_html(figures.mark(drawn, points, **asked, picks=report.picks(points, **asked)), html)
+        figures.write_html(figures.mark(drawn, points, budget=budget, target=target, picks=picks), html)
         messages.print(f"The front is drawn in {html}.", markup=False)
     if as_json:
         record = report.front_record(

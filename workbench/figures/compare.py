@@ -22,13 +22,13 @@ def by_method(points: Points) -> Figure:
     name = view.minimize[0]
     axis = AXES[name]
     priced = sorted(
-        ((cost / axis.per_unit, r.number or 0, r) for r in points.candidates if (cost := view.cost(r, name))), key=lambda p: p[:2]
+        ((cost / axis.per_unit, r.number or 0, r) for r in points.found if (cost := view.cost(r, name))), key=lambda p: p[:2]
     )
     for i, method in enumerate(sorted({r.method for r in points.found})):
         steps: list[tuple[float, float, Result]] = []
         for cost, _, r in priced:
-            if r.method == method and (not steps or r.scores[view.maximize] > steps[-1][1]):
-                steps.append((cost, r.scores[view.maximize], r))
+            if r.method == method and (not steps or points.score(r) > steps[-1][1]):
+                steps.append((cost, points.score(r), r))
         if not steps:
             continue
         if priced[-1][0] > steps[-1][0]:

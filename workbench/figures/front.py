@@ -131,8 +131,10 @@ def _cost(r: Result, view: View) -> float:
 def _stairs(figure: Figure, points: Points) -> None:
     steps = sorted((_cost(r, points.view), points.score(r)) for r in points.members)
     x, y = [list(side) for side in zip(*steps, strict=True)]
+    rising = [step for i, step in enumerate(steps) if all(step[1] > before[1] for before in steps[:i])]  # all of them, at one cost
     line = {"shape": "hv", "color": INK, "width": 1.5}
-    figure.add_scatter(x=x, y=y, mode="lines", line=line, name="front", hoverinfo="skip", showlegend=False)
+    across, up = [list(side) for side in zip(*rising, strict=True)]
+    figure.add_scatter(x=across, y=up, mode="lines", line=line, name="front", hoverinfo="skip", showlegend=False)
     diamond = {"symbol": "diamond-open", "size": 20, "color": INK, "line": {"width": 1}}
     figure.add_scatter(x=x, y=y, mode="markers", marker=diamond, name="on the front", hoverinfo="skip")
 

@@ -49,7 +49,11 @@ def front_3d(points: Points) -> Figure:
                 },
                 projection={"z": {"show": kept, "opacity": 0.3}},
             )
-    scene: dict[str, Any] = {"zaxis": {"title": view.maximize}}
+    scene: dict[str, Any] = {
+        "zaxis": {"title": view.maximize},
+        "camera": {"eye": {"x": 1.75, "y": 1.75, "z": 0.9}},
+        "aspectmode": "cube",
+    }
     for side, name in zip(("xaxis", "yaxis"), names, strict=True):
         costs = [(view.cost(r, name) or 0.0) / AXES[name].per_unit for r in points.found]
         scene[side] = {

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
+from functools import cached_property
 from typing import Any
 
 from workbench.errors import DataError
@@ -63,7 +64,7 @@ class Offer:
     minimum_seconds: float | None = None
     usd_per_kwh: Decimal | None = None
 
-    @property
+    @cached_property  # asked for every point of every front
     def id(self) -> str:
         """Twelve hex digits that change when the offer's terms, price, source or date do."""
         terms = [self.platform, self.instance, self.gpu, self.gpus, self.region, self.commitment]
@@ -80,7 +81,7 @@ class Offer:
         """How it is asked for: `platform`, refined as far as needed by `:instance:region:commitment`."""
         return ":".join(part for part in (self.platform, self.instance, self.region, self.commitment) if part)
 
-    @property
+    @cached_property
     def usd_per_hour(self) -> Decimal:
         """Price of the whole machine for an hour, in US$, electricity that is paid by the kWh not in it.
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from workbench.prices import JOULES_PER_KWH
 from workbench.report.confirmed import Confirmed
 from workbench.report.points import Points
 from workbench.report.text import banded, describe, dollars, duration, many, number
@@ -137,6 +138,8 @@ def _amount(value: float, name: str) -> str:
         return f"{number(value / 3600)} GPU-hours"
     if name == "grams_co2e":
         return f"{number(float(value))} {UNITS[name]}"
+    if name == "energy_j" and value >= 0.1 * JOULES_PER_KWH:
+        return f"{number(value / JOULES_PER_KWH)} kWh"
     return many(value, "label") if name == "labels" else f"{value:,.0f} {UNITS[name]}"
 
 
@@ -153,29 +156,31 @@ def score_text(score: float, known: Confirmed | None) -> str:
 def _best(points: Points) -> Result:
     """The highest score; of equal ones the cheapest."""
     view = points.view
-    return max(points.candidates, key=lambda r: (r.scores[view.maximize], -_first(view, r)))
+    return max(points.best, key=lambda r: (r.scores[view.maximize], -_first(view, r)))
 
 
 def _reaching(points: Points, target: float) -> Result | None:
     """The cheapest point with at least this score."""
     view = points.view
-    reaching = [r for r in points.candidates if r.scores[view.maximize] >= target]
+    reaching = [r for r in points.best if r.scores[view.maximize] >= target]
     return min(reaching, key=lambda r: (_first(view, r), -r.scores[view.maximize]), default=None)
 
 
 def _affordable(points: Points, name: str, budget: float) -> Result | None:
     """The best point that costs at most so much."""
-    priced = [(price, r) for r in points.candidates if (price := points.view.cost(r, name)) is not None and price <= budget]
+    of = points.best if name in points.view.minimize else points.candidates
+    priced = [(price, r) for r in of if (price := points.view.cost(r, name)) is not None and price <= budget]
     return max(priced, key=lambda pair: (pair[1].scores[points.view.maximize], -pair[0]), default=(0.0, None))[1]
 
 
 def _within(points: Points, name: str, budget: float) -> str:
     """The best point that costs at most so much, in words."""
     view, of = points.view, points.confirmed
-    priced = [(price, i, r) for i, r in enumerate(points.candidates) if (price := view.cost(r, name)) is not None]
+    best = _affordable(points, name, budget)
+    among = points.best if name in view.minimize else points.candidates
+    priced = [(price, i, r) for i, r in enumerate(among) if (price := view.cost(r, name)) is not None]
     if not priced:
         return f"What the points cost in US$ is unknown on {view.offer.name}."
-    best = _affordable(points, name, budget)
     if best is not None:
         return f"Within {_amount(budget, name)} the best is {_point(best, view, of, name)}."
     return f"Nothing costs {_amount(budget, name)} or less; the cheapest is {_point(min(priced)[2], view, of, name)}."
@@ -207,7 +212,7 @@ def _nearly(points: Points, best: Result) -> Result | None:
     """The cheapest point with nine tenths of the best score; None where none is cheaper."""
     view = points.view
     top = best.scores[view.maximize]
-    enough = [r for r in points.candidates if r.scores[view.maximize] >= 0.9 * top]
+    enough = [r for r in points.best if r.scores[view.maximize] >= 0.9 * top]
     cheaper = min(enough, key=lambda r: (_first(view, r), -r.scores[view.maximize]), default=best)
     return cheaper if top > 0 and _saved(view, best, cheaper) >= 1 else None
 

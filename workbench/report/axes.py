@@ -50,5 +50,8 @@ AXES = {
 def axes(results: Sequence[Result], view: View) -> list[str]:
     """The costs that say something here: known for a point, and not nothing for all of them. Those of the view come first."""
     points = [r for r in results if r.status == "complete"]
-    known = [name for name in AXES if name in view.minimize or any(view.cost(r, name) for r in points)]
+    asked = [
+        name for name in AXES if name != "gpu_seconds" or view.offer.gpus
+    ]  # elsewhere none is held: all points need not be asked
+    known = [name for name in asked if name in view.minimize or any(view.cost(r, name) for r in points)]
     return sorted(known, key=lambda name: name not in view.minimize[:1])

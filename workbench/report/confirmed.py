@@ -82,6 +82,8 @@ class Confirmed:
 
 def confirmed(results: Sequence[Result], view: View) -> dict[str, Confirmed]:
     """What new seeds say of each point that has some, by the point's recipe id; cheapest first."""
+    if all(r.replicate_of is None for r in results):  # the common case, many times a second
+        return {}
     points = {r.recipe_id: r for r in results if view.coordinates(r) is not None}
     groups: dict[str, dict[int, Result]] = {}
     for r in results:
@@ -131,6 +133,8 @@ def corrected(results: Sequence[Result], view: View) -> list[Result]:
 
 def unrepeatable(results: Sequence[Result], view: View) -> set[str]:
     """Points by recipe id that could not be made again: each new seed ran out of memory or diverged on the way."""
+    if all(r.replicate_of is None for r in results):
+        return set()
     points = {r.recipe_id: r for r in results if view.coordinates(r) is not None}
     failed, known = _failures(results, points), confirmed(results, view)
     return {name for name, r in points.items() if r.run_id in failed and name not in known}

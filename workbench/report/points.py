@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from workbench.report.confirmed import Confirmed, confirmed, corrected, standing
-from workbench.report.view import View
+from workbench.report.confirmed import Confirmed, confirmed, corrected
+from workbench.report.view import View, front
 from workbench.result import Result
 
 
@@ -22,6 +22,8 @@ class Points:
         view: Prices and objectives.
         found: All points whose score and costs are known, as they were found, in the order of their trials.
         candidates: Those that may be chosen, with the score that they stand at: all, until some are confirmed.
+        best: Those of the candidates that no other dominates, cheapest first: whatever is the best or the cheapest at something
+            that the view asks for is one of them.
         members: The front as it stands, cheapest first, as they were found.
         confirmed: What new seeds say, by recipe id.
         unknown: Finished points whose cost is not known at these prices.
@@ -30,6 +32,7 @@ class Points:
     view: View
     found: Sequence[Result]
     candidates: Sequence[Result]
+    best: Sequence[Result]
     members: Sequence[Result]
     confirmed: Mapping[str, Confirmed]
     unknown: int
@@ -39,9 +42,12 @@ class Points:
         """The points of all Results of a study."""
         found = [r for r in results if view.coordinates(r) is not None]
         finished = sum(r.status == "complete" and r.replicate_of is None for r in results)
-        known = confirmed(results, view)
-        candidates = [r for r in corrected(results, view) if view.coordinates(r) is not None]
-        return cls(view, found, candidates, standing(results, view), known, finished - len(found))
+        known, candidates = confirmed(results, view), found
+        if known or any(r.replicate_of is not None for r in results):
+            candidates = [r for r in corrected(results, view) if view.coordinates(r) is not None]
+        best = front(candidates, view)
+        as_found = {r.recipe_id: r for r in found}
+        return cls(view, found, candidates, best, [as_found[r.recipe_id] for r in best], known, finished - len(found))
 
     def score(self, result: Result) -> float:
         """The score that a point stands at: the mean over new seeds where there are some."""

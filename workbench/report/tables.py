@@ -37,8 +37,9 @@ def front_rows(points: Points) -> list[dict[str, Any]]:
             "high": None if known is None else known.score.high,
             "new_seeds": None if known is None else known.seeds,
         }
-        row |= {name: _in_unit(view, r, name) for name in dict.fromkeys((*view.minimize, "seconds", "energy_j", "grams_co2e"))}
+        row |= {name: _in_unit(view, r, name) for name in view.minimize}
         row["marginal"] = None if more is None else more / AXES[view.minimize[0]].per_unit
+        row |= {name: _in_unit(view, r, name) for name in ("seconds", "energy_j", "grams_co2e") if name not in view.minimize}
         rows.append(row)
     return rows
 
@@ -87,12 +88,13 @@ def ladder(low: float, high: float) -> list[float]:
 def best_within(points: Points) -> list[tuple[float, dict[str, Result]]]:
     """For each of a few budgets the best point of every method that it pays for, of all methods and budgets that have one.
 
+    Points with new seeds stand at their mean over them, others at the one score that was measured.
     Budgets are 1, 2 and 5 times the powers of ten that the points span, in units of the view's first cost.
     """
     view = points.view
     name = view.minimize[0]
     unit = AXES[name].per_unit
-    priced = sorted(((cost, r.number or 0, r) for r in points.candidates if (cost := view.cost(r, name))), key=lambda p: p[:2])
+    priced = sorted(((cost, r.number or 0, r) for r in points.found if (cost := view.cost(r, name))), key=lambda p: p[:2])
     if not priced:
         return []
     stops = [x * unit for x in ladder(priced[0][0] / unit, priced[-1][0] / unit) if _leading(x) in (1, 2, 5)]
@@ -102,7 +104,7 @@ def best_within(points: Points) -> list[tuple[float, dict[str, Result]]]:
     for stop in stops:
         while i < len(priced) and priced[i][0] <= stop:
             r = priced[i][2]
-            if r.method not in best or r.scores[view.maximize] > best[r.method].scores[view.maximize]:
+            if r.method not in best or points.score(r) > points.score(best[r.method]):
                 best[r.method] = r
             i += 1
         if best and (not found or found[-1][1] != best):
