@@ -60,7 +60,7 @@ def test_many_runs_are_drawn_by_the_graphics_card() -> None:
 def test_parallel_coordinates_have_an_axis_for_each_setting_cost_and_quality() -> None:
     names = [name for name in report.swept(SWEEP) if name != "epochs"]
     (trace,) = figures.parallel(report.best_of_runs(SWEEP, VIEW), VIEW, names, "usd").data
-    assert [axis.label for axis in trace.dimensions] == [*map(report.short_name, names), "US$", "f1"]
+    assert [axis.label for axis in trace.dimensions] == ["model", "method", "labels", "learning rate", "lora r", "US$", "f1"]
     assert {len(axis["values"]) for axis in trace.dimensions} == {16}
     rank = next(axis for axis in trace.dimensions if axis.label == "lora r")
     assert "–" in rank.ticktext, "a run of another method has no such setting"
@@ -95,6 +95,6 @@ def test_offers_stand_with_their_bands_and_one_s_own_is_bold() -> None:
 def test_memory_is_told_in_words_and_failures_by_phase() -> None:
     results = [result("a", model="l2"), failed("b", "out_of_memory: x", model="l6")]
     (cells,) = figures.memory(report.memory_map(results)).data
-    assert [list(row) for row in cells.text] == [["fits (1, 1.0 GiB)", "does not fit (0 of 1)"]]
+    assert [list(row) for row in cells.text] == [["fits: 1 run, 1.0 GiB", "does not fit: 0 of 1 run"]]
     drawn = figures.failures(report.failures(results, VIEW))
     assert [(trace.name, list(trace.x)) for trace in drawn.data] == [("train", [5.0])]

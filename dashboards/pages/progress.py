@@ -76,8 +76,7 @@ def _strip(c: Context, state: str) -> None:
     if len(sentences) == 1:
         return
     _figures(found)
-    for worker in sentences[len(sentences) - len(found.workers) :]:
-        st.markdown(f"- {plain(worker)}")
+    st.markdown("\n".join(f"- {plain(worker)}" for worker in sentences[len(sentences) - len(found.workers) :]))
 
 
 def _figures(found: Progress) -> None:

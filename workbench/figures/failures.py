@@ -82,5 +82,5 @@ def memory(known: Sequence[Fit]) -> Figure:
 
 def _cell(fit: Fit) -> str:
     peak = "" if fit.peak_bytes is None else f", {fit.peak_bytes / 2**30:.1f} GiB"
-    tries = f"{fit.fitted} of {fit.fitted + fit.out_of_memory}" if fit.out_of_memory else f"{fit.fitted}"
-    return f"{fit.verdict} ({tries}{peak})"
+    tries = f"{fit.fitted} of " if fit.out_of_memory else ""
+    return f"{fit.verdict}: {tries}{report.many(fit.fitted + fit.out_of_memory, 'run')}{peak}"
