@@ -51,7 +51,7 @@ def memory(known: Sequence[Fit]) -> Figure:
     import plotly.graph_objects as go
 
     models = sorted({fit.model for fit in known})
-    rows = sorted({report.settings_words(fit) for fit in known})
+    rows = list(dict.fromkeys(report.settings_words(fit) for fit in sorted(known, key=lambda fit: fit.rank)))
     cells = {(report.settings_words(fit), fit.model): fit for fit in known}
     grid = [[cells.get((row, model)) for model in models] for row in rows]
     figure = go.Figure(

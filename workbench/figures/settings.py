@@ -164,6 +164,7 @@ def parallel(points: Sequence[Result], view: View, names: Sequence[str], cost: s
             labelside="bottom",
             labelfont={"size": 14},
             tickfont={"size": 13},
+            rangefont={"size": 1, "color": "rgba(0,0,0,0)"},  # the ticks say it
             unselected={"line": {"opacity": 0.08}},
         )
     )
