@@ -46,6 +46,7 @@ def curves(shown: Sequence[Curve], view: View, axis: str, looks: Mapping[str, tu
             line={"color": colour, "width": 3 if strong else 1.2},
             marker={
                 "symbol": symbol,
+                "opacity": 1.0,  # with sizes of their own plotly would draw them pale
                 "size": [13 if front else 6 for front in curve.on_front],
                 "line": {"width": [1.5 if front else 0 for front in curve.on_front], "color": "#222"},
             },

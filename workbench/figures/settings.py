@@ -113,7 +113,7 @@ def by_setting(
                 "color": colour,
                 "symbol": symbol,
                 "size": [13 if r.recipe_id in members else 8 for r in group],
-                "opacity": 0.85,
+                "opacity": 1.0,
                 "line": {"width": [1.5 if r.recipe_id in members else 0 for r in group], "color": "#222"},
             },
             text=[f"trial {r.trial}: {report.describe(r)}" for r in group],
