@@ -146,7 +146,7 @@ def test_only_settings_that_vary_are_looked_at() -> None:
     alike = [result(f"r{i}", f1=50.0 + i, settings={"lora.r": 4 + i}) for i in range(9)]
     assert report.swept(alike) == ["lora.r"]
     assert report.setting(alike[0], "full.learning_rate") is None
-    assert report.slice_text(alike[:2], VIEW, "lora.r") == "Best f1 by lora r: 5 51.0 (1 run), 4 50.0 (1 run)."
+    assert report.slice_text(alike[:2], VIEW, "lora.r") == "Best f1 by lora r, 5: 51.0 (1 run); 4: 50.0 (1 run)."
     assert [r.scores["f1"] for r in report.best_of_runs([result("a", 1, 40.0), result("a", 2, 39.0)], VIEW)] == [40.0]
     assert len(report.best_of_runs([result("a", 1, 40.0), result("a", 2, 39.0)], VIEW, "epochs")) == 2
 

@@ -111,6 +111,8 @@ def test_a_worker_elsewhere_is_dead_after_a_minute_of_silence() -> None:
 
 def test_nothing_yet_is_said_so() -> None:
     assert report.progress([], [], None, VIEW, now=NOW).sentences() == ["No sweep has begun yet."]
+    begun = report.progress([], [], None, VIEW, now=NOW, limits={"trials": 12})
+    assert (begun.state, begun.sentences()) == ("starting", ["A sweep has begun: its first run is being chosen."])
     stopped = report.progress([], [], {"reason": "you stopped it"}, VIEW, now=NOW)
     assert stopped.sentences() == ["The sweep ended: you stopped it. 0 runs begun."]
 

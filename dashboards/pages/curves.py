@@ -36,7 +36,7 @@ def show(c: Context) -> None:
         st.info("No run is selected.")
         return
     chart(figures.curves(shown, c.view, axis, looks(c)), _alt(c, shown, len(known)), "curves_figure")
-    st.caption(f"{len(shown):,} of {len(known):,} runs. Thick lines and large marks: on the front.")
+    st.caption(f"{len(shown):,} of {report.many(len(known), 'run')}. Thick lines and large marks: on the front.")
     table(
         "The curves as a table",
         [_row(c, curve, i, axis) for curve in shown for i in range(len(curve.points))],

@@ -12,10 +12,10 @@ from parts import MONEY, chart, table
 from words import plain
 
 from workbench import figures, prices, report
-from workbench.report import Elsewhere, dollars, duration
+from workbench.report import Elsewhere, duration
 
 SHOWN = 15
-MONIES = dict.fromkeys(("US$", "from", "to"), MONEY)
+MONIES = dict.fromkeys(("US$ an hour", "US$", "from", "to"), MONEY)
 
 
 def show(c: Context) -> None:
@@ -75,18 +75,18 @@ def _row(each: Elsewhere) -> dict[str, Any]:
     return {
         "offer": offer.name,
         "GPU": offer.gpu or "none",
-        "US$ an hour": dollars(float(offer.usd_per_hour)),
+        "US$ an hour": float(offer.usd_per_hour),
         "US$": each.usd.value,
         "from": each.usd.low,
         "to": each.usd.high,
-        "time": duration(each.seconds.value),
         "basis": each.usd.basis,
+        "time": duration(each.seconds.value),
+        "date": offer.date,
+        "source": offer.source,
+        "price is": offer.confidence,
         "fits": {True: "yes", False: "no", None: "unknown"}[each.fits],
         "trial": each.point.trial,
         "model": report.describe(each.point),
-        "source": offer.source,
-        "date": offer.date,
-        "price is": offer.confidence,
     }
 
 

@@ -29,7 +29,7 @@ def show(c: Context) -> None:
     """The page."""
     st.subheader("Progress", anchor=False)
     state = _now(c).state
-    every = {"working": REFRESH_SECONDS, "ended": None}.get(state, IDLE_SECONDS)
+    every = {"working": REFRESH_SECONDS, "starting": REFRESH_SECONDS, "ended": None}.get(state, IDLE_SECONDS)
     st.fragment(_strip, run_every=every)(c, state)
     st.markdown("##### What the money has bought")
     if not c.view.reference.keys() >= {c.view.maximize, *c.view.minimize}:
@@ -76,8 +76,7 @@ def _strip(c: Context, state: str) -> None:
     if len(sentences) == 1:
         return
     _figures(found)
-    for worker in sentences[len(sentences) - len(found.workers) :]:
-        st.markdown(f"- {plain(worker)}")
+    st.markdown("\n".join(f"- {plain(worker)}" for worker in sentences[len(sentences) - len(found.workers) :]))
 
 
 def _figures(found: Progress) -> None:

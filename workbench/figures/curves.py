@@ -27,7 +27,11 @@ def curves(shown: Sequence[Curve], view: View, axis: str, looks: Mapping[str, tu
 
     cost = report.AXES.get(axis)
     per_unit = cost.per_unit if cost else 1.0
-    figure, named = go.Figure(), set()
+    figure = go.Figure()
+    for method in sorted({curve.last.method for curve in shown}):  # the legend: strong, whatever line of it comes first
+        colour, symbol = looks[method]
+        style = {"line": {"color": colour, "width": 3}, "marker": {"symbol": symbol, "size": 10}}
+        figure.add_scatter(x=[None], y=[None], mode="lines+markers", name=method, legendgroup=method, **style)
     for curve in sorted(shown, key=lambda curve: any(curve.on_front)):  # strong ones on top
         method, strong = curve.last.method, any(curve.on_front)
         colour, symbol = looks[method]
@@ -37,18 +41,18 @@ def curves(shown: Sequence[Curve], view: View, axis: str, looks: Mapping[str, tu
             mode="lines+markers",
             name=method,
             legendgroup=method,
-            showlegend=method not in named,
-            opacity=1.0 if strong else 0.4,
+            showlegend=False,
+            opacity=1.0 if strong else 0.6,
             line={"color": colour, "width": 3 if strong else 1.2},
             marker={
                 "symbol": symbol,
+                "opacity": 1.0,  # with sizes of their own plotly would draw them pale
                 "size": [13 if front else 6 for front in curve.on_front],
                 "line": {"width": [1.5 if front else 0 for front in curve.on_front], "color": "#222"},
             },
             text=[_hover(r, front) for r, front in zip(curve.points, curve.on_front, strict=True)],
             hovertemplate="%{text}<br>%{y:.1f} at %{x}<extra></extra>",
         )
-        named.add(method)
     figure.update_layout(
         xaxis=log_axis(
             [x / per_unit for curve in shown for x in curve.x],

@@ -51,7 +51,7 @@ def memory(known: Sequence[Fit]) -> Figure:
     import plotly.graph_objects as go
 
     models = sorted({fit.model for fit in known})
-    rows = sorted({report.settings_words(fit) for fit in known})
+    rows = list(dict.fromkeys(report.settings_words(fit) for fit in sorted(known, key=lambda fit: fit.rank)))
     cells = {(report.settings_words(fit), fit.model): fit for fit in known}
     grid = [[cells.get((row, model)) for model in models] for row in rows]
     figure = go.Figure(
@@ -82,5 +82,5 @@ def memory(known: Sequence[Fit]) -> Figure:
 
 def _cell(fit: Fit) -> str:
     peak = "" if fit.peak_bytes is None else f", {fit.peak_bytes / 2**30:.1f} GiB"
-    tries = f"{fit.fitted} of {fit.fitted + fit.out_of_memory}" if fit.out_of_memory else f"{fit.fitted}"
-    return f"{fit.verdict} ({tries}{peak})"
+    tries = f"{fit.fitted} of " if fit.out_of_memory else ""
+    return f"{fit.verdict}: {tries}{report.many(fit.fitted + fit.out_of_memory, 'run')}{peak}"

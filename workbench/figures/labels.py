@@ -32,6 +32,7 @@ def labels(groups: Mapping[str, Sequence[Best]], found: Line | None, view: View,
         figure.add_scatter(
             x=[*ahead, *ahead[::-1]],
             y=[*(each.low for each in at), *(each.high for each in at[::-1])],
+            mode="lines",
             fill="toself",
             fillcolor="rgba(136,136,136,0.25)",
             line={"width": 0},
@@ -60,6 +61,8 @@ def labels(groups: Mapping[str, Sequence[Best]], found: Line | None, view: View,
             text=[f"trial {best.point.trial}: {report.describe(best.point)}, the best of {best.points}" for best in group],
             hovertemplate="%{text}<br>%{y:.1f} with %{x:,} labels<extra></extra>",
         )
+    best = max((best.score for group in groups.values() for best in group), default=0.0)
+    top = 1 if best <= 1 else 100 if best <= 100 else None  # a band goes beyond what a score can be
     figure.update_layout(
         xaxis={
             "type": "log",
@@ -67,7 +70,7 @@ def labels(groups: Mapping[str, Sequence[Best]], found: Line | None, view: View,
             "tickvals": counts,
             "ticktext": [f"{count:,}" for count in counts],
         },
-        yaxis={"title": f"best {view.maximize}"},
+        yaxis={"title": f"best {view.maximize}"} | ({"range": [0, top * 1.03]} if top else {}),
         height=480,
         margin={"l": 70, "r": 20, "t": 20, "b": 60},
     )

@@ -15,6 +15,9 @@ from workbench.result import Result
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+_SCALE = ((0.0, "#56B4E9"), (0.5, "#999999"), (1.0, "#D55E00"))
+"""Low to high: seen on white and on black, and by the colour-blind."""
+
 MOST_NAMED = 12
 """More values of a setting than this are not all named on its axis."""
 
@@ -26,10 +29,8 @@ def importance(found: Matters, view: View) -> Figure:
     """
     from plotly.subplots import make_subplots
 
-    titles = [
-        f"{view.maximize}: points between worst and best value",
-        f"{found.cost_name}: factor between cheapest and dearest value",
-    ]
+    titles = [f"{view.maximize}: points between worst and best value"]
+    titles.append(f"{report.AXES[found.cost_name].unit}: factor between cheapest and dearest value")
     figure: Figure = make_subplots(cols=2, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.06)
     order = [effect.name for effect in found.quality][::-1]  # the first stands above
     for column, effects in ((1, found.quality), (2, found.cost)):
@@ -112,7 +113,7 @@ def by_setting(
                 "color": colour,
                 "symbol": symbol,
                 "size": [13 if r.recipe_id in members else 8 for r in group],
-                "opacity": 0.85,
+                "opacity": 1.0,
                 "line": {"width": [1.5 if r.recipe_id in members else 0 for r in group], "color": "#222"},
             },
             text=[f"trial {r.trial}: {report.describe(r)}" for r in group],
@@ -140,14 +141,15 @@ def by_setting(
 def parallel(points: Sequence[Result], view: View, names: Sequence[str], cost: str) -> Figure:
     """One line a point, as each run's best checkpoint, across all settings that vary, its cost and its quality, also its colour.
 
-    A setting that a run does not have, as one of another method, is a dash at the foot of its axis.
+    What every method calls by one name, as its learning rate, has one axis. A setting that a run does not have, as one of another
+    method, is a dash at the foot of its axis.
     """
     import plotly.graph_objects as go
 
     scores = [r.scores[view.maximize] for r in points]
     least = min((amount for r in points if (amount := view.cost(r, cost))), default=1.0)
     costs = [math.log10(view.cost(r, cost) or least) for r in points]  # a logarithm has no place for what costs nothing
-    axes = [_axis(report.short_name(name), [report.setting(r, name) for r in points]) for name in names]
+    axes = [_axis(label, [_first(r, same) for r in points]) for label, same in _merged(names).items()]
     low, high = (min(costs), max(costs)) if costs else (0.0, 1.0)
     marks = [low + (high - low) * i / 3 for i in range(4)]
     write = report.AXES[cost].text
@@ -158,14 +160,29 @@ def parallel(points: Sequence[Result], view: View, names: Sequence[str], cost: s
     figure = go.Figure(
         go.Parcoords(
             dimensions=axes,
-            line={"color": scores, "colorscale": "Cividis", "showscale": True, "colorbar": {"title": view.maximize}},
-            labelangle=-20,
+            line={"color": scores, "colorscale": _SCALE, "showscale": True, "colorbar": {"title": view.maximize}},
             labelside="bottom",
+            labelfont={"size": 14},
+            tickfont={"size": 13},
+            rangefont={"size": 1, "color": "rgba(0,0,0,0)"},  # the ticks say it
             unselected={"line": {"opacity": 0.08}},
         )
     )
     figure.update_layout(height=480, margin={"l": 60, "r": 30, "t": 30, "b": 90})
     return figure
+
+
+def _merged(names: Sequence[str]) -> dict[str, list[str]]:
+    """Settings by the label of their axis: those of several methods that have one name share it."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name if name.startswith("task.") else name.rsplit(".", 1)[-1], []).append(name)
+    return {report.short_name(same[0] if len(same) == 1 else last): same for last, same in groups.items()}
+
+
+def _first(point: Result, names: Sequence[str]) -> Any:
+    """The value of the one of these settings that a point has."""
+    return next((value for name in names if (value := report.setting(point, name)) is not None), None)
 
 
 def _axis(label: str, values: Sequence[Any]) -> dict[str, Any]:

@@ -36,8 +36,10 @@ def looks(methods: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 def log_axis(values: Sequence[float], title: str, *, money: bool) -> dict[str, Any]:
     """A logarithmic axis with its ticks written out."""
-    marks = ticks(values)
-    marks = marks[::3] if len(marks) > MOST_TICKS else marks  # powers of ten alone
+    known = [value for value in values if value > 0]
+    every = ticks(known)
+    marks = [mark for mark in every if min(known) / 2 <= mark <= max(known) * 2]
+    marks = [mark for mark in every[::3] if mark in marks] if len(marks) > MOST_TICKS else marks  # powers of ten alone
     write = report.dollars if money else report.number
     return {"type": "log", "title": title, "tickvals": marks, "ticktext": [write(mark) for mark in marks]}
 

@@ -414,6 +414,10 @@ def _seen(result: Result, retried: Mapping[str, int]) -> Result:
     return again(result) if failed and (result.number or 0) <= retried.get(result.run_id, -1) else result
 
 
+def _description(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {**attributes.get(STUDY, {}), "limits": attributes.get(_BEGUN, {}).get("limits", {})}
+
+
 @contextlib.contextmanager
 def _no_collector() -> Iterator[None]:
     """Half of the time that 10,000 Results take to read goes into looking for garbage among them, where there is none."""
@@ -424,10 +428,6 @@ def _no_collector() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
-
-
-def _description(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {**attributes.get(STUDY, {}), "limits": attributes.get(_BEGUN, {}).get("limits", {})}
 
 
 def _mlflow_runs(attributes: Mapping[str, Any]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -138,6 +139,11 @@ class Fit:
     peak_bytes: int | None
 
     @property
+    def rank(self) -> tuple[tuple[float, str], ...]:
+        """Where its settings stand among others: words in their order, numbers by size."""
+        return tuple(map(_rank, self.settings.values()))
+
+    @property
     def verdict(self) -> str:
         """`fits`, `does not fit`, or `sometimes`."""
         return "sometimes" if self.fitted and self.out_of_memory else "fits" if self.fitted else "does not fit"
@@ -155,7 +161,7 @@ def memory_map(results: Sequence[Result]) -> list[Fit]:
             groups.setdefault((tried[0].model, *_deciding(tried[0]).values()), []).append(tried)
     differing = {name for i, name in enumerate(_MEMORY) if name == "method" or len({key[i + 1] for key in groups}) > 1}
     found = []
-    for (model, *values), runs in sorted(groups.items(), key=lambda item: tuple(map(str, item[0]))):
+    for (model, *values), runs in sorted(groups.items(), key=lambda item: tuple(map(_rank, item[0]))):
         peaks = [peak for run in runs for r in run if r.status == "complete" and (peak := peak_memory(r.cold)) is not None]
         failed = sum(any(r.status != "complete" for r in run) for run in runs)
         settings = {name: value for name, value in zip(_MEMORY, values, strict=True) if name in differing}
@@ -177,6 +183,11 @@ def memory_text(known: Sequence[Fit]) -> str:
 def settings_words(fit: Fit) -> str:
     """`lora, batch size 8`."""
     return ", ".join(str(v) if name == "method" else f"{name.replace('_', ' ')} {v}" for name, v in fit.settings.items())
+
+
+def _rank(value: Any) -> tuple[float, str]:
+    """Numbers by size, before words in their order."""
+    return (float(value), "") if isinstance(value, (int, float)) else (math.inf, str(value))
 
 
 def _deciding(result: Result) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from workbench.estimate import Estimate
 from workbench.report.confirmed import corrected, half_width
-from workbench.report.text import describe, dollars, many
+from workbench.report.text import describe, dollars
 from workbench.report.view import View
 from workbench.result import Result
 
@@ -119,11 +119,11 @@ def labels_text(best: Sequence[Best], view: View, more: int = MORE) -> str:
         )
     gain = found.gain(more)
     band = f"{gain.low:+.1f} to {gain.high:+.1f}"
-    basis = f"{many(found.counts, 'number')} of labels, the best of each on a line in their logarithm"
+    basis = f"the best at {found.counts} numbers of labels, on a line in their logarithm"
     if gain.low <= 0 <= gain.high:
         return (
-            f"{said} The data cannot tell what {more:,} labels beyond {found.most:,} would buy{price}: "
-            f"{gain.value:+.1f} {view.maximize}, but anything from {band} agrees with {basis}."
+            f"{said} The data cannot tell what {more:,} labels beyond {found.most:,} would buy{price}: {basis}, "
+            f"give {gain.value:+.1f} {view.maximize}, and agree with anything from {band}."
         )
     return (
         f"{said} {more:,} labels beyond {found.most:,} would buy about {gain.value:+.1f} {view.maximize} ({band}, from {basis})"
