@@ -28,7 +28,7 @@ def describe(minimize: Sequence[str] = ("usd",), **more: Any) -> dict[str, Any]:
     return known | {"reference": reference} | more
 
 
-def run(number: int, *, hours: float = 10.0, labels: int = 512, rng: random.Random | None = None, epochs: float = 1.0) -> Result:
+def run(number: int, *, epochs: float = 1.0, hours: float = 10.0) -> Result:
     """A run's checkpoint: better and dearer with model, labels and epochs. The same number is the same run."""
     own = random.Random(number)
     method, model = own.choice(list(METHODS)), own.choice(list(MODELS))

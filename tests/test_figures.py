@@ -1,5 +1,6 @@
 """The figure of the front shows every point, and says by shape what it says by colour."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,27 @@ def test_what_was_asked_is_marked(view: report.View) -> None:
     assert list(drawn.data[-1].y) == [40]
 
 
-def test_a_cloud_is_drawn_by_the_graphics_card_and_says_less(view: report.View) -> None:
-    many = [point(n, "full" if n % 2 else "lora", 1 + n % 50, 10 + n) for n in range(figures.CLOUD + 1)]
-    clouds = [t for t in figures.front(many, view).data if t.type == "scattergl"]
-    assert sum(len(t.x) for t in clouds) + len(report.front(many, view)) == len(many)
-    assert all(t.text is None and t.x.dtype == "float32" for t in clouds)
+def test_of_a_cloud_one_point_of_each_spot_is_drawn(view: report.View) -> None:
+    many = [point(n, "full" if n % 2 else "lora", 1 + n % 50, 10 + n) for n in range(700)]
+    twins = [replace(r, recipe_id=f"{k}/{r.number}", number=1000 * k + r.number) for r in many for k in (1, 2, 3)]
+    members = {r.number for r in report.front(many, view)}
+    clouds = [t for t in figures.front([*many, *twins], view).data if t.marker.color == figures.GREY]
+    drawn = [n for t in clouds for n in t.customdata]
+    assert len(members) < len(drawn) < figures.CLOUD
+    assert all(t.type == "scatter" and t.x.dtype == "float32" for t in clouds)
+    by_number = {r.number: r for r in [*many, *twins]}
+    assert {by_number[n].scores["f1"] for n in drawn} == set(range(1, 51))  # no row of spots is left out
+
+
+def test_what_is_still_a_cloud_is_drawn_by_the_graphics_card_and_says_less(
+    view: report.View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules["workbench.figures.front"]
+    monkeypatch.setattr(module, "CLOUD", 20)
+    many = [point(n, "full", 1 + n % 50, 10 + n) for n in range(200)]
+    (cloud,) = [t for t in figures.front(many, view).data if t.type == "scattergl"]
+    assert cloud.text is None
+    assert cloud.x.dtype == "float32"
 
 
 def test_two_costs_have_an_axis_each(view: report.View) -> None:

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 CLOUD = 2000
-"""From so many points on they are drawn by the graphics card, and what is said of one under the pointer is short."""
+"""Of more dominated points than this one of each spot is drawn; if there are still more, by the graphics card. What is said of one
+under the pointer is short then."""
+
+SPOTS = (110, 60)
+"""Spots across and up: as many marks as have room beside each other. 10,000 marks take a browser without a GPU seconds to draw."""
 
 _SAID = {
     "within": "best within the budget",
@@ -49,8 +53,11 @@ def front(results: Sequence[Result] | Points, view: View, *, title: str = "", hi
     if points.members:
         _stairs(figure, points)
     methods = sorted({r.method for r in points.found})
-    dominated = [r for r in points.found if r.recipe_id not in points.member_ids and r.run_id not in hidden]
-    draw = go.Scattergl if len(points.found) > CLOUD else go.Scatter
+    dominated = [r for r in points.found if not points.on_front(r) and r.run_id not in hidden]
+    legend = "method (grey: dominated)"
+    if len(dominated) > CLOUD:
+        dominated, legend = _thinned(dominated, points), "method (grey: dominated, one of each spot)"
+    draw = go.Scattergl if len(dominated) > CLOUD else go.Scatter
     for i, method in enumerate(methods):
         group = [r for r in dominated if r.method == method]
         if group:
@@ -69,7 +76,7 @@ def front(results: Sequence[Result] | Points, view: View, *, title: str = "", hi
         width=1000,
         height=560,
         margin={"l": 70, "r": 30, "t": 80 if title else 30, "b": 60},
-        legend={"title": {"text": "method (grey: dominated)"}, "itemsizing": "trace"},
+        legend={"title": {"text": legend}, "itemsizing": "trace"},
         xaxis={
             "type": "log",
             "title": f"{axis.title}: one run, from nothing to this checkpoint (logarithmic)",
@@ -126,6 +133,14 @@ def mark(
 def _cost(r: Result, view: View) -> float:
     name = view.minimize[0]
     return (view.cost(r, name) or 0.0) / AXES[name].per_unit
+
+
+def _thinned(dominated: Sequence[Result], points: Points) -> list[Result]:
+    """The last of each spot of the figure: those under it would not be seen."""
+    where = np.array([(math.log10(max(_cost(r, points.view), 1e-12)), points.score(r)) for r in dominated])
+    spans = np.maximum(where.max(axis=0) - where.min(axis=0), 1e-12)
+    spots = np.round((where - where.min(axis=0)) / spans * SPOTS).astype(int)
+    return list({tuple(spot): r for spot, r in zip(spots.tolist(), dominated, strict=True)}.values())
 
 
 def _stairs(figure: Figure, points: Points) -> None:

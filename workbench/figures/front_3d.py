@@ -26,7 +26,7 @@ def front_3d(points: Points) -> Figure:
     names = view.minimize[:2]
     for i, method in enumerate(sorted({r.method for r in points.found})):
         for kept in (False, True):
-            group = [r for r in points.found if r.method == method and (r.recipe_id in points.member_ids) == kept]
+            group = [r for r in points.found if r.method == method and points.on_front(r) == kept]
             if not group:
                 continue
             x, y = ([(view.cost(r, name) or 0.0) / AXES[name].per_unit for r in group] for name in names)

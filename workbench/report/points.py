@@ -45,19 +45,24 @@ class Points:
         known, candidates = confirmed(results, view), found
         if known or any(r.replicate_of is not None for r in results):
             candidates = [r for r in corrected(results, view) if view.coordinates(r) is not None]
-        best = front(candidates, view)
-        as_found = {r.recipe_id: r for r in found}
-        return cls(view, found, candidates, best, [as_found[r.recipe_id] for r in best], known, finished - len(found))
+        best = members = front(candidates, view)
+        if candidates is not found:
+            as_found = {r.recipe_id: r for r in found}
+            members = [as_found[r.recipe_id] for r in best]
+        return cls(view, found, candidates, best, members, known, finished - len(found))
 
     def score(self, result: Result) -> float:
         """The score that a point stands at: the mean over new seeds where there are some."""
         known = self.confirmed.get(result.recipe_id)
         return result.scores[self.view.maximize] if known is None else known.score.mean
 
+    def on_front(self, result: Result) -> bool:
+        """Whether a point of `found` is a member of the front as it stands."""
+        return id(result) in self._members
+
     @cached_property
-    def member_ids(self) -> frozenset[str]:
-        """Recipe ids of the front as it stands."""
-        return frozenset(r.recipe_id for r in self.members)
+    def _members(self) -> frozenset[int]:
+        return frozenset(map(id, self.members))
 
 
 def marginal(points: Points) -> list[float | None]:
