@@ -86,12 +86,23 @@ def test_a_line_through_three_counts_says_what_more_labels_buy_and_how_surely() 
     assert (found.slope, found.slope_error) == (pytest.approx(5.0), pytest.approx(0.0, abs=1e-9))
     assert found.gain(1000).value == pytest.approx(5.0), "1,000 beyond 1,000 is one doubling"
     assert "1,000 labels beyond 1,000 would buy about +5.0 f1" in report.labels_text(report.best_by_labels(exact, VIEW)[""], VIEW)
-    ragged = [result(str(n), f1=f1, labels=n) for n, f1 in ((250, 30.0), (500, 50.0), (1000, 40.0))]
+    ragged = [result(str(n), f1=f1, labels=n) for n, f1 in ((250, 40.0), (500, 20.0), (1000, 50.0))]
     text = report.labels_text(report.best_by_labels(ragged, VIEW)[""], VIEW)
     assert "The data cannot tell what 1,000 labels beyond 1,000 would buy" in text
     wide = report.line(report.best_by_labels(ragged, VIEW)[""])
     assert wide is not None
     assert wide.gain().low < -50 < 50 < wide.gain().high, "three counts leave one degree of freedom: t is 12.7"
+
+
+def test_where_more_labels_did_no_better_nothing_is_promised() -> None:
+    """A line through scores that have reached 100 would promise more than 100."""
+    full = [result(str(n), f1=f1, labels=n) for n, f1 in ((64, 50.0), (128, 100.0), (256, 99.0), (512, 100.0))]
+    whole = report.best_by_labels(full, VIEW)[""]
+    assert report.line(whole) is None
+    assert report.labels_text(whole, VIEW) == (
+        "The best is lora on l3, 128 labels, 1 epoch: f1 100.0. 256 to 512 labels did no better: nothing says that 1,000 more "
+        "would buy anything."
+    )
 
 
 def test_confirmed_points_stand_at_their_mean() -> None:

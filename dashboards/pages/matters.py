@@ -54,7 +54,8 @@ def _slices(c: Context, names: list[str]) -> None:
     name = st.selectbox("Setting", names, format_func=report.short_name, key="matters_setting", bind="query-params")
     points = _best(c.key, c, name)
     alt = report.slice_text(points, c.view, name)
-    chart(figures.by_setting(points, c.view, name, looks(c), c.points.member_ids), alt, "matters_slice")
+    members = {r.recipe_id for r in c.points.members}
+    chart(figures.by_setting(points, c.view, name, looks(c), members), alt, "matters_slice")
     st.caption(plain(alt))
 
 

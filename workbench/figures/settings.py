@@ -43,7 +43,8 @@ def importance(found: Matters, view: View) -> Figure:
                 )
     figure.update_yaxes(categoryorder="array", categoryarray=[report.short_name(name) for name in order])
     largest = max(effect.swing.high for effect in found.cost)
-    marks = [m for m in (1, 1.5, 2, 3, 5, 10, 20, 50, 100, 1000) if m <= 1.3 * largest]
+    every = (1, 1.5, 2, 3, 5) if largest < 6 else (1, 2, 5, 10, 20, 50, 100, 1000, 10000)
+    marks = [m for m in every if m <= 1.3 * largest]
     figure.update_xaxes(col=2, tickvals=[math.log10(m) for m in marks], ticktext=[f"x {m:g}" for m in marks])
     figure.update_layout(
         barmode="overlay",

@@ -90,9 +90,14 @@ class Line:
         return Estimate(then.value - now, then.low - now, then.high - now, then.basis, then.note)
 
 
+def bent(best: Sequence[Best]) -> bool:
+    """Whether the most labels did no better than fewer of them: what comes then, no line through all of them tells."""
+    return len(best) > 1 and best[-1].score <= max(each.score for each in best[:-1])
+
+
 def line(best: Sequence[Best]) -> Line | None:
-    """The line through the best scores by least squares; None from fewer than three numbers of labels."""
-    if len(best) < LEAST_COUNTS:
+    """The line through the best scores by least squares; None from fewer than three numbers of labels, and once it has bent."""
+    if len(best) < LEAST_COUNTS or bent(best):
         return None
     x, y = [math.log2(each.labels) for each in best], [each.score for each in best]
     middle, mean = fmean(x), fmean(y)
@@ -111,6 +116,10 @@ def labels_text(best: Sequence[Best], view: View, more: int = MORE) -> str:
     said = f"The best is {describe(top.point)}: {view.maximize} {top.score:.1f}."
     price = f" (they cost {dollars(more * view.label_usd)})" if view.label_usd else ""
     counts = ", ".join(f"{each.labels:,}" for each in best)
+    if len(best) >= LEAST_COUNTS and bent(best):
+        more_tried = [each.labels for each in best if each.labels > top.labels]
+        tried = f"{min(more_tried):,}" if len(more_tried) == 1 else f"{min(more_tried):,} to {max(more_tried):,}"
+        return f"{said} {tried} labels did no better: nothing says that {more:,} more would buy anything{price}."
     found = line(best)
     if found is None:
         only = "Only one number of labels was tried" if len(best) == 1 else f"Only {len(best)} numbers of labels were tried"

@@ -161,7 +161,7 @@ def matters_text(found: Matters | None, view: View, results: Sequence[Result]) -
     if found is None:
         runs = len({r.run_id for r in originals(results) if view.coordinates(r) is not None})
         return f"{runs} run{'' if runs == 1 else 's'} cannot say what matters: it takes {LEAST_RUNS}, and settings that vary."
-    quality = _told(view.maximize, found.quality, view.maximize)
+    quality = _told(view.maximize, found.quality, "points")
     cost = _told(_cost_name(found.cost_name), found.cost, "")
     shares = [f"{max(0.0, share):.0%}" for share in found.explained]
     return (
