@@ -128,7 +128,8 @@ class Progress:
     """How a sweep stands.
 
     Attributes:
-        state: `working`; `ended`; `broken` where one began, or left leases, and nobody works any more; `new` before any.
+        state: `working`; `ended`; `broken` where one began, or left leases, and nobody works any more; `starting` where one has
+            begun and has chosen nothing yet; `new` before any.
         reason: Why the last sweep ended, in words; empty unless it has.
         runs: Runs begun, replicates left out.
         trials: Runs that may be begun; None without a bound.
@@ -188,7 +189,7 @@ class Progress:
             return f"The sweep ended: {self.reason}. {runs[:1].upper()}{runs[1:]}."
         if self.state == "broken":
             return f"Nobody works on this study, and its last sweep did not say why it stopped: {runs}. Running it again continues."
-        return "No sweep has begun yet."
+        return "A sweep has begun: its first run is being chosen." if self.state == "starting" else "No sweep has begun yet."
 
     def _money(self) -> str:
         workers = max(1, self.at_work)
@@ -280,7 +281,7 @@ def progress(
     left = seconds_left(spent, limits, len(done)) if at_work else None
     trials = limits.get("trials")
     return Progress(
-        state="working" if at_work else "ended" if ended else "broken" if results or workers else "new",
+        state="working" if at_work else "ended" if ended else "broken" if results or workers else "starting" if limits else "new",
         reason="" if at_work or not ended else str(ended["reason"]),
         runs=len(settled.begun | {r.run_id for r in originals(making)}),
         trials=None if trials is None else math.floor(trials),
