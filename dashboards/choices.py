@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -64,9 +64,9 @@ def _most(key: tuple[Any, ...], cost: str, _results: Sequence[Result], _own: Vie
     return max((_own.cost(r, cost) or 0.0 for r in _results if r.status == "complete"), default=1.0)
 
 
-def _offer(platform: str) -> prices.Offer:
+def _offer(description: Mapping[str, Any]) -> prices.Offer:
     """Whose price compute is seen at."""
-    default = offer_of(None, platform)
+    default = offer_of(None, description)
     offers = {offer.name: offer for offer in sorted(prices.load(), key=lambda o: (o.commitment != "owned", o.name))}
     offers |= {default.name: default}
     names = list(offers)
@@ -81,12 +81,12 @@ def _offer(platform: str) -> prices.Offer:
     return offers[name]
 
 
-def _label_usd(of_study: float) -> float:
+def _label_usd(description: Mapping[str, Any]) -> float:
     return float(
         st.number_input(
             "Price of a label, US$",
             min_value=0.0,
-            value=label_usd_of(None, of_study),
+            value=label_usd_of(None, description),
             step=0.01,
             format="%.4g",
             key="label_usd",

@@ -35,7 +35,7 @@ _COMMANDS = {
     "run": ("runs", "Show one run: its checkpoints, its bill, its settings."),
     "export": ("export", "Write all runs as CSV, Parquet or JSON, or the front as a page."),
     "dashboard": ("dashboard", "Open a study in the browser: its front, its runs, what they cost."),
-    "mlflow": ("mlflow", "Open the MLflow UI on the right store."),
+    "mlflow": ("mlflow", "Serve the MLflow UI on the right store, and say what to open."),
     "platforms": ("platforms", "Rank offers for a study: time, US$ and CO2e of a sweep."),
     "prices": ("prices", "Show the price book: offers with source and date, and your own."),
     "config": ("config", "Show what is set, and where each value comes from."),
@@ -45,7 +45,7 @@ _COMMANDS = {
 
 _GROUPS = {
     "Work": ("init", "plan", "sweep", "confirm", "retry", "import", "replay"),
-    "See": ("front", "status", "runs", "run", "export", "mlflow"),
+    "See": ("front", "status", "runs", "run", "export", "dashboard", "mlflow"),
     "Set up": ("platforms", "prices", "config", "completion", "doctor"),
 }
 """How the help lists them; each stands in one group."""
