@@ -32,8 +32,8 @@ def view(reading: Reading, version: tuple[Any, ...]) -> tuple[View, str]:
     """The prices and objectives chosen, and the cost axis. What needs all Results is asked once a `version` and price."""
     description = reading.description
     with st.sidebar:
-        offer = _offer(str(description["platform"]))
-        label_usd = _label_usd(float(description["label_usd"]))
+        offer = _offer(description)
+        label_usd = _label_usd(description)
         own = View.of(description, offer, label_usd)
         metric = _metric(reading.results, own)
         key = (*version, offer.id, label_usd)
