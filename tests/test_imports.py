@@ -387,7 +387,7 @@ def test_bad_input_ends_with_one_sentence_and_no_ledger(folder, command, tmp_pat
         ("import", "peft-comparison", str(folder)): "broken.json is no JSON",
         ("import", "elsewhere", str(folder)): "'elsewhere' is not 'peft-comparison'",
         ("import",): "Missing argument",
-        ("import", "peft-comparison", str(folder), "--storage", "no url"): "broken.json",
+        ("import", "peft-comparison", str(folder), "--storage", "no url"): "is not a database URL",
     }.items():
         code, out, err = command(*words)
         assert (code, out) == (2, "")
