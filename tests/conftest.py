@@ -4,6 +4,7 @@ import os
 import sys
 import textwrap
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from commands import ANSI, Printed, study_text, workbench
@@ -92,3 +93,15 @@ def swept(tmp_path_factory, tiny):
             (folder / "out.txt").write_text(done.stdout)
             (folder / "err.txt").write_text(done.stderr)
     return folder, Printed((folder / "out.txt").read_text(), (folder / "err.txt").read_text())
+
+
+@pytest.fixture(autouse=True)
+def what_a_page_leaves_behind():
+    """Streamlit makes the script that it runs the main module, and the dashboard tells its pages by variables what to show.
+
+    Both would reach the tests after it in the same process: a pool's processes import the main module anew.
+    """
+    main = sys.modules["__main__"]
+    with mock.patch.dict(os.environ):
+        yield
+    sys.modules["__main__"] = main
