@@ -162,6 +162,25 @@ def price_options(command: F) -> F:
     return setting("--platform", metavar="NAME", shell_complete=complete.platforms, help=text)(label(command))
 
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Addresses that only this machine reaches."""
+
+
+def listening_options(port: int) -> Callable[[F], F]:
+    """`--port` and `--host`: where a page is served; `port` is the default."""
+
+    def decorate(command: F) -> F:
+        command = click.option(
+            "--host",
+            default="127.0.0.1",
+            show_default=True,
+            help="Address to listen on; others than this machine's own show your runs to the network.",
+        )(command)
+        return click.option("--port", type=click.IntRange(1, 65535), default=port, show_default=True)(command)
+
+    return decorate
+
+
 def json_option(command: F) -> F:
     """`--json`: data for programs."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

@@ -14,11 +14,8 @@ from typing import Any
 
 import click
 
-from workbench.cli.common import ledger_url, messages, open_ledger, storage_option, tracking_option
+from workbench.cli.common import LOOPBACK, ledger_url, listening_options, messages, open_ledger, storage_option, tracking_option
 from workbench.errors import EnvironmentFault, WorkbenchError
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Addresses that only this machine reaches."""
 
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 """Not to listen on an address of its own is to listen on all."""
@@ -26,13 +23,7 @@ EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 
 @click.command()
 @click.argument("study", required=False)
-@click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Address to listen on; others than this machine's own show your runs to the network.",
-)
+@listening_options(port=8501)
 @click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 @click.option("--mlflow", "mlflow_url", metavar="URL", help="Where the MLflow UI answers. [default: http://127.0.0.1:5000]")
 @tracking_option

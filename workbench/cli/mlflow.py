@@ -9,22 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from workbench.cli.common import messages, tracking_option, waiting
+from workbench.cli.common import LOOPBACK, listening_options, messages, tracking_option, waiting
 
 if TYPE_CHECKING:
     from workbench.tracking import Page
 
-_OWN = ("127.0.0.1", "localhost", "::1")
-
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Address to listen on; others than this machine's own show your runs to the network.",
-)
+@listening_options(port=5000)
 @tracking_option
 def mlflow(port: int, host: str, tracking_uri: str | None) -> None:
     """Serve the MLflow UI on the right store, with one worker, and say what to open. Ctrl-C ends it."""
@@ -33,7 +25,7 @@ def mlflow(port: int, host: str, tracking_uri: str | None) -> None:
     uri = tracking_uri or default_uri(Path.cwd())
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: or the server would live on, and hold the port
     page = serve(uri, host=host, port=port)
-    if host not in _OWN:
+    if host not in LOOPBACK:
         messages.print(
             f"It listens on {host}: whoever can reach this machine can read your runs, and change them.",
             style="yellow",

@@ -36,12 +36,12 @@ def status(study: str | None, platform: str | None, label_usd: float | None, sto
 
     with reading():
         ledger = open_ledger(study, storage)
-        description = ledger.description
-        leases = [record for _, record in ledger.leases()]
+        known = ledger.read()
+        description = known.description
         found = progress(
-            ledger.results(),
-            leases,
-            ledger.ended,
+            known.results,
+            [record for _, record in known.leases],
+            known.ended,
             view_of(ledger, platform, label_usd),
             now=time.time(),
             limits=description.get("limits"),
@@ -53,9 +53,9 @@ def status(study: str | None, platform: str | None, label_usd: float | None, sto
             | {"seconds": w.seconds, "silent_seconds": w.silent_seconds}
             for w in found.workers
         ]
-        known = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
+        told = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
         spent, bounds = dataclasses.asdict(found.spent), [dataclasses.asdict(b) for b in found.bounds]
-        print_json({"study": ledger.name} | known | {"spent": spent, "bounds": bounds, "workers": workers})
+        print_json({"study": ledger.name} | told | {"spent": spent, "bounds": bounds, "workers": workers})
         return
     if description.get("question"):
         print_text(description["question"])
