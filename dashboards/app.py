@@ -5,12 +5,12 @@ Each run of the script reads the ledger once, takes the choices of the sidebar, 
 
 import importlib
 from collections.abc import Callable
-from pathlib import Path
 
 import streamlit as st
 from context import open_context
 
-# File, title and icon of every page, in the order of the menu; one whose file is not there is not in it.
+# Title and icon of every page, by the name of its file in views/, in the order of the menu. (A folder called pages/ would be taken
+# for an app of another kind: scripts of their own, each a page.)
 PAGES = {
     "front": ("Front", ":material/trending_up:"),
     "compare": ("Compare", ":material/compare_arrows:"),
@@ -30,7 +30,7 @@ HIDDEN = ("run",)
 
 def _opener(name: str) -> Callable[[], None]:
     def show() -> None:
-        importlib.import_module(f"pages.{name}").show(context)
+        importlib.import_module(f"views.{name}").show(context)
 
     return show
 
@@ -41,7 +41,6 @@ stroke-width="3"/><path d="M12 9l6 7-6 7-6-7z" fill="#0072B2"/></svg>"""
 
 st.set_page_config(page_title="workbench", page_icon=ICON, layout="wide")
 st.html("<style>[data-testid=stMainBlockContainer] {padding-top: 3rem; padding-bottom: 3rem}</style>")
-there = [name for name in PAGES if (Path(__file__).parent / "pages" / f"{name}.py").is_file()]
 pages = {
     name: st.Page(
         _opener(name),
@@ -51,7 +50,7 @@ pages = {
         default=name == "front",
         visibility="hidden" if name in HIDDEN else "visible",
     )
-    for name in there
+    for name in PAGES
 }
 page = st.navigation(list(pages.values()), expanded=True)
 # Not in the page: choices that are made here stay as they are, and in the URL, when another page is opened.

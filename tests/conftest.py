@@ -105,3 +105,11 @@ def what_a_page_leaves_behind():
     with mock.patch.dict(os.environ):
         yield
     sys.modules["__main__"] = main
+
+
+@pytest.fixture
+def no_components(monkeypatch):
+    """Streamlit looks through all that is installed for components whenever a page is opened: half of a test's time."""
+    from streamlit.components.v2 import manifest_scanner
+
+    monkeypatch.setattr(manifest_scanner, "scan_component_manifests", list)

@@ -110,6 +110,7 @@ def test_checkpoints_of_one_run_are_made_by_one_run_again(desk):
     assert len({r.run_id for r in made}) == 1
 
 
+@pytest.mark.slow
 def test_more_seeds_add_to_those_there_are(desk):
     desk.sweep(Limits(trials=2))
     first = desk.confirm(seeds=1).results
@@ -118,6 +119,7 @@ def test_more_seeds_add_to_those_there_are(desk):
     assert {r.seed for r in new(more)} == {1, 2, 3}
 
 
+@pytest.mark.slow
 def test_the_search_and_its_limits_do_not_see_replicates(desk):
     desk.sweep(Limits(trials=2))
     results = desk.confirm().results
@@ -219,6 +221,7 @@ def test_changed_data_are_refused(desk, monkeypatch):
         desk.confirm()
 
 
+@pytest.mark.slow
 def test_an_edited_study_takes_its_confirmation_over(desk):
     desk.sweep(Limits(trials=2))
     results = desk.confirm().results

@@ -18,6 +18,8 @@ from workbench.ledger import Ledger
 from workbench.ledger.create import RESULT
 from workbench.ledger.trials import lease_record
 
+pytestmark = pytest.mark.usefixtures("no_components")
+
 APP = Path(__file__).parents[1] / "dashboards" / "app.py"
 
 
@@ -40,7 +42,7 @@ def page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
         context = open_context({})
         if context is not None:
-            importlib.import_module(f"pages.{name}").show(context)
+            importlib.import_module(f"views.{name}").show(context)
 
     def opened(url: str, name: str = "front", **asked: str) -> AppTest:
         monkeypatch.setenv("WORKBENCH_STORAGE", url)
@@ -49,7 +51,8 @@ def page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         return test.run()
 
     yield opened
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("pages", *(f.stem for f in APP.parent.glob("*.py")))]:
+    own = {"views", *(file.stem for file in APP.parent.glob("*.py"))}
+    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
         del sys.modules[name]
 
 
@@ -144,7 +147,7 @@ def test_labels_of_their_own_are_a_third_axis(tmp_path: Path, page) -> None:
     assert [tab.label for tab in test.tabs] == ["Cost and quality", "Three axes"]
 
 
-NAMES = sorted(path.stem for path in (APP.parent / "pages").glob("*.py"))
+NAMES = sorted(path.stem for path in (APP.parent / "views").glob("*.py"))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"),
 ]
 
-PAGES = Path(__file__).parents[1] / "dashboards" / "pages"
+PAGES = Path(__file__).parents[1] / "dashboards" / "views"
 NAMES = sorted(path.stem for path in PAGES.glob("*.py"))
 READY_MS = 60_000
 

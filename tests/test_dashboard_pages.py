@@ -13,11 +13,13 @@ from sweeps import failed, ledger_of, numbered, result
 from workbench import report
 from workbench.ledger import Ledger
 
+pytestmark = pytest.mark.usefixtures("no_components")
+
 PAGES = ("prices", "curves", "matters", "data_size", "progress", "failures")
 DASHBOARDS = Path(__file__).parents[1] / "dashboards"
 
 
-OURS = ("context", "choices", "pages", "parts", "states", "words", "links")
+OURS = ("context", "choices", "views", "parts", "states", "words", "links")
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +51,7 @@ def opened(monkeypatch, url, *pages, **query):
 
         context = open_context({})
         for page in pages if context is not None else ():
-            importlib.import_module(f"pages.{page}").show(context)
+            importlib.import_module(f"views.{page}").show(context)
 
     at = AppTest.from_function(script, args=(pages,), default_timeout=60)
     for name, value in query.items():

@@ -79,6 +79,7 @@ def test_what_is_all_matrices_is_exact(method: Any) -> None:
     agree(built("minilm-l6", method), 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", [*EVERY, peft("lora", learning_rate=1e-3), peft("ia3", learning_rate=1e-3)], ids=lambda m: m.name
 )

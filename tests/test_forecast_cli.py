@@ -105,6 +105,7 @@ def test_after_a_sweep_it_is_measured(command: Command, study_file: Path) -> Non
         assert re.search(rf"^  {what}: measured, ({band_})", err, re.MULTILINE), err
 
 
+@pytest.mark.slow
 def test_what_is_spent_of_a_budget_is_not_spent_again(command: Command, study_file: Path) -> None:
     def plan(*words: str) -> dict[str, Any]:
         row: dict[str, Any] = json.loads(command("plan", study_file.name, "--json", "--label-usd", "0.001", *words)[1])[0]

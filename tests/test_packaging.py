@@ -35,7 +35,7 @@ def test_wheel_holds_every_module_the_prices_and_the_dashboards(wheel: Path) -> 
     facts = {p.relative_to(ROOT).as_posix() for p in (ROOT / "workbench").rglob("*.csv")}
     assert len(facts) >= 4
     pages = {f"workbench/_dashboards/{p.relative_to(ROOT / 'dashboards').as_posix()}" for p in (ROOT / "dashboards").rglob("*.py")}
-    assert {"workbench/_dashboards/app.py", "workbench/_dashboards/pages/front.py"} <= pages
+    assert {"workbench/_dashboards/app.py", "workbench/_dashboards/views/front.py"} <= pages
     assert facts | pages <= names
     assert not any(name.startswith(("tests", "studies", "dashboards")) for name in names)
 

@@ -195,15 +195,15 @@ def resolve(value: T, settings: Mapping[str, Value]) -> T:
             return hole.pick(setting)
         return int(cast(int, setting)) if isinstance(hole, Integers) else setting
 
-    filled = _map(value, "", fill)
-    known = dimensions(value)
+    filled = cast(T, _map(value, "", fill))
     for name in settings:
-        if name in known and name not in used:
+        if name not in used:
+            known = dimensions(value)
+            if name not in known:
+                raise UsageError(f"there is no setting {name!r} here.{did_you_mean(name, known)}")
             where = " and ".join(f"{other} = {chosen!r}" for other, chosen in known[name].when)
             raise UsageError(f"the setting {name!r} is there only where {where}.")
-        if name not in known:
-            raise UsageError(f"there is no setting {name!r} here.{did_you_mean(name, known)}")
-    return cast(T, filled)
+    return filled
 
 
 def settings_of(value: Any, filled: Any) -> dict[str, Value] | None:

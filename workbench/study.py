@@ -80,12 +80,12 @@ class Recipe:
         record: dict[str, Any] = _plain(self)
         return record
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """Sixteen hex digits of the recipe and its data: equal recipes on equal data are the same result."""
         return _hash(self.to_json(), self.task.digest())
 
-    @property
+    @functools.cached_property
     def run_id(self) -> str:
         """The id of the run: recipes that differ in nothing but `epochs` are checkpoints of one run."""
         return _hash(self.to_json() | {"epochs": None}, self.task.digest())
@@ -165,7 +165,7 @@ class Study:
         """What is minimised, always as a tuple."""
         return (self.minimize,) if isinstance(self.minimize, str) else tuple(self.minimize)
 
-    @property
+    @functools.cached_property  # a decision asks for them with every recipe it looks at
     def dimensions(self) -> dict[str, Dimension]:
         """The holes of the recipe by name, outermost first."""
         return dimensions(self.recipe)

@@ -53,10 +53,6 @@ def dashboard(
     messages.print(f"Dashboard: {address} (ledger {shown(ledger_url(storage))}). Ctrl-C ends it.", markup=False)
     import streamlit
     from starlette.middleware import Middleware
-    from streamlit.runtime.pages_manager import PagesManager
-
-    # Or a page that is the first to be opened, by its address, is taken for a script of its own: app.py has not run yet.
-    PagesManager.uses_pages_directory = False
 
     @contextlib.asynccontextmanager
     async def opened(_: object) -> AsyncIterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 import zlib
+from bisect import bisect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -232,12 +233,13 @@ def _admitted(engine: FrontSearch, runs: Sequence[Run], admits: Admits, launch: 
 
 
 def _shortened(run: Run, admits: Admits) -> Run | None:
-    """The run with those of its stops alone that are admitted; None when there is none to go to, and it has none behind it."""
+    """The run with those of its stops alone that are admitted; None when there is none to go to, and it has none behind it.
+
+    Where one is refused so are those beyond it, which cost more.
+    """
     if not run.free:
         return run
-    stop = len(run.epochs)
-    while stop > run.arm.done and not admits(run.settings, run.epochs[stop - 1]):
-        stop -= 1
+    stop = bisect(run.epochs, False, lo=run.arm.done, key=lambda until: not admits(run.settings, until))
     return run.until(stop) if stop else None
 
 
