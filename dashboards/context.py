@@ -73,19 +73,41 @@ def _points(key: tuple[Any, ...], _context: Context) -> Points:
     return Points.of(_context.results, _context.view)
 
 
+def warm(url: str, wanted: str | None) -> None:
+    """Have read and worked out what the first page will ask for, while its reader is still on the way.
+
+    Raises:
+        WorkbenchError: The ledger, or the study, is not there. The page says so too.
+    """
+    name = wanted or _names(url)[-1]
+    reading = read(url, name)
+    made = _context(url, name, reading, *choices.default_view(reading))
+    made.points  # noqa: B018  kept for the page
+
+
 def open_context(pages: Mapping[str, StreamlitPage]) -> Context | None:
     """Read the ledger and the sidebar's choices; where there is nothing to show, say why, and None."""
     url = os.environ.get("WORKBENCH_STORAGE") or default_url(Path.cwd())
     try:
         names = _names(url)
         name = choices.study(names, os.environ.get("WORKBENCH_DASHBOARD_STUDY"))
-        reading = read(url, name)
-        version = (url, _file(url), name, len(reading.results))
-        view, cost = choices.view(reading, version)
+        with st.spinner("Reading the ledger …"):  # shown after a tenth of a second
+            reading = read(url, name)
+        view, cost = choices.view(reading, _version(url, name, reading))
     except WorkbenchError as error:
         st.error(_sentence(str(error)))
         st.button("Try again")
         return None
+    return _context(url, name, reading, view, cost, pages)
+
+
+def _version(url: str, name: str, reading: Reading) -> tuple[Any, ...]:
+    return url, _file(url), name, len(reading.results)
+
+
+def _context(
+    url: str, name: str, reading: Reading, view: View, cost: str, pages: Mapping[str, StreamlitPage] | None = None
+) -> Context:
     return Context(
         name=name,
         description=reading.description,
@@ -97,8 +119,8 @@ def open_context(pages: Mapping[str, StreamlitPage]) -> Context | None:
         view=view,
         cost=cost,
         url=url,
-        version=version,
-        pages=pages,
+        version=_version(url, name, reading),
+        pages=pages or {},
     )
 
 
@@ -120,7 +142,7 @@ def read(url: str, name: str) -> Reading:
         return ledger.read()
 
 
-@st.cache_resource(show_spinner="Reading the ledger …", max_entries=16)
+@st.cache_resource(show_spinner=False, max_entries=16)
 def _ledger(url: str, name: str, of_file: tuple[int, int] | None) -> tuple[Ledger, threading.Lock]:
     """The ledger's reader, which remembers what it has parsed: only what is new is read again."""
     ledger = Ledger.find(name, url, read_only=True)

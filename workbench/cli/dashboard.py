@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import socket
+import sys
 import threading
 import webbrowser
 from collections.abc import AsyncIterator
@@ -56,7 +57,7 @@ def dashboard(
 
     @contextlib.asynccontextmanager
     async def opened(_: object) -> AsyncIterator[None]:
-        threading.Thread(target=_warm, args=(os.environ["WORKBENCH_STORAGE"],), daemon=True).start()
+        threading.Thread(target=_warm, args=(app.parent,), daemon=True).start()
         if not no_browser:  # in a thread: a browser that blocks must not hold the server back
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         yield
@@ -102,14 +103,13 @@ class _Rooted:
         await self.app({**scope, "headers": plain}, receive, changed)
 
 
-def _warm(url: str) -> None:
-    """Load what the first page needs while its reader is still on the way. What is wrong with the ledger the page says."""
+def _warm(pages: Path) -> None:
+    """Load and read what the first page needs while its reader is still on the way. What is wrong with the ledger the page says."""
+    sys.path.insert(0, str(pages))  # where Streamlit finds the app's modules too, once it has run it
+    with contextlib.suppress(WorkbenchError):
+        importlib.import_module("context").warm(os.environ["WORKBENCH_STORAGE"], os.environ.get("WORKBENCH_DASHBOARD_STUDY"))
     for name in ("pandas", "plotly.graph_objects", "workbench.figures"):
         importlib.import_module(name)
-    from workbench.ledger import Ledger
-
-    with contextlib.suppress(WorkbenchError):
-        Ledger.find(None, url, read_only=True)
 
 
 def folder() -> Path:

@@ -21,7 +21,7 @@ CLOUD = 2000
 """Of more dominated points than this one of each spot is drawn; if there are still more, by the graphics card. What is said of one
 under the pointer is short then."""
 
-SPOTS = (110, 60)
+SPOTS = (90, 50)
 """Spots across and up: as many marks as have room beside each other. 10,000 marks take a browser without a GPU seconds to draw."""
 
 _SAID = {
