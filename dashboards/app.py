@@ -40,7 +40,11 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><path d="M
 stroke-width="3"/><path d="M12 9l6 7-6 7-6-7z" fill="#0072B2"/></svg>"""
 
 st.set_page_config(page_title="workbench", page_icon=ICON, layout="wide")
-st.html("<style>[data-testid=stMainBlockContainer] {padding-top: 3rem; padding-bottom: 3rem}</style>")
+# A figure in large print is read, not cut: where its column is narrow it takes a second line.
+st.html(
+    "<style>[data-testid=stMainBlockContainer] {padding-top: 3rem; padding-bottom: 3rem}"
+    "[data-testid=stMetricValue], [data-testid=stMetricValue] * {font-size: 1.7rem; white-space: normal}</style>"
+)
 pages = {
     name: st.Page(
         _opener(name),

@@ -37,12 +37,13 @@ def run(number: int, *, epochs: float = 1.0, hours: float = 10.0) -> Result:
     labels = own.choice((128, 512, 1024))
     f1 = 90 * good * better * (1 - math.exp(-epochs * labels / 600)) * own.uniform(0.85, 1.0)
     seconds = hours * 3600 * slow * epochs * labels / 1024 * own.uniform(0.8, 1.2)
-    work = Work(steps=labels // 8, examples=int(labels * epochs), tokens=labels * 60, padded_tokens=labels * 70, flops=1e12)
+    seen = int(labels * epochs)
+    work = Work(steps=seen // 8, examples=seen, tokens=seen * 60, padded_tokens=seen * 70, flops=1e12 * seconds)
     settings = {"task.train": labels, "model": model, "method": method, f"{method}.learning_rate": rate, "epochs": epochs}
     usage = {
         "load": Usage(seconds=1.0, cpu_seconds=1.0, cpu_energy_j=4.0, peak_memory_bytes=4 * 10**8),
         "train": Usage(seconds=seconds, cpu_seconds=seconds, cpu_energy_j=4 * seconds, peak_memory_bytes=10**9, work=work),
-        "evaluate": Usage(seconds=30.0, cpu_seconds=29.0, cpu_energy_j=120.0, peak_memory_bytes=9 * 10**8),
+        "evaluate": Usage(seconds=30.0, cpu_seconds=29.0, cpu_energy_j=120.0, peak_memory_bytes=9 * 10**8, work=Work(flops=3e13)),
     }
     return Result(
         recipe_id=f"recipe{number:06}e{epochs:g}",
@@ -61,9 +62,9 @@ def run(number: int, *, epochs: float = 1.0, hours: float = 10.0) -> Result:
         usage=usage,
         spent=usage,
         labels=labels,
-        step=labels // 8,
-        examples=int(labels * epochs),
-        tokens=labels * 60,
+        step=seen // 8,
+        examples=seen,
+        tokens=seen * 60,
         trainable_parameters=10**6,
         serving={"predictions_per_second": 120.0, "latency_seconds": 0.01},
         provenance={"versions": {"torch": "2.0"}, "device": {"cpu": "a processor", "gpus": []}},

@@ -135,6 +135,7 @@ class Watched:
         """Wait until the script has run to its end, and figures are drawn."""
         self.page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
         self.page.wait_for_selector('[data-testid="stMain"] :is(h1, h2, h3, [data-testid="stAlert"])')
+        self.page.wait_for_function("!document.querySelector('[data-testid=stMain] [data-testid=stSkeleton]')")
         self.page.wait_for_function("document.querySelectorAll('[data-testid=stPlotlyChart]:not(:has(.main-svg))').length === 0")
 
     def shot(self, name: str) -> None:

@@ -230,6 +230,7 @@ def test_dollars(value: float | None, text: str) -> None:
         (3599.7, "1 h 00 min"),
         (7500, "2 h 05 min"),
         (3600 * 30 + 59 * 60 + 59, "30 h 59 min"),
+        (3600 * 1672 + 20 * 60, "1,672 h"),
     ],
 )
 def test_duration(seconds: float, text: str) -> None:

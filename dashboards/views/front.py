@@ -94,7 +94,7 @@ def _answer(c: Context, points: Points, found: list[Pick], budget: float | None,
     """The sentence, and its figures large enough to be read from the other side of a table."""
     if found:
         pick = found[0].point
-        what, quality, cost, time = st.columns([5, 2, 2, 3], vertical_alignment="center")
+        what, quality, cost, time = st.columns([5, 2, 3, 3], vertical_alignment="center")
         what.markdown(f"##### Take {pick.method} on {pick.model}\n{report.describe(pick)}")
         quality.metric(c.view.maximize, f"{points.score(pick):.1f}")
         cost.metric(AXES[c.cost].unit, report.cost_text(c.view, pick, c.cost))

@@ -40,6 +40,8 @@ def show(c: Context) -> None:
     st.markdown(plain(text))
     if any(stage.hypervolume for stage in stages):
         chart(figures.course(stages), text, "progress_figure")
+        if c.points.confirmed:
+            st.caption("With scores as they were found; the hypervolume above is with those that new seeds gave.")
         table(
             "The steps as a table",
             [_row(s) for i, s in enumerate(stages) if not i or s.hypervolume > stages[i - 1].hypervolume],

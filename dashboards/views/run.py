@@ -54,14 +54,16 @@ def _figures(c: Context, r: Result) -> None:
         "energy": report.cost_text(view, r, "energy_j"),
         "CO2e": report.cost_text(view, r, "grams_co2e").removesuffix(" CO2e"),
     }
-    for place, (name, text) in zip(st.columns([4, 4, 4, 6, 5, 4]), facts.items(), strict=True):
+    for place, (name, text) in zip(st.columns([3, 5, 4, 6, 5, 5]), facts.items(), strict=True):
         place.metric(name, text)
     known = c.points.confirmed.get(r.recipe_id)
     if known is not None:
         st.markdown(f"With new seeds its {view.maximize} is {report.score_text(r.scores[view.maximize], known)}.")
     on_front = [p for p in c.points.members if p.run_id == r.run_id]
     if on_front:
-        ends = ", ".join(f"{report.number(p.epochs)} epochs" for p in on_front)
+        *others, last = on_front
+        before = f"{', '.join(report.number(p.epochs) for p in others)} and " if others else ""
+        ends = f"{before}{report.many(last.epochs, 'epoch')}"
         st.markdown(f":material/trending_up: On the front at {ends}.")
 
 

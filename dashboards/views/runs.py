@@ -31,7 +31,7 @@ def show(c: Context) -> None:
     st.dataframe(
         shown.drop(columns="trial").assign(open=links)[["open", *(n for n in shown.columns if n != "trial")]],
         hide_index=True,
-        height=620,
+        height=min(620, 38 + 35 * len(shown)),
         column_config=_columns(c),
     )
     name = f"{c.name}-runs"

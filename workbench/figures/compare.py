@@ -108,7 +108,7 @@ def phases(usd: dict[str, float], *, unit: str) -> Figure:
         barmode="stack",
         height=150,
         margin={"l": 10, "r": 20, "t": 10, "b": 40},
-        xaxis={"title": unit},
+        xaxis={"title": unit, "exponentformat": "none"},
         legend={"orientation": "h", "y": 1.4, "traceorder": "normal"},
         font={"size": 13},
     )

@@ -31,7 +31,7 @@ def course(stages: Sequence[Stage]) -> Figure:
         text=[f"{spent} spent, trial {stage.result.trial}" for spent, stage in zip(words, kept, strict=True)],
         hovertemplate="%{text}: %{y:.1f}<extra></extra>",
     )
-    axis = {"title": "US$ spent", "tickprefix": "$"} if money else {"title": "seconds of work"}
+    axis = {"title": "US$ spent", "tickprefix": "$", "exponentformat": "none"} if money else {"title": "seconds of work"}
     figure.update_layout(
         xaxis=axis | {"rangemode": "tozero", "exponentformat": "none"},
         yaxis={"title": "hypervolume (score x decades of cost)", "rangemode": "tozero"},

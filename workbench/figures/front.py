@@ -69,7 +69,7 @@ def front(results: Sequence[Result] | Points, view: View, *, title: str = "", hi
         if group:
             figure.add_scatter(**_markers(group, points, i, kept=True), **_intervals(group, points))
     _baselines(figure, points)
-    marks = ticks([_cost(r, view) for r in points.found])
+    marks, scores = ticks([_cost(r, view) for r in points.found]), [0.0, *map(points.score, points.found)]
     figure.update_layout(
         title={"text": "<br>".join(textwrap.wrap(title, 80)), "font": {"size": 17}, "x": 0.01, "xanchor": "left"},
         template="plotly_white",
@@ -83,7 +83,7 @@ def front(results: Sequence[Result] | Points, view: View, *, title: str = "", hi
             "tickvals": marks,
             "ticktext": [axis.text(t * axis.per_unit).removesuffix(f" {axis.unit}") for t in marks],
         },
-        yaxis={"title": view.maximize, "rangemode": "tozero"},
+        yaxis={"title": view.maximize, "range": [1.12 * min(scores), 1.12 * max(scores) or 1.0]},  # room for labels
         font={"size": 15},
         hovermode="closest",
     )
@@ -210,17 +210,24 @@ def _baselines(figure: Figure, points: Points) -> None:
 
 
 def _label(pick: Pick, points: Points) -> dict[str, Any]:
-    """A label with an arrow at a point. White on a dark ground: it is read on a light page and on a dark one."""
+    """A label with an arrow at a point. White on a dark ground: it is read on a light page and on a dark one.
+
+    It stands above the staircase, where no point can be: left of its own, or over it where the figure begins.
+    """
     view, r = points.view, pick.point
     cost = _cost(r, view)
+    costs = [c for p in points.found if (c := _cost(p, view)) > 0]
+    from_left = math.log(cost / min(costs)) / math.log(max(costs) / min(costs)) if cost > 0 and max(costs) > min(costs) else 0.0
+    first = pick.why in ("within", "best")
+    aside, above = (-115, -22 if first else 22) if from_left > 0.5 else (0, -60)
     price = report.cost_text(view, r, view.minimize[0])
     text = f"{_SAID[pick.why]}<br><b>{view.maximize} {r.scores[view.maximize]:.1f} for {price}</b>"
     return {
         "text": text,
         "x": math.log10(cost) if cost > 0 else 0.0,
         "y": r.scores[view.maximize],
-        "ax": 0,
-        "ay": 75 if pick.why in ("within", "best") else 140,
+        "ax": aside,
+        "ay": above,
         "arrowcolor": INK,
         "arrowwidth": 1.5,
         "standoff": 14,

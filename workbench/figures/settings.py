@@ -33,14 +33,15 @@ def importance(found: Matters, view: View) -> Figure:
     titles.append(f"{report.AXES[found.cost_name].unit}: factor between cheapest and dearest value")
     figure: Figure = make_subplots(cols=2, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.06)
     order = [effect.name for effect in found.quality][::-1]  # the first stands above
+    named: set[bool] = set()  # kinds of bars that are in the legend already
     for column, effects in ((1, found.quality), (2, found.cost)):
         known = {effect.name: effect for effect in effects}
         for sure in (True, False):
             shown = [known[name] for name in order if known[name].sure is sure]
             if shown:
-                figure.add_bar(
-                    **_bars(shown, view.maximize if column == 1 else "", sure=sure, first=column == 1), col=column, row=1
-                )
+                unit = view.maximize if column == 1 else ""
+                figure.add_bar(**_bars(shown, unit, sure=sure, first=sure not in named), col=column, row=1)
+                named.add(sure)
     figure.update_yaxes(categoryorder="array", categoryarray=[report.short_name(name) for name in order])
     largest = max(effect.swing.high for effect in found.cost)
     every = (1, 1.5, 2, 3, 5) if largest < 6 else (1, 2, 5, 10, 20, 50, 100, 1000, 10000)

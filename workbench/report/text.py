@@ -22,13 +22,15 @@ def dollars(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`1.2 s`, `42 s`, `3 min 20 s`, `2 h 05 min`."""
+    """`1.2 s`, `42 s`, `3 min 20 s`, `2 h 05 min`, `1,672 h`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes == 0:
         return f"{rest} s"
-    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes < 6000 else f"{seconds / 3600:,.0f} h"
 
 
 def number(value: Any) -> str:
