@@ -48,6 +48,15 @@ def test_spending_counts_failures_and_each_label_once() -> None:
     assert spent == Spending(usd=pytest.approx(0.03 + 60), seconds=30, energy_j=3000, labels=120)
 
 
+def test_what_is_left_is_the_least_of_what_is_bounded_in_dollars_or_hours() -> None:
+    spent = Spending(usd=0.1, seconds=100.0)
+    assert budget(max_labels=5).usd_left(spent) is None
+    assert budget(max_usd=1.0).usd_left(spent) == pytest.approx(0.9)
+    assert budget(max_hours=0.1).usd_left(spent) == pytest.approx(260 * 0.001)
+    assert budget(max_usd=1.0, max_hours=0.1).usd_left(spent) == pytest.approx(0.26)
+    assert budget(max_usd=0.05).usd_left(spent) == 0.0
+
+
 def test_unknown_spending_is_unknown_and_ends_the_budget_that_it_is_counted_by() -> None:
     dark = a_result(spent={"train": Usage(5.0, cpu_energy_j=None)})
     spent = spending([a_result(), dark], HOUR, 0.0)

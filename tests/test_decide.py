@@ -130,22 +130,22 @@ def test_no_run_is_started_when_none_may_be_and_those_begun_go_on():
     of = study(**FINITE)
     begun = [result(of, {"task.train": 32, "model": "a", "method": m}, 1) for m in ("full", "bitfit")]
     steps = []
-    while (step := decide(of, begun, may_start=False)).action == "continue":
+    while (step := decide(of, begun, starts_left=0)).action == "continue":
         steps.append(step)
         begun.append(result(of, step.settings, step.until))
     assert {step.settings["method"] for step in steps} == {"full", "bitfit"}
     assert step == search.Step("stop", reason=search.NO_START)
     stub = result(of, {"task.train": 32, "model": "a", "method": "full"}, 1, "interrupted")
-    assert decide(of, [stub], may_start=False).action == "stop"  # it has not begun: no checkpoint, and nobody is at it
+    assert decide(of, [stub], starts_left=0).action == "stop"  # it has not begun: no checkpoint, and nobody is at it
 
 
 def test_the_last_of_the_trials_is_over_when_another_would_add_more(told):
     of = study()
     told(gain=1.0)
     begun = [result(of, SETTINGS, 1)]
-    step = decide(of, begun, may_start=False)
+    step = decide(of, begun, starts_left=0)
     assert (step.action, step.reason, step.gain_per_usd > 0) == ("stop", search.NO_START, True)
-    assert decide(of, [*begun, result(of, SETTINGS | {"model": "b"}, 1, "running")], may_start=False).action == "wait"
+    assert decide(of, [*begun, result(of, SETTINGS | {"model": "b"}, 1, "running")], starts_left=0).action == "wait"
 
 
 class Told:
@@ -158,8 +158,8 @@ class Told:
         self.seen.update(dimensions=dimensions, least=least, most=most)
         return self
 
-    def decide(self, arms, *, launch):
-        self.seen.update(arms=arms, launch=launch)
+    def decide(self, arms, *, launch, start_worth):
+        self.seen.update(arms=arms, launch=launch, start_worth=start_worth)
         return self.decision(arms)
 
 
@@ -220,12 +220,29 @@ def test_what_the_search_is_told_of(told):
     assert len({a.key for a in seen["arms"]}) == len(seen["arms"])
     assert all(not a.done and a.pending is None for a in pool)
     assert len(pool) == 300
+    assert seen["start_worth"] == 0.0  # as many as it likes
     decide(of, results)
     assert not seen["arms"][0].cached
     decide(of, results, current=results[0].run_id)
     assert seen["arms"][0].cached
     decide(of, [*results, result(of, SETTINGS, 2, "running")])
     assert seen["arms"][0].pending == 2
+
+
+def test_a_start_is_worth_a_whole_run_where_their_number_is_bounded_or_its_share_of_the_money(told):
+    of, seen = study(), told(gain=1.0)
+    worth = []
+    for bounds in (
+        {"starts_left": 4},
+        {"starts_left": 0},
+        {"starts_left": 4, "usd_left": 1.0},
+        {"starts_left": 4, "usd_left": 1e9},
+    ):
+        decide(of, [result(of, SETTINGS, 1)], **bounds)
+        worth.append(seen["start_worth"])
+    whole = sum(arm.stops[-1].cost for arm in seen["arms"] if not arm.done) / sum(not arm.done for arm in seen["arms"])
+    assert worth == pytest.approx([whole, whole, 0.25, whole])
+    assert whole > 1.0
 
 
 def test_a_run_that_was_made_for_another_length_is_understood():
@@ -280,4 +297,4 @@ def test_optunas_samplers_finish_what_was_interrupted_first():
     other = decide(of, [stub], sampler="optuna:RandomSampler", admits=lambda chosen, until: chosen != stub.settings)
     assert (other.action, other.until) == ("start", None)
     assert of.resolve(other.settings).run_id != stub.run_id
-    assert decide(of, sampler="optuna:RandomSampler", may_start=False).reason == search.NO_START
+    assert decide(of, sampler="optuna:RandomSampler", starts_left=0).reason == search.NO_START

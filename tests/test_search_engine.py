@@ -195,6 +195,23 @@ def test_it_starts_cheap_and_goes_on_with_what_pays():
     assert spent < 0.25 * sum(arm.stops[-1].cost for arm in arms)
 
 
+def test_a_start_that_is_worth_much_is_not_used_up_for_a_cheap_run():
+    dear = Arm("dear", {"rate": 1e-3, "model": "large", "method": "full"}, [Stop(2.0**k, 1.0, 50 * 2.0**k) for k in range(5)])
+    cheap = [replace(arm, stops=[Stop(2.0**k, 1.0, 2.0**k) for k in range(5)]) for arm in arms_of(20, seed=3)]
+    keys = {
+        worth: [FrontSearch(DIMENSIONS, seed=s).decide([*cheap, dear], start_worth=worth).key for s in range(200)]
+        for worth in (0, 1e4)
+    }
+    assert keys[0].count("dear") == 0
+    assert 2 <= keys[1e4].count("dear") <= 25  # one of 21
+    known = begun(30, 10)
+    free = [FrontSearch(DIMENSIONS).decide(known, start_worth=worth) for worth in (0.0, 1e4)]
+    spent = [d.spend for d in free]
+    assert spent[1] >= spent[0]
+    assert free[1].action == "continue"  # what is begun needs no start
+    assert free[1].spend == next(a.stops[free[1].stop].cost - a.stops[a.done - 1].cost for a in known if a.key == free[1].key)
+
+
 @pytest.mark.parametrize("part", ABLATIONS)
 def test_each_part_can_be_left_out(part):
     left = FrontSearch(DIMENSIONS, least=0.0, ablate=[part])

@@ -196,6 +196,7 @@ def _table(c: Context, points: Points) -> None:
         shown,
         hide_index=True,
         key="front_table",
+        placeholder="",
         on_select=_row_chosen,
         selection_mode="single-row",
         column_config={

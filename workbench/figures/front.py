@@ -83,7 +83,7 @@ def front(results: Sequence[Result] | Points, view: View, *, title: str = "", hi
             "tickvals": marks,
             "ticktext": [axis.text(t * axis.per_unit).removesuffix(f" {axis.unit}") for t in marks],
         },
-        yaxis={"title": view.maximize, "range": [1.12 * min(scores), 1.12 * max(scores) or 1.0]},  # room for labels
+        yaxis={"title": view.maximize, "range": [1.15 * min(scores), 1.15 * max(scores) or 1.0]},  # room for labels
         font={"size": 15},
         hovermode="closest",
     )
@@ -203,7 +203,8 @@ def _baselines(figure: Figure, points: Points) -> None:
         figure.add_shape(
             type="line", x0=0, x1=1, xref="x domain", y0=y, y1=y, line={"color": INK, "width": 1, "dash": "dot"}, layer="below"
         )
-        text = f"{'best ' if name == 'full tuning' else ''}{name} {y:.1f}"
+        price = report.cost_text(points.view, r, points.view.minimize[0])
+        text = f"{'best ' if name == 'full tuning' else ''}{name} {y:.1f} for {price}"
         figure.add_annotation(
             text=text, x=0, xref="x domain", y=y, showarrow=False, xanchor="left", yanchor="bottom", font={"size": 12, "color": INK}
         )

@@ -72,12 +72,14 @@ class FrontSearch:
         self._least, self._most, self._seed, self._ablate = least, most, seed, frozenset(ablate)
         self._belief = Belief(Features(dimensions), losses="loss" not in self._ablate, refit_growth=refit_growth)
 
-    def decide(self, arms: Sequence[Arm], *, launch: float = 0.0) -> Decision:
+    def decide(self, arms: Sequence[Arm], *, launch: float = 0.0, start_worth: float = 0.0) -> Decision:
         """What a free worker does next.
 
         Args:
             arms: All runs that exist, and those that could be started.
             launch: What a start from cold costs beside the stops' costs, in the same unit.
+            start_worth: What one of the starts that are left is worth, in the same unit, where their number is bounded: a new run
+                is weighed as if it cost so much more, or cheap ones would use them up. It is not spent.
         """
         begun = sum(arm.done > 0 or arm.pending is not None or arm.infeasible for arm in arms)
         seen = sum(arm.done > 0 for arm in arms)
@@ -90,23 +92,23 @@ class FrontSearch:
         if new and (begun < STARTS or seen < 2):
             if busy and begun - seen >= MOST_STARTS:
                 return Decision("wait", reason="the first runs are under way")
-            return self._start(new, rng)
+            return self._start(new, rng, start_worth)
         try:
-            return self._best(arms, free, rng, launch)
+            return self._best(arms, free, rng, launch, start_worth)
         except linalg.LinAlgError:  # a search never ends for its model
-            return self._start(free, rng)
+            return self._start(free, rng, start_worth)
 
-    def _start(self, free: Sequence[Arm], rng: np.random.Generator) -> Decision:
+    def _start(self, free: Sequence[Arm], rng: np.random.Generator, worth: float) -> Decision:
         """One drawn with a chance that falls with its cost, to its second rung."""
         targets = [next(k for k in self._rungs(arm)[START_RUNG:] or (len(arm.stops) - 1,) if k >= arm.done) for arm in free]
         costs = np.array([arm.stops[k].cost for arm, k in zip(free, targets, strict=True)])
-        weight = (costs / costs.min()) ** -(0.0 if "cheap-start" in self._ablate else START_POWER)
+        weight = ((costs + worth) / (costs + worth).min()) ** -(0.0 if "cheap-start" in self._ablate else START_POWER)
         weight *= [arm.fits for arm in free]
         i = int(rng.choice(len(free), p=weight / weight.sum()))
         action = "continue" if free[i].done else "start"
         return Decision(action, free[i].key, targets[i], math.nan, float(costs[i]), reason="one of the first, drawn by its cost")
 
-    def _best(self, arms: Sequence[Arm], free: Sequence[Arm], rng: np.random.Generator, launch: float) -> Decision:
+    def _best(self, arms: Sequence[Arm], free: Sequence[Arm], rng: np.random.Generator, launch: float, start: float) -> Decision:
         """The run and the checkpoint with the greatest index."""
         self._belief.learn(arms, rng)
         new = [arm for arm in free if not arm.done]
@@ -121,7 +123,8 @@ class FrontSearch:
         taking_up = np.where(had == 0, launch, [arm.resume for arm in candidates])
         spend = costs - had[:, None] + taking_up[:, None]
         works = self._works(candidates, arms)[:, None]
-        index = works / (np.ones_like(spend) if "dollars" in self._ablate else spend)
+        weighed = spend + np.array([0.0 if arm.done else start for arm in candidates])[:, None]
+        index = works / (np.ones_like(spend) if "dollars" in self._ablate else weighed)
 
         forecasts, known = self._belief.of(candidates, stops), self._known(arms)
         grown = _growth(known([], np.zeros(0)), forecasts.at(_NODES), costs)

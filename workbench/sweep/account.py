@@ -55,6 +55,10 @@ class Account:
         """Which budget was spent when the ledger was last read, in words; empty when none was."""
         return self.budget.exhausted(self._recorded)
 
+    def usd_left(self) -> float | None:
+        """What may still be spent, as far as the ledger was read; None where neither US$ nor hours are bounded."""
+        return self.budget.usd_left(self._recorded)
+
     def admits(self, recipe: Recipe, results: Sequence[Result], until: float | None = None) -> bool:
         """Whether a run, or what is missing of it, fits what is left by its forecast. What is unknown passes: the watch sees it.
 

@@ -70,6 +70,13 @@ class Budget:
             return f"the budget of {self.limits.max_labels:,} labels is spent ({spent.labels:,})"
         return ""
 
+    def usd_left(self, spent: Spending) -> float | None:
+        """US$ that may still be spent on compute: of what is bounded in US$ or in hours, the least; None where neither is."""
+        second = self.of_work(1.0, None, 0).usd
+        worth = {"usd": 1.0, "seconds": second}
+        known = [(bound.most - (bound.spent or 0.0), worth.get(bound.name)) for bound in self._bounds(spent)]
+        return min((max(0.0, left) * usd for left, usd in known if usd is not None), default=None)
+
     def overrun(self, spent: Spending, more: Spending) -> str:
         """Which budget `more` would pass, in words: `$0.02 of $0.01 left`; empty when none. What is unknown passes none."""
         for bound, then in zip(self._bounds(spent), self._bounds(spent + more), strict=True):

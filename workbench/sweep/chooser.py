@@ -89,7 +89,8 @@ class Chooser:
             admits=lambda settings, until: self._admits(settings, until, results),
             cached=self.shelf.kept() if own else (),
             current=current,
-            may_start=not own or budget.limits.may_start(results),
+            starts_left=budget.limits.starts_left(results) if own else None,
+            usd_left=self.account.usd_left(),
             stop_below=budget.limits.stop_below,
             reference=self.reference,
         )

@@ -36,9 +36,9 @@ class Limits:
         runs = {r.run_id for r in originals(results) if r.status != "interrupted"} - {r.run_id for r in unfinished(results)}
         return self.all_begun(len(runs)) if self.trials is not None and len(runs) >= self.trials else ""
 
-    def may_start(self, results: Sequence[Result]) -> bool:
-        """Whether one more run may be started."""
-        return self.trials is None or len(begun(results)) < self.trials
+    def starts_left(self, results: Sequence[Result]) -> int | None:
+        """How many more runs may be started; None for any number."""
+        return None if self.trials is None else max(0, self.trials - len(begun(results)))
 
     def all_begun(self, runs: int) -> str:
         """That so many runs are all that may be started, in words."""
