@@ -75,15 +75,15 @@ def front(results: Sequence[Result] | Points, view: View, *, title: str = "", hi
         template="plotly_white",
         width=1000,
         height=560,
-        margin={"l": 70, "r": 30, "t": 80 if title else 30, "b": 60},
+        margin={"l": 70, "r": 30, "t": 80 if title else 30, "b": 70},
         legend={"title": {"text": legend}, "itemsizing": "trace"},
         xaxis={
             "type": "log",
-            "title": f"{axis.title}: one run, from nothing to this checkpoint (logarithmic)",
+            "title": f"{axis.title} (logarithmic)<br><sup>of one run, from nothing to this checkpoint</sup>",
             "tickvals": marks,
             "ticktext": [axis.text(t * axis.per_unit).removesuffix(f" {axis.unit}") for t in marks],
         },
-        yaxis={"title": view.maximize, "range": [1.15 * min(scores), 1.15 * max(scores) or 1.0]},  # room for labels
+        yaxis={"title": view.maximize, "range": [1.25 * min(scores), 1.25 * max(scores) or 1.0]},  # room for labels
         font={"size": 15},
         hovermode="closest",
     )
@@ -205,9 +205,10 @@ def _baselines(figure: Figure, points: Points) -> None:
         )
         price = report.cost_text(points.view, r, points.view.minimize[0])
         text = f"{'best ' if name == 'full tuning' else ''}{name} {y:.1f} for {price}"
-        figure.add_annotation(
-            text=text, x=0, xref="x domain", y=y, showarrow=False, xanchor="left", yanchor="bottom", font={"size": 12, "color": INK}
-        )
+        # At the end of the line that the front is further from: it rises from the lower left to the upper right.
+        high = y > max(map(points.score, points.found)) / 2
+        place = {"x": 0 if high else 1, "xanchor": "left" if high else "right", "xref": "x domain", "y": y, "yanchor": "bottom"}
+        figure.add_annotation(text=text, **place, showarrow=False, font={"size": 12, "color": INK})
 
 
 def _label(pick: Pick, points: Points) -> dict[str, Any]:
@@ -220,7 +221,7 @@ def _label(pick: Pick, points: Points) -> dict[str, Any]:
     costs = [c for p in points.found if (c := _cost(p, view)) > 0]
     from_left = math.log(cost / min(costs)) / math.log(max(costs) / min(costs)) if cost > 0 and max(costs) > min(costs) else 0.0
     first = pick.why in ("within", "best")
-    aside, above = (-115, -22 if first else 22) if from_left > 0.5 else (0, -60)
+    aside, above = (-70 if first else -115, -60 if first else -16) if from_left > 0.5 else (0, -60)
     price = report.cost_text(view, r, view.minimize[0])
     text = f"{_SAID[pick.why]}<br><b>{view.maximize} {r.scores[view.maximize]:.1f} for {price}</b>"
     return {
