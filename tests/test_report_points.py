@@ -1,5 +1,6 @@
 """Points of a view, the picks among them, and the rows of tables."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -112,6 +113,19 @@ def test_the_best_within_a_budget_is_what_the_answer_names() -> None:
         for method, r in best.items():
             same = [p for p in points.candidates if p.method == method and points.view.cost(p, "usd") <= budget]
             assert r.scores["f1"] == max(p.scores["f1"] for p in same)
+
+
+def test_what_budgets_buy_is_told_once_for_each_that_buys_more() -> None:
+    view = report.View.of(made.describe(), made.OFFER, 0.0)
+    points = Points.of(made.runs(40), view)
+    text = report.budgets_text(points)
+    told = re.findall(r"\$([0-9.]+): ([0-9.]+) \(", text)
+    assert len(told) > 2
+    assert [float(score) for _, score in told] == sorted({float(score) for _, score in told})
+    for budget, score in told:
+        (pick,) = [p for p in report.picks(points, budget=float(budget)) if p.why == "within"]
+        assert points.score(pick.point) == pytest.approx(float(score), abs=0.05)
+    assert report.budgets_text(Points.of(made.runs(1)[:1], view)) == ""
 
 
 def test_what_differs_between_runs_is_all_that_is_shown() -> None:

@@ -100,6 +100,8 @@ def _answer(c: Context, points: Points, found: list[Pick], budget: float | None,
         cost.metric(AXES[c.cost].unit, report.cost_text(c.view, pick, c.cost))
         time.metric("time to make it", report.cost_text(c.view, pick, "seconds"))
     st.markdown(plain(report.answer(points, c.view, budget=budget, target=target)))
+    if budget is None and target is None and (text := _budgets(c.key, points)):
+        st.caption(plain(text))
 
 
 def _figure(
@@ -123,6 +125,11 @@ def _figure(
             alt=alt,
             config=_CONFIG,
         )
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _budgets(key: tuple[Any, ...], _points: Points) -> str:
+    return report.budgets_text(_points)
 
 
 _CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}

@@ -112,6 +112,20 @@ def best_within(points: Points) -> list[tuple[float, dict[str, Result]]]:
     return found
 
 
+def budgets_text(points: Points) -> str:
+    """What a few budgets buy, those left out that buy nothing better than a smaller one; empty where there is but one.
+
+    `Within $0.20: 23.2 (lora on minilm-l3); $0.50: 56.4 (full on minilm-l3).`
+    """
+    unit, told, best = AXES[points.view.minimize[0]], list[str](), -math.inf
+    for budget, of_method in best_within(points):
+        leader = max(of_method.values(), key=points.score)
+        if points.score(leader) > best:
+            best = points.score(leader)
+            told.append(f"{unit.text(budget)}: {best:.1f} ({leader.method} on {leader.model})")
+    return f"Within {'; '.join(told)}." if len(told) > 1 else ""
+
+
 def differing(runs: Sequence[Result]) -> dict[str, list[Any]]:
     """The settings of a few points that are not the same in all of them, by dotted name; None where one has no such setting."""
     records = [dict(flat(r.recipe)) for r in runs]
