@@ -243,6 +243,15 @@ def test_a_run_that_is_being_made_and_one_that_is_half_written_are_no_points_yet
     assert len(page(url, "runs").dataframe[0].value) == 5  # four that were finished, and one that two workers hold
 
 
+def test_samples_of_predictions_are_shown_where_there_are_some(tmp_path: Path, page) -> None:
+    samples = [{"example": {"id": "7", "question": "Who?", "answers": {"text": ["Ada"]}}, "prediction": "Ada L."}]
+    with_some, without = made.run(0), made.run(1)
+    url = made.write(tmp_path, [replace(with_some, samples=samples), without])
+    (table,) = [t.value for t in page(url, "run", id="0").dataframe if "prediction" in t.value.columns]
+    assert table.to_dict("records") == [{"prediction": "Ada L.", "question": "Who?", "answers.text": "['Ada']"}]
+    assert not any("prediction" in t.value.columns for t in page(url, "run", id="1").dataframe)
+
+
 def test_several_studies_are_chosen_between(tmp_path: Path, page) -> None:
     made.write(tmp_path, made.runs(3), name="old-00000000")
     url = made.write(tmp_path, made.runs(6), name="new-00000000")

@@ -347,6 +347,19 @@ def test_a_spend_that_is_unknown_ends_a_budget_of_it(bench):
     assert bench.sweep(Limits(max_usd=1.0, trials=1), meter=FakeMeter(unknown=("cpu_energy_j",))).results[-1].status == "complete"
 
 
+def test_examples_and_predictions_are_on_record_only_where_asked_for(bench):
+    first = bench.sweep(Limits(trials=1)).results
+    assert [r.samples for r in first] == [[]] * len(first)
+    asked = [r for r in bench.sweep(Limits(trials=3), log_samples=3).results if r.samples]
+    assert asked
+    dev = bench.study.resolve(first[0].settings).task.splits().dev
+    for r in asked:
+        assert [s["example"] for s in r.samples] == list(dev[:3])
+        assert {s["prediction"] for s in r.samples} <= {0, 1}
+    assert [r.samples for r in bench.ledger.results() if r.samples] == [r.samples for r in asked]
+    assert [call[1].samples for call in bench.notebook.told if call[0] == "record" and call[1].samples]
+
+
 def test_labels_are_bought_once(bench):
     outcome = bench.sweep(Limits(max_usd=1000.0, trials=4), label_usd=1.0)
     labels = max(r.labels for r in outcome.results)

@@ -212,6 +212,7 @@ OPTIONS = {
     "workers": _WHOLE,
     "sampler": _TEXT,
     "seed": _COUNT,
+    "log_samples": _COUNT,
 }
 """Options of the command line that a settings file may set, each by its own name, and what each must be."""
 

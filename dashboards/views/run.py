@@ -38,6 +38,7 @@ def show(c: Context) -> None:
         if points:
             _checkpoints(c, segments, points)
         _bill(c, r, segments)
+        _samples(r)
     with right:
         to_mlflow(c, r)
         _settings(r)
@@ -124,6 +125,17 @@ def _bill(c: Context, r: Result, segments: list[Result]) -> None:
     st.dataframe(pd.DataFrame(rows).fillna(""), hide_index=True)
     if there and there.note:
         st.caption(plain(f"{there.basis}: {there.note}"))
+
+
+def _samples(r: Result) -> None:
+    """What it predicted on a few examples of the dev set, where the sweep was told to keep them."""
+    if not r.samples:
+        return
+    st.markdown("##### Predictions")
+    st.dataframe(pd.DataFrame(report.sample_rows(r)), hide_index=True)
+    st.caption(
+        f"The first {len(r.samples)} examples of the dev set at {report.many(r.epochs, 'epoch')}. A click on a cell shows it all."
+    )
 
 
 def _settings(r: Result) -> None:

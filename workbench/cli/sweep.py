@@ -77,6 +77,14 @@ UNBOUNDED_RUNS = 100
     metavar="N",
     help="Processes that work at once on this machine: each has one of its GPUs, or a share of its CPUs.",
 )
+@setting(
+    "--log-samples",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Put N examples of the dev set on record with each checkpoint's predictions, in ledger and MLflow.",
+)
 @click.option("--as-worker", is_flag=True, hidden=True)
 @click.option("--yes", is_flag=True, help="Do not ask before spending on a paid platform.")
 @setting("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the search.")
@@ -103,6 +111,7 @@ def sweep(
     confirm_seeds: int,
     stop_below: float | None,
     workers: int,
+    log_samples: int,
     as_worker: bool,
     yes: bool,
     seed: int,
@@ -218,6 +227,7 @@ def sweep(
                     forecaster=forecaster,
                     workers=workers,
                     joined=as_worker,
+                    log_samples=log_samples,
                 )
     except BaseException:
         notebook.close(MLFLOW_PATIENCE_SECONDS)  # how the run ended is on its way; the next start ends the sweep's own entry

@@ -45,7 +45,7 @@ from workbench.report.points import Points, baselines, marginal, stopped
 from workbench.report.progress import Bound, Progress, Settled, Worker, bounds, progress, seconds_left, spent_text
 from workbench.report.records import find_run, front_markdown, front_record, runs_record
 from workbench.report.reproduce import reproduce
-from workbench.report.tables import best_within, budgets_text, differing, flat, front_rows, ladder, run_rows
+from workbench.report.tables import best_within, budgets_text, differing, flat, front_rows, ladder, run_rows, sample_rows
 from workbench.report.text import (
     banded,
     describe,
@@ -143,6 +143,7 @@ __all__ = [
     "reproduce",
     "run_rows",
     "runs_record",
+    "sample_rows",
     "score_text",
     "seconds_left",
     "serving",

@@ -126,6 +126,16 @@ def budgets_text(points: Points) -> str:
     return f"Within {'; '.join(told)}." if len(told) > 1 else ""
 
 
+def sample_rows(result: Result) -> list[dict[str, str]]:
+    """A Result's samples for a table: the prediction, then what each example holds, the longest last; ids are left out."""
+    said = [{name: str(value) for name, value in flat(sample["example"]) if name != "id"} for sample in result.samples]
+    names = sorted(
+        dict.fromkeys(name for each in said for name in each), key=lambda name: sum(len(each.get(name, "")) for each in said)
+    )
+    found = zip(result.samples, said, strict=True)
+    return [{"prediction": str(sample["prediction"])} | {name: each.get(name, "") for name in names} for sample, each in found]
+
+
 def differing(runs: Sequence[Result]) -> dict[str, list[Any]]:
     """The settings of a few points that are not the same in all of them, by dotted name; None where one has no such setting."""
     records = [dict(flat(r.recipe)) for r in runs]

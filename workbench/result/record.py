@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -36,6 +36,7 @@ class Result:
         tokens: Training tokens processed, padding excluded.
         trainable_parameters: How many numbers were tuned.
         serving: Speed of its predictions as measured: `latency_seconds` of one alone, `predictions_per_second` in batches.
+        samples: Examples of the dev set with what was predicted, as `{"example": …, "prediction": …}`; empty unless asked for.
         provenance: Versions, device, commit, times: what is needed to read the figures years later.
         offer: The offer at which the stored objective values were computed, as plain data.
         label_usd: The price of a label then.
@@ -64,6 +65,7 @@ class Result:
     tokens: int = 0
     trainable_parameters: int | None = None
     serving: Mapping[str, float] = field(default_factory=dict)
+    samples: Sequence[Mapping[str, Any]] = field(default_factory=list)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     offer: Mapping[str, Any] = field(default_factory=dict)
     label_usd: float = 0.0

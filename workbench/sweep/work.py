@@ -6,12 +6,13 @@ import contextlib
 import dataclasses
 import functools
 import gc
+import itertools
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench import report, search
 from workbench.errors import EnvironmentFault, Infeasible, Refused, WorkbenchError
@@ -83,6 +84,7 @@ def sweep(
     forecaster: Forecaster | None = None,
     workers: int = 1,
     joined: bool = False,
+    log_samples: int = 0,
 ) -> Outcome:
     """Run recipes of the study until a limit is reached, a person stops it, or the space is exhausted.
 
@@ -104,6 +106,7 @@ def sweep(
         forecaster: Says what a run will take, so that none is started that does not fit a budget; a new one when not given.
         workers: How many sweeps of this study work at once on this machine, this one included.
         joined: It is one worker of a sweep whose beginning and end somebody else notes, and waits free of charge.
+        log_samples: So many examples of the dev set, the first, are put on record with each checkpoint's predictions.
 
     Raises:
         EnvironmentFault: The ledger can no longer be written.
@@ -120,7 +123,7 @@ def sweep(
         chooser = Chooser(study, account, shelf, sampler, seed, ledger.description.get("reference"))
         work = _Sweep(
             study, ledger, notebook, account, shelf, chooser, Turn(folder), observer, meter, holder, interruptions,
-            window or holder.window(), before or Usage(), joined, workers,
+            window or holder.window(), before or Usage(), joined, workers, log_samples,
         )  # fmt: skip
         stack.enter_context(Heart(ledger, work.pulse))
         stack.enter_context(Watch(budget, work.spent_now, interruptions.explain))
@@ -144,6 +147,7 @@ class _Sweep:
     before: Usage  # what is charged with that window, and was consumed earlier
     joined: bool = False
     workers: int = 1
+    log_samples: int = 0
     resting: bool = False  # its window is closed, and what it saw in `before`
     lease: Lease | None = None
     progress: Progress | None = None  # of the training at hand
@@ -447,6 +451,7 @@ class _Sweep:
             tokens=checkpoint.tokens,
             trainable_parameters=checkpoint.trainable_parameters,
             serving=checkpoint.serving,
+            samples=self._samples(checkpoint),
             finished=time.time(),
         )
         for name in self.study.costs:
@@ -455,6 +460,12 @@ class _Sweep:
                     f"{name} cannot be measured on this machine, and the study minimises it. Minimise another cost, e.g. 'seconds'."
                 )
         return result
+
+    def _samples(self, checkpoint: Checkpoint) -> list[dict[str, Any]]:
+        if not self.log_samples:  # nothing of the data is put on record unasked
+            return []
+        pairs = zip(checkpoint.recipe.task.splits().dev, checkpoint.predictions, strict=True)
+        return [{"example": dict(e), "prediction": p} for e, p in itertools.islice(pairs, self.log_samples)]
 
     def _end(self, status: str, reason: str) -> None:
         """Write how a run ended without a checkpoint; what it consumed goes under training."""

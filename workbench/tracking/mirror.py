@@ -158,6 +158,8 @@ class Mirror:
         if child.marks is None:
             child.marks = {(int(m.step), int(m.timestamp)) for m in session.client.get_metric_history(child.id, page.MARK)}
         if mark not in child.marks:
+            if result.samples:
+                session.client.log_dict(child.id, {"samples": list(result.samples)}, f"samples/step-{result.step:06}.json")
             said = {"workbench.results": str(len(child.marks) + 1), "workbench.offer": self._priced}
             said |= page.front_tag(bool(child.on_front)) | page.tags(result)  # not on the front until somebody says so
             numbers = page.metrics(result, self._offer, self._label_usd)
