@@ -386,13 +386,28 @@ def test_a_gpu_is_never_billed_as_a_desktop():
 # Interruptions
 
 
-def test_one_interruption_finishes_the_run(bench, monkeypatch):
+def test_one_interruption_ends_a_whole_run_at_the_next_checkpoint_and_it_goes_on_from_there(bench, monkeypatch):
+    finite(bench, "bitfit(learning_rate=1e-3)", "4")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1, signal.SIGINT)
+        outcome = bench.sweep(sampler=WHOLE)
+    assert (outcome.interrupted, outcome.reason) == (True, "you stopped it")
+    (first, cut) = outcome.results
+    assert (first.status, first.epochs < 4, cut.status, cut.reason) == ("complete", True, "interrupted", "stopped: by a person")
+    assert bench.ledger.leases() == []
+    whole = bench.sweep(Limits(trials=1), sampler=WHOLE).results
+    assert [r.epochs for r in whole if r.status == "complete"] == [1, 2, 4]
+    assert {r.run_id for r in whole} == {first.run_id}
+
+
+def test_one_interruption_stops_at_the_next_checkpoint(bench, monkeypatch):
     interrupt_at(monkeypatch, 1, signal.SIGINT)
     outcome = bench.sweep()
     assert (outcome.interrupted, outcome.reason) == (True, "you stopped it")
     assert bench.ledger.ended["interrupted"]
     assert len(report.by_run(outcome.results)) == 1
-    assert outcome.results[-1].epochs == bench.ear.runs[0][2]
+    assert len(outcome.results) == 1
+    assert outcome.results[-1].epochs <= bench.ear.runs[0][2]
     for _ in range(100):  # it is said by a thread
         if bench.ear.notes:
             break

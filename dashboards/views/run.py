@@ -41,7 +41,7 @@ def show(c: Context) -> None:
         _samples(r)
     with right:
         to_mlflow(c, r)
-        _settings(r)
+        _settings(r, min(s.started for s in segments))
     _again(c, r)
 
 
@@ -138,8 +138,8 @@ def _samples(r: Result) -> None:
     )
 
 
-def _settings(r: Result) -> None:
-    """Everything that made it."""
+def _settings(r: Result, began: float) -> None:
+    """Everything that made it; `began` is when the run did, in seconds since 1970."""
     st.markdown("##### Configuration")
     rows = [(name, report.number(value)) for name, value in report.flat(r.recipe) if value is not None]
     st.dataframe(pd.DataFrame(rows, columns=["setting", "value"]), hide_index=True, height=min(420, 38 + 35 * len(rows)))
@@ -149,7 +149,7 @@ def _settings(r: Result) -> None:
     facts = {
         "run id": r.run_id,
         "recipe id": r.recipe_id,
-        "started": f"{datetime.fromtimestamp(r.started):%Y-%m-%d %H:%M:%S}" if r.started else "",
+        "started": f"{datetime.fromtimestamp(began):%Y-%m-%d %H:%M:%S}" if began else "",
         "device": r.device or str(device.get("cpu") or ""),
         "commit": str(r.provenance.get("git_commit") or "not in a checkout"),
         "versions": versions,

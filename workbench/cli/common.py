@@ -132,7 +132,7 @@ def reading(text: str = "Reading the ledger …") -> Iterator[None]:
 def say_next(text: str, *, as_json: bool = False) -> None:
     """The end of a command: the next sensible one, once, on standard error. Not where a program reads."""
     if not as_json:
-        messages.print(f"Next: {text}", style="dim", markup=False)
+        messages.print(f"Next: {text}", style="dim", markup=False, soft_wrap=True)  # a command that is copied is one line
 
 
 def warn_if_busy() -> None:
@@ -193,7 +193,7 @@ def ledger_url(storage: str | None) -> str:
     return storage or default_url(Path.cwd())
 
 
-def open_ledger(study: str | None, storage: str | None) -> Ledger:
+def open_ledger(study: str | None, storage: str | None, *, read_only: bool = True) -> Ledger:
     """The ledger of a study by its file, its name or its file's stem; the newest study when none is named."""
     from workbench.ledger import Ledger
 
@@ -201,8 +201,8 @@ def open_ledger(study: str | None, storage: str | None) -> Ledger:
         from workbench.study import load
 
         loaded = load(study)
-        return Ledger.find(loaded.name, ledger_url(storage), path=study)
-    ledger = Ledger.find(study, ledger_url(storage))
+        return Ledger.find(loaded.name, ledger_url(storage), path=study, read_only=read_only)
+    ledger = Ledger.find(study, ledger_url(storage), read_only=read_only)
     if study is None and (others := ledger.others):
         messages.print(f"{ledger.name}, the newest study here; there are also {', '.join(others)}.", style="dim", markup=False)
     return ledger

@@ -119,8 +119,8 @@ def confirm_front(
             forecaster = forecaster_of(study, storage, results)
     if reached:
         more = "--seeds for more seeds" if not plan else "the limit (--max-usd, --max-hours, --max-energy-kwh)"
-        messages.print(f"Nothing to do: {reached}. Raise {more} to go on.")
-        show_outcome(ledger.name, results, view, as_json=as_json)
+        messages.print(f"Nothing to do: {reached}. Raise {more} to go on; what the sweep has spent counts too.")
+        show_outcome(ledger.name, results, view, as_json=as_json, then="front")
         sys.exit(0)
     warn_if_busy()
     likely = _tell(plan, results, view)
@@ -149,7 +149,7 @@ def confirm_front(
         notebook.close(MLFLOW_PATIENCE_SECONDS)
         raise
     messages.print(f"\nThe confirmation ended: {outcome.reason}.")
-    show_outcome(ledger.name, outcome.results, view, as_json=as_json)
+    show_outcome(ledger.name, outcome.results, view, as_json=as_json, then="confirm" if outcome.interrupted else "")
     end_notebook(notebook, outcome, view)
     sys.exit(130 if outcome.interrupted else 0)
 

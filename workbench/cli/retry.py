@@ -29,7 +29,7 @@ def retry(study: str, runs: tuple[str, ...], storage: str | None) -> None:
     named. Their records stay, and so does on the bill what they have spent; a run goes on from its last checkpoint that is kept.
     """
     with reading():
-        ledger = open_ledger(study, storage)
+        ledger = open_ledger(study, storage, read_only=False)
         path = study_path(ledger)
         if path is None:
             raise Refused(f"{ledger.name} was imported: there is no study to run again.")

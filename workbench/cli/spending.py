@@ -46,8 +46,11 @@ def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, wh
         raise Refused("nothing was started.")
 
 
-def show_outcome(name: str, results: Sequence[Result], view: View, *, as_json: bool) -> None:
-    """Print what the sweep was for: the bill on standard error, the front and the answer on standard output."""
+def show_outcome(name: str, results: Sequence[Result], view: View, *, as_json: bool, then: str = "") -> None:
+    """Print what the sweep was for: the bill on standard error, the front and the answer on standard output.
+
+    `then` is the command that comes next, where that is another than what the results ask for.
+    """
     spent = spending(results, view.offer, view.label_usd)
     runs = len(report.by_run(originals(results)))
     again = len(report.by_run(results)) - runs
@@ -59,5 +62,5 @@ def show_outcome(name: str, results: Sequence[Result], view: View, *, as_json: b
         show_front(results, view)
         print_text(f"\n{report.answer(results, view)}")
         command = click.get_current_context()
-        verb = "front" if again else "confirm" if report.front(results, view) else "runs"
+        verb = then or ("front" if again else "confirm" if report.front(results, view) else "runs")
         command.call_on_close(lambda: say_next(f"`workbench {verb} {command.params['study']}`"))  # MLflow is yet to be told

@@ -127,7 +127,7 @@ def sweep(
     Limits count all starts together: running the same command again continues, and does nothing once a limit is reached.
     A run that is forecast not to fit a budget is not started; one that would pass it is stopped. Runs are left at checkpoints
     and taken up again, wherever the next US$ is expected to add most to the front; --trials counts those started.
-    Ctrl-C goes on to the checkpoint that is due and prints the front; a second one stops at once. Nothing finished is lost.
+    Ctrl-C goes on to the next checkpoint and prints the front; a second one stops at once. Nothing finished is lost.
     """
     loaded = load_study(study)
     offer = offer_of(platform, loaded)
@@ -239,7 +239,7 @@ def sweep(
     messages.print(f"\nThe sweep ended: {outcome.reason}.")
     confirming = confirm_share is not None and not outcome.interrupted and not code
     if not confirming:
-        show_outcome(ledger.name, outcome.results, view, as_json=as_json)
+        show_outcome(ledger.name, outcome.results, view, as_json=as_json, then="sweep" if outcome.interrupted else "")
     end_notebook(notebook, outcome, view)
     if confirming:
         go_on()

@@ -1,4 +1,4 @@
-"""Ctrl-C once: stop at the checkpoint that is due. Twice, SIGTERM, or a budget's end: now, but never in the middle of a write."""
+"""Ctrl-C once: stop at the next checkpoint. Twice, SIGTERM, or a budget's end: now, but never in the middle of a write."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Interruptions:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and not self.requested:
             self.requested = True
-            text = "Stopping at the checkpoint that this run is on its way to. Press Ctrl-C again to stop now."
+            text = "Stopping at the next checkpoint. Press Ctrl-C again to stop now."
             # A signal may come in the middle of a print, which cannot be entered twice by one thread.
             threading.Thread(target=self._note, args=(text,), daemon=True).start()
             return

@@ -399,6 +399,10 @@ class _Sweep:
             last = checkpoint.next_step is None
             dear = "" if last else self.account.overrun(result, checkpoint)
             on_the_way = not last and not dear and (chosen.step.until is None or result.epochs < chosen.step.until)
+            if self.interruptions.requested and chosen.step.until is not None:
+                on_the_way = (
+                    False  # the search can leave a run at any checkpoint; a run that is whole or nothing is interrupted below
+                )
             if on_the_way:
                 with self.writing:
                     self.lease = self.ledger.lease(self.study, replace(chosen.stub, started=time.time()))
@@ -407,6 +411,9 @@ class _Sweep:
                 members = self._members(results)
                 self.shelf.keep_weights(members)
             self.notebook.front({r.run_id for r in results if r.recipe_id in members})
+            if on_the_way and self.interruptions.requested:
+                self._end("interrupted", f"stopped: {self.interruptions.reason or 'by a person'}")
+                return None
             if on_the_way:
                 return chosen if self.lease is not None else None
             if dear:
