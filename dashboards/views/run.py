@@ -38,10 +38,10 @@ def show(c: Context) -> None:
         if points:
             _checkpoints(c, segments, points)
         _bill(c, r, segments)
-        _samples(r)
     with right:
         to_mlflow(c, r)
         _settings(r, min(s.started for s in segments))
+    _samples(r)
     _again(c, r)
 
 
@@ -132,10 +132,16 @@ def _samples(r: Result) -> None:
     if not r.samples:
         return
     st.markdown("##### Predictions")
-    st.dataframe(pd.DataFrame(report.sample_rows(r)), hide_index=True)
+    rows = report.sample_rows(r)
+    config = {name: st.column_config.TextColumn(width="small" if _short(name, rows) else "medium") for name in rows[0]}
+    st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=config)
     st.caption(
         f"The first {len(r.samples)} examples of the dev set at {report.many(r.epochs, 'epoch')}. A click on a cell shows it all."
     )
+
+
+def _short(name: str, rows: list[dict[str, str]]) -> bool:
+    return max(len(row[name]) for row in rows) < 16
 
 
 def _settings(r: Result, began: float) -> None:
