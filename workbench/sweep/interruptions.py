@@ -21,13 +21,14 @@ class Interruptions:
 
     Attributes:
         requested: Whether anything asked for an end.
+        at_once: Whether it is not to wait for the next checkpoint.
         reason: Why, where it was not a person.
     """
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self.requested = False
         self.reason = ""
-        self._now = False
+        self.at_once = False
         self._breakable = False
         self._note = note
         self._before: dict[int, Any] = {}
@@ -46,7 +47,7 @@ class Interruptions:
         """What may be torn apart: here an interruption raises KeyboardInterrupt, also one that came before."""
         self._breakable = True
         try:
-            if self._now:
+            if self.at_once:
                 raise KeyboardInterrupt
             yield
         finally:
@@ -63,6 +64,6 @@ class Interruptions:
             # A signal may come in the middle of a print, which cannot be entered twice by one thread.
             threading.Thread(target=self._note, args=(text,), daemon=True).start()
             return
-        self.requested = self._now = True
+        self.requested = self.at_once = True
         if self._breakable:
             raise KeyboardInterrupt

@@ -399,10 +399,9 @@ class _Sweep:
             last = checkpoint.next_step is None
             dear = "" if last else self.account.overrun(result, checkpoint)
             on_the_way = not last and not dear and (chosen.step.until is None or result.epochs < chosen.step.until)
-            if self.interruptions.requested and chosen.step.until is not None:
-                on_the_way = (
-                    False  # the search can leave a run at any checkpoint; a run that is whole or nothing is interrupted below
-                )
+            enough = self.interruptions.requested and not self.interruptions.at_once
+            if enough and chosen.step.until is not None:
+                on_the_way = False  # the search can leave a run anywhere; one that is whole or nothing is interrupted, below
             if on_the_way:
                 with self.writing:
                     self.lease = self.ledger.lease(self.study, replace(chosen.stub, started=time.time()))
@@ -411,7 +410,7 @@ class _Sweep:
                 members = self._members(results)
                 self.shelf.keep_weights(members)
             self.notebook.front({r.run_id for r in results if r.recipe_id in members})
-            if on_the_way and self.interruptions.requested:
+            if on_the_way and enough:
                 self._end("interrupted", f"stopped: {self.interruptions.reason or 'by a person'}")
                 return None
             if on_the_way:
