@@ -10,7 +10,7 @@ import gc
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def warm(url: str, wanted: str | None) -> None:
     """
     name = wanted or _names(url)[-1]
     reading = read(url, name)
-    made = _context(url, name, reading, *choices.default_view(reading))
+    made = _context(url, name, reading, _version(url, name, reading), *choices.default_view(reading))
     made.points  # noqa: B018  kept for the page
 
 
@@ -93,21 +93,20 @@ def open_context(pages: Mapping[str, StreamlitPage]) -> Context | None:
         name = choices.study(names, os.environ.get("WORKBENCH_DASHBOARD_STUDY"))
         with st.spinner("Reading the ledger …"):  # shown after a tenth of a second
             reading = read(url, name)
-        view, cost = choices.view(reading, _version(url, name, reading))
+        version = _version(url, name, reading)
+        view, cost = choices.view(reading, version)
     except WorkbenchError as error:
         st.error(_sentence(str(error)))
         st.button("Try again")
         return None
-    return _context(url, name, reading, view, cost, pages)
+    return replace(_context(url, name, reading, version, view, cost), pages=pages)
 
 
 def _version(url: str, name: str, reading: Reading) -> tuple[Any, ...]:
     return url, _file(url), name, len(reading.results)
 
 
-def _context(
-    url: str, name: str, reading: Reading, view: View, cost: str, pages: Mapping[str, StreamlitPage] | None = None
-) -> Context:
+def _context(url: str, name: str, reading: Reading, version: tuple[Any, ...], view: View, cost: str) -> Context:
     return Context(
         name=name,
         description=reading.description,
@@ -119,8 +118,7 @@ def _context(
         view=view,
         cost=cost,
         url=url,
-        version=_version(url, name, reading),
-        pages=pages or {},
+        version=version,
     )
 
 

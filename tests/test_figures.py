@@ -69,6 +69,7 @@ def test_baselines_are_drawn_where_there_are_some(view: report.View) -> None:
     untuned = replace(point(9, "none", 12, 1), recipe={**FOUR[0].recipe, "method": {"name": "none"}, "epochs": 0})
     texts = [a.text for a in figures.front([*FOUR, untuned], view).layout.annotations]
     assert [text.rsplit(" for $", 1)[0] for text in texts] == ["untuned 12.0", "best full tuning 50.0"]
+    assert all(" for $" in text for text in texts)
     assert not figures.front([FOUR[1]], view).layout.annotations
 
 

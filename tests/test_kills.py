@@ -167,6 +167,7 @@ def test_ctrl_c_once_goes_on_to_the_next_checkpoint_and_prints_the_front(tmp_pat
     assert len(by_run(results)) == 1
     at, of = re.findall(r" at ([\d.]+) of ([\d.]+) epoch", place.said)[-1]
     assert results[-1].epochs == float(at) <= float(of)
+    assert len(results) == 1  # the first checkpoint after it was asked for
     assert [status for _, status, _ in place.mlflow()] == ["FINISHED"]
 
 

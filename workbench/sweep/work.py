@@ -339,7 +339,7 @@ class _Sweep:
             self._end("infeasible", f"{error.reason}: {error.detail}")
             status = "FAILED"
         except KeyboardInterrupt:
-            self._end("interrupted", f"stopped: {self.interruptions.reason or 'by a person'}")
+            self._cut()
             raise
         except Exception as error:
             reason = f"fault: {error}" if isinstance(error, WorkbenchError) else f"bug: {type(error).__name__}: {error}"
@@ -411,7 +411,7 @@ class _Sweep:
                 self.shelf.keep_weights(members)
             self.notebook.front({r.run_id for r in results if r.recipe_id in members})
             if on_the_way and enough:
-                self._end("interrupted", f"stopped: {self.interruptions.reason or 'by a person'}")
+                self._cut()
                 return None
             if on_the_way:
                 return chosen if self.lease is not None else None
@@ -472,6 +472,10 @@ class _Sweep:
             return []
         pairs = zip(checkpoint.recipe.task.splits().dev, checkpoint.predictions, strict=True)
         return [{"example": dict(e), "prediction": p} for e, p in itertools.islice(pairs, self.log_samples)]
+
+    def _cut(self) -> None:
+        """Write that the run was stopped on its way; it can go on from its last state."""
+        self._end("interrupted", f"stopped: {self.interruptions.reason or 'by a person'}")
 
     def _end(self, status: str, reason: str) -> None:
         """Write how a run ended without a checkpoint; what it consumed goes under training."""
