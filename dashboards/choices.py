@@ -42,13 +42,6 @@ def view(reading: Reading, version: tuple[Any, ...]) -> tuple[View, str]:
     return objectives(own, metric, cost, most), cost
 
 
-def default_view(reading: Reading) -> tuple[View, str]:
-    """As `view`, where the reader has chosen nothing yet."""
-    description = reading.description
-    own = View.of(description, offer_of(None, description), label_usd_of(None, description))
-    return own, own.minimize[0]
-
-
 def objectives(own: View, metric: str, cost: str, most: float) -> View:
     """The study's view with another score, or another cost in the place of its own.
 

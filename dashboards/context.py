@@ -18,6 +18,7 @@ import choices
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
+from workbench.cli.common import view_of
 from workbench.errors import WorkbenchError
 from workbench.ledger import Ledger, Reading, default_url
 from workbench.ledger.store import sqlite_path
@@ -81,7 +82,8 @@ def warm(url: str, wanted: str | None) -> None:
     """
     name = wanted or _names(url)[-1]
     reading = read(url, name)
-    made = _context(url, name, reading, _version(url, name, reading), *choices.default_view(reading))
+    view = view_of(reading.description)  # the reader has chosen nothing yet
+    made = _context(url, name, reading, _version(url, name, reading), view, view.minimize[0])
     made.points  # noqa: B018  kept for the page
 
 

@@ -234,9 +234,8 @@ def label_usd_of(label_usd: float | None, study: Study | Mapping[str, Any]) -> f
     return float(stated("label_usd", label_usd, study))
 
 
-def view_of(ledger: Ledger, platform: str | None, label_usd: float | None) -> View:
-    """The study's view of its Results, at the prices asked for."""
-    description = ledger.description
+def view_of(description: Mapping[str, Any], platform: str | None = None, label_usd: float | None = None) -> View:
+    """A study's view of its Results at the prices asked for, by what its ledger says of it."""
     return View.of(description, offer_of(platform, description), label_usd_of(label_usd, description))
 
 

@@ -45,7 +45,7 @@ def export(study: str, kind: str, output: Path | None, platform: str | None, lab
         raise UsageError("Parquet is not for a terminal. Name a file: --output FILE.")
     with reading():
         ledger = open_ledger(study, storage)
-        data = _written(ledger, view_of(ledger, platform, label_usd), kind)
+        data = _written(ledger, view_of(ledger.description, platform, label_usd), kind)
     if output is None:
         _to_standard_output(data)
         return

@@ -85,7 +85,7 @@ def front(
     with reading():
         ledger = open_ledger(study, storage)
         results = ledger.results()
-    view = replace(view_of(ledger, platform, label_usd), billed=billed)
+    view = replace(view_of(ledger.description, platform, label_usd), billed=billed)
     view = view.spread(results, adopted) if adopted else view
     rival = rival_of(results, view, against)
     if html:

@@ -45,7 +45,7 @@ def runs(
     """
     with reading():
         ledger = open_ledger(study, storage)
-        view = view_of(ledger, platform, label_usd)
+        view = view_of(ledger.description, platform, label_usd)
         results = ledger.results(running=True)
     entries = report.runs_record(results, view, ledger.mlflow_runs)
     entries = [e for e in entries if status in (None, e["status"])]
@@ -109,7 +109,7 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
     """Show the run ID: a trial number, or the beginning of a run's or a recipe's id."""
     with reading():
         ledger = open_ledger(study, storage)
-        view = view_of(ledger, platform, label_usd)
+        view = view_of(ledger.description, platform, label_usd)
         results = ledger.results(running=True)
     segments = report.find_run(results, run_id)
     if not segments:

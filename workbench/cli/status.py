@@ -42,7 +42,7 @@ def status(study: str | None, platform: str | None, label_usd: float | None, sto
             known.results,
             [record for _, record in known.leases],
             known.ended,
-            view_of(ledger, platform, label_usd),
+            view_of(ledger.description, platform, label_usd),
             now=time.time(),
             limits=description.get("limits"),
         )
