@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -268,6 +269,10 @@ def test_the_command(command, tmp_path, tiny):
     code, out, err = command("confirm", "tiny.py", "--seeds", "2", "--json")
     assert code == 0, err
     record = json.loads(out)
+    lines = [line for line in err.splitlines() if line.startswith("    ") and "on the test split" in line]
+    assert lines
+    assert all(re.search(r"about .* left$", line) for line in lines[:-1])
+    assert "left" not in lines[-1]
     confirmed = [p for p in record["points"] if p["confirmed"]]
     assert confirmed
     for p in confirmed:

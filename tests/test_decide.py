@@ -158,8 +158,8 @@ class Told:
         self.seen.update(dimensions=dimensions, least=least, most=most)
         return self
 
-    def decide(self, arms, *, launch, start_worth):
-        self.seen.update(arms=arms, launch=launch, start_worth=start_worth)
+    def decide(self, arms, *, launch, start_worth, may_wait):
+        self.seen.update(arms=arms, launch=launch, start_worth=start_worth, may_wait=may_wait)
         return self.decision(arms)
 
 
@@ -221,6 +221,7 @@ def test_what_the_search_is_told_of(told):
     assert all(not a.done and a.pending is None for a in pool)
     assert len(pool) == 300
     assert seen["start_worth"] == 0.0  # as many as it likes
+    assert seen["may_wait"]
     decide(of, results)
     assert not seen["arms"][0].cached
     decide(of, results, current=results[0].run_id)

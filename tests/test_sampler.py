@@ -64,6 +64,19 @@ def test_several_at_once_propose_different_trials():
     assert all(t.state == optuna.trial.TrialState.COMPLETE for t in study.trials)
 
 
+def test_the_search_proposes_each_trial_however_many_are_under_way(monkeypatch):
+    study, decide, answers = optimise(STARTS + 6), sampler.FrontSearch.decide, []
+
+    def told(*arguments, **options):
+        answers.append(decide(*arguments, **options))
+        return answers[-1]
+
+    monkeypatch.setattr(sampler.FrontSearch, "decide", told)
+    for _ in range(24):
+        objective(study.ask())
+    assert [answer.action for answer in answers] == ["start"] * 24
+
+
 @pytest.mark.parametrize(
     "directions", [["maximize"], ["minimize", "minimize"], ["maximize", "maximize"], ["maximize", "minimize", "minimize"]]
 )

@@ -267,6 +267,16 @@ def test_many_workers_do_not_all_start_before_anything_is_known():
         started += 1
     assert found.action == "wait"
     assert 6 <= started < 64
+    assert search.decide(arms, may_wait=False).action == "start"
+
+
+def test_a_worker_waits_for_what_promises_much_only_where_waiting_saves_something():
+    *others, best = sorted(arms_of(12), key=lambda arm: score(arm, 4))
+    arms = [*(taken(arm, 4) for arm in others[:8]), taken(others[0], 3), replace(taken(best, 1), pending=4)]
+    search = FrontSearch(DIMENSIONS, least=0.0)
+    assert search.decide(arms).action == "wait"
+    found = search.decide(arms, may_wait=False)
+    assert (found.action, arms[found.key].pending) == ("continue", None)
 
 
 def test_what_is_under_way_is_not_bought_again():

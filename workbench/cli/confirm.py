@@ -113,7 +113,8 @@ def confirm_front(
         window = holder.window()
         check_offer(offer, meter)
         budget = Budget(limits, offer, label_usd, gpus=len(meter.devices))
-        plan = left(replicates(study, results, view, seeds), results)
+        whole = replicates(study, results, view, seeds)
+        plan = left(whole, results)
         reached = "" if ledger.leases() else budget.reached(results) if plan else "the front is confirmed"
         if not reached:
             forecaster = forecaster_of(study, storage, results)
@@ -129,7 +130,7 @@ def confirm_front(
     window = holder.window()
     notebook = open_notebook(study, ledger, offer, label_usd, tracking_uri)
     try:
-        with meter, Progress(view, budget) as progress:
+        with meter, Progress(view, budget, lambda made: _expected(left(whole, made), made, view)[1]) as progress:
             outcome = work(
                 study,
                 ledger=ledger,
@@ -155,19 +156,44 @@ def confirm_front(
 
 
 def _tell(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> Estimate | None:
-    """Say what is to be done, and what it is likely to take: as much as the same runs did. Gives US$, None where unknown."""
+    """Say what is to be done, and what it is likely to take. Gives US$, None where unknown."""
+    usd, seconds = _expected(plan, results, view)
+    members = len({each.member.recipe_id for each in plan})
+    count = len(_runs(plan))
+    taken = "how long they take is unknown"
+    if usd is not None and seconds is not None:
+        taken = f"about {dollars(usd)} and {duration(seconds)}, by what the same runs took with the first seed"
+    runs = f"{count} run{'' if count == 1 else 's'}"
+    messages.print(f"{members} member{'' if members == 1 else 's'} of the front to confirm by {runs} with new seeds: {taken}.")
+    return None if usd is None else Estimate.within(usd, 2.0, "measured")
+
+
+def _expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> tuple[float | None, float | None]:
+    """US$ and seconds that replicates are likely to take: what the same runs took, and grading on the test split."""
+    runs = _runs(plan)
+    usd = [view.cost(each.member, "usd_compute") for each in runs]
+    seconds = [view.cost(each.member, "seconds") for each in runs]
+    if not runs:
+        return 0.0, 0.0
+    if None in usd or None in seconds:
+        return None, None
+    scored = {name for result in results for name in result.test_scores}
+    kept = {each.member.recipe_id: each for each in plan if each.member.recipe_id not in scored}  # the sweep's own weights
+    training, trained = sum(filter(None, usd)), sum(filter(None, seconds))
+    whole = trained + sum(map(_grading_seconds, [*plan, *kept.values()]))
+    return training * whole / trained if trained else training, whole
+
+
+def _runs(plan: Sequence[Replicate]) -> list[Replicate]:
+    """The longest of each run."""
     longest: dict[str, Replicate] = {}
     for each in plan:
         known = longest.setdefault(each.recipe.run_id, each)
         longest[each.recipe.run_id] = max(known, each, key=lambda e: e.recipe.epochs)
-    members = len({each.member.recipe_id for each in plan})
-    usd = [view.cost(each.member, "usd_compute") for each in longest.values()]
-    seconds = [view.cost(each.member, "seconds") for each in longest.values()]
-    taken = "how long they take is unknown"
-    if None not in usd and None not in seconds:
-        taken = (
-            f"the same runs took {dollars(sum(filter(None, usd)))} and {duration(sum(filter(None, seconds)))} with the first seed"
-        )
-    runs = f"{len(longest)} run{'' if len(longest) == 1 else 's'}"
-    messages.print(f"{members} member{'' if members == 1 else 's'} of the front to confirm by {runs} with new seeds; {taken}.")
-    return None if None in usd else Estimate.within(sum(filter(None, usd)), 2.0, "measured")
+    return list(longest.values())
+
+
+def _grading_seconds(replicate: Replicate) -> float:
+    """Of one grading on the test split, by how long the member's evaluation on the dev set took."""
+    splits, evaluation = replicate.recipe.task.splits(), replicate.member.usage.get("evaluate")
+    return evaluation.seconds * len(splits.test) / len(splits.dev) if evaluation and splits.dev else 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.live import Live
@@ -23,10 +23,16 @@ REFRESHES_PER_SECOND = 4
 
 
 class Progress(Observer):
-    """An observer of the sweep: one line as a run begins and one per result; on a terminal also a line that moves."""
+    """An observer of the sweep: one line as a run begins and one per result; on a terminal also a line that moves.
 
-    def __init__(self, view: View, budget: Budget) -> None:
-        self._view, self._budget, self._trials = view, budget, budget.limits.trials
+    Args:
+        view: Prices and objectives.
+        budget: The sweep's.
+        ahead: Seconds that what is planned will still take, after these Results; None where nothing is planned, or it is unknown.
+    """
+
+    def __init__(self, view: View, budget: Budget, ahead: Callable[[Sequence[Result]], float | None] = lambda _: None) -> None:
+        self._view, self._budget, self._trials, self._ahead = view, budget, budget.limits.trials, ahead
         self._limits = dataclasses.asdict(budget.limits)
         self._doing, self._since = "Starting", time.monotonic()
         self._run = self._score = self._tail = ""
@@ -84,11 +90,12 @@ class Progress(Observer):
         messages.print(f"    {line}; {self._tail}", markup=False)
 
     def _left(self, result: Result, results: Sequence[Result], spent: Spending) -> str:
-        """Time left until the trials are done or a budget is spent."""
+        """Time left until the trials, or what is planned, are done or a budget is spent."""
         done = {r.run_id for r in originals(results) if r.status in ("complete", "infeasible")}
         if result.status == "complete" and result.epochs < self._target:
             done.discard(result.run_id)
-        left = report.seconds_left(spent, self._limits, len(done))
+        bounds = (report.seconds_left(spent, self._limits, len(done)), self._ahead(results))
+        left = min((bound for bound in bounds if bound is not None), default=None)
         return f", about {duration(left)} left" if left else ""
 
     def _line(self) -> Text:

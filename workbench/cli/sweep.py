@@ -183,7 +183,7 @@ def sweep(
     if as_worker:
         orders = Orders.read(sys.stdin)
         Neighbours(meter, sys.stdin)
-        workers, sweep_id, before = orders.workers, orders.sweep, orders.before
+        workers, sweep_id, before, apart = orders.workers, orders.sweep, orders.before, orders.apart
     else:
         _print_head(loaded.question, view, len(loaded.dimensions))
         warn_if_busy()
@@ -191,7 +191,7 @@ def sweep(
         run = forecast.typical(forecaster)
         taken = forecast.of_runs(run, runs, offer, label, same_machine=True, starts=1)
         messages.print(expectation(taken, runs, offer), markup=False)
-        sweep_id, before = several.new_sweep(), window.close()
+        sweep_id, before, apart = several.new_sweep(), window.close(), False
         ask(budget, taken.usd if taken else None, yes=yes, bounded=bool(limits.trials))
         window = holder.window()  # what a person takes to answer is not the sweep's
     notebook = open_notebook(loaded, ledger, offer, label, tracking_uri, sweep=sweep_id)
@@ -227,6 +227,7 @@ def sweep(
                     forecaster=forecaster,
                     workers=workers,
                     joined=as_worker,
+                    apart=apart,
                     log_samples=log_samples,
                 )
     except BaseException:

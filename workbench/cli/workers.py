@@ -67,13 +67,14 @@ def supervise(
         notebook: The sweep's, begun.
         observer: Is told what the supervisor has to say.
     """
-    first = Orders(workers, sweep, before)
+    gpus = devices()
+    first = Orders(workers, sweep, before, apart=len(gpus) >= workers)
     orders = [first, *[dataclasses.replace(first, before=type(before)())] * (workers - 1)]
     command = [sys.executable, "-m", "workbench", *sys.argv[1:], "--as-worker"]
     supervisor = Supervisor(
         command,
         orders,
-        devices(),
+        gpus,
         ledger=ledger,
         study=study,
         offer=offer,

@@ -81,6 +81,7 @@ def decide(
     usd_left: float | None = None,
     stop_below: float | None = None,
     reference: Mapping[str, float] | None = None,
+    may_wait: bool = True,
 ) -> Step:
     """What a free worker does next. The same history, prices and seed give the same decision.
 
@@ -103,6 +104,8 @@ def decide(
         usd_left: What may still be spent; None where that is not bounded.
         stop_below: Stop when the best decision's `gain_per_usd` is below it.
         reference: Of each objective, the value at which a point adds nothing to the hypervolume; None leaves it to the search.
+        may_wait: Whether a worker may wait for what others will find though it could do something: where that saves its cost. A
+            machine that workers share costs the same meanwhile.
 
     Raises:
         UsageError: There is no such sampler, it cannot search this space, or `stop_below` is asked of what has no US$.
@@ -124,7 +127,8 @@ def decide(
     runs += _pool(study, dimensions, {run.key for run in runs}, seed, checkpoints)
     least, most = (None, None) if reference is None else (reference[study.maximize], reference[study.costs[0]])
     engine = FrontSearch(dimensions, seed=_salt(seed, len(results)), least=least, most=most)
-    ask = functools.partial(engine.decide, launch=launch_usd, start_worth=_start_worth(runs, starts_left, usd_left, usd))
+    worth = _start_worth(runs, starts_left, usd_left, usd)
+    ask = functools.partial(engine.decide, launch=launch_usd, start_worth=worth, may_wait=may_wait)
     chosen, decision = _admitted(ask, runs, admits)
     if chosen is not None and chosen.run_id not in begun and starts_left == 0:
         if decision.gain > 0:  # it would add more than any run that there is

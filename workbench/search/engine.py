@@ -72,7 +72,7 @@ class FrontSearch:
         self._least, self._most, self._seed, self._ablate = least, most, seed, frozenset(ablate)
         self._belief = Belief(Features(dimensions), losses="loss" not in self._ablate, refit_growth=refit_growth)
 
-    def decide(self, arms: Sequence[Arm], *, launch: float = 0.0, start_worth: float = 0.0) -> Decision:
+    def decide(self, arms: Sequence[Arm], *, launch: float = 0.0, start_worth: float = 0.0, may_wait: bool = True) -> Decision:
         """What a free worker does next.
 
         Args:
@@ -80,6 +80,8 @@ class FrontSearch:
             launch: What a start from cold costs beside the stops' costs, in the same unit.
             start_worth: What one of the starts that are left is worth, in the same unit, where their number is bounded: a new run
                 is weighed as if it cost so much more, or cheap ones would use them up. It is not spent.
+            may_wait: Whether the worker may be told to wait for what others will find, though something is left that it could do:
+                where that saves what it would have cost.
         """
         begun = sum(arm.done > 0 or arm.pending is not None or arm.infeasible for arm in arms)
         seen = sum(arm.done > 0 for arm in arms)
@@ -90,11 +92,11 @@ class FrontSearch:
             return Decision("wait" if busy else "stop", reason="nothing is left to run")
         new = [arm for arm in free if not arm.done]
         if new and (begun < STARTS or seen < 2):
-            if busy and begun - seen >= MOST_STARTS:
+            if may_wait and busy and begun - seen >= MOST_STARTS:
                 return Decision("wait", reason="the first runs are under way")
             return self._start(new, rng, start_worth)
         try:
-            return self._best(arms, free, rng, launch, start_worth)
+            return self._best(arms, free, rng, launch, start_worth, may_wait)
         except linalg.LinAlgError:  # a search never ends for its model
             return self._start(free, rng, start_worth)
 
@@ -108,7 +110,9 @@ class FrontSearch:
         action = "continue" if free[i].done else "start"
         return Decision(action, free[i].key, targets[i], math.nan, float(costs[i]), reason="one of the first, drawn by its cost")
 
-    def _best(self, arms: Sequence[Arm], free: Sequence[Arm], rng: np.random.Generator, launch: float, start: float) -> Decision:
+    def _best(
+        self, arms: Sequence[Arm], free: Sequence[Arm], rng: np.random.Generator, launch: float, start: float, may_wait: bool
+    ) -> Decision:
         """The run and the checkpoint with the greatest index."""
         self._belief.learn(arms, rng)
         new = [arm for arm in free if not arm.done]
@@ -133,7 +137,7 @@ class FrontSearch:
             grown, index = self._growth_beside(known, forecasts, costs, pending, rng)[: len(open_)], index[: len(open_)]
         i, j = divmod(int((grown * index).argmax()), stops.shape[1])
         arm, stop = candidates[i], int(stops[i, j])
-        if pending and float((grown * index).max()) < WORTH * going:
+        if may_wait and pending and float((grown * index).max()) < WORTH * going:
             return Decision("wait", reason="what is under way will tell more than what is left would bring")
         return Decision(
             "continue" if arm.done else "start",

@@ -90,7 +90,7 @@ class FrontSampler(optuna.samplers.BaseSampler):
         arms += [Arm(("busy", i), s, [_stop(math.exp(c))], pending=0) for i, (s, c) in enumerate(zip(pending, costs, strict=False))]
         arms += [Arm(i, s, [_stop(math.exp(c))]) for i, (s, c) in enumerate(zip(candidates, costs[len(pending) :], strict=True))]
         search = FrontSearch(dimensions, seed=zlib.crc32(f"{self._seed}/{trial.number}".encode()))
-        chosen = search.decide(arms).key
+        chosen = search.decide(arms, may_wait=False).key  # Optuna has the trial run whatever is answered
         return dict(candidates[chosen]) if isinstance(chosen, int) else {}
 
     def sample_independent(

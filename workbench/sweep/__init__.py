@@ -7,6 +7,7 @@ outlook        what lies ahead of runs, forecast for the search
 observer       who listens, and how a sweep ends
 limits         when it ends
 budget         what may still be spent, and the watch that stops before it is passed
+open_bill      what was consumed since the last Result
 account        what is spent and bought so far, and whether what comes next fits
 checks         what can be known to be wrong before
 shelf          the folder of states and of the front's weights

@@ -50,6 +50,7 @@ class Chooser:
         sampler: Who decides; see `workbench.search.decide`.
         seed: Of the decisions.
         reference: The study's, of each objective; see `workbench.search.decide`.
+        may_wait: Whether to wait for others costs nothing; see there.
     """
 
     def __init__(
@@ -60,8 +61,10 @@ class Chooser:
         sampler: str,
         seed: int,
         reference: Mapping[str, float] | None = None,
+        *,
+        may_wait: bool = False,
     ) -> None:
-        self.reference = reference
+        self.reference, self.may_wait = reference, may_wait
         self.study, self.account, self.shelf, self.sampler, self.seed = study, account, shelf, sampler, seed
         budget = account.budget
         self.outlook = Outlook(account.forecaster, budget.offer, budget.label_usd)
@@ -93,6 +96,7 @@ class Chooser:
             usd_left=self.account.usd_left(),
             stop_below=budget.limits.stop_below,
             reference=self.reference,
+            may_wait=self.may_wait,
         )
 
     def why(self, step: Step, results: Sequence[Result]) -> str:

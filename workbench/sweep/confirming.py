@@ -30,10 +30,11 @@ from workbench.sweep.heart import Heart
 from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer, Outcome
+from workbench.sweep.open_bill import OpenBill
 from workbench.sweep.shelf import Shelf
-from workbench.sweep.work import _Chosen, _Sweep
+from workbench.sweep.work import Chosen, Sweeping
 from workbench.tracking import Notebook
-from workbench.usage import Usage, add_phases
+from workbench.usage import Usage
 
 if TYPE_CHECKING:
     from workbench.training import Checkpoint
@@ -125,7 +126,7 @@ def confirm(
         chooser = _Planned(study, account, shelf, view, seeds)
         work = _Confirming(
             study, ledger, notebook, account, shelf, chooser, Turn(folder), observer, meter, holder, interruptions,
-            window or holder.window(), before or Usage(),
+            OpenBill(holder, window, before),
         )  # fmt: skip
         stack.enter_context(Heart(ledger, work.pulse))
         stack.enter_context(Watch(budget, work.spent_now, interruptions.explain))
@@ -177,21 +178,19 @@ class _Planned(Chooser):
 
 
 @dataclass
-class _Confirming(_Sweep):
+class _Confirming(Sweeping):
     """A sweep whose runs are not proposed but planned."""
 
     chooser: _Planned
 
-    def _leased(self, step: Step, results: Sequence[Result]) -> _Chosen | None:
+    def _leased(self, step: Step, results: Sequence[Result]) -> Chosen | None:
         assert step.settings is not None
         recipe = self.chooser.chosen.recipe  # its seed is none of the study's: settings do not make it
         stub = replace(self._stub(recipe, step.settings, results), replicate_of=self.chooser.chosen.member.recipe_id)
         return self._lease(step, recipe, stub, results)
 
-    def _train(self, chosen: _Chosen) -> _Chosen | None:
-        if (
-            chosen.recipe.seed == self.chooser.plan[0].recipe.seed
-        ):  # with the first seed only, so that two workers do not grade the same
+    def _train(self, chosen: Chosen) -> Chosen | None:
+        if chosen.recipe.seed == self.chooser.plan[0].recipe.seed:  # the first alone, or two workers would grade the same
             self._grade(chosen.results)
         return super()._train(chosen)
 
@@ -208,7 +207,7 @@ class _Confirming(_Sweep):
                 self.observer.note(f"The weights of {where} are not here: its new seeds alone are graded on the test split.")
                 continue
             self.observer.doing("Grading on the test split")
-            with self._billed("test"), self.interruptions.breakable():
+            with self.bill.phase("test"), self.interruptions.breakable():
                 from workbench import training
 
                 recipe = _recipe(self.study, member)
@@ -218,18 +217,18 @@ class _Confirming(_Sweep):
             known = {**self.lease.result.test_scores, member.recipe_id: scores}
             self.lease.result = replace(self.lease.result, test_scores=known if scores else self.lease.result.test_scores)
 
-    def _checkpoint(self, chosen: _Chosen, checkpoint: Checkpoint) -> _Chosen | None:
+    def _checkpoint(self, chosen: Chosen, checkpoint: Checkpoint) -> Chosen | None:
         if checkpoint.recipe.id in self.chooser.wanted:
             return super()._checkpoint(chosen, checkpoint)
-        self.extra = add_phases(self.extra, checkpoint.spent)  # no member of the front: nobody asks for another seed of it
-        with self._billed("checkpoint"):
+        self.bill.add(checkpoint.spent)  # no member of the front: nobody asks for another seed of it
+        with self.bill.phase("checkpoint"):
             self.shelf.save_state(checkpoint.prefix())
         return chosen
 
     def _result(self, stub: Result, checkpoint: Checkpoint) -> Result:
         result = super()._result(stub, checkpoint)
         self.observer.doing("Grading on the test split")
-        with self._billed("test"), self.interruptions.breakable():
+        with self.bill.phase("test"), self.interruptions.breakable():
             scores = checkpoint.test()
         self.observer.doing("Training")
         graded = {**result.test_scores, result.recipe_id: scores} if scores else result.test_scores

@@ -7,10 +7,9 @@ import dataclasses
 import functools
 import gc
 import itertools
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +31,10 @@ from workbench.sweep.heart import Heart
 from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer, Outcome
+from workbench.sweep.open_bill import OpenBill
 from workbench.sweep.shelf import Shelf
 from workbench.tracking import Notebook
-from workbench.usage import Usage, Work, add_phases, total
+from workbench.usage import Usage, Work
 
 if TYPE_CHECKING:
     from workbench.training import Checkpoint, Progress
@@ -51,7 +51,7 @@ WAIT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class Chosen:
     """A step, and all that is needed to take it: the recipe at its longest, the Result to be made, its lease, what was known."""
 
     step: Step
@@ -84,6 +84,7 @@ def sweep(
     forecaster: Forecaster | None = None,
     workers: int = 1,
     joined: bool = False,
+    apart: bool = False,
     log_samples: int = 0,
 ) -> Outcome:
     """Run recipes of the study until a limit is reached, a person stops it, or the space is exhausted.
@@ -105,7 +106,9 @@ def sweep(
         before: What was consumed before that window, and is charged with it.
         forecaster: Says what a run will take, so that none is started that does not fit a budget; a new one when not given.
         workers: How many sweeps of this study work at once on this machine, this one included.
-        joined: It is one worker of a sweep whose beginning and end somebody else notes, and waits free of charge.
+        joined: It is one worker of a sweep whose beginning and end somebody else notes; while it waits, it is charged nothing.
+        apart: Such a one with a GPU to itself, for which nobody is charged then: it may wait where that is wise. On a machine
+            that workers share the others are charged for all of it.
         log_samples: So many examples of the dev set, the first, are put on record with each checkpoint's predictions.
 
     Raises:
@@ -120,10 +123,10 @@ def sweep(
         budget = Budget(limits, offer, label_usd, gpus=len(meter.devices))
         account = Account(budget, forecaster or Forecaster(study))
         shelf = Shelf(folder, observer.note)
-        chooser = Chooser(study, account, shelf, sampler, seed, ledger.description.get("reference"))
-        work = _Sweep(
+        chooser = Chooser(study, account, shelf, sampler, seed, ledger.description.get("reference"), may_wait=joined and apart)
+        work = Sweeping(
             study, ledger, notebook, account, shelf, chooser, Turn(folder), observer, meter, holder, interruptions,
-            window or holder.window(), before or Usage(), joined, workers, log_samples,
+            OpenBill(holder, window, before), joined, workers, log_samples,
         )  # fmt: skip
         stack.enter_context(Heart(ledger, work.pulse))
         stack.enter_context(Watch(budget, work.spent_now, interruptions.explain))
@@ -131,7 +134,19 @@ def sweep(
 
 
 @dataclass
-class _Sweep:
+class Sweeping:
+    """A sweep at work.
+
+    Attributes:
+        joined: It is one worker of several, and charged nothing while it waits.
+        workers: How many sweeps of this study work at once on this machine.
+        log_samples: So many dev examples are put on record with each checkpoint's predictions.
+        lease: Of the Result that is being made, or was made last.
+        progress: Of the training at hand.
+        reason: Why it ends; empty while it goes on.
+        stopped: It ends because a person said so.
+    """
+
     study: Study
     ledger: Ledger
     notebook: Notebook
@@ -143,41 +158,33 @@ class _Sweep:
     meter: Meter
     holder: Holder
     interruptions: Interruptions
-    window: Window  # one is always open, from one Result to the next: all time is in the bill, wherever it went
-    before: Usage  # what is charged with that window, and was consumed earlier
+    bill: OpenBill
     joined: bool = False
     workers: int = 1
     log_samples: int = 0
-    resting: bool = False  # its window is closed, and what it saw in `before`
     lease: Lease | None = None
-    progress: Progress | None = None  # of the training at hand
-    extra: dict[str, Usage] = field(default_factory=dict)  # phases within the window that the training loop does not know of
-    reason: str = ""  # why it ends
-    stopped: bool = False  # by a person
+    progress: Progress | None = None
+    reason: str = ""
+    stopped: bool = False
 
     def __post_init__(self) -> None:
         self.provenance = provenance.of(self.study, self.meter)
         self.offer, self.label_usd = self.account.budget.offer, self.account.budget.label_usd
         self.reader = self.ledger.reader()  # the watch's: it looks from another thread
         self.looks = 0
-        self.writing = threading.Lock()  # held while the ledger and the meter both know of the same work: it counts once
 
     def pulse(self) -> tuple[Lease | None, Mapping[str, Usage], int]:
         """The lease now held, what was consumed since the last Result, and the labels that its run has used.
 
-        Called by the heart while the main thread writes a Result, then opens a new window, then takes the next lease. Read
-        in the other order here, a new window can only meet an old lease, which is finished and takes no beat.
+        Called by the heart while the main thread writes a Result, then opens a new bill, then takes the next lease. Read
+        in the other order here, a new bill can only meet an old lease, which is finished and takes no beat.
         """
         lease = self.lease
-        return lease, {"train": self._consumed()}, self.progress.labels if self.progress else 0
-
-    def _consumed(self) -> Usage:
-        """What was consumed since the last Result."""
-        return self.before if self.resting else self.before + self.window.read()
+        return lease, {"train": self.bill.consumed()}, self.progress.labels if self.progress else 0
 
     def spent_now(self) -> Spending:
         """What is spent until now, the work under way and that of other sweeps on this ledger included. For the watch."""
-        with self.writing:
+        with self.bill.settling:
             lease, progress = self.lease, self.progress
             if self.looks % LOOKS_PER_READING == 0:
                 own = None if lease is None or lease.finished else lease.number  # what it has consumed is read from the meter
@@ -185,7 +192,7 @@ class _Sweep:
             self.looks += 1
             labels = progress.labels if progress else 0
             making = lease.result if lease and not lease.finished else None
-            return self.account.with_work(self._consumed(), making, labels)
+            return self.account.with_work(self.bill.consumed(), making, labels)
 
     def work(self) -> Outcome:
         try:
@@ -197,7 +204,7 @@ class _Sweep:
             self.reason = self.interruptions.reason or "you stopped it at once"
             self.stopped = not self.interruptions.reason
         finally:
-            self.window.close()
+            self.bill.close()
         if not self.joined:
             with contextlib.suppress(EnvironmentFault):
                 self.ledger.note_end(self.reason, interrupted=self.stopped)
@@ -243,11 +250,11 @@ class _Sweep:
                 self.notebook, self.study, self.provenance, self.offer, self.label_usd, self.account.budget.limits, results,
                 sampler=self.chooser.sampler, seed=self.chooser.seed, workers=self.workers,
             )  # fmt: skip
-        self.extra = {"provision": self._consumed()}  # the start of the program, its checks, and MLflow's
+        self.bill.add({"provision": self.bill.consumed()})  # the start of the program, its checks, and MLflow's
 
     # Choosing
 
-    def _choose(self, current: str | None = None) -> _Chosen | None:
+    def _choose(self, current: str | None = None) -> Chosen | None:
         """The next step, its lease taken; None when the sweep ends, and `reason` says why.
 
         With `current`, the run in memory, None also where it is to be let go first.
@@ -258,7 +265,7 @@ class _Sweep:
             if self.reason:
                 return None
             self.observer.doing("Choosing what is next")
-            with self._billed("decide"), self.turn.taken(), self.interruptions.breakable():
+            with self.bill.phase("decide"), self.turn.taken(), self.interruptions.breakable():
                 results = self._known()
                 step = self.chooser.step(results, current)
                 chosen = self._leased(step, results) if step.settings is not None else None
@@ -277,7 +284,7 @@ class _Sweep:
         if not self.reason and self.interruptions.requested:
             self.reason, self.stopped = self.interruptions.reason or "you stopped it", not self.interruptions.reason
 
-    def _leased(self, step: Step, results: Sequence[Result]) -> _Chosen | None:
+    def _leased(self, step: Step, results: Sequence[Result]) -> Chosen | None:
         """The step with the lease of its Result; None when another machine's worker was quicker."""
         assert step.settings is not None
         recipe = self.study.resolve(step.settings)
@@ -285,13 +292,13 @@ class _Sweep:
         epochs = {"epochs": target.epochs} if "epochs" in step.settings else {}
         return self._lease(step, recipe, self._stub(target, {**step.settings, **epochs}, results), results)
 
-    def _lease(self, step: Step, recipe: Recipe, stub: Result, results: Sequence[Result]) -> _Chosen | None:
-        with self.writing:
-            lease = self.ledger.lease(self.study, stub, {"train": self._consumed()})
+    def _lease(self, step: Step, recipe: Recipe, stub: Result, results: Sequence[Result]) -> Chosen | None:
+        with self.bill.settling:
+            lease = self.ledger.lease(self.study, stub, {"train": self.bill.consumed()})
             if lease is None:
                 return None
             self.lease = lease
-        return _Chosen(step, recipe, replace(stub, trial=lease.result.trial), lease, results)
+        return Chosen(step, recipe, replace(stub, trial=lease.result.trial), lease, results)
 
     def _wait(self, known: Sequence[Result]) -> None:
         """Until another worker has recorded something, or is gone, or an end was asked for."""
@@ -308,23 +315,20 @@ class _Sweep:
 
     @contextlib.contextmanager
     def _at_rest(self) -> Iterator[None]:
-        """Of several workers one that waits leaves the machine to the others, who are charged for all of it meanwhile."""
+        """Of several workers one that waits leaves the machine to the others."""
         if not self.joined:
             yield
             return
-        with self.writing:
-            self.before, self.resting = self.before + self.window.close(), True
-        self.observer.waiting(True)
-        try:
-            yield
-        finally:
-            self.observer.waiting(False)
-            with self.writing:
-                self.window, self.resting = self.holder.window(), False
+        with self.bill.rest():
+            self.observer.waiting(True)
+            try:
+                yield
+            finally:
+                self.observer.waiting(False)
 
     # One run
 
-    def _run(self, chosen: _Chosen) -> _Chosen | None:
+    def _run(self, chosen: Chosen) -> Chosen | None:
         """Take a step, and those after it that go on with the same run; gives the one that leads to another, if that was chosen."""
         run_id = chosen.recipe.run_id
         self.observer.started(chosen.lease, len({r.run_id for r in originals(chosen.results)} | {run_id}), chosen.target)
@@ -351,11 +355,11 @@ class _Sweep:
             self.notebook.finished(run_id, status)
         return following
 
-    def _train(self, chosen: _Chosen) -> _Chosen | None:
+    def _train(self, chosen: Chosen) -> Chosen | None:
         """Train the recipe from its cached state, and record each checkpoint, until another step is chosen than to go on."""
         recipe = chosen.recipe
         self.observer.doing("Preparing data and model")
-        with self._billed("provision"), self.interruptions.breakable():
+        with self.bill.phase("provision"), self.interruptions.breakable():
             from workbench import training
 
             training.provision(recipe)
@@ -366,7 +370,7 @@ class _Sweep:
         resume = prefix if prefix and prefix.epochs < recipe.epochs else None
         self.progress = training.Progress(labels=max((r.labels for r in earlier), default=0))
         segments = training.train(recipe, resume, meter=self.holder, progress=self.progress)
-        following: _Chosen | None = chosen
+        following: Chosen | None = chosen
         with contextlib.closing(segments):  # type: ignore[type-var]
             while following is not None and following.recipe.run_id == recipe.run_id:
                 self.observer.doing("Training")
@@ -375,12 +379,12 @@ class _Sweep:
                 if checkpoint is None:
                     return None
                 if checkpoint.recipe.id in done:  # its state was dropped and had to be made again: dearer, and nothing new
-                    self.extra = add_phases(self.extra, checkpoint.spent)
+                    self.bill.add(checkpoint.spent)
                     continue
                 following = self._checkpoint(following, checkpoint)
         return following
 
-    def _checkpoint(self, chosen: _Chosen, checkpoint: Checkpoint) -> _Chosen | None:
+    def _checkpoint(self, chosen: Chosen, checkpoint: Checkpoint) -> Chosen | None:
         """Record a checkpoint, and take the lease of what comes next: the run goes on to its target, or the search is asked.
 
         None when nothing does before the run is let go.
@@ -390,7 +394,7 @@ class _Sweep:
         # Weights before the Result, state after it: a kill in between leaves neither a member of the front that cannot be
         # deployed nor a run continued past a checkpoint that was never recorded.
         if result.recipe_id in self._members([*self.ledger.results(), result]):
-            with self._billed("checkpoint"):
+            with self.bill.phase("checkpoint"):
                 self.shelf.save_weights(result.recipe_id, checkpoint.weights())
         with self.turn.taken():  # nobody takes the run up before its state is there
             results = self._write(result, checkpoint.spent)
@@ -403,9 +407,9 @@ class _Sweep:
             if enough and chosen.step.until is not None:
                 on_the_way = False  # the search can leave a run anywhere; one that is whole or nothing is interrupted, below
             if on_the_way:
-                with self.writing:
+                with self.bill.settling:
                     self.lease = self.ledger.lease(self.study, replace(chosen.stub, started=time.time()))
-            with self._billed("checkpoint"):
+            with self.bill.phase("checkpoint"):
                 self.shelf.save_state(checkpoint.prefix())
                 members = self._members(results)
                 self.shelf.keep_weights(members)
@@ -481,7 +485,7 @@ class _Sweep:
         """Write how a run ended without a checkpoint; what it consumed goes under training."""
         if self.lease is None or self.lease.finished:
             return
-        spent = self._consumed() - total(self.extra.values())
+        spent = self.bill.unaccounted()
         labels = 0
         if self.progress is not None:
             spent, labels = spent.doing(self.progress.work), self.progress.labels
@@ -491,16 +495,9 @@ class _Sweep:
 
     def _write(self, result: Result, phases: Mapping[str, Usage]) -> list[Result]:
         """Write a Result, with all that was consumed since the one before, in the place of the lease."""
-        with self.writing:
-            whole, fresh = self._consumed(), self.holder.window()
-            known = add_phases(phases, self.extra)
-            try:
-                written = self._finish(replace(result, spent=add_phases(known, {"idle": whole - total(known.values())})))
-            except BaseException:  # not written: the open window still has to be charged
-                fresh.close()
-                raise
-            self.window.close()
-            self.window, self.before, self.extra = fresh, Usage(), {}
+        with self.bill.settling:
+            with self.bill.settled(phases) as spent:
+                written = self._finish(replace(result, spent=spent))
             results = [r for r in self._known() if r.status != "running"]
         self.notebook.record(written)
         self.observer.recorded(written, results)
@@ -520,14 +517,6 @@ class _Sweep:
     def _members(self, results: Sequence[Result]) -> set[str]:
         view = report.View(self.study.maximize, self.study.costs, {}, self.offer, self.label_usd)
         return {r.recipe_id for r in report.front(results, view)}
-
-    @contextlib.contextmanager
-    def _billed(self, phase: str) -> Iterator[None]:
-        window = self.holder.window()
-        try:
-            yield
-        finally:
-            self.extra = add_phases(self.extra, {phase: window.close()})
 
 
 def _runs(count: int) -> str:

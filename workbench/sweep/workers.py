@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from types import FrameType
 from typing import Any, TextIO
 
@@ -42,11 +42,13 @@ class Orders:
         workers: How many there are.
         sweep: The id of the sweep that all of them are part of, in the notebook.
         before: What was consumed before they were started, for one of them to charge.
+        apart: Whether each has a GPU to itself.
     """
 
     workers: int
     sweep: str
     before: Usage = field(default_factory=Usage)
+    apart: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -56,7 +58,7 @@ class Orders:
     def read(cls, lines: TextIO) -> Orders:
         """The first of the lines that a worker is sent."""
         record = json.loads(lines.readline())
-        return cls(record["workers"], record["sweep"], Usage.from_json(record["before"]))
+        return cls(**record | {"before": Usage.from_json(record["before"])})
 
 
 class Neighbours:
@@ -199,7 +201,7 @@ class Supervisor:
             worker.deaths += 1
             if worker.deaths < MAX_DEATHS:
                 self._note(f"Worker {worker.index} was killed (signal {-code}); it is started again.")
-                self._start(worker, Orders(len(self._workers), self._orders[0].sweep))
+                self._start(worker, replace(self._orders[0], before=Usage()))
             else:
                 self._note(f"Worker {worker.index} was killed {worker.deaths} times in a row without a result: it is left out.")
 

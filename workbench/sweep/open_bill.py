@@ -1,0 +1,83 @@
+"""What was consumed since the last Result: one window is always open, so that all time is on the bill, wherever it went."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+
+from workbench.meter import Holder, Window
+from workbench.usage import Usage, add_phases, total
+
+
+class OpenBill:
+    """The open bill of one worker.
+
+    Args:
+        holder: The meter's, whose windows are the bill.
+        window: One of the holder's, opened when the work began; a new one when not given.
+        before: What was consumed before that window, and is charged with it.
+
+    Attributes:
+        settling: Held while the ledger and the meter both know of the same work, so that it counts once.
+    """
+
+    def __init__(self, holder: Holder, window: Window | None = None, before: Usage | None = None) -> None:
+        self.settling = threading.Lock()
+        self._holder = holder
+        self._window = window or holder.window()
+        self._before = before or Usage()
+        self._resting = False  # the window is closed, and what it saw in `_before`
+        self._phases: dict[str, Usage] = {}
+
+    def consumed(self) -> Usage:
+        """All that was consumed since the last Result. Other threads may ask."""
+        return self._before if self._resting else self._before + self._window.read()
+
+    def unaccounted(self) -> Usage:
+        """What of it belongs to no phase yet."""
+        return self.consumed() - total(self._phases.values())
+
+    def add(self, phases: Mapping[str, Usage]) -> None:
+        """Part of what was consumed went into these phases."""
+        self._phases = add_phases(self._phases, phases)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """What is consumed within goes into a phase."""
+        window = self._holder.window()
+        try:
+            yield
+        finally:
+            self.add({name: window.close()})
+
+    @contextlib.contextmanager
+    def settled(self, phases: Mapping[str, Usage]) -> Iterator[dict[str, Usage]]:
+        """All that was consumed since the last Result by phase, for a Result to charge: these phases, those noted, the rest idle.
+
+        After the block a new bill is open; after an error in it the old one still is.
+        """
+        whole, fresh = self.consumed(), self._holder.window()
+        known = add_phases(phases, self._phases)
+        try:
+            yield add_phases(known, {"idle": whole - total(known.values())})
+        except BaseException:
+            fresh.close()
+            raise
+        self._window.close()
+        self._window, self._before, self._phases = fresh, Usage(), {}
+
+    @contextlib.contextmanager
+    def rest(self) -> Iterator[None]:
+        """Within, nothing is consumed: the machine is left to other workers, who are charged for all of it meanwhile."""
+        with self.settling:
+            self._before, self._resting = self._before + self._window.close(), True
+        try:
+            yield
+        finally:
+            with self.settling:
+                self._window, self._resting = self._holder.window(), False
+
+    def close(self) -> None:
+        """Nothing more is measured."""
+        self._window.close()
