@@ -80,8 +80,8 @@ def test_the_gradient_of_the_fit_is_that_of_finite_differences(seed, views):
     rows = rng.random((6, 4))
     rows[:, 1] = rng.integers(0, 3, 6)
     rows[rng.random(6) < 0.4, 3] = np.nan
-    points = Points(rng.integers(0, 6, 20), rng.random(20), rng.normal(size=20), rng.integers(0, views, 20))
-    surrogate, y = Surrogate(np.array([False, True, False, False]), views=views), rng.normal(size=20)
+    points = Points(rng.integers(0, 6, 20), rng.random(20), rng.normal(size=20))
+    surrogate, y = Surrogate(np.array([False, True, False, False]), views=views), rng.normal(size=(views, 20))
     theta = surrogate.theta + rng.normal(size=len(surrogate.theta)) * 0.3
     _, gradient = surrogate._loss(theta, rows, points, y)
     for i, slope in enumerate(gradient):
@@ -98,8 +98,8 @@ def test_the_kernel_is_positive_definite_with_settings_that_only_some_runs_have(
     rows = rng.random((12, 5))
     rows[:, 0] = rng.integers(0, 4, 12)
     rows[:, 1:][rng.random((12, 4)) < 0.5] = np.nan
-    points = Points(rng.integers(0, 12, 30), rng.random(30), rng.normal(size=30), rng.integers(0, 2, 30))
-    surrogate = Surrogate(np.array([True, False, False, False, False]), views=2)
+    points = Points(rng.integers(0, 12, 30), rng.random(30), rng.normal(size=30))
+    surrogate = Surrogate(np.array([True, False, False, False, False]))
     surrogate.theta = surrogate.theta + rng.normal(size=len(surrogate.theta))
     k = surrogate._kernel(surrogate.theta, rows, rows, points, points)
     assert np.linalg.eigvalsh(k).min() > -1e-8 * np.abs(k).max()
@@ -107,16 +107,38 @@ def test_the_kernel_is_positive_definite_with_settings_that_only_some_runs_have(
 
 def test_what_was_observed_is_predicted_and_what_is_far_is_uncertain():
     rows = np.array([[0.0], [0.5], [1.0]])
-    points = Points(np.array([0, 1]), np.zeros(2), np.zeros(2), np.zeros(2, int))
     surrogate = Surrogate(np.array([False]))
     surrogate.theta[0] = np.log(0.1)
-    posterior = surrogate.condition(rows, points, np.array([-1.0, 1.0]))
-    mean, variance, v = posterior.predict(rows, Points(np.arange(3), np.zeros(3), np.zeros(3), np.zeros(3, int)))
+    posterior = surrogate.condition(rows, Points(np.array([0, 1]), np.zeros(2), np.zeros(2)), np.array([[-1.0, 1.0]]))
+    points = Points(np.arange(3), np.zeros(3), np.zeros(3))
+    mean, variance, v = posterior.predict(rows, points)
     assert mean[:2] == pytest.approx([-1, 1], abs=0.1)
     assert variance[2] > 2 * variance[0]
-    own = posterior.covariance(rows, Points(np.arange(3), np.zeros(3), np.zeros(3), np.zeros(3, int)), v, rows,
-                               Points(np.arange(3), np.zeros(3), np.zeros(3), np.zeros(3, int)), v)  # fmt: skip
-    assert np.diag(own) == pytest.approx(variance)
+    assert np.diag(posterior.covariance(rows, points, v, rows, points, v)) == pytest.approx(variance)
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_scores_and_losses_are_one_process_of_twice_the_size(seed):
+    """The combinations of the views say what the kernel of all observations says, written out."""
+    rng = np.random.default_rng(seed)
+    rows = rng.random((8, 2))
+    seen, new = (Points(rng.integers(0, 8, n), rng.random(n), rng.normal(size=n)) for n in (12, 5))
+    surrogate, y = Surrogate(np.array([False, False]), views=2), rng.normal(size=(2, 12))
+    surrogate.theta = surrogate.theta + rng.normal(size=len(surrogate.theta)) * 0.3
+    alike = 1 / (1 + np.exp(-surrogate.theta[-1] - 1))
+    k = np.kron([[1, alike], [alike, 1]], surrogate._kernel(surrogate.theta, rows, rows, seen, seen))
+    k += surrogate._noise(surrogate.theta) * np.eye(24)
+    cross = np.kron([[1, alike]], surrogate._kernel(surrogate.theta, rows, rows, new, seen))
+    own = surrogate._kernel(surrogate.theta, rows, rows, new, new) - cross @ np.linalg.solve(k, cross.T)
+
+    posterior = surrogate.condition(rows, seen, y)
+    mean, variance, v = posterior.predict(rows, new)
+    assert mean == pytest.approx(cross @ np.linalg.solve(k, y.ravel()))
+    assert variance == pytest.approx(np.diag(own))
+    assert posterior.covariance(rows, new, v, rows, new, v) == pytest.approx(own)
+    expected = 0.5 * (y.ravel() @ np.linalg.solve(k, y.ravel()) + np.linalg.slogdet(k)[1])
+    assert surrogate._loss(surrogate.theta, rows, seen, y)[0] == pytest.approx(expected)
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))

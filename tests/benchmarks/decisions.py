@@ -7,6 +7,7 @@ made up; the time does not depend on what they scored.
 """
 
 import json
+import os
 import platform
 import statistics
 import time
@@ -16,6 +17,7 @@ import numpy as np
 import scipy
 from threadpoolctl import threadpool_info
 
+from workbench.meter.host import cpu_model
 from workbench.search.arms import Arm, Stop
 from workbench.search.engine import FrontSearch
 from workbench.space import Choice, Dimension, Uniform
@@ -63,7 +65,7 @@ def seconds(known: int, pending: int) -> float:
 if __name__ == "__main__":
     record = {
         "what": __doc__.splitlines()[0],
-        "machine": f"{platform.processor() or platform.machine()}, Python {platform.python_version()}",
+        "machine": f"{cpu_model()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
         "blas_threads": [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"],
         "seconds": [{"runs": n, "pending": p, "median": seconds(n, p)} for n in (10, 50, 100, 500) for p in (0, 7)],

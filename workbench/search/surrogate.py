@@ -1,13 +1,15 @@
 """A Gaussian process over runs and their progress, on plain arrays: exact, float64, deterministic.
 
-    k((x, t), (x', t')) = [ K_x (a + b K_t + d t t') + c K_t + e t t' ] x K_view,    and noise
+    k((x, t), (x', t')) = K_x (a + b K_t + d t t') + c K_t + e t t',    and noise
 
 K_x is a product of one factor per setting, so that it stays positive definite with settings that only some runs have: of a
 number Matern-5/2, of an option exp(-w [x != x']); of a setting that may be absent r^2 + (1 - r^2) k where both runs have it, 1
 where neither has, and r where one has. K_t is a squared exponential on log progress and on log labels; t is log progress from 0
 to 1, so that the terms in t t' are trends: short runs lie near each other, and say how far apart long ones will be only by
-where they are heading. K_view ties two views of the same checkpoint, its score and its loss. Hyperparameters are found by
-maximum a posteriori with L-BFGS under log-normal priors (Rasmussen & Williams 2006, section 5.4.1, for the gradient).
+where they are heading. Every checkpoint may be seen twice, by its score and by its loss: two views that are alike to a degree r,
+each with that kernel. Their sum and their difference are then independent, with 1 + r and 1 - r times the kernel, so that two
+views take two factorisations of the size that one view takes. Hyperparameters are found by maximum a posteriori with L-BFGS under
+log-normal priors (Rasmussen & Williams 2006, section 5.4.1, for the gradient).
 """
 
 from __future__ import annotations
@@ -27,17 +29,19 @@ Ints = NDArray[np.intp]
 ABSENT = 0.5
 """r: how alike a run that has a setting is to one that lacks it."""
 
+_COMBINED = {1: np.ones((1, 1)), 2: np.array([[1.0, 1.0], [1.0, -1.0]]) / math.sqrt(2)}
+"""The independent combinations of the views, by the number of views."""
+
 _PRIOR_SD = 0.8
 _JITTER = 1e-4
 
 
 class Points(NamedTuple):
-    """Checkpoints: of which run (a row of `Surrogate.rows`), log progress, log labels, and which view (0 score, 1 loss)."""
+    """Checkpoints: of which run (an index of the rows that go with them), log progress, and log labels."""
 
     run: Ints
     progress: Floats
     labels: Floats
-    view: Ints
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,11 @@ class _Parts:
 
 
 class Surrogate:
-    """Fitted to points of runs; predicts points of the same or other runs.
+    """Fitted to points of runs; predicts the first view of points of the same or other runs.
 
     Args:
         categorical: Which columns of the rows are options, shape (columns,).
-        views: 1 for scores alone, 2 with losses.
+        views: How many values each point has: 1 for scores alone, 2 with losses.
     """
 
     def __init__(self, categorical: NDArray[np.bool_], *, views: int = 1) -> None:
@@ -65,7 +69,15 @@ class Surrogate:
         self.theta = self._start.copy()
 
     def fit(self, rows: Floats, points: Points, y: Floats, *, afresh: bool = False, iterations: int = 30) -> None:
-        """Find hyperparameters, starting from those before unless `afresh`. Keeps the start where that fails."""
+        """Find hyperparameters, starting from those before unless `afresh`. Keeps the start where that fails.
+
+        Args:
+            rows: Of the runs, shape (runs, columns).
+            points: Where they were seen.
+            y: What was seen there, shape (views, points).
+            afresh: Whether to forget the hyperparameters that were found before.
+            iterations: Of L-BFGS, at most.
+        """
         if afresh:
             self.theta = self._start.copy()
 
@@ -85,11 +97,11 @@ class Surrogate:
             self.theta = found.x
 
     def condition(self, rows: Floats, points: Points, y: Floats) -> Posterior:
-        """What is believed after these observations. Raises `scipy.linalg.LinAlgError` where the kernel is singular."""
-        k = self._kernel(self.theta, rows, rows, points, points)
-        k[np.diag_indices_from(k)] += self._noise(self.theta)
-        factor = linalg.cholesky(k, lower=True, check_finite=False)
-        return Posterior(self, rows, points, factor, linalg.cho_solve((factor, True), y, check_finite=False))
+        """What is believed after observations as of `fit`. Raises `scipy.linalg.LinAlgError` where the kernel is singular."""
+        k, noise = self._kernel(self.theta, rows, rows, points, points), self._noise(self.theta) * np.eye(len(points.run))
+        factors = [linalg.cholesky(share * k + noise, lower=True, check_finite=False) for share in self._shares(self.theta)[0]]
+        combined = zip(factors, _COMBINED[self.views] @ y, strict=True)
+        return Posterior(self, rows, points, factors, [linalg.cho_solve((f, True), z, check_finite=False) for f, z in combined])
 
     def _prior_variance(self, points: Points) -> Floats:
         a, b, c, d, e = np.exp(self.theta[self._columns + 2 : self._columns + 7])
@@ -97,7 +109,7 @@ class Surrogate:
 
     def likeness(self, rows: Floats, others: Floats) -> Floats:
         """K_x of rows and others, from 0 to 1, shape (rows, others)."""
-        return self._of_settings(self.theta, rows, others, slopes=False).kx
+        return self._of_settings(self.theta, rows, others).kx
 
     @property
     def _columns(self) -> int:
@@ -107,16 +119,15 @@ class Surrogate:
         return math.exp(theta[self._columns + 7]) + _JITTER
 
     def _kernel(self, theta: Floats, rows: Floats, others: Floats, p: Points, q: Points) -> Floats:
-        kx = self._of_settings(theta, rows, others, slopes=False).kx[np.ix_(p.run, q.run)]
+        kx = self._of_settings(theta, rows, others).kx[np.ix_(p.run, q.run)]
         kt, _, _ = self._of_time(theta, p, q)
         a, b, c, d, e = np.exp(theta[self._columns + 2 : self._columns + 7])
         tau = p.progress[:, None] * q.progress[None]
         k: Floats = kx * (a + b * kt + d * tau) + c * kt + e * tau
-        return k * self._of_views(theta, p, q)[0] if self.views > 1 else k
+        return k
 
-    def _of_settings(self, theta: Floats, rows: Floats, others: Floats, *, slopes: bool) -> _Parts:
-        log_k = np.zeros((len(rows), len(others)))
-        found = []
+    def _of_settings(self, theta: Floats, rows: Floats, others: Floats) -> _Parts:
+        kx, slopes = np.ones((len(rows), len(others))), []
         for j in range(self._columns):
             x, z = rows[:, j, None], others[None, :, j]
             has, had = ~np.isnan(x), ~np.isnan(z)
@@ -137,10 +148,9 @@ class Surrogate:
                 k = np.where(both, r2 + (1 - r2) * k, np.where(one, ABSENT, 1.0))
                 dk = np.where(both, (1 - r2) * dk, 0.0)
             k = np.maximum(k, 1e-300)
-            log_k += np.log(k)
-            if slopes:
-                found.append(dk / k)
-        return _Parts(np.exp(log_k), found)
+            kx *= k
+            slopes.append(dk / k)
+        return _Parts(kx, slopes)
 
     def _of_time(self, theta: Floats, p: Points, q: Points) -> tuple[Floats, Floats, Floats]:
         """K_t, and the squared scaled distances in log progress and log labels."""
@@ -149,48 +159,52 @@ class Surrogate:
         dl = ((p.labels[:, None] - q.labels[None]) / ll) ** 2
         return np.exp(-0.5 * (dp + dl)), dp, dl
 
-    def _of_views(self, theta: Floats, p: Points, q: Points) -> tuple[Floats, Floats]:
+    def _shares(self, theta: Floats) -> tuple[Floats, Floats]:
+        """How much of the kernel each combination of the views has, and by how much that grows with the last parameter."""
+        if self.views == 1:
+            return np.ones(1), np.zeros(1)
         alike = 1 / (1 + math.exp(-theta[-1] - 1))
-        differ = p.view[:, None] != q.view[None]
-        return np.where(differ, alike, 1.0), differ * (alike * (1 - alike))
+        return np.array([1 + alike, 1 - alike]), np.array([1, -1]) * alike * (1 - alike)
 
     def _loss(self, theta: Floats, rows: Floats, points: Points, y: Floats) -> tuple[float, Floats]:
         """Minus the log marginal likelihood (without its constant), and its gradient."""
         o, run = self._columns, points.run
-        parts = self._of_settings(theta, rows, rows, slopes=True)
+        parts = self._of_settings(theta, rows, rows)
         kx = parts.kx[np.ix_(run, run)]
         kt, dp, dl = self._of_time(theta, points, points)
         a, b, c, d, e, noise = np.exp(theta[o + 2 : o + 8])
         tau = points.progress[:, None] * points.progress[None]
-        plain = kx * (a + b * kt + d * tau) + c * kt + e * tau
-        tie, dtie = self._of_views(theta, points, points) if self.views > 1 else (np.ones(()), np.zeros(()))
-        k = plain * tie
-        k[np.diag_indices_from(k)] += noise + _JITTER
-        try:
-            factor = linalg.cholesky(k, lower=True, check_finite=False)
-        except linalg.LinAlgError:
-            return 1e25, np.zeros_like(theta)
-        alpha = linalg.cho_solve((factor, True), y, check_finite=False)
-        value = 0.5 * float(y @ alpha) + float(np.log(np.diag(factor)).sum())
-        inverse = linalg.lapack.dpotri(factor, lower=1)[0]
-        inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        w = 0.5 * (inverse - np.outer(alpha, alpha))
-        gradient = np.zeros_like(theta)
-        wt = w * tie
-        wx = wt * (a + b * kt + d * tau) * kx  # summed by pairs of runs: the settings' kernel is that of runs
-        member = np.equal.outer(np.arange(len(rows)), run).astype(float)
-        pairs = member @ wx @ member.T
-        for j, slope in enumerate(parts.slopes):
-            gradient[j] = (pairs * slope).sum()
-        time = wt * (b * kx + c) * kt
+        of_settings, of_time = a + b * kt + d * tau, c * kt + e * tau
+        k = kx * of_settings + of_time
+        value, gradient, w = 0.0, np.zeros_like(theta), np.zeros_like(k)
+        for share, slope, each in zip(*self._shares(theta), _COMBINED[self.views] @ y, strict=True):
+            try:
+                factor = linalg.cholesky(share * k + (noise + _JITTER) * np.eye(len(k)), lower=True, check_finite=False)
+            except linalg.LinAlgError:
+                return 1e25, np.zeros_like(theta)
+            alpha = linalg.cho_solve((factor, True), each, check_finite=False)
+            value += 0.5 * float(each @ alpha) + float(np.log(np.diag(factor)).sum())
+            inverse = linalg.lapack.dpotri(factor, lower=1)[0]
+            its = 0.5 * (inverse + np.tril(inverse, -1).T - np.outer(alpha, alpha))  # d value / d matrix
+            gradient[o + 7] += noise * np.trace(its)
+            gradient[-1] += slope * (its * k).sum()  # of one view: 0
+            w += share * its
+        wkx = w * kx
+        pairs = _summed(wkx * of_settings, run, len(rows))  # the settings' kernel is that of runs
+        for j, slopes in enumerate(parts.slopes):
+            gradient[j] = (pairs * slopes).sum()
+        time = (b * wkx + c * w) * kt
         gradient[o], gradient[o + 1] = (time * dp).sum(), (time * dl).sum()
-        wkx, wkt = wt * kx, wt * kt
-        gradient[o + 2], gradient[o + 3], gradient[o + 4] = a * wkx.sum(), b * (wkx * kt).sum(), c * wkt.sum()
-        gradient[o + 5], gradient[o + 6] = d * (wkx * tau).sum(), e * (wt * tau).sum()
-        gradient[o + 7] = noise * np.trace(w)
-        if self.views > 1:
-            gradient[-1] = (w * plain * dtie).sum()
+        gradient[o + 2], gradient[o + 3], gradient[o + 4] = a * wkx.sum(), b * (wkx * kt).sum(), c * (w * kt).sum()
+        gradient[o + 5], gradient[o + 6] = d * (wkx * tau).sum(), e * (w * tau).sum()
         return value, gradient
+
+
+def _summed(matrix: Floats, run: Ints, runs: int) -> Floats:
+    """Summed by pairs of runs, shape (runs, runs), from one by pairs of their points."""
+    member = np.equal.outer(np.arange(runs), run).astype(float)
+    pairs: Floats = member @ matrix @ member.T
+    return pairs
 
 
 @dataclass(frozen=True)
@@ -200,8 +214,8 @@ class Posterior:
     surrogate: Surrogate
     rows: Floats
     points: Points
-    factor: Floats
-    alpha: Floats
+    factors: list[Floats]
+    alphas: list[Floats]
 
     @property
     def noise(self) -> float:
@@ -214,9 +228,13 @@ class Posterior:
         The covariance of two predicted points is their kernel less the product of their columns of V.
         """
         k = self.surrogate._kernel(self.surrogate.theta, rows, self.rows, points, self.points)
-        v = linalg.solve_triangular(self.factor, k.T, lower=True, check_finite=False)
+        weights = self.surrogate._shares(self.surrogate.theta)[0] * _COMBINED[self.surrogate.views][0]  # with each combination
+        solved = [
+            linalg.solve_triangular(f, w * k.T, lower=True, check_finite=False) for f, w in zip(self.factors, weights, strict=True)
+        ]
+        v, mean = np.concatenate(solved), k @ sum(w * alpha for w, alpha in zip(weights, self.alphas, strict=True))
         variance = self.surrogate._prior_variance(points) - (v * v).sum(0)
-        return k @ self.alpha, np.maximum(variance, 1e-10), v
+        return mean, np.maximum(variance, 1e-10), v
 
     def covariance(self, rows: Floats, points: Points, v: Floats, others: Floats, those: Points, u: Floats) -> Floats:
         """Covariance of points with those, shape (points, those); `v` and `u` as `predict` gave them."""
