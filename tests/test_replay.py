@@ -104,6 +104,27 @@ def test_a_curve_ends_where_its_quality_is_no_number(tmp_path: Path, broken: flo
     assert run.failing_cost == runs[5]["curve"][2][0]
 
 
+def test_losses_are_read_and_are_a_second_view_that_can_be_left_out(tmp_path: Path) -> None:
+    runs = records()
+    for run in runs:
+        run["curve"] = [[cost, quality, math.exp(-quality)] for cost, quality in run["curve"]]
+    with_losses, without = (tables.read(write(tmp_path / f"{n}.jsonl", each)) for n, each in enumerate((runs, records())))
+    assert all(len(run.losses) == len(run.qualities) for run in with_losses.runs)
+    assert not any(run.losses for run in without.runs)
+    budget = without.budget(5)
+    plain, blind = (
+        simulate(t, methods.make(name, 0), budget=budget) for t, name in ((without, "front"), (with_losses, "front:no-loss"))
+    )
+    assert plain.run.tolist() == blind.run.tolist()
+    assert simulate(with_losses, methods.make("front", 0), budget=budget).run.tolist() != plain.run.tolist()
+
+
+def test_where_a_checkpoint_has_no_loss_its_run_has_none(tmp_path: Path) -> None:
+    runs = records()
+    runs[5]["curve"][0].append(0.5)
+    assert tables.read(write(tmp_path / "t.jsonl", runs)).runs[5].losses == ()
+
+
 def test_a_run_without_memory_costs_its_launch_only(tmp_path: Path) -> None:
     runs = records(failing=0)
     runs[3] |= {"status": "out_of_memory", "curve": []}
@@ -132,6 +153,8 @@ BAD = {
     "cost of 0": (change(records(), 3, curve=[[0, 1.0]]), SPACE, "line 5.*above 0"),
     "costs fall": (change(records(), 3, curve=[[2, 1.0], [1, 1.0]]), SPACE, "line 5.*must increase.*1 after 2"),
     "quality": (change(records(), 3, curve=[[1, "good"]]), SPACE, "line 5.*quality of checkpoint 1"),
+    "loss": (change(records(), 3, curve=[[1, 0.5, math.nan]]), SPACE, "line 5.*loss of checkpoint 1.*nan"),
+    "too many": (change(records(), 3, curve=[[1, 0.5, 0.1, 3]]), SPACE, r"line 5.*\[cost, quality, loss\]"),
     "all failed": (records(4, failing=4), SPACE, "no run that finished"),
     "all alike": ([r | {"curve": [[1, 0.5]], "status": "ok"} for r in records()], SPACE, "same quality"),
 }

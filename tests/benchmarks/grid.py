@@ -56,7 +56,7 @@ def space(study: Path) -> dict[str, Any]:
 
 
 def table(folder: Path, study: Path) -> list[dict[str, Any]]:
-    """The grid as lines of a table: what each checkpoint costs from cold in US$, and its F1."""
+    """The grid as lines of a table: what each checkpoint costs from cold in US$, its F1 and its loss."""
     ledger, view, results = opened(folder)
     meta = {
         "table": "qa_grid",
@@ -71,7 +71,9 @@ def table(folder: Path, study: Path) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = [{"meta": meta}]
     for segments in by_run(results).values():
         points = sorted((r for r in segments if r.status == "complete"), key=lambda r: r.epochs)
-        curve = [[float(f"{view.cost(r, 'usd'):.6g}"), round(r.scores[view.maximize], 3)] for r in points]
+        curve = [
+            [float(f"{view.cost(r, 'usd'):.6g}"), round(r.scores[view.maximize], 3), round(r.scores["dev_loss"], 4)] for r in points
+        ]
         status = next((r.status for r in segments if r.status == "infeasible"), "ok")
         lines.append({"config": dict(segments[0].settings), "curve": curve, "status": status})
     return lines

@@ -36,6 +36,7 @@ class Front:
             self._arms[run] = replace(
                 self._arms[run],
                 scores=tuple(state.scores(run).tolist()),
+                losses=state.losses(run),
                 pending=pending if pending >= 0 else None,
                 infeasible=bool(state.failed[run]),
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol
@@ -89,6 +90,10 @@ class State:
     def scores(self, run: int) -> NDArray[np.float64]:
         """Qualities of the checkpoints it has passed."""
         return self.table.runs[run].qualities[: self.passed[run]]
+
+    def losses(self, run: int) -> Sequence[float]:
+        """Losses of the checkpoints it has passed; none where the table has none."""
+        return self.table.runs[run].losses[: self.passed[run]]
 
 
 @dataclass(frozen=True, eq=False)

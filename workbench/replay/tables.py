@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ class Run:
         costs: What each of its checkpoints costs from cold, increasing, in the table's unit. A run that failed has the
             checkpoints that it was to have: to a method it looks like any other until it fails.
         qualities: Of the checkpoints that were reached, the first of `costs`: finite, to be maximised.
+        losses: Of the same checkpoints; none where the table does not have one of each.
         recorded: Cost of its last recorded checkpoint; 0 where it has none.
         status: `ok`, or how it failed.
     """
@@ -43,6 +44,7 @@ class Run:
     qualities: Numbers
     recorded: float
     status: str = "ok"
+    losses: tuple[float, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -115,13 +117,12 @@ def read(path: Path) -> Table:
     meta = _meta(*lines[0])
     dimensions = dimensions_of(meta["space"], lines[0][0])
     raw = [_run(place, line, dimensions) for place, line in lines[1:]]
-    finished = [len(costs) for _, costs, _, status in raw if status == "ok"]
-    if not finished:
+    if all(run.status != "ok" for run in raw):
         raise DataError(f"{path} has no run that finished: there is nothing to replay. Give a table with runs of status ok.")
     table = Table(
         name=str(meta.get("table") or path.name.split(".")[0]),
         meta=meta,
-        dimensions=_conditional(dimensions, [settings for settings, *_ in raw]),
+        dimensions=_conditional(dimensions, [run.settings for run in raw]),
         runs=tuple(_planned(raw)),
         digest=f"{zlib.crc32(text.encode()):08x}",
     )
@@ -159,11 +160,18 @@ def _meta(place: str, line: str) -> dict[str, Any]:
     return meta
 
 
-_Raw = tuple[dict[str, Value], Numbers, Numbers, str]
+class _Raw(NamedTuple):
+    """A run as it was recorded."""
+
+    settings: dict[str, Value]
+    costs: Numbers
+    qualities: Numbers
+    losses: tuple[float, ...]
+    status: str
 
 
 def _run(place: str, line: str, dimensions: Mapping[str, Dimension]) -> _Raw:
-    """Settings, recorded costs and qualities, status. The curve ends before the first quality that is no finite number."""
+    """What a line says. The curve ends before the first quality that is no finite number."""
     record = _json(place, line)
     if not isinstance(record.get("config"), dict):
         raise DataError(f'{place}: the run has no "config". Add its settings by name.')
@@ -171,7 +179,8 @@ def _run(place: str, line: str, dimensions: Mapping[str, Dimension]) -> _Raw:
     status = str(record.get("status") or "ok")
     costs: list[float] = []
     qualities: list[float] = []
-    for cost, quality in _curve(record.get("curve"), place):
+    losses: list[float] = []
+    for cost, quality, loss in _curve(record.get("curve"), place):
         if costs and cost <= costs[-1]:
             raise DataError(f"{place}: costs must increase along a curve; got {cost:g} after {costs[-1]:g}. Give cumulative costs.")
         costs.append(cost)
@@ -179,26 +188,33 @@ def _run(place: str, line: str, dimensions: Mapping[str, Dimension]) -> _Raw:
             status = "diverged" if status == "ok" else status
             break
         qualities.append(quality)
+        losses += [] if loss is None else [loss]
     if not costs and status == "ok":
         raise DataError(f'{place}: the run has no curve. Give [[cost, quality], …], or a status other than "ok" if it failed.')
-    return settings, np.array(costs), np.array(qualities), status
+    return _Raw(settings, np.array(costs), np.array(qualities), tuple(losses) if len(losses) == len(qualities) else (), status)
 
 
-def _curve(curve: Any, place: str) -> Iterator[tuple[float, float | None]]:
-    """Cost and quality of each checkpoint; None where the quality is no finite number: the run had diverged."""
+def _curve(curve: Any, place: str) -> Iterator[tuple[float, float | None, float | None]]:
+    """Cost, quality and loss of each checkpoint.
+
+    The quality is None where it is no finite number: the run had diverged. The loss is None where there is none.
+    """
     if not isinstance(curve, list):
-        raise DataError(f"{place}: the run has no curve. Give it one: [[cost, quality], …].")
+        raise DataError(f"{place}: the run has no curve. Give it one: [[cost, quality], …], or [[cost, quality, loss], …].")
     for n, point in enumerate(curve, 1):
-        if not (isinstance(point, list) and len(point) == 2):
-            raise DataError(f"{place}: checkpoint {n} must be [cost, quality]; got {point!r}.")
-        cost, quality = point
+        if not (isinstance(point, list) and len(point) in (2, 3)):
+            raise DataError(f"{place}: checkpoint {n} must be [cost, quality] or [cost, quality, loss]; got {point!r}.")
+        cost, quality, *more = point
         if not (is_number(cost) and cost > 0):
             raise DataError(
                 f"{place}: the cost of checkpoint {n} must be a finite number above 0; got {cost!r}. Mend or drop the run."
             )
         if quality is not None and (isinstance(quality, bool) or not isinstance(quality, (int, float))):
             raise DataError(f"{place}: the quality of checkpoint {n} must be a number; got {quality!r}.")
-        yield float(cost), float(quality) if quality is not None and math.isfinite(quality) else None
+        if not all(is_number(loss) for loss in more):
+            raise DataError(f"{place}: the loss of checkpoint {n} must be a finite number; got {more[0]!r}. Leave it out.")
+        reached = float(quality) if quality is not None and math.isfinite(quality) else None
+        yield float(cost), reached, float(more[0]) if more else None
 
 
 def _planned(raw: Sequence[_Raw]) -> Iterator[Run]:
@@ -207,15 +223,15 @@ def _planned(raw: Sequence[_Raw]) -> Iterator[Run]:
     How long a run that failed was to be is not recorded. It is taken to be as long as the median of those that finished, at its
     own cost a checkpoint: were its plan as short as its record, every method would know beforehand that it fails.
     """
-    finished = [costs for _, costs, _, status in raw if status == "ok"]
+    finished = [run.costs for run in raw if run.status == "ok"]
     stops = int(np.median([len(costs) for costs in finished]))
     typical = float(np.median([costs[-1] / len(costs) for costs in finished]))
-    for settings, costs, qualities, status in raw:
+    for settings, costs, qualities, losses, status in raw:
         more = stops - len(costs) if status != "ok" else 0
         step = float(costs[-1]) / len(costs) if len(costs) else typical
         last = float(costs[-1]) if len(costs) else 0.0
         plan = np.concatenate([costs, last + step * np.arange(1, more + 1)])
-        yield Run(settings, plan, qualities, last, status)
+        yield Run(settings, plan, qualities, last, status, losses)
 
 
 def _conditional(dimensions: Mapping[str, Dimension], pool: Sequence[Mapping[str, Value]]) -> dict[str, Dimension]:
