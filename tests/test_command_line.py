@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from click.testing import CliRunner
 from commands import study_text
 
 from workbench import settings
 from workbench.cli import _COMMANDS, _GROUPS, cli, options, terminal
-from workbench.cli.common import messages
+from workbench.cli.common import messages, warn_if_busy
 from workbench.cli.init import STUDY
 from workbench.errors import StudyError
 from workbench.ledger import Ledger, default_url
@@ -458,3 +459,12 @@ def test_a_terminal_without_unicode_and_a_narrow_one(in_swept):
     assert done.returncode == 2
     assert b"Traceback" not in done.stderr
     assert b"holds no study 'tinny...'. Did you mean 'tiny'" in done.stderr
+
+
+@pytest.mark.parametrize(("load", "in_use", "warned"), [(99.0, 100.0, True), (99.0, 1.0, False), (0.0, 100.0, False)])
+def test_a_machine_that_was_busy_a_moment_ago_is_not_called_busy(monkeypatch, load, in_use, warned):
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: in_use)
+    with messages.capture() as said:
+        warn_if_busy()
+    assert ("This machine is busy" in said.get()) == warned

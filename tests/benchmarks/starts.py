@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from workbench.replay import methods, tables
-from workbench.replay.front import REFIT_GROWTH
+from workbench.replay.front import REFIT_GROWTH, arms_of
 from workbench.replay.regret import Goal
 from workbench.replay.simulation import Idle, Method, State, Work, simulate
-from workbench.search.arms import Arm, Stop
+from workbench.search.arms import Arm
 from workbench.search.engine import FrontSearch
 
 SHAPED = ("nmt_lora_fr-en", "peft_metamathqa", "taskset_imdb_0")
@@ -41,8 +41,7 @@ class Bounded:
         """What the search decides; `Idle.STOP` when only a start would be worth it and none is left."""
         if not self.arms:
             self.search = FrontSearch(state.table.dimensions, seed=self.seed, refit_growth=REFIT_GROWTH)
-            runs = enumerate(state.table.runs)
-            self.arms = [Arm(i, r.settings, [Stop(float(n), 1.0, float(c)) for n, c in enumerate(r.costs, 1)]) for i, r in runs]
+            self.arms = arms_of(state.table)
         for run in set(state.changed):
             self.arms[run] = replace(self.arms[run], scores=tuple(state.scores(run).tolist()), infeasible=bool(state.failed[run]))
         begun = [arm for arm in self.arms if arm.done or arm.infeasible]

@@ -136,12 +136,22 @@ def say_next(text: str, *, as_json: bool = False) -> None:
 
 
 def warn_if_busy() -> None:
-    """Say that other work on this machine makes runs look dearer than they are: threads wait for each other."""
+    """Say that other work on this machine makes runs look dearer than they are: threads wait for each other.
+
+    The load average tells of the last minute, in which another sweep may have ended: where it is high the machine is looked at.
+    """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load > 0.5 * cpus:
+    if load > 0.5 * cpus and _cpus_in_use() > 0.5 * cpus:
         text = f"This machine is busy (load {load:.1f} on {cpus} CPUs): times can come out many times too long."
         messages.print(text, style="yellow", markup=False)
+
+
+def _cpus_in_use() -> float:
+    """How many CPUs of this machine work, in the next half second."""
+    import psutil
+
+    return psutil.cpu_percent(interval=0.5) / 100 * (psutil.cpu_count() or 1)
 
 
 def storage_option(command: F) -> F:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from workbench.replay.simulation import Idle, State, Work
+from workbench.replay.tables import Table
 from workbench.search.arms import Arm, Stop
 from workbench.search.engine import ABLATIONS, FrontSearch
 
-__all__ = ["ABLATIONS", "Front"]
+__all__ = ["ABLATIONS", "Front", "arms_of"]
 
 REFIT_GROWTH = 1.07
 """Hyperparameters are fitted again when there are 7 % more points: a replay takes thousands of decisions in one process."""
@@ -30,7 +31,7 @@ class Front:
         """What the search decides."""
         if self._search is None:
             self._search = FrontSearch(state.table.dimensions, seed=self._seed, ablate=self._ablate, refit_growth=REFIT_GROWTH)
-            self._arms = [_arm(i, state) for i in range(len(state.table.runs))]
+            self._arms = arms_of(state.table)
         for run in set(state.changed[self._seen :]):
             pending = int(state.pending[run])
             self._arms[run] = replace(
@@ -48,6 +49,7 @@ class Front:
         return Work(decision.key, decision.stop)
 
 
-def _arm(index: int, state: State) -> Arm:
-    run = state.table.runs[index]
-    return Arm(index, run.settings, tuple(Stop(float(n), 1.0, float(cost)) for n, cost in enumerate(run.costs, 1)))
+def arms_of(table: Table) -> list[Arm]:
+    """The configurations of a table as arms that nobody has begun, each by its index."""
+    stops = [tuple(Stop(float(n), 1.0, float(cost)) for n, cost in enumerate(run.costs, 1)) for run in table.runs]
+    return [Arm(i, run.settings, of) for i, (run, of) in enumerate(zip(table.runs, stops, strict=True))]
