@@ -388,9 +388,11 @@ def test_plan_refuses_what_cannot_be_trained(command, tmp_path, tiny):
     (tmp_path / "tiny.py").write_text(
         study_text(tiny, "choice(full(learning_rate=1e-3), peft('lora', learning_rate=1e-3, target_modules=['nothing']))")
     )
-    code, out, _ = command("plan", "tiny.py")
+    code, out, err = command("plan", "tiny.py")
     assert code == 3
-    assert "no: " in out
+    assert [line.split()[-1] for line in out.splitlines()[1:]] == ["yes", "no"]
+    assert "lora on" in err
+    assert "nothing" in err
     code, out, err = command("sweep", "tiny.py")
     assert (code, out) == (2, "")
     assert "1 of 2" in one_error(err)

@@ -99,6 +99,8 @@ def plan(
         print_json([row.record() | more for row in rows])
     else:
         print_table(_table(rows, loaded))
+        for problem in forecast.problems(pairs):
+            messages.print(problem, style="red", markup=False)
         _explain(rows, offer, machine)
         if run:
             runs = stated("trials", trials, loaded) or 1
@@ -145,7 +147,7 @@ class _Row:
         peak = self.longest.peak_memory_bytes if self.longest else None
         there = self.plan.memory_bytes
         if not self.plan.fits:
-            return f"no: {self.plan.problem}"
+            return "no"
         if peak is None or there is None:
             return "yes?"
         return "no?" if peak.value > there else "tight" if peak.high > there else "yes"

@@ -8,7 +8,7 @@ from workbench.forecast.calibration import Calibration, calibrate
 from workbench.forecast.forecast import Forecast
 from workbench.forecast.forecaster import Forecaster
 from workbench.forecast.machine import Machine, device_memory_bytes
-from workbench.forecast.pairs import Plan, check, plan
+from workbench.forecast.pairs import Plan, check, plan, problems
 from workbench.forecast.pricing import Taken, is_price_of, on_offer
 from workbench.forecast.timing import Timing
 from workbench.forecast.typical import Ranked, Typical, of_runs, rank, trials_within, typical
@@ -30,6 +30,7 @@ __all__ = [
     "of_runs",
     "on_offer",
     "plan",
+    "problems",
     "rank",
     "trials_within",
     "typical",

@@ -89,11 +89,20 @@ def check(study: Study) -> list[Plan]:
         UsageError: Some model cannot be trained with some method; the message names each such pair.
     """
     pairs = list(plan(study))
-    problems = [f"  {p.method} on {p.model}: {p.problem}" for p in pairs if not p.fits]
-    if problems:
-        head = f"{len(problems)} of {len(pairs)} pairs of model and method cannot be trained here:"
-        raise UsageError("\n".join([head, *problems, "Mend or remove them; `workbench plan` shows all pairs."]))
+    if told := problems(pairs):
+        bad = sum(not p.fits for p in pairs)
+        head = f"{bad} of {len(pairs)} pairs of model and method cannot be trained here:"
+        raise UsageError("\n".join([head, *told, "Mend or remove them; `workbench plan` shows all pairs."]))
     return pairs
+
+
+def problems(pairs: Sequence[Plan]) -> list[str]:
+    """Why pairs cannot be trained here, a line a reason: the methods, the models that they share it on, and the reason."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for p in pairs:
+        if not p.fits:
+            alike.setdefault((p.method, p.problem), []).append(p.model)
+    return [f"  {method} on {', '.join(dict.fromkeys(of))}: {problem}" for (method, problem), of in alike.items()]
 
 
 def _build(task: Task, model: str, method: Method, memory: int) -> Plan:
