@@ -100,7 +100,7 @@ def test_a_pair_that_cannot_be_is_shown_with_its_reason_and_stops_a_sweep(tiny: 
     assert lines[0] == "3 of 6 pairs of model and method cannot be trained here:"
     assert lines[1].startswith(f"  road on {tiny}: PEFT cannot apply 'road' to this model: ")
     assert "divisible by group_size" in lines[1]
-    assert lines[3] == f"  lora on {wide}: PEFT's LoraConfig has no setting 'lora_alhpa'. Did you mean 'lora_alpha'?"
+    assert lines[2] == f"  lora on {tiny}, {wide}: PEFT's LoraConfig has no setting 'lora_alhpa'. Did you mean 'lora_alpha'?"
     assert "workbench plan" in lines[-1]
 
 
