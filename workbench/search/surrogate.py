@@ -6,8 +6,8 @@ K_x is a product of one factor per setting, so that it stays positive definite w
 number Matern-5/2, of an option exp(-w [x != x']); of a setting that may be absent r^2 + (1 - r^2) k where both runs have it, 1
 where neither has, and r where one has. K_t is a squared exponential on log progress and on log labels; t is log progress from 0
 to 1, so that the terms in t t' are trends: short runs lie near each other, and say how far apart long ones will be only by
-where they are heading. Every checkpoint may be seen twice, by its score and by its loss: two views that are alike to a degree r,
-each with that kernel. Their sum and their difference are then independent, with 1 + r and 1 - r times the kernel, so that two
+where they are heading. Every checkpoint may be seen twice, by its score and by its loss: two views that are alike to a degree s,
+each with that kernel. Their sum and their difference are then independent, with 1 + s and 1 - s times the kernel, so that two
 views take two factorisations of the size that one view takes. Hyperparameters are found by maximum a posteriori with L-BFGS under
 log-normal priors (Rasmussen & Williams 2006, section 5.4.1, for the gradient).
 """
