@@ -379,3 +379,19 @@ def test_checkpoints_are_spread_with_both_ends(count, most):
     assert found[0] == 0
     assert found[-1] == count - 1 or most == 1
     assert len(found) <= most
+
+
+def test_where_only_finished_runs_count_the_search_looks_for_those():
+    arms = begun(seen=10)  # two of which were taken to their end
+    found = FrontSearch(DIMENSIONS, ends_only=True).decide(arms)
+    assert found.stop == len(arms[found.key].stops) - 1
+    assert found.gain > 0
+    unfinished = [arm for arm in arms if arm.done < len(arm.stops)]  # nothing counts yet: the first end adds all that it has
+    assert FrontSearch(DIMENSIONS, ends_only=True).decide(unfinished).gain > found.gain
+    assert any(FrontSearch(DIMENSIONS, seed=seed).decide(arms).stop < 4 for seed in range(5))
+
+
+def test_what_is_under_way_to_a_checkpoint_is_no_end():
+    arms = [replace(arm, pending=2) if i == 1 else arm for i, arm in enumerate(begun(seen=10))]
+    found = FrontSearch(DIMENSIONS, ends_only=True).decide(arms)
+    assert found.action == "wait" or found.stop == len(arms[found.key].stops) - 1

@@ -30,7 +30,13 @@ class Front:
     def next(self, state: State) -> Work | Idle:
         """What the search decides."""
         if self._search is None:
-            self._search = FrontSearch(state.table.dimensions, seed=self._seed, ablate=self._ablate, refit_growth=REFIT_GROWTH)
+            self._search = FrontSearch(
+                state.table.dimensions,
+                seed=self._seed,
+                ablate=self._ablate,
+                ends_only=state.ends_only,
+                refit_growth=REFIT_GROWTH,
+            )
             self._arms = arms_of(state.table)
         for run in set(state.changed[self._seen :]):
             pending = int(state.pending[run])

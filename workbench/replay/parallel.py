@@ -15,7 +15,7 @@ from workbench.replay.tables import Table
 
 
 class Job(NamedTuple):
-    """One replay: a table by index, a method by name, workers, a seed, the budget and the launch in the table's unit."""
+    """One replay: a table by index, a method by name, workers, a seed, budget and launch in the table's unit, what is credited."""
 
     table: int
     method: str
@@ -23,6 +23,7 @@ class Job(NamedTuple):
     seed: int
     budget: float
     launch: float
+    ends_only: bool = False
 
 
 def run(tables: Sequence[Table], jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Trace]]:
@@ -48,7 +49,7 @@ def run(tables: Sequence[Table], jobs: Sequence[Job], processes: int) -> Iterato
 
 def _replay(tables: Sequence[Table], job: Job) -> Trace:
     method = methods.make(job.method, job.seed)
-    return simulate(tables[job.table], method, budget=job.budget, workers=job.workers, launch=job.launch)
+    return simulate(tables[job.table], method, budget=job.budget, workers=job.workers, launch=job.launch, ends_only=job.ends_only)
 
 
 _tables: tuple[Table, ...] = ()

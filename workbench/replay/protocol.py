@@ -125,7 +125,9 @@ def _run(
     tables: Sequence[Table], goals: Sequence[Goal], protocol: Protocol, processes: int, progress: Callable[[int, int], None]
 ) -> dict[tuple[int, int, str], _Cell]:
     jobs = [
-        parallel.Job(t, method, workers, seed, table.budget(protocol.budget), _launch(table, protocol))
+        parallel.Job(
+            t, method, workers, seed, table.budget(protocol.budget), _launch(table, protocol), protocol.credit == "finished"
+        )
         for t, table in enumerate(tables)
         for workers in protocol.workers
         for seed in range(protocol.seeds)

@@ -55,6 +55,7 @@ class State:
         workers: How many work at once.
         launch: What a cold start costs, in the table's unit.
         budget: What may be spent.
+        ends_only: Whether only finished runs are credited.
         spent: By all workers, so far.
         time: Since the start.
         passed: How many checkpoints each run has passed.
@@ -67,6 +68,7 @@ class State:
     workers: int
     launch: float
     budget: float
+    ends_only: bool = False
     spent: float = 0.0
     time: float = 0.0
     passed: NDArray[np.int64] = field(init=False)
@@ -125,7 +127,9 @@ class Trace:
     deciding_seconds: float
 
 
-def simulate(table: Table, method: Method, *, budget: float, workers: int = 1, launch: float | None = None) -> Trace:
+def simulate(
+    table: Table, method: Method, *, budget: float, workers: int = 1, launch: float | None = None, ends_only: bool = False
+) -> Trace:
     """Replay a method on a table until the budget is spent, it stops, or nothing is left.
 
     Args:
@@ -134,10 +138,11 @@ def simulate(table: Table, method: Method, *, budget: float, workers: int = 1, l
         budget: What may be spent, in the table's unit; what is reached after that is not credited.
         workers: How many work at once.
         launch: What a cold start costs; None takes `LAUNCH_SHARE` of the median full run.
+        ends_only: Whether only finished runs are credited, which a method may know. The trace is of all checkpoints.
     """
     if launch is None:
         launch = LAUNCH_SHARE * float(np.median(table.recorded_costs))
-    return _Simulation(State(table, workers, launch, budget), method).run()
+    return _Simulation(State(table, workers, launch, budget, ends_only), method).run()
 
 
 class _Simulation:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import linalg, special
 
 from workbench import pareto
@@ -43,6 +44,8 @@ _NODES = np.arange(-1.5, 5.01, 0.5)
 _WEIGHTS = np.diff(special.ndtr(np.r_[_NODES - 0.25, np.inf]))
 """Where a normal distribution is evaluated, and with what weights: far into the upper tail, where growth of a front lies."""
 
+Bools = NDArray[np.bool_]
+
 Known = Callable[[Sequence[float], Floats], Staircase]
 """Makes the front of all known points together with some of these costs and scores."""
 
@@ -56,6 +59,7 @@ class FrontSearch:
         least: Score of the reference point: what lies below it adds nothing; None takes the 5 % quantile of what was seen.
         most: Cost of the reference point: what lies beyond it adds nothing; None takes that of the dearest stop of all arms.
         ablate: Some of `ABLATIONS`, for comparisons.
+        ends_only: Whether the front is of finished runs alone: a checkpoint on the way then tells, but is no point of it.
         refit_growth: See `Belief`: at 1 the same arms and seed give the same decision; above 1 it is faster over many decisions.
     """
 
@@ -67,8 +71,10 @@ class FrontSearch:
         least: float | None = None,
         most: float | None = None,
         ablate: Collection[str] = (),
+        ends_only: bool = False,
         refit_growth: float = 1.0,
     ) -> None:
+        self._ends_only = ends_only
         self._least, self._most, self._seed, self._ablate = least, most, seed, frozenset(ablate)
         self._belief = Belief(Features(dimensions), losses="loss" not in self._ablate, refit_growth=refit_growth)
 
@@ -131,10 +137,11 @@ class FrontSearch:
         index = works / (np.ones_like(spend) if "dollars" in self._ablate else weighed)
 
         forecasts, known = self._belief.of(candidates, stops), self._known(arms)
-        grown = _growth(known([], np.zeros(0)), forecasts.at(_NODES), costs)
+        counts = np.array([[self._counts(arm, k) for k in ks] for arm, ks in zip(candidates, stops, strict=True)])
+        grown = _growth(known([], np.zeros(0)), forecasts.at(_NODES), costs, counts)
         if pending:
             going = float((grown * index).max())
-            grown, index = self._growth_beside(known, forecasts, costs, pending, rng)[: len(open_)], index[: len(open_)]
+            grown, index = self._growth_beside(known, forecasts, costs, counts, pending, rng)[: len(open_)], index[: len(open_)]
         i, j = divmod(int((grown * index).argmax()), stops.shape[1])
         arm, stop = candidates[i], int(stops[i, j])
         if may_wait and pending and float((grown * index).max()) < WORTH * going:
@@ -149,21 +156,31 @@ class FrontSearch:
         )
 
     def _growth_beside(
-        self, known: Known, forecasts: Forecasts, costs: Floats, pending: Sequence[Arm], rng: np.random.Generator
+        self,
+        known: Known,
+        forecasts: Forecasts,
+        costs: Floats,
+        counts: Bools,
+        pending: Sequence[Arm],
+        rng: np.random.Generator,
     ) -> Floats:
         """As `_growth`, averaged over joint samples of what is under way."""
         targets = [arm.pending for arm in pending if arm.pending is not None]
         under_way = self._belief.of(pending, np.array(targets)[:, None])
         normals = rng.standard_normal((SAMPLES, len(pending)))
         made = [arm.stops[k].cost for arm, k in zip(pending, targets, strict=True)]
-        draws = zip(under_way.outcomes(normals), forecasts.given(under_way, normals, _NODES), strict=True)
-        return sum((_growth(known(made, outcome), each, costs) for outcome, each in draws), np.zeros(costs.shape)) / SAMPLES
+        ends = np.array([self._counts(arm, k) for arm, k in zip(pending, targets, strict=True)])
+        outcomes = np.where(ends, under_way.outcomes(normals), -np.inf)
+        draws = zip(outcomes, forecasts.given(under_way, normals, _NODES), strict=True)
+        return sum((_growth(known(made, outcome), each, costs, counts) for outcome, each in draws), np.zeros(costs.shape)) / SAMPLES
 
     def _known(self, arms: Sequence[Arm]) -> Known:
         """What makes the front of all known points together with some of these costs and scores."""
         cost = np.log([s.cost for arm in arms for s in arm.stops[: arm.done]])
         score = np.array([q for arm in arms for q in arm.scores])
         least = float(np.quantile(score, 0.05)) if self._least is None else self._least
+        counts = np.array([self._counts(arm, k) for arm in arms for k in range(arm.done)])
+        cost, score = cost[counts], score[counts]
         most = max(arm.stops[-1].cost for arm in arms) if self._most is None else self._most
         steps = pareto.front(np.column_stack([cost, -score]).tolist())  # the others can never be on it again
         cost, score = cost[steps], score[steps]
@@ -172,6 +189,10 @@ class FrontSearch:
             return Staircase(np.r_[cost, np.log(costs)], np.r_[score, scores], least=least, log_most=float(np.log(most)))
 
         return front
+
+    def _counts(self, arm: Arm, stop: int) -> bool:
+        """Whether a checkpoint of a run is a point of the front."""
+        return not self._ends_only or stop == len(arm.stops) - 1
 
     def _works(self, candidates: Sequence[Arm], arms: Sequence[Arm]) -> Floats:
         """Chance that a run does not turn out infeasible, shape (candidates,): its forecast, and how like ones came out.
@@ -198,7 +219,8 @@ class FrontSearch:
         return (len(arm.stops) - 1,) if "freeze" in self._ablate else spread(len(arm.stops), HORIZONS)
 
 
-def _growth(front: Staircase, draws: Floats, costs: Floats) -> Floats:
+def _growth(front: Staircase, draws: Floats, costs: Floats, counts: Bools) -> Floats:
     """Expected growth of the hypervolume, shape (candidates, stops), from scores at `_NODES`, shape (nodes, candidates x stops)."""
-    grown: Floats = np.tensordot(_WEIGHTS, front.of_trajectories(draws.reshape(-1, *costs.shape), np.log(costs)), 1)
+    scores = np.where(counts, draws.reshape(-1, *costs.shape), -np.inf)
+    grown: Floats = np.tensordot(_WEIGHTS, front.of_trajectories(scores, np.log(costs)), 1)
     return grown
