@@ -307,6 +307,16 @@ def test_the_methods_know_what_they_are_called(table: tables.Table) -> None:
         simulate(table, methods.make("optuna:NSGAIISampler-group", 0), budget=10.0)
 
 
+def test_methods_from_elsewhere_are_compared_too(table: tables.Table) -> None:
+    more = {"theirs": halving.MoAsha}
+    protocol = Protocol(("theirs", "mo-asha"), seeds=2, workers=(1,))
+    for processes in (1, 2):
+        theirs, ours = replay([table], protocol, processes=processes, more=more)["results"]
+        assert theirs["area"] == ours["area"]
+    with pytest.raises(UsageError, match="theirs"):
+        replay([table], Protocol(("their",)), more=more)
+
+
 def test_orders_are_what_they_say(table: tables.Table) -> None:
     cheapest = simulate(table, methods.make("cheapest-first", 0), budget=1e9)
     firsts = [int(run) for run, stop in zip(cheapest.run, cheapest.stop, strict=True) if stop == 0]

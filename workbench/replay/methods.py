@@ -5,7 +5,7 @@ All meet the same pool, know every configuration's cost beforehand, and pay the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -86,7 +86,10 @@ def _cheap(state: State, rng: np.random.Generator) -> Sequence[int]:
     return [int(run) for run in np.argsort(rng.exponential(state.table.full_costs))]
 
 
-_MAKERS: dict[str, Callable[[int], Method]] = {
+Makers = Mapping[str, Callable[[int], Method]]
+"""Methods by name, each made of a seed."""
+
+_MAKERS: Makers = {
     "random": lambda seed: InOrder(lambda state, rng: [int(i) for i in rng.permutation(len(state.stops))], seed),
     "random-cheap": lambda seed: InOrder(_cheap, seed),
     "cheapest-first": lambda seed: InOrder(
@@ -107,8 +110,10 @@ METHODS = (
 """Compared unless told otherwise. `front:no-dollars` and the like, and Optuna's other samplers, are known too."""
 
 
-def make(name: str, seed: int) -> Method:
-    """A fresh method. Raises UsageError when there is none of that name."""
+def make(name: str, seed: int, more: Makers | None = None) -> Method:
+    """A fresh method, of those here or of `more`. Raises UsageError when there is none of that name."""
+    if more and name in more:
+        return more[name](seed)
     head, _, tail = name.partition(":")
     if name in _MAKERS:
         return _MAKERS[name](seed)
@@ -116,5 +121,5 @@ def make(name: str, seed: int) -> Method:
         return Front(seed, frozenset(part.removeprefix("no-") for part in parts))
     if head == "optuna" and tail.removesuffix("-group") in samplers():
         return Sampler(tail.removesuffix("-group"), seed, group=tail.endswith("-group"))
-    known = (*METHODS, *(f"front:no-{each}" for each in ABLATIONS), *(f"optuna:{each}" for each in samplers()))
+    known = (*METHODS, *(more or ()), *(f"front:no-{each}" for each in ABLATIONS), *(f"optuna:{each}" for each in samplers()))
     raise UsageError(f"there is no method {name!r}.{did_you_mean(name, known)}")

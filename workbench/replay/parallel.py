@@ -26,15 +26,20 @@ class Job(NamedTuple):
     ends_only: bool = False
 
 
-def run(tables: Sequence[Table], jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Trace]]:
-    """All replays as they end, in any order. Several processes are started anew and keep one thread each."""
+def run(
+    tables: Sequence[Table], jobs: Sequence[Job], processes: int, more: methods.Makers | None = None
+) -> Iterator[tuple[Job, Trace]]:
+    """All replays as they end, in any order. Several processes are started anew and keep one thread each.
+
+    `more` are methods that `methods` does not know; for several processes they must be functions or classes of a module.
+    """
     if processes <= 1 or len(jobs) <= 1:
-        yield from ((job, _replay(tables, job)) for job in jobs)
+        yield from ((job, _replay(tables, job, more)) for job in jobs)
         return
     kept = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context, initializer=_begin, initargs=(tuple(tables),))
+    pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context, initializer=_begin, initargs=(tuple(tables), more))
     try:
         futures = {pool.submit(_in_process, job): job for job in jobs}
         for future in as_completed(futures):
@@ -47,19 +52,20 @@ def run(tables: Sequence[Table], jobs: Sequence[Job], processes: int) -> Iterato
             os.environ["OMP_NUM_THREADS"] = kept
 
 
-def _replay(tables: Sequence[Table], job: Job) -> Trace:
-    method = methods.make(job.method, job.seed)
+def _replay(tables: Sequence[Table], job: Job, more: methods.Makers | None) -> Trace:
+    method = methods.make(job.method, job.seed, more)
     return simulate(tables[job.table], method, budget=job.budget, workers=job.workers, launch=job.launch, ends_only=job.ends_only)
 
 
 _tables: tuple[Table, ...] = ()
+_more: methods.Makers | None = None
 
 
-def _begin(tables: tuple[Table, ...]) -> None:
-    global _tables
-    _tables = tables
+def _begin(tables: tuple[Table, ...], more: methods.Makers | None) -> None:
+    global _tables, _more
+    _tables, _more = tables, more
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all of them: this one ends without a word
 
 
 def _in_process(job: Job) -> Trace:
-    return _replay(_tables, job)
+    return _replay(_tables, job, _more)

@@ -80,6 +80,7 @@ def replay(
     *,
     processes: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    more: methods.Makers | None = None,
 ) -> dict[str, Any]:
     """Replay all and tell what came out: `protocol`, `machine`, `versions`, `tables`, `results`, `across`.
 
@@ -88,16 +89,17 @@ def replay(
         protocol: What is compared, and how.
         processes: How many replays run side by side. The record is the same, but for seconds of real time.
         progress: Called with how many replays are done, of how many.
+        more: Methods from elsewhere that `protocol` names.
 
     Raises:
         UsageError: A method is not known, or cannot search a table.
         DataError: No point of a table counts.
     """
     for name in protocol.methods:
-        methods.make(name, 0)
+        methods.make(name, 0, more)
     goals = [Goal(table, protocol.credit, protocol.cost) for table in tables]
     described = [_table_record(table, goal, protocol) for table, goal in zip(tables, goals, strict=True)]
-    cells = _run(tables, goals, protocol, processes, progress)
+    cells = _run(tables, goals, protocol, processes, progress, more)
     return {
         "protocol": {
             **asdict(protocol),
@@ -122,7 +124,12 @@ def replay(
 
 
 def _run(
-    tables: Sequence[Table], goals: Sequence[Goal], protocol: Protocol, processes: int, progress: Callable[[int, int], None]
+    tables: Sequence[Table],
+    goals: Sequence[Goal],
+    protocol: Protocol,
+    processes: int,
+    progress: Callable[[int, int], None],
+    more: methods.Makers | None,
 ) -> dict[tuple[int, int, str], _Cell]:
     jobs = [
         parallel.Job(
@@ -135,7 +142,7 @@ def _run(
     ]
     traces: dict[parallel.Job, Trace] = {}
     progress(0, len(jobs))
-    for job, trace in parallel.run(tables, jobs, processes):
+    for job, trace in parallel.run(tables, jobs, processes, more):
         traces[job] = trace
         progress(len(traces), len(jobs))
     cells: dict[tuple[int, int, str], _Cell] = {}

@@ -57,19 +57,24 @@ class Sampler:
 
 
 class Coordinates:
-    """Settings of a pool as numbers, for distances: ranges as shares of themselves, choices as codes, NaN or -1 where absent."""
+    """Settings of a pool as numbers, for distances: ranges as shares of themselves, choices as codes, NaN where absent.
+
+    Attributes:
+        rows: A row a configuration of the pool, a column a dimension.
+        chosen: Which columns are choices.
+    """
 
     def __init__(self, dimensions: Mapping[str, Dimension], pool: list[Mapping[str, Value]]) -> None:
         self._dimensions = dimensions
-        self._pool = np.array([self._row(settings) for settings in pool])
-        self._chosen = np.array([isinstance(dimension.space, Choice) for dimension in dimensions.values()])
+        self.rows = np.array([self._row(settings) for settings in pool])
+        self.chosen = np.array([isinstance(dimension.space, Choice) for dimension in dimensions.values()])
 
     def distances(self, settings: Mapping[str, Value]) -> NDArray[np.float64]:
         """Squared distance of every configuration of the pool. A setting that only one of two has counts as another option."""
         row = self._row(settings)
-        gap = self._pool - row
-        one = np.isnan(self._pool) != np.isnan(row)
-        part = np.where(self._chosen, MISMATCH * (gap != 0), gap**2)
+        gap = self.rows - row
+        one = np.isnan(self.rows) != np.isnan(row)
+        part = np.where(self.chosen, MISMATCH * (gap != 0), gap**2)
         part = np.where(np.isnan(gap), 0.0, part)
         return np.asarray((part + MISMATCH * one).sum(axis=1))
 
