@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
 from click.testing import CliRunner
 from commands import study_text
@@ -20,6 +19,7 @@ from workbench.cli.common import messages, warn_if_busy
 from workbench.cli.init import STUDY
 from workbench.errors import StudyError
 from workbench.ledger import Ledger, default_url
+from workbench.meter import host
 from workbench.study import load
 
 
@@ -461,10 +461,11 @@ def test_a_terminal_without_unicode_and_a_narrow_one(in_swept):
     assert b"holds no study 'tinny...'. Did you mean 'tiny'" in done.stderr
 
 
-@pytest.mark.parametrize(("load", "in_use", "warned"), [(99.0, 100.0, True), (99.0, 1.0, False), (0.0, 100.0, False)])
+@pytest.mark.parametrize(("load", "in_use", "warned"), [(999.0, 500.0, True), (999.0, 0.0, False), (0.0, 500.0, False)])
 def test_a_machine_that_was_busy_a_moment_ago_is_not_called_busy(monkeypatch, load, in_use, warned):
     monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
-    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: in_use)
+    readings = iter((0.0, in_use))
+    monkeypatch.setattr(host, "busy_seconds", lambda: next(readings))
     with messages.capture() as said:
         warn_if_busy()
     assert ("This machine is busy" in said.get()) == warned

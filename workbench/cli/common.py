@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -149,9 +150,11 @@ def warn_if_busy() -> None:
 
 def _cpus_in_use() -> float:
     """How many CPUs of this machine work, in the next half second."""
-    import psutil
+    from workbench.meter import host
 
-    return psutil.cpu_percent(interval=0.5) / 100 * (psutil.cpu_count() or 1)
+    began, busy = time.perf_counter(), host.busy_seconds()
+    time.sleep(0.5)
+    return (host.busy_seconds() - busy) / (time.perf_counter() - began)
 
 
 def storage_option(command: F) -> F:
