@@ -40,7 +40,7 @@ from workbench.replay import methods, tables
 from workbench.replay.protocol import Protocol, replay
 from workbench.replay.sampler import Coordinates
 from workbench.replay.simulation import Idle, State, Work
-from workbench.space import Choice, Dimension, Integers
+from workbench.space import Choice, Dimension, Integers, Value
 
 PACKAGES = ("botorch", "gpytorch", "syne-tune", "smac", "ConfigSpace", "scikit-learn")
 START_UPS = 5
@@ -228,9 +228,16 @@ class Smac(FullRuns):
         from smac.runhistory import TrialInfo, TrialValue
 
         settings = state.table.runs[run].settings
-        config = Configuration(self._space, values={name: settings[name] for name in self._space if name in settings})
+        config = Configuration(
+            self._space, values={name: self._held(name, settings[name]) for name in self._space if name in settings}
+        )
         value = TrialValue(cost=[math.log(state.table.full_costs[run]), -quality])
         self._smac.tell(TrialInfo(config, seed=self._asked.seed), value, save=False)
+
+    def _held(self, name: str, value: Value) -> Value:
+        """A number within the bounds as ConfigSpace keeps them: rounded."""
+        space = self._space[name]
+        return value if isinstance(value, str) else min(max(value, space.lower), space.upper)
 
 
 def _config_space(dimensions: Mapping[str, Dimension], seed: int) -> Any:
