@@ -237,7 +237,7 @@ class Smac(FullRuns):
     def _held(self, name: str, value: Value) -> Value:
         """A number within the bounds as ConfigSpace keeps them: rounded."""
         space = self._space[name]
-        return value if isinstance(value, str) else min(max(value, space.lower), space.upper)
+        return min(max(value, space.lower), space.upper) if hasattr(space, "lower") else value
 
 
 def _config_space(dimensions: Mapping[str, Dimension], seed: int) -> Any:
