@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from commands import study_text
 
 from workbench import settings
-from workbench.cli import _COMMANDS, _GROUPS, cli, options, terminal
+from workbench.cli import _COMMANDS, _GROUPS, cli, options, spending, terminal
 from workbench.cli.common import messages, warn_if_busy
 from workbench.cli.init import STUDY
 from workbench.errors import StudyError
@@ -469,3 +469,12 @@ def test_a_machine_that_was_busy_a_moment_ago_is_not_called_busy(monkeypatch, lo
     with messages.capture() as said:
         warn_if_busy()
     assert ("This machine is busy" in said.get()) == warned
+
+
+def test_a_sweep_that_was_stopped_is_told_to_go_on_within_the_same_limits(tmp_path):
+    file = tmp_path / "a study.py"
+    file.write_text(STUDY)
+    context = cli.get_command(cli.make_context("workbench", ["sweep"]), "sweep").make_context(
+        "sweep", [str(file), "--max-usd", "0.5", "--yes", "--trials", "4"]
+    )
+    assert spending._typed(context) == f"workbench sweep '{file}' --trials 4 --max-usd 0.5 --yes"

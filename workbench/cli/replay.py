@@ -144,8 +144,11 @@ def _show(record: dict[str, Any]) -> None:
     print_text(
         f"Mean over {protocol['seeds']} seeds; medians of costs. Area: mean regret over the logarithm of what was spent, from "
         f"{protocol['area_from']:.1%} of the budget. A ratio is a cost to reach 95 % of the best hypervolume over that of "
-        f"{protocol['against']}, paired by seed, with its 95 % interval; ≥ and ≤ where the budget ended before in some seeds. "
+        f"{protocol['against']}, paired by seed, with its 95 % interval; ≥, ≤ and ~ (either) where "
+        "the budget ended before in some seeds. "
         "The verdict is on the area: Wilcoxon's signed-rank test at 5 %, corrected by Holm."
+        + (" Points are the ends of finished runs alone." if protocol["credit"] == "finished" else "")
+        + (" The hypervolume is measured in cost, not in its logarithm." if protocol["cost"] == "linear" else "")
     )
 
 
@@ -165,15 +168,19 @@ def _show_cells(table: dict[str, Any], workers: int, rows: list[dict[str, Any]],
         if to_95["median"] is not None:
             cells[1:] = [f"{to_95['median']:,.4g}", f"{to_95['share_of_budget']:.1%}", f"{to_95['time']:,.4g}"]
         verdict = (versus["verdict"], f"{versus['p_holm']:.2g}") if versus else ("", "")
-        shown.add_row(row["method"], f"{row['area']['mean']:.3f}", *regrets, *cells, _ratio(to_95["ratio"]), *verdict)
+        shown.add_row(
+            row["method"], f"{row['area']['mean']:.3f}", *regrets, *cells, _ratio(to_95["ratio"], protocol["seeds"]), *verdict
+        )
     print_table(shown)
     print_text("")
 
 
-def _ratio(ratio: dict[str, Any] | None) -> str:
+def _ratio(ratio: dict[str, Any] | None, seeds: int) -> str:
     """`≥ 4.2 (3.1 to 5.6)`."""
     if ratio is None:
         return ""
+    if ratio["at_least"] == ratio["at_most"] == seeds:
+        return "unknown"
     bound = "≥ " if ratio["at_least"] and not ratio["at_most"] else "≤ " if ratio["at_most"] and not ratio["at_least"] else ""
     bound = "~ " if ratio["at_least"] and ratio["at_most"] else bound
     return f"{bound}{ratio['median']:.3g} ({ratio['low']:.3g} to {ratio['high']:.3g})"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from workbench import report
 from workbench.cli.common import messages, print_json, print_text, say_next
@@ -61,6 +63,27 @@ def show_outcome(name: str, results: Sequence[Result], view: View, *, as_json: b
     else:
         show_front(results, view)
         print_text(f"\n{report.answer(results, view)}")
-        command = click.get_current_context()
-        verb = then or ("front" if again else "confirm" if report.front(results, view) else "runs")
-        command.call_on_close(lambda: say_next(f"`workbench {verb} {command.params['study']}`"))  # MLflow is yet to be told
+        following = _following(results, view, then or ("front" if again else ""))
+        click.get_current_context().call_on_close(lambda: say_next(following))  # MLflow is yet to be told
+
+
+def _following(results: Sequence[Result], view: View, verb: str) -> str:
+    """What comes next: `verb`, where one is given; else what the results ask for."""
+    context = click.get_current_context()
+    study = context.params["study"]
+    if verb and verb == context.command.name:
+        return f"`{_typed(context)}` goes on"
+    if not verb and results and all(r.status == "interrupted" for r in results):
+        return f"`workbench plan {study} --calibrate` says what a run takes here: what may be spent was spent before any checkpoint"
+    return f"`workbench {verb or ('confirm' if report.front(results, view) else 'runs')} {study}`"
+
+
+def _typed(context: click.Context) -> str:
+    """The command as it was typed, limits included: without them it would go on without them."""
+    words = ["workbench", str(context.command.name)]
+    for param in context.command.params:
+        if param.name and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
+            value = context.params[param.name]
+            flag = [max(param.opts, key=len)] if isinstance(param, click.Option) else []
+            words += flag if flag and param.is_flag else [*flag, str(value)]  # type: ignore[attr-defined]
+    return shlex.join(words)
