@@ -308,6 +308,7 @@ def test_a_store_that_comes_back_is_written_to(uri: str, tmp_path: Path) -> None
     notebook.record(a_result())
     assert away.wait(20)
     assert "not a database" in problems[0]
+    assert "once the file is moved away" in problems[0]
     path.write_bytes(good)
     assert back.wait(20)
     assert notebook.close(60) == 0

@@ -168,13 +168,21 @@ class Notebook:
 
     def _away(self, error: Exception) -> None:
         where = f"MLflow at {store.shown(self.tracking_uri)} cannot be reached"
-        self._on_problem(f"{where} ({_reason(error)}); the runs are safe in the ledger, and are written when it can be.")
+        reason = _reason(error)
+        mend = "are written when it can be"
+        if any(words in reason for words in _DAMAGED):
+            mend = "the next sweep writes them anew once the file is moved away"
+        self._on_problem(f"{where} ({reason}); the runs are safe in the ledger, and {mend}.")
 
     def _back(self) -> None:
         self._on_problem(f"MLflow at {store.shown(self.tracking_uri)} answers again; what it missed is being written.")
 
     def _refused(self, job: Job, error: Exception) -> None:
         self._on_problem(f"MLflow refused {job.what} ({_reason(error)}); the ledger has it.")
+
+
+_DAMAGED = ("is malformed", "not a database")
+"""What SQLite says of a file that no waiting will mend."""
 
 
 def _reason(error: Exception) -> str:
