@@ -9,6 +9,7 @@ import os
 import random
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import pytest
 
 from workbench.ledger import Ledger, default_url
 from workbench.report import by_run
+from workbench.tracking import store
 from workbench.usage import total
 
 pytestmark = [
@@ -252,6 +254,25 @@ def test_a_full_disk_ends_it_with_a_clear_error_and_it_goes_on_when_there_is_roo
     assert {r.status for r in results} <= {"complete", "interrupted"}
     assert_whole(place, results)
     assert json.dumps([r.to_json() for r in results])
+
+
+def test_a_notebook_that_a_full_disk_kept_from_being_made_is_whole_or_not_there(small_disk):
+    """MLflow's tables take 1 MiB, and four on the way there where they went through a write-ahead log."""
+    store.load()
+    path, filler = small_disk / "mlflow.db", small_disk / "filler"
+    made = []
+    for free_kib in range(256, 6144, 736):
+        filler.write_bytes(bytes(12 * 2**20 - free_kib * 2**10))
+        with contextlib.suppress(Exception):  # no room
+            store._create(path)
+        filler.unlink()
+        made.append(path.exists())
+        if path.exists():
+            with contextlib.closing(sqlite3.connect(path)) as database:
+                assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            path.unlink()
+    assert not made[0]
+    assert made[-1]
 
 
 # Several workers

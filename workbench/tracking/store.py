@@ -126,10 +126,13 @@ def _create(path: Path) -> None:
     draft = path.with_name(f".{path.name}.new")
     for leftover in path.parent.glob(f"{draft.name}*"):
         leftover.unlink()
-    _use_wal(draft)
-    store = SqlAlchemyStore(f"sqlite:///{draft}", artifact_root(f"sqlite:///{path}"))
-    store.engine.dispose()  # the last connection folds the write-ahead log into the file
-    SqlAlchemyStore._engine_map.pop(f"sqlite:///{draft}", None)
+    try:
+        # Without a write-ahead log: where the disk is full that may not go into the file at the end, and nobody is told.
+        SqlAlchemyStore(f"sqlite:///{draft}", artifact_root(f"sqlite:///{path}"))
+    finally:  # another try must not meet this one's connections, which are to a file that is gone
+        engine = SqlAlchemyStore._engine_map.pop(f"sqlite:///{draft}", None)
+        if engine is not None:
+            engine.dispose()
     draft.rename(path)
 
 
