@@ -256,23 +256,43 @@ def test_a_full_disk_ends_it_with_a_clear_error_and_it_goes_on_when_there_is_roo
     assert json.dumps([r.to_json() for r in results])
 
 
-def test_a_notebook_that_a_full_disk_kept_from_being_made_is_whole_or_not_there(small_disk):
-    """MLflow's tables take 1 MiB, and four on the way there where they went through a write-ahead log."""
+def fill(file):
+    with contextlib.suppress(OSError), file.open("ab", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+
+
+def assert_sound(path):
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_mlflows_store_for_which_there_is_no_room_is_not_made_and_is_made_later(small_disk):
     store.load()
     path, filler = small_disk / "mlflow.db", small_disk / "filler"
-    made = []
-    for free_kib in range(256, 6144, 736):
-        filler.write_bytes(bytes(12 * 2**20 - free_kib * 2**10))
-        with contextlib.suppress(Exception):  # no room
-            store._create(path)
-        filler.unlink()
-        made.append(path.exists())
-        if path.exists():
-            with contextlib.closing(sqlite3.connect(path)) as database:
-                assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            path.unlink()
-    assert not made[0]
-    assert made[-1]
+    filler.write_bytes(bytes(12 * 2**20 - 256 * 2**10))
+    with pytest.raises(Exception, match="full"):
+        store._create(path)
+    assert not path.exists()
+    filler.unlink()
+    store._create(path)
+    assert_sound(path)
+
+
+def test_mlflows_store_is_sound_where_the_disk_is_full_as_its_making_ends(small_disk, monkeypatch):
+    store.load()
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    make = SqlAlchemyStore.__init__
+
+    def make_and_fill(self, *arguments):
+        make(self, *arguments)
+        fill(small_disk / "filler")
+
+    monkeypatch.setattr(SqlAlchemyStore, "__init__", make_and_fill)
+    store._create(small_disk / "mlflow.db")
+    (small_disk / "filler").unlink()
+    assert_sound(small_disk / "mlflow.db")
 
 
 # Several workers
