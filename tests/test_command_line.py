@@ -471,10 +471,11 @@ def test_a_machine_that_was_busy_a_moment_ago_is_not_called_busy(monkeypatch, lo
     assert ("This machine is busy" in said.get()) == warned
 
 
-def test_a_sweep_that_was_stopped_is_told_to_go_on_within_the_same_limits(tmp_path):
+def test_a_sweep_that_was_stopped_is_told_to_go_on_within_the_same_limits(tmp_path, monkeypatch):
     file = tmp_path / "a study.py"
     file.write_text(STUDY)
-    context = cli.get_command(cli.make_context("workbench", ["sweep"]), "sweep").make_context(
-        "sweep", [str(file), "--max-usd", "0.5", "--yes", "--trials", "4"]
-    )
-    assert spending._typed(context) == f"workbench sweep '{file}' --trials 4 --max-usd 0.5 --yes"
+    words = [str(file), "--trials", "4", "--max-usd", "0.5", "--yes"]
+    monkeypatch.setattr(sys, "argv", ["workbench", "sweep", *words])
+    with cli.get_command(cli.make_context("workbench", ["sweep"]), "sweep").make_context("sweep", words):
+        following = spending._following([], None, "sweep")
+    assert following == f"`workbench sweep '{file}' --trials 4 --max-usd 0.5 --yes` goes on"

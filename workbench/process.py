@@ -1,10 +1,11 @@
-"""Which process this is, so that another can tell later whether it still lives; and what one process may do at a time."""
+"""Which process this is, so that another can tell later whether it still lives; how it was begun; what it may use and do."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,16 @@ def lives(record: Mapping[str, Any]) -> bool | None:
         return None
     started = _started(int(record["pid"]))
     return started is not None and abs(started - float(record["process_started"])) < 1.0
+
+
+def command_line() -> str:
+    """The command as it was typed, flags included, quoted for a shell."""
+    return shlex.join(["workbench", *sys.argv[1:]])
+
+
+def cpus() -> int:
+    """Logical CPUs that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache

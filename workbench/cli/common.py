@@ -17,7 +17,7 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from workbench import prices
+from workbench import prices, process
 from workbench.cli import complete, terminal
 from workbench.cli.options import check_address, origin, placed, setting, stated
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
@@ -141,7 +141,7 @@ def warn_if_busy() -> None:
 
     The load average tells of the last minute, in which another sweep may have ended: where it is high the machine is looked at.
     """
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = process.cpus()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > 0.5 * cpus and _cpus_in_use() > 0.5 * cpus:
         text = f"This machine is busy (load {load:.1f} on {cpus} CPUs): times can come out many times too long."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from workbench.cli.common import (
     writing,
 )
 from workbench.errors import UsageError
+from workbench.process import cpus
 
 _SHOWN = (0.01, 0.1, 0.5, 1.0)
 """Shares of the budget whose regret is printed; --json has more."""
@@ -86,7 +86,7 @@ def replay(
     if len(set(names)) < len(names):
         raise UsageError(f"two tables are called alike: {', '.join(names)}. Give each once.")
     with _bar() as moved:
-        record = protocols.replay(read, protocol, processes=jobs or _cpus(), progress=moved)
+        record = protocols.replay(read, protocol, processes=jobs or cpus(), progress=moved)
     if html:
         from workbench import figures
 
@@ -112,10 +112,6 @@ def _count(word: str) -> int:
     if not word.isdecimal() or int(word) < 1:
         raise UsageError(f"--workers must be whole numbers above 0 with commas between; got {word!r}.")
     return int(word)
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
-from workbench import report
+from workbench import process, report
 from workbench.cli.common import messages, print_json, print_text, say_next
 from workbench.cli.forecasting import banded
 from workbench.cli.front import show_front
@@ -72,18 +70,7 @@ def _following(results: Sequence[Result], view: View, verb: str) -> str:
     context = click.get_current_context()
     study = context.params["study"]
     if verb and verb == context.command.name:
-        return f"`{_typed(context)}` goes on"
+        return f"`{process.command_line()}` goes on"  # its limits included: else it would go on without them
     if not verb and results and all(r.status == "interrupted" for r in results):
         return f"`workbench plan {study} --calibrate` says what a run takes here: what may be spent was spent before any checkpoint"
     return f"`workbench {verb or ('confirm' if report.front(results, view) else 'runs')} {study}`"
-
-
-def _typed(context: click.Context) -> str:
-    """The command as it was typed, limits included: without them it would go on without them."""
-    words = ["workbench", str(context.command.name)]
-    for param in context.command.params:
-        if param.name and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
-            value = context.params[param.name]
-            flag = [max(param.opts, key=len)] if isinstance(param, click.Option) else []
-            words += flag if flag and param.is_flag else [*flag, str(value)]  # type: ignore[attr-defined]
-    return shlex.join(words)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from workbench.process import cpus
+
 if TYPE_CHECKING:
     import psutil
 
@@ -194,7 +196,7 @@ def cpus_held(root: Path = Path("/")) -> float:
     Args:
         root: The file system in which `proc/` and `sys/` are looked up.
     """
-    count = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    count = float(cpus())
     return min([count, *_quotas(root)])
 
 

@@ -57,5 +57,7 @@ class Front:
 
 def arms_of(table: Table) -> list[Arm]:
     """The configurations of a table as arms that nobody has begun, each by its index."""
-    stops = [tuple(Stop(float(n), 1.0, float(cost)) for n, cost in enumerate(run.costs, 1)) for run in table.runs]
-    return [Arm(i, run.settings, of) for i, (run, of) in enumerate(zip(table.runs, stops, strict=True))]
+    return [
+        Arm(i, run.settings, tuple(Stop(float(n), 1.0, float(cost)) for n, cost in enumerate(run.costs, 1)))
+        for i, run in enumerate(table.runs)
+    ]

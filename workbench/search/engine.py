@@ -137,7 +137,7 @@ class FrontSearch:
         index = works / (np.ones_like(spend) if "dollars" in self._ablate else weighed)
 
         forecasts, known = self._belief.of(candidates, stops), self._known(arms)
-        counts = np.array([[self._counts(arm, k) for k in ks] for arm, ks in zip(candidates, stops, strict=True)])
+        counts = self._counts(candidates, stops)
         grown = _growth(known([], np.zeros(0)), forecasts.at(_NODES), costs, counts)
         if pending:
             going = float((grown * index).max())
@@ -166,11 +166,11 @@ class FrontSearch:
     ) -> Floats:
         """As `_growth`, averaged over joint samples of what is under way."""
         targets = [arm.pending for arm in pending if arm.pending is not None]
-        under_way = self._belief.of(pending, np.array(targets)[:, None])
+        ahead = np.array(targets)[:, None]
+        under_way = self._belief.of(pending, ahead)
         normals = rng.standard_normal((SAMPLES, len(pending)))
         made = [arm.stops[k].cost for arm, k in zip(pending, targets, strict=True)]
-        ends = np.array([self._counts(arm, k) for arm, k in zip(pending, targets, strict=True)])
-        outcomes = np.where(ends, under_way.outcomes(normals), -np.inf)
+        outcomes = np.where(self._counts(pending, ahead)[:, 0], under_way.outcomes(normals), -np.inf)
         draws = zip(outcomes, forecasts.given(under_way, normals, _NODES), strict=True)
         return sum((_growth(known(made, outcome), each, costs, counts) for outcome, each in draws), np.zeros(costs.shape)) / SAMPLES
 
@@ -179,8 +179,9 @@ class FrontSearch:
         cost = np.log([s.cost for arm in arms for s in arm.stops[: arm.done]])
         score = np.array([q for arm in arms for q in arm.scores])
         least = float(np.quantile(score, 0.05)) if self._least is None else self._least
-        counts = np.array([self._counts(arm, k) for arm in arms for k in range(arm.done)])
-        cost, score = cost[counts], score[counts]
+        if self._ends_only:
+            ends = np.array([k == len(arm.stops) - 1 for arm in arms for k in range(arm.done)])
+            cost, score = cost[ends], score[ends]
         most = max(arm.stops[-1].cost for arm in arms) if self._most is None else self._most
         steps = pareto.front(np.column_stack([cost, -score]).tolist())  # the others can never be on it again
         cost, score = cost[steps], score[steps]
@@ -190,9 +191,11 @@ class FrontSearch:
 
         return front
 
-    def _counts(self, arm: Arm, stop: int) -> bool:
-        """Whether a checkpoint of a run is a point of the front."""
-        return not self._ends_only or stop == len(arm.stops) - 1
+    def _counts(self, arms: Sequence[Arm], stops: Ints) -> Bools:
+        """Which of some stops of arms, shape (arms, stops), would be points of the front."""
+        last = np.array([len(arm.stops) - 1 for arm in arms])
+        counts: Bools = (stops == last[:, None]) | (not self._ends_only)
+        return counts
 
     def _works(self, candidates: Sequence[Arm], arms: Sequence[Arm]) -> Floats:
         """Chance that a run does not turn out infeasible, shape (candidates,): its forecast, and how like ones came out.

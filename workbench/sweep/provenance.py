@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import json
 import platform
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from workbench import carbon, prices, report
+from workbench import carbon, prices, process, report
 from workbench.meter import Meter
 from workbench.prices import Offer
 from workbench.result import Result
@@ -48,7 +47,7 @@ def note_start(
     """Note one start of a sweep; `provenance` is that of its Results, `how` what else there is to say, as plain data."""
     parent = {
         "question": study.question,
-        "command": shlex.join(["workbench", *sys.argv[1:]]),
+        "command": process.command_line(),
         "git": provenance["git_commit"],
         "versions": provenance["versions"],
         "limits": dataclasses.asdict(limits),

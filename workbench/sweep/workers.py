@@ -23,6 +23,7 @@ from typing import Any, TextIO
 from workbench.ledger import Ledger
 from workbench.meter import Holder, Meter
 from workbench.prices import Offer
+from workbench.process import cpus
 from workbench.study import Study
 from workbench.sweep.observer import Outcome
 from workbench.tracking import Notebook
@@ -169,8 +170,7 @@ class Supervisor:
         return Outcome(self._ledger.results(), reason, stopped)
 
     def _start(self, worker: _Worker, orders: Orders) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        environment = {"OMP_NUM_THREADS": str(max(1, cores // len(self._workers))), **os.environ}
+        environment = {"OMP_NUM_THREADS": str(max(1, cpus() // len(self._workers))), **os.environ}
         if worker.device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = worker.device
         pipe = subprocess.PIPE
