@@ -37,7 +37,7 @@ def status(c: Context) -> str:
     if living := sum(map(alive, c.leases)):
         now = f"{report.many(living, 'run')} being made now"
     elif c.ended:
-        now = f"the last sweep ended: {c.ended['reason']}"
+        now = f"the last {c.ended['what']} ended: {c.ended['reason']}"
     finished = report.many(len(points.found), "point")
     price = f"{c.view.offer.name} at {report.dollars(float(c.view.offer.usd_per_hour))} an hour ({c.view.offer.date})"
     labels = f"{report.dollars(c.view.label_usd)} a label"

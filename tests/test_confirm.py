@@ -20,9 +20,9 @@ from workbench.ledger import Ledger, default_url
 from workbench.report import View
 from workbench.result import Result, originals, spending
 from workbench.study import load
-from workbench.sweep import Limits, confirm, left, replicates
+from workbench.sweep import Account, Budget, Limits, confirm, left, nothing_fits, replicates
 from workbench.testing import FakeMeter, TinyTask
-from workbench.usage import total
+from workbench.usage import Usage, total
 
 
 class Desk(Bench):
@@ -213,6 +213,24 @@ def test_a_budget_that_is_spent_or_too_small_stops_it(desk):
     assert "fits the budget" in outcome.reason
     assert outcome.results == swept
     assert not outcome.interrupted
+    assert desk.ledger.ended["what"] == "confirmation"
+
+
+def test_what_fits_is_known_before_anything_is_begun(desk):
+    swept = desk.sweep(Limits(trials=2)).results
+    plan = replicates(desk.study, swept, desk.view, 2)
+    spent = spending(swept, OFFER, 0.0).seconds
+
+    def refused(seconds, started=0.0):
+        budget = Budget(Limits(max_hours=(spent + seconds) / 3600), OFFER, 0.0)
+        account = Account(budget, Told(desk.study, lambda recipe: 100.0 * recipe.epochs))
+        return nothing_fits(plan, swept, account, Usage(started))
+
+    dearest = 100.0 * max(each.recipe.epochs for each in plan)
+    assert refused(dearest + 50) == ""
+    assert refused(50).startswith("no run that is left fits the budget (the cheapest one looked at would take ")
+    assert refused(dearest + 50, started=dearest) != ""
+    assert nothing_fits([], swept, Account(Budget(Limits(max_hours=1e-9), OFFER, 0.0), Told(desk.study, float)), Usage()) == ""
 
 
 def test_changed_data_are_refused(desk, monkeypatch):
@@ -266,6 +284,8 @@ def test_the_command(command, tmp_path, tiny):
     command("sweep", "tiny.py", "--trials", "2")
     code, out, err = command("front")
     assert "workbench confirm" in err
+    code, _, err = command("confirm", "tiny.py", "--max-usd", "0.0000001")
+    assert (code, "is spent" in err) == (1, True)
     code, out, err = command("confirm", "tiny.py", "--seeds", "2", "--json")
     assert code == 0, err
     record = json.loads(out)

@@ -100,7 +100,7 @@ def confirm_front(
     with waiting("Preparing to confirm the front …"):
         from workbench.ledger import Ledger
         from workbench.meter import training_meter
-        from workbench.sweep import Budget, check_offer, left, replicates
+        from workbench.sweep import Account, Budget, check_offer, left, nothing_fits, replicates
         from workbench.sweep import confirm as work
 
         ledger = Ledger.find(study.name, ledger_url(storage), path=path)
@@ -116,13 +116,19 @@ def confirm_front(
         whole = replicates(study, results, view, seeds)
         plan = left(whole, results)
         reached = "" if ledger.leases() else budget.reached(results) if plan else "the front is confirmed"
+        too_dear = ""
         if not reached:
             forecaster = forecaster_of(study, storage, results)
+            too_dear = nothing_fits(plan, results, Account(budget, forecaster), window.read())
     if reached:
         more = "--seeds for more seeds" if not plan else "the limit (--max-usd, --max-hours, --max-energy-kwh)"
         messages.print(f"Nothing to do: {reached}. Raise {more} to go on; what the sweep has spent counts too.")
         show_outcome(ledger.name, results, view, as_json=as_json, then="front")
-        sys.exit(0)
+        sys.exit(0 if _made(whole, results) else 1)
+    if too_dear:
+        messages.print(f"Nothing was begun: {too_dear}. Raise the limit to go on; what the sweep has spent counts too.")
+        show_outcome(ledger.name, results, view, as_json=as_json, then="front")
+        sys.exit(0 if _made(whole, results) else 1)
     warn_if_busy()
     likely = _tell(plan, results, view)
     before = window.close()
@@ -149,17 +155,26 @@ def confirm_front(
     except BaseException:
         notebook.close(MLFLOW_PATIENCE_SECONDS)
         raise
-    messages.print(f"\nThe confirmation ended: {outcome.reason}.")
+    made = _made(whole, outcome.results)
+    messages.print(f"\nThe confirmation ended: {outcome.reason}. {made} of {len(whole)} checkpoints with new seeds are made.")
     show_outcome(ledger.name, outcome.results, view, as_json=as_json, then="confirm" if outcome.interrupted else "")
     end_notebook(notebook, outcome, view)
-    sys.exit(130 if outcome.interrupted else 0)
+    sys.exit(130 if outcome.interrupted else 0 if made else 1)
+
+
+def _made(whole: Sequence[Replicate], results: Sequence[Result]) -> int:
+    """How many replicates are on record."""
+    done = {r.recipe_id for r in results if r.status == "complete"}
+    return sum(each.recipe.id in done for each in whole)
 
 
 def _tell(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> Estimate | None:
     """Say what is to be done, and what it is likely to take. Gives US$, None where unknown."""
+    from workbench.sweep import longest
+
     usd, seconds = _expected(plan, results, view)
     members = len({each.member.recipe_id for each in plan})
-    count = len(_runs(plan))
+    count = len(longest(plan))
     taken = "how long they take is unknown"
     if usd is not None and seconds is not None:
         taken = f"about {dollars(usd)} and {duration(seconds)}, by what the same runs took with the first seed"
@@ -170,7 +185,9 @@ def _tell(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> E
 
 def _expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> tuple[float | None, float | None]:
     """US$ and seconds that replicates are likely to take: what the same runs took, and grading on the test split."""
-    runs = _runs(plan)
+    from workbench.sweep import longest
+
+    runs = longest(plan)
     usd = [view.cost(each.member, "usd_compute") for each in runs]
     seconds = [view.cost(each.member, "seconds") for each in runs]
     if not runs:
@@ -182,15 +199,6 @@ def _expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) 
     training, trained = sum(filter(None, usd)), sum(filter(None, seconds))
     whole = trained + sum(map(_grading_seconds, [*plan, *kept.values()]))
     return training * whole / trained if trained else training, whole
-
-
-def _runs(plan: Sequence[Replicate]) -> list[Replicate]:
-    """The longest of each run."""
-    longest: dict[str, Replicate] = {}
-    for each in plan:
-        known = longest.setdefault(each.recipe.run_id, each)
-        longest[each.recipe.run_id] = max(known, each, key=lambda e: e.recipe.epochs)
-    return list(longest.values())
 
 
 def _grading_seconds(replicate: Replicate) -> float:

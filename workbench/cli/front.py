@@ -110,7 +110,7 @@ def front(
         print_text(report.answer(results, view, budget_usd=budget_usd, target=target))
         _explain(results, view)
         if ledger.ended:
-            messages.print(f"The last sweep ended: {ledger.ended['reason']}.", style="dim", markup=False)
+            messages.print(f"The last {ledger.ended['what']} ended: {ledger.ended['reason']}.", style="dim", markup=False)
         _say_next(results, view, study or ledger.name, study_path(ledger))
     if not report.front(results, view):
         sys.exit(1)

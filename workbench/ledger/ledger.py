@@ -165,8 +165,11 @@ class Ledger:
 
     @property
     def ended(self) -> dict[str, Any] | None:
-        """How the last sweep ended: `reason` in words, `interrupted` by a person, `at`; None while one works, or was killed."""
-        return self._attributes().get(_ENDED) or None
+        """How the last sweep or confirmation ended; None while one works, or was killed.
+
+        `reason` in words, `interrupted` by a person, `at`, and `what` it was: `sweep` or `confirmation`.
+        """
+        return _ended(self._attributes())
 
     def note_begin(self, limits: Mapping[str, float | None]) -> None:
         """Remember that a sweep has begun, and within which limits."""
@@ -174,10 +177,10 @@ class Ledger:
             self._storage.set_study_user_attr(self._study_id, _BEGUN, {"limits": dict(limits), "at": time.time()})
             self._storage.set_study_user_attr(self._study_id, _ENDED, {})
 
-    def note_end(self, reason: str, *, interrupted: bool = False) -> None:
-        """Remember why a sweep ended."""
+    def note_end(self, reason: str, *, interrupted: bool = False, what: str = "sweep") -> None:
+        """Remember why a sweep, or a confirmation, ended."""
         with mapped(self._url):
-            noted = {"reason": reason, "interrupted": interrupted, "at": time.time()}
+            noted = {"reason": reason, "interrupted": interrupted, "at": time.time(), "what": what}
             self._storage.set_study_user_attr(self._study_id, _ENDED, noted)
 
     def retry(self, run_ids: Iterable[str]) -> None:
@@ -238,7 +241,7 @@ class Ledger:
             description=_description(attributes),
             results=[_seen(self._read[number], retried) for number in sorted(self._read)],
             leases=leases,
-            ended=attributes.get(_ENDED) or None,
+            ended=_ended(attributes),
             mlflow_runs=_mlflow_runs(attributes),
         )
 
@@ -416,6 +419,11 @@ def _seen(result: Result, retried: Mapping[str, int]) -> Result:
 
 def _description(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {**attributes.get(STUDY, {}), "limits": attributes.get(_BEGUN, {}).get("limits", {})}
+
+
+def _ended(attributes: Mapping[str, Any]) -> dict[str, Any] | None:
+    ended = attributes.get(_ENDED)
+    return {"what": "sweep"} | ended if ended else None
 
 
 @contextlib.contextmanager

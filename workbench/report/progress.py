@@ -131,6 +131,7 @@ class Progress:
         state: `working`; `ended`; `broken` where one began, or left leases, and nobody works any more; `starting` where one has
             begun and has chosen nothing yet; `new` before any.
         reason: Why the last sweep ended, in words; empty unless it has.
+        what: What ended: `sweep` or `confirmation`.
         runs: Runs begun, replicates left out.
         trials: Runs that may be begun; None without a bound.
         points: Checkpoints that can be chosen from, at the view's prices.
@@ -149,6 +150,7 @@ class Progress:
 
     state: str
     reason: str
+    what: str
     runs: int
     trials: int | None
     points: int
@@ -186,7 +188,7 @@ class Progress:
         if self.state == "working":
             return f"{many(self.at_work, 'worker')} at work: {runs}."
         if self.state == "ended":
-            return f"The sweep ended: {self.reason}. {runs[:1].upper()}{runs[1:]}."
+            return f"The {self.what} ended: {self.reason}. {runs[:1].upper()}{runs[1:]}."
         if self.state == "broken":
             return f"Nobody works on this study, and its last sweep did not say why it stopped: {runs}. Running it again continues."
         return "A sweep has begun: its first run is being chosen." if self.state == "starting" else "No sweep has begun yet."
@@ -283,6 +285,7 @@ def progress(
     return Progress(
         state="working" if at_work else "ended" if ended else "broken" if results or workers else "starting" if limits else "new",
         reason="" if at_work or not ended else str(ended["reason"]),
+        what="sweep" if not ended else str(ended["what"]),
         runs=len(settled.begun | {r.run_id for r in originals(making)}),
         trials=None if trials is None else math.floor(trials),
         points=settled.points,

@@ -17,9 +17,10 @@ workers        several of them on one machine, and who looks after them
 provenance     what must be known to read the figures years later
 """
 
+from workbench.sweep.account import Account
 from workbench.sweep.budget import OVERSHOOT_SECONDS, Budget
 from workbench.sweep.checks import check_data, check_offer
-from workbench.sweep.confirming import Replicate, confirm, left, replicates
+from workbench.sweep.confirming import Replicate, confirm, left, longest, nothing_fits, replicates
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer, Outcome
 from workbench.sweep.work import sweep
@@ -28,6 +29,7 @@ from workbench.sweep.workers import MAX_DEATHS, Neighbours, Orders, Supervisor
 __all__ = [
     "MAX_DEATHS",
     "OVERSHOOT_SECONDS",
+    "Account",
     "Budget",
     "Limits",
     "Neighbours",
@@ -40,6 +42,8 @@ __all__ = [
     "check_offer",
     "confirm",
     "left",
+    "longest",
+    "nothing_fits",
     "replicates",
     "sweep",
 ]

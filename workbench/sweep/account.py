@@ -24,11 +24,12 @@ class Account:
         forecaster: Says what a run will take.
 
     Attributes:
-        refused: Why a run was not admitted since the last one that was started; empty when none was refused.
+        refusals: Why runs were not admitted since the last one that was started, by what each would cost.
     """
 
     def __init__(self, budget: Budget, forecaster: Forecaster) -> None:
-        self.budget, self.forecaster, self.refused = budget, forecaster, ""
+        self.budget, self.forecaster = budget, forecaster
+        self.refusals: dict[float, str] = {}
         self._recorded = Spending()
         self._bought: dict[str, int] = {}  # labels, by data set
 
@@ -37,10 +38,12 @@ class Account:
         """Whether anything but the number of trials ends the sweep."""
         return self.budget.watched or self.budget.limits.max_labels is not None
 
-    def note(self, results: Sequence[Result]) -> None:
-        """Take in what the ledger holds now."""
+    def note(self, results: Sequence[Result], more: Usage | None = None) -> None:
+        """Take in what the ledger holds now; `more` is what was consumed and charged to none of it."""
         self._bought = labels_bought(results)
         self._recorded = self.budget.spent(results)
+        if more is not None:
+            self._recorded = self.with_work(more, None, 0)
 
     def with_work(self, usage: Usage, making: Result | None, labels: int) -> Spending:
         """What is spent with the work under way: its usage, and the labels that the Result being made has used."""
@@ -59,6 +62,13 @@ class Account:
         """What may still be spent, as far as the ledger was read; None where neither US$ nor hours are bounded."""
         return self.budget.usd_left(self._recorded)
 
+    @property
+    def refused(self) -> str:
+        """That nothing fits the budget, by the cheapest run that was not admitted, in words; empty when none was refused."""
+        if not self.refusals:
+            return ""
+        return f"no run that is left fits the budget (the cheapest one looked at would take {self.refusals[min(self.refusals)]})"
+
     def admits(self, recipe: Recipe, results: Sequence[Result], until: float | None = None) -> bool:
         """Whether a run, or what is missing of it, fits what is left by its forecast. What is unknown passes: the watch sees it.
 
@@ -74,7 +84,8 @@ class Account:
             energy_j = None if forecast.spent_energy_j is None else forecast.spent_energy_j.value
             more = self.budget.of_work(forecast.spent_seconds.value, energy_j, labels)
         refused = self.budget.overrun(self._recorded, more)
-        self.refused = refused or self.refused
+        if refused:
+            self.refusals[more.usd or 0.0] = refused
         return not refused
 
     def overrun(self, result: Result, checkpoint: Checkpoint) -> str:

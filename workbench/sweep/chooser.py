@@ -78,7 +78,7 @@ class Chooser:
     def step(self, results: Sequence[Result], current: str | None = None) -> Step:
         """What to do next, `results` being all Results, those that are being made included; `current` is the run in memory."""
         budget, own = self.account.budget, self.sampler == search.DEFAULT
-        self.account.refused = ""
+        self.account.refusals.clear()
         if own or self.account.bounded:
             self.outlook.learn(results)
         return search.decide(
@@ -104,7 +104,7 @@ class Chooser:
         if step.reason == search.NO_START:
             return self.account.budget.limits.all_begun(len(search.begun(results)))
         if step.reason == search.EXHAUSTED and self.account.refused:
-            return f"no run that is left fits the budget (the last one looked at would take {self.account.refused})"
+            return self.account.refused
         return step.reason
 
     def _admits(self, settings: Mapping[str, Value], until: float | None, results: Sequence[Result]) -> bool:

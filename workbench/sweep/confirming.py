@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from workbench import report
 from workbench.errors import Refused, UsageError
@@ -73,6 +73,31 @@ def left(plan: Iterable[Replicate], results: Sequence[Result]) -> list[Replicate
         deaths = sum(r.status == "interrupted" and r.reason.split(":")[0] in ("died", "bug") for r in segments)
         given_up |= {segments[0].run_id} if deaths >= MAX_INTERRUPTIONS else set()
     return [each for each in plan if each.recipe.id not in done and each.recipe.run_id not in given_up]
+
+
+def nothing_fits(plan: Sequence[Replicate], results: Sequence[Result], account: Account, started: Usage) -> str:
+    """Why none of the runs of a plan fits what is left of the budget, in words; empty where one does.
+
+    Args:
+        plan: What is still to be made.
+        results: All Results.
+        account: Of the budget.
+        started: What was consumed since the command began.
+    """
+    if not plan or not account.bounded:
+        return ""
+    account.forecaster.learn(results)
+    account.note(results, started)
+    return "" if any(account.admits(each.recipe, results) for each in longest(plan)) else account.refused
+
+
+def longest(plan: Iterable[Replicate]) -> list[Replicate]:
+    """Of each run of a plan its longest replicate, in the order in which the runs come."""
+    found: dict[str, Replicate] = {}
+    for each in plan:
+        known = found.setdefault(each.recipe.run_id, each)
+        found[each.recipe.run_id] = max(known, each, key=lambda e: e.recipe.epochs)
+    return list(found.values())
 
 
 def confirm(
@@ -149,27 +174,26 @@ class _Planned(Chooser):
         self.wanted: Mapping[str, Result] = {}
 
     def step(self, results: Sequence[Result], current: str | None = None) -> Step:
-        self.account.refused = ""
+        self.account.refusals.clear()
         busy = {r.run_id for r in results if r.status == "running"}
         if self.account.bounded:
             self.account.forecaster.learn(results)
         self.plan = replicates(self.study, results, self.view, self.seeds)
-        runs: dict[str, list[Replicate]] = {}
-        for each in left(self.plan, results):
-            if each.recipe.run_id not in busy:
-                runs.setdefault(each.recipe.run_id, []).append(each)
-        longest = (max(run, key=lambda each: each.recipe.epochs) for run in runs.values())
-        chosen = next((e for e in longest if not self.account.bounded or self.account.admits(e.recipe, results)), None)
+        open_ = [each for each in left(self.plan, results) if each.recipe.run_id not in busy]
+        chosen = next(
+            (e for e in longest(open_) if not self.account.bounded or self.account.admits(e.recipe, results)),
+            None,
+        )
         if chosen is None:
             return Step("stop")
         self.chosen = chosen
-        self.wanted = {each.recipe.id: each.member for each in runs[chosen.recipe.run_id]}
+        self.wanted = {each.recipe.id: each.member for each in open_ if each.recipe.run_id == chosen.recipe.run_id}
         return Step("start", _settings(chosen.member))
 
     def why(self, step: Step, results: Sequence[Result]) -> str:
         missing = {each.recipe.id for each in self.plan} - {r.recipe_id for r in results if r.status == "complete"}
         if self.account.refused:
-            return f"no run that is left fits the budget (the last one looked at would take {self.account.refused})"
+            return self.account.refused
         if left(self.plan, results):
             return "another worker is making what is left"
         many = f"{self.seeds} new seed{'' if self.seeds == 1 else 's'}"
@@ -182,6 +206,7 @@ class _Confirming(Sweeping):
     """A sweep whose runs are not proposed but planned."""
 
     chooser: _Planned
+    what: ClassVar[str] = "confirmation"
 
     def _leased(self, step: Step, results: Sequence[Result]) -> Chosen | None:
         assert step.settings is not None

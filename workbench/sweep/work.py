@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from workbench import report, search
 from workbench.errors import EnvironmentFault, Infeasible, Refused, WorkbenchError
@@ -138,6 +138,7 @@ class Sweeping:
     """A sweep at work.
 
     Attributes:
+        what: What it is called.
         joined: It is one worker of several, and charged nothing while it waits.
         workers: How many sweeps of this study work at once on this machine.
         log_samples: So many dev examples are put on record with each checkpoint's predictions.
@@ -146,6 +147,8 @@ class Sweeping:
         reason: Why it ends; empty while it goes on.
         stopped: It ends because a person said so.
     """
+
+    what: ClassVar[str] = "sweep"
 
     study: Study
     ledger: Ledger
@@ -207,7 +210,7 @@ class Sweeping:
             self.bill.close()
         if not self.joined:
             with contextlib.suppress(EnvironmentFault):
-                self.ledger.note_end(self.reason, interrupted=self.stopped)
+                self.ledger.note_end(self.reason, interrupted=self.stopped, what=self.what)
         return Outcome(self.ledger.results(), self.reason, self.stopped)
 
     def _known(self) -> list[Result]:
