@@ -5,6 +5,7 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from workbench import figures, pareto
 from workbench.errors import DataError, UsageError
 from workbench.replay import halving, methods, parallel, statistics, tables
+from workbench.replay import protocol as protocols
 from workbench.replay.protocol import Protocol, replay
 from workbench.replay.regret import Goal, Staircase
 from workbench.replay.simulation import Idle, Work, simulate
@@ -463,11 +465,47 @@ def test_the_record_tells_all_and_depends_on_nothing_but_the_seeds(table: tables
         assert row["cost_to_95"]["reached"] == len(reached)
         assert all(cost <= record["tables"][0]["budget"] for cost in reached)
         assert (row["cost_to_95"]["median"] is None) == (len(reached) < 2)
+        for ratio in filter(None, (row["cost_to_95"]["ratio"], row["cost_to_99"]["ratio"])):
+            assert (ratio["least"] or 0) <= ratio["median"] <= (ratio["most"] or math.inf)
+            if not ratio["at_least"] and not ratio["at_most"]:
+                assert ratio["least"] == ratio["median"] == ratio["most"]
     text = json.dumps(record, allow_nan=False)
     assert str(Path.cwd()) not in text
     others = replay([table], protocol, processes=2)
     timeless = [{k: v for k, v in row.items() if k != "seconds_per_decision"} for row in record["results"]]
     assert [{k: v for k, v in row.items() if k != "seconds_per_decision"} for row in others["results"]] == timeless
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),  # of each seed what front and the other paid until they were there; None where they never were
+    [
+        ([(1, 3), (1, 4), (1, 5)], (4, 4)),
+        ([(1, 3), (1, 4), (1, None)], (4, 4)),  # whatever the last would have paid, it is more
+        ([(1, 3), (1, None), (1, None)], (10, None)),
+        ([(None, 2), (None, 3), (1, 5)], (None, 0.3)),
+        ([(1, 2), (1, None), (None, 4)], (2, 2)),
+        ([(1, 3), (5, None), (1, 5)], (3, 5)),
+        ([(1, 2), (None, None), (None, None)], (None, None)),
+        ([(None, None)] * 3, (None, None)),
+    ],
+)
+def test_a_ratio_is_told_as_far_as_it_is_known(seeds: list[tuple[Any, Any]], said: tuple[Any, Any]) -> None:
+    cells = []
+    for costs in zip(*seeds, strict=True):
+        cells.append(protocols._Cell(10.0, [], [Reached(cost) for cost in costs]))
+    base, cell = cells
+    ratio = protocols._ratio(cell, base, 0.95)
+    assert (ratio["least"], ratio["most"]) == pytest.approx(said)
+
+
+class Reached:
+    """A curve that reaches everything at one cost, or never."""
+
+    def __init__(self, cost: float | None) -> None:
+        self.cost = cost
+
+    def reach(self, share: float) -> tuple[float, float] | None:
+        return None if self.cost is None else (self.cost, self.cost)
 
 
 def test_an_error_in_a_process_is_the_users_to_read(table: tables.Table) -> None:

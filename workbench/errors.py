@@ -63,7 +63,9 @@ class Infeasible(Exception):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint `" Did you mean 'epochs'?"`, or all known words when none is near."""
-    known = sorted(known)
-    near = difflib.get_close_matches(word, known)
-    near.sort(key=lambda other: sorted(other) != sorted(word))  # "lroa" is as near to "road" as to "lora", which was meant
+    known = sorted(set(known))
+    folded = {other.casefold(): other for other in known}
+    near = difflib.get_close_matches(word.casefold(), folded)
+    near.sort(key=lambda other: sorted(other) != sorted(word.casefold()))  # "lroa" is as near to "road" as to "lora"
+    near = [folded[other] for other in near]
     return f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(known)}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import hashlib
 import inspect
@@ -217,8 +218,11 @@ def _near(path: Path) -> str:
     below = sorted(path.parent.glob("*/*.py")) if path.parent == Path() else []
     if meant := next((p for p in below if path.name in (p.name, p.stem)), None):
         return f" Did you mean {meant.as_posix()!r}?"
-    near = sorted(p.as_posix() for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-    return did_you_mean(path.as_posix(), near) if near else " Give the path of a Python file that holds a Study."
+    near = {p.stem: p.as_posix() for p in sorted(path.parent.glob("*.py"))} if path.parent.is_dir() else {}
+    if nearest := difflib.get_close_matches(path.stem, near, 1):  # names alone: paths in one folder are all alike
+        return f" Did you mean {near[nearest[0]]!r}?"
+    there = f" Those there: {', '.join(near.values())}." if near else ""
+    return f" Give the path of a Python file that holds a Study.{there}"
 
 
 def _run(path: Path) -> ModuleType:

@@ -23,10 +23,13 @@ from workbench.cli.common import (
     writing,
 )
 from workbench.errors import UsageError
-from workbench.process import cpus
+from workbench.process import command_line, cpus
 
 _SHOWN = (0.01, 0.1, 0.5, 1.0)
 """Shares of the budget whose regret is printed; --json has more."""
+
+_FEW = 6
+"""Fewer pairs than this cannot differ by Wilcoxon's test at 5 %, however they come out."""
 
 
 @click.command()
@@ -97,8 +100,7 @@ def replay(
         print_json(record)
     else:
         _show(record)
-        words = " ".join(map(str, tables))
-        say_next(f"`workbench replay {words} --html FILE` draws the curves" if html is None else f"open {html} in a browser")
+        say_next(f"`{command_line()} --html FILE` draws the curves" if html is None else f"open {html} in a browser")
 
 
 def _listed(text: str, option: str) -> tuple[str, ...]:
@@ -140,9 +142,10 @@ def _show(record: dict[str, Any]) -> None:
     print_text(
         f"Mean over {protocol['seeds']} seeds; medians of costs. Area: mean regret over the logarithm of what was spent, from "
         f"{protocol['area_from']:.1%} of the budget. A ratio is a cost to reach 95 % of the best hypervolume over that of "
-        f"{protocol['against']}, paired by seed, with its 95 % interval; ≥, ≤ and ~ (either) where "
+        f"{protocol['against']}, paired by seed: the median with its 95 % interval; ≥, ≤ or a range where "
         "the budget ended before in some seeds. "
         "The verdict is on the area: Wilcoxon's signed-rank test at 5 %, corrected by Holm."
+        + (f" {protocol['seeds']} seeds tell little: 30 are usual." if protocol["seeds"] < _FEW else "")
         + (" Points are the ends of finished runs alone." if protocol["credit"] == "finished" else "")
         + (" The hypervolume is measured in cost, not in its logarithm." if protocol["cost"] == "linear" else "")
     )
@@ -164,22 +167,22 @@ def _show_cells(table: dict[str, Any], workers: int, rows: list[dict[str, Any]],
         if to_95["median"] is not None:
             cells[1:] = [f"{to_95['median']:,.4g}", f"{to_95['share_of_budget']:.1%}", f"{to_95['time']:,.4g}"]
         verdict = (versus["verdict"], f"{versus['p_holm']:.2g}") if versus else ("", "")
-        shown.add_row(
-            row["method"], f"{row['area']['mean']:.3f}", *regrets, *cells, _ratio(to_95["ratio"], protocol["seeds"]), *verdict
-        )
+        shown.add_row(row["method"], f"{row['area']['mean']:.3f}", *regrets, *cells, _ratio(to_95["ratio"]), *verdict)
     print_table(shown)
     print_text("")
 
 
-def _ratio(ratio: dict[str, Any] | None, seeds: int) -> str:
-    """`≥ 4.2 (3.1 to 5.6)`."""
+def _ratio(ratio: dict[str, Any] | None) -> str:
+    """`≥ 4.2 (3.1 to 5.6)`; what lies without bound above and below is unknown."""
     if ratio is None:
         return ""
-    if ratio["at_least"] == ratio["at_most"] == seeds:
+    least, most = ratio["least"], ratio["most"]
+    if least is None and most is None:
         return "unknown"
-    bound = "≥ " if ratio["at_least"] and not ratio["at_most"] else "≤ " if ratio["at_most"] and not ratio["at_least"] else ""
-    bound = "~ " if ratio["at_least"] and ratio["at_most"] else bound
-    return f"{bound}{ratio['median']:.3g} ({ratio['low']:.3g} to {ratio['high']:.3g})"
+    if least is not None and most is not None and least != most:
+        return f"{least:.3g} to {most:.3g}"
+    text = f"≥ {least:.3g}" if most is None else f"≤ {most:.3g}" if least is None else f"{least:.3g}"
+    return f"{text} ({ratio['low']:.3g} to {ratio['high']:.3g})" if "low" in ratio else text
 
 
 def _show_across(across: dict[str, Any], protocol: dict[str, Any]) -> None:
@@ -188,7 +191,7 @@ def _show_across(across: dict[str, Any], protocol: dict[str, Any]) -> None:
     for name in ("mean rank", "ratio to 95 %", "ratio to 99 %"):
         shown.add_column(name, justify="right")
     for row in sorted(across["methods"], key=lambda row: row["mean_rank"]):
-        ratios = [f"{row[key]:.3g}" if row["method"] != protocol["against"] else "" for key in ("ratio_95", "ratio_99")]
+        ratios = [_ratio(row[key]) if row["method"] != protocol["against"] else "" for key in ("ratio_95", "ratio_99")]
         shown.add_row(row["method"], f"{row['mean_rank']:.2f}", *ratios)
     print_table(shown)
     if across["critical_difference"] is not None:

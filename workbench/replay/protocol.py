@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
@@ -235,13 +235,20 @@ def _cost_record(cell: _Cell, base: _Cell, share: float) -> dict[str, Any]:
 
 
 def _ratio(cell: _Cell, base: _Cell, share: float) -> dict[str, Any]:
-    """Median ratio with its interval. Where a seed did not reach it, the budget stands for its cost: `at_least`, `at_most`."""
-    interval = statistics.median_interval(cell.costs(share) / base.costs(share))
-    return {
-        **asdict(interval),
-        "at_least": sum(cost is None for cost in cell.reached(share)),
-        "at_most": sum(cost is None for cost in base.reached(share)),
-    }
+    """Median ratio with its interval. Where a seed did not reach it, the budget stands for its cost: `at_least`, `at_most` seeds.
+
+    The median lies from `least` to `most` whatever those seeds would have paid; None: without an end.
+    """
+    ratios = cell.costs(share) / base.costs(share)
+    dearer, cheaper = (np.array([cost is None for cost in each.reached(share)]) for each in (cell, base))
+    bounds = _median_bounds(zip(np.where(cheaper, 0.0, ratios), np.where(dearer, np.inf, ratios), strict=True))
+    return {**asdict(statistics.median_interval(ratios)), **bounds, "at_least": int(dearer.sum()), "at_most": int(cheaper.sum())}
+
+
+def _median_bounds(ranges: Iterable[tuple[float, float]]) -> dict[str, float | None]:
+    """Between what the median of ratios lies, of which each is only known to lie in a range."""
+    least, most = (float(np.median(ends)) for ends in zip(*ranges, strict=True))
+    return {"least": least or None, "most": most if np.isfinite(most) else None}
 
 
 def _verdict(cell: _Cell, base: _Cell, p: float, corrected: float) -> dict[str, Any]:
@@ -260,13 +267,12 @@ def _across(tables: Sequence[Table], cells: _Cells, workers: int, protocol: Prot
     ranking = statistics.ranking(areas)
     rows = []
     for name, rank in zip(protocol.methods, ranking.mean_ranks, strict=True):
-        ratios = {
-            share: [
-                _ratio(cells[t, workers, name], cells[t, workers, protocol.against], share)["median"] for t in range(len(tables))
-            ]
-            for share in (0.95, 0.99)
-        }
-        rows.append({"method": name, "mean_rank": rank, **{f"ratio_{s * 100:.0f}": float(np.median(r)) for s, r in ratios.items()}})
+        row = {"method": name, "mean_rank": rank}
+        for share in (0.95, 0.99):
+            ratios = [_ratio(cells[t, workers, name], cells[t, workers, protocol.against], share) for t in range(len(tables))]
+            bounds = _median_bounds((r["least"] or 0.0, np.inf if r["most"] is None else r["most"]) for r in ratios)
+            row[f"ratio_{share * 100:.0f}"] = {"median": float(np.median([r["median"] for r in ratios])), **bounds}
+        rows.append(row)
     return {
         "workers": workers,
         "friedman_p": ranking.friedman_p,

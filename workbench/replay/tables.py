@@ -145,7 +145,10 @@ def _json(place: str, line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
-        raise DataError(f"{place} is no JSON: {error}. Each line must be one JSON object.") from error
+        raise DataError(
+            f"{place} is no JSON: {error}. A table of recorded runs is JSON lines: "
+            'first {"meta": {"space": …}}, then {"config", "curve", "status"} for each run.'
+        ) from error
     if not isinstance(record, dict):
         raise DataError(f"{place} must be a JSON object; got {line[:60]!r}.")
     return record
