@@ -109,6 +109,23 @@ def test_what_cannot_be_run_is_left_alone(status):
     assert decide(of, [*ends, result(of, {"task.train": 64}, 1)]).action == "stop"
 
 
+def test_what_a_stop_broke_off_goes_on_first_to_where_it_was_going():
+    of = study()
+    cut = result(of, SETTINGS, 2, "interrupted", number=5, reason="stopped: by a person")
+    history = [*carried_out(of, 4), cut]
+    for seed in range(5):
+        step = decide(of, history, seed=seed)
+        assert (step.action, step.settings, step.until) == ("continue", {**SETTINGS, "epochs": 4}, 2)
+    assert decide(of, history, starts_left=0).settings != step.settings  # it has not begun
+    assert decide(of, history, admits=lambda chosen, until: chosen != step.settings).settings != step.settings
+    busy = [*history, result(of, SETTINGS, 2, "running", number=6)]
+    assert decide(of, busy).settings != step.settings
+    done = [*history, result(of, SETTINGS, 2, number=6)]
+    assert decide(of, done).reason != step.reason
+    died = [*history[:-1], replace(cut, reason="died: so")]
+    assert decide(of, died).reason != step.reason  # it may be what kills its worker
+
+
 def test_only_what_is_admitted_is_chosen_and_a_shorter_way_is_found():
     of = study()
     asked = []

@@ -121,9 +121,9 @@ def decide(
     runs = known_runs(study, results, offer, label_usd, checkpoints, cached, current)
     dimensions = {name: dimension for name, dimension in study.dimensions.items() if name != "epochs"}
     begun = history.begun(results)
-    again = _asked_again(runs, results, admits, begun if starts_left == 0 else None)
-    if again is not None:
-        return Step("continue", dict(again.settings), again.epochs[again.arm.done], reason="you asked for another try")
+    before = _before_all(runs, results, admits, begun if starts_left == 0 else None)
+    if before is not None:
+        return before
     runs += _pool(study, dimensions, {run.key for run in runs}, seed, checkpoints)
     least, most = (None, None) if reference is None else (reference[study.maximize], reference[study.costs[0]])
     engine = FrontSearch(dimensions, seed=_salt(seed, len(results)), least=least, most=most)
@@ -147,11 +147,23 @@ def decide(
     return Step(action, dict(chosen.settings), chosen.epochs[decision.stop], gain_per_usd, decision.reason)
 
 
-def _asked_again(runs: Sequence[Run], results: Sequence[Result], admits: Admits, among: Collection[str] | None) -> Run | None:
-    """The first run that a person wants tried again and that fits; of those `among` which it must be, where no more may start."""
-    wanted = history.asked_again(results)
-    found = [run for run in runs if run.run_id in wanted and run.free and (among is None or run.run_id in among)]
-    return next((run for run in found if admits(run.settings, run.epochs[run.arm.done])), None)
+def _before_all(runs: Sequence[Run], results: Sequence[Result], admits: Admits, among: Collection[str] | None) -> Step | None:
+    """What comes before anything is weighed, if it fits: another try that a person asked for, or what a stop broke off.
+
+    What was broken off goes to where it was going: that was the best there was. It is of the runs `among` which it must be, where
+    no more may start.
+    """
+    again, stopped = history.asked_again(results), history.stopped(results)
+    for run in runs:
+        if not run.free or run.run_id is None or (among is not None and run.run_id not in among):
+            continue
+        until = run.epochs[run.arm.done]
+        if run.run_id in again and admits(run.settings, until):
+            return Step("continue", dict(run.settings), until, reason="you asked for another try")
+        until = next((e for e in run.epochs[run.arm.done :] if e >= stopped.get(run.run_id, math.inf)), math.inf)
+        if until < math.inf and admits(run.settings, until):
+            return Step("continue", dict(run.settings), until, reason="it was stopped on its way")
+    return None
 
 
 def _idle(runs: Sequence[Run], reason: str, gain_per_usd: float | None = None) -> Step:

@@ -40,6 +40,12 @@ def asked_again(results: Iterable[Result]) -> list[str]:
     return [run_id for run_id, segments in by_run(originals(results)).items() if is_again(segments[-1])]
 
 
+def stopped(results: Iterable[Result]) -> dict[str, float]:
+    """To how many epochs runs were going that a stop broke off, a person's or a budget's, and that nobody has taken up since."""
+    last = (segments[-1] for segments in by_run(originals(results)).values())
+    return {r.run_id: r.epochs for r in last if r.status == "interrupted" and r.reason.startswith("stopped:")}
+
+
 def _deaths(segments: Sequence[Result]) -> int:
     """How often the worker of one run died since its furthest checkpoint."""
     furthest = _furthest(segments)
