@@ -396,6 +396,7 @@ def test_plan_refuses_what_cannot_be_trained(command, tmp_path, tiny):
     code, out, err = command("sweep", "tiny.py")
     assert (code, out) == (2, "")
     assert "1 of 2" in one_error(err)
+    assert {p.name for p in tmp_path.iterdir()} == {"tiny.py"}  # no empty study is left behind
 
 
 def test_doctor(command):

@@ -417,8 +417,13 @@ def test_addresses_that_lead_nowhere(study, url, said):
 def test_no_such_study_names_the_nearest(ledger, study, url):
     with pytest.raises(UsageError, match="Did you mean 'tiny'"):
         Ledger.find("tinny", url)
-    with pytest.raises(UsageError, match="has not been swept"):
+    with pytest.raises(UsageError, match=f"has not been swept as it stands now.*give the older study by its name, {ledger.name}"):
         Ledger.find("tiny-00000000", url, path="tiny.py")
+    with pytest.raises(UsageError, match=r"new.py has not been swept yet\."):
+        Ledger.find("new-00000000", url, path="new.py")
+    assert Ledger.holds(ledger.name, url)
+    assert not Ledger.holds("tiny-00000000", url)
+    assert not Ledger.holds(ledger.name, f"{url}.none")
 
 
 # PostgreSQL

@@ -149,6 +149,17 @@ def test_the_answer_to_a_target(target: float, expected: str) -> None:
     assert report.answer(ALL, view(), target=target) == expected
 
 
+def test_a_point_that_only_seems_to_reach_the_target_is_not_passed_over_in_silence() -> None:
+    near = point("near", 61.98, 30)
+    text = report.answer([*ALL, near], view(), target=62.0)
+    assert (
+        text == f"{report.answer(ALL, view(), target=62.0)} Cheaper, at $0.03, and only 0.02 below it: {LORA.removesuffix(': f1')}."
+    )
+    assert report.answer([*ALL, near], view(), target=61.9) == f"The cheapest that reaches f1 61.9 is {LORA} 62.0 for $0.03."
+    assert report.answer([*ALL, point("far", 61.9, 30)], view(), target=62.0) == report.answer(ALL, view(), target=62.0)
+    assert report.answer([point("near", 61.98, 30)], view(), target=62.0).endswith("62.0 for $0.03. That is only 0.02 below it.")
+
+
 def test_budget_and_target_are_both_answered() -> None:
     both = report.answer(ALL, view(), budget_usd=0.01, target=60.0)
     assert both == report.answer(ALL, view(), budget_usd=0.01) + " " + report.answer(ALL, view(), target=60.0)

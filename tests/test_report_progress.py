@@ -84,13 +84,18 @@ def test_unknown_spend_is_unknown() -> None:
     [
         (
             [],
-            {"reason": "12 of 12 trials are done", "interrupted": False},
+            {"reason": "12 of 12 trials are done", "interrupted": False, "what": "sweep"},
             "ended",
             "The sweep ended: 12 of 12 trials are done.",
         ),
         ([], None, "broken", "Nobody works on this study"),
         ([lease(result(1, status="running"), process_started=-9.0)], None, "broken", "Nobody works on this study"),
-        ([lease(result(1, status="running"))], {"reason": "an earlier end"}, "working", "1 worker at work: 2 runs begun."),
+        (
+            [lease(result(1, status="running"))],
+            {"reason": "an earlier end", "what": "sweep"},
+            "working",
+            "1 worker at work: 2 runs begun.",
+        ),
     ],
 )
 def test_who_is_gone_works_no_more(leases: list[Any], ended: Any, state: str, words: str) -> None:
@@ -113,7 +118,7 @@ def test_nothing_yet_is_said_so() -> None:
     assert report.progress([], [], None, VIEW, now=NOW).sentences() == ["No sweep has begun yet."]
     begun = report.progress([], [], None, VIEW, now=NOW, limits={"trials": 12})
     assert (begun.state, begun.sentences()) == ("starting", ["A sweep has begun: its first run is being chosen."])
-    stopped = report.progress([], [], {"reason": "you stopped it"}, VIEW, now=NOW)
+    stopped = report.progress([], [], {"reason": "you stopped it", "what": "sweep"}, VIEW, now=NOW)
     assert stopped.sentences() == ["The sweep ended: you stopped it. 0 runs begun."]
 
 

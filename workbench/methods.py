@@ -153,6 +153,7 @@ def _wrap(method: Method, model: torch.nn.Module, auto_class: str, head: tuple[s
         settings["modules_to_save"] = [*dict.fromkeys([*head, *(settings.get("modules_to_save") or ())])]
     elif not issubclass(config_class, library.PromptLearningConfig):
         settings["task_type"] = None  # for a task PEFT would look for the list of modules that this configuration has not
+    linear = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)} - {*head})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT calls what transformers calls deprecated: nothing that a user could mend
         try:
@@ -162,7 +163,11 @@ def _wrap(method: Method, model: torch.nn.Module, auto_class: str, head: tuple[s
             if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
                 raise  # but this is about the machine
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise UsageError(f"PEFT cannot apply {method.name!r} to this model: {reason}") from error
+            about_targets = "target_modules" in known and "target" in reason.lower()
+            advice = (
+                f' Give target_modules some of its linear modules, {", ".join(linear)}, or "all-linear".' if about_targets else ""
+            )
+            raise UsageError(f"PEFT cannot apply {method.name!r} to this model: {reason}{advice}") from error
     if config.is_prompt_learning and settings["task_type"] in _PER_TOKEN:
         wrapped.register_forward_hook(functools.partial(_drop_virtual_tokens, config.num_virtual_tokens), with_kwargs=True)
     # Methods for several tasks at once ask which task each row is of: a recipe has one, number 0.

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,6 +55,10 @@ class _Finite(click.FloatRange):
     """A range of numbers without `nan` and `inf`, which no comparison bounds."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            float(value)
+        except ValueError:
+            self.fail(f"{value!r} is no number. Give one without a unit, as 0.5 or 2e-4.", param, ctx)
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is no finite number.", param, ctx)
@@ -62,6 +67,10 @@ class _Finite(click.FloatRange):
 
 POSITIVE, AMOUNT = _Finite(min=0, min_open=True), _Finite(min=0)
 """Types of options: a finite number above 0, and one of at least 0."""
+
+
+_BLANKS_AT_END = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
+"""With what ends a style after them."""
 
 
 class Table(RichTable):
@@ -92,12 +101,13 @@ class Table(RichTable):
 
 
 def print_table(table: Table) -> None:
-    """A table on standard output, as wide as it is: the terminal breaks the lines that it has no room for."""
+    """A table on standard output, as wide as it is but for blanks at the ends: a terminal breaks lines that it has no room for."""
     natural = table.__rich_measure__(console, console.options.update(max_width=PIPED_WIDTH)).maximum
-    if table.fold or natural <= console.width:
-        console.print(table)
-    else:
-        _Console(highlight=False, emoji=False, width=natural).print(table)
+    wide = console if table.fold or natural <= console.width else _Console(highlight=False, emoji=False, width=natural)
+    with wide.capture() as drawn:
+        wide.print(table)
+    for line in drawn.get().splitlines():
+        console.out(_BLANKS_AT_END.sub(r"\1", line), highlight=False)
 
 
 def _console(*, stderr: bool) -> _Console:
@@ -136,6 +146,10 @@ def say_next(text: str, *, as_json: bool = False) -> None:
         messages.print(f"Next: {text}", style="dim", markup=False, soft_wrap=True)  # a command that is copied is one line
 
 
+_BUSY_SHARE = 0.25
+"""Of the CPUs: with one of two in use by others a run on both can take many times as long."""
+
+
 def warn_if_busy() -> None:
     """Say that other work on this machine makes runs look dearer than they are: threads wait for each other.
 
@@ -143,7 +157,7 @@ def warn_if_busy() -> None:
     """
     cpus = process.cpus()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load > 0.5 * cpus and _cpus_in_use() > 0.5 * cpus:
+    if load > _BUSY_SHARE * cpus and _cpus_in_use() > _BUSY_SHARE * cpus:
         text = f"This machine is busy (load {load:.1f} on {cpus} CPUs): times can come out many times too long."
         messages.print(text, style="yellow", markup=False)
 

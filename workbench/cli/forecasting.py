@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from workbench.estimate import Estimate
     from workbench.forecast import Calibration, Forecaster, Taken, Typical
     from workbench.prices import Offer
+    from workbench.report import Bound
     from workbench.result import Result
     from workbench.study import Study
 
@@ -43,6 +44,31 @@ def expectation(taken: Taken | None, runs: int, offer: Offer) -> str:
     where = f" on {offer.name}" if taken.carried else ""
     verb = "is" if runs == 1 else "are"
     return f"{count} {verb} forecast to take {banded(taken.seconds, duration)} and {usd}{where}, {basis_of(taken)}."
+
+
+def budget_text(taken: Taken | None, runs: int, bounds: Sequence[Bound]) -> str:
+    """That a budget ends a sweep before so many runs, as a sentence; empty where none does, or it is unknown.
+
+    Args:
+        taken: What so many runs take.
+        runs: How many.
+        bounds: The sweep's budgets, and what is spent of each.
+    """
+    if taken is None:
+        return ""
+    whole = {"usd": taken.usd, "seconds": taken.seconds, "energy_j": taken.energy_j}
+    shares = [
+        (max(0.0, bound.most - bound.spent) / forecast.value, i)
+        for i, bound in enumerate(bounds)
+        if bound.spent is not None and (forecast := whole.get(bound.name)) is not None and forecast.value > 0
+    ]
+    share, i = min(shares, default=(1.0, 0))
+    if share >= 1:
+        return ""
+    bound, count = bounds[i], share * runs
+    left = f"What is left of {bound.words(bound.most)}" if bound.spent else f"The budget of {bound.words(bound.most)}"
+    many = f"about {count:.0f} of them" if count >= 1.5 else "about one of them" if count >= 0.75 else "less than one of them"
+    return f"{left} is spent sooner: it pays for {many}, run whole."
 
 
 def basis_of(taken: Taken) -> str:
@@ -109,8 +135,9 @@ class Bought:
         more, so_far = (
             ("more ", f"Of {budget}, {dollars(self.spent)} of it spent already: the rest") if self.spent else ("", budget)
         )
+        about = f"{trials.value:,.0f}"
         return (
-            f"{so_far} buys about {trials.value:,.0f} {more}runs ({trials.low:,.0f} to {trials.high:,.0f}; "
+            f"{so_far} buys about {about} {more}run{'' if about == '1' else 's'} ({trials.low:,.0f} to {trials.high:,.0f}; "
             f"{', '.join(filter(None, (trials.basis, trials.note)))}{labels})."
         )
 

@@ -111,16 +111,18 @@ def front(
         _explain(results, view)
         if ledger.ended:
             messages.print(f"The last {ledger.ended['what']} ended: {ledger.ended['reason']}.", style="dim", markup=False)
-        _say_next(results, view, study or ledger.name, study_path(ledger))
+        _say_next(results, view, study or ledger.name, study_path(ledger), target)
     if not report.front(results, view):
         sys.exit(1)
 
 
-def _say_next(results: Sequence[Result], view: View, name: str, path: str | None) -> None:
-    """Sweep where there is nothing yet, then confirm, then look at the runs."""
+def _say_next(results: Sequence[Result], view: View, name: str, path: str | None, target: float | None) -> None:
+    """Sweep where there is nothing yet, or not what was wanted, then confirm, then look at the runs."""
     members = report.front(results, view)
     if path and not members:
         say_next(f"`workbench sweep {path}`")
+    elif path and target is not None and not report.picks(report.Points.of(results, view), target=target):
+        say_next(f"`workbench sweep {path}` with a higher limit looks further")
     elif path and any(r.recipe_id not in report.confirmed(results, view) for r in members):
         say_next(f"`workbench confirm {path}`: new seeds show how much of this was luck")
     else:

@@ -94,7 +94,8 @@ def runs(
     print_table(table)
     explain_scaled(results, view)
     failed = next((e for e in entries if e["status"] == "infeasible"), None)
-    say_next(f"`workbench run {(failed or entries[-1])['trial']}{f' --study {study}' if study else ''}`")
+    shown = f"`workbench run {(failed or entries[-1])['trial']}{f' --study {study}' if study else ''}`"
+    say_next(f"{shown}: all checkpoints of one; here each run stands at its last")
 
 
 @click.command()
@@ -175,7 +176,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         "settings": report.short_settings(last.settings),
         "seed": str(last.seed),
         "confirms": last.replicate_of or "",
-        "test split": ", ".join(f"{name} {score:.3g}" for name, score in last.test_scores.get(last.recipe_id, {}).items()),
+        "test split": ", ".join(f"{name} {score:.1f}" for name, score in last.test_scores.get(last.recipe_id, {}).items()),
         "tuned numbers": f"{last.trainable_parameters:,}" if last.trainable_parameters else "",
         "work": _work_text(last),
         "means": _means_text(last, view),
@@ -196,7 +197,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         checkpoints.add_column(name, justify="left" if name == "status" else "right")
     for r in segments:
         state = r.status + (f": {r.reason}" if r.reason else "")
-        numbers = [f"{r.scores[s]:.3g}" if s in r.scores else "" for s in scores]
+        numbers = [f"{r.scores[s]:.1f}" if s in r.scores else "" for s in scores]
         finished = r.status == "complete"
         price, taken = (report.cost_text(view, r, name, band=True) if finished else "" for name in ("usd", "seconds"))
         checkpoints.add_row(

@@ -73,4 +73,19 @@ def _following(results: Sequence[Result], view: View, verb: str) -> str:
         return f"`{process.command_line()}` goes on"  # its limits included: else it would go on without them
     if not verb and results and all(r.status == "interrupted" for r in results):
         return f"`workbench plan {study} --calibrate` says what a run takes here: what may be spent was spent before any checkpoint"
-    return f"`workbench {verb or ('confirm' if report.front(results, view) else 'runs')} {study}`"
+    verb = verb or ("confirm" if report.front(results, view) else "runs")
+    return f"`workbench {verb} {study}`{_price_of_confirming(results, view) if verb == 'confirm' else ''}"
+
+
+def _price_of_confirming(results: Sequence[Result], view: View) -> str:
+    """What new seeds of the front's runs are likely to take, in words: what the same runs took with the first seed."""
+    from workbench.sweep import SEEDS
+
+    longest: dict[str, float | None] = {}
+    for r in report.front(results, view):
+        usd, known = view.cost(r, "usd_compute"), longest.get(r.run_id, 0.0)
+        longest[r.run_id] = None if usd is None or known is None else max(usd, known)
+    if None in longest.values():
+        return ""
+    usd = SEEDS * sum(filter(None, longest.values()))
+    return f": {len(longest)} run{'' if len(longest) == 1 else 's'} with {SEEDS} new seeds each, about {dollars(usd)} more"

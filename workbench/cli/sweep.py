@@ -27,7 +27,7 @@ from workbench.cli.common import (
     warn_if_busy,
 )
 from workbench.cli.confirm import SEEDS, confirm_front
-from workbench.cli.forecasting import expectation, forecaster_of
+from workbench.cli.forecasting import budget_text, expectation, forecaster_of
 from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, end_notebook, open_notebook
 from workbench.cli.options import placed, setting, stated
 from workbench.cli.spending import ask, show_outcome
@@ -149,6 +149,10 @@ def sweep(
         holder = meter.hold(name=loaded.name)
         window = holder.window()
         check_offer(offer, meter)
+        fresh = not as_worker and not Ledger.holds(loaded.name, ledger_url(storage))
+        if fresh:  # what is refused leaves no empty study behind
+            forecast.check(loaded)
+            check_data(loaded)
         ledger = Ledger.open(loaded, ledger_url(storage))
         view = View.of(ledger.description, offer, label)
         limits = Limits(
@@ -165,7 +169,7 @@ def sweep(
         # A lease is another sweep at work, or a dead one that has to be put right: both are told of by the sweep itself.
         reached = "" if as_worker or ledger.leases() else _reached(budget, ledger, sampler)
         if not reached:
-            if not as_worker:
+            if not as_worker and not fresh:
                 forecast.check(loaded)
                 check_data(loaded)
             forecaster = forecaster_of(loaded, storage, ledger.results())
@@ -190,7 +194,9 @@ def sweep(
         runs = max(1, (limits.trials or UNBOUNDED_RUNS) - len(report.by_run(originals(ledger.results()))))
         run = forecast.typical(forecaster)
         taken = forecast.of_runs(run, runs, offer, label, same_machine=True, starts=1)
-        messages.print(expectation(taken, runs, offer), markup=False)
+        bounds = report.bounds(budget.spent(ledger.results()), dataclasses.asdict(limits))
+        told = " ".join(filter(None, (expectation(taken, runs, offer), budget_text(taken, runs, bounds))))
+        messages.print(told, markup=False)
         sweep_id, before, apart = several.new_sweep(), window.close(), False
         ask(budget, taken.usd if taken else None, yes=yes, bounded=bool(limits.trials))
         window = holder.window()  # what a person takes to answer is not the sweep's

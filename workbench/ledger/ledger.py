@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from workbench import prices, process
-from workbench.errors import UsageError, did_you_mean
+from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.ledger import trials
 from workbench.ledger.create import CONSTRAINTS, RESULT, STUDY, create, finished, studies, take_over
 from workbench.ledger.store import mapped, open_storage, shown, sqlite_path
@@ -126,12 +126,17 @@ class Ledger:
             raise UsageError(f"{shown(url)} holds no study yet. Run `workbench sweep {path or 'STUDY'}` first.")
         full = name if name in known else stems.get(name) if name else list(known)[-1]
         if full is None and path:
-            raise UsageError(
-                f"{path} has not been swept as it stands now. Run `workbench sweep {path}`; its older results are taken over."
-            )
+            raise UsageError(_not_swept(path, stems.get(str(name).rsplit("-", 1)[0])))
         if full is None:
             raise UsageError(f"{shown(url)} holds no study {name!r}.{did_you_mean(str(name), stems)}")
         return cls(storage, known[full], full)
+
+    @staticmethod
+    def holds(name: str, url: str) -> bool:
+        """Whether there is a ledger of the study with this full name; not, too, where no database can be read."""
+        with contextlib.suppress(UsageError, EnvironmentFault):
+            return name in Ledger.names(url)
+        return False
 
     @staticmethod
     def names(url: str) -> list[str]:
@@ -415,6 +420,15 @@ def _seen(result: Result, retried: Mapping[str, int]) -> Result:
     """A Result as it counts: a failure of a run that was since released to be tried again is an interruption."""
     failed = result.status in ("infeasible", "interrupted")
     return again(result) if failed and (result.number or 0) <= retried.get(result.run_id, -1) else result
+
+
+def _not_swept(path: str, older: str | None) -> str:
+    if older is None:
+        return f"{path} has not been swept yet. Run `workbench sweep {path}` first."
+    return (
+        f"{path} has not been swept as it stands now: it was changed since. Run `workbench sweep {path}`, which takes the older "
+        f"results over, or give the older study by its name, {older}."
+    )
 
 
 def _description(attributes: Mapping[str, Any]) -> dict[str, Any]:

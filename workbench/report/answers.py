@@ -90,8 +90,11 @@ def answer(
         reaching = _reaching(points, target)
         if reaching is not None:
             text = f"The {_LEAST[view.minimize[0]]} that reaches {view.maximize} {target:g} is {_point(reaching, view, of)}."
+            text += _just_below_text(points, target, reaching)
         else:
-            text = f"No run reached {view.maximize} {target:g}; the best is {_point(_best(points), view, of)}."
+            best = _best(points)
+            text = f"No run reached {view.maximize} {target:g}; the best is {_point(best, view, of)}."
+            text += f" That is {_missed(best, view, target)}." if _seems(best, view, target) else ""
         sentences.append(text)
     if sentences:
         return " ".join(sentences)
@@ -164,6 +167,26 @@ def _reaching(points: Points, target: float) -> Result | None:
     view = points.view
     reaching = [r for r in points.best if r.scores[view.maximize] >= target]
     return min(reaching, key=lambda r: (_first(view, r), -r.scores[view.maximize]), default=None)
+
+
+def _just_below_text(points: Points, target: float, reaching: Result) -> str:
+    """Of the points that come cheaper and are shown as if they reached the target the best: it would seem to be passed over."""
+    view = points.view
+    cheaper = [r for r in points.best if _seems(r, view, target) and _first(view, r) < _first(view, reaching)]
+    if not cheaper:
+        return ""
+    r = max(cheaper, key=lambda r: r.scores[view.maximize])
+    return f" Cheaper, at {cost_text(view, r, view.minimize[0])}, and {_missed(r, view, target)}: {describe(r)}."
+
+
+def _seems(result: Result, view: View, target: float) -> bool:
+    """Whether a score below the target is shown as if it were not."""
+    score: float = result.scores[view.maximize]
+    return score < target <= round(score, 1)
+
+
+def _missed(result: Result, view: View, target: float) -> str:
+    return f"only {number(float(target - result.scores[view.maximize]))} below it"
 
 
 def _affordable(points: Points, name: str, budget: float) -> Result | None:

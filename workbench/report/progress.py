@@ -133,6 +133,7 @@ class Progress:
         reason: Why the last sweep ended, in words; empty unless it has.
         what: What ended: `sweep` or `confirmation`.
         runs: Runs begun, replicates left out.
+        broken_off: Runs that were broken off before their first checkpoint, and count as none begun.
         trials: Runs that may be begun; None without a bound.
         points: Checkpoints that can be chosen from, at the view's prices.
         failed: Runs that are infeasible.
@@ -152,6 +153,7 @@ class Progress:
     reason: str
     what: str
     runs: int
+    broken_off: int
     trials: int | None
     points: int
     failed: int
@@ -183,6 +185,7 @@ class Progress:
     def _headline(self) -> str:
         of = f" of {self.trials:,}" if self.trials else ""
         runs = f"{self.runs:,}{of} run{'' if (self.trials or self.runs) == 1 else 's'} begun"
+        runs += f", {self.broken_off:,} broken off before a first checkpoint" if self.broken_off else ""
         runs += f", {self.failed:,} infeasible" if self.failed else ""
         runs += f", {self.replicates:,} with new seeds" if self.replicates else ""
         if self.state == "working":
@@ -208,6 +211,7 @@ class Settled:
         spent: What they have spent.
         bought: Labels they have bought, by data set.
         begun: Runs that count as started, by id.
+        broken_off: Runs that were broken off before they counted, by id.
         done: Runs with a checkpoint, or infeasible.
         failed: How many runs are infeasible.
         replicates: How many runs are replicates.
@@ -219,6 +223,7 @@ class Settled:
     spent: Spending
     bought: Mapping[str, int]
     begun: frozenset[str]
+    broken_off: frozenset[str]
     done: frozenset[str]
     failed: int
     replicates: int
@@ -234,10 +239,12 @@ class Settled:
         points = [r for r in corrected(finished, view) if view.coordinates(r) is not None]
         members = front(points, view)
         measured = view.reference.keys() >= {view.maximize, *view.minimize} and (points or not any(r.scores for r in finished))
+        begun = frozenset(r.run_id for r in sound if r.status != "interrupted")
         return cls(
             spent=spending(finished, view.offer, view.label_usd),
             bought=labels_bought(finished),
-            begun=frozenset(r.run_id for r in sound if r.status != "interrupted"),
+            begun=begun,
+            broken_off=frozenset(r.run_id for r in sound) - begun,
             done=frozenset(r.run_id for r in sound if r.status in ("complete", "infeasible")),
             failed=len({r.run_id for r in sound if r.status == "infeasible"}),
             replicates=len({r.run_id for r in finished if r.replicate_of is not None}),
@@ -287,6 +294,7 @@ def progress(
         reason="" if at_work or not ended else str(ended["reason"]),
         what="sweep" if not ended else str(ended["what"]),
         runs=len(settled.begun | {r.run_id for r in originals(making)}),
+        broken_off=len(settled.broken_off - {r.run_id for r in making}),
         trials=None if trials is None else math.floor(trials),
         points=settled.points,
         failed=settled.failed,
