@@ -56,7 +56,7 @@ class Progress(Observer):
         self._doing, self._since = text, time.monotonic()
 
     def started(self, lease: Lease, run: int, target: float) -> None:
-        """A run begins."""
+        """A run begins, or goes on."""
         result = lease.result
         settings = report.settings_text(result)
         train = result.recipe["task"].get("train")
@@ -68,7 +68,9 @@ class Progress(Observer):
         self._target, self._score = target, ""
         method = f"{result.method} ({settings})" if settings else result.method
         so_far = f"; {self._tail}" if self._tail else ""
-        messages.print(f"{self._run} trial {result.trial}  {method} on {result.model}{labels}, {epochs}{so_far}", markup=False)
+        again = "" if result.trial == result.number else " goes on:"
+        what = f"trial {result.trial}{again}  {method} on {result.model}{labels}, to {epochs}"
+        messages.print(f"{self._run} {what}{so_far}", markup=False)
 
     def continuing(self, target: float) -> None:
         """The run goes on."""
