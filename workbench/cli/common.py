@@ -102,12 +102,21 @@ class Table(RichTable):
 
 def print_table(table: Table) -> None:
     """A table on standard output, as wide as it is but for blanks at the ends: a terminal breaks lines that it has no room for."""
-    natural = table.__rich_measure__(console, console.options.update(max_width=PIPED_WIDTH)).maximum
+    natural = _natural_width(table)
     wide = console if table.fold or natural <= console.width else _Console(highlight=False, emoji=False, width=natural)
     with wide.capture() as drawn:
         wide.print(table)
     for line in drawn.get().splitlines():
         console.out(_BLANKS_AT_END.sub(r"\1", line), highlight=False)
+
+
+def fits(table: Table) -> bool:
+    """Whether a table's lines are no longer than those of standard output."""
+    return _natural_width(table) <= console.width
+
+
+def _natural_width(table: Table) -> int:
+    return table.__rich_measure__(console, console.options.update(max_width=PIPED_WIDTH)).maximum
 
 
 def _console(*, stderr: bool) -> _Console:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from workbench.cli import complete
 from workbench.cli.common import (
     AMOUNT,
     Table,
+    fits,
     json_option,
     label_usd_of,
     load_study,
@@ -22,11 +24,12 @@ from workbench.cli.common import (
     storage_option,
     waiting,
 )
-from workbench.cli.forecasting import banded, forecaster_of
+from workbench.cli.forecasting import band, banded, forecaster_of
 from workbench.cli.options import setting, stated
 from workbench.report import dollars, duration, number
 
 if TYPE_CHECKING:
+    from workbench.estimate import Estimate
     from workbench.forecast import Ranked
 
 SHOWN = 15
@@ -64,18 +67,9 @@ def platforms(
     if as_json:
         print_json([_record(each) for each in ranked])
         return
-    table = Table(title=f"A sweep of {runs} runs of {study}")
-    for name in ("offer", "GPU", "US$/h", "fits", "time", "US$", "g CO2e", "basis"):
-        table.add_column(name, justify="right" if name in ("US$/h", "time", "US$", "g CO2e") else "left")
-    for each in ranked if everything else ranked[:SHOWN]:
-        taken, o = each.taken, each.offer
-        fits = {True: "yes", False: "no", None: "unknown"}[each.fits]
-        cells = ["unknown"] * 3 + [""]
-        if taken is not None:
-            views = ((taken.seconds, duration), (taken.usd, dollars), (taken.grams_co2e, number))
-            cells = ["unknown" if value is None else banded(value, write) for value, write in views] + [taken.seconds.basis]
-        table.add_row(o.name, o.gpu or "-", f"{o.usd_per_hour:.2f}", fits, *cells)
-    print_table(table)
+    shown, title = ranked if everything else ranked[:SHOWN], f"A sweep of {runs} runs of {study}"
+    table = _table(shown, title, banded)
+    print_table(table if fits(table) else _table(shown, title, _with_factor))
     _show_more(len(ranked), everything=everything)
     times = {round(each.taken.seconds.value) for each in ranked if each.offer.gpus and each.taken}
     if len(times) == 1:
@@ -84,6 +78,27 @@ def platforms(
     _show_facts({each.offer.platform for each in ranked})
     best = next((each.offer.name for each in ranked if each.fits and each.taken), None)
     say_next(f"`workbench plan {study} --platform {best}`" if best else f"`workbench plan {study} --calibrate`")
+
+
+def _table(ranked: Sequence[Ranked], title: str, with_band: Callable[[Estimate, Callable[[float], str]], str]) -> Table:
+    """The offers; `with_band` writes an estimate and how far it may be off."""
+    table = Table(title=title)
+    for name in ("offer", "GPU", "US$/h", "fits", "time", "US$", "g CO2e", "basis"):
+        table.add_column(name, justify="right" if name in ("US$/h", "time", "US$", "g CO2e") else "left")
+    for each in ranked:
+        taken, o = each.taken, each.offer
+        fitting = {True: "yes", False: "no", None: "unknown"}[each.fits]
+        cells = ["unknown"] * 3 + [""]
+        if taken is not None:
+            views = ((taken.seconds, duration), (taken.usd, dollars), (taken.grams_co2e, number))
+            cells = ["unknown" if value is None else with_band(value, write) for value, write in views] + [taken.seconds.basis]
+        table.add_row(o.name, o.gpu or "-", f"{o.usd_per_hour:.2f}", fitting, *cells)
+    return table
+
+
+def _with_factor(estimate: Estimate, write: Callable[[float], str]) -> str:
+    """`1 min 09 s ×/÷ 7.6`."""
+    return f"{write(estimate.value)} {band(estimate)}".rstrip()
 
 
 def _show_peaks(offers: list[prices.Offer], *, everything: bool, as_json: bool) -> None:
