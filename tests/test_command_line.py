@@ -467,7 +467,7 @@ def test_a_machine_that_was_busy_a_moment_ago_is_not_called_busy(monkeypatch, lo
     readings = iter((0.0, in_use))
     monkeypatch.setattr(host, "busy_seconds", lambda: next(readings))
     with messages.capture() as said:
-        warn_if_busy()
+        assert warn_if_busy() == warned
     assert ("This machine is busy" in said.get()) == warned
 
 

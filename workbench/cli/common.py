@@ -159,8 +159,8 @@ _BUSY_SHARE = 0.25
 """Of the CPUs: with one of two in use by others a run on both can take many times as long."""
 
 
-def warn_if_busy() -> None:
-    """Say that other work on this machine makes runs look dearer than they are: threads wait for each other.
+def warn_if_busy() -> bool:
+    """Whether others use this machine's processors now; then say that runs look dearer than they are: threads wait for each other.
 
     The load average tells of the last minute, in which another sweep may have ended: where it is high the machine is looked at.
     """
@@ -169,6 +169,8 @@ def warn_if_busy() -> None:
     if load > _BUSY_SHARE * cpus and _cpus_in_use() > _BUSY_SHARE * cpus:
         text = f"This machine is busy (load {load:.1f} on {cpus} CPUs): times can come out many times too long."
         messages.print(text, style="yellow", markup=False)
+        return True
+    return False
 
 
 def _cpus_in_use() -> float:

@@ -85,8 +85,7 @@ def plan(
             told(f"Building models without weights, {len(pairs)} done, {pair.method} on {pair.model} last …")
         machine = forecast.Machine.here()
     if calibrate:
-        warn_if_busy()
-        _calibrate(loaded, machine)
+        _calibrate(loaded, machine, busy=warn_if_busy())
     with waiting("Forecasting …"):
         results = results_of(loaded, storage)
         forecaster = forecaster_of(loaded, storage, results)
@@ -174,15 +173,17 @@ def _settings(method: Any) -> dict[str, Any]:
     return {name: value for name, value in method.settings.items() if isinstance(value, Value)}
 
 
-def _calibrate(study: Study, machine: Machine) -> None:
+def _calibrate(study: Study, machine: Machine, *, busy: bool) -> None:
     from workbench import forecast
 
     with messages.status("Timing …") as status:
         made = forecast.calibrate(
-            study, CALIBRATION_SECONDS, machine=machine, observe=lambda text: _progress(status, f"Timing {text} …")
+            study, CALIBRATION_SECONDS, machine=machine, busy=busy, observe=lambda text: _progress(status, f"Timing {text} …")
         )
     keep_calibration(made)
     messages.print(f"Timed {len({(t.model, t.method) for t in made.timings})} pairs; kept in {CALIBRATION}.", style="dim")
+    if busy:
+        messages.print("The machine was busy meanwhile: the band is wide. Do it again when it is not.", style="yellow")
 
 
 def _progress(status: Any, text: str) -> None:

@@ -38,12 +38,14 @@ class Calibration:
         date: When it was timed, ISO 8601 in UTC.
         constants: Seconds for one FLOP, layer pass and update, fitted to the steps.
         timings: Of each model and method: a step, an evaluation, loading, encoding.
+        busy: Whether others used the machine's processors meanwhile: all timings may then be too long.
     """
 
     machine: str
     date: str
     constants: Mapping[str, float]
     timings: tuple[Timing, ...]
+    busy: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -59,7 +61,8 @@ class Calibration:
         """
         try:
             timings = tuple(_timing(each) for each in record["timings"])
-            return cls(str(record["machine"]), str(record["date"]), _amounts(record["constants"]), timings)
+            words = str(record["machine"]), str(record["date"])
+            return cls(*words, _amounts(record["constants"]), timings, bool(record.get("busy")))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(
                 f"this is no calibration: {error!r}. Remove the file and run `workbench plan STUDY --calibrate`."
@@ -93,6 +96,7 @@ def calibrate(
     seconds: float = 10.0,
     *,
     machine: Machine | None = None,
+    busy: bool = False,
     clock: Callable[[], float] = time.perf_counter,
     now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
     observe: Callable[[str], None] = lambda text: None,
@@ -106,6 +110,7 @@ def calibrate(
         study: The study; pairs that cannot be built are left out.
         seconds: About how long the timing takes in all, with building the models; each pair takes at least four steps.
         machine: This machine, when it is known already.
+        busy: Whether others use its processors now.
         clock: Seconds that only rise.
         now: Tells the date.
         observe: Is told what is being timed.
@@ -137,7 +142,7 @@ def calibrate(
             except (UsageError, MemoryError, torch.OutOfMemoryError):  # the plan says it, and so will the sweep
                 continue
     start = {name: forecaster.constants[name] or GPU_FLOP_SECONDS for name in FITTED}
-    return Calibration(machine.name, now().isoformat(timespec="seconds"), fit(steps, start, FITTED), tuple(timings))
+    return Calibration(machine.name, now().isoformat(timespec="seconds"), fit(steps, start, FITTED), tuple(timings), busy)
 
 
 def _recipes(study: Study) -> list[Recipe]:

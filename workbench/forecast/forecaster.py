@@ -87,7 +87,13 @@ class Forecaster:
         if self.calibration:
             self.constants = {**self.constants, **self.calibration.constants}
             timings = [(t, self._formula(t.amounts)) for t in self.calibration.timings]
-            self._timed.append(Correction("calibrated", "timed on this machine", CALIBRATED_SPREAD, timings))
+            # Beside other work a step can take several times as long, and all of them do: a band as wide as a formula's.
+            where, off = (
+                ("timed on this machine, which was busy", FORMULA_SPREAD)
+                if self.calibration.busy
+                else ("timed on this machine", 0.0)
+            )
+            self._timed.append(Correction("calibrated", where, CALIBRATED_SPREAD, timings, shared=off))
         self.learn(list(results))
 
     def run(self, recipe: Recipe) -> Forecast:

@@ -96,9 +96,11 @@ def formula(amounts: Mapping[str, float], constants: Mapping[str, float]) -> flo
 class Correction:
     """Ratios of what was observed to what was guessed before, and how they spread."""
 
-    def __init__(self, basis: str, where: str, spread: float, pairs: Iterable[tuple[Timing, Guess]]) -> None:
-        """`spread` is assumed of two observations of one pair until there are some."""
-        self._basis, self._where = basis, where
+    def __init__(
+        self, basis: str, where: str, spread: float, pairs: Iterable[tuple[Timing, Guess]], *, shared: float = 0.0
+    ) -> None:
+        """`spread` is assumed of two observations of one pair until there are some; by `shared` all may be off together."""
+        self._basis, self._where, self._shared = basis, where, shared
         self._ratios: dict[str, dict[tuple[str, str], list[float]]] = {}
         self._assumed: dict[str, float] = {}
         self._within = spread
@@ -133,7 +135,7 @@ class Correction:
         return replace(
             guess,
             seconds=guess.seconds * math.exp(mean),
-            spread=math.sqrt(within**2 + variance),
+            spread=math.sqrt(within**2 + variance + self._shared**2),
             freedom=freedom,
             basis=self._basis,
             note=note,
