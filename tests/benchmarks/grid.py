@@ -10,6 +10,10 @@ workers on the same machine) against its front and its bill:
     python tests/benchmarks/grid.py table FOLDER --out results/qa-grid.jsonl
     python tests/benchmarks/grid.py compare FOLDER --sweeps front=F0,F1 --sweeps optuna:TPESampler=T0,T1 --out results/grid.json
 
+What somebody would spend who knew the grid's front and made its members alone, put beside that comparison:
+
+    python tests/benchmarks/grid.py least results/qa-grid.jsonl --out results/grid.json
+
 Hypervolume is score x decades of cost against the study's own reference point, which is the same for both studies. What is spent
 is read from the ledger, as budgets count it. A machine that does other work meanwhile makes runs dearer: CPU seconds, which that
 changes less, are compared too.
@@ -23,9 +27,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from workbench import prices, report
+from workbench import pareto, prices, report
 from workbench.ledger import Ledger, default_url
 from workbench.meter.host import cpu_model
+from workbench.replay import tables
 from workbench.report import View
 from workbench.result import Result, by_run, spent_usd
 from workbench.space import Choice, is_number
@@ -124,14 +129,31 @@ def compare(folder: Path, sweeps: dict[str, list[Path]]) -> dict[str, Any]:
     }
 
 
+def least(path: Path, grid_usd: float) -> dict[str, Any]:
+    """What the runs of the front cost that a table's checkpoints have, each to its last member: for whoever knew them before."""
+    runs = tables.read(path).runs
+    points = [(cost, -quality, i) for i, run in enumerate(runs) for cost, quality in zip(run.costs, run.qualities, strict=True)]
+    members = [points[j] for j in pareto.front([point[:2] for point in points])]
+    longest: dict[int, float] = {}
+    for cost, _, i in members:
+        longest[i] = max(cost, longest.get(i, 0.0))
+    usd = sum(longest.values())
+    return {"points": len(members), "runs": len(longest), "usd": usd, "usd_share_of_grid": usd / grid_usd}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("table", "compare"))
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("what", choices=("table", "compare", "least"))
+    parser.add_argument("folder", type=Path, help="Of the grid's sweep; for `least` its table.")
     parser.add_argument("--study", type=Path, default=Path(__file__).with_name("qa_grid.py"))
     parser.add_argument("--sweeps", action="append", default=[], help="SAMPLER=FOLDER,FOLDER…")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    if options.what == "least":
+        record = json.loads(options.out.read_text(encoding="utf-8"))
+        record["knowing_the_front"] = least(options.folder, record["grid"]["usd"])
+        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        return
     if options.what == "table":
         lines = [json.dumps(line) for line in table(options.folder, options.study)]
         options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
