@@ -106,8 +106,7 @@ def print_table(table: Table) -> None:
     wide = console if table.fold or natural <= console.width else _Console(highlight=False, emoji=False, width=natural)
     with wide.capture() as drawn:
         wide.print(table)
-    for line in drawn.get().splitlines():
-        console.out(_BLANKS_AT_END.sub(r"\1", line), highlight=False)
+    console.out("\n".join(_BLANKS_AT_END.sub(r"\1", line) for line in drawn.get().splitlines()), highlight=False)
 
 
 def fits(table: Table) -> bool:

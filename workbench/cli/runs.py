@@ -167,6 +167,11 @@ def _carbon_text(r: Result, view: View) -> str:
     return f"{report.number(float(grams))} g from cold ({intensity.g_co2e_per_kwh:g} g/kWh: {intensity.place}, {intensity.year})"
 
 
+def _score_text(score: float) -> str:
+    """Of any kind: a per cent as elsewhere, `30.0`; a loss to three digits."""
+    return f"{score:.1f}" if abs(score) >= 10 else f"{score:.3g}"
+
+
 def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> None:
     last = segments[-1]
     console.print(Text(f"Trial {last.trial}", style="bold").append(f"  {report.describe(last)}", style="not bold"))
@@ -176,7 +181,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         "settings": report.short_settings(last.settings),
         "seed": str(last.seed),
         "confirms": last.replicate_of or "",
-        "test split": ", ".join(f"{name} {score:.1f}" for name, score in last.test_scores.get(last.recipe_id, {}).items()),
+        "test split": ", ".join(f"{name} {_score_text(score)}" for name, score in last.test_scores.get(last.recipe_id, {}).items()),
         "tuned numbers": f"{last.trainable_parameters:,}" if last.trainable_parameters else "",
         "work": _work_text(last),
         "means": _means_text(last, view),
@@ -197,7 +202,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         checkpoints.add_column(name, justify="left" if name == "status" else "right")
     for r in segments:
         state = r.status + (f": {r.reason}" if r.reason else "")
-        numbers = [f"{r.scores[s]:.1f}" if s in r.scores else "" for s in scores]
+        numbers = [_score_text(r.scores[s]) if s in r.scores else "" for s in scores]
         finished = r.status == "complete"
         price, taken = (report.cost_text(view, r, name, band=True) if finished else "" for name in ("usd", "seconds"))
         checkpoints.add_row(
