@@ -20,7 +20,7 @@ from workbench.ledger import Ledger, default_url
 from workbench.report import View
 from workbench.result import Result, originals, spending
 from workbench.study import load
-from workbench.sweep import Account, Budget, Limits, confirm, left, nothing_fits, replicates
+from workbench.sweep import Account, Budget, Limits, confirm, expected, left, longest, nothing_fits, replicates
 from workbench.testing import FakeMeter, TinyTask
 from workbench.usage import Usage, total
 
@@ -224,13 +224,29 @@ def test_what_fits_is_known_before_anything_is_begun(desk):
     def refused(seconds, started=0.0):
         budget = Budget(Limits(max_hours=(spent + seconds) / 3600), OFFER, 0.0)
         account = Account(budget, Told(desk.study, lambda recipe: 100.0 * recipe.epochs))
-        return nothing_fits(plan, swept, account, Usage(started))
+        return nothing_fits(plan, swept, desk.view, account, Usage(started))
 
     dearest = 100.0 * max(each.recipe.epochs for each in plan)
     assert refused(dearest + 50) == ""
     assert refused(50).startswith("no run that is left fits the budget (the cheapest one looked at would take ")
     assert refused(dearest + 50, started=dearest) != ""
-    assert nothing_fits([], swept, Account(Budget(Limits(max_hours=1e-9), OFFER, 0.0), Told(desk.study, float)), Usage()) == ""
+    account = Account(Budget(Limits(max_hours=1e-9), OFFER, 0.0), Told(desk.study, float))
+    assert nothing_fits([], swept, desk.view, account, Usage()) == ""
+
+
+def test_what_a_run_took_with_the_first_seed_counts_where_a_forecast_says_less(desk):
+    swept = desk.sweep(Limits(trials=2)).results
+    plan = replicates(desk.study, swept, desk.view, 1)
+    _, seconds = expected(plan, swept, desk.view)
+    assert seconds > sum(each.member.cold.seconds for each in longest(plan))  # grading comes to it
+    quickest = min(
+        expected([e for e in plan if e.recipe.run_id == run.recipe.run_id], swept, desk.view)[1] for run in longest(plan)
+    )
+    spent = spending(swept, OFFER, 0.0).seconds
+    for more, fits in ((0.9 * quickest, False), (1.1 * quickest + 2, True)):
+        budget = Budget(Limits(max_hours=(spent + more) / 3600), OFFER, 0.0)
+        account = Account(budget, Told(desk.study, lambda recipe: 1e-3))
+        assert (nothing_fits(plan, swept, desk.view, account, Usage()) == "") == fits
 
 
 def test_changed_data_are_refused(desk, monkeypatch):

@@ -97,7 +97,7 @@ def test_nothing_yet_is_said_so(monkeypatch, tmp_path):
 
 def test_where_all_failed_it_says_of_what(monkeypatch, tmp_path):
     broken = [failed("a", "out_of_memory: 3 GiB"), failed("b", "diverged: nan")]
-    at = opened(monkeypatch, ledger_of(tmp_path, numbered(broken)), *PAGES)
+    at = opened(monkeypatch, ledger_of(tmp_path, numbered(broken), limits={"trials": None}), *PAGES)
     assert not at.exception
     text = said(at)
     assert text.count("None of 2 runs came to an end.") == 4

@@ -99,7 +99,7 @@ def test_unknown_spend_is_unknown() -> None:
     ],
 )
 def test_who_is_gone_works_no_more(leases: list[Any], ended: Any, state: str, words: str) -> None:
-    found = report.progress([result(0)], leases, ended, VIEW, now=NOW)
+    found = report.progress([result(0)], leases, ended, VIEW, now=NOW, limits={"max_hours": 1.0})
     assert found.state == state
     assert found.sentences()[0].startswith(words)
     assert (found.usd_per_hour is None) == (found.seconds_left is None and state != "working")

@@ -47,7 +47,7 @@ class Ear(Observer):
     def note(self, text):
         self.notes.append(text)
 
-    def started(self, lease, run, target):
+    def started(self, lease, run, target, *, whole, since):
         self.runs.append((lease.result.run_id, run, target))
 
     def continuing(self, target):

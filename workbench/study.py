@@ -221,7 +221,8 @@ def _near(path: Path) -> str:
     near = {p.stem: p.as_posix() for p in sorted(path.parent.glob("*.py"))} if path.parent.is_dir() else {}
     if nearest := difflib.get_close_matches(path.stem, near, 1):  # names alone: paths in one folder are all alike
         return f" Did you mean {near[nearest[0]]!r}?"
-    there = f" Those there: {', '.join(near.values())}." if near else ""
+    studies = [name for name in near.values() if "Study(" in Path(name).read_text(encoding="utf-8", errors="ignore")]
+    there = f" Those there: {', '.join(studies)}." if studies else ""
     return f" Give the path of a Python file that holds a Study.{there}"
 
 

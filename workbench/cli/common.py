@@ -240,8 +240,10 @@ def open_ledger(study: str | None, storage: str | None, *, read_only: bool = Tru
         loaded = load(study)
         return Ledger.find(loaded.name, ledger_url(storage), path=study, read_only=read_only)
     ledger = Ledger.find(study, ledger_url(storage), read_only=read_only)
-    if study is None and (others := ledger.others):
-        messages.print(f"{ledger.name}, the newest study here; there are also {', '.join(others)}.", style="dim", markup=False)
+    others = [name for name in ledger.others if study is None or name.rsplit("-", 1)[0] == study]
+    if others:
+        which = "study" if study is None else "form of it"
+        messages.print(f"{ledger.name}, the newest {which} here; there are also {', '.join(others)}.", style="dim", markup=False)
     return ledger
 
 
@@ -252,7 +254,8 @@ def no_such_run(study: str, results: Sequence[Result], wanted: str) -> UsageErro
     if not trials:
         advice = " It has none yet."
     elif wanted.isdigit():
-        advice = f" Its trials go from {min(trials)} to {max(trials)}; `workbench runs` lists them."
+        known_trials = f"trials go from {min(trials)} to {max(trials)}" if len(set(trials)) > 1 else f"only trial is {trials[0]}"
+        advice = f" Its {known_trials}; `workbench runs` lists them."
     else:
         near = did_you_mean(wanted, (run_id[: max(4, len(wanted))] for run_id in known))
         advice = near if " Did you" in near else " Give a trial number, or the beginning of an id; `workbench runs` lists them."
@@ -293,6 +296,11 @@ def print_json(record: Any) -> None:
 def print_text(text: str) -> None:
     """Text on standard output as it is: no markup in it, no line of it folded."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+def limit_flags(limits: Mapping[str, Any]) -> str:
+    """The limits of a sweep as it was begun last, as flags: ` --trials 3 --max-usd 0.5`; with them it goes on within them."""
+    return "".join(f" --{name.replace('_', '-')} {most:g}" for name, most in limits.items() if most is not None)
 
 
 def study_path(ledger: Ledger) -> str | None:

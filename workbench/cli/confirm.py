@@ -100,7 +100,7 @@ def confirm_front(
     with waiting("Preparing to confirm the front …"):
         from workbench.ledger import Ledger
         from workbench.meter import training_meter
-        from workbench.sweep import Account, Budget, check_offer, left, nothing_fits, replicates
+        from workbench.sweep import Account, Budget, check_offer, expected, left, nothing_fits, replicates
         from workbench.sweep import confirm as work
 
         ledger = Ledger.find(study.name, ledger_url(storage), path=path)
@@ -119,7 +119,7 @@ def confirm_front(
         too_dear = ""
         if not reached:
             forecaster = forecaster_of(study, storage, results)
-            too_dear = nothing_fits(plan, results, Account(budget, forecaster), window.read())
+            too_dear = nothing_fits(plan, results, view, Account(budget, forecaster), window.read())
     if reached:
         more = "--seeds for more seeds" if not plan else "the limit (--max-usd, --max-hours, --max-energy-kwh)"
         messages.print(f"Nothing to do: {reached}. Raise {more} to go on; what the sweep has spent counts too.")
@@ -136,7 +136,7 @@ def confirm_front(
     window = holder.window()
     notebook = open_notebook(study, ledger, offer, label_usd, tracking_uri)
     try:
-        with meter, Progress(view, budget, lambda made: _expected(left(whole, made), made, view)[1]) as progress:
+        with meter, Progress(view, budget, lambda made: expected(left(whole, made), made, view)[1]) as progress:
             outcome = work(
                 study,
                 ledger=ledger,
@@ -170,9 +170,9 @@ def _made(whole: Sequence[Replicate], results: Sequence[Result]) -> int:
 
 def _tell(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> Estimate | None:
     """Say what is to be done, and what it is likely to take. Gives US$, None where unknown."""
-    from workbench.sweep import longest
+    from workbench.sweep import expected, longest
 
-    usd, seconds = _expected(plan, results, view)
+    usd, seconds = expected(plan, results, view)
     members = len({each.member.recipe_id for each in plan})
     count = len(longest(plan))
     taken = "how long they take is unknown"
@@ -181,27 +181,3 @@ def _tell(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> E
     runs = f"{count} run{'' if count == 1 else 's'}"
     messages.print(f"{members} member{'' if members == 1 else 's'} of the front to confirm by {runs} with new seeds: {taken}.")
     return None if usd is None else Estimate.within(usd, 2.0, "measured")
-
-
-def _expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> tuple[float | None, float | None]:
-    """US$ and seconds that replicates are likely to take: what the same runs took, and grading on the test split."""
-    from workbench.sweep import longest
-
-    runs = longest(plan)
-    usd = [view.cost(each.member, "usd_compute") for each in runs]
-    seconds = [view.cost(each.member, "seconds") for each in runs]
-    if not runs:
-        return 0.0, 0.0
-    if None in usd or None in seconds:
-        return None, None
-    scored = {name for result in results for name in result.test_scores}
-    kept = {each.member.recipe_id: each for each in plan if each.member.recipe_id not in scored}  # the sweep's own weights
-    training, trained = sum(filter(None, usd)), sum(filter(None, seconds))
-    whole = trained + sum(map(_grading_seconds, [*plan, *kept.values()]))
-    return training * whole / trained if trained else training, whole
-
-
-def _grading_seconds(replicate: Replicate) -> float:
-    """Of one grading on the test split, by how long the member's evaluation on the dev set took."""
-    splits, evaluation = replicate.recipe.task.splits(), replicate.member.usage.get("evaluate")
-    return evaluation.seconds * len(splits.test) / len(splits.dev) if evaluation and splits.dev else 0.0

@@ -41,8 +41,8 @@ def export(study: str, kind: str, output: Path | None, platform: str | None, lab
     scores, cost from cold and what was spent, at the prices asked for; the unit is in the column's name, and unknown is empty.
     html: the front as one page that needs no network.
     """
-    if kind == "parquet" and output is None and sys.stdout.isatty():
-        raise UsageError("Parquet is not for a terminal. Name a file: --output FILE.")
+    if kind in ("parquet", "html") and output is None and sys.stdout.isatty():
+        raise UsageError(f"{kind} is not for a terminal. Name a file: --output FILE.")
     with reading():
         ledger = open_ledger(study, storage)
         data = _written(ledger, view_of(ledger.description, platform, label_usd), kind)

@@ -15,6 +15,7 @@ from workbench.cli.common import (
     POSITIVE,
     Table,
     json_option,
+    limit_flags,
     messages,
     open_ledger,
     price_options,
@@ -111,18 +112,20 @@ def front(
         _explain(results, view)
         if ledger.ended:
             messages.print(f"The last {ledger.ended['what']} ended: {ledger.ended['reason']}.", style="dim", markup=False)
-        _say_next(results, view, study or ledger.name, study_path(ledger), target)
+        picked = report.picks(
+            report.Points.of(results, view), target=target, budget=budget_usd if view.minimize[0] == "usd" else None
+        )
+        wanting = (target is not None or budget_usd is not None) and not picked
+        _say_next(results, view, study or ledger.name, study_path(ledger), limit_flags(ledger.description["limits"]), wanting)
     if not report.front(results, view):
         sys.exit(1)
 
 
-def _say_next(results: Sequence[Result], view: View, name: str, path: str | None, target: float | None) -> None:
-    """Sweep where there is nothing yet, or not what was wanted, then confirm, then look at the runs."""
+def _say_next(results: Sequence[Result], view: View, name: str, path: str | None, limits: str, wanting: bool) -> None:
+    """Sweep where there is nothing yet, or nothing that was wanted, then confirm, then look at the runs."""
     members = report.front(results, view)
-    if path and not members:
-        say_next(f"`workbench sweep {path}`")
-    elif path and target is not None and not report.picks(report.Points.of(results, view), target=target):
-        say_next(f"`workbench sweep {path}` with a higher limit looks further")
+    if path and (wanting or not members):
+        say_next(f"`workbench sweep {path}`" + (f" with a higher limit than{limits}" if limits else ""))
     elif path and any(r.recipe_id not in report.confirmed(results, view) for r in members):
         say_next(f"`workbench confirm {path}`: new seeds show how much of this was luck")
     else:

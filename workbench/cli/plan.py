@@ -110,7 +110,8 @@ def plan(
         say_next("mend the study, or leave out what does not fit", as_json=as_json)
         sys.exit(3)
     calibrated = calibrate or not any(_unsure(row) for row in rows)
-    say_next(f"`workbench {'sweep' if calibrated else 'plan --calibrate'} {study}`", as_json=as_json)
+    where = f" --platform {platform}" if platform else ""
+    say_next(f"`workbench {'sweep' if calibrated else 'plan --calibrate'} {study}{where}`", as_json=as_json)
 
 
 @dataclass(frozen=True)

@@ -55,21 +55,21 @@ class Progress(Observer):
         """Something else goes on from now."""
         self._doing, self._since = text, time.monotonic()
 
-    def started(self, lease: Lease, run: int, target: float) -> None:
+    def started(self, lease: Lease, run: int, target: float, *, whole: float, since: float) -> None:
         """A run begins, or goes on."""
         result = lease.result
         settings = report.settings_text(result)
         train = result.recipe["task"].get("train")
         labels = f", {train} labels" if train else ""
-        epochs = f"{target:g} epoch{'' if target == 1 else 's'}"
+        epochs = f"to {target:g}{f' of {whole:g}' if target < whole else ''} epoch{'' if whole == 1 else 's'}"
         self._run = f"[{run}/{self._trials}]" if self._trials else f"[{run}]"
         if result.replicate_of is not None:
             self._run = f"[seed {result.seed}]"
         self._target, self._score = target, ""
         method = f"{result.method} ({settings})" if settings else result.method
         so_far = f"; {self._tail}" if self._tail else ""
-        again = "" if result.trial == result.number else " goes on:"
-        what = f"trial {result.trial}{again}  {method} on {result.model}{labels}, to {epochs}"
+        again = f" goes on from {since:g}:" if since else "" if result.trial == result.number else " once more:"
+        what = f"trial {result.trial}{again}  {method} on {result.model}{labels}, {epochs}"
         messages.print(f"{self._run} {what}{so_far}", markup=False)
 
     def continuing(self, target: float) -> None:

@@ -9,7 +9,7 @@ import click
 
 from workbench import report
 from workbench.cli import complete
-from workbench.cli.common import messages, no_such_run, open_ledger, reading, say_next, storage_option, study_path
+from workbench.cli.common import limit_flags, messages, no_such_run, open_ledger, reading, say_next, storage_option, study_path
 from workbench.errors import Refused
 from workbench.report.text import describe_plan
 from workbench.result import Result
@@ -43,7 +43,7 @@ def retry(study: str, runs: tuple[str, ...], storage: str | None) -> None:
         last = segments[-1]
         messages.print(f"Trial {last.trial} is to be tried again: {describe_plan(last)} ({last.reason}).", markup=False)
     verb = "confirm" if all(segments[-1].replicate_of is not None for segments in chosen) else "sweep"
-    say_next(f"`workbench {verb} {path}`")
+    say_next(f"`workbench {verb} {path}{limit_flags(ledger.description['limits']) if verb == 'sweep' else ''}`")
 
 
 def _all_failed(results: Sequence[Result]) -> list[list[Result]]:

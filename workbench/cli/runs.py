@@ -80,15 +80,15 @@ def runs(
             str(e["trial"]),
             e["status"]
             + (f" ({e['reason'].split(':')[0]})" if e["status"] in ("infeasible", "interrupted") and e["reason"] else "")
-            + (f" (seed {e['seed']} of {firsts.get(e['replicate_of'], '?')})" if e["replicate_of"] else ""),
+            + (f" (seed {e['seed']} of trial {firsts.get(e['replicate_of'], '?')})" if e["replicate_of"] else ""),
             e["model"],
             e["method"],
             report.short_settings(own),
             str(e["labels"]),
             f"{e['epochs']:g}",
             "" if score is None else f"{score:.1f}",
-            dollars(e["usd"]),
-            "unknown" if e["seconds"] is None else duration(e["seconds"]),
+            "" if score is None else dollars(e["usd"]),
+            "" if score is None else "unknown" if e["seconds"] is None else duration(e["seconds"]),
             dollars(e["usd_spent"]),
         )
     print_table(table)

@@ -74,18 +74,20 @@ def _following(results: Sequence[Result], view: View, verb: str) -> str:
     if not verb and results and all(r.status == "interrupted" for r in results):
         return f"`workbench plan {study} --calibrate` says what a run takes here: what may be spent was spent before any checkpoint"
     verb = verb or ("confirm" if report.front(results, view) else "runs")
-    return f"`workbench {verb} {study}`{_price_of_confirming(results, view) if verb == 'confirm' else ''}"
+    return f"`workbench {verb} {study}`{_price_of_confirming(study, results, view) if verb == 'confirm' else ''}"
 
 
-def _price_of_confirming(results: Sequence[Result], view: View) -> str:
+def _price_of_confirming(study: str, results: Sequence[Result], view: View) -> str:
     """What new seeds of the front's runs are likely to take, in words: what the same runs took with the first seed."""
-    from workbench.sweep import SEEDS
+    from workbench.study import load
+    from workbench.sweep import SEEDS, expected, left, longest, replicates
 
-    longest: dict[str, float | None] = {}
-    for r in report.front(results, view):
-        usd, known = view.cost(r, "usd_compute"), longest.get(r.run_id, 0.0)
-        longest[r.run_id] = None if usd is None or known is None else max(usd, known)
-    if None in longest.values():
+    try:
+        plan = left(replicates(load(study), results, view, SEEDS), results)
+    except Refused:  # its data have changed meanwhile: confirming will say it
         return ""
-    usd = SEEDS * sum(filter(None, longest.values()))
-    return f": {len(longest)} run{'' if len(longest) == 1 else 's'} with {SEEDS} new seeds each, about {dollars(usd)} more"
+    usd, spent = expected(plan, results, view)[0], spending(results, view.offer, view.label_usd).usd
+    if usd is None or spent is None:
+        return ""
+    runs = len(longest(plan))
+    return f": {runs} run{'' if runs == 1 else 's'} with new seeds, about {dollars(usd)} more ({dollars(spent + usd)} in all)"

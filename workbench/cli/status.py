@@ -10,6 +10,7 @@ import click
 from workbench.cli import complete
 from workbench.cli.common import (
     json_option,
+    limit_flags,
     open_ledger,
     price_options,
     print_json,
@@ -63,4 +64,9 @@ def status(study: str | None, platform: str | None, label_usd: float | None, sto
     said = found.sentences()
     for sentence in said if path else [f"{ledger.name} was imported: no sweep works on it.", *said[1:]]:
         print_text(sentence)
-    say_next(f"`workbench sweep {path}`" if path and found.state in ("broken", "new") else f"`workbench front {name}`")
+    if path and found.state in ("broken", "new"):
+        say_next(f"`workbench sweep {path}{limit_flags(found.limits)}`")
+    elif path and found.state == "ended" and not found.points:
+        say_next(f"`workbench sweep {path}` with a higher limit than{limit_flags(found.limits) or ' the last'}")
+    else:
+        say_next(f"`workbench front {name}`")

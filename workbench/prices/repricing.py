@@ -116,7 +116,7 @@ def _from_cpu(phases: Mapping[str, Usage], offer: Offer) -> Carried | None:
     if not offer.gpus:
         if offer.commitment == "owned":
             return _carried(phases, _AS_IT_WAS, offer)
-        return _carried(phases, _Rule((1.0, 1 / WIDE, WIDE), 1.0, "scaled", f"another CPU: x/÷ {WIDE:g}"), offer)
+        return _carried(phases, _Rule((1.0, 1 / WIDE, WIDE), 1.0, "scaled", f"another CPU: ×/÷ {WIDE:g}"), offer)
     there = gpu(offer.gpu)
     if there is None or there.tensor_tflops is None:
         return None
@@ -126,7 +126,7 @@ def _from_cpu(phases: Mapping[str, Usage], offer: Offer) -> Carried | None:
         if moved is None:
             return None
         on_gpu[name] = moved
-    note = f"from a CPU by FLOPs at {GPU_SHARE:.0%} of the peak of {there.name}: x/÷ {WIDE:g}"
+    note = f"from a CPU by FLOPs at {GPU_SHARE:.0%} of the peak of {there.name}: ×/÷ {WIDE:g}"
     return _carried(on_gpu, _Rule((1.0, 1 / WIDE, WIDE), 1.0, "scaled", note), offer)
 
 

@@ -290,7 +290,7 @@ def progress(
     left = seconds_left(spent, limits, len(done)) if at_work else None
     trials = limits.get("trials")
     return Progress(
-        state="working" if at_work else "ended" if ended else "broken" if results or workers else "starting" if limits else "new",
+        state=_state(at_work, ended, bool(workers), bool(results), bool(limits)),
         reason="" if at_work or not ended else str(ended["reason"]),
         what="sweep" if not ended else str(ended["what"]),
         runs=len(settled.begun | {r.run_id for r in originals(making)}),
@@ -308,6 +308,15 @@ def progress(
         hypervolume=settled.hypervolume,
         workers=workers,
     )
+
+
+def _state(at_work: int, ended: Mapping[str, Any] | None, leases: bool, results: bool, begun: bool) -> str:
+    """As in `Progress`. A study that took an older one's results over has results, and nobody has begun it."""
+    if at_work or ended:
+        return "working" if at_work else "ended"
+    if leases or (results and begun):
+        return "broken"
+    return "starting" if begun else "new"
 
 
 def _worker(record: Mapping[str, Any], now: float) -> Worker:

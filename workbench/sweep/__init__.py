@@ -20,7 +20,7 @@ provenance     what must be known to read the figures years later
 from workbench.sweep.account import Account
 from workbench.sweep.budget import OVERSHOOT_SECONDS, Budget
 from workbench.sweep.checks import check_data, check_offer
-from workbench.sweep.confirming import SEEDS, Replicate, confirm, left, longest, nothing_fits, replicates
+from workbench.sweep.confirming import SEEDS, Replicate, confirm, expected, left, longest, nothing_fits, replicates
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer, Outcome
 from workbench.sweep.work import sweep
@@ -42,6 +42,7 @@ __all__ = [
     "check_data",
     "check_offer",
     "confirm",
+    "expected",
     "left",
     "longest",
     "nothing_fits",

@@ -69,20 +69,21 @@ class Account:
             return ""
         return f"no run that is left fits the budget (the cheapest one looked at would take {self.refusals[min(self.refusals)]})"
 
-    def admits(self, recipe: Recipe, results: Sequence[Result], until: float | None = None) -> bool:
+    def admits(self, recipe: Recipe, results: Sequence[Result], until: float | None = None, *, least_seconds: float = 0.0) -> bool:
         """Whether a run, or what is missing of it, fits what is left by its forecast. What is unknown passes: the watch sees it.
 
-        `until` is to how many epochs it is taken; None: to its end.
+        `until` is to how many epochs it is taken; None: to its end. It takes `least_seconds`, whatever is forecast.
         """
         began = max((r.epochs for r in results if r.run_id == recipe.run_id and r.status == "complete"), default=0.0)
         end = float(recipe.epochs if until is None else until)
         forecast = self.forecaster.segment(recipe, began, end, cold=True)
         labels = self._new_labels(recipe.to_json()["task"], forecast.labels)
-        if forecast.spent_seconds is None:
+        seconds = max(least_seconds, 0.0 if forecast.spent_seconds is None else forecast.spent_seconds.value)
+        if forecast.spent_seconds is None and not least_seconds:
             more = Spending(usd=labels * self.budget.label_usd, labels=labels)
         else:
             energy_j = None if forecast.spent_energy_j is None else forecast.spent_energy_j.value
-            more = self.budget.of_work(forecast.spent_seconds.value, energy_j, labels)
+            more = self.budget.of_work(seconds, energy_j, labels)
         refused = self.budget.overrun(self._recorded, more)
         if refused:
             self.refusals[more.usd or 0.0] = refused

@@ -64,6 +64,8 @@ class Budget:
         for bound in self._bounds(spent):
             if bound.spent is None:
                 return f"what was spent of {bound.words(bound.most)} cannot be measured here, so that budget cannot be kept"
+            if bound.spent == 0 and self._reserve(bound, spent) >= bound.most:
+                return f"the budget of {bound.words(bound.most)} is less than a second of work"
             if bound.spent + self._reserve(bound, spent) >= bound.most:
                 return f"the budget of {bound.words(bound.most)} is spent ({bound.words(bound.spent)})"
         if self.limits.max_labels is not None and spent.labels > self.limits.max_labels:

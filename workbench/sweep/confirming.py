@@ -75,12 +75,13 @@ def left(plan: Iterable[Replicate], results: Sequence[Result]) -> list[Replicate
     return [each for each in plan if each.recipe.id not in done and each.recipe.run_id not in given_up]
 
 
-def nothing_fits(plan: Sequence[Replicate], results: Sequence[Result], account: Account, started: Usage) -> str:
+def nothing_fits(plan: Sequence[Replicate], results: Sequence[Result], view: View, account: Account, started: Usage) -> str:
     """Why none of the runs of a plan fits what is left of the budget, in words; empty where one does.
 
     Args:
         plan: What is still to be made.
         results: All Results.
+        view: The prices.
         account: Of the budget.
         started: What was consumed since the command began.
     """
@@ -88,7 +89,39 @@ def nothing_fits(plan: Sequence[Replicate], results: Sequence[Result], account: 
         return ""
     account.forecaster.learn(results)
     account.note(results, started)
-    return "" if any(account.admits(each.recipe, results) for each in longest(plan)) else account.refused
+    return "" if any(_admitted(each, plan, results, view, account) for each in longest(plan)) else account.refused
+
+
+def _admitted(run: Replicate, plan: Sequence[Replicate], results: Sequence[Result], view: View, account: Account) -> bool:
+    """Whether a run fits what is left of the budget: by its forecast, and by what it took with the first seed."""
+    if not account.bounded:
+        return True
+    _, seconds = expected([each for each in plan if each.recipe.run_id == run.recipe.run_id], results, view)
+    done = any(r.run_id == run.recipe.run_id for r in results)  # what is missing of it takes less than the whole
+    return account.admits(run.recipe, results, least_seconds=0.0 if done or seconds is None else seconds)
+
+
+def expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> tuple[float | None, float | None]:
+    """US$ of compute and seconds that replicates are likely to take: what the same runs took, and grading on the test split.
+
+    None where what they took is not known. `results` are all that there are.
+    """
+    runs = longest(plan)
+    usd = [view.cost(each.member, "usd_compute") for each in runs]
+    seconds = [view.cost(each.member, "seconds") for each in runs]
+    if None in usd or None in seconds:
+        return None, None
+    scored = {name for result in results for name in result.test_scores}
+    kept = {each.member.recipe_id: each for each in plan if each.member.recipe_id not in scored}  # the sweep's own weights
+    training, trained = sum(filter(None, usd)), sum(filter(None, seconds))
+    whole = trained + sum(map(_grading_seconds, [*plan, *kept.values()]))
+    return training * whole / trained if trained else training, whole
+
+
+def _grading_seconds(replicate: Replicate) -> float:
+    """Of one grading on the test split, by how long the member's evaluation on the dev set took."""
+    splits, evaluation = replicate.recipe.task.splits(), replicate.member.usage.get("evaluate")
+    return evaluation.seconds * len(splits.test) / len(splits.dev) if evaluation and splits.dev else 0.0
 
 
 def longest(plan: Iterable[Replicate]) -> list[Replicate]:
@@ -180,10 +213,7 @@ class _Planned(Chooser):
             self.account.forecaster.learn(results)
         self.plan = replicates(self.study, results, self.view, self.seeds)
         open_ = [each for each in left(self.plan, results) if each.recipe.run_id not in busy]
-        chosen = next(
-            (e for e in longest(open_) if not self.account.bounded or self.account.admits(e.recipe, results)),
-            None,
-        )
+        chosen = next((e for e in longest(open_) if _admitted(e, open_, results, self.view, self.account)), None)
         if chosen is None:
             return Step("stop")
         self.chosen = chosen

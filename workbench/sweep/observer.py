@@ -31,8 +31,11 @@ class Observer:
     def waiting(self, begins: bool) -> None:
         """It begins to wait for other workers, or ends it: meanwhile it holds nothing, and is charged for nothing."""
 
-    def started(self, lease: Lease, run: int, target: float) -> None:
-        """Run number `run` (from 1) of the study begins, or goes on after others, towards `target` epochs."""
+    def started(self, lease: Lease, run: int, target: float, *, whole: float, since: float) -> None:
+        """Run number `run` (from 1) of the study begins, or goes on after others, from `since` epochs towards `target`.
+
+        Its longest form has `whole` epochs.
+        """
 
     def continuing(self, target: float) -> None:
         """The run at hand goes on at once, towards `target` epochs."""

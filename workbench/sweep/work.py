@@ -334,7 +334,14 @@ class Sweeping:
     def _run(self, chosen: Chosen) -> Chosen | None:
         """Take a step, and those after it that go on with the same run; gives the one that leads to another, if that was chosen."""
         run_id = chosen.recipe.run_id
-        self.observer.started(chosen.lease, len({r.run_id for r in originals(chosen.results)} | {run_id}), chosen.target)
+        done = [r.epochs for r in chosen.results if r.run_id == run_id and r.status == "complete"]
+        self.observer.started(
+            chosen.lease,
+            len({r.run_id for r in originals(chosen.results)} | {run_id}),
+            chosen.target,
+            whole=float(chosen.recipe.epochs),
+            since=max(done, default=0.0),
+        )
         self.notebook.running(chosen.lease.result)
         status, following = "KILLED", None
         try:
