@@ -14,7 +14,8 @@ What somebody would spend who knew the grid's front and made its members alone, 
 
     python tests/benchmarks/grid.py least results/qa-grid.jsonl --out results/grid.json
 
-Hypervolume is score x decades of cost against the study's own reference point, which is the same for both studies. What is spent
+Hypervolume is score x decades of cost against the study's own reference point, which is the same for both studies; at the end of a
+sweep also against that of all replays: the 5 % quantile of the grid's scores at 1.0001 times its highest cost. What is spent
 is read from the ledger, as budgets count it. A machine that does other work meanwhile makes runs dearer: CPU seconds, which that
 changes less, are compared too.
 """
@@ -23,9 +24,12 @@ import argparse
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from workbench import pareto, prices, report
 from workbench.ledger import Ledger, default_url
@@ -111,6 +115,12 @@ def compare(folder: Path, sweeps: dict[str, list[Path]]) -> dict[str, Any]:
     cpu = total(r.consumed for r in results).cpu_seconds
     usd = spent_usd(results, view.offer, view.label_usd)
     grid = {"usd": usd, "cpu_seconds": cpu, "hypervolume": report.hypervolume(results, view)}
+    points = [(view.cost(r, "usd"), r.scores[view.maximize]) for r in results if r.status == "complete"]
+    near = {
+        "usd": 1.0001 * max(cost for cost, _ in points if cost),
+        view.maximize: float(np.quantile([q for _, q in points], 0.05)),
+    }
+    whole = report.hypervolume(results, replace(view, reference=near))
     found: dict[str, Any] = {}
     for sampler, folders in sweeps.items():
         for each in folders:
@@ -118,6 +128,7 @@ def compare(folder: Path, sweeps: dict[str, list[Path]]) -> dict[str, Any]:
             assert own.reference == view.reference, "hypervolumes against different reference points cannot be compared"
             steps = course(own, made)
             row = {"runs": len(by_run(made)), "results": len(made), **summary(steps, grid), "course": steps}
+            row["share_by_the_reference_of_replays"] = report.hypervolume(made, replace(own, reference=near)) / whole
             found.setdefault(sampler, []).append(row)
     front = report.front(results, view)
     best = [{"cost_usd": view.cost(r, "usd"), "f1": r.scores[view.maximize], "recipe": report.describe(r)} for r in front]
@@ -125,6 +136,7 @@ def compare(folder: Path, sweeps: dict[str, list[Path]]) -> dict[str, Any]:
         "machine": {"cpu": cpu_model(), "platform": platform.platform()},
         "versions": {name: metadata.version(name) for name in ("workbench", "torch", "transformers", "optuna")},
         "grid": {**grid, "study": ledger.name, "runs": len(by_run(results)), "results": len(results), "front": best},
+        "reference_of_replays": near,
         "sweeps": found,
     }
 
