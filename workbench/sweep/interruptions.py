@@ -22,12 +22,14 @@ class Interruptions:
     Attributes:
         requested: Whether anything asked for an end.
         at_once: Whether it is not to wait for the next checkpoint.
-        reason: Why, where it was not a person.
+        reason: Why, where neither a person nor a foreign SIGTERM asked.
+        by: Who asked otherwise: `you`, or `SIGTERM`.
     """
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self.requested = False
         self.reason = ""
+        self.by = "you"
         self.at_once = False
         self._breakable = False
         self._note = note
@@ -64,6 +66,8 @@ class Interruptions:
             # A signal may come in the middle of a print, which cannot be entered twice by one thread.
             threading.Thread(target=self._note, args=(text,), daemon=True).start()
             return
+        if number == signal.SIGTERM and not self.requested:
+            self.by = "SIGTERM"
         self.requested = self.at_once = True
         if self._breakable:
             raise KeyboardInterrupt

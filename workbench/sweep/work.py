@@ -204,7 +204,7 @@ class Sweeping:
             while chosen is not None:
                 chosen = self._run(chosen) or (None if self.reason else self._choose())
         except KeyboardInterrupt:
-            self.reason = self.interruptions.reason or "you stopped it at once"
+            self.reason = self.interruptions.reason or f"{self.interruptions.by} stopped it at once"
             self.stopped = not self.interruptions.reason
         finally:
             self.bill.close()
@@ -285,7 +285,10 @@ class Sweeping:
     def _look_for_an_end(self, results: Sequence[Result]) -> None:
         self.reason = self.chooser.over(results)
         if not self.reason and self.interruptions.requested:
-            self.reason, self.stopped = self.interruptions.reason or "you stopped it", not self.interruptions.reason
+            self.reason, self.stopped = (
+                self.interruptions.reason or f"{self.interruptions.by} stopped it",
+                not self.interruptions.reason,
+            )
 
     def _leased(self, step: Step, results: Sequence[Result]) -> Chosen | None:
         """The step with the lease of its Result; None when another machine's worker was quicker."""
@@ -489,7 +492,8 @@ class Sweeping:
 
     def _cut(self) -> None:
         """Write that the run was stopped on its way; it can go on from its last state."""
-        self._end("interrupted", f"stopped: {self.interruptions.reason or 'by a person'}")
+        by = "a person" if self.interruptions.by == "you" else self.interruptions.by
+        self._end("interrupted", f"stopped: {self.interruptions.reason or f'by {by}'}")
 
     def _end(self, status: str, reason: str) -> None:
         """Write how a run ended without a checkpoint; what it consumed goes under training."""
