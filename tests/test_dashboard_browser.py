@@ -196,7 +196,7 @@ def test_a_point_is_clicked_and_leads_to_its_run_and_to_mlflow(served: str, ledg
     watched.shot("front-chosen")
     with watched.page.expect_popup() as opened:
         watched.page.get_by_role("link", name="Open in MLflow").click()
-    assert opened.value.title() == "notebook"
+    opened.value.wait_for_function("document.title === 'notebook'")  # a tab has no title until its page is there
     found = opened.value.url
     assert found.startswith(f"{notebook}/#/runs/")
     assert found.rsplit("/", 1)[1] == Ledger.find(None, ledger).mlflow_runs[member.run_id]
