@@ -477,5 +477,5 @@ def test_a_sweep_that_was_stopped_is_told_to_go_on_within_the_same_limits(tmp_pa
     words = [str(file), "--trials", "4", "--max-usd", "0.5", "--yes"]
     monkeypatch.setattr(sys, "argv", ["workbench", "sweep", *words])
     with cli.get_command(cli.make_context("workbench", ["sweep"]), "sweep").make_context("sweep", words):
-        following = spending._following([], None, "sweep")
+        following = spending._following(None, [], None, "sweep")
     assert following == f"`workbench sweep '{file}' --trials 4 --max-usd 0.5 --yes` goes on"

@@ -153,6 +153,7 @@ def _wrap(method: Method, model: torch.nn.Module, auto_class: str, head: tuple[s
         settings["modules_to_save"] = [*dict.fromkeys([*head, *(settings.get("modules_to_save") or ())])]
     elif not issubclass(config_class, library.PromptLearningConfig):
         settings["task_type"] = None  # for a task PEFT would look for the list of modules that this configuration has not
+    # Named now: PEFT may put its own modules in the place of some before it fails.
     linear = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)} - {*head})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT calls what transformers calls deprecated: nothing that a user could mend

@@ -240,7 +240,8 @@ def open_ledger(study: str | None, storage: str | None, *, read_only: bool = Tru
         loaded = load(study)
         return Ledger.find(loaded.name, ledger_url(storage), path=study, read_only=read_only)
     ledger = Ledger.find(study, ledger_url(storage), read_only=read_only)
-    others = [name for name in ledger.others if study is None or name.rsplit("-", 1)[0] == study]
+    others = () if study == ledger.name else ledger.others
+    others = [name for name in others if study is None or name.rsplit("-", 1)[0] == study]
     if others:
         which = "study" if study is None else "form of it"
         messages.print(f"{ledger.name}, the newest {which} here; there are also {', '.join(others)}.", style="dim", markup=False)

@@ -120,14 +120,17 @@ def confirm_front(
         if not reached:
             forecaster = forecaster_of(study, storage, results)
             too_dear = nothing_fits(plan, results, view, Account(budget, forecaster), window.read())
-    if reached:
-        more = "--seeds for more seeds" if not plan else "the limit (--max-usd, --max-hours, --max-energy-kwh)"
-        messages.print(f"Nothing to do: {reached}. Raise {more} to go on; what the sweep has spent counts too.")
-        show_outcome(ledger.name, results, view, as_json=as_json, then="front")
-        sys.exit(0 if _made(whole, results) else 1)
-    if too_dear:
-        messages.print(f"Nothing was begun: {too_dear}. Raise the limit to go on; what the sweep has spent counts too.")
-        show_outcome(ledger.name, results, view, as_json=as_json, then="front")
+    if reached or too_dear:
+        more = (
+            "the limit"
+            if too_dear
+            else "the limit (--max-usd, --max-hours, --max-energy-kwh)"
+            if plan
+            else "--seeds for more seeds"
+        )
+        why = f"Nothing was begun: {too_dear}" if too_dear else f"Nothing to do: {reached}"
+        messages.print(f"{why}. Raise {more} to go on; what the sweep has spent counts too.")
+        show_outcome(study, ledger.name, results, view, as_json=as_json, then="front")
         sys.exit(0 if _made(whole, results) else 1)
     warn_if_busy()
     likely = _tell(plan, results, view)
@@ -157,7 +160,7 @@ def confirm_front(
         raise
     made = _made(whole, outcome.results)
     messages.print(f"\nThe confirmation ended: {outcome.reason}. {made} of {len(whole)} checkpoints with new seeds are made.")
-    show_outcome(ledger.name, outcome.results, view, as_json=as_json, then="confirm" if outcome.interrupted else "")
+    show_outcome(study, ledger.name, outcome.results, view, as_json=as_json, then="confirm" if outcome.interrupted else "")
     end_notebook(notebook, outcome, view)
     sys.exit(130 if outcome.interrupted else 0 if made else 1)
 

@@ -58,14 +58,14 @@ def budget_text(taken: Taken | None, runs: int, bounds: Sequence[Bound]) -> str:
         return ""
     whole = {"usd": taken.usd, "seconds": taken.seconds, "energy_j": taken.energy_j}
     shares = [
-        (max(0.0, bound.most - bound.spent) / forecast.value, i)
-        for i, bound in enumerate(bounds)
+        (max(0.0, bound.most - bound.spent) / forecast.value, bound)
+        for bound in bounds
         if bound.spent is not None and (forecast := whole.get(bound.name)) is not None and forecast.value > 0
     ]
-    share, i = min(shares, default=(1.0, 0))
-    if share >= 1:
+    share, bound = min(shares, key=lambda pair: pair[0], default=(1.0, None))
+    if bound is None or share >= 1:
         return ""
-    bound, count = bounds[i], share * runs
+    count = share * runs
     left = f"What is left of {bound.words(bound.most)}" if bound.spent else f"The budget of {bound.words(bound.most)}"
     many = f"about {count:.0f} of them" if count >= 1.5 else "about one of them" if count >= 0.75 else "less than one of them"
     return f"{left} is spent sooner: it pays for {many}, run whole."

@@ -89,12 +89,13 @@ def front(
     view = replace(view_of(ledger.description, platform, label_usd), billed=billed)
     view = view.spread(results, adopted) if adopted else view
     rival = rival_of(results, view, against)
-    if html:
-        from workbench import figures
-
+    if html or not as_json:
         points = report.Points.of(results, view)
         budget = budget_usd if view.minimize[0] == "usd" else None
         picks = report.picks(points, budget=budget, target=target)
+    if html:
+        from workbench import figures
+
         drawn = figures.front(points, view, title=ledger.description["question"])
         with writing(html):
             figures.write_html(figures.mark(drawn, points, budget=budget, target=target, picks=picks), html)
@@ -108,14 +109,11 @@ def front(
         show_front(results, view, everything=everything)
         if rival is not None and (load_per_second or against):
             show_serving(results, view, load_per_second, rival)
-        print_text(report.answer(results, view, budget_usd=budget_usd, target=target))
+        print_text(report.answer(points, view, budget_usd=budget_usd, target=target))
         _explain(results, view)
         if ledger.ended:
             messages.print(f"The last {ledger.ended['what']} ended: {ledger.ended['reason']}.", style="dim", markup=False)
-        picked = report.picks(
-            report.Points.of(results, view), target=target, budget=budget_usd if view.minimize[0] == "usd" else None
-        )
-        wanting = (target is not None or budget_usd is not None) and not picked
+        wanting = (target is not None or budget_usd is not None) and not picks
         _say_next(results, view, study or ledger.name, study_path(ledger), limit_flags(ledger.description["limits"]), wanting)
     if not report.front(results, view):
         sys.exit(1)

@@ -18,6 +18,7 @@ from workbench.result import Result, originals, spending
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
+    from workbench.study import Study
     from workbench.sweep import Budget
 
 ASK_ABOVE_USD = 10.0
@@ -46,7 +47,7 @@ def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, wh
         raise Refused("nothing was started.")
 
 
-def show_outcome(name: str, results: Sequence[Result], view: View, *, as_json: bool, then: str = "") -> None:
+def show_outcome(study: Study, name: str, results: Sequence[Result], view: View, *, as_json: bool, then: str = "") -> None:
     """Print what the sweep was for: the bill on standard error, the front and the answer on standard output.
 
     `then` is the command that comes next, where that is another than what the results ask for.
@@ -61,33 +62,32 @@ def show_outcome(name: str, results: Sequence[Result], view: View, *, as_json: b
     else:
         show_front(results, view)
         print_text(f"\n{report.answer(results, view)}")
-        following = _following(results, view, then or ("front" if again else ""))
+        following = _following(study, results, view, then or ("front" if again else ""))
         click.get_current_context().call_on_close(lambda: say_next(following))  # MLflow is yet to be told
 
 
-def _following(results: Sequence[Result], view: View, verb: str) -> str:
+def _following(study: Study, results: Sequence[Result], view: View, verb: str) -> str:
     """What comes next: `verb`, where one is given; else what the results ask for."""
     context = click.get_current_context()
-    study = context.params["study"]
+    path = context.params["study"]
     if verb and verb == context.command.name:
         return f"`{process.command_line()}` goes on"  # its limits included: else it would go on without them
     if not verb and results and all(r.status == "interrupted" for r in results):
-        return f"`workbench plan {study} --calibrate` says what a run takes here: what may be spent was spent before any checkpoint"
+        return f"`workbench plan {path} --calibrate` says what a run takes here: what may be spent was spent before any checkpoint"
     verb = verb or ("confirm" if report.front(results, view) else "runs")
-    return f"`workbench {verb} {study}`{_price_of_confirming(study, results, view) if verb == 'confirm' else ''}"
+    return f"`workbench {verb} {path}`{_price_of_confirming(study, results, view) if verb == 'confirm' else ''}"
 
 
-def _price_of_confirming(study: str, results: Sequence[Result], view: View) -> str:
+def _price_of_confirming(study: Study, results: Sequence[Result], view: View) -> str:
     """What new seeds of the front's runs are likely to take, in words: what the same runs took with the first seed."""
-    from workbench.study import load
     from workbench.sweep import SEEDS, expected, left, longest, replicates
 
     try:
-        plan = left(replicates(load(study), results, view, SEEDS), results)
+        plan = left(replicates(study, results, view, SEEDS), results)
     except Refused:  # its data have changed meanwhile: confirming will say it
         return ""
     usd, spent = expected(plan, results, view)[0], spending(results, view.offer, view.label_usd).usd
     if usd is None or spent is None:
         return ""
-    runs = len(longest(plan))
-    return f": {runs} run{'' if runs == 1 else 's'} with new seeds, about {dollars(usd)} more ({dollars(spent + usd)} in all)"
+    runs = report.many(len(longest(plan)), "run")
+    return f": {runs} with new seeds, about {dollars(usd)} more ({dollars(spent + usd)} in all)"

@@ -141,6 +141,10 @@ def sweep(
         from workbench.sweep import Budget, Limits, Neighbours, Orders, check_data, check_offer, provenance
         from workbench.sweep import sweep as work
 
+        def check() -> None:
+            forecast.check(loaded)
+            check_data(loaded)
+
         with placed("sampler"):
             search.check_sampler(sampler, loaded)
         if stop_below is not None:
@@ -151,8 +155,7 @@ def sweep(
         check_offer(offer, meter)
         fresh = not as_worker and not Ledger.holds(loaded.name, ledger_url(storage))
         if fresh:  # what is refused leaves no empty study behind
-            forecast.check(loaded)
-            check_data(loaded)
+            check()
         ledger = Ledger.open(loaded, ledger_url(storage))
         view = View.of(ledger.description, offer, label)
         limits = Limits(
@@ -170,8 +173,7 @@ def sweep(
         reached = "" if as_worker or ledger.leases() else _reached(budget, ledger, sampler)
         if not reached:
             if not as_worker and not fresh:
-                forecast.check(loaded)
-                check_data(loaded)
+                check()
             forecaster = forecaster_of(loaded, storage, ledger.results())
 
     def go_on() -> None:
@@ -182,7 +184,7 @@ def sweep(
         messages.print(f"Nothing to do: {reached}. Raise the limit to go on ({_LIMITS}).")
         meter.close()
         go_on()
-        show_outcome(ledger.name, ledger.results(), view, as_json=as_json)
+        show_outcome(loaded, ledger.name, ledger.results(), view, as_json=as_json)
         sys.exit(0 if report.front(ledger.results(), view) else 1)
     if as_worker:
         orders = Orders.read(sys.stdin)
@@ -246,11 +248,11 @@ def sweep(
     messages.print(f"\nThe sweep ended: {outcome.reason}.")
     confirming = confirm_share is not None and not outcome.interrupted and not code
     if not confirming:
-        show_outcome(ledger.name, outcome.results, view, as_json=as_json, then="sweep" if outcome.interrupted else "")
+        show_outcome(loaded, ledger.name, outcome.results, view, as_json=as_json, then="sweep" if outcome.interrupted else "")
     end_notebook(notebook, outcome, view)
     if confirming:
         go_on()
-        show_outcome(ledger.name, outcome.results, view, as_json=as_json)
+        show_outcome(loaded, ledger.name, outcome.results, view, as_json=as_json)
     sys.exit(code or (130 if outcome.interrupted else 0 if report.front(outcome.results, view) else 1))
 
 

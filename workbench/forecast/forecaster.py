@@ -88,12 +88,9 @@ class Forecaster:
             self.constants = {**self.constants, **self.calibration.constants}
             timings = [(t, self._formula(t.amounts)) for t in self.calibration.timings]
             # Beside other work a step can take several times as long, and all of them do: a band as wide as a formula's.
-            where, off = (
-                ("timed on this machine, which was busy", FORMULA_SPREAD)
-                if self.calibration.busy
-                else ("timed on this machine", 0.0)
-            )
-            self._timed.append(Correction("calibrated", where, CALIBRATED_SPREAD, timings, shared=off))
+            busy = self.calibration.busy
+            where, shared = f"timed on this machine{', which was busy' if busy else ''}", FORMULA_SPREAD if busy else 0.0
+            self._timed.append(Correction("calibrated", where, CALIBRATED_SPREAD, timings, shared=shared))
         self.learn(list(results))
 
     def run(self, recipe: Recipe) -> Forecast:

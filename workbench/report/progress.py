@@ -289,8 +289,9 @@ def progress(
     done = settled.done - {r.run_id for r in making}
     left = seconds_left(spent, limits, len(done)) if at_work else None
     trials = limits.get("trials")
+    idle = "broken" if workers or (results and limits) else "starting" if limits else "new"  # results may have been taken over
     return Progress(
-        state=_state(at_work, ended, bool(workers), bool(results), bool(limits)),
+        state="working" if at_work else "ended" if ended else idle,
         reason="" if at_work or not ended else str(ended["reason"]),
         what="sweep" if not ended else str(ended["what"]),
         runs=len(settled.begun | {r.run_id for r in originals(making)}),
@@ -308,15 +309,6 @@ def progress(
         hypervolume=settled.hypervolume,
         workers=workers,
     )
-
-
-def _state(at_work: int, ended: Mapping[str, Any] | None, leases: bool, results: bool, begun: bool) -> str:
-    """As in `Progress`. A study that took an older one's results over has results, and nobody has begun it."""
-    if at_work or ended:
-        return "working" if at_work else "ended"
-    if leases or (results and begun):
-        return "broken"
-    return "starting" if begun else "new"
 
 
 def _worker(record: Mapping[str, Any], now: float) -> Worker:

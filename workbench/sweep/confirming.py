@@ -82,12 +82,11 @@ def nothing_fits(plan: Sequence[Replicate], results: Sequence[Result], view: Vie
         plan: What is still to be made.
         results: All Results.
         view: The prices.
-        account: Of the budget.
+        account: Of the budget; its forecaster knows these Results.
         started: What was consumed since the command began.
     """
     if not plan or not account.bounded:
         return ""
-    account.forecaster.learn(results)
     account.note(results, started)
     return "" if any(_admitted(each, plan, results, view, account) for each in longest(plan)) else account.refused
 

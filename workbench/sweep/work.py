@@ -285,10 +285,8 @@ class Sweeping:
     def _look_for_an_end(self, results: Sequence[Result]) -> None:
         self.reason = self.chooser.over(results)
         if not self.reason and self.interruptions.requested:
-            self.reason, self.stopped = (
-                self.interruptions.reason or f"{self.interruptions.by} stopped it",
-                not self.interruptions.reason,
-            )
+            self.reason = self.interruptions.reason or f"{self.interruptions.by} stopped it"
+            self.stopped = not self.interruptions.reason
 
     def _leased(self, step: Step, results: Sequence[Result]) -> Chosen | None:
         """The step with the lease of its Result; None when another machine's worker was quicker."""
