@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-BASES = ("measured", "calibrated", "scaled", "formula")
-"""From the surest to the least sure: measured as it stands; from a short timing on this machine; a measurement carried over to
-another device by stated ratios; from a formula and assumed constants alone."""
+BASES = ("measured", "contended", "calibrated", "scaled", "formula")
+"""From the surest to the least sure: measured as it stands; measured beside other programs, less what those caused by estimate;
+from a short timing on this machine; a measurement carried over to another device by stated ratios; from a formula and assumed
+constants alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,17 @@ def _device() -> Iterator[Finding]:
         memory = psutil.virtual_memory()
         free = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
         yield Finding("device", "note", f"no GPU: trains on {torch.get_num_threads()} CPU threads, {free}")
+    yield _barriers()
+
+
+def _barriers() -> Finding:
+    """What OpenMP's threads do while they wait for each other."""
+    found = {name: os.environ[name] for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY") if name in os.environ}
+    told = ", ".join(f"{name}={value}" for name, value in found.items())
+    if found.get("OMP_WAIT_POLICY", "").lower() == "active":
+        text = f"they spin at barriers ({told}): beside other programs runs take many times as long"
+        return Finding("CPU threads", "note", text, "Unset OMP_WAIT_POLICY on a machine that does other work too.")
+    return Finding("CPU threads", "ok", f"they sleep at barriers ({told})")
 
 
 def _meters() -> Iterator[Finding]:

@@ -31,6 +31,22 @@ def command_line() -> str:
     return shlex.join(["workbench", *sys.argv[1:]])
 
 
+SPIN_COUNT = "1000"
+"""How often a thread of OpenMP looks whether it may go on before it sleeps: see `sleep_at_barriers`."""
+
+
+def sleep_at_barriers() -> None:
+    """Have OpenMP's threads sleep where they wait for each other, unless the user has said what they do.
+
+    Otherwise they spin for milliseconds, and on a machine that does something else too a thread spins on the very CPU that the
+    one it waits for needs: beside one busy program a step of training then takes many times as long. Measured in
+    `tests/benchmarks/contention.py`. Call it before torch is imported: its OpenMP looks at the environment once. Processes that
+    are started from here inherit it.
+    """
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
+
+
 def cpus() -> int:
     """Logical CPUs that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

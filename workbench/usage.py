@@ -73,6 +73,8 @@ class DeviceUsage:
         energy_error: Relative uncertainty of the joules, e.g. 0.05; None where they are unknown.
         shared_by: How it was split among those who held it: `process_utilisation`, `work`, `equal`; empty for one holder.
         partial: The device was lost: what is known ends before the window does.
+        overheated_seconds: The part of `throttled_seconds` in which heat, or a failing power supply, held the clocks down.
+        strangers_seconds: Seconds in which kernels of processes that are not ours ran; None where NVML does not tell them apart.
     """
 
     uuid: str
@@ -86,12 +88,12 @@ class DeviceUsage:
     energy_error: float | None = None
     shared_by: str = ""
     partial: bool = False
+    overheated_seconds: float | None = 0.0
+    strangers_seconds: float | None = 0.0
 
     def __add__(self, other: DeviceUsage) -> DeviceUsage:
         """Sum of two windows on one device; the error is weighted by joules (errors of one instrument go the same way)."""
-        known = {
-            n: _added(getattr(self, n), getattr(other, n)) for n in ("gpu_board_energy_j", "busy_seconds", "throttled_seconds")
-        }
+        known = {n: _added(getattr(self, n), getattr(other, n)) for n in _DEVICE_SUMS}
         peaks = (self.peak_memory_bytes, other.peak_memory_bytes)
         return DeviceUsage(
             self.uuid,
@@ -104,6 +106,12 @@ class DeviceUsage:
             partial=self.partial or other.partial,
             **known,
         )
+
+
+_DEVICE_SUMS = ("gpu_board_energy_j", "busy_seconds", "throttled_seconds", "overheated_seconds", "strangers_seconds")
+
+CONTENDED_SHARE = 0.05
+"""A window is contended when others made it longer by more than this share of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,13 @@ class Usage:
         devices: The GPUs' parts, one entry a device; the gpu fields are their sums.
         work: What was done in the window.
         partial: A device was lost in it: what is known is less than what was consumed.
+        waited_seconds: Seconds that threads of our process were ready to run and waited for a CPU, the sum over threads.
+        stalled_seconds: Of the seconds, the part by which others who used the CPUs and GPUs made the window longer: an estimate,
+            with its uncertainty in `errors`. 0 on a machine that does nothing else.
+        stalled_energy_j: Joules of the processor that fell on those seconds, and would not have been used without them.
+        others_cpu_seconds: CPU seconds that other processes of the host, and other virtual machines on it, used meanwhile.
+        gpu_overheated_seconds: The part of `gpu_throttled_seconds` in which heat, or a failing power supply, held the clocks down.
+        gpu_strangers_seconds: Device-seconds in which kernels of processes that are not ours ran.
     """
 
     seconds: float = 0.0
@@ -149,6 +164,12 @@ class Usage:
     devices: tuple[DeviceUsage, ...] = ()
     work: Work = _NO_WORK
     partial: bool = False
+    waited_seconds: float | None = 0.0
+    stalled_seconds: float | None = 0.0
+    stalled_energy_j: float | None = 0.0
+    others_cpu_seconds: float | None = 0.0
+    gpu_overheated_seconds: float | None = 0.0
+    gpu_strangers_seconds: float | None = 0.0
 
     @property
     def energy_j(self) -> float | None:
@@ -161,6 +182,44 @@ class Usage:
     def held_seconds(self) -> float:
         """Seconds x our share of the host: what a machine's hourly price is multiplied with."""
         return self.seconds - self.others_seconds
+
+    @property
+    def contended(self) -> bool | None:
+        """Whether the figures are not what they would be on a machine that does nothing else.
+
+        So where others made the window longer by more than `CONTENDED_SHARE` of it, or heat held a GPU's clocks down for as much
+        of it. None where neither is known to be so, and one is not known.
+        """
+        parts = ((self.stalled_seconds, self.seconds), (self.gpu_overheated_seconds, self.gpu_seconds))
+        shares = [None if part is None or whole is None else part > CONTENDED_SHARE * whole for part, whole in parts]
+        return True if any(shares) else None if None in shares else False
+
+    def undisturbed(self, sign: int = 0) -> Usage:
+        """The window as it would have been if nobody else had used the machine: without `stalled_seconds` and their joules.
+
+        Estimated; what cannot be told (work, CPU time, what heat did) is left as it is. The estimate of an undisturbed window,
+        or one of which it is not known, is the window itself.
+
+        Args:
+            sign: -1 for the lower end of the estimate's band, 1 for its upper end, 0 for the estimate.
+        """
+        if not self.stalled_seconds or self.seconds <= 0:
+            return self
+        certain = max(0.0, 1 - sign * self.errors.get("stalled_seconds", 0.0))
+        stalled = min(self.seconds, self.stalled_seconds * certain)
+        ratio = 1 - stalled / self.seconds
+        shorter: dict[str, Any] = {
+            "seconds": self.seconds * ratio,
+            "others_seconds": self.others_seconds * ratio,
+            "gpu_seconds": None if self.gpu_seconds is None else self.gpu_seconds * ratio,
+            "stalled_seconds": 0.0,
+            "stalled_energy_j": 0.0,
+        }
+        if self.cpu_energy_j is not None:
+            shorter["cpu_energy_j"] = max(0.0, self.cpu_energy_j - (self.stalled_energy_j or 0.0) * certain)
+        told = {name: f"{text}; less what others caused, estimated" for name, text in self.sources.items() if name in shorter}
+        devices = tuple(dataclasses.replace(device, seconds=device.seconds * ratio) for device in self.devices)
+        return dataclasses.replace(self, **shorter, devices=devices, sources={**self.sources, **told})
 
     @property
     def gpu_utilisation(self) -> float | None:

@@ -217,6 +217,8 @@ def _table(c: Context, points: Points) -> None:
             ),
         },
     )
+    if text := report.contended_text(points.members, c.view):
+        st.caption(plain(text))
     st.download_button(
         "Download as CSV",
         table.to_csv(index=False),

@@ -176,9 +176,9 @@ def _cpus_in_use() -> float:
     """How many CPUs of this machine work, in the next half second."""
     from workbench.meter import host
 
-    began, busy = time.perf_counter(), host.busy_seconds()
+    began, busy = time.perf_counter(), host.cpu_time().busy_s
     time.sleep(0.5)
-    return (host.busy_seconds() - busy) / (time.perf_counter() - began)
+    return (host.cpu_time().busy_s - busy) / (time.perf_counter() - began)
 
 
 def storage_option(command: F) -> F:

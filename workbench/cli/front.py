@@ -132,7 +132,7 @@ def _say_next(results: Sequence[Result], view: View, name: str, path: str | None
 
 def _explain(results: Sequence[Result], view: View) -> None:
     """Say what the dollars shown are, where they are not simply what was measured at this price."""
-    explain_scaled(results, view)
+    explain_costs(results, view)
     points = [r for r in originals(results) if r.status == "complete"]
     unknown = sum(view.coordinates(r) is None for r in points)
     if unknown:
@@ -195,8 +195,10 @@ def _confirmation(known: report.Confirmed | None, of: Mapping[str, report.Confir
     return ["" if test is None else f"{test.mean:.1f}{band}", names if known.tied_with is not None else "unknown"]
 
 
-def explain_scaled(results: Sequence[Result], view: View) -> None:
-    """Say by what dollars and seconds were carried over to the view's machine, where they were."""
+def explain_costs(results: Sequence[Result], view: View) -> None:
+    """Say what dollars and seconds are where they are not as measured: carried over to the view's machine, or contended."""
+    if text := report.contended_text(results, view):
+        messages.print(text, style="dim", markup=False)
     found = [each for r in results if (each := report.carried(r, view.offer)) is not None]
     for note in sorted({each.note for each in found if each.basis == "scaled"}):
         text = f"Scaled: no run was made on {view.offer.name}; US$ and time are carried over {note}."

@@ -86,6 +86,7 @@ class Progress(Observer):
             epochs = f"{self._target:g} epoch{'' if self._target == 1 else 's'}"
             self._score = f"{self._view.maximize} {result.scores[self._view.maximize]:.1f} at {result.epochs:g} of {epochs}"
             price = " and ".join(report.cost_text(self._view, result, name) for name in self._view.minimize)
+            price += f" (contended; it took {duration(result.cold.seconds)})" if result.contended else ""
             line = f"{self._score} for {price}{'  on the front' if result in report.front(results, self._view) else ''}"
             if tested := result.test_scores.get(result.recipe_id):
                 line += f"; {tested[self._view.maximize]:.1f} on the test split"

@@ -25,7 +25,7 @@ from workbench.cli.common import (
     study_path,
     view_of,
 )
-from workbench.cli.front import explain_scaled
+from workbench.cli.front import explain_costs
 from workbench.report import View, dollars, duration
 from workbench.result import Result, mean_costs
 
@@ -80,6 +80,7 @@ def runs(
             str(e["trial"]),
             e["status"]
             + (f" ({e['reason'].split(':')[0]})" if e["status"] in ("infeasible", "interrupted") and e["reason"] else "")
+            + (", contended" if e["contended"] else "")
             + (f" (seed {e['seed']} of trial {firsts.get(e['replicate_of'], '?')})" if e["replicate_of"] else ""),
             e["model"],
             e["method"],
@@ -92,7 +93,7 @@ def runs(
             dollars(e["usd_spent"]),
         )
     print_table(table)
-    explain_scaled(results, view)
+    explain_costs(results, view)
     failed = next((e for e in entries if e["status"] == "infeasible"), None)
     shown = f"`workbench run {(failed or entries[-1])['trial']}{f' --study {study}' if study else ''}`"
     say_next(f"{shown}: all checkpoints of one; here each run stands at its last")
@@ -216,7 +217,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
             taken,
         )
     print_table(checkpoints)
-    explain_scaled(segments, view)
+    explain_costs(segments, view)
     bill = Table(title="The bill, as measured")
     for name in ("phase", "from cold", "CPU time", "energy", "peak memory", "really spent"):
         bill.add_column(name, justify="left" if name == "phase" else "right")

@@ -161,7 +161,10 @@ def _markers(group: Sequence[Result], points: Points, i: int, *, kept: bool) -> 
     if kept or len(points.found) <= CLOUD:
         costs = [axis.text(view.cost(r, view.minimize[0]) or 0.0) for r in group]
         said = {
-            "text": [f"trial {r.trial}: {report.describe(r)}<br>{cost}" for r, cost in zip(group, costs, strict=True)],
+            "text": [
+                f"trial {r.trial}: {report.describe(r)}<br>{cost}{' (contended)' if r.contended else ''}"
+                for r, cost in zip(group, costs, strict=True)
+            ],
             "hovertemplate": f"%{{text}}<br>{view.maximize} %{{y:.1f}}<extra></extra>",
         }
     return said | {

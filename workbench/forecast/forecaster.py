@@ -315,7 +315,7 @@ class Forecaster:
                 guess = self._formula(of_phase)
                 for correction in self._corrections:
                     guess = correction.apply(guess, phase, recipe.model, recipe.method.name)
-                timing = Timing(phase, recipe.model, recipe.method.name, of_phase, result.usage[phase].seconds)
+                timing = Timing(phase, recipe.model, recipe.method.name, of_phase, result.undisturbed[phase].seconds)
                 found.append((timing, guess))
         return found
 
@@ -340,7 +340,7 @@ def _work(phase: str, amounts: Mapping[str, float], steps: int, *, known: bool) 
 
 def _watts(results: Sequence[Result], machine: Machine) -> Estimate | None:
     """Mean power of these Results by the meter, else by the machine's own account."""
-    known = [(cold.energy_j, cold.seconds, dict(cold.sources)) for cold in (r.cold for r in results) if cold.energy_j]
+    known = [(cold.energy_j, cold.seconds, dict(cold.sources)) for cold in (r.alone for r in results) if cold.energy_j]
     if known and (seconds := sum(s for _, s, _ in known)) > 0:
         guessed = any("estimated" in source for _, _, sources in known for source in sources.values())
         note = "watts of earlier runs, which the meter estimated" if guessed else "watts of earlier runs"

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from workbench.meter import devices, power
+from workbench.meter.contention import ALONE_ERROR
 from workbench.meter.gpu import Device, GpuMemory, GpuTotals
 from workbench.meter.holders import Share
 from workbench.meter.host import TreeReading
@@ -21,6 +22,9 @@ SHORT_S = 5.0
 """Seconds below which a window's GPU energy is flagged: the counter steps at about 100 ms, several percent of such a window."""
 
 
+_CONTENTION = "estimated: waits of the busiest thread, and of those it waits for (schedstat), and our part of stolen time"
+
+
 class Reading(NamedTuple):
     """All instruments at one moment: running totals, and memory as it stands; of the host, or as one holder sees them.
 
@@ -28,6 +32,8 @@ class Reading(NamedTuple):
         at: Clock time in seconds.
         tree: CPU time, bytes moved and memory of our processes.
         host_s: CPU seconds of all processes of the host.
+        stolen_s: CPU seconds that went to other virtual machines while processes of the host were ready to run.
+        others_s: CPU seconds of the host's processes that are not of the meter's own tree, and the stolen ones.
         package_j: Joules of all processor packages; None where RAPL cannot be read.
         gpus: Totals of each GPU held.
         memory: Memory in use on each GPU held.
@@ -38,6 +44,8 @@ class Reading(NamedTuple):
     at: float
     tree: TreeReading = TreeReading()
     host_s: float = 0.0
+    stolen_s: float = 0.0
+    others_s: float = 0.0
     package_j: float | None = None
     gpus: tuple[GpuTotals, ...] = ()
     memory: tuple[GpuMemory, ...] = ()
@@ -87,6 +95,7 @@ class Facts(NamedTuple):
         watts: What one of the logical CPUs draws.
         memory_bytes: Memory of the host, or as much of it as we may use.
         ram_watts_per_gib: Watts of a GiB of that; None where memory's energy is not counted.
+        no_waits: Why it is not known how long our threads waited for others; empty where it is.
     """
 
     cpus: float
@@ -98,6 +107,7 @@ class Facts(NamedTuple):
     watts: CpuPower = AVERAGE
     memory_bytes: int = 0
     ram_watts_per_gib: float | None = None
+    no_waits: str = ""
 
 
 def usage(first: Reading, last: Reading, peaks: Peaks, facts: Facts) -> Usage:
@@ -125,12 +135,16 @@ def usage(first: Reading, last: Reading, peaks: Peaks, facts: Facts) -> Usage:
     ]
     figures, texts, gpu_error = devices.totals(parts, f"no GPU ({facts.gpu_absence})")
     errors = {"cpu_energy_j": cpu_error} | ({} if gpu_error is None else {"gpu_board_energy_j": gpu_error})
+    contention, sources["stalled_seconds"] = _contention(first, last, figures, facts)
+    if stalled_s := contention.stalled_seconds:
+        errors["stalled_seconds"] = ALONE_ERROR * (seconds - stalled_s) / stalled_s
     return Usage(
         seconds,
         (last.tree.cpu_ns - first.tree.cpu_ns) / 1e9,
         cpu_j,
         peaks.resident_bytes,
         **figures,
+        **contention._asdict(),
         sources=sources | texts,
         others_seconds=others_s,
         io_read_bytes=read,
@@ -139,6 +153,62 @@ def usage(first: Reading, last: Reading, peaks: Peaks, facts: Facts) -> Usage:
         devices=tuple(part.usage for part in parts),
         partial=any(part.usage.partial for part in parts),
     )
+
+
+class _Contention(NamedTuple):
+    """What others took of a window: fields of `Usage` by their names."""
+
+    waited_seconds: float | None
+    stalled_seconds: float | None
+    stalled_energy_j: float | None
+    others_cpu_seconds: float
+
+
+def _contention(first: Reading, last: Reading, gpus: Mapping[str, Any], facts: Facts) -> tuple[_Contention, str]:
+    """How long we waited for others, by how much they made the window longer, and how that is known.
+
+    What waits cost is bounded by the CPU time that others used: what our own threads wait for each other is no disturbance.
+    On a GPU a wait for a CPU holds up only what the GPU was idle for.
+    """
+    seconds, others_s = last.at - first.at, max(0.0, last.others_s - first.others_s)
+    waits, before = last.tree.waits, first.tree.waits
+    if facts.no_waits or waits is None or before is None:
+        why = facts.no_waits or "unknown: the kernel does not tell how long threads wait"
+        return _Contention(None, None, None, others_s), why
+    waited_s = (waits.waited_ns - before.waited_ns) / 1e9
+    held_up = min(others_s, (waits.stalled_ns - before.stalled_ns) / 1e9 + _stolen_from_us(first, last))
+    idle_s, strangers_s = _gpu_waits(gpus)
+    if strangers_s is None:
+        return _Contention(waited_s, None, None, others_s), "unknown: GPU kernels of others cannot be told from ours"
+    stalled_s = min(seconds, held_up if idle_s is None else min(held_up, idle_s) + strangers_s)
+    by_cpu_time = last.package_j is not None  # RAPL's joules: whoever else computed meanwhile has paid for it
+    joules = 0.0 if by_cpu_time else power.estimated_joules(stalled_s, 0.0, facts.cpus, facts.watts)
+    return _Contention(waited_s, stalled_s, joules, others_s), _CONTENTION
+
+
+def _stolen_from_us(first: Reading, last: Reading) -> float:
+    """By how much the hypervisor's stealing made a window longer: our part of it by CPU time, on all CPUs that we used at once."""
+    seconds, cpu_s, host_s = last.at - first.at, (last.tree.cpu_ns - first.tree.cpu_ns) / 1e9, last.host_s - first.host_s
+    if seconds <= 0 or host_s <= 0:
+        return 0.0
+    return (last.stolen_s - first.stolen_s) * min(1.0, cpu_s / host_s) / max(1.0, cpu_s / seconds)
+
+
+def _gpu_waits(gpus: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Seconds in which the GPUs were idle, None without one or where unknown; and those by which strangers held us up.
+
+    While we have a kernel to run, strangers take their share of the time: ours would have been busy for
+    `ours / (1 - theirs)` of it alone.
+    """
+    held, busy, strangers = (gpus.get(f"gpu_{name}seconds") for name in ("", "busy_", "strangers_"))
+    if not held:
+        return None, 0.0
+    if strangers is None:
+        return None, None
+    if busy is None:
+        return None, 0.0 if not strangers else None
+    wanted = min(1.0, busy / (held - strangers)) if held > strangers else 1.0
+    return max(0.0, held - busy - strangers), strangers * wanted
 
 
 def _cpu_energy(first: Reading, last: Reading, facts: Facts) -> tuple[float, float, str]:

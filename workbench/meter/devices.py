@@ -20,6 +20,8 @@ _SUMS = {
     "gpu_board_energy_j": "gpu_board_energy_j",
     "gpu_busy_seconds": "busy_seconds",
     "gpu_throttled_seconds": "throttled_seconds",
+    "gpu_overheated_seconds": "overheated_seconds",
+    "gpu_strangers_seconds": "strangers_seconds",
 }
 
 
@@ -68,6 +70,7 @@ def usage(
     no_reasons = gone or (
         "unknown: reasons for the clocks not readable" if last.throttled_dark_ns > first.throttled_dark_ns else ""
     )
+    no_strangers = gone or ("unknown: utilisation by process not readable" if used.strangers_dark_ns else "")
     memory = None if gone else peak.all if peak.ours is None else peak.ours
     no_memory = gone or ("unknown: memory not readable" if memory is None else "")
     whose = "all processes on it, ours not told apart" if peak.ours is None else "our processes"
@@ -84,6 +87,8 @@ def usage(
         None if no_energy else energy_error(by_way, seconds, short),
         shared_by,
         partial=last.lost,
+        overheated_seconds=None if no_reasons else used.overheated_ns / 1e9,
+        strangers_seconds=None if no_strangers else used.strangers_ns / 1e9,
     )
     return Part(
         figures,
@@ -91,6 +96,8 @@ def usage(
             "gpu_board_energy_j": no_energy or _energy_text(device, by_way, short, rate) + split,
             "gpu_busy_seconds": no_busy or f"nvml utilisation x time, {rate}{split}",
             "gpu_throttled_seconds": no_reasons or f"nvml clock event reasons x time, {rate}",
+            "gpu_overheated_seconds": no_reasons or f"nvml clock event reasons x time, {rate}",
+            "gpu_strangers_seconds": no_strangers or f"nvml utilisation by process x time, {rate}",
             "gpu_peak_memory_bytes": no_memory or f"nvml memory of {whose}, {rate}",
         },
     )

@@ -34,7 +34,8 @@ IDLE_SHARE = 0.115
 idle watts from Cloud Carbon Footprint's AWS constants, limits from NVIDIA's data sheets."""
 
 _INSTANT = 186  # NVML_FI_DEV_POWER_INSTANT
-_THROTTLED = 0x04 | 0x08 | 0x20 | 0x40 | 0x80  # SW power cap, HW slowdown, SW and HW thermal slowdown, HW power brake
+_OVERHEATED = 0x08 | 0x20 | 0x40 | 0x80  # HW slowdown, SW and HW thermal slowdown, HW power brake
+_THROTTLED = 0x04 | _OVERHEATED  # and the SW power cap, at which many boards work whenever they are fully used
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +67,18 @@ class Amounts(NamedTuple):
         held_ns: Time held.
         busy_ns: Time in which a kernel ran: utilisation times time.
         throttled_ns: Time in which heat or a power limit held the clocks down.
+        overheated_ns: The part of it in which heat did, or a power supply that fails.
+        strangers_ns: Time in which kernels of processes of no holder ran; the same for each holder.
+        strangers_dark_ns: Time of which that is unknown.
         counter_uj: Energy by the counter; and so on for each of `WAYS`.
     """
 
     held_ns: int = 0
     busy_ns: int = 0
     throttled_ns: int = 0
+    overheated_ns: int = 0
+    strangers_ns: int = 0
+    strangers_dark_ns: int = 0
     counter_uj: int = 0
     instant_uj: int = 0
     average_uj: int = 0
@@ -80,7 +87,7 @@ class Amounts(NamedTuple):
     @property
     def by_way_uj(self) -> tuple[int, ...]:
         """Energy by each of `WAYS`."""
-        return tuple(self[3:])
+        return tuple(self[-len(WAYS) :])
 
     def plus(self, other: Amounts) -> Amounts:
         """Sum, field by field."""
@@ -205,10 +212,10 @@ class Gpu:
         t = t._replace(dark_ns=t.dark_ns + ns) if energy_uj is None else t._replace(way=way)
         # NVML's rate is the share of up to a second *before* the call, so it holds for the interval that ends here
         busy_ns = 0 if rates is None else ns * rates.gpu // 100
-        throttled_ns = ns if reasons is not None and reasons & _THROTTLED else 0
+        throttled_ns, overheated_ns = (ns if (reasons or 0) & mask else 0 for mask in (_THROTTLED, _OVERHEATED))
         by_way = [energy_uj or 0 if way == name else 0 for name in WAYS]
         self.totals = t._replace(
-            amounts=t.amounts.plus(Amounts(ns, busy_ns, throttled_ns, *by_way)),
+            amounts=t.amounts.plus(Amounts(ns, busy_ns, throttled_ns, overheated_ns, 0, 0, *by_way)),
             busy_dark_ns=t.busy_dark_ns + (ns if rates is None else 0),
             throttled_dark_ns=t.throttled_dark_ns + (ns if reasons is None else 0),
         )

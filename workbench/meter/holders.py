@@ -204,14 +204,17 @@ class Holders:
         busy = None
         if len({party.group for party in parties}) > 1 and known:
             busy = _by_group(gpu.busy_by_process(), owners)
+        untold = bool(gpu.processes) and (not known or (busy is None and bool(strangers)))
         weights, ways = weigh(parties, busy)
         nothing = [0] * len(strangers)
         equal = [1] * len(self.open)
-        idle_uj = gpu.idle_uj(used.held_ns)
+        idle_uj, busy_ns = gpu.idle_uj(used.held_ns), apportion(used.busy_ns, weights)
         columns = [
             [*apportion(used.held_ns, equal), *nothing],
-            apportion(used.busy_ns, weights),
-            [*apportion(used.throttled_ns, equal), *nothing],
+            busy_ns,
+            *([*apportion(ns, equal), *nothing] for ns in (used.throttled_ns, used.overheated_ns)),
+            [sum(busy_ns[len(self.open) :]) if busy else 0] * len(parties),
+            [used.held_ns if untold else 0] * len(parties),
             *(split(energy_uj, idle_uj, weights) for energy_uj in used.by_way_uj),
         ]
         return [Amounts(*row) for row in list(zip(*columns, strict=True))[: len(self.open)]], ways

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from workbench.meter.contention import RunQueue, Waits
 from workbench.process import cpus
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class TreeReading(NamedTuple):
         peak_bytes: Highest known resident memory since the previous reading, >= resident_bytes.
         read_bytes: Bytes had read from storage since the tree was first read; None where the system does not tell.
         write_bytes: Bytes had written to storage, likewise.
+        waits: What the threads of its root waited for a CPU since the tree was first read; None where the kernel does not tell.
     """
 
     cpu_ns: int = 0
@@ -34,6 +36,7 @@ class TreeReading(NamedTuple):
     peak_bytes: int = 0
     read_bytes: int | None = 0
     write_bytes: int | None = 0
+    waits: Waits | None = Waits()
 
 
 class _Counts(NamedTuple):
@@ -61,6 +64,7 @@ class ProcessTree:
         self._root, self._pid = pid, 0
         self._cpu_s, self._read_bytes, self._write_bytes = 0.0, 0, 0
         self._io_known = _HAS_IO
+        self._run_queue = RunQueue(pid)
         self._last: dict[psutil.Process, _Counts] = {}
         self._high_water = 0
         self.read()
@@ -86,7 +90,7 @@ class ProcessTree:
             peak = max(resident, high_water) if high_water > before else resident
         self._count(now)
         moved = (self._read_bytes, self._write_bytes) if self._io_known else (None, None)
-        return TreeReading(round(self._cpu_s * 1e9), resident, peak, *moved)
+        return TreeReading(round(self._cpu_s * 1e9), resident, peak, *moved, waits=self._run_queue.read())
 
     def _look(self, process: psutil.Process) -> tuple[_Counts, int] | None:
         """What a process has used, and its resident bytes; None when it has ended."""
@@ -182,12 +186,25 @@ _HAS_CHILDREN_FILE = Path("/proc/thread-self/children").exists()
 _HAS_IO = sys.platform == "win32" or Path("/proc/self/io").exists()  # macOS tells no bytes, nor do some sandboxes
 
 
-def busy_seconds() -> float:
-    """CPU seconds that all processes of the host have used since it started, idle and stolen time left out."""
+class CpuTime(NamedTuple):
+    """CPU seconds of a host since it started.
+
+    Attributes:
+        busy_s: Those that its processes have used, all together.
+        stolen_s: On a virtual machine those that its host gave to others while processes here were ready to run.
+    """
+
+    busy_s: float = 0.0
+    stolen_s: float = 0.0
+
+
+def cpu_time() -> CpuTime:
+    """CPU seconds of this host until now, to 10 ms."""
     import psutil
 
     times = psutil.cpu_times()
-    return float(sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq")))
+    busy = float(sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq")))
+    return CpuTime(busy, float(getattr(times, "steal", 0.0)))
 
 
 def cpus_held(root: Path = Path("/")) -> float:

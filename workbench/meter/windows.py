@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from workbench import process
 from workbench.errors import UsageError
 from workbench.meter import bill, host, power
 from workbench.meter.bill import Peaks, Reading
@@ -74,7 +75,11 @@ class Meter:
         rate = f"sampled at {1 / self._interval:g} Hz and at the edges" if self._interval else "sampled at the edges"
         cpus, model, memory = host.cpus_held(root), host.cpu_model(root), host.memory_held(root)
         absence, watts = self._nvml.absence, cpu_power(model)
-        self._facts = bill.Facts(cpus, model, self._rapl.source, rate, self.devices, absence, watts, memory, ram_watts_per_gib)
+        # A quota makes threads wait whenever it is used up, on the quietest host too.
+        no_waits = "unknown: this container's CPU quota makes threads wait as others do" if cpus < process.cpus() else ""
+        self._facts = bill.Facts(
+            cpus, model, self._rapl.source, rate, self.devices, absence, watts, memory, ram_watts_per_gib, no_waits
+        )
         self._windows: list[Window] = []
         self._holders, self._readings, self._reading_s = Holders(), 0, 0.0
         self._thread: threading.Thread | None = None
@@ -170,7 +175,9 @@ class Meter:
         self._nvml.advance(round(at * 1e9))
         ours, gpus = self._tree.pids if self._nvml.gpus else (), self._nvml.gpus
         totals, memory = tuple(gpu.totals for gpu in gpus), tuple(gpu.memory(ours) for gpu in gpus)
-        return Reading(at, tree, host.busy_seconds(), self._rapl.read(), totals, memory, trees)
+        busy_s, stolen_s = host.cpu_time()
+        others_s = busy_s - tree.cpu_ns / 1e9 + stolen_s
+        return Reading(at, tree, busy_s, stolen_s, others_s, self._rapl.read(), totals, memory, trees)
 
     def _read(self) -> Reading:
         """Measure, share out the interval that ends, and raise the peaks of all open windows. The caller holds the lock."""
@@ -191,7 +198,8 @@ class Meter:
         own = None if holder.pid is None else reading.trees.get(holder.pid)
         if own is None:
             return seen
-        return seen._replace(tree=seen.tree._replace(resident_bytes=own.resident_bytes, peak_bytes=own.peak_bytes))
+        own = own._replace(cpu_ns=seen.tree.cpu_ns, read_bytes=seen.tree.read_bytes, write_bytes=seen.tree.write_bytes)
+        return seen._replace(tree=own)
 
     def _so_far(self, window: Window, close: bool = False) -> Usage:
         """What a window has consumed until now; `close` makes that its last word."""

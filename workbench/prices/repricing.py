@@ -44,8 +44,8 @@ class Carried:
         seconds: Wall-clock seconds of all phases.
         usd: Direct compute cost there, US$; None where it is unknown (`prices.usd`).
         energy_j: Joules of processor and GPU boards; None where unknown.
-        basis: `measured` or `scaled`, as in `workbench.estimate.BASES`.
-        note: By what it was scaled; empty for a measured one.
+        basis: `measured`, `contended` or `scaled`, as in `workbench.estimate.BASES`.
+        note: By what it was scaled or corrected; empty for a measured one.
     """
 
     phases: Mapping[str, Usage]
@@ -56,7 +56,9 @@ class Carried:
     note: str = ""
 
 
-def carry(phases: Mapping[str, Usage], measured_on: str | None, offer: Offer, *, same_machine: bool = False) -> Carried | None:
+def carry(
+    phases: Mapping[str, Usage], measured_on: str | None, offer: Offer, *, same_machine: bool = False, contended: bool = False
+) -> Carried | None:
     """What these phases would be on the machine of an offer. Pure: a record is never changed by it.
 
     - The same GPU model, or `same_machine`: as measured.
@@ -73,22 +75,24 @@ def carry(phases: Mapping[str, Usage], measured_on: str | None, offer: Offer, *,
         measured_on: The GPU's name as NVML gives it; None for a run on the CPU alone.
         offer: The machine to carry it to.
         same_machine: The offer is a price of the very machine it ran on.
+        contended: Others used that machine meanwhile: it is carried as it would have been without them (`Usage.undisturbed`).
 
     Returns:
         The usage there, with bands meant to hold nine in ten outcomes; None where there is no honest answer.
     """
     held = max((len(usage.devices) for usage in phases.values()), default=0)
+    as_it_was = _UNDISTURBED if contended else _AS_IT_WAS
     if same_machine:
-        return _carried(phases, _AS_IT_WAS, offer)
+        return _carried(phases, as_it_was, offer)
     if measured_on is None:
-        return _from_cpu(phases, offer)
+        return _from_cpu(phases, offer, as_it_was)
     if offer.gpus < max(1, held):
         return None
     if same_gpu(measured_on, offer.gpu):
-        return _carried(phases, _AS_IT_WAS, offer)
+        return _carried(phases, as_it_was, offer)
     here, there = gpu(measured_on), gpu(offer.gpu)
     rule = _between(here, there) if here and there else None
-    return rule and _carried(phases, rule, offer)
+    return rule and _carried(phases, rule._replace(contended=contended), offer)
 
 
 class _Rule(NamedTuple):
@@ -98,9 +102,11 @@ class _Rule(NamedTuple):
     power: float | None
     basis: str
     note: str = ""
+    contended: bool = False
 
 
 _AS_IT_WAS = _Rule((1.0, 1.0, 1.0), 1.0, "measured")
+_UNDISTURBED = _Rule((1.0, 1.0, 1.0), 1.0, "contended", "less what other programs on the machine caused", contended=True)
 
 
 def _between(here: Gpu, there: Gpu) -> _Rule | None:
@@ -112,17 +118,18 @@ def _between(here: Gpu, there: Gpu) -> _Rule | None:
     return _Rule(times, _ratio(there.board_power_w, here.board_power_w), "scaled", note)
 
 
-def _from_cpu(phases: Mapping[str, Usage], offer: Offer) -> Carried | None:
+def _from_cpu(phases: Mapping[str, Usage], offer: Offer, as_it_was: _Rule) -> Carried | None:
+    contended = as_it_was.contended
     if not offer.gpus:
         if offer.commitment == "owned":
-            return _carried(phases, _AS_IT_WAS, offer)
-        return _carried(phases, _Rule((1.0, 1 / WIDE, WIDE), 1.0, "scaled", f"another CPU: ×/÷ {WIDE:g}"), offer)
+            return _carried(phases, as_it_was, offer)
+        return _carried(phases, _Rule((1.0, 1 / WIDE, WIDE), 1.0, "scaled", f"another CPU: ×/÷ {WIDE:g}", contended), offer)
     there = gpu(offer.gpu)
     if there is None or there.tensor_tflops is None:
         return None
     on_gpu = {}
     for name, usage in phases.items():
-        moved = _on_gpu(usage, there, computing=name in COMPUTING)
+        moved = _on_gpu(usage.undisturbed() if contended else usage, there, computing=name in COMPUTING)
         if moved is None:
             return None
         on_gpu[name] = moved
@@ -171,10 +178,13 @@ def _estimate(ends: list[float | None], rule: _Rule) -> Estimate | None:
 
 def _end(usage: Usage, rule: _Rule, phase: str, ratio: float, sign: int) -> Usage:
     """One end of a phase's band: its joules shifted by their own uncertainty, and its time scaled where the phase computes."""
+    if rule.contended:
+        usage = usage.undisturbed(sign)
     if sign:
         shifted = {name: _shifted(usage, name, sign) for name in ("cpu_energy_j", "gpu_board_energy_j")}
         usage = dataclasses.replace(usage, **shifted)  # type: ignore[arg-type]
-    return usage if phase not in COMPUTING or rule.basis == "measured" else _scaled(usage, ratio, rule.power, rule.note)
+    as_it_was = rule.basis in ("measured", "contended")
+    return usage if phase not in COMPUTING or as_it_was else _scaled(usage, ratio, rule.power, rule.note)
 
 
 def _shifted(usage: Usage, name: str, sign: int) -> float | None:

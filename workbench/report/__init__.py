@@ -20,7 +20,7 @@ elsewhere all runs priced at every offer
 failures  what failed, what did not fit, and what that cost
 """
 
-from workbench.report.answers import UNITS, Pick, answer, cost_text, picks, score_text
+from workbench.report.answers import UNITS, Pick, answer, contended_text, cost_text, picks, score_text
 from workbench.report.axes import AXES, Axis, axes
 from workbench.report.bill import BreakEven, Serving, break_even, peak_share, phases_spent, serving
 from workbench.report.confirmed import Confirmed, Interval, confirmed, corrected, holm, standing
@@ -103,6 +103,7 @@ __all__ = [
     "cheapest",
     "chosen",
     "confirmed",
+    "contended_text",
     "corrected",
     "cost_text",
     "course",

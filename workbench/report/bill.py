@@ -42,7 +42,8 @@ def serving(result: Result, view: View, load_per_second: float | None = None) ->
     evaluation = result.usage.get("evaluate")
     if not measured or evaluation is None or not evaluation.seconds:
         return None
-    there = prices.carry({"evaluate": evaluation}, result.device, view.offer, same_machine=same_machine(result, view.offer))
+    same, contended = same_machine(result, view.offer), bool(result.contended)
+    there = prices.carry({"evaluate": evaluation}, result.device, view.offer, same_machine=same, contended=contended)
     if there is None or not there.seconds.low:
         return None
     seconds = there.seconds
@@ -90,7 +91,7 @@ def peak_share(result: Result) -> float | None:
 
     The tokens' FLOPs count, padding does not. The peak is that of the precision it trained in.
     """
-    train = result.usage.get("train")
+    train = result.undisturbed.get("train")
     gpu = prices.gpu(result.device) if result.device else None
     achieved = train.flops_per_second if train else None
     peak = gpu and (gpu.fp32_tflops if result.recipe.get("precision") == "float32" else gpu.tensor_tflops)
@@ -108,9 +109,12 @@ def phases_spent(results: Sequence[Result]) -> dict[str, Usage]:
 def bill_record(r: Result, view: View) -> dict[str, Any]:
     """A point's costs with their band, and the denominators of its cost."""
     usd, mean, there = view.estimate(r, "usd"), mean_costs(r, view.offer), carried(r, view.offer)
-    train = r.usage.get("train", Usage())
+    train = r.undisturbed.get("train", Usage())
     return {
         "basis": None if usd is None else usd.basis,
+        "contended": r.contended,
+        "stalled_seconds": r.cold.stalled_seconds if r.usage else None,
+        "seconds_measured": r.cold.seconds if r.usage else None,
         "usd_low": None if usd is None else usd.low,
         "usd_high": None if usd is None else usd.high,
         "grams_co2e": view.cost(r, "grams_co2e"),

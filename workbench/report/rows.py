@@ -80,7 +80,10 @@ def _cold(r: Result, view: View) -> dict[str, Any]:
     costs = ("usd", "usd_compute", "usd_labels", "seconds", "energy_j", "grams_co2e")
     known = r.status == "complete"
     return {name: view.cost(r, name) if known else None for name in costs} | {
-        "gpu_seconds": r.cold.gpu_seconds if known else None,
+        "gpu_seconds": r.alone.gpu_seconds if known else None,
+        "contended": r.contended if known else None,
+        "seconds_measured": r.cold.seconds if known else None,
+        "stalled_seconds": r.cold.stalled_seconds if known else None,
         "peak_memory_bytes": peak_memory(r.cold) if known else None,
         "flops": (r.cold.work.flops or None) if known else None,
     }

@@ -36,6 +36,7 @@ def front_rows(points: Points) -> list[dict[str, Any]]:
             "low": None if known is None else known.score.low,
             "high": None if known is None else known.score.high,
             "new_seeds": None if known is None else known.seeds,
+            "contended": "contended" if r.contended else None,
         }
         row |= {name: _in_unit(view, r, name) for name in view.minimize}
         row["marginal"] = None if more is None else more / AXES[view.minimize[0]].per_unit
@@ -69,6 +70,7 @@ def run_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, st
                 "energy_j": None if point is None else _in_unit(view, point, "energy_j"),
                 "usd_spent": spent_usd(segments, view.offer, 0.0),
                 "peak_memory_mib": None if point is None or (peak := peak_memory(point.cold)) is None else peak / 2**20,
+                "contended": None if point is None else point.contended,
                 "replicate_of": last.replicate_of or "",
                 "run_id": last.run_id,
                 "mlflow_run_id": mlflow_runs.get(last.run_id),

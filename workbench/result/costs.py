@@ -19,7 +19,7 @@ def cost(result: Result, name: str, offer: Offer, label_usd: float) -> float | N
     if (
         name in ("usd", "usd_compute") and result.usage and same_machine(result, offer)
     ):  # by far the most frequent question, without a band
-        compute = prices.usd(result.cold, offer)
+        compute = prices.usd(result.alone, offer)
         return compute if compute is None or name == "usd_compute" else compute + result.labels * label_usd
     found = estimate(result, name, offer, label_usd)
     return None if found is None else found.value
@@ -33,7 +33,8 @@ def estimate(result: Result, name: str, offer: Offer, label_usd: float) -> Estim
     `usd_labels`: distinct labels that reached the loss x the price of a label. `usd` is C + D; P is the task's score.
 
     Seconds, joules and dollars are as measured where the offer is the machine it ran on, or has the same GPU; elsewhere
-    they are carried over by stated ratios (`workbench.prices.carry`), and the basis says `scaled`.
+    they are carried over by stated ratios (`workbench.prices.carry`), and the basis says `scaled`. Where others used the machine
+    meanwhile they are what the point would have taken without them, by estimate, and the basis says `contended`.
 
     Returns:
         The number, or None where it was not measured, or cannot be carried over to the offer's device.
@@ -63,7 +64,8 @@ def carried(result: Result, offer: Offer) -> Carried | None:
         return None
     known = result._carried
     if offer not in known:
-        known[offer] = prices.carry(result.usage, result.device, offer, same_machine=same_machine(result, offer))
+        same, contended = same_machine(result, offer), bool(result.contended)
+        known[offer] = prices.carry(result.usage, result.device, offer, same_machine=same, contended=contended)
     return known[offer]
 
 

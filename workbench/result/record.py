@@ -103,6 +103,21 @@ class Result:
         """The cold cost of the point, all phases together."""
         return total(self.usage.values())
 
+    @property
+    def contended(self) -> bool | None:
+        """Whether others used the machine so much that the point's cost is an estimate of it alone; None where unknown."""
+        return self.cold.contended if self.usage else None
+
+    @cached_property
+    def undisturbed(self) -> Mapping[str, Usage]:
+        """The cold cost by phase as it would be on a machine that does nothing else: `usage` itself unless it is contended."""
+        return {name: usage.undisturbed() for name, usage in self.usage.items()} if self.contended else self.usage
+
+    @cached_property
+    def alone(self) -> Usage:
+        """All phases of `undisturbed` together: what fronts, searches and forecasts go by."""
+        return total(self.undisturbed.values()) if self.contended else self.cold
+
     @cached_property
     def _carried(self) -> dict[Offer, Carried | None]:
         """What `carried` has worked out, by offer: a view asks for it a dozen times a point."""

@@ -27,6 +27,7 @@ from workbench.sweep import provenance
 from workbench.sweep.account import Account
 from workbench.sweep.budget import Budget, Watch
 from workbench.sweep.chooser import Chooser, Turn
+from workbench.sweep.disturbance import Lookout
 from workbench.sweep.heart import Heart
 from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import Limits
@@ -130,6 +131,7 @@ def sweep(
         )  # fmt: skip
         stack.enter_context(Heart(ledger, work.pulse))
         stack.enter_context(Watch(budget, work.spent_now, interruptions.explain))
+        stack.enter_context(Lookout(holder, observer.note))
         return work.work()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from workbench.meter import Device, Meter, Window
 from workbench.meter.bill import Peaks, Reading, others_seconds
+from workbench.meter.contention import ALONE_ERROR
 from workbench.meter.host import TreeReading
 from workbench.usage import DeviceUsage, Usage
 
@@ -46,6 +47,7 @@ class FakeMeter(Meter):
         gpus: GPUs held, each half busy, drawing `gpu_watts` and using `memory_bytes`.
         gpu_watts: Board power of one GPU.
         unknown: Names of `Usage` fields that this meter cannot measure: they are None.
+        stalled_share: Share of each window by which others made it longer, 0 to 1; may be changed while the meter is in use.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class FakeMeter(Meter):
         gpus: int = 0,
         gpu_watts: float = 300.0,
         unknown: Collection[str] = (),
+        stalled_share: float = 0.0,
     ) -> None:
         self.clock = clock or ManualClock()
         super().__init__(clock=self.clock, sample_interval_seconds=None, gpu=False)
@@ -67,6 +70,7 @@ class FakeMeter(Meter):
         self._script: Iterator[float] = iter(script)
         self._cpus, self._watts, self._memory_bytes = cpus, watts, memory_bytes
         self._gpus, self._gpu_watts, self._unknown = gpus, gpu_watts, tuple(unknown)
+        self.stalled_share = stalled_share
 
     @property
     def description(self) -> dict[str, Any]:
@@ -99,11 +103,16 @@ class FakeMeter(Meter):
             "gpu_throttled_seconds": 0.0,
             "io_read_bytes": 0,
             "io_write_bytes": 0,
+            "waited_seconds": seconds * self.stalled_share,
+            "stalled_seconds": seconds * self.stalled_share,
+            "stalled_energy_j": 0.0,
+            "others_cpu_seconds": seconds * self.stalled_share,
         }
         known = numbers | dict.fromkeys(self._unknown)
         sources = {name: "unknown: fake" if name in self._unknown else "fake" for name in numbers}
         devices = tuple(self._device(device, held_s, known) for device in self.devices)
-        return Usage(**known, sources=sources, others_seconds=others_s, devices=devices)
+        errors = {"stalled_seconds": ALONE_ERROR * (1 - self.stalled_share) / self.stalled_share} if self.stalled_share else {}
+        return Usage(**known, sources=sources, others_seconds=others_s, errors=errors, devices=devices)
 
     def _device(self, device: Device, held_s: float, known: Mapping[str, Any]) -> DeviceUsage:
         """One GPU's part: what is unknown of their sum is unknown of each."""

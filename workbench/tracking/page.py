@@ -104,6 +104,7 @@ def tags(result: Result) -> dict[str, str]:
         "workbench.reason": result.reason,
         "workbench.method": result.method,
         "workbench.model": result.model,
+        "workbench.contended": "" if result.contended is None else str(result.contended).lower(),
         "workbench.replicate_of": result.replicate_of or "",
         "workbench.trial": "" if result.trial is None else str(result.trial),
     }
@@ -162,17 +163,18 @@ def milliseconds(seconds: float) -> int:
 
 
 def _costs(result: Result, offer: Offer, label_usd: float) -> dict[str, float | None]:
-    cold = result.cold
+    alone = result.alone
     names = ("usd", "usd_compute", "usd_labels", "labels", "seconds", "grams_co2e")
     mean = mean_costs(result, offer)
     return {f"cost/{name}": cost(result, name, offer, label_usd) for name in names} | {
         "cost/usd_per_pretraining_example": mean.pretraining_example,
         "cost/usd_per_tuning_example": mean.tuning_example,
-        "cost/gpu_hours": _scaled(cold.gpu_seconds, 3600),
-        "cost/cpu_hours": _scaled(cold.cpu_seconds, 3600),
-        "cost/energy_kwh": _scaled(cold.energy_j, prices.JOULES_PER_KWH),
-        "cost/peak_memory_gib": _scaled(cold.peak_memory_bytes, 2**30),
-        "cost/gpu_peak_memory_gib": _scaled(cold.gpu_peak_memory_bytes, 2**30),
+        "cost/gpu_hours": _scaled(alone.gpu_seconds, 3600),
+        "cost/cpu_hours": _scaled(alone.cpu_seconds, 3600),
+        "cost/energy_kwh": _scaled(alone.energy_j, prices.JOULES_PER_KWH),
+        "cost/peak_memory_gib": _scaled(alone.peak_memory_bytes, 2**30),
+        "cost/gpu_peak_memory_gib": _scaled(alone.gpu_peak_memory_bytes, 2**30),
+        "cost/stalled_seconds": result.cold.stalled_seconds,
     }
 
 

@@ -1,0 +1,85 @@
+"""Says while a sweep works that others use its machine, and when they are done."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from workbench.meter import Holder
+from workbench.report import duration
+from workbench.usage import Usage
+
+LOOK_SECONDS = 2.0
+"""How often the meter is looked at."""
+
+SPAN_SECONDS = 10.0
+"""Over how long the share is taken by which others hold the sweep up: a compiler that runs for a second is not worth a line."""
+
+BEGINS, ENDS = 0.15, 0.03
+"""Shares of the time lost at which a disturbance begins and ends. They lie apart, so that no line is said again and again."""
+
+
+class Disturbance:
+    """What is to be said of the share of its time that a sweep loses to others.
+
+    Args:
+        note: Is told a line when a disturbance begins, and one when it ends.
+    """
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self._seen: deque[Usage] = deque()
+        self._since: float | None = None  # seconds of the window at which the disturbance began
+
+    def look(self, usage: Usage) -> None:
+        """Take in what one window has consumed until now."""
+        self._seen.append(usage)
+        while len(self._seen) > 2 and usage.seconds - self._seen[1].seconds >= SPAN_SECONDS:
+            self._seen.popleft()
+        first = self._seen[0]
+        span = usage.seconds - first.seconds
+        if span < SPAN_SECONDS or usage.stalled_seconds is None or first.stalled_seconds is None:
+            return
+        share = (usage.stalled_seconds - first.stalled_seconds) / span
+        if self._since is None and share >= BEGINS:
+            self._since = first.seconds
+            recent = usage - self._seen[-3]  # the span began before the others did
+            longer = 1 / (1 - min((recent.stalled_seconds or 0.0) / recent.seconds, 0.99))
+            cpus = (recent.others_cpu_seconds or 0.0) / recent.seconds
+            self._note(
+                f"Other programs use this machine ({cpus:.1f} CPUs): work takes about {longer:.1f} times as long. Budgets count "
+                "what it takes; points are marked as contended, and compared by what they would take alone."
+            )
+        elif self._since is not None and share <= ENDS:
+            self._note(f"The machine is quiet again, after {duration(usage.seconds - self._since)}.")
+            self._since = None
+
+
+class Lookout:
+    """A thread that has a `Disturbance` look at a holder's meter, while it is entered.
+
+    Args:
+        holder: Whose work may be disturbed.
+        note: As for `Disturbance`; called from the thread.
+    """
+
+    def __init__(self, holder: Holder, note: Callable[[str], None]) -> None:
+        self._window, self._disturbance = holder.window(), Disturbance(note)
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="disturbance", daemon=True)
+
+    def __enter__(self) -> Lookout:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+        self._thread.join()
+        self._window.close()
+
+    def _look(self) -> None:
+        while not self._left.wait(LOOK_SECONDS):
+            with contextlib.suppress(Exception):  # a reading that failed is made again; no line is worth a sweep
+                self._disturbance.look(self._window.read())
