@@ -89,8 +89,8 @@ class ProcessTree:
             self._high_water = high_water
             peak = max(resident, high_water) if high_water > before else resident
         self._count(now)
-        moved = (self._read_bytes, self._write_bytes) if self._io_known else (None, None)
-        return TreeReading(round(self._cpu_s * 1e9), resident, peak, *moved, waits=self._run_queue.read())
+        read, written = (self._read_bytes, self._write_bytes) if self._io_known else (None, None)
+        return TreeReading(round(self._cpu_s * 1e9), resident, peak, read, written, self._run_queue.read())
 
     def _look(self, process: psutil.Process) -> tuple[_Counts, int] | None:
         """What a process has used, and its resident bytes; None when it has ended."""
