@@ -723,3 +723,19 @@ def test_two_workers_share_one_ledger_and_pay_once(bench):
     assert sorted(set(recipes)) == sorted(recipes)
     assert {(r.method, r.status) for r in results} == {("full", "complete"), ("bitfit", "complete"), ("other", "complete")}
     assert sorted(r.number for r in [*bench.ear.written, *other.ear.written]) == sorted(r.number for r in results)
+
+
+def test_a_busy_machine_makes_points_contended_and_the_sweep_as_dear_as_it_is(bench):
+    quiet = bench.sweep(Limits(trials=2), sampler=WHOLE).results
+    shutil.rmtree(bench.states)
+    for left in bench.folder.glob("optuna.db*"):
+        left.unlink()
+    busy = bench.sweep(Limits(trials=2), sampler=WHOLE, meter=FakeMeter(2.0, stalled_share=0.5)).results
+    assert [r.recipe_id for r in busy] == [r.recipe_id for r in quiet]
+    assert all(r.contended for r in busy)
+    assert not any(r.contended for r in quiet)
+    view = report.View.of(bench.ledger.description, OFFER, 0.0)
+    alone = [view.cost(r, "usd") for r in busy]
+    assert alone == pytest.approx([view.cost(r, "usd") for r in quiet]), "everything took twice as long, half of it for others"
+    assert spent_usd(busy, OFFER, 0.0) == pytest.approx(2 * spent_usd(quiet, OFFER, 0.0), rel=0.2)
+    assert "contended" in report.cost_text(view, busy[0], "usd", band=True)
