@@ -13,7 +13,7 @@ from workbench.search import quality
 from workbench.search.arms import Arm, Stop
 from workbench.search.engine import ABLATIONS, FrontSearch
 from workbench.search.features import Features
-from workbench.search.improvement import Staircase
+from workbench.search.improvement import Staircase, steps_of
 from workbench.search.quality import spread
 from workbench.search.surrogate import Points, Surrogate
 from workbench.search.warp import Warp
@@ -192,6 +192,13 @@ def test_a_trajectory_grows_the_front_by_what_it_adds_to_the_hypervolume(known, 
     for k in range(len(run)):
         expected = volume([*known, *run[: k + 1]], 0.0, 60) - volume(known, 0.0, 60)
         assert grown[k] == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
+def test_the_steps_of_a_front_are_the_different_points_of_it(found):
+    cost, of = (np.array([p[i] for p in found], float) for i in (0, 1))
+    expected = sorted({found[i] for i in pareto.front([(c, -s) for c, s in found])})
+    assert list(zip(*(each.tolist() for each in steps_of(cost, of)), strict=True)) == expected
 
 
 # Decisions

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, special
 
-from workbench import pareto
 from workbench.search.arms import Arm, Decision
 from workbench.search.features import Features, Floats
-from workbench.search.improvement import Staircase
+from workbench.search.improvement import Staircase, steps_of
 from workbench.search.quality import Belief, Forecasts, spread
 from workbench.search.surrogate import Ints
 from workbench.space import Dimension
@@ -183,8 +182,7 @@ class FrontSearch:
             ends = np.array([k == len(arm.stops) - 1 for arm in arms for k in range(arm.done)])
             cost, score = cost[ends], score[ends]
         most = max(arm.stops[-1].cost for arm in arms) if self._most is None else self._most
-        steps = pareto.front(np.column_stack([cost, -score]).tolist())  # the others can never be on it again
-        cost, score = cost[steps], score[steps]
+        cost, score = steps_of(cost, score)  # the others can never be on it again
 
         def front(costs: Sequence[float], scores: Floats) -> Staircase:
             return Staircase(np.r_[cost, np.log(costs)], np.r_[score, scores], least=least, log_most=float(np.log(most)))

@@ -11,6 +11,14 @@ import numpy as np
 from workbench.search.features import Floats
 
 
+def steps_of(cost: Floats, score: Floats) -> tuple[Floats, Floats]:
+    """Costs and scores of the points that no other dominates, cheapest first, once each; `pareto.front` for many of them."""
+    order = np.lexsort((-score, cost))
+    cost, score = cost[order], score[order]
+    rises = np.diff(np.maximum.accumulate(score), prepend=-np.inf) > 0
+    return cost[rises], score[rises]
+
+
 class Staircase:
     """The front of known points.
 

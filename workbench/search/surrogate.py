@@ -15,22 +15,30 @@ log-normal priors (Rasmussen & Williams 2006, section 5.4.1, for the gradient).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, optimize
+from scipy import linalg, optimize, sparse
 
 from workbench.search.features import Floats
 
 Ints = NDArray[np.intp]
+Moments = NDArray[np.complex128]
 
 ABSENT = 0.5
 """r: how alike a run that has a setting is to one that lacks it."""
 
 _COMBINED = {1: np.ones((1, 1)), 2: np.array([[1.0, 1.0], [1.0, -1.0]]) / math.sqrt(2)}
 """The independent combinations of the views, by the number of views."""
+
+_BLOCK = 1 << 16
+"""So many gaps are worked on at a time: they stay in a core's cache."""
+
+_MOST_COLUMNS = 64
+"""The product of so many polynomials of scaled distances is finite within the bounds of lengths."""
 
 _PRIOR_SD = 0.8
 _JITTER = 1e-4
@@ -44,10 +52,192 @@ class Points(NamedTuple):
     labels: Floats
 
 
-@dataclass(frozen=True)
-class _Parts:
-    kx: Floats  # (runs, runs)
-    slopes: list[Floats]  # d log kx / d log parameter, for each setting
+class _Block(NamedTuple):
+    """Settings of one kind that the same runs have, and pairs of runs that have them.
+
+    Attributes:
+        columns: The settings.
+        pairs: The pairs, by their place among runs x others.
+        gap: How far apart they are, shape (columns, pairs); of options 0 or 1.
+        options: Whether the settings are options.
+        shared: Whether some runs lack them.
+    """
+
+    columns: Ints
+    pairs: Ints | slice
+    gap: Floats
+    options: bool
+    shared: bool
+
+    def likeness(self, scale: Floats) -> tuple[Floats, Callable[[Floats], Floats]]:
+        """Factors of K_x, shape (pairs,), and what turns a gradient by their logarithm into one by the settings' parameters.
+
+        Args:
+            scale: Weights of options or lengths of numbers, shape (columns,).
+        """
+        s = self.gap * (scale if self.options else math.sqrt(5.0) / scale)[:, None]
+        matern = 1.0 if self.options else 1 + s + s * s / 3
+        if self.shared:
+            share = (1 - ABSENT**2) * matern * np.exp(-s)
+            mixed = ABSENT**2 + share
+            factor = mixed.prod(0)
+        else:
+            factor = np.exp(-s.sum(0)) if self.options else matern.prod(0) * np.exp(-s.sum(0))
+
+        def gradient(by_log: Floats) -> Floats:
+            slope = -s if self.options else s * s * (1 + s) / (3 * matern)
+            found: Floats = (slope * share / mixed if self.shared else slope) @ by_log
+            return found
+
+        return factor, gradient
+
+
+class _Gaps:
+    """How far apart runs and others are in each setting: all that their likeness needs beside hyperparameters.
+
+    Settings that the same runs have are one array: a study of many methods has many settings, most of them of few runs.
+
+    Args:
+        rows: Of the runs, shape (runs, columns).
+        others: Of the others, shape (others, columns). Given the same array, each pair is looked at once.
+        categorical: Which columns are options, shape (columns,).
+    """
+
+    def __init__(self, rows: Floats, others: Floats, categorical: NDArray[np.bool_]) -> None:
+        self._shape, self._columns, self._mirrored = (len(rows), len(others)), len(categorical), others is rows
+        has, had = ~np.isnan(rows), ~np.isnan(others)
+        one = has.astype(float) @ (~had).T + (~has).astype(float) @ had.T  # how many settings one of two has
+        self._base = ABSENT**one
+        groups: dict[tuple[bool, bytes, bytes], list[int]] = {}
+        for j, option in enumerate(categorical.tolist()):
+            groups.setdefault((option, has[:, j].tobytes(), had[:, j].tobytes()), []).append(j)
+        self._blocks = [block for (option, *_), each in groups.items() for block in self._of(np.array(each), rows, others, option)]
+
+    def _of(self, columns: Ints, rows: Floats, others: Floats, options: bool) -> Iterator[_Block]:
+        of, to = (np.flatnonzero(~np.isnan(each[:, columns[0]])) for each in (rows, others))
+        shared = len(of) < len(rows) or len(to) < len(others)
+        i, j = np.triu_indices(len(of), 1) if self._mirrored else (np.arange(len(of))[:, None], np.arange(len(to))[None])
+        places = (of[i] * len(others) + to[j]).ravel()
+        pairs = places if shared or self._mirrored else slice(None)
+        size = min(_MOST_COLUMNS, max(1, _BLOCK // max(1, len(places))))
+        for each in (columns[k : k + size] for k in range(0, len(columns), size)):
+            gap = np.abs(rows[of].T[each][:, i] - others[to].T[each][:, j]).reshape(len(each), len(places))
+            yield _Block(each, pairs, (gap > 0).astype(float) if options else gap, options, shared)
+
+    def likeness(self, theta: Floats) -> tuple[Floats, Callable[[Floats], Floats]]:
+        """K_x, shape (runs, others), and what turns a gradient by its logarithm into one by the settings' parameters."""
+        scale, flat = np.exp(theta[: self._columns]), np.ones(self._base.size)
+        slopes = []
+        for block in self._blocks:
+            factor, slope = block.likeness(scale[block.columns])
+            flat[block.pairs] *= factor
+            slopes.append(slope)
+        table = flat.reshape(self._shape)
+        kx: Floats = self._base * table * (table.T if self._mirrored else 1.0)
+
+        def gradient(by_log: Floats) -> Floats:
+            flat, found = (2 * by_log if self._mirrored else by_log).ravel(), np.zeros(self._columns)
+            for block, slope in zip(self._blocks, slopes, strict=True):
+                found[block.columns] = slope(flat[block.pairs])
+            return found
+
+        return kx, gradient
+
+
+class _Times(NamedTuple):
+    """Terms of the kernel that know no settings, by pairs of moments, and what they are made of.
+
+    Attributes:
+        factor: What K_x is multiplied by: a + b K_t + d t t'.
+        rest: What is added: c K_t + e t t'.
+        kt: K_t.
+        tau: t t'.
+        progress: Squared scaled distances in log progress.
+        labels: Squared scaled distances in log labels.
+    """
+
+    factor: Floats
+    rest: Floats
+    kt: Floats
+    tau: Floats
+    progress: Floats
+    labels: Floats
+
+    @classmethod
+    def of(cls, parameters: Floats, moments: Moments, others: Moments) -> _Times:
+        """Of moments; `parameters` are those of the kernel from the length of log progress on."""
+        lp, ll, a, b, c, d, e = np.exp(parameters[:7])
+        progress = ((moments.real[:, None] - others.real) / lp) ** 2
+        labels = ((moments.imag[:, None] - others.imag) / ll) ** 2
+        kt, tau = np.exp(-0.5 * (progress + labels)), moments.real[:, None] * others.real
+        return cls(a + b * kt + d * tau, c * kt + e * tau, kt, tau, progress, labels)
+
+
+def _moments(points: Points) -> tuple[Moments, Ints]:
+    """The different moments at which points were seen, log progress + i log labels, and which each point's is.
+
+    Runs are seen at the same moments over and over: the terms of the kernel that know no settings are worked out once for each.
+    """
+    found, index = np.unique(points.progress + 1j * points.labels, return_inverse=True)
+    return found, index
+
+
+def _spread(table: Floats, rows: Ints, columns: Ints) -> Floats:
+    """A table's entries at all pairs of some of its rows and columns."""
+    return table[rows][:, columns]
+
+
+class _Likelihood:
+    """Minus the log marginal likelihood of what was seen (without its constant), and its gradient, by hyperparameters."""
+
+    def __init__(self, surrogate: Surrogate, rows: Floats, points: Points, y: Floats) -> None:
+        self._surrogate, self._points, self._seen = surrogate, points, _COMBINED[surrogate.views] @ y
+        self._gaps, (self._moments, self._moment) = _Gaps(rows, rows, surrogate.categorical), _moments(points)
+        self._of_runs = _members(points.run, len(rows))
+        self._of_moments = _members(self._moment, len(self._moments))
+
+    def __call__(self, theta: Floats) -> tuple[float, Floats]:
+        """The value and its gradient; 1e25 and none where the kernel is singular."""
+        o, run, moment = len(self._surrogate.categorical), self._points.run, self._moment
+        of_runs, by_settings = self._gaps.likeness(theta)
+        times = _Times.of(theta[o:], self._moments, self._moments)
+        kx, factor = _spread(of_runs, run, run), _spread(times.factor, moment, moment)
+        k = kx * factor + _spread(times.rest, moment, moment)
+        a, b, c, d, e, noise = np.exp(theta[o + 2 : o + 8])
+        value, gradient, w = 0.0, np.zeros_like(theta), np.zeros_like(k)
+        for share, steeper, each in zip(*self._surrogate._shares(theta), self._seen, strict=True):
+            observed = share * k
+            observed[np.diag_indices_from(observed)] += noise + _JITTER
+            try:  # symmetric: its transpose is itself, in the order that LAPACK works in
+                triangle = linalg.cholesky(observed.T, lower=True, overwrite_a=True, check_finite=False)
+            except linalg.LinAlgError:
+                return 1e25, np.zeros_like(theta)
+            alpha = linalg.cho_solve((triangle, True), each, check_finite=False)
+            value += 0.5 * float(each @ alpha) + float(np.log(np.diag(triangle)).sum())
+            inverse = linalg.lapack.dpotri(triangle, lower=1, overwrite_c=1)[0].T
+            its = 0.5 * (inverse + np.triu(inverse, 1).T - np.outer(alpha, alpha))  # d value / d matrix
+            gradient[o + 7] += noise * np.trace(its)
+            gradient[-1] += steeper * np.vdot(its, k)  # of one view: 0
+            w += share * its
+        wkx = w * kx
+        gradient[:o] = by_settings(_summed(wkx * factor, self._of_runs))  # the settings' kernel is that of runs
+        wkx, w = _summed(wkx, self._of_moments), _summed(w, self._of_moments)  # and the others' that of moments
+        time = (b * wkx + c * w) * times.kt
+        gradient[o], gradient[o + 1] = np.vdot(time, times.progress), np.vdot(time, times.labels)
+        gradient[o + 2], gradient[o + 3], gradient[o + 4] = a * wkx.sum(), b * np.vdot(wkx, times.kt), c * np.vdot(w, times.kt)
+        gradient[o + 5], gradient[o + 6] = d * np.vdot(wkx, times.tau), e * np.vdot(w, times.tau)
+        return value, gradient
+
+
+def _members(of: Ints, count: int) -> sparse.csr_array:
+    """Which points belong to each of `count` things, shape (things, points)."""
+    return sparse.csr_array((np.ones(len(of)), (of, np.arange(len(of)))), shape=(count, len(of)))
+
+
+def _summed(matrix: Floats, members: sparse.csr_array) -> Floats:
+    """Summed by pairs of things, shape (things, things), from a symmetric one by pairs of their points."""
+    pairs: Floats = members @ (members @ matrix).T
+    return pairs
 
 
 class Surrogate:
@@ -81,8 +271,10 @@ class Surrogate:
         if afresh:
             self.theta = self._start.copy()
 
+        likelihood = _Likelihood(self, rows, points, y)
+
         def objective(theta: Floats) -> tuple[float, Floats]:
-            value, gradient = self._loss(theta, rows, points, y)
+            value, gradient = likelihood(theta)
             step = (theta - self._start) / _PRIOR_SD
             return value + 0.5 * float(step @ step), gradient + step / _PRIOR_SD
 
@@ -109,7 +301,7 @@ class Surrogate:
 
     def likeness(self, rows: Floats, others: Floats) -> Floats:
         """K_x of rows and others, from 0 to 1, shape (rows, others)."""
-        return self._of_settings(self.theta, rows, others).kx
+        return _Gaps(rows, others, self.categorical).likeness(self.theta)[0]
 
     @property
     def _columns(self) -> int:
@@ -119,45 +311,11 @@ class Surrogate:
         return math.exp(theta[self._columns + 7]) + _JITTER
 
     def _kernel(self, theta: Floats, rows: Floats, others: Floats, p: Points, q: Points) -> Floats:
-        kx = self._of_settings(theta, rows, others).kx[np.ix_(p.run, q.run)]
-        kt, _, _ = self._of_time(theta, p, q)
-        a, b, c, d, e = np.exp(theta[self._columns + 2 : self._columns + 7])
-        tau = p.progress[:, None] * q.progress[None]
-        k: Floats = kx * (a + b * kt + d * tau) + c * kt + e * tau
+        kx = _Gaps(rows, others, self.categorical).likeness(theta)[0]
+        (moments, i), (those, j) = _moments(p), _moments(q)
+        times = _Times.of(theta[self._columns :], moments, those)
+        k: Floats = _spread(kx, p.run, q.run) * _spread(times.factor, i, j) + _spread(times.rest, i, j)
         return k
-
-    def _of_settings(self, theta: Floats, rows: Floats, others: Floats) -> _Parts:
-        kx, slopes = np.ones((len(rows), len(others))), []
-        for j in range(self._columns):
-            x, z = rows[:, j, None], others[None, :, j]
-            has, had = ~np.isnan(x), ~np.isnan(z)
-            both, one = has & had, has ^ had
-            scale = math.exp(theta[j])
-            with np.errstate(invalid="ignore"):
-                if self.categorical[j]:
-                    differs = (x != z).astype(float)
-                    k = np.exp(-scale * differs)
-                    dk = -scale * differs * k
-                else:
-                    s = np.abs(x - z) * (math.sqrt(5.0) / scale)
-                    decay = np.exp(-s)
-                    k = (1 + s + s * s / 3) * decay
-                    dk = s * s * (1 + s) / 3 * decay
-            if not (has.all() and had.all()):
-                r2 = ABSENT**2
-                k = np.where(both, r2 + (1 - r2) * k, np.where(one, ABSENT, 1.0))
-                dk = np.where(both, (1 - r2) * dk, 0.0)
-            k = np.maximum(k, 1e-300)
-            kx *= k
-            slopes.append(dk / k)
-        return _Parts(kx, slopes)
-
-    def _of_time(self, theta: Floats, p: Points, q: Points) -> tuple[Floats, Floats, Floats]:
-        """K_t, and the squared scaled distances in log progress and log labels."""
-        lp, ll = np.exp(theta[self._columns : self._columns + 2])
-        dp = ((p.progress[:, None] - q.progress[None]) / lp) ** 2
-        dl = ((p.labels[:, None] - q.labels[None]) / ll) ** 2
-        return np.exp(-0.5 * (dp + dl)), dp, dl
 
     def _shares(self, theta: Floats) -> tuple[Floats, Floats]:
         """How much of the kernel each combination of the views has, and by how much that grows with the last parameter."""
@@ -167,44 +325,7 @@ class Surrogate:
         return np.array([1 + alike, 1 - alike]), np.array([1, -1]) * alike * (1 - alike)
 
     def _loss(self, theta: Floats, rows: Floats, points: Points, y: Floats) -> tuple[float, Floats]:
-        """Minus the log marginal likelihood (without its constant), and its gradient."""
-        o, run = self._columns, points.run
-        parts = self._of_settings(theta, rows, rows)
-        kx = parts.kx[np.ix_(run, run)]
-        kt, dp, dl = self._of_time(theta, points, points)
-        a, b, c, d, e, noise = np.exp(theta[o + 2 : o + 8])
-        tau = points.progress[:, None] * points.progress[None]
-        of_settings, of_time = a + b * kt + d * tau, c * kt + e * tau
-        k = kx * of_settings + of_time
-        value, gradient, w = 0.0, np.zeros_like(theta), np.zeros_like(k)
-        for share, slope, each in zip(*self._shares(theta), _COMBINED[self.views] @ y, strict=True):
-            try:
-                factor = linalg.cholesky(share * k + (noise + _JITTER) * np.eye(len(k)), lower=True, check_finite=False)
-            except linalg.LinAlgError:
-                return 1e25, np.zeros_like(theta)
-            alpha = linalg.cho_solve((factor, True), each, check_finite=False)
-            value += 0.5 * float(each @ alpha) + float(np.log(np.diag(factor)).sum())
-            inverse = linalg.lapack.dpotri(factor, lower=1)[0]
-            its = 0.5 * (inverse + np.tril(inverse, -1).T - np.outer(alpha, alpha))  # d value / d matrix
-            gradient[o + 7] += noise * np.trace(its)
-            gradient[-1] += slope * (its * k).sum()  # of one view: 0
-            w += share * its
-        wkx = w * kx
-        pairs = _summed(wkx * of_settings, run, len(rows))  # the settings' kernel is that of runs
-        for j, slopes in enumerate(parts.slopes):
-            gradient[j] = (pairs * slopes).sum()
-        time = (b * wkx + c * w) * kt
-        gradient[o], gradient[o + 1] = (time * dp).sum(), (time * dl).sum()
-        gradient[o + 2], gradient[o + 3], gradient[o + 4] = a * wkx.sum(), b * (wkx * kt).sum(), c * (w * kt).sum()
-        gradient[o + 5], gradient[o + 6] = d * (wkx * tau).sum(), e * (w * tau).sum()
-        return value, gradient
-
-
-def _summed(matrix: Floats, run: Ints, runs: int) -> Floats:
-    """Summed by pairs of runs, shape (runs, runs), from one by pairs of their points."""
-    member = np.equal.outer(np.arange(runs), run).astype(float)
-    pairs: Floats = member @ matrix @ member.T
-    return pairs
+        return _Likelihood(self, rows, points, y)(theta)
 
 
 @dataclass(frozen=True)
