@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,16 @@ def test_a_run_without_memory_costs_its_launch_only(tmp_path: Path) -> None:
     assert (trace.total_spent, trace.failures, len(trace.run)) == (2.0, 1, 0)
 
 
+def made(curves: list, statuses: list[str] | None = None) -> list:
+    """Runs of these curves, each with a rate of its own."""
+    rates = np.geomspace(1e-5, 1e-2, max(2, len(curves)))
+    statuses = statuses or ["ok"] * len(curves)
+    return [
+        {"config": {"rate": float(rate)}, "curve": curve, "status": status}
+        for rate, curve, status in zip(rates, curves, statuses, strict=False)
+    ]
+
+
 def change(runs: list, index: int, **more: object) -> list:
     runs[index] = runs[index] | more
     return runs
@@ -148,6 +159,18 @@ BAD = {
     "log of 0": (records(), SPACE | {"rate": {"type": "float", "low": 0, "high": 1, "log": True}}, "above 0"),
     "no config": (change(records(), 3, config=None), SPACE, "line 5.*config"),
     "setting": (change(records(), 3, config={"rat": 1e-3}), SPACE, "line 5.*Did you mean 'rate'"),
+    "choices of text": ([], SPACE | {"method": {"type": "categorical", "choices": "ab"}}, "line 1.*'method'.*must be a list"),
+    "choices of lists": ([], SPACE | {"method": {"type": "categorical", "choices": [["a"]]}}, "line 1.*an option must be"),
+    "log of text": ([], SPACE | {"rate": {"type": "float", "low": 1, "high": 2, "log": "no"}}, "line 1.*true or false"),
+    "status": (change(records(), 3, status=3), SPACE, "line 5.*status.*3"),
+    "status of others": (change(records(), 3, status="Completed"), SPACE, "line 5.*'Completed' would count as a failure"),
+    "cost beyond floats": (change(records(), 3, curve=[[10**400, 1.0]]), SPACE, "line 5.*finite number"),
+    "costs too large": (made([[[1e308, 1.0]], [[1e308, 2.0]]]), SPACE, "too large"),
+    "qualities too far apart": (made([[[1, -1e308]], [[1, 1e308]]]), SPACE, "too large"),
+    "equal costs": (change(records(), 3, curve=[[1, 0.5], [1, 0.6]]), SPACE, "line 5.*must increase"),
+    "cost below 0": (change(records(), 3, curve=[[-1, 0.5]]), SPACE, "line 5.*above 0"),
+    "cost is endless": (change(records(), 3, curve=[[math.inf, 0.5]]), SPACE, "line 5.*finite.*inf"),
+    "curve of one point": (change(records(), 3, curve={"cost": 1}), SPACE, "line 5.*no curve"),
     "option": (change(records(), 3, config={"method": "ia3"}), SPACE, "line 5.*ia3"),
     "no curve": (change(records(), 3, curve=[]), SPACE, "line 5.*no curve"),
     "curve of words": (change(records(), 3, curve=["a"]), SPACE, "line 5.*checkpoint 1"),
@@ -178,6 +201,8 @@ def test_bad_tables_are_refused_with_their_line(tmp_path: Path, case: str) -> No
         (b"", "empty"),
         (b'{"meta": {"space"', "line 1 is no JSON"),
         (b"[1]\n", "line 1"),
+        (b"[" * 100_000, "line 1 is no JSON"),
+        (b'{"meta": ' + b"1" * 5000 + b"}", "line 1 is no JSON"),
         (b"\x1f\x8bxx", "cannot be read"),
         (b"\xff\xfe", "read"),
     ],
@@ -189,6 +214,47 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path, content: bytes, sa
         tables.read(path)
     with pytest.raises(UsageError, match="no table"):
         tables.read(tmp_path / "none.jsonl")
+
+
+def test_a_table_may_begin_with_a_mark_and_hold_separators_of_unicode(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    lines = [{"meta": {"table": "a\u2028b", "space": SPACE}}, *records()]
+    path.write_text("\ufeff" + "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    assert tables.read(path).name == "a\u2028b"
+
+
+WRONG = st.sampled_from([None, True, 0, -1, 3, 0.5, math.nan, math.inf, 10**400, "", "ok", "x", [], [1], {}, {"a": 1}])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_a_table_with_anything_anywhere_is_read_or_refused_with_its_file(data: st.DataObject) -> None:
+    """Some place of a good table holds something else, or nothing."""
+    lines: list[Any] = json.loads(json.dumps([{"meta": {"table": "t", "space": SPACE}}, *records(4, failing=1)]))
+    at: Any = lines
+    while True:
+        keys = sorted(at) if isinstance(at, dict) else range(len(at))
+        key = data.draw(st.sampled_from(list(keys)))
+        if not (isinstance(at[key], (dict, list)) and at[key]) or data.draw(st.integers(0, 3)) == 0:
+            break
+        at = at[key]
+    if data.draw(st.booleans()):
+        at[key] = data.draw(WRONG)
+    else:
+        del at[key]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        said = None
+        try:
+            found = tables.read(path)
+        except DataError as error:
+            said = str(error)
+    if said is not None:
+        assert str(path) in said
+        return
+    trace = simulate(found, methods.make("mo-asha", 0), budget=found.budget(3))
+    assert trace.total_spent <= found.budget(3)
 
 
 def test_numbers_may_be_rounded_and_options_written_as_text(tmp_path: Path) -> None:
@@ -342,6 +408,74 @@ def test_halving_promotes_a_third() -> None:
     assert sorted(halving.priority(points, 5)) == list(range(5))
     assert [halving.stop_of(rung, 27) for rung in range(4)] == [0, 2, 8, 26]
     assert [halving.stop_of(rung, 2) for rung in range(4)] == [0, 0, 0, 1]
+
+
+EVERY = (*methods.METHODS, *(f"front:no-{part}" for part in methods.ABLATIONS))
+LENGTHS = {
+    "one checkpoint each": [1] * 6,
+    "two": [2] * 6,
+    "three": [3] * 6,
+    "long": [180, 180],
+    "of all lengths": [1, 2, 3, 180, 60, 1, 2],
+    "a single run": [3],
+    "many of one and few of many": [1, 1, 1, 1, 1, 1, 180, 1, 2],
+}
+
+
+def replay_all(found: tables.Table, name: str, launch: float | None = None) -> None:
+    """A method on a table, with little money and with enough for all: it ends, and spends no more than it may."""
+    for budget, workers in ((found.budget(1.5), 1), (10 * found.budget(1e9), 2)):
+        trace = simulate(found, methods.make(name, 1), budget=budget, workers=workers, launch=launch)
+        assert 0 <= trace.total_spent <= budget
+        assert len(set(zip(trace.run.tolist(), trace.stop.tolist(), strict=True))) == len(trace.run)  # nothing is paid twice
+    if name in ("front", "random", "mo-asha"):
+        assert len(trace.run) == len(found.points)  # there was money for all that could be reached
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("case", LENGTHS)
+@pytest.mark.slow
+def test_every_method_ends_whatever_the_lengths_of_curves(tmp_path: Path, case: str, name: str) -> None:
+    curves = [[[k * (1.0 + i), 0.1 * i + 0.01 * k] for k in range(1, n + 1)] for i, n in enumerate(LENGTHS[case])]
+    replay_all(tables.read(write(tmp_path / "t.jsonl", made(curves))), name)
+
+
+@pytest.mark.parametrize("case", LENGTHS)
+def test_halving_ends_whatever_the_lengths_of_curves(tmp_path: Path, case: str) -> None:
+    """Rungs of a run of one checkpoint all lie on it: it is at its end in the first, and was taken up again."""
+    curves = [[[k * (1.0 + i), 0.1 * i + 0.01 * k] for k in range(1, n + 1)] for i, n in enumerate(LENGTHS[case])]
+    replay_all(tables.read(write(tmp_path / "t.jsonl", made(curves))), "mo-asha")
+
+
+@st.composite
+def odd_tables(draw: st.DrawFn) -> list:
+    """Runs that end at once, fail, cost the same, score the same."""
+    curves, statuses = [[[1.0, 0.5], [2.0, 0.6]]], ["ok"]
+    for n in draw(st.lists(st.sampled_from([0, 1, 2, 5, 40]), max_size=6)):
+        step = draw(st.sampled_from([1.0, 1e-9, 1e9]))
+        height = draw(st.sampled_from([0.0, 0.5, -1e6, 1e6]))
+        curves.append([[step * k, height] for k in range(1, n + 1)])
+        statuses.append("ok" if n and draw(st.booleans()) else draw(st.sampled_from(["diverged", "oom"])))
+    return made(curves, statuses)
+
+
+@pytest.mark.parametrize("name", ["random", "random-cheap", "cheapest-first", "one-epoch-top-k", "mo-asha"])
+@settings(max_examples=25, deadline=None)
+@given(runs=odd_tables(), launch=st.sampled_from([0.0, 0.5]))
+def test_every_method_ends_on_odd_tables(name: str, runs: list, launch: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        found = tables.read(write(Path(folder) / "t.jsonl", runs))
+    replay_all(found, name, launch)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if name.startswith(("front", "optuna"))])
+@settings(max_examples=8, deadline=None)
+@given(runs=odd_tables(), launch=st.sampled_from([0.0, 0.5]))
+@pytest.mark.slow
+def test_every_search_ends_on_odd_tables(name: str, runs: list, launch: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        found = tables.read(write(Path(folder) / "t.jsonl", runs))
+    replay_all(found, name, launch)
 
 
 @settings(max_examples=50, deadline=None)

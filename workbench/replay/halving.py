@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,19 +36,12 @@ class MoAsha:
         if self._new is None:
             self._new = [int(i) for i in self._rng.permutation(len(state.stops))]
         self._collect(state)
-        for rung in range(RUNGS - 2, -1, -1):
-            work = self._promote(state, rung, self._counts[rung] // ETA)
-            if work:
-                return work
-        if self._new:
-            return self._start(state, self._new.pop(), 0)
-        if self._running:
+        work = self._promote(state, lambda rung: self._counts[rung] // ETA)
+        if work is None and self._new:
+            work = self._start(state, self._new.pop(), 0)
+        if work is None and self._running:
             return Idle.WAIT
-        for rung in range(RUNGS - 2, -1, -1):
-            work = self._promote(state, rung, len(self._members[rung]))
-            if work:
-                return work
-        return Idle.STOP
+        return work or self._promote(state, lambda rung: len(self._members[rung])) or Idle.STOP
 
     def _collect(self, state: State) -> None:
         """Put runs that reached their rung into it. One that failed counts among its rivals, and is never promoted."""
@@ -58,7 +52,23 @@ class MoAsha:
                 if not state.failed[run]:
                     self._members[rung].append(run)
 
-    def _promote(self, state: State, rung: int, places: int) -> Work | None:
+    def _promote(self, state: State, places: Callable[[int], int]) -> Work | None:
+        """The work of the next promotion, the highest rung's first, while fewer than `places` of a rung were promoted."""
+        rung = RUNGS - 2
+        while rung >= 0:
+            run = self._best(state, rung, places(rung))
+            if run is None:
+                rung -= 1
+                continue
+            self._promoted[rung].add(run)
+            work = self._start(state, run, rung + 1)
+            if work:
+                return work
+            rung = RUNGS - 2  # it is past all its rungs already, and the rungs above have one more member
+        return None
+
+    def _best(self, state: State, rung: int, places: int) -> int | None:
+        """The best of a rung's members that was not promoted; None where its places are taken."""
         members, promoted = self._members[rung], self._promoted[rung]
         if places <= len(promoted) or len(promoted) == len(members):
             return None
@@ -69,19 +79,21 @@ class MoAsha:
                 for run, stop in zip(members, stops, strict=True)
             ]
         )
-        run = next((members[i] for i in priority(points, places) if members[i] not in promoted), None)
-        if run is None:
-            return None
-        promoted.add(run)
-        return self._start(state, run, rung + 1)
+        return next((members[i] for i in priority(points, places) if members[i] not in promoted), None)
 
-    def _start(self, state: State, run: int, rung: int) -> Work:
-        """Work until the rung; one that a short run has passed already is passed over."""
-        while rung < RUNGS - 1 and stop_of(rung, int(state.stops[run])) < state.passed[run]:
+    def _start(self, state: State, run: int, rung: int) -> Work | None:
+        """Work until the rung. Rungs of a short run lie on one checkpoint: one that it has passed is passed over.
+
+        None where it has passed them all: a run of a single checkpoint is at its end in the first rung.
+        """
+        while rung < RUNGS and stop_of(rung, int(state.stops[run])) < state.passed[run]:
             self._members[rung].append(run)
             self._counts[rung] += 1
-            self._promoted[rung].add(run)
+            if rung < RUNGS - 1:
+                self._promoted[rung].add(run)
             rung += 1
+        if rung == RUNGS:
+            return None
         self._running[run] = rung
         return Work(run, stop_of(rung, int(state.stops[run])))
 

@@ -31,10 +31,12 @@ def _space(name: str, said: Any, place: str) -> Space:
     kind = said.get("type")
     try:
         if kind == "categorical":
-            return Choice(tuple(said.get("choices") or ()))
+            return Choice(_choices(said.get("choices")))
         if kind not in ("int", "float"):
             raise UsageError(f"the type {kind!r} is unknown.{did_you_mean(str(kind), ('categorical', 'int', 'float'))}")
-        low, high, log = said.get("low"), said.get("high"), bool(said.get("log"))
+        low, high, log = said.get("low"), said.get("high"), said.get("log") or False
+        if not isinstance(log, bool):
+            raise UsageError(f'"log" must be true or false; got {log!r}.')
         if low == high and is_number(low):
             return Choice((low,))  # a range of one value is a choice of one
         if low is None or high is None:
@@ -42,6 +44,16 @@ def _space(name: str, said: Any, place: str) -> Space:
         return Integers(low, high, log) if kind == "int" else Uniform(low, high, log)
     except UsageError as error:
         raise DataError(f"{place}: the space of {name!r} cannot be used: {error}") from error
+
+
+def _choices(choices: Any) -> tuple[Value, ...]:
+    """Options of a choice. Raises UsageError when they are no list of plain values."""
+    if not isinstance(choices, list):
+        raise UsageError(f'"choices" must be a list; got {choices!r}.')
+    for option in choices:
+        if not (option is None or isinstance(option, (bool, str)) or is_number(option)):
+            raise UsageError(f"an option must be text, a finite number, true or false; got {option!r}.")
+    return tuple(choices)
 
 
 def _setting(name: str, value: Any, dimensions: Mapping[str, Dimension], place: str) -> Value:

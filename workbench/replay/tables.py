@@ -25,6 +25,10 @@ OUT_OF_MEMORY = ("oom", "out_of_memory", "out of memory")
 """Statuses of runs that could not start: they cost their launch only."""
 
 
+FINISHED = ("complete", "completed", "done", "finished", "success", "successful", "succeeded")
+"""Words that others use for `ok`."""
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """A configuration of the pool, and what was recorded of it.
@@ -111,7 +115,7 @@ def read(path: Path) -> Table:
         DataError: It is no table; the message names the line and what to do.
     """
     text = _text(path)
-    lines = [(f"{path}, line {n}", line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [(f"{path}, line {n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise DataError(f'{path} is empty. The first line must be {{"meta": …}}, each other one a run.')
     meta = _meta(*lines[0])
@@ -119,14 +123,22 @@ def read(path: Path) -> Table:
     raw = [_run(place, line, dimensions) for place, line in lines[1:]]
     if all(run.status != "ok" for run in raw):
         raise DataError(f"{path} has no run that finished: there is nothing to replay. Give a table with runs of status ok.")
-    table = Table(
-        name=str(meta.get("table") or path.name.split(".")[0]),
-        meta=meta,
-        dimensions=_conditional(dimensions, [run.settings for run in raw]),
-        runs=tuple(_planned(raw)),
-        digest=f"{zlib.crc32(text.encode()):08x}",
-    )
-    if not np.ptp(table.points[:, 1]) > 0:
+    name = meta.get("table")
+    if name is not None and not isinstance(name, str):
+        raise DataError(f'{lines[0][0]}: "table", the name of the table, must be text; got {name!r}.')
+    with np.errstate(over="ignore"):  # told of below
+        table = Table(
+            name=name or path.name.split(".")[0],
+            meta=meta,
+            dimensions=_conditional(dimensions, [run.settings for run in raw]),
+            runs=tuple(_planned(raw)),
+            digest=f"{zlib.crc32(text.encode()):08x}",
+        )
+        total, widest = float(table.full_costs.sum()), float(np.ptp(table.points[:, 1]))
+    if not (math.isfinite(total) and math.isfinite(widest)):
+        what, got = ("costs", total) if math.isinf(total) else ("differences of qualities", widest)
+        raise DataError(f"{path}: {what} add up to {got}: they are too large to compute with. Give them in a larger unit.")
+    if not widest > 0:
         raise DataError(f"{path}: all checkpoints have the same quality, so that no search can be told from another.")
     return table
 
@@ -134,17 +146,19 @@ def read(path: Path) -> Table:
 def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
+        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")  # some editors write a mark first
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UsageError(f"there is no table {path}. Give a file of JSON lines, .jsonl or .jsonl.gz.") from error
     except (EOFError, gzip.BadGzipFile, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}. Give JSON lines in UTF-8, compressed by gzip or not.") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}. Give a file that you may read.") from error
 
 
 def _json(place: str, line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, a number of thousands of digits, brackets without end
         raise DataError(
             f"{place} is no JSON: {error}. A table of recorded runs is JSON lines: "
             'first {"meta": {"space": …}}, then {"config", "curve", "status"} for each run.'
@@ -179,7 +193,7 @@ def _run(place: str, line: str, dimensions: Mapping[str, Dimension]) -> _Raw:
     if not isinstance(record.get("config"), dict):
         raise DataError(f'{place}: the run has no "config". Add its settings by name.')
     settings = settings_of(record["config"], dimensions, place)
-    status = str(record.get("status") or "ok")
+    status = _status(record.get("status"), place)
     costs: list[float] = []
     qualities: list[float] = []
     losses: list[float] = []
@@ -195,6 +209,17 @@ def _run(place: str, line: str, dimensions: Mapping[str, Dimension]) -> _Raw:
     if not costs and status == "ok":
         raise DataError(f'{place}: the run has no curve. Give [[cost, quality], …], or a status other than "ok" if it failed.')
     return _Raw(settings, np.array(costs), np.array(qualities), tuple(losses) if len(losses) == len(qualities) else (), status)
+
+
+def _status(status: Any, place: str) -> str:
+    """How the run ended; `ok` where nothing is said."""
+    if status is None or (isinstance(status, str) and status.strip().lower() in ("", "ok")):
+        return "ok"
+    if not isinstance(status, str):
+        raise DataError(f'{place}: the status must be "ok", or in words how the run failed; got {status!r}.')
+    if status.strip().lower() in FINISHED:
+        raise DataError(f'{place}: the status {status!r} would count as a failure: every word but "ok" is one. Write "ok".')
+    return status
 
 
 def _curve(curve: Any, place: str) -> Iterator[tuple[float, float | None, float | None]]:
@@ -216,7 +241,7 @@ def _curve(curve: Any, place: str) -> Iterator[tuple[float, float | None, float 
             raise DataError(f"{place}: the quality of checkpoint {n} must be a number; got {quality!r}.")
         if not all(is_number(loss) for loss in more):
             raise DataError(f"{place}: the loss of checkpoint {n} must be a finite number; got {more[0]!r}. Leave it out.")
-        reached = float(quality) if quality is not None and math.isfinite(quality) else None
+        reached = float(quality) if is_number(quality) else None
         yield float(cost), reached, float(more[0]) if more else None
 
 
