@@ -38,9 +38,8 @@ def test_the_front_is_what_no_point_dominates(found: Points) -> None:
     kept = front(found)
     members = {found[i] for i in kept}
     assert members == {p for p in found if not any(dominates(q, p) for q in found)}
-    assert len(members) == len(kept)  # of equal points one
-    assert all(i == found.index(found[i]) for i in kept)  # the first
-    assert [found[i] for i in kept] == sorted(members)
+    assert sorted(kept) == [i for i, p in enumerate(found) if p in members]  # all that tie exactly
+    assert kept == sorted(kept, key=lambda i: (found[i], i))
 
 
 def test_the_front_of_nothing_is_empty() -> None:
@@ -49,8 +48,15 @@ def test_the_front_of_nothing_is_empty() -> None:
 
 
 def test_one_coordinate() -> None:
-    assert front([(3.0,), (1.0,), (2.0,), (1.0,)]) == [1]
+    assert front([(3.0,), (1.0,), (2.0,), (1.0,)]) == [1, 3]
     assert hypervolume([(3.0,), (1.0,), (9.0,)], (5.0,)) == 4.0
+
+
+@pytest.mark.parametrize("coordinates", [1, 2, 3])
+def test_points_that_tie_exactly_are_all_kept_however_many(coordinates: int) -> None:
+    many = [(0.0,) * coordinates] * 20_000  # each compared with each would take minutes
+    assert front([(1.0,) * coordinates, *many]) == list(range(1, 20_001))
+    assert hypervolume(many, (1.0,) * coordinates) == 1.0
 
 
 def test_coordinates_must_agree() -> None:

@@ -61,6 +61,40 @@ def test_the_front_is_sorted_from_cheap_to_dear() -> None:
     assert report.front([BROKEN], view()) == []
 
 
+def test_points_that_tie_exactly_are_all_members_and_are_named_once() -> None:
+    twin = epochs(point("ffff", 62.0, 40, trial=7), 3)
+    for found in ([*ALL, twin], [twin, *ALL]):
+        members = report.front(found, view())
+        assert {r.run_id for r in members} == {r.run_id for r in (CHEAP, MIDDLE, BEST, twin)}
+        assert [view().cost(r, "usd") for r in members] == sorted(view().cost(r, "usd") or 0 for r in members)
+        assert report.hypervolume(found, view()) == pytest.approx(report.hypervolume(ALL, view()))
+        assert report.answer(found, view()) == report.answer(ALL, view())
+        assert report.ties_text(members, view()).startswith("2 points tie exactly: trials ")
+        assert "7 at 3 epochs" in report.front_markdown(found, view())
+        points = report.Points.of(found, view())
+        assert [m is None for m in report.marginal(points)] == [True, False, True, False]
+        entries = {p["recipe_id"] for p in report.front_record("s", found, view())["points"] if p["on_front"]}
+        assert {twin.recipe_id, MIDDLE.recipe_id} <= entries
+    assert report.ties_text(report.front(ALL, view()), view()) == ""
+    many = [point(f"{i:04}", 62.0, 40, recipe_id=f"{i:016}") for i in range(9)]
+    assert report.ties_text(many, view()).endswith(" and 3 more.")
+
+
+def test_a_tie_with_the_best_names_one_answer() -> None:
+    twin = point("ffff", 64.0, 100, trial=7)
+    text = report.answer([*ALL, twin], view())
+    assert text.count("64.0") == 1
+    assert [p.why for p in report.picks(report.Points.of([*ALL, twin], view()))] == ["best", "nearly"]
+
+
+def test_a_longer_checkpoint_a_recipe_recorded_twice_and_a_replicate_are_no_ties() -> None:
+    longer = epochs(replace(BEST, recipe_id="longer", number=9), 4)
+    assert report.front([longer, *ALL], view()) == [CHEAP, MIDDLE, BEST]
+    again, replicate = replace(BEST, number=9), point("ffff", 64.0, 100, replicate_of=BEST.recipe_id)
+    assert report.front([*ALL, again], view()) == [CHEAP, MIDDLE, BEST]
+    assert replicate not in report.front([*ALL, replicate], view())
+
+
 def test_what_has_no_score_or_an_unknown_cost_is_no_point() -> None:
     unknown = point("x", 99.0, 1, usage={"train": Usage(seconds=1.0, cpu_energy_j=None)})
     assert report.front([unknown, CHEAP], view("energy_j")) == [CHEAP]

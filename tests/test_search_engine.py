@@ -1,5 +1,6 @@
 """The search's engine on plain arms: model, growth of the front, and what it decides."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -327,6 +328,56 @@ def test_of_two_runs_alike_the_one_that_is_dearer_to_take_up_stays_where_it_is()
         assert FrontSearch(DIMENSIONS, least=-1.0).decide([*arms, *order]).key == "here"
     dropped = replace(frozen, key="dropped", cached=False)
     assert FrontSearch(DIMENSIONS, least=-1.0).decide([*arms, dropped, there]).key == "there"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("of", ["scores", "losses"])
+def test_what_is_no_number_counts_as_the_worst_and_spoils_nothing(of, bad):
+    arms = begun()
+    values = [v for arm in arms for v in getattr(arm, of)]
+    worst = min(values) if of == "scores" else max(values)
+    told = [
+        [replace(arm, **{of: [value, *getattr(arm, of)[1:]]}) if i == 2 else arm for i, arm in enumerate(arms)]
+        for value in (bad, worst)
+    ]
+    with_it, without = (FrontSearch(DIMENSIONS).decide(each) for each in told)
+    assert np.isfinite(with_it.gain)
+    assert with_it == without
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_it_decides_on_whatever_it_is_shown(data):
+    """No setting, one or hundreds; scores all alike, losses that are no numbers, costs of any size, runs that all failed."""
+    count = data.draw(st.sampled_from([0, 1, 3, 200]))
+    dimensions = {f"s{j}": Dimension(f"s{j}", Uniform(0.0, 1.0) if j % 2 else Choice(("a", "b"))) for j in range(count)}
+    scale = data.draw(st.sampled_from([1e-300, 1e-9, 1.0, 1e9, 1e300]))
+    value = st.sampled_from([0.0, 0.5, 0.5, 1.0, -1e9, 1e9] if data.draw(st.booleans()) else [0.5])
+    loss = st.sampled_from([0.0, 1.0, 1e300, np.nan, np.inf]) if data.draw(st.booleans()) else st.just(1.0)
+    failing = data.draw(st.sampled_from([0, 1, 2]))  # none, some, all
+    rng, arms = np.random.default_rng(data.draw(st.integers(0, 99))), []
+    for i in range(data.draw(st.sampled_from([1, 2, 12]))):
+        of = {name: float(rng.random()) if j % 2 else str(rng.choice(["a", "b"])) for j, name in enumerate(dimensions)}
+        of = {name: v for name, v in of.items() if rng.random() < 0.8}
+        length = data.draw(st.sampled_from([1, 3, 60]))
+        done = data.draw(st.integers(0, min(length, 4)))
+        stops = [Stop(float(k + 1), 1.0, scale * (k + 1)) for k in range(length)]
+        scores, losses = ([data.draw(each) for _ in range(done)] for each in (value, loss))
+        bad = failing == 2 or (failing == 1 and i % 2 == 0)
+        pending = length - 1 if data.draw(st.integers(0, 5)) == 0 and done < length else None
+        arms.append(Arm(i, of, stops, scores, losses, infeasible=bad, pending=None if bad else pending))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = FrontSearch(dimensions).decide(arms, launch=0.1 * scale)
+    if found.action in ("start", "continue"):
+        assert arms[found.key].done <= found.stop < len(arms[found.key].stops)
+        assert arms[found.key].pending is None
+        assert not arms[found.key].infeasible
+        assert found.spend > 0
+        assert np.isfinite(found.gain) or "first" in found.reason  # never the first of what is not known
+    else:
+        free = [arm for arm in arms if arm.pending is None and not arm.infeasible and arm.done < len(arm.stops)]
+        assert found.action == "wait" or not free
 
 
 def test_growth_counts_up_to_the_reference_cost():

@@ -15,14 +15,20 @@ def dominates(a: Point, b: Point) -> bool:
 def front(points: Sequence[Point]) -> list[int]:
     """Indices of the points that no other dominates, in the order of their coordinates.
 
-    Of equal points the first is kept. Two coordinates take O(n log n), more take O(n x front).
+    Points that tie exactly are all kept, in the order in which they were given: none of them dominates another. Two coordinates
+    take O(n log n), more take O(n x different points of the front).
     """
     kept: list[int] = []
+    different: list[int] = []
     for i in sorted(range(len(points)), key=lambda i: (*points[i], i)):
-        # Sorted so, no later point can dominate an earlier one; with two coordinates the last kept one decides.
-        rivals = kept[-1:] if len(points[i]) == 2 else kept
-        if not any(all(x <= y for x, y in zip(points[k], points[i], strict=True)) for k in rivals):
-            kept.append(i)
+        # Sorted so, no later point can dominate an earlier one, and equal ones follow each other; with two coordinates the last
+        # kept one decides.
+        if not different or tuple(points[i]) != tuple(points[different[-1]]):
+            rivals = different[-1:] if len(points[i]) == 2 else different
+            if any(dominates(points[k], points[i]) for k in rivals):
+                continue
+            different.append(i)
+        kept.append(i)
     return kept
 
 
@@ -32,7 +38,7 @@ def hypervolume(points: Sequence[Point], reference: Point) -> float:
     Points that do not lie below the reference in every coordinate add nothing. Computed by slicing along the last
     coordinate (Zitzler 1999, "HSO"): exact, and quick enough for fronts of a few hundred points in up to four coordinates.
     """
-    inside = [tuple(p) for p in points if all(x < r for x, r in zip(p, reference, strict=True))]
+    inside = list({tuple(p) for p in points if all(x < r for x, r in zip(p, reference, strict=True))})
     if not inside:
         return 0.0
     if len(reference) == 1:

@@ -219,6 +219,8 @@ def _table(c: Context, points: Points) -> None:
     )
     if text := report.contended_text(points.members, c.view):
         st.caption(plain(text))
+    if text := report.ties_text(points.best, points.view):
+        st.caption(plain(text))
     st.download_button(
         "Download as CSV",
         table.to_csv(index=False),

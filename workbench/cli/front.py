@@ -175,6 +175,9 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
         cells += _confirmation(of.get(r.recipe_id), of) if of else []
         table.add_row(*cells, *(["*" if r in members else ""] if everything else []))
     print_table(table)
+    ties = report.ties_text(report.front(report.corrected(results, view), view), view)
+    if ties:
+        print_text(ties)
     for r in report.front(results, view):
         if r not in members:
             why = "no new seed could be trained"

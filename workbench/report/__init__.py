@@ -41,7 +41,7 @@ from workbench.report.matters import (
     swept,
     swing_text,
 )
-from workbench.report.points import Points, baselines, marginal, stopped
+from workbench.report.points import Points, baselines, marginal, stopped, ties_text
 from workbench.report.progress import Bound, Progress, Settled, Worker, bounds, progress, seconds_left, spent_text
 from workbench.report.records import find_run, front_markdown, front_record, runs_record
 from workbench.report.reproduce import reproduce
@@ -159,6 +159,7 @@ __all__ = [
     "stopped",
     "swept",
     "swing_text",
+    "ties_text",
     "usage_cells",
     "waste",
 ]

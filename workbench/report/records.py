@@ -9,8 +9,9 @@ from workbench import carbon
 from workbench.report.answers import answer, cost_text, score_text
 from workbench.report.bill import bill_record, serving_record
 from workbench.report.confirmed import confirmed, confirmed_record, corrected, standing
+from workbench.report.points import ties_text
 from workbench.report.text import peak_memory, settings_text
-from workbench.report.view import View, cheapest, hypervolume
+from workbench.report.view import View, cheapest, front, hypervolume
 from workbench.result import Result, by_run, originals, spent_usd
 from workbench.usage import total
 
@@ -102,7 +103,8 @@ def front_markdown(results: Sequence[Result], view: View) -> str:
             score_text(r.scores[view.maximize], of.get(r.recipe_id)),
         ]
         lines.append(f"| {' | '.join([*cells, *(cost_text(view, r, name) for name in view.minimize)])} |")
-    return "\n".join(lines) + "\n"
+    ties = ties_text(front(corrected(results, view), view), view)
+    return "\n".join([*lines, *(["", ties] if ties else [])]) + "\n"
 
 
 def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, str]) -> list[dict[str, Any]]:

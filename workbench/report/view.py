@@ -97,11 +97,17 @@ class View:
 
 
 def front(results: Sequence[Result], view: View) -> list[Result]:
-    """The points that no other dominates, cheapest first."""
+    """The points that no other dominates, cheapest first.
+
+    Runs that tie exactly are all members. Of the points of one run that do, the shortest is: the others are the same run, longer.
+    """
     points = [(result, view.coordinates(result)) for result in results]
     known = [(result, point) for result, point in points if point is not None]
     kept = [known[i] for i in pareto.front([point for _, point in known])]
-    return [result for result, _ in sorted(kept, key=lambda pair: (pair[1][1:], pair[1][0]))]
+    once: dict[tuple[str, tuple[float, ...]], Result] = {}
+    for result, point in sorted(kept, key=lambda pair: (pair[1][1:], pair[1][0], pair[0].epochs)):
+        once.setdefault((result.run_id, point), result)
+    return list(once.values())
 
 
 def cheapest(results: Sequence[Result], view: View) -> Result | None:

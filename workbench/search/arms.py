@@ -31,8 +31,10 @@ class Arm:
         key: Names it.
         settings: Its settings by name; one that its method lacks is absent.
         stops: Its checkpoints, shortest first.
-        scores: Of the checkpoints it has passed, the first `len(scores)` of `stops`: the quality, to be maximised.
-        losses: Of the same checkpoints: a loss, which falls before the score rises; empty where there is none.
+        scores: Of the checkpoints it has passed, the first `len(scores)` of `stops`: the quality, to be maximised. One
+            that is no finite number counts as the worst of all.
+        losses: Of the same checkpoints: a loss, which falls before the score rises; empty where there is none. One that
+            is no finite number counts as the worst of all.
         pending: A worker is taking it to this stop, by index, now; None when nobody is.
         cached: Whether its last state is at hand: continuing it repeats nothing, and costs `resume` in the place of a launch.
         resume: What taking it up from there costs beside the way to the next stop: the loading of model and data.

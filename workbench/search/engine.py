@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +89,7 @@ class FrontSearch:
             may_wait: Whether the worker may be told to wait for what others will find, though something is left that it could do:
                 where that saves what it would have cost.
         """
+        arms = _finite(arms)
         begun = sum(arm.done > 0 or arm.pending is not None or arm.infeasible for arm in arms)
         seen = sum(arm.done > 0 for arm in arms)
         rng = np.random.default_rng((self._seed, begun, sum(arm.done for arm in arms)))
@@ -218,6 +220,25 @@ class FrontSearch:
     def _rungs(self, arm: Arm) -> tuple[int, ...]:
         """At which of its stops a run may be left."""
         return (len(arm.stops) - 1,) if "freeze" in self._ablate else spread(len(arm.stops), HORIZONS)
+
+
+def _finite(arms: Sequence[Arm]) -> Sequence[Arm]:
+    """The same arms; a score or a loss that is no finite number stands at the worst of all arms.
+
+    One of them would make all that is believed no number, and the decision the first arm there is.
+    """
+    if all(math.isfinite(value) for arm in arms for value in (*arm.scores, *arm.losses)):
+        return arms
+    least = min((score for arm in arms for score in arm.scores if math.isfinite(score)), default=0.0)
+    most = max((loss for arm in arms for loss in arm.losses if math.isfinite(loss)), default=0.0)
+    return [
+        replace(
+            arm,
+            scores=[score if math.isfinite(score) else least for score in arm.scores],
+            losses=[loss if math.isfinite(loss) else most for loss in arm.losses],
+        )
+        for arm in arms
+    ]
 
 
 def _growth(front: Staircase, draws: Floats, costs: Floats, counts: Bools) -> Floats:
