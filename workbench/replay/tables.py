@@ -241,7 +241,7 @@ def _curve(curve: Any, place: str) -> Iterator[tuple[float, float | None, float 
             raise DataError(f"{place}: the quality of checkpoint {n} must be a number; got {quality!r}.")
         if not all(is_number(loss) for loss in more):
             raise DataError(f"{place}: the loss of checkpoint {n} must be a finite number; got {more[0]!r}. Leave it out.")
-        reached = float(quality) if is_number(quality) else None
+        reached = float(quality) if quality is not None and is_number(quality) else None
         yield float(cost), reached, float(more[0]) if more else None
 
 

@@ -76,7 +76,7 @@ class _Block(NamedTuple):
             scale: Weights of options or lengths of numbers, shape (columns,).
         """
         s = self.gap * (scale if self.options else math.sqrt(5.0) / scale)[:, None]
-        matern = 1.0 if self.options else 1 + s + s * s / 3
+        matern = np.ones_like(s) if self.options else 1 + s + s * s / 3
         if self.shared:
             share = (1 - ABSENT**2) * matern * np.exp(-s)
             mixed = ABSENT**2 + share
