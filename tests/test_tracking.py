@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import shutil
 import socket
 import sqlite3
@@ -673,3 +674,198 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
     assert [run.info.status for run in read.runs("sweep")][-1] == "FINISHED"
     assert list(tmp_path.glob(".*")) == []
     assert "RUNNING" not in {run.info.status for run in read.runs("sweep")}
+
+
+# Folders whose names mean something in a URL
+
+ODD = ("a?b", "a#b", "100%25", "with space", "Größe 数据", "it's", "a&b=c;d", "a?b=c", "%3F", 'say "x"')
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_store_and_artifacts_lie_in_a_folder_whatever_its_name(tmp_path: Path, name: str, monkeypatch) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    problems: list[str] = []
+    study = replace(STUDY, path=folder / "q#1%2F?.py")
+    study.path.write_text("# the study\n")
+    for _ in range(2):  # the second one reads what the first has written
+        notebook = Notebook(study, default_uri(folder), OFFER, on_problem=problems.append)
+        notebook.start(PARENT, [a_result()])
+        assert notebook.close(60) == 0
+    assert problems == []
+    assert store.sqlite_path(default_uri(folder)) == folder / "mlflow.db"
+    assert [path.name for path in tmp_path.iterdir()] == [name]  # nothing beside it
+    assert {path.name for path in folder.iterdir()} <= {
+        "mlflow.db",
+        "mlflow.db-wal",
+        "mlflow.db-shm",
+        "mlartifacts",
+        study.path.name,
+    }
+    session = Session(study, store.absolute("sqlite:///mlflow.db"))
+    (run,) = session.search("run")
+    files = [path.name for path in (folder / "mlartifacts").rglob("*") if path.is_file()]
+    assert {"recipe.json", "sweep.json", "q_1_2F_.py"} <= set(files)
+    assert {file.path for file in session.client.list_artifacts(run.info.run_id)} >= {"recipe.json"}
+    assert "3 runs" in store.examine(default_uri(folder))
+
+
+@pytest.mark.parametrize("name", ["a?b#c 100%25 数据"])
+def test_the_page_serves_a_store_in_such_a_folder(tmp_path: Path, name: str, monkeypatch) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    notebook = Notebook(STUDY, default_uri(folder), OFFER)
+    notebook.start(PARENT, [a_result()])
+    assert notebook.close(60) == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.chdir(tmp_path)
+    page = serve(default_uri(folder), port=port)
+    try:
+        assert page.ready()
+        assert list(page.studies()) == [STUDY.name]
+        (run,) = Session(STUDY, default_uri(folder)).search("run")
+        with urllib.request.urlopen(f"{page.url}/get-artifact?path=recipe.json&run_uuid={run.info.run_id}", timeout=30) as answer:
+            assert json.load(answer)["model"] == "minilm-l3"
+    finally:
+        page.process.terminate()
+        page.process.wait()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("uri", ["sqlite:////tmp/a?b/mlflow.db", "sqlite:///a?b=c/mlflow.db", "sqlite:///x?timeout=1&y/mlflow.db"])
+def test_a_path_that_would_be_read_as_options_is_refused_with_the_way_to_say_it(uri: str) -> None:
+    with pytest.raises(UsageError, match=r"read as options.*Give that path so: 'sqlite\+pysqlite:") as said:
+        Notebook(STUDY, uri, OFFER)
+    meant = str(said.value).rsplit("'", 2)[1]
+    assert store.sqlite_path(meant) == Path(uri.split("///", 1)[1]).absolute() or store.sqlite_path(meant) == Path(
+        uri.split("///")[1]
+    )
+
+
+def test_options_of_the_driver_are_kept(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert store.absolute("sqlite:///x.db?timeout=3") == f"sqlite:///{tmp_path}/x.db?timeout=3"
+    kept = store.absolute("sqlite:///file:x.db?mode=ro&uri=true")
+    assert store.sqlite_path(kept) == tmp_path / "x.db"
+    assert "mode=ro" in kept
+    assert store.sqlite_path("sqlite:///:memory:") is None
+    assert store.sqlite_path("sqlite:///file::memory:?uri=true&cache=shared") is None
+
+
+# Stores that the installed MLflow cannot use
+
+
+def an_older_store(path: Path, version: str = "cfd24bdc0731") -> None:
+    """A store as an MLflow of that schema left it."""
+    from alembic import command
+    from mlflow.store.db import utils
+
+    engine = utils.create_sqlalchemy_engine(store.uri_of(path))
+    utils.InitialBase.metadata.create_all(engine)
+    config = utils._get_alembic_config(store.uri_of(path))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)
+    engine.dispose()
+
+
+def complaints(uri: str) -> tuple[str, str, list[str]]:
+    """What doctor, the page's command and a sweep's notebook say of a store."""
+    problems: list[str] = []
+    notebook = Notebook(STUDY, uri, OFFER, on_problem=problems.append)
+    notebook.start(PARENT, [a_result()])
+    notebook.close(20)
+    with pytest.raises(EnvironmentFault) as looked:
+        store.examine(uri)
+    with pytest.raises(EnvironmentFault) as served:
+        ui_command(uri)
+    return str(looked.value), str(served.value), problems
+
+
+def test_the_versions_of_the_schema_are_those_that_mlflow_would_ask_for() -> None:
+    from mlflow.store.db import utils
+
+    head, known = store.schemas()
+    assert head == utils._get_latest_schema_revision()
+    assert {head, "cfd24bdc0731"} < known
+
+
+def test_an_older_store_is_named_by_all_with_the_command_that_mends_it(tmp_path: Path) -> None:
+    folder = tmp_path / "my store?"
+    folder.mkdir()
+    path = folder / "mlflow.db"
+    an_older_store(path)
+    before = path.read_bytes()
+    looked, served, problems = complaints(store.uri_of(path))
+    assert looked == served
+    assert problems == [
+        f"MLflow cannot be written to. {looked} The runs are safe in the ledger; the next sweep writes them once that is mended."
+    ]
+    assert f"{path} was made by an older MLflow: its schema is cfd24bdc0731" in looked
+    assert "Copy the file" in looked
+    with contextlib.closing(sqlite3.connect(path)) as database:  # nothing was migrated
+        assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [("cfd24bdc0731",)]
+    told = looked.split("run `")[1].removesuffix("`.")
+    said = subprocess.run([sys.executable, "-m", *shlex.split(told)], capture_output=True, text=True, cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert len(before) < path.stat().st_size
+    assert "0 runs" in store.examine(store.uri_of(path))
+    assert [each.name for each in tmp_path.iterdir()] == [folder.name]
+
+
+def test_a_newer_store_is_not_called_an_older_one(tmp_path: Path) -> None:
+    an_older_store(tmp_path / "mlflow.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    looked, served, problems = complaints(default_uri(tmp_path))
+    assert looked == served
+    assert "was made by a newer MLflow" in looked
+    assert "pip install --upgrade mlflow" in looked
+    assert looked in problems[0]
+
+
+def test_another_program_s_database_is_left_alone(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")  # Optuna has one too
+        database.execute("CREATE TABLE studies (study_id INTEGER)")
+    looked, served, problems = complaints(default_uri(tmp_path))
+    assert looked == served
+    assert "another program's database (it holds alembic_version, studies)" in looked
+    assert looked in problems[0]
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        assert {name for (name,) in database.execute("SELECT name FROM sqlite_master")} == {"alembic_version", "studies"}
+
+
+def test_an_empty_file_is_made_a_store(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").touch()
+    assert "an empty file" in store.examine(default_uri(tmp_path))
+    notebook = Notebook(STUDY, default_uri(tmp_path), OFFER)
+    notebook.start(PARENT, [a_result()])
+    assert notebook.close(60) == 0
+    assert "2 runs" in store.examine(default_uri(tmp_path))
+
+
+def test_a_server_is_asked_whether_it_answers() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://me:secret@127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(EnvironmentFault, match="does not answer") as said:
+            store.examine(address)
+    assert "secret" not in str(said.value)
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/base/health" else 404)
+            self.end_headers()
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Health)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    assert store.examine(f"http://127.0.0.1:{server.server_port}/base/").endswith("answers")
+    server.shutdown()
+    server.server_close()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import textwrap
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from workbench.errors import EnvironmentFault
 from workbench.prices import Offer
 from workbench.result import Result
 from workbench.study import Study
-from workbench.tracking import store
+from workbench.tracking import page, store
 from workbench.tracking.mirror import Mirror
 from workbench.tracking.writer import Job, Writer
 
@@ -25,7 +27,8 @@ class Notebook:
 
     Args:
         study: The study; its name is the experiment's.
-        tracking_uri: The store: `sqlite:////…/mlflow.db`, another database, or a server's address.
+        tracking_uri: The store: `sqlite:////…/mlflow.db`, another database, or a server's address. Raises UsageError where
+            it leads elsewhere than it looks: see `store.sqlite_path`.
         offer: The priced machine at which costs are shown.
         label_usd: Price of a label, in US$.
         on_problem: Called with one sentence when MLflow cannot be reached, answers again, or refuses a record.
@@ -48,6 +51,7 @@ class Notebook:
     ) -> None:
         self.study = study
         self.tracking_uri = store.absolute(tracking_uri)
+        self._where = store.named(self.tracking_uri)
         self._on_problem = on_problem
         self._on_run = on_run
         self._mirror = Mirror(study, self.tracking_uri, offer, label_usd, self._tell, sweep)
@@ -75,7 +79,7 @@ class Notebook:
         """
         self._load()
         path, running = self.study.path, any(result.status == "running" for result in known)
-        texts = {path.name: path.read_text(encoding="utf-8")} if path and path.is_file() else {}
+        texts = {page.file_name(path.name): path.read_text(encoding="utf-8")} if path and path.is_file() else {}
         self._put("the sweep", self._mirror.open_sweep, dict(parent), texts | dict(artifacts or {}), time.time(), running)
         runs = self._catch_up(known)
         self._put("runs left open", self._mirror.end_orphans, runs)
@@ -167,7 +171,11 @@ class Notebook:
             self._on_problem(f"the MLflow run {mlflow_run_id} of the run {run_id} could not be noted ({_reason(error)}).")
 
     def _away(self, error: Exception) -> None:
-        where = f"MLflow at {store.shown(self.tracking_uri)} cannot be reached"
+        if isinstance(error, EnvironmentFault):  # no waiting mends it
+            kept = "The runs are safe in the ledger; the next sweep writes them once that is mended."
+            self._on_problem(f"MLflow cannot be written to. {error} {kept}")
+            return
+        where = f"MLflow at {self._where} cannot be reached"
         reason = _reason(error)
         mend = "are written when it can be"
         if any(words in reason for words in _DAMAGED):
@@ -175,7 +183,7 @@ class Notebook:
         self._on_problem(f"{where} ({reason}); the runs are safe in the ledger, and {mend}.")
 
     def _back(self) -> None:
-        self._on_problem(f"MLflow at {store.shown(self.tracking_uri)} answers again; what it missed is being written.")
+        self._on_problem(f"MLflow at {self._where} answers again; what it missed is being written.")
 
     def _refused(self, job: Job, error: Exception) -> None:
         self._on_problem(f"MLflow refused {job.what} ({_reason(error)}); the ledger has it.")
@@ -188,4 +196,4 @@ _DAMAGED = ("is malformed", "not a database")
 def _reason(error: Exception) -> str:
     """The first line of what was wrong."""
     lines = str(error).strip().splitlines()
-    return store.shown(lines[0])[:200] if lines else type(error).__name__
+    return textwrap.shorten(store.shown(lines[0]), 500, placeholder=" …") if lines else type(error).__name__

@@ -53,6 +53,11 @@ def params(result: Result) -> dict[str, str]:
     return {key(name): str(value) for name, value in result.settings.items() if name != "epochs"}
 
 
+def file_name(name: str) -> str:
+    """A file's name as MLflow takes it for an artifact: it reads `%` as an escape, and refuses some signs."""
+    return re.sub(r"[^\w .,()+=@-]", "_", name)
+
+
 def metrics(result: Result, offer: Offer, label_usd: float) -> dict[str, float]:
     """The numbers of one Result, each with its unit in its name; what is unknown or not finite is left out.
 

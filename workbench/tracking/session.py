@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from workbench.study import Study
 from workbench.tracking import experiment, page, store
@@ -105,7 +106,7 @@ class Session:
             found = self.client.get_experiment_by_name(study.name)
             if found is None:
                 root = store.artifact_root(self.uri)
-                return str(self.client.create_experiment(study.name, root and f"{root}/{study.name}", said))
+                return str(self.client.create_experiment(study.name, root and f"{root}/{quote(study.name)}", said))
         if found.lifecycle_stage != "active":
             self.client.restore_experiment(found.experiment_id)  # its name is taken for ever: there is no other place to write
         for name, text in said.items():

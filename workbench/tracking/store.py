@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import http.client
+import importlib.util
 import logging
 import os
 import re
+import shlex
 import sqlite3
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import url2pathname
 
 from workbench import process
-from workbench.errors import EnvironmentFault
+from workbench.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,35 +38,222 @@ SETTINGS = {
 
 
 def examine(tracking_uri: str) -> str:
-    """What the store at this URI is, in words, changing nothing. Raises EnvironmentFault when it cannot be used."""
+    """What the store at this URI is, in words, changing nothing.
+
+    Raises:
+        EnvironmentFault: It cannot be used: it does not answer, is no store of MLflow's, or one of an older or a newer MLflow.
+        UsageError: As `sqlite_path`.
+    """
     path = sqlite_path(tracking_uri)
-    if path is None:
+    if re.match(r"https?:", tracking_uri):
+        return _ask_server(tracking_uri)
+    if path is None and not _is_database(tracking_uri):
         return f"{shown(tracking_uri)} (not asked)"
-    if not path.exists():
+    if path is not None and not path.exists():
         return f"{path} (not there yet; made by the first sweep)"
+    if path is not None and is_empty(path):
+        return f"{path} (an empty file; made a store by the first sweep)"
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            (runs,) = connection.execute("SELECT count(*) FROM runs").fetchone()
-    except sqlite3.Error as error:
-        raise EnvironmentFault(f"{path} cannot be used: {error}. Move it away, or give --tracking-uri.") from error
-    return f"{path}: {runs} runs"
+        found = _look(tracking_uri)
+    except Exception as error:  # whatever a database, its driver or SQLAlchemy raises
+        lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
+        advice = "Move it away" if path else "Start it, or correct its address"
+        raise EnvironmentFault(
+            f"{named(tracking_uri)} cannot be used: {shown(lines[0])}. {advice}, or give --tracking-uri."
+        ) from error
+    if text := _unfit(tracking_uri, found):
+        raise EnvironmentFault(text)
+    return f"{named(tracking_uri)}: {found.runs} runs" if found.tables else f"{named(tracking_uri)} (made by the first sweep)"
+
+
+def check(tracking_uri: str) -> None:
+    """Make sure that a database is of the installed MLflow, or empty, before MLflow touches it; stores that are none pass.
+
+    Raises:
+        EnvironmentFault: It is another program's, or an older or a newer MLflow's; the text says what to do.
+        Exception: Whatever the database or its driver raise where it cannot be opened.
+    """
+    if _is_database(tracking_uri) and (text := _unfit(tracking_uri, _look(tracking_uri))):
+        raise EnvironmentFault(text)
+
+
+class _Found(NamedTuple):
+    """What a database holds: names of its tables, the version of MLflow's schema, and how many runs."""
+
+    tables: frozenset[str]
+    version: str | None = None
+    runs: int = 0
+
+
+def _look(tracking_uri: str) -> _Found:
+    """Look into a database without writing to it. Raises what SQLAlchemy and the driver raise."""
+    import sqlalchemy
+    from sqlalchemy.pool import NullPool
+
+    path, options = sqlite_path(tracking_uri), {}
+    if path is not None:
+        address = f"{path.resolve().as_uri()}?mode=ro"
+        options = {"creator": lambda: sqlite3.connect(address, uri=True, timeout=10, check_same_thread=False)}
+    elif tracking_uri.startswith("postgres"):
+        options = {"connect_args": {"connect_timeout": 10}}
+    engine = sqlalchemy.create_engine("sqlite://" if path else tracking_uri, poolclass=NullPool, **options)
+    with engine.connect() as connection:
+        tables = frozenset(sqlalchemy.inspect(connection).get_table_names())
+        if not _OURS <= tables:
+            return _Found(tables)
+        version = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalar()
+        return _Found(tables, version, connection.execute(sqlalchemy.text("SELECT count(*) FROM runs")).scalar() or 0)
+
+
+_OURS = frozenset(("alembic_version", "experiments", "runs"))
+"""Tables of every store since MLflow 1.0."""
+
+
+def _unfit(tracking_uri: str, found: _Found) -> str:
+    """Why the installed MLflow cannot use such a database, and what to do; empty where it can."""
+    where = named(tracking_uri)
+    if not found.tables:
+        return ""
+    if not _OURS <= found.tables:
+        some = ", ".join(sorted(found.tables)[:4])
+        return (
+            f"{where} is another program's database (it holds {some}), and no store of MLflow's. Give --tracking-uri another one."
+        )
+    head, known = schemas()
+    if not head or found.version == head:
+        return ""
+    installed = f"the installed MLflow {metadata.version('mlflow')}"
+    if found.version and found.version not in known:
+        return (
+            f"{where} was made by a newer MLflow: {installed} does not know its schema, {found.version}. "
+            "Upgrade it (pip install --upgrade mlflow), or give --tracking-uri another store."
+        )
+    keep = "Copy the file" if sqlite_path(tracking_uri) else "Make a backup"
+    return (
+        f"{where} was made by an older MLflow: its schema is {found.version}, and {installed} needs {head}. "
+        f"{keep} while nobody writes to it, then run `mlflow db upgrade {shlex.quote(shown(absolute(tracking_uri)))}`."
+    )
+
+
+@functools.cache
+def schemas() -> tuple[str, frozenset[str]]:
+    """The version of the schema that the installed MLflow needs, and all that it knows; empty where it does not say.
+
+    They are read from its migrations without importing it, which takes seconds.
+    """
+    spec = importlib.util.find_spec("mlflow")
+    folder = Path(spec.origin).parent / "store" / "db_migrations" / "versions" if spec and spec.origin else Path()
+    known, older = set(), set()
+    for file in folder.glob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        known |= set(re.findall(r"""^revision(?:: str)? = ["'](\w+)["']""", text, re.MULTILINE))
+        for line in re.findall(r"^down_revision(?::[^=]*)? = (.+)$", text, re.MULTILINE):
+            older |= set(re.findall(r"""["'](\w+)["']""", line))
+    heads = known - older
+    return (heads.pop() if len(heads) == 1 else ""), frozenset(known)
+
+
+def _ask_server(tracking_uri: str) -> str:
+    """Whether something answers at this address, in words. Raises EnvironmentFault where nothing does."""
+    parts = urlsplit(tracking_uri)
+    plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path=f"{parts.path.rstrip('/')}/health"))
+    try:
+        with contextlib.suppress(urllib.error.HTTPError):  # it answers: who may ask for what is no matter here
+            urllib.request.urlopen(plain, timeout=5).close()  # noqa: S310  http, as was asked for
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise EnvironmentFault(
+            f"the MLflow server {shown(tracking_uri)} does not answer: {reason}. Start it, or give --tracking-uri another address."
+        ) from error
+    return f"{shown(tracking_uri)} answers"
 
 
 def default_uri(folder: Path) -> str:
     """The tracking URI of `mlflow.db` in `folder`, absolute."""
-    return f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+    return uri_of(folder.resolve() / "mlflow.db")
+
+
+def uri_of(path: Path, options: Mapping[str, Any] | None = None) -> str:
+    """The tracking URI of a SQLite file, whatever signs are in its path.
+
+    MLflow takes what follows `sqlite:///` for the path of a folder to make, and SQLAlchemy since 2.1 for an escaped one: where these
+    differ the driver is named as well, and MLflow leaves the folder alone. SQLAlchemy before 2.1 escapes nothing: where that
+    leads elsewhere the path is given as SQLite's own `file:` URI.
+
+    Args:
+        path: The file.
+        options: What stands behind the `?`, for SQLite's driver.
+    """
+    from sqlalchemy import URL, make_url
+
+    if "uri" not in (options or {}):
+        for driver in ("sqlite", "sqlite+pysqlite"):
+            url = URL.create(driver, database=str(path))
+            text = url.render_as_string()
+            if make_url(text) == url and (driver != "sqlite" or text == f"sqlite:///{path}"):
+                return url.set(query=dict(options or {})).render_as_string()
+    url = URL.create("sqlite+pysqlite", database=path.absolute().as_uri(), query={"uri": "true", **(options or {})})
+    return url.render_as_string()
 
 
 def absolute(tracking_uri: str) -> str:
-    """The same store whatever the working directory: a relative SQLite file is made absolute."""
+    """The same store whatever the working directory: a relative SQLite file is made absolute. Raises as `sqlite_path` does."""
     path = sqlite_path(tracking_uri)
-    return tracking_uri.replace(f"///{path}", f"///{path.resolve()}", 1) if path and not path.is_absolute() else tracking_uri
+    if path is None:
+        return tracking_uri
+    from sqlalchemy import make_url
+
+    return uri_of(path.resolve(), make_url(tracking_uri).query)
 
 
 def sqlite_path(tracking_uri: str) -> Path | None:
-    """The file of a SQLite store; None for every other store."""
-    found = re.match(r"sqlite(?:\+\w+)?:///([^?]+)", tracking_uri)
-    return Path(found[1]) if found and found[1] != ":memory:" else None
+    """The file of a SQLite store; None for every other store.
+
+    Raises:
+        UsageError: What stands behind a `?` is no option of SQLite's driver but the rest of a path, which would be lost.
+    """
+    if not tracking_uri.startswith("sqlite"):
+        return None
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(tracking_uri)
+    except (ArgumentError, ValueError):
+        return None
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return None
+    _, _, asked = tracking_uri.partition("?")
+    said = [part.partition("=") for part in re.split("[&;]", asked)] if asked else []
+    if any(not sign or ("uri" not in url.query and name not in _OPTIONS) for name, sign, _ in said):
+        whole = Path(re.sub(r"^sqlite[^:]*:///", "", tracking_uri))
+        raise UsageError(
+            f"--tracking-uri {tracking_uri!r}: what follows the '?' is read as options, and the store would lie at {url.database}. "
+            f"Give that path so: {uri_of(whole)!r}"
+        )
+    if not url.database.startswith("file:"):
+        return Path(url.database)
+    path = url2pathname(urlsplit(url.database).path)
+    return None if path == ":memory:" or url.query.get("mode") == "memory" else Path(path)
+
+
+_OPTIONS = ("timeout", "detect_types", "isolation_level", "check_same_thread", "cached_statements", "uri", "autocommit")
+"""Of SQLite's driver, that a URI may set."""
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a file that is there holds nothing, nor its write-ahead log."""
+    log = path.with_name(f"{path.name}-wal")
+    return path.is_file() and not path.stat().st_size and not (log.exists() and log.stat().st_size)
+
+
+def _is_database(tracking_uri: str) -> bool:
+    return re.match(r"(sqlite|postgres|mysql|mssql)\w*(\+\w+)?:", tracking_uri) is not None
+
+
+def named(tracking_uri: str) -> str:
+    """What a store is called in a sentence: the path of a SQLite file, the URI of others without a password."""
+    return str(sqlite_path(tracking_uri) or shown(tracking_uri))
 
 
 def artifact_root(tracking_uri: str) -> str | None:
@@ -92,6 +288,7 @@ def connect(tracking_uri: str) -> MlflowClient:
     """A client of the store; a SQLite store that does not exist is created.
 
     Raises:
+        EnvironmentFault: As `check`.
         Exception: Whatever the store, its driver or MLflow raise where it cannot be opened.
     """
     load()
@@ -100,10 +297,11 @@ def connect(tracking_uri: str) -> MlflowClient:
     path = sqlite_path(tracking_uri)
     if path is not None:
         with exclusive(tracking_uri):
-            if not path.exists():
+            if not path.exists() or is_empty(path):
                 _create(path)
         # Also finds out a file that is no database at once, where MLflow would retry for a minute and a half.
         _use_wal(path)
+    check(tracking_uri)
     return MlflowClient(tracking_uri)
 
 
@@ -128,12 +326,12 @@ def _create(path: Path) -> None:
         leftover.unlink()
     try:
         # Without a write-ahead log: where the disk is full that may not go into the file at the end, and nobody is told.
-        SqlAlchemyStore(f"sqlite:///{draft}", artifact_root(f"sqlite:///{path}"))
+        SqlAlchemyStore(uri_of(draft), artifact_root(uri_of(path)))
     finally:  # another try must not meet this one's connections, which are to a file that is gone
-        engine = SqlAlchemyStore._engine_map.pop(f"sqlite:///{draft}", None)
+        engine = SqlAlchemyStore._engine_map.pop(uri_of(draft), None)
         if engine is not None:
             engine.dispose()
-    draft.rename(path)
+    draft.replace(path)
 
 
 def _use_wal(path: Path) -> None:

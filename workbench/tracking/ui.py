@@ -67,13 +67,14 @@ def ui_command(tracking_uri: str, *, host: str = "127.0.0.1", port: int = 5000) 
 
     Raises:
         UsageError: The store is a server, which has a page of its own.
-        EnvironmentFault: There is no such SQLite file.
+        EnvironmentFault: There is no such SQLite file, or the installed MLflow cannot use the store.
     """
     if re.match(r"https?:", tracking_uri):
         raise UsageError(f"{store.shown(tracking_uri)} is an MLflow server and has its own page: open it in a browser.")
     path = store.sqlite_path(tracking_uri)
     if path is not None and not path.is_file():
         raise EnvironmentFault(f"there is no MLflow store {path} yet. Run `workbench sweep` first, or give --tracking-uri.")
+    store.examine(tracking_uri)
     root = store.artifact_root(tracking_uri)
     places = ["--backend-store-uri", store.absolute(tracking_uri), *(["--artifacts-destination", root] if root else [])]
     return [sys.executable, "-m", "mlflow", "server", *places, "--host", host, "--port", str(port), *_QUIETLY, "--workers", "1"]
