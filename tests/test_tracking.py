@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from commands import study_text
 
 from workbench import Recipe, Study, choice, full, integers, loguniform, peft, prices
 from workbench.cli.notebook import end_notebook
@@ -869,3 +870,47 @@ def test_a_server_is_asked_whether_it_answers() -> None:
     assert store.examine(f"http://127.0.0.1:{server.server_port}/base/").endswith("answers")
     server.shutdown()
     server.server_close()
+
+
+# An MLflow that was away for a whole sweep
+
+
+def test_what_mlflow_missed_is_written_before_nothing_is_done_and_by_a_command_of_its_own(
+    command, tmp_path: Path, tiny: str
+) -> None:
+    (tmp_path / "tiny.py").write_text(study_text(tiny))
+    away = ("--tracking-uri", "http://127.0.0.1:9")
+    code, _, err = command("sweep", "tiny.py", "--trials", "1", *away)
+    assert code == 0
+    assert "`workbench mlflow STUDY --catch-up`" in err
+
+    code, out, err = command("mlflow", "tiny.py", "--catch-up", *away)
+    assert (code, out) == (4, "")
+    assert "cannot be reached" in err
+
+    code, _, err = command("sweep", "tiny.py", "--trials", "1", *away)  # still away: said, and no error
+    assert code == 0
+    assert err.index("cannot be reached") < err.index("Nothing to do")
+
+    def kinds(uri: str) -> list[str]:
+        client = store.connect(store.absolute(uri))
+        (experiment,) = [each for each in client.search_experiments() if each.name != "Default"]
+        return sorted(run.data.tags["workbench.kind"] for run in client.search_runs([experiment.experiment_id]))
+
+    code, _, err = command("sweep", "tiny.py", "--trials", "1", "--tracking-uri", "sqlite:///mine.db")
+    assert code == 0
+    assert err.index("MLflow lacked 1 run: caught up") < err.index("Nothing to do")
+    assert kinds("sqlite:///mine.db") == ["run", "sweep"]
+    code, _, err = command("confirm", "tiny.py", "--max-usd", "1e-9", "--tracking-uri", "sqlite:///third.db")
+    assert "MLflow lacked 1 run: caught up" in err
+    assert kinds("sqlite:///third.db") == ["run", "sweep"]
+
+    code, out, err = command("mlflow", "tiny.py", "--catch-up")
+    assert (code, out) == (0, "")
+    assert "1 run written" in err
+    assert kinds("sqlite:///mlflow.db") == ["run", "sweep"]
+    code, _, err = command("mlflow", "tiny.py", "--catch-up")
+    assert "nothing was missing" in err
+    assert kinds("sqlite:///mlflow.db") == ["run", "sweep"]
+    assert command("mlflow", "--catch-up")[0] == 2
+    assert command("mlflow", "tiny.py")[0] == 2

@@ -26,7 +26,7 @@ from workbench.cli.common import (
     waiting,
     warn_if_busy,
 )
-from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, end_notebook, open_notebook
+from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, catch_up_first, end_notebook, open_notebook
 from workbench.cli.options import setting, stated
 from workbench.errors import UsageError
 from workbench.estimate import Estimate
@@ -128,6 +128,7 @@ def confirm_front(
             if plan
             else "--seeds for more seeds"
         )
+        catch_up_first(study, ledger, offer, label_usd, tracking_uri)
         why = f"Nothing was begun: {too_dear}" if too_dear else f"Nothing to do: {reached}"
         messages.print(f"{why}. Raise {more} to go on; what the sweep has spent counts too.")
         show_outcome(study, ledger.name, results, view, as_json=as_json, then="front")

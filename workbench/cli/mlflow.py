@@ -9,19 +9,56 @@ from typing import TYPE_CHECKING
 
 import click
 
-from workbench.cli.common import LOOPBACK, listening_options, messages, tracking_option, waiting
+from workbench import report
+from workbench.cli import complete
+from workbench.cli.common import (
+    LOOPBACK,
+    label_usd_of,
+    ledger_url,
+    listening_options,
+    load_study,
+    messages,
+    offer_of,
+    price_options,
+    storage_option,
+    tracking_option,
+    waiting,
+)
+from workbench.errors import UsageError
 
 if TYPE_CHECKING:
     from workbench.tracking import Page
 
 
 @click.command()
+@click.argument("study", required=False, shell_complete=complete.study_files)
+@click.option("--catch-up", is_flag=True, help="Write what MLflow lacks of STUDY, from its ledger, and serve nothing.")
 @listening_options(port=5000)
+@price_options
+@storage_option
 @tracking_option
-def mlflow(port: int, host: str, tracking_uri: str | None) -> None:
-    """Serve the MLflow UI on the right store, with one worker, and say what to open. Ctrl-C ends it."""
+def mlflow(
+    study: str | None,
+    catch_up: bool,
+    port: int,
+    host: str,
+    platform: str | None,
+    label_usd: float | None,
+    storage: str | None,
+    tracking_uri: str | None,
+) -> None:
+    """Serve the MLflow UI on the right store, with one worker, and say what to open. Ctrl-C ends it.
+
+    With --catch-up it writes to the store what it lacks of the file STUDY instead: it was away while the study was swept.
+    """
     from workbench.tracking import default_uri, serve
 
+    if catch_up:
+        if study is None:
+            raise UsageError("--catch-up needs the study's file: workbench mlflow STUDY --catch-up.")
+        sys.exit(_catch_up(study, platform, label_usd, storage, tracking_uri))
+    if study is not None:
+        raise UsageError("the MLflow UI shows all studies of a store: leave STUDY out, or say what of it with --catch-up.")
     uri = tracking_uri or default_uri(Path.cwd())
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: or the server would live on, and hold the port
     page = serve(uri, host=host, port=port)
@@ -42,6 +79,20 @@ def mlflow(port: int, host: str, tracking_uri: str | None) -> None:
         page.process.wait()
         code = 0
     sys.exit(code)
+
+
+def _catch_up(path: str, platform: str | None, label_usd: float | None, storage: str | None, tracking_uri: str | None) -> int:
+    """Write what MLflow lacks of a study, and say how much it was. The exit code."""
+    from workbench.cli.notebook import catch_up
+    from workbench.ledger import Ledger
+
+    study = load_study(path)
+    ledger = Ledger.find(study.name, ledger_url(storage), path=path)
+    lacked, behind = catch_up(study, ledger, offer_of(platform, study), label_usd_of(label_usd, study), tracking_uri)
+    if not behind:
+        text = f"{report.many(lacked, 'run')} written" if lacked else "nothing was missing"
+        messages.print(f"MLflow has all of {ledger.name}: {text}.", markup=False)
+    return 4 if behind else 0
 
 
 def _tell(page: Page) -> None:

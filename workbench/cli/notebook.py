@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench import report
+from workbench import process, report
 from workbench.cli.common import messages, waiting
+from workbench.errors import EnvironmentFault
 from workbench.report import View
 from workbench.report.rows import result_rows, rows_csv
 from workbench.result import originals, spent_usd
@@ -39,8 +40,41 @@ def open_notebook(
     )
 
 
-def end_notebook(notebook: Notebook, outcome: Outcome, view: View) -> None:
-    """Write down in MLflow how it ended, and say what is missing there."""
+def catch_up(study: Study, ledger: Ledger, offer: Offer, label_usd: float, tracking_uri: str | None) -> tuple[int, int]:
+    """Write to MLflow what it lacks of a study, under an entry of its own; nothing where it lacks nothing.
+
+    Returns:
+        How many runs it lacked something of, and how many records are still not there.
+
+    Raises:
+        EnvironmentFault: MLflow cannot be reached, or its store cannot be used.
+    """
+    from workbench.sweep import Outcome
+
+    notebook = open_notebook(study, ledger, offer, label_usd, tracking_uri)
+    results, view = ledger.results(running=True), View.of(ledger.description, offer, label_usd)
+    with waiting("Looking for what MLflow lacks …"):
+        missing = notebook.missing(results)
+    if not missing:
+        return 0, 0
+    notebook.start({"question": study.question, "command": process.command_line(), "sampler": "catch-up"}, results)
+    finished = [result for result in results if result.status != "running"]
+    return missing, end_notebook(notebook, Outcome(finished, "what MLflow lacked is written"), view)
+
+
+def catch_up_first(study: Study, ledger: Ledger, offer: Offer, label_usd: float, tracking_uri: str | None) -> None:
+    """The same before a command says that there is nothing to do; an MLflow that is away is said, and is no error."""
+    try:
+        written, _ = catch_up(study, ledger, offer, label_usd, tracking_uri)
+    except EnvironmentFault as error:
+        messages.print(str(error), style="yellow", markup=False)
+    else:
+        if written:
+            messages.print(f"MLflow lacked {report.many(written, 'run')}: caught up.")
+
+
+def end_notebook(notebook: Notebook, outcome: Outcome, view: View) -> int:
+    """Write down in MLflow how it ended, and say what is missing there. How many records are."""
     results = outcome.results
     points, members = report.corrected(results, view), report.standing(results, view)
     scores = {r.recipe_id: r.scores[view.maximize] for r in points if view.maximize in r.scores}
@@ -64,10 +98,11 @@ def end_notebook(notebook: Notebook, outcome: Outcome, view: View) -> None:
         behind = notebook.close(MLFLOW_PATIENCE_SECONDS)
     if behind:
         messages.print(
-            f"MLflow is {behind} record{'' if behind == 1 else 's'} behind; the next `workbench sweep` writes what is missing. "
-            "Nothing is missing in the ledger.",
+            f"MLflow is {report.many(behind, 'record')} behind; the next `workbench sweep` writes what is missing, and so does "
+            "`workbench mlflow STUDY --catch-up`. Nothing is missing in the ledger.",
             style="yellow",
         )
+    return behind
 
 
 def _artifacts(study: Study, outcome: Outcome, view: View) -> dict[str, str]:

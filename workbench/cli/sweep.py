@@ -28,7 +28,7 @@ from workbench.cli.common import (
 )
 from workbench.cli.confirm import SEEDS, confirm_front
 from workbench.cli.forecasting import budget_text, expectation, forecaster_of
-from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, end_notebook, open_notebook
+from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, catch_up_first, end_notebook, open_notebook
 from workbench.cli.options import placed, setting, stated
 from workbench.cli.spending import ask, show_outcome
 from workbench.report import View, dollars
@@ -181,6 +181,7 @@ def sweep(
             confirm_front(loaded, study, confirm_seeds, whole, offer, label, storage, tracking_uri, yes=yes, as_json=as_json)
 
     if reached:
+        catch_up_first(loaded, ledger, offer, label, tracking_uri)
         messages.print(f"Nothing to do: {reached}. Raise the limit to go on ({_LIMITS}).")
         meter.close()
         go_on()

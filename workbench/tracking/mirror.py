@@ -57,7 +57,7 @@ class Mirror:
         commit = git.get("commit") if isinstance(git, Mapping) else git
         known = {"note.content": parent.get("question"), "source.name": parent.get("command"), "source.git.commit": commit}
         own = {"mlflow.source.type": "LOCAL", "mlflow.user": owner.user(), **owner.process()}
-        name = _sweep_name(began, "confirmation" if parent.get("sampler") == "confirm" else "sweep")
+        name = _sweep_name(began, _NAMES.get(str(parent.get("sampler")), "sweep"))
         self._parent = session.find_or_create("sweep", self._sweep, name, began, own)
         tags = {f"mlflow.{tag}": str(value) for tag, value in known.items() if value}
         session.log(self._parent, tags=own | tags, params=dict(page.flat(parent)))  # one that joined may have made it
@@ -131,12 +131,10 @@ class Mirror:
         child = self._lookup(results[0].run_id)
         if not done or (child is not None and child.status == "RUNNING" and child.sweep in self._others):
             return
-        last = done[-1]
-        status = "RUNNING" if len(done) < len(results) else page.RUN_STATUS[last.status]
-        best = page.best(done, self._maximize)
-        behind = best is not None and (child is None or child.outdone_by(best, self._maximize))
-        if child is not None and child.prepared and child.results == len(done) and child.status == status and not behind:
+        if not self.lacks(results):
             return
+        last, best = done[-1], page.best(done, self._maximize)
+        status = "RUNNING" if len(done) < len(results) else page.RUN_STATUS[last.status]
         child = self._prepared(last)
         for result in done:
             self._write(child, result)
@@ -144,6 +142,17 @@ class Mirror:
         self._log_best(child, best, page.tags(last) | best_id)
         if status not in (child.status, "RUNNING"):
             self._terminate(child, status, last.finished)
+
+    def lacks(self, results: Sequence[Result]) -> bool:
+        """Whether MLflow lacks something of one run, all of whose Results these are, oldest first."""
+        done, child = [result for result in results if result.status != "running"], self._lookup(results[0].run_id)
+        if not done:
+            return False
+        status = "RUNNING" if len(done) < len(results) else page.RUN_STATUS[done[-1].status]
+        if child is None or not child.prepared or child.results != len(done) or child.status != status:
+            return True
+        best = page.best(done, self._maximize)
+        return best is not None and child.outdone_by(best, self._maximize)
 
     def end_orphans(self, known: Collection[str]) -> None:
         """End children that a dead sweep left running before the ledger heard of them."""
@@ -241,6 +250,10 @@ class Mirror:
             self.connect()
         assert self._session is not None
         return self._session
+
+
+_NAMES = {"confirm": "confirmation", "catch-up": "catch-up"}
+"""What a start is called that is no sweep, by who decided what it did."""
 
 
 def _sweep_name(began: float, what: str) -> str:

@@ -86,6 +86,22 @@ class Notebook:
         if front is not None:
             self.front(front)
 
+    def missing(self, known: Sequence[Result]) -> int:
+        """How many runs of `known` MLflow lacks something of. It is asked now, and waited for; call it before all else.
+
+        Runs that somebody works on are not counted: who does writes them.
+
+        Raises:
+            EnvironmentFault: MLflow cannot be reached, or its store cannot be used.
+        """
+        self._load()
+        try:
+            self._mirror.connect()
+            runs = [run for run in _by_run(known).values() if all(result.status != "running" for result in run)]
+            return sum(map(self._mirror.lacks, runs))
+        except Exception as error:  # whatever MLflow and its many stores raise
+            raise EnvironmentFault(self._absence(error)) from error
+
     def join(self) -> None:
         """Write under the parent run of the same sweep that another process has started, or is about to start."""
         self._load()
@@ -152,9 +168,7 @@ class Notebook:
 
     def _catch_up(self, known: Sequence[Result]) -> frozenset[str]:
         """Queue what MLflow lacks of each run; their ids."""
-        runs: dict[str, list[Result]] = defaultdict(list)
-        for result in sorted(known, key=lambda r: (r.finished or r.started, r.step)):
-            runs[result.run_id].append(result)
+        runs = _by_run(known)
         for results in runs.values():
             done = [result for result in results if result.status != "running"]
             self._put("earlier results", self._mirror.catch_up, results, results=done)
@@ -171,22 +185,33 @@ class Notebook:
             self._on_problem(f"the MLflow run {mlflow_run_id} of the run {run_id} could not be noted ({_reason(error)}).")
 
     def _away(self, error: Exception) -> None:
+        self._on_problem(self._absence(error))
+
+    def _absence(self, error: Exception) -> str:
+        """That MLflow cannot be written to, and why."""
         if isinstance(error, EnvironmentFault):  # no waiting mends it
             kept = "The runs are safe in the ledger; the next sweep writes them once that is mended."
-            self._on_problem(f"MLflow cannot be written to. {error} {kept}")
-            return
+            return f"MLflow cannot be written to. {error} {kept}"
         where = f"MLflow at {self._where} cannot be reached"
         reason = _reason(error)
         mend = "are written when it can be"
         if any(words in reason for words in _DAMAGED):
             mend = "the next sweep writes them anew once the file is moved away"
-        self._on_problem(f"{where} ({reason}); the runs are safe in the ledger, and {mend}.")
+        return f"{where} ({reason}); the runs are safe in the ledger, and {mend}."
 
     def _back(self) -> None:
         self._on_problem(f"MLflow at {self._where} answers again; what it missed is being written.")
 
     def _refused(self, job: Job, error: Exception) -> None:
         self._on_problem(f"MLflow refused {job.what} ({_reason(error)}); the ledger has it.")
+
+
+def _by_run(known: Sequence[Result]) -> Mapping[str, list[Result]]:
+    """The Results of each run, by its id, oldest first."""
+    runs: dict[str, list[Result]] = defaultdict(list)
+    for result in sorted(known, key=lambda r: (r.finished or r.started, r.step)):
+        runs[result.run_id].append(result)
+    return runs
 
 
 _DAMAGED = ("is malformed", "not a database")

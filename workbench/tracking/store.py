@@ -99,7 +99,7 @@ def _look(tracking_uri: str) -> _Found:
     engine = sqlalchemy.create_engine("sqlite://" if path else tracking_uri, poolclass=NullPool, **options)
     with engine.connect() as connection:
         tables = frozenset(sqlalchemy.inspect(connection).get_table_names())
-        if not _OURS <= tables:
+        if not tables >= _OURS:
             return _Found(tables)
         version = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalar()
         return _Found(tables, version, connection.execute(sqlalchemy.text("SELECT count(*) FROM runs")).scalar() or 0)
@@ -114,7 +114,7 @@ def _unfit(tracking_uri: str, found: _Found) -> str:
     where = named(tracking_uri)
     if not found.tables:
         return ""
-    if not _OURS <= found.tables:
+    if not found.tables >= _OURS:
         some = ", ".join(sorted(found.tables)[:4])
         return (
             f"{where} is another program's database (it holds {some}), and no store of MLflow's. Give --tracking-uri another one."
@@ -176,9 +176,9 @@ def default_uri(folder: Path) -> str:
 def uri_of(path: Path, options: Mapping[str, Any] | None = None) -> str:
     """The tracking URI of a SQLite file, whatever signs are in its path.
 
-    MLflow takes what follows `sqlite:///` for the path of a folder to make, and SQLAlchemy since 2.1 for an escaped one: where these
-    differ the driver is named as well, and MLflow leaves the folder alone. SQLAlchemy before 2.1 escapes nothing: where that
-    leads elsewhere the path is given as SQLite's own `file:` URI.
+    MLflow takes what follows `sqlite:///` for the path of a folder to make, and SQLAlchemy since 2.1 for an escaped one: where
+    these differ the driver is named as well, and MLflow leaves the folder alone. SQLAlchemy before 2.1 escapes nothing: where
+    that leads elsewhere the path is given as SQLite's own `file:` URI.
 
     Args:
         path: The file.
