@@ -71,3 +71,23 @@ def test_prices_are_counted_and_a_broken_settings_file_is_a_finding(tmp_path, mo
     assert "1 of them from" in findings(tmp_path)["prices", "ok"].text
     path.write_text("lable_usd = 1")
     assert "Did you mean 'label_usd'" in findings(tmp_path)["prices", "fail"].text
+
+
+@pytest.mark.parametrize("version, said", [("11.5.3", True), ("8.0.4", True), ("12.0.0", False), (None, False)])
+def test_a_package_that_hides_the_bindings_of_nvml_is_named(tmp_path, monkeypatch, version, said):
+    known = metadata.version
+
+    def versions(name):
+        if name != "pynvml":
+            return known(name)
+        if version is None:
+            raise metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(metadata, "version", versions)
+    found = findings(tmp_path)
+    assert (("NVML bindings", "note") in found) is said
+    if said:
+        finding = found["NVML bindings", "note"]
+        assert f"pynvml {version} hides nvidia-ml-py" in finding.text
+        assert finding.advice == "pip uninstall pynvml, then pip install --force-reinstall nvidia-ml-py"

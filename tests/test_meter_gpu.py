@@ -1,6 +1,10 @@
 """GPU windows: the real bindings over a library that does not exist."""
 
 import os
+import re
+import sys
+import types
+from pathlib import Path
 
 import pynvml
 import pytest
@@ -8,8 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workbench.meter import Meter, training_meter
+from workbench.meter import gpu as gpu_module
+from workbench.meter import nvidia as nvidia_module
 from workbench.meter.nvidia import visible
 from workbench.testing import FakeGpu, FakeNvml, ManualClock
+from workbench.testing.nvml import _OF_DEVICE
 from workbench.usage import total
 
 ENERGY, POWER = "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage"
@@ -397,3 +404,65 @@ def test_the_training_meter_bills_the_first_visible_gpu_alone(monkeypatch):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         with training_meter() as meter:
             assert meter.devices == ()
+
+
+# Other bindings than those asked for: the package pynvml up to 11.5 hides nvidia-ml-py
+
+USED = sorted(
+    set(re.findall(r'nvml\("(\w+)"', "".join(Path(module.__file__).read_text() for module in (gpu_module, nvidia_module))))
+)
+
+
+def functions(library):
+    """Exported names of all that the library offers of a device."""
+    return {name for name in library if name.startswith("nvmlDeviceGet") and "Handle" not in name and "UUID" not in name}
+
+
+@pytest.mark.parametrize("name", [*USED, "NVML_ERROR_GPU_IS_LOST", "NVML_ERROR_RESET_REQUIRED", "NVML_ERROR_NOT_SUPPORTED"])
+def test_bindings_that_lack_a_name_cost_a_figure_at_most(monkeypatch, name):
+    monkeypatch.delattr(pynvml, name)
+    if name == "NVMLError":  # these must raise something of their own then
+        return
+    with Bench(FakeGpu(power_w=300), FakeGpu()) as bench, bench.meter.window() as window:
+        bench.pass_time(3)
+    assert window.usage.seconds == 3
+
+
+def test_old_bindings_on_a_gpu_that_can_say_nothing(monkeypatch):
+    for name in ("NVMLLibraryMismatchError", "NVML_ERROR_RESET_REQUIRED", "nvmlDeviceGetCurrentClocksEventReasons"):
+        monkeypatch.delattr(pynvml, name)
+    with Bench(FakeGpu(unsupported=functions(_OF_DEVICE))) as bench, bench.meter.window() as window:
+        bench.pass_time(3)
+    assert window.usage.gpu_board_energy_j is None
+    assert window.usage.gpu_seconds == 3
+    with Bench(gpu := FakeGpu()) as bench, bench.meter.window() as window:
+        bench.pass_time(1)
+        gpu.lose()
+        bench.pass_time(1)
+    assert window.usage.gpu_seconds == 2
+
+
+def test_names_in_bytes_are_read_as_text(monkeypatch):
+    """As bindings before 11.5 give them, and ask for them."""
+    name, uuid, find = pynvml.nvmlDeviceGetName, pynvml.nvmlDeviceGetUUID, pynvml.nvmlDeviceGetHandleByUUID
+
+    def by_bytes(wanted):
+        if not isinstance(wanted, bytes):
+            raise TypeError("bytes or integer address expected instead of str instance")
+        return find(wanted.decode())
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda handle: name(handle).encode())
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUUID", lambda handle: uuid(handle).encode())
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", by_bytes)
+    with Bench(FakeGpu(name="Tesla T4")) as bench:
+        (device,) = bench.meter.devices
+    assert (device.name, device.uuid[:4]) == ("Tesla T4", "GPU-")
+
+
+def test_a_module_of_that_name_that_is_none_of_nvml_s_is_no_gpu(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", types.ModuleType("pynvml"))
+    with Meter(sample_interval_seconds=None) as meter:
+        assert not meter.devices
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # it cannot be imported
+    with Meter(sample_interval_seconds=None) as meter:
+        assert not meter.devices

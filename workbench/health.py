@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +31,17 @@ class Finding:
 
 def examine(storage: str, tracking_uri: str, folder: Path) -> list[Finding]:
     """Look at this machine and the stores, changing nothing."""
-    return [*_versions(), *_device(), *_meters(), *_models(), *_prices(), *_disk(folder), *_stores(storage, tracking_uri)]
+    return [
+        *_versions(),
+        *_device(),
+        *_bindings(),
+        *_meters(),
+        *_models(),
+        *_prices(),
+        *_home(),
+        *_disk(folder),
+        *_stores(storage, tracking_uri),
+    ]
 
 
 def _versions() -> Iterator[Finding]:
@@ -72,6 +83,18 @@ def _barriers() -> Finding:
     return Finding("CPU threads", "ok", f"they sleep at barriers ({told})")
 
 
+def _bindings() -> Iterator[Finding]:
+    """The package pynvml, before 12, has a module of the same name as nvidia-ml-py's, and whichever came last is found."""
+    try:
+        version = metadata.version("pynvml")
+    except metadata.PackageNotFoundError:
+        return
+    major = re.match(r"\d+", version)
+    if major and int(major[0]) < 12:  # from 12 on it holds nothing, and asks for the other
+        text = f"the package pynvml {version} hides nvidia-ml-py: some figures of GPUs may be unknown"
+        yield Finding("NVML bindings", "note", text, "pip uninstall pynvml, then pip install --force-reinstall nvidia-ml-py")
+
+
 def _meters() -> Iterator[Finding]:
     from workbench.meter import Meter
 
@@ -111,6 +134,20 @@ def _prices() -> Iterator[Finding]:
     if unknown:
         text = f"no figures are known of the GPU {', '.join(unknown)}: runs on others cannot be carried over to it"
         yield Finding("prices", "note", text, "See `workbench prices` for the names of those that are known.")
+
+
+def _home() -> Iterator[Finding]:
+    """Said only where something was done about it."""
+    from workbench.data import cache
+
+    try:
+        said = cache.make_home()
+    except WorkbenchError as error:
+        yield Finding("home", "fail", str(error))
+    else:
+        if said:
+            advice = "What is there may be lost at any restart: set HOME or WORKBENCH_CACHE to a folder that stays."
+            yield Finding("home", "note", said, "" if os.environ.get("WORKBENCH_CACHE") else advice)
 
 
 def _disk(folder: Path) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ import click
 
 from workbench.cli import terminal
 from workbench.cli.options import Variable
+from workbench.data import cache
 from workbench.errors import WorkbenchError, did_you_mean
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def main() -> NoReturn:
             warnings.simplefilter("ignore", category)
     terminal.write_what_it_can()
     try:
+        cache.make_home()
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()

@@ -1,19 +1,96 @@
-"""The folder where built things are kept, and files that appear in it whole or not at all."""
+"""The folder where built things are kept, and files that appear in it whole or not at all.
+
+A container's user can have no home (`docker run --user 54321`: no name, no HOME), or one that cannot be written to (`/`). Libraries
+that look for one then fail in the middle of their work, or make a folder called `~`: `make_home` puts another in its place.
+"""
 
 from __future__ import annotations
 
+import functools
+import getpass
 import os
+import stat
 import tempfile
 from pathlib import Path
 
-from workbench.errors import EnvironmentFault
+from workbench.errors import EnvironmentFault, UsageError
 
 
 def folder() -> Path:
-    """The cache folder: `$WORKBENCH_CACHE`, else `workbench` under `$XDG_CACHE_HOME` or `~/.cache`. It may not exist yet."""
+    """The cache folder: `$WORKBENCH_CACHE`, else `workbench` under `$XDG_CACHE_HOME` or `~/.cache`. It may not exist yet.
+
+    Raises:
+        UsageError, EnvironmentFault: As `expanded` and `make_home`.
+    """
     if chosen := os.environ.get("WORKBENCH_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "workbench"
+        return expanded(chosen)
+    make_home()
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "workbench"
+
+
+def expanded(path: str) -> Path:
+    """A path with the home folder for `~`. Raises UsageError where there is none of that name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{path!r}: there is no such home folder on this machine. Write the path in full.") from error
+
+
+@functools.cache
+def make_home() -> str:
+    """Give this process, and all that it starts, a home and a user's name where it has none, and a place for caches.
+
+    In the place of a home is a folder of this user's alone: `home` in `$WORKBENCH_CACHE`, else one for temporary files, named by
+    the user's number. A home that is there stays; where no `.cache` can be in it caches alone go there, unless `$XDG_CACHE_HOME`
+    says where.
+
+    Returns:
+        What was done, in words; empty where home is as it must be.
+
+    Raises:
+        EnvironmentFault: There is no such folder either, or somebody else has made one of that name.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # before Python 3.13, and since
+        os.environ["USER"] = f"uid{os.getuid()}"
+    try:
+        cache = Path.home() / ".cache"
+    except RuntimeError:
+        folder = _stand_in()
+        os.environ["HOME"] = str(folder)
+        return f"this user has no home folder: {folder} is used"
+    if os.environ.get("XDG_CACHE_HOME") or _writable(cache):
+        return ""
+    folder = _stand_in()
+    os.environ["XDG_CACHE_HOME"] = str(folder / ".cache")
+    return f"no cache can be kept in {cache}: {folder} is used"
+
+
+def _writable(folder: Path) -> bool:
+    """Whether a folder is there to be read, or can be made. What is in one that is there is of use even where it is sealed."""
+    if folder.is_dir():
+        return os.access(folder, os.R_OK | os.X_OK)
+    there = next(each for each in folder.parents if each.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def _stand_in() -> Path:
+    chosen = os.environ.get("WORKBENCH_CACHE")
+    advice = "Set HOME, or WORKBENCH_CACHE, to a folder of your own."
+    try:
+        if chosen:
+            path = expanded(chosen) / "home"
+            path.mkdir(parents=True, exist_ok=True)
+            return path.absolute()
+        path = Path(tempfile.gettempdir()) / f"workbench-{os.getuid()}"
+        path.mkdir(mode=0o700, exist_ok=True)
+        found = path.lstat()  # a link may lead into what is another's
+    except OSError as error:
+        raise EnvironmentFault(f"this user has no home folder, and none can be made: {error}. {advice}") from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise EnvironmentFault(f"this user has no home folder, and {path} is not a folder of this user's alone. {advice}")
+    return path
 
 
 def write(file: Path, content: bytes) -> None:

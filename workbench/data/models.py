@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.data import hub
+from workbench.data import cache, hub
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def resolve(model: str) -> tuple[str, str | None]:
     """
     if model in MODELS:
         return str(_built_in()), None
-    path = Path(model).expanduser()
+    path = cache.expanded(model)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise UsageError(f"the folder {model!r} holds no model: there is no config.json in it.")

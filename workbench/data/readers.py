@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.data import hub, pydocs
+from workbench.data import cache, hub, pydocs
 from workbench.errors import DataError, EnvironmentFault, UsageError, did_you_mean
 
 Example = dict[str, Any]
@@ -66,7 +66,7 @@ def load(data: str) -> Dataset:
     if data in BUILT_IN:
         sides: dict[str, list[Example]] = pydocs.load()
     else:
-        path = Path(data).expanduser()
+        path = cache.expanded(data)
         local = path.exists() or path.suffix in SUFFIXES or data.startswith((".", "/", "~"))
         found = _from_disk(path) if local else _from_hub(data)
         sides = _split({side: list(_checked(rows, source)) for side, (source, rows) in found.items()}, data)

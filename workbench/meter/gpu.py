@@ -33,6 +33,7 @@ IDLE_SHARE = 0.115
 """Idle power by the power limit, where no power was ever readable: 8 of 70 W (T4), 35 of 300 W (V100), 46 of 400 W (A100);
 idle watts from Cloud Carbon Footprint's AWS constants, limits from NVIDIA's data sheets."""
 
+_GONE = (15, 16)  # NVML_ERROR_GPU_IS_LOST, NVML_ERROR_RESET_REQUIRED
 _INSTANT = 186  # NVML_FI_DEV_POWER_INSTANT
 _OVERHEATED = 0x08 | 0x20 | 0x40 | 0x80  # HW slowdown, SW and HW thermal slowdown, HW power brake
 _THROTTLED = 0x04 | _OVERHEATED  # and the SW power cap, at which many boards work whenever they are fully used
@@ -163,9 +164,9 @@ class Gpu:
             return
         try:
             self._add(at_ns)
-            info = ask(_nvml("nvmlDeviceGetMemoryInfo"), self.handle)
+            info = ask(nvml("nvmlDeviceGetMemoryInfo"), self.handle)
             self._used = None if info is None else info.used
-            running = ask(_nvml("nvmlDeviceGetComputeRunningProcesses"), self.handle) or ()
+            running = ask(nvml("nvmlDeviceGetComputeRunningProcesses"), self.handle) or ()
             self.processes = {process.pid: process.usedGpuMemory for process in running}
         except Lost:
             self.totals, self._used, self.processes = self.totals._replace(lost=True), None, {}
@@ -181,7 +182,7 @@ class Gpu:
     def busy_by_process(self) -> dict[int, float] | None:
         """Utilisation by process since this was last asked, any unit; None where NVML does not tell."""
         try:
-            samples = ask(_nvml("nvmlDeviceGetProcessUtilization"), self.handle, self._seen_us)
+            samples = ask(nvml("nvmlDeviceGetProcessUtilization"), self.handle, self._seen_us)
         except Lost:
             return None
         if samples is None:
@@ -204,8 +205,8 @@ class Gpu:
         self.totals = self.totals._replace(amounts=self.totals.amounts.plus(Amounts(held_ns=held_ns)))
 
     def _add(self, at_ns: int) -> None:
-        counter_mj, power = ask(_nvml("nvmlDeviceGetTotalEnergyConsumption"), self.board), self._read_power()
-        rates = ask(_nvml("nvmlDeviceGetUtilizationRates"), self.handle)
+        counter_mj, power = ask(nvml("nvmlDeviceGetTotalEnergyConsumption"), self.board), self._read_power()
+        rates = ask(nvml("nvmlDeviceGetUtilizationRates"), self.handle)
         reasons = _reasons(self.handle)
         ns, t = 0 if self._at_ns is None else at_ns - self._at_ns, self.totals
         way, energy_uj = self._energy(ns, counter_mj, power, None if rates is None else rates.gpu)
@@ -223,11 +224,11 @@ class Gpu:
 
     def _read_power(self) -> tuple[str, float] | None:
         """Watts of the board now, and which of `WAYS` that is; None where it cannot be read."""
-        fields = ask(_nvml("nvmlDeviceGetFieldValues"), self.board, [_INSTANT])
+        fields = ask(nvml("nvmlDeviceGetFieldValues"), self.board, [_INSTANT])
         if fields is not None and fields[0].nvmlReturn == 0:
             power = ("instant_power", fields[0].value.uiVal / 1e3)
         else:
-            average_mw = ask(_nvml("nvmlDeviceGetPowerUsage"), self.board)
+            average_mw = ask(nvml("nvmlDeviceGetPowerUsage"), self.board)
             if average_mw is None:
                 return None
             power = ("average_power", average_mw / 1e3)
@@ -257,7 +258,7 @@ class Gpu:
         """Microjoules by utilisation and the enforced power limit; None where either is unknown."""
         if busy_percent is None:
             return None
-        limit_mw = ask(_nvml("nvmlDeviceGetEnforcedPowerLimit"), self.board)
+        limit_mw = ask(nvml("nvmlDeviceGetEnforcedPowerLimit"), self.board)
         if limit_mw is None:
             return None
         limit_w = float(limit_mw) / 1e3
@@ -280,18 +281,21 @@ def energy_error(by_way_uj: Mapping[str, int], seconds: float, short: bool) -> f
 
 def _reasons(handle: Any) -> int | None:
     """Bits of why the clocks are where they are, by the function's present name or its older one."""
-    found: int | None = ask(_nvml("nvmlDeviceGetCurrentClocksEventReasons"), handle)
+    found: int | None = ask(nvml("nvmlDeviceGetCurrentClocksEventReasons"), handle)
     if found is not None:
         return found
-    older: int | None = ask(_nvml("nvmlDeviceGetCurrentClocksThrottleReasons"), handle)
+    older: int | None = ask(nvml("nvmlDeviceGetCurrentClocksThrottleReasons"), handle)
     return older
 
 
-def _nvml(name: str) -> Callable[..., Any] | None:
-    """A function of the bindings; None where these bindings are too old to have it."""
+def nvml(name: str, *, or_else: Any = None) -> Any:
+    """A name of the bindings, or `or_else` where these have none of it.
+
+    Nothing of theirs is taken for granted: another package called pynvml, older by years, may hide those that were asked for.
+    """
     import pynvml
 
-    return getattr(pynvml, name, None)
+    return getattr(pynvml, name, or_else)
 
 
 def ask(call: Callable[..., Any] | None, *args: Any) -> Any:
@@ -300,15 +304,14 @@ def ask(call: Callable[..., Any] | None, *args: Any) -> Any:
     Raises:
         Lost: The GPU is gone.
     """
-    import pynvml
-
     if call is None:
         return None
     try:
-        return call(*args)
-    except pynvml.NVMLLibraryMismatchError:  # no NVMLError: the driver is older than these bindings
+        answer = call(*args)
+    except nvml("NVMLLibraryMismatchError", or_else=()):  # no NVMLError: the driver is older than these bindings
         return None
-    except pynvml.NVMLError as error:
-        if error.value in (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED):
+    except nvml("NVMLError", or_else=()) as error:
+        if getattr(error, "value", None) in _GONE:
             raise Lost from error
         return None
+    return answer.decode(errors="replace") if isinstance(answer, bytes) else answer  # names, in bindings before 11.5

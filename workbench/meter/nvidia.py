@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.meter.gpu import Device, Gpu, Lost, ask
+from workbench.meter.gpu import Device, Gpu, Lost, ask, nvml
 
 
 @dataclass(slots=True)
@@ -31,26 +31,31 @@ class Nvml:
         """Start NVML and find the devices that `setting`, the value of CUDA_VISIBLE_DEVICES, leaves visible."""
         if setting is not None and not setting.strip():
             return cls(absence="CUDA_VISIBLE_DEVICES is empty")
-        import pynvml
-
         try:
-            pynvml.nvmlInit()
-        except pynvml.NVMLError as error:
+            start = nvml("nvmlInit")
+        except ImportError as error:
+            return cls(absence=f"the bindings of NVML cannot be imported: {error}")
+        if start is None:
+            return cls(absence="the module pynvml is none of NVML's bindings")
+        try:
+            start()
+        except nvml("NVMLError", or_else=()) as error:
             return cls(absence=f"NVML: {error}")
-        handles = [_find(pynvml.nvmlDeviceGetHandleByIndex, i) for i in range(_find(pynvml.nvmlDeviceGetCount) or 0)]
-        uuids = [_find(pynvml.nvmlDeviceGetUUID, handle) or "" for handle in handles]
+        count = _find(nvml("nvmlDeviceGetCount")) or 0
+        handles = [_find(nvml("nvmlDeviceGetHandleByIndex"), index) for index in range(count)]
+        uuids = [_find(nvml("nvmlDeviceGetUUID"), handle) or "" for handle in handles]
         gpus: list[Gpu] = []
         for uuid in visible(setting, uuids):
-            handle = _find(pynvml.nvmlDeviceGetHandleByUUID, uuid)
+            handle = _handle(uuid)
             if handle is None:  # CUDA shows nothing behind a name it cannot find
                 break
-            memory = _find(pynvml.nvmlDeviceGetMemoryInfo, handle)
-            name = _find(pynvml.nvmlDeviceGetName, handle) or "unknown"
+            memory = _find(nvml("nvmlDeviceGetMemoryInfo"), handle)
+            name = _find(nvml("nvmlDeviceGetName"), handle) or "unknown"
             device = Device(len(gpus), uuid, name, None if memory is None else memory.total)
             board = _board(device, handle)
             gpus.append(Gpu(device, handle, board, _slice_share(device, board)))
         absence = "" if gpus else f"CUDA_VISIBLE_DEVICES={setting!r} shows none of {len(uuids)}" if uuids else "NVML finds none"
-        return cls(tuple(gpus), _find(pynvml.nvmlSystemGetDriverVersion), absence)
+        return cls(tuple(gpus), _find(nvml("nvmlSystemGetDriverVersion")), absence)
 
     def advance(self, at_ns: int) -> None:
         """Read every device at clock time `at_ns`."""
@@ -61,28 +66,31 @@ class Nvml:
 
     def _reopen(self) -> None:
         """Start NVML anew in a forked child, where the parent's handles mean nothing."""
-        import pynvml
-
         self._pid = os.getpid()
-        _find(pynvml.nvmlInit)
+        _find(nvml("nvmlInit"))
         for gpu in self.gpus:
-            gpu.handle = _find(pynvml.nvmlDeviceGetHandleByUUID, gpu.device.uuid)
+            gpu.handle = _handle(gpu.device.uuid)
             gpu.board = _board(gpu.device, gpu.handle)
 
     def close(self) -> None:
         """Let NVML go. Closing twice is harmless."""
         if self.driver is not None and os.getpid() == self._pid:
-            import pynvml
-
-            _find(pynvml.nvmlShutdown)
+            _find(nvml("nvmlShutdown"))
             self.driver = None
 
 
 def _board(device: Device, handle: Any) -> Any:
     """Handle of the board that a device is on: its own, or that of a MIG slice's parent, None where that is not told."""
-    import pynvml
+    return _find(nvml("nvmlDeviceGetDeviceHandleFromMigDeviceHandle"), handle) if device.is_slice else handle
 
-    return _find(pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle, handle) if device.is_slice else handle
+
+def _handle(uuid: str) -> Any:
+    """Handle of a device by its name. Oldest bindings take that as bytes alone, and say so by an error of ctypes."""
+    call = nvml("nvmlDeviceGetHandleByUUID")
+    try:
+        return _find(call, uuid)
+    except TypeError:
+        return _find(call, uuid.encode())
 
 
 def _slice_share(device: Device, board: Any) -> float | None:
@@ -90,11 +98,9 @@ def _slice_share(device: Device, board: Any) -> float | None:
 
     The memory of a slice follows the instance profile (`3g.40gb`) much as its multiprocessors do, and is always told.
     """
-    import pynvml
-
     if not device.is_slice:
         return 1.0
-    whole = None if board is None else _find(pynvml.nvmlDeviceGetMemoryInfo, board)
+    whole = None if board is None else _find(nvml("nvmlDeviceGetMemoryInfo"), board)
     return None if whole is None or device.memory_bytes is None else min(1.0, device.memory_bytes / whole.total)
 
 
@@ -124,7 +130,7 @@ def visible(setting: str | None, uuids: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _find(call: Callable[..., Any], *args: Any) -> Any:
+def _find(call: Callable[..., Any] | None, *args: Any) -> Any:
     """Answer of one NVML call while devices are looked up, where a lost one is as good as none."""
     try:
         return ask(call, *args)

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 from urllib.request import url2pathname
 
 from workbench import process
+from workbench.data import cache
 from workbench.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
@@ -276,6 +277,7 @@ def load() -> None:
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+    cache.make_home()  # MLflow asks for it when it is imported
     import mlflow.store.tracking.sqlalchemy_store
     import mlflow.tracking  # noqa: F401
 
