@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import streamlit as st
 from context import Context
 
 from workbench.result import Result
+
+KEPT = ("study", "platform", "label_usd", "metric", "cost")
+"""What another page is asked for too."""
+
+
+def run_address(trial: object) -> str:
+    """The address of a run's page, on this server and below the path at which a proxy shows it, with all that was chosen."""
+    kept = {name: value for name, value in st.query_params.to_dict().items() if name in KEPT}
+    base = str(st.get_option("server.baseUrlPath")).strip("/")
+    return f"{base and f'/{base}'}/run?{urlencode({**kept, 'id': trial})}"
 
 
 def to_run(c: Context, result: Result) -> None:

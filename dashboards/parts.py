@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 import streamlit as st
 from context import Context
+from links import run_address
 
 from workbench import figures
 
@@ -23,9 +23,6 @@ def chart(figure: Figure, alt: str, key: str) -> None:
 MONEY, SHORT = "$%.3g", "%.1f"
 """How numbers are written in a table."""
 
-KEPT = ("study", "platform", "label_usd", "metric", "cost")
-"""What another page is asked for too."""
-
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], formats: Mapping[str, str], *, expanded: bool = False) -> None:
     """The figures as a table under a fold: for who cannot see them, and for who wants the numbers.
@@ -36,8 +33,7 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], formats: Mapping[str, s
         return
     columns: dict[str, Any] = {name: st.column_config.NumberColumn(format=text) for name, text in formats.items()}
     columns["trial"] = st.column_config.LinkColumn(display_text=r"id=(\d+)", help="Opens the run in a new tab.")
-    kept = {name: value for name, value in st.query_params.to_dict().items() if name in KEPT}
-    shown = [{**row, **({"trial": f"/run?{urlencode({**kept, 'id': row['trial']})}"} if "trial" in row else {})} for row in rows]
+    shown = [{**row, **({"trial": run_address(row["trial"])} if "trial" in row else {})} for row in rows]
     with st.expander(title, expanded=expanded):
         st.dataframe(shown, hide_index=True, column_config=columns)
 

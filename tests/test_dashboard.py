@@ -1,8 +1,14 @@
 """The dashboard's pages: what they say, what can be chosen, and what they show where there is nothing to show."""
 
+import contextlib
+import re
+import socket
 import sqlite3
+import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -354,3 +360,128 @@ def test_a_port_that_is_taken_is_said_to_be(command, ledger: str) -> None:
         assert (code, "--port" in err, "everyone" in err) == (4, True, False)
         code, _, err = command("dashboard", *words, "--host", "0.0.0.0")
     assert (code, "everyone who reaches this machine there sees your runs" in err) == (4, True)
+
+
+# Behind a reverse proxy
+
+
+class Proxy:
+    """A reverse proxy on this machine: what comes to `/bench/` goes to a port, WebSockets too.
+
+    Args:
+        port: Of the server behind it.
+        strips: Whether it takes `/bench` off the path.
+        host: What it says in the place of the host that it was asked for; None leaves that.
+    """
+
+    def __init__(self, port: int, *, strips: bool, host: str | None) -> None:
+        self.to, self.strips, self.host = port, strips, host
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                threading.Thread(target=self._pass_on, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self.to)) as server:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += client.recv(65536) or b"\r\n\r\n"
+            if self.strips:
+                head = head.replace(b" /bench/", b" /", 1)
+            if self.host:
+                head = re.sub(rb"(?im)^host:.*$", f"Host: {self.host}\r".encode(), head)
+            server.sendall(head)
+            with contextlib.suppress(OSError):
+                while part := server.recv(65536):
+                    client.sendall(part)
+
+
+def answer(port: int, path: str, origin: str | None = None, host: str = "bench.example.org") -> tuple[int, str]:
+    """Status and body of what stands at a path of the public host; with an `origin` of a WebSocket's handshake."""
+    upgrade = f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\nOrigin: {origin}\r\n"
+    connection = "Connection: Upgrade\r\n" + upgrade if origin else "Connection: close\r\nAccept: text/html\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{connection}\r\n".encode())
+        text = client.recv(65536).decode(errors="replace")
+        while not origin and (part := client.recv(65536)):
+            text += part.decode(errors="replace")
+    return int(text.split()[1]), text
+
+
+@contextlib.contextmanager
+def serving(ledger: str, folder: Path, *more: str) -> Iterator[int]:
+    """The real command, and its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["dashboard", "--no-browser", "--port", str(port), "--storage", ledger, *more]
+    with (folder / "log.txt").open("w") as log:
+        server = subprocess.Popen([sys.executable, "-m", "workbench", *words], cwd=folder, stdout=log, stderr=log)
+    try:
+        for _ in range(600):
+            assert server.poll() is None, (folder / "log.txt").read_text()
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), timeout=2).close()
+                break
+            time.sleep(0.2)
+        yield port
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+STREAM = "/bench/_stcore/stream"
+
+
+def test_behind_a_proxy_the_page_finds_its_server_and_its_websocket_is_let_in(ledger: str, tmp_path: Path) -> None:
+    with serving(ledger, tmp_path, "--public-url", "https://bench.example.org/bench") as port:
+        for strips in (False, True):
+            for host in (None, f"127.0.0.1:{port}"):
+                proxy = Proxy(port, strips=strips, host=host)
+                code, _ = answer(proxy.port, STREAM, "https://bench.example.org")
+                assert code == 101, (strips, host)
+                assert answer(proxy.port, STREAM, "https://evil.example.org")[0] == 403
+                code, text = answer(proxy.port, "/bench/")
+                assert code == 200
+                assert 'BACKEND_BASE_URL: location.origin + "/bench"' in text
+                assert answer(proxy.port, "/bench/runs")[0] == 200
+                assert answer(proxy.port, "/bench/_stcore/health")[1].endswith("ok")
+                proxy.listener.close()
+        assert answer(port, STREAM, f"http://127.0.0.1:{port}", f"127.0.0.1:{port}")[0] == 101  # and here as ever
+        assert answer(port, STREAM, "http://evil.example.org", "evil.example.org")[0] == 403
+    assert "Dashboard: https://bench.example.org/bench/, by its proxy" in (tmp_path / "log.txt").read_text()
+
+
+def test_without_the_option_a_proxy_s_websocket_is_refused(ledger: str, tmp_path: Path) -> None:
+    with serving(ledger, tmp_path) as port:
+        for host in (None, f"127.0.0.1:{port}"):
+            proxy = Proxy(port, strips=True, host=host)
+            assert answer(proxy.port, STREAM, "https://bench.example.org")[0] == 403
+            proxy.listener.close()
+
+
+def test_links_to_runs_keep_the_path_of_the_public_address(ledger: str, page) -> None:
+    from streamlit import config
+
+    config.set_option("server.baseUrlPath", "bench")
+    try:
+        links = page(ledger, "runs").dataframe[0].value["open"]
+    finally:
+        config.set_option("server.baseUrlPath", "")
+    assert all(link.startswith("/bench/run?id=") for link in links)
+    assert all(link.startswith("/run?id=") for link in page(ledger, "runs").dataframe[0].value["open"])
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["bench.example.org", "ftp://a/", "https://", "https://a/../b", "https://a/b?c", "https://a/b#c", "https://u:p@a/", "https://a:x/",
+     "https://a//b", "https://a/b c", "https://[a/", "https://a/%2e"],
+)  # fmt: skip
+def test_a_public_url_that_is_none_is_refused(command, ledger: str, url: str) -> None:
+    code, _, err = command("dashboard", "--storage", ledger, "--no-browser", "--public-url", url)
+    assert code == 2
+    assert "https://bench.example.org/path/" in err

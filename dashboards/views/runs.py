@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
 from context import Context
+from links import run_address
 
 from workbench import report
 
@@ -22,12 +22,7 @@ def show(c: Context) -> None:
     shown = _filtered(rows)
     count = f"{len(shown)} of {report.many(len(rows), 'run')}"
     st.caption(f"{count}. A run stands as its furthest checkpoint does. A click on a head sorts by it.")
-    kept = {
-        name: value
-        for name, value in st.query_params.to_dict().items()
-        if name in ("study", "platform", "label_usd", "metric", "cost")
-    }
-    links = [f"/run?{urlencode({**kept, 'id': trial})}" for trial in shown["trial"]]
+    links = [run_address(trial) for trial in shown["trial"]]
     st.dataframe(
         shown.drop(columns="trial").assign(open=links)[["open", *(n for n in shown.columns if n != "trial")]],
         hide_index=True,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -12,11 +14,12 @@ import webbrowser
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
 from workbench.cli.common import LOOPBACK, ledger_url, listening_options, messages, open_ledger, storage_option, tracking_option
-from workbench.errors import EnvironmentFault, WorkbenchError
+from workbench.errors import EnvironmentFault, UsageError, WorkbenchError
 
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 """Not to listen on an address of its own is to listen on all."""
@@ -27,15 +30,29 @@ EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 @listening_options(port=8501)
 @click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 @click.option("--mlflow", "mlflow_url", metavar="URL", help="Where the MLflow UI answers. [default: http://127.0.0.1:5000]")
+@click.option(
+    "--public-url",
+    metavar="URL",
+    callback=lambda ctx, param, value: None if value is None else public_address(value),
+    help="Where a reverse proxy shows it, as https://bench.example.org/path/: pages from elsewhere are refused.",
+)
 @tracking_option
 @storage_option
 def dashboard(
-    study: str | None, port: int, host: str, no_browser: bool, mlflow_url: str | None, tracking_uri: str | None, storage: str | None
+    study: str | None,
+    port: int,
+    host: str,
+    no_browser: bool,
+    mlflow_url: str | None,
+    public_url: str | None,
+    tracking_uri: str | None,
+    storage: str | None,
 ) -> None:
     """Show STUDY (a study file, or its name; the newest when none is named) in the browser. Ctrl-C ends it.
 
     It reads the ledger and never writes: it can run beside a sweep, which it neither blocks nor slows. Nothing is loaded from
-    elsewhere and nothing is sent anywhere.
+    elsewhere and nothing is sent anywhere. A reverse proxy before it has to pass WebSockets on; whether it passes on the path of
+    --public-url too, or takes it off, is the same.
     """
     from workbench.ledger import shown
 
@@ -50,8 +67,10 @@ def dashboard(
             f"Listening on {host}: everyone who reaches this machine there sees your runs.", style="yellow", markup=False
         )
     _refuse_if_taken(host, port)
-    address = f"http://{shown_host(host)}:{port}"
-    messages.print(f"Dashboard: {address} (ledger {shown(ledger_url(storage))}). Ctrl-C ends it.", markup=False)
+    base = urlsplit(public_url or "").path.rstrip("/")
+    address = f"http://{shown_host(host)}:{port}{base and f'{base}/'}"
+    outside = f"{public_url}, by its proxy; here {address}" if public_url else address
+    messages.print(f"Dashboard: {outside} (ledger {shown(ledger_url(storage))}). Ctrl-C ends it.", markup=False)
     import streamlit
     from starlette.middleware import Middleware
 
@@ -62,21 +81,44 @@ def dashboard(
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         yield
 
-    streamlit.App(app, lifespan=opened, middleware=[Middleware(_Rooted)]).run(config=settings(host, port))
+    streamlit.App(app, lifespan=opened, middleware=[Middleware(_Rooted, base=base)]).run(config=settings(host, port, public_url))
+
+
+def public_address(url: str) -> str:
+    """The address at which a proxy shows the dashboard, ending in `/`. Raises UsageError where it is none."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+    except ValueError:  # of a port or a bracket
+        known = False
+    if (
+        not known
+        or parts.username is not None
+        or not re.fullmatch(r"(/[\w~-][\w.~-]*)*/?", parts.path)
+        or parts.query
+        or parts.fragment
+    ):
+        raise UsageError(f"--public-url {url!r} is no address of a folder. Give one such as https://bench.example.org/path/.")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/"
 
 
 class _Rooted:
-    """Tells the page in the browser that its server is at the root of this address.
+    """Tells the page in the browser where its server is: at the root of its address, or at `base` below it.
 
-    Otherwise an address that names a page is first tried as the server's own place, and the browser notes two errors.
+    Otherwise an address that names a page is first tried as the server's own place, and the browser notes two errors. What a proxy
+    passes on without `base` is taken as if it were there.
     """
 
-    SCRIPT = b"<script>window.__streamlit = {BACKEND_BASE_URL: location.origin, MAIN_PAGE_BASE_URL: location.origin}</script>"
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
+    def __init__(self, app: Any, base: str = "") -> None:
+        self.app, self.base = app, base
+        place = f"location.origin + {json.dumps(base)}" if base else "location.origin"
+        script = f"<script>window.__streamlit = {{BACKEND_BASE_URL: {place}, MAIN_PAGE_BASE_URL: {place}}}</script>"
+        self.script = script.encode()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self.base and scope["type"] in ("http", "websocket") and not f"{scope['path']}/".startswith(f"{self.base}/"):
+            raw = scope.get("raw_path") or scope["path"].encode()
+            scope = {**scope, "path": self.base + scope["path"], "raw_path": self.base.encode() + raw}
         if scope["type"] != "http" or b"text/html" not in dict(scope["headers"]).get(b"accept", b""):
             await self.app(scope, receive, send)
             return
@@ -95,7 +137,7 @@ class _Rooted:
                 return
             body += message.get("body", b"")
             if not message.get("more_body"):
-                page = body.replace(b"<head>", b"<head>" + self.SCRIPT, 1)
+                page = body.replace(b"<head>", b"<head>" + self.script, 1)
                 kept = [(name, value) for name, value in start["headers"] if name not in (b"content-length", b"etag")]
                 await send({**start, "headers": [*kept, (b"content-length", str(len(page)).encode())]})
                 await send({**message, "body": page})
@@ -123,18 +165,23 @@ def folder() -> Path:
     )
 
 
-def settings(host: str, port: int) -> dict[str, object]:
+def settings(host: str, port: int, public_url: str | None = None) -> dict[str, object]:
     """Streamlit's options: local, guarded, and silent towards the outside.
 
     With an address that is set Streamlit asks nobody for another one of this machine. The allowed hosts guard the WebSocket
     against pages elsewhere that call themselves by a name which they made to mean this machine; who listens everywhere is known
-    by names that cannot be told from here.
+    by names that cannot be told from here. Behind a proxy the WebSocket comes with the public host as its origin, and with that or
+    our own as its host, as the proxy has it: both are let in, and no third one.
     """
+    public = urlsplit(public_url or "")
+    allowed = [host.strip("[]"), "127.0.0.1", "localhost", *([public.hostname] if public.hostname else [])]
     return {
         "server.address": host,
         "server.port": port,
         "server.headless": True,
-        "server.allowedHosts": ["*"] if host in EVERYWHERE else list(dict.fromkeys((host.strip("[]"), "127.0.0.1", "localhost"))),
+        "server.allowedHosts": ["*"] if host in EVERYWHERE else list(dict.fromkeys(allowed)),
+        "server.corsAllowedOrigins": [f"{public.scheme}://{public.netloc}"] if public.hostname else [],
+        "server.baseUrlPath": public.path.strip("/"),
         "server.enableCORS": True,
         "server.enableXsrfProtection": True,
         "server.fileWatcherType": "none",
