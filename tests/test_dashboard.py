@@ -394,10 +394,15 @@ class Proxy:
                 head = head.replace(b" /bench/", b" /", 1)
             if self.host:
                 head = re.sub(rb"(?im)^host:.*$", f"Host: {self.host}\r".encode(), head)
+            head = re.sub(rb"(?im)^connection: keep-alive", b"Connection: close", head)  # one request a connection
             server.sendall(head)
-            with contextlib.suppress(OSError):
-                while part := server.recv(65536):
-                    client.sendall(part)
+            threading.Thread(target=self._pipe, args=(client, server), daemon=True).start()
+            self._pipe(server, client)
+
+    def _pipe(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while part := source.recv(65536):
+                target.sendall(part)
 
 
 def answer(port: int, path: str, origin: str | None = None, host: str = "bench.example.org") -> tuple[int, str]:
