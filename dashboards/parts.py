@@ -20,8 +20,8 @@ def chart(figure: Figure, alt: str, key: str) -> None:
     st.plotly_chart(figure, alt=alt, key=key, config={"displaylogo": False})
 
 
-MONEY, SHORT = "$%.3g", "%.1f"
-"""How numbers are written in a table."""
+MONEY, SHORT, COUNT = "$%.3g", "%.1f", "%d"
+"""How numbers are written in a table. What is counted is never rounded."""
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], formats: Mapping[str, str], *, expanded: bool = False) -> None:

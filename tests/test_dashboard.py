@@ -1,6 +1,7 @@
 """The dashboard's pages: what they say, what can be chosen, and what they show where there is nothing to show."""
 
 import contextlib
+import json
 import re
 import socket
 import sqlite3
@@ -398,6 +399,9 @@ class Proxy:
             server.sendall(head)
             threading.Thread(target=self._pipe, args=(client, server), daemon=True).start()
             self._pipe(server, client)
+            for end in (client, server):  # the other thread waits for them
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
 
     def _pipe(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -490,3 +494,36 @@ def test_a_public_url_that_is_none_is_refused(command, ledger: str, url: str) ->
     code, _, err = command("dashboard", "--storage", ledger, "--no-browser", "--public-url", url)
     assert code == 2
     assert "https://bench.example.org/path/" in err
+
+
+# What is counted is never rounded
+
+
+@pytest.mark.parametrize("minimize", [("usd",), ("labels", "usd"), ("usd", "labels")])
+def test_a_number_of_labels_is_shown_to_the_last_one(tmp_path: Path, page, minimize: tuple[str, ...]) -> None:
+    url = made.write(tmp_path, [replace(made.run(n), labels=1024 + 1_234_000 * n) for n in range(3)], minimize=minimize)
+    test = page(url)
+    shown = test.dataframe[0]
+    counts = {int(each) for each in shown.value["labels"]}
+    assert counts <= {1024, 1_235_024, 2_469_024}
+    columns = json.loads(shown.proto.columns)
+    assert columns.get("labels", {}).get("type_config", {}).get("format", "%d") == "%d"
+    assert any(f"{count:,} labels" in part.value for count in counts for part in test.markdown)
+
+
+def test_counts_are_whole_in_words_figures_and_flags(tmp_path: Path) -> None:
+    from workbench import figures
+    from workbench.cli.common import limit_flags
+    from workbench.cli.plan import _short
+
+    assert report.AXES["labels"].text(1_234_567.0) == "1,234,567 labels"
+    assert report.AXES["labels"].text(1024.0) == "1,024 labels"
+    assert report.many(12_345_678_901, "token") == "12,345,678,901 tokens"
+    assert (report.count(0.5), report.count(float("inf"))) == ("0.5", "inf")
+    assert limit_flags({"max_labels": 1_234_567, "max_usd": 0.1, "trials": 1}) == " --max-labels 1234567 --max-usd 0.1 --trials 1"
+    assert [_short(n) for n in (999, 9_600, 999_999, 22_713_216)] == ["999", "9.6 k", "1 M", "22.7 M"]
+    found = [replace(made.run(n), number=n, labels=1_234_567 + n) for n in range(8)]
+    seen = report.View.of(made.describe(("labels",)), made.OFFER, 0.0)
+    drawn = figures.html(figures.front(report.Points.of(found, seen), seen, title=""))
+    assert "1,234,56" in drawn
+    assert "%{x:.3g}" not in drawn

@@ -10,10 +10,11 @@ import states
 import streamlit as st
 from context import Context, read
 from links import to_mlflow, to_run
+from parts import COUNT, MONEY, SHORT
 from words import plain
 
 from workbench import figures, report
-from workbench.report import AXES, Pick, Points
+from workbench.report import AXES, Axis, Pick, Points
 from workbench.result import Result
 
 
@@ -193,7 +194,6 @@ def _table(c: Context, points: Points) -> None:
     axis = AXES[c.cost]
     table = pd.DataFrame(report.front_rows(points)).dropna(axis="columns", how="all")
     st.session_state["front_numbers"] = list(table["number"])
-    money = "$%.3g" if axis.money else "%.3g"
     score = st.column_config.NumberColumn(c.view.maximize, format="%.1f")
     shown = table.drop(columns=[name for name in ("low", "high", "new_seeds") if name in table])
     if points.confirmed:
@@ -212,7 +212,7 @@ def _table(c: Context, points: Points) -> None:
             **{name: _cost_column(name) for name in AXES if name in table},
             "marginal": st.column_config.NumberColumn(
                 f"{axis.unit} a point more",
-                format=money,
+                format=SHORT if axis.counted else _format(axis),
                 help=f"What one more point of {c.view.maximize} costs, coming from the next cheaper row.",
             ),
         },
@@ -242,7 +242,11 @@ def _interval(points: Points, r: Result) -> str:
 
 def _cost_column(name: str) -> Any:
     axis = AXES[name]
-    return st.column_config.NumberColumn(axis.unit if axis.money else axis.title, format="$%.3g" if axis.money else "%.3g")
+    return st.column_config.NumberColumn(axis.unit if axis.money else axis.title, format=_format(axis))
+
+
+def _format(axis: Axis) -> str:
+    return MONEY if axis.money else COUNT if axis.counted else "%.3g"
 
 
 def _row_chosen() -> None:

@@ -301,7 +301,7 @@ def print_text(text: str) -> None:
 
 def limit_flags(limits: Mapping[str, Any]) -> str:
     """The limits of a sweep as it was begun last, as flags: ` --trials 3 --max-usd 0.5`; with them it goes on within them."""
-    return "".join(f" --{name.replace('_', '-')} {most:g}" for name, most in limits.items() if most is not None)
+    return "".join(f" --{name.replace('_', '-')} {most:.15g}" for name, most in limits.items() if most is not None)
 
 
 def study_path(ledger: Ledger) -> str | None:

@@ -167,7 +167,7 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
             r.model,
             r.method,
             report.settings_text(r),
-            str(r.labels),
+            report.count(r.labels),
             f"{r.epochs:g}",
             report.score_text(r.scores[view.maximize], of.get(r.recipe_id)),
         ]

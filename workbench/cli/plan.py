@@ -223,9 +223,10 @@ def _cells(row: _Row) -> tuple[str, ...]:
 
 def _short(count: int) -> str:
     """A count in three digits: `9.6 k`, `15.5 M`."""
+    rounded = float(f"{count:.3g}")  # before the letter is chosen: 999,999 is 1 M
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:.3g} {letter}"
+        if rounded >= size:
+            return f"{rounded / size:.3g} {letter}"
     return str(count)
 
 

@@ -60,7 +60,7 @@ class Progress(Observer):
         result = lease.result
         settings = report.settings_text(result)
         train = result.recipe["task"].get("train")
-        labels = f", {train} labels" if train else ""
+        labels = f", {report.many(train, 'label')}" if train else ""
         epochs = f"to {target:g}{f' of {whole:g}' if target < whole else ''} epoch{'' if whole == 1 else 's'}"
         self._run = f"[{run}/{self._trials}]" if self._trials else f"[{run}]"
         if result.replicate_of is not None:

@@ -157,7 +157,9 @@ def _stairs(figure: Figure, points: Points) -> None:
 def _markers(group: Sequence[Result], points: Points, i: int, *, kept: bool) -> dict[str, Any]:
     """One trace of points of a method. `customdata` is the number in the ledger, for whoever clicks."""
     view, axis = points.view, AXES[points.view.minimize[0]]
-    said: dict[str, Any] = {"hovertemplate": "trial %{customdata}<br>%{y:.1f} for %{x:.3g}<extra></extra>"}
+    said: dict[str, Any] = {
+        "hovertemplate": f"trial %{{customdata}}<br>%{{y:.1f}} for %{{x:{',.0f' if axis.counted else '.3g'}}}<extra></extra>"
+    }
     if kept or len(points.found) <= CLOUD:
         costs = [axis.text(view.cost(r, view.minimize[0]) or 0.0) for r in group]
         said = {

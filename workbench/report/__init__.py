@@ -48,6 +48,7 @@ from workbench.report.reproduce import reproduce
 from workbench.report.tables import best_within, budgets_text, differing, flat, front_rows, ladder, run_rows, sample_rows
 from workbench.report.text import (
     banded,
+    count,
     describe,
     describe_plan,
     dollars,
@@ -106,6 +107,7 @@ __all__ = [
     "contended_text",
     "corrected",
     "cost_text",
+    "count",
     "course",
     "course_text",
     "curves",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from workbench import prices
-from workbench.report.text import dollars, number
+from workbench.report.text import count, dollars, number
 from workbench.report.view import View
 from workbench.result import Result
 
@@ -29,9 +29,16 @@ class Axis(NamedTuple):
         """Whether it is in US$."""
         return self.unit == "US$"
 
+    @property
+    def counted(self) -> bool:
+        """Whether it is a number of things, which is never rounded."""
+        return self.unit == "labels"
+
     def text(self, stored: float) -> str:
-        """An amount in this unit: `$0.0021`, `0.35 kWh`; money has its sign."""
+        """An amount in this unit: `$0.0021`, `0.35 kWh`, `1,024 labels`; money has its sign."""
         value = stored / self.per_unit
+        if self.counted:
+            return f"{count(value)} {self.unit}"
         return dollars(value) if self.money else f"{number(float(value))} {self.unit}"
 
 

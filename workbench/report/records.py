@@ -10,7 +10,7 @@ from workbench.report.answers import answer, cost_text, score_text
 from workbench.report.bill import bill_record, serving_record
 from workbench.report.confirmed import confirmed, confirmed_record, corrected, standing
 from workbench.report.points import ties_text
-from workbench.report.text import peak_memory, settings_text
+from workbench.report.text import count, peak_memory, settings_text
 from workbench.report.view import View, cheapest, front, hypervolume
 from workbench.result import Result, by_run, originals, spent_usd
 from workbench.usage import total
@@ -98,7 +98,7 @@ def front_markdown(results: Sequence[Result], view: View) -> str:
             r.model,
             r.method,
             settings_text(r),
-            str(r.labels),
+            count(r.labels),
             f"{r.epochs:g}",
             score_text(r.scores[view.maximize], of.get(r.recipe_id)),
         ]

@@ -88,9 +88,14 @@ def banded(estimate: Estimate, write: Callable[[float], str]) -> str:
     return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)}, {estimate.basis})"
 
 
-def many(count: float, noun: str) -> str:
-    """`1 label`, `512 labels`, `0.5 epochs`."""
-    return f"{count:,.10g} {noun}{'' if count == 1 else 's'}"
+def count(value: float) -> str:
+    """How many of something, to the last one: `1,024`, `22,713,216`. What is counted is never rounded; a part stays: `0.5`."""
+    return f"{int(value):,}" if float(value).is_integer() else f"{value:,.10g}"
+
+
+def many(value: float, noun: str) -> str:
+    """`1 label`, `1,024 labels`, `0.5 epochs`."""
+    return f"{count(value)} {noun}{'' if value == 1 else 's'}"
 
 
 def peak_memory(usage: Usage) -> int | None:
