@@ -91,7 +91,8 @@ def _look(tracking_uri: str) -> _Found:
     import sqlalchemy
     from sqlalchemy.pool import NullPool
 
-    path, options = sqlite_path(tracking_uri), {}
+    path = sqlite_path(tracking_uri)
+    options: dict[str, Any] = {}
     if path is not None:
         address = f"{path.resolve().as_uri()}?mode=ro"
         options = {"creator": lambda: sqlite3.connect(address, uri=True, timeout=10, check_same_thread=False)}
@@ -330,7 +331,7 @@ def _create(path: Path) -> None:
         # Without a write-ahead log: where the disk is full that may not go into the file at the end, and nobody is told.
         SqlAlchemyStore(uri_of(draft), artifact_root(uri_of(path)))
     finally:  # another try must not meet this one's connections, which are to a file that is gone
-        engine = SqlAlchemyStore._engine_map.pop(uri_of(draft), None)
+        engine = getattr(SqlAlchemyStore, "_engine_map", {}).pop(uri_of(draft), None)
         if engine is not None:
             engine.dispose()
     draft.replace(path)
