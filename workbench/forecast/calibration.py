@@ -190,7 +190,7 @@ class _Bench:
         tokenizer, splits = models.tokenizer(recipe.model), task.splits()
         began = self._clock()
         model = models.build(recipe.model, task.auto_class, seed=recipe.seed)
-        model = methods.apply(recipe.method, model, auto_class=task.auto_class, head=task.head)
+        model = methods.apply(recipe.method, model, auto_class=task.auto_class)
         self.model = model.to(self.where).train()
         loaded = self._clock()
         self.train, self.examples = task.encode(splits.train[:EXAMPLES], tokenizer), splits.dev[:DEV_EXAMPLES]

@@ -236,7 +236,7 @@ class Forecaster:
         return self._data[key]
 
     def _pair_key(self, recipe: Recipe) -> tuple[Any, ...]:
-        return (recipe.model, recipe.task.auto_class, recipe.task.head, recipe.method.kind, _shaping(recipe.method))
+        return (recipe.model, recipe.task.auto_class, recipe.method.kind, _shaping(recipe.method))
 
     def _pair(self, recipe: Recipe) -> _Pair:
         key = self._pair_key(recipe)

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.errors import UsageError
+from workbench.errors import EnvironmentFault, UsageError
 from workbench.forecast import machine
 from workbench.forecast.memory import state_bytes
 from workbench.methods import Method
-from workbench.space import Choice, Dimension, Value, dimensions, resolve
+from workbench.space import Choice, Dimension, Space, Value, dimensions, resolve
 from workbench.study import Recipe, Study
 from workbench.tasks.base import Task
 
@@ -52,6 +52,9 @@ class Plan:
 def plan(study: Study) -> Iterator[Plan]:
     """Build every model with every method of the study, without weights, and yield what that shows.
 
+    Compared are the weights that the model asks for with the headers of its files, its tokeniser with its embeddings, and the
+    longest row of the study with what the wrapped model takes.
+
     Raises:
         UsageError: A model does not exist.
         EnvironmentFault: A model's configuration cannot be fetched.
@@ -61,9 +64,10 @@ def plan(study: Study) -> Iterator[Plan]:
     memory = machine.device_memory_bytes()
     for model in _options(study.recipe.model):
         models.config(model)
+        tasks = [(task, _problem_of(model, task)) for task in _heads(study.recipe.task)]
         for method in _methods(study.recipe.method):
             # Of several tasks the one that cannot be, else the largest, speaks for the pair.
-            builds = [_build(task, model, method, memory) for task in _heads(study.recipe.task)]
+            builds = [_build(task, model, method, memory, problem) for task, problem in tasks]
             yield max(builds, key=lambda build: (build.problem != "", build.state_bytes or 0))
 
 
@@ -97,16 +101,65 @@ def check(study: Study) -> list[Plan]:
 
 
 def problems(pairs: Sequence[Plan]) -> list[str]:
-    """Why pairs cannot be trained here, a line a reason: the methods, the models that they share it on, and the reason."""
+    """Why pairs cannot be trained here, a line a reason: the methods and models that share it, and the reason."""
     alike: dict[tuple[str, str], list[str]] = {}
     for p in pairs:
         if not p.fits:
             alike.setdefault((p.method, p.problem), []).append(p.model)
-    return [f"  {method} on {', '.join(dict.fromkeys(of))}: {problem}" for (method, problem), of in alike.items()]
+    shared: dict[tuple[str, str], list[str]] = {}
+    for (method, problem), of in alike.items():
+        shared.setdefault((", ".join(dict.fromkeys(of)), problem), []).append(method)
+    return [f"  {', '.join(dict.fromkeys(methods))} on {of}: {problem}" for (of, problem), methods in shared.items()]
 
 
-def _build(task: Task, model: str, method: Method, memory: int) -> Plan:
+def _problem_of(model: str, task: Task) -> str:
+    """What is known against a model for a task, whatever the method; empty when nothing is."""
+    from workbench.data import models
+
+    try:
+        models.check(model, task.auto_class)
+        bare = models.build(model, task.auto_class, device="meta")
+        highest = max(models.tokenizer(model).get_vocab().values())
+    except (UsageError, EnvironmentFault) as error:
+        return str(error)
+    try:
+        table = bare.get_input_embeddings().weight  # type: ignore[operator, union-attr]
+    except (AttributeError, NotImplementedError):  # a model without a table of tokens
+        return ""
+    if highest < len(table):
+        return ""
+    return (
+        f"the tokeniser of {model!r} has tokens up to number {highest}, and the model embeddings of {len(table)} tokens (0 to "
+        f"{len(table) - 1}). Call resize_token_embeddings({highest + 1}) on the model and save it, or give it its own tokeniser."
+    )
+
+
+def _problem_of_rows(task: Task, model: str, method: Method, built: Any) -> str:
+    """Why the wrapped model cannot take the longest row of the task; empty where it can."""
+    from workbench.data import models
+    from workbench.forecast import passes
+
+    tokenizer, most = models.tokenizer(model), _longest_row(task)
+    inputs = passes.sample(tokenizer, most or passes.SHORTEST)
+    if (failed := passes.failure(built.eval(), inputs)) is None:
+        return ""
+    if any(p.device.type == "meta" for p in built.parameters()):  # a pass that looks at numbers fails there for no reason
+        built = wrapped(task, model, method, "cpu").eval()
+        if (failed := passes.failure(built, inputs)) is None:
+            return ""
+    takes = passes.longest(built, tokenizer, most) if most else 0
+    if takes:
+        tokens = getattr(next(iter(getattr(built, "peft_config", {}).values()), None), "num_virtual_tokens", None)
+        beside = f" beside {tokens} virtual tokens of {method.name!r}" if tokens else ""
+        return f"max_length={most} is more than the {takes} tokens that {model!r} takes{beside}. Lower it."
+    said = " ".join(f"{type(failed).__name__}: {failed}".split())
+    return f"{model!r} does not take the inputs of this task: {said} Choose another model or method."
+
+
+def _build(task: Task, model: str, method: Method, memory: int, problem: str) -> Plan:
     settings: dict[str, Value] = {name: value for name, value in method.settings.items() if isinstance(value, Value)}
+    if problem:
+        return Plan(model, method.name, settings, problem=problem)
     try:
         built = wrapped(task, model, method)
     except UsageError as error:
@@ -114,7 +167,10 @@ def _build(task: Task, model: str, method: Method, memory: int) -> Plan:
     total = sum(p.numel() for p in built.parameters())
     tuned = sum(p.numel() for p in built.parameters() if p.requires_grad)
     state = state_bytes(total, tuned)
-    problem = "" if state < memory else f"needs {state / 2**30:.1f} GiB before activations; the device has {memory / 2**30:.1f} GiB"
+    if state < memory:
+        problem = _problem_of_rows(task, model, method, built)
+    else:
+        problem = f"needs {state / 2**30:.1f} GiB before activations; the device has {memory / 2**30:.1f} GiB"
     return Plan(model, method.name, settings, total, tuned, state, memory, problem)
 
 
@@ -132,7 +188,7 @@ def wrapped(task: Task, model: str, method: Method, device: str = "meta") -> Any
     base = models.build(model, task.auto_class, device=device)
     try:
         with torch.device(device):
-            return methods.apply(method, base, auto_class=task.auto_class, head=task.head)
+            return methods.apply(method, base, auto_class=task.auto_class)
     except UsageError as error:
         if device != "meta" or "meta" not in str(error).lower():
             raise
@@ -145,8 +201,19 @@ def _options(value: Any) -> Sequence[Any]:
 
 
 def _heads(task: Any) -> Iterator[Task]:
-    """One task for each kind of head that the study puts on a model."""
-    yield from {(option.auto_class, option.head): option for option in _options(task)}.values()
+    """One task for each kind of head that the study puts on a model: the one with the longest rows."""
+    found: dict[str, Task] = {}
+    for option in sorted(_options(task), key=_longest_row):
+        found[option.auto_class] = option
+    yield from found.values()
+
+
+def _longest_row(task: Any) -> int:
+    """The most tokens that a row of the task may have; 0 where it has no such limit."""
+    most = getattr(task, "max_length", 0)
+    if isinstance(most, Choice):
+        return max(most.options)
+    return int(most.ends[-1]) if isinstance(most, Space) else int(most)
 
 
 def _methods(method: Any) -> Iterator[Method]:

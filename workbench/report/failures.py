@@ -54,6 +54,8 @@ class Failure:
 def kind(result: Result) -> str:
     """The type of a failure, in words."""
     word = result.reason.split(":")[0].strip()
+    if word == "fault" and result.status == "infeasible":
+        return "fault of the model"  # of the machine it ends a sweep, and the run is interrupted
     return KINDS.get(word, word or "unknown")
 
 

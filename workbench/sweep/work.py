@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from workbench import report, search
-from workbench.errors import EnvironmentFault, Infeasible, Refused, WorkbenchError
+from workbench.errors import DataError, EnvironmentFault, Infeasible, Refused, UsageError, WorkbenchError
 from workbench.forecast import Forecaster
+from workbench.forecast.pairs import methods_of
 from workbench.ledger import Lease, Ledger
 from workbench.meter import Holder, Meter, Window
 from workbench.prices import Offer
@@ -285,10 +286,20 @@ class Sweeping:
                 self._wait(results)
 
     def _look_for_an_end(self, results: Sequence[Result]) -> None:
-        self.reason = self.chooser.over(results)
+        self.reason = self.chooser.over(results) or self._nothing_works(results)
         if not self.reason and self.interruptions.requested:
             self.reason = self.interruptions.reason or f"{self.interruptions.by} stopped it"
             self.stopped = not self.interruptions.reason
+
+    def _nothing_works(self, results: Sequence[Result]) -> str:
+        """That every model failed with every method, and nothing was ever completed; empty where there is hope."""
+        faults = [r for r in results if r.status == "infeasible" and r.reason.startswith("fault:")]
+        if not faults or any(r.status == "complete" for r in results):
+            return ""
+        pairs = {(model, method.name) for model, method in methods_of(self.study)}
+        if not pairs <= {(r.model, r.method) for r in faults}:
+            return ""
+        return f"no model could be trained with any method; last: {faults[-1].reason.removeprefix('fault: ')}"
 
     def _leased(self, step: Step, results: Sequence[Result]) -> Chosen | None:
         """The step with the lease of its Result; None when another machine's worker was quicker."""
@@ -358,10 +369,15 @@ class Sweeping:
         except KeyboardInterrupt:
             self._cut()
             raise
+        except UsageError as error:
+            if isinstance(error, DataError):  # is about no one recipe
+                self._interrupt(f"fault: {error}")
+                raise
+            self._end("infeasible", f"fault: {' '.join(str(error).split())}")
+            status = "FAILED"
         except Exception as error:
             reason = f"fault: {error}" if isinstance(error, WorkbenchError) else f"bug: {type(error).__name__}: {error}"
-            with contextlib.suppress(EnvironmentFault):  # a ledger that cannot be written is the first error already
-                self._end("interrupted", reason)
+            self._interrupt(reason)
             raise
         finally:
             self.progress = None
@@ -494,6 +510,11 @@ class Sweeping:
         """Write that the run was stopped on its way; it can go on from its last state."""
         by = "a person" if self.interruptions.by == "you" else self.interruptions.by
         self._end("interrupted", f"stopped: {self.interruptions.reason or f'by {by}'}")
+
+    def _interrupt(self, reason: str) -> None:
+        """Write that an error ended the run, and the sweep with it."""
+        with contextlib.suppress(EnvironmentFault):  # a ledger that cannot be written is the first error already
+            self._end("interrupted", reason)
 
     def _end(self, status: str, reason: str) -> None:
         """Write how a run ended without a checkpoint; what it consumed goes under training."""

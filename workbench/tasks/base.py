@@ -76,12 +76,10 @@ class Task(ABC):
     Attributes:
         metrics: Names of the scores that `score` gives, higher is better (a class attribute).
         auto_class: The transformers class that puts this task's head on a model (a class attribute).
-        head: Prefixes of the names of the head's parameters, which every method trains (a class attribute).
     """
 
     metrics: ClassVar[tuple[str, ...]]
     auto_class: ClassVar[str]
-    head: ClassVar[tuple[str, ...]]
 
     def provision(self) -> None:
         """Fetch, build and import what the other methods need, so that no run pays for what a machine or process does once."""

@@ -28,7 +28,6 @@ class QuestionAnswering(Task):
 
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1")
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
-    head: ClassVar[tuple[str, ...]] = ("qa_outputs",)
 
     data: str
     train: int

@@ -34,7 +34,6 @@ class TinyTask(Task):
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
-    head: ClassVar[tuple[str, ...]] = ("classifier",)
 
     train: int = 64
     dev: int = 32

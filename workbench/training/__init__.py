@@ -20,7 +20,7 @@ import torch
 
 from workbench import methods
 from workbench.data import models
-from workbench.errors import Infeasible, UsageError
+from workbench.errors import Infeasible, UsageError, is_out_of_memory
 from workbench.meter import Meter, Window
 from workbench.study import Recipe
 from workbench.tasks.base import Rows, Task
@@ -111,18 +111,16 @@ def train(
         clock: Seconds, for the speed of predictions.
 
     Raises:
-        Infeasible: Out of memory, or a loss that is not finite. The memory is freed.
-        UsageError: The method cannot be applied to the model.
+        Infeasible: Out of memory, a loss that is not finite, or a model that fails with these inputs. The memory is freed.
+        UsageError: The model cannot be loaded, or the method not be applied to it.
     """
     own = None if meter else Meter()
     try:
         yield from _train(recipe, resume, meter or own, progress or Progress(), clock)  # type: ignore[arg-type]
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise Infeasible("out_of_memory", str(error).split(". ")[0]) from None
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
-        raise Infeasible("out_of_memory", str(error).rsplit("] ", 1)[-1]) from None
+        raise Infeasible("out_of_memory", str(error).rsplit("] ", 1)[-1].split(". ")[0]) from None
     finally:
         if own:
             own.close()
@@ -158,7 +156,7 @@ def _tuned(recipe: Recipe, weights: str | Path, where: torch.device) -> Tuning:
     from safetensors.torch import load_file
 
     tuning = Tuning(recipe, where, None)
-    kept = load_file(weights)
+    kept = {methods.plain_name(name): w for name, w in load_file(weights).items()}
     if {name: w.shape for name, w in kept.items()} != {name: p.shape for name, p in tuning.parameters.items()}:
         raise UsageError(f"{weights} holds the weights of another recipe than {recipe.id}: its names or shapes differ.")
     with torch.no_grad():

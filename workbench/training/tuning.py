@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 from workbench import flops, methods
 from workbench.data import models
-from workbench.errors import Infeasible
+from workbench.errors import EnvironmentFault, Infeasible, WorkbenchError, is_out_of_memory
 from workbench.study import Recipe
 from workbench.tasks.base import Example, Rows
 from workbench.training.batches import evaluation_batches, micro_batches, step_examples
@@ -48,9 +49,9 @@ class Tuning:
         self.recipe, self.where = recipe, where
         torch.manual_seed(recipe.seed)
         base = models.build(recipe.model, recipe.task.auto_class, seed=recipe.seed)
-        model = methods.apply(recipe.method, base, auto_class=recipe.task.auto_class, head=recipe.task.head)
+        model = methods.apply(recipe.method, base, auto_class=recipe.task.auto_class)
         self.model = model.to(where).train()
-        self.parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self.parameters = {methods.plain_name(name): p for name, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = self.make_optimizer()
         self.average = [p.detach().clone() for p in self.parameters.values()] if recipe.averaging is not None else []
         self.step = self.tokens = 0
@@ -75,7 +76,7 @@ class Tuning:
         return self.recipe.method.learning_rate * min(1.0, self.step / (self.recipe.warmup_steps + 1))
 
     def run(self, rows: Rows, target: int, examples: int, progress: Progress) -> None:
-        """Optimiser steps up to `target`. Raises Infeasible when the loss is no longer finite."""
+        """Optimiser steps up to `target`. Raises Infeasible when the loss is no longer finite, or the model fails."""
         first, last = (
             np.searchsorted(rows.example, np.arange(examples)),
             np.searchsorted(rows.example, np.arange(examples), "right"),
@@ -87,11 +88,12 @@ class Tuning:
             total, padded = torch.zeros((), device=self.where), 0
             for _, inputs, targets in micro_batches(rows, batch, self.where):
                 padded += inputs["attention_mask"].numel()
-                with self.autocast:
+                with self.autocast, _faults_of_the_model():
                     output = self.model(**inputs)
                 # Summed and divided by the rows of the whole batch: the gradient is that of one padded batch.
                 loss = recipe.task.loss(output, targets, inputs["attention_mask"]).sum() / len(batch)
-                loss.backward()  # type: ignore[no-untyped-call]
+                with _faults_of_the_model():
+                    loss.backward()  # type: ignore[no-untyped-call]
                 total += loss.detach()
             torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
             self.step += 1
@@ -147,7 +149,7 @@ class Tuning:
         with self._averaged_weights():
             for chosen, inputs, targets in evaluation_batches(rows, self.where):
                 padded += inputs["attention_mask"].numel()
-                with self.autocast:
+                with self.autocast, _faults_of_the_model():
                     output = self.model(**inputs)
                 losses += task.loss(output, targets, inputs["attention_mask"]).sum()
                 for row, value in zip(chosen, task.read(output, inputs["attention_mask"]), strict=True):
@@ -166,7 +168,7 @@ class Tuning:
                 own = rows.of_example(i)
                 began = clock()
                 for _, inputs, _ in evaluation_batches(own, self.where):
-                    with self.autocast:
+                    with self.autocast, _faults_of_the_model():
                         output = self.model(**inputs)
                     self.recipe.task.read(output, inputs["attention_mask"])
                 taken.append(clock() - began)
@@ -221,6 +223,39 @@ class Tuning:
                     del self.optimizer.state[parameter]
         self.random = [prefix.tensors[f"random.{i}"] for i in range(len(self.random))]
         _set_random_state(self.random, self.where)
+
+
+@contextlib.contextmanager
+def _faults_of_the_model() -> Iterator[None]:
+    """The one boundary for what torch, transformers and PEFT raise out of a pass through a model.
+
+    Raises:
+        Infeasible: It is a fault of this model with this method and these inputs.
+        EnvironmentFault: The device failed: nothing more can be done on it in this process.
+        Exception: Out of memory, or an error of our own code, which is a bug.
+    """
+    try:
+        yield
+    except (WorkbenchError, Infeasible):
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        if is_out_of_memory(error) or _is_ours(error):
+            raise
+        if "CUDA error" in text or type(error).__name__ == "AcceleratorError":
+            raise EnvironmentFault(f"the GPU failed: {text} Look at it with nvidia-smi, then start again.") from error
+        raise Infeasible("fault", f"{type(error).__name__} out of the model: {text}") from error
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether the innermost line that raised it is of this package."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    here = Path(__file__).parents[1]
+    # The line of the boundary itself is no more than the call of something that Python could not even enter.
+    own = "" if traceback is None else traceback.tb_frame.f_code.co_filename
+    return Path(own).is_relative_to(here) and own != __file__
 
 
 def _random_state(where: torch.device) -> list[torch.Tensor]:
