@@ -177,3 +177,146 @@ def test_a_plan_is_plain_data(tiny: str) -> None:
     record = dataclasses.asdict(pair)
     assert Plan(**record) == pair
     assert set(record) >= {"model", "method", "settings", "parameters", "trainable_parameters", "problem"}
+
+
+# Sizes of model and tokeniser
+
+
+@dataclasses.dataclass(frozen=True)
+class RowTask(TinyTask):
+    """A task with rows of a stated length, which is all that a plan looks at."""
+
+    auto_class = "AutoModelForQuestionAnswering"
+    max_length: Any = 48
+    name: str = "rows"
+
+
+def made(folder: Path, kind: str, *, tokens: int = 64, segments: bool = True, **settings: Any) -> str:
+    """A random model of an architecture, with a tokeniser of so many words that states no limit."""
+    from test_heads import MORE, SIZE
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+    from transformers import CONFIG_MAPPING, AutoModel, PreTrainedTokenizerFast
+
+    words = Tokenizer(WordLevel({"<s>": 0, "<pad>": 1, "</s>": 2, "a": 3} | {f"w{i}": i for i in range(4, tokens)}, unk_token="a"))
+    words.pre_tokenizer = Whitespace()
+    words.post_processor = TemplateProcessing(pair="<s> $A </s> $B:1 </s>:1", special_tokens=[("<s>", 0), ("</s>", 2)])
+    config = {name: value for name, value in (SIZE | MORE.get(kind, {}) | settings).items() if value is not None}
+    AutoModel.from_config(CONFIG_MAPPING[kind](**config)).save_pretrained(folder)
+    names = ["input_ids", "token_type_ids", "attention_mask"] if segments else ["input_ids", "attention_mask"]
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<s>", eos_token="</s>", cls_token="<s>", sep_token="</s>", model_input_names=names
+    ).save_pretrained(folder)
+    return str(folder)
+
+
+def told(model: str, method: Any, task: Any) -> str:
+    """The plan's problem with a pair, which is what keeps a sweep from beginning."""
+    study = a_study(model, method, task=task)
+    (pair,) = plan(study)
+    if pair.problem:
+        with pytest.raises(UsageError) as caught:
+            check(study)
+        assert pair.problem in str(caught.value)
+    return pair.problem
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "takes"),
+    [
+        ("bert", {}, 64),
+        ("albert", {}, 64),
+        ("electra", {}, 64),
+        ("distilbert", {}, 64),
+        ("splinter", {}, 64),
+        ("roberta", {}, 62),  # its positions begin after the padding's
+        ("camembert", {}, 62),
+        ("mpnet", {}, 62),
+        ("bart", {}, 64),
+        ("opt", {}, 64),
+        ("gpt2", {"n_positions": 64, "max_position_embeddings": None}, 64),
+        ("xlm", {}, 64),
+        ("deberta-v2", {"position_biased_input": True}, 64),
+        ("deberta-v2", {"position_biased_input": False, "relative_attention": True}, None),
+        ("llama", {}, None),  # rotary positions have no table
+        ("modernbert", {}, None),
+        ("t5", {"decoder_start_token_id": 1}, None),
+        ("xlnet", {}, None),
+        ("bloom", {}, None),
+    ],
+)
+def test_rows_longer_than_the_models_positions_are_refused_by_their_number(
+    kind: str, settings: dict[str, Any], takes: int | None, tmp_path: Path
+) -> None:
+    model = made(tmp_path, kind, segments=False, **settings)
+    problem = told(model, full(learning_rate=1e-3), RowTask(max_length=80))
+    if takes is None:
+        assert not problem
+        return
+    assert problem == f"max_length=80 is more than the {takes} tokens that {model!r} takes. Lower it."
+    assert not told(model, full(learning_rate=1e-3), RowTask(max_length=takes))
+    assert told(model, full(learning_rate=1e-3), RowTask(max_length=takes + 1))
+
+
+def test_virtual_tokens_take_places_too(tmp_path: Path) -> None:
+    model = made(tmp_path, "bert")
+    prompt = peft("prompt_tuning", learning_rate=1e-3, num_virtual_tokens=10)
+    assert not told(model, prompt, RowTask(max_length=54))
+    assert told(model, prompt, RowTask(max_length=60)).startswith(
+        f"max_length=60 is more than the 54 tokens that {model!r} takes beside 10 virtual tokens of 'prompt_tuning'"
+    )
+
+
+def test_the_longest_row_of_a_study_counts(tmp_path: Path) -> None:
+    from workbench import integers
+
+    model = made(tmp_path, "bert")
+    for length in (choice(32, 96), integers(32, 96)):
+        assert "max_length=96 is more than the 64 tokens" in told(model, full(learning_rate=1e-3), RowTask(max_length=length))
+    tasks = choice(RowTask(max_length=32, name="short"), RowTask(max_length=96, name="long"))
+    assert "max_length=96 is more" in told(model, full(learning_rate=1e-3), tasks)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "t5", "llama"])
+def test_more_tokens_than_embeddings_are_refused_by_their_numbers(kind: str, tmp_path: Path) -> None:
+    problem = told(made(tmp_path, kind, tokens=114, segments=False), full(learning_rate=1e-3), RowTask())
+    assert "has tokens up to number 113, and the model embeddings of 64 tokens (0 to 63)" in problem
+    assert "resize_token_embeddings(114)" in problem
+
+
+def test_fewer_tokens_than_embeddings_are_common(tmp_path: Path) -> None:
+    assert not told(made(tmp_path, "bert", tokens=50), full(learning_rate=1e-3), RowTask())
+
+
+def test_segments_that_a_model_has_not_are_refused(tmp_path: Path) -> None:
+    problem = told(made(tmp_path, "bert", type_vocab_size=1), full(learning_rate=1e-3), RowTask())
+    assert "does not take the inputs of this task: IndexError: row 1 of a table of 1 rows" in problem
+
+
+def test_a_model_that_wants_other_inputs_is_refused(tmp_path: Path) -> None:
+    problem = told(made(tmp_path, "lxmert"), full(learning_rate=1e-3), RowTask())
+    assert "does not take the inputs of this task: ValueError: `visual_feats` cannot be `None`" in problem
+
+
+def test_a_tokeniser_without_padding_is_no_hindrance(tmp_path: Path) -> None:
+    model = made(tmp_path, "bert")
+    assert models.tokenizer(model).pad_token is None
+    assert not told(model, full(learning_rate=1e-3), RowTask())
+
+
+def test_a_model_with_broken_weights_is_one_problem_of_all_its_pairs(tiny: str, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    broken = tiny_model(tmp_path / "broken")
+    file = tmp_path / "broken" / "model.safetensors"
+    save_file({f"_orig_mod.{name}": w for name, w in load_file(file).items()}, file, metadata={"format": "pt"})
+    mixed = a_study(choice(tiny, broken), choice(full(learning_rate=1e-3), bitfit(learning_rate=1e-3)))
+    assert [p.fits for p in plan(mixed)] == [True, True, False, False]
+    with pytest.raises(UsageError) as caught:
+        check(mixed)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "2 of 4 pairs of model and method cannot be trained here:"
+    assert lines[1].startswith(f"  full, bitfit on {broken}: the files of {broken!r} lack 39 of the 41 tensors")
+    assert len(lines) == 3

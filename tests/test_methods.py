@@ -166,6 +166,43 @@ def test_tags_of_tokens_are_cut_too(tiny: str) -> None:
     assert model(**batch()).logits.shape == (2, 6, 2)
 
 
+CHANGED_FROM_THE_START = {
+    *("cartridge", "multitask_prompt_tuning", "p_tuning", "prefix_tuning", "prompt_tuning"),  # other tokens are before the text
+    *("c3a", "fourierft", "vblora"),
+}
+"""Methods that change the output before anything is learnt."""
+
+
+@pytest.mark.parametrize("auto_class", [CLASSES, SPANS, TAGS])
+@pytest.mark.parametrize("kind", sorted(set(peft_methods()) - set(NOT_FOR_BERT)))
+def test_every_input_reaches_the_model_through_every_method(tiny: str, kind: str, auto_class: str) -> None:
+    torch.manual_seed(0)
+    bare = models.build(tiny, auto_class)
+    model = tuned(tiny, peft(kind, learning_rate=1e-3, **NEEDED.get(kind, {})), auto_class).eval()
+    inputs = batch() | {"token_type_ids": torch.tensor([[0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1]])}
+    reached: list[torch.Tensor] = []
+    segments = next(module for name, module in model.named_modules() if name.endswith("token_type_embeddings"))
+    segments.register_forward_hook(lambda module, args, output: reached.append(args[0]))
+    with torch.no_grad():
+        output, plain = model(**inputs), model(**batch())
+        expected = bare(**inputs)
+    front = reached[0].shape[1] - inputs["input_ids"].shape[1]
+    assert front == (3 if kind in ("p_tuning", "prompt_tuning", "multitask_prompt_tuning") else 0)
+    assert torch.equal(reached[0][:, front:], inputs["token_type_ids"])
+    assert not reached[0][:, :front].any()
+    assert reached[1][:, front:].shape == inputs["input_ids"].shape
+    assert not reached[1].any()  # nothing is kept from one batch to the next
+    for name in (key for key in expected if key.endswith("logits")):
+        assert not torch.allclose(output[name], plain[name])
+        if kind not in CHANGED_FROM_THE_START:
+            torch.testing.assert_close(output[name], expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_peft_recipes_are_of_another_revision_than_before() -> None:
+    assert [methods.revision(m(learning_rate=1e-3)) for m in (full, head, bitfit)] == [0, 0, 0]
+    assert {methods.revision(Method("x", kind, 1e-3)) for kind in peft_methods()} == {1}
+
+
 def test_tuning_changes_what_is_tuned_and_nothing_else(tiny: str) -> None:
     """One step of every kind of wrapping: frozen numbers stay as they are."""
     for kind in ("lora", "ia3", "prompt_tuning", "trainable_tokens"):

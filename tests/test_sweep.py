@@ -12,10 +12,11 @@ from dataclasses import replace
 import pytest
 
 from workbench import prices, report, search, training
-from workbench.errors import EnvironmentFault, Refused
+from workbench.errors import DataError, EnvironmentFault, Infeasible, Refused, UsageError
 from workbench.estimate import Estimate
 from workbench.forecast import Forecaster
 from workbench.ledger import Ledger, default_url
+from workbench.report.failures import kind
 from workbench.result import spent_usd
 from workbench.search import MAX_INTERRUPTIONS, unfinished
 from workbench.study import load
@@ -495,6 +496,59 @@ def test_a_bug_is_recorded_and_shows(bench, monkeypatch):
     assert (result.status, result.reason) == ("interrupted", "bug: ZeroDivisionError: a bug")
     assert result.consumed.seconds > 0
     assert bench.sweep(Limits(trials=1), sampler=WHOLE).results[-1].run_id == result.run_id
+
+
+def failing(monkeypatch, error, *methods):
+    """From now on the training of these methods, or of all, raises the error."""
+    train = training.train
+
+    def fail(recipe, *args, **known):
+        if not methods or recipe.method.name in methods:
+            raise error
+        return train(recipe, *args, **known)
+
+    monkeypatch.setattr(training, "train", fail)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (UsageError("PEFT cannot apply it:\n  no"), "fault: PEFT cannot apply it: no"),
+        (Infeasible("fault", "IndexError out of the model: index out of range"), "fault: IndexError out of the model: index"),
+    ],
+    ids=["it cannot be made", "it fails at work"],
+)
+@pytest.mark.parametrize("sampler", ["front", WHOLE])
+def test_a_pair_that_fails_is_recorded_once_and_the_others_go_on(bench, monkeypatch, error, reason, sampler):
+    finite(bench, "full(learning_rate=1e-3), bitfit(learning_rate=1e-3)", "1")
+    failing(monkeypatch, error, "full")
+    results = bench.sweep(Limits(), sampler=sampler).results
+    (fault,) = [r for r in results if r.status != "complete"]
+    assert (fault.method, fault.status, fault.reason.startswith(reason)) == ("full", "infeasible", True)
+    assert {r.method for r in results if r.status == "complete"} == {"bitfit"}
+    assert kind(fault) == "fault of the model"
+    assert bench.sweep(Limits(), sampler=sampler).results == results  # it is not tried again
+
+
+@pytest.mark.parametrize("sampler", ["front", WHOLE])
+def test_a_sweep_in_which_nothing_works_ends_by_itself(bench, monkeypatch, sampler):
+    failing(monkeypatch, UsageError("no."))
+    outcome = bench.sweep(Limits(trials=500), sampler=sampler)
+    assert outcome.reason == "no model could be trained with any method; last: no."
+    assert {r.status for r in outcome.results} == {"infeasible"}
+    assert {r.method for r in outcome.results} == {"full", "lora", "bitfit"}
+    assert bench.sweep(Limits(trials=500), sampler=sampler).results == outcome.results
+
+
+@pytest.mark.parametrize("error", [DataError("line 3 is no JSON."), EnvironmentFault("the GPU failed.")])
+def test_a_fault_of_the_data_or_the_machine_ends_the_sweep_and_can_be_mended(bench, monkeypatch, error):
+    with monkeypatch.context() as patch:
+        failing(patch, error)
+        with pytest.raises(type(error)):
+            bench.sweep(Limits(trials=2))
+    (result,) = bench.ledger.results()
+    assert (result.status, result.reason) == ("interrupted", f"fault: {error}")
+    assert "complete" in {r.status for r in bench.sweep(Limits(trials=1)).results}
 
 
 def test_a_run_that_kills_its_worker_again_and_again_is_left_alone(bench):

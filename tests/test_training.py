@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from workbench import Recipe, bitfit, flops, full, peft
-from workbench.errors import Infeasible, UsageError
+from workbench.errors import EnvironmentFault, Infeasible, UsageError
 from workbench.testing import FakeMeter, TinyTask
 from workbench.training import PrefixCache, Progress, train, tuned_model
 from workbench.training.batches import checkpoint_epochs, evaluation_batches, micro_batches, split, step_examples, steps_for
@@ -226,6 +226,68 @@ def test_out_of_memory_is_infeasible(tiny: str, error: Exception | None, monkeyp
 def test_anything_else_is_a_bug_and_shows(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TinyTask, "loss", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
+        list(train(recipe(tiny)))
+
+
+@pytest.mark.parametrize("error", [IndexError("index out of range"), RuntimeError("sizes differ"), TypeError("no such input")])
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+def test_what_a_model_raises_is_a_fault_of_the_recipe(
+    tiny: str, error: Exception, backward: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **more: object) -> None:
+        raise error
+
+    if backward:
+        monkeypatch.setattr(torch.Tensor, "backward", fail)
+    else:
+        monkeypatch.setattr(torch.nn.functional, "embedding", fail)
+    # Raised as it would be, by a line of torch's own.
+    monkeypatch.setattr(fail, "__code__", fail.__code__.replace(co_filename=torch.nn.functional.__file__))
+    with pytest.raises(Infeasible, match=f"{type(error).__name__} out of the model: {error}") as caught:
+        list(train(recipe(tiny)))
+    assert caught.value.reason == "fault"
+    assert caught.value.__cause__ is error
+
+
+def test_an_index_beyond_the_models_tables_is_a_fault_of_the_recipe(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = TinyTask.encode
+
+    def beyond(self: TinyTask, *arguments: object) -> object:
+        rows = encode(self, *arguments)  # type: ignore[arg-type]
+        return type(rows)({"input_ids": [ids + 1000 for ids in rows.inputs["input_ids"]]}, rows.targets, rows.example)
+
+    monkeypatch.setattr(TinyTask, "encode", beyond)
+    with pytest.raises(Infeasible, match="IndexError out of the model: index out of range") as caught:
+        list(train(recipe(tiny, task=TinyTask(train=48, dev=16, seed=77))))
+    assert caught.value.reason == "fault"
+
+
+def test_an_error_of_our_own_inside_a_pass_is_a_bug(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench import methods
+
+    source = compile("def hook(*_): return 1 / 0", methods.__file__, "exec")
+    space: dict[str, object] = {}
+    exec(source, space)
+    made = recipe(tiny)
+    apply = methods.apply
+
+    def hooked(*args: object, **more: object) -> object:
+        model = apply(*args, **more)  # type: ignore[arg-type]
+        model.register_forward_pre_hook(space["hook"])  # type: ignore[arg-type]
+        return model
+
+    monkeypatch.setattr(methods, "apply", hooked)
+    with pytest.raises(ZeroDivisionError):
+        list(train(made))
+
+
+def test_a_gpu_that_fails_is_a_fault_of_the_machine(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **more: object) -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(fail, "__code__", fail.__code__.replace(co_filename=torch.nn.functional.__file__))
+    monkeypatch.setattr(torch.nn.functional, "embedding", fail)
+    with pytest.raises(EnvironmentFault, match="the GPU failed: CUDA error"):
         list(train(recipe(tiny)))
 
 
