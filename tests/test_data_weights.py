@@ -219,16 +219,20 @@ def test_an_adapter_is_not_taken_for_its_base_model(copy: Path) -> None:
 # Broken files
 
 
-def truncate(name: str, size: int = 60) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:size]) and None
+def truncate(name: str, size: int = 60) -> Callable[[Path], Any]:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:size])
 
 
-def write(name: str, text: str | bytes) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode()) and None
+def write(name: str, text: str | bytes) -> Callable[[Path], Any]:
+    return lambda folder: (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
 
 
-def drop(*names: str) -> Callable[[Path], None]:
-    return lambda folder: [(folder / name).unlink() for name in names] and None
+def drop(*names: str) -> Callable[[Path], Any]:
+    return lambda folder: [(folder / name).unlink() for name in names]
+
+
+def both(*breaks: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    return lambda folder: [act(folder) for act in breaks]
 
 
 class Evil:
@@ -241,7 +245,7 @@ def pickled(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Evil()))
 
 
-BROKEN: dict[str, Callable[[Path], None]] = {
+BROKEN: dict[str, Callable[[Path], Any]] = {
     "config truncated": truncate("config.json"),
     "config empty": write("config.json", ""),
     "config a list": write("config.json", "[1]"),
@@ -260,8 +264,8 @@ BROKEN: dict[str, Callable[[Path], None]] = {
     "weights by LFS": write("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"),
     "no weights": drop("model.safetensors"),
     "a pickle": pickled,
-    "an index that is none": lambda f: (drop("model.safetensors")(f), write("model.safetensors.index.json", "[]")(f)) and None,
-    "an index without a map": lambda f: (drop("model.safetensors")(f), write("model.safetensors.index.json", "{}")(f)) and None,
+    "an index that is none": both(drop("model.safetensors"), write("model.safetensors.index.json", "[]")),
+    "an index without a map": both(drop("model.safetensors"), write("model.safetensors.index.json", "{}")),
     "tokeniser truncated": truncate("tokenizer.json"),
     "tokeniser empty": write("tokenizer.json", "{}"),
     "tokeniser gone": drop("tokenizer.json", "tokenizer_config.json"),
@@ -273,11 +277,15 @@ BROKEN: dict[str, Callable[[Path], None]] = {
 @pytest.mark.parametrize("what", BROKEN)
 def test_broken_files_are_told_in_our_words(copy: Path, what: str, capfd: pytest.CaptureFixture[str]) -> None:
     BROKEN[what](copy)
-    with pytest.raises((UsageError, EnvironmentFault)) as told:
+
+    def load() -> None:
         models.config(str(copy))
         models.check(str(copy), QA)
         models.tokenizer(str(copy))
         models.build(str(copy), QA)
+
+    with pytest.raises((UsageError, EnvironmentFault)) as told:
+        load()
     text = str(told.value)
     assert str(copy) in text
     assert "\n" not in text
