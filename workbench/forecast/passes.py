@@ -33,7 +33,7 @@ def sample(tokenizer: PreTrainedTokenizerBase, length: int) -> dict[str, torch.T
 def failure(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> Exception | None:
     """What a forward pass raises; None where it raises nothing, or memory does not suffice to find out."""
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), _Bounds():
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), _Bounds():  # type: ignore[no-untyped-call]
             model(**inputs)
     except WorkbenchError:
         raise
@@ -53,7 +53,7 @@ def longest(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, fails: i
     return takes
 
 
-class _Bounds(TorchDispatchMode):
+class _Bounds(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Keeps what counts (ids, positions, masks) on the CPU and what is computed of it on the meta device, where the model is there.
 
     The meta device knows shapes and no numbers, so to look up a row beyond a table is no error there. With the numbers that are
