@@ -377,7 +377,7 @@ def _that_matter(model: torch.nn.Module, names: list[str]) -> list[str]:
         with torch.enable_grad():
             output = model(input_ids=ids, attention_mask=torch.ones_like(ids))
             total = sum(value.float().sum() for key, value in output.items() if key.endswith("logits"))
-            gradients = torch.autograd.grad(total, [parameters[name] for name in names], allow_unused=True)  # type: ignore[arg-type]
+            gradients = torch.autograd.grad(total, [parameters[name] for name in names], allow_unused=True)
     except Exception as error:  # a model that wants other inputs: then nothing that is missing is taken for needless
         if is_out_of_memory(error):
             raise

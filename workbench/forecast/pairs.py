@@ -123,7 +123,7 @@ def _problem_of(model: str, task: Task) -> str:
     except (UsageError, EnvironmentFault) as error:
         return str(error)
     try:
-        table = bare.get_input_embeddings().weight  # type: ignore[operator, union-attr]
+        table = bare.get_input_embeddings().weight  # type: ignore[operator]
     except (AttributeError, NotImplementedError):  # a model without a table of tokens
         return ""
     if highest < len(table):
@@ -212,7 +212,7 @@ def _longest_row(task: Any) -> int:
     """The most tokens that a row of the task may have; 0 where it has no such limit."""
     most = getattr(task, "max_length", 0)
     if isinstance(most, Choice):
-        return max(most.options)
+        return int(max(most.options))
     return int(most.ends[-1]) if isinstance(most, Space) else int(most)
 
 

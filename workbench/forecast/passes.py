@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -11,14 +11,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from workbench.errors import WorkbenchError, is_out_of_memory
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 SHORTEST = 8
 """Tokens of a row that any model takes."""
 
 
-def sample(tokenizer: PreTrainedTokenizerBase, length: int) -> dict[str, torch.Tensor]:
+def sample(tokenizer: Any, length: int) -> dict[str, torch.Tensor]:
     """Two rows of so many tokens, with every input that the tokeniser makes of a pair of texts, shape (2, length)."""
     encoded = tokenizer("a", "a")
     names = [name for name in tokenizer.model_input_names if name in encoded and name != "attention_mask"]
@@ -42,7 +39,7 @@ def failure(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> Excep
     return None
 
 
-def longest(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, fails: int) -> int:
+def longest(model: torch.nn.Module, tokenizer: Any, fails: int) -> int:
     """Tokens of the longest row that the model takes, where it takes none of `fails`; 0 if it takes no row at all."""
     if failure(model, sample(tokenizer, SHORTEST)):
         return 0
