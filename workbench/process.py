@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import os
 import shlex
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,20 +67,94 @@ def host() -> str:
     return "/".join(parts)
 
 
+def is_before_start(recorded: str, at: float) -> bool:
+    """Whether a moment, in seconds since 1970, of a record's `host` lies before this host's last start, and it is the same host.
+
+    What worked there then is gone. False where that is not known.
+    """
+    then, own = recorded.split("/"), host().split("/")
+    if then[0] != own[0] or len(then) < 2 or then[1:2] == own[1:2] or not hasattr(time, "CLOCK_BOOTTIME"):
+        return False
+    return at < time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+LOCK_FILE = ".workbench.lock"
+"""In a folder that is held by one process at a time. It stays; the lock on it dies with its process."""
+
+
 @contextlib.contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Held by one process at a time for a folder; on Windows it holds nobody back. It dies with its process."""
+def exclusive(folder: Path, unlockable: Callable[[str], None] = lambda reason: None) -> Iterator[None]:
+    """Held by one process at a time for a folder, of all machines that share it; on Windows it holds nobody back.
+
+    Args:
+        folder: It must be there.
+        unlockable: Is told why the folder cannot be locked, where it cannot: then nobody is held back.
+
+    Raises:
+        OSError: The folder is not there.
+    """
     if sys.platform == "win32":
         yield
         return
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY)  # a lock on the folder itself leaves no lock file behind
+    descriptor = _lock(folder, unlockable)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _lock(folder: Path, unlockable: Callable[[str], None]) -> int | None:
+    """A descriptor with a lock; None where none can be had."""
+    import fcntl
+
+    descriptor = None
+    try:
+        try:  # on NFS there are locks only on files that are open for writing
+            descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            raise
+        except OSError:  # a folder that may not be written, or on a full disk: on a local one a lock on itself does as well
+            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except BaseException as error:
+        if descriptor is not None:
+            os.close(descriptor)
+        if not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
+            raise
+        unlockable(error.strerror or str(error))
+        return None
+    return descriptor
+
+
+_DRAFT_SECONDS = 86400.0
+"""A draft that nobody has written to for so long is left over, whoever began it."""
+
+
+def draft(path: Path) -> Path:
+    """Where this process writes what is to become `path`, beside it: in its name stands whose it is. See `is_left`."""
+    return path.with_name(f"{path.stem}.{_host_id()}-{os.getpid()}.tmp")
+
+
+def is_left(draft: Path, now: float) -> bool:
+    """Whether a draft is left over: begun by a process of this host that is gone, or a day old, in a folder that hosts may share.
+
+    Args:
+        draft: Made by `draft`.
+        now: The time by the clock of the file system it is on, which may be another machine's: that of a file just written.
+    """
+    host_id, _, pid = draft.suffixes[-2].lstrip(".").rpartition("-") if len(draft.suffixes) > 1 else ("", "", "")
+    if host_id == _host_id() and pid.isdigit() and _started(int(pid)) is None:
+        return True
+    try:
+        return now - draft.stat().st_mtime > _DRAFT_SECONDS
+    except OSError:  # it has become what it was a draft of
+        return False
+
+
+@functools.cache
+def _host_id() -> str:
+    return hashlib.sha256(host().encode()).hexdigest()[:8]
 
 
 def _started(pid: int) -> float | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from workbench import process
 
 if TYPE_CHECKING:
     from workbench.training import Prefix
@@ -51,7 +52,7 @@ class Shelf:
         with self._saving("The weights of this checkpoint"):
             for folder in (self._states, self._weights):
                 folder.mkdir(parents=True, exist_ok=True)
-            draft = self._states / f"{recipe_id}.{os.getpid()}.tmp"  # where drafts of dead workers are cleared away
+            draft = process.draft(self._states / recipe_id)  # where drafts of dead workers are cleared away
             save_file(dict(weights), draft)
             draft.replace(self._weights / f"{recipe_id}.safetensors")
 
@@ -77,5 +78,5 @@ class Shelf:
         except (OSError, SafetensorError) as error:
             self._note(f"{what} could not be saved: {error}.")
             with contextlib.suppress(OSError):
-                for draft in self._states.glob(f"*.{os.getpid()}.tmp"):
+                for draft in self._states.glob(process.draft(Path("*")).name):
                     draft.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from workbench import process
 from workbench.usage import Usage
 
 
@@ -59,7 +59,7 @@ class PrefixCache:
             "usage": {name: u.to_json() for name, u in prefix.usage.items()},
         }
         path = self._path(prefix.run_id)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary = process.draft(path)
         save_file(dict(prefix.tensors), temporary, metadata={"prefix": json.dumps(record)})
         temporary.replace(path)
         self._shrink(keep=path)
@@ -75,7 +75,9 @@ class PrefixCache:
             with safe_open(path, framework="pt") as file:
                 record: dict[str, Any] = json.loads(file.metadata()["prefix"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-        except (SafetensorError, OSError, KeyError, ValueError):
+        except OSError:  # of a folder that machines share: it may be read another time
+            return None
+        except (SafetensorError, KeyError, ValueError):
             path.unlink(missing_ok=True)
             return None
         usage = {name: Usage.from_json(u) for name, u in record.pop("usage").items()}
@@ -85,22 +87,18 @@ class PrefixCache:
         return self.folder / f"{run_id}.safetensors"
 
     def _shrink(self, keep: Path) -> None:
+        now = keep.stat().st_mtime
         for left in self.folder.glob("*.tmp"):
-            if not _alive(left):
+            if process.is_left(left, now):
                 left.unlink(missing_ok=True)
-        files = sorted(self.folder.glob("*.safetensors"), key=lambda p: p.stat().st_mtime)
-        size = sum(p.stat().st_size for p in files)
-        for path in files:
+        known = {}
+        for path in self.folder.glob("*.safetensors"):
+            with contextlib.suppress(FileNotFoundError):  # another worker has just dropped it
+                known[path] = path.stat()
+        size = sum(found.st_size for found in known.values())
+        for path, found in sorted(known.items(), key=lambda item: item[1].st_mtime):
             if size <= self.max_bytes:
                 return
             if path != keep:
-                size -= path.stat().st_size
+                size -= found.st_size
                 path.unlink(missing_ok=True)
-
-
-def _alive(temporary: Path) -> bool:
-    """Whether the process that writes this temporary file still runs; its number is in the name."""
-    with contextlib.suppress(ValueError, ProcessLookupError):
-        os.kill(int(temporary.suffixes[-2].lstrip(".")), 0)
-        return True
-    return False
