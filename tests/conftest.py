@@ -1,5 +1,6 @@
 """What all tests share: a quiet environment, and a tiny study that sweeps in seconds."""
 
+import contextlib
 import os
 import sys
 import textwrap
@@ -8,6 +9,7 @@ from unittest import mock
 
 import pytest
 from commands import ANSI, Printed, study_text, workbench
+from servers import Unavailable, server
 
 from workbench.cli import main
 from workbench.process import exclusive
@@ -93,6 +95,18 @@ def swept(tmp_path_factory, tiny):
             (folder / "out.txt").write_text(done.stdout)
             (folder / "err.txt").write_text(done.stderr)
     return folder, Printed((folder / "out.txt").read_text(), (folder / "err.txt").read_text())
+
+
+@pytest.fixture
+def postgresql():
+    """A server of its own."""
+    pytest.importorskip("psycopg2", reason="PostgreSQL's Python driver is not installed")
+    with contextlib.ExitStack() as stack:
+        try:
+            made = stack.enter_context(server())
+        except Unavailable as error:
+            pytest.skip(str(error))
+        yield made
 
 
 @pytest.fixture(autouse=True)

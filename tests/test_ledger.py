@@ -2,16 +2,12 @@
 
 import contextlib
 import json
-import os
-import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import optuna
 import pytest
@@ -20,7 +16,9 @@ from optuna.trial import TrialState
 from workbench import ledger as ledgers
 from workbench import prices, process
 from workbench.errors import EnvironmentFault, UsageError
-from workbench.ledger import Ledger, default_url
+from workbench.ledger import Away, Ledger, Patience, alive, default_url, faults, glance, store
+from workbench.ledger import ledger as ledger_module
+from workbench.ledger import patience as patience_module
 from workbench.result import Result, spending
 from workbench.study import load
 from workbench.usage import Usage
@@ -73,6 +71,33 @@ def abandon(ledger, lease, *, host=None, beat=None):
     record |= {"pid": child.pid, "process_started": 1.0, "host": host or process.host(), "beat": beat or record["beat"]}
     child.wait()
     ledger._storage.set_trial_user_attr(lease.trial_id, "workbench:lease", record)
+
+
+@contextlib.contextmanager
+def away(ledger, times, *, late=False, error="connection refused"):
+    """The database is away for so many statements that write or ask; `late`: it does them, and the answer is lost."""
+    from sqlalchemy import event
+    from sqlalchemy.exc import OperationalError
+
+    left = [times]
+
+    def fail(connection, cursor, statement, parameters, context, executemany):
+        if left[0] > 0:
+            left[0] -= 1
+            raise OperationalError(statement, parameters, Exception(error))
+
+    def fail_after(connection):
+        if left[0] > 0:
+            left[0] -= 1
+            connection.connection.commit()
+            raise OperationalError("COMMIT", {}, Exception(error))
+
+    moment, listener = ("commit", fail_after) if late else ("before_cursor_execute", fail)
+    event.listen(ledger._storage.engine, moment, listener)
+    try:
+        yield left
+    finally:
+        event.remove(ledger._storage.engine, moment, listener)
 
 
 # One trial per Result
@@ -210,19 +235,70 @@ def test_a_dead_workers_last_heartbeat_costs_what_the_ones_before_did_and_its_la
     assert (spent.usd, spent.energy_j, spent.labels) == (pytest.approx(24 + 5 * float(OFFER.usd_per_hour) / 3600), 100.0, 24)
 
 
-def test_a_worker_of_another_host_is_judged_by_its_silence(ledger, study):
+class Clock:
+    """This host's monotonic clock, moved by hand."""
+
+    def __init__(self, monkeypatch):
+        self.now = time.monotonic()
+        monkeypatch.setattr(ledger_module.time, "monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+@pytest.mark.parametrize("skew", [0.0, 61.0, -61.0, 86400.0, -86400.0])
+def test_a_worker_of_another_host_is_judged_by_its_silence_whatever_its_clock_says(ledger, study, clock, skew):
     lease = ledger.lease(study, stub(study, FULL))
-    abandon(ledger, lease, host="elsewhere")
-    assert ledger.reconcile(study, OFFER) == []
-    abandon(ledger, lease, host="elsewhere", beat=time.time() - ledgers.SILENCE_SECONDS - 1)
+    for i in range(4):  # it beats
+        abandon(ledger, lease, host="elsewhere", beat=time.time() + skew + i)
+        assert ledger.reconcile(study, OFFER) == []
+        assert ledger.lease(study, stub(study, FULL)) is None
+        clock.now += ledgers.SILENCE_SECONDS - 1
+    clock.now += 2
     assert [r.status for r in ledger.reconcile(study, OFFER)] == ["interrupted"]
 
 
-def test_a_worker_that_was_only_asleep_keeps_its_result_and_is_not_charged_twice(ledger, study, url):
+@pytest.mark.parametrize("beats", [True, False])
+def test_a_worker_whose_clock_is_slow_is_told_from_a_silent_one(ledger, study, monkeypatch, beats):
+    lease, now = ledger.lease(study, stub(study, FULL)), time.time()
+    abandon(ledger, lease, host="elsewhere", beat=now - 61)
+    monkeypatch.setattr(ledger_module.time, "sleep", lambda _: abandon(ledger, lease, host="elsewhere", beat=now - 61 + beats))
+    ((_, record),) = ledger.heard(ledger.read(), now).leases
+    assert alive(record, now) is beats
+
+
+def test_a_worker_is_not_held_dead_for_the_time_in_which_the_ledger_was_away(ledger, study, clock, monkeypatch):
+    lease = ledger.lease(study, stub(study, FULL))
+    abandon(ledger, lease, host="elsewhere")
+    assert ledger.reconcile(study, OFFER) == []
+    clock.now += ledgers.SILENCE_SECONDS + 1
+    with away(ledger, 1), pytest.raises(Away):
+        ledger.beat(lease, {})
+    assert ledger.reconcile(study, OFFER) == []
+    clock.now += ledgers.SILENCE_SECONDS + 1
+    assert [r.status for r in ledger.reconcile(study, OFFER)] == ["interrupted"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="this host's starts are not told apart")
+def test_a_worker_from_before_this_hosts_last_start_is_gone(ledger, study):
+    lease = ledger.lease(study, stub(study, FULL))
+    name = process.host().split("/")[0]
+    abandon(ledger, lease, host=f"{name}/00000000/1", beat=time.time())
+    assert ledger.reconcile(study, OFFER) == []  # another one of the same name: this one has not started since
+    abandon(ledger, lease, host=f"{name}/00000000/1", beat=time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - 60)
+    assert [r.status for r in ledger.reconcile(study, OFFER)] == ["interrupted"]
+
+
+def test_a_worker_that_was_only_asleep_keeps_its_result_and_is_not_charged_twice(ledger, study, url, clock):
     lease = ledger.lease(study, stub(study, FULL))
     ledger.beat(lease, {"train": Usage(seconds=3.0)})
     abandon(ledger, lease, host="elsewhere", beat=1.0)
-    Ledger.find(study.name, url).reconcile(study, OFFER)
+    other = Ledger.find(study.name, url)
+    other.reconcile(study, OFFER)
+    clock.now += ledgers.SILENCE_SECONDS + 1
+    other.reconcile(study, OFFER)
     late = ledger.finish(lease, complete(lease.result, seconds=10.0), study, OFFER)
     assert [r.status for r in ledger.results()] == ["interrupted", "complete"]
     assert late.consumed.seconds == 7.0
@@ -260,6 +336,127 @@ def test_a_lease_given_back_leaves_nothing(ledger, study):
     ledger.release(ledger.lease(study, stub(study, FULL)))
     assert ledger.results(running=True) == []
     assert ledger.lease(study, stub(study, FULL)) is not None
+
+
+# A database that comes and goes
+
+
+@pytest.fixture
+def patient(ledger, monkeypatch):
+    """The ledger with all the patience of a sweep, and what it said; its pauses take no time."""
+    monkeypatch.setattr(patience_module, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(patience_module, "_LONGEST_PAUSE_SECONDS", 0.002)
+    notes = []
+    return ledger.patient(Patience(note=notes.append, seconds=600)), notes
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_lease_is_taken_once_however_often_the_answer_is_lost(patient, study, times, late):
+    ledger, _ = patient
+    with away(ledger, times, late=late) as left:
+        lease = ledger.lease(study, stub(study, FULL))
+    assert left == [0]
+    assert [held.trial_id for held, _ in ledger.leases()] == [lease.trial_id]
+    assert ledger.reader().lease(study, stub(study, FULL)) is None  # nobody else has the run
+    ledger.finish(lease, complete(lease.result), study, OFFER)
+    assert ledger.leases() == []
+    assert [r.status for r in ledger.results(running=True)] == ["complete"]
+
+
+@pytest.mark.parametrize("times", range(1, 8))
+@pytest.mark.parametrize("late", [False, True])
+def test_a_result_is_written_once_however_often_the_answer_is_lost(patient, study, url, times, late):
+    ledger, notes = patient
+    lease = ledger.lease(study, stub(study, LORA))
+    with away(ledger, times, late=late) as left:
+        written = ledger.finish(lease, complete(lease.result), study, OFFER)
+        ledger.note_end("so")
+        ledger.release(ledger.lease(study, stub(study, FULL)))
+    assert left == [0]
+    assert Ledger.find(study.name, url).results(running=True) == [written]
+    assert ledger.ended["reason"] == "so"
+    assert optuna.load_study(study_name=study.name, storage=url).trials[0].state == TrialState.COMPLETE
+    assert [notes[0][:20], *notes[1:2]] == ["The ledger is away (", "The ledger is back."]
+    assert "tried again for 10 minutes; nothing is lost" in notes[0]
+
+
+def test_what_was_interrupted_by_another_is_no_answer_that_was_lost(ledger, study, url, clock):
+    lease = ledger.lease(study, stub(study, FULL))
+    abandon(ledger, lease, host="elsewhere")
+    other = Ledger.find(study.name, url)
+    other.reconcile(study, OFFER)
+    clock.now += ledgers.SILENCE_SECONDS + 1
+    assert len(other.reconcile(study, OFFER)) == 1
+    ours = replace(lease.result, status="interrupted", reason="stopped: by a person", spent={"train": Usage(seconds=9.0)})
+    for _ in range(2):  # and an answer is lost, too
+        ledger.finish(lease, ours, study, OFFER)
+    results = ledger.results(running=True)
+    assert [r.reason.split(":")[0] for r in results] == ["died", "stopped"]
+    assert sum(r.consumed.seconds for r in results) == pytest.approx(9.0 + ledgers.HEARTBEAT_SECONDS)
+
+
+def test_patience_has_an_end_and_begins_anew_once_it_was_answered(patient, study, monkeypatch):
+    ledger, notes = patient
+    ledger.patience.seconds = 0.05
+    with away(ledger, 10**9):
+        for _ in range(2):
+            began = time.monotonic()
+            with pytest.raises(Away, match="connection refused"):
+                ledger.results()
+    assert time.monotonic() - began < 0.04  # it had been waited for
+    ledger.results()
+    with away(ledger, 2):
+        ledger.results()
+    assert [note.split(" (")[0] for note in notes] == ["The ledger is away", "The ledger is back."] * 2
+
+
+def test_a_person_ends_the_waiting_at_once(patient):
+    ledger, _ = patient
+
+    def pressed():
+        raise KeyboardInterrupt
+
+    ledger.patience.check = pressed
+    with away(ledger, 10**9), pytest.raises(KeyboardInterrupt):
+        ledger.results()
+
+
+@pytest.mark.parametrize(
+    "error, state, is_passing",
+    [
+        ("connection refused", None, True),
+        ("server closed the connection unexpectedly", None, True),
+        ("FATAL:  the database system is starting up", None, True),
+        ("FATAL:  the database system is shutting down", None, True),
+        ("terminating connection due to administrator command", "57P01", True),
+        ("deadlock detected", "40P01", True),
+        ("FATAL:  sorry, too many clients already", None, True),
+        ('FATAL:  password authentication failed for user "me"', None, False),
+        ('FATAL:  database "x" does not exist', None, False),
+        ('relation "studies" does not exist', "42P01", False),
+        ("cannot execute INSERT in a read-only transaction", "25006", False),
+    ],
+)
+def test_what_passes_by_itself_is_told_from_what_stays(error, state, is_passing):
+    from sqlalchemy.exc import OperationalError
+
+    driver = Exception(error)
+    driver.pgcode = state
+    assert faults.passes(OperationalError("SELECT 1", {}, driver)) is is_passing
+
+
+def test_a_file_that_another_program_holds_passes_and_one_that_may_not_be_written_does_not(ledger, study, tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "optuna.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        with contextlib.closing(sqlite3.connect(tmp_path / "optuna.db", timeout=0)) as other:
+            with pytest.raises(sqlite3.OperationalError) as busy:
+                other.execute("CREATE TABLE more (x)")
+            assert faults.passes(busy.value)
+            other.execute("PRAGMA query_only=ON")
+            with pytest.raises(sqlite3.OperationalError) as refused:
+                other.execute("CREATE TABLE more (x)")
+            assert not faults.passes(refused.value)
 
 
 # An edited study
@@ -355,6 +552,136 @@ def test_many_workers_open_a_new_ledger_at_once(study_file, url):
     assert len(Ledger.names(url)) == 1
 
 
+# Studies and trials of other programs
+
+
+def plain(url, name="mine"):
+    """A study of plain Optuna, with two trials."""
+    optuna.create_study(storage=url, study_name=name, directions=["maximize", "minimize"]).optimize(
+        lambda trial: (trial.suggest_float("x", 0, 1), 1), n_trials=2
+    )
+
+
+def test_studies_of_other_programs_are_passed_over_and_named_when_asked_for(study, url):
+    plain(url)
+    with pytest.raises(UsageError, match=r"holds no study yet, only of other programs \(mine\)"):
+        Ledger.find(None, url)
+    ledger = Ledger.open(study, url)
+    written = record(ledger, study, FULL)
+    plain(url, "newer")
+    for value in ("a note of mine", {"maximize": 3}, None, {**ledger.description, "platform": 7}):
+        odd = f"odd {json.dumps(value)[:9]}"
+        plain(url, odd)
+        optuna.load_study(study_name=odd, storage=url).set_user_attr("workbench:study", value)
+        with pytest.raises(UsageError, match="is not a study of the workbench: it has no "):
+            Ledger.find(odd, url)
+    assert Ledger.names(url) == [study.name]
+    assert Ledger.find(None, url).results() == [written]
+    assert Ledger.find(None, url).others == []
+    assert ledgers.examine(url).endswith(study.name)
+    assert study.name in glance.names(url)
+    assert not {"mine", "newer"} & set(glance.names(url))
+    with pytest.raises(UsageError, match=r"'mine' in .* is not a study of the workbench: it has no attribute 'workbench:study'"):
+        Ledger.find("mine", url)
+    assert not Ledger.holds("mine", url)
+
+
+def test_a_study_of_another_program_with_our_name_is_told(study, url):
+    plain(url, study.name)
+    with pytest.raises(UsageError, match="is not a study of the workbench"):
+        Ledger.open(study, url)
+
+
+def test_trials_that_another_program_puts_into_our_study_are_passed_over(ledger, study, url):
+    written = record(ledger, study, FULL)
+    theirs = optuna.load_study(study_name=study.name, storage=url)
+    theirs.enqueue_trial({"task.train": 32})
+    theirs.tell(theirs.ask(), [50.0, 1.0])
+    asked = theirs.ask()
+    for value in ("mine", 3, None, [], {"run_id": 1}):
+        asked.set_user_attr("workbench:lease", value)
+        trial = theirs.ask()
+        trial.set_user_attr("workbench:result", value)
+        theirs.tell(trial, [50.0, 1.0])
+    theirs.set_user_attr("workbench:begun", "mine")
+    theirs.set_user_attr("workbench:ended", 3)
+    theirs.set_user_attr("workbench:retried", [])
+    for reader in (ledger, Ledger.find(None, url, read_only=True)):
+        assert reader.results(running=True) == [written]
+        assert reader.leases() == []
+        assert (reader.read().ended, reader.description["limits"]) == (None, {})
+    assert ledger.reconcile(study, OFFER) == []
+    second = record(ledger, study, LORA)
+    assert Ledger.find(None, url).results() == [written, second]
+    assert list(glance.runs(url, None, "", 50)) == [second.trial, written.trial]
+
+
+def test_a_record_of_ours_that_was_changed_is_told(ledger, study, url):
+    lease = ledger.lease(study, stub(study, FULL))
+    broken = complete(lease.result).to_json() | {"spent": [3]}
+    optuna.load_study(study_name=study.name, storage=url)._storage.set_trial_user_attr(lease.trial_id, "workbench:result", broken)
+    ledger._storage.set_trial_state_values(lease.trial_id, TrialState.FAIL)
+    with pytest.raises(EnvironmentFault, match=r"trial 0 of .* cannot be read: AttributeError"):
+        ledger.results()
+
+
+# Folders of any name
+
+NAMES = [
+    "a?b",
+    "a#b",
+    "100%25",
+    "with space",
+    "Größe 数据",
+    "it's",
+    'q"q',
+    "a&b=c;d",
+    "a{b}",
+    "back\\slash",
+    "a?b=c&uri=true",
+    "plus+",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_ledger_lies_in_its_folder_whatever_that_is_called(study, tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    url = default_url(folder)
+    written = record(Ledger.open(study, url), study, FULL)
+    assert (folder / "optuna.db").stat().st_size > 0
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir() or "tiny" not in p.name) == [name]
+    assert Ledger.find(None, url, read_only=True).results() == [written]
+    assert optuna.load_study(study_name=study.name, storage=url.replace("{", "{{").replace("}", "}}")).trials[0].number == 0
+    assert ledgers.shown(url) == str(folder / "optuna.db")
+    assert glance.names(url) == [study.name]
+    assert store.sqlite_path(url) == folder / "optuna.db"
+
+
+def test_two_folders_side_by_side_keep_apart(study, tmp_path):
+    for name in ("a?b", "a?c", "a"):
+        (tmp_path / name).mkdir()
+    record(Ledger.open(study, default_url(tmp_path / "a?b")), study, FULL)
+    assert Ledger.open(study, default_url(tmp_path / "a?c")).results() == []
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_a_path_with_a_question_mark_is_refused_where_it_would_be_cut(study, tmp_path):
+    (tmp_path / "a?b").mkdir()
+    with pytest.raises(
+        UsageError, match=r"a '\?' in a path begins options, and 'b/optuna.db' is none\. Write sqlite:////.*/a%3Fb/optuna.db"
+    ):
+        Ledger.open(study, f"sqlite:///{tmp_path}/a?b/optuna.db")
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file() and p.suffix != ".py") == []
+
+
+def test_options_of_a_url_are_heeded(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for url in ("sqlite:///optuna.db?timeout=3", "sqlite:///file:other.db?uri=true", "sqlite+pysqlite:///third.db"):
+        Ledger.open(study, url)
+    assert {p.name for p in tmp_path.glob("*.db")} == {"optuna.db", "other.db", "third.db"}
+
+
 # Places where no ledger can be
 
 
@@ -408,7 +735,8 @@ def test_a_folder_that_is_not_there(study, tmp_path):
         ("postgresql+psycopg2://me:secret@127.0.0.1:9/name", "refused"),
     ],
 )
-def test_addresses_that_lead_nowhere(study, url, said):
+def test_addresses_that_lead_nowhere(study, url, said, monkeypatch):
+    monkeypatch.setattr(ledger_module, "OPENING_SECONDS", 0.3)
     with pytest.raises((UsageError, EnvironmentFault), match=said) as caught:
         Ledger.open(study, url)
     assert "secret" not in str(caught.value)
@@ -428,61 +756,10 @@ def test_no_such_study_names_the_nearest(ledger, study, url):
 
 # PostgreSQL
 
-BINARIES = Path("/usr/lib/postgresql/15/bin")
 
-
-@pytest.fixture
-def postgresql(tmp_path):
-    """A server of its own, in the test's folder."""
-    binaries = BINARIES if BINARIES.is_dir() else Path(shutil.which("initdb") or "").parent
-    if not (binaries / "initdb").is_file():
-        pytest.skip("PostgreSQL is not installed")
-    pytest.importorskip("psycopg2", reason="PostgreSQL's Python driver is not installed")
-    as_user: list[str] = []
-    folder = Path(
-        subprocess.run(["mktemp", "-d", "/tmp/workbench-pg.XXXXXX"], capture_output=True, text=True, check=True).stdout.strip()
-    )
-    if os.geteuid() == 0:  # the server refuses to be run by root
-        if not shutil.which("setpriv") or subprocess.run(["id", "postgres"], capture_output=True, check=False).returncode:
-            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
-        shutil.chown(folder, "postgres", "postgres")
-        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-
-    def call(*command):
-        subprocess.run(
-            [*as_user, *map(str, command)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60, cwd="/"
-        )
-
-    data = folder / "data"
-    call(binaries / "initdb", "-D", data, "-U", "tuner", "--auth=trust", "--no-sync")
-    call(
-        binaries / "pg_ctl",
-        "-D",
-        data,
-        "-w",
-        "-l",
-        folder / "log",
-        "-o",
-        f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off",
-        "start",
-    )
-    try:
-        yield (
-            f"postgresql+psycopg2://tuner@127.0.0.1:{port}/postgres",
-            lambda *words: call(binaries / "pg_ctl", "-D", data, "-w", "-m", "fast", *words),
-        )
-    finally:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            call(binaries / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def test_on_postgresql(postgresql, study, study_file):
-    url, control = postgresql
-    ledger = Ledger.open(study, url)
+def test_on_postgresql(postgresql, study, study_file, monkeypatch):
+    url, control = postgresql.url, postgresql.control
+    ledger = Ledger.open(study, url).reader()
     written = record(ledger, study, FULL, accuracy=70.0)
     other = Ledger.find("tiny", url)
     assert other.results() == [written]
@@ -501,6 +778,7 @@ def test_on_postgresql(postgresql, study, study_file):
     control("stop")
     with pytest.raises(EnvironmentFault, match="refused"):
         ledger.results()
+    monkeypatch.setattr(ledger_module, "OPENING_SECONDS", 0.3)
     with pytest.raises(EnvironmentFault, match="refused"):
         Ledger.open(study, url)
 

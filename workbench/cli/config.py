@@ -56,7 +56,7 @@ def config(study: str | None, origin: bool, as_json: bool) -> None:
 def _settings(study: str | None) -> Iterator[Set]:
     """Every setting as the command `sweep` has it. Raises as that does where a variable or a file is wrong."""
     from workbench.cli.sweep import sweep
-    from workbench.ledger.store import shown  # of a server without its password
+    from workbench.ledger import shown  # of a server without its password
     from workbench.study import Study
 
     asked = sweep.make_context("sweep", [study or "STUDY"], parent=click.get_current_context().parent)

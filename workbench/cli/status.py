@@ -37,14 +37,15 @@ def status(study: str | None, platform: str | None, label_usd: float | None, sto
 
     with reading():
         ledger = open_ledger(study, storage)
-        known = ledger.read()
+        now = time.time()
+        known = ledger.heard(ledger.read(), now)
         description = known.description
         found = progress(
             known.results,
             [record for _, record in known.leases],
             known.ended,
             view_of(ledger.description, platform, label_usd),
-            now=time.time(),
+            now=now,
             limits=description.get("limits"),
         )
     if as_json:

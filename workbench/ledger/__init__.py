@@ -2,7 +2,8 @@
 
 One trial per Result, written once. While a worker makes the next Result, a RUNNING trial is its lease: it carries the
 heartbeat and what was consumed so far, so that a dead worker is told from a live one and its spend is not lost. A worker
-on this host is alive when its process is; one elsewhere when its heart beat in the last `SILENCE_SECONDS`.
+on this host is alive when its process is; one elsewhere until its beat has not changed for `SILENCE_SECONDS` of the reader's
+own time: no two hosts' clocks are compared.
 
     RUNNING   running        lease, heartbeat
     COMPLETE  complete       values of the study's objectives
@@ -12,14 +13,19 @@ on this host is alive when its process is; one elsewhere when its heart beat in 
 A trial that FAILed without a Result is a lease that was given back unused.
 """
 
+from workbench.ledger.address import default_url
+from workbench.ledger.faults import shown
 from workbench.ledger.ledger import HEARTBEAT_SECONDS, Lease, Ledger, Reading
-from workbench.ledger.store import default_url, shown
+from workbench.ledger.patience import AWAY_SECONDS, Away, Patience
 from workbench.ledger.trials import SILENCE_SECONDS, alive, distribution
 
 __all__ = [
+    "AWAY_SECONDS",
+    "Away",
     "HEARTBEAT_SECONDS",
     "Lease",
     "Ledger",
+    "Patience",
     "Reading",
     "SILENCE_SECONDS",
     "alive",
@@ -38,4 +44,4 @@ def examine(url: str) -> str:
     if path is not None and not path.exists():
         return f"{path} (not there yet; made by the first sweep)"
     names = Ledger.names(url)
-    return f"{store.shown(url)}: {', '.join(names) if names else 'no study yet'}"
+    return f"{shown(url)}: {', '.join(names) if names else 'no study yet'}"

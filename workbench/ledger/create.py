@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -27,19 +28,56 @@ CONSTRAINTS = "constraints"
 _DRAFT = "draft of "
 
 
+_NOTED: Mapping[str, type | tuple[type, ...]] = {
+    "maximize": str,
+    "minimize": list,
+    "label_usd": (int, float),
+    "platform": str,
+    "reference": dict,
+}
+"""What is noted of every study, by name and type: what lacks it is another program's."""
+
+
 def studies(storage: RDBStorage) -> dict[str, int]:
-    """Names and ids of all studies, oldest first."""
+    """Names and ids of all studies of the workbench, oldest first. Others may keep theirs in the same storage."""
+    return {name: study_id for name, (study_id, lacks) in _all(storage).items() if not lacks}
+
+
+def others(storage: RDBStorage) -> dict[str, str]:
+    """What the studies of other programs in the storage lack, by name."""
+    return {name: lacks for name, (_, lacks) in _all(storage).items() if lacks}
+
+
+def _all(storage: RDBStorage) -> dict[str, tuple[int, str]]:
     import sqlalchemy as sql
 
+    query = sql.text(
+        "SELECT s.study_name, s.study_id, a.value_json FROM studies s "
+        "LEFT JOIN study_user_attributes a ON a.study_id = s.study_id AND a.key = :key ORDER BY s.study_id"
+    )
     with storage.engine.connect() as connection:  # Optuna would also read every attribute of every study, one a run
-        rows = connection.execute(sql.text("SELECT study_name, study_id FROM studies ORDER BY study_id")).all()
-    return {name: study_id for name, study_id in rows if not name.startswith(_DRAFT)}
+        rows = connection.execute(query, {"key": STUDY}).all()
+    return {name: (study_id, _lacking(text)) for name, study_id, text in rows if not name.startswith(_DRAFT)}
+
+
+def _lacking(text: str | None) -> str:
+    """What a study's description lacks to be one of the workbench's; empty where it lacks nothing."""
+    if text is None:
+        return f"no attribute {STUDY!r}"
+    noted = json.loads(text)
+    if not isinstance(noted, dict):
+        return f"no description in its attribute {STUDY!r}"
+    missing = [name for name, kind in _NOTED.items() if not isinstance(noted.get(name), kind)]
+    return f"no {missing[0]!r} in its attribute {STUDY!r}" if missing else ""
 
 
 def create(
     storage: RDBStorage, name: str, description: Mapping[str, Any], fill: Callable[[int], None] = lambda study_id: None
 ) -> None:
-    """Write the study under another name, then rename it: whatever dies or collides, it is there whole or not at all."""
+    """Write the study under another name, then rename it: whatever dies or collides, it is there whole or not at all.
+
+    Where there is a study of that name already, nothing is changed.
+    """
     import sqlalchemy as sql
     from optuna.study import StudyDirection
 

@@ -11,15 +11,19 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from workbench.ledger.create import _DRAFT, RESULT
+from workbench.ledger.address import file_of
+from workbench.ledger.create import _DRAFT, RESULT, STUDY
 
-_SQLITE = "sqlite:///"
 _WAIT_SECONDS = 0.2
 
 
 def names(url: str) -> list[str]:
     """Names of all studies, oldest first; none of a database that is no SQLite file."""
-    return [name for (name,) in _asked(url, "SELECT study_name FROM studies ORDER BY study_id") if not name.startswith(_DRAFT)]
+    query = (
+        "SELECT s.study_name FROM studies s JOIN study_user_attributes a ON a.study_id = s.study_id AND a.key = ? "
+        "ORDER BY s.study_id"
+    )
+    return [name for (name,) in _asked(url, query, STUDY) if not name.startswith(_DRAFT)]
 
 
 def runs(url: str, name: str | None, beginning: str, most: int) -> dict[int, str]:
@@ -30,8 +34,13 @@ def runs(url: str, name: str | None, beginning: str, most: int) -> dict[int, str
         "JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = ? "
         "WHERE s.study_name = ? AND CAST(t.number AS TEXT) LIKE ? ORDER BY t.number DESC LIMIT ?"
     )
-    records = [json.loads(text) for (text,) in _asked(url, query, RESULT, full, f"{beginning}%", most)]
-    return {r["trial"]: _told(r) for r in records if str(r["trial"]).startswith(beginning)}
+    found = {}
+    for (text,) in _asked(url, query, RESULT, full, f"{beginning}%", most):
+        with contextlib.suppress(KeyError, TypeError):  # another program's
+            record = json.loads(text)
+            if str(record["trial"]).startswith(beginning):
+                found[record["trial"]] = _told(record)
+    return found
 
 
 def _told(record: dict[str, Any]) -> str:
@@ -41,8 +50,8 @@ def _told(record: dict[str, Any]) -> str:
 
 def _asked(url: str, query: str, *values: object) -> list[tuple[Any, ...]]:
     """The rows, read without waiting for a writer for long; none where anything is wrong."""
-    path = Path(url.removeprefix(_SQLITE))
-    if not url.startswith(_SQLITE) or not path.is_file():
+    path = file_of(url)
+    if path is None or not path.is_file():
         return []
     with contextlib.suppress(sqlite3.Error):
         address = f"{path.absolute().as_uri()}?mode=ro"

@@ -1,16 +1,16 @@
-"""Opening the database that holds ledgers, and saying its errors as ours."""
+"""Opening the database that holds ledgers."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import process
 from workbench.errors import EnvironmentFault, UsageError
+from workbench.ledger.address import file_of, url_of
+from workbench.ledger.faults import Incompatible, mapped
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -18,10 +18,16 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 60
 """How long a writer waits for another one: a checkpoint must not be lost to a busy file."""
 
+_CONNECT_SECONDS = 10
+"""How long a server may take to answer at all."""
 
-def default_url(folder: Path) -> str:
-    """The default database: a SQLite file in `folder`."""
-    return f"sqlite:///{folder.resolve() / 'optuna.db'}"
+_OPTIONS = {
+    *("uri", "timeout", "mode", "cache", "immutable", "nolock", "vfs", "psow", "modeof"),
+    *("detect_types", "isolation_level", "check_same_thread", "cached_statements"),
+}
+"""What may stand behind the `?` of a SQLite URL."""
+
+_EXAMPLES = "sqlite:///optuna.db or postgresql+psycopg2://user@host/name"
 
 
 def open_storage(url: str, *, create: bool, read_only: bool = False) -> RDBStorage:
@@ -32,14 +38,12 @@ def open_storage(url: str, *, create: bool, read_only: bool = False) -> RDBStora
 
     Raises:
         UsageError: `url` is no database URL, or nothing is there.
-        EnvironmentFault: It cannot be opened, or written where `create` is set.
+        EnvironmentFault: It cannot be opened, or written where `create` is set; `Away` where that may pass.
     """
     path = sqlite_path(url)
     if path is None:
         with mapped(url):
-            if read_only:
-                return _connect(url, _server_reader(url), create)
-            return _connect(url, {"pool_pre_ping": True}, create)  # a server may have been restarted since the last checkpoint
+            return _connect(url, _server(url, read_only=read_only), create)
     if not create and not path.is_file():
         raise UsageError(f"there is no ledger {path}. Run `workbench sweep STUDY` first, or name the store with --storage.")
     if read_only:
@@ -48,7 +52,7 @@ def open_storage(url: str, *, create: bool, read_only: bool = False) -> RDBStora
     if create and not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
         raise EnvironmentFault(f"the ledger {path} cannot be written. Work in a folder that you may write to, or use --storage.")
     with mapped(url), process.exclusive(path.absolute().parent):  # two that make the tables at once would meet each other's half
-        storage = _connect(url, {"connect_args": {"timeout": BUSY_SECONDS}}, create)
+        storage = _connect(url, _file(url), create)
         if create:
             with storage.engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
@@ -63,45 +67,27 @@ def sqlite_path(url: str) -> Path | None:
     try:
         parts = make_url(url)
     except ArgumentError:
-        raise UsageError(
-            f"--storage {url!r} is not a database URL. Use for instance sqlite:///optuna.db or postgresql+psycopg2://user@host/name."
-        ) from None
+        raise UsageError(f"--storage {url!r} is not a database URL. Use for instance {_EXAMPLES}.") from None
     if parts.get_backend_name() != "sqlite":
         return None
-    if not parts.database or parts.database == ":memory:":
+    path, asked = file_of(url), url.partition("?")[2]
+    if path is None:
         raise UsageError(f"--storage {url!r} names no file, and a ledger is kept. Use for instance sqlite:///optuna.db.")
-    return Path(parts.database)
+    unknown = [part for part in asked.split("&") if part.partition("=")[0] not in _OPTIONS]
+    if asked and unknown:  # a path with a `?` in it would be cut there, and another file be taken for the ledger
+        whole = Path(f"{path}?{asked}")
+        raise UsageError(f"--storage {url!r}: a '?' in a path begins options, and {unknown[0]!r} is none. Write {url_of(whole)}.")
+    return path
 
 
-def shown(url: str) -> str:
-    """The URL without a password; the path of a SQLite file."""
+def _file(url: str) -> dict[str, Any]:
+    """Engine options that open the SQLite file of a URL, whatever its folder is called."""
     from sqlalchemy import make_url
 
-    with contextlib.suppress(Exception):
-        return str(sqlite_path(url) or make_url(url).render_as_string(hide_password=True))
-    return url
-
-
-@contextlib.contextmanager
-def mapped(url: str) -> Iterator[None]:
-    """The storage's own errors, said as ours."""
-    import sqlalchemy.exc as sql
-    from optuna.exceptions import StorageInternalError
-
-    try:
-        yield
-    except (sql.SQLAlchemyError, StorageInternalError, ImportError, _Incompatible) as error:
-        cause: BaseException = error
-        while isinstance(cause, StorageInternalError) and cause.__cause__:
-            cause = cause.__cause__
-        detail = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0].rstrip(".")
-        raise EnvironmentFault(f"the ledger {shown(url)} cannot be used: {detail}. {_advice(detail)}") from error
-    except OSError as error:
-        raise EnvironmentFault(f"the ledger {shown(url)} cannot be used: {error.strerror}. {_advice(str(error))}") from error
-
-
-class _Incompatible(Exception):
-    """Optuna's tables there are of another version."""
+    parts = make_url(url)
+    names, options = parts.get_dialect()().create_connect_args(parts)
+    known: dict[str, Any] = {"timeout": BUSY_SECONDS, "check_same_thread": False, **options}
+    return {"creator": lambda: sqlite3.connect(names[0], **known)}
 
 
 def _file_reader(path: Path) -> dict[str, Any]:
@@ -118,15 +104,24 @@ def _file_reader(path: Path) -> dict[str, Any]:
     }
 
 
-def _server_reader(url: str) -> dict[str, Any]:
-    """Engine options of a server's reader; PostgreSQL is told to refuse writes."""
+def _server(url: str, *, read_only: bool) -> dict[str, Any]:
+    """Engine options of a server: a connection that was cut is found out before it is used, and one that is dead soon after.
+
+    A reader's are closed after each query, and PostgreSQL is told to refuse its writes.
+    """
     from sqlalchemy import make_url
     from sqlalchemy.pool import NullPool
 
-    postgres = make_url(url).get_backend_name() == "postgresql"
-    return {"poolclass": NullPool} | (
-        {"connect_args": {"options": "-c default_transaction_read_only=on", "connect_timeout": 10}} if postgres else {}
-    )
+    parts = make_url(url)
+    options: dict[str, Any] = {}
+    if parts.drivername in ("postgresql", "postgresql+psycopg2", "postgresql+psycopg"):  # libpq's words
+        alive = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
+        options = {name: value for name, value in alive.items() if name not in parts.query}
+        options |= {"options": "-c default_transaction_read_only=on"} if read_only else {}
+    if parts.get_backend_name() in ("postgresql", "mysql", "mariadb") and "asyncpg" not in parts.drivername:
+        name = "timeout" if parts.drivername.endswith("pg8000") else "connect_timeout"
+        options |= {} if name in parts.query else {name: _CONNECT_SECONDS}
+    return {"connect_args": options} | ({"poolclass": NullPool} if read_only else {"pool_pre_ping": True})
 
 
 def _connect(url: str, engine_kwargs: dict[str, Any], create: bool) -> RDBStorage:
@@ -138,15 +133,18 @@ def _connect(url: str, engine_kwargs: dict[str, Any], create: bool) -> RDBStorag
     from sqlalchemy.exc import IntegrityError, ProgrammingError
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Optuna fills braces in; of a file's path it needs none, as it is opened by its creator.
+    address = "sqlite:///optuna.db" if "creator" in engine_kwargs else url.replace("{", "{{").replace("}", "}}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             try:
-                storage = RDBStorage(url, engine_kwargs, skip_table_creation=not create)
+                storage = RDBStorage(address, engine_kwargs, skip_table_creation=not create)
             except (IntegrityError, ProgrammingError):  # another host made the tables at this moment
-                storage = RDBStorage(url, engine_kwargs, skip_table_creation=not create)
+                storage = RDBStorage(address, engine_kwargs, skip_table_creation=not create)
         except RuntimeError as error:
-            raise _Incompatible(str(error)) from error
+            raise Incompatible(str(error)) from error
+    storage.url = url
     if storage.engine.name == "sqlite":
         event.listen(storage.engine, "connect", _fast_sqlite)
         storage.engine.dispose()
@@ -156,23 +154,3 @@ def _connect(url: str, engine_kwargs: dict[str, Any], create: bool) -> RDBStorag
 def _fast_sqlite(connection: Any, _: Any) -> None:
     # In WAL mode NORMAL loses nothing to a kill of the process, only, at worst, the last commits to a power cut.
     connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def _advice(detail: str) -> str:
-    hints = {
-        "not a database": "Move that file away, or name another store with --storage.",
-        "full": "Free some disk space and run the same command again: it continues.",
-        "No space": "Free some disk space and run the same command again: it continues.",
-        "readonly": "Work in a folder that you may write to, or name another store with --storage.",
-        "unable to open": "Check the folder, or name another store with --storage.",
-        "no such file": "Check the folder, or name another store with --storage.",
-        "locked": "Another program holds it; close that and run the same command again.",
-        "no such table": "It is another program's: name another store with --storage.",
-        "does not exist": "Run `workbench sweep STUDY` first, or name another store with --storage.",
-        "module": "Install the database's Python driver.",
-        "plugin": "Install the database's Python driver, or check the first word of the address.",
-        "schema": "Use the Optuna that wrote it, or upgrade it with `optuna storage upgrade`.",
-    }
-    return next(
-        (hint for word, hint in hints.items() if word.lower() in detail.lower()), "Check the address and that the server is up."
-    )

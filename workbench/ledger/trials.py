@@ -85,10 +85,42 @@ def of_lease(record: Mapping[str, Any], number: int) -> Result:
     return replace(result, status="running", spent=spent, finished=record["beat"], trial=trial, number=number)
 
 
+def lives(record: Mapping[str, Any]) -> bool | None:
+    """Whether the worker of a lease still lives, by this host's processes; None where they do not tell: it is on another host.
+
+    One that beat last before this host's last start is gone with it.
+    """
+    return False if process.is_before_start(str(record["host"]), float(record["beat"])) else process.lives(record)
+
+
 def alive(record: Mapping[str, Any], now: float | None = None) -> bool:
-    """Whether the worker of a lease still lives: on another host, whether it has beaten lately, `now` in seconds since 1970."""
-    known = process.lives(record)
+    """Whether the worker of a lease seems to live, for people to read: on another host, whether it has beaten lately.
+
+    That is by its clock and by this host's, which can be apart; `now` is in seconds since 1970. What is decided by it is decided
+    by `Ledger.reconcile`, which trusts no other clock.
+    """
+    known = lives(record)
     return (time.time() if now is None else now) - float(record["beat"]) < SILENCE_SECONDS if known is None else known
+
+
+def is_result(record: object) -> bool:
+    """Whether a record is that of a Result, and not something that another program has put in its place."""
+    return (
+        isinstance(record, dict)
+        and all(isinstance(record.get(name), str) for name in ("recipe_id", "run_id", "status"))
+        and all(isinstance(record.get(name), dict) for name in ("recipe", "settings"))
+    )
+
+
+def is_lease(record: object) -> bool:
+    """The same of a lease."""
+    return (
+        isinstance(record, dict)
+        and is_result(record.get("result"))
+        and isinstance(record.get("host"), str)
+        and isinstance(record.get("spent"), dict)
+        and all(isinstance(record.get(name), (int, float)) for name in ("pid", "process_started", "beat"))
+    )
 
 
 def settings_in(study: Study, result: Result) -> dict[str, Value] | None:
