@@ -1,6 +1,7 @@
 """The sweep in this process: real training, a real ledger, a meter that moves a clock by hand."""
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -15,13 +16,15 @@ from workbench import prices, report, search, training
 from workbench.errors import DataError, EnvironmentFault, Infeasible, Refused, UsageError
 from workbench.estimate import Estimate
 from workbench.forecast import Forecaster
-from workbench.ledger import Ledger, default_url
+from workbench.ledger import Away, Ledger, default_url, patience
 from workbench.report.failures import kind
 from workbench.result import spent_usd
 from workbench.search import MAX_INTERRUPTIONS, unfinished
 from workbench.study import load
-from workbench.sweep import OVERSHOOT_SECONDS, Limits, Observer, check_offer, sweep
+from workbench.sweep import OVERSHOOT_SECONDS, Account, Budget, Limits, Observer, check_offer, sweep
 from workbench.sweep import work as module
+from workbench.sweep.chooser import Turn
+from workbench.sweep.limits import TO_COME
 from workbench.testing import FakeMeter, TinyTask
 from workbench.tracking import Notebook
 from workbench.usage import Usage, total
@@ -674,39 +677,89 @@ def test_mlflow_being_down_never_stops_it(bench):
     assert "cannot be reached" in problems[0]
 
 
-def test_a_ledger_that_is_away_for_a_moment_loses_nothing(bench, monkeypatch):
-    monkeypatch.setattr(module, "LEDGER_PAUSES_SECONDS", (0.01, 0.01))
-    finish, calls = Ledger.finish, []
+@pytest.fixture
+def impatient(monkeypatch):
+    """A ledger's pauses take no time, and it is waited for half a second."""
+    monkeypatch.setattr(patience, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(patience, "_LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "AWAY_SECONDS", 0.5)
 
-    def away(self, *arguments):
-        calls.append(1)
-        if len(calls) in (1, 2):
-            raise EnvironmentFault("the server is starting")
-        return finish(self, *arguments)
 
-    monkeypatch.setattr(Ledger, "finish", away)
+def away_at(monkeypatch, *calls, closes=None):
+    """The ledger is away at these attempts to write a Result, as they are numbered; `closes` is called at the first of them."""
+    close, seen = Ledger._close, []
+
+    def closing(self, *arguments):
+        seen.append(1)
+        if len(seen) in calls:
+            if closes is not None and len(seen) == calls[0]:
+                closes()
+            raise Away("the server is starting", "starting")
+        return close(self, *arguments)
+
+    monkeypatch.setattr(Ledger, "_close", closing)
+
+
+def test_a_ledger_that_is_away_for_a_moment_loses_nothing(bench, monkeypatch, impatient):
+    away_at(monkeypatch, 1, 2, 4)
     outcome = bench.sweep(Limits(trials=1))
+    assert {r.status for r in outcome.results} == {"complete"}
     assert total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock)
-    assert sum("is tried again" in note for note in bench.ear.notes) == 2
+    assert sum("The ledger is away (starting)" in note for note in bench.ear.notes) == 2
+    assert bench.ear.notes.count("The ledger is back.") == 2
 
 
-def test_a_ledger_that_stays_away_ends_it_and_nothing_that_was_spent_is_forgotten(bench, monkeypatch):
-    monkeypatch.setattr(module, "LEDGER_PAUSES_SECONDS", ())
-    finish, calls = Ledger.finish, []
-
-    def away(self, lease, result, *arguments):
-        calls.append(result)
-        if len(calls) == 1:
-            raise EnvironmentFault("the server is away")
-        return finish(self, lease, result, *arguments)
-
+@pytest.mark.parametrize("pressed", [False, True])
+def test_a_ledger_that_stays_away_ends_it_and_the_next_start_writes_what_was_made(bench, monkeypatch, impatient, pressed):
+    press = (lambda: os.kill(os.getpid(), signal.SIGINT)) if pressed else None
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "finish", away)
-        with pytest.raises(EnvironmentFault, match="away"):
-            bench.sweep(Limits(trials=1))
-    (result,) = bench.ledger.results()
-    assert result.status == "interrupted"
-    assert result.consumed.seconds >= calls[0].consumed.seconds
+        away_at(patch, *range(2, 10**4), closes=press)
+        if pressed:
+            patch.setattr(module, "AWAY_SECONDS", 600.0)
+            outcome = bench.sweep(Limits(trials=1))
+            assert (outcome.interrupted, outcome.reason) == (True, "you stopped it at once")
+        else:
+            with pytest.raises(Away, match="starting"):
+                bench.sweep(Limits(trials=1))
+    assert any("the result is kept here" in note for note in bench.ear.notes)
+    (first,) = bench.ledger.results()
+    (kept,) = (bench.states / "unwritten").glob("*.json")
+    assert first.recipe_id not in kept.read_text() or first.step
+    outcome = bench.sweep(Limits(trials=1))
+    assert any("is in the ledger now" in note for note in bench.ear.notes)
+    assert not kept.exists()
+    assert {r.status for r in outcome.results} == {"complete"}
+    recipes = [r.recipe_id for r in outcome.results]
+    assert sorted(set(recipes)) == sorted(recipes)
+    assert len({r.run_id for r in outcome.results}) == 1
+    trained = [r.spent["train"].work.steps for r in outcome.results if "train" in r.spent]
+    assert sum(trained) == max(r.step for r in outcome.results)  # it went on from the state of the kept one
+
+
+def test_what_others_spend_while_the_ledger_is_away_is_reckoned(bench, monkeypatch):
+    """A budget is not passed because nobody can say what they spend."""
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.1)
+    loss, results, seen = TinyTask.loss, Ledger.results, []
+
+    def slow(self, *arguments):
+        ledger = bench.ledger
+        if not seen and (held := next((lease for lease, _ in ledger.leases()), None)):
+            seen.append(1)
+            other = ledger.lease(bench.study, replace(held.result, run_id="other", recipe_id="other", trial=None, number=None))
+            ledger.beat(other, {"train": Usage(10.0)})
+            time.sleep(1.5)  # the watch hears of it
+            monkeypatch.setattr(Ledger, "results", away)
+        time.sleep(0.3)
+        return loss(self, *arguments)
+
+    def away(self, **named):
+        if threading.current_thread() is threading.main_thread():
+            return results(self, **named)
+        raise Away("the server is away", "away")
+
+    monkeypatch.setattr(TinyTask, "loss", slow)
+    outcome = bench.sweep(Limits(max_hours=25 / 3600), forecaster=Told(bench.study, lambda recipe: None))
+    assert "the budget of 25 s is spent" in outcome.reason
 
 
 @pytest.fixture
@@ -731,7 +784,7 @@ def fill(path):
 
 
 def test_a_full_disk_is_freed_of_states_before_a_result_is_lost(bench, small_disk, monkeypatch):
-    monkeypatch.setattr(module, "LEDGER_PAUSES_SECONDS", (0.01,) * 3)
+    monkeypatch.setattr(patience, "_FIRST_PAUSE_SECONDS", 0.01)
     crowded = Bench(bench.file, small_disk)
     score = TinyTask.score
 
@@ -793,3 +846,85 @@ def test_a_busy_machine_makes_points_contended_and_the_sweep_as_dear_as_it_is(be
     assert alone == pytest.approx([view.cost(r, "usd") for r in quiet]), "everything took twice as long, half of it for others"
     assert spent_usd(busy, OFFER, 0.0) == pytest.approx(2 * spent_usd(quiet, OFFER, 0.0), rel=0.2)
     assert "contended" in report.cost_text(view, busy[0], "usd", band=True)
+
+
+# Limits are exact
+
+
+@pytest.mark.parametrize("sampler", [search.DEFAULT, "optuna:RandomSampler"])
+def test_several_workers_make_no_run_more_than_may_be(bench, sampler):
+    bench.edit("epochs=integers(1, 4, log=True)", "epochs=1").edit("train=choice(32, 64)", "train=choice(16, 32)")
+    benches = [Bench(bench.file, bench.folder) for _ in range(3)]
+    workers = [threading.Thread(target=lambda b=b: b.sweep(Limits(trials=4), sampler=sampler)) for b in benches]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    results = bench.ledger.results(running=True)
+    assert {r.status for r in results} == {"complete"}
+    assert len(report.by_run(results)) == 4
+
+
+def test_of_machines_that_share_no_folder_the_earlier_keeps_the_last_start(bench, monkeypatch):
+    """The other one takes the last start between this one's choice and its lease."""
+    bench.edit("epochs=integers(1, 4, log=True)", "epochs=1")
+    bench.sweep(Limits(trials=1))
+    lease, taken = Ledger.lease, []
+
+    def late(self, study, result, spent=None):
+        if not taken:
+            taken.append(1)
+            other = bench.ledger
+            held = lease(other, study, replace(result, run_id="other", recipe_id="other", trial=None, number=None))
+            taken.append((other, held))
+        return lease(self, study, result, spent)
+
+    monkeypatch.setattr(Ledger, "lease", late)
+    bench.sweep(Limits(trials=2))
+    assert len({r.run_id for r in bench.ledger.results(running=True)}) == 2
+    assert [lease.result.run_id for lease, _ in bench.ledger.leases()] == ["other"]
+
+
+def test_a_run_that_died_before_its_first_checkpoint_has_used_its_start_and_is_taken_up_again(bench):
+    recipe = bench.study.resolve({"task.train": 32, "method": "bitfit", "bitfit.learning_rate": 1e-3, "epochs": 1})
+    settings = {"task.train": 32, "method": "bitfit", "bitfit.learning_rate": 1e-3, "epochs": 1}
+    ledger = bench.ledger
+    lease = ledger.lease(bench.study, made(recipe, settings))
+    ledger.finish(lease, replace(lease.result, status="interrupted", reason="died: so"), bench.study, OFFER)
+    outcome = bench.sweep(Limits(trials=2))
+    assert outcome.reason == "2 of 2 trials are done"
+    assert len(report.by_run(outcome.results)) == 2
+    assert {r.run_id for r in outcome.results if r.status == "complete"} == {r.run_id for r in outcome.results}
+
+
+def test_labels_that_others_are_about_to_use_are_bought(bench):
+    of, limits = bench.study, Limits(max_labels=64)
+    recipe = of.resolve({"task.train": 64, "method": "bitfit", "bitfit.learning_rate": 1e-3, "epochs": 1})
+    result = made(recipe, {})
+    theirs = replace(result, status="running", number=1, run_id="theirs", provenance={TO_COME: 64})
+    other = replace(result, status="running", number=2, recipe={**result.recipe, "task": {**result.recipe["task"], "seed": 1}})
+    assert limits.admit(replace(result, number=2), 64, [theirs])  # the same labels
+    assert not limits.admit(other, 1, [theirs])
+    assert limits.admit(replace(other, number=0), 1, [theirs])  # it was first
+    account = Account(Budget(limits, OFFER, 0.0), Forecaster(of))
+    account.note([theirs])
+    assert account._bought == {"tiny/0": 64}
+
+
+# Folders that machines share
+
+
+def test_a_folder_that_cannot_be_locked_is_told_once(tmp_path, monkeypatch):
+    import fcntl
+
+    def refused(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    notes = []
+    turn = Turn(tmp_path / "there", notes.append)
+    for _ in range(2):
+        with turn.taken(), turn.taken():
+            pass
+    assert len(notes) == 1
+    assert "cannot be locked (No locks available)" in notes[0]

@@ -136,9 +136,9 @@ def sweep(
         from workbench import forecast, search
         from workbench.cli import workers as several
         from workbench.cli.progress import Progress
-        from workbench.ledger import Ledger
+        from workbench.ledger import AWAY_SECONDS, Ledger, Patience
         from workbench.meter import training_meter
-        from workbench.sweep import Budget, Limits, Neighbours, Orders, check_data, check_offer, provenance
+        from workbench.sweep import Budget, Limits, Neighbours, Orders, Unwritten, check_data, check_offer, provenance
         from workbench.sweep import sweep as work
 
         def check() -> None:
@@ -156,7 +156,9 @@ def sweep(
         fresh = not as_worker and not Ledger.holds(loaded.name, ledger_url(storage))
         if fresh:  # what is refused leaves no empty study behind
             check()
-        ledger = Ledger.open(loaded, ledger_url(storage))
+        # A worker is begun in the middle of a sweep: as that it waits for a ledger that is away.
+        patience = Patience(AWAY_SECONDS, lambda text: messages.print(text, style="yellow", markup=False)) if as_worker else None
+        ledger = Ledger.open(loaded, ledger_url(storage), patience)
         view = View.of(ledger.description, offer, label)
         limits = Limits(
             trials=stated("trials", trials, loaded),
@@ -170,7 +172,8 @@ def sweep(
         limits = limits if confirm_share is None else limits.keeping(confirm_share)
         budget = Budget(limits, offer, label, gpus=len(meter.devices))
         # A lease is another sweep at work, or a dead one that has to be put right: both are told of by the sweep itself.
-        reached = "" if as_worker or ledger.leases() else _reached(budget, ledger, sampler)
+        left = Unwritten(Path.cwd() / ".workbench" / loaded.name) or ledger.leases()
+        reached = "" if as_worker or left else _reached(budget, ledger, sampler)
         if not reached:
             if not as_worker and not fresh:
                 check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -14,6 +15,7 @@ import click
 
 from workbench.cli.common import messages
 from workbench.cli.progress import Progress
+from workbench.errors import EnvironmentFault
 from workbench.sweep import Observer, Orders, Outcome, Supervisor
 
 if TYPE_CHECKING:
@@ -83,7 +85,8 @@ def supervise(
         note=observer.note,
     )
     outcome = supervisor.run()
-    ledger.note_end(outcome.reason, interrupted=outcome.interrupted)
+    with contextlib.suppress(EnvironmentFault):  # it is away, and was waited for
+        ledger.note_end(outcome.reason, interrupted=outcome.interrupted)
     return outcome, supervisor.failure
 
 

@@ -11,6 +11,7 @@ open_bill      what was consumed since the last Result
 account        what is spent and bought so far, and whether what comes next fits
 checks         what can be known to be wrong before
 shelf          the folder of states and of the front's weights
+unwritten      what the ledger was away for
 heart          the thread that tells the ledger that this worker lives
 interruptions  Ctrl-C, and where it may break in
 workers        several of them on one machine, and who looks after them
@@ -23,6 +24,7 @@ from workbench.sweep.checks import check_data, check_offer
 from workbench.sweep.confirming import SEEDS, Replicate, confirm, expected, left, longest, nothing_fits, replicates
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer, Outcome
+from workbench.sweep.unwritten import Unwritten
 from workbench.sweep.work import sweep
 from workbench.sweep.workers import MAX_DEATHS, Neighbours, Orders, Supervisor
 
@@ -39,6 +41,7 @@ __all__ = [
     "Outcome",
     "Replicate",
     "Supervisor",
+    "Unwritten",
     "check_data",
     "check_offer",
     "confirm",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from workbench import prices
@@ -10,6 +11,7 @@ from workbench.forecast import Forecaster
 from workbench.result import Result, Spending, labelled_set, labels_bought
 from workbench.study import Recipe
 from workbench.sweep.budget import Budget
+from workbench.sweep.limits import promised
 from workbench.usage import Usage
 
 if TYPE_CHECKING:
@@ -39,7 +41,11 @@ class Account:
         return self.budget.watched or self.budget.limits.max_labels is not None
 
     def note(self, results: Sequence[Result], more: Usage | None = None) -> None:
-        """Take in what the ledger holds now; `more` is what was consumed and charged to none of it."""
+        """Take in what the ledger holds now; `more` is what was consumed and charged to none of it.
+
+        What runs that are being made will buy counts as bought: nobody else has to spend that.
+        """
+        results = [replace(r, labels=max(r.labels, promised(r))) if promised(r) else r for r in results]
         self._bought = labels_bought(results)
         self._recorded = self.budget.spent(results)
         if more is not None:
@@ -53,6 +59,16 @@ class Account:
             new = self._new_labels(making.recipe["task"], labels)
             more = Spending(more.usd + new * self.budget.label_usd, more.seconds, more.energy_j, new)
         return recorded + more
+
+    def unseen(self, seconds: float, workers: int) -> Spending:
+        """What so many other workers have spent at most in so many seconds in which they could not say it, by the rates so far."""
+        known, work = self._recorded, seconds * workers
+        energy_j = known.energy_j and known.energy_j / known.seconds * work
+        return self.budget.of_work(work, energy_j, 0)
+
+    def labels_to_come(self, recipe: Recipe) -> int:
+        """How many labels a run will have used at its end; 0 where nothing is bounded, and nobody asks."""
+        return self.forecaster.segment(recipe, 0.0, float(recipe.epochs), cold=True).labels if self.bounded else 0
 
     def exhausted(self) -> str:
         """Which budget was spent when the ledger was last read, in words; empty when none was."""

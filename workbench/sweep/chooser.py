@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from workbench import search
@@ -13,31 +13,43 @@ from workbench.search import Step
 from workbench.space import Value
 from workbench.study import Study
 from workbench.sweep.account import Account
+from workbench.sweep.limits import broken_off, started
 from workbench.sweep.outlook import Outlook
 from workbench.sweep.shelf import Shelf
 
 
 class Turn:
-    """What one worker at a time does in a folder: to choose and to take the lease of what was chosen. May be entered in itself."""
+    """What one worker at a time does in a folder: to choose and to take the lease of what was chosen. May be entered in itself.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._depth = folder, 0
+    Where the folder cannot be made or locked, `note` is told once: then the ledger's leases alone keep workers apart.
+    """
+
+    def __init__(self, folder: Path, note: Callable[[str], None] = lambda text: None) -> None:
+        self._folder, self._note, self._depth, self._told = folder, note, 0, False
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
         """Wait for the turn, and hold it."""
         with contextlib.ExitStack() as stack:
             if not self._depth:
-                with contextlib.suppress(
-                    OSError
-                ):  # a folder that cannot be made: then the ledger's leases alone keep workers apart
+                try:
                     self._folder.mkdir(parents=True, exist_ok=True)
-                    stack.enter_context(exclusive(self._folder))
+                    stack.enter_context(exclusive(self._folder, self._unlockable))
+                except OSError as error:
+                    self._unlockable(error.strerror or str(error))
             self._depth += 1
             try:
                 yield
             finally:
                 self._depth -= 1
+
+    def _unlockable(self, reason: str) -> None:
+        if not self._told:
+            self._told = True
+            self._note(
+                f"{self._folder} cannot be locked ({reason}): workers that share it may choose at the same moment, and of two that "
+                "chose the same one then chooses again."
+            )
 
 
 class Chooser:
@@ -68,6 +80,7 @@ class Chooser:
         self.study, self.account, self.shelf, self.sampler, self.seed = study, account, shelf, sampler, seed
         budget = account.budget
         self.outlook = Outlook(account.forecaster, budget.offer, budget.label_usd)
+        self._resuming = False  # no run may start any more, and one that has begun is to be taken up again
         self.too_dear: set[str] = set()  # runs that were left because their next stretch, by their own speed, would pass a budget
 
     def over(self, results: Sequence[Result]) -> str:
@@ -81,6 +94,10 @@ class Chooser:
         self.account.refusals.clear()
         if own or self.account.bounded:
             self.outlook.learn(results)
+        starts_left = budget.limits.starts_left(results)
+        again = broken_off(results) if starts_left == 0 and own else set()  # they have used their start, and may go on
+        known = again | search.begun(results)
+        self._resuming = bool(again)
         return search.decide(
             self.study,
             results,
@@ -89,10 +106,10 @@ class Chooser:
             checkpoints=self.outlook.checkpoints,
             sampler=self.sampler,
             seed=self.seed,
-            admits=lambda settings, until: self._admits(settings, until, results),
+            admits=lambda settings, until: self._admits(settings, until, results, known if again else None),
             cached=self.shelf.kept() if own else (),
             current=current,
-            starts_left=budget.limits.starts_left(results) if own else None,
+            starts_left=len(again) or starts_left,
             usd_left=self.account.usd_left(),
             stop_below=budget.limits.stop_below,
             reference=self.reference,
@@ -105,11 +122,19 @@ class Chooser:
             return self.account.budget.limits.all_begun(len(search.begun(results)))
         if step.reason == search.EXHAUSTED and self.account.refused:
             return self.account.refused
+        if step.reason == search.EXHAUSTED and self._resuming:
+            return self.account.budget.limits.all_begun(len(started(results)))
         return step.reason
 
-    def _admits(self, settings: Mapping[str, Value], until: float | None, results: Sequence[Result]) -> bool:
-        """Whether a run, until so many epochs, fits what is left of the budgets, by its forecast."""
-        if not self.account.bounded:
+    def _admits(
+        self, settings: Mapping[str, Value], until: float | None, results: Sequence[Result], among: Collection[str] | None
+    ) -> bool:
+        """Whether a run, until so many epochs, fits what is left of the budgets, by its forecast, and is `among` these."""
+        if not self.account.bounded and among is None:
             return True
         recipe = self.study.resolve(settings)
+        if among is not None and recipe.run_id not in among:
+            return False
+        if not self.account.bounded:
+            return True
         return recipe.run_id not in self.too_dear and self.account.admits(recipe, results, until)

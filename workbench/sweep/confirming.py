@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from workbench import report
 from workbench.errors import Refused, UsageError
 from workbench.forecast import Forecaster
-from workbench.ledger import Ledger
+from workbench.ledger import AWAY_SECONDS, Ledger, Patience
 from workbench.meter import Holder, Meter, Window
 from workbench.report import View
 from workbench.result import Result
@@ -32,6 +32,7 @@ from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer, Outcome
 from workbench.sweep.open_bill import OpenBill
 from workbench.sweep.shelf import Shelf
+from workbench.sweep.unwritten import Unwritten
 from workbench.sweep.work import Chosen, Sweeping
 from workbench.tracking import Notebook
 from workbench.usage import Usage
@@ -180,10 +181,11 @@ def confirm(
         budget = Budget(dataclasses.replace(limits, trials=None), view.offer, view.label_usd, gpus=len(meter.devices))
         account = Account(budget, forecaster or Forecaster(study))
         shelf = Shelf(folder, observer.note)
+        ledger = ledger.patient(Patience(AWAY_SECONDS, observer.note, shelf.make_room, interruptions.check))
         chooser = _Planned(study, account, shelf, view, seeds)
         work = _Confirming(
-            study, ledger, notebook, account, shelf, chooser, Turn(folder), observer, meter, holder, interruptions,
-            OpenBill(holder, window, before),
+            study, ledger, notebook, account, shelf, chooser, Turn(folder, observer.note), observer, meter, holder, interruptions,
+            OpenBill(holder, window, before), Unwritten(folder),
         )  # fmt: skip
         stack.enter_context(Heart(ledger, work.pulse))
         stack.enter_context(Watch(budget, work.spent_now, interruptions.explain))

@@ -24,13 +24,16 @@ class Interruptions:
         at_once: Whether it is not to wait for the next checkpoint.
         reason: Why, where neither a person nor a foreign SIGTERM asked.
         by: Who asked otherwise: `you`, or `SIGTERM`.
+        pressed: Whether a person, or a foreign SIGTERM, asked for an end: then nothing is waited for.
     """
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self.requested = False
         self.reason = ""
         self.by = "you"
+        self.pressed = False
         self.at_once = False
+        self._own = False  # a SIGTERM of ours is on its way
         self._breakable = False
         self._note = note
         self._before: dict[int, Any] = {}
@@ -57,9 +60,18 @@ class Interruptions:
 
     def explain(self, reason: str) -> None:
         """Say why a SIGTERM comes that no person sent."""
-        self.reason = self.reason or reason
+        self.reason, self._own = self.reason or reason, True
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt where a person does not want to wait any more."""
+        if self.pressed:
+            raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGTERM and self._own:
+            self._own = False
+        else:
+            self.pressed = True
         if number == signal.SIGINT and not self.requested:
             self.requested = True
             text = "Stopping at the next checkpoint. Press Ctrl-C again to stop now."

@@ -6,8 +6,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from workbench.errors import UsageError
-from workbench.result import Result, originals
-from workbench.search import begun, unfinished
+from workbench.result import Result, labels_bought, originals
+from workbench.search import begun, left_alone, unfinished
+
+TO_COME = "labels_to_come"
+"""In the provenance of a Result that is being made: how many labels its run will have used by then."""
+
+
+def promised(result: Result) -> int:
+    """How many labels a Result will have used once it is made."""
+    labels = result.provenance.get(TO_COME, 0)
+    return labels if result.status == "running" and isinstance(labels, int) else 0
+
+
+def broken_off(results: Sequence[Result]) -> set[str]:
+    """Runs that were broken off before their first checkpoint, and are to be taken up again."""
+    results = originals(results)
+    return {r.run_id for r in results} - begun(results) - left_alone(results)
+
+
+def started(results: Sequence[Result]) -> set[str]:
+    """Runs that have used a start: they have a checkpoint or failed, somebody is at them, or they are to be taken up again."""
+    return begun(results) | broken_off(results)
 
 
 @dataclass(frozen=True)
@@ -38,7 +58,24 @@ class Limits:
 
     def starts_left(self, results: Sequence[Result]) -> int | None:
         """How many more runs may be started; None for any number."""
-        return None if self.trials is None else max(0, self.trials - len(begun(results)))
+        return None if self.trials is None else max(0, self.trials - len(started(results)))
+
+    def admit(self, lease: Result, labels: int, others: Sequence[Result]) -> bool:
+        """Whether a lease keeps to them, of several workers that chose at the same moment.
+
+        The order of trials decides, which all of them see alike: the one that comes first keeps what it took.
+
+        Args:
+            lease: The Result to be made.
+            labels: How many its run will have used.
+            others: All that are known by now, those that are being made included.
+        """
+        before = [r for r in others if r.status != "running" or (r.number or 0) < (lease.number or 0)]
+        runs = started(before)
+        if self.trials is not None and lease.replicate_of is None and lease.run_id not in runs and len(runs) >= self.trials:
+            return False
+        bought = labels_bought([*(replace(r, labels=max(r.labels, promised(r))) for r in before), replace(lease, labels=labels)])
+        return self.max_labels is None or sum(bought.values()) <= self.max_labels
 
     def all_begun(self, runs: int) -> str:
         """That so many runs are all that may be started, in words."""

@@ -17,7 +17,7 @@ from workbench import report, search
 from workbench.errors import DataError, EnvironmentFault, Infeasible, Refused, UsageError, WorkbenchError
 from workbench.forecast import Forecaster
 from workbench.forecast.pairs import methods_of
-from workbench.ledger import Lease, Ledger
+from workbench.ledger import AWAY_SECONDS, Lease, Ledger, Patience
 from workbench.meter import Holder, Meter, Window
 from workbench.prices import Offer
 from workbench.result import Result, Spending, cost, originals
@@ -31,10 +31,11 @@ from workbench.sweep.chooser import Chooser, Turn
 from workbench.sweep.disturbance import Lookout
 from workbench.sweep.heart import Heart
 from workbench.sweep.interruptions import Interruptions
-from workbench.sweep.limits import Limits
+from workbench.sweep.limits import TO_COME, Limits, promised
 from workbench.sweep.observer import Observer, Outcome
 from workbench.sweep.open_bill import OpenBill
 from workbench.sweep.shelf import Shelf
+from workbench.sweep.unwritten import Unwritten
 from workbench.tracking import Notebook
 from workbench.usage import Usage, Work
 
@@ -44,9 +45,8 @@ if TYPE_CHECKING:
 LOOKS_PER_READING = 4
 """The watch reads what others have spent at every fourth look, once a second: it is they who say it so often."""
 
-LEDGER_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)
-"""Pauses between attempts to write a Result: a server may be starting again, a disk being cleared."""
-
+SILENT_SECONDS = 3.0
+"""After so long without a reading of the ledger, what others spend meanwhile is reckoned."""
 
 WAIT_SECONDS = 0.5
 """How often a worker that waits for others looks whether they have recorded something."""
@@ -114,7 +114,8 @@ def sweep(
         log_samples: So many examples of the dev set, the first, are put on record with each checkpoint's predictions.
 
     Raises:
-        EnvironmentFault: The ledger can no longer be written.
+        EnvironmentFault: The ledger can no longer be written, or has been away for ten minutes; what it lacks then is kept in the
+            folder, and written when the sweep is begun again.
         Exception: A bug, with its traceback; the run is recorded as interrupted first.
     """
     observer = observer or Observer()
@@ -125,10 +126,11 @@ def sweep(
         budget = Budget(limits, offer, label_usd, gpus=len(meter.devices))
         account = Account(budget, forecaster or Forecaster(study))
         shelf = Shelf(folder, observer.note)
+        ledger = ledger.patient(Patience(AWAY_SECONDS, observer.note, shelf.make_room, interruptions.check))
         chooser = Chooser(study, account, shelf, sampler, seed, ledger.description.get("reference"), may_wait=joined and apart)
         work = Sweeping(
-            study, ledger, notebook, account, shelf, chooser, Turn(folder), observer, meter, holder, interruptions,
-            OpenBill(holder, window, before), joined, workers, log_samples,
+            study, ledger, notebook, account, shelf, chooser, Turn(folder, observer.note), observer, meter, holder, interruptions,
+            OpenBill(holder, window, before), Unwritten(folder), joined, workers, log_samples,
         )  # fmt: skip
         stack.enter_context(Heart(ledger, work.pulse))
         stack.enter_context(Watch(budget, work.spent_now, interruptions.explain))
@@ -165,6 +167,7 @@ class Sweeping:
     holder: Holder
     interruptions: Interruptions
     bill: OpenBill
+    unwritten: Unwritten
     joined: bool = False
     workers: int = 1
     log_samples: int = 0
@@ -178,6 +181,9 @@ class Sweeping:
         self.offer, self.label_usd = self.account.budget.offer, self.account.budget.label_usd
         self.reader = self.ledger.reader()  # the watch's: it looks from another thread
         self.looks = 0
+        self.others = 0  # at work when the ledger was last read
+        self.read_at = time.monotonic()
+        self.results: Sequence[Result] = ()  # finished ones, as they were last read
 
     def pulse(self) -> tuple[Lease | None, Mapping[str, Usage], int]:
         """The lease now held, what was consumed since the last Result, and the labels that its run has used.
@@ -189,16 +195,34 @@ class Sweeping:
         return lease, {"train": self.bill.consumed()}, self.progress.labels if self.progress else 0
 
     def spent_now(self) -> Spending:
-        """What is spent until now, the work under way and that of other sweeps on this ledger included. For the watch."""
+        """What is spent until now, the work under way and that of other sweeps on this ledger included. For the watch.
+
+        While the ledger is away others are taken to go on: a budget is not passed because nobody can say what they spend.
+        """
+        before = self._held()
+        results = self._looked() if self.looks % LOOKS_PER_READING == 0 else None
+        self.looks += 1
         with self.bill.settling:
-            lease, progress = self.lease, self.progress
-            if self.looks % LOOKS_PER_READING == 0:
-                own = None if lease is None or lease.finished else lease.number  # what it has consumed is read from the meter
-                self.account.note([r for r in self.reader.results(running=True) if r.number != own])
-            self.looks += 1
-            labels = progress.labels if progress else 0
-            making = lease.result if lease and not lease.finished else None
-            return self.account.with_work(self.bill.consumed(), making, labels)
+            held, progress = self._held(), self.progress
+            if results is not None and held == before:  # else they are of before what we have written since: they are read again
+                others = [r for r in results if r.number != held]  # what we have consumed is read from the meter
+                self.account.note(others)
+                self.others, self.read_at = sum(r.status == "running" for r in others), time.monotonic()
+            making = self.lease.result if self.lease is not None and held is not None else None
+            spent = self.account.with_work(self.bill.consumed(), making, progress.labels if progress else 0)
+            silent = time.monotonic() - self.read_at
+            return spent + self.account.unseen(silent, self.others) if silent > SILENT_SECONDS and self.others else spent
+
+    def _held(self) -> int | None:
+        """The trial of the lease that is held."""
+        lease = self.lease
+        return None if lease is None or lease.finished else lease.number
+
+    def _looked(self) -> list[Result] | None:
+        try:
+            return self.reader.results(running=True)
+        except EnvironmentFault:
+            return None
 
     def work(self) -> Outcome:
         try:
@@ -211,15 +235,21 @@ class Sweeping:
             self.stopped = not self.interruptions.reason
         finally:
             self.bill.close()
-        if not self.joined:
-            with contextlib.suppress(EnvironmentFault):
+        try:
+            if not self.joined:
                 self.ledger.note_end(self.reason, interrupted=self.stopped, what=self.what)
-        return Outcome(self.ledger.results(), self.reason, self.stopped)
+            self.results = self.ledger.results()
+        except (EnvironmentFault, KeyboardInterrupt):  # it stays away, or a person does not wait for it
+            self.observer.note("The ledger is away: what it holds is told as it was last read.")
+        return Outcome(list(self.results), self.reason, self.stopped)
 
     def _known(self) -> list[Result]:
         """All Results, those that others are making included; the account is brought up to date by them."""
         results = self.ledger.results(running=True)
         self.account.note(results)
+        self.others = sum(r.status == "running" and r.number != self._held() for r in results)
+        self.read_at = time.monotonic()
+        self.results = [r for r in results if r.status != "running"]
         return results
 
     def _reconcile(self) -> bool:
@@ -235,7 +265,16 @@ class Sweeping:
             )
         return bool(mended)
 
+    def _catch_up(self) -> None:
+        """Write what the ledger lacks of earlier starts, which it was away for."""
+        with self.turn.taken():
+            for result in self.unwritten.write(self.ledger, self.study, self.offer):
+                self.observer.note(
+                    f"Trial {result.trial}: a result that could not be written when it was made is in the ledger now."
+                )
+
     def _begin(self) -> None:
+        self._catch_up()
         mended = self._reconcile()
         results = self._known()
         others = len({r.run_id for r in results if r.status == "running"})
@@ -267,13 +306,17 @@ class Sweeping:
         """
         while True:
             results = self._known()
+            if self._anyone_else(results) and self._reconcile():
+                results = self._known()
+                self.notebook.catch_up(results)  # they could not tell it of their last Results themselves
             self._look_for_an_end(results)
             if self.reason:
                 return None
             self.observer.doing("Choosing what is next")
-            with self.bill.phase("decide"), self.turn.taken(), self.interruptions.breakable():
-                results = self._known()
-                step = self.chooser.step(results, current)
+            with self.bill.phase("decide"), self.turn.taken():
+                results = self._known()  # the ledger is never broken into: a lock of a library's that is torn open stays shut
+                with self.interruptions.breakable():
+                    step = self.chooser.step(results, current)
                 chosen = self._leased(step, results) if step.settings is not None else None
             if chosen is not None:
                 return chosen
@@ -284,6 +327,10 @@ class Sweeping:
                 return None
             if step.action == "wait":
                 self._wait(results)
+
+    def _anyone_else(self, results: Sequence[Result]) -> bool:
+        """Whether somebody else seems to be at work: it may have died since."""
+        return any(r.status == "running" and r.number != self._held() for r in results)
 
     def _look_for_an_end(self, results: Sequence[Result]) -> None:
         self.reason = self.chooser.over(results) or self._nothing_works(results)
@@ -312,10 +359,22 @@ class Sweeping:
     def _lease(self, step: Step, recipe: Recipe, stub: Result, results: Sequence[Result]) -> Chosen | None:
         with self.bill.settling:
             lease = self.ledger.lease(self.study, stub, {"train": self.bill.consumed()})
+            if lease is not None and not self._within_limits(lease, results):
+                self.ledger.release(lease)
+                lease = None
             if lease is None:
                 return None
             self.lease = lease
         return Chosen(step, recipe, replace(stub, trial=lease.result.trial), lease, results)
+
+    def _within_limits(self, lease: Lease, results: Sequence[Result]) -> bool:
+        """Whether the limits are kept with what other machines' workers have taken since `results` were read, and before us."""
+        known = {r.number for r in results} | {lease.number}
+        now = self.ledger.results(running=True)
+        if all(r.number in known for r in now):
+            return True
+        others = [r for r in now if r.number != lease.number]
+        return self.account.budget.limits.admit(lease.result, promised(lease.result), others)
 
     def _wait(self, known: Sequence[Result]) -> None:
         """Until another worker has recorded something, or is gone, or an end was asked for."""
@@ -422,11 +481,13 @@ class Sweeping:
         result = self._result(self.lease.result, checkpoint)
         # Weights before the Result, state after it: a kill in between leaves neither a member of the front that cannot be
         # deployed nor a run continued past a checkpoint that was never recorded.
-        if result.recipe_id in self._members([*self.ledger.results(), result]):
+        # By what was read last: the ledger is asked nothing before it has the Result, or the Result would be lost with the answer.
+        if result.recipe_id in self._members([*self.results, result]):
             with self.bill.phase("checkpoint"):
                 self.shelf.save_weights(result.recipe_id, checkpoint.weights())
         with self.turn.taken():  # nobody takes the run up before its state is there
-            results = self._write(result, checkpoint.spent)
+            with self._state_kept(checkpoint):
+                results = self._write(result, checkpoint.spent)
             if self.progress is not None:
                 self.progress.work = Work()  # it is on record: a stop from here on must not count it again
             last = checkpoint.next_step is None
@@ -436,7 +497,7 @@ class Sweeping:
             if enough and chosen.step.until is not None:
                 on_the_way = False  # the search can leave a run anywhere; one that is whole or nothing is interrupted, below
             if on_the_way:
-                with self.bill.settling:
+                with self._state_kept(checkpoint), self.bill.settling:
                     self.lease = self.ledger.lease(self.study, replace(chosen.stub, started=time.time()))
             with self.bill.phase("checkpoint"):
                 self.shelf.save_state(checkpoint.prefix())
@@ -457,6 +518,16 @@ class Sweeping:
             self.observer.continuing(following.target)
         return following
 
+    @contextlib.contextmanager
+    def _state_kept(self, checkpoint: Checkpoint) -> Iterator[None]:
+        """Where the ledger stays away, the state of a checkpoint that is written, or kept to be, is kept too, to go on from."""
+        try:
+            yield
+        except (EnvironmentFault, KeyboardInterrupt):
+            if self.lease is not None and self.lease.finished:
+                self.shelf.save_state(checkpoint.prefix())
+            raise
+
     def _stub(self, recipe: Recipe, settings: Mapping[str, Value], results: Sequence[Result]) -> Result:
         """The Result to be made, as far as it is known before."""
         run_id = recipe.run_id
@@ -466,7 +537,7 @@ class Sweeping:
             recipe=recipe.to_json(),
             settings=dict(settings),
             status="running",
-            provenance=self.provenance | {"data_digest": recipe.task.digest()},
+            provenance=self.provenance | {"data_digest": recipe.task.digest(), TO_COME: self.account.labels_to_come(recipe)},
             offer=provenance.of_offer(self.offer),
             label_usd=self.label_usd,
             started=time.time(),
@@ -478,6 +549,7 @@ class Sweeping:
         epochs = {"epochs": checkpoint.recipe.epochs} if "epochs" in stub.settings else {}
         result = replace(
             stub,
+            provenance=_made(stub),
             recipe_id=checkpoint.recipe.id,
             recipe=checkpoint.recipe.to_json(),
             settings={**stub.settings, **epochs},
@@ -525,14 +597,15 @@ class Sweeping:
         if self.progress is not None:
             spent, labels = spent.doing(self.progress.work), self.progress.labels
         usage = {} if status == "interrupted" else {"train": spent}
-        ended = replace(self.lease.result, status=status, reason=reason, usage=usage, labels=labels, finished=time.time())
+        known = replace(self.lease.result, provenance=_made(self.lease.result))
+        ended = replace(known, status=status, reason=reason, usage=usage, labels=labels, finished=time.time())
         self._write(ended, {"train": spent})
 
     def _write(self, result: Result, phases: Mapping[str, Usage]) -> list[Result]:
         """Write a Result, with all that was consumed since the one before, in the place of the lease."""
         with self.bill.settling:
             with self.bill.settled(phases) as spent:
-                written = self._finish(replace(result, spent=spent))
+                written = self._finish(replace(result, spent=dict(spent)))
             results = [r for r in self._known() if r.status != "running"]
         self.notebook.record(written)
         self.observer.recorded(written, results)
@@ -540,18 +613,22 @@ class Sweeping:
 
     def _finish(self, result: Result) -> Result:
         assert self.lease is not None
-        for pause in LEDGER_PAUSES_SECONDS:
-            try:
-                return self.ledger.finish(self.lease, result, self.study, self.offer)
-            except EnvironmentFault as error:
-                self.observer.note(f"A result could not be written, and is tried again: {error}")
-                self.shelf.make_room()
-                time.sleep(pause)
-        return self.ledger.finish(self.lease, result, self.study, self.offer)
+        try:
+            return self.ledger.finish(self.lease, result, self.study, self.offer)
+        except (EnvironmentFault, KeyboardInterrupt):
+            if self.unwritten.keep(self.lease, result):
+                self.lease.finished = True  # nothing else is to be written in its place
+                self.observer.note("The ledger could not be written: the result is kept here, and written when the sweep goes on.")
+            raise
 
     def _members(self, results: Sequence[Result]) -> set[str]:
         view = report.View(self.study.maximize, self.study.costs, {}, self.offer, self.label_usd)
         return {r.recipe_id for r in report.front(results, view)}
+
+
+def _made(stub: Result) -> Mapping[str, Any]:
+    """The provenance of a Result that is to come no more."""
+    return {name: value for name, value in stub.provenance.items() if name != TO_COME}
 
 
 def _runs(count: int) -> str:

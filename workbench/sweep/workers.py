@@ -20,10 +20,12 @@ from dataclasses import asdict, dataclass, field, replace
 from types import FrameType
 from typing import Any, TextIO
 
-from workbench.ledger import Ledger
+from workbench.errors import EnvironmentFault
+from workbench.ledger import AWAY_SECONDS, Ledger, Patience
 from workbench.meter import Holder, Meter
 from workbench.prices import Offer
 from workbench.process import cpus
+from workbench.result import Result
 from workbench.study import Study
 from workbench.sweep.observer import Outcome
 from workbench.tracking import Notebook
@@ -134,7 +136,9 @@ class Supervisor:
         told: Callable[[int, str], None],
         note: Callable[[str], None],
     ) -> None:
-        self._command, self._orders, self._ledger, self._study, self._offer = command, orders, ledger, study, offer
+        self._command, self._orders, self._study, self._offer = command, orders, study, offer
+        self._ledger = ledger.patient(Patience(AWAY_SECONDS, note, check=self._check))
+        self._results = list(ledger.results())
         self._notebook, self._told, self._note = notebook, told, note
         self._workers = [_Worker(i, devices[i % len(devices)] if devices else None) for i in range(len(orders))]
         self._sending = threading.Lock()
@@ -164,10 +168,24 @@ class Supervisor:
     def _outcome(self) -> Outcome:
         said = [worker.ended for worker in self._workers if worker.ended is not None]
         last = next((each for each in said if each["interrupted"]), said[-1] if said else None)
+        if self.failure and not self._requested:  # it was we who told the others to stop
+            return Outcome(self._read(), f"a worker failed (exit code {self.failure}); what it said is above", False)
         stopped = self._requested > 0 or (last is not None and bool(last["interrupted"]))
         reason = str(last["ended"]) if last is not None else "you stopped it" if stopped else "no worker is left"
-        self._notebook.catch_up(self._ledger.results(running=True))
-        return Outcome(self._ledger.results(), reason, stopped)
+        return Outcome(self._read(), reason, stopped)
+
+    def _read(self) -> list[Result]:
+        """The finished Results, the notebook told of them; as they were last read where the ledger is away."""
+        with contextlib.suppress(EnvironmentFault):
+            known = self._ledger.results(running=True)
+            self._results = [r for r in known if r.status != "running"]
+            self._notebook.catch_up(known)
+        return self._results
+
+    def _check(self) -> None:
+        """Called while the ledger is waited for: after Ctrl-C not any more."""
+        if self._requested:
+            raise EnvironmentFault("the ledger is away, and is not waited for any more.")
 
     def _start(self, worker: _Worker, orders: Orders) -> None:
         environment = {"OMP_NUM_THREADS": str(max(1, cpus() // len(self._workers))), **os.environ}
@@ -191,9 +209,10 @@ class Supervisor:
         self._introduce()
         if worker.ended is not None or (code == 130 and self._requested):
             return
-        for result in self._ledger.reconcile(self._study, self._offer):
-            self._note(f"Trial {result.trial} was {result.status}: what it had consumed is charged.")
-        self._notebook.catch_up(self._ledger.results(running=True))
+        with contextlib.suppress(EnvironmentFault):  # it is away: the next start puts it right
+            for result in self._ledger.reconcile(self._study, self._offer):
+                self._note(f"Trial {result.trial} was {result.status}: what it had consumed is charged.")
+        self._read()
         if code > 0:  # it has said why, and another one would say the same
             self.failure = self.failure or code
             self._signal(signal.SIGINT)

@@ -1,0 +1,45 @@
+"""Sweeps by the real command on a PostgreSQL server that is restarted, and away, in the middle."""
+
+import time
+
+import pytest
+from places import Place
+
+from workbench.ledger import Ledger
+from workbench.report import by_run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def results(url):
+    return Ledger.find(None, url).results(running=True)
+
+
+def assert_whole(url, trials):
+    """All runs are there, once, and nobody is at any."""
+    found = results(url)
+    assert {r.status for r in found} == {"complete"}
+    recipes = [r.recipe_id for r in found]
+    assert sorted(set(recipes)) == sorted(recipes)
+    assert len(by_run(found)) == trials
+    assert Ledger.find(None, url).leases() == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_that_is_restarted_and_away_ends_no_sweep(tmp_path, tiny, postgresql, workers):
+    place = Place(tmp_path, tiny, train=128, epochs=4)
+    process = place.start("--storage", postgresql.url, "--trials", "4", "--workers", str(workers))
+    place.until("[1/4] trial", process)
+    postgresql.restart()
+    place.until("[2/4] trial", process)
+    postgresql.stop()
+    time.sleep(6)
+    postgresql.start()
+    assert process.wait(timeout=300) == 0, place.said
+    assert_whole(postgresql.url, 4)
+    assert "The ledger is away (" in place.said
+    assert "tried again for 10 minutes; nothing is lost." in place.said
+    assert "The ledger is back." in place.said
+    assert "you stopped it" not in place.said
+    assert "Traceback" not in place.said
+    assert "The sweep ended: 4 of 4 trials are done." in place.said
