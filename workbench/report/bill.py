@@ -58,7 +58,8 @@ def serving(result: Result, view: View, load_per_second: float | None = None) ->
     value, low, high = usd
     if value is None or low is None or high is None:
         return None
-    latency = result.serving.get("latency_seconds") if there.basis == "measured" else None
+    # The median of a few single predictions: a burst of others does not move it.
+    latency = result.serving.get("latency_seconds") if there.basis in ("measured", "contended") else None
     return Serving(Estimate(value, low, high, there.basis, there.note), speed, latency)
 
 
