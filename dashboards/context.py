@@ -105,7 +105,7 @@ def open_context(pages: Mapping[str, StreamlitPage]) -> Context | None:
 
 
 def _version(url: str, name: str, reading: Reading) -> tuple[Any, ...]:
-    return url, _file(url), name, len(reading.results)
+    return url, _file(url), name, len(reading.results), sum(bool(r.outdated) for r in reading.results)
 
 
 def _context(url: str, name: str, reading: Reading, version: tuple[Any, ...], view: View, cost: str) -> Context:

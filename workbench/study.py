@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from workbench import prices
+from workbench import methods, prices
 from workbench.errors import StudyError, UsageError, WorkbenchError, did_you_mean
 from workbench.methods import Method
 from workbench.space import Choice, Dimension, Space, Value, check, describe, dimensions, is_number, is_whole, resolve
@@ -82,14 +82,31 @@ class Recipe:
         return record
 
     @functools.cached_property
+    def inputs(self) -> dict[str, str | int]:
+        """Fingerprints of what stands behind the recipe's names: `data`, `model`, `code` of the task, revision of the `method`.
+
+        Those that are empty are left out: the name says it all. Raises as `Task.digest` does.
+        """
+        from workbench.data import fingerprints
+        from workbench.tasks import source
+
+        more: dict[str, str | int] = {
+            "model": fingerprints.model(self.model),
+            "code": source.fingerprint(self.task),
+            "method": methods.revision(self.method),
+        }
+        known: dict[str, str | int] = {"data": self.task.digest()}
+        return known | {kind: found for kind, found in more.items() if found}
+
+    @functools.cached_property
     def id(self) -> str:
-        """Sixteen hex digits of the recipe and its data: equal recipes on equal data are the same result."""
-        return _hash(self.to_json(), self.task.digest())
+        """Sixteen hex digits of the recipe and its inputs: equal recipes on equal data, models and code are the same result."""
+        return _hash(self.to_json(), **self.inputs)
 
     @functools.cached_property
     def run_id(self) -> str:
         """The id of the run: recipes that differ in nothing but `epochs` are checkpoints of one run."""
-        return _hash(self.to_json() | {"epochs": None}, self.task.digest())
+        return _hash(self.to_json() | {"epochs": None}, **self.inputs)
 
     def with_epochs(self, epochs: float) -> Recipe:
         """The same recipe, trained for another length."""
@@ -174,7 +191,7 @@ class Study:
     @property
     def name(self) -> str:
         """Name in the stores: the file's stem and a digest of objectives and space, so that an edited space is a new study."""
-        digest = _hash({"recipe": self.recipe.to_json(), "maximize": self.maximize, "minimize": self.costs}, "")
+        digest = _hash({"recipe": self.recipe.to_json(), "maximize": self.maximize, "minimize": self.costs})
         return f"{self.path.stem if self.path else 'study'}-{digest[:8]}"
 
     def resolve(self, settings: Mapping[str, Value]) -> Recipe:
@@ -201,6 +218,9 @@ def load(path: str | Path) -> Study:
     path = Path(path)
     if not path.is_file():
         raise StudyError(f"there is no study file {path}.{_near(path)}")
+    from workbench.data import fingerprints
+
+    fingerprints.look_again()  # a study that is loaded is one of the files as they are now
     module = _run(path)
     studies = {name: value for name, value in vars(module).items() if isinstance(value, Study)}
     if len({id(study) for study in studies.values()}) != 1:
@@ -286,6 +306,7 @@ def _plain(value: Any) -> Any:
     return text
 
 
-def _hash(record: Mapping[str, Any], digest: str) -> str:
-    text = json.dumps([record, digest], sort_keys=True, separators=(",", ":"))
+def _hash(record: Mapping[str, Any], data: str | int = "", **more: str | int) -> str:
+    # Without more than data the text is what it was before there was more: ids in ledgers stay what they are.
+    text = json.dumps([record, data, *([more] if more else [])], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -18,7 +18,7 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from workbench import prices, process
+from workbench import prices, process, report
 from workbench.cli import complete, terminal
 from workbench.cli.options import check_address, origin, placed, setting, stated
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
@@ -238,7 +238,7 @@ def open_ledger(study: str | None, storage: str | None, *, read_only: bool = Tru
         from workbench.study import load
 
         loaded = load(study)
-        return Ledger.find(loaded.name, ledger_url(storage), path=study, read_only=read_only)
+        return Ledger.find(loaded.name, ledger_url(storage), path=study, read_only=read_only, study=loaded)
     ledger = Ledger.find(study, ledger_url(storage), read_only=read_only)
     others = () if study == ledger.name else ledger.others
     others = [name for name in others if study is None or name.rsplit("-", 1)[0] == study]
@@ -246,6 +246,22 @@ def open_ledger(study: str | None, storage: str | None, *, read_only: bool = Tru
         which = "study" if study is None else "form of it"
         messages.print(f"{ledger.name}, the newest {which} here; there are also {', '.join(others)}.", style="dim", markup=False)
     return ledger
+
+
+def tell_inputs(ledger: Ledger, results: Sequence[Result]) -> None:
+    """Say which Results are of other inputs, and what `tell_changes` does."""
+    if text := report.outdated_text(results):
+        messages.print(text, style="yellow", markup=False)
+    tell_changes(ledger)
+
+
+def tell_changes(ledger: Ledger) -> None:
+    """Say which inputs of the study have changed since its last sweep, or that this cannot be seen."""
+    if since := ledger.changed_since:
+        messages.print(f"Since the last sweep {report.changes(since)}.", style="yellow", markup=False)
+    if ledger.unseen:
+        text = f"Whether the study's inputs are what they were at its last sweep cannot be seen: {ledger.unseen}"
+        messages.print(text, style="yellow", markup=False)
 
 
 def no_such_run(study: str, results: Sequence[Result], wanted: str) -> UsageError:

@@ -103,11 +103,13 @@ def confirm_front(
         from workbench.sweep import Account, Budget, check_offer, expected, left, nothing_fits, replicates
         from workbench.sweep import confirm as work
 
-        ledger = Ledger.find(study.name, ledger_url(storage), path=path)
+        ledger = Ledger.find(study.name, ledger_url(storage), path=path, study=study)
         view = View.of(ledger.description, offer, label_usd)
         results = ledger.results()
         if not report.front(results, view):
-            raise UsageError(f"{ledger.name} has no finished run to confirm. Run `workbench sweep {path}` first.")
+            outdated = report.outdated_text(results)
+            told = f" {outdated}" if outdated else ""
+            raise UsageError(f"{ledger.name} has no finished run to confirm.{told} Run `workbench sweep {path}` first.")
         meter = training_meter()
         holder = meter.hold(name=study.name)
         window = holder.window()

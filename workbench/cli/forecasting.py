@@ -167,5 +167,5 @@ def results_of(study: Study, storage: str | None) -> list[Result]:
     from workbench.ledger import Ledger
 
     with contextlib.suppress(UsageError, EnvironmentFault):
-        return Ledger.find(study.name, ledger_url(storage)).results()
+        return Ledger.find(study.name, ledger_url(storage), study=study).results()
     return []

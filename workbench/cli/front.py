@@ -26,6 +26,7 @@ from workbench.cli.common import (
     say_next,
     storage_option,
     study_path,
+    tell_inputs,
     view_of,
     writing,
 )
@@ -111,6 +112,7 @@ def front(
             show_serving(results, view, load_per_second, rival)
         print_text(report.answer(points, view, budget_usd=budget_usd, target=target))
         _explain(results, view)
+        tell_inputs(ledger, results)
         if ledger.ended:
             messages.print(f"The last {ledger.ended['what']} ended: {ledger.ended['reason']}.", style="dim", markup=False)
         wanting = (target is not None or budget_usd is not None) and not picks

@@ -23,6 +23,7 @@ from workbench.cli.common import (
     say_next,
     storage_option,
     study_path,
+    tell_inputs,
     view_of,
 )
 from workbench.cli.front import explain_costs
@@ -81,6 +82,7 @@ def runs(
             e["status"]
             + (f" ({e['reason'].split(':')[0]})" if e["status"] in ("infeasible", "interrupted") and e["reason"] else "")
             + (", contended" if e["contended"] else "")
+            + (f" (other {', '.join(e['outdated'])})" if e["outdated"] else "")
             + (f" (seed {e['seed']} of trial {firsts.get(e['replicate_of'], '?')})" if e["replicate_of"] else ""),
             e["model"],
             e["method"],
@@ -94,6 +96,7 @@ def runs(
         )
     print_table(table)
     explain_costs(results, view)
+    tell_inputs(ledger, results)
     failed = next((e for e in entries if e["status"] == "infeasible"), None)
     shown = f"`workbench run {(failed or entries[-1])['trial']}{f' --study {study}' if study else ''}`"
     say_next(f"{shown}: all checkpoints of one; here each run stands at its last")
@@ -120,7 +123,7 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
         print_json(
             {
                 "run": report.runs_record(segments, view, ledger.mlflow_runs)[0],
-                "results": [r.to_json() | {"number": r.number} for r in segments],
+                "results": [r.to_json() | {"number": r.number, "outdated": list(r.outdated)} for r in segments],
             }
         )
         return
@@ -182,6 +185,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         "settings": report.short_settings(last.settings),
         "seed": str(last.seed),
         "confirms": last.replicate_of or "",
+        "left off": f"the front: of other inputs ({report.changes(last.outdated)})" if last.outdated else "",
         "test split": ", ".join(f"{name} {_score_text(score)}" for name, score in last.test_scores.get(last.recipe_id, {}).items()),
         "tuned numbers": f"{last.trainable_parameters:,}" if last.trainable_parameters else "",
         "work": _work_text(last),

@@ -14,7 +14,7 @@ from workbench.cli.forecasting import banded
 from workbench.cli.front import show_front
 from workbench.errors import Refused
 from workbench.report import View, dollars, duration
-from workbench.result import Result, originals, spending
+from workbench.result import Result, spending
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
@@ -53,10 +53,13 @@ def show_outcome(study: Study, name: str, results: Sequence[Result], view: View,
     `then` is the command that comes next, where that is another than what the results ask for.
     """
     spent = spending(results, view.offer, view.label_usd)
-    runs = len(report.by_run(originals(results)))
+    first = [r for r in results if r.replicate_of is None]  # those of other inputs too: this is the bill
+    runs = len(report.by_run(first))
     again = len(report.by_run(results)) - runs
     text = f"{runs} run{'' if runs == 1 else 's'}" + (f" and {again} with new seeds" if again else "")
     messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {text}.\n")
+    if outdated := report.outdated_text(results):
+        messages.print(outdated, style="yellow", markup=False)
     if as_json:
         print_json(report.front_record(name, results, view))
     else:

@@ -19,6 +19,7 @@ from workbench.cli.common import (
     say_next,
     storage_option,
     study_path,
+    tell_changes,
     view_of,
 )
 
@@ -65,6 +66,7 @@ def status(study: str | None, platform: str | None, label_usd: float | None, sto
     said = found.sentences()
     for sentence in said if path else [f"{ledger.name} was imported: no sweep works on it.", *said[1:]]:
         print_text(sentence)
+    tell_changes(ledger)
     if path and found.state in ("broken", "new"):
         say_next(f"`workbench sweep {path}{limit_flags(found.limits)}`")
     elif path and found.state == "ended" and not found.points:

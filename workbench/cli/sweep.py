@@ -159,6 +159,8 @@ def sweep(
         # A worker is begun in the middle of a sweep: as that it waits for a ledger that is away.
         patience = Patience(AWAY_SECONDS, lambda text: messages.print(text, style="yellow", markup=False)) if as_worker else None
         ledger = Ledger.open(loaded, ledger_url(storage), patience)
+        if not as_worker:
+            ledger.note_inputs()
         view = View.of(ledger.description, offer, label)
         limits = Limits(
             trials=stated("trials", trials, loaded),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 from workbench.errors import EnvironmentFault, UsageError
 
@@ -51,6 +52,18 @@ def require(name: str, kind: str, what: str, revision: str | None = None) -> Non
             f"there is no {what} It is no path here either, and the hub cannot be reached from this machine "
             f"({type(error).__name__}). Check the name, connect to the network, or give the path of a local copy."
         ) from error
+
+
+def commit(name: str, revision: str | None = None) -> str:
+    """The commit that a model's revision (None: the newest) stands for, on the hub or in its cache here; empty where unknown."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    with contextlib.suppress(Exception):  # `require` says what is wrong, when the model is to be used
+        if reachable():
+            return HfApi().model_info(name, revision=revision, timeout=10).sha or ""
+    with contextlib.suppress(Exception):
+        return Path(snapshot_download(name, revision=revision, local_files_only=True)).name
+    return ""
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.ledger import trials
 from workbench.ledger.create import CONSTRAINTS, RESULT, STUDY, create, finished, others, studies, take_over
 from workbench.ledger.faults import mapped, shown
+from workbench.ledger.inputs import Judge
 from workbench.ledger.patience import OPENING_SECONDS, Away, Patience
 from workbench.ledger.store import open_storage, sqlite_path
 from workbench.prices import Offer
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT_SECONDS = 1.0
 _LEASE, _MLFLOW, _BEGUN, _ENDED = "workbench:lease", "workbench:mlflow:", "workbench:begun", "workbench:ended"
+_INPUTS = "workbench:inputs"  # fingerprints of the study's inputs, as its last sweep knew them
 _RETRIED = "workbench:retried"  # by run id the last trial of those that no longer speak against it
 _TOKEN = "workbench:token"  # noqa: S105  of the attempt that a trial was made by
 
@@ -85,8 +87,11 @@ class Ledger:
     is tried is `patience`'s to say. Two threads need a `reader` each; a beat may come from any.
     """
 
-    def __init__(self, storage: RDBStorage, study_id: int, name: str, patience: Patience | None = None) -> None:
+    def __init__(
+        self, storage: RDBStorage, study_id: int, name: str, patience: Patience | None = None, judge: Judge | None = None
+    ) -> None:
         self._storage, self._study_id, self.name = storage, study_id, name
+        self._judge = judge or Judge()
         self._url = str(storage.url)
         self.patience = patience or Patience()
         self._heard: Mapping[int, tuple[float, float]] = {}  # of each lease its last beat, and since when we know of no later one
@@ -118,7 +123,7 @@ class Ledger:
                     stem = study.name.rsplit("-", 1)[0]
                     older = {name: cls(storage, i, name).results() for name, i in ids.items() if name.rsplit("-", 1)[0] == stem}
                     create(storage, study.name, trials.describe(study), lambda i: take_over(storage, i, study, older))
-                return cls(storage, _own(storage, study.name, url), study.name, patience)
+                return cls(storage, _own(storage, study.name, url), study.name, patience, Judge(study))
 
         patience = patience or Patience(OPENING_SECONDS)
         return patience.tried(opened)
@@ -148,8 +153,11 @@ class Ledger:
         return patience.tried(opened)
 
     @classmethod
-    def find(cls, name: str | None, url: str, *, path: str = "", read_only: bool = False) -> Ledger:
+    def find(cls, name: str | None, url: str, *, path: str = "", read_only: bool = False, study: Study | None = None) -> Ledger:
         """The ledger of a study by its name in the store, or by its file's stem: the newest. None is the newest of all.
+
+        With `study`, which is then the one that is looked for, Results are judged by its inputs as they are now
+        (`workbench.result.inputs`); without it as its last sweep knew them.
 
         With `read_only` the database refuses to be written through it, it holds no writer up, and waits for none that is away.
 
@@ -177,7 +185,7 @@ class Ledger:
             raise UsageError(_not_swept(path, stems.get(str(name).rsplit("-", 1)[0])))
         if full is None:
             raise UsageError(f"{shown(url)} holds no study {name!r}.{did_you_mean(str(name), stems)}")
-        return cls(storage, known[full], full, patience)
+        return cls(storage, known[full], full, patience, Judge(study))
 
     @staticmethod
     def holds(name: str, url: str) -> bool:
@@ -223,9 +231,28 @@ class Ledger:
         return _ended(self._attributes())
 
     def note_begin(self, limits: Mapping[str, float | None]) -> None:
-        """Remember that a sweep has begun, and within which limits."""
+        """Remember that a sweep has begun, within which limits, and by which inputs."""
+        self.note_inputs()
         self._note(_BEGUN, {"limits": dict(limits), "at": time.time()})
         self._note(_ENDED, {})
+
+    def note_inputs(self) -> None:
+        """Remember the study's inputs as they are now: who reads this ledger without the study's files judges by them."""
+        self.results(running=True)  # all have been looked at
+        known = self._judge.known
+        if known != self._noted().get(_INPUTS, {}):
+            self._note(_INPUTS, known)
+
+    @property
+    def changed_since(self) -> list[str]:
+        """Which inputs are now other than the last sweep knew them, out of `workbench.result.inputs.KINDS`."""
+        return self._judge.since_noted(self.results(running=True))
+
+    @property
+    def unseen(self) -> str:
+        """Why the study's inputs cannot be looked at now, in words; empty where they can. Then what was noted is believed."""
+        self.results(running=True)
+        return self._judge.problem
 
     def note_end(self, reason: str, *, interrupted: bool = False, what: str = "sweep") -> None:
         """Remember why a sweep, or a confirmation, ended."""
@@ -238,7 +265,7 @@ class Ledger:
         """
         with self._alone():
             last = max((r.number or 0 for r in self.results()), default=0)
-            self._note(_RETRIED, self._retried() | dict.fromkeys(run_ids, last))
+            self._note(_RETRIED, _mapping(self._noted().get(_RETRIED)) | dict.fromkeys(run_ids, last))
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         """One at a time, of those who read and then write on what they have read. Only in a file: a server's users are few."""
@@ -287,7 +314,7 @@ class Ledger:
 
     def patient(self, patience: Patience) -> Ledger:
         """The same ledger, with another patience."""
-        return Ledger(self._storage, self._study_id, self.name, patience)
+        return Ledger(self._storage, self._study_id, self.name, patience, self._judge)
 
     def results(self, *, running: bool = False) -> list[Result]:
         """All finished Results in the order of their trials, by one query; with `running` those being made too.
@@ -296,23 +323,29 @@ class Ledger:
         """
         leased = {lease.number: lease.result for lease, _ in self._update()}
         found = self._read | leased if running else self._read
-        retried = self._retried()
-        return [_seen(found[number], retried) for number in sorted(found)]
+        return self._as_seen(found, self._noted())
 
-    def _retried(self) -> dict[str, int]:
+    def _as_seen(self, found: Mapping[int, Result], attributes: Mapping[str, Any]) -> list[Result]:
+        """Results as they count, in the order of their trials, by what is noted of the study."""
+        self._judge.hear(attributes.get(_INPUTS, {}), foreign=attributes.get(STUDY, {}).get("path") is None)
+        retried = attributes.get(_RETRIED, {})
+        return [_seen(found[number], retried, self._judge.changed(found[number])) for number in sorted(found)]
+
+    def _noted(self) -> dict[str, Any]:
+        """The attributes of the study by which its Results are seen."""
         import sqlalchemy as sql
 
-        query = sql.text("SELECT value_json FROM study_user_attributes WHERE study_id = :study AND key = :key")
-        rows = self._asked(query, study=self._study_id, key=_RETRIED)
-        return _mapping(json.loads(rows[0][0])) if rows else {}
+        query = sql.text("SELECT key, value_json FROM study_user_attributes WHERE study_id = :study AND key IN (:a, :b, :c)")
+        rows = self._asked(query, study=self._study_id, a=_RETRIED, b=_INPUTS, c=STUDY)
+        return {key: json.loads(text) for key, text in rows}
 
     def read(self) -> Reading:
         """All that is known of the study now, by two queries: what a page of it shows."""
         attributes = self._attributes()
-        leases, retried = self._update(), _mapping(attributes.get(_RETRIED))
+        leases = self._update()
         return Reading(
             description=_description(attributes),
-            results=[_seen(self._read[number], retried) for number in sorted(self._read)],
+            results=self._as_seen(self._read, attributes),
             leases=leases,
             ended=_ended(attributes),
             mlflow_runs=_mlflow_runs(attributes),
@@ -580,8 +613,9 @@ class Ledger:
         self._storage.set_trial_state_values(trial_id, state, values)
 
 
-def _seen(result: Result, retried: Mapping[str, int]) -> Result:
+def _seen(result: Result, retried: Mapping[str, int], changed: tuple[str, ...]) -> Result:
     """A Result as it counts: a failure of a run that was since released to be tried again is an interruption."""
+    result = replace(result, outdated=changed) if changed else result
     failed = result.status in ("infeasible", "interrupted")
     return again(result) if failed and (result.number or 0) <= retried.get(result.run_id, -1) else result
 

@@ -6,6 +6,7 @@ bill      what a point costs beside its making: serving, break-even, means
 confirmed what new seeds say of the front: intervals, ties, the front as it stands then
 points    a study's points at one view, worked out once; marginal prices, baselines
 axes      costs in the units that people read them in
+outdated  what is said of Results whose inputs have changed since
 answers   the sentence that answers the study's question
 tables    rows for the dashboard's tables and for CSV
 reproduce how a point is made again by hand
@@ -41,6 +42,7 @@ from workbench.report.matters import (
     swept,
     swing_text,
 )
+from workbench.report.outdated import changes, outdated_record, outdated_text
 from workbench.report.points import Points, baselines, marginal, stopped, ties_text
 from workbench.report.progress import Bound, Progress, Settled, Worker, bounds, progress, seconds_left, spent_text
 from workbench.report.records import find_run, front_markdown, front_record, runs_record
@@ -101,6 +103,7 @@ __all__ = [
     "budgets_text",
     "by_run",
     "carried",
+    "changes",
     "cheapest",
     "chosen",
     "confirmed",
@@ -139,6 +142,8 @@ __all__ = [
     "memory_map",
     "memory_text",
     "number",
+    "outdated_record",
+    "outdated_text",
     "peak_share",
     "phases_spent",
     "picks",

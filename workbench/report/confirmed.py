@@ -29,7 +29,7 @@ from statistics import fmean, variance
 from typing import TypeVar
 
 from workbench.report.view import View, front
-from workbench.result import Result
+from workbench.result import Result, current
 
 CONFIDENCE = 0.95
 OWN_VARIANCE_SEEDS = 10
@@ -120,11 +120,11 @@ def corrected(results: Sequence[Result], view: View) -> list[Result]:
 
     Beside confirmed points these are the members of the sweep's front that are not confirmed yet. Other points are left out:
     next to scores that were put right, one that was not would come up by its luck. So are points that no new seed could be
-    trained to. Without confirmation all Results, as they are.
+    trained to. Without confirmation all Results, as they are, but those of other inputs.
     """
     known, lost = confirmed(results, view), unrepeatable(results, view)
     if not known and not lost:
-        return list(results)
+        return current(results)
     candidates = {r.recipe_id: r for r in front(results, view) if r.recipe_id not in lost}
     candidates |= {name: each.point for name, each in known.items()}
     scores = {name: {**r.scores, view.maximize: known[name].score.mean} for name, r in candidates.items() if name in known}

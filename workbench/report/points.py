@@ -12,7 +12,7 @@ from functools import cached_property
 from workbench.report.confirmed import Confirmed, confirmed, corrected
 from workbench.report.text import many
 from workbench.report.view import View, front
-from workbench.result import Result
+from workbench.result import Result, originals
 
 _NAMED = 6
 """So many of the points that tie are named."""
@@ -45,7 +45,7 @@ class Points:
     def of(cls, results: Sequence[Result], view: View) -> Points:
         """The points of all Results of a study."""
         found = [r for r in results if view.coordinates(r) is not None]
-        finished = sum(r.status == "complete" and r.replicate_of is None for r in results)
+        finished = sum(r.status == "complete" for r in originals(results))
         known, candidates = confirmed(results, view), found
         if known or any(r.replicate_of is not None for r in results):
             candidates = [r for r in corrected(results, view) if view.coordinates(r) is not None]

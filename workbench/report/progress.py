@@ -10,9 +10,10 @@ from typing import Any
 from workbench import prices
 from workbench.ledger.trials import alive, of_lease
 from workbench.report.confirmed import corrected
+from workbench.report.outdated import kinds, text_of
 from workbench.report.text import describe_plan, dollars, duration, many, number
 from workbench.report.view import View, front, hypervolume
-from workbench.result import Result, Spending, labels_bought, originals, spending
+from workbench.result import Result, Spending, current, labels_bought, originals, spending
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,8 @@ class Progress:
         limits: All its limits, by name.
         usd_per_hour: At what rate, while it works; None where nobody works, or it is unknown.
         seconds_left: Until it ends, going on as until now with those who work; None where nobody does, or nothing bounds it.
+        outdated: How many Results are of other inputs than the study has now: they are in `spent`, and in nothing else.
+        changed: Which inputs those are, out of `workbench.result.inputs.KINDS`.
         front: How many points are on the front.
         hypervolume: Of the front, in score x decades of cost; None where no point's cost is known, or the objectives have no
             reference point.
@@ -166,6 +169,8 @@ class Progress:
     front: int
     hypervolume: float | None
     workers: tuple[Worker, ...] = field(default=())
+    outdated: int = 0
+    changed: tuple[str, ...] = ()
 
     @property
     def at_work(self) -> int:
@@ -174,12 +179,13 @@ class Progress:
 
     def sentences(self) -> list[str]:
         """What there is to say, the most important first; one sentence for each worker at the end."""
-        said = [self._headline(), self._money()] if self.runs or self.workers else [self._headline()]
+        said = [self._headline(), self._money()] if self.runs or self.workers or self.outdated else [self._headline()]
         if self.points:
             volume = (
                 "" if self.hypervolume is None else f", hypervolume {number(float(self.hypervolume))} (score x decades of cost)"
             )
             said.append(f"{many(self.points, 'point')} to choose from, {self.front} of them on the front{volume}.")
+        said += filter(None, [text_of(self.outdated, self.changed)])
         return [*said, *map(str, self.workers)]
 
     def _headline(self) -> str:
@@ -215,6 +221,8 @@ class Settled:
         done: Runs with a checkpoint, or infeasible.
         failed: How many runs are infeasible.
         replicates: How many runs are replicates.
+        outdated: How many Results are of other inputs.
+        changed: Which inputs those are.
         points: How many points can be chosen from.
         front: How many of them are on the front.
         hypervolume: Of the front; None as in `Progress`.
@@ -230,15 +238,17 @@ class Settled:
     points: int
     front: int
     hypervolume: float | None
+    outdated: int = 0
+    changed: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, results: Sequence[Result], view: View) -> Settled:
         """Of all Results of a study; those being made are left out."""
         finished = [r for r in results if r.status != "running"]
-        sound = originals(finished)
+        sound, known = originals(finished), current(finished)
         points = [r for r in corrected(finished, view) if view.coordinates(r) is not None]
         members = front(points, view)
-        measured = view.reference.keys() >= {view.maximize, *view.minimize} and (points or not any(r.scores for r in finished))
+        measured = view.reference.keys() >= {view.maximize, *view.minimize} and (points or not any(r.scores for r in known))
         begun = frozenset(r.run_id for r in sound if r.status != "interrupted")
         return cls(
             spent=spending(finished, view.offer, view.label_usd),
@@ -247,10 +257,12 @@ class Settled:
             broken_off=frozenset(r.run_id for r in sound) - begun,
             done=frozenset(r.run_id for r in sound if r.status in ("complete", "infeasible")),
             failed=len({r.run_id for r in sound if r.status == "infeasible"}),
-            replicates=len({r.run_id for r in finished if r.replicate_of is not None}),
+            replicates=len({r.run_id for r in known if r.replicate_of is not None}),
             points=len(points),
             front=len(members),
             hypervolume=hypervolume(members, view) if measured else None,
+            outdated=len(finished) - len(known),
+            changed=tuple(kinds(finished)),
         )
 
     def with_work(self, making: Sequence[Result], view: View) -> Spending:
@@ -308,6 +320,8 @@ def progress(
         front=settled.front,
         hypervolume=settled.hypervolume,
         workers=workers,
+        outdated=settled.outdated,
+        changed=settled.changed,
     )
 
 

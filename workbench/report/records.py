@@ -9,6 +9,7 @@ from workbench import carbon
 from workbench.report.answers import answer, cost_text, score_text
 from workbench.report.bill import bill_record, serving_record
 from workbench.report.confirmed import confirmed, confirmed_record, corrected, standing
+from workbench.report.outdated import outdated_record
 from workbench.report.points import ties_text
 from workbench.report.text import count, peak_memory, settings_text
 from workbench.report.view import View, cheapest, front, hypervolume
@@ -71,6 +72,7 @@ def front_record(
             for r in originals(results)
             if r.status == "complete"
         ],
+        "outdated": outdated_record(results),
         "spent_usd": spent_usd(results, view.offer, view.label_usd),
         "view": {
             "offer": view.offer.name,
@@ -143,6 +145,7 @@ def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
                 "usd_labels": view.cost(point, "usd_labels"),
                 "score": point.scores.get(view.maximize),
                 "replicate_of": point.replicate_of,
+                "outdated": list(last.outdated),
                 "test_scores": dict(point.test_scores.get(point.recipe_id, {})),
                 **bill_record(point, view),
                 "checkpoints": [

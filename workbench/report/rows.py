@@ -58,6 +58,7 @@ def _identity(r: Result, on_front: bool) -> dict[str, Any]:
         "reason": r.reason or None,
         "on_front": on_front,
         "replicate_of": r.replicate_of,
+        "outdated": "+".join(r.outdated) or None,
         "model": r.model,
         "method": r.method,
         "seed": r.seed,

@@ -72,6 +72,7 @@ def run_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, st
                 "peak_memory_mib": None if point is None or (peak := peak_memory(point.cold)) is None else peak / 2**20,
                 "contended": None if point is None else point.contended,
                 "replicate_of": last.replicate_of or "",
+                "outdated": ", ".join(last.outdated),
                 "run_id": last.run_id,
                 "mlflow_run_id": mlflow_runs.get(last.run_id),
             }

@@ -82,12 +82,13 @@ class View:
     def coordinates(self, result: Result) -> tuple[float, ...] | None:
         """The point for dominance, everything minimised: minus the score, then the costs.
 
-        None where one is unknown, and for a replicate: it tells of another point, and a front that took the best of several
-        seeds would pick the lucky ones.
+        None where one is unknown; for a replicate: it tells of another point, and a front that took the best of several seeds
+        would pick the lucky ones; and for a Result of other inputs than the study has now.
         """
         costs = [self.cost(result, name) for name in self.minimize]
         if (
             result.replicate_of is not None
+            or result.outdated
             or result.status != "complete"
             or self.maximize not in result.scores
             or any(c is None for c in costs)

@@ -20,7 +20,7 @@ class Result:
     """One recipe's outcome: a checkpoint of a run, or how a run ended without one.
 
     Attributes:
-        recipe_id: Identity of the recipe with its data.
+        recipe_id: Identity of the recipe with its inputs.
         run_id: Identity of the run: what checkpoints of one training share.
         recipe: The whole recipe as plain data.
         settings: The study's settings that made it, by path; `epochs` is this checkpoint's.
@@ -37,6 +37,8 @@ class Result:
         trainable_parameters: How many numbers were tuned.
         serving: Speed of its predictions as measured: `latency_seconds` of one alone, `predictions_per_second` in batches.
         samples: Examples of the dev set with what was predicted, as `{"example": …, "prediction": …}`; empty unless asked for.
+        inputs: Fingerprints of what stood behind the recipe's names when it was run: `Recipe.inputs`. Empty in records made before
+            there were any.
         provenance: Versions, device, commit, times: what is needed to read the figures years later.
         offer: The offer at which the stored objective values were computed, as plain data.
         label_usd: The price of a label then.
@@ -48,6 +50,8 @@ class Result:
             points that a sweep had made, theirs. Empty for all that a sweep runs.
         trial: Number of the run's first trial in the ledger; None before it is written.
         number: Number of its own trial in the ledger.
+        outdated: Which of its inputs are no longer what they were, out of `workbench.result.inputs.KINDS`, as its ledger sees it:
+            such a Result is on the bill, and no point. Not part of the record.
     """
 
     recipe_id: str
@@ -66,6 +70,7 @@ class Result:
     trainable_parameters: int | None = None
     serving: Mapping[str, float] = field(default_factory=dict)
     samples: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    inputs: Mapping[str, str | int] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     offer: Mapping[str, Any] = field(default_factory=dict)
     label_usd: float = 0.0
@@ -75,6 +80,7 @@ class Result:
     test_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     trial: int | None = None
     number: int | None = None
+    outdated: tuple[str, ...] = ()
 
     @property
     def epochs(self) -> float:
@@ -133,7 +139,8 @@ class Result:
 
         With `compact`, as ledgers keep it: what all windows say of their sources is said once, under `sources`.
         """
-        record = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("usage", "spent", "number")}
+        apart = ("usage", "spent", "number", "outdated")
+        record = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in apart}
         phases = {name: {p: u.to_json() for p, u in getattr(self, name).items()} for name in ("usage", "spent")}
         if compact:
             windows = [window for by_phase in phases.values() for window in by_phase.values()]
@@ -146,7 +153,7 @@ class Result:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Result:
         """Rebuild from `to_json`; keys of a later schema are ignored."""
-        known = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
+        known = {name: record[name] for name in cls.__dataclass_fields__ if name in record and name != "outdated"}
         shared = record.get("sources", {})
         for name in ("usage", "spent"):
             windows = record.get(name, {})
@@ -179,5 +186,8 @@ def by_run(results: Iterable[Result]) -> dict[str, list[Result]]:
 
 
 def originals(results: Iterable[Result]) -> list[Result]:
-    """All but the replicates: what a sweep has run. Whoever searches or counts runs reads these; who counts money reads all."""
-    return [r for r in results if r.replicate_of is None]
+    """All but replicates and Results of other inputs: what a sweep of the study as it is has run.
+
+    Whoever searches or counts runs reads these; who counts money reads all.
+    """
+    return [r for r in results if r.replicate_of is None and not r.outdated]

@@ -58,11 +58,13 @@ def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) 
     The new seeds are the whole numbers above all that the study may use: the same for every member and every start.
 
     Raises:
-        Refused: A member cannot be made again, as the study's data are not what they were.
+        Refused: A member, or all that there is, cannot be made again, as the study's data are not what they were.
     """
     hole = study.recipe.seed
     first = 1 + int(max(hole.ends) if isinstance(hole, Space) else hole)
     members = [(member, _recipe(study, member)) for member in report.front(results, view)]
+    if not members and (gone := next((r for r in results if r.outdated and r.status == "complete"), None)):
+        raise _not_again(gone)
     return [Replicate(m, replace(recipe, seed=seed)) for seed in range(first, first + seeds) for m, recipe in members]
 
 
@@ -297,9 +299,13 @@ def _recipe(study: Study, member: Result) -> Recipe:
         recipe = study.resolve(member.settings).with_epochs(member.epochs)
         if recipe.id == member.recipe_id:
             return recipe
-    raise Refused(
+    raise _not_again(member)
+
+
+def _not_again(member: Result) -> Refused:
+    return Refused(
         f"trial {member.trial} cannot be made again: the study's data, or what it is read with, are not what they were. "
-        "Bring them back, or sweep the study as it is now under another file name."
+        "Bring them back, or sweep the study as it is now first."
     )
 
 

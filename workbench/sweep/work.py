@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from workbench import report, search
+from workbench.data import fingerprints
 from workbench.errors import DataError, EnvironmentFault, Infeasible, Refused, UsageError, WorkbenchError
 from workbench.forecast import Forecaster
 from workbench.forecast.pairs import methods_of
@@ -284,6 +285,8 @@ class Sweeping:
         if finished:
             spent = report.dollars(self.account.budget.spent(finished).usd)
             self.observer.note(f"Continuing: {_runs(len(report.by_run(finished)))} in the ledger, {spent} spent so far.")
+        if outdated := report.outdated_text(finished):
+            self.observer.note(outdated)
         self.observer.doing("Starting MLflow")
         if self.joined:
             self.notebook.join()
@@ -450,6 +453,7 @@ class Sweeping:
         with self.bill.phase("provision"), self.interruptions.breakable():
             from workbench import training
 
+            fingerprints.check_model(recipe.model)
             training.provision(recipe)
         _leave_imports_out_of_collections()
         earlier = [r for r in chosen.results if r.run_id == recipe.run_id]
@@ -537,7 +541,8 @@ class Sweeping:
             recipe=recipe.to_json(),
             settings=dict(settings),
             status="running",
-            provenance=self.provenance | {"data_digest": recipe.task.digest(), TO_COME: self.account.labels_to_come(recipe)},
+            inputs=recipe.inputs,
+            provenance=self.provenance | {"data_digest": recipe.inputs["data"], TO_COME: self.account.labels_to_come(recipe)},
             offer=provenance.of_offer(self.offer),
             label_usd=self.label_usd,
             started=time.time(),

@@ -91,7 +91,11 @@ class Task(ABC):
 
     @abstractmethod
     def digest(self) -> str:
-        """A hash of the data itself: a recipe on other data is another recipe."""
+        """A hash of the data itself, as this process has read them: a recipe on other data is another recipe.
+
+        Of files, not of their names: `workbench.data.fingerprints.data` gives that of a data set that `workbench.data.load` reads.
+        It is asked for with every recipe, so it must be quick. The task's code is no part of it: it is fingerprinted beside it.
+        """
 
     @abstractmethod
     def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> Rows:

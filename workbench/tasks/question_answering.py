@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from workbench.data.readers import load
+from workbench.data import fingerprints
 from workbench.data.windows import best_span, token_span, windows
 from workbench.errors import UsageError
 from workbench.space import Space, check, is_whole
@@ -55,13 +55,13 @@ class QuestionAnswering(Task):
         squad_score([""], [[""]], self.language)
 
     def splits(self) -> Splits:
-        train, dev, test = _shuffled(self.data, self.seed)
+        train, dev, test = _shuffled(self.data, self.digest(), self.seed)
         if self.train > len(train):
             raise UsageError(f"train={self.train}: {self.data!r} has {len(train)} examples to train on. Ask for at most that many.")
         return Splits(train[: self.train], dev[: self.dev], test[: self.test])
 
     def digest(self) -> str:
-        return load(self.data).digest
+        return fingerprints.data(self.data)
 
     def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> Rows:
         """Targets are the positions of the answer's first and last token, (0, 0) where the window does not hold it."""
@@ -107,7 +107,9 @@ class QuestionAnswering(Task):
                 score, start, end = best_span(logits[:, first : first + len(offsets)], self.max_answer_tokens)
                 if score > best[i][0]:
                     best[i] = (score, examples[i]["context"][offsets[start, 0] : offsets[end, 1]])
-        if not _has_unanswerable(self.data):  # the training side decides for all: a grade must not tell on its question
+        if not _has_unanswerable(
+            self.data, self.digest()
+        ):  # the training side decides for all: a grade must not tell on its question
             return [text for _, text in best]
         return ["" if nothing - score > self.null_threshold else text for nothing, (score, text) in zip(null, best, strict=True)]
 
@@ -152,11 +154,11 @@ def question_answering(
 
 
 @functools.lru_cache(maxsize=8)
-def _shuffled(data: str, seed: int) -> tuple[tuple[Example, ...], ...]:
-    found = load(data)
+def _shuffled(data: str, digest: str, seed: int) -> tuple[tuple[Example, ...], ...]:
+    found = fingerprints.dataset(data)
     return found.shuffled("train", seed), found.shuffled("dev"), found.shuffled("test")
 
 
 @functools.lru_cache(maxsize=8)
-def _has_unanswerable(data: str) -> bool:
-    return any(not example["answers"]["text"] for example in load(data).train)
+def _has_unanswerable(data: str, digest: str) -> bool:
+    return any(not example["answers"]["text"] for example in fingerprints.dataset(data).train)

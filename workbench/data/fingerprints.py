@@ -1,0 +1,211 @@
+"""Fingerprints of data sets and models by their content, and a memory of them: what did not change is not read again.
+
+A fingerprint is fixed for as long as a study stays loaded (`look_again` forgets them), because data are read once: a file that is
+edited while a sweep works changes no Result of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import functools
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from workbench.data import cache, hub, pydocs, readers
+from workbench.errors import DataError, EnvironmentFault, WorkbenchError
+
+Signature = list[list[str | int]]
+"""Of each file its path, size, times of modification and of change in nanoseconds, and inode: a file with the same is the same."""
+
+FIRST_PACKAGE = "0.1.0"
+"""The version of the built-in models' package before there were fingerprints: recipes with it keep their ids."""
+
+NO_PART = (
+    ".*", "README*", "LICENSE*", "NOTICE*", "*.md", "optimizer.*", "scheduler.*", "scaler.*", "rng_state*", "trainer_state.json",
+    "training_args.*", "*_results.json", "events.out.*",
+)  # fmt: skip
+"""Files of a model's folder that nobody loads: descriptions, and what a trainer keeps to go on from."""
+
+_SETTLING_SECONDS = 2.0
+"""A file that changed so lately may change again without a new time: some file systems count by two seconds."""
+
+_MANY = 10_000
+"""A data set's folder with more files than this is read anew each time."""
+
+_fixed: dict[tuple[str, str], str] = {}
+
+
+def look_again() -> None:
+    """Forget what was fixed: from here on a fingerprint is that of the files as they are now."""
+    _fixed.clear()
+
+
+def data(name: str) -> str:
+    """The digest of a data set (`readers.load`), without reading it where its files are as they were at the last reading.
+
+    Raises:
+        DataError: The files are not what they must be.
+        UsageError: As `readers.load`.
+        EnvironmentFault: As `readers.load`.
+    """
+    if ("data", name) not in _fixed:
+        before = _data_signature(name)
+        place = f"data {Path(name).expanduser().absolute()} {_readers()}"
+        digest = None if before is None else _recall(place, before)
+        if digest is None:
+            if name not in readers.BUILT_IN:
+                readers.load.cache_clear()  # it may have been read before it was changed
+            digest = readers.load(name).digest
+            if before is not None and before == _data_signature(name):
+                _remember(place, before, digest)
+        _fixed["data", name] = digest
+    return _fixed["data", name]
+
+
+def dataset(name: str) -> readers.Dataset:
+    """The data set of which `data` tells the digest.
+
+    Raises:
+        DataError: Its files were changed since; and as `data`.
+    """
+    digest = data(name)
+    found = readers.load(name)
+    if found.digest != digest:  # kept in memory from before a change
+        readers.load.cache_clear()
+        found = readers.load(name)
+    if found.digest != digest:
+        raise DataError(
+            f"the data {name!r} were changed while this command was at work. Run it again: it goes on with them as they are."
+        )
+    return found
+
+
+def model(name: str) -> str:
+    """A fingerprint of a model's files; empty where the name alone says which they are, or where there is no such model.
+
+    Of a folder a hash of what is loaded from it; on the hub the commit that its revision stands for now; built in the version of
+    their package, where it is another one than `FIRST_PACKAGE`.
+    """
+    if ("model", name) not in _fixed:
+        _fixed["model", name] = _model(name)
+    return _fixed["model", name]
+
+
+def check_model(name: str) -> None:
+    """Raise EnvironmentFault when a model's folder is no longer what `model` has told of."""
+    known = model(name)
+    if _folder(name) is not None and _model(name) != known:
+        raise EnvironmentFault(
+            f"the model folder {name!r} changed while this command was at work. Run it again: it goes on with the model as it is."
+        )
+
+
+def _model(name: str) -> str:
+    from workbench.data.models import MODELS, PACKAGE
+
+    if name in MODELS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            version = metadata.version(PACKAGE.replace("_", "-"))
+            return "" if version == FIRST_PACKAGE else f"package {version}"
+        return ""
+    folder = _folder(name)
+    if folder is not None:
+        files = {each.name: _content(each) for each in _parts(folder)}
+        return _hash(json.dumps(files, sort_keys=True).encode())
+    if name.startswith((".", "/", "~")):
+        return ""
+    where, _, revision = name.partition("@")
+    return "" if re.fullmatch(r"[0-9a-f]{40}", revision) else hub.commit(where, revision or None)
+
+
+def _folder(name: str) -> Path | None:
+    from workbench.data.models import MODELS
+
+    path = Path(name).expanduser()
+    return path if name not in MODELS and path.is_dir() else None
+
+
+def _parts(folder: Path) -> Iterator[Path]:
+    """The files of a model: those of its folder, none of folders in it, but for `NO_PART`."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not any(fnmatch.fnmatch(path.name, pattern) for pattern in NO_PART):
+            yield path
+
+
+def _content(file: Path) -> str:
+    """The hash of a file's bytes, from memory where it is as it was."""
+    try:
+        before, place = _signature([file]), f"file {file.absolute()}"
+        digest = _recall(place, before)
+        if digest is None:
+            with file.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            if before == _signature([file]):
+                _remember(place, before, digest)
+    except OSError as error:
+        raise EnvironmentFault(f"cannot read {file}: {error.strerror}. Check its permissions.") from error
+    return digest
+
+
+def _data_signature(name: str) -> Signature | None:
+    """Of the files that a data set is read from; None where it cannot be told without reading it."""
+    if name in readers.BUILT_IN:
+        return [[f"{module} {version}" for module, version in pydocs.versions().items()]]  # and what builds it is in `_readers`
+    path = Path(name).expanduser()
+    try:
+        if path.is_file():
+            return _signature([path])
+        if not path.is_dir():
+            return None
+        files: list[Path] = []
+        for folder, _, names in os.walk(path):
+            files += [Path(folder, each) for each in names]
+            if len(files) > _MANY:
+                return None
+        return _signature(sorted(files))
+    except OSError:
+        return None
+
+
+def _signature(files: list[Path]) -> Signature:
+    known = [(str(file.absolute()), file.stat()) for file in files]
+    return [[path, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for path, s in known]
+
+
+@functools.cache
+def _readers() -> str:
+    """Of the code that reads data: what it makes of a file is remembered for it alone."""
+    return _hash(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))))
+
+
+def _memory(place: str) -> Path:
+    return cache.folder() / "fingerprints" / f"{_hash(place.encode())}.json"
+
+
+def _recall(place: str, signature: Signature) -> str | None:
+    """What was remembered of files with this signature."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, WorkbenchError):
+        record = json.loads(_memory(place).read_bytes())
+        if record["place"] == place and record["signature"] == signature:
+            return str(record["digest"])
+    return None
+
+
+def _remember(place: str, signature: Signature, digest: str) -> None:
+    """Keep a fingerprint for the next process, where no change can hide behind equal times. A full disk keeps nothing."""
+    newest = max((time_ns for _, *rest in signature for time_ns in rest[1:3] if isinstance(time_ns, int)), default=0)
+    if newest / 1e9 < time.time() - _SETTLING_SECONDS:
+        with contextlib.suppress(OSError, WorkbenchError):
+            record = {"place": place, "signature": signature, "digest": digest}
+            cache.write(_memory(place), json.dumps(record).encode())
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,47 @@
+"""What is said of Results whose inputs have changed since: they are on the bill, and no points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from workbench.report.text import many
+from workbench.result import Result, inputs
+
+_WORDS = {
+    "data": "the data changed",
+    "model": "the model's files changed",
+    "code": "the task's code changed",
+    "method": "workbench applies their method in another way since",
+}
+
+
+def kinds(results: Iterable[Result]) -> list[str]:
+    """Which inputs of Results have changed, out of `workbench.result.inputs.KINDS`, in its order."""
+    found = {kind for r in results for kind in r.outdated}
+    return [kind for kind in inputs.KINDS if kind in found]
+
+
+def changes(kinds: Iterable[str]) -> str:
+    """Changes in words: `the data changed, the task's code changed`."""
+    return ", ".join(_WORDS[kind] for kind in kinds)
+
+
+def outdated_text(results: Sequence[Result]) -> str:
+    """That some Results are of other inputs than the study has, and which changed, in a sentence; empty when none is."""
+    return text_of(sum(bool(r.outdated) for r in results), kinds(results))
+
+
+def text_of(count: int, changed: Iterable[str]) -> str:
+    """The same of so many, and what changed."""
+    if not count:
+        return ""
+    are, they = ("is", "it") if count == 1 else ("are", "they")
+    return (
+        f"{many(count, 'result')} {are} of other inputs ({changes(changed)}) and left off the front; what {they} cost stays "
+        "on the bill."
+    )
+
+
+def outdated_record(results: Sequence[Result]) -> dict[str, object]:
+    """The same as plain data."""
+    return {"results": sum(bool(r.outdated) for r in results), "changed": kinds(results)}

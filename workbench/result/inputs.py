@@ -1,0 +1,65 @@
+"""What a Result depends on beside what its recipe says: whether that is still what it was, decided in one place.
+
+A recipe's record has names: of a data set, of a model's folder, of a task's class. Its inputs are fingerprints of what stood behind
+them. A Result of other inputs is of another recipe than the one that would be run now: it is outdated. It stays on the bill and in
+lists; it is no point, no finished run, and nothing that a search learns from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from workbench import methods
+from workbench.methods import Method
+from workbench.result.record import Result
+
+KINDS = ("data", "model", "code", "method")
+"""Kinds of inputs: the data, the model's files, the task's code, and the form in which the method is applied."""
+
+Known = Mapping[str, Mapping[str, str]]
+"""Fingerprints of inputs as they are: by kind, and by `key`. Under `runs` what is known of runs without any: by run id which inputs
+changed, with `+` between them."""
+
+
+def key(kind: str, recipe: Mapping[str, Any]) -> str:
+    """What one input of a recipe, from its record, is known by: a model by its name, data and code by the task."""
+    if kind == "model":
+        return str(recipe["model"])
+    return hashlib.sha256(json.dumps(recipe["task"], sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def changed(result: Result, known: Known) -> tuple[str, ...]:
+    """Which inputs of a Result are not what they are now, out of `KINDS`; an input of which nothing is known is what it was.
+
+    A Result without fingerprints was made before there were any. Of its data there is a digest in its provenance. Whether the rest
+    is what it was can only tell who makes its recipe again, and looks whether that has its id: see `without_fingerprints`.
+    """
+    if not result.inputs and (told := known.get("runs", {}).get(result.run_id)) is not None:
+        return tuple(filter(None, told.split("+")))
+    own = {"data": result.provenance.get("data_digest")} | dict.fromkeys(("model", "code"), "" if result.inputs else None)
+    return _differing(result, own | dict(result.inputs), known)
+
+
+def without_fingerprints(result: Result, known: Known) -> tuple[str, ...]:
+    """The same of a Result without fingerprints whose recipe has another id now: what has a fingerprint now had none then."""
+    return _differing(result, {"data": result.provenance.get("data_digest"), "model": "", "code": ""}, known)
+
+
+def _differing(result: Result, own: Mapping[str, Any], known: Known) -> tuple[str, ...]:
+    found = []
+    for kind in ("data", "model", "code"):
+        now = known[kind].get(key(kind, result.recipe)) if known.get(kind) else None
+        if now is not None and own[kind] is not None and own[kind] != now:
+            found.append(kind)
+    method = result.recipe["method"]
+    if "kind" in method and int(result.inputs.get("method", 0)) != methods.revision(Method(method["name"], method["kind"], 1.0)):
+        found.append("method")
+    return tuple(found)
+
+
+def current(results: Iterable[Result]) -> list[Result]:
+    """All but those of other inputs."""
+    return [r for r in results if not r.outdated]
