@@ -11,7 +11,7 @@ from workbench.report.confirmed import Confirmed
 from workbench.report.points import Points
 from workbench.report.text import banded, describe, dollars, duration, many, number
 from workbench.report.view import View
-from workbench.result import Result
+from workbench.result import Result, originals
 
 UNITS = {
     "usd": "US$",
@@ -138,7 +138,7 @@ def contended_text(results: Sequence[Result], view: View) -> str:
     `2 of 9 points are contended: other programs used the machine meanwhile, and their costs are what they would take alone, by
     estimate. Trial 28 took 15 min 02 s, and would take 21 s.`
     """
-    points = [r for r in results if r.status == "complete" and r.replicate_of is None]
+    points = [r for r in originals(results) if r.status == "complete"]
     contended = [r for r in points if r.contended]
     if not contended:
         return ""
