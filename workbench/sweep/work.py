@@ -21,7 +21,7 @@ from workbench.forecast.pairs import methods_of
 from workbench.ledger import AWAY_SECONDS, Lease, Ledger, Patience
 from workbench.meter import Holder, Meter, Window
 from workbench.prices import Offer
-from workbench.result import Result, Spending, cost, originals
+from workbench.result import Result, Spending, cost, current, originals
 from workbench.search import Step
 from workbench.space import Value
 from workbench.study import Recipe, Study
@@ -343,6 +343,7 @@ class Sweeping:
 
     def _nothing_works(self, results: Sequence[Result]) -> str:
         """That every model failed with every method, and nothing was ever completed; empty where there is hope."""
+        results = current(results)  # what failed of another model says nothing of this one
         faults = [r for r in results if r.status == "infeasible" and r.reason.startswith("fault:")]
         if not faults or any(r.status == "complete" for r in results):
             return ""
