@@ -327,8 +327,8 @@ class Ledger:
 
     def _as_seen(self, found: Mapping[int, Result], attributes: Mapping[str, Any]) -> list[Result]:
         """Results as they count, in the order of their trials, by what is noted of the study."""
-        self._judge.hear(attributes.get(_INPUTS, {}), foreign=attributes.get(STUDY, {}).get("path") is None)
-        retried = attributes.get(_RETRIED, {})
+        self._judge.hear(_mapping(attributes.get(_INPUTS)), foreign=_mapping(attributes.get(STUDY)).get("path") is None)
+        retried = _mapping(attributes.get(_RETRIED))
         return [_seen(found[number], retried, self._judge.changed(found[number])) for number in sorted(found)]
 
     def _noted(self) -> dict[str, Any]:
