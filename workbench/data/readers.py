@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import numbers
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.data import cache, hub, pydocs
-from workbench.errors import DataError, EnvironmentFault, UsageError, did_you_mean
+from workbench.data import cache, files, hub, pydocs, sides
+from workbench.data.files import reading, wrong
+from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 
 Example = dict[str, Any]
 
 BUILT_IN = ("pydocs",)
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet")
-SIDES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
-"""Stems of the files of a folder, and names of the splits on the hub, for each side."""
+TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
+"""Words that say in a table of text whether a question has no answer."""
 
 
 @dataclass(frozen=True)
@@ -53,116 +55,47 @@ class Dataset:
 def load(data: str) -> Dataset:
     """A data set by its name; kept in memory, so that asking again costs nothing.
 
-    `data` is the built-in `"pydocs"`; a file (SQuAD v1.1 or v2 `.json`, `.jsonl`, `.parquet`); a folder with files
-    `train`, `dev` (or `validation`) and `test`, of which all but the first may be missing; or a data set's name on the
-    hub, `name` or `name:configuration`. A side that is missing is taken from train by paragraph, 80 : 10 : 10, so
+    `data` is the built-in `"pydocs"`; a file (SQuAD v1.1 or v2, JSON lines, either in gzip, parquet); a folder with files
+    called after `train`, `dev` (or `validation`) and `test`, of which all but the first may be missing; or a data set's name
+    on the hub, `name` or `name:configuration`. A side that is missing is taken from train by paragraph, 80 : 10 : 10, so
     that no paragraph stands on two sides.
 
     Raises:
-        DataError: A file is missing, is not what its name says, or an answer is not at its offset.
+        DataError: A file is missing, is not what its name says, would not be read, or an answer is not at its offset.
         UsageError: The hub has no data set of that name.
         EnvironmentFault: The hub cannot be reached, or a file cannot be read.
     """
     if data in BUILT_IN:
-        sides: dict[str, list[Example]] = pydocs.load()
+        found: dict[str, list[Example]] = pydocs.load()
     else:
+        path = _path(data)
+        sources = _from_hub(data) if path is None else _from_disk(path)
+        found = _split({side: list(_checked(source)) for side, source in sources.items()}, data)
+    return Dataset(data, tuple(found["train"]), tuple(found["dev"]), tuple(found["test"]), _digest(found))
+
+
+_Source = Sequence[tuple[str, Iterable[tuple[str, Any]]]]
+"""What one side is read from: files, or a split on the hub; of each its name and its rows, with their places in it."""
+
+
+def _path(data: str) -> Path | None:
+    """The path that `data` is; None where it is a name on the hub."""
+    with reading(repr(data), "a path or a name"):
         path = cache.expanded(data)
-        local = path.exists() or path.suffix in SUFFIXES or data.startswith((".", "/", "~"))
-        found = _from_disk(path) if local else _from_hub(data)
-        sides = _split({side: list(_checked(rows, source)) for side, (source, rows) in found.items()}, data)
-    content = json.dumps(sides, ensure_ascii=False, sort_keys=True).encode()
-    digest = hashlib.sha256(content).hexdigest()[:16]
-    return Dataset(data, tuple(sides["train"]), tuple(sides["dev"]), tuple(sides["test"]), digest)
-
-
-_Source = tuple[str, Iterable[Mapping[str, Any]]]
-"""Where rows are from, for messages, and the rows as they are there."""
+        local = path.exists() or path.is_symlink()
+        return path if local or files.suffix_of(path.name) in files.SUFFIXES or data.startswith((".", "/", "~")) else None
 
 
 def _from_disk(path: Path) -> dict[str, _Source]:
-    if path.is_file():
-        return {"train": (str(path), _rows(path))}
-    if not path.is_dir():
-        raise DataError(
-            f"there is no file or folder {str(path)!r} (looked in {Path.cwd()}). Give an existing path, the name of a data set "
-            f"on the hub, or a built-in one: {', '.join(BUILT_IN)}."
-        )
-    looked_for = {side: [stem + suffix for stem in stems for suffix in SUFFIXES] for side, stems in SIDES.items()}
-    found = {side: next((path / n for n in names if (path / n).is_file()), None) for side, names in looked_for.items()}
-    if found["train"] is None:
-        there = ", ".join(sorted(each.name for each in path.iterdir())[:8]) or "nothing"
-        raise DataError(f"the folder {path} has no training file: looked for {', '.join(looked_for['train'])}; there is {there}.")
-    return {side: (str(file), _rows(file)) for side, file in found.items() if file}
-
-
-def _rows(file: Path) -> Iterable[Mapping[str, Any]]:
-    readers: dict[str, Callable[[Path], Iterable[Mapping[str, Any]]]]
-    readers = {".json": _json, ".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}
-    if file.suffix not in readers:
-        raise DataError(f"{file}: cannot read a {file.suffix or 'nameless'} file. Give one of {', '.join(SUFFIXES)}.")
-    return readers[file.suffix](file)
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: byte {error.start} is not UTF-8. Save the file as UTF-8.") from None
-    except OSError as error:
-        raise EnvironmentFault(f"cannot read {file}: {error.strerror}. Check its permissions.") from error
-
-
-def _json(file: Path) -> Iterator[Mapping[str, Any]]:
-    """Rows of a SQuAD file, or of a JSON list of flat examples."""
-    try:
-        content = json.loads(_text(file))
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{file}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}. Download the file again or mend that line."
-        ) from None
-    if isinstance(content, dict) and isinstance(content.get("data"), list):
-        return _squad(content["data"], str(file))
-    if isinstance(content, list):
-        return iter(content)
-    keys = ", ".join(content) if isinstance(content, dict) else type(content).__name__
-    raise DataError(f"{file}: neither SQuAD ({{'data': [...]}}) nor a list of examples; got {keys[:80]}.")
-
-
-def _squad(articles: list[Any], source: str) -> Iterator[Mapping[str, Any]]:
-    for a, article in enumerate(articles):
-        for p, paragraph in enumerate(_part(article, "paragraphs", list, f"{source}, article {a}")):
-            place = f"{source}, article {a}, paragraph {p}"
-            context = _part(paragraph, "context", str, place)
-            for question in _part(paragraph, "qas", list, place):
-                yield {**question, "context": context} if isinstance(question, dict) else question
-
-
-def _part(holder: Any, key: str, kind: type, place: str) -> Any:
-    value = holder.get(key) if isinstance(holder, Mapping) else None
-    if not isinstance(value, kind):
-        raise DataError(f"{place}: {key!r} must be a {kind.__name__}, got {type(value).__name__}. Is this a SQuAD file?")
-    return value
-
-
-def _json_lines(file: Path) -> Iterator[Mapping[str, Any]]:
-    for number, line in enumerate(_text(file).split("\n"), 1):
-        if line.strip():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{file}, line {number}, column {error.colno}: not JSON: {error.msg}. Mend that line.") from None
-
-
-def _parquet(file: Path) -> Iterator[Mapping[str, Any]]:
-    import pyarrow  # type: ignore[import-untyped,unused-ignore]
-    import pyarrow.parquet  # type: ignore[import-untyped,unused-ignore]
-
-    try:
-        return iter(pyarrow.parquet.read_table(file).to_pylist())
-    except pyarrow.ArrowInvalid as error:
-        raise DataError(f"{file}: not a parquet file ({error}). Download or write it again.") from None
-    except OSError as error:
-        raise EnvironmentFault(f"cannot read {file}: {error}. Check its permissions.") from error
+    if path.is_dir():
+        found = sides.of_folder(path)
+        return {side: [(str(file), files.rows(file)) for file in parts] for side, parts in found.items()}
+    if path.exists() or path.is_symlink():
+        return {"train": [(str(path), files.rows(path))]}
+    raise wrong(
+        f"there is no file or folder {str(path)!r} (looked in {Path.cwd()}). Give an existing path, the name of a data set "
+        f"on the hub, or a built-in one: {', '.join(BUILT_IN)}."
+    )
 
 
 def _from_hub(data: str) -> dict[str, _Source]:
@@ -175,90 +108,194 @@ def _from_hub(data: str) -> dict[str, _Source]:
     with hub.quiet():
         try:
             found = datasets.load_dataset(name, configuration or None)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"cannot load the data set {data!r} from the hub: {str(error).splitlines()[0]}") from error
-    sides = {side: next((split for split in names if split in found), None) for side, names in SIDES.items()}
-    if sides["train"] is None:
-        raise DataError(f"the data set {data!r} on the hub has no split 'train', only {', '.join(map(str, found))}.")
-    return {side: (f"{data} ({split})", found[split]) for side, split in sides.items() if split}
+        except Exception as error:  # a builder may raise anything
+            why = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise UsageError(f"cannot load the data set {data!r} from the hub: {why}") from error
+    chosen = sides.of_splits(found, data)
+    return {side: [(f"{data} ({split})", _hub_rows(found[split], f"{data} ({split})"))] for side, split in chosen.items()}
 
 
-def _checked(rows: Iterable[Any], source: str) -> Iterator[Example]:
-    """Rows as examples. Raises DataError at the first that is not one."""
+def _hub_rows(split: Iterable[Any], source: str) -> Iterator[tuple[str, Any]]:
+    given = iter(split)
+    for number in itertools.count(1):
+        with reading(source, "a split"):
+            try:
+                row = next(given)
+            except StopIteration:
+                return
+        yield f"row {number}", row
+
+
+def _checked(source: _Source) -> Iterator[Example]:
+    """Rows of one side as examples. Raises DataError at the first that is not one, and where parts repeat each other."""
     seen: set[str] = set()
-    for number, row in enumerate(rows, 1):
-        given = row.get("id") if isinstance(row, Mapping) else None
-        name = str(number if given is None else given)
-        place = f"{source}, question {name}"
-        if not isinstance(row, Mapping):
-            raise DataError(f"{place}: an example must be an object with id, question, context and answers, got {str(row)[:60]!r}.")
-        if name in seen:
-            raise DataError(f"{place}: two questions have this id. Give each its own.")
-        seen.add(name)
-        context, question = (_field(row, key, place) for key in ("context", "question"))
-        texts, starts = _answers(row, place)
-        for text, start in zip(texts, starts, strict=True):
-            there = context[start : start + len(text)] if start >= 0 else ""
-            if there != text or not text:
-                raise DataError(
-                    f"{place}: the answer {text[:60]!r} is not at its offset {start}: found {there[:60]!r}. "
-                    "Offsets count characters of the context from 0; mend the answer or its offset."
-                )
-        yield {"id": name, "question": question, "context": context, "answers": {"text": texts, "answer_start": starts}}
+    asked: set[bytes] = set()
+    number = 0
+    for file, rows in source:
+        before, repeated = number, 0
+        for where, row in rows:
+            number += 1
+            example = _example(row, number, f"{file}, {where}")
+            if example["id"] in seen:
+                raise wrong(f"{file}, {where}, question {example['id'][:60]}: two questions have this id. Give each its own.")
+            seen.add(example["id"])
+            if len(source) > 1:
+                key = hashlib.blake2b(json.dumps([example["question"], example["context"]]).encode(), digest_size=16).digest()
+                repeated += before > 0 and key in asked
+                asked.add(key)
+            yield example
+        if 2 * repeated > number - before:
+            raise wrong(
+                f"{file}: {repeated} of its {number - before} questions stand in {source[0][0]} and the parts after it too: these "
+                "are alternatives, not parts. Leave one of them in the folder, or give the file itself."
+            )
 
 
-def _field(row: Mapping[str, Any], key: str, place: str) -> str:
-    value = row.get(key)
+def _example(row: Any, number: int, place: str) -> Example:
+    if not isinstance(row, Mapping):
+        advice = "an example must be an object with id, question, context and answers"
+        raise wrong(f"{place}, question {number}: {advice}, got {str(row)[:60]!r}.")
+    name = _name(row.get("id"), number, place)
+    place = f"{place}, question {name[:60]}"
+    context, question = (_text(row.get(key), key, place, row) for key in ("context", "question"))
+    texts, starts = _answers(row, place)
+    for text, start in zip(texts, starts, strict=True):
+        there = context[start : start + len(text)] if start >= 0 else ""
+        if there != text or not text:
+            advice = "Offsets count characters of the context from 0; mend the answer or its offset."
+            advice = advice if text else "Where the context holds no answer, give an empty list of them."
+            raise wrong(f"{place}: the answer {text[:60]!r} is not at its offset {start}: found {there[:60]!r}. {advice}")
+    return {"id": name, "question": question, "context": context, "answers": {"text": texts, "answer_start": starts}}
+
+
+def _plain(value: Any) -> Any:
+    """The value without NumPy, which hub data sets may be set to give."""
+    return value.tolist() if type(value).__module__ == "numpy" else value
+
+
+def _missing(value: Any) -> bool:
+    """Whether a value is not there: null, or the NaN that tables have in its place."""
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, also as 3.0, which tables make of it where a column has gaps; None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or value in (float("inf"), float("-inf")):
+        return None
+    return int(value) if value == value and value == int(value) else None
+
+
+def _kind(value: Any) -> str:
+    return "NaN" if isinstance(value, float) and _missing(value) else type(value).__name__
+
+
+def _name(given: Any, number: int, place: str) -> str:
+    """The id as text; the row's number where it has none."""
+    given = _plain(given)
+    if _missing(given):
+        return str(number)
+    if not isinstance(given, str) and _whole(given) is None:
+        raise wrong(f"{place}, question {str(given)[:60]}: 'id' must be text or a whole number, got {_kind(given)}.")
+    return _text(str(given), "id", f"{place}, question {number}")
+
+
+def _text(value: Any, key: str, place: str, row: Mapping[str, Any] | None = None) -> str:
     if not isinstance(value, str):
-        hint = did_you_mean(key, row) if key not in row else ""
-        raise DataError(f"{place}: {key!r} must be text, got {type(value).__name__}.{hint}")
-    return value
+        hint = did_you_mean(key, map(str, row)) if row is not None and key not in row else ""
+        raise wrong(f"{place}: {key!r} must be text, got {_kind(value)}.{hint}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise wrong(
+            f"{place}: {key!r} is not text: at {error.start} it has {value[error.start]!r}, half a character (a lone surrogate). "
+            "Put the whole character there or remove it, and count the offsets anew."
+        ) from None
+    return str(value)
 
 
 def _answers(row: Mapping[str, Any], place: str) -> tuple[list[str], list[int]]:
     """Texts and offsets: SQuAD's list of objects, the hub's object of lists, or flat `answer` and `answer_start`."""
-    if row.get("is_impossible"):
-        return [], []
-    if "answers" in row:
-        answers = row["answers"]
-        pairs: Any = answers
-        if isinstance(answers, Mapping):
-            pairs = [{"text": t, "answer_start": s} for t, s in _zip(answers.get("text"), answers.get("answer_start"), place)]
+    impossible = _impossible(row, place)
+    given, flat = _plain(row.get("answers")), _plain(row.get("answer"))
+    none = _missing(flat) or flat in ("", [])
+    pairs: list[Any] = []
+    if isinstance(given, Mapping):
+        pairs = _zipped(_plain(given.get("text")), _plain(given.get("answer_start")), place)
+    elif isinstance(given, list):
+        pairs = given
+    elif not _missing(given):
+        advice = " It looks like JSON kept as text: write it as lists and objects." if isinstance(given, str) else ""
+        raise wrong(
+            f"{place}: each answer needs 'text' and 'answer_start' in a list, got {_kind(given)} {str(given)[:60]!r}.{advice}"
+        )
     elif "answer" in row:
-        pairs = [{"text": row["answer"], "answer_start": row.get("answer_start")}] if row["answer"] else []
-    else:
-        raise DataError(f"{place}: has no 'answers' (an empty list where the context holds none).{did_you_mean('answers', row)}")
-    try:
-        texts, starts = [each["text"] for each in pairs], [each["answer_start"] for each in pairs]
-    except (TypeError, KeyError):
-        raise DataError(f"{place}: each answer needs 'text' and 'answer_start', got {str(pairs)[:80]}.") from None
-    if not all(isinstance(t, str) for t in texts) or not all(isinstance(s, int) and not isinstance(s, bool) for s in starts):
-        raise DataError(f"{place}: 'text' must be text and 'answer_start' a whole number, got {str(pairs)[:80]}.")
-    return texts, starts
+        pairs = [] if none else [{"text": flat, "answer_start": row.get("answer_start")}]
+    elif "answers" in row and not impossible:
+        raise wrong(f"{place}: 'answers' is {_kind(given)}: not known. Give an empty list where the context holds none.")
+    elif not impossible:
+        raise wrong(
+            f"{place}: has no 'answers' (an empty list where the context holds none).{did_you_mean('answers', map(str, row))}"
+        )
+    if not all(isinstance(each, Mapping) and "text" in each and "answer_start" in each for each in pairs):
+        raise wrong(f"{place}: each answer needs 'text' and 'answer_start', got {str(pairs)[:80]}.")
+    texts = [_text(_plain(each["text"]), "text", place) for each in pairs]
+    starts = [_whole(_plain(each["answer_start"])) for each in pairs]
+    if None in starts:
+        raise wrong(f"{place}: 'text' must be text and 'answer_start' a whole number, got {str(pairs)[:80]}.")
+    if impossible is not None and impossible == bool(texts):
+        there = f"and there is the answer {texts[0][:60]!r}" if texts else "and there is no answer"
+        raise wrong(f"{place}: 'is_impossible' is {impossible}, {there}. One of them is wrong: mend it.")
+    if not _missing(given) and not none and flat not in texts:
+        raise wrong(f"{place}: 'answer' is {str(flat)[:60]!r}, which is not among 'answers'. Leave one of the two out.")
+    return texts, [start for start in starts if start is not None]
 
 
-def _zip(texts: Any, starts: Any, place: str) -> list[tuple[Any, Any]]:
-    try:
-        return list(zip(texts, starts, strict=True))
-    except (TypeError, ValueError):
-        raise DataError(f"{place}: 'text' and 'answer_start' must be lists of one length, got {texts!r} and {starts!r}.") from None
+def _impossible(row: Mapping[str, Any], place: str) -> bool | None:
+    """What `is_impossible` says; None where it says nothing."""
+    value = _plain(row.get("is_impossible"))
+    if _missing(value):
+        return None
+    word = str(int(value)) if isinstance(value, float) and value in (0, 1) else str(value).strip().casefold()
+    if isinstance(value, (bool, int, float, str)) and word in TRUE + FALSE:
+        return word in TRUE
+    raise wrong(f"{place}: 'is_impossible' must be true or false, got {_kind(value)} {str(value)[:60]!r}.")
+
+
+def _zipped(texts: Any, starts: Any, place: str) -> list[Any]:
+    if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
+        got = f"got {str(texts)[:60]!r} and {str(starts)[:60]!r}"
+        raise wrong(f"{place}: 'text' and 'answer_start' must be lists of one length, {got}.")
+    return [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
 
 
 def _split(found: dict[str, list[Example]], data: str) -> dict[str, list[Example]]:
     """All three sides: the missing ones out of train, by the hash of the paragraph."""
     for side, examples in found.items():
         if not examples:
-            raise DataError(f"the {side} side of {data!r} holds no question. Give a file that has some.")
+            raise wrong(f"the {side} side of {data!r} holds no question. Give a file that has some.")
     paragraphs: dict[bytes, list[Example]] = {}
     for example in found["train"]:
         lot = hashlib.blake2b(" ".join(example["context"].split()).encode()).digest()
         paragraphs.setdefault(lot, []).append(example)
-    sides: dict[str, list[Example]] = {"train": [], **{side: found.get(side, []) for side in ("dev", "test")}}
+    split: dict[str, list[Example]] = {"train": [], **{side: found.get(side, []) for side in ("dev", "test")}}
     filling = [side for side in ("dev", "test") if side not in found] + ["train"]
     for lot in sorted(paragraphs):
-        sides[filling[0]] = sides[filling[0]] + paragraphs[lot]
-        if filling[0] != "train" and len(sides[filling[0]]) >= len(found["train"]) / 10:
+        split[filling[0]].extend(paragraphs[lot])  # lists that are our own: joined anew for each paragraph they took minutes
+        if filling[0] != "train" and len(split[filling[0]]) >= len(found["train"]) / 10:
             filling.pop(0)
-    if not sides["train"]:
-        raise DataError(f"{data!r} has too few paragraphs to be split. Give separate files for dev and test.")
-    return sides
+    if not split["train"]:
+        raise wrong(f"{data!r} has too few paragraphs to be split. Give separate files for dev and test.")
+    return split
+
+
+def _digest(found: Mapping[str, Sequence[Example]]) -> str:
+    """Hash of the JSON of all sides, which is never in memory as a whole."""
+    encoder, content = json.JSONEncoder(ensure_ascii=False, sort_keys=True), hashlib.sha256()
+    for side in sorted(found):
+        content.update(f'{", " if side != min(found) else "{"}"{side}": ['.encode())
+        for first in range(0, len(found[side]), files.ROWS_AT_ONCE):
+            some = encoder.encode(found[side][first : first + files.ROWS_AT_ONCE])[1:-1]
+            content.update((", " if first else "").encode() + some.encode())
+        content.update(b"]")
+    content.update(b"}")
+    return content.hexdigest()[:16]
