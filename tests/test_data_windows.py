@@ -64,6 +64,18 @@ def test_an_empty_context_has_no_token_but_a_row(tokenizer):
     assert found.offsets[0].shape == (0, 2)
 
 
+def test_many_pairs_are_tokenised_in_parts_and_come_out_the_same(tokenizer, monkeypatch):
+    questions, contexts = ["w1 ?", "w2", "w3 w4", "w5", text(90)], [text(60), text(3), "", text(70), text(40)]
+    whole = windows(questions, contexts, tokenizer, max_length=32, stride=4)
+    monkeypatch.setattr("workbench.data.windows.PAIRS_AT_ONCE", 2)
+    parts = windows(questions, contexts, tokenizer, max_length=32, stride=4)
+    assert parts.example.tolist() == whole.example.tolist()
+    assert parts.first.tolist() == whole.first.tolist()
+    assert [each.tolist() for each in parts.offsets] == [each.tolist() for each in whole.offsets]
+    for name, rows in whole.inputs.items():
+        assert [row.tolist() for row in parts.inputs[name]] == [row.tolist() for row in rows]
+
+
 @pytest.mark.parametrize(("max_length", "stride", "says"), [(65, 4, "more than the 64"), (32, 13, "no room")])
 def test_lengths_that_cannot_be(tokenizer, max_length, stride, says):
     with pytest.raises(UsageError, match=says):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from workbench import integers, space
 from workbench.data import load
 from workbench.errors import UsageError
 from workbench.tasks import QuestionAnswering, question_answering
+from workbench.tasks.base import NO_TARGET
 
 torch = pytest.importorskip("torch")
 FIXTURE = str(Path(__file__).parent / "fixtures" / "squad_v2.json")
@@ -120,6 +122,70 @@ def test_answers_end_after_they_start_and_are_no_longer_than_allowed(tokenizer):
         assert len(tokenizer.tokenize(answer)) <= 2
 
 
+def asked(*golds, words=90):
+    """A question with these gold answers, each a range of the numbered words of its context; 10 and after are of two digits."""
+    context = " ".join(f"{i}" for i in range(10, 10 + words))
+    texts = [" ".join(f"{i}" for i in range(first, last)) for first, last in golds]
+    answers = {"text": texts, "answer_start": [context.index(text) for text in texts]}
+    return {"id": "q", "question": "Which?", "context": context, "answers": answers}
+
+
+def test_an_answer_that_no_window_holds_teaches_nothing(tokenizer):
+    qa = task(max_length=32, stride=8)
+    far, near, none = asked((20, 60)), asked((20, 24)), asked()
+    rows = qa.encode([far, near, none], tokenizer)
+    assert (rows.of_example(0).targets == NO_TARGET).all()
+    assert len(rows.of_example(0)) > 2
+    assert rows.counted.tolist() == [False] * len(rows.of_example(0)) + [True] * len(rows.of_example(1)) * 2
+    assert rows.of_example(1).targets.any(axis=1).sum() >= 1
+    assert not rows.of_example(2).targets.any()
+    logits = {name: torch.randn(len(rows), 32, requires_grad=True) for name in ("start_logits", "end_logits")}
+    losses = qa.loss(logits, torch.tensor(rows.targets), torch.ones(len(rows), 32))
+    assert ((losses == 0) == ~torch.tensor(rows.counted)).all()
+    losses.sum().backward()
+    for each in logits.values():
+        assert ((each.grad == 0).all(1) == ~torch.tensor(rows.counted)).all()
+
+
+def test_of_several_gold_answers_the_first_that_can_be_given_is_learned(tokenizer):
+    qa = task(max_length=32, stride=8, max_answer_tokens=5)
+    for golds in ([(20, 60), (40, 44)], [(38, 46), (40, 44)], [(40, 44), (20, 60)]):
+        rows = qa.encode([asked(*golds)], tokenizer)
+        assert {tuple(span) for span in (rows.targets[:, 1] - rows.targets[:, 0])[:, None].tolist()} == {(0,), (3,)}
+    rows = qa.encode([asked((20, 60), (38, 46))], tokenizer)  # too long to be given, but where it is can be learned
+    assert 7 in rows.targets[:, 1] - rows.targets[:, 0]
+
+
+def test_answers_that_cannot_be_given_are_counted(tokenizer):
+    qa = task(max_length=32, stride=8, max_answer_tokens=5)
+    apart, long, fine, none = asked((20, 60)), asked((38, 46)), asked((40, 43)), asked()
+    either = asked((20, 60), (40, 43))
+    reach = qa.reach([apart, long, fine, none, either], tokenizer)
+    assert (reach.targets, reach.share_missed) == (4, 0.5)
+    assert reach.told("dev answers") == (
+        "2 of 4 dev answers (50 %) cannot be given: 1 longer than max_answer_tokens=5, 1 whole in no window of max_length=32 "
+        "with stride=8. Raise max_answer_tokens, and stride or max_length: the longest has 40 tokens."
+    )
+    assert qa.reach([fine, none], tokenizer).told("dev answers") == ""
+    assert qa.reach([none], tokenizer).share_missed == 0
+    assert task(max_length=256, stride=8, max_answer_tokens=40).reach([apart, long, fine], tokenizer).missed == {}
+    told = qa.reach([apart], tokenizer).told("train answers")
+    assert "Raise max_answer_tokens, and stride or max_length: the longest has 40 tokens." in told
+    blank = {"id": "q", "question": "?", "context": "a  b", "answers": {"text": [" "], "answer_start": [2]}}
+    assert "1 of characters that this model has no token for. Mend" in qa.reach([blank], tokenizer).told("train answers")
+
+
+def test_what_is_short_enough_for_certain_can_be_given(tokenizer, monkeypatch):
+    """The shortcut that spares encoding finds what encoding finds."""
+    cases = [asked((first, first + length), words=80) for first in range(10, 80, 3) for length in (1, 2, 4, 5, 7, 10)]
+    for stride, most in ((0, 3), (4, 4), (8, 30), (12, 6)):
+        qa = task(max_length=40, stride=stride, max_answer_tokens=most)
+        found = qa.reach(cases, tokenizer)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules[QuestionAnswering.__module__], "_is_short", lambda text, most: False)
+            assert qa.reach(cases, tokenizer) == found
+
+
 def test_loss_and_read_of_a_padded_batch(tokenizer):
     from transformers import BertConfig, BertForQuestionAnswering
 
@@ -227,7 +293,6 @@ def test_a_task_is_a_plain_value():
 
 def test_importing_the_tasks_loads_nothing_heavy():
     import subprocess
-    import sys
 
     heavy = ["torch", "transformers", "datasets", "pandas", "torchmetrics", "numpydoc", "huggingface_hub"]
     code = f"import sys, workbench.tasks; print([name for name in {heavy} if name in sys.modules])"

@@ -78,7 +78,8 @@ def plan(
         from workbench import forecast
         from workbench.sweep import check_data
 
-        check_data(loaded)
+        for line in check_data(loaded):
+            messages.print(line, style="yellow", markup=False)
         pairs = []
         for pair in forecast.plan(loaded):
             pairs.append(pair)

@@ -143,7 +143,8 @@ def sweep(
 
         def check() -> None:
             forecast.check(loaded)
-            check_data(loaded)
+            for line in check_data(loaded):
+                messages.print(line, style="yellow", markup=False)
 
         with placed("sampler"):
             search.check_sampler(sampler, loaded)

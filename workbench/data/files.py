@@ -14,7 +14,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from workbench.errors import DataError, EnvironmentFault, WorkbenchError, did_you_mean
 
@@ -156,7 +156,7 @@ def _json(file: Path, suffix: str, *, packed: bool) -> Iterator[tuple[str, Any]]
         with reading(str(file), kind):
             stream: IO[bytes] = stack.enter_context(file.open("rb"))
             if packed:
-                stream = stack.enter_context(gzip.GzipFile(fileobj=stream))  # type: ignore[assignment]
+                stream = cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=stream)))
         lines = _lines(file, stream, kind)
         number, line = next(lines, (1, ""))
         if not line:

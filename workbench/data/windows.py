@@ -11,7 +11,9 @@ import numpy as np
 from workbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
+
+PAIRS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,31 @@ def windows(
         raise UsageError(
             f"max_length={max_length} leaves no room beside a question for stride={stride}. Raise it or lower the stride."
         )
-    short = [_shortened(question, tokenizer, max_length // 2) for question in questions]
-    encoded = tokenizer(
-        short,
+    inputs: dict[str, list[np.ndarray]] = {}
+    example: list[int] = []
+    first: list[int] = []
+    offsets: list[np.ndarray] = []
+    for begin in range(0, len(contexts), PAIRS_AT_ONCE):  # the tokeniser's own lists take twenty times the memory of the arrays
+        some = slice(begin, begin + PAIRS_AT_ONCE)
+        encoded = _encoded(questions[some], contexts[some], tokenizer, max_length, stride)
+        for name in tokenizer.model_input_names:
+            if name in encoded and name != "attention_mask":
+                inputs.setdefault(name, []).extend(np.array(row, np.int32) for row in encoded[name])
+        example.extend(begin + i for i in encoded["overflow_to_sample_mapping"])
+        for i, mapping in enumerate(encoded["offset_mapping"]):
+            sides = encoded.sequence_ids(i)
+            start = sides.index(1) if 1 in sides else len(sides)  # an empty context has no token
+            first.append(start)
+            offsets.append(np.array(mapping[start : start + sides.count(1)], np.int32).reshape(-1, 2))
+    return Windows(inputs, np.array(example, np.int64), np.array(first, np.int64), offsets)
+
+
+def _encoded(
+    questions: Sequence[str], contexts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int, stride: int
+) -> BatchEncoding:
+    """What the tokeniser makes of some pairs, with the characters of each token."""
+    return tokenizer(
+        [_shortened(question, tokenizer, max_length // 2) for question in questions],
         list(contexts),
         truncation="only_second",
         max_length=max_length,
@@ -66,15 +90,6 @@ def windows(
         return_offsets_mapping=True,
         return_attention_mask=False,
     )
-    names = [name for name in tokenizer.model_input_names if name in encoded and name != "attention_mask"]
-    inputs = {name: [np.array(row, np.int32) for row in encoded[name]] for name in names}
-    first, offsets = [], []
-    for i, mapping in enumerate(encoded["offset_mapping"]):
-        sides = encoded.sequence_ids(i)
-        start = sides.index(1) if 1 in sides else len(sides)  # an empty context has no token
-        first.append(start)
-        offsets.append(np.array(mapping[start : start + sides.count(1)], np.int32).reshape(-1, 2))
-    return Windows(inputs, np.array(encoded["overflow_to_sample_mapping"], np.int64), np.array(first, np.int64), offsets)
 
 
 def token_span(offsets: np.ndarray, start: int, end: int) -> tuple[int, int] | None:

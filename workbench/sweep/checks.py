@@ -2,34 +2,99 @@
 
 from __future__ import annotations
 
-import random
+import contextlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from workbench import prices
-from workbench.errors import Refused
+from workbench.data import models
+from workbench.errors import Refused, UsageError, WorkbenchError
 from workbench.meter import Meter
 from workbench.prices import Offer
-from workbench.space import Choice, Value
+from workbench.space import Choice, Dimension, Value, dimensions, is_number, label, resolve
 from workbench.study import Study
+from workbench.tasks.base import Reach, Task
+
+MOST_MISSED = 0.5
+"""Of a side's targets: where no setting of the study lets more than the other half be given, it is not begun."""
+
+MOST_FORMS = 64
+"""Forms of one task that are looked at: each option of a choice, both ends of a range."""
 
 
-def check_data(study: Study) -> None:
-    """Read the data of every task that the study names, with as many examples as it may ask for.
+def check_data(study: Study) -> list[str]:
+    """Read the data of every task that the study names, with as many examples as it may ask for, and look what of it can be given.
+
+    Returns:
+        What bounds the scores: how many targets of a side no prediction can be, and what to raise. A line each.
 
     Raises:
         DataError: They are not as they must be.
-        UsageError: There are fewer examples.
+        UsageError: There are fewer examples, or of a side no more than half of the targets can be given.
     """
-    dimensions = study.dimensions
-    task = dimensions["task"].space if "task" in dimensions else None
-    for label in task.labels if isinstance(task, Choice) else (None,):
-        known: dict[str, Value] = {"task": label} if task else {}
-        for name, dimension in dimensions.items():
-            if not dimension.exists(known):
-                continue
-            numbers = [x for x in getattr(dimension.space, "labels", ()) if isinstance(x, (int, float))]
-            most = max(numbers, default=None) if numbers else getattr(dimension.space, "high", None)
-            known.setdefault(name, dimension.space.sample(random.Random(0)) if most is None else most)
-        study.resolve(known).task.splits()
+    named = _options(study.recipe.task)
+    told: list[str] = []
+    for task in named:
+        alike: dict[str, list[Task]] = {}
+        for settings in itertools.islice(_settings(list(dimensions(task).values()), task.bounds, {}), MOST_FORMS):
+            others = {name: value for name, value in settings.items() if name not in task.bounds and not is_number(value)}
+            of = [f"{name}={value!r}" for name, value in others.items()] + ([str(label(task))] if len(named) > 1 else [])
+            alike.setdefault(f" of {', '.join(of)}" if of else "", []).append(resolve(task, settings))
+        for of_what, forms in alike.items():
+            forms[0].splits()
+            if task.bounds:
+                told += _missed(forms, _tokenizers(study), of_what)
+    return list(dict.fromkeys(told))
+
+
+def _missed(forms: Sequence[Task], tokenizers: Mapping[str, Any], of_what: str) -> list[str]:
+    """What cannot be given of one task's data, by its form and by tokeniser. Raises UsageError where nearly all forms are lost."""
+    found: dict[str, list[tuple[Reach, str]]] = {"train": [], "dev": []}
+    for task, (model, tokenizer) in itertools.product(forms, tokenizers.items()):
+        splits = task.splits()
+        with contextlib.suppress(WorkbenchError):  # a form that this model cannot have: the plan of the pair says so
+            for side in found:
+                reach = task.reach(getattr(splits, side), tokenizer)
+                found[side].append((reach, f"{side} answers{of_what}{f' for {model}' if len(tokenizers) > 1 else ''}"))
+    for of_side in found.values():
+        best, what = min(of_side, key=lambda each: each[0].share_missed, default=(Reach(0, {}), ""))
+        if best.share_missed > MOST_MISSED:
+            raise UsageError(f"{best.told(what)} Too little is left to tune on or to be graded by.")
+    return [text for of_side in found.values() for reach, what in of_side if (text := reach.told(what))]
+
+
+def _tokenizers(study: Study) -> dict[str, Any]:
+    """The tokenisers of the study's models that differ, each by the first model that has it; without those that do not load."""
+    found: dict[str, tuple[str, Any]] = {}
+    for model in _options(study.recipe.model):
+        with contextlib.suppress(WorkbenchError):  # the plan of its pairs says so
+            tokenizer = models.tokenizer(model)
+            content = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}  # set at each use
+            found.setdefault(json.dumps([content, tokenizer.model_max_length]), (model, tokenizer))
+    return dict(found.values())
+
+
+def _options(value: Any) -> Sequence[Any]:
+    return value.options if isinstance(value, Choice) else (value,)
+
+
+def _settings(holes: Sequence[Dimension], bounds: Sequence[str], known: Mapping[str, Value]) -> Iterator[Mapping[str, Value]]:
+    """Fillings of a task's holes: each bound at each of its options, each other number at its largest, all else at each option."""
+    if not holes:
+        yield known
+        return
+    hole, *others = holes
+    if not hole.exists(known):
+        yield from _settings(others, bounds, known)
+        return
+    options: Sequence[Value] = hole.space.labels if isinstance(hole.space, Choice) else hole.space.ends
+    numbers = [option for option in options if is_number(option)]
+    if numbers and hole.name not in bounds:
+        options = [max(numbers)]  # type: ignore[type-var]
+    for option in options:
+        yield from _settings(others, bounds, {**known, hole.name: option})
 
 
 def check_offer(offer: Offer, meter: Meter) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from workbench.data import fingerprints
 from workbench.data.windows import best_span, token_span, windows
 from workbench.errors import UsageError
 from workbench.space import Space, check, is_whole
-from workbench.tasks.base import Example, Rows, Splits, Task
+from workbench.tasks.base import NO_TARGET, Example, Reach, Rows, Splits, Task
 from workbench.tasks.squad_score import check_language, squad_score
 
 if TYPE_CHECKING:
@@ -22,12 +23,17 @@ if TYPE_CHECKING:
     from transformers.utils.generic import ModelOutput
 
 
+EXAMPLES_AT_ONCE = 1024
+"""Examples that are encoded at once to know whether their answers can be given."""
+
+
 @dataclass(frozen=True)
 class QuestionAnswering(Task):
     """Answer questions by a span of a context; made by `question_answering`, which tells what the fields mean."""
 
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1")
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
+    bounds: ClassVar[tuple[str, ...]] = ("max_length", "stride", "max_answer_tokens")
 
     data: str
     train: int
@@ -64,7 +70,11 @@ class QuestionAnswering(Task):
         return fingerprints.data(self.data)
 
     def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> Rows:
-        """Targets are the positions of the answer's first and last token, (0, 0) where the window does not hold it."""
+        """Targets are the positions of the answer's first and last token, (0, 0) where the window does not hold it.
+
+        Of several gold answers it is the first that can be given. Where no window holds any of them whole, no row of the
+        example has a target: the question has an answer, and "none" would be a wrong lesson.
+        """
         found = windows(
             [example["question"] for example in examples],
             [example["context"] for example in examples],
@@ -73,22 +83,73 @@ class QuestionAnswering(Task):
             stride=self.stride,
         )
         targets = np.zeros((len(found.example), 2), np.int64)
-        for row, (i, first, offsets) in enumerate(zip(found.example, found.first, found.offsets, strict=True)):
-            answers = examples[i]["answers"]
-            if answers["text"]:
-                start = answers["answer_start"][0]
-                span = token_span(offsets, start, start + len(answers["text"][0]))
-                targets[row] = (0, 0) if span is None else (first + span[0], first + span[1])
+        begins = np.searchsorted(found.example, np.arange(len(examples) + 1)).tolist()
+        for example, (begin, end) in zip(examples, itertools.pairwise(begins), strict=True):
+            if example["answers"]["text"]:
+                spans = self._spans(example["answers"], found.offsets[begin:end])
+                if not any(spans):
+                    targets[begin:end] = NO_TARGET
+                for row, span in enumerate(spans, begin):
+                    if span:
+                        targets[row] = found.first[row] + np.array(span)
         return Rows(found.inputs, targets, found.example, list(zip(found.first.tolist(), found.offsets, strict=True)))
 
+    def _spans(self, answers: Mapping[str, Any], offsets: Sequence[np.ndarray]) -> list[tuple[int, int] | None]:
+        """First and last token of one gold answer in each window: of the first that can be given, else the first that one holds."""
+        kept: list[tuple[int, int] | None] = [None] * len(offsets)
+        for text, start in zip(answers["text"], answers["answer_start"], strict=True):
+            spans = [token_span(each, start, start + len(text)) for each in offsets]
+            if any(span and span[1] - span[0] < self.max_answer_tokens for span in spans):
+                return spans
+            kept = kept if any(kept) else spans
+        return kept
+
+    def reach(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> Reach:
+        """Gold answers that are short enough, and whole in a window. Where a question has several, one of them is enough."""
+        asked = [example for example in examples if example["answers"]["text"]]
+        # A printable character of ASCII is a token at most, and neighbouring windows share `stride` of them: what is no longer
+        # than that need not be encoded, which leaves few.
+        sure = min(self.max_answer_tokens, self.stride)
+        doubtful = [
+            example for example in asked if not any(map(functools.partial(_is_short, most=sure), example["answers"]["text"]))
+        ]
+        reasons = {  # and the settings at fault
+            f"longer than max_answer_tokens={self.max_answer_tokens}": "max_answer_tokens",
+            f"whole in no window of max_length={self.max_length} with stride={self.stride}": "stride or max_length",
+            "of characters that this model has no token for": "",
+        }
+        long, apart, blank = reasons
+        missed, longest = dict.fromkeys(reasons, 0), 0
+        for first in range(0, len(doubtful), EXAMPLES_AT_ONCE):
+            some = doubtful[first : first + EXAMPLES_AT_ONCE]
+            rows = self.encode(some, tokenizer)
+            for i, example in enumerate(some):
+                targets = rows.of_example(i).targets
+                if (targets == NO_TARGET).all():
+                    tokens = min(_count(text, tokenizer) for text in example["answers"]["text"])
+                    missed[apart if tokens else blank] += 1
+                else:
+                    held = targets[targets.any(axis=1)]
+                    tokens = int((held[:, 1] - held[:, 0]).min()) + 1 if len(held) else 1
+                    missed[long] += tokens > self.max_answer_tokens
+                longest = max(longest, tokens)
+        missed = {reason: count for reason, count in missed.items() if count}
+        settings = [reasons[reason] for reason in missed if reasons[reason]]
+        if longest > self.max_answer_tokens and reasons[long] not in settings:
+            settings.insert(0, reasons[long])
+        advice = [f"Raise {', and '.join(settings)}: the longest has {longest:,} tokens."] if settings else []
+        advice += ["Mend those answers, or take another model."] if blank in missed else []
+        return Reach(len(asked), missed, " ".join(advice))
+
     def loss(self, output: ModelOutput, targets: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Cross entropy of the first and the last position, averaged; padding takes no probability."""
+        """Cross entropy of the first and the last position, averaged; padding takes no probability. 0 without a target."""
         from torch.nn.functional import cross_entropy
 
         both = (output["start_logits"].float(), output["end_logits"].float())
         start, end = (logits.masked_fill(attention_mask == 0, float("-inf")) for logits in both)
-        losses = cross_entropy(start, targets[:, 0], reduction="none") + cross_entropy(end, targets[:, 1], reduction="none")
-        return losses / 2
+        of_start = cross_entropy(start, targets[:, 0], ignore_index=NO_TARGET, reduction="none")
+        of_end = cross_entropy(end, targets[:, 1], ignore_index=NO_TARGET, reduction="none")
+        return (of_start + of_end) / 2
 
     def read(self, output: ModelOutput, attention_mask: torch.Tensor) -> Sequence[np.ndarray]:
         """Logits of a row as an array (2, tokens): of being the first token of the answer, and the last."""
@@ -162,3 +223,13 @@ def _shuffled(data: str, digest: str, seed: int) -> tuple[tuple[Example, ...], .
 @functools.lru_cache(maxsize=8)
 def _has_unanswerable(data: str, digest: str) -> bool:
     return any(not example["answers"]["text"] for example in fingerprints.dataset(data).train)
+
+
+def _is_short(text: str, most: int) -> bool:
+    """Whether a text has no more than `most` tokens for certain, whatever the tokeniser."""
+    return len(text) <= most and text.isascii() and text.isprintable() and not text.isspace()
+
+
+def _count(text: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens of a text by itself."""
+    return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

@@ -86,12 +86,13 @@ class Tuning:
             chosen = step_examples(self.step, recipe.batch_size, examples, getattr(recipe.task, "seed", 0))
             batch = np.concatenate([np.arange(first[i], last[i]) for i in chosen])
             total, padded = torch.zeros((), device=self.where), 0
+            counted = max(1, int(rows.counted[batch].sum()))
             for _, inputs, targets in micro_batches(rows, batch, self.where):
                 padded += inputs["attention_mask"].numel()
                 with self.autocast, _faults_of_the_model():
                     output = self.model(**inputs)
-                # Summed and divided by the rows of the whole batch: the gradient is that of one padded batch.
-                loss = recipe.task.loss(output, targets, inputs["attention_mask"]).sum() / len(batch)
+                # Summed and divided by the rows of the whole batch that have a target: the gradient is that of one padded batch.
+                loss = recipe.task.loss(output, targets, inputs["attention_mask"]).sum() / counted
                 with _faults_of_the_model():
                     loss.backward()  # type: ignore[no-untyped-call]
                 total += loss.detach()
@@ -142,7 +143,7 @@ class Tuning:
         return self.recipe.task.score(examples, predictions) | {"test_loss": loss}
 
     def _predict(self, examples: Sequence[Example], rows: Rows) -> tuple[float, list[Any], int]:
-        """Mean loss of the rows, predictions of the examples, and how many tokens they were with padding."""
+        """Mean loss of the rows that have a target, predictions of the examples, and how many tokens they were with padding."""
         task = self.recipe.task
         read: list[Any] = [None] * len(rows)
         losses, padded = torch.zeros((), device=self.where), 0
@@ -154,7 +155,7 @@ class Tuning:
                 losses += task.loss(output, targets, inputs["attention_mask"]).sum()
                 for row, value in zip(chosen, task.read(output, inputs["attention_mask"]), strict=True):
                     read[row] = value
-        loss = float(losses) / len(rows)
+        loss = float(losses) / max(1, int(rows.counted.sum()))
         if not math.isfinite(loss):
             raise Infeasible("diverged", f"the loss of the predictions is {loss} at step {self.step}")
         return loss, task.predict(examples, rows, read), padded
