@@ -10,7 +10,6 @@ import functools
 import hashlib
 import itertools
 import json
-import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,9 +179,9 @@ def _missing(value: Any) -> bool:
 
 def _whole(value: Any) -> int | None:
     """A whole number, also as 3.0, which tables make of it where a column has gaps; None where it is none."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or value in (float("inf"), float("-inf")):
-        return None
-    return int(value) if value == value and value == int(value) else None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _kind(value: Any) -> str:
