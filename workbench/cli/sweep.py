@@ -142,9 +142,9 @@ def sweep(
         from workbench.sweep import sweep as work
 
         def check() -> None:
-            forecast.check(loaded)
-            for line in check_data(loaded):
+            for line in check_data(loaded):  # first, as in `plan`
                 messages.print(line, style="yellow", markup=False)
+            forecast.check(loaded)
 
         with placed("sampler"):
             search.check_sampler(sampler, loaded)
