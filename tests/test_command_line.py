@@ -465,7 +465,7 @@ def test_a_terminal_without_unicode_and_a_narrow_one(in_swept):
 def test_a_machine_that_was_busy_a_moment_ago_is_not_called_busy(monkeypatch, load, in_use, warned):
     monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
     readings = iter((0.0, in_use))
-    monkeypatch.setattr(host, "busy_seconds", lambda: next(readings))
+    monkeypatch.setattr(host, "cpu_time", lambda: host.CpuTime(next(readings)))
     with messages.capture() as said:
         assert warn_if_busy() == warned
     assert ("This machine is busy" in said.get()) == warned
