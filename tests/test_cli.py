@@ -158,14 +158,16 @@ def test_tables_are_plain_and_not_folded_where_nobody_looks(swept, command, monk
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "40")
     code, out, err = command("runs")
-    assert (code, len(err.splitlines())) == (0, 1)
-    assert err.startswith("Next: `workbench run ")
+    said = [line for line in err.splitlines() if "contended" not in line]  # a machine that runs tests may be busy
+    assert (code, len(said)) == (0, 1)
+    assert said[0].startswith("Next: `workbench run ")
     assert len(out.splitlines()) == 4  # the head and three runs, however long the model's name
     code, out, err = command("front", "--all")
     assert code == 0
     assert len(out.splitlines()) == 1 + len(json.loads(swept[1].stdout)["points"]) + out.count("The best is")
     code, out, err = command("run", "0")
-    assert (code, err) == (0, f"Next: `workbench front {json.loads(swept[1].stdout)['study']}`\n")
+    said = [line for line in err.splitlines() if "contended" not in line]
+    assert (code, said) == (0, [f"Next: `workbench front {json.loads(swept[1].stdout)['study']}`"])
     for word in ("Checkpoints", "The bill", "versions", "train", "idle"):
         assert word in out
 

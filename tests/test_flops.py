@@ -13,7 +13,6 @@ from workbench import bitfit, flops, full, head, methods, peft
 from workbench.data import models
 
 QA, CLASSES, CAUSAL = "AutoModelForQuestionAnswering", "AutoModelForSequenceClassification", "AutoModelForCausalLM"
-HEADS = {QA: ("qa_outputs",), CLASSES: ("classifier",), CAUSAL: ()}
 ROWS = ((16, 4), (64, 2), (192, 3))
 """Tokens of a row, and rows."""
 
@@ -46,7 +45,7 @@ def built(name: str, method: Any, auto_class: str = QA, **sizes: Any) -> Any:
         else:
             config = getattr(transformers, name)(**sizes)
             model = getattr(transformers, auto_class).from_config(config, attn_implementation="eager")
-        return methods.apply(method, model, auto_class=auto_class, head=HEADS[auto_class])
+        return methods.apply(method, model, auto_class=auto_class)
 
 
 def counted(model: Any, tokens: int, rows: int) -> int:

@@ -45,7 +45,13 @@ def ledger(study, url):
 
 def stub(study, settings, **changes):
     recipe = study.resolve(settings)
-    known = {"recipe_id": recipe.id, "run_id": recipe.run_id, "recipe": recipe.to_json(), "settings": settings}
+    known = {
+        "recipe_id": recipe.id,
+        "run_id": recipe.run_id,
+        "recipe": recipe.to_json(),
+        "settings": settings,
+        "inputs": recipe.inputs,
+    }
     return Result(**{**known, "status": "running", "started": time.time()} | changes)
 
 

@@ -170,7 +170,7 @@ def test_the_estimate_charges_idle_and_busy_power(meter):
     usage, cpus, watts = window.usage, meter.description["cpus_held"], cpu_power(meter.description["cpu"])
     idle_j, dynamic_j = 100 * cpus * watts.idle_w, usage.cpu_seconds * (watts.busy_w - watts.idle_w)
     assert usage.cpu_energy_j == pytest.approx(idle_j + dynamic_j)
-    assert usage.errors == {"cpu_energy_j": watts.error}
+    assert usage.errors["cpu_energy_j"] == watts.error
     assert usage.sources["cpu_energy_j"].startswith("estimated: ")
     assert "Cloud Carbon Footprint" in usage.sources["cpu_energy_j"]
 

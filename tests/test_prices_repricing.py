@@ -141,9 +141,9 @@ def test_an_owner_without_joules_has_no_price():
 
 windows = st.builds(
     Usage,
-    seconds=st.floats(0, 1e5),
+    seconds=st.floats(0, 1e5, allow_subnormal=False),
     cpu_energy_j=st.none() | st.floats(0, 1e7),
-    gpu_seconds=st.floats(0, 1e5),
+    gpu_seconds=st.floats(0, 1e5, allow_subnormal=False),
     gpu_board_energy_j=st.none() | st.floats(0, 1e7),
     errors=st.fixed_dictionaries({}, optional={"cpu_energy_j": st.floats(0, 2)}),
     work=st.builds(Work, flops=st.floats(1, 1e18), steps=st.integers(0, 1000)),

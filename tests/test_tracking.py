@@ -544,7 +544,7 @@ def test_what_is_too_long_is_cut_where_it_is_seen() -> None:
 
 
 def test_the_store_is_made_whole_and_in_wal_mode(fresh: Path) -> None:
-    assert [p.name for p in fresh.parent.iterdir() if not p.name.startswith("mlflow.db")] == []
+    assert [p.name for p in fresh.parent.iterdir() if not p.name.startswith(("mlflow.db", ".workbench.lock"))] == []
     database = sqlite3.connect(fresh)
     assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert database.execute("SELECT artifact_location FROM experiments").fetchone() == (
@@ -702,6 +702,7 @@ def test_store_and_artifacts_lie_in_a_folder_whatever_its_name(tmp_path: Path, n
         "mlflow.db-wal",
         "mlflow.db-shm",
         "mlartifacts",
+        ".workbench.lock",
         study.path.name,
     }
     session = Session(study, store.absolute("sqlite:///mlflow.db"))

@@ -137,7 +137,7 @@ def usage(first: Reading, last: Reading, peaks: Peaks, facts: Facts) -> Usage:
     errors = {"cpu_energy_j": cpu_error} | ({} if gpu_error is None else {"gpu_board_energy_j": gpu_error})
     contention, sources["stalled_seconds"] = _contention(first, last, figures, facts)
     if stalled_s := contention.stalled_seconds:
-        errors["stalled_seconds"] = ALONE_ERROR * (seconds - stalled_s) / stalled_s
+        errors["stalled_seconds"] = min(1.0, ALONE_ERROR * (seconds - stalled_s) / stalled_s)
     return Usage(
         seconds,
         (last.tree.cpu_ns - first.tree.cpu_ns) / 1e9,
@@ -180,7 +180,9 @@ def _contention(first: Reading, last: Reading, gpus: Mapping[str, Any], facts: F
     idle_s, strangers_s = _gpu_waits(gpus)
     if strangers_s is None:
         return _Contention(waited_s, None, None, others_s), "unknown: GPU kernels of others cannot be told from ours"
-    stalled_s = min(seconds, held_up if idle_s is None else min(held_up, idle_s) + strangers_s)
+    # Not even on all CPUs at once would our work have taken less.
+    most = max(0.0, seconds - (last.tree.cpu_ns - first.tree.cpu_ns) / 1e9 / facts.cpus)
+    stalled_s = min(most, held_up if idle_s is None else min(held_up, idle_s) + strangers_s)
     by_cpu_time = last.package_j is not None  # RAPL's joules: whoever else computed meanwhile has paid for it
     joules = 0.0 if by_cpu_time else power.estimated_joules(stalled_s, 0.0, facts.cpus, facts.watts)
     return _Contention(waited_s, stalled_s, joules, others_s), _CONTENTION
