@@ -3,6 +3,8 @@
 Each is `Bad(kind, name, …)`. One that is `surely` bad must be refused; what was damaged at random may turn out to be good after all.
 """
 
+# ruff: noqa: E501  tables of wrong values, one a line
+
 import json
 import math
 import random
@@ -65,6 +67,10 @@ class Bad:
     surely: bool = True
 
 
+def done(*_: object) -> None:
+    """Nothing, after all that."""
+
+
 def everything() -> list[Bad]:
     """All of them, the same at every call."""
     rng = random.Random(SEED)
@@ -75,10 +81,17 @@ def rows(count: int = 40) -> list[dict[str, Any]]:
     """Good questions."""
     rng, found = random.Random(1), []
     for i in range(count):
-        who, town = rng.choice("Ada Bert Cleo Dora".split()), rng.choice("Bern Oslo Riga Pisa".split())
+        who, town = rng.choice(["Ada", "Bert", "Cleo", "Dora"]), rng.choice(["Bern", "Oslo", "Riga", "Pisa"])
         context = f"In {1900 + i} the engineer {who} moved to {town} and built mill number {i} beside the river."
         question = f"Where did {who} move in {1900 + i}?"
-        found.append({"id": f"q{i}", "question": question, "context": context, "answers": {"text": [town], "answer_start": [context.index(town)]}})
+        found.append(
+            {
+                "id": f"q{i}",
+                "question": question,
+                "context": context,
+                "answers": {"text": [town], "answer_start": [context.index(town)]},
+            }
+        )
     return found
 
 
@@ -161,16 +174,21 @@ _WHOLE: dict[str, bytes] = {
 
 def _studies(rng: random.Random) -> Iterator[Bad]:
     def text(content: bytes) -> Callable[[Path], None]:
-        return lambda folder: (folder / "s.py").write_bytes(content) and None  # type: ignore[func-returns-value]
+        return lambda folder: done((folder / "s.py").write_bytes(content))
 
     for old, news in _FIELDS.items():
         assert old in STUDY, old
         for new in news:
-            changed = STUDY.replace(next(t for t in (f"{old}, ", f"{old},", old) if new == "" and t in STUDY or t == old), new, 1)
+            changed = STUDY.replace(next(t for t in (f"{old}, ", f"{old},", old) if (new == "" and t in STUDY) or t == old), new, 1)
             yield Bad("study", new or f"without {old}", text(changed.encode()), surely=new != "study = other = Study(")
     for name, content in _WHOLE.items():
         yield Bad("study", name, text(content))
-    names = [word.split("=")[0].strip() for line in STUDY.splitlines() for word in line.split(",") if "=" in word and "(" not in word.split("=")[0]]
+    names = [
+        word.split("=")[0].strip()
+        for line in STUDY.splitlines()
+        for word in line.split(",")
+        if "=" in word and "(" not in word.split("=")[0]
+    ]
     for name in dict.fromkeys(n for n in names if n.isidentifier() and n != "study"):
         wrong = name[:-1] + rng.choice(string.ascii_lowercase.replace(name[-1], ""))
         yield Bad("study", f"{wrong} for {name}", text(STUDY.replace(f"{name}=", f"{wrong}=", 1).encode()))
@@ -199,11 +217,28 @@ def _row_faults() -> dict[str, Callable[[dict[str, Any]], Any]]:
             faults[f"{name} {value!r}"] = field(name, value)
         faults[f"without {name}"] = without(name)
     faults["without answers"] = without("answers")
-    for value in (3, True, "Bern", [3], ["Bern"], [[]], {}, {"text": "Bern"}, {"text": ["Bern"]}, {"answer_start": [3]}, math.nan, [None], [{}]):
+    for value in (
+        3,
+        True,
+        "Bern",
+        [3],
+        ["Bern"],
+        [[]],
+        {},
+        {"text": "Bern"},
+        {"text": ["Bern"]},
+        {"answer_start": [3]},
+        math.nan,
+        [None],
+        [{}],
+    ):
         faults[f"answers {value!r}"] = field("answers", value)
     for start in (None, "x", 1.5, -1, -5, 10**6, True, [3], math.nan, 10**30, math.inf, {}):
         faults[f"answer_start {start!r}"] = answers(answer_start=[start])
-    faults["answer_start off by one"] = lambda row: {**row, "answers": {**row["answers"], "answer_start": [row["answers"]["answer_start"][0] + 1]}}
+    faults["answer_start off by one"] = lambda row: {
+        **row,
+        "answers": {**row["answers"], "answer_start": [row["answers"]["answer_start"][0] + 1]},
+    }
     faults["more starts than texts"] = answers(answer_start=[1, 2])
     faults["more texts than starts"] = answers(text=["a", "b"])
     for value in (None, 3, [""], [None], [3], [["Bern"]], "Bern", [True], ["\ud83d"], [math.nan], ["not there"]):
@@ -260,7 +295,11 @@ def _data(rng: random.Random) -> Iterator[Bad]:
     for key in ("data", "paragraphs", "qas", "context", "question", "answers", "text", "answer_start"):
         for value in (None, 3, "x", [], {}, [3], [None]):
             text = json.dumps(_replaced(squad, key, value))
-            harmless = (key == "answers" and value in ([], None)) or (key in ("context", "question", "text") and value == "x" and key == "question")
+            harmless = (
+                (key == "qas" and value == [])
+                or (key == "answers" and value in ([], None))
+                or (key in ("context", "question", "text") and value == "x" and key == "question")
+            )
             yield Bad("data", f"squad with {key} {value!r}", of_bytes("d.json", text.encode()), surely=not harmless)
     for i in range(60):
         damaged = bytearray(lines)
@@ -332,7 +371,11 @@ def _flags() -> Iterator[Bad]:
         option = command[-1] if command and command[-1].startswith("--") else ""
         for value in values:
             words = (*command[:-1], f"{option}={value}") if option else (*command, *(value.split() or ([""] if command else [])))
-            if not option and value == "" and command in (("run",), ("export",), ("retry",), ("import",), ("replay",), ("completion",)):
+            if (
+                not option
+                and value == ""
+                and command in (("run",), ("export",), ("retry",), ("import",), ("replay",), ("completion",))
+            ):
                 words = command
             harmless = (command, value) in (
                 (("sweep", "s.py", "--sampler"), ""), (("sweep", "s.py", "--platform"), ""), (("sweep", "s.py", "--storage"), ""),
@@ -345,7 +388,7 @@ def _flags() -> Iterator[Bad]:
 
 def _stores(rng: random.Random) -> Iterator[Bad]:
     def content(data: bytes) -> Callable[[Path], None]:
-        return lambda folder: (folder / "optuna.db").write_bytes(data) and None  # type: ignore[func-returns-value]
+        return lambda folder: done((folder / "optuna.db").write_bytes(data))
 
     def sql(*statements: str) -> Callable[[Path], None]:
         def make(folder: Path) -> None:
@@ -371,9 +414,9 @@ def _stores(rng: random.Random) -> Iterator[Bad]:
         "no database": content(b"hello" * 100),
         "zeros": content(bytes(8192)),
         "a header alone": content(b"SQLite format 3\0" + bytes(84)),
-        "a folder": lambda folder: ((folder / "optuna.db").unlink(), (folder / "optuna.db").mkdir()) and None,
+        "a folder": lambda folder: done((folder / "optuna.db").unlink(), (folder / "optuna.db").mkdir()),
         "missing": lambda folder: (folder / "optuna.db").unlink(),
-        "another program's": lambda folder: ((folder / "optuna.db").unlink(), sql("CREATE TABLE t (a INT)")(folder)) and None,
+        "another program's": lambda folder: done((folder / "optuna.db").unlink(), sql("CREATE TABLE t (a INT)")(folder)),
         "no trials table": sql("DROP TABLE trials"),
         "no attributes": sql("DELETE FROM study_user_attributes"),
         "attributes of another kind": sql("UPDATE study_user_attributes SET value_json = '3'"),
@@ -407,10 +450,10 @@ def _models(rng: random.Random) -> Iterator[Bad]:
         return make
 
     def content(name: str, data: bytes) -> Callable[[Path], None]:
-        return lambda folder: (folder / "tiny" / name).write_bytes(data) and None  # type: ignore[func-returns-value]
+        return lambda folder: done((folder / "tiny" / name).write_bytes(data))
 
     def gone(*names: str) -> Callable[[Path], None]:
-        return lambda folder: [(folder / "tiny" / name).unlink() for name in names] and None  # type: ignore[func-returns-value]
+        return lambda folder: done(*[(folder / "tiny" / name).unlink() for name in names])
 
     def cut(name: str, share: float) -> Callable[[Path], None]:
         def make(folder: Path) -> None:
@@ -458,13 +501,26 @@ def _models(rng: random.Random) -> Iterator[Bad]:
         yield Bad("model", f"weights under {prefix}", renamed)
     yield Bad("model", "a layer is missing", header(lambda names: {k: v for k, v in names.items() if "layer.0." not in k}))
     yield Bad("model", "no metadata of weights", header(lambda names: {}))
-    yield Bad("model", "another type of numbers", header(lambda names: {k: ({**v, "dtype": "X9"} if k != "__metadata__" else v) for k, v in names.items()}))
+    yield Bad(
+        "model",
+        "another type of numbers",
+        header(lambda names: {k: ({**v, "dtype": "X9"} if k != "__metadata__" else v) for k, v in names.items()}),
+    )
     yield Bad("model", "no vocabulary", tokenizer(lambda t: {**t, "model": {**t["model"], "vocab": {}}}))
     yield Bad("model", "a tokeniser's model of no kind", tokenizer(lambda t: {**t, "model": {"type": "nosuch"}}))
     more = {f"new{i}": 100_000 + i for i in range(10)}
-    yield Bad("model", "tokens beyond the embedding", tokenizer(lambda t: {**t, "model": {**t["model"], "vocab": {**t["model"]["vocab"], **more}}}), surely=False)
-    yield Bad("model", "a folder for a file", lambda folder: (gone("config.json")(folder), (folder / "tiny" / "config.json").mkdir()) and None)
-    yield Bad("model", "nothing in the folder", lambda folder: (shutil.rmtree(folder / "tiny"), (folder / "tiny").mkdir()) and None)
+    yield Bad(
+        "model",
+        "tokens beyond the embedding",
+        tokenizer(lambda t: {**t, "model": {**t["model"], "vocab": {**t["model"]["vocab"], **more}}}),
+        surely=False,
+    )
+    yield Bad(
+        "model",
+        "a folder for a file",
+        lambda folder: done(gone("config.json")(folder), (folder / "tiny" / "config.json").mkdir()),
+    )
+    yield Bad("model", "nothing in the folder", lambda folder: done(shutil.rmtree(folder / "tiny"), (folder / "tiny").mkdir()))
     for i in range(20):
         seed = rng.randrange(10**6)
 

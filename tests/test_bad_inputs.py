@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import warnings
+from pathlib import Path
 
 import bad_inputs
 import pytest
@@ -82,7 +83,7 @@ def checked(bad, folder):
 def said_by_command(words):
     with (
         pytest.MonkeyPatch.context() as patch,
-        open(os.devnull, "w") as nowhere,
+        Path(os.devnull).open("w") as nowhere,
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),
     ):

@@ -167,6 +167,8 @@ class Study:
         metrics = _metrics(self.recipe.task)
         if self.maximize not in metrics:
             raise UsageError(f"maximize={self.maximize!r} is not a score of the task.{did_you_mean(str(self.maximize), metrics)}")
+        if not isinstance(self.minimize, (str, tuple, list)):  # a set has no first cost
+            raise UsageError(f"minimize must be the name of a cost, or a tuple of names, got {self.minimize!r}.")
         if not self.costs:
             raise UsageError("minimize is empty: name at least one cost.")
         for cost in self.costs:
@@ -261,16 +263,24 @@ def _run(path: Path) -> ModuleType:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         if not lines and isinstance(error, OSError):
             raise StudyError(f"{path} cannot be read: {error}.") from error
-        what = str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}{_hint(error, module)}"
+        what = str(error) if isinstance(error, WorkbenchError) else f"{_said(error)}{_hint(error, module)}"
         raise StudyError(f"{path}, line {lines[-1] if lines else '?'}: {what}") from error
     finally:
         sys.path.remove(folder)
     return module
 
 
+def _said(error: BaseException) -> str:
+    """An error's kind and words; its kind alone where its own text fails, as that of a class in the study file may."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
+
+
 def _hint(error: BaseException, module: ModuleType) -> str:
     """Python names an argument that a function does not know; say which was meant."""
-    found = re.match(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'(?!.*Did you mean)", str(error))
+    found = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'(?!.*Did you mean)", _said(error))
     owner = vars(module).get(found[1]) if found else None
     if found is None or not callable(owner):
         return ""

@@ -65,8 +65,14 @@ class _Finite(click.FloatRange):
         return number
 
 
-POSITIVE, AMOUNT = _Finite(min=0, min_open=True), _Finite(min=0)
-"""Types of options: a finite number above 0, and one of at least 0."""
+POSITIVE, AMOUNT, NUMBER = _Finite(min=0, min_open=True), _Finite(min=0), _Finite()
+"""Types of options: a finite number above 0, one of at least 0, and any."""
+
+SHARE = _Finite(min=0, max=1, min_open=True, max_open=True)
+"""A share between 0 and 1, neither of them."""
+
+COUNT = click.IntRange(1, 10**9)
+"""A number of runs or labels: more than a billion of them is a slip of the finger."""
 
 
 _BLANKS_AT_END = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")

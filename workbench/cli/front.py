@@ -12,6 +12,7 @@ import click
 from workbench import report
 from workbench.cli import complete
 from workbench.cli.common import (
+    NUMBER,
     POSITIVE,
     Table,
     json_option,
@@ -38,7 +39,7 @@ from workbench.result import Result, originals
 @click.command()
 @click.argument("study", required=False, shell_complete=complete.studies)
 @click.option("--budget-usd", type=POSITIVE, metavar="USD", help="Name the best point that costs at most this.")
-@click.option("--target", type=float, metavar="SCORE", help="Name the cheapest point that reaches this score.")
+@click.option("--target", type=NUMBER, metavar="SCORE", help="Name the cheapest point that reaches this score.")
 @click.option("--all", "everything", is_flag=True, help="Show dominated points too.")
 @click.option("--billed", is_flag=True, help="Dollars as the platform bills one rental: rounded up, the whole machine.")
 @click.option(

@@ -12,6 +12,7 @@ import click
 
 from workbench.cli import complete
 from workbench.cli.common import (
+    COUNT,
     POSITIVE,
     Table,
     json_option,
@@ -46,7 +47,7 @@ _RIGHT = ("tuned", "memory", "shortest", "longest", "energy", "US$")
 @click.command()
 @click.argument("study", shell_complete=complete.study_files)
 @click.option("--calibrate", is_flag=True, help="Time a few steps of every model and method first: about 10 s, kept for later.")
-@setting("--trials", type=click.IntRange(min=1), help="Runs of the sweep that is forecast. [default: the study's]")
+@setting("--trials", type=COUNT, help="Runs of the sweep that is forecast. [default: the study's]")
 @setting(
     "--max-usd",
     type=POSITIVE,

@@ -12,6 +12,7 @@ from workbench import prices
 from workbench.cli import complete
 from workbench.cli.common import (
     AMOUNT,
+    COUNT,
     Table,
     fits,
     json_option,
@@ -37,7 +38,7 @@ SHOWN = 15
 
 @click.command()
 @click.argument("study", required=False, shell_complete=complete.study_files)
-@setting("--trials", type=click.IntRange(min=1), help="Runs of the sweep that is priced. [default: the study's, or 16]")
+@setting("--trials", type=COUNT, help="Runs of the sweep that is priced. [default: the study's, or 16]")
 @click.option("--spot", is_flag=True, help="Rank spot offers too: they end at any time.")
 @click.option("--all", "everything", is_flag=True, help=f"Show all offers, not the first {SHOWN}.")
 @setting("--label-usd", type=AMOUNT, metavar="USD", help="Price of one labelled example. [default: the study's]")

@@ -13,7 +13,9 @@ import click
 from workbench import report
 from workbench.cli import complete
 from workbench.cli.common import (
+    COUNT,
     POSITIVE,
+    SHARE,
     json_option,
     label_usd_of,
     ledger_url,
@@ -46,7 +48,7 @@ UNBOUNDED_RUNS = 100
 
 @click.command()
 @click.argument("study", shell_complete=complete.study_files)
-@setting("--trials", type=click.IntRange(min=1), help="Runs in all, those of earlier starts included. [default: the study's]")
+@setting("--trials", type=COUNT, help="Runs in all, those of earlier starts included. [default: the study's]")
 @setting("--max-hours", type=POSITIVE, metavar="H", help="Hours of work in all.")
 @setting(
     "--max-usd",
@@ -55,10 +57,10 @@ UNBOUNDED_RUNS = 100
     help="US$ to spend in all, on compute and labels. [default: the study's]",
 )
 @setting("--max-energy-kwh", type=POSITIVE, metavar="KWH", help="Energy of processors and GPUs in all.")
-@setting("--max-labels", type=click.IntRange(min=1), metavar="N", help="Distinct labels to buy in all.")
+@setting("--max-labels", type=COUNT, metavar="N", help="Distinct labels to buy in all.")
 @setting(
     "--confirm-share",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=SHARE,
     metavar="SHARE",
     help="Keep this share of US$, hours and energy, and confirm the front with it at the end.",
 )

@@ -64,7 +64,10 @@ def _lacking(text: str | None) -> str:
     """What a study's description lacks to be one of the workbench's; empty where it lacks nothing."""
     if text is None:
         return f"no attribute {STUDY!r}"
-    noted = json.loads(text)
+    try:
+        noted = json.loads(text)
+    except ValueError:
+        noted = None
     if not isinstance(noted, dict):
         return f"no description in its attribute {STUDY!r}"
     missing = [name for name, kind in _NOTED.items() if not isinstance(noted.get(name), kind)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import sqlite3
 from collections.abc import Iterator
 from typing import Any
@@ -62,6 +63,8 @@ def mapped(url: str) -> Iterator[None]:
         driver: Any = getattr(cause, "orig", None) or cause
         detail = (str(driver).strip() or type(driver).__name__).splitlines()[0].rstrip(".")
         raise _fault(url, detail, passes(cause), is_full(driver)) from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:  # the file is damaged, or another program has written into it
+        raise _fault(url, f"it holds what is no text or no JSON ({error})", False, False) from error
     except OSError as error:
         full, passes_by = error.errno in (errno.ENOSPC, errno.EDQUOT), error.errno in (errno.ESTALE, errno.EIO)
         raise _fault(url, error.strerror or str(error), passes_by, full, str(error)) from error
@@ -110,6 +113,7 @@ def _advice(detail: str) -> str:
         "unable to open": "Check the folder, or name another store with --storage.",
         "no such file": "Check the folder, or name another store with --storage.",
         "locked": "Another program holds it; close that and run the same command again.",
+        "no text or no JSON": "It is damaged, or another program has written into it: name another store with --storage.",
         "no such table": "It is another program's: name another store with --storage.",
         "does not exist": "Run `workbench sweep STUDY` first, or name another store with --storage.",
         "module": "Install the database's Python driver.",

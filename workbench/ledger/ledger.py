@@ -277,7 +277,8 @@ class Ledger:
 
         query = sql.text("SELECT key, value_json FROM study_user_attributes WHERE study_id = :study")
         rows = self._asked(query, study=self._study_id)  # there is one a run: as objects they take 20 times as long
-        return {key: json.loads(text) for key, text in rows}
+        with mapped(self._url):
+            return {key: json.loads(text) for key, text in rows}
 
     def _note(self, key: str, value: object) -> None:
         self._tried(lambda: self._storage.set_study_user_attr(self._study_id, key, value))
@@ -337,7 +338,8 @@ class Ledger:
 
         query = sql.text("SELECT key, value_json FROM study_user_attributes WHERE study_id = :study AND key IN (:a, :b, :c)")
         rows = self._asked(query, study=self._study_id, a=_RETRIED, b=_INPUTS, c=STUDY)
-        return {key: json.loads(text) for key, text in rows}
+        with mapped(self._url):
+            return {key: json.loads(text) for key, text in rows}
 
     def read(self) -> Reading:
         """All that is known of the study now, by two queries: what a page of it shows."""
@@ -413,7 +415,9 @@ class Ledger:
             "AND (t.state = 'RUNNING' AND a.key = :lease OR t.state <> 'RUNNING' AND a.key = :result) ORDER BY t.number"
         ).bindparams(sql.bindparam("running", expanding=True))
         values = {"study": self._study_id, "first": self._seen, "running": self._running, "result": RESULT, "lease": _LEASE}
-        found = [(trial_id, number, state, json.loads(text)) for trial_id, number, state, text in self._asked(query, **values)]
+        rows = self._asked(query, **values)
+        with mapped(self._url):
+            found = [(trial_id, number, state, json.loads(text)) for trial_id, number, state, text in rows]
         found = [row for row in found if (trials.is_lease if row[2] == "RUNNING" else trials.is_result)(row[3])]
         now, heard = time.monotonic(), self._heard
         beats = {trial_id: float(record["beat"]) for trial_id, _, state, record in found if state == "RUNNING"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +14,7 @@ import numpy as np
 from workbench.data import fingerprints
 from workbench.data.windows import best_span, token_span, windows
 from workbench.errors import UsageError
-from workbench.space import Space, check, is_whole
+from workbench.space import Space, check, is_number, is_whole
 from workbench.tasks.base import NO_TARGET, Example, Reach, Rows, Splits, Task
 from workbench.tasks.squad_score import check_language, squad_score
 
@@ -51,6 +52,13 @@ class QuestionAnswering(Task):
         least = {"train": 1, "dev": 1, "test": 0, "max_length": 32, "stride": 0, "max_answer_tokens": 1, "seed": 0}
         for field, low in least.items():
             check(self, field, lambda value, low=low: is_whole(value) and value >= low, f"a whole number of at least {low}")  # type: ignore[misc]
+        check(self, "null_threshold", lambda value: is_number(value) and math.isfinite(value), "a finite number")
+        check(self, "name", lambda value: value is None or isinstance(value, str), "a name, or None")
+        if is_whole(self.max_length) and is_whole(self.stride) and self.stride >= self.max_length - self.max_length // 2:
+            raise UsageError(
+                f"stride={self.stride} leaves no room to advance in rows of max_length={self.max_length}, half of which a question may "
+                "take. Lower the stride or raise max_length."
+            )
         if not isinstance(self.data, (str, Space)) or not self.data:
             raise UsageError(f"question_answering({self.data!r}): give the name of a data set, or the path of a file or folder.")
         if not isinstance(self.language, Space):
