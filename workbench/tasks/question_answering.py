@@ -56,8 +56,8 @@ class QuestionAnswering(Task):
         check(self, "name", lambda value: value is None or isinstance(value, str), "a name, or None")
         if is_whole(self.max_length) and is_whole(self.stride) and self.stride >= self.max_length - self.max_length // 2:
             raise UsageError(
-                f"stride={self.stride} leaves no room to advance in rows of max_length={self.max_length}, half of which a question may "
-                "take. Lower the stride or raise max_length."
+                f"stride={self.stride} leaves no room to advance in rows of max_length={self.max_length}, half of which a "
+                "question may take. Lower the stride or raise max_length."
             )
         if not isinstance(self.data, (str, Space)) or not self.data:
             raise UsageError(f"question_answering({self.data!r}): give the name of a data set, or the path of a file or folder.")
