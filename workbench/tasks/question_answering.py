@@ -54,11 +54,6 @@ class QuestionAnswering(Task):
             check(self, field, lambda value, low=low: is_whole(value) and value >= low, f"a whole number of at least {low}")  # type: ignore[misc]
         check(self, "null_threshold", lambda value: is_number(value) and math.isfinite(value), "a finite number")
         check(self, "name", lambda value: value is None or isinstance(value, str), "a name, or None")
-        if is_whole(self.max_length) and is_whole(self.stride) and self.stride >= self.max_length - self.max_length // 2:
-            raise UsageError(
-                f"stride={self.stride} leaves no room to advance in rows of max_length={self.max_length}, half of which a "
-                "question may take. Lower the stride or raise max_length."
-            )
         if not isinstance(self.data, (str, Space)) or not self.data:
             raise UsageError(f"question_answering({self.data!r}): give the name of a data set, or the path of a file or folder.")
         if not isinstance(self.language, Space):
@@ -69,6 +64,11 @@ class QuestionAnswering(Task):
         squad_score([""], [[""]], self.language)
 
     def splits(self) -> Splits:
+        if self.stride >= self.max_length - self.max_length // 2:
+            raise UsageError(
+                f"stride={self.stride} leaves no room to advance in rows of max_length={self.max_length}, half of which a "
+                "question may take. Lower the stride or raise max_length."
+            )
         train, dev, test = _shuffled(self.data, self.digest(), self.seed)
         if self.train > len(train):
             raise UsageError(f"train={self.train}: {self.data!r} has {len(train)} examples to train on. Ask for at most that many.")
