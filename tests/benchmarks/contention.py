@@ -114,7 +114,7 @@ def summary(policies: list[dict[str, Any]], estimates: list[dict[str, Any]]) -> 
         return statistics.median(m["step_seconds"] for m in policies if (m["policy"], m["programs"]) == (name, programs))
 
     told: dict[str, Any] = {"policies": {}}
-    for name in POLICIES:
+    for name in dict.fromkeys(m["policy"] for m in policies):
         told["policies"][name] = {
             "alone_ms": 1000 * median(name, 0),
             "beside_one_ms": 1000 * median(name, 1),
@@ -141,6 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--policy-rounds", type=int, default=3)
+    parser.add_argument("--policies", nargs="*", choices=list(POLICIES), default=list(POLICIES))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "contention.json")
     parser.add_argument("--child", choices=("steps", "run"))
     options = parser.parse_args()
@@ -148,15 +149,17 @@ def main() -> None:
         print(json.dumps(steps() if options.child == "steps" else run()))
         return
     policies = [
-        {"policy": name} | measure("steps", programs, environment)
+        {"policy": name} | measure("steps", programs, POLICIES[name])
         for _ in range(options.policy_rounds)
-        for name, environment in POLICIES.items()
+        for name in options.policies
         for programs in (0, 1)
     ]
     estimates = [measure("run", programs, {}) for _ in range(options.rounds) for programs in (0, 1, 2)]
     record = {
         "machine": {"cpu": platform.processor() or platform.machine(), "cpus": os.cpu_count(), "system": platform.platform()},
         "versions": {name: metadata.version(name) for name in ("torch", "transformers", "peft")},
+        "rounds": options.rounds,
+        "policy_rounds": options.policy_rounds,
         "summary": summary(policies, estimates),
         "policies": policies,
         "estimates": estimates,
