@@ -389,7 +389,7 @@ def test_nothing_is_said_of_a_quiet_machine_nor_where_waits_are_unknown():
 @pytest.mark.parametrize(
     ("stated", "expected"),
     [
-        ({}, "1000 None"),
+        ({}, "3000 None"),
         ({"GOMP_SPINCOUNT": "7"}, "7 None"),
         ({"OMP_WAIT_POLICY": "active"}, "None active"),
     ],
