@@ -34,18 +34,20 @@ def command_line() -> str:
 
 
 SPIN_COUNT = "3000"
-"""How often a thread of OpenMP looks whether it may go on before it sleeps: see `sleep_at_barriers`. Of 300 to 100,000 the one that
-costs next to nothing on a quiet machine (a step of 190 ms takes 190 ms; with 1,000 it takes 250 to 310) and is the better for it on a
-busy one (380 ms in the place of 590)."""
+"""How often a thread of OpenMP looks whether it may go on before it sleeps: see `sleep_at_barriers`.
+
+Of 1,000, 3,000 and 10,000 the one that costs next to nothing on a quiet machine (a step of 190 ms takes 190 ms; with 1,000 it takes
+250 to 310) and is much better on a busy one (380 ms in the place of 590; with 10,000 it takes 490).
+"""
 
 
 def sleep_at_barriers() -> None:
     """Have OpenMP's threads sleep where they wait for each other, unless the user has said what they do.
 
     Otherwise they spin for milliseconds, and on a machine that does something else too a thread spins on the very CPU that the
-    one it waits for needs: beside one busy program a step of training then takes many times as long (3 to 20, by the machine).
-    Measured in `tests/benchmarks/contention.py`. Call it before torch is imported: its OpenMP looks at the environment once. Processes that
-    are started from here inherit it.
+    one it waits for needs: beside one busy program a step of training then takes several times as long. Measured in
+    `tests/benchmarks/contention.py`. Call it before torch is imported: its OpenMP looks at the environment once. Processes
+    that are started from here inherit it.
     """
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
