@@ -104,6 +104,7 @@ def test_a_home_of_another_name_is_a_mistake_and_no_crash(monkeypatch):
 AS_NOBODY = ["unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}"]
 
 
+@pytest.mark.slow
 def test_a_sweep_of_the_built_in_data_by_a_user_without_name_and_home(tmp_path):
     if not shutil.which("unshare") or subprocess.run([*AS_NOBODY, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no other user can be had here")

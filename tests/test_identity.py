@@ -448,6 +448,7 @@ def sweep(command, *more) -> str:
     return err
 
 
+@pytest.mark.slow
 def test_edited_data_are_other_data_and_the_old_ones_come_back(place, command) -> None:
     sweep(command)
     first = json.loads(command("front", "s.py", "--json")[1])
@@ -477,6 +478,7 @@ def test_edited_data_are_other_data_and_the_old_ones_come_back(place, command) -
     assert command("confirm", "s.py", "--yes", "--seeds", "1")[0] == 0
 
 
+@pytest.mark.slow
 def test_replaced_weights_are_another_model(place, command) -> None:
     sweep(command)
     first = json.loads(command("front", "s.py", "--json")[1])

@@ -543,6 +543,7 @@ def test_a_sweep_in_which_nothing_works_ends_by_itself(bench, monkeypatch, sampl
     assert bench.sweep(Limits(trials=500), sampler=sampler).results == outcome.results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [DataError("line 3 is no JSON."), EnvironmentFault("the GPU failed.")])
 def test_a_fault_of_the_data_or_the_machine_ends_the_sweep_and_can_be_mended(bench, monkeypatch, error):
     with monkeypatch.context() as patch:
@@ -709,6 +710,7 @@ def test_a_ledger_that_is_away_for_a_moment_loses_nothing(bench, monkeypatch, im
     assert bench.ear.notes.count("The ledger is back.") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pressed", [False, True])
 def test_a_ledger_that_stays_away_ends_it_and_the_next_start_writes_what_was_made(bench, monkeypatch, impatient, pressed):
     press = (lambda: os.kill(os.getpid(), signal.SIGINT)) if pressed else None
@@ -736,6 +738,7 @@ def test_a_ledger_that_stays_away_ends_it_and_the_next_start_writes_what_was_mad
     assert sum(trained) == max(r.step for r in outcome.results)  # it went on from the state of the kept one
 
 
+@pytest.mark.slow
 def test_what_others_spend_while_the_ledger_is_away_is_reckoned(bench, monkeypatch):
     """A budget is not passed because nobody can say what they spend."""
     monkeypatch.setattr(module, "SILENT_SECONDS", 0.1)

@@ -713,6 +713,7 @@ def test_store_and_artifacts_lie_in_a_folder_whatever_its_name(tmp_path: Path, n
     assert "3 runs" in store.examine(default_uri(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a?b#c 100%25 数据"])
 def test_the_page_serves_a_store_in_such_a_folder(tmp_path: Path, name: str, monkeypatch) -> None:
     folder = tmp_path / name
@@ -795,6 +796,7 @@ def test_the_versions_of_the_schema_are_those_that_mlflow_would_ask_for() -> Non
     assert {head, "cfd24bdc0731"} < known
 
 
+@pytest.mark.slow
 def test_an_older_store_is_named_by_all_with_the_command_that_mends_it(tmp_path: Path) -> None:
     folder = tmp_path / "my store?"
     folder.mkdir()
@@ -876,6 +878,7 @@ def test_a_server_is_asked_whether_it_answers() -> None:
 # An MLflow that was away for a whole sweep
 
 
+@pytest.mark.slow
 def test_what_mlflow_missed_is_written_before_nothing_is_done_and_by_a_command_of_its_own(
     command, tmp_path: Path, tiny: str
 ) -> None:
