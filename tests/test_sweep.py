@@ -846,7 +846,8 @@ def test_a_busy_machine_makes_points_contended_and_the_sweep_as_dear_as_it_is(be
     assert not any(r.contended for r in quiet)
     view = report.View.of(bench.ledger.description, OFFER, 0.0)
     alone = [view.cost(r, "usd") for r in busy]
-    assert alone == pytest.approx([view.cost(r, "usd") for r in quiet]), "everything took twice as long, half of it for others"
+    expected = pytest.approx([view.cost(r, "usd") for r in quiet], rel=0.02)
+    assert alone == expected, "everything took twice as long, half of it for others"
     assert spent_usd(busy, OFFER, 0.0) == pytest.approx(2 * spent_usd(quiet, OFFER, 0.0), rel=0.2)
     assert "contended" in report.cost_text(view, busy[0], "usd", band=True)
 
