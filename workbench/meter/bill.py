@@ -140,7 +140,7 @@ def usage(first: Reading, last: Reading, peaks: Peaks, facts: Facts) -> Usage:
         errors["stalled_seconds"] = min(1.0, ALONE_ERROR * (seconds - stalled_s) / stalled_s)
     return Usage(
         seconds,
-        (last.tree.cpu_ns - first.tree.cpu_ns) / 1e9,
+        _cpu_seconds(first, last),
         cpu_j,
         peaks.resident_bytes,
         **figures,
@@ -153,6 +153,11 @@ def usage(first: Reading, last: Reading, peaks: Peaks, facts: Facts) -> Usage:
         devices=tuple(part.usage for part in parts),
         partial=any(part.usage.partial for part in parts),
     )
+
+
+def _cpu_seconds(first: Reading, last: Reading) -> float:
+    """CPU seconds of our processes between two readings."""
+    return (last.tree.cpu_ns - first.tree.cpu_ns) / 1e9
 
 
 class _Contention(NamedTuple):
@@ -181,7 +186,7 @@ def _contention(first: Reading, last: Reading, gpus: Mapping[str, Any], facts: F
     if strangers_s is None:
         return _Contention(waited_s, None, None, others_s), "unknown: GPU kernels of others cannot be told from ours"
     # Not even on all CPUs at once would our work have taken less.
-    most = max(0.0, seconds - (last.tree.cpu_ns - first.tree.cpu_ns) / 1e9 / facts.cpus)
+    most = max(0.0, seconds - _cpu_seconds(first, last) / facts.cpus)
     stalled_s = min(most, held_up if idle_s is None else min(held_up, idle_s) + strangers_s)
     by_cpu_time = last.package_j is not None  # RAPL's joules: whoever else computed meanwhile has paid for it
     joules = 0.0 if by_cpu_time else power.estimated_joules(stalled_s, 0.0, facts.cpus, facts.watts)
@@ -190,7 +195,7 @@ def _contention(first: Reading, last: Reading, gpus: Mapping[str, Any], facts: F
 
 def _stolen_from_us(first: Reading, last: Reading) -> float:
     """By how much the hypervisor's stealing made a window longer: our part of it by CPU time, on all CPUs that we used at once."""
-    seconds, cpu_s, host_s = last.at - first.at, (last.tree.cpu_ns - first.tree.cpu_ns) / 1e9, last.host_s - first.host_s
+    seconds, cpu_s, host_s = last.at - first.at, _cpu_seconds(first, last), last.host_s - first.host_s
     if seconds <= 0 or host_s <= 0:
         return 0.0
     return (last.stolen_s - first.stolen_s) * min(1.0, cpu_s / host_s) / max(1.0, cpu_s / seconds)
@@ -215,7 +220,7 @@ def _gpu_waits(gpus: Mapping[str, Any]) -> tuple[float | None, float | None]:
 
 def _cpu_energy(first: Reading, last: Reading, facts: Facts) -> tuple[float, float, str]:
     """Joules of the processors, their relative uncertainty, and how they were got."""
-    cpu_s, held_s = (last.tree.cpu_ns - first.tree.cpu_ns) / 1e9, (last.held_ns - first.held_ns) / 1e9
+    cpu_s, held_s = _cpu_seconds(first, last), (last.held_ns - first.held_ns) / 1e9
     if first.package_j is not None and last.package_j is not None:
         whole_s = last.at - first.at
         held = held_s / whole_s if whole_s > 0 else 1.0
