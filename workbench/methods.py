@@ -1,4 +1,4 @@
-"""Tuning methods: which parameters of a model learn, and what is wrapped around it. The only house of `peft`.
+"""Methods: which parameters of a model learn, what is wrapped around it, or how it is only asked. The only house of `peft`.
 
 A method is a value in a study file. `apply` turns it into a change of a model; the training loop never knows which
 method it is running.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.data import models
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean, is_out_of_memory
-from workbench.space import check, is_number
+from workbench.space import Space, check, is_number, is_whole
 
 if TYPE_CHECKING:
     import torch
@@ -33,29 +33,43 @@ _TASK_TYPES = {
 }
 _PER_TOKEN = ("QUESTION_ANS", "TOKEN_CLS", "CAUSAL_LM")
 """Kinds of task whose output has one entry per token of the input."""
-_OURS = ("full", "head", "bitfit")
+_ASKING = ("zero_shot", "few_shot")
+"""Methods that train nothing."""
+_OURS = ("full", "head", "bitfit", *_ASKING)
 """Methods without PEFT."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a model is tuned. Made by `full`, `head`, `bitfit` or `peft`.
+    """How a model is tuned, or asked. Made by `full`, `head`, `bitfit`, `peft`, `zero_shot` or `few_shot`.
 
     Attributes:
         name: What it is called in tables and in the paths of its settings (`lora.r`).
-        kind: `full`, `head`, `bitfit`, or PEFT's name of the method in lower case.
-        learning_rate: Peak learning rate of AdamW, the same for all parameters that learn; > 0.
-        settings: Arguments of PEFT's configuration of the method; empty for the others.
+        kind: `full`, `head`, `bitfit`, `zero_shot`, `few_shot`, or PEFT's name of the method in lower case.
+        learning_rate: Peak learning rate of AdamW, the same for all parameters that learn; > 0. None: nothing learns.
+        settings: Arguments of PEFT's configuration of the method; the number of `shots`; empty for the others.
     """
 
     name: str
     kind: str
-    learning_rate: float
+    learning_rate: float | None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check(self, "name", lambda v: isinstance(v, str) and v != "", "a name")
-        check(self, "learning_rate", lambda v: is_number(v) and v > 0, "a number above 0")
+        if self.trains:
+            check(self, "learning_rate", lambda v: is_number(v) and v > 0, "a number above 0")
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything learns."""
+        return self.kind not in _ASKING
+
+    @property
+    def shots(self) -> int:
+        """Labelled examples that stand before each question: of a hole the most."""
+        found: Any = self.settings["shots"] if self.kind == "few_shot" else 0
+        return int(max(found.ends) if isinstance(found, Space) else found)
 
 
 def full(*, learning_rate: float, name: str = "full") -> Method:
@@ -71,6 +85,28 @@ def head(*, learning_rate: float, name: str = "head") -> Method:
 def bitfit(*, learning_rate: float, name: str = "bitfit") -> Method:
     """The biases and the task's head learn (Ben Zaken et al. 2022, arXiv:2106.10199)."""
     return Method(name, "bitfit", learning_rate)
+
+
+def zero_shot(*, name: str = "zero_shot") -> Method:
+    """The model is graded as it is: a language model asked without an example, an encoder with a head that nobody trained.
+
+    It has no use for labels, epochs, batch size, seed and all else that is about training: recipes that differ in those are one.
+    """
+    return Method(name, "zero_shot", None)
+
+
+def few_shot(*, shots: int, name: str = "few_shot") -> Method:
+    """A language model asked with a few labelled examples before each question: the first of the training examples.
+
+    Args:
+        shots: How many, at least 1. They are labels bought.
+        name: What it is called in tables and paths.
+    """
+    made = Method(name, "few_shot", None, {"shots": shots})
+    for each in shots.ends if isinstance(shots, Space) else (shots,):
+        if not is_whole(each) or each < 1:
+            raise UsageError(f"shots must be a whole number, at least 1; got {each!r}.")
+    return made
 
 
 def peft(method: str, *, learning_rate: float, name: str | None = None, **settings: Any) -> Method:
@@ -131,6 +167,8 @@ def apply(method: Method, model: torch.nn.Module, *, auto_class: str) -> torch.n
     Raises:
         UsageError: PEFT refuses the settings, or cannot adapt this model; or nothing would learn.
     """
+    if not method.trains:
+        return model.requires_grad_(False)
     head = {*models.head(model)}
     if method.kind in _OURS:
         tuned = model

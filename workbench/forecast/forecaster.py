@@ -30,7 +30,6 @@ from workbench.forecast.timing import (
 from workbench.methods import Method
 from workbench.result import Result
 from workbench.study import Recipe, Study
-from workbench.tasks.base import Task
 from workbench.usage import Work, total
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class Forecaster:
         machine: Machine | None = None,
     ) -> None:
         self.study, self.machine = study, machine or Machine.here()
-        self._data: dict[tuple[Task, str], Data] = {}
+        self._data: dict[tuple[Any, ...], Data] = {}
         self._pairs: dict[tuple[Any, ...], _Pair] = {}
         self._per_example: dict[tuple[Any, ...], tuple[float, float]] = {}
         self._passes: dict[tuple[Any, ...], float] = {}
@@ -127,8 +126,19 @@ class Forecaster:
             "data": {"encoded": data.tokens * data.train_examples + dev_tokens},
             "load": {"loads": 1.0, "parameters": float(pair.parameters)},
             "train": {"flops": train * steps * size, "layer_passes": steps * passes, "updates": float(steps * pair.trainable)},
-            "evaluate": {"flops": evaluate * data.dev_examples, "graded": float(data.dev_examples)},
+            "evaluate": {"flops": evaluate * data.dev_examples, "graded": float(data.dev_examples), **self._decoded(recipe)},
         }
+
+    def _decoded(self, recipe: Recipe) -> dict[str, float]:
+        """What writing answers takes beside their FLOPs: every number of the model is read again for each token of a batch."""
+        from workbench.training.batches import MAX_TOKENS
+
+        data = self._data_of(recipe)
+        if not data.asked:
+            return {}
+        limit = MAX_TOKENS.get(self.machine.kind, MAX_TOKENS["cpu"])
+        batches = max(1.0, statistics.fmean(map(sum, data.asked)) * data.dev_examples / limit)
+        return {"decoded": batches * max(data.written) * self._pair(recipe).parameters}
 
     def tokens_per_example(self, recipe: Recipe) -> float:
         """Mean tokens of a training example, from the sample."""
@@ -177,7 +187,7 @@ class Forecaster:
             flops=None if pair.shape is None else amounts["train"]["flops"] + amounts["evaluate"]["flops"],
             tokens=steps * recipe.batch_size * data.tokens,
             steps=steps,
-            labels=min(data.train_examples, aim * recipe.batch_size),
+            labels=min(data.train_examples, aim * recipe.batch_size) if recipe.method.trains else data.train_examples,
             evaluations=evaluations,
             parameters=pair.parameters,
             trainable_parameters=pair.trainable,
@@ -213,12 +223,12 @@ class Forecaster:
             return Estimate.within(float(max(measured)), MEASURED_MEMORY_FACTOR, "measured", note)
         if key not in self._peaks:
             data, pair = self._data_of(recipe), self._pair(recipe)
-            longest = sorted(data.train, key=sum)[-recipe.batch_size :]
+            longest = sorted(data.train or data.dev, key=sum)[-recipe.batch_size :]
             lengths = list(itertools.chain(*longest)) * -(-recipe.batch_size // len(longest))
             shape = memory.widest(lengths, self.machine.kind)
             self._peaks[key] = memory.peak(
                 state=memory.state_bytes(pair.parameters, pair.trainable),
-                saved=memory.saved_bytes(pair.model, recipe.task, data.rows, shape),
+                saved=memory.saved_bytes(pair.model, data.objective, data.rows, shape) if recipe.method.trains else 0,
                 layers=pair.shape.layers if pair.shape else None,
                 width=pair.shape.width if pair.shape else None,
                 shape=shape,
@@ -230,13 +240,13 @@ class Forecaster:
     # What is kept
 
     def _data_of(self, recipe: Recipe) -> Data:
-        key = (recipe.task, recipe.model)
+        key = (recipe.task, recipe.model, recipe.method.trains)
         if key not in self._data:
-            self._data[key] = sampled(recipe.task, recipe.model)
+            self._data[key] = sampled(recipe)
         return self._data[key]
 
     def _pair_key(self, recipe: Recipe) -> tuple[Any, ...]:
-        return (recipe.model, recipe.task.auto_class, recipe.method.kind, _shaping(recipe.method))
+        return (recipe.model, type(recipe.task), getattr(recipe.task, "data", ""), recipe.method.kind, _shaping(recipe.method))
 
     def _pair(self, recipe: Recipe) -> _Pair:
         key = self._pair_key(recipe)
@@ -259,7 +269,11 @@ class Forecaster:
             data, pair = self._data_of(recipe), self._pair(recipe)
             of = pair.shape or flops.Shape(pair.parameters, pair.parameters, pair.parameters, 0, 0)
             train, dev = list(itertools.chain(*data.train)), list(itertools.chain(*data.dev))
-            self._per_example[key] = flops.training(of, train) / len(data.train), flops.forward(of, dev) / len(data.dev)
+            asked = [length + written for length, written in zip(itertools.chain(*data.asked), data.written, strict=True)]
+            self._per_example[key] = (
+                flops.training(of, train) / max(1, len(data.train)),
+                (flops.forward(of, dev) + flops.forward(of, asked)) / len(data.dev),
+            )
         return self._per_example[key]
 
     def _passes_per_step(self, recipe: Recipe) -> float:
@@ -270,6 +284,8 @@ class Forecaster:
         if key not in self._passes:
             data, size = self._data_of(recipe), recipe.batch_size
             overhead = OVERHEAD_TOKENS.get(self.machine.kind, OVERHEAD_TOKENS["cpu"])
+            if not data.train:
+                return 0.0
             starts = range(0, max(1, len(data.train) - size + 1), size)
             steps = [sorted(itertools.chain(*(data.train[(s + i) % len(data.train)] for i in range(size)))) for s in starts]
             self._passes[key] = statistics.fmean(len(split(step, overhead)) for step in steps)

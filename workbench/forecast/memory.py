@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.estimate import Estimate
-from workbench.tasks.base import Rows
+from workbench.formulations import Rows
+from workbench.objectives import Objective
 
 FLOAT_BYTES = 4
 
@@ -34,7 +35,7 @@ def widest(lengths: Sequence[int], kind: str) -> tuple[int, int]:
     return max(runs, key=lambda run: run[0] * run[1])
 
 
-def saved_bytes(model: Any, task: Any, rows: Rows, shape: tuple[int, int]) -> int | None:
+def saved_bytes(model: Any, objective: Objective, rows: Rows, shape: tuple[int, int]) -> int | None:
     """Bytes that autograd keeps after a forward pass of a micro-batch of this shape (rows, tokens); None where it cannot be run.
 
     Counted by hooks on what is saved, each storage once, parameters and buffers left out. On the meta device attention keeps
@@ -44,7 +45,7 @@ def saved_bytes(model: Any, task: Any, rows: Rows, shape: tuple[int, int]) -> in
 
     count, tokens = shape
     where = next(model.parameters()).device
-    inputs = {name: torch.zeros((count, tokens), dtype=torch.long, device=where) for name in rows.inputs}
+    batch = {name: value.to(where) for name, value in rows.blank(count, tokens).items()}
     kept: dict[int, Any] = {}
     constant = {_storage(each) for each in (*model.parameters(), *model.buffers())}
 
@@ -56,10 +57,9 @@ def saved_bytes(model: Any, task: Any, rows: Rows, shape: tuple[int, int]) -> in
     training = model.training
     try:
         with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            output = model.train()(**inputs)
+            output = objective.forward(model.train(), batch)
             with contextlib.suppress(Exception):  # a loss that looks at numbers, of which the meta device has none, is small
-                targets = torch.zeros((count, *rows.targets.shape[1:]), dtype=torch.long, device=where)
-                task.loss(output, targets, torch.ones((count, tokens), dtype=torch.long, device=where)).sum()
+                objective.loss(output, batch)
     except Exception:  # models look at numbers in ways of their own: then this is unknown
         return None
     finally:

@@ -12,7 +12,7 @@ from workbench.errors import EnvironmentFault, UsageError
 from workbench.forecast import machine
 from workbench.forecast.memory import state_bytes
 from workbench.methods import Method
-from workbench.space import Choice, Dimension, Space, Value, dimensions, resolve
+from workbench.space import Choice, Dimension, Value, dimensions, is_number, resolve
 from workbench.study import Recipe, Study
 from workbench.tasks.base import Task
 
@@ -64,7 +64,7 @@ def plan(study: Study) -> Iterator[Plan]:
     memory = machine.device_memory_bytes()
     for model in _options(study.recipe.model):
         models.config(model)
-        tasks = [(task, _problem_of(model, task)) for task in _heads(study.recipe.task)]
+        tasks = [(task, _problem_of(model, task)) for task in _heads(study.recipe.task, model)]
         for method in _methods(study.recipe.method):
             # Of several tasks the one that cannot be, else the largest, speaks for the pair.
             builds = [_build(task, model, method, memory, problem) for task, problem in tasks]
@@ -117,15 +117,17 @@ def _problem_of(model: str, task: Task) -> str:
     from workbench.data import models
 
     try:
-        models.check(model, task.auto_class)
-        bare = models.build(model, task.auto_class, device="meta")
-        highest = max(models.tokenizer(model).get_vocab().values())
+        formulation = task.formulation(models.kind(model))
+        models.check(model, formulation.auto_class, **formulation.settings)
+        bare = models.build(model, formulation.auto_class, device="meta", **formulation.settings)
+        processor = models.processor(model)
     except (UsageError, EnvironmentFault) as error:
         return str(error)
     try:
         table = bare.get_input_embeddings().weight  # type: ignore[operator]
     except (AttributeError, NotImplementedError):  # a model without a table of tokens
         return ""
+    highest = max(processor.get_vocab().values()) if hasattr(processor, "get_vocab") else 0
     if highest < len(table):
         return ""
     return (
@@ -139,15 +141,18 @@ def _problem_of_rows(task: Task, model: str, method: Method, built: Any) -> str:
     from workbench.data import models
     from workbench.forecast import passes
 
-    tokenizer, most = models.tokenizer(model), _longest_row(task)
+    formulation, tokenizer = task.formulation(models.kind(model)), models.processor(model)
+    if not hasattr(tokenizer, "model_input_names") or "input_ids" not in tokenizer.model_input_names:
+        return ""  # images and sound are of one size
+    most, objective = formulation.longest_row, formulation.objective
     inputs = passes.sample(tokenizer, most or passes.SHORTEST)
-    if (failed := passes.failure(built.eval(), inputs)) is None:
+    if (failed := passes.failure(built.eval(), objective, inputs)) is None:
         return ""
     if any(p.device.type == "meta" for p in built.parameters()):  # a pass that looks at numbers fails there for no reason
         built = wrapped(task, model, method, "cpu").eval()
-        if (failed := passes.failure(built, inputs)) is None:
+        if (failed := passes.failure(built, objective, inputs)) is None:
             return ""
-    takes = passes.longest(built, tokenizer, most) if most else 0
+    takes = passes.longest(built, objective, tokenizer, most) if most else 0
     if takes:
         tokens = getattr(next(iter(getattr(built, "peft_config", {}).values()), None), "num_virtual_tokens", None)
         beside = f" beside {tokens} virtual tokens of {method.name!r}" if tokens else ""
@@ -185,10 +190,11 @@ def wrapped(task: Task, model: str, method: Method, device: str = "meta") -> Any
     from workbench import methods
     from workbench.data import models
 
-    base = models.build(model, task.auto_class, device=device)
+    formulation = task.formulation(models.kind(model))
+    base = models.build(model, formulation.auto_class, device=device, **formulation.settings)
     try:
         with torch.device(device):
-            return methods.apply(method, base, auto_class=task.auto_class)
+            return methods.apply(method, base, auto_class=formulation.auto_class)
     except UsageError as error:
         if device != "meta" or "meta" not in str(error).lower():
             raise
@@ -200,20 +206,33 @@ def _options(value: Any) -> Sequence[Any]:
     return value.options if isinstance(value, Choice) else (value,)
 
 
-def _heads(task: Any) -> Iterator[Task]:
-    """One task for each kind of head that the study puts on a model: the one with the longest rows."""
+def _heads(task: Any, model: str) -> Iterator[Task]:
+    """One task for each kind of head that the study puts on a model: the one with the longest rows.
+
+    Raises:
+        UsageError: A task cannot be done by a model of this kind.
+    """
+    from workbench.data import models
+
     found: dict[str, Task] = {}
-    for option in sorted(_options(task), key=_longest_row):
-        found[option.auto_class] = option
+    for option in sorted((_longest_form(each) for each in _options(task)), key=lambda each: getattr(each, "max_length", 0)):
+        try:
+            found[option.formulation(models.kind(model)).auto_class] = option
+        except UsageError:  # which is a problem of the pair
+            found[""] = option
     yield from found.values()
 
 
-def _longest_row(task: Any) -> int:
-    """The most tokens that a row of the task may have; 0 where it has no such limit."""
-    most = getattr(task, "max_length", 0)
-    if isinstance(most, Choice):
-        return int(max(most.options))
-    return int(most.ends[-1]) if isinstance(most, Space) else int(most)
+def _longest_form(task: Any) -> Task:
+    """The task with the longest rows that its holes allow, and the most examples; of other choices the first."""
+    holes = dimensions(task)
+    settings: dict[str, Value] = {}
+    for name, hole in holes.items():
+        if hole.exists(settings):
+            ends = hole.space.labels if isinstance(hole.space, Choice) else hole.space.ends
+            settings[name] = max(ends) if all(is_number(end) for end in ends) else ends[0]  # type: ignore[type-var]
+    found: Task = resolve(task, settings)
+    return found
 
 
 def _methods(method: Any) -> Iterator[Method]:
@@ -222,7 +241,7 @@ def _methods(method: Any) -> Iterator[Method]:
         made: list[Method] = []
         for settings in _combinations(list(dimensions({"method": option}).values()), {}):
             filled = resolve({"method": option}, settings)["method"]
-            shape = dataclasses.replace(filled, learning_rate=1.0)  # a learning rate changes no model
+            shape = dataclasses.replace(filled, learning_rate=1.0) if filled.trains else filled  # a rate changes no model
             if shape not in made:
                 made.append(shape)
                 yield filled

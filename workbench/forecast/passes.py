@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,13 +9,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from workbench.errors import WorkbenchError, is_out_of_memory
+from workbench.objectives import Batch, Objective
 
 SHORTEST = 8
 """Tokens of a row that any model takes."""
 
 
 def sample(tokenizer: Any, length: int) -> dict[str, torch.Tensor]:
-    """Two rows of so many tokens, with every input that the tokeniser makes of a pair of texts, shape (2, length)."""
+    """Two rows of so many tokens, with every input that the tokeniser makes of a pair of texts and labels, shape (2, length)."""
     encoded = tokenizer("a", "a")
     names = [name for name in tokenizer.model_input_names if name in encoded and name != "attention_mask"]
     rows = {}
@@ -24,14 +24,15 @@ def sample(tokenizer: Any, length: int) -> dict[str, torch.Tensor]:
         whole = list(encoded[name])
         rows[name] = (whole[:1] + whole[1:2] * (length - len(whole)) + whole[1:])[:length]
     rows["attention_mask"] = [1] * len(rows["input_ids"])
+    rows["labels"] = rows["input_ids"]
     return {name: torch.tensor([row, row]) for name, row in rows.items()}
 
 
-def failure(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> Exception | None:
+def failure(model: torch.nn.Module, objective: Objective, batch: Batch) -> Exception | None:
     """What a forward pass raises; None where it raises nothing, or memory does not suffice to find out."""
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad(), _Bounds():  # type: ignore[no-untyped-call]
-            model(**inputs)
+            objective.forward(model, batch)
     except WorkbenchError:
         raise
     except Exception as error:
@@ -39,14 +40,14 @@ def failure(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> Excep
     return None
 
 
-def longest(model: torch.nn.Module, tokenizer: Any, fails: int) -> int:
+def longest(model: torch.nn.Module, objective: Objective, tokenizer: Any, fails: int) -> int:
     """Tokens of the longest row that the model takes, where it takes none of `fails`; 0 if it takes no row at all."""
-    if failure(model, sample(tokenizer, SHORTEST)):
+    if failure(model, objective, sample(tokenizer, SHORTEST)):
         return 0
     takes = SHORTEST
     while fails - takes > 1:
         middle = (takes + fails) // 2
-        takes, fails = (takes, middle) if failure(model, sample(tokenizer, middle)) else (middle, fails)
+        takes, fails = (takes, middle) if failure(model, objective, sample(tokenizer, middle)) else (middle, fails)
     return takes
 
 

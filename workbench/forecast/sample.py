@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.tasks.base import Rows, Task
+from workbench.formulations import Rows
+from workbench.objectives import Objective
+from workbench.study import Recipe
 
 SAMPLE = 64
 """Examples that are encoded to know how many rows and tokens one gives."""
@@ -21,30 +23,49 @@ class Data:
         train_examples: All of them.
         dev_examples: All of them.
         train: Tokens of the rows of each sampled training example.
-        dev: The same of dev examples.
-        rows: The sampled training rows themselves.
+        dev: The same of dev examples, with their answers.
+        asked: The same as they are asked; none where that takes no pass of its own.
+        written: Tokens that each of those is answered with.
+        rows: The sampled training rows themselves; of dev examples where nothing is trained on.
+        objective: What is learned by.
     """
 
     train_examples: int
     dev_examples: int
     train: Sequence[Sequence[int]]
     dev: Sequence[Sequence[int]]
+    asked: Sequence[Sequence[int]]
+    written: Sequence[int]
     rows: Rows
+    objective: Objective
 
     @property
     def tokens(self) -> float:
         """Mean tokens of a training example."""
-        return statistics.fmean(map(sum, self.train))
+        return statistics.fmean(map(sum, self.train)) if self.train else 0.0
 
 
-def sampled(task: Task, model: str) -> Data:
-    """Encode at most `SAMPLE` examples of each side with the model's tokeniser. Raises as the task's `splits` and `encode` do."""
+def sampled(recipe: Recipe) -> Data:
+    """Encode at most `SAMPLE` examples of each side for the recipe's model. Raises as `splits`, `formulation` and `encode` do."""
     from workbench.data import models
+    from workbench.training.tuning import questions
 
-    tokenizer, splits = models.tokenizer(model), task.splits()
-    train, dev = _spread_out(splits.train), _spread_out(splits.dev)
-    rows = task.encode(train, tokenizer)
-    return Data(len(splits.train), len(splits.dev), _by_example(rows), _by_example(task.encode(dev, tokenizer)), rows)
+    task, processor, splits = recipe.task, models.processor(recipe.model), recipe.task.splits()
+    formulation = task.formulation(models.kind(recipe.model))
+    trained = splits.train if recipe.method.trains else ()
+    rows = formulation.encode(_spread_out(trained), processor)
+    dev = questions(formulation, _spread_out(splits.dev), processor, splits.train[: recipe.method.shots])
+    apart = dev.asked is not dev.labelled
+    return Data(
+        len(splits.train),
+        len(splits.dev),
+        _by_example(rows),
+        _by_example(dev.labelled),
+        _by_example(dev.asked) if apart else [],
+        dev.labelled.items.tolist() if apart else [],
+        rows if len(rows) else dev.labelled,
+        formulation.objective,
+    )
 
 
 def _spread_out(examples: Sequence[Any]) -> list[Any]:

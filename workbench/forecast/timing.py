@@ -25,6 +25,7 @@ GPU_SHARE = 0.3
 CONSTANTS: Mapping[str, float] = {
     "layer_passes": 2.0e-3,  # one layer there and back in one micro-batch: the calls, whatever the tokens
     "updates": 2.0e-9,  # one number through clipping, AdamW and averaging: memory traffic
+    "decoded": 5.0e-10,  # one number of the model, read once more for one more token of a batch: memory traffic
     "graded": 5.0e-4,  # one dev example, from logits to score
     "loads": 0.1,
     "parameters": 1.0e-8,  # reading and initialising one
@@ -32,7 +33,13 @@ CONSTANTS: Mapping[str, float] = {
 }
 """Seconds for one of each amount: rounded from measurements on two virtual CPUs. `flops` depends on the machine."""
 
-GPU_CONSTANTS: Mapping[str, float] = {**CONSTANTS, "layer_passes": 1.0e-3, "updates": 1.0e-10, "parameters": 2.0e-9}
+GPU_CONSTANTS: Mapping[str, float] = {
+    **CONSTANTS,
+    "layer_passes": 1.0e-3,
+    "updates": 1.0e-10,
+    "decoded": 1.0e-11,
+    "parameters": 2.0e-9,
+}
 """The same on a GPU: about 100 launches of 10 us, and 60 bytes at 600 GB/s; assumed, with the formula's band."""
 
 FORMULA_SPREAD = math.log(3) / 1.645

@@ -85,7 +85,10 @@ def key_of(settings: Mapping[str, Value]) -> object:
 
 def longest(study: Study, settings: Mapping[str, Value]) -> dict[str, Value]:
     """The settings of the longest form of a run."""
-    return _at_most(settings, most_epochs(study))
+    hole = study.dimensions.get("epochs")
+    if hole is None or not hole.exists(settings):
+        return dict(settings)
+    return {**settings, "epochs": most_epochs(study)}
 
 
 def most_epochs(study: Study) -> Value:
@@ -94,14 +97,10 @@ def most_epochs(study: Study) -> Value:
     return None if hole is None else max(e for e in hole.space.ends if is_number(e))
 
 
-def _at_most(settings: Mapping[str, Value], epochs: Value) -> dict[str, Value]:
-    return dict(settings) if epochs is None else {**settings, "epochs": epochs}
-
-
 def new_runs(study: Study, drawn: Sequence[Mapping[str, Value]], forecasts: Forecasts) -> list[Run]:
     """Those that could be started with these settings."""
-    name, epochs = study.name, most_epochs(study)
-    return [_new(study, name, _at_most(settings, epochs), forecasts) for settings in drawn]
+    name = study.name
+    return [_new(study, name, longest(study, settings), forecasts) for settings in drawn]
 
 
 _recipes: dict[tuple[str, object], Recipe] = {}
@@ -129,9 +128,9 @@ def known_runs(
     current: str | None = None,
 ) -> list[Run]:
     """The runs that Results tell of; `current` is in memory now. One that the study as it stands does not contain is left out."""
-    alone, found, epochs = history.left_alone(results), [], most_epochs(study)
+    alone, found = history.left_alone(results), []
     for run_id, segments in by_run(originals(results)).items():
-        whole = _at_most(segments[-1].settings, epochs)
+        whole = longest(study, segments[-1].settings)
         try:
             recipe = study.resolve(whole)
         except UsageError:  # of an older form of the study

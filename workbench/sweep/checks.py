@@ -11,11 +11,12 @@ from typing import Any
 from workbench import prices
 from workbench.data import models
 from workbench.errors import Refused, UsageError, WorkbenchError
+from workbench.formulations import Reach
 from workbench.meter import Meter
 from workbench.prices import Offer
 from workbench.space import Choice, Dimension, Value, dimensions, is_number, label, resolve
 from workbench.study import Study
-from workbench.tasks.base import Reach, Task
+from workbench.tasks.base import Task
 
 MOST_MISSED = 0.5
 """Of a side's targets: where no setting of the study lets more than the other half be given, it is not begun."""
@@ -56,7 +57,7 @@ def _missed(forms: Sequence[Task], tokenizers: Mapping[str, Any], of_what: str) 
         splits = task.splits()
         with contextlib.suppress(WorkbenchError):  # a form that this model cannot have: the plan of the pair says so
             for side in found:
-                reach = task.reach(getattr(splits, side), tokenizer)
+                reach = task.formulation(models.kind(model)).reach(getattr(splits, side), tokenizer)
                 found[side].append((reach, f"{side} answers{of_what}{f' for {model}' if len(tokenizers) > 1 else ''}"))
     for of_side in found.values():
         best, what = min(of_side, key=lambda each: each[0].share_missed, default=(Reach(0, {}), ""))

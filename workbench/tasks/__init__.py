@@ -1,8 +1,8 @@
-"""Tasks: data, how to encode it, and the score that grades it. One short file a task."""
+"""Tasks: data, prompts and answers, and the score that grades them. One short file a task, without tensor code."""
 
 from __future__ import annotations
 
-from workbench.tasks.base import Example, Rows, Splits, Task
+from workbench.tasks.base import Example, Splits, Task
 from workbench.tasks.question_answering import QuestionAnswering, question_answering
 
-__all__ = ["Example", "QuestionAnswering", "Rows", "Splits", "Task", "question_answering"]
+__all__ = ["Example", "QuestionAnswering", "Splits", "Task", "question_answering"]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from workbench.tasks.base import Example, Rows, Splits, Task
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedTokenizerBase
-    from transformers.utils import ModelOutput
+from workbench.errors import UsageError
+from workbench.formulations import Example, Formulation, Rows
+from workbench.formulations.base import padded_inputs
+from workbench.objectives import Classes, Inference, Objective, Read
+from workbench.tasks.base import Splits, Task
 
 _WORDS = 64
 _KEY = 7  # a sentence is of class 1 when it holds this word
@@ -33,7 +32,6 @@ class TinyTask(Task):
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
-    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
 
     train: int = 64
     dev: int = 32
@@ -46,22 +44,10 @@ class TinyTask(Task):
     def digest(self) -> str:
         return hashlib.sha256(f"tiny-1/{self.seed}".encode()).hexdigest()
 
-    def encode(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> Rows:
-        words = [np.array(example["words"], np.int32) for example in examples]
-        labels = np.array([[example["label"]] for example in examples], np.int64)
-        return Rows({"input_ids": words}, labels, np.arange(len(examples)))
-
-    def loss(self, output: ModelOutput, targets: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        from torch.nn.functional import cross_entropy
-
-        return cross_entropy(output.logits.float(), targets[:, 0], reduction="none")
-
-    def read(self, output: ModelOutput, attention_mask: torch.Tensor) -> Sequence[Any]:
-        labels: Sequence[Any] = output.logits.argmax(-1).tolist()
-        return labels
-
-    def predict(self, examples: Sequence[Example], rows: Rows, read: Sequence[Any]) -> list[Any]:
-        return list(read)
+    def formulation(self, kind: str) -> Formulation:
+        if kind not in ("encoder", "decoder", "encoder-decoder"):
+            raise UsageError(f"a model of kind {kind!r} reads no words.")
+        return _TinyFormulation()
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:
         right = sum(example["label"] == p for example, p in zip(examples, predictions, strict=True))
@@ -76,6 +62,35 @@ class TinyTask(Task):
                 words[rng.integers(len(words))] = _KEY
             found.append({"id": f"{side}/{i}", "words": words.tolist(), "label": i % 2})
         return found
+
+
+@dataclass(frozen=True)
+class _TinyFormulation(Formulation):
+    """The words are the tokens."""
+
+    @property
+    def auto_class(self) -> str:
+        return "AutoModelForSequenceClassification"
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"num_labels": 2}
+
+    @property
+    def objective(self) -> Objective:
+        return Classes()
+
+    def inference(self, processor: Any) -> Inference:
+        return Read(lambda output, batch: output.logits.argmax(-1).tolist())
+
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+        words = [np.array(example["words"], np.int32) for example in examples]
+        labels = np.array([example["label"] for example in examples], np.int64)
+        ones = np.ones(len(examples), np.int64)
+        return Rows({"input_ids": words, "labels": labels}, np.arange(len(examples)), ones, padded_inputs(processor))
+
+    def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[Any], processor: Any) -> list[Any]:
+        return list(outputs)
 
 
 def tiny_model(folder: Path, *, layers: int = 2, width: int = 32) -> str:

@@ -21,12 +21,13 @@ import torch
 from workbench import methods
 from workbench.data import models
 from workbench.errors import Infeasible, UsageError, is_out_of_memory
+from workbench.formulations import Rows
 from workbench.meter import Meter, Window
 from workbench.study import Recipe
-from workbench.tasks.base import Rows, Task
+from workbench.tasks.base import Task
 from workbench.training.batches import checkpoint_epochs, steps_for
 from workbench.training.prefixes import Prefix, PrefixCache
-from workbench.training.tuning import Progress, Tuning
+from workbench.training.tuning import Progress, Questions, Tuning, questions
 from workbench.usage import Usage, Work, add_phases
 
 __all__ = [
@@ -174,9 +175,10 @@ def device() -> torch.device:
 def provision(recipe: Recipe) -> None:
     """Have at hand what is fetched, built or imported once per machine or process, so that no run pays for it."""
     methods.provision(recipe.method)
-    models.tokenizer(recipe.model)
-    models.build(recipe.model, recipe.task.auto_class, device="meta")
+    models.processor(recipe.model)
     recipe.task.provision()
+    formulation = recipe.task.formulation(models.kind(recipe.model))
+    models.build(recipe.model, formulation.auto_class, device="meta", **formulation.settings)
 
 
 def _train(
@@ -199,14 +201,14 @@ def _train(
         spent[name] = spent.get(name, Usage()) + window.usage.doing(done)
 
     with phase("data"):
-        train_rows, dev_rows, encoding = _encode(recipe.task, recipe.model, meter)
+        train_rows, dev, encoding = _encode(recipe, meter)
     with phase("load"):
         tuning = Tuning(recipe, where, resume)
     cold.setdefault("data", encoding)
     cold.setdefault("load", spent["load"])
 
     examples = recipe.task.splits()
-    count = len(examples.train)
+    count, trains = len(examples.train), recipe.method.trains
     grid = checkpoint_epochs(recipe.epochs, batch_size=recipe.batch_size, examples=count, dev_examples=len(examples.dev))
     targets = [steps_for(epochs, recipe.batch_size, count) for epochs in grid]
     for epochs, target, upcoming in zip(grid, targets, [*targets[1:], None], strict=True):
@@ -216,21 +218,21 @@ def _train(
             tuning.run(train_rows, target, count, progress)
         cold["train"] = cold.get("train", Usage()) + spent["train"]
         with phase("evaluate"):
-            scores, predictions, serving["predictions_per_second"] = tuning.evaluate(dev_rows, clock)
+            scores, predictions, serving["predictions_per_second"] = tuning.evaluate(dev, clock)
         evaluation = spent["evaluate"]
         if "latency_seconds" not in serving:
             with phase("evaluate"):
-                serving["latency_seconds"] = tuning.latency(dev_rows, clock)
+                serving["latency_seconds"] = tuning.latency(dev, clock)
         processed = tuning.step * recipe.batch_size
         before_evaluation = dict(cold)
         shorter = recipe.with_epochs(epochs)
         yield Checkpoint(
             recipe=shorter,
             scores=scores,
-            labels=min(count, processed),
+            labels=min(count, processed) if trains else count,
             step=tuning.step,
             next_step=upcoming,
-            next_labels=min(count, (upcoming or tuning.step) * recipe.batch_size),
+            next_labels=min(count, (upcoming or tuning.step) * recipe.batch_size) if trains else count,
             examples=processed,
             tokens=tuning.tokens,
             trainable_parameters=sum(p.numel() for p in tuning.parameters.values()),
@@ -247,29 +249,33 @@ def _train(
         tuning.restore_random()
 
 
-_encoded: dict[tuple[Any, ...], tuple[Rows, Rows, Usage]] = {}
+_encoded: dict[tuple[Any, ...], tuple[Rows, Questions, Usage]] = {}
 
 
-def _encode(task: Task, model: str, meter: Windows) -> tuple[Rows, Rows, Usage]:
-    """Tokenised train and dev rows, and what it took to make them. Kept across runs: trials share them."""
-    key = (task, model)
+def _encode(recipe: Recipe, meter: Windows) -> tuple[Rows, Questions, Usage]:
+    """Rows to train on and to be graded by, and what it took to make them. Kept across runs: trials share them."""
+    task, trains = recipe.task, recipe.epochs > 0
+    key = (task, recipe.model, trains)
     if key not in _encoded:
         with meter.window() as window:
-            tokenizer = models.tokenizer(model)
-            splits = task.splits()
-            train_rows, dev_rows = task.encode(splits.train, tokenizer), task.encode(splits.dev, tokenizer)
+            processor, splits = models.processor(recipe.model), task.splits()
+            formulation = task.formulation(models.kind(recipe.model))
+            shots = splits.train[: recipe.method.shots]
+            train_rows = formulation.encode(splits.train if trains else (), processor)
+            dev = questions(formulation, splits.dev, processor, shots)
         if len(_encoded) >= 8:
             _encoded.pop(next(iter(_encoded)))
-        _encoded[key] = (train_rows, dev_rows, window.usage)
+        _encoded[key] = (train_rows, dev, window.usage)
     return _encoded[key]
 
 
 def _test(tuning: Tuning) -> dict[str, float]:
-    task = tuning.recipe.task
-    return tuning.test(_test_rows(task, tuning.recipe.model)) if task.splits().test else {}
+    recipe = tuning.recipe
+    return tuning.test(_test_questions(recipe.task, recipe.model, recipe.method.shots)) if recipe.task.splits().test else {}
 
 
 @functools.lru_cache(maxsize=8)
-def _test_rows(task: Task, model: str) -> Rows:
-    """Tokenised rows of the test split. Kept across runs."""
-    return task.encode(task.splits().test, models.tokenizer(model))
+def _test_questions(task: Task, model: str, shots: int) -> Questions:
+    """Rows of the test split. Kept across runs."""
+    splits = task.splits()
+    return questions(task.formulation(models.kind(model)), splits.test, models.processor(model), splits.train[:shots])

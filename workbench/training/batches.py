@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 
-from workbench.tasks.base import Rows
+from workbench.formulations import Rows
 
 OVERHEAD_TOKENS = {"cpu": 48, "cuda": 8192}
 """What one more forward and backward pass costs, in tokens: why a step is not split to the last row. On a CPU the time
@@ -36,16 +37,18 @@ def step_examples(step: int, batch_size: int, examples: int, seed: int) -> np.nd
 
 
 def steps_for(epochs: float, batch_size: int, examples: int) -> int:
-    """Optimiser steps of `epochs` passes over `examples`, at least 1."""
-    return max(1, round(epochs * examples / batch_size))
+    """Optimiser steps of `epochs` passes over `examples`: at least 1, and none of none."""
+    return max(1, round(epochs * examples / batch_size)) if epochs else 0
 
 
 def checkpoint_epochs(epochs: float, *, batch_size: int, examples: int, dev_examples: int) -> list[float]:
     """Epochs at which a run is evaluated: its end and at most four powers of two below it.
 
     The grid does not depend on how far the run will go, so that a longer run passes the checkpoints of a shorter one. A
-    first checkpoint comes no earlier than the training costs about three evaluations of the dev set.
+    first checkpoint comes no earlier than the training costs about three evaluations of the dev set. Of 0 epochs: 0 alone.
     """
+    if epochs == 0:
+        return [0.0]
     grid = [float(epochs)]
     power = 2.0 ** np.ceil(np.log2(epochs) - 1)
     while (
@@ -85,22 +88,22 @@ def split(lengths: Sequence[int], overhead_tokens: int, max_tokens: int | None =
     return cuts[::-1]
 
 
-def micro_batches(
-    rows: Rows, chosen: np.ndarray, device: torch.device
-) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor], torch.Tensor]]:
-    """The chosen rows in micro-batches of similar length.
+def micro_batches(rows: Rows, chosen: np.ndarray, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """The chosen rows in micro-batches of similar length; in one where they must not be cut apart.
 
     Yields:
-        Indices of the rows, the model's inputs with an attention mask, each of shape (rows, tokens), and the targets.
+        Indices of the rows, and their batch on the device.
     """
-    lengths = rows.lengths[chosen]
-    chosen = chosen[np.argsort(lengths, kind="stable")]
+    if rows.together:
+        yield chosen, _moved(rows.batch(chosen), device)
+        return
+    chosen = chosen[np.argsort(rows.lengths[chosen], kind="stable")]
     sizes = rows.lengths[chosen].tolist()
     for start, end in split(sizes, OVERHEAD_TOKENS.get(device.type, 48)):
-        yield _pad(rows, chosen[start:end], device)
+        yield chosen[start:end], _moved(rows.batch(chosen[start:end]), device)
 
 
-def evaluation_batches(rows: Rows, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor], torch.Tensor]]:
+def evaluation_batches(rows: Rows, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     """All rows, sorted by length, in batches of bounded size; as `micro_batches`."""
     order = np.argsort(rows.lengths, kind="stable")
     sizes = rows.lengths[order]
@@ -110,18 +113,14 @@ def evaluation_batches(rows: Rows, device: torch.device) -> Iterator[tuple[np.nd
         end = start + 1
         while end < len(order) and (end + 1 - start) * sizes[end] <= limit:
             end += 1
-        yield _pad(rows, order[start:end], device)
+        yield order[start:end], _moved(rows.batch(order[start:end]), device)
         start = end
 
 
-def _pad(rows: Rows, chosen: np.ndarray, device: torch.device) -> tuple[np.ndarray, dict[str, torch.Tensor], torch.Tensor]:
-    width = int(rows.lengths[chosen].max())
-    inputs: dict[str, np.ndarray] = {name: np.zeros((len(chosen), width), np.int64) for name in (*rows.inputs, "attention_mask")}
-    columns: Mapping[str, Sequence[np.ndarray]] = rows.inputs
-    for i, row in enumerate(chosen):
-        size = len(columns["input_ids"][row])
-        inputs["attention_mask"][i, :size] = 1
-        for name, values in columns.items():
-            inputs[name][i, :size] = values[row]
-    moved = {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in inputs.items()}
-    return chosen, moved, torch.from_numpy(rows.targets[chosen]).to(device, non_blocking=True)
+def padded_tokens(rows: Rows, chosen: np.ndarray) -> int:
+    """Tokens of these rows as one batch, padding included."""
+    return len(chosen) * int(rows.lengths[chosen].max())
+
+
+def _moved(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    return {name: value.to(device, non_blocking=True) if hasattr(value, "to") else value for name, value in batch.items()}

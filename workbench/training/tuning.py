@@ -16,9 +16,10 @@ import torch
 from workbench import flops, methods
 from workbench.data import models
 from workbench.errors import EnvironmentFault, Infeasible, WorkbenchError, is_out_of_memory
+from workbench.formulations import Example, Formulation, Rows
+from workbench.objectives import Read
 from workbench.study import Recipe
-from workbench.tasks.base import Example, Rows
-from workbench.training.batches import evaluation_batches, micro_batches, step_examples
+from workbench.training.batches import evaluation_batches, micro_batches, padded_tokens, step_examples
 from workbench.training.prefixes import Prefix
 from workbench.usage import Usage, Work
 
@@ -42,17 +43,44 @@ class Progress:
     work: Work = field(default_factory=Work)
 
 
+@dataclass(frozen=True)
+class Questions:
+    """Rows by which a model is graded.
+
+    Attributes:
+        examples: What the rows are made of.
+        labelled: With their answers, for the loss.
+        asked: Without them; the very same where a prediction is read off the pass of the loss.
+    """
+
+    examples: Sequence[Example]
+    labelled: Rows
+    asked: Rows
+
+
+def questions(formulation: Formulation, examples: Sequence[Example], processor: Any, shots: Sequence[Example] = ()) -> Questions:
+    """Encode what a model is graded by, each question behind so many examples with their answers."""
+    labelled = formulation.encode(examples, processor, shots=shots)
+    if isinstance(formulation.inference(processor), Read):
+        return Questions(examples, labelled, labelled)
+    return Questions(examples, labelled, formulation.encode(examples, processor, answers=False, shots=shots))
+
+
 class Tuning:
     """A model being tuned: parameters, optimiser and averages, all of it in one place so that it can be left and taken up."""
 
     def __init__(self, recipe: Recipe, where: torch.device, resume: Prefix | None) -> None:
         self.recipe, self.where = recipe, where
         torch.manual_seed(recipe.seed)
-        base = models.build(recipe.model, recipe.task.auto_class, seed=recipe.seed)
-        model = methods.apply(recipe.method, base, auto_class=recipe.task.auto_class)
+        self.formulation = recipe.task.formulation(models.kind(recipe.model))
+        self.processor = models.processor(recipe.model)
+        self.objective, self.inference = self.formulation.objective, self.formulation.inference(self.processor)
+        auto_class = self.formulation.auto_class
+        base = models.build(recipe.model, auto_class, seed=recipe.seed, **self.formulation.settings)
+        model = methods.apply(recipe.method, base, auto_class=auto_class)
         self.model = model.to(where).train()
         self.parameters = {methods.plain_name(name): p for name, p in self.model.named_parameters() if p.requires_grad}
-        self.optimizer = self.make_optimizer()
+        self.optimizer = self.make_optimizer() if self.parameters else None
         self.average = [p.detach().clone() for p in self.parameters.values()] if recipe.averaging is not None else []
         self.step = self.tokens = 0
         self.work = Work()  # trained and evaluated by this object, nothing of what it resumes
@@ -66,14 +94,24 @@ class Tuning:
         if resume:
             self._load(resume)
 
+    @property
+    def reads(self) -> bool:
+        """Whether predictions are read off the pass of the loss; else the model is asked in passes of their own."""
+        return isinstance(self.inference, Read)
+
+    @property
+    def rate(self) -> float:
+        """The peak learning rate; 0 where nothing learns."""
+        return float(self.recipe.method.learning_rate or 0.0)
+
     def make_optimizer(self) -> torch.optim.Optimizer:
         """AdamW in one fused kernel: 16 ms a step against 152 ms of a Python loop over the parameters of minilm-l6."""
-        rate, decay = self.recipe.method.learning_rate, self.recipe.weight_decay
+        rate, decay = self.rate, self.recipe.weight_decay
         return torch.optim.AdamW(self.parameters.values(), lr=rate, weight_decay=decay, fused=True)
 
     def learning_rate(self) -> float:
         """Of the step at hand (`self.step`, from 1): a linear warm-up, then constant. It does not know how long the run is."""
-        return self.recipe.method.learning_rate * min(1.0, self.step / (self.recipe.warmup_steps + 1))
+        return self.rate * min(1.0, self.step / (self.recipe.warmup_steps + 1))
 
     def run(self, rows: Rows, target: int, examples: int, progress: Progress) -> None:
         """Optimiser steps up to `target`. Raises Infeasible when the loss is no longer finite, or the model fails."""
@@ -81,38 +119,48 @@ class Tuning:
             np.searchsorted(rows.example, np.arange(examples)),
             np.searchsorted(rows.example, np.arange(examples), "right"),
         )
-        recipe, parameters = self.recipe, list(self.parameters.values())
+        recipe = self.recipe
         while self.step < target:
             chosen = step_examples(self.step, recipe.batch_size, examples, getattr(recipe.task, "seed", 0))
-            batch = np.concatenate([np.arange(first[i], last[i]) for i in chosen])
-            total, padded = torch.zeros((), device=self.where), 0
-            counted = max(1, int(rows.counted[batch].sum()))
-            for _, inputs, targets in micro_batches(rows, batch, self.where):
-                padded += inputs["attention_mask"].numel()
-                with self.autocast, _faults_of_the_model():
-                    output = self.model(**inputs)
-                # Summed and divided by the rows of the whole batch that have a target: the gradient is that of one padded batch.
-                loss = recipe.task.loss(output, targets, inputs["attention_mask"]).sum() / counted
-                with _faults_of_the_model():
-                    loss.backward()  # type: ignore[no-untyped-call]
-                total += loss.detach()
-            torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
-            self.step += 1
-            lengths = rows.lengths[batch].tolist()
-            self.tokens += sum(lengths)
-            done = self._work(lengths, padded, len(chosen), flops.training) + Work(steps=1)
-            self.work, progress.work = self.work + done, progress.work + done
+            total, done = self.make_step(rows, np.concatenate([np.arange(first[i], last[i]) for i in chosen]), len(chosen))
+            progress.work = progress.work + done
             progress.labels = min(examples, self.step * recipe.batch_size)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate()
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            if recipe.averaging is not None:
-                weight = (recipe.averaging + 1) / (self.step + recipe.averaging)
-                torch._foreach_lerp_(self.average, [p.detach() for p in parameters], weight)
             if (self.step % FINITE_CHECK_STEPS == 0 or self.step == target) and not math.isfinite(value := float(total)):
                 raise Infeasible("diverged", f"the training loss is {value} at step {self.step}")
         self.random = _random_state(self.where)
+
+    def make_step(self, rows: Rows, batch: np.ndarray, examples: int) -> tuple[torch.Tensor, Work]:
+        """One optimiser step on some rows, which are of so many examples; its loss, and what it was.
+
+        Raises:
+            Infeasible: The model fails.
+        """
+        recipe, parameters = self.recipe, list(self.parameters.values())
+        total, padded = torch.zeros((), device=self.where), 0
+        items = max(1, int(rows.items[batch].sum()))
+        for chosen, inputs in micro_batches(rows, batch, self.where):
+            padded += padded_tokens(rows, chosen)
+            with self.autocast, _faults_of_the_model():
+                output = self.objective.forward(self.model, inputs)
+            # Summed and divided by the target items of the whole step: the gradient is that of one padded batch.
+            loss = self.objective.loss(output, inputs) / items
+            with _faults_of_the_model():
+                loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
+        self.step += 1
+        lengths = rows.lengths[batch].tolist()
+        self.tokens += sum(lengths)
+        done = self._work(lengths, padded, examples, flops.training) + Work(steps=1)
+        self.work = self.work + done
+        for group in self.optimizer.param_groups:  # type: ignore[union-attr]
+            group["lr"] = self.learning_rate()
+        self.optimizer.step()  # type: ignore[union-attr]
+        self.optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
+        if recipe.averaging is not None:
+            weight = (recipe.averaging + 1) / (self.step + recipe.averaging)
+            torch._foreach_lerp_(self.average, [p.detach() for p in parameters], weight)
+        return total, done
 
     def _work(self, lengths: Sequence[int], padded: int, examples: int, formula: Callable[..., float]) -> Work:
         """What rows of these lengths were, by the formula of a forward pass or of training."""
@@ -122,56 +170,66 @@ class Tuning:
         return Work(0, examples, tokens, padded, formula(self.shape, lengths), flops.FORMULA)
 
     @torch.inference_mode()
-    def evaluate(self, rows: Rows, clock: Callable[[], float]) -> tuple[dict[str, float], list[Any], float]:
+    def evaluate(self, dev: Questions, clock: Callable[[], float]) -> tuple[dict[str, float], list[Any], float]:
         """Scores and predictions of the averaged weights on the dev set, and predictions per second.
 
         Raises:
             Infeasible: The loss is not finite.
         """
-        examples = self.recipe.task.splits().dev
         began = clock()
-        loss, predictions, padded = self._predict(examples, rows)
-        rate = len(examples) / max(clock() - began, 1e-9)
-        self.work += self._work(rows.lengths.tolist(), padded, len(examples), flops.forward)
-        return self.recipe.task.score(examples, predictions) | {"dev_loss": loss}, predictions, rate
+        loss, predictions, work = self._predict(dev)
+        rate = len(dev.examples) / max(clock() - began, 1e-9)
+        self.work = self.work + work
+        return self.recipe.task.score(dev.examples, predictions) | {"dev_loss": loss}, predictions, rate
 
     @torch.inference_mode()
-    def test(self, rows: Rows) -> dict[str, float]:
+    def test(self, of: Questions) -> dict[str, float]:
         """Scores of the averaged weights on the held-out test split, and `test_loss`. Raises Infeasible as `evaluate` does."""
-        examples = self.recipe.task.splits().test
-        loss, predictions, _ = self._predict(examples, rows)
-        return self.recipe.task.score(examples, predictions) | {"test_loss": loss}
+        loss, predictions, _ = self._predict(of)
+        return self.recipe.task.score(of.examples, predictions) | {"test_loss": loss}
 
-    def _predict(self, examples: Sequence[Example], rows: Rows) -> tuple[float, list[Any], int]:
-        """Mean loss of the rows that have a target, predictions of the examples, and how many tokens they were with padding."""
-        task = self.recipe.task
-        read: list[Any] = [None] * len(rows)
+    def _predict(self, of: Questions) -> tuple[float, list[Any], Work]:
+        """Mean loss of the target items, predictions of the examples, and what that was."""
+        outputs: list[Any] = [None] * len(of.asked)
         losses, padded = torch.zeros((), device=self.where), 0
+        read = self.inference.read if isinstance(self.inference, Read) else None
         with self._averaged_weights():
-            for chosen, inputs, targets in evaluation_batches(rows, self.where):
-                padded += inputs["attention_mask"].numel()
+            for chosen, inputs in evaluation_batches(of.labelled, self.where):
+                padded += padded_tokens(of.labelled, chosen)
                 with self.autocast, _faults_of_the_model():
-                    output = self.model(**inputs)
-                losses += task.loss(output, targets, inputs["attention_mask"]).sum()
-                for row, value in zip(chosen, task.read(output, inputs["attention_mask"]), strict=True):
-                    read[row] = value
-        loss = float(losses) / max(1, int(rows.counted.sum()))
+                    output = self.objective.forward(self.model, inputs)
+                losses += self.objective.loss(output, inputs)
+                for row, value in zip(chosen, read(output, inputs) if read else (), strict=bool(read)):
+                    outputs[row] = value
+            work = self._work(of.labelled.lengths.tolist(), padded, len(of.examples), flops.forward)
+            for chosen, inputs in evaluation_batches(of.asked, self.where) if read is None else ():
+                work += self._ask(of.asked, chosen, inputs, outputs)
+        loss = float(losses) / max(1, int(of.labelled.items.sum()))
         if not math.isfinite(loss):
             raise Infeasible("diverged", f"the loss of the predictions is {loss} at step {self.step}")
-        return loss, task.predict(examples, rows, read), padded
+        return loss, self.formulation.decode(of.examples, of.asked, outputs, self.processor), work
+
+    def _ask(self, rows: Rows, chosen: np.ndarray, inputs: Mapping[str, Any], outputs: list[Any]) -> Work:
+        """Ask a batch of rows in a pass of its own. What is written is work as what is read is."""
+        with self.autocast, _faults_of_the_model():
+            found = self.inference(self.model, inputs)
+        for row, value in zip(chosen, found, strict=True):
+            outputs[row] = value
+        written = [np.size(value) if isinstance(value, np.ndarray) and value.ndim == 1 else 0 for value in found]
+        lengths = rows.lengths[chosen] + np.array(written)
+        return self._work(lengths.tolist(), len(chosen) * int(lengths.max()), 0, flops.forward)
 
     @torch.inference_mode()
-    def latency(self, rows: Rows, clock: Callable[[], float]) -> float:
+    def latency(self, of: Questions, clock: Callable[[], float]) -> float:
         """Seconds of one prediction alone, from its tokens on: the median of a few, the first not counted."""
-        examples, taken = self.recipe.task.splits().dev, []
+        taken = []
         with self._averaged_weights():
-            for i in range(min(SINGLE_PREDICTIONS, len(examples))):
-                own = rows.of_example(i)
+            for i in range(min(SINGLE_PREDICTIONS, len(of.examples))):
+                own = of.asked.of_example(i)
                 began = clock()
-                for _, inputs, _ in evaluation_batches(own, self.where):
+                for _, inputs in evaluation_batches(own, self.where):
                     with self.autocast, _faults_of_the_model():
-                        output = self.model(**inputs)
-                    self.recipe.task.read(output, inputs["attention_mask"])
+                        self.inference(self.model, inputs)
                 taken.append(clock() - began)
         return statistics.median(taken[1:] or taken)
 
@@ -206,7 +264,7 @@ class Tuning:
             tensors[f"weight.{name}"] = parameter.detach().cpu().clone()
             if self.average:
                 tensors[f"average.{name}"] = self.average[i].cpu().clone()
-            for key, value in self.optimizer.state[parameter].items():
+            for key, value in self.optimizer.state[parameter].items():  # type: ignore[union-attr]
                 tensors[f"adamw.{key}.{name}"] = value.detach().cpu().clone()
         return Prefix(recipe.run_id, float(recipe.epochs), self.step, self.tokens, usage, tensors)
 
@@ -219,9 +277,9 @@ class Tuning:
                     self.average[i].copy_(prefix.tensors[f"average.{name}"])
                 moments = {k: prefix.tensors.get(f"adamw.{k}.{name}") for k in ("step", "exp_avg", "exp_avg_sq")}
                 # A parameter that the output does not depend on (an unused pooler) never had a gradient, nor a state.
-                self.optimizer.state[parameter] = {k: v.to(self.where).clone() for k, v in moments.items() if v is not None}
-                if not self.optimizer.state[parameter]:
-                    del self.optimizer.state[parameter]
+                state = {k: v.to(self.where).clone() for k, v in moments.items() if v is not None}
+                if state:
+                    self.optimizer.state[parameter] = state  # type: ignore[union-attr]
         self.random = [prefix.tensors[f"random.{i}"] for i in range(len(self.random))]
         _set_random_state(self.random, self.where)
 

@@ -1,0 +1,20 @@
+"""Formulations: how a kind of model computes a task. A new kind of model is a new formulation, never a branch of the loop."""
+
+from __future__ import annotations
+
+from workbench.formulations.base import Example, Formulation, Reach, Rows
+from workbench.formulations.classes import Classification, Labelled
+from workbench.formulations.spans import SpanExtraction
+from workbench.formulations.text import TextGeneration, text_generation
+
+__all__ = [
+    "Classification",
+    "Example",
+    "Formulation",
+    "Labelled",
+    "Reach",
+    "Rows",
+    "SpanExtraction",
+    "TextGeneration",
+    "text_generation",
+]

@@ -1,0 +1,191 @@
+"""What a formulation is: the model class, encoding, objective, inference and decoding that make one kind of model do one task."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from workbench.objectives import Inference, Objective
+
+Example = Mapping[str, Any]
+"""One labelled example: plain data, as a reader gives it."""
+
+Features = list[dict[str, Any]]
+"""Rows as transformers' collators take them."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded rows, unpadded. An example may give several rows (windows of a long text).
+
+    Attributes:
+        columns: Of each input of the model (`input_ids`, …) and each target (`labels`, …) one entry a row: an int32 array of that
+            row's length, or a number.
+        example: Index of the example that each row belongs to: shape (rows,), non-decreasing.
+        items: How many targets each row has, shape (rows,): what a step's loss is divided by. 0: the loss leaves the row out.
+        collate: Makes a batch of rows: one of transformers' collators, which pads.
+        extra: Whatever the formulation needs to read outputs back, one entry a row.
+        sizes: What a row costs, in tokens, shape (rows,); None: the length of its `input_ids`.
+        together: The rows of a step must not be cut apart: each is compared with the others.
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    example: np.ndarray
+    items: np.ndarray
+    collate: Callable[[Features], Mapping[str, Any]]
+    extra: Sequence[Any] = ()
+    sizes: np.ndarray | None = None
+    together: bool = False
+
+    def __len__(self) -> int:
+        return len(self.example)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, shape (rows,)."""
+        if self.sizes is not None:
+            return self.sizes
+        return np.fromiter((len(ids) for ids in self.columns["input_ids"]), np.int64, len(self))
+
+    def features(self, chosen: Sequence[int] | np.ndarray) -> Features:
+        """Some rows as a collator takes them, with their attention mask."""
+        found: Features = []
+        for row in chosen:
+            one = {name: _plain(values[row]) for name, values in self.columns.items()}
+            if "input_ids" in one:
+                one["attention_mask"] = [1] * len(one["input_ids"])
+            found.append(one)
+        return found
+
+    def batch(self, chosen: Sequence[int] | np.ndarray) -> dict[str, Any]:
+        """Some rows as one batch on the CPU."""
+        return dict(self.collate(self.features(chosen)))
+
+    def blank(self, count: int, tokens: int) -> dict[str, Any]:
+        """A batch of so many rows of so many tokens, with all columns and nothing in them."""
+        one = {
+            name: np.zeros_like(values[0], shape=(tokens,)) if np.ndim(values[0]) == 1 else values[0]
+            for name, values in self.columns.items()
+        }
+        whole = Rows({name: [value] for name, value in one.items()}, np.zeros(1, np.int64), np.ones(1, np.int64), self.collate)
+        return whole.batch([0] * count)
+
+    def of_example(self, example: int) -> Rows:
+        """The rows of one example, counted from 0."""
+        first, last = np.searchsorted(self.example, [example, example + 1])
+        columns = {name: values[first:last] for name, values in self.columns.items()}
+        sizes = None if self.sizes is None else self.sizes[first:last]
+        return Rows(
+            columns, self.example[first:last], self.items[first:last], self.collate, self.extra[first:last], sizes, self.together
+        )
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How many of some examples' targets a prediction can be at all: a bound on the score.
+
+    Attributes:
+        targets: Examples that have a target to give.
+        missed: How many of them no prediction can give, by the reason, which names the settings at fault.
+        advice: What to do about it, a sentence; empty where nothing is missed.
+    """
+
+    targets: int
+    missed: Mapping[str, int]
+    advice: str = ""
+
+    @property
+    def share_missed(self) -> float:
+        """Of the targets, 0 to 1."""
+        return sum(self.missed.values()) / self.targets if self.targets else 0.0
+
+    def told(self, what: str) -> str:
+        """It in words, `what` being those targets: "12 of 256 dev answers (5 %) cannot be given: …"; empty where all can be."""
+        if not self.missed:
+            return ""
+        count = sum(self.missed.values())
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in self.missed.items())
+        percent = f"{100 * self.share_missed:.0f} %" if self.share_missed >= 0.01 else "under 1 %"
+        return f"{count:,} of {self.targets:,} {what} ({percent}) cannot be given: {reasons}. {self.advice}"
+
+
+class Formulation(ABC):
+    """How one kind of model computes a task. A small frozen dataclass of settings."""
+
+    @property
+    @abstractmethod
+    def auto_class(self) -> str:
+        """Name of the transformers class that the model is loaded by."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the model's configuration is to say: `num_labels`, `id2label`, …."""
+        return {}
+
+    @property
+    def longest_row(self) -> int:
+        """The most tokens that a row may have; 0: as many as the model takes."""
+        return 0
+
+    @property
+    @abstractmethod
+    def objective(self) -> Objective:
+        """What the model learns by."""
+
+    @abstractmethod
+    def inference(self, processor: Any) -> Inference:
+        """How the model is asked."""
+
+    @abstractmethod
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+        """Rows of examples.
+
+        Args:
+            examples: What the task reads.
+            processor: The model's tokeniser, or image or sound processor.
+            answers: With their targets, for the loss; else as the model is asked.
+            shots: Examples with their answers that are put before each question; only what writes text takes any.
+        """
+
+    @abstractmethod
+    def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[Any], processor: Any) -> list[Any]:
+        """One prediction an example from the outputs of its rows."""
+
+    def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
+        """How many of the examples' targets a prediction can be.
+
+        Raises:
+            UsageError: They cannot be encoded for this processor's model.
+        """
+        return Reach(len(examples), {})
+
+
+def padded(tokenizer: Any, side: str = "right") -> Any:
+    """Transformers' collator for token ids, which pads on a side, and per-token labels with `NO_TARGET`."""
+    from transformers import DataCollatorForSeq2Seq
+
+    return DataCollatorForSeq2Seq(_sided(tokenizer, side), padding=True)
+
+
+def padded_inputs(tokenizer: Any) -> Any:
+    """Transformers' collator for token ids with targets that are numbers of a row."""
+    from transformers import DataCollatorWithPadding
+
+    return DataCollatorWithPadding(_sided(tokenizer, "right"))
+
+
+def _sided(tokenizer: Any, side: str) -> Any:
+    """The tokeniser, padding on a side; the one that a process shares is left as it was."""
+    own = copy.copy(tokenizer)
+    own.padding_side = side
+    return own
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value

@@ -1,0 +1,167 @@
+"""An encoder finds an answer in a text: a head for its first and its last token, over windows of a long context."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from workbench.data.windows import best_span, token_span, windows
+from workbench.formulations.base import Example, Formulation, Reach, Rows, padded_inputs
+from workbench.objectives import NO_TARGET, Batch, Inference, Objective, Read, Spans
+
+EXAMPLES_AT_ONCE = 1024
+"""Examples that are encoded at once to know whether their answers can be given."""
+
+
+@dataclass(frozen=True)
+class SpanExtraction(Formulation):
+    """The best span of a context answers a question, or none does.
+
+    Attributes:
+        max_length: Tokens of a row at most, question and special tokens included.
+        stride: Tokens of context that neighbouring windows share.
+        max_answer_tokens: Tokens of an answer at most.
+        null_threshold: How much likelier, in logits, no answer must be than the best span.
+        may_be_none: Tells whether there may be no answer at all; asked when predictions are decoded.
+    """
+
+    max_length: int
+    stride: int
+    max_answer_tokens: int
+    null_threshold: float
+    may_be_none: Callable[[], bool]
+
+    @property
+    def auto_class(self) -> str:
+        return "AutoModelForQuestionAnswering"
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"num_labels": 2}  # the two ends of a span; a checkpoint of five classes says 5
+
+    @property
+    def longest_row(self) -> int:
+        return self.max_length
+
+    @property
+    def objective(self) -> Objective:
+        return Spans()
+
+    def inference(self, processor: Any) -> Inference:
+        return Read(_logits)
+
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+        """Targets are the positions of the answer's first and last token, (0, 0) where the window does not hold it.
+
+        Of several gold answers it is the first that can be given. Where no window holds any of them whole, no row of the
+        example has a target: the question has an answer, and "none" would be a wrong lesson.
+        """
+        found = windows(
+            [example["question"] for example in examples],
+            [example["context"] for example in examples],
+            processor,
+            max_length=self.max_length,
+            stride=self.stride,
+        )
+        targets = np.zeros((len(found.example), 2), np.int64)
+        begins = np.searchsorted(found.example, np.arange(len(examples) + 1)).tolist()
+        for example, (begin, end) in zip(examples, itertools.pairwise(begins), strict=True):
+            if example["answers"]["text"]:
+                spans = self._spans(example["answers"], found.offsets[begin:end])
+                if not any(spans):
+                    targets[begin:end] = NO_TARGET
+                for row, span in enumerate(spans, begin):
+                    if span:
+                        targets[row] = found.first[row] + np.array(span)
+        return Rows(
+            {**found.inputs, "start_positions": targets[:, 0], "end_positions": targets[:, 1]},
+            found.example,
+            (targets != NO_TARGET).all(axis=1).astype(np.int64),
+            padded_inputs(processor),
+            list(zip(found.first.tolist(), found.offsets, strict=True)),
+        )
+
+    def _spans(self, answers: Mapping[str, Any], offsets: Sequence[np.ndarray]) -> list[tuple[int, int] | None]:
+        """First and last token of one gold answer in each window: of the first that can be given, else the first that one holds."""
+        kept: list[tuple[int, int] | None] = [None] * len(offsets)
+        for text, start in zip(answers["text"], answers["answer_start"], strict=True):
+            spans = [token_span(each, start, start + len(text)) for each in offsets]
+            if any(span and span[1] - span[0] < self.max_answer_tokens for span in spans):
+                return spans
+            kept = kept if any(kept) else spans
+        return kept
+
+    def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
+        """Gold answers that are short enough, and whole in a window. Where a question has several, one of them is enough."""
+        asked = [example for example in examples if example["answers"]["text"]]
+        # A printable character of ASCII is a token at most, and neighbouring windows share `stride` of them: what is no longer
+        # than that need not be encoded, which leaves few.
+        sure = min(self.max_answer_tokens, self.stride)
+        doubtful = [
+            example for example in asked if not any(map(functools.partial(_is_short, most=sure), example["answers"]["text"]))
+        ]
+        reasons = {  # and the settings at fault
+            f"longer than max_answer_tokens={self.max_answer_tokens}": "max_answer_tokens",
+            f"whole in no window of max_length={self.max_length} with stride={self.stride}": "stride or max_length",
+            "of characters that this model has no token for": "",
+        }
+        long, apart, blank = reasons
+        missed, longest = dict.fromkeys(reasons, 0), 0
+        for first in range(0, len(doubtful), EXAMPLES_AT_ONCE):
+            some = doubtful[first : first + EXAMPLES_AT_ONCE]
+            rows = self.encode(some, processor)
+            for i, example in enumerate(some):
+                own = rows.of_example(i)
+                targets = np.stack((own.columns["start_positions"], own.columns["end_positions"]), 1)
+                if (targets == NO_TARGET).all():
+                    tokens = min(_count(text, processor) for text in example["answers"]["text"])
+                    missed[apart if tokens else blank] += 1
+                else:
+                    held = targets[targets.any(axis=1)]
+                    tokens = int((held[:, 1] - held[:, 0]).min()) + 1 if len(held) else 1
+                    missed[long] += tokens > self.max_answer_tokens
+                longest = max(longest, tokens)
+        missed = {reason: count for reason, count in missed.items() if count}
+        settings = [reasons[reason] for reason in missed if reasons[reason]]
+        if longest > self.max_answer_tokens and reasons[long] not in settings:
+            settings.insert(0, reasons[long])
+        advice = [f"Raise {', and '.join(settings)}: the longest has {longest:,} tokens."] if settings else []
+        advice += ["Mend those answers, or take another model."] if blank in missed else []
+        return Reach(len(asked), missed, " ".join(advice))
+
+    def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[str]:
+        """Text of the best span over all windows; "" where none is likelier by more than the threshold."""
+        best: list[tuple[float, str]] = [(-np.inf, "")] * len(examples)
+        null = np.full(len(examples), np.inf)
+        for i, (first, offsets), logits in zip(rows.example, rows.extra, outputs, strict=True):
+            null[i] = min(null[i], logits[0, 0] + logits[1, 0])
+            if len(offsets):
+                score, start, end = best_span(logits[:, first : first + len(offsets)], self.max_answer_tokens)
+                if score > best[i][0]:
+                    best[i] = (score, examples[i]["context"][offsets[start, 0] : offsets[end, 1]])
+        if not self.may_be_none():
+            return [text for _, text in best]
+        return ["" if nothing - score > self.null_threshold else text for nothing, (score, text) in zip(null, best, strict=True)]
+
+
+def _is_short(text: str, most: int) -> bool:
+    """Whether a text has no more than `most` tokens for certain, whatever the tokeniser."""
+    return len(text) <= most and text.isascii() and text.isprintable() and not text.isspace()
+
+
+def _count(text: str, processor: Any) -> int:
+    """Tokens of a text by itself."""
+    return len(processor(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _logits(output: Any, batch: Batch) -> Sequence[np.ndarray]:
+    """Logits of a row as an array (2, tokens): of being the first token of the answer, and the last."""
+    import torch
+
+    both = torch.stack((output["start_logits"], output["end_logits"]), 1).float().cpu().numpy()
+    return [row[:, :length] for row, length in zip(both, batch["attention_mask"].sum(1).tolist(), strict=True)]

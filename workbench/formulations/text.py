@@ -1,0 +1,158 @@
+"""A language model writes its answer behind a prompt: decoders and encoder-decoders, asked or tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from workbench.errors import UsageError
+from workbench.formulations.base import Example, Formulation, Reach, Rows, padded
+from workbench.objectives import NO_TARGET, Generate, Inference, Objective, Tokens
+
+ENDLESS = 1_000_000
+"""A tokeniser that says more than this of its model's length says nothing of it."""
+
+
+@dataclass(frozen=True)
+class TextGeneration(Formulation):
+    """A prompt is answered by text. A model with a chat template is talked to by it: a prompt is the user's turn.
+
+    What is trained begins with the very tokens that are asked with, and every answer ends in a token that ends it when asked.
+
+    Attributes:
+        prompt: The prompt of an example.
+        answer: The answer of an example.
+        decoder: Whether the model is a decoder; else an encoder-decoder.
+        max_new_tokens: Tokens of an answer at most, its end token included.
+        choices: The answers that may be given; empty: any text.
+    """
+
+    prompt: Callable[[Example], str]
+    answer: Callable[[Example], str]
+    decoder: bool
+    max_new_tokens: int
+    choices: tuple[str, ...] = ()
+
+    @property
+    def auto_class(self) -> str:
+        return "AutoModelForCausalLM" if self.decoder else "AutoModelForSeq2SeqLM"
+
+    @property
+    def objective(self) -> Objective:
+        return Tokens(shift=self.decoder)
+
+    def inference(self, processor: Any) -> Inference:
+        end = _end(processor)
+        allowed = tuple((*self._answer_ids(choice, processor),) for choice in self.choices)
+        most = max((len(ids) for ids in allowed), default=self.max_new_tokens)
+        return Generate(most, (end,), processor.pad_token_id, allowed)
+
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+        """Rows of prompts, or of prompts with their answers as targets.
+
+        An answer is never cut. A row that is longer than the model takes is left out: it teaches nothing, and its prediction is
+        empty.
+
+        Raises:
+            UsageError: No row is short enough.
+        """
+        most = processor.model_max_length if processor.model_max_length < ENDLESS else None
+        ids: list[np.ndarray] = []
+        labels: list[np.ndarray] = []
+        of: list[int] = []
+        for i, example in enumerate(examples):
+            asked = self._prompt_ids(example, processor, shots)
+            given = self._answer_ids(self.answer(example), processor) if answers else []
+            # Asked, a decoder needs room for what it will write.
+            size = len(asked) + (0 if not self.decoder else len(given) if answers else self.max_new_tokens)
+            if most is not None and max(size, len(given)) > most:
+                continue
+            of.append(i)
+            ids.append(np.array(asked + given if self.decoder else asked, np.int32))
+            labels.append(np.array([NO_TARGET] * len(asked) + given if self.decoder else given, np.int32))
+        if examples and not of:
+            raise UsageError(
+                f"none of {len(examples):,} prompts is short enough for the {most:,} tokens that this model takes. Choose a model "
+                "for longer texts, fewer shots or shorter texts."
+            )
+        items = np.array([int((row != NO_TARGET).sum()) for row in labels], np.int64)
+        sizes = np.array([len(row) + (0 if self.decoder else len(label)) for row, label in zip(ids, labels, strict=True)], np.int64)
+        columns = {"input_ids": ids, **({"labels": labels} if answers else {})}
+        return Rows(columns, np.array(of, np.int64), items, padded(processor, "left" if self.decoder else "right"), sizes=sizes)
+
+    def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[str]:
+        """The text of each answer, without what surrounds it; "" of an example that was not asked."""
+        found = [""] * len(examples)
+        for i, text in zip(rows.example.tolist(), processor.batch_decode(list(outputs), skip_special_tokens=True), strict=True):
+            found[i] = text.strip()
+        return found
+
+    def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
+        """Answers that are short enough, behind prompts that the model can read."""
+        missed = {f"longer than {self.max_new_tokens} tokens": 0, "behind a prompt that is longer than the model takes": 0}
+        long, unread = missed
+        read = set(self.encode(examples, processor, answers=False).example.tolist()) if examples else set()
+        for i, example in enumerate(examples):
+            if i not in read:
+                missed[unread] += 1
+            elif not self.choices and len(self._answer_ids(self.answer(example), processor)) > self.max_new_tokens:
+                missed[long] += 1
+        missed = {reason: count for reason, count in missed.items() if count}
+        return Reach(len(examples), missed, "Allow longer answers, or take another model." if missed else "")
+
+    def _prompt_ids(self, example: Example, processor: Any, shots: Sequence[Example]) -> list[int]:
+        if processor.chat_template:
+            turns = [_turn("user", self.prompt(example))]
+            for shot in reversed(shots):
+                turns[:0] = [_turn("user", self.prompt(shot)), _turn("assistant", self.answer(shot))]
+            text = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            return list(processor(text, add_special_tokens=False, verbose=False)["input_ids"])  # the template has those
+        text = "".join(f"{self.prompt(shot)} {self.answer(shot)}\n\n" for shot in shots) + self.prompt(example)
+        ids = list(processor(text, verbose=False)["input_ids"])
+        # A tokeniser that ends every text would end a decoder's before its answer.
+        return ids[:-1] if self.decoder and ids and ids[-1] == processor.eos_token_id else ids
+
+    def _answer_ids(self, answer: str, processor: Any) -> list[int]:
+        text = answer if processor.chat_template or not self.decoder else f" {answer}"
+        ids = list(processor(text, add_special_tokens=False, verbose=False)["input_ids"])
+        return [*ids, _end(processor)]
+
+
+def text_generation(
+    kind: str,
+    task: object,
+    prompt: Callable[[Example], str],
+    answer: Callable[[Example], str],
+    *,
+    max_new_tokens: int,
+    choices: Sequence[str] = (),
+) -> TextGeneration:
+    """The formulation by text of a task, for the kinds of model that write.
+
+    Raises:
+        UsageError: This kind of model writes no text.
+    """
+    if kind not in ("decoder", "encoder-decoder"):
+        raise UsageError(f"a model of kind {kind!r} cannot do {type(task).__name__}: it writes no text. Choose a language model.")
+    return TextGeneration(prompt, answer, kind == "decoder", max_new_tokens, tuple(choices))
+
+
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _end(processor: Any) -> int:
+    """The token that ends an answer: the first that the chat template puts behind one, else the tokeniser's own."""
+    if processor.chat_template:
+        mark = "x"
+        turns = [_turn("user", mark), _turn("assistant", mark)]
+        text = processor.apply_chat_template(turns, tokenize=False)
+        behind = processor(text[text.rindex(mark) + len(mark) :], add_special_tokens=False)["input_ids"]
+        if behind:
+            return int(behind[0])
+    if processor.eos_token_id is None:
+        raise UsageError("the tokeniser of this model has no end token, so no answer would ever end. Choose another model.")
+    return int(processor.eos_token_id)

@@ -1,0 +1,13 @@
+"""What a model learns from, and how it is asked: losses as sums over target items, and ways from a batch to outputs.
+
+A loss is a sum, which the training loop divides by the target items of the whole optimiser step: however a step is cut into
+micro-batches, the gradient is one and the same.
+"""
+
+from __future__ import annotations
+
+from workbench.objectives.base import NO_TARGET, TARGETS, Batch, Inference, Objective, Read, inputs_of
+from workbench.objectives.generation import Generate
+from workbench.objectives.losses import Classes, Spans, Tokens
+
+__all__ = ["NO_TARGET", "TARGETS", "Batch", "Classes", "Generate", "Inference", "Objective", "Read", "Spans", "Tokens", "inputs_of"]

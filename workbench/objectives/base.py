@@ -1,0 +1,67 @@
+"""The two sides of a model that the loop knows: an objective to learn by, and an inference to ask by."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import torch
+
+Batch = Mapping[str, Any]
+"""Padded tensors of some rows, named as the model's `forward` names them, and their targets."""
+
+NO_TARGET = -100
+"""In targets: nothing to learn here. It is what transformers and torch leave out of a loss."""
+
+TARGETS = ("labels", "start_positions", "end_positions")
+"""Names in a batch that are targets. They are never given to the model, whose own loss would be a mean over a micro-batch."""
+
+
+def inputs_of(batch: Batch) -> dict[str, Any]:
+    """What of a batch goes into the model."""
+    return {name: value for name, value in batch.items() if name not in TARGETS}
+
+
+class Objective(ABC):
+    """A loss that is summed over target items."""
+
+    def forward(self, model: torch.nn.Module, batch: Batch) -> Any:
+        """The model's output for a batch."""
+        return model(**inputs_of(batch))
+
+    @abstractmethod
+    def loss(self, output: Any, batch: Batch) -> torch.Tensor:
+        """The sum of the losses of the batch's target items, a scalar.
+
+        Padding must not change it: an item's loss is its own, whatever its company.
+        """
+
+
+class Inference(ABC):
+    """A way to ask a model: from a batch of rows without answers to one output a row, off the device.
+
+    Attributes:
+        padding_side: On which side rows are padded to one length: `left` where tokens are added at the end (a class attribute).
+    """
+
+    padding_side: ClassVar[str] = "right"
+
+    @abstractmethod
+    def __call__(self, model: torch.nn.Module, batch: Batch) -> Sequence[Any]: ...
+
+
+@dataclass(frozen=True)
+class Read(Inference):
+    """One forward pass and a reading of its output. As it is the pass of the loss, an evaluation needs no other.
+
+    Attributes:
+        read: From the model's output and the batch to one entry a row.
+    """
+
+    read: Callable[[Any, Batch], Sequence[Any]]
+
+    def __call__(self, model: torch.nn.Module, batch: Batch) -> Sequence[Any]:
+        return self.read(model(**inputs_of(batch)), batch)
