@@ -17,6 +17,7 @@ from test_sweep import OFFER, Bench, Ear, Quiet, Told, finite
 from workbench import report, search
 from workbench.errors import Refused, UsageError
 from workbench.ledger import Ledger, default_url
+from workbench.objectives import Classes
 from workbench.report import View
 from workbench.result import Result, originals, spending
 from workbench.study import load
@@ -197,7 +198,7 @@ def test_a_dead_worker_keeps_what_it_had_graded(desk, reads):
 def test_seeds_that_diverge_are_recorded_and_not_tried_again(desk, monkeypatch):
     finite(desk, "full(learning_rate=5e-3)", "1")
     desk.sweep(Limits(trials=1))
-    monkeypatch.setattr(TinyTask, "loss", lambda self, output, targets, mask: output.logits.sum(-1) * float("nan"))
+    monkeypatch.setattr(Classes, "loss", lambda self, output, batch: output.logits.sum() * float("nan"))
     outcome = desk.confirm(seeds=2)
     assert outcome.reason.endswith(f"but for {2 * len(desk.members)} that could not be trained")
     assert {r.status for r in new(outcome.results)} == {"infeasible"}

@@ -35,6 +35,7 @@ from workbench.forecast.timing import CONSTANTS, Correction, Guess, _student, fi
 from workbench.prices import Offer
 from workbench.result import Result
 from workbench.testing import TinyTask
+from workbench.testing.tiny import TinyFormulation
 from workbench.usage import Usage, total
 
 HERE = Machine(name="2 x CPU", kind="cpu", cpus=2.0, memory_bytes=1 << 40, threads=1.0, resident_bytes=1 << 20)
@@ -121,7 +122,7 @@ def test_nothing_is_trained_and_what_is_known_is_not_built_again(tiny: str, monk
     first = forecaster.run(recipe)
     assert torch.equal(state, torch.get_rng_state())
     monkeypatch.setattr(pairs, "wrapped", lambda *args: pytest.fail("built again"))
-    monkeypatch.setattr(TinyTask, "encode", lambda *args: pytest.fail("encoded again"))
+    monkeypatch.setattr(TinyFormulation, "encode", lambda *args: pytest.fail("encoded again"))
     other = a_recipe(tiny, peft("lora", learning_rate=1e-2, r=4, lora_dropout=0.2), seed=3, warmup_steps=1)
     assert forecaster.run(other) == first
 
@@ -269,18 +270,19 @@ def test_what_is_kept_for_the_way_back_is_counted(tiny: str) -> None:
     task = TinyTask(train=8)
     from workbench.data import models
 
-    rows = task.encode(task.splits().train, models.tokenizer(tiny))
+    form = task.formulation("encoder")
+    rows, objective = form.encode(task.splits().train, models.tokenizer(tiny)), form.objective
     sizes = {}
     for device in ("meta", "cpu"):
         model = pairs.wrapped(task, tiny, full(learning_rate=1e-3), device)
-        sizes[device] = [memory.saved_bytes(model, task, rows, shape) for shape in ((1, 8), (2, 8), (4, 8))]
+        sizes[device] = [memory.saved_bytes(model, objective, rows, shape) for shape in ((1, 8), (2, 8), (4, 8))]
     one, two, four = sizes["meta"]
     assert one is not None and two is not None and four is not None  # noqa: PT018
     assert 0 < one < two < four
     assert four - two == pytest.approx(2 * (two - one), rel=0.05)
     assert two == pytest.approx(sizes["cpu"][1], rel=0.3)
     frozen = pairs.wrapped(task, tiny, head(learning_rate=1e-3))
-    less = memory.saved_bytes(frozen, task, rows, (2, 8))
+    less = memory.saved_bytes(frozen, objective, rows, (2, 8))
     assert less is not None
     assert less < two / 2
 

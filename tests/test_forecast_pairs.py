@@ -12,7 +12,7 @@ from workbench.data import models
 from workbench.errors import UsageError
 from workbench.forecast import Plan, check, machine, plan
 from workbench.testing import TinyTask
-from workbench.testing.tiny import tiny_model
+from workbench.testing.tiny import TinyFormulation, tiny_model
 
 BIG = 1 << 40
 
@@ -23,7 +23,8 @@ def a_study(model: Any, method: Any, **changes: Any) -> Study:
 
 def trainable(model: str, method: Any) -> int:
     """Trainable parameters of a real build."""
-    wrapped = methods.apply(method, models.build(model, TinyTask.auto_class), auto_class=TinyTask.auto_class)
+    form = TinyTask().formulation("encoder")
+    wrapped = methods.apply(method, models.build(model, form.auto_class, **form.settings), auto_class=form.auto_class)
     return sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
 
 
@@ -146,8 +147,10 @@ def test_learning_rates_make_no_pairs_and_ranges_stand_at_their_end(tiny: str) -
 class SpanTask(TinyTask):
     """A task with no head at all."""
 
-    auto_class = "AutoModel"
     name: str = "spans"
+
+    def formulation(self, kind: str) -> TinyFormulation:
+        return TinyFormulation("AutoModel")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,9 +189,11 @@ def test_a_plan_is_plain_data(tiny: str) -> None:
 class RowTask(TinyTask):
     """A task with rows of a stated length, which is all that a plan looks at."""
 
-    auto_class = "AutoModelForQuestionAnswering"
     max_length: Any = 48
     name: str = "rows"
+
+    def formulation(self, kind: str) -> TinyFormulation:
+        return TinyFormulation("AutoModelForQuestionAnswering", self.max_length)
 
 
 def made(folder: Path, kind: str, *, tokens: int = 64, segments: bool = True, **settings: Any) -> str:

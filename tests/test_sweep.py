@@ -17,6 +17,7 @@ from workbench.errors import DataError, EnvironmentFault, Infeasible, Refused, U
 from workbench.estimate import Estimate
 from workbench.forecast import Forecaster
 from workbench.ledger import Away, Ledger, default_url, patience
+from workbench.objectives import Classes
 from workbench.report.failures import kind
 from workbench.result import spent_usd
 from workbench.search import MAX_INTERRUPTIONS, unfinished
@@ -274,7 +275,7 @@ def test_labels_are_a_budget_that_is_kept_to_the_last_one(bench):
 
 def test_the_watch_ends_what_no_forecast_saw(bench, monkeypatch):
     finite(bench, "bitfit(learning_rate=1e-3)", "4")
-    meter, loss = FakeMeter(), TinyTask.loss
+    meter, loss = FakeMeter(), Classes.loss
 
     def slow(self, *arguments):
         meter.clock.advance(2.0)
@@ -282,7 +283,7 @@ def test_the_watch_ends_what_no_forecast_saw(bench, monkeypatch):
         return loss(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TinyTask, "loss", slow)
+        patch.setattr(Classes, "loss", slow)
         outcome = bench.sweep(
             Limits(max_usd=12 / 3600 * float(OFFER.usd_per_hour)), meter=meter, forecaster=Told(bench.study, lambda recipe: None)
         )
@@ -298,7 +299,7 @@ def test_the_watch_ends_what_no_forecast_saw(bench, monkeypatch):
 
 def test_what_another_sweep_spends_meanwhile_counts_too(bench, monkeypatch):
     finite(bench, "bitfit(learning_rate=1e-3)", "4")
-    loss, seen = TinyTask.loss, []
+    loss, seen = Classes.loss, []
 
     def slow(self, *arguments):
         ledger = bench.ledger
@@ -310,7 +311,7 @@ def test_what_another_sweep_spends_meanwhile_counts_too(bench, monkeypatch):
         return loss(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TinyTask, "loss", slow)
+        patch.setattr(Classes, "loss", slow)
         outcome = bench.sweep(Limits(max_hours=500 / 3600), forecaster=Told(bench.study, lambda recipe: None))
     assert "the budget of 8 min 20 s is spent (16 min" in outcome.reason
     assert [r.status for r in outcome.results] == ["interrupted"]
@@ -742,7 +743,7 @@ def test_a_ledger_that_stays_away_ends_it_and_the_next_start_writes_what_was_mad
 def test_what_others_spend_while_the_ledger_is_away_is_reckoned(bench, monkeypatch):
     """A budget is not passed because nobody can say what they spend."""
     monkeypatch.setattr(module, "SILENT_SECONDS", 0.1)
-    loss, results, seen = TinyTask.loss, Ledger.results, []
+    loss, results, seen = Classes.loss, Ledger.results, []
 
     def slow(self, *arguments):
         ledger = bench.ledger
@@ -760,7 +761,7 @@ def test_what_others_spend_while_the_ledger_is_away_is_reckoned(bench, monkeypat
             return results(self, **named)
         raise Away("the server is away", "away")
 
-    monkeypatch.setattr(TinyTask, "loss", slow)
+    monkeypatch.setattr(Classes, "loss", slow)
     outcome = bench.sweep(Limits(max_hours=25 / 3600), forecaster=Told(bench.study, lambda recipe: None))
     assert "the budget of 25 s is spent" in outcome.reason
 

@@ -10,10 +10,12 @@ import pytest
 from workbench import Recipe, Study, choice, full, integers
 from workbench.data import load
 from workbench.errors import DataError, UsageError
+from workbench.formulations import Rows
+from workbench.objectives import NO_TARGET
 from workbench.sweep import check_data
 from workbench.tasks import QuestionAnswering, question_answering
-from workbench.tasks.base import NO_TARGET, Rows
 from workbench.testing import TinyTask
+from workbench.testing.tiny import TinyFormulation
 
 
 @pytest.fixture(autouse=True)
@@ -132,18 +134,25 @@ def test_plan_says_it_and_refuses(tmp_path, tiny, command):
 
 
 @dataclass(frozen=True)
-class _WithEmptyRows(TinyTask):
+class _Twice(TinyFormulation):
     """Each sentence twice, the second time without a target."""
 
-    def encode(self, examples, tokenizer):
-        rows = super().encode(examples, tokenizer)
+    def encode(self, examples, processor, *, answers=True, shots=()):
+        rows = super().encode(examples, processor)
         twice = np.repeat(np.arange(len(rows)), 2)
-        targets = rows.targets[twice]
-        targets[1::2] = NO_TARGET
-        return Rows({"input_ids": [rows.inputs["input_ids"][i] for i in twice]}, targets, rows.example[twice])
+        items = np.tile((1, 0), len(rows))
+        labels = np.where(items, rows.columns["labels"][twice], NO_TARGET)
+        columns = {"input_ids": [rows.columns["input_ids"][i] for i in twice], "labels": labels}
+        return Rows(columns, rows.example[twice], items, rows.collate)
 
-    def predict(self, examples, rows, read):
-        return list(read)[::2]
+    def decode(self, examples, rows, outputs, processor):
+        return list(outputs)[::2]
+
+
+@dataclass(frozen=True)
+class _WithEmptyRows(TinyTask):
+    def formulation(self, kind):
+        return _Twice()
 
 
 def test_rows_without_a_target_change_neither_the_gradient_nor_a_loss(tmp_path):

@@ -11,8 +11,9 @@ import pytest
 from workbench import integers, space
 from workbench.data import load
 from workbench.errors import UsageError
+from workbench.formulations import spans as module
+from workbench.objectives import NO_TARGET
 from workbench.tasks import QuestionAnswering, question_answering
-from workbench.tasks.base import NO_TARGET
 
 torch = pytest.importorskip("torch")
 FIXTURE = str(Path(__file__).parent / "fixtures" / "squad_v2.json")
@@ -42,14 +43,31 @@ def examples():
     return sorted((*data.train, *data.dev, *data.test), key=lambda example: example["id"])
 
 
+def targets(rows):
+    """First and last token of each row's answer, shape (rows, 2)."""
+    return np.stack((rows.columns["start_positions"], rows.columns["end_positions"]), 1)
+
+
 def certain(rows, likely=None):
     """What `read` gives of a model that is sure of the targets, each as sure as `likely` says."""
     read = []
-    for i, (length, (start, end)) in enumerate(zip(rows.lengths, rows.targets, strict=True)):
+    for i, (length, (start, end)) in enumerate(zip(rows.lengths, targets(rows), strict=True)):
         logits = np.zeros((2, length), np.float32)
         logits[0, start] = logits[1, end] = 5 if likely is None else likely[i]
         read.append(logits)
     return read
+
+
+def encode(qa, examples, tokenizer):
+    return qa.formulation("encoder").encode(examples, tokenizer)
+
+
+def reach(qa, examples, tokenizer):
+    return qa.formulation("encoder").reach(examples, tokenizer)
+
+
+def decoded(qa, examples, rows, outputs):
+    return qa.formulation("encoder").decode(examples, rows, outputs, None)
 
 
 def task(**settings):
@@ -58,43 +76,43 @@ def task(**settings):
 
 def test_a_model_that_is_sure_of_the_targets_is_always_right(tokenizer):
     qa, asked = task(), examples()
-    rows = qa.encode(asked, tokenizer)
-    predictions = qa.predict(asked, rows, certain(rows))
+    rows = encode(qa, asked, tokenizer)
+    predictions = decoded(qa, asked, rows, certain(rows))
     assert predictions == [(example["answers"]["text"] or [""])[0] for example in asked]
     assert qa.score(asked, predictions) == {"exact_match": 100, "f1": 100}
     assert len(rows) == len(asked)
-    assert {len(ids) for ids in rows.inputs["input_ids"]} == set(rows.lengths.tolist())
+    assert {len(ids) for ids in rows.columns["input_ids"]} == set(rows.lengths.tolist())
 
 
 def test_best_span_across_windows(tokenizer):
     qa, asked = task(max_length=32), examples()
-    rows = qa.encode(asked, tokenizer)
+    rows = encode(qa, asked, tokenizer)
     assert len(rows) > len(asked)
     for i, example in enumerate(asked):
-        held = rows.targets[rows.example == i].any(axis=1)
+        held = targets(rows)[rows.example == i].any(axis=1)
         assert held.any() == bool(example["answers"]["text"])  # windows without the answer point at the first token
-    assert qa.score(asked, qa.predict(asked, rows, certain(rows))) == {"exact_match": 100, "f1": 100}
+    assert qa.score(asked, decoded(qa, asked, rows, certain(rows))) == {"exact_match": 100, "f1": 100}
 
 
 def test_the_likeliest_window_wins(tokenizer):
     qa = task(max_length=32)
     (asked,) = [example for example in examples() if example["id"] == "built"]
-    rows = qa.encode([asked], tokenizer)
+    rows = encode(qa, [asked], tokenizer)
     assert len(rows) >= 2
     read = [np.zeros((2, length), np.float32) for length in rows.lengths]
     read[0][:, rows.extra[0][0]] = 3
     read[1][:, rows.extra[1][0] + 1] = 4
     start, end = rows.extra[1][1][1]
-    assert qa.predict([asked], rows, read) == [asked["context"][start:end]]
+    assert decoded(qa, [asked], rows, read) == [asked["context"][start:end]]
 
 
 def test_no_answer_needs_to_be_likelier_by_the_threshold(tokenizer):
     (asked,) = [example for example in examples() if example["id"] == "bern"]
-    rows = task().encode([asked], tokenizer)
+    rows = encode(task(), [asked], tokenizer)
     logits = certain(rows)
     logits[0][:, 0] = 6  # 2 more than the span's 10 in the sum of both ends
-    assert task().predict([asked], rows, logits) == [""]
-    assert task(null_threshold=2.0).predict([asked], rows, logits) == ["The Aare"]
+    assert decoded(task(), [asked], rows, logits) == [""]
+    assert decoded(task(null_threshold=2.0), [asked], rows, logits) == ["The Aare"]
 
 
 def test_data_in_which_everything_has_an_answer_never_says_none(tokenizer, tmp_path):
@@ -104,19 +122,19 @@ def test_data_in_which_everything_has_an_answer_never_says_none(tokenizer, tmp_p
     for side in ("train", "dev", "test"):
         (tmp_path / f"{side}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     qa = question_answering(str(tmp_path), train=1)
-    encoded = qa.encode(rows, tokenizer)
+    encoded = encode(qa, rows, tokenizer)
     logits = certain(encoded)
     for each in logits:
         each[:, 0] = 99
-    assert qa.predict(rows, encoded, logits) == [row["answers"]["text"][0] for row in rows]
+    assert decoded(qa, rows, encoded, logits) == [row["answers"]["text"][0] for row in rows]
 
 
 def test_answers_end_after_they_start_and_are_no_longer_than_allowed(tokenizer):
     qa, asked = task(max_answer_tokens=2, null_threshold=1e9), examples()
-    rows = qa.encode(asked, tokenizer)
+    rows = encode(qa, asked, tokenizer)
     rng = np.random.default_rng(0)
     read = [rng.normal(size=(2, length)).astype(np.float32) for length in rows.lengths]
-    for example, answer in zip(asked, qa.predict(asked, rows, read), strict=True):
+    for example, answer in zip(asked, decoded(qa, asked, rows, read), strict=True):
         assert answer
         assert answer in example["context"]
         assert len(tokenizer.tokenize(answer)) <= 2
@@ -133,46 +151,46 @@ def asked(*golds, words=90):
 def test_an_answer_that_no_window_holds_teaches_nothing(tokenizer):
     qa = task(max_length=32, stride=8)
     far, near, none = asked((20, 60)), asked((20, 24)), asked()
-    rows = qa.encode([far, near, none], tokenizer)
-    assert (rows.of_example(0).targets == NO_TARGET).all()
+    rows = encode(qa, [far, near, none], tokenizer)
+    assert (targets(rows.of_example(0)) == NO_TARGET).all()
     assert len(rows.of_example(0)) > 2
-    assert rows.counted.tolist() == [False] * len(rows.of_example(0)) + [True] * len(rows.of_example(1)) * 2
-    assert rows.of_example(1).targets.any(axis=1).sum() >= 1
-    assert not rows.of_example(2).targets.any()
+    assert rows.items.tolist() == [0] * len(rows.of_example(0)) + [1] * len(rows.of_example(1)) * 2
+    assert targets(rows.of_example(1)).any(axis=1).sum() >= 1
+    assert not targets(rows.of_example(2)).any()
     logits = {name: torch.randn(len(rows), 32, requires_grad=True) for name in ("start_logits", "end_logits")}
-    losses = qa.loss(logits, torch.tensor(rows.targets), torch.ones(len(rows), 32))
-    assert ((losses == 0) == ~torch.tensor(rows.counted)).all()
-    losses.sum().backward()
+    batch = rows.batch(range(len(rows))) | {"attention_mask": torch.ones(len(rows), 32)}
+    loss = qa.formulation("encoder").objective.loss(logits, batch)
+    loss.backward()
     for each in logits.values():
-        assert ((each.grad == 0).all(1) == ~torch.tensor(rows.counted)).all()
+        assert ((each.grad == 0).all(1) == (torch.tensor(rows.items) == 0)).all()
 
 
 def test_of_several_gold_answers_the_first_that_can_be_given_is_learned(tokenizer):
     qa = task(max_length=32, stride=8, max_answer_tokens=5)
     for golds in ([(20, 60), (40, 44)], [(38, 46), (40, 44)], [(40, 44), (20, 60)]):
-        rows = qa.encode([asked(*golds)], tokenizer)
-        assert {tuple(span) for span in (rows.targets[:, 1] - rows.targets[:, 0])[:, None].tolist()} == {(0,), (3,)}
-    rows = qa.encode([asked((20, 60), (38, 46))], tokenizer)  # too long to be given, but where it is can be learned
-    assert 7 in rows.targets[:, 1] - rows.targets[:, 0]
+        rows = encode(qa, [asked(*golds)], tokenizer)
+        assert {tuple(span) for span in (targets(rows)[:, 1] - targets(rows)[:, 0])[:, None].tolist()} == {(0,), (3,)}
+    rows = encode(qa, [asked((20, 60), (38, 46))], tokenizer)  # too long to be given, but where it is can be learned
+    assert 7 in targets(rows)[:, 1] - targets(rows)[:, 0]
 
 
 def test_answers_that_cannot_be_given_are_counted(tokenizer):
     qa = task(max_length=32, stride=8, max_answer_tokens=5)
     apart, long, fine, none = asked((20, 60)), asked((38, 46)), asked((40, 43)), asked()
     either = asked((20, 60), (40, 43))
-    reach = qa.reach([apart, long, fine, none, either], tokenizer)
-    assert (reach.targets, reach.share_missed) == (4, 0.5)
-    assert reach.told("dev answers") == (
+    found = reach(qa, [apart, long, fine, none, either], tokenizer)
+    assert (found.targets, found.share_missed) == (4, 0.5)
+    assert found.told("dev answers") == (
         "2 of 4 dev answers (50 %) cannot be given: 1 longer than max_answer_tokens=5, 1 whole in no window of max_length=32 "
         "with stride=8. Raise max_answer_tokens, and stride or max_length: the longest has 40 tokens."
     )
-    assert qa.reach([fine, none], tokenizer).told("dev answers") == ""
-    assert qa.reach([none], tokenizer).share_missed == 0
-    assert task(max_length=256, stride=8, max_answer_tokens=40).reach([apart, long, fine], tokenizer).missed == {}
-    told = qa.reach([apart], tokenizer).told("train answers")
+    assert reach(qa, [fine, none], tokenizer).told("dev answers") == ""
+    assert reach(qa, [none], tokenizer).share_missed == 0
+    assert reach(task(max_length=256, stride=8, max_answer_tokens=40), [apart, long, fine], tokenizer).missed == {}
+    told = reach(qa, [apart], tokenizer).told("train answers")
     assert "Raise max_answer_tokens, and stride or max_length: the longest has 40 tokens." in told
     blank = {"id": "q", "question": "?", "context": "a  b", "answers": {"text": [" "], "answer_start": [2]}}
-    assert "1 of characters that this model has no token for. Mend" in qa.reach([blank], tokenizer).told("train answers")
+    assert "1 of characters that this model has no token for. Mend" in reach(qa, [blank], tokenizer).told("train answers")
 
 
 def test_what_is_short_enough_for_certain_can_be_given(tokenizer, monkeypatch):
@@ -180,17 +198,17 @@ def test_what_is_short_enough_for_certain_can_be_given(tokenizer, monkeypatch):
     cases = [asked((first, first + length), words=80) for first in range(10, 80, 3) for length in (1, 2, 4, 5, 7, 10)]
     for stride, most in ((0, 3), (4, 4), (8, 30), (12, 6)):
         qa = task(max_length=40, stride=stride, max_answer_tokens=most)
-        found = qa.reach(cases, tokenizer)
+        found = reach(qa, cases, tokenizer)
         with monkeypatch.context() as patch:
-            patch.setattr(sys.modules[QuestionAnswering.__module__], "_is_short", lambda text, most: False)
-            assert qa.reach(cases, tokenizer) == found
+            patch.setattr(module, "_is_short", lambda text, most: False)
+            assert reach(qa, cases, tokenizer) == found
 
 
 def test_loss_and_read_of_a_padded_batch(tokenizer):
     from transformers import BertConfig, BertForQuestionAnswering
 
     qa, asked = task(), examples()
-    rows = qa.encode(asked, tokenizer)
+    rows = encode(qa, asked, tokenizer)
     size = {
         "vocab_size": len(tokenizer),
         "hidden_size": 8,
@@ -201,33 +219,33 @@ def test_loss_and_read_of_a_padded_batch(tokenizer):
     torch.manual_seed(0)
     model = BertForQuestionAnswering(BertConfig(**size)).eval()
 
-    def run(which, width):
-        ids = torch.zeros((len(which), width), dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for k, i in enumerate(which):
-            ids[k, : rows.lengths[i]] = torch.tensor(rows.inputs["input_ids"][i])
-            mask[k, : rows.lengths[i]] = 1
+    form = qa.formulation("encoder")
+
+    def run(which):
+        batch = rows.batch(which)
         with torch.no_grad():
-            output = model(input_ids=ids, attention_mask=mask)
-        return output, torch.tensor(rows.targets[which]), mask
+            return form.objective.forward(model, batch), batch
 
     every = list(range(len(rows)))
-    output, targets, mask = run(every, 80)
-    losses = qa.loss(output, targets, mask)
-    assert losses.shape == (len(rows),)
-    read = qa.read(output, mask)
+    output, batch = run(every)
+    assert len({len(ids) for ids in rows.columns["input_ids"]}) > 1
+    read = form.inference(tokenizer)(model.requires_grad_(False), batch)
     assert [each.shape for each in read] == [(2, length) for length in rows.lengths]
     assert all(each.dtype == np.float32 for each in read)
+    summed = 0.0
     for i in every:  # padding changes nothing
-        alone, target, one = run([i], int(rows.lengths[i]))
-        assert qa.loss(alone, target, one)[0] == pytest.approx(float(losses[i]), abs=1e-5)
+        alone = form.objective.loss(*run([i]))
+        summed += float(alone)
         with torch.no_grad():
             expected = model(
-                input_ids=torch.tensor(rows.inputs["input_ids"][i][None].astype(np.int64)),
-                start_positions=target[:, 0],
-                end_positions=target[:, 1],
+                input_ids=torch.tensor(rows.columns["input_ids"][i][None].astype(np.int64)),
+                start_positions=torch.tensor(targets(rows)[i : i + 1, 0]),
+                end_positions=torch.tensor(targets(rows)[i : i + 1, 1]),
             )
-        assert float(expected.loss) == pytest.approx(float(losses[i]), abs=1e-5)
+        assert float(expected.loss) == pytest.approx(float(alone), abs=1e-5)
+        for ours, whole in zip(form.inference(tokenizer)(model, rows.batch([i])), [read[i]], strict=True):
+            np.testing.assert_allclose(ours, whole, atol=1e-5)
+    assert float(form.objective.loss(output, batch)) == pytest.approx(summed, abs=1e-4)
 
 
 def test_a_smaller_training_set_is_a_prefix_and_the_seed_orders_it(tmp_path):
@@ -254,8 +272,8 @@ def test_more_labels_than_there_are():
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"train": 0}, "train must be .* got 0"),
-        ({"train": integers(0, 4)}, "train must be .* got 0"),
+        ({"train": -1}, "train must be .* got -1"),
+        ({"train": integers(-1, 4)}, "train must be .* got -1"),
         ({"train": 2.5}, "train must be .* got 2.5"),
         ({"train": True}, "train must be .* got True"),
         ({"dev": 0}, "dev must be .* got 0"),

@@ -25,10 +25,11 @@ from commands import study_text
 from workbench import Recipe, Study, choice, full, integers, loguniform, peft, prices
 from workbench.cli.notebook import end_notebook
 from workbench.errors import EnvironmentFault, UsageError
+from workbench.formulations import Formulation
 from workbench.report import View
 from workbench.result import Result
 from workbench.sweep import Outcome
-from workbench.tasks.base import Rows, Splits, Task
+from workbench.tasks.base import Splits, Task
 from workbench.tracking import Notebook, default_uri, experiment, page, serve, store, ui_command
 from workbench.tracking.session import Session
 from workbench.tracking.writer import Job, Writer
@@ -52,8 +53,6 @@ class WordTask(Task):
     train: int = 8
 
     metrics: ClassVar[tuple[str, ...]] = ("f1", "exact_match")
-    auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
-    head: ClassVar[tuple[str, ...]] = ("head",)
 
     def splits(self) -> Splits:
         return Splits([], [], [])
@@ -61,16 +60,7 @@ class WordTask(Task):
     def digest(self) -> str:
         return "d" * 64
 
-    def encode(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any) -> Rows:
-        raise NotImplementedError
-
-    def loss(self, output: Any, targets: Any, attention_mask: Any) -> Any:
-        raise NotImplementedError
-
-    def read(self, output: Any, attention_mask: Any) -> Sequence[Any]:
-        raise NotImplementedError
-
-    def predict(self, examples: Sequence[Mapping[str, Any]], rows: Rows, read: Sequence[Any]) -> list[Any]:
+    def formulation(self, kind: str) -> Formulation:
         raise NotImplementedError
 
     def score(self, examples: Sequence[Mapping[str, Any]], predictions: Sequence[Any]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import gc
 import itertools
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from workbench import Recipe, bitfit, flops, full, peft
+from workbench.data import models
 from workbench.errors import EnvironmentFault, Infeasible, UsageError
+from workbench.formulations import Rows
+from workbench.objectives import Classes
 from workbench.testing import FakeMeter, TinyTask
+from workbench.testing.tiny import TinyFormulation
 from workbench.training import PrefixCache, Progress, train, tuned_model
 from workbench.training.batches import checkpoint_epochs, evaluation_batches, micro_batches, split, step_examples, steps_for
 from workbench.training.tuning import Tuning
@@ -83,22 +88,23 @@ def test_micro_batches_give_the_gradient_of_one_padded_batch(tiny: str, overhead
     made = recipe(tiny)
     tuning = Tuning(made, torch.device("cpu"), None)
     tuning.model.eval()  # no dropout: the masks of two splits differ
-    rows = made.task.encode(made.task.splits().train, None)  # type: ignore[arg-type]
-    batch = np.arange(16)
+    rows = tuning.formulation.encode(made.task.splits().train, tuning.processor)
+    batch, objective = np.arange(16), tuning.objective
     pieces = list(micro_batches(rows, batch, torch.device("cpu")))
     assert len(pieces) == 1 if overhead == 10**6 else len(pieces) > 1
-    for _, inputs, targets in pieces:
-        (made.task.loss(tuning.model(**inputs), targets, inputs["attention_mask"]).sum() / len(batch)).backward()
+    for _, inputs in pieces:
+        (objective.loss(objective.forward(tuning.model, inputs), inputs) / len(batch)).backward()
     found = {name: p.grad.clone() for name, p in tuning.parameters.items() if p.grad is not None}
     tuning.optimizer.zero_grad(set_to_none=True)
     width = int(rows.lengths[batch].max())
     ids = torch.zeros((16, width), dtype=torch.long)
     mask = torch.zeros_like(ids)
     for i in batch:
-        ids[i, : rows.lengths[i]] = torch.from_numpy(rows.inputs["input_ids"][i])
+        ids[i, : rows.lengths[i]] = torch.from_numpy(rows.columns["input_ids"][i])
         mask[i, : rows.lengths[i]] = 1
     output = tuning.model(input_ids=ids, attention_mask=mask)
-    made.task.loss(output, torch.from_numpy(rows.targets[batch]), mask).mean().backward()
+    labels = torch.from_numpy(np.asarray(rows.columns["labels"])[batch])
+    torch.nn.functional.cross_entropy(output.logits, labels).backward()
     assert found
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, tuning.parameters[name].grad, rtol=1e-4, atol=1e-6)
@@ -168,13 +174,14 @@ def test_kept_weights_give_back_the_evaluated_model(tiny: str, tmp_path: Path) -
     save_file(last.weights(), tmp_path / "weights.safetensors")
     model = tuned_model(made, tmp_path / "weights.safetensors")
     splits = made.task.splits()
-    rows = made.task.encode(splits.dev, None)  # type: ignore[arg-type]
+    form, tokenizer = made.task.formulation("encoder"), models.processor(tiny)
+    rows = form.encode(splits.dev, tokenizer)
     read: list[object] = [None] * len(rows)
     with torch.inference_mode():
-        for chosen, inputs, _ in evaluation_batches(rows, torch.device("cpu")):
-            for row, value in zip(chosen, made.task.read(model(**inputs), inputs["attention_mask"]), strict=True):
+        for chosen, inputs in evaluation_batches(rows, torch.device("cpu")):
+            for row, value in zip(chosen, form.inference(tokenizer)(model, inputs), strict=True):
                 read[row] = value
-    assert made.task.predict(splits.dev, rows, read) == list(last.predictions)
+    assert form.decode(splits.dev, rows, read, tokenizer) == list(last.predictions)
     with pytest.raises(UsageError, match="another recipe"):
         tuned_model(recipe(tiny), tmp_path / "weights.safetensors")
 
@@ -217,14 +224,14 @@ def test_out_of_memory_is_infeasible(tiny: str, error: Exception | None, monkeyp
             torch.empty(2**60)  # the CPU allocator's own words
         raise error  # type: ignore[misc]
 
-    monkeypatch.setattr(TinyTask, "loss", fail)
+    monkeypatch.setattr(Classes, "loss", fail)
     with pytest.raises(Infeasible) as caught:
         list(train(recipe(tiny)))
     assert caught.value.reason == "out_of_memory"
 
 
 def test_anything_else_is_a_bug_and_shows(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TinyTask, "loss", lambda *_: 1 / 0)
+    monkeypatch.setattr(Classes, "loss", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         list(train(recipe(tiny)))
 
@@ -250,13 +257,13 @@ def test_what_a_model_raises_is_a_fault_of_the_recipe(
 
 
 def test_an_index_beyond_the_models_tables_is_a_fault_of_the_recipe(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    encode = TinyTask.encode
+    encode = TinyFormulation.encode
 
-    def beyond(self: TinyTask, *arguments: object) -> object:
-        rows = encode(self, *arguments)  # type: ignore[arg-type]
-        return type(rows)({"input_ids": [ids + 1000 for ids in rows.inputs["input_ids"]]}, rows.targets, rows.example)
+    def beyond(self: TinyFormulation, *arguments: object, **more: object) -> Rows:
+        rows = encode(self, *arguments, **more)  # type: ignore[arg-type]
+        return replace(rows, columns={**rows.columns, "input_ids": [ids + 1000 for ids in rows.columns["input_ids"]]})
 
-    monkeypatch.setattr(TinyTask, "encode", beyond)
+    monkeypatch.setattr(TinyFormulation, "encode", beyond)
     with pytest.raises(Infeasible, match="IndexError out of the model: index out of range") as caught:
         list(train(recipe(tiny, task=TinyTask(train=48, dev=16, seed=77))))
     assert caught.value.reason == "fault"

@@ -42,13 +42,12 @@ def steps() -> dict[str, Any]:
     import torch
 
     from workbench import training
-    from workbench.data import models
     from workbench.training.tuning import Tuning
 
     recipe = recipe_of("full", train=128)
     training.provision(recipe)
-    rows = recipe.task.encode(recipe.task.splits().train, models.tokenizer(recipe.model))
     tuning = Tuning(recipe, torch.device("cpu"), None)
+    rows = tuning.formulation.encode(recipe.task.splits().train, tuning.processor)
     tuning.run(rows, 4, 128, training.Progress())
     began, used = time.perf_counter(), time.process_time()
     tuning.run(rows, 4 + STEPS, 128, training.Progress())

@@ -129,6 +129,7 @@ def _kind(model: str) -> str:
         ("encoder", type(shape) in known.MODEL_FOR_MASKED_LM_MAPPING),  # BERT can be made a decoder, too, and is none
         ("decoder", type(shape) in known.MODEL_FOR_CAUSAL_LM_MAPPING),
         ("encoder", type(shape) in known.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING),
+        ("encoder", type(shape) in known.MODEL_FOR_QUESTION_ANSWERING_MAPPING),
     )
     found = next((kind for kind, fits in made_for if fits), None)
     if found is None:

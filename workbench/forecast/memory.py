@@ -57,7 +57,8 @@ def saved_bytes(model: Any, objective: Objective, rows: Rows, shape: tuple[int, 
     training = model.training
     try:
         with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            output = objective.forward(model.train(), batch)
+            # A mask would be looked at, and the meta device has no numbers.
+            output = objective.forward(model.train(), {name: value for name, value in batch.items() if name != "attention_mask"})
             with contextlib.suppress(Exception):  # a loss that looks at numbers, of which the meta device has none, is small
                 objective.loss(output, batch)
     except Exception:  # models look at numbers in ways of their own: then this is unknown

@@ -161,7 +161,5 @@ def _count(text: str, processor: Any) -> int:
 
 def _logits(output: Any, batch: Batch) -> Sequence[np.ndarray]:
     """Logits of a row as an array (2, tokens): of being the first token of the answer, and the last."""
-    import torch
-
-    both = torch.stack((output["start_logits"], output["end_logits"]), 1).float().cpu().numpy()
+    both = np.stack([output[name].float().cpu().numpy() for name in ("start_logits", "end_logits")], 1)
     return [row[:, :length] for row, length in zip(both, batch["attention_mask"].sum(1).tolist(), strict=True)]

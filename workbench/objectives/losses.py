@@ -63,7 +63,7 @@ class Tokens(Objective):
             inputs["decoder_input_ids"] = bare.prepare_decoder_input_ids_from_labels(labels=batch["labels"])  # type: ignore[operator]
             return model(**inputs, use_cache=False)
         takes = _takes(type(bare))
-        if "position_ids" in takes:  # rows that are padded on the left begin at 0 all the same
+        if "position_ids" in takes and "attention_mask" in batch:  # rows that are padded on the left begin at 0 all the same
             inputs["position_ids"] = (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)
         if self.shift and "logits_to_keep" in takes and batch["labels"].device.type != "meta":
             # What stands before the first target needs no logits: with 49,152 tokens in the vocabulary they are 15 % of a step.

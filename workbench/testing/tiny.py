@@ -47,7 +47,7 @@ class TinyTask(Task):
     def formulation(self, kind: str) -> Formulation:
         if kind not in ("encoder", "decoder", "encoder-decoder"):
             raise UsageError(f"a model of kind {kind!r} reads no words.")
-        return _TinyFormulation()
+        return TinyFormulation()
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:
         right = sum(example["label"] == p for example, p in zip(examples, predictions, strict=True))
@@ -65,12 +65,24 @@ class TinyTask(Task):
 
 
 @dataclass(frozen=True)
-class _TinyFormulation(Formulation):
-    """The words are the tokens."""
+class TinyFormulation(Formulation):
+    """One class of two, the words being the tokens.
+
+    Attributes:
+        head: The transformers class of the model.
+        most: Tokens that a row is said to have at most; 0: no limit.
+    """
+
+    head: str = "AutoModelForSequenceClassification"
+    most: int = 0
 
     @property
     def auto_class(self) -> str:
-        return "AutoModelForSequenceClassification"
+        return self.head
+
+    @property
+    def longest_row(self) -> int:
+        return self.most
 
     @property
     def settings(self) -> Mapping[str, Any]:
