@@ -123,9 +123,11 @@ def hypervolume(results: Sequence[Result], view: View) -> float:
     In logarithms a halving of cost counts the same at a cent as at a hundred dollars.
     """
     points = [view.coordinates(result) for result in results]
-    reference = (-view.reference[view.maximize], *(_log(view.reference[name]) for name in view.minimize))
-    return pareto.hypervolume([(p[0], *map(_log, p[1:])) for p in points if p is not None], reference)
+    reference = (-view.reference[view.maximize], *(_decade(name, view.reference[name]) for name in view.minimize))
+    found = [(p[0], *map(_decade, view.minimize, p[1:])) for p in points if p is not None]
+    return pareto.hypervolume(found, reference)
 
 
-def _log(value: float) -> float:
-    return math.log10(max(value, 1e-12))
+def _decade(name: str, value: float) -> float:
+    """Logarithm of a cost; of no label as of one, as nothing has none."""
+    return math.log10(max(value, 1.0 if name == "labels" else 1e-12))

@@ -43,10 +43,10 @@ class Outlook:
         forecast = self.forecaster.segment(recipe, 0.0, epochs)
         return Checkpoint(
             epochs=epochs,
-            progress=float(forecast.steps * recipe.batch_size),
-            labels=float(forecast.labels),
+            progress=max(1.0, float(forecast.steps * recipe.batch_size)),  # both are looked at as logarithms: nothing is as one
+            labels=max(1.0, float(forecast.labels)),
             cost=self._of(forecast),
-            amount=float(forecast.steps) * forecast.parameters,
+            amount=max(1.0, float(forecast.steps)) * forecast.parameters,
             load=self._load(forecast),
             fits=_fits(forecast, self.forecaster.machine.memory_bytes),
         )
@@ -62,7 +62,7 @@ class Outlook:
     def _of(self, forecast: Forecast) -> float | None:
         """The study's first cost of what is forecast; None: unknown."""
         if self._cost == "labels":
-            return float(forecast.labels)
+            return max(1.0, float(forecast.labels))
         # With one evaluation at its end: `segment` counts those on the way in what is spent alone.
         taken = on_offer(forecast, self.forecaster.machine, self._offer, same_machine=True)
         if taken is None:
