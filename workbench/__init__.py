@@ -1,11 +1,25 @@
 """Which model, tuned how, on how many labels, on which platform, gives the quality I need for the least money?"""
 
 from workbench import process
-from workbench.methods import Method, bitfit, full, head, peft
+from workbench.methods import Method, bitfit, few_shot, full, head, peft, zero_shot
 from workbench.space import choice, integers, loguniform, uniform
 from workbench.study import Recipe, Study
 
 __version__ = "0.1.0"
-__all__ = ["Method", "Recipe", "Study", "bitfit", "choice", "full", "head", "integers", "loguniform", "peft", "uniform"]
+__all__ = [
+    "Method",
+    "Recipe",
+    "Study",
+    "bitfit",
+    "choice",
+    "few_shot",
+    "full",
+    "head",
+    "integers",
+    "loguniform",
+    "peft",
+    "uniform",
+    "zero_shot",
+]
 
 process.sleep_at_barriers()  # nothing above imports torch, and what is imported from here on may

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import importlib.util
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,15 +48,19 @@ class Method:
         kind: `full`, `head`, `bitfit`, `zero_shot`, `few_shot`, or PEFT's name of the method in lower case.
         learning_rate: Peak learning rate of AdamW, the same for all parameters that learn; > 0. None: nothing learns.
         settings: Arguments of PEFT's configuration of the method; the number of `shots`; empty for the others.
+        models: Names of the models that a study has it for; empty: all. It says nothing of what a recipe makes.
     """
 
     name: str
     kind: str
     learning_rate: float | None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    models: tuple[str, ...] = field(default=(), compare=False, metadata={"unless_empty": True})
 
     def __post_init__(self) -> None:
         check(self, "name", lambda v: isinstance(v, str) and v != "", "a name")
+        if isinstance(self.models, str) or not all(isinstance(each, str) for each in self.models):
+            raise UsageError(f"models must be a tuple of models' names, got {self.models!r}.")
         if self.trains:
             check(self, "learning_rate", lambda v: is_number(v) and v > 0, "a number above 0")
 
@@ -72,44 +76,45 @@ class Method:
         return int(max(found.ends) if isinstance(found, Space) else found)
 
 
-def full(*, learning_rate: float, name: str = "full") -> Method:
-    """All parameters learn."""
-    return Method(name, "full", learning_rate)
+def full(*, learning_rate: float, name: str = "full", models: Sequence[str] = ()) -> Method:
+    """All parameters learn. Where a study has this or any other method for some of its models alone, `models` names them."""
+    return Method(name, "full", learning_rate, models=_names(models))
 
 
-def head(*, learning_rate: float, name: str = "head") -> Method:
+def head(*, learning_rate: float, name: str = "head", models: Sequence[str] = ()) -> Method:
     """Only the task's head learns; the pre-trained model is left as it is."""
-    return Method(name, "head", learning_rate)
+    return Method(name, "head", learning_rate, models=_names(models))
 
 
-def bitfit(*, learning_rate: float, name: str = "bitfit") -> Method:
+def bitfit(*, learning_rate: float, name: str = "bitfit", models: Sequence[str] = ()) -> Method:
     """The biases and the task's head learn (Ben Zaken et al. 2022, arXiv:2106.10199)."""
-    return Method(name, "bitfit", learning_rate)
+    return Method(name, "bitfit", learning_rate, models=_names(models))
 
 
-def zero_shot(*, name: str = "zero_shot") -> Method:
+def zero_shot(*, name: str = "zero_shot", models: Sequence[str] = ()) -> Method:
     """The model is graded as it is: a language model asked without an example, an encoder with a head that nobody trained.
 
     It has no use for labels, epochs, batch size, seed and all else that is about training: recipes that differ in those are one.
     """
-    return Method(name, "zero_shot", None)
+    return Method(name, "zero_shot", None, models=_names(models))
 
 
-def few_shot(*, shots: int, name: str = "few_shot") -> Method:
+def few_shot(*, shots: int, name: str = "few_shot", models: Sequence[str] = ()) -> Method:
     """A language model asked with a few labelled examples before each question: the first of the training examples.
 
     Args:
         shots: How many, at least 1. They are labels bought.
         name: What it is called in tables and paths.
+        models: As `Method.models`.
     """
-    made = Method(name, "few_shot", None, {"shots": shots})
+    made = Method(name, "few_shot", None, {"shots": shots}, _names(models))
     for each in shots.ends if isinstance(shots, Space) else (shots,):
         if not is_whole(each) or each < 1:
             raise UsageError(f"shots must be a whole number, at least 1; got {each!r}.")
     return made
 
 
-def peft(method: str, *, learning_rate: float, name: str | None = None, **settings: Any) -> Method:
+def peft(method: str, *, learning_rate: float, name: str | None = None, models: Sequence[str] = (), **settings: Any) -> Method:
     """A method of the installed PEFT by PEFT's own name, in any case, with its configuration's own arguments.
 
     PEFT chooses the modules to adapt by the model's type where it knows it; name them with `target_modules=` elsewhere.
@@ -122,7 +127,11 @@ def peft(method: str, *, learning_rate: float, name: str | None = None, **settin
     kind = method.lower()
     if kind not in peft_methods():
         raise UsageError(f"PEFT has no method {method!r}.{did_you_mean(kind, peft_methods())}")
-    return Method(name or kind, kind, learning_rate, settings)
+    return Method(name or kind, kind, learning_rate, settings, _names(models))
+
+
+def _names(models: Any) -> Any:
+    return tuple(models) if isinstance(models, (list, tuple)) else models  # anything else is refused by the method
 
 
 @functools.lru_cache

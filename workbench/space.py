@@ -145,16 +145,33 @@ def integers(low: int, high: int, *, log: bool = False) -> int:
 
 @dataclass(frozen=True)
 class Dimension:
-    """A hole by name. It exists only where every `(name, label)` in `when` was chosen, and none of those in `unless`."""
+    """A hole by name. It exists only where every `(name, label)` in `when` was chosen, and none of those in `unless`.
+
+    `barred` holds pairs of a `(name, label)` and an option of this hole, a choice, that cannot stand beside it.
+    """
 
     name: str
     space: Space
     when: tuple[tuple[str, Value], ...] = ()
     unless: tuple[tuple[str, Value], ...] = ()
+    barred: tuple[tuple[tuple[str, Value], Value], ...] = ()
 
     def exists(self, settings: Mapping[str, Value]) -> bool:
         chosen = settings.items()
         return all(each in chosen for each in self.when) and not any(each in chosen for each in self.unless)
+
+    def given(self, settings: Mapping[str, Value]) -> Space:
+        """The space, without the options that cannot stand beside these settings."""
+        chosen = settings.items()
+        out = [option for other, option in self.barred if other in chosen]
+        if not out or not isinstance(self.space, Choice):
+            return self.space
+        return Choice(tuple(option for option in self.space.options if label(option) not in out))
+
+
+def allowed(found: Mapping[str, Dimension], settings: Mapping[str, Value]) -> bool:
+    """Whether no setting is one that cannot stand beside the others."""
+    return all(found[name].given(settings).contains(value) for name, value in settings.items() if found[name].barred)
 
 
 def label(option: Any) -> Value:
@@ -225,7 +242,7 @@ def draw(found: Mapping[str, Dimension], rng: random.Random) -> dict[str, Value]
     drawn: dict[str, Value] = {}
     for name, dimension in found.items():
         if dimension.exists(drawn):
-            drawn[name] = dimension.space.sample(rng)
+            drawn[name] = dimension.given(drawn).sample(rng)
     return drawn
 
 

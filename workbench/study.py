@@ -86,6 +86,8 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain data: a record to read, not a way to make one."""
         record: dict[str, Any] = _plain(self)
+        if isinstance(self.method, Method):
+            record["method"].pop("models", None)
         return record
 
     @functools.cached_property
@@ -203,8 +205,25 @@ class Study:
                 for name, dimension in found.items():
                     if name not in kept and name != "method" and not dimension.when:
                         unread.setdefault(name, []).append(("method", option.name))
+        if barred := self._barred():
+            found["method"] = dataclasses.replace(found["method"], barred=barred)
         always = {name: dimension for name, dimension in found.items() if name not in unread}
         return always | {name: dataclasses.replace(found[name], unless=tuple(of)) for name, of in unread.items()}
+
+    def _barred(self) -> tuple[tuple[tuple[str, Value], Value], ...]:
+        """Methods that are not for a model, of those that the study chooses from."""
+        model, method = self.recipe.model, self.recipe.method
+        options = method.options if isinstance(method, Choice) else (method,)
+        models = model.options if isinstance(model, Choice) else (model,)
+        for option in options:
+            if unknown := next((name for name in option.models if name not in models), None):
+                hint = did_you_mean(unknown, models)
+                raise UsageError(f"{option.name!r} is for the model {unknown!r}, which the study does not have.{hint}")
+        if idle := next((name for name in models if all(each.models and name not in each.models for each in options)), None):
+            raise UsageError(f"no method is for the model {idle!r}. Name it in the models= of one, or take it out of the study.")
+        if not isinstance(method, Choice) or not isinstance(model, Choice):
+            return ()
+        return tuple((("model", name), each.name) for each in options if each.models for name in models if name not in each.models)
 
     @property
     def name(self) -> str:
@@ -344,7 +363,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"type": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__} | {
+            f.name: _plain(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if not f.metadata.get("unless_empty") or getattr(value, f.name)  # fields that came later leave old records as they are
+        }
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     if isinstance(value, (set, frozenset)):

@@ -65,7 +65,7 @@ def plan(study: Study) -> Iterator[Plan]:
     for model in _options(study.recipe.model):
         models.config(model)
         tasks = [(task, _problem_of(model, task)) for task in _heads(study.recipe.task, model)]
-        for method in _methods(study.recipe.method):
+        for method in _methods(study.recipe.method, model):
             # Of several tasks the one that cannot be, else the largest, speaks for the pair.
             builds = [_build(task, model, method, memory, problem) for task, problem in tasks]
             yield max(builds, key=lambda build: (build.problem != "", build.state_bytes or 0))
@@ -82,7 +82,7 @@ def recipes(study: Study, model: str, method: Method) -> Iterator[Recipe]:
 def methods_of(study: Study) -> Iterator[tuple[str, Method]]:
     """Every model with every method, the latter once for each combination of its own options; ranges stand at their end."""
     for model in _options(study.recipe.model):
-        for method in _methods(study.recipe.method):
+        for method in _methods(study.recipe.method, model):
             yield model, method
 
 
@@ -162,8 +162,15 @@ def _problem_of_rows(task: Task, model: str, method: Method, built: Any) -> str:
 
 
 def _build(task: Task, model: str, method: Method, memory: int, problem: str) -> Plan:
+    from workbench.data import models
+
     settings: dict[str, Value] = {name: value for name, value in method.settings.items() if isinstance(value, Value)}
     if problem:
+        return Plan(model, method.name, settings, problem=problem)
+    if method.shots and not task.formulation(models.kind(model)).takes_shots:
+        problem = (
+            f"{method.name!r} puts examples before questions, which {model!r} does not read. Name those it is for: models=(…)."
+        )
         return Plan(model, method.name, settings, problem=problem)
     try:
         built = wrapped(task, model, method)
@@ -235,9 +242,11 @@ def _longest_form(task: Any) -> Task:
     return found
 
 
-def _methods(method: Any) -> Iterator[Method]:
-    """Every method of the study, once for each combination of its own options; ranges stand at their end."""
+def _methods(method: Any, model: str) -> Iterator[Method]:
+    """Every method of the study for a model, once for each combination of its own options; ranges stand at their end."""
     for option in _options(method):
+        if option.models and model not in option.models:
+            continue
         made: list[Method] = []
         for settings in _combinations(list(dimensions({"method": option}).values()), {}):
             filled = resolve({"method": option}, settings)["method"]

@@ -129,6 +129,11 @@ class Formulation(ABC):
         return {}
 
     @property
+    def takes_shots(self) -> bool:
+        """Whether a question can be put behind examples with their answers."""
+        return False
+
+    @property
     def longest_row(self) -> int:
         """The most tokens that a row may have; 0: as many as the model takes."""
         return 0

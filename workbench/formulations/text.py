@@ -41,6 +41,10 @@ class TextGeneration(Formulation):
         return "AutoModelForCausalLM" if self.decoder else "AutoModelForSeq2SeqLM"
 
     @property
+    def takes_shots(self) -> bool:
+        return True
+
+    @property
     def objective(self) -> Objective:
         return Tokens(shift=self.decoder)
 

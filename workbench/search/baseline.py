@@ -102,7 +102,13 @@ def _coarse(dimension: Dimension) -> Dimension:
     """Many whole numbers as a real range: Optuna's GP lists every one of them (3e9 parameters of a model took 24 GiB)."""
     space = dimension.space
     if isinstance(space, Integers) and space.high - space.low >= MOST_INTEGERS:
-        return Dimension(dimension.name, Uniform(float(space.low), float(space.high), space.log), dimension.when, dimension.unless)
+        return Dimension(
+            dimension.name,
+            Uniform(float(space.low), float(space.high), space.log),
+            dimension.when,
+            dimension.unless,
+            dimension.barred,
+        )
     return dimension
 
 

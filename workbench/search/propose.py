@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from workbench.prices import Offer
 from workbench.result import Result, originals
 from workbench.search import memory, spread
-from workbench.space import Value
+from workbench.space import Value, allowed
 from workbench.study import Study
 
 TPE = "optuna:TPESampler"
@@ -53,6 +53,6 @@ def propose(
         for attempt in range(_ATTEMPTS):
             chosen = zlib.crc32(f"{seed}/{len(results)}/{attempt}".encode())
             settings = memory.ask(study, runs, offer, label_usd, sampler, chosen)
-            if not spread.covered(settings, others) and admits(settings):
+            if allowed(study.dimensions, settings) and not spread.covered(settings, others) and admits(settings):
                 return settings
     return spread.farthest(study, others, random.Random(f"{seed}/{len(results)}"), admits)

@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from workbench.space import Choice, Dimension, Integers, Uniform, Value, draw
+from workbench.space import Choice, Dimension, Integers, Space, Uniform, Value, draw
 from workbench.study import Study
 
 _DRAWS = 64
@@ -66,12 +66,11 @@ def _all(dimensions: Sequence[Dimension], chosen: Mapping[str, Value]) -> Iterat
     if not first.exists(chosen):
         yield from _all(rest, chosen)
         return
-    for value in _values(first):
+    for value in _values(first.given(chosen)):
         yield from _all(rest, {**chosen, first.name: value})
 
 
-def _values(dimension: Dimension) -> Sequence[Value]:
-    space = dimension.space
+def _values(space: Space) -> Sequence[Value]:
     if isinstance(space, Choice):
         return space.labels
     assert isinstance(space, (Uniform, Integers))

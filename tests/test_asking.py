@@ -1,0 +1,134 @@
+"""Models that are only asked: recipes without training, settings that then say nothing, and methods for some models alone."""
+
+import dataclasses
+import random
+from typing import Any
+
+import pytest
+
+from workbench import Recipe, Study, choice, few_shot, full, integers, loguniform, peft, uniform, zero_shot
+from workbench.errors import UsageError
+from workbench.forecast import pairs
+from workbench.space import allowed, draw
+from workbench.testing import TinyTask, tiny_model
+from workbench.training import train
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def recipe(**changes: Any) -> Recipe:
+    return Recipe(**({"task": TinyTask(train=32, dev=16), "model": "m", "method": zero_shot(), "epochs": 2} | changes))
+
+
+def a_study(model: Any = "m", **changes: Any) -> Study:
+    asked = choice(zero_shot(), full(learning_rate=loguniform(1e-3, 1e-2)))
+    made = {"task": TinyTask(train=choice(32, 64), dev=16), "model": model, "method": asked, "epochs": integers(1, 2)}
+    return Study(Recipe(**(made | changes)), maximize="accuracy")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 5},
+        {"batch_size": 2},
+        {"warmup_steps": 1},
+        {"weight_decay": 0.5},
+        {"max_grad_norm": 9.0},
+        {"averaging": None},
+        {"seed": 7},
+        {"task": TinyTask(train=1, dev=16)},
+    ],
+)
+def test_what_only_training_reads_is_no_part_of_a_recipe_that_trains_nothing(change: dict[str, Any]) -> None:
+    assert recipe(**change) == recipe()
+    assert recipe(**change).id == recipe().id
+    tuned = {"method": full(learning_rate=1e-3)}
+    assert recipe(**tuned, **change).id != recipe(**tuned).id
+
+
+def test_what_asking_reads_makes_another_recipe() -> None:
+    several = [
+        recipe(),
+        recipe(model="n"),
+        recipe(method=few_shot(shots=2)),
+        recipe(method=few_shot(shots=4)),
+        recipe(precision="float32"),
+    ]
+    several += [recipe(task=TinyTask(train=32, dev=8))]
+    assert len({each.id for each in several}) == len(several)
+    assert [each.task.train for each in several[:4]] == [0, 0, 2, 4]  # type: ignore[attr-defined]
+
+
+def test_a_model_is_graded_as_it_is(tiny: str) -> None:
+    (only,) = train(recipe(model=tiny))
+    assert (only.recipe.epochs, only.step, only.labels, only.trainable_parameters) == (0, 0, 0, 0)
+    assert set(only.scores) == {"accuracy", "dev_loss"}
+    (untuned,) = train(recipe(model=tiny, method=full(learning_rate=1e-3), epochs=0))
+    assert untuned.scores == only.scores
+    assert (untuned.step, untuned.labels) == (0, 0)
+
+
+def test_settings_of_training_exist_where_something_is_trained() -> None:
+    study = a_study()
+    assert list(study.dimensions) == ["method", "full.learning_rate", "task.train", "epochs"]
+    rng = random.Random(0)
+    drawn = [draw(study.dimensions, rng) for _ in range(20)]
+    assert {tuple(each) for each in drawn} == {("method",), ("method", "full.learning_rate", "task.train", "epochs")}
+    assert study.resolve({"method": "zero_shot"}) == dataclasses.replace(study.recipe, method=zero_shot())
+    with pytest.raises(UsageError, match="there is no setting 'epochs' here"):
+        study.resolve({"method": "zero_shot", "epochs": 2})
+    with pytest.raises(UsageError, match=r"'task\.train' is missing"):
+        study.resolve({"method": "full", "full.learning_rate": 2e-3, "epochs": 1})
+
+
+def test_a_recipe_that_trains_needs_an_example() -> None:
+    with pytest.raises(UsageError, match="train must be at least 1 where something is trained; got 0"):
+        recipe(task=TinyTask(train=0), method=full(learning_rate=1e-3))
+
+
+@pytest.mark.parametrize("shots", [0, -1, 1.5, True, "2", uniform(1, 4)])
+def test_shots_are_a_whole_number(shots: Any) -> None:
+    with pytest.raises(UsageError, match="shots must be a whole number, at least 1; got"):
+        few_shot(shots=shots)
+
+
+# Methods for some models
+
+
+def some(**changes: Any) -> Study:
+    methods = choice(zero_shot(), full(learning_rate=1e-3, models=("a", "b")), peft("lora", learning_rate=1e-3, models=["c"]))
+    return a_study(model=choice("a", "b", "c"), **({"method": methods} | changes))
+
+
+def test_a_method_for_some_models_is_drawn_with_no_other() -> None:
+    study, rng = some(), random.Random(0)
+    drawn = [draw(study.dimensions, rng) for _ in range(200)]
+    pairs_ = {(each["model"], each["method"]) for each in drawn}
+    assert pairs_ == {("a", "zero_shot"), ("b", "zero_shot"), ("c", "zero_shot"), ("a", "full"), ("b", "full"), ("c", "lora")}
+    assert all(allowed(study.dimensions, each) for each in drawn)
+    assert not allowed(study.dimensions, {"model": "c", "method": "full"})
+    assert {(model, method.name) for model, method in pairs.methods_of(study)} == pairs_
+
+
+def test_for_which_models_a_method_is_says_nothing_of_a_recipe() -> None:
+    plain, named = full(learning_rate=1e-3), full(learning_rate=1e-3, models=("m",))
+    assert recipe(method=plain).id == recipe(method=named).id
+    assert recipe(method=plain).to_json() == recipe(method=named).to_json()
+    assert some().name != some(method=choice(zero_shot(), full(learning_rate=1e-3), peft("lora", learning_rate=1e-3))).name
+
+
+def test_a_model_without_a_method_and_a_method_without_a_model_are_refused() -> None:
+    with pytest.raises(UsageError, match="no method is for the model 'c'"):
+        some(method=choice(zero_shot(models=("a",)), full(learning_rate=1e-3, models=("b",))))
+    with pytest.raises(UsageError, match="'full' is for the model 'd', which the study does not have"):
+        some(method=choice(zero_shot(), full(learning_rate=1e-3, models=("d",))))
+    with pytest.raises(UsageError, match="models must be a tuple of models' names, got 'a'"):
+        full(learning_rate=1e-3, models="a")
+
+
+def test_examples_before_a_question_are_for_models_that_read_them(tiny: str) -> None:
+    (pair,) = pairs.plan(a_study(model=tiny, method=few_shot(shots=2)))
+    assert "'few_shot' puts examples before questions, which" in pair.problem
