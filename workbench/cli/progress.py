@@ -61,7 +61,7 @@ class Progress(Observer):
         settings = report.settings_text(result)
         train = result.recipe["task"].get("train")
         labels = f", {report.many(train, 'label')}" if train else ""
-        epochs = f"to {target:g}{f' of {whole:g}' if target < whole else ''} epoch{'' if whole == 1 else 's'}"
+        epochs = f", to {target:g}{f' of {whole:g}' if target < whole else ''} epoch{'' if whole == 1 else 's'}" if whole else ""
         self._run = f"[{run}/{self._trials}]" if self._trials else f"[{run}]"
         if result.replicate_of is not None:
             self._run = f"[seed {result.seed}]"
@@ -69,7 +69,7 @@ class Progress(Observer):
         method = f"{result.method} ({settings})" if settings else result.method
         so_far = f"; {self._tail}" if self._tail else ""
         again = f" goes on from {since:g}:" if since else "" if result.trial == result.number else " once more:"
-        what = f"trial {result.trial}{again}  {method} on {result.model}{labels}, {epochs}"
+        what = f"trial {result.trial}{again}  {method} on {result.model}{labels}{epochs}"
         messages.print(f"{self._run} {what}{so_far}", markup=False)
 
     def continuing(self, target: float) -> None:
@@ -84,7 +84,8 @@ class Progress(Observer):
         line = f"{result.status} ({result.reason})"
         if result.status == "complete":
             epochs = f"{self._target:g} epoch{'' if self._target == 1 else 's'}"
-            self._score = f"{self._view.maximize} {result.scores[self._view.maximize]:.1f} at {result.epochs:g} of {epochs}"
+            at = f" at {result.epochs:g} of {epochs}" if self._target else ""
+            self._score = f"{self._view.maximize} {result.scores[self._view.maximize]:.1f}{at}"
             price = " and ".join(report.cost_text(self._view, result, name) for name in self._view.minimize)
             price += f" (contended; it took {duration(result.cold.seconds)})" if result.contended else ""
             line = f"{self._score} for {price}{'  on the front' if result in report.front(results, self._view) else ''}"

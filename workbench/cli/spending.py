@@ -77,7 +77,8 @@ def _following(study: Study, results: Sequence[Result], view: View, verb: str) -
         return f"`{process.command_line()}` goes on"  # its limits included: else it would go on without them
     if not verb and results and all(r.status == "interrupted" for r in results):
         return f"`workbench plan {path} --calibrate` says what a run takes here: what may be spent was spent before any checkpoint"
-    verb = verb or ("confirm" if report.front(results, view) else "runs")
+    # What was not trained comes out the same with every seed.
+    verb = verb or ("confirm" if any(r.epochs for r in report.front(results, view)) else "runs")
     return f"`workbench {verb} {path}`{_price_of_confirming(study, results, view) if verb == 'confirm' else ''}"
 
 

@@ -203,6 +203,8 @@ class Forecaster:
         return Guess(formula(amounts, self.constants), FORMULA_SPREAD, note="assumed speeds")  # type: ignore[arg-type]
 
     def _seconds(self, phase: str, amounts: Mapping[str, float], recipe: Recipe, *, known: bool) -> Estimate | None:
+        if not any(amounts.values()):
+            return Estimate.exact(0.0)  # nothing is done
         guess = self._formula(amounts)
         for correction in self._corrections:
             guess = correction.apply(guess, phase, recipe.model, recipe.method.name)

@@ -609,7 +609,9 @@ class Ledger:
 
     def _close(self, trial_id: int, result: Result, study: Study, offer: Offer) -> None:
         state, values = trials.outcome(result, study, offer)
-        if "epochs" in study.dimensions:  # only now is it known: a checkpoint has fewer than the run it belongs to
+        if (
+            "epochs" in study.dimensions and "epochs" in result.settings
+        ):  # only now is it known: a checkpoint has fewer than the run it belongs to
             space = trials.distribution(study.dimensions["epochs"])
             self._storage.set_trial_param(trial_id, "epochs", space.to_internal_repr(result.epochs), space)
         if result.status == "infeasible":

@@ -56,14 +56,19 @@ def settings_text(result: Result) -> str:
 
 def describe(result: Result) -> str:
     """A point in a few words: `lora (r=8, lr=2e-4) on minilm-l6, 512 labels, 2 epochs`."""
-    return f"{_method(result)} on {result.model}, {many(result.labels, 'label')}, {many(result.epochs, 'epoch')}"
+    return f"{_method(result)} on {result.model}, {many(result.labels, 'label')}{_length(result)}"
 
 
 def describe_plan(result: Result) -> str:
     """What is being made, in a few words: as `describe`, with the labels that it is going to use, not those used so far."""
     train = result.recipe["task"].get("train")
     labels = "" if train is None else f", {many(train, 'label')}"
-    return f"{_method(result)} on {result.model}{labels}, {many(result.epochs, 'epoch')}"
+    return f"{_method(result)} on {result.model}{labels}{_length(result)}"
+
+
+def _length(result: Result) -> str:
+    """How long it was trained; nothing of what was not."""
+    return f", {many(result.epochs, 'epoch')}" if result.epochs else ""
 
 
 def _method(result: Result) -> str:

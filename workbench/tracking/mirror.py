@@ -240,7 +240,7 @@ class Mirror:
             return str(noted)
         with contextlib.suppress(Exception):  # data that is gone since: the run is worth noting all the same
             settings = dict(result.settings)
-            if (epochs := self._study.dimensions.get("epochs")) is not None:
+            if "epochs" in settings and (epochs := self._study.dimensions.get("epochs")) is not None:
                 settings["epochs"] = epochs.space.sample(random.Random(0))  # a checkpoint's need not lie in the space
             return self._study.resolve(settings).task.digest()
         return None
