@@ -143,8 +143,8 @@ def test_a_part_that_is_not_there_is_named(copy: Path) -> None:
 def test_whole_weights_are_no_false_alarm(copy: Path, do: Callable[[Path], None]) -> None:
     weights = load_file(copy / "model.safetensors")
     do(copy)
-    models.check(str(copy), QA)
-    model: Any = models.build(str(copy), QA)
+    models.check(str(copy), QA, num_labels=2)
+    model: Any = models.build(str(copy), QA, num_labels=2)
     assert model.qa_outputs.weight.shape == (2, 32)
     ours = model.bert.encoder.layer[1].output.dense.weight
     torch.testing.assert_close(ours, weights["encoder.layer.1.output.dense.weight"], rtol=1e-3, atol=1e-3)
