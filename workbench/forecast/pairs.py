@@ -237,7 +237,7 @@ def _longest_form(task: Any) -> Task:
     for name, hole in holes.items():
         if hole.exists(settings):
             ends = hole.space.labels if isinstance(hole.space, Choice) else hole.space.ends
-            settings[name] = max(ends) if all(is_number(end) for end in ends) else ends[0]  # type: ignore[type-var]
+            settings[name] = max(ends) if all(is_number(end) for end in ends) else ends[0]
     found: Task = resolve(task, settings)
     return found
 

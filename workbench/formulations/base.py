@@ -35,7 +35,7 @@ class Rows:
         together: The rows of a step must not be cut apart: each is compared with the others.
     """
 
-    columns: Mapping[str, Sequence[Any]]
+    columns: Mapping[str, Sequence[Any] | np.ndarray]
     example: np.ndarray
     items: np.ndarray
     collate: Callable[[Features], Mapping[str, Any]]

@@ -73,7 +73,7 @@ class Classification(Formulation):
             max_length=self.max_length,
             return_attention_mask=False,
         )
-        columns: dict[str, Sequence[Any]] = {
+        columns: dict[str, Sequence[Any] | np.ndarray] = {
             name: [np.array(row, np.int32) for row in encoded[name]] for name in processor.model_input_names if name in encoded
         }
         if answers:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from workbench.objectives.base import Batch, Inference, inputs_of
+from workbench.objectives.base import Batch, Inference, inputs_of, unwrapped
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ class Generate(Inference):
         """Token ids of each answer, without its end token."""
         from transformers import GenerationConfig
 
-        bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+        bare = unwrapped(model)
         both = bool(getattr(bare.config, "is_encoder_decoder", False))
         width = 1 if both else batch["input_ids"].shape[1]  # of a decoder of its own the first token is the start
         config = GenerationConfig(

@@ -7,7 +7,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.objectives.base import NO_TARGET, Batch, Objective, inputs_of
+from workbench.objectives.base import NO_TARGET, Batch, Objective, inputs_of, unwrapped
 
 if TYPE_CHECKING:
     import torch
@@ -58,11 +58,12 @@ class Tokens(Objective):
     shift: bool = False
 
     def forward(self, model: torch.nn.Module, batch: Batch) -> Any:
-        inputs, bare = inputs_of(batch), model.get_base_model() if hasattr(model, "get_base_model") else model
+        inputs = inputs_of(batch)
+        bare: Any = unwrapped(model)
         if getattr(bare.config, "is_encoder_decoder", False):
-            inputs["decoder_input_ids"] = bare.prepare_decoder_input_ids_from_labels(labels=batch["labels"])  # type: ignore[operator]
+            inputs["decoder_input_ids"] = bare.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
             return model(**inputs, use_cache=False)
-        takes = _takes(type(bare))
+        takes = _takes(type(bare))  # type: ignore[arg-type]
         if "position_ids" in takes and "attention_mask" in batch:  # rows that are padded on the left begin at 0 all the same
             inputs["position_ids"] = (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)
         if self.shift and "logits_to_keep" in takes and batch["labels"].device.type != "meta":

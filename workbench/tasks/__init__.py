@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from workbench.tasks.base import Example, Splits, Task
+from workbench.formulations import Example
+from workbench.tasks.base import Splits, Task
 from workbench.tasks.question_answering import QuestionAnswering, question_answering
 
 __all__ = ["Example", "QuestionAnswering", "Splits", "Task", "question_answering"]

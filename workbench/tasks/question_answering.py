@@ -10,9 +10,9 @@ from typing import ClassVar
 
 from workbench.data import fingerprints
 from workbench.errors import UsageError
-from workbench.formulations import Formulation, SpanExtraction, text_generation
+from workbench.formulations import Example, Formulation, SpanExtraction, text_generation
 from workbench.space import Space, check, is_number, is_whole
-from workbench.tasks.base import Example, Splits, Task
+from workbench.tasks.base import Splits, Task
 from workbench.tasks.squad_score import check_language, squad_score
 
 NO_ANSWER = "unanswerable"
