@@ -215,22 +215,25 @@ def check(model: str, auto_class: str, **settings: Any) -> None:
 
 
 def head(model: torch.nn.Module) -> tuple[str, ...]:
-    """Names of the parameters that a task's model has beside its base model, tied ones apart: those of the task's head.
+    """Names of the parameters that a task's model has beside its base model: those of the task's head, which are new.
 
-    They are found from the model, whatever they are called: `qa_outputs`, `classifier`, `qa_classifier.output.dense`, ….
+    They are found from the model, whatever they are called: `qa_outputs`, `classifier`, `qa_classifier.output.dense`, …. The
+    matrix by which a model writes tokens is none of them, be it tied to the embeddings or not: the checkpoint has it.
     """
     import torch
     import transformers
 
     base: Any = model.base_model
+    writes = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
+    ours = {id(parameter) for parameter in writes.parameters()} if writes is not None else set()
     if base is not model:
-        inside = {id(parameter) for parameter in base.parameters()}
-        return tuple(name for name, parameter in model.named_parameters() if id(parameter) not in inside)
+        ours |= {id(parameter) for parameter in base.parameters()}
+        return tuple(name for name, parameter in model.named_parameters() if id(parameter) not in ours)
     # Its base model is no module of it (T5's encoder and decoder stand beside the head): compare with the bare model by name.
     with torch.device("meta"), hub.quiet():
         bare = transformers.AutoModel.from_config(model.config, trust_remote_code=False)
     known = {name for name, _ in bare.named_parameters(remove_duplicate=False)}
-    return tuple(name for name, _ in model.named_parameters() if name not in known)
+    return tuple(name for name, parameter in model.named_parameters() if name not in known and id(parameter) not in ours)
 
 
 def _layers(model: str) -> tuple[int, ...]:
