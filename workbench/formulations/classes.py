@@ -66,13 +66,15 @@ class Classification(Formulation):
         texts = [self.text(example) for example in examples]
         pairs = [text if isinstance(text, tuple) else (text, None) for text in texts]
         seconds = [second for _, second in pairs]
-        encoded = processor(
-            [first for first, _ in pairs],
-            seconds if any(second is not None for second in seconds) else None,
-            truncation=True,
-            max_length=self.max_length,
-            return_attention_mask=False,
-        )
+        encoded: Mapping[str, Any] = {name: [] for name in processor.model_input_names}
+        if pairs:  # a tokeniser makes nothing of nothing
+            encoded = processor(
+                [first for first, _ in pairs],
+                seconds if any(second is not None for second in seconds) else None,
+                truncation=True,
+                max_length=self.max_length,
+                return_attention_mask=False,
+            )
         columns: dict[str, Sequence[Any] | np.ndarray] = {
             name: [np.array(row, np.int32) for row in encoded[name]] for name in processor.model_input_names if name in encoded
         }

@@ -49,10 +49,10 @@ class TextGeneration(Formulation):
         return Tokens(shift=self.decoder)
 
     def inference(self, processor: Any) -> Inference:
-        end = _end(processor)
+        ends = dict.fromkeys((_end(processor), processor.eos_token_id))
         allowed = tuple((*self._answer_ids(choice, processor),) for choice in self.choices)
         most = max((len(ids) for ids in allowed), default=self.max_new_tokens)
-        return Generate(most, (end,), processor.pad_token_id, allowed)
+        return Generate(most, tuple(end for end in ends if end is not None), processor.pad_token_id, allowed)
 
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
         """Rows of prompts, or of prompts with their answers as targets.

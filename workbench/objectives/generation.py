@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Generate(Inference):
-    """Greedy decoding to an end token. Nothing of what a checkpoint states about sampling, penalties or lengths takes part.
+    """Greedy decoding to an end token: those given, or one that the checkpoint states.
+
+    Nothing else of what a checkpoint states takes part: no sampling, penalty or length.
 
     Attributes:
         max_new_tokens: Tokens of an answer at most, its end token included.
-        end: Tokens of which any ends an answer.
+        end: Tokens of which any ends an answer, beside those that the checkpoint states.
         pad: The token behind answers that ended before others of their batch.
         allowed: Token ids of the answers that may be given, each with its end token; empty: all.
     """
@@ -39,21 +42,19 @@ class Generate(Inference):
         bare = unwrapped(model)
         both = bool(getattr(bare.config, "is_encoder_decoder", False))
         width = 1 if both else batch["input_ids"].shape[1]  # of a decoder of its own the first token is the start
+        end = (*self.end, *_ends(bare))
         config = GenerationConfig(
             max_new_tokens=self.max_new_tokens,
             do_sample=False,
             num_beams=1,
-            eos_token_id=list(self.end),
+            eos_token_id=[*dict.fromkeys(end)],
             pad_token_id=self.pad,
             decoder_start_token_id=_start(bare) if both else None,
         )
         more = {"prefix_allowed_tokens_fn": _Allowed(self.allowed, width, self.pad)} if self.allowed else {}
-        made = model.generate(**inputs_of(batch), generation_config=config, use_model_defaults=False, **more)  # type: ignore[operator]
-        return [self._until_end(row) for row in made[:, width:].cpu().numpy()]
-
-    def _until_end(self, tokens: np.ndarray) -> np.ndarray:
-        ends = np.flatnonzero(np.isin(tokens, self.end))
-        return tokens[: ends[0]] if len(ends) else tokens
+        with _without_defaults(bare):
+            made = model.generate(**inputs_of(batch), generation_config=config, **more)  # type: ignore[operator]
+        return [_until(end, row) for row in made[:, width:].cpu().numpy()]
 
 
 class _Allowed:
@@ -70,8 +71,31 @@ class _Allowed:
         return sorted(self._next.get(tuple(tokens[self._width :].tolist()), {self._pad}))
 
 
-def _start(model: torch.nn.Module) -> int:
+def _until(end: Sequence[int], tokens: np.ndarray) -> np.ndarray:
+    ends = np.flatnonzero(np.isin(tokens, end))
+    return tokens[: ends[0]] if len(ends) else tokens
+
+
+def _ends(model: Any) -> tuple[int, ...]:
+    """Tokens that end a text by what the checkpoint says."""
+    found = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return () if found is None else (found,) if isinstance(found, int) else tuple(found)
+
+
+@contextlib.contextmanager
+def _without_defaults(model: Any) -> Iterator[None]:
+    """A model that states nothing about generation: whatever a configuration leaves open would be filled in by that."""
+    from transformers import GenerationConfig
+
+    kept, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = kept
+
+
+def _start(model: Any) -> int:
     """The token that an encoder-decoder begins its answers with."""
     known = (getattr(each, "decoder_start_token_id", None) for each in (model.config, getattr(model, "generation_config", None)))
     start = next((token for token in known if token is not None), None)
-    return int(model.config.pad_token_id if start is None else start)  # type: ignore[union-attr,arg-type]
+    return int(model.config.pad_token_id if start is None else start)

@@ -2,6 +2,16 @@
 
 from workbench.testing.meter import FakeMeter, ManualClock
 from workbench.testing.nvml import FakeGpu, FakeNvml
-from workbench.testing.tiny import TinyTask, tiny_model
+from workbench.testing.tiny import TinyTask, TinyText, tiny_decoder, tiny_model, tiny_seq2seq
 
-__all__ = ["FakeGpu", "FakeMeter", "FakeNvml", "ManualClock", "TinyTask", "tiny_model"]
+__all__ = [
+    "FakeGpu",
+    "FakeMeter",
+    "FakeNvml",
+    "ManualClock",
+    "TinyTask",
+    "TinyText",
+    "tiny_decoder",
+    "tiny_model",
+    "tiny_seq2seq",
+]

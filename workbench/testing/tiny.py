@@ -1,4 +1,4 @@
-"""A task and a model so small that a whole sweep takes seconds: for tests of everything around the training loop."""
+"""Tasks and models so small that a whole sweep takes seconds: for tests of everything around the training loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from workbench.errors import UsageError
-from workbench.formulations import Example, Formulation, Rows
+from workbench.formulations import Classification, Example, Formulation, Labelled, Rows, text_generation
 from workbench.formulations.base import padded_inputs
 from workbench.objectives import Classes, Inference, Objective, Read
 from workbench.tasks.base import Splits, Task
@@ -105,6 +105,31 @@ class TinyFormulation(Formulation):
         return list(outputs)
 
 
+@dataclass(frozen=True)
+class TinyText(TinyTask):
+    """The same question, answered in words by whatever writes, and as a class by an encoder."""
+
+    def formulation(self, kind: str) -> Formulation:
+        if kind == "encoder":
+            return Classification(_ANSWERS, _sentence, lambda example: [_answer(example)], max_length=16)
+        return text_generation(kind, self, _sentence, _answer, max_new_tokens=8)
+
+    def score(self, examples: Sequence[Example], predictions: Sequence[str | Labelled]) -> dict[str, float]:
+        given = [p.labels[0] if isinstance(p, Labelled) else p for p in predictions]
+        return {"accuracy": 100.0 * float(np.mean([_answer(e) == p for e, p in zip(examples, given, strict=True)]))}
+
+
+_ANSWERS = ("no", "yes it is")
+
+
+def _sentence(example: Example) -> str:
+    return " ".join(f"w{word}" for word in example["words"])
+
+
+def _answer(example: Example) -> str:
+    return _ANSWERS[example["label"]]
+
+
 def tiny_model(folder: Path, *, layers: int = 2, width: int = 32) -> str:
     """Write a tiny BERT with random weights, and a tokeniser of words, into `folder`; return its name for a recipe."""
     import torch
@@ -132,3 +157,93 @@ def tiny_model(folder: Path, *, layers: int = 2, width: int = 32) -> str:
         tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
     ).save_pretrained(folder)
     return str(folder)
+
+
+CHAT = (
+    "{% for turn in messages %}<{{ turn['role'] }}>{{ turn['content'] }}<over>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+"""A chat template whose turns end in a token that is not the tokeniser's end token, as those of many models do."""
+
+
+def tiny_decoder(folder: Path, *, chat: bool = True, tied: bool = True, width: int = 32) -> str:
+    """Write a tiny Llama with random weights, and a byte-level tokeniser, into `folder`; return its name for a recipe.
+
+    Args:
+        folder: Where it goes.
+        chat: With the chat template `CHAT`.
+        tied: The output matrix is that of the embeddings.
+        width: Of the model.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    words = _bytes(chat=CHAT if chat else None)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=len(words),
+            hidden_size=width,
+            intermediate_size=2 * width,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=256,
+            tie_word_embeddings=tied,
+            pad_token_id=words.pad_token_id,
+            bos_token_id=words.bos_token_id,
+            eos_token_id=words.eos_token_id,
+        )
+        LlamaForCausalLM(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return str(folder)
+
+
+def tiny_seq2seq(folder: Path, *, width: int = 32) -> str:
+    """Write a tiny T5 with random weights, and a byte-level tokeniser that ends every text, into `folder`; return its name."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    words = _bytes(ends=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = T5Config(
+            vocab_size=len(words),
+            d_model=width,
+            d_kv=width // 4,
+            d_ff=2 * width,
+            num_layers=2,
+            num_heads=4,
+            decoder_start_token_id=words.pad_token_id,
+            pad_token_id=words.pad_token_id,
+            eos_token_id=words.eos_token_id,
+        )
+        T5ForConditionalGeneration(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return str(folder)
+
+
+def _bytes(*, chat: str | None = None, ends: bool = False) -> Any:
+    """A tokeniser that reads any text: bytes, a few of them merged, and special tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<pad>", "<unk>", "<begin>", "<end>", "<over>", "<user>", "<assistant>", "<system>"]
+    merges = [("e", "s"), ("Ġ", "w"), ("i", "t"), ("y", "es")]  # how byte-level BPE writes a space: U+0120
+    alphabet = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in merges)]
+    words = Tokenizer(models.BPE({token: i for i, token in enumerate(alphabet)}, merges))
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words.decoder = decoders.ByteLevel()
+    if ends:
+        end = ("<end>", special.index("<end>"))
+        words.post_processor = processors.TemplateProcessing(single="$A <end>", pair="$A <end> $B <end>", special_tokens=[end])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<begin>",
+        eos_token="<end>",
+        additional_special_tokens=special[4:],
+        model_max_length=256,
+        chat_template=chat,
+    )
