@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from workbench.data import docstrings, fingerprints, hub, load, pytopics
-from workbench.data.labelled import Labelled, in_order, in_words
+from workbench.data.labelled import LabelledTexts, in_order, in_words
 from workbench.data.written import Conversations, Translations
 from workbench.errors import DataError, UsageError
 
@@ -65,7 +65,7 @@ def test_every_format_gives_the_same_examples(tmp_path):
     lines(tmp_path / "a.jsonl", ROWS)
     (tmp_path / "list.json").write_text(json.dumps(ROWS, indent=1))
     (tmp_path / "data.json").write_text(json.dumps({"data": ROWS}))
-    found = [load(str(file), Labelled()) for file in sorted(tmp_path.iterdir())]
+    found = [load(str(file), LabelledTexts()) for file in sorted(tmp_path.iterdir())]
     assert len(found) == 13
     assert all(everything(each) == everything(found[0]) for each in found)
     assert len({each.digest for each in found}) == 1
@@ -78,7 +78,7 @@ def test_quoted_fields_hold_line_breaks_delimiters_and_quotes(tmp_path):
     text = (
         "label,text,more\n" + 'good,"' + odd.replace('"', '""') + '",x\n\n' + "".join(f"bad,text number {i},\n" for i in range(40))
     )
-    data = load(csv(tmp_path / "a.csv", text), Labelled())
+    data = load(csv(tmp_path / "a.csv", text), LabelledTexts())
     assert odd in {example["text"] for example in everything(data)}
     assert len(everything(data)) == 41
 
@@ -86,7 +86,7 @@ def test_quoted_fields_hold_line_breaks_delimiters_and_quotes(tmp_path):
 def test_texts_of_csv_are_left_as_they_are(tmp_path):
     texts = ["NA", "null", "007", "1e5", "nan", "True", "2020-01-01"]
     rows = "text,label\n" + "".join(f"{text},{i % 2:02}\n" for i, text in enumerate(texts)) + plain()[len("text,label\n") :]
-    data = load(csv(tmp_path / "a.csv", rows), Labelled())
+    data = load(csv(tmp_path / "a.csv", rows), LabelledTexts())
     assert {*texts} <= {example["text"] for example in everything(data)}
     assert {"00", "01"} <= {example["labels"][0] for example in everything(data)}
 
@@ -118,27 +118,27 @@ def test_texts_of_csv_are_left_as_they_are(tmp_path):
 )
 def test_a_wrong_csv_is_refused_with_its_place(tmp_path, content, says):
     with pytest.raises(DataError, match=says):
-        load(csv(tmp_path / "a.csv", content), Labelled())
+        load(csv(tmp_path / "a.csv", content), LabelledTexts())
 
 
 def test_the_limit_of_fields_is_left_as_others_set_it(tmp_path):
     import csv as module
 
     before = module.field_size_limit()
-    load(csv(tmp_path / "a.csv", plain()), Labelled())
+    load(csv(tmp_path / "a.csv", plain()), LabelledTexts())
     assert module.field_size_limit() == before
 
 
 def test_broken_tables_are_refused(tmp_path):
     (tmp_path / "a.arrow").write_bytes(b"\xff\xff\xff\xffnothing")
     with pytest.raises(DataError, match=r"a\.arrow: not an Arrow file that can be read"):
-        load(str(tmp_path / "a.arrow"), Labelled())
+        load(str(tmp_path / "a.arrow"), LabelledTexts())
     (tmp_path / "a.xlsx").write_bytes(b"PK\x03\x04")
     with pytest.raises(DataError, match=r"cannot read a \.xlsx file. Give one of .*\.csv"):
-        load(str(tmp_path / "a.xlsx"), Labelled())
+        load(str(tmp_path / "a.xlsx"), LabelledTexts())
     (tmp_path / "columns.json").write_text(json.dumps({"text": {"0": "a"}, "label": {"0": "b"}}))
     with pytest.raises(DataError, match="these are columns; write rows"):
-        load(str(tmp_path / "columns.json"), Labelled())
+        load(str(tmp_path / "columns.json"), LabelledTexts())
 
 
 def test_questions_are_read_from_what_they_were_read_from(tmp_path):
@@ -150,12 +150,12 @@ def test_a_folder_of_sides(tmp_path):
     csv(tmp_path / "train.csv", plain(ROWS[:40]))
     lines(tmp_path / "validation.jsonl", ROWS[40:50])
     csv(tmp_path / "test.tsv", plain(ROWS[50:], "\t"))
-    data = load(str(tmp_path), Labelled())
+    data = load(str(tmp_path), LabelledTexts())
     assert [len(side) for side in (data.train, data.dev, data.test)] == [40, 10, 10]
     csv(tmp_path / "train.tsv", plain(ROWS[:40], "\t"))
     load.cache_clear()
     with pytest.raises(DataError, match="2 files for train"):
-        load(str(tmp_path), Labelled())
+        load(str(tmp_path), LabelledTexts())
 
 
 def test_the_hub_tells_the_names_of_classes(tmp_path, monkeypatch):
@@ -168,7 +168,7 @@ def test_the_hub_tells_the_names_of_classes(tmp_path, monkeypatch):
     made.to_parquet(tmp_path / "a.parquet")
     made.save_to_disk(tmp_path / "saved")
     (arrow,) = (tmp_path / "saved").glob("*.arrow")
-    found = [load(name, Labelled()) for name in ("a/b", str(tmp_path / "a.parquet"), str(arrow))]
+    found = [load(name, LabelledTexts()) for name in ("a/b", str(tmp_path / "a.parquet"), str(arrow))]
     assert all({example["labels"][0] for example in each.train} == {"neg", "pos"} for each in found)
     assert len({each.digest for each in found}) == 1
 
@@ -179,32 +179,32 @@ def test_the_hub_tells_the_names_of_classes(tmp_path, monkeypatch):
 def test_columns_by_name_and_by_common_names(tmp_path):
     rows = [{"body": row["text"], "intent": row["label"], "label": "z", "n": i} for i, row in enumerate(ROWS)]
     file = lines(tmp_path / "a.jsonl", rows)
-    named = load(file, Labelled(text="body", label="intent"))
-    assert everything(named) == everything(load(lines(tmp_path / "b.jsonl", ROWS), Labelled()))
+    named = load(file, LabelledTexts(text="body", label="intent"))
+    assert everything(named) == everything(load(lines(tmp_path / "b.jsonl", ROWS), LabelledTexts()))
     with pytest.raises(DataError, match=r"has no column 'text'; it has 'body', 'intent', 'label', 'n'"):
-        load(file, Labelled())
+        load(file, LabelledTexts())
     with pytest.raises(DataError, match=r"'label' and 'intent' may both be the label. Say which is meant: label='label'"):
-        load(file, Labelled(text="body"))
+        load(file, LabelledTexts(text="body"))
     with pytest.raises(DataError, match=r"has no column 'intnet' \(label=\). Did you mean 'intent'\?"):
-        load(file, Labelled(text="body", label="intnet"))
+        load(file, LabelledTexts(text="body", label="intnet"))
     with pytest.raises(DataError, match="has no column 'label'"):
-        load(lines(tmp_path / "c.jsonl", [{"text": "a", "n": 1}]), Labelled())
+        load(lines(tmp_path / "c.jsonl", [{"text": "a", "n": 1}]), LabelledTexts())
 
 
 def test_pairs_of_texts_groups_and_several_labels(tmp_path):
     rows = [{"a": f"one {i}", "b": "two", "tags": ["x", "y"][: i % 3], "group": i % 2} for i in range(60)]
-    data = load(lines(tmp_path / "a.jsonl", rows), Labelled(text=("a", "b"), label="tags", several=True))
+    data = load(lines(tmp_path / "a.jsonl", rows), LabelledTexts(text=("a", "b"), label="tags", several=True))
     assert {tuple(example["labels"]) for example in data.train} == {(), ("x",), ("x", "y")}
     assert {example["group"] for example in data.train} == {"0", "1"}
     assert all(example["text"][1] == "two" for example in data.train)
     texts = "\n".join(f"t {i},{('', 'x', 'x|y, z')[i % 3]}".replace(",x|y, z", ',"x|y, z"') for i in range(60))
-    data = load(csv(tmp_path / "a.csv", "text,labels\n" + texts), Labelled(several=True))
+    data = load(csv(tmp_path / "a.csv", "text,labels\n" + texts), LabelledTexts(several=True))
     assert {tuple(example["labels"]) for example in data.train} == {(), ("x",), ("x", "y, z")}
     hot = "text,toxic,rude\n" + "".join(f"t {i},{i % 2},{i % 3 // 2}\n" for i in range(60))
-    data = load(csv(tmp_path / "hot.csv", hot), Labelled(label=("toxic", "rude"), several=True))
+    data = load(csv(tmp_path / "hot.csv", hot), LabelledTexts(label=("toxic", "rude"), several=True))
     assert {tuple(example["labels"]) for example in data.train} == {(), ("toxic",), ("rude",), ("toxic", "rude")}
     with pytest.raises(DataError, match="'rude' must be 0 or 1"):
-        load(csv(tmp_path / "bad.csv", hot + "t,1,5\n"), Labelled(label=("toxic", "rude"), several=True))
+        load(csv(tmp_path / "bad.csv", hot + "t,1,5\n"), LabelledTexts(label=("toxic", "rude"), several=True))
 
 
 TURNS = [{"role": "user", "content": "Hi 7"}, {"role": "assistant", "content": "Ho 7"}]
@@ -257,7 +257,7 @@ def test_translations(tmp_path):
     assert len({each.digest for each in found}) == 1
     with pytest.raises(DataError, match="Say which languages are meant"):
         load(lines(tmp_path / "b.jsonl", nested), Translations())
-    with pytest.raises(DataError, match="39 of 40 train rows|40 of 40 train rows"):
+    with pytest.raises(DataError, match=r"39 of 40 train rows|40 of 40 train rows"):
         load(lines(tmp_path / "b.jsonl", nested), Translations("en", "fr"))
 
 
@@ -266,14 +266,14 @@ def test_translations(tmp_path):
 
 def test_rows_without_a_text_or_a_label_are_left_out_and_told(tmp_path):
     rows = [*ROWS, {"text": " ", "label": "good"}, {"text": None, "label": "good"}, {"text": "a"}, {"text": "b", "label": ""}]
-    data = load(lines(tmp_path / "a.jsonl", rows), Labelled())
-    assert everything(data) == everything(load(lines(tmp_path / "b.jsonl", ROWS), Labelled()))
+    data = load(lines(tmp_path / "a.jsonl", rows), LabelledTexts())
+    assert everything(data) == everything(load(lines(tmp_path / "b.jsonl", ROWS), LabelledTexts()))
     assert data.notes == (
         f"2 of 64 train rows are without a text in 'text' (the first: {tmp_path}/a.jsonl, line 61): left out.",
         f"2 of 64 train rows are without a label in 'label' (the first: {tmp_path}/a.jsonl, line 63): left out.",
     )
     with pytest.raises(DataError, match="60 of 64 train rows are without a text in 'body'"):
-        load(lines(tmp_path / "a.jsonl", [row | {"body": ""} for row in ROWS] + [{"body": "x"}] * 4), Labelled(text="body"))
+        load(lines(tmp_path / "a.jsonl", [row | {"body": ""} for row in ROWS] + [{"body": "x"}] * 4), LabelledTexts(text="body"))
 
 
 @pytest.mark.parametrize(
@@ -294,24 +294,24 @@ def test_a_value_of_another_type_is_refused_with_its_place(tmp_path, changes, sa
     first = ROWS[0] | ({"group": "a"} if "group" in changes else {})
     rows = [first, *ROWS[1:], ROWS[3] | changes, ROWS[4] | changes]
     with pytest.raises(DataError, match=rf"a\.jsonl, line 61: .*{says}.*There are 2 such rows of 62"):
-        load(lines(tmp_path / "a.jsonl", rows), Labelled())
+        load(lines(tmp_path / "a.jsonl", rows), LabelledTexts())
 
 
 def test_rows_that_are_no_objects(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps([["a", "good"], ["b", "bad"]]))
     with pytest.raises(DataError, match=r"row 1: a row must be an object with the names of columns"):
-        load(str(tmp_path / "a.json"), Labelled())
+        load(str(tmp_path / "a.json"), LabelledTexts())
     (tmp_path / "a.json").write_text('"a"')
     load.cache_clear()
     with pytest.raises(DataError, match="must be a list of rows"):
-        load(str(tmp_path / "a.json"), Labelled())
+        load(str(tmp_path / "a.json"), LabelledTexts())
 
 
 def test_what_stands_on_two_sides_stays_on_the_later_one(tmp_path):
     lines(tmp_path / "train.jsonl", [*ROWS[:40], {"text": "this  IS text 50 of it.", "label": "good"}])
     lines(tmp_path / "dev.jsonl", ROWS[38:50])
     lines(tmp_path / "test.jsonl", ROWS[49:])
-    data = load(str(tmp_path), Labelled())
+    data = load(str(tmp_path), LabelledTexts())
     assert data.notes == (
         "1 of 12 dev rows stand in test, too: left out of dev.",
         "3 of 41 train rows stand in dev or test, too: left out of train.",
@@ -319,13 +319,13 @@ def test_what_stands_on_two_sides_stays_on_the_later_one(tmp_path):
     assert [len(side) for side in (data.train, data.dev, data.test)] == [38, 11, 11]
     lines(tmp_path / "train.jsonl", ROWS[50:])
     load.cache_clear()
-    with pytest.raises(DataError, match="all that the train side of .* holds stands on a later side"):
-        load(str(tmp_path), Labelled())
+    with pytest.raises(DataError, match=r"all that the train side of .* holds stands on a later side"):
+        load(str(tmp_path), LabelledTexts())
 
 
 def test_labels_that_contradict_each_other_are_told(tmp_path):
     rows = [*ROWS, {"text": ROWS[0]["text"].upper(), "label": "odd"}]
-    (told,) = load(lines(tmp_path / "a.jsonl", rows), Labelled()).notes
+    (told,) = load(lines(tmp_path / "a.jsonl", rows), LabelledTexts()).notes
     assert told == "train has different labels for the same text, 1 times; one is 'this is text 0 of it.'."
 
 
@@ -335,7 +335,7 @@ def test_labels_that_contradict_each_other_are_told(tmp_path):
 def test_labels_that_cannot_be_classes(tmp_path):
     def read(rows, **form):
         load.cache_clear()
-        return load(lines(tmp_path / "a.jsonl", rows), Labelled(**form))
+        return load(lines(tmp_path / "a.jsonl", rows), LabelledTexts(**form))
 
     with pytest.raises(DataError, match="all rows of train have the label 'good'"):
         read([row | {"label": "good"} for row in ROWS])
@@ -355,7 +355,7 @@ def test_labels_that_cannot_be_classes(tmp_path):
     with pytest.raises(
         DataError, match=r"1 rows of dev have the label 'baad', which no row of train has, and 1 more labels are like"
     ):
-        load(str(tmp_path / "f"), Labelled())
+        load(str(tmp_path / "f"), LabelledTexts())
 
 
 def test_labels_in_order_and_in_words():
@@ -367,7 +367,7 @@ def test_labels_in_order_and_in_words():
 
 def test_labels_of_other_types_are_texts(tmp_path):
     rows = [{"text": f"t {i}", "label": (0, 1.0, True)[i % 3]} for i in range(60)]
-    data = load(lines(tmp_path / "a.jsonl", rows), Labelled())
+    data = load(lines(tmp_path / "a.jsonl", rows), LabelledTexts())
     assert {example["labels"][0] for example in data.train} == {"0", "1", "true"}
 
 
@@ -376,7 +376,7 @@ def test_labels_of_other_types_are_texts(tmp_path):
 
 def test_a_tenth_of_every_label_is_split_off_and_equal_texts_stay_together(tmp_path):
     rows = [{"text": f"text {i // 2}", "label": "rare" if i < 4 else ("a", "b", "c")[i // 2 % 3]} for i in range(400)]
-    data = load(lines(tmp_path / "a.jsonl", rows), Labelled())
+    data = load(lines(tmp_path / "a.jsonl", rows), LabelledTexts())
     texts = [{example["text"] for example in side} for side in (data.train, data.dev, data.test)]
     assert sum(map(len, texts)) == len(set.union(*texts)) == 200
     assert [len(side) for side in texts] == [160, 20, 20]
@@ -385,10 +385,10 @@ def test_a_tenth_of_every_label_is_split_off_and_equal_texts_stay_together(tmp_p
         assert max(counts) - min(counts) <= 4
     assert any(example["labels"] == ["rare"] for example in data.train)
     load.cache_clear()
-    other = load(lines(tmp_path / "b.jsonl", rows[::-1]), Labelled())
+    other = load(lines(tmp_path / "b.jsonl", rows[::-1]), LabelledTexts())
     assert {example["text"] for example in other.dev} == texts[1]
     with pytest.raises(DataError, match="has too few rows to split dev off"):
-        load(lines(tmp_path / "c.jsonl", rows[:6]), Labelled())
+        load(lines(tmp_path / "c.jsonl", rows[:6]), LabelledTexts())
 
 
 def test_order_depends_on_texts_and_seed_alone(tmp_path):
@@ -397,7 +397,7 @@ def test_order_depends_on_texts_and_seed_alone(tmp_path):
         lines(tmp_path / name / "train.jsonl", rows)
         lines(tmp_path / name / "dev.jsonl", [{"text": "dev", "label": "odd"}])
         lines(tmp_path / name / "test.jsonl", [{"text": "test", "label": "odd"}])
-    first, more = (load(str(tmp_path / name), Labelled()) for name in "ab")
+    first, more = (load(str(tmp_path / name), LabelledTexts()) for name in "ab")
     order = [example["text"] for example in first.shuffled("train")]
     assert [example["text"] for example in more.shuffled("train") if example["text"] != "a new first row"] == order
     assert order != [example["text"] for example in first.shuffled("train", 1)]
@@ -411,28 +411,30 @@ def test_a_digest_is_of_what_is_read_and_remembered_by_form(tmp_path, monkeypatc
     monkeypatch.setattr(fingerprints, "_SETTLING_SECONDS", -60.0)
     fingerprints.look_again()
     file = lines(tmp_path / "a.jsonl", [row | {"other": ("x", "y")[i % 2]} for i, row in enumerate(ROWS)])
-    digests = [fingerprints.data(file, form) for form in (Labelled(), Labelled(label="other"), Labelled(text="text"))]
+    digests = [
+        fingerprints.data(file, form) for form in (LabelledTexts(), LabelledTexts(label="other"), LabelledTexts(text="text"))
+    ]
     assert digests[0] == digests[2] != digests[1]
     fingerprints.look_again()
     load.cache_clear()
     monkeypatch.setattr("workbench.data.readers.load", lambda *names: pytest.fail("read again"))
-    assert [fingerprints.data(file, form) for form in (Labelled(), Labelled(label="other"))] == digests[:2]
+    assert [fingerprints.data(file, form) for form in (LabelledTexts(), LabelledTexts(label="other"))] == digests[:2]
     fingerprints.look_again()
 
 
 def test_forms_are_values():
-    form = Labelled(text=("a", "b"), labels=("x", "y"))
+    form = LabelledTexts(text=("a", "b"), labels=("x", "y"))
     assert pickle.loads(pickle.dumps(form)) == form
-    assert hash(form) == hash(Labelled(text=("a", "b"), labels=("x", "y")))
+    assert hash(form) == hash(LabelledTexts(text=("a", "b"), labels=("x", "y")))
 
 
 # Built in
 
 
 def test_a_built_in_data_set_of_another_task_is_named():
-    with pytest.raises(UsageError, match="'pydocs' is one for question_answering. For this task there is: pytopics"):
-        load("pydocs", Labelled())
-    with pytest.raises(UsageError, match="'pytopics' is one for classification. For this task there is: pydocs"):
+    with pytest.raises(UsageError, match=r"'pydocs' is one for question_answering. For this task there is: pytopics"):
+        load("pydocs", LabelledTexts())
+    with pytest.raises(UsageError, match=r"'pytopics' is one for classification. For this task there is: pydocs"):
         load("pytopics")
 
 
@@ -459,7 +461,7 @@ def test_topics_are_built_from_what_is_installed(tmp_path):
 
 @real_data
 def test_banking77():
-    data = load(str(Path(REAL) / "text" / "banking77"), Labelled())
+    data = load(str(Path(REAL) / "text" / "banking77"), LabelledTexts())
     assert len({example["labels"][0] for example in data.train}) == 77
     assert len(data.test) == 3080
     assert data.notes == ("7 of 10,003 train rows stand in test, too: left out of train.",)

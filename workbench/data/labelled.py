@@ -29,7 +29,7 @@ MANY = 50
 
 
 @dataclass(frozen=True)
-class Labelled(Table):
+class LabelledTexts(Table):
     """Texts with labels: examples are `{"id", "text", "labels", "group"?}`, `labels` being a list.
 
     Attributes:
