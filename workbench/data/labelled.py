@@ -48,6 +48,15 @@ class LabelledTexts(Table):
     labels: tuple[str, ...] = ()
     group: str | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.text, tuple) and (len(self.text) != 2 or not all(isinstance(name, str) for name in self.text)):
+            raise UsageError(f"text={self.text!r}: name one column, or the two of a pair. Join more in one column of the file.")
+        if isinstance(self.label, tuple) and not self.several:
+            raise UsageError(f"label={self.label!r} names {len(self.label)} columns: give several=True, or one column.")
+        for field in ("text", "label", "group"):
+            if getattr(self, field) == "":
+                raise UsageError(f'{field}="" names no column. Leave it out, or give the name of one.')
+
     def columns(self, names: Sequence[str], file: str) -> Columns:
         texts, labels = self.text, self.label
         return {
