@@ -21,7 +21,7 @@ from workbench import methods, prices
 from workbench.errors import StudyError, UsageError, WorkbenchError, did_you_mean
 from workbench.methods import Method
 from workbench.space import Choice, Dimension, Space, Value, check, describe, dimensions, is_number, is_whole, resolve
-from workbench.tasks.base import Task
+from workbench.tasks.base import GAP, WORST_GROUP, Task
 
 S = TypeVar("S")
 
@@ -143,7 +143,7 @@ class Study:
 
     Attributes:
         recipe: The recipe with its holes: the space.
-        maximize: A score of the task.
+        maximize: A score of the task, or `worst_group_` and its name where the data have groups.
         minimize: A cost out of `COSTS`, or several. `usd` is compute plus labels.
         label_usd: Price of one labelled example in US$.
         platform: Name of the offer that prices compute (`workbench.prices.find`).
@@ -174,7 +174,10 @@ class Study:
         check(self, "trials", lambda v: v is None or (is_whole(v) and v >= 1), "a whole number of runs, at least 1, or None")
         check(self, "max_usd", lambda v: v is None or (is_number(v) and v > 0), "US$ above 0, or None")
         metrics = _metrics(self.recipe.task)
-        if self.maximize not in metrics:
+        lower = _metrics(self.recipe.task, "lower_is_better")
+        if self.maximize in lower or str(self.maximize).startswith(GAP):
+            raise UsageError(f"maximize={self.maximize!r}: lower is better. It is recorded; maximize {' or '.join(metrics)}.")
+        if str(self.maximize).removeprefix(WORST_GROUP) not in metrics:
             raise UsageError(f"maximize={self.maximize!r} is not a score of the task.{did_you_mean(str(self.maximize), metrics)}")
         if not isinstance(self.minimize, (str, tuple, list)):  # a set has no first cost
             raise UsageError(f"minimize must be the name of a cost, or a tuple of names, got {self.minimize!r}.")
@@ -348,10 +351,10 @@ def _with_labels(task: Any, count: int) -> Any:
     return dataclasses.replace(task, train=count) if hasattr(task, "train") else task
 
 
-def _metrics(task: Any) -> list[str]:
+def _metrics(task: Any, which: str = "metrics") -> list[str]:
     """Scores that the task has; of a choice of tasks, those that all have."""
     first, *others = task.ends if isinstance(task, Space) else (task,)
-    return [name for name in first.metrics if all(name in other.metrics for other in others)]
+    return [name for name in getattr(first, which) if all(name in getattr(other, which) for other in others)]
 
 
 def _plain(value: Any) -> Any:

@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from workbench.data import cache, hub, pydocs, readers
+from workbench.data import cache, hub, readers
 from workbench.data.builtin import MODELS, BuiltIn, is_gguf
+from workbench.data.forms import Form
 from workbench.errors import DataError, EnvironmentFault, WorkbenchError
 
 Signature = list[list[str | int]]
@@ -48,7 +49,7 @@ def look_again() -> None:
     _fixed.clear()
 
 
-def data(name: str) -> str:
+def data(name: str, form: Form = readers.QUESTIONS) -> str:
     """The digest of a data set (`readers.load`), without reading it where its files are as they were at the last reading.
 
     Raises:
@@ -56,31 +57,37 @@ def data(name: str) -> str:
         UsageError: As `readers.load`.
         EnvironmentFault: As `readers.load`.
     """
-    if ("data", name) not in _fixed:
-        before = _data_signature(name)
-        place = f"data {Path(name).expanduser().absolute()} {_readers()}"
+    of_form = "" if form == readers.QUESTIONS else f" {form}"
+    key = ("data", name + of_form)
+    if key not in _fixed:
+        before = _data_signature(name, form)
+        place = f"data {Path(name).expanduser().absolute()} {_readers()}{of_form}"
         digest = None if before is None else _recall(place, before)
         if digest is None:
-            if name not in readers.BUILT_IN:
+            if name not in form.built_in:
                 readers.load.cache_clear()  # it may have been read before it was changed
-            digest = readers.load(name).digest
-            if before is not None and before == _data_signature(name):
+            digest = _load(name, form).digest
+            if before is not None and before == _data_signature(name, form):
                 _remember(place, before, digest)
-        _fixed["data", name] = digest
-    return _fixed["data", name]
+        _fixed[key] = digest
+    return _fixed[key]
 
 
-def dataset(name: str) -> readers.Dataset:
+def _load(name: str, form: Form) -> readers.Dataset:
+    return readers.load(name) if form == readers.QUESTIONS else readers.load(name, form)
+
+
+def dataset(name: str, form: Form = readers.QUESTIONS) -> readers.Dataset:
     """The data set of which `data` tells the digest.
 
     Raises:
         DataError: Its files were changed since; and as `data`.
     """
-    digest = data(name)
-    found = readers.load(name)
+    digest = data(name, form)
+    found = _load(name, form)
     if found.digest != digest:  # kept in memory from before a change
         readers.load.cache_clear()
-        found = readers.load(name)
+        found = _load(name, form)
     if found.digest != digest:
         raise DataError(
             f"the data {name!r} were changed while this command was at work. Run it again: it goes on with them as they are."
@@ -168,10 +175,12 @@ def _content(file: Path) -> str:
     return digest
 
 
-def _data_signature(name: str) -> Signature | None:
+def _data_signature(name: str, form: Form) -> Signature | None:
     """Of the files that a data set is read from; None where it cannot be told without reading it."""
-    if name in readers.BUILT_IN:
-        return [[f"{module} {version}" for module, version in pydocs.versions().items()]]  # and what builds it is in `_readers`
+    if name in form.built_in:
+        return [
+            [f"{module} {version}" for module, version in form.built_in[name].versions().items()]
+        ]  # and what builds it is in `_readers`
     path = Path(name).expanduser()
     try:
         if path.is_file():

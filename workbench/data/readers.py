@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 
-from workbench.data import cache, files, hub, pydocs, sides
-from workbench.data.files import reading, wrong
-from workbench.errors import EnvironmentFault, UsageError, did_you_mean
+from workbench.data import files, pydocs, sources, values
+from workbench.data.files import wrong
+from workbench.data.forms import Example, Form, Sides, Source
+from workbench.errors import did_you_mean
 
-Example = dict[str, Any]
+COLUMNS = ("id", "question", "context", "answers", "answer", "answer_start", "is_impossible")
+"""All that is read of a row; other columns of a table are left where they are."""
 
-BUILT_IN = ("pydocs",)
 TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
 """Words that say in a table of text whether a question has no answer."""
 
@@ -36,6 +36,7 @@ class Dataset:
         dev: Examples that grade checkpoints.
         test: Examples held out until the end.
         digest: Hash of all of the above, 16 hexadecimal digits.
+        notes: What of the rows was left out, and why; a line each.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Dataset:
     dev: tuple[Example, ...]
     test: tuple[Example, ...]
     digest: str
+    notes: tuple[str, ...] = ()
 
     def shuffled(self, side: str, seed: int = 0) -> tuple[Example, ...]:
         """The examples of `side` in an order that depends on their ids and the seed alone: more data moves none of it."""
@@ -50,82 +52,58 @@ class Dataset:
         return tuple(sorted(examples, key=lambda example: hashlib.blake2b(f"{seed}:{example['id']}".encode()).digest()))
 
 
+@dataclass(frozen=True)
+class _Questions(Form):
+    """Questions with contexts and answers."""
+
+    suffixes: ClassVar[tuple[str, ...]] = files.SUFFIXES
+    built_in: ClassVar[Mapping[str, ModuleType]] = {"pydocs": pydocs}
+    questions: ClassVar[bool] = True
+
+    def chosen(self, names: Sequence[str], file: str) -> Sequence[str]:
+        known = [name for name in names if name in COLUMNS]
+        if twice := [name for name in known if known.count(name) > 1]:
+            raise wrong(f"{file}: has the column {twice[0]!r} twice. Remove one.")
+        for name in ("question", "context"):
+            if name not in known:
+                raise wrong(f"{file}: has no column {name!r}.{did_you_mean(name, names)}")
+        if "answers" not in known and "answer" not in known:
+            raise wrong(f"{file}: has no column 'answers'.{did_you_mean('answers', names)}")
+        return known
+
+    def read(self, sources: Mapping[str, Source], data: str) -> tuple[Sides, tuple[str, ...]]:
+        return _split({side: list(_checked(source)) for side, source in sources.items()}, data), ()
+
+
+QUESTIONS = _Questions()
+"""How question answering reads its data."""
+
+
 @functools.lru_cache(maxsize=4)
-def load(data: str) -> Dataset:
+def load(data: str, form: Form = QUESTIONS) -> Dataset:
     """A data set by its name; kept in memory, so that asking again costs nothing.
 
-    `data` is the built-in `"pydocs"`; a file (SQuAD v1.1 or v2, JSON lines, either in gzip, parquet); a folder with files
-    called after `train`, `dev` (or `validation`) and `test`, of which all but the first may be missing; or a data set's name
-    on the hub, `name` or `name:configuration`. A side that is missing is taken from train by paragraph, 80 : 10 : 10, so
-    that no paragraph stands on two sides.
+    Args:
+        data: A built-in one (`"pydocs"` of questions); a file; a folder with files called after `train`, `dev` (or `validation`)
+            and `test`, of which all but the first may be missing; or a data set's name on the hub, `name` or
+            `name:configuration`. Questions are read from SQuAD v1.1 or v2, JSON lines, either in gzip, or parquet.
+        form: What is read of it. Of questions a side that is missing is taken from train by paragraph, 80 : 10 : 10, so that no
+            paragraph stands on two sides.
 
     Raises:
         DataError: A file is missing, is not what its name says, would not be read, or an answer is not at its offset.
         UsageError: The hub has no data set of that name.
         EnvironmentFault: The hub cannot be reached, or a file cannot be read.
     """
-    if data in BUILT_IN:
-        found: dict[str, list[Example]] = pydocs.load()
+    notes: tuple[str, ...] = ()
+    if data in form.built_in:
+        found: Sides = form.built_in[data].load()
     else:
-        path = _path(data)
-        sources = _from_hub(data) if path is None else _from_disk(path)
-        found = _split({side: list(_checked(source)) for side, source in sources.items()}, data)
-    return Dataset(data, tuple(found["train"]), tuple(found["dev"]), tuple(found["test"]), _digest(found))
+        found, notes = form.read(sources.of(data, form), data)
+    return Dataset(data, tuple(found["train"]), tuple(found["dev"]), tuple(found["test"]), _digest(found), notes)
 
 
-_Source = Sequence[tuple[str, Iterable[tuple[str, Any]]]]
-"""What one side is read from: files, or a split on the hub; of each its name and its rows, with their places in it."""
-
-
-def _path(data: str) -> Path | None:
-    """The path that `data` is; None where it is a name on the hub."""
-    with reading(repr(data), "a path or a name"):
-        path = cache.expanded(data)
-        local = path.exists() or path.is_symlink()
-        return path if local or files.suffix_of(path.name) in files.SUFFIXES or data.startswith((".", "/", "~")) else None
-
-
-def _from_disk(path: Path) -> dict[str, _Source]:
-    if path.is_dir():
-        found = sides.of_folder(path)
-        return {side: [(str(file), files.rows(file)) for file in parts] for side, parts in found.items()}
-    if path.exists() or path.is_symlink():
-        return {"train": [(str(path), files.rows(path))]}
-    raise wrong(
-        f"there is no file or folder {str(path)!r} (looked in {Path.cwd()}). Give an existing path, the name of a data set "
-        f"on the hub, or a built-in one: {', '.join(BUILT_IN)}."
-    )
-
-
-def _from_hub(data: str) -> dict[str, _Source]:
-    name, _, configuration = data.partition(":")
-    try:
-        import datasets  # type: ignore[import-untyped,unused-ignore]
-    except ImportError as error:
-        raise EnvironmentFault(f"{data!r} is a name on the hub, and `datasets` is not installed. pip install datasets.") from error
-    hub.require(name, "dataset", f"data set {data!r}.{did_you_mean(data, BUILT_IN)}")
-    with hub.quiet():
-        try:
-            found = datasets.load_dataset(name, configuration or None)
-        except Exception as error:  # a builder may raise anything
-            why = next(iter(str(error).splitlines()), "") or type(error).__name__
-            raise UsageError(f"cannot load the data set {data!r} from the hub: {why}") from error
-    chosen = sides.of_splits(found, data)
-    return {side: [(f"{data} ({split})", _hub_rows(found[split], f"{data} ({split})"))] for side, split in chosen.items()}
-
-
-def _hub_rows(split: Iterable[Any], source: str) -> Iterator[tuple[str, Any]]:
-    given = iter(split)
-    for number in itertools.count(1):
-        with reading(source, "a split"):
-            try:
-                row = next(given)
-            except StopIteration:
-                return
-        yield f"row {number}", row
-
-
-def _checked(source: _Source) -> Iterator[Example]:
+def _checked(source: Source) -> Iterator[Example]:
     """Rows of one side as examples. Raises DataError at the first that is not one, and where parts repeat each other."""
     seen: set[str] = set()
     asked: set[bytes] = set()
@@ -156,7 +134,7 @@ def _example(row: Any, number: int, place: str) -> Example:
         raise wrong(f"{place}, question {number}: {advice}, got {str(row)[:60]!r}.")
     name = _name(row.get("id"), number, place)
     place = f"{place}, question {name[:60]}"
-    context, question = (_text(row.get(key), key, place, row) for key in ("context", "question"))
+    context, question = (values.text(row.get(key), key, place, row) for key in ("context", "question"))
     texts, starts = _answers(row, place)
     for text, start in zip(texts, starts, strict=True):
         there = context[start : start + len(text)] if start >= 0 else ""
@@ -167,97 +145,62 @@ def _example(row: Any, number: int, place: str) -> Example:
     return {"id": name, "question": question, "context": context, "answers": {"text": texts, "answer_start": starts}}
 
 
-def _plain(value: Any) -> Any:
-    """The value without NumPy, which hub data sets may be set to give."""
-    return value.tolist() if type(value).__module__ == "numpy" else value
-
-
-def _missing(value: Any) -> bool:
-    """Whether a value is not there: null, or the NaN that tables have in its place."""
-    return value is None or (isinstance(value, float) and value != value)
-
-
-def _whole(value: Any) -> int | None:
-    """A whole number, also as 3.0, which tables make of it where a column has gaps; None where it is none."""
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _kind(value: Any) -> str:
-    return "NaN" if isinstance(value, float) and _missing(value) else type(value).__name__
-
-
 def _name(given: Any, number: int, place: str) -> str:
     """The id as text; the row's number where it has none."""
-    given = _plain(given)
-    if _missing(given):
+    given = values.plain(given)
+    if values.missing(given):
         return str(number)
-    if not isinstance(given, str) and _whole(given) is None:
-        raise wrong(f"{place}, question {str(given)[:60]}: 'id' must be text or a whole number, got {_kind(given)}.")
-    return _text(str(given), "id", f"{place}, question {number}")
-
-
-def _text(value: Any, key: str, place: str, row: Mapping[str, Any] | None = None) -> str:
-    if not isinstance(value, str):
-        hint = did_you_mean(key, map(str, row)) if row is not None and key not in row else ""
-        raise wrong(f"{place}: {key!r} must be text, got {_kind(value)}.{hint}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise wrong(
-            f"{place}: {key!r} is not text: at {error.start} it has {value[error.start]!r}, half a character (a lone surrogate). "
-            "Put the whole character there or remove it, and count the offsets anew."
-        ) from None
-    return str(value)
+    if not isinstance(given, str) and values.whole(given) is None:
+        raise wrong(f"{place}, question {str(given)[:60]}: 'id' must be text or a whole number, got {values.kind(given)}.")
+    return values.text(str(given), "id", f"{place}, question {number}")
 
 
 def _answers(row: Mapping[str, Any], place: str) -> tuple[list[str], list[int]]:
     """Texts and offsets: SQuAD's list of objects, the hub's object of lists, or flat `answer` and `answer_start`."""
     impossible = _impossible(row, place)
-    given, flat = _plain(row.get("answers")), _plain(row.get("answer"))
-    none = _missing(flat) or flat in ("", [])
+    given, flat = values.plain(row.get("answers")), values.plain(row.get("answer"))
+    none = values.missing(flat) or flat in ("", [])
     pairs: list[Any] = []
     if isinstance(given, Mapping):
-        pairs = _zipped(_plain(given.get("text")), _plain(given.get("answer_start")), place)
+        pairs = _zipped(values.plain(given.get("text")), values.plain(given.get("answer_start")), place)
     elif isinstance(given, list):
         pairs = given
-    elif not _missing(given):
+    elif not values.missing(given):
         advice = " It looks like JSON kept as text: write it as lists and objects." if isinstance(given, str) else ""
         raise wrong(
-            f"{place}: each answer needs 'text' and 'answer_start' in a list, got {_kind(given)} {str(given)[:60]!r}.{advice}"
+            f"{place}: each answer needs 'text' and 'answer_start' in a list, got {values.kind(given)} {str(given)[:60]!r}.{advice}"
         )
     elif "answer" in row:
         pairs = [] if none else [{"text": flat, "answer_start": row.get("answer_start")}]
     elif "answers" in row and not impossible:
-        raise wrong(f"{place}: 'answers' is {_kind(given)}: not known. Give an empty list where the context holds none.")
+        raise wrong(f"{place}: 'answers' is {values.kind(given)}: not known. Give an empty list where the context holds none.")
     elif not impossible:
         raise wrong(
             f"{place}: has no 'answers' (an empty list where the context holds none).{did_you_mean('answers', map(str, row))}"
         )
     if not all(isinstance(each, Mapping) and "text" in each and "answer_start" in each for each in pairs):
         raise wrong(f"{place}: each answer needs 'text' and 'answer_start', got {str(pairs)[:80]}.")
-    texts = [_text(_plain(each["text"]), "text", place) for each in pairs]
-    starts = [_whole(_plain(each["answer_start"])) for each in pairs]
+    texts = [values.text(values.plain(each["text"]), "text", place) for each in pairs]
+    starts = [values.whole(values.plain(each["answer_start"])) for each in pairs]
     if None in starts:
         raise wrong(f"{place}: 'text' must be text and 'answer_start' a whole number, got {str(pairs)[:80]}.")
     if impossible is not None and impossible == bool(texts):
         there = f"and there is the answer {texts[0][:60]!r}" if texts else "and there is no answer"
         raise wrong(f"{place}: 'is_impossible' is {impossible}, {there}. One of them is wrong: mend it.")
-    if not _missing(given) and not none and flat not in texts:
+    if not values.missing(given) and not none and flat not in texts:
         raise wrong(f"{place}: 'answer' is {str(flat)[:60]!r}, which is not among 'answers'. Leave one of the two out.")
     return texts, [start for start in starts if start is not None]
 
 
 def _impossible(row: Mapping[str, Any], place: str) -> bool | None:
     """What `is_impossible` says; None where it says nothing."""
-    value = _plain(row.get("is_impossible"))
-    if _missing(value):
+    value = values.plain(row.get("is_impossible"))
+    if values.missing(value):
         return None
     word = str(int(value)) if isinstance(value, float) and value in (0, 1) else str(value).strip().casefold()
     if isinstance(value, (bool, int, float, str)) and word in TRUE + FALSE:
         return word in TRUE
-    raise wrong(f"{place}: 'is_impossible' must be true or false, got {_kind(value)} {str(value)[:60]!r}.")
+    raise wrong(f"{place}: 'is_impossible' must be true or false, got {values.kind(value)} {str(value)[:60]!r}.")
 
 
 def _zipped(texts: Any, starts: Any, place: str) -> list[Any]:

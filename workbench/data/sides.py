@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from workbench.data.files import SUFFIXES, reading, suffix_of, wrong
+from workbench.data.files import ARROW, DELIMITED, SUFFIXES, reading, suffix_of, wrong
 
 SIDES = {
     "train": ("train", "training"),
@@ -19,16 +19,20 @@ NO_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json")
 """Files that tell of data and hold none."""
 
 _OTHER_FORMATS = (
-    *(".csv", ".tsv", ".txt", ".arrow", ".feather", ".avro", ".orc", ".xls", ".xlsx", ".pkl", ".pickle"),
+    *(*DELIMITED, *ARROW, ".txt", ".avro", ".orc", ".xls", ".xlsx", ".pkl", ".pickle"),
     *(".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".tar", ".tgz", ".7z", ""),
 )
-"""Formats that are not read. A file in one of them that is called after a side was meant as data."""
+"""Formats that are not read, or not for every task. A file in one of them that is called after a side was meant as data."""
 
 
-def of_folder(folder: Path) -> dict[str, list[Path]]:
+def of_folder(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[str, list[Path]]:
     """The files of each side that a folder holds: one, or numbered parts in their order.
 
     Names count by their words: `train.jsonl`, `Dev-v1.1.json`, `squad_validation.json.gz`, `train-00000-of-00002.parquet`.
+
+    Args:
+        folder: The folder.
+        suffixes: Ends of the names of files that are read.
 
     Raises:
         DataError: There is no training file, two files could be the same side, or a file would be passed over.
@@ -41,9 +45,9 @@ def of_folder(folder: Path) -> dict[str, list[Path]]:
     for each in there:
         sides = _sides(each.name)
         if each.is_dir():
-            if suffix_of(each.name) in SUFFIXES or _holds_side(each):
+            if suffix_of(each.name) in suffixes or _holds_side(each, suffixes):
                 unread.append(f"{each.name}/")
-        elif suffix_of(each.name) in SUFFIXES:
+        elif suffix_of(each.name) in suffixes:
             if len(sides) == 1:
                 found[sides[0]].append(each)
             elif each.name not in NO_DATA:
@@ -52,12 +56,12 @@ def of_folder(folder: Path) -> dict[str, list[Path]]:
             unread.append(each.name)
     if not found["train"]:
         names = ", ".join(each.name for each in there[:8]) or "nothing"
-        looked_for = ", ".join(f"train{suffix}" for suffix in SUFFIXES)
+        looked_for = ", ".join(f"train{suffix}" for suffix in suffixes)
         raise wrong(f"the folder {folder} has no training file: looked for {looked_for}; there is {names}.")
     if unread:
         raise wrong(
             f"the folder {folder} holds what would not be read: {', '.join(unread[:8])}{', …' if unread[8:] else ''}. Call each "
-            f"file after its side (train, dev or validation, test), with one of {', '.join(SUFFIXES)}; or move it elsewhere."
+            f"file after its side (train, dev or validation, test), with one of {', '.join(suffixes)}; or move it elsewhere."
         )
     return {side: _parts(files, side, folder) for side, files in found.items() if files}
 
@@ -97,12 +101,12 @@ def _sides(name: str) -> list[str]:
     return [side for side, stems in SIDES.items() if any(stem in words for stem in stems)]
 
 
-def _holds_side(folder: Path) -> bool:
+def _holds_side(folder: Path, suffixes: Sequence[str]) -> bool:
     """Whether a folder is called after a side and holds files of data."""
     if not any(folder.name.casefold() in stems for stems in SIDES.values()):
         return False
     with reading(str(folder)):
-        return any(suffix_of(each.name) in (*SUFFIXES, ".arrow") for each in folder.iterdir())
+        return any(suffix_of(each.name) in (*suffixes, ".arrow") for each in folder.iterdir())
 
 
 _SHARD = re.compile(r"(?P<number>\d+)-of-(?P<of>\d+)")

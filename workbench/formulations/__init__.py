@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workbench.formulations.base import Example, Formulation, Reach, Rows
-from workbench.formulations.classes import Classification, Labelled
+from workbench.formulations.classes import Classification, Labelled, WrittenClasses, classification
 from workbench.formulations.spans import SpanExtraction
 from workbench.formulations.text import TextGeneration, text_generation
 
@@ -16,5 +16,7 @@ __all__ = [
     "Rows",
     "SpanExtraction",
     "TextGeneration",
+    "WrittenClasses",
+    "classification",
     "text_generation",
 ]

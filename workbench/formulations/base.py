@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -70,7 +70,8 @@ class Rows:
     def blank(self, count: int, tokens: int) -> dict[str, Any]:
         """A batch of so many rows of so many tokens, with all columns and nothing in them."""
         one = {
-            name: np.zeros_like(values[0], shape=(tokens,)) if np.ndim(values[0]) == 1 else values[0]
+            # Of one array for all rows each row has as many numbers: they are not of its tokens.
+            name: values[0] if isinstance(values, np.ndarray) else np.zeros_like(values[0], shape=(tokens,))
             for name, values in self.columns.items()
         }
         whole = Rows({name: [value] for name, value in one.items()}, np.zeros(1, np.int64), np.ones(1, np.int64), self.collate)
@@ -93,12 +94,16 @@ class Reach:
     Attributes:
         targets: Examples that have a target to give.
         missed: How many of them no prediction can give, by the reason, which names the settings at fault.
-        advice: What to do about it, a sentence; empty where nothing is missed.
+        advice: What to do about it, a sentence; empty where nothing is missed or cut.
+        cut: How many of the examples lose a part, by the reason, and can be predicted all the same.
+        noun: What a target is.
     """
 
     targets: int
     missed: Mapping[str, int]
     advice: str = ""
+    cut: Mapping[str, int] = field(default_factory=dict)
+    noun: str = "answers"
 
     @property
     def share_missed(self) -> float:
@@ -107,12 +112,13 @@ class Reach:
 
     def told(self, what: str) -> str:
         """It in words, `what` being those targets: "12 of 256 dev answers (5 %) cannot be given: …"; empty where all can be."""
-        if not self.missed:
-            return ""
-        count = sum(self.missed.values())
-        reasons = ", ".join(f"{number:,} {reason}" for reason, number in self.missed.items())
-        percent = f"{100 * self.share_missed:.0f} %" if self.share_missed >= 0.01 else "under 1 %"
-        return f"{count:,} of {self.targets:,} {what} ({percent}) cannot be given: {reasons}. {self.advice}"
+        for reasons, happens in ((self.missed, "cannot be given"), (self.cut, "lose a part")):
+            if count := sum(reasons.values()):
+                share = count / self.targets
+                percent = f"{100 * share:.0f} %" if share >= 0.01 else "under 1 %"
+                why = ", ".join(f"{number:,} {reason}" for reason, number in reasons.items())
+                return f"{count:,} of {self.targets:,} {what} ({percent}) {happens}: {why}. {self.advice}"
+        return ""
 
 
 class Formulation(ABC):

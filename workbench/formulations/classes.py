@@ -1,15 +1,26 @@
-"""An encoder tells the class of a text, or its classes: a head with one output a class."""
+"""The class of a text, or its classes: an encoder has a head with one output a class, a language model writes the class's name."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from workbench.formulations.base import Example, Formulation, Rows, padded_inputs
+from workbench.formulations.base import Example, Formulation, Reach, Rows, padded_inputs
+from workbench.formulations.text import TextGeneration, text_generation
 from workbench.objectives import Batch, Classes, Inference, Objective, Read
+
+NONE = "none"
+"""What a language model is to say where a text has none of several labels."""
+
+SEVERAL_TOKENS = 64
+"""Of an answer that names several labels, at most."""
+
+Text = Callable[[Example], str | tuple[str, str]]
+"""The text of an example, or its two texts."""
 
 
 class Labelled(NamedTuple):
@@ -37,7 +48,7 @@ class Classification(Formulation):
     """
 
     labels: tuple[str, ...]
-    text: Callable[[Example], str | tuple[str, str]]
+    text: Text
     label: Callable[[Example], Sequence[str]]
     max_length: int
     several: bool = False
@@ -99,6 +110,92 @@ class Classification(Formulation):
             chosen = [np.flatnonzero(row >= 0.5) for row in outputs]
             return [Labelled(tuple(self.labels[i] for i in each), None) for each in chosen]
         return [Labelled((self.labels[int(row.argmax())],), float(row.max())) for row in outputs]
+
+    def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
+        """Every class can be told; texts that are longer than a row lose their end."""
+        special, longest, count = processor.num_special_tokens_to_add(), 0, 0
+        for example in examples:
+            text = self.text(example)
+            texts = text if isinstance(text, tuple) else (text,)
+            # A printable character of ASCII is a token at most: what is that short need not be encoded, which leaves few.
+            if sum(map(len, texts)) + special + 1 > self.max_length or not all(each.isascii() for each in texts):
+                tokens = len(processor(*texts, verbose=False)["input_ids"])
+                longest, count = max(longest, tokens), count + (tokens > self.max_length)
+        cut = {f"longer than max_length={self.max_length}": count} if count else {}
+        advice = f"Raise max_length: the longest has {longest:,} tokens." if cut else ""
+        return Reach(len(examples), {}, advice, cut, "texts")
+
+
+@dataclass(frozen=True)
+class WrittenClasses(TextGeneration):
+    """The class of a text, or its classes, written by name; of one class no other words can be written.
+
+    Attributes:
+        words: Each class, and its name in words.
+    """
+
+    words: tuple[tuple[str, str], ...] = ()
+
+    def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Labelled]:
+        """The classes that were written, in any case; what is none of them is left out."""
+        of = {said.casefold(): name for name, said in self.words}
+        found = super().decode(examples, rows, outputs, processor)
+        said = [[text] if self.choices else text.split(",") for text in found]
+        return [
+            Labelled(tuple(of[each.strip().casefold()] for each in of_one if each.strip().casefold() in of), None)
+            for of_one in said
+        ]
+
+
+def classification(
+    kind: str,
+    task: object,
+    words: Mapping[str, str],
+    text: Text,
+    labels: Callable[[Example], Sequence[str]],
+    *,
+    max_length: int,
+    instruction: str,
+    several: bool = False,
+) -> Formulation:
+    """How a kind of model tells the classes of texts.
+
+    Args:
+        kind: As `Task.formulation` gets it.
+        task: Whose it is, for errors.
+        words: All classes in their order, each with its name in words.
+        text: The text of an example, or its two texts.
+        labels: The classes of an example.
+        max_length: Tokens of an encoder's row at most.
+        instruction: What a language model is told to do, a sentence.
+        several: Whether an example may be of any number of classes.
+
+    Raises:
+        UsageError: This kind of model reads no text.
+    """
+    if kind == "encoder":
+        return Classification(tuple(words), text, labels, max_length, several)
+    # Of one class the others are not listed: what can be written is bound to them, and without a list small models choose better.
+    asked = f"{instruction} Name all that fit of {', '.join(words.values())}; else say {NONE}." if several else instruction
+    plain = text_generation(
+        kind,
+        task,
+        functools.partial(_prompt, asked, text),
+        functools.partial(_answer, words, labels),
+        max_new_tokens=SEVERAL_TOKENS,
+    )
+    choices = () if several else tuple(words.values())
+    return WrittenClasses(plain.prompt, plain.answer, plain.decoder, plain.max_new_tokens, choices, tuple(words.items()))
+
+
+def _prompt(asked: str, text: Text, example: Example) -> str:
+    said = text(example)
+    texts = "\n".join(f"Text: {each}" for each in (said if isinstance(said, tuple) else (said,)))
+    return f"{asked}\n\n{texts}\nAnswer:"
+
+
+def _answer(words: Mapping[str, str], labels: Callable[[Example], Sequence[str]], example: Example) -> str:
+    return ", ".join(words[name] for name in labels(example)) or NONE
 
 
 def _one(output: Any, batch: Batch) -> Sequence[np.ndarray]:

@@ -16,7 +16,7 @@ from workbench.meter import Meter
 from workbench.prices import Offer
 from workbench.space import Choice, Dimension, Value, dimensions, is_number, label, resolve
 from workbench.study import Study
-from workbench.tasks.base import Task
+from workbench.tasks.base import WORST_GROUP, Task
 
 MOST_MISSED = 0.5
 """Of a side's targets: where no setting of the study lets more than the other half be given, it is not begun."""
@@ -29,7 +29,8 @@ def check_data(study: Study) -> list[str]:
     """Read the data of every task that the study names, with as many examples as it may ask for, and look what of it can be given.
 
     Returns:
-        What bounds the scores: how many targets of a side no prediction can be, and what to raise. A line each.
+        What of the data is left out, and what bounds the scores: how many targets of a side no prediction can be, and what to
+        raise. A line each.
 
     Raises:
         DataError: They are not as they must be.
@@ -44,10 +45,21 @@ def check_data(study: Study) -> list[str]:
             of = [f"{name}={value!r}" for name, value in others.items()] + ([str(label(task))] if len(named) > 1 else [])
             alike.setdefault(f" of {', '.join(of)}" if of else "", []).append(resolve(task, settings))
         for of_what, forms in alike.items():
-            forms[0].splits()
+            told += forms[0].notes()
+            _check_groups(study.maximize, forms[0])
             if task.bounds:
                 told += _missed(forms, _tokenizers(study), of_what)
     return list(dict.fromkeys(told))
+
+
+def _check_groups(maximize: str, task: Task) -> None:
+    """Raise UsageError where the study maximises a score of groups and the data tell of fewer than two."""
+    groups = {example["group"] for example in task.splits().dev if "group" in example}
+    if maximize.startswith(WORST_GROUP) and len(groups) < 2:
+        raise UsageError(
+            f"maximize={maximize!r} needs groups to compare, and the dev examples have {len(groups)}. Give the data a column of "
+            f"groups, name it by group=, or maximize {maximize.removeprefix(WORST_GROUP)!r}."
+        )
 
 
 def _missed(forms: Sequence[Task], tokenizers: Mapping[str, Any], of_what: str) -> list[str]:
@@ -58,7 +70,7 @@ def _missed(forms: Sequence[Task], tokenizers: Mapping[str, Any], of_what: str) 
         with contextlib.suppress(WorkbenchError):  # a form that this model cannot have: the plan of the pair says so
             for side in found:
                 reach = task.formulation(models.kind(model)).reach(getattr(splits, side), tokenizer)
-                found[side].append((reach, f"{side} answers{of_what}{f' for {model}' if len(tokenizers) > 1 else ''}"))
+                found[side].append((reach, f"{side} {reach.noun}{of_what}{f' for {model}' if len(tokenizers) > 1 else ''}"))
     for of_side in found.values():
         best, what = min(of_side, key=lambda each: each[0].share_missed, default=(Reach(0, {}), ""))
         if best.share_missed > MOST_MISSED:

@@ -13,6 +13,9 @@ from typing import Any, ClassVar
 
 from workbench.formulations import Example, Formulation
 
+WORST_GROUP, GAP = "worst_group_", "gap_"
+"""What is put before a metric's name: its value for the group where it is worst, and how much better it is where it is best."""
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -37,10 +40,12 @@ class Task(ABC):
 
     Attributes:
         metrics: Names of the scores that `score` gives, higher is better (a class attribute).
+        lower_is_better: Names of those of which lower is better: they are recorded, and cannot be maximised (a class attribute).
         bounds: Names of the fields that bound what can be predicted, which `Formulation.reach` looks at (a class attribute).
     """
 
     metrics: ClassVar[tuple[str, ...]]
+    lower_is_better: ClassVar[tuple[str, ...]] = ()
     bounds: ClassVar[tuple[str, ...]] = ()
 
     def provision(self) -> None:
@@ -70,6 +75,30 @@ class Task(ABC):
             UsageError: Such a model cannot do this task.
         """
 
+    def notes(self) -> list[str]:
+        """What of the data was left out or is doubtful, a line each: told before anything is spent. Raises as `splits`."""
+        self.splits()
+        return []
+
     @abstractmethod
     def score(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:
-        """The task's scores, a number for each name in `metrics`. Unknown is absent, never 0."""
+        """The task's scores, a number for each name in `metrics` and `lower_is_better`. Unknown is absent, never 0."""
+
+    def grade(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:
+        """The scores and, where examples have a `group`, of each metric the worst group's and the gap from there to the best.
+
+        They are called `worst_group_f1` and `gap_f1`; of the first higher is better, of the second lower.
+        """
+        scores = self.score(examples, predictions)
+        places: dict[str, list[int]] = {}
+        for i, example in enumerate(examples):
+            if "group" in example:
+                places.setdefault(example["group"], []).append(i)
+        if len(places) < 2:
+            return scores
+        groups = [self.score([examples[i] for i in of], [predictions[i] for i in of]) for of in places.values()]
+        for name in self.metrics:
+            known = [group[name] for group in groups if name in group]
+            if known:
+                scores |= {f"{WORST_GROUP}{name}": min(known), f"{GAP}{name}": max(known) - min(known)}
+        return scores

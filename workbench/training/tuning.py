@@ -180,13 +180,13 @@ class Tuning:
         loss, predictions, work = self._predict(dev)
         rate = len(dev.examples) / max(clock() - began, 1e-9)
         self.work = self.work + work
-        return self.recipe.task.score(dev.examples, predictions) | {"dev_loss": loss}, predictions, rate
+        return self.recipe.task.grade(dev.examples, predictions) | {"dev_loss": loss}, predictions, rate
 
     @torch.inference_mode()
     def test(self, of: Questions) -> dict[str, float]:
         """Scores of the averaged weights on the held-out test split, and `test_loss`. Raises Infeasible as `evaluate` does."""
         loss, predictions, _ = self._predict(of)
-        return self.recipe.task.score(of.examples, predictions) | {"test_loss": loss}
+        return self.recipe.task.grade(of.examples, predictions) | {"test_loss": loss}
 
     def _predict(self, of: Questions) -> tuple[float, list[Any], Work]:
         """Mean loss of the target items, predictions of the examples, and what that was."""

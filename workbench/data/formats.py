@@ -1,0 +1,43 @@
+"""Rows of one data file, whatever its format: JSON lines, a JSON document, CSV or TSV, any of them in gzip, parquet or Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from workbench.data import columnar, delimited, documents, files
+from workbench.data.files import reading, wrong
+from workbench.data.forms import Form
+
+
+def rows(file: Path, form: Form) -> Iterator[tuple[str, Any]]:
+    """Every row of a file as it is there, with its place in it: `("line 3", {…})`.
+
+    Args:
+        file: The file.
+        form: What is to be read of it: its suffixes are those that are known, and of a table its columns alone are read.
+
+    Raises:
+        DataError: The file is not what it must be; the message names file and place.
+        EnvironmentFault: It cannot be read.
+    """
+    suffix = files.suffix_of(file.name)
+    if suffix not in form.suffixes:
+        raise wrong(f"{file}: cannot read a {suffix or 'nameless'} file. Give one of {', '.join(form.suffixes)}.")
+    with reading(str(file)):
+        if not file.is_file():
+            what = "a folder" if file.is_dir() else "a pipe or a device" if file.exists() else "a link to nothing"
+            raise wrong(f"{file} is {what}, not a file that can be read again. Give a regular file.")
+        with file.open("rb") as stream:
+            head = stream.read(32)
+    if suffix in files.ARROW or (head.startswith(b"ARROW1") and files.ARROW[0] in form.suffixes):
+        return columnar.arrow(file, form.chosen)
+    if not head.startswith((b"PAR1", b"\x1f\x8b")):
+        files.check_head(file, head)
+    if head.startswith(b"PAR1") or (suffix == ".parquet" and head.lstrip()[:1] not in (b"{", b"[")):
+        return columnar.parquet(file, form.chosen)
+    packed = head.startswith(b"\x1f\x8b")
+    if suffix in files.DELIMITED:
+        return delimited.rows(file, suffix, packed=packed)
+    return documents.rows(file, suffix, packed=packed, questions=form.questions)

@@ -1,0 +1,77 @@
+"""Where a data set's rows come from: a file, a folder of them, or the hub; by side, with the place of each row."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from workbench.data import cache, columnar, files, formats, hub, sides
+from workbench.data.files import reading, wrong
+from workbench.data.forms import BUILT_IN, Form, Source
+from workbench.errors import EnvironmentFault, UsageError, did_you_mean
+
+
+def of(data: str, form: Form) -> dict[str, Source]:
+    """What each side of a data set is read from: a path, or a name on the hub. Rows are read as they are asked for.
+
+    Raises:
+        DataError: A file is missing, or what is there would not be read.
+        UsageError: The hub has no data set of that name.
+        EnvironmentFault: The hub cannot be reached, or a file cannot be read.
+    """
+    path = _path(data, form)
+    if data in BUILT_IN and path is None:
+        own = ", ".join(form.built_in) or "none"
+        raise UsageError(f"the built-in data set {data!r} is one for {BUILT_IN[data]}. For this task there is: {own}.")
+    return _from_hub(data, form) if path is None else _from_disk(path, form)
+
+
+def _path(data: str, form: Form) -> Path | None:
+    """The path that `data` is; None where it is a name on the hub."""
+    with reading(repr(data), "a path or a name"):
+        path = cache.expanded(data)
+        local = path.exists() or path.is_symlink()
+        return path if local or files.suffix_of(path.name) in form.suffixes or data.startswith((".", "/", "~")) else None
+
+
+def _from_disk(path: Path, form: Form) -> dict[str, Source]:
+    if path.is_dir():
+        found = sides.of_folder(path, form.suffixes)
+        return {side: [(str(file), formats.rows(file, form)) for file in parts] for side, parts in found.items()}
+    if path.exists() or path.is_symlink():
+        return {"train": [(str(path), formats.rows(path, form))]}
+    raise wrong(
+        f"there is no file or folder {str(path)!r} (looked in {Path.cwd()}). Give an existing path, the name of a data set "
+        f"on the hub, or a built-in one: {', '.join(form.built_in)}."
+    )
+
+
+def _from_hub(data: str, form: Form) -> dict[str, Source]:
+    name, _, configuration = data.partition(":")
+    try:
+        import datasets  # type: ignore[import-untyped,unused-ignore]
+    except ImportError as error:
+        raise EnvironmentFault(f"{data!r} is a name on the hub, and `datasets` is not installed. pip install datasets.") from error
+    hub.require(name, "dataset", f"data set {data!r}.{did_you_mean(data, form.built_in)}")
+    with hub.quiet():
+        try:
+            found = datasets.load_dataset(name, configuration or None)
+        except Exception as error:  # a builder may raise anything
+            why = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise UsageError(f"cannot load the data set {data!r} from the hub: {why}") from error
+    chosen = sides.of_splits(found, data)
+    return {side: [(f"{data} ({split})", _hub_rows(found[split], f"{data} ({split})"))] for side, split in chosen.items()}
+
+
+def _hub_rows(split: Iterable[Any], source: str) -> Iterator[tuple[str, Any]]:
+    names = columnar.names_of(getattr(split, "features", None) or {})
+    given = iter(split)
+    for number in itertools.count(1):
+        with reading(source, "a split"):
+            try:
+                row = next(given)
+            except StopIteration:
+                return
+        yield f"row {number}", columnar.named(row, names) if names else row

@@ -1,0 +1,224 @@
+"""Reads tables of texts for any task: what is missing, mistyped or doubled is counted, and nothing is left out in silence.
+
+A row without a text or an answer is left out and told; a value of another type is refused with its place; a text that stands on two
+sides stays on the later one, so that a model is not graded by what it was taught.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+from workbench.data import values
+from workbench.data.delimited import MOST_CHARACTERS
+from workbench.data.files import wrong
+from workbench.data.forms import Example, Form, Sides, Source
+from workbench.errors import did_you_mean
+
+FIRST_ROWS = 100
+"""So many rows of JSON are looked at for the names of its columns: one that is always missing may stand in none."""
+
+SHARE_SPLIT_OFF = 0.1
+"""Of train, for each of dev and test that is not there."""
+
+Columns = Mapping[str, Any]
+"""Of each field of an example the column that it is read from, or several; None where the data have none."""
+
+
+class LeftOut(Exception):
+    """A row that cannot be used; the reason, behind "rows": "without a label"."""
+
+
+class Mistyped(Exception):
+    """A value that is not what its column must hold; what it is and what to do, a sentence."""
+
+
+class Table(Form):
+    """A form of rows that are alike. What is abstract says what an example is."""
+
+    @abstractmethod
+    def columns(self, names: Sequence[str], file: str) -> Columns:
+        """The columns to read, out of those that there are. Raises DataError where one is not there or not clear."""
+
+    @abstractmethod
+    def example(self, row: Mapping[str, Any], columns: Columns) -> Example:
+        """A row as an example, without its id. Raises LeftOut, Mistyped."""
+
+    @abstractmethod
+    def key(self, example: Example) -> str:
+        """The text by which an example is the same as another: they stand on one side."""
+
+    def stratum(self, example: Example) -> str:
+        """What is to stand on all sides in the same share."""
+        return ""
+
+    def check(self, sides: Sides, data: str) -> Iterator[str]:
+        """Look at all that was read and yield what is to be told. Raises DataError where it is not what it must be."""
+        yield from ()
+
+    def chosen(self, names: Sequence[str], file: str) -> Sequence[str]:
+        wanted: set[str] = set()
+        for column in self.columns(names, file).values():
+            wanted |= {column} if isinstance(column, str) else set(column or ())
+        return [name for name in names if name in wanted]
+
+    def read(self, sources: Mapping[str, Source], data: str) -> tuple[Sides, tuple[str, ...]]:
+        notes: list[str] = []
+        found = {side: self._side(side, source, notes) for side, source in sources.items()}
+        for side, examples in found.items():
+            if not examples:
+                raise wrong(f"the {side} side of {data!r} holds no row that can be used. Give a file that has some.")
+        notes += self._apart(found, data)
+        notes += self.check(found, data)
+        return _split(found, self, data), tuple(notes)
+
+    def _side(self, side: str, source: Source, notes: list[str]) -> list[Example]:
+        """The examples of one side; what was left out is put into the notes."""
+        examples: list[Example] = []
+        left, first, mistyped, total = Counter[str](), dict[str, str](), list[str](), 0
+        for file, rows in source:
+            columns, rows = self._columns(file, rows)
+            for where, row in rows:
+                total += 1
+                place = f"{file}, {where}"
+                try:
+                    if not isinstance(row, Mapping):
+                        raise Mistyped(f"a row must be an object with the names of columns, got {str(row)[:60]!r}.")
+                    examples.append(self.example(row, columns))
+                except LeftOut as error:
+                    left[str(error)] += 1
+                    first.setdefault(str(error), place)
+                except Mistyped as error:
+                    mistyped.append(f"{place}: {error}")
+        if mistyped:
+            more = f" There are {len(mistyped):,} such rows of {total:,}." if mistyped[1:] else ""
+            raise wrong(f"{mistyped[0]}{more}")
+        for reason, count in left.items():
+            told = f"{count:,} of {total:,} {side} rows are {reason} (the first: {first[reason]})"
+            if 2 * count > total:
+                raise wrong(f"{told}: too many to be left out. Is it the right column? Name it, or mend those rows.")
+            notes.append(f"{told}: left out.")
+        return [{"id": name, **example} for name, example in zip(_ids(map(self.key, examples)), examples, strict=True)]
+
+    def _columns(self, file: str, rows: Iterable[tuple[str, Any]]) -> tuple[Columns, Iterable[tuple[str, Any]]]:
+        rows = iter(rows)
+        head = list(itertools.islice(rows, FIRST_ROWS))
+        names = dict.fromkeys(str(name) for _, row in head if isinstance(row, Mapping) for name in row)
+        return self.columns([*names], file) if names else {}, itertools.chain(head, rows)
+
+    def _apart(self, found: Sides, data: str) -> Iterator[str]:
+        """Take out of each side what a later one holds, too."""
+        later: set[str] = set()
+        for side in ("test", "dev", "train"):
+            examples = found.get(side)
+            if examples is None:
+                continue
+            kept = [example for example in examples if self.key(example) not in later]
+            if not kept:
+                raise wrong(f"all that the {side} side of {data!r} holds stands on a later side, too. Give sides that differ.")
+            if count := len(examples) - len(kept):
+                others = " or ".join(other for other in ("dev", "test") if other in found and other != side)
+                yield f"{count:,} of {len(examples):,} {side} rows stand in {others}, too: left out of {side}."
+            later |= {self.key(example) for example in kept}
+            found[side] = kept
+
+
+def pick(names: Sequence[str], file: str, field: str, given: str | None, known: Sequence[str]) -> str:
+    """The column of a field: the one that the user named, or the one that is called as such columns are.
+
+    Raises:
+        DataError: There is none, or several.
+    """
+    if given is not None:
+        if given not in names:
+            raise wrong(f"{file}: has no column {given!r} ({field}=).{did_you_mean(given, names)}")
+        return given
+    there = [name for name in known if name in names]
+    if not there:
+        raise wrong(
+            f"{file}: has no column {known[0]!r}; it has {', '.join(map(repr, names[:12]))[:200] or 'none'}. Say which is meant: "
+            f'{field}="…". A CSV file needs a first line with the names of its columns.'
+        )
+    if len(there) > 1:
+        raise wrong(f"{file}: {' and '.join(map(repr, there))} may both be the {field}. Say which is meant: {field}={there[0]!r}.")
+    return there[0]
+
+
+def text_of(row: Mapping[str, Any], column: str) -> str:
+    """The text of a column. Raises LeftOut where there is none, Mistyped where it is something else."""
+    value = values.plain(row.get(column))
+    if values.missing(value) or (isinstance(value, str) and not value.strip()):
+        raise LeftOut(f"without a text in {column!r}")
+    if not isinstance(value, str):
+        _mistyped(column, value, "Write it as text, or name another column")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Mistyped(f"{column!r} holds half a character (a lone surrogate). Put the whole one there or remove it.") from None
+    if len(value) > MOST_CHARACTERS:
+        raise Mistyped(f"{column!r} has {len(value):,} characters, and {MOST_CHARACTERS:,} are the most. Shorten or cut it.")
+    return value
+
+
+def group_of(row: Mapping[str, Any], column: str | None) -> dict[str, str]:
+    """The group of a row, where the data have such a column and the row a value."""
+    value = values.plain(row.get(column)) if column else None
+    if values.missing(value) or value == "":
+        return {}
+    if not isinstance(value, (str, int, float)):
+        _mistyped(str(column), value, "Name each group by a text or a number")
+    number = values.whole(value)
+    return {"group": str(value if number is None else number).strip()}
+
+
+def group_column(names: Sequence[str], file: str, given: str | None) -> str | None:
+    """The column of groups: the one that was named, else `group` where there is one."""
+    return pick(names, file, "group", given, ()) if given else "group" if "group" in names else None
+
+
+def _mistyped(column: str, value: Any, advice: str) -> NoReturn:
+    raise Mistyped(f"{column!r} must be text, got {values.kind(value)} {str(value)[:40]!r}. {advice}.")
+
+
+def folded(text: str) -> str:
+    """A text by which those that differ in nothing but blanks and case are the same."""
+    return " ".join(text.split()).casefold()
+
+
+def _ids(keys: Iterable[str]) -> Iterator[str]:
+    """An id for each key, by its content; those of repeats are numbered."""
+    seen = Counter[str]()
+    for key in keys:
+        name = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+        seen[name] += 1
+        yield name if seen[name] == 1 else f"{name}-{seen[name]}"
+
+
+def _split(found: Sides, form: Table, data: str) -> Sides:
+    """All three sides: a tenth of train for each that is missing, of every stratum its share, equal texts together."""
+    missing = [side for side in ("dev", "test") if side not in found]
+    split: Sides = {"train": [], **{side: found.get(side, []) for side in ("dev", "test")}}
+    lots: dict[str, list[Example]] = {}
+    for example in found["train"]:
+        lots.setdefault(form.key(example), []).append(example)
+    strata: dict[str, list[str]] = {}
+    for key in sorted(lots, key=lambda key: hashlib.blake2b(key.encode()).digest()):
+        strata.setdefault(form.stratum(lots[key][0]), []).append(key)
+    owed, turn = 0.0, 0
+    for stratum in sorted(strata):
+        for i, key in enumerate(strata[stratum]):
+            owed += SHARE_SPLIT_OFF * len(missing)
+            side = "train"
+            if i and owed >= 1:  # the first of each stratum is to be learned from
+                side, turn, owed = missing[turn % len(missing)], turn + 1, owed - 1
+            split[side] += lots[key]
+    for side in missing:
+        if not split[side]:
+            raise wrong(
+                f"{data!r} has too few rows to split {side} off. Give at least 20, or a folder with files for dev and test."
+            )
+    return split

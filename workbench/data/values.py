@@ -1,0 +1,46 @@
+"""Values as tables have them: with gaps, as NumPy's, as reals where there are gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workbench.data.files import wrong
+from workbench.errors import did_you_mean
+
+
+def plain(value: Any) -> Any:
+    """The value without NumPy, which hub data sets may be set to give."""
+    return value.tolist() if type(value).__module__ == "numpy" else value
+
+
+def missing(value: Any) -> bool:
+    """Whether a value is not there: null, or the NaN that tables have in its place."""
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def whole(value: Any) -> int | None:
+    """A whole number, also as 3.0, which tables make of it where a column has gaps; None where it is none."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def kind(value: Any) -> str:
+    """The type of a value in a word."""
+    return "NaN" if isinstance(value, float) and missing(value) else type(value).__name__
+
+
+def text(value: Any, key: str, place: str, row: Mapping[str, Any] | None = None) -> str:
+    """The value where it is text. Raises DataError where it is not, or holds half a character."""
+    if not isinstance(value, str):
+        hint = did_you_mean(key, map(str, row)) if row is not None and key not in row else ""
+        raise wrong(f"{place}: {key!r} must be text, got {kind(value)}.{hint}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise wrong(
+            f"{place}: {key!r} is not text: at {error.start} it has {value[error.start]!r}, half a character (a lone surrogate). "
+            "Put the whole character there or remove it, and count the offsets anew."
+        ) from None
+    return str(value)

@@ -1,0 +1,133 @@
+"""Classification: which class a text is of, or which several; encoders mark it, language models write its name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from workbench import formulations
+from workbench.data import fingerprints
+from workbench.data.labelled import LabelledTexts, check_names, in_order, in_words
+from workbench.errors import UsageError
+from workbench.formulations import Example, Formulation, Labelled
+from workbench.space import check, is_whole
+from workbench.tasks.class_scores import class_scores, several_scores
+from workbench.tasks.tables import TableTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(TableTask):
+    """Tell the class of a text; made by `classification`, which tells what the fields mean."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
+    lower_is_better: ClassVar[tuple[str, ...]] = ("calibration_error",)
+    bounds: ClassVar[tuple[str, ...]] = ("max_length",)
+    several: ClassVar[bool] = False
+
+    text: str | tuple[str, ...] | None
+    label: str | tuple[str, ...] | None
+    labels: tuple[tuple[str, str], ...]
+    group: str | None
+    max_length: int
+    instruction: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, "max_length", lambda value: is_whole(value) and value >= 8, "a whole number of at least 8")
+        check_names(dict(self.labels), "labels=")
+        self.form  # noqa: B018  what is wrong with the columns is found here
+
+    @property
+    def form(self) -> LabelledTexts:
+        return LabelledTexts(self.text, self.label, self.several, tuple(name for name, _ in self.labels), self.group)
+
+    def words(self) -> dict[str, str]:
+        """All labels in their order, each in words."""
+        return dict(self.labels or _words(self.data, self.form, self.digest()))
+
+    def formulation(self, kind: str) -> Formulation:
+        return formulations.classification(
+            kind, self, self.words(), _text, _labels, max_length=self.max_length, instruction=self.instruction, several=self.several
+        )
+
+    def score(self, examples: Sequence[Example], predictions: Sequence[Labelled]) -> dict[str, float]:
+        given = [next(iter(prediction.labels), "") for prediction in predictions]
+        return class_scores([_labels(example)[0] for example in examples], given, [each.confidence for each in predictions])
+
+
+class SeveralLabels(Classification):
+    """Tell all classes of a text; made by `classification(…, several=True)`."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "subset_accuracy")
+    lower_is_better: ClassVar[tuple[str, ...]] = ()
+    several: ClassVar[bool] = True
+
+    def score(self, examples: Sequence[Example], predictions: Sequence[Labelled]) -> dict[str, float]:
+        return several_scores([_labels(example) for example in examples], [each.labels for each in predictions], [*self.words()])
+
+
+@functools.lru_cache(maxsize=8)
+def _words(data: str, form: LabelledTexts, digest: str) -> tuple[tuple[str, str], ...]:
+    train = fingerprints.dataset(data, form).train
+    return tuple((name, in_words(name)) for name in in_order(name for example in train for name in example["labels"]))
+
+
+def _text(example: Example) -> str | tuple[str, str]:
+    return example["text"] if isinstance(example["text"], str) else tuple(example["text"])
+
+
+def _labels(example: Example) -> Sequence[str]:
+    return example["labels"]
+
+
+def classification(
+    data: str,
+    *,
+    train: int,
+    dev: int = 256,
+    test: int = 1024,
+    text: str | Sequence[str] | None = None,
+    label: str | Sequence[str] | None = None,
+    labels: Mapping[object, str] | Sequence[str] | None = None,
+    group: str | None = None,
+    several: bool = False,
+    max_length: int = 128,
+    instruction: str = "Say what the text is about, by its class alone.",
+    seed: int = 0,
+    name: str | None = None,
+) -> Classification:
+    """Classification of texts, scored by accuracy and macro-averaged F1 (0 to 100); the calibration error is recorded beside them.
+
+    Args:
+        data: `"pytopics"`, a file (CSV, TSV, JSON, JSON lines, parquet, Arrow), a folder of them, or a name on the hub.
+        train: Labelled examples to train on. A smaller number takes a prefix of what a larger one takes.
+        dev: Examples that grade each checkpoint, at most; fewer where the data has fewer.
+        test: Examples held out to the end, at most.
+        text: Column of the text, or the two columns of a pair; found where called `text`, `sentence` or `utterance`.
+        label: Column of the label; found where called `label`, `category`, `intent` or `class`.
+        labels: All labels there may be; or a mapping to what a language model is to call them. None: those of the training side.
+        group: Column of groups, such as languages: scores of the worst are told beside the others (`worst_group_accuracy`).
+        several: A text may have any number of labels: in a list, or in a text with | between them; or `label` names columns of 0
+            and 1. Scored by micro and macro F1, and by subset accuracy.
+        max_length: Tokens of an encoder's row, special tokens included. What is longer loses its end.
+        instruction: What a language model is told to do, a sentence.
+        seed: Orders the training examples. Dev and test are the same for every seed.
+        name: What reports call the task; None calls it by its data.
+
+    Raises:
+        UsageError: A value is out of its range. Data is read later, by `splits`.
+    """
+    if isinstance(labels, str):
+        raise UsageError(f"labels={labels!r}: give all labels in a list, or what each is called in a mapping.")
+    pairs = labels.items() if isinstance(labels, Mapping) else ((each, in_words(str(each))) for each in labels or ())
+    kind = SeveralLabels if several else Classification
+    return kind(
+        data=data, train=train, dev=dev, test=test, text=_frozen(text), label=_frozen(label), group=group, max_length=max_length,
+        labels=tuple((str(each), said) for each, said in pairs), instruction=instruction, seed=seed, name=name,
+    )  # fmt: skip
+
+
+def _frozen(columns: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
+    return columns if columns is None or isinstance(columns, str) else tuple(columns)
