@@ -50,6 +50,7 @@ HOUSES = {
     "safetensors": {"data", "training", "sweep"},  # sweep writes the weights of a front's members
     "torchmetrics": {"tasks"},
     "sklearn": {"tasks"},
+    "sacrebleu": {"tasks"},
     "rich": {"cli"},
     "click": {"cli"},
     "psutil": {"meter", "forecast", "health", "process"},

@@ -5,13 +5,14 @@ from __future__ import annotations
 from workbench.formulations.base import Example, Formulation, Reach, Rows
 from workbench.formulations.classes import Classification, Labelled, WrittenClasses, classification
 from workbench.formulations.spans import SpanExtraction
-from workbench.formulations.text import TextGeneration, text_generation
+from workbench.formulations.text import Message, TextGeneration, text_generation
 
 __all__ = [
     "Classification",
     "Example",
     "Formulation",
     "Labelled",
+    "Message",
     "Reach",
     "Rows",
     "SpanExtraction",

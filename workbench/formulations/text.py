@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,9 @@ import numpy as np
 from workbench.errors import UsageError
 from workbench.formulations.base import Example, Formulation, Reach, Rows, padded
 from workbench.objectives import NO_TARGET, Generate, Inference, Objective, Tokens
+
+Message = Mapping[str, str]
+"""A turn of a conversation: `role` (system, user or assistant) and `content`."""
 
 ENDLESS = 1_000_000
 """A tokeniser that says more than this of its model's length says nothing of it."""
@@ -23,14 +26,15 @@ class TextGeneration(Formulation):
     What is trained begins with the very tokens that are asked with, and every answer ends in a token that ends it when asked.
 
     Attributes:
-        prompt: The prompt of an example.
+        prompt: The prompt of an example, or the messages before its answer (`role`, `content`): a model with a chat template learns
+            every turn of the assistant among them.
         answer: The answer of an example.
         decoder: Whether the model is a decoder; else an encoder-decoder.
         max_new_tokens: Tokens of an answer at most, its end token included.
         choices: The answers that may be given; empty: any text.
     """
 
-    prompt: Callable[[Example], str]
+    prompt: Callable[[Example], str | Sequence[Message]]
     answer: Callable[[Example], str]
     decoder: bool
     max_new_tokens: int
@@ -68,15 +72,14 @@ class TextGeneration(Formulation):
         labels: list[np.ndarray] = []
         of: list[int] = []
         for i, example in enumerate(examples):
-            asked = self._prompt_ids(example, processor, shots)
-            given = self._answer_ids(self.answer(example), processor) if answers else []
+            row, targets = self._row(example, processor, shots, answers=answers)
             # Asked, a decoder needs room for what it will write.
-            size = len(asked) + (0 if not self.decoder else len(given) if answers else self.max_new_tokens)
-            if most is not None and max(size, len(given)) > most:
+            size = len(row) + (self.max_new_tokens if self.decoder and not answers else 0)
+            if most is not None and max(size, len(targets)) > most:
                 continue
             of.append(i)
-            ids.append(np.array(asked + given if self.decoder else asked, np.int32))
-            labels.append(np.array([NO_TARGET] * len(asked) + given if self.decoder else given, np.int32))
+            ids.append(np.array(row, np.int32))
+            labels.append(np.array(targets, np.int32))
         if examples and not of:
             raise UsageError(
                 f"none of {len(examples):,} prompts is short enough for the {most:,} tokens that this model takes. Choose a model "
@@ -107,15 +110,33 @@ class TextGeneration(Formulation):
         missed = {reason: count for reason, count in missed.items() if count}
         return Reach(len(examples), missed, "Allow longer answers, or take another model." if missed else "")
 
-    def _prompt_ids(self, example: Example, processor: Any, shots: Sequence[Example]) -> list[int]:
+    def _row(self, example: Example, processor: Any, shots: Sequence[Example], *, answers: bool) -> tuple[list[int], list[int]]:
+        """Token ids of an example, and its targets: of a decoder one for each of them, of an encoder-decoder its answer."""
+        turns = [turn for shot in shots for turn in (*_turns(self.prompt(shot)), _turn("assistant", self.answer(shot)))]
+        own = len(turns)
+        turns += _turns(self.prompt(example))
+        if not answers or not self.decoder or not processor.chat_template:
+            asked = self._ids(turns, processor)
+            given = self._answer_ids(self.answer(example), processor) if answers else []
+            return (asked + given, [NO_TARGET] * len(asked) + given) if self.decoder else (asked, given)
+        ids: list[int] = []
+        labels: list[int] = []
+        for place, turn in enumerate([*turns, _turn("assistant", self.answer(example))]):
+            if place < own or turn["role"] != "assistant":
+                continue
+            asked, given = self._ids(turns[:place], processor), self._answer_ids(turn["content"], processor)
+            if asked[: len(ids)] != ids:  # the template tells earlier turns otherwise than they were written: the last one counts
+                labels = [NO_TARGET] * len(ids)
+            labels = [*labels[: len(asked)], *[NO_TARGET] * (len(asked) - len(ids)), *given]
+            ids = [*asked, *given]
+        return ids, labels
+
+    def _ids(self, turns: Sequence[Message], processor: Any) -> list[int]:
+        """What a model reads before it answers a conversation."""
         if processor.chat_template:
-            turns = [_turn("user", self.prompt(example))]
-            for shot in reversed(shots):
-                turns[:0] = [_turn("user", self.prompt(shot)), _turn("assistant", self.answer(shot))]
-            text = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            text = processor.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True)
             return list(processor(text, add_special_tokens=False, verbose=False)["input_ids"])  # the template has those
-        text = "".join(f"{self.prompt(shot)} {self.answer(shot)}\n\n" for shot in shots) + self.prompt(example)
-        ids = list(processor(text, verbose=False)["input_ids"])
+        ids = list(processor(_written(turns), verbose=False)["input_ids"])
         # A tokeniser that ends every text would end a decoder's before its answer.
         return ids[:-1] if self.decoder and ids and ids[-1] == processor.eos_token_id else ids
 
@@ -128,7 +149,7 @@ class TextGeneration(Formulation):
 def text_generation(
     kind: str,
     task: object,
-    prompt: Callable[[Example], str],
+    prompt: Callable[[Example], str | Sequence[Message]],
     answer: Callable[[Example], str],
     *,
     max_new_tokens: int,
@@ -144,8 +165,21 @@ def text_generation(
     return TextGeneration(prompt, answer, kind == "decoder", max_new_tokens, tuple(choices))
 
 
-def _turn(role: str, content: str) -> dict[str, str]:
+def _turn(role: str, content: str) -> Message:
     return {"role": role, "content": content}
+
+
+def _turns(prompt: str | Sequence[Message]) -> list[Message]:
+    return [_turn("user", prompt)] if isinstance(prompt, str) else list(prompt)
+
+
+def _written(turns: Sequence[Message]) -> str:
+    """A conversation as plain text, for models that know no roles: answers right behind their prompts, an empty line between."""
+    found = ""
+    for turn in turns:
+        apart = "" if not found or found.endswith("\n") else "\n"
+        found += f" {turn['content']}\n\n" if turn["role"] == "assistant" else f"{apart}{turn['content']}"
+    return found
 
 
 def _end(processor: Any) -> int:

@@ -6,5 +6,19 @@ from workbench.formulations import Example
 from workbench.tasks.base import Splits, Task
 from workbench.tasks.classification import Classification, classification
 from workbench.tasks.question_answering import QuestionAnswering, question_answering
+from workbench.tasks.text_generation import TextGeneration, text_generation
+from workbench.tasks.translation import Translation, translation
 
-__all__ = ["Classification", "Example", "QuestionAnswering", "Splits", "Task", "classification", "question_answering"]
+__all__ = [
+    "Classification",
+    "Example",
+    "QuestionAnswering",
+    "Splits",
+    "Task",
+    "TextGeneration",
+    "Translation",
+    "classification",
+    "question_answering",
+    "text_generation",
+    "translation",
+]

@@ -1,0 +1,88 @@
+"""Text generation: prompts that are answered by text, in one turn or at the end of a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from workbench import formulations
+from workbench.data.written import Conversations
+from workbench.formulations import Example, Formulation
+from workbench.space import check, is_whole
+from workbench.tasks.tables import TableTask
+from workbench.tasks.text_scores import text_scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextGeneration(TableTask):
+    """Answer prompts by text; made by `text_generation`, which tells what the fields mean. Other scores: override `score`."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1", "chrf", "rouge_l")
+    bounds: ClassVar[tuple[str, ...]] = ("max_new_tokens",)
+
+    prompt: str | None = None
+    completion: str | None = None
+    group: str | None = None
+    max_new_tokens: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, "max_new_tokens", lambda value: is_whole(value) and value >= 1, "a whole number of at least 1")
+
+    @property
+    def form(self) -> Conversations:
+        return Conversations(self.prompt, self.completion, self.group)
+
+    def formulation(self, kind: str) -> Formulation:
+        return formulations.text_generation(kind, self, _prompt, _answer, max_new_tokens=self.max_new_tokens)
+
+    def score(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+        return text_scores(predictions, [_answer(example) for example in examples])
+
+
+def _prompt(example: Example) -> Sequence[formulations.Message]:
+    turns: Sequence[formulations.Message] = example["messages"][:-1]
+    return turns
+
+
+def _answer(example: Example) -> str:
+    return str(example["messages"][-1]["content"])
+
+
+def text_generation(
+    data: str,
+    *,
+    train: int,
+    dev: int = 256,
+    test: int = 1024,
+    prompt: str | None = None,
+    completion: str | None = None,
+    group: str | None = None,
+    max_new_tokens: int = 128,
+    seed: int = 0,
+    name: str | None = None,
+) -> TextGeneration:
+    """Text that answers a prompt or a conversation, scored by exact match, F1 of words, chrF and ROUGE-L (0 to 100).
+
+    Args:
+        data: A file (CSV, TSV, JSON, JSON lines, parquet, Arrow), a folder of them, or a name on the hub. Its columns are
+            `messages` (`role`, `content`), `conversations` (`from`, `value`), `prompt` and `completion`, or `instruction`, `input`
+            and `output`.
+        train: Labelled examples to train on. A smaller number takes a prefix of what a larger one takes.
+        dev: Examples that grade each checkpoint, at most; fewer where the data has fewer.
+        test: Examples held out to the end, at most.
+        prompt: Column of the prompts, where it is called otherwise.
+        completion: Column of their answers, likewise.
+        group: Column of groups, such as languages: scores of the worst are told beside the others.
+        max_new_tokens: Tokens of an answer at most, its end token included.
+        seed: Orders the training examples. Dev and test are the same for every seed.
+        name: What reports call the task; None calls it by its data.
+
+    Raises:
+        UsageError: A value is out of its range. Data is read later, by `splits`.
+    """
+    return TextGeneration(
+        data=data, train=train, dev=dev, test=test, prompt=prompt, completion=completion, group=group,
+        max_new_tokens=max_new_tokens, seed=seed, name=name,
+    )  # fmt: skip
