@@ -1,4 +1,4 @@
-"""`workbench init`: a study to begin with."""
+"""`workbench init`: a study to begin with, of one's own data or built-in ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from pathlib import Path
 
 import click
 
-from workbench.cli.common import messages, say_next
+from workbench.cli.common import messages, say_next, waiting
+from workbench.cli.starting import TASKS, study_text
+from workbench.data.files import TABLE_SUFFIXES, suffix_of
+from workbench.data.forms import BUILT_IN
 from workbench.errors import UsageError
 
 STUDY = '''"""Which small encoder, tuned how and on how many labels, answers my questions best per dollar?"""
@@ -50,17 +53,62 @@ study = Study(
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path), default="study.py", metavar="[FILE]")
-def init(file: Path) -> None:
-    """Write a commented study into FILE, study.py when none is named. It runs as it is; nothing is ever overwritten."""
+@click.argument("what", default="study.py", metavar="[FILE|DATA]", type=click.Path(path_type=str))
+@click.option("--task", type=click.Choice(TASKS), help="What the data are for; otherwise their columns say it.")
+@click.option("--text", metavar="COLUMN", help="The column of the texts; otherwise it is looked for.")
+@click.option("--label", metavar="COLUMN", help="The column of the labels; otherwise it is looked for.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where the study goes; otherwise DATA's name says it."
+)
+def init(what: str, task: str | None, text: str | None, label: str | None, output: Path | None) -> None:
+    """Write a commented study that runs as it is, for your own DATA or to begin with; nothing is ever overwritten.
+
+    DATA is a file (CSV, TSV, JSON, JSON lines, parquet, Arrow), a folder with files for train, dev and test, or a data set's
+    name on the hub: it is looked at, and so is this machine, and a study with fitting models and methods is written here.
+    FILE.py, or nothing, gives a study of built-in data, as a pattern.
+    """
+    options = {"task": task, "text": text, "label": label}
+    if what.endswith(".py") and output is None:
+        if given := next((name for name, value in options.items() if value is not None), None):
+            raise UsageError(
+                f"--{given} is about data, and {what} is a study to be written: `workbench init DATA --output {what}`."
+            )
+        _write(Path(what), STUDY)
+        return
+    path = Path(what)
+    if not (path.exists() or task or suffix_of(path.name) in TABLE_SUFFIXES or "/" in what or what in BUILT_IN):
+        raise UsageError(
+            f"there is no data {what!r}, and a study is a Python file, which {what} is none by its name. Call it for instance "
+            f"{what}.py, or give the path of your data."
+        )
+    output = output or Path(f"{_stem(what)}.py")
+    _refuse(output)
+    with waiting("Looking at the data …"):
+        study = study_text(what, task, text, label)
+    _write(output, study)
+
+
+def _stem(data: str) -> str:
+    """What a study of these data is called."""
+    name = Path(data.partition(":")[0]).name
+    return "".join(each if each.isalnum() else "_" for each in name.removesuffix(suffix_of(name))).strip("_") or "study"
+
+
+def _refuse(file: Path) -> None:
+    """Before the data are looked at, which takes a while. Raises UsageError."""
     if file.suffix != ".py":
         raise UsageError(f"a study is a Python file, and {file} is none by its name. Call it for instance {file}.py.")
+    if file.exists():
+        raise UsageError(f"{file} is there already, and nothing was written. Name another file: --output FILE.")
+
+
+def _write(file: Path, study: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as opened:
-            opened.write(STUDY)
+            opened.write(study)
     except FileExistsError:
-        raise UsageError(f"{file} is there already, and nothing was written. Name another file: `workbench init FILE`.") from None
+        raise UsageError(f"{file} is there already, and nothing was written. Name another file.") from None
     except NotADirectoryError:
         raise UsageError(f"{file} cannot be written: a part of its path is no folder.") from None
     messages.print(f"Wrote {file}.", markup=False)

