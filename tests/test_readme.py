@@ -93,3 +93,26 @@ def test_figures_in_the_readme_are_those_of_the_committed_results() -> None:
         pytest.fail("tests/benchmarks/results/qa.json is missing: the README's figures have no source")
     record = json.loads(path.read_text(encoding="utf-8"))
     assert record["answer"] in " ".join(README.split())
+
+
+def test_the_task_shown_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.testing import tiny_decoder, tiny_model
+    from workbench.training import train
+
+    shown = re.search(r"### A task of your own.*?```python\n(.*?)```", README, re.S)
+    assert shown
+    names = {"minilm-l3": tiny_model(tmp_path / "bert"), "smollm2-135m": tiny_decoder(tmp_path / "llama")}
+    text = shown[1]
+    for name, other in names.items():
+        text = text.replace(f'"{name}"', repr(other))
+    (tmp_path / "tone.py").write_text(text.replace("choice(100, 400)", "choice(8, 16)"), encoding="utf-8")
+    rows = "".join(f"w{i} w{i % 7} w9,{i % 2}\n" for i in range(10, 230))
+    (tmp_path / "messages.csv").write_text(f"message,polite\n{rows}")
+    monkeypatch.chdir(tmp_path)
+    study = load(tmp_path / "tone.py")
+    for model in names.values():
+        (asked,) = train(study.resolve({"model": model, "method": "zero_shot"}))
+        settings_ = {"model": model, "method": "full", "full.learning_rate": 1e-4, "task.train": 8}
+        *_, tuned = train(study.resolve(settings_))
+        for scores in (asked.scores, tuned.scores):
+            assert -100 <= scores["kappa"] <= 100
