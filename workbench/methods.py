@@ -55,7 +55,7 @@ class Method:
     kind: str
     learning_rate: float | None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    models: tuple[str, ...] = field(default=(), compare=False, metadata={"unless_empty": True})
+    models: tuple[str, ...] = field(default=(), compare=False, metadata={"later": True})
 
     def __post_init__(self) -> None:
         check(self, "name", lambda v: isinstance(v, str) and v != "", "a name")
@@ -68,6 +68,11 @@ class Method:
     def trains(self) -> bool:
         """Whether anything learns."""
         return self.kind not in _ASKING
+
+    @property
+    def changes_weights(self) -> bool:
+        """Whether weights of the model itself learn, not just a head or what is put beside them."""
+        return self.kind in ("full", "bitfit")
 
     @property
     def shots(self) -> int:
@@ -178,6 +183,14 @@ def apply(method: Method, model: torch.nn.Module, *, auto_class: str) -> torch.n
     """
     if not method.trains:
         return model.requires_grad_(False)
+    tuned = _applied(method, model, auto_class)
+    for parameter in tuned.parameters():
+        if parameter.requires_grad and parameter.is_floating_point():
+            parameter.data = parameter.data.float()  # what learns is exact, whatever holds the model's own weights
+    return tuned
+
+
+def _applied(method: Method, model: torch.nn.Module, auto_class: str) -> torch.nn.Module:
     head = {*models.head(model)}
     if method.kind in _OURS:
         tuned = model

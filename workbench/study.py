@@ -48,6 +48,8 @@ class Recipe:
         averaging: Weight of late steps in the average of the weights that is evaluated: eta of polynomial averaging
             (Shamir & Zhang 2013, arXiv:1212.1824); None evaluates the last weights.
         precision: `float32`, `bfloat16` (autocast), or `auto`: bfloat16 on GPUs that have it.
+        weights: What holds the model's own weights: `float32`, `bfloat16`, or `nf4`, which is four bits (Dettmers et al. 2023,
+            arXiv:2305.14314) and needs the package bitsandbytes. Other than float32 only where they are left as they are.
         seed: Of the head's first weights, dropout and adapters. The order of examples belongs to the task.
     """
 
@@ -62,6 +64,7 @@ class Recipe:
     averaging: float | None = 4.0
     precision: str = "auto"
     seed: int = 0
+    weights: str = field(default="float32", metadata={"later": True})
 
     def __post_init__(self) -> None:
         check(self, "task", lambda v: isinstance(v, Task), "a task, such as question_answering(…)")
@@ -75,6 +78,13 @@ class Recipe:
         check(self, "averaging", lambda v: v is None or (is_number(v) and v >= 0), "None or a number, at least 0")
         check(self, "precision", lambda v: v in ("auto", "float32", "bfloat16"), "'auto', 'float32' or 'bfloat16'")
         check(self, "seed", lambda v: is_whole(v) and v >= 0, "a whole number, at least 0")
+        check(self, "weights", lambda v: v in WEIGHTS, f"one of {', '.join(map(repr, WEIGHTS))}")
+        if any(each != "float32" for each in (self.weights.ends if isinstance(self.weights, Space) else (self.weights,))):
+            for each in self.method.ends if isinstance(self.method, Space) else (self.method,):
+                if each.changes_weights:
+                    raise UsageError(
+                        f"{each.name!r} changes the model's own weights, which must be float32 then. Take it out, or weights=."
+                    )
         if isinstance(self.method, Method) and not self.method.trains:
             # What only training reads says nothing of the model: without it equal models are one recipe.
             for name, value in _UNREAD.items():
@@ -331,6 +341,9 @@ def _hint(error: BaseException, module: ModuleType) -> str:
     return "." + did_you_mean(found[2], (name for name in inspect.signature(owner).parameters if name != "self"))
 
 
+WEIGHTS = ("float32", "bfloat16", "nf4")
+"""What can hold a model's own weights."""
+
 _UNREAD: dict[str, Any] = {
     "epochs": 0, "batch_size": 1, "warmup_steps": 0, "weight_decay": 0.0, "max_grad_norm": 1.0, "averaging": None, "seed": 0
 }  # fmt: skip
@@ -369,7 +382,8 @@ def _plain(value: Any) -> Any:
         return {"type": type(value).__name__} | {
             f.name: _plain(getattr(value, f.name))
             for f in dataclasses.fields(value)
-            if not f.metadata.get("unless_empty") or getattr(value, f.name)  # fields that came later leave old records as they are
+            # Fields that came later leave the records of what does not use them as they were.
+            if not f.metadata.get("later") or getattr(value, f.name) != f.default
         }
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+import importlib.util
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -133,7 +134,14 @@ def _kind(model: str) -> str:
 
 
 def build(
-    model: str, auto_class: str, *, device: str = "cpu", seed: int = 0, dtype: torch.dtype | None = None, **settings: Any
+    model: str,
+    auto_class: str,
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+    weights: str = "float32",
+    **settings: Any,
 ) -> torch.nn.Module:
     """The model with a task's head on it, in evaluation mode; attention is fused (sdpa) where the model has that.
 
@@ -142,7 +150,9 @@ def build(
         auto_class: Name of the transformers class that puts on the head: `"AutoModelForQuestionAnswering"`.
         device: Where the parameters are made: `"cpu"`, `"cuda"`, …, or `"meta"`, which reads no weights at all.
         seed: Draws the parameters that are not in the files (the head's). torch's own random state is left as it was.
-        dtype: Of the parameters; None is float32, whatever the files hold.
+        dtype: Of the parameters; None is that of `weights`, whatever the files hold.
+        weights: `float32`, `bfloat16`, or `nf4`: as bfloat16, and matrices that are no head in four bits; on the meta device these
+            are bfloat16, too.
         **settings: Changes of the configuration, such as `num_labels`: a formulation's `settings`.
 
     Raises:
@@ -153,7 +163,7 @@ def build(
     import torch
     import transformers
 
-    dtype = dtype or torch.float32
+    dtype = dtype or (torch.float32 if weights == "float32" else torch.bfloat16)
     shape = config(model)
     auto = getattr(transformers, auto_class)
     if type(shape) not in auto._model_mapping:
@@ -164,17 +174,37 @@ def build(
         if device == "meta":
             with torch.device("meta"):
                 built = auto.from_config(shape, dtype=dtype, trust_remote_code=False)
-        elif layers := _layers(model):
+        elif (layers := _layers(model)) and weights == "nf4":
+            raise UsageError(
+                f"{model!r} is put together of layers, and cannot be held in four bits. Choose another model, or bfloat16."
+            )
+        elif layers:
             built = auto.from_config(shape, dtype=dtype, trust_remote_code=False)
             loaded = built.base_model.load_state_dict(_kept_layers(MODELS[model].place, layers), strict=False)
             prefix = f"{built.base_model_prefix}."
             _refuse_missing(model, built, [prefix + name for name in loaded.missing_keys], loaded.unexpected_keys)
         else:
-            more = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # the report tells of sizes, too
+            more: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # it reports sizes, too
+            more |= {"quantization_config": _four_bits(model)} if weights == "nf4" else {}
             built, report = _load(auto, model, config=shape, dtype=dtype, **more)
             _refuse_missing(model, built, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
         built.name_or_path = model  # what an adapter's configuration calls its base: not a folder of this machine
     return built.to(device).eval()  # type: ignore[no-any-return]
+
+
+def _four_bits(model: str) -> Any:
+    """How a model is held in four bits. Raises EnvironmentFault where bitsandbytes is not installed."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise EnvironmentFault(
+            f"weights='nf4' of {model!r} needs the package bitsandbytes, which is not installed. Install it with pip: "
+            "'workbench[quantization]' has it."
+        )
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+    )  # fmt: skip
 
 
 def check(model: str, auto_class: str, **settings: Any) -> None:

@@ -229,7 +229,7 @@ class Forecaster:
             lengths = list(itertools.chain(*longest)) * -(-recipe.batch_size // len(longest))
             shape = memory.widest(lengths, self.machine.kind)
             self._peaks[key] = memory.peak(
-                state=memory.state_bytes(pair.parameters, pair.trainable),
+                state=memory.state_bytes(pair.parameters, pair.trainable, recipe.weights),
                 saved=memory.saved_bytes(pair.model, data.objective, data.rows, shape) if recipe.method.trains else 0,
                 layers=pair.shape.layers if pair.shape else None,
                 width=pair.shape.width if pair.shape else None,
@@ -248,7 +248,14 @@ class Forecaster:
         return self._data[key]
 
     def _pair_key(self, recipe: Recipe) -> tuple[Any, ...]:
-        return (recipe.model, type(recipe.task), getattr(recipe.task, "data", ""), recipe.method.kind, _shaping(recipe.method))
+        return (
+            recipe.model,
+            type(recipe.task),
+            getattr(recipe.task, "data", ""),
+            recipe.method.kind,
+            recipe.weights,
+            _shaping(recipe.method),
+        )
 
     def _pair(self, recipe: Recipe) -> _Pair:
         key = self._pair_key(recipe)

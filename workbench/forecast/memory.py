@@ -21,9 +21,13 @@ KEPT_FLOATS = 34
 et al. 2022 (arXiv:2205.05198, equation 1), taken as so many numbers, as a plain float32 form keeps copies."""
 
 
-def state_bytes(parameters: int, trainable: int) -> int:
+WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "nf4": 0.53}
+"""Bytes of a number of the model that does not learn; of `nf4` with its doubly quantised scales, as if embeddings were so, too."""
+
+
+def state_bytes(parameters: int, trainable: int, weights: str = "float32") -> int:
     """Weights once; for what learns: gradient, two moments, average, and the copy kept while the average is evaluated."""
-    return FLOAT_BYTES * (parameters + 5 * trainable)
+    return round(WEIGHT_BYTES[weights] * (parameters - trainable)) + 6 * FLOAT_BYTES * trainable
 
 
 def widest(lengths: Sequence[int], kind: str) -> tuple[int, int]:

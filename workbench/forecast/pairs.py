@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.forecast import machine
-from workbench.forecast.memory import state_bytes
+from workbench.forecast.memory import WEIGHT_BYTES, state_bytes
 from workbench.methods import Method
 from workbench.space import Choice, Dimension, Value, dimensions, is_number, resolve
 from workbench.study import Recipe, Study
@@ -62,12 +62,13 @@ def plan(study: Study) -> Iterator[Plan]:
     from workbench.data import models
 
     memory = machine.device_memory_bytes()
+    weights = min(_options(study.recipe.weights), key=lambda each: -WEIGHT_BYTES[each])  # the largest speaks for all
     for model in _options(study.recipe.model):
         models.config(model)
         tasks = [(task, _problem_of(model, task)) for task in _heads(study.recipe.task, model)]
         for method in _methods(study.recipe.method, model):
             # Of several tasks the one that cannot be, else the largest, speaks for the pair.
-            builds = [_build(task, model, method, memory, problem) for task, problem in tasks]
+            builds = [_build(task, model, method, memory, problem, weights) for task, problem in tasks]
             yield max(builds, key=lambda build: (build.problem != "", build.state_bytes or 0))
 
 
@@ -161,7 +162,7 @@ def _problem_of_rows(task: Task, model: str, method: Method, built: Any) -> str:
     return f"{model!r} does not take the inputs of this task: {said} Choose another model or method."
 
 
-def _build(task: Task, model: str, method: Method, memory: int, problem: str) -> Plan:
+def _build(task: Task, model: str, method: Method, memory: int, problem: str, weights: str) -> Plan:
     from workbench.data import models
 
     settings: dict[str, Value] = {name: value for name, value in method.settings.items() if isinstance(value, Value)}
@@ -178,7 +179,7 @@ def _build(task: Task, model: str, method: Method, memory: int, problem: str) ->
         return Plan(model, method.name, settings, problem=str(error))
     total = sum(p.numel() for p in built.parameters())
     tuned = sum(p.numel() for p in built.parameters() if p.requires_grad)
-    state = state_bytes(total, tuned)
+    state = state_bytes(total, tuned, weights)
     if state < memory:
         problem = _problem_of_rows(task, model, method, built)
     else:

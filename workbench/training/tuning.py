@@ -76,7 +76,7 @@ class Tuning:
         self.processor = models.processor(recipe.model)
         self.objective, self.inference = self.formulation.objective, self.formulation.inference(self.processor)
         auto_class = self.formulation.auto_class
-        base = models.build(recipe.model, auto_class, seed=recipe.seed, **self.formulation.settings)
+        base = models.build(recipe.model, auto_class, seed=recipe.seed, weights=recipe.weights, **self.formulation.settings)
         model = methods.apply(recipe.method, base, auto_class=auto_class)
         self.model = model.to(where).train()
         self.parameters = {methods.plain_name(name): p for name, p in self.model.named_parameters() if p.requires_grad}
@@ -85,9 +85,8 @@ class Tuning:
         self.step = self.tokens = 0
         self.work = Work()  # trained and evaluated by this object, nothing of what it resumes
         self.shape = flops.shape(self.model)
-        bfloat16 = recipe.precision == "bfloat16" or (
-            recipe.precision == "auto" and where.type == "cuda" and torch.cuda.is_bf16_supported()
-        )
+        half = recipe.precision == "bfloat16" or recipe.weights != "float32"  # products with such weights are of that precision
+        bfloat16 = half or (recipe.precision == "auto" and where.type == "cuda" and torch.cuda.is_bf16_supported())
         self.autocast = torch.autocast(where.type, torch.bfloat16, enabled=bfloat16)
         torch.manual_seed(recipe.seed + 1)  # dropout's stream does not depend on how many numbers the wrapping drew
         self.random = _random_state(where)
