@@ -1,10 +1,10 @@
 """Forecast against outcome: seconds and memory.
 
 (a) A study that was swept here: the formula, the calibration that was kept before the sweep, and each run by the others alone.
-    The committed figures: `make sweep` of studies/qa.py in a fresh clone, seed 0, 12 runs, two virtual CPUs, of which
-    others used a part for three of its ten minutes, calibrated just before. What a sweep's process holds beside the model was set after seeing them, and so is in sample; the
-    spread of calibrated seconds was set on six runs of an earlier sweep, and the formula's constants were rounded from calibrations
-    of these models.
+    The committed figures: `make sweep` of studies/qa.py in a fresh clone, seed 0, 12 runs, two virtual CPUs, of which others used
+    a part for three of its ten minutes, calibrated just before. What a sweep's process holds beside the model was set after seeing
+    earlier ones; the spread of calibrated seconds was set on six runs of an earlier sweep, and the formula's constants were rounded
+    from calibrations of these models.
 (b) The 53 rows of LitGPT's table (Lightning-AI/litgpt@2685705): the formula from parameter counts. The table says nothing of
     tokens; LitGPT's page says Alpaca 2k, bfloat16 and one GPU (the rows of full tuning on 4 seem to use them, and are apart below).
     Tokens of an example are fitted: one constant for the whole table, which takes up what the GPU really reaches too. So this tests

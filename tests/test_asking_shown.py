@@ -1,0 +1,91 @@
+"""What is only asked, on every page, picture and table: no labels, no epochs, no error."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+pytestmark = pytest.mark.usefixtures("no_components")
+
+APP = Path(__file__).parents[1] / "dashboards" / "app.py"
+PAGES = sorted(path.stem for path in (APP.parent / "views").glob("*.py"))
+STUDY = '''"""Asked or tuned?"""
+
+from workbench import Recipe, Study, bitfit, choice, full, integers, zero_shot
+from workbench.testing import TinyTask
+
+study = Study(
+    Recipe(
+        task=TinyTask(train=choice(16, 32), dev=16),
+        model={model!r},
+        method=choice(zero_shot(), full(learning_rate=5e-3), bitfit(learning_rate=1e-3)),
+        epochs=integers(1, 2),
+    ),
+    maximize="accuracy",
+    minimize=("usd", "labels"),
+    label_usd=0.001,
+)
+'''
+
+
+@pytest.fixture
+def swept(command, tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a sweep of everything that the study can be."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "asked.py").write_text(STUDY.format(model=tiny))
+    code, _, err = command("sweep", "asked.py", "--sampler", "optuna:RandomSampler")
+    assert code == 0, err
+    assert "trial" in err
+    assert "zero_shot" in err
+    assert "epoch" not in next(line for line in err.splitlines() if "zero_shot" in line)
+    return tmp_path
+
+
+def test_a_sweep_of_all_that_a_study_can_be(swept: Path, command) -> None:
+    points = json.loads(command("front", "--json")[1])["points"]
+    asked = [p for p in points if p["method"] == "zero_shot"]
+    assert [(p["labels"], p["epochs"], p["usd_labels"]) for p in asked] == [(0, 0, 0)]
+    assert asked[0]["on_front"]  # nothing has fewer labels
+    assert "epochs" not in asked[0]["settings"]
+    assert {p["method"] for p in points} == {"zero_shot", "full", "bitfit"}
+    for words in (
+        ("front",),
+        ("runs",),
+        ("run", str(asked[0]["trial"])),
+        ("status",),
+        ("plan", "asked.py"),
+        ("export", "asked.py", "csv"),
+    ):
+        code, out, err = command(*words)
+        assert code == 0, err
+        assert out
+    code, _, err = command("sweep", "asked.py", "--trials", "100")
+    assert (code, "every configuration" in err.lower() or "nothing" in err.lower()) == (0, True), err
+
+
+@pytest.mark.slow
+def test_every_page_and_picture_shows_it(swept: Path, command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command("front", "--html", "front.html", "--label-usd", "0.01")[0] == 0
+    monkeypatch.syspath_prepend(str(APP.parent))
+    monkeypatch.setenv("WORKBENCH_STORAGE", f"sqlite:///{swept}/optuna.db")
+
+    def script(name: str) -> None:
+        from context import open_context
+
+        context = open_context({})
+        if context is not None:
+            import importlib
+
+            importlib.import_module(f"views.{name}").show(context)
+
+    for cost in ("usd", "labels", "seconds"):
+        for name in PAGES:
+            test = AppTest.from_function(script, args=(name,), default_timeout=60)
+            test.query_params.update({"cost": cost})
+            test.run()
+            assert not test.exception, (name, cost, test.exception)
+    own = {"views", *(file.stem for file in APP.parent.glob("*.py"))}
+    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
+        del sys.modules[name]
