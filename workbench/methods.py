@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import functools
 import importlib.util
+import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ _TASK_TYPES = {
 }
 _PER_TOKEN = ("QUESTION_ANS", "TOKEN_CLS", "CAUSAL_LM")
 """Kinds of task whose output has one entry per token of the input."""
+_AS_KEYS = ("prefix_tuning", "cartridge", "adaption_prompt")
+"""Prompt methods whose tokens are keys and values of every layer, not in front of the input."""
 _ASKING = ("zero_shot", "few_shot")
 """Methods that train nothing."""
 _OURS = ("full", "head", "bitfit", *_ASKING)
@@ -226,6 +229,11 @@ def _wrap(method: Method, model: torch.nn.Module, auto_class: str, head: set[str
     for name in method.settings:
         if name not in known:
             raise UsageError(f"PEFT's {config_class.__name__} has no setting {name!r}.{did_you_mean(name, known)}")
+    if method.kind == "multitask_prompt_tuning" and _TASK_TYPES.get(auto_class) == "SEQ_2_SEQ_LM":
+        raise UsageError(
+            f"PEFT trains {method.name!r} of an encoder-decoder with tokens in front of its answers, and asks it without them. "
+            "Take prompt_tuning or another method."
+        )
     # Told the kind of task, PEFT passes on the inputs that it knows for it, and names heads that a model may not have. Only
     # methods that put tokens in front of the input cannot do without.
     prompt = issubclass(config_class, library.PromptLearningConfig)
@@ -256,6 +264,10 @@ def _wrap(method: Method, model: torch.nn.Module, auto_class: str, head: set[str
         config.modules_to_save = kept or None  # PEFT adds the names of heads that it knows, once more or in vain
     if settings["task_type"] is not None:
         _carry_inputs(wrapped)
+    if settings["task_type"] == "CAUSAL_LM" and config.is_prompt_learning:
+        places = functools.partial(_padding_first, method.kind not in _AS_KEYS)
+        wrapped.get_base_model().register_forward_pre_hook(places, with_kwargs=True)
+        wrapped._adjust_prompt_learning_kwargs = _quietly(wrapped._adjust_prompt_learning_kwargs)
     if config.is_prompt_learning and settings["task_type"] in _PER_TOKEN:
         wrapped.register_forward_hook(functools.partial(_drop_virtual_tokens, config.num_virtual_tokens), with_kwargs=True)
     # Methods for several tasks at once ask which task each row is of: a recipe has one, number 0.
@@ -345,6 +357,45 @@ def _of_first_task(module: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
     import torch
 
     return args, {**kwargs, "task_ids": args[0].new_zeros(len(args[0]), dtype=torch.long)}
+
+
+def _padding_first(in_input: bool, module: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    """Rows are padded on the left, and PEFT puts its tokens in front of that: move them behind it, and count places from the first.
+
+    Else the padding lies between the tokens and the text, and what a row gives depends on the longest of its batch.
+
+    Args:
+        in_input: Whether the tokens are part of the input; else keys and values, which have no place of their own.
+        module: The model.
+        args: Its inputs.
+        kwargs: Its inputs by name, which PEFT has put its tokens in front of.
+    """
+    import torch
+
+    found, mask = dict(kwargs), kwargs.get("attention_mask")
+    if not isinstance(mask, torch.Tensor) or mask.ndim != 2:
+        return args, found
+    embedded = kwargs.get("inputs_embeds")
+    if in_input:
+        order = mask.bool().int().argsort(dim=1, stable=True)
+        mask = found["attention_mask"] = mask.gather(1, order)
+        if embedded is not None and embedded.shape[:2] == mask.shape:
+            found["inputs_embeds"] = embedded.gather(1, order.unsqueeze(-1).expand_as(embedded))
+    if "position_ids" in inspect.signature(module.forward).parameters:
+        tokens = embedded if embedded is not None else kwargs["input_ids"]
+        found["position_ids"] = (mask.bool().int().cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+    return args, found
+
+
+def _quietly(call: Any) -> Any:
+    """A function of PEFT's without its warnings: that it leaves out places, which are given again behind it."""
+
+    def quiet(*args: Any, **kwargs: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return call(*args, **kwargs)
+
+    return quiet
 
 
 def _drop_virtual_tokens(count: int, module: Any, args: Any, kwargs: Mapping[str, Any], output: Any) -> Any:
