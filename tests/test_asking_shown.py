@@ -66,6 +66,15 @@ def test_a_sweep_of_all_that_a_study_can_be(swept: Path, command) -> None:
 
 
 @pytest.mark.slow
+def test_new_seeds_are_for_what_was_trained(swept: Path, command) -> None:
+    code, _, err = command("confirm", "asked.py", "--seeds", "1")
+    assert code == 0, err
+    again = [r for r in json.loads(command("runs", "--json")[1]) if r["replicate_of"]]
+    assert {r["method"] for r in again} <= {"full", "bitfit"}
+    assert command("confirm", "asked.py", "--seeds", "1")[0] == 0
+
+
+@pytest.mark.slow
 def test_every_page_and_picture_shows_it(swept: Path, command, monkeypatch: pytest.MonkeyPatch) -> None:
     assert command("front", "--html", "front.html", "--label-usd", "0.01")[0] == 0
     monkeypatch.syspath_prepend(str(APP.parent))

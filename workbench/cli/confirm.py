@@ -134,7 +134,7 @@ def confirm_front(
         why = f"Nothing was begun: {too_dear}" if too_dear else f"Nothing to do: {reached}"
         messages.print(f"{why}. Raise {more} to go on; what the sweep has spent counts too.")
         show_outcome(study, ledger.name, results, view, as_json=as_json, then="front")
-        sys.exit(0 if _made(whole, results) else 1)
+        sys.exit(0 if not whole or _made(whole, results) else 1)
     warn_if_busy()
     likely = _tell(plan, results, view)
     before = window.close()

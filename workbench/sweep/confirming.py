@@ -55,7 +55,7 @@ class Replicate:
 def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) -> list[Replicate]:
     """All replicates that confirm the front as the sweep found it, seed by seed, so that a short budget treats members alike.
 
-    The new seeds are the whole numbers above all that the study may use: the same for every member and every start.
+    Members that were only asked have none: no seed takes part in what they answer. The new seeds are the whole numbers above all that the study may use: the same for every member and every start.
 
     Raises:
         Refused: A member, or all that there is, cannot be made again, as the study's data are not what they were.
@@ -65,7 +65,8 @@ def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) 
     members = [(member, _recipe(study, member)) for member in report.front(results, view)]
     if not members and (gone := next((r for r in results if r.outdated and r.status == "complete"), None)):
         raise _not_again(gone)
-    return [Replicate(m, replace(recipe, seed=seed)) for seed in range(first, first + seeds) for m, recipe in members]
+    trained = [(member, recipe) for member, recipe in members if recipe.method.trains]
+    return [Replicate(m, replace(recipe, seed=seed)) for seed in range(first, first + seeds) for m, recipe in trained]
 
 
 def left(plan: Iterable[Replicate], results: Sequence[Result]) -> list[Replicate]:
