@@ -17,6 +17,7 @@ from workbench.formulations import Formulation, Rows, TextGeneration
 from workbench.methods import few_shot, zero_shot
 from workbench.objectives import NO_TARGET, Generate
 from workbench.study import Study
+from workbench.tasks import question_answering
 from workbench.tasks.base import Example
 from workbench.testing import TinyTask, TinyText, tiny_decoder, tiny_model, tiny_seq2seq
 from workbench.training import train, tuned_model, tuning
@@ -533,6 +534,15 @@ def test_a_plan_builds_each_pair(name: Any, kind: str) -> None:
     (plan,) = pairs.plan(study)
     assert plan.problem == ""
     assert plan.trainable_parameters == sum(p.numel() for p in tuned(name(kind), study.recipe.method).parameters.values())
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "spans"])
+def test_of_nothing_there_are_no_rows(name: Any, kind: str) -> None:
+    """What an untuned model is trained on."""
+    task = question_answering(str(Path(__file__).parent / "fixtures" / "squad_v2.json"), train=1) if kind == "spans" else TinyText()
+    model = name(kind)
+    rows = task.formulation(models.kind(model)).encode((), models.processor(model))
+    assert (len(rows), rows.lengths.tolist(), rows.items.tolist()) == (0, [], [])
 
 
 def test_an_encoder_cannot_write_and_says_so(name: Any) -> None:

@@ -51,7 +51,7 @@ class Rows:
         """Tokens of each row, shape (rows,)."""
         if self.sizes is not None:
             return self.sizes
-        return np.fromiter((len(ids) for ids in self.columns["input_ids"]), np.int64, len(self))
+        return np.fromiter((len(ids) for ids in self.columns["input_ids"]) if len(self) else (), np.int64, len(self))
 
     def features(self, chosen: Sequence[int] | np.ndarray) -> Features:
         """Some rows as a collator takes them, with their attention mask."""
