@@ -20,7 +20,7 @@ from workbench.ledger import Ledger, default_url
 from workbench.report import View
 from workbench.result import Result, originals, spending
 from workbench.study import load
-from workbench.sweep import Account, Budget, Limits, confirm, expected, left, longest, nothing_fits, replicates
+from workbench.sweep import Account, Budget, Limits, confirm, disturbance, expected, left, longest, nothing_fits, replicates
 from workbench.testing import FakeMeter, TinyTask
 from workbench.usage import Usage, total
 
@@ -109,6 +109,17 @@ def test_checkpoints_of_one_run_are_made_by_one_run_again(desk):
     made = new(desk.confirm(seeds=1).results)
     assert len(made) == len(desk.members)
     assert len({r.run_id for r in made}) == 1
+
+
+@pytest.mark.parametrize("does", ["sweep", "confirm"])
+def test_while_others_disturb_it_that_is_said(does, desk, monkeypatch):
+    finite(desk, "full(learning_rate=5e-3)", "4")
+    if does == "confirm":
+        desk.sweep(Limits(trials=1))
+    monkeypatch.setattr(disturbance, "LOOK_SECONDS", 0.001)
+    getattr(desk, does)(Limits(trials=1), meter=FakeMeter(stalled_share=0.5))
+    (said,) = [note for note in desk.ear.notes if "Other programs use this machine" in note]
+    assert "2.0 times as long" in said
 
 
 @pytest.mark.slow
