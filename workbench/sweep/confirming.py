@@ -212,7 +212,7 @@ class _Planned(Chooser):
         self.wanted: Mapping[str, Result] = {}
 
     def step(self, results: Sequence[Result], current: str | None = None) -> Step:
-        self.account.refusals.clear()
+        self.account.ask_anew()
         busy = {r.run_id for r in results if r.status == "running"}
         if self.account.bounded:
             self.account.forecaster.learn(results)
