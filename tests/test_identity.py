@@ -496,6 +496,7 @@ def test_replaced_weights_are_another_model(place, command) -> None:
     assert {r.trial for r in front(reading.results, view)} <= {p["trial"] for p in second["points"]}
 
 
+@pytest.mark.slow
 def test_edited_code_of_a_task_is_another_task(place, own, command) -> None:
     own()
     words = ("sweep", "own.py", "--no-progress", "--sampler", "optuna:RandomSampler")
