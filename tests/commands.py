@@ -1,11 +1,16 @@
 """What tests of the command line share: the command as a process, and the text of a tiny study. Fixtures are in conftest.py."""
 
+import functools
+import multiprocessing
 import os
 import re
 import subprocess
 import sys
+import tempfile
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 ANSI = re.compile(r"\x1b\[")
 
@@ -15,11 +20,88 @@ class Printed(NamedTuple):
     stderr: str
 
 
-def workbench(*words, cwd, env_more=None, **options):
-    """The installed command, as a process of its own."""
-    script = Path(sys.executable).with_name("workbench")
-    env = {**os.environ, **(env_more or {})}
-    return subprocess.run([script, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=240, env=env, **options)
+@functools.cache
+def forks():
+    """Makes processes as forks of one that has imported what the command imports: that is most of what a short one takes."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["preloaded"])
+    with mock.patch.dict(os.environ, {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}):  # where it finds that
+        forkserver.ensure_running()
+    return context
+
+
+def start(process):
+    """Start one of them, without pytest's own script, which it would import anew."""
+    with mock.patch.multiple(sys.modules["__main__"], __file__=None, __spec__=None, create=True):
+        process.start()
+
+
+def _work(words, folder, env, out, err):
+    """The command, in a process of its own."""
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(folder)
+    for path, number in ((out, 1), (err, 2)):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, number)
+        os.close(file)
+    sys.argv = ["workbench", *words]
+    from workbench.cli import main
+
+    main()
+
+
+begun = []
+"""Every command that a test has begun: what is left of them when it ends is killed."""
+
+
+class Command:
+    """The command at work in a process of its own, as `subprocess.Popen` has it: with all its imports made, but for its workers'.
+
+    `Popen` starts it from nothing where that matters: see `test_cli`, `test_home` and `test_packaging`.
+    """
+
+    def __init__(self, words, *, cwd, out, err, env=None):
+        arguments = ([*map(str, words)], cwd, dict(os.environ if env is None else env), out, err)
+        self._process = forks().Process(target=_work, args=arguments)
+        start(self._process)
+        begun.append(self)
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+    def poll(self):
+        return self._process.exitcode
+
+    def wait(self, timeout=None):
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("workbench", timeout)
+        return self._process.exitcode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self._process.kill()
+
+
+def workbench(*words, cwd, env_more=None):
+    """The command, as a process of its own, to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = Command(words, cwd=cwd, out=out, err=err, env={**os.environ, **(env_more or {})})
+        try:
+            code = process.wait(240)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(words, code, out.read_text(), err.read_text())
 
 
 def study_text(

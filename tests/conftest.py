@@ -1,14 +1,16 @@
 """What all tests share: a quiet environment, and a tiny study that sweeps in seconds."""
 
 import contextlib
+import functools
 import os
 import sys
 import textwrap
 from pathlib import Path
 from unittest import mock
 
+import alembic.util
 import pytest
-from commands import ANSI, Printed, study_text, workbench
+from commands import ANSI, Printed, begun, study_text, workbench
 from servers import Unavailable, server
 
 from workbench.cli import main
@@ -20,6 +22,11 @@ if _DATA.is_dir():
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # test workers run side by side on two cores
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# Optuna and MLflow read their migrations from files whenever a store is opened: half of what a ledger's test takes.
+_load = alembic.util.load_python_file
+_load_once = functools.cache(_load)
+alembic.util.load_python_file = lambda folder, name: (_load if name == "env.py" else _load_once)(folder, name)
 
 
 @pytest.fixture(scope="session")
@@ -119,6 +126,14 @@ def what_a_page_leaves_behind():
     with mock.patch.dict(os.environ):
         yield
     sys.modules["__main__"] = main
+
+
+@pytest.fixture(autouse=True)
+def no_command_is_left_behind():
+    """A test that fails in the middle of a sweep leaves none at work beside those after it; workers end with their supervisor."""
+    yield
+    while begun:
+        begun.pop().kill()
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
 """A folder with a tiny study, in which the real command is run."""
 
 import contextlib
-import subprocess
-import sys
 import time
-from pathlib import Path
+
+from commands import Command
 
 from workbench.ledger import Ledger, default_url
 
@@ -30,9 +29,8 @@ class Place:
     def start(self, *words):
         """Start a sweep; what it prints goes to a file."""
         self.logs += 1
-        script = Path(sys.executable).with_name("workbench")
-        with self.log.open("w") as log:
-            return subprocess.Popen([script, "sweep", "tiny.py", *words], cwd=self.folder, stdout=log, stderr=log)
+        self.log.touch()
+        return Command(["sweep", "tiny.py", *words], cwd=self.folder, out=self.log, err=self.log)
 
     def finish(self, *words):
         """Run a sweep to its end; what it printed."""
@@ -50,7 +48,7 @@ class Place:
 
     def until(self, words, process, times=1):
         """Wait until the sweep has printed these words."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while self.said.count(words) < times:
             assert process.poll() is None, self.said
             assert time.monotonic() < deadline, self.said

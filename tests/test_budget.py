@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from workbench.prices import Offer
 from workbench.result import Result, Spending, spending
-from workbench.sweep.budget import RESERVE_SECONDS, Budget, Watch
+from workbench.sweep.budget import RESERVE_SECONDS, Budget, watch
 from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import Limits
 from workbench.usage import Usage
@@ -123,7 +123,7 @@ def test_the_watch_stops_the_main_thread_and_says_why() -> None:
                 while True:
                     time.sleep(0.01)
 
-        with Watch(budget(max_usd=0.5), spent, interruptions.explain), pytest.raises(KeyboardInterrupt):
+        with watch(budget(max_usd=0.5), spent, interruptions.explain), pytest.raises(KeyboardInterrupt):
             work()
     assert "budget of $0.50 is spent ($1.00)" in interruptions.reason
     assert len(seen) == 3
@@ -132,7 +132,7 @@ def test_the_watch_stops_the_main_thread_and_says_why() -> None:
 
 def test_the_watch_waits_until_what_must_not_be_torn_apart_is_done() -> None:
     with Interruptions(lambda text: None) as interruptions:
-        with Watch(budget(max_usd=0.5), lambda: Spending(usd=1.0, seconds=1.0), interruptions.explain):
+        with watch(budget(max_usd=0.5), lambda: Spending(usd=1.0, seconds=1.0), interruptions.explain):
             time.sleep(0.6)  # a write: nothing breaks it off
         with pytest.raises(KeyboardInterrupt), interruptions.breakable():
             pytest.fail("what may be torn apart begins after the end of the budget")
@@ -144,9 +144,9 @@ def test_the_watch_survives_a_failed_reading_and_keeps_still_without_a_budget() 
         raise OSError
 
     threads = threading.active_count()
-    with Watch(budget(trials=3), broken, pytest.fail):
+    with watch(budget(trials=3), broken, pytest.fail):
         assert threading.active_count() == threads
-    with Watch(budget(max_hours=1), broken, pytest.fail):
+    with watch(budget(max_hours=1), broken, pytest.fail):
         time.sleep(0.6)
         assert threading.active_count() == threads + 1
     assert threading.active_count() == threads

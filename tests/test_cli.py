@@ -117,6 +117,7 @@ def test_front_runs_and_run_as_json(swept, command, monkeypatch):
     assert json.loads(out)["run"]["recipe_id"] == runs[1]["recipe_id"]
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_its_summary_its_front_and_what_it_was_made_with_in_mlflow(swept, command, monkeypatch):
     from mlflow import MlflowClient
 
@@ -206,6 +207,7 @@ def test_sweeping_again_has_nothing_to_do(swept, command, monkeypatch):
     assert "Nothing to do: 3 of 3 trials are done" in err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no sh")
 @pytest.mark.parametrize("words", ["runs", "runs --json", "export tiny csv"])
 def test_a_reader_that_leaves_early_is_no_error(swept, words):
@@ -252,6 +254,7 @@ def test_front_before_anything_has_finished(command, tiny, tmp_path):
     assert json.loads(command("runs", "--json")[1]) == []
 
 
+@pytest.mark.slow
 def test_all_runs_infeasible_is_no_finished_run(command, tiny, tmp_path):
     (tmp_path / "tiny.py").write_text(study_text(tiny, "full(learning_rate=1e30)"))
     code, out, err = command("sweep", "tiny.py")
@@ -326,6 +329,7 @@ def test_a_database_that_is_not_one(command, tmp_path, tiny, words):
     assert "is not a database. Move that file away" in one_error(err)
 
 
+@pytest.mark.slow
 def test_an_mlflow_store_that_is_not_one_stops_nothing(command, tmp_path, tiny):
     (tmp_path / "tiny.py").write_text(study_text(tiny))
     (tmp_path / "mlflow.db").write_text("notes of mine, and no database\n" * 100)
@@ -363,6 +367,7 @@ def test_a_folder_that_cannot_be_written(command, tmp_path, tiny, unwritable, mo
     assert {"subject": "folder", "state": "fail"}.items() <= next(f for f in json.loads(out) if f["subject"] == "folder").items()
 
 
+@pytest.mark.slow
 def test_a_folder_for_states_that_cannot_be_written_costs_no_result(command, tmp_path, tiny, unwritable):
     (tmp_path / "tiny.py").write_text(study_text(tiny))
     (tmp_path / ".workbench").symlink_to(unwritable)

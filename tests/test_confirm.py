@@ -4,14 +4,12 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from commands import study_text, workbench
+from commands import Command, study_text, workbench
 from test_sweep import OFFER, Bench, Ear, Quiet, Told, finite
 
 from workbench import report, search
@@ -21,7 +19,7 @@ from workbench.objectives import Classes
 from workbench.report import View
 from workbench.result import Result, originals, spending
 from workbench.study import load
-from workbench.sweep import Account, Budget, Limits, confirm, expected, left, longest, nothing_fits, replicates
+from workbench.sweep import Account, Budget, Limits, confirm, disturbance, expected, left, longest, nothing_fits, replicates
 from workbench.testing import FakeMeter, TinyTask
 from workbench.usage import Usage, total
 
@@ -112,6 +110,17 @@ def test_checkpoints_of_one_run_are_made_by_one_run_again(desk):
     assert len({r.run_id for r in made}) == 1
 
 
+@pytest.mark.parametrize("does", ["sweep", "confirm"])
+def test_while_others_disturb_it_that_is_said(does, desk, monkeypatch):
+    finite(desk, "full(learning_rate=5e-3)", "4")
+    if does == "confirm":
+        desk.sweep(Limits(trials=1))
+    monkeypatch.setattr(disturbance, "LOOK_SECONDS", 0.001)
+    getattr(desk, does)(Limits(trials=1), meter=FakeMeter(stalled_share=0.5))
+    (said,) = [note for note in desk.ear.notes if "Other programs use this machine" in note]
+    assert "2.0 times as long" in said
+
+
 @pytest.mark.slow
 def test_more_seeds_add_to_those_there_are(desk):
     desk.sweep(Limits(trials=2))
@@ -136,6 +145,7 @@ def test_the_search_and_its_limits_do_not_see_replicates(desk):
     assert spending(results, OFFER, 0.0).seconds > spending(originals(results), OFFER, 0.0).seconds
 
 
+@pytest.mark.slow
 def test_a_searched_seed_stays_a_setting_and_new_ones_lie_beyond(desk):
     desk.edit("batch_size=8,", "batch_size=8, seed=choice(0, 4),")
     desk.sweep(Limits(trials=2))
@@ -145,6 +155,7 @@ def test_a_searched_seed_stays_a_setting_and_new_ones_lie_beyond(desk):
     assert report.confirmed(desk.ledger.results(), desk.view).keys() == {m.recipe_id for m in desk.members}
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_where_it_stood(desk, monkeypatch, reads):
     finite(desk, "full(learning_rate=5e-3)", "4")
     desk.sweep(Limits(trials=1))
@@ -174,6 +185,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_stood(desk, monkeypatch, reads)
     assert desk.ledger.results() == results  # a sweep does not take up what a confirmation left
 
 
+@pytest.mark.slow
 def test_a_dead_worker_keeps_what_it_had_graded(desk, reads):
     desk.sweep(Limits(trials=1))
     (member, *_) = desk.members
@@ -206,6 +218,7 @@ def test_seeds_that_diverge_are_recorded_and_not_tried_again(desk, monkeypatch):
     assert desk.confirm(seeds=2).results == outcome.results
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_spent_or_too_small_stops_it(desk):
     swept = desk.sweep(Limits(trials=2)).results
     assert "is spent" in desk.confirm(Limits(max_hours=1e-4)).reason
@@ -217,6 +230,7 @@ def test_a_budget_that_is_spent_or_too_small_stops_it(desk):
     assert desk.ledger.ended["what"] == "confirmation"
 
 
+@pytest.mark.slow
 def test_what_fits_is_known_before_anything_is_begun(desk):
     swept = desk.sweep(Limits(trials=2)).results
     plan = replicates(desk.study, swept, desk.view, 2)
@@ -235,6 +249,7 @@ def test_what_fits_is_known_before_anything_is_begun(desk):
     assert nothing_fits([], swept, desk.view, account, Usage()) == ""
 
 
+@pytest.mark.slow
 def test_what_a_run_took_with_the_first_seed_counts_where_a_forecast_says_less(desk):
     swept = desk.sweep(Limits(trials=2)).results
     plan = replicates(desk.study, swept, desk.view, 1)
@@ -268,6 +283,7 @@ def test_an_edited_study_takes_its_confirmation_over(desk):
     assert left(replicates(desk.study, desk.ledger.results(), desk.view, 2), desk.ledger.results()) == []
 
 
+@pytest.mark.slow
 def test_missing_weights_are_told_and_cost_no_more(desk):
     desk.sweep(Limits(trials=1))
     for path in (desk.states / "weights").iterdir():
@@ -294,6 +310,7 @@ def test_records_from_before_read_as_ever():
 # The command
 
 
+@pytest.mark.slow
 def test_the_command(command, tmp_path, tiny):
     (tmp_path / "tiny.py").write_text(study_text(tiny))
     code, out, err = command("confirm", "tiny.py")
@@ -339,6 +356,7 @@ def test_the_command(command, tmp_path, tiny):
     assert (code, "is spent" in err) == (0, True)
 
 
+@pytest.mark.slow
 def test_a_sweep_can_keep_a_share_for_it(command, tmp_path, tiny):
     (tmp_path / "tiny.py").write_text(study_text(tiny))
     assert command("sweep", "tiny.py", "--confirm-share", "0.2")[0] == 2
@@ -357,16 +375,15 @@ def test_a_sweep_can_keep_a_share_for_it(command, tmp_path, tiny):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 def test_kills_in_the_middle_lose_nothing(tmp_path, tiny):
-    text = study_text(tiny, "full(learning_rate=3e-3)", "TinyTask(train=1024)").replace("epochs=2", "epochs=16")
+    text = study_text(tiny, "full(learning_rate=3e-3)", "TinyTask(train=256)").replace("epochs=2", "epochs=16")
     (tmp_path / "tiny.py").write_text(text)
     assert workbench("sweep", "tiny.py", "--trials", "1", cwd=tmp_path).returncode == 0
     study = load(tmp_path / "tiny.py")
-    script = Path(sys.executable).with_name("workbench")
     held = Ledger.open(study, default_url(tmp_path)).results()
     for kill in range(2):
         log = tmp_path / f"{kill}.log"
-        with log.open("w") as file:
-            process = subprocess.Popen([script, "confirm", "tiny.py"], cwd=tmp_path, stdout=file, stderr=file)
+        log.touch()
+        process = Command(["confirm", "tiny.py"], cwd=tmp_path, out=log, err=log)
         deadline = time.monotonic() + 120
         while log.read_text().count("[seed") < 2 and time.monotonic() < deadline:  # in the middle of the second run of this start
             assert process.poll() is None, log.read_text()

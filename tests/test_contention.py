@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ from workbench.report.rows import result_rows
 from workbench.result import Result, cost, estimate, spending
 from workbench.sweep import Budget, Limits
 from workbench.sweep.disturbance import SPAN_SECONDS, Disturbance
+from workbench.sweep.regularly import Regularly
 from workbench.tracking import page
 from workbench.usage import Usage, total
 
@@ -374,6 +376,11 @@ def test_a_share_between_the_bounds_says_nothing_again_and_again():
     assert len(lines(0.0, 0.3, 0.1, 0.3, 0.1, 0.3)) == 1
 
 
+def test_a_machine_so_busy_that_it_is_seldom_looked_at_is_said_too():
+    (begins,) = lines(0.5, step=1.1 * SPAN_SECONDS)
+    assert "2.0 times as long" in begins
+
+
 def test_nothing_is_said_of_a_quiet_machine_nor_where_waits_are_unknown():
     assert lines(0.0, 0.01, 0.1, 0.0) == []
     said = []
@@ -381,6 +388,24 @@ def test_nothing_is_said_of_a_quiet_machine_nor_where_waits_are_unknown():
     for i in range(20):
         disturbance.look(Usage(seconds=2.0 * i, stalled_seconds=None))
     assert said == []
+
+
+def test_a_look_that_fails_is_made_again_until_it_ends_what_makes_it():
+    seen, ended, threads = [], threading.Event(), threading.active_count()
+
+    def look():
+        seen.append(1)
+        if len(seen) == 3:
+            looking.end()
+            ended.set()
+        raise OSError
+
+    with Regularly(look, 0.001, name="looks") as looking:
+        assert ended.wait(60)
+    assert len(seen) == 3
+    with Regularly(look, 3600, name="sleeps"):
+        assert threading.active_count() == threads + 1
+    assert threading.active_count() == threads
 
 
 # What OpenMP's threads do

@@ -288,6 +288,7 @@ def test_a_reader_sees_what_is_written_beside_it(tmp_path: Path) -> None:
     assert reader.read().mlflow_runs.keys() - before.mlflow_runs.keys() == {"run000050"}
 
 
+@pytest.mark.slow
 def test_readers_and_a_writer_do_not_get_in_each_other_s_way(tmp_path: Path) -> None:
     url = made.write(tmp_path, made.runs(2))
     done = threading.Event()
@@ -446,6 +447,7 @@ def serving(ledger: str, folder: Path, *more: str) -> Iterator[int]:
 STREAM = "/bench/_stcore/stream"
 
 
+@pytest.mark.slow
 def test_behind_a_proxy_the_page_finds_its_server_and_its_websocket_is_let_in(ledger: str, tmp_path: Path) -> None:
     with serving(ledger, tmp_path, "--public-url", "https://bench.example.org/bench") as port:
         for strips in (False, True):
@@ -465,6 +467,7 @@ def test_behind_a_proxy_the_page_finds_its_server_and_its_websocket_is_let_in(le
     assert "Dashboard: https://bench.example.org/bench/, by its proxy" in (tmp_path / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_without_the_option_a_proxy_s_websocket_is_refused(ledger: str, tmp_path: Path) -> None:
     with serving(ledger, tmp_path) as port:
         for host in (None, f"127.0.0.1:{port}"):

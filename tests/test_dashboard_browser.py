@@ -154,11 +154,11 @@ def watched(browser, request: pytest.FixtureRequest) -> Iterator[Watched]:
     assert page.faults == []
 
 
-def test_every_page_opens_in_light_and_in_dark(served: str, browser) -> None:
+def test_every_page_opens_in_light_and_those_with_most_figures_in_dark(served: str, browser) -> None:
     for scheme in ("light", "dark"):
         page = Watched(browser, scheme)
         page.open(served)
-        for name in NAMES:
+        for name in NAMES if scheme == "light" or os.environ.get("WORKBENCH_SHOTS") else ("front", "run"):
             page.open(f"{served}/{'' if name == 'front' else name}{'?id=0' if name == 'run' else ''}")
             assert page.page.locator('[data-testid="stException"]').count() == 0, name
             assert all(

@@ -68,6 +68,7 @@ def test_nothing_is_on_two_sides(sides):
     check_no_leak(sides)
 
 
+@pytest.mark.slow
 def test_no_docstring_nearly_repeats_one_of_another_side(sides):
     side_of = {example["id"].rsplit("/", 2)[0]: side for side, examples in sides.items() for example in examples}
     texts = collections.defaultdict(list)
@@ -87,6 +88,7 @@ def test_every_kind_is_asked_and_a_context_has_distractors(sides):
     assert len(alone) < 0.4 * len(sides["train"])
 
 
+@pytest.mark.slow
 def test_the_same_under_another_hash_seed(sides):
     code = f"import json; from workbench.data import pydocs; print(json.dumps(pydocs.build({SMALL})))"
     run = subprocess.run(

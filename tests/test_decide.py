@@ -61,6 +61,7 @@ def carried_out(of, steps, **options):
     return results
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(steps=strategies.integers(0, 12), seed=strategies.integers(0, 3))
 def test_a_decision_is_a_step_of_the_study_and_the_same_from_the_same_history(steps, seed):
@@ -83,6 +84,7 @@ def test_a_small_space_is_exhausted_and_no_checkpoint_is_bought_twice():
     assert len({r.recipe_id for r in results}) == len(results) == 8 * 3  # 2 label counts, 2 models, 2 methods; to 2 epochs
 
 
+@pytest.mark.slow
 def test_nothing_is_left_out_of_a_finite_space_that_is_larger_than_the_pool(monkeypatch):
     monkeypatch.setattr(sys.modules["workbench.search.decide"], "POOL", 5)
     of = study(method=full(learning_rate=1e-3), epochs=1, seed=choice(*range(6)))

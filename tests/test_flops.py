@@ -63,7 +63,7 @@ def agree(model: Any, tolerance: float) -> None:
         assert flops.training(of, [tokens] * rows) == pytest.approx(counted(model, tokens, rows), rel=tolerance)
 
 
-@pytest.mark.parametrize("model", ["minilm-l6", "minilm-l2"])
+@pytest.mark.parametrize("model", [pytest.param("minilm-l6", marks=pytest.mark.slow), "minilm-l2"])
 @pytest.mark.parametrize("method", ENCODERS, ids=lambda m: f"{m.name}{len(m.settings)}")
 def test_encoders(model: str, method: Any) -> None:
     agree(built(model, method), TOLERANCE.get(method.name, 0.015))

@@ -398,6 +398,7 @@ T4 = Offer("aws", "g4dn.xlarge", "T4", 1, "us-east-1", "on_demand", Decimal("0.5
 TINY_GPU = Offer("p", "small", "L40S", 1, "", "on_demand", Decimal("0.01"), "here", "2026-01-01", gpu_memory_gb=0.000001)
 
 
+@pytest.mark.slow
 def test_a_budget_buys_runs(study_file: Path) -> None:
     of = study.load(study_file)
     run = typical(Forecaster(of, machine=HERE), draws=40)

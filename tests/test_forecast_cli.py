@@ -42,6 +42,7 @@ def test_before_anything_is_spent(command: Command, study_file: Path) -> None:
     assert [p.name for p in study_file.parent.iterdir()] == [study_file.name]
 
 
+@pytest.mark.slow
 def test_a_budget_and_prices(command: Command, study_file: Path) -> None:
     code, out, err = command("plan", study_file.name, "--max-usd", "0.001", "--json")
     rows = json.loads(out)
@@ -61,6 +62,7 @@ def test_a_budget_and_prices(command: Command, study_file: Path) -> None:
     assert err.endswith("Forecasting …\n")
 
 
+@pytest.mark.slow
 def test_a_calibration_is_kept_and_used_again(command: Command, study_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from workbench.cli import plan
 
@@ -73,6 +75,7 @@ def test_a_calibration_is_kept_and_used_again(command: Command, study_file: Path
     assert command("plan", study_file.name)[1].count("calibrated") == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -94,6 +97,7 @@ def test_a_file_that_is_no_calibration_is_ignored_and_told(command: Command, stu
     assert "`workbench plan STUDY --calibrate` makes it anew" in err
 
 
+@pytest.mark.slow
 def test_after_a_sweep_it_is_measured(command: Command, study_file: Path) -> None:
     # Whole runs that are spread over the space: one of each method.
     assert command("sweep", study_file.name, "--trials", "2", "--sampler", "optuna:TPESampler")[0] == 0
@@ -120,6 +124,7 @@ def test_what_is_spent_of_a_budget_is_not_spent_again(command: Command, study_fi
     assert re.search(r"Of \$1\.00, \$[0-9.]+ of it spent already: the rest buys about [0-9,]+ more runs", err), err
 
 
+@pytest.mark.slow
 def test_another_machines_offer_gets_that_machines_figures(command: Command, study_file: Path) -> None:
     from workbench import forecast, prices
 

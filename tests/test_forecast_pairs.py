@@ -233,16 +233,16 @@ def told(model: str, method: Any, task: Any) -> str:
     [
         ("bert", {}, 64),
         ("albert", {}, 64),
-        ("electra", {}, 64),
+        pytest.param("electra", {}, 64, marks=pytest.mark.slow),
         ("distilbert", {}, 64),
         ("splinter", {}, 64),
         ("roberta", {}, 62),  # its positions begin after the padding's
-        ("camembert", {}, 62),
-        ("mpnet", {}, 62),
-        ("bart", {}, 64),
-        ("opt", {}, 64),
+        pytest.param("camembert", {}, 62, marks=pytest.mark.slow),
+        pytest.param("mpnet", {}, 62, marks=pytest.mark.slow),
+        pytest.param("bart", {}, 64, marks=pytest.mark.slow),
+        pytest.param("opt", {}, 64, marks=pytest.mark.slow),
         ("gpt2", {"n_positions": 64, "max_position_embeddings": None}, 64),
-        ("xlm", {}, 64),
+        pytest.param("xlm", {}, 64, marks=pytest.mark.slow),
         ("deberta-v2", {"position_biased_input": True}, 64),
         ("deberta-v2", {"position_biased_input": False, "relative_attention": True}, None),
         ("llama", {}, None),  # rotary positions have no table
@@ -300,6 +300,7 @@ def test_segments_that_a_model_has_not_are_refused(tmp_path: Path) -> None:
     assert "does not take the inputs of this task: IndexError: row 1 of a table of 1 rows" in problem
 
 
+@pytest.mark.slow
 def test_a_model_that_wants_other_inputs_is_refused(tmp_path: Path) -> None:
     problem = told(made(tmp_path, "lxmert"), full(learning_rate=1e-3), RowTask())
     assert "does not take the inputs of this task: ValueError: `visual_feats` cannot be `None`" in problem

@@ -22,6 +22,7 @@ from workbench.study import load
 from workbench.sweep import Limits
 from workbench.tasks import question_answering, source
 from workbench.testing import TinyTask
+from workbench.tracking import store
 
 WORDS = ["Ada", "Bert", "Cleo", "Dora", "Egon", "Fay"]
 
@@ -495,6 +496,7 @@ def test_replaced_weights_are_another_model(place, command) -> None:
     assert {r.trial for r in front(reading.results, view)} <= {p["trial"] for p in second["points"]}
 
 
+@pytest.mark.slow
 def test_edited_code_of_a_task_is_another_task(place, own, command) -> None:
     own()
     words = ("sweep", "own.py", "--no-progress", "--sampler", "optuna:RandomSampler")
@@ -509,6 +511,20 @@ def test_edited_code_of_a_task_is_another_task(place, own, command) -> None:
     record = json.loads(command("front", "own", "--json")[1])
     assert max(p["score"] for p in record["points"]) <= 25.0
     assert record["outdated"]["changed"] == ["code"]
+
+
+def test_what_mlflow_lacks_is_judged_by_the_data_as_they_are_now(place, command) -> None:
+    study, url = load("s.py"), default_url(place)
+    ledger = Ledger.open(study, url)
+    written(ledger, study)
+    ledger.note_inputs()
+    write_data(place / "d.jsonl", seed=2)
+    code, _, err = command("mlflow", "s.py", "--catch-up")
+    assert (code, "1 run written" in err) == (0, True), err
+    client = store.connect(store.absolute("sqlite:///mlflow.db"))
+    (experiment,) = [each for each in client.search_experiments() if each.name != "Default"]
+    (run,) = client.search_runs([experiment.experiment_id], "tags.`workbench.kind` = 'sweep'")
+    assert run.data.metrics["front/size"] == 0
 
 
 def test_a_failed_run_of_other_inputs_is_not_tried_again(place, command) -> None:

@@ -411,6 +411,7 @@ def test_two_imports_at_once_write_each_run_once(folder, url, tmp_path):
     assert len(Ledger.find(None, url).results()) == 10
 
 
+@pytest.mark.slow
 @real_data
 def test_the_front_of_the_real_comparison_is_the_published_one(url):
     ledger, new = imported(REAL_FOLDER, url)

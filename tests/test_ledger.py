@@ -545,6 +545,7 @@ def test_a_study_is_there_whole_or_not_at_all(study, url, monkeypatch):
     assert Ledger.open(study, url).description["maximize"] == "accuracy"
 
 
+@pytest.mark.slow
 def test_many_workers_open_a_new_ledger_at_once(study_file, url):
     code = (
         "from workbench.ledger import Ledger; from workbench.study import load; "
@@ -568,6 +569,7 @@ def plain(url, name="mine"):
     )
 
 
+@pytest.mark.slow
 def test_studies_of_other_programs_are_passed_over_and_named_when_asked_for(study, url):
     plain(url)
     with pytest.raises(UsageError, match=r"holds no study yet, only of other programs \(mine\)"):

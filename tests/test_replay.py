@@ -375,6 +375,7 @@ def test_the_methods_know_what_they_are_called(table: tables.Table) -> None:
         simulate(table, methods.make("optuna:NSGAIISampler-group", 0), budget=10.0)
 
 
+@pytest.mark.slow
 def test_methods_from_elsewhere_are_compared_too(table: tables.Table) -> None:
     more = {"theirs": halving.MoAsha}
     protocol = Protocol(("theirs", "mo-asha"), seeds=2, workers=(1,))
@@ -584,6 +585,7 @@ def test_a_sampler_for_one_objective_is_refused(table: tables.Table) -> None:
 # The protocol
 
 
+@pytest.mark.slow
 def test_the_record_tells_all_and_depends_on_nothing_but_the_seeds(table: tables.Table) -> None:
     protocol = Protocol(methods=("front", "random", "mo-asha"), seeds=3, budget=6, workers=(1, 4))
     seen: list[tuple[int, int]] = []
@@ -642,6 +644,7 @@ class Reached:
         return None if self.cost is None else (self.cost, self.cost)
 
 
+@pytest.mark.slow
 def test_an_error_in_a_process_is_the_users_to_read(table: tables.Table) -> None:
     jobs = [parallel.Job(0, "optuna:CmaEsSampler", 1, seed, 1e9, 0.0) for seed in range(2)]
     with pytest.raises(UsageError, match="cannot search"):
@@ -656,6 +659,7 @@ def test_the_curves_are_drawn(table: tables.Table) -> None:
     assert list(drawn.data[0].y) == record["results"][0]["curve"]
 
 
+@pytest.mark.slow
 def test_the_command_prints_tables_or_json(command, tmp_path: Path) -> None:
     path = write(tmp_path / "t.jsonl", records(), cost_unit="seconds")
     words = ("replay", path, "--methods", "front,random", "--seeds", 2, "--workers", "1,2", "--jobs", 1)

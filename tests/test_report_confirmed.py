@@ -58,15 +58,18 @@ def coverage(rng: random.Random, members: int, count: int, spread: float = 1.0, 
     return inside / (rounds * members)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("members", "count"), [(1, 2), (4, 3), (8, 2), (3, 12)])
 def test_intervals_cover_the_truth_as_often_as_they_say(members: int, count: int) -> None:
     assert coverage(random.Random(7), members, count) == pytest.approx(0.95, abs=0.012)
 
 
+@pytest.mark.slow
 def test_checkpoints_that_share_all_their_luck_are_no_more_degrees_of_freedom() -> None:
     assert coverage(random.Random(7), 6, 3, shared=3) == pytest.approx(0.95, abs=0.012)
 
 
+@pytest.mark.slow
 def test_an_uneven_scatter_costs_little_coverage_over_all() -> None:
     assert 0.90 < coverage(random.Random(7), 6, 3, spread=3.0) < 0.97
 
@@ -79,6 +82,7 @@ def test_pooling_makes_intervals_of_three_seeds_usable() -> None:
     assert pooled < 0.7 * alone
 
 
+@pytest.mark.slow
 def test_the_winners_curse_is_in_what_was_searched_and_not_in_what_new_seeds_say() -> None:
     rng = random.Random(3)
     naive, mended = [], []

@@ -76,6 +76,7 @@ def plain(bench):
     return optuna.load_study(study_name=bench.study.name, storage=default_url(bench.folder))
 
 
+@pytest.mark.slow
 def test_one_that_fails_again_is_left_alone_again(bench):
     finite(bench, "full(learning_rate=1e30), bitfit(learning_rate=1e-3)", "1")
     bench.sweep(Limits())
@@ -88,6 +89,7 @@ def test_one_that_fails_again_is_left_alone_again(bench):
     assert len(bench.sweep(Limits()).results) == len(ledger.results())
 
 
+@pytest.mark.slow
 def test_it_goes_before_anything_new_and_only_within_the_budget(failed):
     failed.edit("bitfit(learning_rate=1e-3)", "bitfit(learning_rate=choice(1e-3, 2e-3, 3e-3))")  # it takes the failure over
     recipe = failed.study.resolve({"method": "full"})
@@ -99,6 +101,7 @@ def test_it_goes_before_anything_new_and_only_within_the_budget(failed):
     assert failed.ear.runs[0][0] == recipe.run_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["front", WHOLE])
 def test_what_killed_its_worker_again_and_again_may_be_tried_again(bench, sampler):
     finite(bench, "bitfit(learning_rate=1e-3)", "1")

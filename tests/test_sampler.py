@@ -64,6 +64,7 @@ def test_several_at_once_propose_different_trials():
     assert all(t.state == optuna.trial.TrialState.COMPLETE for t in study.trials)
 
 
+@pytest.mark.slow
 def test_the_search_proposes_each_trial_however_many_are_under_way(monkeypatch):
     study, decide, answers = optimise(STARTS + 6), sampler.FrontSearch.decide, []
 
@@ -153,6 +154,7 @@ def test_costs_that_are_products_are_learnt(slope, jump, level):
     assert one == pytest.approx([math.log(known[0][1])])
 
 
+@pytest.mark.slow
 def test_importing_the_search_loads_no_optuna():
     code = "import sys, workbench.search as s; assert 'optuna' not in sys.modules; s.FrontSampler; assert 'optuna' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -79,6 +79,7 @@ def test_proposals_are_deterministic_and_in_the_space(sampler, runs):
         of.resolve(settings)  # settings of the chosen method, and of no other
 
 
+@pytest.mark.slow
 def test_another_process_proposes_the_same():
     code = (
         "import json, test_search as t; of = t.study(); results = t.history(of, 12); "
@@ -123,6 +124,7 @@ def test_a_finite_space_is_exhausted_and_nothing_is_covered(sampler):
     assert len({r.run_id for r in results}) == 8  # 2 label counts, 2 models, 2 methods
 
 
+@pytest.mark.slow
 def test_the_last_configuration_of_a_large_finite_space_is_found():
     of = study(method=full(learning_rate=1e-3), epochs=1, seed=choice(*range(60)))
     every = [{"task.train": t, "model": m, "seed": s} for t in (32, 64) for m in "ab" for s in range(60)]

@@ -161,6 +161,7 @@ def test_the_ledger_holds_what_was_told_and_all_that_was_spent(bench):
         assert r.offer["usd_per_hour"] == str(OFFER.usd_per_hour)
 
 
+@pytest.mark.slow
 def test_what_came_before_the_sweep_is_charged_too(bench):
     meter = FakeMeter()
     window = meter.window()
@@ -181,6 +182,7 @@ def test_running_again_goes_on_and_ends_at_once_when_all_is_done(bench):
     assert [run for _, run, _ in bench.ear.runs] == [3]
 
 
+@pytest.mark.slow
 def test_a_configuration_is_never_run_twice(bench):
     finite(bench, "full(learning_rate=1e-3), bitfit(learning_rate=1e-3)", "choice(1, 2)")
     outcome = bench.sweep(Limits())
@@ -235,7 +237,7 @@ LIMITS = [
 ]
 
 
-@pytest.mark.parametrize(("limit", "most"), LIMITS)
+@pytest.mark.parametrize(("limit", "most"), [LIMITS[0], *(pytest.param(*each, marks=pytest.mark.slow) for each in LIMITS[1:])])
 def test_a_run_whose_forecast_does_not_fit_is_not_started(bench, limit, most):
     told = Told(bench.study, lambda recipe: 40.0 if recipe.method.name == "bitfit" else 2000.0)
     outcome = bench.sweep(Limits(**{limit: most}), forecaster=told)
@@ -264,6 +266,7 @@ def test_a_run_that_would_overrun_is_stopped_at_the_checkpoint_before(bench, lim
     assert total(r.consumed for r in outcome.results).seconds <= 100 + OVERSHOOT_SECONDS
 
 
+@pytest.mark.slow
 def test_labels_are_a_budget_that_is_kept_to_the_last_one(bench):
     outcome = bench.sweep(Limits(max_labels=40, trials=4))
     assert max(r.labels for r in outcome.results) == 32
@@ -273,6 +276,7 @@ def test_labels_are_a_budget_that_is_kept_to_the_last_one(bench):
     assert "labels is spent (32)" in none.reason
 
 
+@pytest.mark.slow
 def test_the_watch_ends_what_no_forecast_saw(bench, monkeypatch):
     finite(bench, "bitfit(learning_rate=1e-3)", "4")
     meter, loss = FakeMeter(), Classes.loss
@@ -317,6 +321,7 @@ def test_what_another_sweep_spends_meanwhile_counts_too(bench, monkeypatch):
     assert [r.status for r in outcome.results] == ["interrupted"]
 
 
+@pytest.mark.slow
 def test_a_stop_while_a_result_is_written_counts_no_work_twice(bench, monkeypatch):
     finite(bench, "bitfit(learning_rate=1e-3)", "4")
     finish, seen = Ledger.finish, []
@@ -345,6 +350,7 @@ def test_a_gpu_is_never_billed_as_another_one():
         check_offer(prices.find("aws:g5.xlarge"), meter)
 
 
+@pytest.mark.slow
 def test_a_spend_that_is_unknown_ends_a_budget_of_it(bench):
     outcome = bench.sweep(Limits(max_energy_kwh=1.0), meter=FakeMeter(unknown=("cpu_energy_j",)))
     assert "cannot be measured here" in outcome.reason
@@ -352,6 +358,7 @@ def test_a_spend_that_is_unknown_ends_a_budget_of_it(bench):
     assert bench.sweep(Limits(max_usd=1.0, trials=1), meter=FakeMeter(unknown=("cpu_energy_j",))).results[-1].status == "complete"
 
 
+@pytest.mark.slow
 def test_examples_and_predictions_are_on_record_only_where_asked_for(bench):
     first = bench.sweep(Limits(trials=1)).results
     assert [r.samples for r in first] == [[]] * len(first)
@@ -365,6 +372,7 @@ def test_examples_and_predictions_are_on_record_only_where_asked_for(bench):
     assert [call[1].samples for call in bench.notebook.told if call[0] == "record" and call[1].samples]
 
 
+@pytest.mark.slow
 def test_labels_are_bought_once(bench):
     outcome = bench.sweep(Limits(max_usd=1000.0, trials=4), label_usd=1.0)
     labels = max(r.labels for r in outcome.results)
@@ -451,6 +459,7 @@ def test_stopping_at_once_keeps_the_spend_and_the_run_goes_on_from_its_state(ben
     assert whole[-1].cold.seconds == after[-1].cold.seconds  # a point's cost is cold
 
 
+@pytest.mark.slow
 def test_a_state_that_is_gone_costs_more_and_repeats_no_result(bench, monkeypatch):
     finite(bench, "bitfit(learning_rate=1e-3)", "4")
     with monkeypatch.context() as patch:
@@ -472,6 +481,7 @@ def test_an_interruption_while_nothing_is_held_leaves_nothing(bench, monkeypatch
     assert bench.ledger.results(running=True) == []
 
 
+@pytest.mark.slow
 def test_a_signal_in_a_write_waits_for_its_end(bench, monkeypatch):
     finish = Ledger.finish
 
@@ -487,6 +497,7 @@ def test_a_signal_in_a_write_waits_for_its_end(bench, monkeypatch):
     assert bench.ledger.leases() == []
 
 
+@pytest.mark.slow
 def test_a_bug_is_recorded_and_shows(bench, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("a bug")
@@ -534,6 +545,7 @@ def test_a_pair_that_fails_is_recorded_once_and_the_others_go_on(bench, monkeypa
     assert bench.sweep(Limits(), sampler=sampler).results == results  # it is not tried again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["front", WHOLE])
 def test_a_sweep_in_which_nothing_works_ends_by_itself(bench, monkeypatch, sampler):
     failing(monkeypatch, UsageError("no."))
@@ -619,6 +631,7 @@ def two_methods(folder, tiny):
     return Bench(file, folder)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_frozen_and_thawed_gives_the_scores_of_one_that_never_stopped(tmp_path, tiny, monkeypatch):
     """From memory, and through the disk, where another run has drawn its random numbers in between."""
     outcomes = []
@@ -647,6 +660,7 @@ def test_a_run_that_was_frozen_and_thawed_gives_the_scores_of_one_that_never_sto
     assert {trial for *_, trial in outcomes[2].values()} == {0, 1}
 
 
+@pytest.mark.slow
 def test_the_search_is_asked_at_every_target_and_told_what_is_in_memory(tmp_path, tiny, monkeypatch):
     bench, script = two_methods(tmp_path, tiny), Script(("full", 2), ("full", 4), ("bitfit", 1))
     monkeypatch.setattr(search, "decide", script)
@@ -658,6 +672,7 @@ def test_the_search_is_asked_at_every_target_and_told_what_is_in_memory(tmp_path
     assert bench.ear.aims == [4]
 
 
+@pytest.mark.slow
 def test_all_of_a_small_space_is_run_in_the_end_and_each_checkpoint_once(bench):
     finite(bench, "full(learning_rate=1e-3), bitfit(learning_rate=1e-3)", "choice(1, 4)")
     outcome = bench.sweep(Limits())
@@ -669,6 +684,7 @@ def test_all_of_a_small_space_is_run_in_the_end_and_each_checkpoint_once(bench):
 # Neighbours that fail
 
 
+@pytest.mark.slow
 def test_mlflow_being_down_never_stops_it(bench):
     problems = []
     notebook = Notebook(bench.study, "http://127.0.0.1:9", OFFER, on_problem=problems.append)
@@ -787,6 +803,7 @@ def fill(path):
             file.write(b"x" * 4096)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_freed_of_states_before_a_result_is_lost(bench, small_disk, monkeypatch):
     monkeypatch.setattr(patience, "_FIRST_PAUSE_SECONDS", 0.01)
     crowded = Bench(bench.file, small_disk)
@@ -808,6 +825,7 @@ def test_a_full_disk_is_freed_of_states_before_a_result_is_lost(bench, small_dis
 # Weights
 
 
+@pytest.mark.slow
 def test_weights_of_the_front_are_kept_and_of_nothing_else(bench):
     outcome = bench.sweep(Limits(trials=4))
     view = report.View.of(bench.ledger.description, OFFER, 0.0)
@@ -819,6 +837,7 @@ def test_weights_of_the_front_are_kept_and_of_nothing_else(bench):
 # Two at once
 
 
+@pytest.mark.slow
 def test_two_workers_share_one_ledger_and_pay_once(bench):
     finite(bench, "full(learning_rate=1e-3), bitfit(learning_rate=1e-3), full(learning_rate=2e-3, name='other')", "2")
     other = Bench(bench.file, bench.folder)
@@ -836,6 +855,7 @@ def test_two_workers_share_one_ledger_and_pay_once(bench):
     assert sorted(r.number for r in [*bench.ear.written, *other.ear.written]) == sorted(r.number for r in results)
 
 
+@pytest.mark.slow
 def test_a_busy_machine_makes_points_contended_and_the_sweep_as_dear_as_it_is(bench, monkeypatch):
     monkeypatch.setattr(training, "_encoded", {})  # what its slower meter measures is no other test's
     quiet = bench.sweep(Limits(trials=2), sampler=WHOLE).results
@@ -857,6 +877,7 @@ def test_a_busy_machine_makes_points_contended_and_the_sweep_as_dear_as_it_is(be
 # Limits are exact
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [search.DEFAULT, "optuna:RandomSampler"])
 def test_several_workers_make_no_run_more_than_may_be(bench, sampler):
     bench.edit("epochs=integers(1, 4, log=True)", "epochs=1").edit("train=choice(32, 64)", "train=choice(16, 32)")
@@ -871,6 +892,7 @@ def test_several_workers_make_no_run_more_than_may_be(bench, sampler):
     assert len(report.by_run(results)) == 4
 
 
+@pytest.mark.slow
 def test_of_machines_that_share_no_folder_the_earlier_keeps_the_last_start(bench, monkeypatch):
     """The other one takes the last start between this one's choice and its lease."""
     bench.edit("epochs=integers(1, 4, log=True)", "epochs=1")
@@ -891,6 +913,7 @@ def test_of_machines_that_share_no_folder_the_earlier_keeps_the_last_start(bench
     assert [lease.result.run_id for lease, _ in bench.ledger.leases()] == ["other"]
 
 
+@pytest.mark.slow
 def test_a_run_that_died_before_its_first_checkpoint_has_used_its_start_and_is_taken_up_again(bench):
     recipe = bench.study.resolve({"task.train": 32, "method": "bitfit", "bitfit.learning_rate": 1e-3, "epochs": 1})
     settings = {"task.train": 32, "method": "bitfit", "bitfit.learning_rate": 1e-3, "epochs": 1}

@@ -132,6 +132,7 @@ def test_a_quarter_of_a_larger_set_is_the_smaller_set(tiny: str) -> None:
     assert larger.scores == smaller.scores
 
 
+@pytest.mark.slow
 def test_same_seed_same_scores_and_another_seed_other_ones(tiny: str) -> None:
     first, again, other = (list(train(recipe(tiny, seed=seed)))[-1].scores for seed in (0, 0, 1))
     assert first == again
@@ -186,6 +187,7 @@ def test_kept_weights_give_back_the_evaluated_model(tiny: str, tmp_path: Path) -
         tuned_model(recipe(tiny), tmp_path / "weights.safetensors")
 
 
+@pytest.mark.slow
 def test_cost_from_cold_leaves_out_earlier_evaluations_and_counts_what_came_before_a_continuation(tiny: str) -> None:
     meter = FakeMeter(seconds_per_window=1.0)
     prefix, cold, spent = None, [], []
@@ -317,6 +319,7 @@ def test_closing_the_generator_frees_the_model(tiny: str, monkeypatch: pytest.Mo
 # The cache of prefixes
 
 
+@pytest.mark.slow
 def test_prefixes_are_bounded_and_a_broken_one_is_no_prefix(tiny: str, tmp_path: object) -> None:
     states = [next(train(recipe(tiny, seed=seed))).prefix for seed in range(3)]
     cache = PrefixCache(tmp_path, max_bytes=1)  # type: ignore[arg-type]
@@ -340,6 +343,7 @@ def test_prefixes_are_bounded_and_a_broken_one_is_no_prefix(tiny: str, tmp_path:
 # What is counted
 
 
+@pytest.mark.slow
 def test_work_is_counted_to_the_token_and_continues_where_it_stopped(tiny: str) -> None:
     whole = list(train(recipe(tiny, epochs=4), meter=FakeMeter()))
     rows = TinyTask(train=48, dev=16).splits()

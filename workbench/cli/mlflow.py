@@ -87,7 +87,7 @@ def _catch_up(path: str, platform: str | None, label_usd: float | None, storage:
     from workbench.ledger import Ledger
 
     study = load_study(path)
-    ledger = Ledger.find(study.name, ledger_url(storage), path=path)
+    ledger = Ledger.find(study.name, ledger_url(storage), path=path, study=study)
     lacked, behind = catch_up(study, ledger, offer_of(platform, study), label_usd_of(label_usd, study), tracking_uri)
     if not behind:
         text = f"{report.many(lacked, 'run')} written" if lacked else "nothing was missing"

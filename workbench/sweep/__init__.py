@@ -12,7 +12,9 @@ account        what is spent and bought so far, and whether what comes next fits
 checks         what can be known to be wrong before
 shelf          the folder of states and of the front's weights
 unwritten      what the ledger was away for
-heart          the thread that tells the ledger that this worker lives
+heart          tells the ledger that this worker lives
+disturbance    says that others use the machine, and when they are done
+regularly      the thread in which these two, and the watch, do so
 interruptions  Ctrl-C, and where it may break in
 workers        several of them on one machine, and who looks after them
 provenance     what must be known to read the figures years later

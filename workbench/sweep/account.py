@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -34,11 +34,17 @@ class Account:
         self.refusals: dict[float, str] = {}
         self._recorded = Spending()
         self._bought: dict[str, int] = {}  # labels, by data set
+        self._asked: dict[Hashable, bool] = {}
 
     @property
     def bounded(self) -> bool:
         """Whether anything but the number of trials ends the sweep."""
         return self.budget.watched or self.budget.limits.max_labels is not None
+
+    def ask_anew(self) -> None:
+        """Forget what was admitted and refused: a decision begins, and forecasts may have changed."""
+        self.refusals.clear()
+        self._asked.clear()
 
     def note(self, results: Sequence[Result], more: Usage | None = None) -> None:
         """Take in what the ledger holds now; `more` is what was consumed and charged to none of it.
@@ -46,6 +52,7 @@ class Account:
         What runs that are being made will buy counts as bought: nobody else has to spend that.
         """
         results = [replace(r, labels=max(r.labels, promised(r))) if promised(r) else r for r in results]
+        self._asked.clear()
         self._bought = labels_bought(results)
         self._recorded = self.budget.spent(results)
         if more is not None:
@@ -92,6 +99,14 @@ class Account:
         """
         began = max((r.epochs for r in results if r.run_id == recipe.run_id and r.status == "complete"), default=0.0)
         end = float(recipe.epochs if until is None else until)
+        # Hundreds of runs are asked about in one decision, and most differ in what no forecast depends on.
+        asked = (self.forecaster.key(recipe), began, end, least_seconds)
+        if asked not in self._asked:
+            self._asked[asked] = self._fits(recipe, began, end, least_seconds)
+        return self._asked[asked]
+
+    def _fits(self, recipe: Recipe, began: float, end: float, least_seconds: float) -> bool:
+        """Whether it fits; a refusal is kept."""
         forecast = self.forecaster.segment(recipe, began, end, cold=True)
         labels = self._new_labels(recipe.to_json()["task"], forecast.labels)
         seconds = max(least_seconds, 0.0 if forecast.spent_seconds is None else forecast.spent_seconds.value)

@@ -18,6 +18,7 @@ from workbench.prices import Offer
 from workbench.report import Bound
 from workbench.result import Result, Spending, spending
 from workbench.sweep.limits import Limits
+from workbench.sweep.regularly import Regularly
 from workbench.usage import Usage
 
 RESERVE_SECONDS = 1.0
@@ -106,38 +107,26 @@ class Budget:
         return rates[bound.name] * RESERVE_SECONDS
 
 
-class Watch:
-    """A thread that stops the main thread's work when a budget is spent but for its reserve, while it is entered.
+def watch(budget: Budget, spent: Callable[[], Spending], stop: Callable[[str], None]) -> contextlib.AbstractContextManager[object]:
+    """Stops the main thread's work when a budget is spent but for its reserve, while it is entered.
 
     A sweep that does not run in the main thread cannot be broken off: there budgets end it at checkpoints alone.
 
     Args:
         budget: The budget.
-        spent: What is spent until now, the work under way included. Called from the thread; may raise.
+        spent: What is spent until now, the work under way included. Called from another thread; may raise.
         stop: Is told the reason before the main thread is interrupted, as by SIGTERM.
     """
+    if not budget.watched or threading.current_thread() is not threading.main_thread():
+        return contextlib.nullcontext()
 
-    def __init__(self, budget: Budget, spent: Callable[[], Spending], stop: Callable[[str], None]) -> None:
-        self._budget, self._spent, self._stop = budget, spent, stop
-        self._left = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="budget", daemon=True)
+    def look() -> None:
+        reason = budget.exhausted(spent())
+        if reason:
+            stop(reason)
+            # A real signal, which a call that waits (a download) returns from: a simulated one would wait for it.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            looking.end()
 
-    def __enter__(self) -> Watch:
-        if self._budget.watched and threading.current_thread() is threading.main_thread():
-            self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._left.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _look(self) -> None:
-        while not self._left.wait(WATCH_SECONDS):
-            with contextlib.suppress(Exception):  # a reading that failed is made again
-                reason = self._budget.exhausted(self._spent())
-                if reason:
-                    self._stop(reason)
-                    # A real signal, which a call that waits (a download) returns from: a simulated one would wait for it.
-                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
-                    return
+    looking = Regularly(look, WATCH_SECONDS, name="budget")
+    return looking

@@ -11,11 +11,14 @@ from workbench.process import exclusive
 from workbench.result import Result
 from workbench.search import Step
 from workbench.space import Value
-from workbench.study import Study
+from workbench.study import Recipe, Study
 from workbench.sweep.account import Account
 from workbench.sweep.limits import broken_off, started
 from workbench.sweep.outlook import Outlook
 from workbench.sweep.shelf import Shelf
+
+_MOST_RECIPES = 4096
+"""So many are kept, of a kilobyte or two each."""
 
 
 class Turn:
@@ -80,6 +83,7 @@ class Chooser:
         self.study, self.account, self.shelf, self.sampler, self.seed = study, account, shelf, sampler, seed
         budget = account.budget
         self.outlook = Outlook(account.forecaster, budget.offer, budget.label_usd)
+        self._recipes: dict[tuple[tuple[str, Value], ...], Recipe] = {}
         self._resuming = False  # no run may start any more, and one that has begun is to be taken up again
         self.too_dear: set[str] = set()  # runs that were left because their next stretch, by their own speed, would pass a budget
 
@@ -91,7 +95,7 @@ class Chooser:
     def step(self, results: Sequence[Result], current: str | None = None) -> Step:
         """What to do next, `results` being all Results, those that are being made included; `current` is the run in memory."""
         budget, own = self.account.budget, self.sampler == search.DEFAULT
-        self.account.refusals.clear()
+        self.account.ask_anew()
         if own or self.account.bounded:
             self.outlook.learn(results)
         starts_left = budget.limits.starts_left(results)
@@ -132,9 +136,18 @@ class Chooser:
         """Whether a run, until so many epochs, fits what is left of the budgets, by its forecast, and is `among` these."""
         if not self.account.bounded and among is None:
             return True
-        recipe = self.study.resolve(settings)
+        recipe = self._recipe(settings)
         if among is not None and recipe.run_id not in among:
             return False
         if not self.account.bounded:
             return True
         return recipe.run_id not in self.too_dear and self.account.admits(recipe, results, until)
+
+    def _recipe(self, settings: Mapping[str, Value]) -> Recipe:
+        """The recipe of these settings, made once: a decision asks about hundreds, and the next one about most of them again."""
+        known = tuple(sorted(settings.items()))
+        if known not in self._recipes:
+            if len(self._recipes) >= _MOST_RECIPES:
+                self._recipes.clear()
+            self._recipes[known] = self.study.resolve(settings)
+        return self._recipes[known]

@@ -24,9 +24,10 @@ from workbench.search import MAX_INTERRUPTIONS, Step
 from workbench.space import Space, Value
 from workbench.study import Recipe, Study
 from workbench.sweep.account import Account
-from workbench.sweep.budget import Budget, Watch
+from workbench.sweep.budget import Budget, watch
 from workbench.sweep.chooser import Chooser, Turn
-from workbench.sweep.heart import Heart
+from workbench.sweep.disturbance import lookout
+from workbench.sweep.heart import heart
 from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer, Outcome
@@ -190,8 +191,9 @@ def confirm(
             study, ledger, notebook, account, shelf, chooser, Turn(folder, observer.note), observer, meter, holder, interruptions,
             OpenBill(holder, window, before), Unwritten(folder),
         )  # fmt: skip
-        stack.enter_context(Heart(ledger, work.pulse))
-        stack.enter_context(Watch(budget, work.spent_now, interruptions.explain))
+        stack.enter_context(heart(ledger, work.pulse))
+        stack.enter_context(watch(budget, work.spent_now, interruptions.explain))
+        stack.enter_context(lookout(holder, observer.note))
         return work.work()
 
 
@@ -211,7 +213,7 @@ class _Planned(Chooser):
         self.wanted: Mapping[str, Result] = {}
 
     def step(self, results: Sequence[Result], current: str | None = None) -> Step:
-        self.account.refusals.clear()
+        self.account.ask_anew()
         busy = {r.run_id for r in results if r.status == "running"}
         if self.account.bounded:
             self.account.forecaster.learn(results)

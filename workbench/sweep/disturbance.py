@@ -1,28 +1,28 @@
-"""Says while a sweep works that others use its machine, and when they are done."""
+"""Says while a sweep or a confirmation works that others use its machine, and when they are done."""
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from workbench.meter import Holder
 from workbench.report import duration
+from workbench.sweep.regularly import Regularly
 from workbench.usage import Usage
 
 LOOK_SECONDS = 2.0
 """How often the meter is looked at."""
 
 SPAN_SECONDS = 10.0
-"""Over how long the share is taken by which others hold the sweep up: a compiler that runs for a second is not worth a line."""
+"""Over how long the share is taken by which others hold the work up: a compiler that runs for a second is not worth a line."""
 
 BEGINS, ENDS = 0.15, 0.03
 """Shares of the time lost at which a disturbance begins and ends. They lie apart, so that no line is said again and again."""
 
 
 class Disturbance:
-    """What is to be said of the share of its time that a sweep loses to others.
+    """What is to be said of the share of its time that work loses to others.
 
     Args:
         note: Is told a line when a disturbance begins, and one when it ends.
@@ -45,7 +45,7 @@ class Disturbance:
         share = (usage.stalled_seconds - first.stalled_seconds) / span
         if self._since is None and share >= BEGINS:
             self._since = first.seconds
-            recent = usage - self._seen[-3]  # the span began before the others did
+            recent = usage - self._seen[max(-3, -len(self._seen))]  # the span began before the others did
             longer = 1 / (1 - min((recent.stalled_seconds or 0.0) / recent.seconds, 0.99))
             cpus = (recent.others_cpu_seconds or 0.0) / recent.seconds
             self._note(
@@ -57,29 +57,14 @@ class Disturbance:
             self._since = None
 
 
-class Lookout:
-    """A thread that has a `Disturbance` look at a holder's meter, while it is entered.
+@contextlib.contextmanager
+def lookout(holder: Holder, note: Callable[[str], None]) -> Iterator[None]:
+    """Has a `Disturbance` look at a holder's meter again and again while it is entered.
 
     Args:
         holder: Whose work may be disturbed.
-        note: As for `Disturbance`; called from the thread.
+        note: As for `Disturbance`; called from another thread.
     """
-
-    def __init__(self, holder: Holder, note: Callable[[str], None]) -> None:
-        self._window, self._disturbance = holder.window(), Disturbance(note)
-        self._left = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="disturbance", daemon=True)
-
-    def __enter__(self) -> Lookout:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._left.set()
-        self._thread.join()
-        self._window.close()
-
-    def _look(self) -> None:
-        while not self._left.wait(LOOK_SECONDS):
-            with contextlib.suppress(Exception):  # a reading that failed is made again; no line is worth a sweep
-                self._disturbance.look(self._window.read())
+    disturbance = Disturbance(note)
+    with holder.window() as window, Regularly(lambda: disturbance.look(window.read()), LOOK_SECONDS, name="disturbance"):
+        yield

@@ -27,10 +27,10 @@ from workbench.space import Value
 from workbench.study import Recipe, Study
 from workbench.sweep import provenance
 from workbench.sweep.account import Account
-from workbench.sweep.budget import Budget, Watch
+from workbench.sweep.budget import Budget, watch
 from workbench.sweep.chooser import Chooser, Turn
-from workbench.sweep.disturbance import Lookout
-from workbench.sweep.heart import Heart
+from workbench.sweep.disturbance import lookout
+from workbench.sweep.heart import heart
 from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import TO_COME, Limits, promised
 from workbench.sweep.observer import Observer, Outcome
@@ -133,9 +133,9 @@ def sweep(
             study, ledger, notebook, account, shelf, chooser, Turn(folder, observer.note), observer, meter, holder, interruptions,
             OpenBill(holder, window, before), Unwritten(folder), joined, workers, log_samples,
         )  # fmt: skip
-        stack.enter_context(Heart(ledger, work.pulse))
-        stack.enter_context(Watch(budget, work.spent_now, interruptions.explain))
-        stack.enter_context(Lookout(holder, observer.note))
+        stack.enter_context(heart(ledger, work.pulse))
+        stack.enter_context(watch(budget, work.spent_now, interruptions.explain))
+        stack.enter_context(lookout(holder, observer.note))
         return work.work()
 
 

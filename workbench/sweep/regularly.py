@@ -1,0 +1,42 @@
+"""A thread that does something again and again beside the work."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Self
+
+
+class Regularly:
+    """Calls something every so often, from a thread of its own, while it is entered. The first call is one interval after that.
+
+    A call that fails is left out, whatever it raises: the next may succeed, and none is worth the work beside it.
+
+    Args:
+        call: What is called. It may `end` what calls it.
+        seconds: From the end of one call to the next.
+        name: The thread's.
+    """
+
+    def __init__(self, call: Callable[[], object], seconds: float, *, name: str) -> None:
+        self._call, self._seconds = call, seconds
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        self._thread.join()
+
+    def end(self) -> None:
+        """Call no more; a call under way is not waited for."""
+        self._ended.set()
+
+    def _work(self) -> None:
+        while not self._ended.wait(self._seconds):
+            with contextlib.suppress(Exception):
+                self._call()
