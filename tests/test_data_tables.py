@@ -173,6 +173,30 @@ def test_the_hub_tells_the_names_of_classes(tmp_path, monkeypatch):
     assert len({each.digest for each in found}) == 1
 
 
+def test_a_benchmark_that_hides_the_labels_of_its_test_side(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(hub, "require", lambda *args, **more: None)
+    features = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=["neg", "pos"]))
+    made = {
+        side: datasets.Dataset.from_list(
+            [{"text": f"{side} {i}", "label": -1 if side == "test" else i % 2} for i in range(40)], features
+        )
+        for side in ("train", "validation", "test")
+    }
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, configuration: datasets.DatasetDict(made))
+    data = load("a/b", LabelledTexts())
+    assert [len(side) for side in (data.train, data.dev, data.test)] == [36, 40, 4]
+    assert data.notes == (
+        "40 of 40 test rows are without a label in 'label' (the first: a/b (test), row 1): left out.",
+        "A tenth of train stands in for test.",
+    )
+    lines(tmp_path / "train.jsonl", ROWS)
+    lines(tmp_path / "test.jsonl", [{"text": "x"}] * 3 + [{"text": "y", "label": "good"}])
+    with pytest.raises(DataError, match="3 of 4 test rows are without a label"):
+        load(str(tmp_path), LabelledTexts())
+
+
 # Columns
 
 

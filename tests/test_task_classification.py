@@ -109,6 +109,7 @@ def test_a_pair_of_texts_is_read_as_a_pair(tmp_path, tiny):
     one = task(written(tmp_path / "a.jsonl", rows), text=("a", "b"))
     example = one.splits().train[0]
     encoded = one.formulation("encoder").encode([example], models.tokenizer(tiny))
+    assert one.formulation("decoder").prompt(example).startswith("First text: {}\nSecond text: {}\n\n".format(*example["text"]))
     assert models.tokenizer(tiny).decode(encoded.columns["input_ids"][0]) == " ".join(example["text"])
 
 
@@ -209,7 +210,7 @@ def test_a_language_model_may_write_the_labels_in_words_and_nothing_else(tmp_pat
     assert formulation.choices == ("first one", "second", "third")
     example = {"id": "a", "text": "w5 w6", "labels": ["first_one"]}
     assert formulation.answer(example) == "first one"
-    assert formulation.prompt(example) == "Which one is it?\n\nText: w5 w6\nAnswer:"
+    assert formulation.prompt(example) == "w5 w6\n\nWhich one is it?"
     found = formulation.decode([example] * 3, Asked(3), [None] * 3, Spoken("first one", "Third ", ""))
     assert [prediction.labels for prediction in found] == [("first_one",), ("third",), ()]
     assert one.score([example] * 3, found)["accuracy"] == pytest.approx(100 / 3)
@@ -226,7 +227,7 @@ def test_several_labels_are_written_one_after_another(tmp_path):
     example = {"id": "a", "text": "w5", "labels": ["first_one", "third"]}
     assert formulation.answer(example) == "first one, third"
     assert formulation.answer(example | {"labels": []}) == "none"
-    assert "of first one, second, third; else say none" in formulation.prompt(example)
+    assert "of first one, second, third; else say none. The topic" in formulation.prompt(example)
     found = formulation.decode([example] * 2, Asked(2), [None] * 2, Spoken("third, first one, what", "none"))
     assert [prediction.labels for prediction in found] == [("third", "first_one"), ()]
 
@@ -423,3 +424,26 @@ def test_a_study_of_a_csv_file_is_swept(tmp_path, tiny, command, settings):
     )
     assert all(wanted <= each["scores"].keys() for each in runs)
     assert max(each["scores"]["macro_f1"] for each in runs) > 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["decoder", "encoder-decoder"])
+def test_a_language_model_is_asked_and_tuned_for_the_same_task(tmp_path, kind):
+    """It may say nothing but the labels, and learns them."""
+    from workbench import few_shot, zero_shot
+    from workbench.testing import tiny_decoder, tiny_seq2seq
+    from workbench.training import train
+
+    model = tiny_decoder(tmp_path / "m") if kind == "decoder" else tiny_seq2seq(tmp_path / "m")
+    one = task(written(tmp_path / "a.jsonl", [row | {"text": row["text"][:40]} for row in ROWS]), dev=8, instruction="Which?")
+
+    def trained(method, **more):
+        return [*train(Recipe(task=one, model=model, method=method, **{"epochs": 1, "batch_size": 4} | more))]
+
+    for method in (zero_shot(), few_shot(shots=1), full(learning_rate=3e-3)):
+        (*_, checkpoint) = trained(method)
+        assert all(prediction.labels[0] in LABELS for prediction in checkpoint.predictions)
+        assert checkpoint.labels == (0 if method.kind == "zero_shot" else 1 if method.kind == "few_shot" else 32)
+        assert {"accuracy", "macro_f1", "dev_loss"} == checkpoint.scores.keys()
+    untrained = trained(zero_shot())[0].scores["dev_loss"]
+    assert trained(full(learning_rate=3e-3), epochs=4)[-1].scores["dev_loss"] < untrained / 2

@@ -197,9 +197,9 @@ def _sizes(rows: int, least: int) -> list[int]:
 
 def _models() -> tuple[list[str], str]:
     """Models that fit this machine, smallest first, and why."""
-    import torch
+    from workbench.training import device
 
-    if torch.cuda.is_available():
+    if device().type != "cpu":
         return ["minilm-l3", "minilm-l6"], "Built-in ones, which need no network; this machine's GPU has room for far larger ones."
     return ["minilm-l2", "minilm-l3"], "Built-in ones that this machine, without a GPU, tunes in a minute; minilm-l6 is larger."
 

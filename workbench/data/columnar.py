@@ -12,6 +12,9 @@ from workbench.data.files import ROWS_AT_ONCE, reading, wrong
 Chosen = Callable[[Sequence[str], str], Sequence[str]]
 """From the names of a table's columns, and what it is called, to those that are read. Raises DataError where one lacks."""
 
+HIDDEN = -1
+"""The number of a class that is kept secret, as in test sides of benchmarks."""
+
 
 def parquet(file: Path, chosen: Chosen) -> Iterator[tuple[str, Any]]:
     """Rows of a parquet file, some at a time."""
@@ -68,7 +71,9 @@ def named(row: dict[str, Any], names: Mapping[str, Sequence[str]]) -> dict[str, 
     """The row with the classes' names in the place of their numbers, for columns of which they are known."""
     for column, known in names.items():
         value = row.get(column)
-        if isinstance(value, int) and 0 <= value < len(known):
+        if value == HIDDEN:
+            row = row | {column: None}
+        elif isinstance(value, int) and 0 <= value < len(known):
             row = row | {column: known[value]}
         elif isinstance(value, list) and all(isinstance(each, int) and 0 <= each < len(known) for each in value):
             row = row | {column: [known[each] for each in value]}

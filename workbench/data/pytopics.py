@@ -24,7 +24,7 @@ from workbench.errors import EnvironmentFault
 TOPICS = {
     "graphs": ("networkx.",),
     "plots": ("matplotlib.",),
-    "data frames": ("pandas.",),
+    "tables": ("pandas.",),
     "arrays": ("numpy.lib.", "numpy._core.", "numpy.ma."),
     "statistics": ("scipy.stats.",),
     "signal processing": ("scipy.signal.", "scipy.fft.", "numpy.fft."),

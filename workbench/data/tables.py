@@ -22,8 +22,8 @@ from workbench.errors import did_you_mean
 FIRST_ROWS = 100
 """So many rows of JSON are looked at for the names of its columns: one that is always missing may stand in none."""
 
-SHARE_SPLIT_OFF = 0.1
-"""Of train, for each of dev and test that is not there."""
+ONE_IN = 10
+"""Of train one text in so many is split off, for each of dev and test that is not there."""
 
 Columns = Mapping[str, Any]
 """Of each field of an example the column that it is read from, or several; None where the data have none."""
@@ -69,6 +69,9 @@ class Table(Form):
     def read(self, sources: Mapping[str, Source], data: str) -> tuple[Sides, tuple[str, ...]]:
         notes: list[str] = []
         found = {side: self._side(side, source, notes) for side, source in sources.items()}
+        if not found.get("test", True) and any(" test rows " in note for note in notes):
+            del found["test"]  # a benchmark that keeps its answers to itself
+            notes.append("A tenth of train stands in for test.")
         for side, examples in found.items():
             if not examples:
                 raise wrong(f"the {side} side of {data!r} holds no row that can be used. Give a file that has some.")
@@ -99,7 +102,7 @@ class Table(Form):
             raise wrong(f"{mistyped[0]}{more}")
         for reason, count in left.items():
             told = f"{count:,} of {total:,} {side} rows are {reason} (the first: {first[reason]})"
-            if 2 * count > total:
+            if 2 * count > total and (side != "test" or count < total):
                 raise wrong(f"{told}: too many to be left out. Is it the right column? Name it, or mend those rows.")
             notes.append(f"{told}: left out.")
         return [{"id": name, **example} for name, example in zip(_ids(map(self.key, examples)), examples, strict=True)]
@@ -208,13 +211,13 @@ def _split(found: Sides, form: Table, data: str) -> Sides:
     strata: dict[str, list[str]] = {}
     for key in sorted(lots, key=lambda key: hashlib.blake2b(key.encode()).digest()):
         strata.setdefault(form.stratum(lots[key][0]), []).append(key)
-    owed, turn = 0.0, 0
+    owed, turn = 0, 0
     for stratum in sorted(strata):
         for i, key in enumerate(strata[stratum]):
-            owed += SHARE_SPLIT_OFF * len(missing)
+            owed += len(missing)
             side = "train"
-            if i and owed >= 1:  # the first of each stratum is to be learned from
-                side, turn, owed = missing[turn % len(missing)], turn + 1, owed - 1
+            if i and owed >= ONE_IN:  # the first of each stratum is to be learned from
+                side, turn, owed = missing[turn % len(missing)], turn + 1, owed - ONE_IN
             split[side] += lots[key]
     for side in missing:
         if not split[side]:

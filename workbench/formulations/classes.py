@@ -167,7 +167,7 @@ def classification(
         text: The text of an example, or its two texts.
         labels: The classes of an example.
         max_length: Tokens of an encoder's row at most.
-        instruction: What a language model is told to do, a sentence.
+        instruction: What a language model is asked behind the text.
         several: Whether an example may be of any number of classes.
 
     Raises:
@@ -176,7 +176,7 @@ def classification(
     if kind == "encoder":
         return Classification(tuple(words), text, labels, max_length, several)
     # Of one class the others are not listed: what can be written is bound to them, and without a list small models choose better.
-    asked = f"{instruction} Name all that fit of {', '.join(words.values())}; else say {NONE}." if several else instruction
+    asked = f"Name all that fit of {', '.join(words.values())}; else say {NONE}. {instruction}" if several else instruction
     plain = text_generation(
         kind,
         task,
@@ -189,9 +189,10 @@ def classification(
 
 
 def _prompt(asked: str, text: Text, example: Example) -> str:
+    # The question stands last: asked before the text, a small model answered nearly all texts of pytopics alike.
     said = text(example)
-    texts = "\n".join(f"Text: {each}" for each in (said if isinstance(said, tuple) else (said,)))
-    return f"{asked}\n\n{texts}\nAnswer:"
+    both = said if isinstance(said, str) else "First text: {}\nSecond text: {}".format(*said)
+    return f"{both}\n\n{asked}"
 
 
 def _answer(words: Mapping[str, str], labels: Callable[[Example], Sequence[str]], example: Example) -> str:

@@ -94,7 +94,7 @@ def classification(
     group: str | None = None,
     several: bool = False,
     max_length: int = 128,
-    instruction: str = "Say what the text is about, by its class alone.",
+    instruction: str = "The topic of this text in one or two words:",
     seed: int = 0,
     name: str | None = None,
 ) -> Classification:
@@ -112,7 +112,7 @@ def classification(
         several: A text may have any number of labels: in a list, or in a text with | between them; or `label` names columns of 0
             and 1. Scored by micro and macro F1, and by subset accuracy.
         max_length: Tokens of an encoder's row, special tokens included. What is longer loses its end.
-        instruction: What a language model is told to do, a sentence.
+        instruction: What a language model is asked behind the text.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
 
