@@ -56,7 +56,8 @@ class Replicate:
 def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) -> list[Replicate]:
     """All replicates that confirm the front as the sweep found it, seed by seed, so that a short budget treats members alike.
 
-    Members that were only asked have none: no seed takes part in what they answer. The new seeds are the whole numbers above all that the study may use: the same for every member and every start.
+    Members that were only asked have none: no seed takes part in what they answer. The new seeds are the whole numbers above all
+    that the study may use: the same for every member and every start.
 
     Raises:
         Refused: A member, or all that there is, cannot be made again, as the study's data are not what they were.
