@@ -114,7 +114,8 @@ def _meters() -> Iterator[Finding]:
 def _models() -> Iterator[Finding]:
     from workbench.data.builtin import MODELS
 
-    found, missing = [], {}
+    found: list[str] = []
+    missing: dict[str, list[str]] = {}
     for name, of in MODELS.items():
         try:
             of.place  # noqa: B018  says where it is, or what is missing

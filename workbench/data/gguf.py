@@ -130,7 +130,7 @@ def _shape(file: Path, fields: Mapping[str, Any]) -> PretrainedConfig:
             "model."
         )
     heads = of["attention.head_count"]
-    return LlamaConfig(  # type: ignore[no-any-return]
+    return LlamaConfig(
         architectures=["LlamaForCausalLM"],
         vocab_size=len(fields["tokenizer.ggml.tokens"]),
         hidden_size=of["embedding_length"],
@@ -170,7 +170,7 @@ def _weights(tensor: Any, fields: Mapping[str, Any]) -> np.ndarray:
     """A tensor in float32. llama.cpp turns pairs of neighbours where transformers turns the two halves of a head."""
     import gguf
 
-    found = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+    found: np.ndarray = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
     if not np.isfinite(found).all():
         raise ValueError(f"the tensor {tensor.name} has values that are not finite")
     part = tensor.name.split(".")[-2]

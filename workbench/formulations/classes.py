@@ -136,7 +136,7 @@ class WrittenClasses(TextGeneration):
 
     words: tuple[tuple[str, str], ...] = ()
 
-    def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Labelled]:
+    def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Any]:
         """The classes that were written, in any case; what is none of them is left out."""
         of = {said.casefold(): name for name, said in self.words}
         found = super().decode(examples, rows, outputs, processor)

@@ -90,7 +90,7 @@ class TextGeneration(Formulation):
         columns = {"input_ids": ids, **({"labels": labels} if answers else {})}
         return Rows(columns, np.array(of, np.int64), items, padded(processor, "left" if self.decoder else "right"), sizes=sizes)
 
-    def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[str]:
+    def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Any]:
         """The text of each answer, without what surrounds it; "" of an example that was not asked."""
         found = [""] * len(examples)
         for i, text in zip(rows.example.tolist(), processor.batch_decode(list(outputs), skip_special_tokens=True), strict=True):

@@ -79,7 +79,8 @@ def _text(example: Example) -> str | tuple[str, str]:
 
 
 def _labels(example: Example) -> Sequence[str]:
-    return example["labels"]
+    labels: Sequence[str] = example["labels"]
+    return labels
 
 
 def classification(

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from workbench.data import fingerprints
 from workbench.data.forms import Form
 from workbench.errors import UsageError
+from workbench.formulations import Example
 from workbench.space import Space, check, is_whole
-from workbench.tasks.base import Example, Splits, Task
+from workbench.tasks.base import Splits, Task
 
 
 @dataclass(frozen=True, kw_only=True)
