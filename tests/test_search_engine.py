@@ -380,6 +380,17 @@ def test_it_decides_on_whatever_it_is_shown(data):
         assert found.action == "wait" or not free
 
 
+@pytest.mark.parametrize("scale", [2.0**-1000, 2.0**900])
+def test_the_unit_of_cost_changes_no_decision(scale):
+    def in_units(arm):
+        return replace(arm, stops=[replace(stop, cost=stop.cost * scale) for stop in arm.stops])
+
+    arms = [replace(arm, scores=[1e9 * s for s in arm.scores]) for arm in begun()]
+    plain, scaled = FrontSearch(DIMENSIONS).decide(arms), FrontSearch(DIMENSIONS).decide([in_units(arm) for arm in arms])
+    assert (scaled.action, scaled.key, scaled.stop) == (plain.action, plain.key, plain.stop)
+    assert np.isfinite(scaled.gain)
+
+
 def test_growth_counts_up_to_the_reference_cost():
     arms = begun()
     near, far = (FrontSearch(DIMENSIONS, least=0.0, most=most).decide(arms) for most in (1.5, 100.0))

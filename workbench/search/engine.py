@@ -135,6 +135,7 @@ class FrontSearch:
         spend = costs - had[:, None] + taking_up[:, None]
         works = self._works(candidates, arms)[:, None]
         weighed = spend + np.array([0.0 if arm.done else start for arm in candidates])[:, None]
+        weighed = np.ldexp(weighed, -np.frexp(weighed.max())[1])  # exactly: of the tiniest costs the index would overflow
         index = works / (np.ones_like(spend) if "dollars" in self._ablate else weighed)
 
         forecasts, known = self._belief.of(candidates, stops), self._known(arms)
