@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pickle
+import random
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from workbench.data import docstrings, fingerprints, hub, load, pytopics
 from workbench.data.labelled import LabelledTexts, in_order, in_words
 from workbench.data.written import Conversations, Translations
-from workbench.errors import DataError, UsageError
+from workbench.errors import DataError, UsageError, WorkbenchError
 
 REAL = os.environ.get("WORKBENCH_DATA")
 real_data = pytest.mark.skipif(not REAL, reason="WORKBENCH_DATA does not name the folder with real data")
@@ -489,3 +490,69 @@ def test_banking77():
     assert len({example["labels"][0] for example in data.train}) == 77
     assert len(data.test) == 3080
     assert data.notes == ("7 of 10,003 train rows stand in test, too: left out of train.",)
+
+
+ODD = [
+    None,
+    True,
+    float("nan"),
+    -1,
+    3,
+    0.5,
+    10**400,
+    "",
+    "0",
+    "\ud83d",
+    "\x00",
+    "\u2028",
+    "x" * 9999,
+    [],
+    {},
+    [None],
+    ["a"],
+    {"a": 1},
+]
+
+
+def test_three_hundred_broken_files_are_read_rightly_or_refused_with_their_name(tmp_path):
+    """Odd values in the place of others, and files of which bytes were changed, lost or repeated: nothing else comes out."""
+    import pyarrow
+    import pyarrow.feather
+    import pyarrow.parquet
+
+    rng, refused = random.Random(0), {}
+    table = pyarrow.Table.from_pylist(ROWS)
+    pyarrow.parquet.write_table(table, tmp_path / "whole.parquet")
+    pyarrow.feather.write_feather(table, tmp_path / "whole.arrow")
+    whole = {
+        ".csv": plain().encode(),
+        ".tsv": plain(delimiter="\t").encode(),
+        ".csv.gz": gzip.compress(plain().encode(), mtime=0),
+        ".parquet": (tmp_path / "whole.parquet").read_bytes(),
+        ".arrow": (tmp_path / "whole.arrow").read_bytes(),
+    }
+    for i in range(300):
+        if i % 3 == 0:
+            rows = json.loads(json.dumps(ROWS))
+            rng.choice(rows)[rng.choice(("text", "label", "group", "other"))] = rng.choice(ODD)
+            suffix, content = ".jsonl", bytearray("\n".join(map(json.dumps, rows)).encode("utf-8", "surrogatepass"))
+        else:
+            suffix = rng.choice([*whole])
+            content = bytearray(whole[suffix])
+            at, width = rng.randrange(len(content)), rng.randrange(1, 40)
+            odd = (b"", b"\x00", b"\xff", b'"', b",", b"\r", b"\n", content[at : at + width])
+            content[at : at + rng.choice((0, width))] = rng.choice(odd)
+        file = tmp_path / f"{i}{suffix}"
+        file.write_bytes(content)
+        try:
+            data = load(str(file), LabelledTexts())
+        except WorkbenchError as error:  # a damaged size may ask for more memory than there is
+            refused[file] = str(error)
+            continue
+        for example in everything(data):
+            assert isinstance(example["text"], str)
+            assert example["text"].strip()
+            assert [type(label) for label in example["labels"]] == [str]
+            assert json.dumps(example, ensure_ascii=False).encode()
+    assert all(str(file) in told and told.encode() for file, told in refused.items())
+    assert 60 < len(refused) < 250

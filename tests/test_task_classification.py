@@ -4,12 +4,13 @@ import json
 import pickle
 import random
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn.metrics
 
-from workbench import Recipe, Study, choice, full
+from workbench import Recipe, Study, choice, full, space
 from workbench.data import fingerprints, load, models
 from workbench.errors import DataError, UsageError
 from workbench.formulations import Labelled
@@ -447,3 +448,19 @@ def test_a_language_model_is_asked_and_tuned_for_the_same_task(tmp_path, kind):
         assert {"accuracy", "macro_f1", "dev_loss"} == checkpoint.scores.keys()
     untrained = trained(zero_shot())[0].scores["dev_loss"]
     assert trained(full(learning_rate=3e-3), epochs=4)[-1].scores["dev_loss"] < untrained / 2
+
+
+def test_the_study_of_intents_reads_built_in_data_or_what_it_is_given(monkeypatch):
+    from workbench.study import load as load_study
+
+    path = Path(__file__).parents[1] / "studies" / "intents.py"
+    study = load_study(path)
+    assert study.recipe.task.data == "pytopics"
+    assert study.question.startswith("What is a function about?")
+    monkeypatch.setenv("INTENTS", "some/folder")
+    other = load_study(path)
+    assert other.recipe.task.data == "some/folder"
+    assert other.name != study.name
+    settings = {"model": "minilm-l3", "method": "zero_shot"}
+    assert not space.allowed(study.dimensions, settings)
+    assert space.allowed(study.dimensions, settings | {"model": "smollm2-135m"})

@@ -175,7 +175,8 @@ def group_of(row: Mapping[str, Any], column: str | None) -> dict[str, str]:
     if not isinstance(value, (str, int, float)):
         _mistyped(str(column), value, "Name each group by a text or a number")
     number = values.whole(value)
-    return {"group": str(value if number is None else number).strip()}
+    name = str(value if number is None else number).strip()
+    return {"group": name.encode("utf-8", "backslashreplace").decode()}
 
 
 def group_column(names: Sequence[str], file: str, given: str | None) -> str | None:
