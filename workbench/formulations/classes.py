@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from workbench.errors import UsageError
 from workbench.formulations.base import Example, Formulation, Reach, Rows, padded_inputs
 from workbench.formulations.text import TextGeneration, text_generation
 from workbench.objectives import Batch, Classes, Inference, Objective, Read
@@ -97,6 +98,11 @@ class Classification(Formulation):
     def _targets(self, examples: Sequence[Example]) -> np.ndarray:
         """Number of each example's class, shape (rows,); of several, 0 or 1 for each, shape (rows, classes)."""
         place = {name: i for i, name in enumerate(self.labels)}
+        strange = next((name for example in examples for name in self.label(example) if name not in place), None)
+        if strange is not None:
+            raise UsageError(
+                f"an example has the class {strange!r}, and the classes are {', '.join(map(repr, self.labels))}. Add it there."
+            )
         if not self.several:
             return np.array([place[self.label(example)[0]] for example in examples], np.int64)
         found = np.zeros((len(examples), len(self.labels)), np.float32)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from workbench import prices
 from workbench.data import models
-from workbench.errors import Refused, UsageError, WorkbenchError
+from workbench.errors import Refused, StudyError, UsageError, WorkbenchError
 from workbench.formulations import Reach
 from workbench.meter import Meter
 from workbench.prices import Offer
@@ -45,7 +47,8 @@ def check_data(study: Study) -> list[str]:
             of = [f"{name}={value!r}" for name, value in others.items()] + ([str(label(task))] if len(named) > 1 else [])
             alike.setdefault(f" of {', '.join(of)}" if of else "", []).append(resolve(task, settings))
         for of_what, forms in alike.items():
-            told += forms[0].notes()
+            with _of_its_author(forms[0]):
+                told += forms[0].notes()
             _check_groups(study.maximize, forms[0])
             if task.bounds:
                 told += _missed(forms, _tokenizers(study), of_what)
@@ -60,6 +63,22 @@ def _check_groups(maximize: str, task: Task) -> None:
             f"maximize={maximize!r} needs groups to compare, and the dev examples have {len(groups)}. Give the data a column of "
             f"groups, name it by group=, or maximize {maximize.removeprefix(WORST_GROUP)!r}."
         )
+
+
+@contextlib.contextmanager
+def _of_its_author(task: Task) -> Iterator[None]:
+    """Where a user's own task fails to read its data, its file and line are told instead of ours. Raises StudyError."""
+    try:
+        yield
+    except WorkbenchError:
+        raise
+    except Exception as error:
+        file = getattr(sys.modules.get(type(task).__module__), "__file__", None)
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        if not lines or type(task).__module__.startswith("workbench."):
+            raise  # a bug of our own
+        told = f"{type(error).__name__}: {error}"
+        raise StudyError(f"{file}, line {lines[-1]}: {type(task).__name__} cannot read its data: {told}.") from error
 
 
 def _missed(forms: Sequence[Task], tokenizers: Mapping[str, Any], of_what: str) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from workbench.errors import UsageError
 from workbench.formulations import Example, Formulation
 
 WORST_GROUP, GAP = "worst_group_", "gap_"
@@ -90,6 +91,9 @@ class Task(ABC):
         They are called `worst_group_f1` and `gap_f1`; of the first higher is better, of the second lower.
         """
         scores = self.score(examples, predictions)
+        if not {*self.metrics} & {*scores}:
+            named, given = ", ".join(self.metrics), ", ".join(map(str, scores)) or "nothing"
+            raise UsageError(f"score() of {type(self).__name__} gave {given}, and its metrics name {named}. Call them alike.")
         places: dict[str, list[int]] = {}
         for i, example in enumerate(examples):
             if "group" in example:
