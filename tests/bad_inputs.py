@@ -103,9 +103,9 @@ def write_rows(file: Path, found: list[Any]) -> None:
 
 _FIELDS: dict[str, tuple[str, ...]] = {
     "epochs=integers(1, 2)": (
-        "epochs=0", "epochs=-1", "epochs=float('nan')", "epochs=float('inf')", "epochs='two'", "epochs=None", "epochs=[]",
-        "epochs=True", "epochs=integers(0, 2)", "epochs=integers(2, 1)", "epochs=integers(1.5, 2)", "epochs=uniform(1, 1)",
-        "epochs=choice()", "epochs=choice(1, 0)", "epochs=loguniform(0, 1)", "epochs=10**400", "epochs=integers", "epochs=1j",
+        "epochs=-2", "epochs=-1", "epochs=float('nan')", "epochs=float('inf')", "epochs='two'", "epochs=None", "epochs=[]",
+        "epochs=True", "epochs=integers(-1, 2)", "epochs=integers(2, 1)", "epochs=integers(1.5, 2)", "epochs=uniform(1, 1)",
+        "epochs=choice()", "epochs=choice(1, -1)", "epochs=loguniform(0, 1)", "epochs=10**400", "epochs=integers", "epochs=1j",
     ),
     "batch_size=4": (
         "batch_size=0", "batch_size=-4", "batch_size=1.5", "batch_size='4'", "batch_size=None", "batch_size=True",
