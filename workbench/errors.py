@@ -16,6 +16,7 @@ Anything else is a bug and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
 
 
@@ -74,3 +75,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near.sort(key=lambda other: sorted(other) != sorted(word.casefold()))  # "lroa" is as near to "road" as to "lora"
     near = [folded[other] for other in near]
     return f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(known)}."
+
+
+def said(error: BaseException) -> str:
+    """An error's kind and words; its kind alone where its own text fails, as that of a class in the study file may."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
+
+
+def line_in(file: str, error: BaseException) -> int | None:
+    """The line of a file in which an error arose, the innermost; None where it was in none of that file."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return lines[-1] if lines else None

@@ -145,7 +145,7 @@ def _parameters(model: Any) -> Iterator[_Parameter]:
     """Every parameter at its place, in the order of registration; one that stands in two places (a tied head) at both."""
     modules = [(path, module) for path, module in model.named_modules() if "original_module" not in path.split(".")]
     adapted = {path.removesuffix(".base_layer") for path, _ in modules if path.endswith(".base_layer")}
-    per_token = "ForTokenClassification" in type(_unwrapped(model)).__name__
+    per_token = "ForTokenClassification" in type(unwrapped(model)).__name__
     groups: dict[tuple[str, ...], int] = {}
     matrices: dict[str, int] = {}
     for path, module in modules:
@@ -159,7 +159,8 @@ def _parameters(model: Any) -> Iterator[_Parameter]:
             yield _Parameter(group, path, size, bool(parameter.requires_grad), bool(size and of_adapter and earlier))
 
 
-def _unwrapped(model: Any) -> Any:
+def unwrapped(model: Any) -> Any:
+    """The transformers model itself, without what PEFT puts around it."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 

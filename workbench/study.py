@@ -10,7 +10,6 @@ import inspect
 import json
 import re
 import sys
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from workbench import methods, prices
-from workbench.errors import StudyError, UsageError, WorkbenchError, did_you_mean
+from workbench.errors import StudyError, UsageError, WorkbenchError, did_you_mean, line_in, said
 from workbench.methods import Method
 from workbench.space import Choice, Dimension, Space, Value, check, describe, dimensions, is_number, is_whole, resolve
 from workbench.tasks.base import GAP, WORST_GROUP, Task
@@ -314,27 +313,19 @@ def _run(path: Path) -> ModuleType:
     except SyntaxError as error:
         raise StudyError(f"{error.filename or path}, line {error.lineno or '?'}: {error.msg}.") from error
     except (Exception, SystemExit) as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        if not lines and isinstance(error, OSError):
+        line = line_in(str(path), error)
+        if line is None and isinstance(error, OSError):
             raise StudyError(f"{path} cannot be read: {error}.") from error
-        what = str(error) if isinstance(error, WorkbenchError) else f"{_said(error)}{_hint(error, module)}"
-        raise StudyError(f"{path}, line {lines[-1] if lines else '?'}: {what}") from error
+        what = str(error) if isinstance(error, WorkbenchError) else f"{said(error)}{_hint(error, module)}"
+        raise StudyError(f"{path}, line {line or '?'}: {what}") from error
     finally:
         sys.path.remove(folder)
     return module
 
 
-def _said(error: BaseException) -> str:
-    """An error's kind and words; its kind alone where its own text fails, as that of a class in the study file may."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:
-        return type(error).__name__
-
-
 def _hint(error: BaseException, module: ModuleType) -> str:
     """Python names an argument that a function does not know; say which was meant."""
-    found = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'(?!.*Did you mean)", _said(error))
+    found = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'(?!.*Did you mean)", said(error))
     owner = vars(module).get(found[1]) if found else None
     if found is None or not callable(owner):
         return ""

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import functools
 import getpass
+import hashlib
+import json
 import os
 import stat
 import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from workbench.errors import EnvironmentFault, UsageError
 
@@ -91,6 +95,30 @@ def _stand_in() -> Path:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise EnvironmentFault(f"this user has no home folder, and {path} is not a folder of this user's alone. {advice}")
     return path
+
+
+def built(name: str, made_from: Mapping[str, str], code: Iterable[Path], build: Callable[[], Any]) -> Any:
+    """What `build` gives, plain data, from the cache; built anew where what it is made from or by has changed, or the file has.
+
+    Args:
+        name: What the file is called, without its end.
+        made_from: Names and versions of what it is built from.
+        code: The files that build it.
+        build: Builds it; raises what it will.
+
+    Raises:
+        EnvironmentFault: As `write`.
+    """
+    key = hashlib.sha256(json.dumps(made_from).encode() + b"".join(file.read_bytes() for file in code)).hexdigest()[:16]
+    file = folder() / "data" / f"{name}-{key}.json"
+    try:
+        checksum, _, content = file.read_bytes().partition(b"\n")
+    except OSError:
+        checksum, content = b"", b""
+    if hashlib.sha256(content).hexdigest().encode() != checksum:  # missing, cut short or touched: build it again
+        content = json.dumps(build(), ensure_ascii=False).encode()
+        write(file, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    return json.loads(content)
 
 
 def write(file: Path, content: bytes) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -74,17 +73,8 @@ def load() -> dict[str, list[dict[str, Any]]]:
         raise EnvironmentFault(
             f"the data set 'pydocs' needs one of {', '.join(PACKAGES.values())}; none is installed. Install one."
         )
-    builder = [Path(module.__file__ or "").read_bytes() for module in (docstrings, duplicates)] + [Path(__file__).read_bytes()]
-    key = hashlib.sha256(json.dumps(made_from).encode() + b"".join(builder)).hexdigest()[:16]
-    file = cache.folder() / "data" / f"pydocs-{key}.json"
-    try:
-        checksum, _, content = file.read_bytes().partition(b"\n")
-    except OSError:
-        checksum, content = b"", b""
-    if hashlib.sha256(content).hexdigest().encode() != checksum:  # missing, cut short or touched: build it again
-        content = json.dumps(build(tuple(made_from)), ensure_ascii=False).encode()
-        cache.write(file, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-    sides: dict[str, list[dict[str, Any]]] = json.loads(content)
+    code = [Path(module.__file__ or "") for module in (docstrings, duplicates)] + [Path(__file__)]
+    sides: dict[str, list[dict[str, Any]]] = cache.built("pydocs", made_from, code, lambda: build(tuple(made_from)))
     return sides
 
 

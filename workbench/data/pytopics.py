@@ -12,7 +12,6 @@ and its digest says which it is.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,18 +54,8 @@ def load() -> dict[str, list[dict[str, Any]]]:
         EnvironmentFault: Too few of the packages are installed, or the cache cannot be written.
     """
     made_from = versions()
-    builder = [Path(module.__file__ or "").read_bytes() for module in (docstrings, duplicates)] + [Path(__file__).read_bytes()]
-    key = hashlib.sha256(json.dumps(made_from).encode() + b"".join(builder)).hexdigest()[:16]
-    file = cache.folder() / "data" / f"pytopics-{key}.json"
-    try:
-        checksum, _, content = file.read_bytes().partition(b"\n")
-    except OSError:
-        checksum, content = b"", b""
-    if hashlib.sha256(content).hexdigest().encode() != checksum:  # missing, cut short or touched: build it again
-        sides = build(tuple(made_from))
-        content = json.dumps(sides, ensure_ascii=False).encode()
-        cache.write(file, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-    found: dict[str, list[dict[str, Any]]] = json.loads(content)
+    code = [Path(module.__file__ or "") for module in (docstrings, duplicates)] + [Path(__file__)]
+    found: dict[str, list[dict[str, Any]]] = cache.built("pytopics", made_from, code, lambda: build(tuple(made_from)))
     return found
 
 

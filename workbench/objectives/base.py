@@ -25,11 +25,6 @@ def inputs_of(batch: Batch) -> dict[str, Any]:
     return {name: value for name, value in batch.items() if name not in TARGETS}
 
 
-def unwrapped(model: Any) -> Any:
-    """The transformers model itself, without what PEFT puts around it."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 class Objective(ABC):
     """A loss that is summed over target items."""
 

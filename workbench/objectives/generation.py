@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from workbench.objectives.base import Batch, Inference, inputs_of, unwrapped
+from workbench.flops import unwrapped
+from workbench.objectives.base import Batch, Inference, inputs_of
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,8 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.objectives.base import NO_TARGET, Batch, Objective, inputs_of, unwrapped
+from workbench.flops import unwrapped
+from workbench.objectives.base import NO_TARGET, Batch, Objective, inputs_of
 
 if TYPE_CHECKING:
     import torch

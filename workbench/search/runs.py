@@ -88,13 +88,7 @@ def longest(study: Study, settings: Mapping[str, Value]) -> dict[str, Value]:
     hole = study.dimensions.get("epochs")
     if hole is None or not hole.exists(settings):
         return dict(settings)
-    return {**settings, "epochs": most_epochs(study)}
-
-
-def most_epochs(study: Study) -> Value:
-    """How long a run of the study may be; None where its length is no setting."""
-    hole = study.dimensions.get("epochs")
-    return None if hole is None else max(e for e in hole.space.ends if is_number(e))
+    return {**settings, "epochs": max(e for e in hole.space.ends if is_number(e))}
 
 
 def new_runs(study: Study, drawn: Sequence[Mapping[str, Value]], forecasts: Forecasts) -> list[Run]:

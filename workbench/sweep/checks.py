@@ -6,13 +6,12 @@ import contextlib
 import itertools
 import json
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from workbench import prices
 from workbench.data import models
-from workbench.errors import Refused, StudyError, UsageError, WorkbenchError
+from workbench.errors import Refused, StudyError, UsageError, WorkbenchError, line_in, said
 from workbench.formulations import Reach
 from workbench.meter import Meter
 from workbench.prices import Offer
@@ -74,11 +73,10 @@ def _of_its_author(task: Task) -> Iterator[None]:
         raise
     except Exception as error:
         file = getattr(sys.modules.get(type(task).__module__), "__file__", None)
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-        if not lines or type(task).__module__.startswith("workbench."):
+        line = line_in(file, error) if file else None
+        if line is None or type(task).__module__.startswith("workbench."):
             raise  # a bug of our own
-        told = f"{type(error).__name__}: {error}"
-        raise StudyError(f"{file}, line {lines[-1]}: {type(task).__name__} cannot read its data: {told}.") from error
+        raise StudyError(f"{file}, line {line}: {type(task).__name__} cannot read its data: {said(error)}.") from error
 
 
 def _missed(forms: Sequence[Task], tokenizers: Mapping[str, Any], of_what: str) -> list[str]:
