@@ -1,26 +1,17 @@
-"""Methods: which parameters of a model learn, what is wrapped around it, or how it is only asked. The only house of `peft`.
-
-A method is a value in a study file. `apply` turns it into a change of a model; the training loop never knows which
-method it is running.
-"""
+"""What PEFT puts around a model, mended where it loses inputs, places or the head."""
 
 from __future__ import annotations
 
-import ast
 import copy
 import dataclasses
 import functools
-import importlib.util
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from workbench.data import models
-from workbench.errors import EnvironmentFault, UsageError, did_you_mean, is_out_of_memory
-from workbench.space import Space, check, is_number, is_whole
+from workbench.errors import UsageError, did_you_mean, is_out_of_memory
+from workbench.methods.base import Method
 
 if TYPE_CHECKING:
     import torch
@@ -36,191 +27,10 @@ _PER_TOKEN = ("QUESTION_ANS", "TOKEN_CLS", "CAUSAL_LM")
 """Kinds of task whose output has one entry per token of the input."""
 _AS_KEYS = ("prefix_tuning", "cartridge", "adaption_prompt")
 """Prompt methods whose tokens are keys and values of every layer, not in front of the input."""
-_ASKING = ("zero_shot", "few_shot")
-"""Methods that train nothing."""
-_OURS = ("full", "head", "bitfit", *_ASKING)
-"""Methods without PEFT."""
 
 
-@dataclass(frozen=True)
-class Method:
-    """How a model is tuned, or asked. Made by `full`, `head`, `bitfit`, `peft`, `zero_shot` or `few_shot`.
-
-    Attributes:
-        name: What it is called in tables and in the paths of its settings (`lora.r`).
-        kind: `full`, `head`, `bitfit`, `zero_shot`, `few_shot`, or PEFT's name of the method in lower case.
-        learning_rate: Peak learning rate of AdamW, the same for all parameters that learn; > 0. None: nothing learns.
-        settings: Arguments of PEFT's configuration of the method; the number of `shots`; empty for the others.
-        models: Names of the models that a study has it for; empty: all. It says nothing of what a recipe makes.
-    """
-
-    name: str
-    kind: str
-    learning_rate: float | None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    models: tuple[str, ...] = field(default=(), compare=False, metadata={"later": True})
-
-    def __post_init__(self) -> None:
-        check(self, "name", lambda v: isinstance(v, str) and v != "", "a name")
-        if isinstance(self.models, str) or not all(isinstance(each, str) for each in self.models):
-            raise UsageError(f"models must be a tuple of models' names, got {self.models!r}.")
-        if self.trains:
-            check(self, "learning_rate", lambda v: is_number(v) and v > 0, "a number above 0")
-
-    @property
-    def trains(self) -> bool:
-        """Whether anything learns."""
-        return self.kind not in _ASKING
-
-    @property
-    def changes_weights(self) -> bool:
-        """Whether weights of the model itself learn, not just a head or what is put beside them."""
-        return self.kind in ("full", "bitfit")
-
-    @property
-    def shots(self) -> int:
-        """Labelled examples that stand before each question: of a hole the most."""
-        found: Any = self.settings["shots"] if self.kind == "few_shot" else 0
-        return int(max(found.ends) if isinstance(found, Space) else found)
-
-
-def full(*, learning_rate: float, name: str = "full", models: Sequence[str] = ()) -> Method:
-    """All parameters learn. Where a study has this or any other method for some of its models alone, `models` names them."""
-    return Method(name, "full", learning_rate, models=_names(models))
-
-
-def head(*, learning_rate: float, name: str = "head", models: Sequence[str] = ()) -> Method:
-    """Only the task's head learns; the pre-trained model is left as it is."""
-    return Method(name, "head", learning_rate, models=_names(models))
-
-
-def bitfit(*, learning_rate: float, name: str = "bitfit", models: Sequence[str] = ()) -> Method:
-    """The biases and the task's head learn (Ben Zaken et al. 2022, arXiv:2106.10199)."""
-    return Method(name, "bitfit", learning_rate, models=_names(models))
-
-
-def zero_shot(*, name: str = "zero_shot", models: Sequence[str] = ()) -> Method:
-    """The model is graded as it is: a language model asked without an example, an encoder with a head that nobody trained.
-
-    It has no use for labels, epochs, batch size, seed and all else that is about training: recipes that differ in those are one.
-    """
-    return Method(name, "zero_shot", None, models=_names(models))
-
-
-def few_shot(*, shots: int, name: str = "few_shot", models: Sequence[str] = ()) -> Method:
-    """A language model asked with a few labelled examples before each question: the first of the training examples.
-
-    Args:
-        shots: How many, at least 1. They are labels bought.
-        name: What it is called in tables and paths.
-        models: As `Method.models`.
-    """
-    made = Method(name, "few_shot", None, {"shots": shots}, _names(models))
-    for each in shots.ends if isinstance(shots, Space) else (shots,):
-        if not is_whole(each) or each < 1:
-            raise UsageError(f"shots must be a whole number, at least 1; got {each!r}.")
-    return made
-
-
-def peft(method: str, *, learning_rate: float, name: str | None = None, models: Sequence[str] = (), **settings: Any) -> Method:
-    """A method of the installed PEFT by PEFT's own name, in any case, with its configuration's own arguments.
-
-    PEFT chooses the modules to adapt by the model's type where it knows it; name them with `target_modules=` elsewhere.
-    The task's head always learns too. The loop is the same for all methods: AdaLoRA trains without the re-allocation of its ranks,
-    which needs a schedule with an end.
-
-    Raises:
-        UsageError: PEFT has no method of that name.
-    """
-    kind = method.lower()
-    if kind not in peft_methods():
-        raise UsageError(f"PEFT has no method {method!r}.{did_you_mean(kind, peft_methods())}")
-    return Method(name or kind, kind, learning_rate, settings, _names(models))
-
-
-def _names(models: Any) -> Any:
-    return tuple(models) if isinstance(models, (list, tuple)) else models  # anything else is refused by the method
-
-
-@functools.lru_cache
-def peft_methods() -> tuple[str, ...]:
-    """Names of the methods of the installed PEFT, in lower case. Read from its source: importing it takes seconds."""
-    package = importlib.util.find_spec("peft")
-    if package is None or not package.submodule_search_locations:
-        raise EnvironmentFault("the package peft is not installed. Install workbench with its dependencies again.")
-    source = Path(package.submodule_search_locations[0], "utils", "peft_types.py").read_text(encoding="utf-8")
-    body = next(node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "PeftType")
-    return tuple(
-        node.targets[0].id.lower() for node in body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    )
-
-
-def revision(method: Method) -> int:
-    """Which way of applying this kind of method a recipe is of: it rises when the same settings come to train another model.
-
-    0: full, head and bitfit, as ever. 1: PEFT's methods since every input of the tokeniser reaches the model (before, those of a
-    question answering model got no segment ids) and the head always learns, whatever it is called.
-    """
-    return 0 if method.kind in _OURS else 1
-
-
-def provision(method: Method) -> None:
-    """Import what `apply` will need, so that no run pays for it: PEFT takes seconds the first time."""
-    if method.kind not in _OURS:
-        import peft as library  # noqa: F401
-
-
-def apply(method: Method, model: torch.nn.Module, *, auto_class: str) -> torch.nn.Module:
-    """Change `model` in place so that just what the method tunes has `requires_grad`; return it, wrapped if need be.
-
-    The task's head learns with every method: it is what the model has beside its base model. Every input that the model takes
-    reaches it through what is wrapped around it.
-
-    Args:
-        method: The method, without holes.
-        model: A model with the task's head on it.
-        auto_class: The transformers class that built it, which tells PEFT the kind of task.
-
-    Raises:
-        UsageError: PEFT refuses the settings, or cannot adapt this model; or nothing would learn.
-    """
-    if not method.trains:
-        return model.requires_grad_(False)
-    tuned = _applied(method, model, auto_class)
-    for parameter in tuned.parameters():
-        if parameter.requires_grad and parameter.is_floating_point():
-            parameter.data = parameter.data.float()  # what learns is exact, whatever holds the model's own weights
-    return tuned
-
-
-def _applied(method: Method, model: torch.nn.Module, auto_class: str) -> torch.nn.Module:
-    head = {*models.head(model)}
-    if method.kind in _OURS:
-        tuned = model
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(method.kind == "full" or name in head or (method.kind == "bitfit" and name.endswith("bias")))
-    else:
-        of_head = {id(parameter) for name, parameter in model.named_parameters() if name in head}
-        tuned = _wrap(method, model, auto_class, head)
-        for name, parameter in tuned.named_parameters():
-            # PEFT trains a copy of the head; where it leaves the head in place, that is frozen, and would answer nothing.
-            if id(parameter) in of_head and "original_module" not in name.split("."):
-                parameter.requires_grad_(True)
-    learning = {name: parameter for name, parameter in tuned.named_parameters() if parameter.requires_grad}
-    empty = [name for name, parameter in learning.items() if not parameter.numel()]
-    if empty or not learning:
-        raise UsageError(
-            f"{method.name!r} has nothing to tune in this model{f': {empty[0]} is empty' if empty else ''}. Change its settings."
-        )
-    return tuned
-
-
-def plain_name(name: str) -> str:
-    """A parameter's name without what PEFT puts into that of its copy of a head, as in the adapters that PEFT saves."""
-    return name.replace(".modules_to_save.default.", ".")
-
-
-def _wrap(method: Method, model: torch.nn.Module, auto_class: str, head: set[str]) -> Any:
+def wrap(method: Method, model: torch.nn.Module, auto_class: str, head: set[str]) -> Any:
+    """The model with a method of PEFT in or around it, and the head copied to learn where PEFT copies heads. Raises UsageError."""
     import peft as library
     import torch
 

@@ -1,0 +1,99 @@
+"""Methods: which parameters of a model learn, what is wrapped around it, or how it is only asked. The only house of `peft`.
+
+A method is a value in a study file. `apply` turns it into a change of a model; the training loop never knows which
+method it is running.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workbench.data import models
+from workbench.errors import UsageError
+from workbench.methods.base import OURS, Method, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
+from workbench.methods.wrapping import wrap
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "Method",
+    "apply",
+    "bitfit",
+    "few_shot",
+    "full",
+    "head",
+    "peft",
+    "peft_methods",
+    "plain_name",
+    "provision",
+    "revision",
+    "zero_shot",
+]
+
+
+def revision(method: Method) -> int:
+    """Which way of applying this kind of method a recipe is of: it rises when the same settings come to train another model.
+
+    0: full, head and bitfit, as ever. 1: PEFT's methods since every input of the tokeniser reaches the model (before, those of a
+    question answering model got no segment ids) and the head always learns, whatever it is called.
+    """
+    return 0 if method.kind in OURS else 1
+
+
+def provision(method: Method) -> None:
+    """Import what `apply` will need, so that no run pays for it: PEFT takes seconds the first time."""
+    if method.kind not in OURS:
+        import peft as library  # noqa: F401
+
+
+def apply(method: Method, model: torch.nn.Module, *, auto_class: str) -> torch.nn.Module:
+    """Change `model` in place so that just what the method tunes has `requires_grad`; return it, wrapped if need be.
+
+    The task's head learns with every method: it is what the model has beside its base model. Every input that the model takes
+    reaches it through what is wrapped around it.
+
+    Args:
+        method: The method, without holes.
+        model: A model with the task's head on it.
+        auto_class: The transformers class that built it, which tells PEFT the kind of task.
+
+    Raises:
+        UsageError: PEFT refuses the settings, or cannot adapt this model; or nothing would learn.
+    """
+    if not method.trains:
+        return model.requires_grad_(False)
+    tuned = _applied(method, model, auto_class)
+    for parameter in tuned.parameters():
+        if parameter.requires_grad and parameter.is_floating_point():
+            parameter.data = parameter.data.float()  # what learns is exact, whatever holds the model's own weights
+    return tuned
+
+
+def _applied(method: Method, model: torch.nn.Module, auto_class: str) -> torch.nn.Module:
+    of_task = {*models.head(model)}
+    if method.kind in OURS:
+        tuned = model
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(
+                method.kind == "full" or name in of_task or (method.kind == "bitfit" and name.endswith("bias"))
+            )
+    else:
+        of_head = {id(parameter) for name, parameter in model.named_parameters() if name in of_task}
+        tuned = wrap(method, model, auto_class, of_task)
+        for name, parameter in tuned.named_parameters():
+            # PEFT trains a copy of the head; where it leaves the head in place, that is frozen, and would answer nothing.
+            if id(parameter) in of_head and "original_module" not in name.split("."):
+                parameter.requires_grad_(True)
+    learning = {name: parameter for name, parameter in tuned.named_parameters() if parameter.requires_grad}
+    empty = [name for name, parameter in learning.items() if not parameter.numel()]
+    if empty or not learning:
+        raise UsageError(
+            f"{method.name!r} has nothing to tune in this model{f': {empty[0]} is empty' if empty else ''}. Change its settings."
+        )
+    return tuned
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name without what PEFT puts into that of its copy of a head, as in the adapters that PEFT saves."""
+    return name.replace(".modules_to_save.default.", ".")
