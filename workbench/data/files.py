@@ -21,6 +21,8 @@ SUFFIXES = (*TEXT_SUFFIXES, ".parquet", *(suffix + ".gz" for suffix in TEXT_SUFF
 
 DELIMITED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 ARROW = (".arrow", ".feather")
+CONLL = (".conll", ".bio", ".iob", ".iob2")
+"""Ends of the names of files with a word and its tag a line."""
 TABLE_SUFFIXES = (*SUFFIXES, *DELIMITED, *ARROW)
 """Ends of the names of files that any other task is read from."""
 

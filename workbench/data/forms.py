@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -27,11 +28,13 @@ class Form(ABC):
     Attributes:
         suffixes: Ends of the names of files that are read, in lower case (a class attribute).
         built_in: Data sets that need no file, by their names: modules with `load()` and `versions()` (a class attribute).
+        own: Formats of text that this form alone knows, by the end of a name: from file and lines to rows (a class attribute).
         questions: Whether a JSON document may be a SQuAD file (a class attribute).
     """
 
     suffixes: ClassVar[tuple[str, ...]] = TABLE_SUFFIXES
     built_in: ClassVar[Mapping[str, ModuleType]] = {}
+    own: ClassVar[Mapping[str, Callable[[Path, Iterator[str]], Iterator[tuple[str, Any]]]]] = {}
     questions: ClassVar[bool] = False
 
     @abstractmethod

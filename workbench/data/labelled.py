@@ -91,6 +91,9 @@ class LabelledTexts(Table):
     def stratum(self, example: Example) -> str:
         return json.dumps(sorted(example["labels"]))
 
+    def labels_of(self, example: Example) -> Sequence[str]:
+        return list(example["labels"])
+
     def check(self, sides: Sides, data: str) -> Iterator[str]:
         known = self.labels or in_order(label for example in sides["train"] for label in example["labels"])
         if len(known) < 2 - self.several or not known:

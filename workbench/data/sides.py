@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from workbench.data.files import ARROW, DELIMITED, SUFFIXES, reading, suffix_of, wrong
+from workbench.data.files import ARROW, CONLL, DELIMITED, SUFFIXES, reading, suffix_of, wrong
 
 SIDES = {
     "train": ("train", "training"),
@@ -19,7 +19,7 @@ NO_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json")
 """Files that tell of data and hold none."""
 
 _OTHER_FORMATS = (
-    *(*DELIMITED, *ARROW, ".txt", ".avro", ".orc", ".xls", ".xlsx", ".pkl", ".pickle"),
+    *(*DELIMITED, *ARROW, *CONLL, ".txt", ".avro", ".orc", ".xls", ".xlsx", ".pkl", ".pickle"),
     *(".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".tar", ".tgz", ".7z", ""),
 )
 """Formats that are not read, or not for every task. A file in one of them that is called after a side was meant as data."""

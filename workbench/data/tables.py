@@ -52,6 +52,10 @@ class Table(Form):
     def key(self, example: Example) -> str:
         """The text by which an example is the same as another: they stand on one side."""
 
+    def labels_of(self, example: Example) -> Sequence[str]:
+        """The labels of an example; none where rows have none."""
+        return ()
+
     def stratum(self, example: Example) -> str:
         """What is to stand on all sides in the same share."""
         return ""

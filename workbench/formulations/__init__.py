@@ -6,6 +6,7 @@ from workbench.formulations.base import Example, Formulation, Reach, Rows
 from workbench.formulations.classes import Classification, Labelled, WrittenClasses, classification
 from workbench.formulations.spans import SpanExtraction
 from workbench.formulations.text import Message, TextGeneration, text_generation
+from workbench.formulations.tokens import TokenClassification, WrittenEntities, token_classification
 
 __all__ = [
     "Classification",
@@ -17,7 +18,10 @@ __all__ = [
     "Rows",
     "SpanExtraction",
     "TextGeneration",
+    "TokenClassification",
     "WrittenClasses",
+    "WrittenEntities",
     "classification",
     "text_generation",
+    "token_classification",
 ]

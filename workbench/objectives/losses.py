@@ -65,7 +65,8 @@ class Tokens(Objective):
             inputs["decoder_input_ids"] = bare.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
             return model(**inputs, use_cache=False)
         takes = _takes(type(bare))  # type: ignore[arg-type]
-        if "position_ids" in takes and "attention_mask" in batch:  # rows that are padded on the left begin at 0 all the same
+        # Rows that are padded on the left begin at 0 all the same. Encoders, some of which count from elsewhere, pad on the right.
+        if self.shift and "position_ids" in takes and "attention_mask" in batch:
             inputs["position_ids"] = (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)
         if self.shift and "logits_to_keep" in takes and batch["labels"].device.type != "meta":
             # What stands before the first target needs no logits: with 49,152 tokens in the vocabulary they are 15 % of a step.

@@ -7,6 +7,7 @@ from workbench.tasks.base import Splits, Task
 from workbench.tasks.classification import Classification, classification
 from workbench.tasks.question_answering import QuestionAnswering, question_answering
 from workbench.tasks.text_generation import TextGeneration, text_generation
+from workbench.tasks.token_classification import TokenClassification, token_classification
 from workbench.tasks.translation import Translation, translation
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "Splits",
     "Task",
     "TextGeneration",
+    "TokenClassification",
     "Translation",
     "classification",
     "question_answering",
     "text_generation",
+    "token_classification",
     "translation",
 ]
