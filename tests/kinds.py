@@ -20,12 +20,13 @@ CPU = torch.device("cpu")
 
 
 def recipe(task: Any, model: str, **more: Any) -> Recipe:
+    """A recipe of one epoch."""
     return Recipe(**{"task": task, "model": model, "method": full(learning_rate=3e-3), "epochs": 1, "batch_size": 8} | more)
 
 
 def tuned(task: Any, model: str, **more: Any) -> Tuning:
     """A model that answers differently to different rows, without dropout."""
-    made = Tuning(recipe(task, model, **more), CPU, None)
+    made = Tuning(recipe(task, model, **{"averaging": None} | more), CPU, None)
     torch.manual_seed(0)
     with torch.no_grad():
         for p in made.model.parameters():

@@ -29,12 +29,14 @@ class Form(ABC):
         suffixes: Ends of the names of files that are read, in lower case (a class attribute).
         built_in: Data sets that need no file, by their names: modules with `load()` and `versions()` (a class attribute).
         own: Formats of text that this form alone knows, by the end of a name: from file and lines to rows (a class attribute).
+        any_name: Whether files of a folder of which none is called after a side are all to be learned from (a class attribute).
         questions: Whether a JSON document may be a SQuAD file (a class attribute).
     """
 
     suffixes: ClassVar[tuple[str, ...]] = TABLE_SUFFIXES
     built_in: ClassVar[Mapping[str, ModuleType]] = {}
     own: ClassVar[Mapping[str, Callable[[Path, Iterator[str]], Iterator[tuple[str, Any]]]]] = {}
+    any_name: ClassVar[bool] = False
     questions: ClassVar[bool] = False
 
     @abstractmethod

@@ -69,6 +69,8 @@ def tokenizer(model: str) -> PreTrainedTokenizerBase:
         raise UsageError(f"the tokeniser of {model!r} does not give offsets. Choose a model with a fast tokeniser.")
     if len(found) <= len(found.all_special_tokens):  # what transformers makes of a folder without a vocabulary
         raise UsageError(f"the model {model!r} comes without a tokeniser. Save one into its folder.")
+    if found.pad_token is None and found.eos_token is not None:
+        found.pad_token = found.eos_token  # it stands where nobody looks: places are masked, and no token is by its number
     return found
 
 
@@ -248,14 +250,17 @@ def head(model: torch.nn.Module) -> tuple[str, ...]:
     """Names of the parameters that a task's model has beside its base model: those of the task's head, which are new.
 
     They are found from the model, whatever they are called: `qa_outputs`, `classifier`, `qa_classifier.output.dense`, …. The
-    matrix by which a model writes tokens is none of them, be it tied to the embeddings or not: the checkpoint has it.
+    matrix by which a model writes tokens is none of them, be it tied to the embeddings or not: the checkpoint has it. Of a model
+    that tells masked tokens, all else behind its base model is: many encoders are kept without it.
     """
     import torch
     import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
 
     base: Any = model.base_model
     writes = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
-    ours = {id(parameter) for parameter in writes.parameters()} if writes is not None else set()
+    masked = type(model).__name__ in MASKED.values()
+    ours = {id(p) for name, p in writes.named_parameters() if name == "weight" or not masked} if writes is not None else set()
     if base is not model:
         ours |= {id(parameter) for parameter in base.parameters()}
         return tuple(name for name, parameter in model.named_parameters() if id(parameter) not in ours)

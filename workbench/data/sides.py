@@ -25,7 +25,7 @@ _OTHER_FORMATS = (
 """Formats that are not read, or not for every task. A file in one of them that is called after a side was meant as data."""
 
 
-def of_folder(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[str, list[Path]]:
+def of_folder(folder: Path, suffixes: Sequence[str] = SUFFIXES, *, any_name: bool = False) -> dict[str, list[Path]]:
     """The files of each side that a folder holds: one, or numbered parts in their order.
 
     Names count by their words: `train.jsonl`, `Dev-v1.1.json`, `squad_validation.json.gz`, `train-00000-of-00002.parquet`.
@@ -33,6 +33,7 @@ def of_folder(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[str, lis
     Args:
         folder: The folder.
         suffixes: Ends of the names of files that are read.
+        any_name: Where no file is called after a side, all of them are to be learned from.
 
     Raises:
         DataError: There is no training file, two files could be the same side, or a file would be passed over.
@@ -40,6 +41,10 @@ def of_folder(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[str, lis
     """
     with reading(str(folder)):
         there = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
+    if any_name and not any(_sides(each.name) for each in there):
+        files = [each for each in there if suffix_of(each.name) in suffixes and each.name not in NO_DATA]
+        if files:
+            return {"train": files}
     found: dict[str, list[Path]] = {side: [] for side in SIDES}
     unread = []
     for each in there:

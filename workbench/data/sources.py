@@ -38,7 +38,7 @@ def _path(data: str, form: Form) -> Path | None:
 
 def _from_disk(path: Path, form: Form) -> dict[str, Source]:
     if path.is_dir():
-        found = sides.of_folder(path, form.suffixes)
+        found = sides.of_folder(path, form.suffixes, any_name=form.any_name)
         return {side: [(str(file), formats.rows(file, form)) for file in parts] for side, parts in found.items()}
     if path.exists() or path.is_symlink():
         return {"train": [(str(path), formats.rows(path, form))]}

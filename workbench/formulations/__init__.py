@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from workbench.formulations.base import Example, Formulation, Reach, Rows
 from workbench.formulations.classes import Classification, Labelled, WrittenClasses, classification
+from workbench.formulations.modelling import CausalModelling, LanguageModelling, Likelihood, MaskedModelling, language_modelling
 from workbench.formulations.spans import SpanExtraction
 from workbench.formulations.text import Message, TextGeneration, text_generation
 from workbench.formulations.tokens import TokenClassification, WrittenEntities, token_classification
 
 __all__ = [
+    "CausalModelling",
     "Classification",
     "Example",
     "Formulation",
     "Labelled",
+    "LanguageModelling",
+    "Likelihood",
+    "MaskedModelling",
     "Message",
     "Reach",
     "Rows",
@@ -22,6 +27,7 @@ __all__ = [
     "WrittenClasses",
     "WrittenEntities",
     "classification",
+    "language_modelling",
     "text_generation",
     "token_classification",
 ]

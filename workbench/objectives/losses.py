@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from workbench.flops import unwrapped
 from workbench.objectives.base import NO_TARGET, Batch, Objective, inputs_of
@@ -77,11 +80,34 @@ class Tokens(Objective):
     def loss(self, output: Any, batch: Batch) -> torch.Tensor:
         from torch.nn.functional import cross_entropy
 
-        logits = output["logits"].float()
-        labels = batch["labels"][:, -logits.shape[1] :]
-        if self.shift:
-            logits, labels = logits[:, :-1], labels[:, 1:]
+        logits, labels = _paired(output, batch, self.shift)
         return cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=NO_TARGET, reduction="sum")
+
+
+@dataclass(frozen=True)
+class Likelihoods:
+    """Reads off a pass of `Tokens` with the same `shift` what the model gave the targets of each row."""
+
+    shift: bool = False
+
+    def __call__(self, output: Any, batch: Batch) -> Sequence[np.ndarray]:
+        """Of each row three numbers: the log-likelihood of its targets, how many there are, and for how many it was the highest."""
+        from torch.nn.functional import cross_entropy
+
+        found = []
+        # Row by row: with the logits of a large vocabulary a second copy of all of them may not fit.
+        for logits, labels in zip(*_paired(output, batch, self.shift), strict=True):
+            loss = cross_entropy(logits, labels, ignore_index=NO_TARGET, reduction="sum")
+            right = (logits.argmax(-1) == labels).sum()
+            found.append(np.array([-float(loss), int((labels != NO_TARGET).sum()), int(right)]))
+        return found
+
+
+def _paired(output: Any, batch: Batch, shift: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits, shape (rows, tokens, vocabulary), each beside its target, shape (rows, tokens)."""
+    logits = output["logits"].float()
+    labels = batch["labels"][:, -logits.shape[1] :]
+    return (logits[:, :-1], labels[:, 1:]) if shift else (logits, labels)
 
 
 @functools.lru_cache(maxsize=32)

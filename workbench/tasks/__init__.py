@@ -5,6 +5,7 @@ from __future__ import annotations
 from workbench.formulations import Example
 from workbench.tasks.base import Splits, Task
 from workbench.tasks.classification import Classification, classification
+from workbench.tasks.language_modelling import LanguageModelling, language_modelling
 from workbench.tasks.question_answering import QuestionAnswering, question_answering
 from workbench.tasks.text_generation import TextGeneration, text_generation
 from workbench.tasks.token_classification import TokenClassification, token_classification
@@ -13,6 +14,7 @@ from workbench.tasks.translation import Translation, translation
 __all__ = [
     "Classification",
     "Example",
+    "LanguageModelling",
     "QuestionAnswering",
     "Splits",
     "Task",
@@ -20,6 +22,7 @@ __all__ = [
     "TokenClassification",
     "Translation",
     "classification",
+    "language_modelling",
     "question_answering",
     "text_generation",
     "token_classification",
