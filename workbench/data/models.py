@@ -88,9 +88,12 @@ def _image_processor(model: str) -> Any:
 
 @functools.lru_cache(maxsize=8)
 def _sound_processor(model: str) -> Any:
-    from transformers import AutoFeatureExtractor
+    from transformers import AutoFeatureExtractor, AutoProcessor
 
-    return _load(AutoFeatureExtractor, model)
+    try:
+        return _load(AutoProcessor, model)  # which writes what it hears, too
+    except WorkbenchError:  # this one has no tokeniser: it tells classes
+        return _load(AutoFeatureExtractor, model)
 
 
 def config(model: str) -> PretrainedConfig:
@@ -121,6 +124,7 @@ def _kind(model: str) -> str:
     made_for = (
         ("encoder-decoder", text),
         ("audio", type(shape) in known.MODEL_FOR_CTC_MAPPING or type(shape) in known.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING),
+        ("audio", type(shape) in known.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING),
         ("vision", type(shape) in known.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING),
         ("encoder", type(shape) in known.MODEL_FOR_MASKED_LM_MAPPING),  # BERT can be made a decoder, too, and is none
         ("decoder", type(shape) in known.MODEL_FOR_CAUSAL_LM_MAPPING),

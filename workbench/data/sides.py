@@ -41,14 +41,14 @@ def of_folder(folder: Path, suffixes: Sequence[str] = SUFFIXES, *, any_name: boo
     """
     with reading(str(folder)):
         there = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
-    if any_name and not any(_sides(each.name) for each in there):
+    if any_name and not any(sides_of(each.name) for each in there):
         files = [each for each in there if suffix_of(each.name) in suffixes and each.name not in NO_DATA]
         if files:
             return {"train": files}
     found: dict[str, list[Path]] = {side: [] for side in SIDES}
     unread = []
     for each in there:
-        sides = _sides(each.name)
+        sides = sides_of(each.name)
         if each.is_dir():
             if suffix_of(each.name) in suffixes or _holds_side(each, suffixes):
                 unread.append(f"{each.name}/")
@@ -88,7 +88,7 @@ def of_splits(splits: Iterable[str], data: str) -> dict[str, str]:
                 f"the data set {data!r} on the hub has {len(of_side)} splits for {side}: {', '.join(of_side)}. Save the one that "
                 "you mean as a file of that name, and give the folder."
             )
-        if not of_side and (near := [name for name in others if side in _sides(name)]):
+        if not of_side and (near := [name for name in others if side in sides_of(name)]):
             raise wrong(
                 f"the data set {data!r} on the hub has no split for {side} by a name that is known, and these would not be read: "
                 f"{', '.join(near)}. Save the splits that you mean as the files train, dev and test of a folder, and give that."
@@ -100,7 +100,7 @@ def _words(name: str) -> list[str]:
     return re.split(r"[^a-z]+", name.casefold())
 
 
-def _sides(name: str) -> list[str]:
+def sides_of(name: str) -> list[str]:
     """The sides that a name has a word of: none, one, or several, which tells nothing."""
     words = _words(name)
     return [side for side, stems in SIDES.items() if any(stem in words for stem in stems)]

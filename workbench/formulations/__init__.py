@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from workbench.formulations.base import Example, Formulation, Reach, Rows
 from workbench.formulations.classes import Classification, Labelled, WrittenClasses, classification
+from workbench.formulations.media import MediaClassification, audio_classification, image_classification
 from workbench.formulations.modelling import CausalModelling, LanguageModelling, Likelihood, MaskedModelling, language_modelling
 from workbench.formulations.spans import SpanExtraction
 from workbench.formulations.text import Message, TextGeneration, text_generation
@@ -18,6 +19,7 @@ __all__ = [
     "LanguageModelling",
     "Likelihood",
     "MaskedModelling",
+    "MediaClassification",
     "Message",
     "Reach",
     "Rows",
@@ -26,7 +28,9 @@ __all__ = [
     "TokenClassification",
     "WrittenClasses",
     "WrittenEntities",
+    "audio_classification",
     "classification",
+    "image_classification",
     "language_modelling",
     "text_generation",
     "token_classification",

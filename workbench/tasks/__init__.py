@@ -5,6 +5,7 @@ from __future__ import annotations
 from workbench.formulations import Example
 from workbench.tasks.base import Splits, Task
 from workbench.tasks.classification import Classification, classification
+from workbench.tasks.image_classification import ImageClassification, image_classification
 from workbench.tasks.language_modelling import LanguageModelling, language_modelling
 from workbench.tasks.question_answering import QuestionAnswering, question_answering
 from workbench.tasks.text_generation import TextGeneration, text_generation
@@ -14,6 +15,7 @@ from workbench.tasks.translation import Translation, translation
 __all__ = [
     "Classification",
     "Example",
+    "ImageClassification",
     "LanguageModelling",
     "QuestionAnswering",
     "Splits",
@@ -22,6 +24,7 @@ __all__ = [
     "TokenClassification",
     "Translation",
     "classification",
+    "image_classification",
     "language_modelling",
     "question_answering",
     "text_generation",

@@ -10,7 +10,7 @@ from workbench import formulations
 from workbench.data.labelled import LabelledTexts
 from workbench.formulations import Example, Formulation, Labelled
 from workbench.space import check, is_whole
-from workbench.tasks.class_scores import class_scores, several_scores
+from workbench.tasks.class_scores import label_scores, several_scores
 from workbench.tasks.tables import LabelledTask, columns, named
 
 
@@ -42,8 +42,7 @@ class Classification(LabelledTask):
         )
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Labelled]) -> dict[str, float]:
-        given = [next(iter(prediction.labels), "") for prediction in predictions]
-        return class_scores([_labels(example)[0] for example in examples], given, [each.confidence for each in predictions])
+        return label_scores(examples, predictions)
 
 
 class SeveralLabels(Classification):

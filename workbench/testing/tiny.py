@@ -223,6 +223,32 @@ def tiny_seq2seq(folder: Path, *, width: int = 32) -> str:
     return str(folder)
 
 
+def tiny_vision(folder: Path, *, width: int = 32, size: int = 16) -> str:
+    """Write a tiny ViT with random weights, and its image processor, into `folder`; return its name for a recipe.
+
+    Args:
+        folder: Where it goes.
+        width: Of the model.
+        size: Pixels of a side of the images that it sees, in patches of 4.
+    """
+    import torch
+    from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = ViTConfig(
+            image_size=size,
+            patch_size=4,
+            hidden_size=width,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=2 * width,
+        )
+        ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": size, "width": size}).save_pretrained(folder)
+    return str(folder)
+
+
 def _bytes(*, chat: str | None = None, ends: bool = False) -> Any:
     """A tokeniser that reads any text: bytes, a few of them merged, and special tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
