@@ -63,7 +63,8 @@ def cuts_change_no_gradient(of: Tuning, rows: Rows, pieces: int = 3) -> None:
     def gradient(count: int) -> dict[str, torch.Tensor]:
         of.optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
         order = np.argsort(rows.lengths, kind="stable")
-        for cut in np.array_split(order, count):
+        whole = np.split(order, np.flatnonzero(np.diff(rows.lengths[order])) + 1) if rows.alike else [order]
+        for cut in (each for part in whole for each in np.array_split(part, min(count, len(part)))):
             (loss(of, rows.batch(cut)) / rows.items.sum()).backward()
         return {name: p.grad.clone() for name, p in of.parameters.items() if p.grad is not None}
 

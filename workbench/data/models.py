@@ -255,16 +255,21 @@ def head(model: torch.nn.Module) -> tuple[str, ...]:
 
     They are found from the model, whatever they are called: `qa_outputs`, `classifier`, `qa_classifier.output.dense`, …. The
     matrix by which a model writes tokens is none of them, be it tied to the embeddings or not: the checkpoint has it. Of a model
-    that tells masked tokens, all else behind its base model is: many encoders are kept without it.
+    that tells masked tokens, all else behind its base model is: many encoders are kept without it. And so is the matrix of one that
+    writes what it hears.
     """
     import torch
     import transformers
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
+    from transformers.models.auto import modeling_auto as auto
 
     base: Any = model.base_model
     writes = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
-    masked = type(model).__name__ in MASKED.values()
-    ours = {id(p) for name, p in writes.named_parameters() if name == "weight" or not masked} if writes is not None else set()
+    kind = type(model).__name__
+    masked = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()
+    if writes is None or kind in auto.MODEL_FOR_CTC_MAPPING_NAMES.values():
+        ours = set()
+    else:
+        ours = {id(parameter) for name, parameter in writes.named_parameters() if name == "weight" or not masked}
     if base is not model:
         ours |= {id(parameter) for parameter in base.parameters()}
         return tuple(name for name, parameter in model.named_parameters() if id(parameter) not in ours)

@@ -7,6 +7,7 @@ from workbench.formulations.classes import Classification, Labelled, WrittenClas
 from workbench.formulations.media import MediaClassification, audio_classification, image_classification
 from workbench.formulations.modelling import CausalModelling, LanguageModelling, Likelihood, MaskedModelling, language_modelling
 from workbench.formulations.spans import SpanExtraction
+from workbench.formulations.speech import SpeechRecognition, speech_recognition
 from workbench.formulations.text import Message, TextGeneration, text_generation
 from workbench.formulations.tokens import TokenClassification, WrittenEntities, token_classification
 
@@ -24,6 +25,7 @@ __all__ = [
     "Reach",
     "Rows",
     "SpanExtraction",
+    "SpeechRecognition",
     "TextGeneration",
     "TokenClassification",
     "WrittenClasses",
@@ -32,6 +34,7 @@ __all__ = [
     "classification",
     "image_classification",
     "language_modelling",
+    "speech_recognition",
     "text_generation",
     "token_classification",
 ]

@@ -176,7 +176,7 @@ def audio_classification(
     *,
     max_seconds: float,
 ) -> MediaClassification:
-    """How a kind of model tells the classes of a data set's sounds, by their first seconds. Raises UsageError where it hears none."""
+    """How a kind of model tells the classes of a data set's sounds. Raises UsageError where it hears none."""
     if kind != "audio":
         raise UsageError(f"a model of kind {kind!r} cannot do {type(task).__name__}: it hears no sound. Choose a model of sound.")
     inputs = functools.partial(waves, data, max_seconds)

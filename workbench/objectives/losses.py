@@ -85,6 +85,33 @@ class Tokens(Objective):
 
 
 @dataclass(frozen=True)
+class Ctc(Objective):
+    """Connectionist temporal classification of `labels`, shape (rows, letters); an item is a letter.
+
+    What is longer than its sound has stretches cannot be told, and teaches nothing.
+    """
+
+    def forward(self, model: torch.nn.Module, batch: Batch) -> dict[str, Any]:
+        """`logits`, shape (rows, stretches, letters); `frames`: how many of each row are no padding; the `blank` letter."""
+        logits = model(**inputs_of(batch))["logits"]
+        bare: Any = unwrapped(model)
+        frames = logits.new_full((len(logits),), logits.shape[1]).long()
+        if "attention_mask" in batch and hasattr(bare, "_get_feat_extract_output_lengths"):
+            frames = bare._get_feat_extract_output_lengths(batch["attention_mask"].sum(-1)).long()
+        return {"logits": logits, "frames": frames, "blank": bare.config.pad_token_id}
+
+    def loss(self, output: Any, batch: Batch) -> torch.Tensor:
+        import torch
+        from torch.nn.functional import ctc_loss, log_softmax
+
+        told = batch["labels"] != NO_TARGET
+        likely = log_softmax(output["logits"].float(), -1).transpose(0, 1)
+        letters, counts = batch["labels"][told], told.sum(-1)
+        with torch.backends.cudnn.flags(enabled=False):  # whose own form is not deterministic
+            return ctc_loss(likely, letters, output["frames"], counts, output["blank"], reduction="sum", zero_infinity=True)
+
+
+@dataclass(frozen=True)
 class Likelihoods:
     """Reads off a pass of `Tokens` with the same `shift` what the model gave the targets of each row."""
 
