@@ -105,6 +105,8 @@ def test_what_cannot_be_is_refused(data, tmp_path, decoder, tiny):
         CausalModelling(lambda e: e["text"], 9999).encode([{"text": "a"}], models.tokenizer(decoder))
     with pytest.raises(UsageError, match="has no token for what is hidden"):
         task(data).formulation("encoder").encode(task(data).splits().train, models.tokenizer(tiny))
+    (plan,) = pairs.plan(Study(kinds.recipe(task(data), tiny), maximize="accuracy"))
+    assert "has no token for what is hidden" in plan.problem
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="has no column 'text'"):
         task(str(tmp_path / "a.csv")).splits()

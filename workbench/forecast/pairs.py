@@ -124,6 +124,8 @@ def _problem_of(model: str, task: Task) -> str:
         processor = models.processor(model)
     except (UsageError, EnvironmentFault) as error:
         return str(error)
+    if problem := formulation.problem(processor):
+        return problem
     try:
         table = bare.get_input_embeddings().weight  # type: ignore[operator]
     except (AttributeError, NotImplementedError):  # a model without a table of tokens

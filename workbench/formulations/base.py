@@ -181,6 +181,10 @@ class Formulation(ABC):
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[Any], processor: Any) -> list[Any]:
         """One prediction an example from the outputs of its rows."""
 
+    def problem(self, processor: Any) -> str:
+        """What this processor's model lacks, a sentence and what to do; empty where nothing is known against it."""
+        return ""
+
     def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
         """How many of the examples' targets a prediction can be.
 

@@ -136,10 +136,15 @@ class MaskedModelling(LanguageModelling):
     def inference(self, processor: Any) -> Inference:
         return Read(Likelihoods())
 
+    def problem(self, processor: Any) -> str:
+        if processor.mask_token_id is not None:
+            return ""
+        return "the tokeniser of this model has no token for what is hidden. Choose a model made by masking."
+
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
         self._checked(processor)
-        if processor.mask_token_id is None:
-            raise UsageError("the tokeniser of this model has no token for what is hidden. Choose a model made by masking.")
+        if problem := self.problem(processor):
+            raise UsageError(problem)
         ids: list[np.ndarray] = []
         labels: list[np.ndarray] = []
         of: list[int] = []
