@@ -8,6 +8,20 @@ from __future__ import annotations
 
 from workbench.objectives.base import NO_TARGET, TARGETS, Batch, Inference, Objective, Read, inputs_of
 from workbench.objectives.generation import Generate
-from workbench.objectives.losses import Classes, Spans, Tokens
+from workbench.objectives.losses import Classes, Ctc, Likelihoods, Spans, Tokens
 
-__all__ = ["NO_TARGET", "TARGETS", "Batch", "Classes", "Generate", "Inference", "Objective", "Read", "Spans", "Tokens", "inputs_of"]
+__all__ = [
+    "NO_TARGET",
+    "TARGETS",
+    "Batch",
+    "Classes",
+    "Ctc",
+    "Generate",
+    "Inference",
+    "Likelihoods",
+    "Objective",
+    "Read",
+    "Spans",
+    "Tokens",
+    "inputs_of",
+]
