@@ -25,6 +25,7 @@ ENCODERS = [
     *EVERY,
     bitfit(learning_rate=1e-3),
     head(learning_rate=1e-3),
+    full(learning_rate=1e-3, trainable_layers=1),
     peft("lora", learning_rate=1e-3),
     peft("lora", learning_rate=1e-3, layers_to_transform=[1], target_modules=["query", "value"]),
     peft("ia3", learning_rate=1e-3),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from workbench.data import models
 from workbench.errors import UsageError
 from workbench.methods.base import OURS, Method, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
+from workbench.methods.layers import of_last_layers
 from workbench.methods.wrapping import wrap
 
 if TYPE_CHECKING:
@@ -73,11 +74,9 @@ def apply(method: Method, model: torch.nn.Module, *, auto_class: str) -> torch.n
 def _applied(method: Method, model: torch.nn.Module, auto_class: str) -> torch.nn.Module:
     of_task = {*models.head(model)}
     if method.kind in OURS:
-        tuned = model
+        tuned, chosen = model, of_task | _of_our_own(method, model)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(
-                method.kind == "full" or name in of_task or (method.kind == "bitfit" and name.endswith("bias"))
-            )
+            parameter.requires_grad_(name in chosen)
     else:
         of_head = {id(parameter) for name, parameter in model.named_parameters() if name in of_task}
         tuned = wrap(method, model, auto_class, of_task)
@@ -92,6 +91,16 @@ def _applied(method: Method, model: torch.nn.Module, auto_class: str) -> torch.n
             f"{method.name!r} has nothing to tune in this model{f': {empty[0]} is empty' if empty else ''}. Change its settings."
         )
     return tuned
+
+
+def _of_our_own(method: Method, model: torch.nn.Module) -> set[str]:
+    """Names of what learns beside the task's head by a method that needs no PEFT."""
+    last = method.settings.get("trainable_layers")
+    if method.kind == "full" and last is not None:
+        return of_last_layers(model, last)
+    return {
+        name for name, _ in model.named_parameters() if method.kind == "full" or (method.kind == "bitfit" and name.endswith("bias"))
+    }
 
 
 def plain_name(name: str) -> str:

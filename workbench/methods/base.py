@@ -61,9 +61,22 @@ class Method:
         return int(max(found.ends) if isinstance(found, Space) else found)
 
 
-def full(*, learning_rate: float, name: str = "full", models: Sequence[str] = ()) -> Method:
-    """All parameters learn. Where a study has this or any other method for some of its models alone, `models` names them."""
-    return Method(name, "full", learning_rate, models=_names(models))
+def full(*, learning_rate: float, trainable_layers: int | None = None, name: str = "full", models: Sequence[str] = ()) -> Method:
+    """All parameters learn, or those of the last layers alone.
+
+    Args:
+        learning_rate: As `Method.learning_rate`.
+        trainable_layers: How many layers learn, counted from the last one, at least 1; with them what stands behind them: a final
+            norm, a pooler, the task's head. Embeddings, and the matrix by which a language model writes tokens, stay as they are.
+            An encoder-decoder's decoder comes last: only beyond its layers are the encoder's. None: everything learns.
+        name: What it is called in tables and paths.
+        models: The models of the study that it is for; empty: all. Any method takes them.
+
+    Raises:
+        UsageError: `trainable_layers` is no whole number of at least 1. That a model has fewer layers is found when it is applied.
+    """
+    settings = {} if trainable_layers is None else {"trainable_layers": _count("trainable_layers", trainable_layers)}
+    return Method(name, "full", learning_rate, settings, _names(models))
 
 
 def head(*, learning_rate: float, name: str = "head", models: Sequence[str] = ()) -> Method:
@@ -92,11 +105,7 @@ def few_shot(*, shots: int, name: str = "few_shot", models: Sequence[str] = ()) 
         name: What it is called in tables and paths.
         models: As `Method.models`.
     """
-    made = Method(name, "few_shot", None, {"shots": shots}, _names(models))
-    for each in shots.ends if isinstance(shots, Space) else (shots,):
-        if not is_whole(each) or each < 1:
-            raise UsageError(f"shots must be a whole number, at least 1; got {each!r}.")
-    return made
+    return Method(name, "few_shot", None, {"shots": _count("shots", shots)}, _names(models))
 
 
 def peft(method: str, *, learning_rate: float, name: str | None = None, models: Sequence[str] = (), **settings: Any) -> Method:
@@ -113,6 +122,14 @@ def peft(method: str, *, learning_rate: float, name: str | None = None, models: 
     if kind not in peft_methods():
         raise UsageError(f"PEFT has no method {method!r}.{did_you_mean(kind, peft_methods())}")
     return Method(name or kind, kind, learning_rate, settings, _names(models))
+
+
+def _count(name: str, value: Any) -> Any:
+    """A setting that counts something, or its hole. Raises UsageError unless all that it may be are whole numbers of at least 1."""
+    for each in value.ends if isinstance(value, Space) else (value,):
+        if not is_whole(each) or each < 1:
+            raise UsageError(f"{name} must be a whole number, at least 1; got {each!r}.")
+    return value
 
 
 def _names(models: Any) -> Any:
