@@ -8,7 +8,7 @@ import torch
 import transformers
 from test_formulations_text import tiny_gpt2
 
-from workbench import Recipe, Study, choice, full, methods
+from workbench import Recipe, Study, adapter, choice, full, methods
 from workbench.data import models
 from workbench.errors import UsageError
 from workbench.forecast import pairs
@@ -143,3 +143,104 @@ def test_full_tuning_is_the_recipe_that_it_was() -> None:
     assert made.to_json()["method"]["settings"] == {}
     assert recipe("m", full(learning_rate=1e-3, trainable_layers=2), task=TinyTask()).id != made.id
     assert full(learning_rate=1e-3, trainable_layers=2).changes_weights  # so four bits are refused
+
+
+# Adapters
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adapters_stand_behind_attention_and_feed_forward_of_every_layer(family: str) -> None:
+    model, auto_class, count = of_family(family)
+    width = int(getattr(model.config, "hidden_size", 0) or model.config.d_model)
+    norms = {
+        f"{path}.{own}"
+        for path, module in model.named_modules()
+        if type(module).__name__.endswith("Norm")
+        for own, _ in module.named_parameters()
+    }
+    top = {*models.head(model)}
+    tuned = methods.apply(adapter(learning_rate=1e-3, bottleneck=5), model, auto_class=auto_class)
+    assert tuned is model
+    inside = {each for each, _ in tuned.named_parameters() if ".adapter." in each}
+    assert learning(tuned) == inside | norms | top
+    places = count * 2 + (count // 2 if tuned.config.is_encoder_decoder else 0)
+    assert len(inside) == 4 * places
+    assert sum(p.numel() for n, p in tuned.named_parameters() if n in inside) == places * (2 * 5 * width + 5 + width)
+    for layer in layers(tuned)[-count:]:
+        own = [path for path, module in next(iter(layer.values())).named_modules() if path.endswith(".adapter")]
+        words = ("attention", "attn", "layer.0", "layer.1")
+        behind_attention = [any(word in path.lower() for word in words) for path in own]
+        if not tuned.config.is_encoder_decoder:
+            assert sorted(behind_attention) == [False, True], own
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "gpt2"])
+def test_an_adapter_adds_what_it_makes_of_a_parts_output_and_begins_near_it(name: Any, kind: str) -> None:
+    made = recipe(name(kind), adapter(learning_rate=1e-2, bottleneck=4))
+    of = Tuning(made, torch.device("cpu"), None)
+    of.model.eval()
+    bare = Tuning(recipe(name(kind), full(learning_rate=1e-2)), torch.device("cpu"), None)
+    bare.model.eval()
+    batch = of.formulation.encode(made.task.splits().train, of.processor).batch(range(4))
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    places = [module for module in of.model.modules() if hasattr(module, "adapter")]
+    for place in places:
+        place.adapter.register_forward_hook(lambda module, args, output: seen.append((args[0], output)))
+    with torch.no_grad():
+        logits = of.objective.forward(of.model, batch)["logits"]
+        expected = bare.objective.forward(bare.model, batch)["logits"]
+        torch.testing.assert_close(logits, expected, rtol=0.05, atol=0.05)
+        assert not torch.equal(logits, expected)
+        assert len(seen) == len(places)
+        for place, (given, output) in zip(places, seen, strict=True):
+            down, up = place.adapter.down, place.adapter.up
+            by_hand = given + torch.nn.functional.gelu(given @ down.weight.T + down.bias) @ up.weight.T + up.bias
+            torch.testing.assert_close(output, by_hand)
+            assert 0 < float(up.weight.abs().max()) <= 0.02
+            place.adapter.up.weight.zero_()
+        torch.testing.assert_close(of.objective.forward(of.model, batch)["logits"], expected)  # the identity itself
+
+
+def test_adapters_are_drawn_by_the_recipes_seed_and_all_of_them_learn(name: Any) -> None:
+    def start(seed: int) -> dict[str, torch.Tensor]:
+        made = recipe(name("decoder"), adapter(learning_rate=1e-2, bottleneck=4), seed=seed)
+        return Tuning(made, torch.device("cpu"), None).averaged() or {}
+
+    made = recipe(name("decoder"), adapter(learning_rate=1e-2, bottleneck=4), averaging=4.0)
+    of = Tuning(made, torch.device("cpu"), None)
+    first = of.averaged()
+    assert all(torch.equal(first[each], start(0)[each]) for each in first)
+    assert not all(torch.equal(first[each], start(1)[each]) for each in first)
+    rows = of.formulation.encode(made.task.splits().train, of.processor)
+    of.make_step(rows, rows.example, 8)
+    assert all(not torch.equal(first[each], p) for each, p in of.parameters.items())
+
+
+@pytest.mark.parametrize("weights", ["bfloat16", "nf4"])
+def test_adapters_learn_in_float32_beside_weights_of_fewer_bits(tmp_path: Any, weights: str) -> None:
+    made = recipe(tiny_decoder(tmp_path, width=64), adapter(learning_rate=1e-2), weights=weights)
+    of = Tuning(made, torch.device("cpu"), None)
+    assert {p.dtype for p in of.parameters.values()} == {torch.float32}
+    *_, last = train(made)
+    assert last.scores["dev_loss"] < next(train(recipe(made.model, made.method, weights=weights, epochs=0))).scores["dev_loss"]
+
+
+@pytest.mark.parametrize(
+    "family, more, message",
+    [
+        ("XLNetConfig", {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64}, "its attention has no matrices of its own"),
+        ("MixtralConfig", {"num_key_value_heads": 2, "num_local_experts": 2}, "experts, each token meeting other ones"),
+        ("MambaConfig", {"state_size": 4}, "no layers with attention can be told"),
+    ],
+)
+def test_where_there_is_no_place_for_adapters_it_is_said_why(family: str, more: dict[str, Any], message: str) -> None:
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, family)(**(SIZE | more)))
+        with pytest.raises(UsageError, match=message):
+            methods.apply(adapter(learning_rate=1e-3), model, auto_class="AutoModelForCausalLM")
+
+
+@pytest.mark.parametrize("bottleneck", [0, -1, 1.5, True, "64"])
+def test_a_bottleneck_is_a_whole_number(bottleneck: Any) -> None:
+    with pytest.raises(UsageError, match="bottleneck must be a whole number, at least 1; got"):
+        adapter(learning_rate=1e-3, bottleneck=bottleneck)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from workbench.data import models
 from workbench.errors import UsageError
-from workbench.methods.base import OURS, Method, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
+from workbench.methods.base import OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
 from workbench.methods.layers import of_last_layers
 from workbench.methods.wrapping import wrap
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Method",
+    "adapter",
     "apply",
     "bitfit",
     "few_shot",
@@ -36,7 +37,7 @@ __all__ = [
 def revision(method: Method) -> int:
     """Which way of applying this kind of method a recipe is of: it rises when the same settings come to train another model.
 
-    0: full, head and bitfit, as ever. 1: PEFT's methods since every input of the tokeniser reaches the model (before, those of a
+    0: those of our own, as ever. 1: PEFT's methods since every input of the tokeniser reaches the model (before, those of a
     question answering model got no segment ids) and the head always learns, whatever it is called.
     """
     return 0 if method.kind in OURS else 1
@@ -95,6 +96,10 @@ def _applied(method: Method, model: torch.nn.Module, auto_class: str) -> torch.n
 
 def _of_our_own(method: Method, model: torch.nn.Module) -> set[str]:
     """Names of what learns beside the task's head by a method that needs no PEFT."""
+    if method.kind == "adapter":
+        from workbench.methods.adapters import put_in
+
+        return put_in(model, method.settings["bottleneck"])
     last = method.settings.get("trainable_layers")
     if method.kind == "full" and last is not None:
         return of_last_layers(model, last)

@@ -15,19 +15,19 @@ from workbench.space import Space, check, is_number, is_whole
 
 ASKING = ("zero_shot", "few_shot")
 """Methods that train nothing."""
-OURS = ("full", "head", "bitfit", *ASKING)
+OURS = ("full", "head", "bitfit", "adapter", *ASKING)
 """Methods without PEFT."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a model is tuned, or asked. Made by `full`, `head`, `bitfit`, `peft`, `zero_shot` or `few_shot`.
+    """How a model is tuned, or asked. Made by `full`, `head`, `bitfit`, `adapter`, `peft`, `zero_shot` or `few_shot`.
 
     Attributes:
         name: What it is called in tables and in the paths of its settings (`lora.r`).
-        kind: `full`, `head`, `bitfit`, `zero_shot`, `few_shot`, or PEFT's name of the method in lower case.
+        kind: `full`, `head`, `bitfit`, `adapter`, `zero_shot`, `few_shot`, or PEFT's name of the method in lower case.
         learning_rate: Peak learning rate of AdamW, the same for all parameters that learn; > 0. None: nothing learns.
-        settings: Arguments of PEFT's configuration of the method; the number of `shots`; empty for the others.
+        settings: Arguments of PEFT's configuration of the method, or of the function that made it.
         models: Names of the models that a study has it for; empty: all. It says nothing of what a recipe makes.
     """
 
@@ -87,6 +87,25 @@ def head(*, learning_rate: float, name: str = "head", models: Sequence[str] = ()
 def bitfit(*, learning_rate: float, name: str = "bitfit", models: Sequence[str] = ()) -> Method:
     """The biases and the task's head learn (Ben Zaken et al. 2022, arXiv:2106.10199)."""
     return Method(name, "bitfit", learning_rate, models=_names(models))
+
+
+def adapter(*, learning_rate: float, bottleneck: int = 64, name: str = "adapter", models: Sequence[str] = ()) -> Method:
+    """Small modules in every layer learn, the norms of the model and the task's head (Houlsby et al. 2019, arXiv:1902.00751).
+
+    A module stands behind each attention and behind the feed-forward part of a layer. It adds 2 x width x bottleneck weights there,
+    and begins near the identity. Unlike LoRA's, it cannot be merged into the model: it is part of every pass.
+
+    Args:
+        learning_rate: As `Method.learning_rate`; 1e-4 to 3e-3 are usual.
+        bottleneck: Numbers between a module's two matrices, at least 1.
+        name: What it is called in tables and paths.
+        models: As `Method.models`.
+
+    Raises:
+        UsageError: `bottleneck` is no whole number of at least 1. That a model's layers have no place for them is found when it is
+            applied.
+    """
+    return Method(name, "adapter", learning_rate, {"bottleneck": _count("bottleneck", bottleneck)}, _names(models))
 
 
 def zero_shot(*, name: str = "zero_shot", models: Sequence[str] = ()) -> Method:
