@@ -49,7 +49,7 @@ HOUSES = {
     "transformers": {"data", "objectives", "formulations", "methods", "testing"},
     "safetensors": {"data", "training", "sweep"},  # sweep writes the weights of a front's members
     "torchmetrics": {"tasks"},
-    "sklearn": {"tasks"},
+    "sklearn": {"tasks", "methods"},
     "sacrebleu": {"tasks"},
     "rich": {"cli"},
     "click": {"cli"},

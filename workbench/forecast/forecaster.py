@@ -242,7 +242,7 @@ class Forecaster:
     # What is kept
 
     def _data_of(self, recipe: Recipe) -> Data:
-        key = (recipe.task, recipe.model, recipe.method.trains)
+        key = (recipe.task, recipe.model, recipe.method.trains, recipe.method.shots, recipe.method.choose)
         if key not in self._data:
             self._data[key] = sampled(recipe)
         return self._data[key]

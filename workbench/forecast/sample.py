@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from workbench import methods
 from workbench.formulations import Rows
 from workbench.objectives import Objective
 from workbench.study import Recipe
@@ -54,7 +55,7 @@ def sampled(recipe: Recipe) -> Data:
     formulation = task.formulation(models.kind(recipe.model))
     trained = splits.train if recipe.method.trains else ()
     rows = formulation.encode(_spread_out(trained), processor)
-    dev = questions(formulation, _spread_out(splits.dev), processor, splits.train[: recipe.method.shots])
+    dev = questions(formulation, _spread_out(splits.dev), processor, methods.shots(recipe.method, formulation, splits.train))
     apart = dev.asked is not dev.labelled
     return Data(
         len(splits.train),

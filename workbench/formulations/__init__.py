@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.formulations.base import Example, Formulation, Reach, Rows
+from workbench.formulations.base import Example, Formulation, Reach, Rows, Shots
 from workbench.formulations.classes import Classification, Labelled, WrittenClasses, classification
 from workbench.formulations.spans import SpanExtraction
 from workbench.formulations.text import Message, TextGeneration, text_generation
@@ -15,6 +15,7 @@ __all__ = [
     "Message",
     "Reach",
     "Rows",
+    "Shots",
     "SpanExtraction",
     "TextGeneration",
     "WrittenClasses",

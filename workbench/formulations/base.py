@@ -16,6 +16,9 @@ from workbench.objectives import Inference, Objective
 Example = Mapping[str, Any]
 """One labelled example: plain data, as a reader gives it."""
 
+Shots = Sequence[Example] | Callable[[Example], Sequence[Example]]
+"""Examples with their answers to stand before questions: before all of them, or for each question its own."""
+
 Features = list[dict[str, Any]]
 """Rows as transformers' collators take them."""
 
@@ -154,7 +157,7 @@ class Formulation(ABC):
         """How the model is asked."""
 
     @abstractmethod
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         """Rows of examples.
 
         Args:
@@ -163,6 +166,10 @@ class Formulation(ABC):
             answers: With their targets, for the loss; else as the model is asked.
             shots: Examples with their answers that are put before each question; only what writes text takes any.
         """
+
+    def question(self, example: Example) -> str:
+        """The text that an example asks with, by which others like it are found; empty where there is none."""
+        return ""
 
     @abstractmethod
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[Any], processor: Any) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from workbench.errors import UsageError
-from workbench.formulations.base import Example, Formulation, Reach, Rows, padded_inputs
+from workbench.formulations.base import Example, Formulation, Reach, Rows, Shots, padded_inputs
 from workbench.formulations.text import TextGeneration, text_generation
 from workbench.objectives import Batch, Classes, Inference, Objective, Read
 
@@ -74,7 +74,7 @@ class Classification(Formulation):
     def inference(self, processor: Any) -> Inference:
         return Read(_several if self.several else _one)
 
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         texts = [self.text(example) for example in examples]
         pairs = [text if isinstance(text, tuple) else (text, None) for text in texts]
         seconds = [second for _, second in pairs]

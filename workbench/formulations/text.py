@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import UsageError
-from workbench.formulations.base import Example, Formulation, Reach, Rows, padded
+from workbench.formulations.base import Example, Formulation, Reach, Rows, Shots, padded
 from workbench.objectives import NO_TARGET, Generate, Inference, Objective, Tokens
 
 Message = Mapping[str, str]
@@ -58,7 +58,7 @@ class TextGeneration(Formulation):
         most = max((len(ids) for ids in allowed), default=self.max_new_tokens)
         return Generate(most, tuple(end for end in ends if end is not None), processor.pad_token_id, allowed)
 
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         """Rows of prompts, or of prompts with their answers as targets.
 
         An answer is never cut. A row that is longer than the model takes is left out: it teaches nothing, and its prediction is
@@ -72,7 +72,8 @@ class TextGeneration(Formulation):
         labels: list[np.ndarray] = []
         of: list[int] = []
         for i, example in enumerate(examples):
-            row, targets = self._row(example, processor, shots, answers=answers)
+            before = shots(example) if callable(shots) else shots
+            row, targets = self._row(example, processor, before, answers=answers)
             # Asked, a decoder needs room for what it will write.
             size = len(row) + (self.max_new_tokens if self.decoder and not answers else 0)
             if most is not None and max(size, len(targets)) > most:
@@ -89,6 +90,9 @@ class TextGeneration(Formulation):
         sizes = np.array([len(row) + (0 if self.decoder else len(label)) for row, label in zip(ids, labels, strict=True)], np.int64)
         columns = {"input_ids": ids, **({"labels": labels} if answers else {})}
         return Rows(columns, np.array(of, np.int64), items, padded(processor, "left" if self.decoder else "right"), sizes=sizes)
+
+    def question(self, example: Example) -> str:
+        return "\n".join(turn["content"] for turn in _turns(self.prompt(example)))
 
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Any]:
         """The text of each answer, without what surrounds it; "" of an example that was not asked."""

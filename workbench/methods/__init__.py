@@ -12,6 +12,7 @@ from workbench.data import models
 from workbench.errors import UsageError
 from workbench.methods.base import OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
 from workbench.methods.layers import of_last_layers
+from workbench.methods.shots import shots
 from workbench.methods.wrapping import wrap
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "plain_name",
     "provision",
     "revision",
+    "shots",
     "zero_shot",
 ]
 
@@ -47,6 +49,8 @@ def provision(method: Method) -> None:
     """Import what `apply` will need, so that no run pays for it: PEFT takes seconds the first time."""
     if method.kind not in OURS:
         import peft as library  # noqa: F401
+    if method.choose == "nearest":
+        import sklearn.feature_extraction.text  # noqa: F401
 
 
 def apply(method: Method, model: torch.nn.Module, *, auto_class: str) -> torch.nn.Module:

@@ -8,7 +8,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.space import Space, check, is_number, is_whole
@@ -59,6 +59,16 @@ class Method:
         """Labelled examples that stand before each question: of a hole the most."""
         found: Any = self.settings["shots"] if self.kind == "few_shot" else 0
         return int(max(found.ends) if isinstance(found, Space) else found)
+
+    @property
+    def choose(self) -> str:
+        """Which examples those are: `first` or `nearest`."""
+        return str(self.settings.get("choose", "first")) if self.kind == "few_shot" else "first"
+
+    @property
+    def bought(self) -> int | None:
+        """How many of a task's labelled examples it buys; None: all that the task says."""
+        return None if self.trains or self.choose == "nearest" else self.shots
 
 
 def full(*, learning_rate: float, trainable_layers: int | None = None, name: str = "full", models: Sequence[str] = ()) -> Method:
@@ -116,15 +126,26 @@ def zero_shot(*, name: str = "zero_shot", models: Sequence[str] = ()) -> Method:
     return Method(name, "zero_shot", None, models=_names(models))
 
 
-def few_shot(*, shots: int, name: str = "few_shot", models: Sequence[str] = ()) -> Method:
-    """A language model asked with a few labelled examples before each question: the first of the training examples.
+def few_shot(
+    *, shots: int, choose: Literal["first", "nearest"] = "first", name: str = "few_shot", models: Sequence[str] = ()
+) -> Method:
+    """A language model asked with a few labelled examples before each question.
 
     Args:
-        shots: How many, at least 1. They are labels bought.
+        shots: How many, at least 1.
+        choose: Which of the task's training examples: `first`, the same before every question, so that just these labels are
+            bought; or `nearest`, those whose text is likest to the question's (Liu et al. 2022, arXiv:2101.06804; by TF-IDF of the
+            characters of words, the likest standing last): then all `train` labels of the task are bought.
         name: What it is called in tables and paths.
         models: As `Method.models`.
+
+    Raises:
+        UsageError: `shots` is no whole number of at least 1, or `choose` none of the two.
     """
-    return Method(name, "few_shot", None, {"shots": _count("shots", shots)}, _names(models))
+    if choose not in ("first", "nearest"):  # no hole either: what a recipe buys depends on it
+        raise UsageError(f"choose must be 'first' or 'nearest'; got {choose!r}. To compare both, give two methods of two names.")
+    how = {} if choose == "first" else {"choose": choose}
+    return Method(name, "few_shot", None, {"shots": _count("shots", shots), **how}, _names(models))
 
 
 def peft(method: str, *, learning_rate: float, name: str | None = None, models: Sequence[str] = (), **settings: Any) -> Method:

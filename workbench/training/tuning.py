@@ -16,7 +16,7 @@ import torch
 from workbench import flops, methods
 from workbench.data import models
 from workbench.errors import EnvironmentFault, Infeasible, WorkbenchError, is_out_of_memory
-from workbench.formulations import Example, Formulation, Rows
+from workbench.formulations import Example, Formulation, Rows, Shots
 from workbench.objectives import Read
 from workbench.study import Recipe
 from workbench.training.batches import evaluation_batches, micro_batches, padded_tokens, step_examples
@@ -58,8 +58,8 @@ class Questions:
     asked: Rows
 
 
-def questions(formulation: Formulation, examples: Sequence[Example], processor: Any, shots: Sequence[Example] = ()) -> Questions:
-    """Encode what a model is graded by, each question behind so many examples with their answers."""
+def questions(formulation: Formulation, examples: Sequence[Example], processor: Any, shots: Shots = ()) -> Questions:
+    """Encode what a model is graded by, each question behind its examples with their answers."""
     labelled = formulation.encode(examples, processor, shots=shots)
     if isinstance(formulation.inference(processor), Read):
         return Questions(examples, labelled, labelled)
