@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from workbench import methods, prices
 from workbench.errors import StudyError, UsageError, WorkbenchError, did_you_mean, line_in, said
+from workbench.formulations import Formulation
 from workbench.methods import Method
 from workbench.space import Choice, Dimension, Space, Value, check, describe, dimensions, is_number, is_whole, resolve
 from workbench.tasks.base import GAP, WORST_GROUP, Task
@@ -94,6 +95,17 @@ class Recipe:
                 _refuse_few(self.task, self.method)
         elif any(_labels(task) == 0 for task in _each(self.task)):
             raise UsageError("train must be at least 1 where something is trained; got 0.")
+
+    @property
+    def formulation(self) -> Formulation:
+        """How its model computes its task, asked as its method says.
+
+        Raises:
+            UsageError: A model of this kind cannot do the task, or not be asked so; or as `models.kind`.
+        """
+        from workbench.data import models
+
+        return self.task.formulation(models.kind(self.model)).reading(self.method.read)
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain data: a record to read, not a way to make one."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from workbench.formulations.base import Example, Formulation, Reach, Rows, Shots
+from workbench.formulations.base import READINGS, Example, Formulation, Reach, Rows, Shots
 from workbench.formulations.classes import Classification, Labelled, WrittenClasses, classification
 from workbench.formulations.spans import SpanExtraction
 from workbench.formulations.text import Message, TextGeneration, text_generation
 
 __all__ = [
+    "READINGS",
     "Classification",
     "Example",
     "Formulation",

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.errors import UsageError
 from workbench.objectives import Inference, Objective
 
 Example = Mapping[str, Any]
@@ -18,6 +19,10 @@ Example = Mapping[str, Any]
 
 Shots = Sequence[Example] | Callable[[Example], Sequence[Example]]
 """Examples with their answers to stand before questions: before all of them, or for each question its own."""
+
+READINGS = ("greedy", "likelihood", "likelihood_per_byte")
+"""How an answer is read off a language model: written, token by token the likeliest; or the likeliest of a few as a whole, by the
+sum of its tokens' log-likelihoods, or by that for each byte of its text (`acc` and `acc_norm` of lm-evaluation-harness)."""
 
 Features = list[dict[str, Any]]
 """Rows as transformers' collators take them."""
@@ -146,6 +151,18 @@ class Formulation(ABC):
     def longest_row(self) -> int:
         """The most tokens that a row may have; 0: as many as the model takes."""
         return 0
+
+    def reading(self, how: str) -> Formulation:
+        """It with answers read off a language model in a way of `READINGS`.
+
+        Raises:
+            UsageError: Answers cannot be read so.
+        """
+        if how != READINGS[0]:
+            raise UsageError(
+                f"read={how!r} is for language models that choose among a few answers. Leave it out, or name models=(…)."
+            )
+        return self
 
     @property
     @abstractmethod

@@ -175,7 +175,7 @@ def provision(recipe: Recipe) -> None:
     methods.provision(recipe.method)
     models.processor(recipe.model)
     recipe.task.provision()
-    formulation = recipe.task.formulation(models.kind(recipe.model))
+    formulation = recipe.formulation
     models.build(recipe.model, formulation.auto_class, device="meta", **formulation.settings)
 
 
@@ -253,11 +253,11 @@ _encoded: dict[tuple[Any, ...], tuple[Rows, Questions, Usage]] = {}
 def _encode(recipe: Recipe, meter: Windows) -> tuple[Rows, Questions, Usage]:
     """Rows to train on and to be graded by, and what it took to make them. Kept across runs: trials share them."""
     task, trains = recipe.task, recipe.epochs > 0
-    key = (task, recipe.model, trains, recipe.method.shots, recipe.method.choose)
+    key = (task, recipe.model, trains, recipe.method.asking)
     if key not in _encoded:
         with meter.window() as window:
             processor, splits = models.processor(recipe.model), task.splits()
-            formulation = task.formulation(models.kind(recipe.model))
+            formulation = recipe.formulation
             shots = methods.shots(recipe.method, formulation, splits.train)
             train_rows = formulation.encode(splits.train if trains else (), processor)
             dev = questions(formulation, splits.dev, processor, shots)
@@ -275,7 +275,7 @@ def _test(tuning: Tuning) -> dict[str, float]:
     recipe = tuning.recipe
     if not recipe.task.splits().test:
         return {}
-    key = (recipe.task, recipe.model, recipe.method.shots, recipe.method.choose)
+    key = (recipe.task, recipe.model, recipe.method.asking)
     if key not in _test_rows:
         splits, formulation = recipe.task.splits(), tuning.formulation
         before = methods.shots(recipe.method, formulation, splits.train)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from workbench import flops, methods
 from workbench.data import models
 from workbench.errors import EnvironmentFault, Infeasible, WorkbenchError, is_out_of_memory
 from workbench.formulations import Example, Formulation, Rows, Shots
-from workbench.objectives import Read
+from workbench.objectives import Answers, Read
 from workbench.study import Recipe
 from workbench.training.batches import evaluation_batches, micro_batches, padded_tokens, step_examples
 from workbench.training.prefixes import Prefix
@@ -72,7 +73,7 @@ class Tuning:
     def __init__(self, recipe: Recipe, where: torch.device, resume: Prefix | None) -> None:
         self.recipe, self.where = recipe, where
         torch.manual_seed(recipe.seed)
-        self.formulation = recipe.task.formulation(models.kind(recipe.model))
+        self.formulation = recipe.formulation
         self.processor = models.processor(recipe.model)
         self.objective, self.inference = self.formulation.objective, self.formulation.inference(self.processor)
         auto_class = self.formulation.auto_class
@@ -209,11 +210,14 @@ class Tuning:
         return loss, self.formulation.decode(of.examples, of.asked, outputs, self.processor), work
 
     def _ask(self, rows: Rows, chosen: np.ndarray, inputs: Mapping[str, Any], outputs: list[Any]) -> Work:
-        """Ask a batch of rows in a pass of its own. What is written is work as what is read is."""
+        """Ask a batch of rows in passes of their own. What is written is work as what is read is."""
         with self.autocast, _faults_of_the_model():
             found = self.inference(self.model, inputs)
         for row, value in zip(chosen, found, strict=True):
             outputs[row] = value
+        passes = found.passes if isinstance(found, Answers) else None
+        if passes is not None:
+            return self._work(passes.tokens, passes.padded, 0, functools.partial(flops.forward, past=passes.past))
         written = [np.size(value) if isinstance(value, np.ndarray) and value.ndim == 1 else 0 for value in found]
         lengths = rows.lengths[chosen] + np.array(written)
         return self._work(lengths.tolist(), len(chosen) * int(lengths.max()), 0, flops.forward)
