@@ -38,7 +38,7 @@ HOUSES = {
     "pynvml": {"meter", "testing"},
     "datasets": {"data"},
     "gguf": {"data"},
-    "peft": {"methods"},
+    "peft": {"methods", "data"},
     "optuna": {"ledger", "search"},
     "sqlalchemy": {"ledger", "tracking"},
     "mlflow": {"tracking"},

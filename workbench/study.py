@@ -37,7 +37,7 @@ class Recipe:
 
     Attributes:
         task: The data, their encoding and their score.
-        model: A built-in model, a name on the model hub (`name@revision`), a folder, or a GGUF file.
+        model: A built-in model, a name on the model hub (`name@revision`), a folder (also PEFT's of an adapter), or a GGUF file.
         method: What is tuned, and at which learning rate.
         epochs: Passes over the training examples; fractions are allowed, and 0 grades what there is. The schedule has no
             length, so a checkpoint of a run is the result of the same recipe with fewer epochs.
