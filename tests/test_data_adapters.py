@@ -176,7 +176,7 @@ def test_an_adapter_of_another_model_is_told_by_the_plan(tmp_path: Path) -> None
     write_adapter(base, "decoder", tmp_path / "a")
     others = {
         tiny_decoder(tmp_path / "wide", width=64): " for this model (",
-        tiny_seq2seq(tmp_path / "t5"): "which this model has no place for",
+        tiny_seq2seq(tmp_path / "t5"): "not found in the base model",
     }
     for other, message in others.items():
         folder = shutil.copytree(tmp_path / "a", f"{other}-adapter")

@@ -191,6 +191,11 @@ def build(
             more |= {"quantization_config": _four_bits(model)} if weights == "nf4" else {}
             built, report = _load(auto, model, config=shape, dtype=dtype, **more)
             _refuse_missing(model, built, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
+            for module in built.modules():
+                # On CPUs with AVX512-BF16 bitsandbytes repacks weights for good when a model is first asked, and trains on with
+                # those, by which no gradient passes: a run that was resumed was another than an unbroken one.
+                if hasattr(module, "support_avx512bf16_for_cpu"):
+                    module.support_avx512bf16_for_cpu = False
         built.name_or_path = model  # what an adapter's configuration calls its base: not a folder of this machine
     return built.to(device).eval()  # type: ignore[no-any-return]
 
