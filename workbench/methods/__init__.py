@@ -26,6 +26,7 @@ __all__ = [
     "few_shot",
     "full",
     "head",
+    "head_names",
     "peft",
     "peft_methods",
     "plain_name",
@@ -110,6 +111,13 @@ def _of_our_own(method: Method, model: torch.nn.Module) -> set[str]:
     return {
         name for name, _ in model.named_parameters() if method.kind == "full" or (method.kind == "bitfit" and name.endswith("bias"))
     }
+
+
+def head_names(method: Method, model: torch.nn.Module) -> set[str]:
+    """Names of the parameters that have a learning rate of their own, as `plain_name` has them; asked before `apply`."""
+    if method.head_learning_rate is None:
+        return set()
+    return {f"{around}{name}" for name in models.head(model) for around in ("", "base_model.", "base_model.model.")}
 
 
 def plain_name(name: str) -> str:

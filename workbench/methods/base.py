@@ -27,9 +27,10 @@ class Method:
     Attributes:
         name: What it is called in tables and in the paths of its settings (`lora.r`).
         kind: `full`, `head`, `bitfit`, `adapter`, `zero_shot`, `few_shot`, or PEFT's name of the method in lower case.
-        learning_rate: Peak learning rate of AdamW, the same for all parameters that learn; > 0. None: nothing learns.
+        learning_rate: Peak learning rate of AdamW for all parameters that learn; > 0. None: nothing learns.
         settings: Arguments of PEFT's configuration of the method, or of the function that made it.
         models: Names of the models that a study has it for; empty: all. It says nothing of what a recipe makes.
+        head_learning_rate: That of the task's head, which is new and learns best at a higher one; > 0. None: as the rest.
         read: How a language model's choice among a few answers is read: `greedy` writes it token by token, `likelihood` takes the
             answer with the highest sum of log-likelihoods, `likelihood_per_byte` that with the highest for each byte of its text.
             Likelihoods tell how sure a model is, so that the calibration error is known.
@@ -40,6 +41,7 @@ class Method:
     learning_rate: float | None
     settings: Mapping[str, Any] = field(default_factory=dict)
     models: tuple[str, ...] = field(default=(), compare=False, metadata={"later": True})
+    head_learning_rate: float | None = field(default=None, metadata={"later": True})
     read: str = field(default=READINGS[0], metadata={"later": True})
 
     def __post_init__(self) -> None:
@@ -49,6 +51,7 @@ class Method:
         check(self, "read", lambda v: v in READINGS, f"one of {', '.join(map(repr, READINGS))}")
         if self.trains:
             check(self, "learning_rate", lambda v: is_number(v) and v > 0, "a number above 0")
+            check(self, "head_learning_rate", lambda v: v is None or (is_number(v) and v > 0), "a number above 0, or None")
 
     @property
     def trains(self) -> bool:
@@ -85,6 +88,7 @@ class Method:
 def full(
     *,
     learning_rate: float,
+    head_learning_rate: float | None = None,
     trainable_layers: int | None = None,
     name: str = "full",
     models: Sequence[str] = (),
@@ -94,6 +98,7 @@ def full(
 
     Args:
         learning_rate: As `Method.learning_rate`.
+        head_learning_rate: As `Method.head_learning_rate`.
         trainable_layers: How many layers learn, counted from the last one, at least 1; with them what stands behind them: a final
             norm, a pooler, the task's head. Embeddings, and the matrix by which a language model writes tokens, stay as they are.
             An encoder-decoder's decoder comes last: only beyond its layers are the encoder's. None: everything learns.
@@ -105,7 +110,7 @@ def full(
         UsageError: `trainable_layers` is no whole number of at least 1. That a model has fewer layers is found when it is applied.
     """
     settings = {} if trainable_layers is None else {"trainable_layers": _count("trainable_layers", trainable_layers)}
-    return Method(name, "full", learning_rate, settings, _names(models), read)
+    return Method(name, "full", learning_rate, settings, _names(models), head_learning_rate=head_learning_rate, read=read)
 
 
 def head(*, learning_rate: float, name: str = "head", models: Sequence[str] = (), read: str = READINGS[0]) -> Method:
@@ -113,13 +118,26 @@ def head(*, learning_rate: float, name: str = "head", models: Sequence[str] = ()
     return Method(name, "head", learning_rate, models=_names(models), read=read)
 
 
-def bitfit(*, learning_rate: float, name: str = "bitfit", models: Sequence[str] = (), read: str = READINGS[0]) -> Method:
-    """The biases and the task's head learn (Ben Zaken et al. 2022, arXiv:2106.10199)."""
-    return Method(name, "bitfit", learning_rate, models=_names(models), read=read)
+def bitfit(
+    *,
+    learning_rate: float,
+    head_learning_rate: float | None = None,
+    name: str = "bitfit",
+    models: Sequence[str] = (),
+    read: str = READINGS[0],
+) -> Method:
+    """The biases and the task's head learn (Ben Zaken et al. 2022, arXiv:2106.10199). Arguments as `full` has."""
+    return Method(name, "bitfit", learning_rate, models=_names(models), head_learning_rate=head_learning_rate, read=read)
 
 
 def adapter(
-    *, learning_rate: float, bottleneck: int = 64, name: str = "adapter", models: Sequence[str] = (), read: str = READINGS[0]
+    *,
+    learning_rate: float,
+    head_learning_rate: float | None = None,
+    bottleneck: int = 64,
+    name: str = "adapter",
+    models: Sequence[str] = (),
+    read: str = READINGS[0],
 ) -> Method:
     """Small modules in every layer learn, the norms of the model and the task's head (Houlsby et al. 2019, arXiv:1902.00751).
 
@@ -128,6 +146,7 @@ def adapter(
 
     Args:
         learning_rate: As `Method.learning_rate`; 1e-4 to 3e-3 are usual.
+        head_learning_rate: As `Method.head_learning_rate`.
         bottleneck: Numbers between a module's two matrices, at least 1.
         name: What it is called in tables and paths.
         models: As `Method.models`.
@@ -137,7 +156,15 @@ def adapter(
         UsageError: `bottleneck` is no whole number of at least 1. That a model's layers have no place for them is found when it is
             applied.
     """
-    return Method(name, "adapter", learning_rate, {"bottleneck": _count("bottleneck", bottleneck)}, _names(models), read)
+    return Method(
+        name,
+        "adapter",
+        learning_rate,
+        {"bottleneck": _count("bottleneck", bottleneck)},
+        _names(models),
+        head_learning_rate=head_learning_rate,
+        read=read,
+    )
 
 
 def zero_shot(*, name: str = "zero_shot", models: Sequence[str] = (), read: str = READINGS[0]) -> Method:
@@ -173,13 +200,14 @@ def few_shot(
     if choose not in ("first", "nearest"):  # no hole either: what a recipe buys depends on it
         raise UsageError(f"choose must be 'first' or 'nearest'; got {choose!r}. To compare both, give two methods of two names.")
     how = {} if choose == "first" else {"choose": choose}
-    return Method(name, "few_shot", None, {"shots": _count("shots", shots), **how}, _names(models), read)
+    return Method(name, "few_shot", None, {"shots": _count("shots", shots), **how}, _names(models), read=read)
 
 
 def peft(
     method: str,
     *,
     learning_rate: float,
+    head_learning_rate: float | None = None,
     name: str | None = None,
     models: Sequence[str] = (),
     read: str = READINGS[0],
@@ -197,7 +225,7 @@ def peft(
     kind = method.lower()
     if kind not in peft_methods():
         raise UsageError(f"PEFT has no method {method!r}.{did_you_mean(kind, peft_methods())}")
-    return Method(name or kind, kind, learning_rate, settings, _names(models), read)
+    return Method(name or kind, kind, learning_rate, settings, _names(models), head_learning_rate, read)
 
 
 def _count(name: str, value: Any) -> Any:
