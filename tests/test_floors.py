@@ -38,7 +38,7 @@ HOUSES = {
     "pynvml": {"meter", "testing"},
     "datasets": {"data"},
     "gguf": {"data"},
-    "peft": {"methods"},
+    "peft": {"methods", "data"},
     "optuna": {"ledger", "search"},
     "sqlalchemy": {"ledger", "tracking"},
     "mlflow": {"tracking"},
@@ -51,7 +51,7 @@ HOUSES = {
     "torchmetrics": {"tasks"},
     "PIL": {"data"},
     "soundfile": {"data"},
-    "sklearn": {"tasks", "data"},  # which carries images of digits
+    "sklearn": {"tasks", "data", "methods"},  # which carries images of digits
     "sacrebleu": {"tasks"},
     "seqeval": {"tasks"},
     "jiwer": {"tasks"},

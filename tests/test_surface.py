@@ -28,7 +28,21 @@ HEAVY = {
 
 def test_the_public_names() -> None:
     assert workbench.__all__ == [
-        *("Method", "Recipe", "Study", "bitfit", "choice", "few_shot", "full", "head", "integers", "loguniform", "peft", "uniform"),
+        *(
+            "Method",
+            "Recipe",
+            "Study",
+            "adapter",
+            "bitfit",
+            "choice",
+            "few_shot",
+            "full",
+            "head",
+            "integers",
+            "loguniform",
+            "peft",
+            "uniform",
+        ),
         "zero_shot",
     ]
     assert all(getattr(workbench, name).__doc__ for name in workbench.__all__)

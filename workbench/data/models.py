@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.data import cache, gguf, hub
+from workbench.data import adapters, cache, gguf, hub
 from workbench.data.builtin import GGUF, MODELS, is_gguf
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError, did_you_mean, is_out_of_memory
 
@@ -30,10 +30,11 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 def resolve(model: str) -> tuple[str, str | None]:
     """Folder or hub name of a model, and its revision (None: the newest). `model` may be `"name@revision"`.
 
-    Of a GGUF file it is the folder in the cache that is made of it, now if need be.
+    Of a GGUF file it is the folder in the cache that is made of it, now if need be; of an adapter's folder, its model's.
 
     Raises:
-        UsageError: There is no such model: neither built in, nor a folder or GGUF file, nor on the hub; or the file is damaged.
+        UsageError: There is no such model: neither built in, nor a folder or GGUF file, nor on the hub; or the file is damaged, or
+            the folder that of an adapter whose model is not there.
         EnvironmentFault: The package of a built-in model is missing, or the hub cannot be reached.
     """
     if model in MODELS:
@@ -42,11 +43,11 @@ def resolve(model: str) -> tuple[str, str | None]:
     path = cache.expanded(model)
     if is_gguf(path):
         return str(gguf.folder(path)), None
+    if (base := adapters.base(model)) is not None:
+        return resolve(base)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise UsageError(f"the folder {model!r} holds no model: there is no config.json in it.")
-        if (path / "adapter_config.json").is_file():  # of which transformers would load the base model instead
-            raise UsageError(f"the folder {model!r} holds an adapter (adapter_config.json). Merge it into its model and save that.")
         return str(path), None
     if model.startswith((".", "/", "~")) or model.endswith(GGUF):
         what = "GGUF file" if model.endswith(GGUF) else "model folder"
@@ -64,7 +65,7 @@ def tokenizer(model: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     _refuse_foreign_tokenizer(model)
-    found: PreTrainedTokenizerBase = _load(AutoTokenizer, model)
+    found: PreTrainedTokenizerBase = _load(AutoTokenizer, model, _place_of_tokenizer(model))
     if not found.is_fast:
         raise UsageError(f"the tokeniser of {model!r} does not give offsets. Choose a model with a fast tokeniser.")
     if len(found) <= len(found.all_special_tokens):  # what transformers makes of a folder without a vocabulary
@@ -170,6 +171,8 @@ def build(
     import transformers
 
     dtype = dtype or (torch.float32 if weights == "float32" else torch.bfloat16)
+    if (base := adapters.base(model)) is not None:
+        return _merged(model, base, auto_class, device=device, seed=seed, dtype=dtype, weights=weights, **settings)
     shape = config(model)
     auto = getattr(transformers, auto_class)
     if type(shape) not in auto._model_mapping:
@@ -194,8 +197,33 @@ def build(
             more |= {"quantization_config": _four_bits(model)} if weights == "nf4" else {}
             built, report = _load(auto, model, config=shape, dtype=dtype, **more)
             _refuse_missing(model, built, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
+            for module in built.modules():
+                # On CPUs with AVX512-BF16 bitsandbytes repacks weights for good when a model is first asked, and trains on with
+                # those, by which no gradient passes: a run that was resumed was another than an unbroken one.
+                if hasattr(module, "support_avx512bf16_for_cpu"):
+                    module.support_avx512bf16_for_cpu = False
         built.name_or_path = model  # what an adapter's configuration calls its base: not a folder of this machine
     return built.to(device).eval()  # type: ignore[no-any-return]
+
+
+def _merged(
+    model: str, base: str, auto_class: str, *, device: str, seed: int, dtype: torch.dtype, weights: str, **settings: Any
+) -> torch.nn.Module:
+    """The model that an adapter is for with that merged into it, in float32 whatever it is held in afterwards."""
+    import torch
+
+    if device == "meta":  # on which they do not differ
+        built = build(base, auto_class, device=device, seed=seed, dtype=dtype, weights=weights, **settings)
+    elif weights == "nf4":
+        raise UsageError(
+            f"{model!r} is an adapter, and merged into a model of four bits it is lost. Merge it into the model and save that, or "
+            "take bfloat16."
+        )
+    else:
+        with torch.random.fork_rng(devices=[]):
+            built = adapters.merged(model, build(base, auto_class, seed=seed, dtype=torch.float32, **settings))
+    built.name_or_path = model  # type: ignore[assignment]
+    return built.to(device=device, dtype=dtype).eval()
 
 
 def _four_bits(model: str) -> Any:
@@ -226,6 +254,11 @@ def check(model: str, auto_class: str, **settings: Any) -> None:
     import torch
     from transformers.modeling_utils import load_state_dict
 
+    if (base := adapters.base(model)) is not None:
+        check(base, auto_class, **settings)
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            adapters.merged(model, build(base, auto_class, device="meta", **settings))
+        return
     where, layers = resolve(model)[0], _layers(model)
     if not layers and not (files := _weight_files(model)):
         if Path(where).is_dir():
@@ -282,6 +315,7 @@ def head(model: torch.nn.Module) -> tuple[str, ...]:
 
 def _layers(model: str) -> tuple[int, ...]:
     """The layers that a built-in model keeps of its file; empty: all that there are."""
+    model = adapters.base(model) or model
     return MODELS[model].layers if model in MODELS else ()
 
 
@@ -316,9 +350,14 @@ def _on_hub(name: str, revision: str | None) -> None:
     hub.require(name, "model", f"model {name!r}.{did_you_mean(name, MODELS)}", revision)
 
 
-def _load(auto: Any, model: str, **more: Any) -> Any:
+def _place_of_tokenizer(model: str) -> tuple[str, str | None]:
+    """As `resolve`; the folder of an adapter that was saved with its tokeniser."""
+    return (str(cache.expanded(model)), None) if adapters.has_tokenizer(model) else resolve(model)
+
+
+def _load(auto: Any, model: str, place: tuple[str, str | None] | None = None, **more: Any) -> Any:
     """`auto.from_pretrained`, which never runs a model's own code, with its errors put in our words."""
-    where, revision = resolve(model)
+    where, revision = place or resolve(model)
     local = Path(where).is_dir() or not hub.reachable()
     with hub.quiet(), _loading(model, auto.__name__):
         return auto.from_pretrained(
@@ -370,7 +409,7 @@ def _refuse_foreign_tokenizer(model: str) -> None:
     """Raise UsageError where the tokeniser is a class that comes with the model: transformers would take another in its stead."""
     from transformers.models.auto import tokenization_auto as known
 
-    where, revision = resolve(model)
+    where, revision = _place_of_tokenizer(model)
     with hub.quiet(), _loading(model, "AutoTokenizer"):
         local = Path(where).is_dir() or not hub.reachable()
         stated = known.get_tokenizer_config(where, revision=revision or "main", local_files_only=local)

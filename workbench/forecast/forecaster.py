@@ -242,7 +242,7 @@ class Forecaster:
     # What is kept
 
     def _data_of(self, recipe: Recipe) -> Data:
-        key = (recipe.task, recipe.model, recipe.method.trains)
+        key = (recipe.task, recipe.model, recipe.method.trains, recipe.method.asking)
         if key not in self._data:
             self._data[key] = sampled(recipe)
         return self._data[key]
@@ -255,6 +255,7 @@ class Forecaster:
             recipe.method.kind,
             recipe.weights,
             _shaping(recipe.method),
+            recipe.method.asking,
         )
 
     def _pair(self, recipe: Recipe) -> _Pair:

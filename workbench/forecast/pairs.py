@@ -178,6 +178,10 @@ def _build(task: Task, model: str, method: Method, memory: int, problem: str, we
     settings: dict[str, Value] = {name: value for name, value in method.settings.items() if isinstance(value, Value)}
     if problem:
         return Plan(model, method.name, settings, problem=problem)
+    try:
+        task.formulation(models.kind(model)).reading(method.read)
+    except UsageError as error:
+        return Plan(model, method.name, settings, problem=f"{method.name!r}: {error}")
     if method.shots and not task.formulation(models.kind(model)).takes_shots:
         problem = (
             f"{method.name!r} puts examples before questions, which {model!r} does not read. Name those it is for: models=(…)."

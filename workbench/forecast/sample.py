@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from workbench import methods
 from workbench.formulations import Rows
-from workbench.objectives import Objective
+from workbench.objectives import Inference, Likelihood, Objective
 from workbench.study import Recipe
 
 SAMPLE = 64
@@ -25,7 +26,7 @@ class Data:
         train: Tokens of the rows of each sampled training example.
         dev: The same of dev examples, with their answers.
         asked: The same as they are asked; none where that takes no pass of its own.
-        written: Tokens that each of those is answered with.
+        written: Tokens that each of those is answered with: written, or weighed.
         rows: The sampled training rows themselves; of dev examples where nothing is trained on.
         objective: What is learned by.
     """
@@ -50,11 +51,11 @@ def sampled(recipe: Recipe) -> Data:
     from workbench.data import models
     from workbench.training.tuning import questions
 
-    task, processor, splits = recipe.task, models.processor(recipe.model), recipe.task.splits()
-    formulation = task.formulation(models.kind(recipe.model))
+    processor, splits = models.processor(recipe.model), recipe.task.splits()
+    formulation = recipe.formulation
     trained = splits.train if recipe.method.trains else ()
     rows = formulation.encode(_spread_out(trained), processor)
-    dev = questions(formulation, _spread_out(splits.dev), processor, splits.train[: recipe.method.shots])
+    dev = questions(formulation, _spread_out(splits.dev), processor, methods.shots(recipe.method, formulation, splits.train))
     apart = dev.asked is not dev.labelled
     return Data(
         len(splits.train),
@@ -62,10 +63,17 @@ def sampled(recipe: Recipe) -> Data:
         _by_example(rows),
         _by_example(dev.labelled),
         _by_example(dev.asked) if apart else [],
-        dev.labelled.items.tolist() if apart else [],
+        _written(formulation.inference(processor), dev.labelled) if apart else [],
         rows if len(rows) else dev.labelled,
         formulation.objective,
     )
+
+
+def _written(inference: Inference, labelled: Rows) -> list[int]:
+    """Tokens that each row is answered with: those of its answer, or of all that are weighed."""
+    if isinstance(inference, Likelihood):
+        return [inference.read_tokens] * len(labelled)
+    return [int(count) for count in labelled.items]
 
 
 def _spread_out(examples: Sequence[Any]) -> list[Any]:

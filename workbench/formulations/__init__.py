@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.formulations.base import Example, Formulation, Reach, Rows
+from workbench.formulations.base import READINGS, Example, Formulation, Reach, Rows, Shots
 from workbench.formulations.classes import Classification, Labelled, WrittenClasses, classification
 from workbench.formulations.media import MediaClassification, audio_classification, image_classification
 from workbench.formulations.modelling import CausalModelling, LanguageModelling, Likelihood, MaskedModelling, language_modelling
@@ -12,6 +12,7 @@ from workbench.formulations.text import Message, TextGeneration, text_generation
 from workbench.formulations.tokens import TokenClassification, WrittenEntities, token_classification
 
 __all__ = [
+    "READINGS",
     "CausalModelling",
     "Classification",
     "Example",
@@ -24,6 +25,7 @@ __all__ = [
     "Message",
     "Reach",
     "Rows",
+    "Shots",
     "SpanExtraction",
     "SpeechRecognition",
     "TextGeneration",

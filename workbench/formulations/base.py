@@ -11,10 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from workbench.errors import UsageError
 from workbench.objectives import Inference, Objective
 
 Example = Mapping[str, Any]
 """One labelled example: plain data, as a reader gives it."""
+
+Shots = Sequence[Example] | Callable[[Example], Sequence[Example]]
+"""Examples with their answers to stand before questions: before all of them, or for each question its own."""
+
+READINGS = ("greedy", "likelihood", "likelihood_per_byte")
+"""How an answer is read off a language model: written, token by token the likeliest; or the likeliest of a few as a whole, by the
+sum of its tokens' log-likelihoods, or by that for each byte of its text (`acc` and `acc_norm` of lm-evaluation-harness)."""
 
 Features = list[dict[str, Any]]
 """Rows as transformers' collators take them."""
@@ -157,6 +165,18 @@ class Formulation(ABC):
         """The most tokens that a row may have; 0: as many as the model takes."""
         return 0
 
+    def reading(self, how: str) -> Formulation:
+        """It with answers read off a language model in a way of `READINGS`.
+
+        Raises:
+            UsageError: Answers cannot be read so.
+        """
+        if how != READINGS[0]:
+            raise UsageError(
+                f"read={how!r} is for language models that choose among a few answers. Leave it out, or name models=(…)."
+            )
+        return self
+
     @property
     @abstractmethod
     def objective(self) -> Objective:
@@ -167,7 +187,7 @@ class Formulation(ABC):
         """How the model is asked."""
 
     @abstractmethod
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         """Rows of examples.
 
         Args:
@@ -176,6 +196,10 @@ class Formulation(ABC):
             answers: With their targets, for the loss; else as the model is asked.
             shots: Examples with their answers that are put before each question; only what writes text takes any.
         """
+
+    def question(self, example: Example) -> str:
+        """The text that an example asks with, by which others like it are found; empty where there is none."""
+        return ""
 
     @abstractmethod
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[Any], processor: Any) -> list[Any]:

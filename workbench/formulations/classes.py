@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from workbench.errors import UsageError
-from workbench.formulations.base import Example, Formulation, Reach, Rows, padded_inputs
+from workbench.formulations.base import READINGS, Example, Formulation, Reach, Rows, Shots, padded_inputs
 from workbench.formulations.text import TextGeneration, text_generation
 from workbench.objectives import Batch, Classes, Inference, Objective, Read
 
@@ -74,7 +74,7 @@ class Classification(Formulation):
     def inference(self, processor: Any) -> Inference:
         return Read(_several if self.several else probabilities)
 
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         texts = [self.text(example) for example in examples]
         pairs = [text if isinstance(text, tuple) else (text, None) for text in texts]
         seconds = [second for _, second in pairs]
@@ -137,8 +137,13 @@ class WrittenClasses(TextGeneration):
     words: tuple[tuple[str, str], ...] = ()
 
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Any]:
-        """The classes that were written, in any case; what is none of them is left out."""
+        """The classes that were written, in any case; what is none of them is left out. Of one that was weighed its probability."""
         of = {said.casefold(): name for name, said in self.words}
+        if self.read != READINGS[0]:
+            told: list[Any] = [Labelled((), None)] * len(examples)
+            for i, (text, confidence) in zip(rows.example.tolist(), self.likeliest(outputs), strict=True):
+                told[i] = Labelled((of[text.casefold()],), confidence)
+            return told
         found = super().decode(examples, rows, outputs, processor)
         said = [[text] if self.choices else text.split(",") for text in found]
         return [
@@ -185,7 +190,7 @@ def classification(
         max_new_tokens=SEVERAL_TOKENS,
     )
     choices = () if several else tuple(words.values())
-    return WrittenClasses(plain.prompt, plain.answer, plain.decoder, plain.max_new_tokens, choices, tuple(words.items()))
+    return WrittenClasses(plain.prompt, plain.answer, plain.decoder, plain.max_new_tokens, choices, words=tuple(words.items()))
 
 
 def _prompt(asked: str, text: Text, example: Example) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.data import media, sounds
 from workbench.errors import UsageError
-from workbench.formulations.base import Example, Formulation, Reach, Rows
+from workbench.formulations.base import Example, Formulation, Reach, Rows, Shots
 from workbench.formulations.classes import Labelled, numbers_of, probabilities
 from workbench.objectives import Classes, Inference, Objective, Read
 
@@ -60,7 +60,7 @@ class MediaClassification(Formulation):
     def inference(self, processor: Any) -> Inference:
         return Read(probabilities)
 
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         columns = made(examples, functools.partial(self._made, processor))
         shapes = {tuple((name, column[0].shape) for name, column in columns.items())} if examples else set()
         if answers:

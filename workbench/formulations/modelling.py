@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from workbench.errors import UsageError
-from workbench.formulations.base import Example, Formulation, Rows, padded
+from workbench.formulations.base import Example, Formulation, Rows, Shots, padded
 from workbench.objectives import NO_TARGET, Inference, Likelihoods, Objective, Read, Tokens
 
 TEXTS_AT_ONCE = 256
@@ -92,7 +92,7 @@ class CausalModelling(LanguageModelling):
     def inference(self, processor: Any) -> Inference:
         return Read(Likelihoods(shift=True), self.objective)
 
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         self._checked(processor)
         start = processor.bos_token_id if processor.bos_token_id is not None else processor.eos_token_id
         ids: list[np.ndarray] = []
@@ -141,7 +141,7 @@ class MaskedModelling(LanguageModelling):
             return ""
         return "the tokeniser of this model has no token for what is hidden. Choose a model made by masking."
 
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         self._checked(processor)
         if problem := self.problem(processor):
             raise UsageError(problem)

@@ -12,7 +12,7 @@ import numpy as np
 
 from workbench.data import media, sounds
 from workbench.errors import UsageError
-from workbench.formulations.base import Example, Features, Formulation, Reach, Rows
+from workbench.formulations.base import Example, Features, Formulation, Reach, Rows, Shots
 from workbench.formulations.media import hearing, made, tokens_of
 from workbench.objectives import NO_TARGET, Batch, Ctc, Inference, Objective, Read
 
@@ -51,7 +51,7 @@ class SpeechRecognition(Formulation):
     def inference(self, processor: Any) -> Inference:
         return Read(_letters, self.objective)
 
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         """Rows of sounds; of a model that takes no mask, rows of different lengths never share a batch.
 
         Raises:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import UsageError
-from workbench.formulations.base import Example, Formulation, Reach, Rows, padded
+from workbench.formulations.base import Example, Formulation, Reach, Rows, Shots, padded
 from workbench.formulations.classes import NONE
 from workbench.formulations.text import TextGeneration, text_generation
 from workbench.objectives import NO_TARGET, Batch, Inference, Objective, Read, Tokens
@@ -62,7 +62,7 @@ class TokenClassification(Formulation):
     def inference(self, processor: Any) -> Inference:
         return Read(_likeliest)
 
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         """Rows of windows. Each word has one target: at its first token, in the window where it stands farthest from the ends."""
         place = {tag: i for i, tag in enumerate(self.tags)}
         columns: dict[str, list[np.ndarray]] = {name: [] for name in ("input_ids", *(("labels",) if answers else ()))}
@@ -220,7 +220,9 @@ def token_classification(
     asked = instruction.replace("{types}", ", ".join(types.values()))
     prompt = functools.partial(_prompt, asked, words)
     plain = text_generation(kind, task, prompt, functools.partial(_answer, types, words, tags), max_new_tokens=max_new_tokens)
-    return WrittenEntities(plain.prompt, plain.answer, plain.decoder, max_new_tokens, (), words, tags, tuple(types.items()))
+    return WrittenEntities(
+        plain.prompt, plain.answer, plain.decoder, max_new_tokens, words=words, tags_of=tags, types=tuple(types.items())
+    )
 
 
 def _prompt(asked: str, words: Words, example: Example) -> str:

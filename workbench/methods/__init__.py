@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from workbench.data import models
 from workbench.errors import UsageError
-from workbench.methods.base import OURS, Method, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
+from workbench.methods.base import OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
+from workbench.methods.layers import of_last_layers
+from workbench.methods.shots import shots
 from workbench.methods.wrapping import wrap
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Method",
+    "adapter",
     "apply",
     "bitfit",
     "few_shot",
@@ -29,6 +32,7 @@ __all__ = [
     "plain_name",
     "provision",
     "revision",
+    "shots",
     "zero_shot",
 ]
 
@@ -36,7 +40,7 @@ __all__ = [
 def revision(method: Method) -> int:
     """Which way of applying this kind of method a recipe is of: it rises when the same settings come to train another model.
 
-    0: full, head and bitfit, as ever. 1: PEFT's methods since every input of the tokeniser reaches the model (before, those of a
+    0: those of our own, as ever. 1: PEFT's methods since every input of the tokeniser reaches the model (before, those of a
     question answering model got no segment ids) and the head always learns, whatever it is called.
     """
     return 0 if method.kind in OURS else 1
@@ -46,6 +50,8 @@ def provision(method: Method) -> None:
     """Import what `apply` will need, so that no run pays for it: PEFT takes seconds the first time."""
     if method.kind not in OURS:
         import peft as library  # noqa: F401
+    if method.choose == "nearest":
+        import sklearn.feature_extraction.text  # noqa: F401
 
 
 def apply(method: Method, model: torch.nn.Module, *, auto_class: str) -> torch.nn.Module:
@@ -74,11 +80,9 @@ def apply(method: Method, model: torch.nn.Module, *, auto_class: str) -> torch.n
 def _applied(method: Method, model: torch.nn.Module, auto_class: str) -> torch.nn.Module:
     of_task = {*models.head(model)}
     if method.kind in OURS:
-        tuned = model
+        tuned, chosen = model, of_task | _of_our_own(method, model)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(
-                method.kind == "full" or name in of_task or (method.kind == "bitfit" and name.endswith("bias"))
-            )
+            parameter.requires_grad_(name in chosen)
     else:
         of_head = {id(parameter) for name, parameter in model.named_parameters() if name in of_task}
         tuned = wrap(method, model, auto_class, of_task)
@@ -93,6 +97,20 @@ def _applied(method: Method, model: torch.nn.Module, auto_class: str) -> torch.n
             f"{method.name!r} has nothing to tune in this model{f': {empty[0]} is empty' if empty else ''}. Change its settings."
         )
     return tuned
+
+
+def _of_our_own(method: Method, model: torch.nn.Module) -> set[str]:
+    """Names of what learns beside the task's head by a method that needs no PEFT."""
+    if method.kind == "adapter":
+        from workbench.methods.adapters import put_in
+
+        return put_in(model, method.settings["bottleneck"])
+    last = method.settings.get("trainable_layers")
+    if method.kind == "full" and last is not None:
+        return of_last_layers(model, last)
+    return {
+        name for name, _ in model.named_parameters() if method.kind == "full" or (method.kind == "bitfit" and name.endswith("bias"))
+    }
 
 
 def head_names(method: Method, model: torch.nn.Module) -> set[str]:

@@ -6,20 +6,24 @@ micro-batches, the gradient is one and the same.
 
 from __future__ import annotations
 
-from workbench.objectives.base import NO_TARGET, TARGETS, Batch, Inference, Objective, Read, inputs_of
+from workbench.objectives.base import NO_TARGET, TARGETS, Answers, Batch, Inference, Objective, Passes, Read, inputs_of
 from workbench.objectives.generation import Generate
+from workbench.objectives.likelihood import Likelihood
 from workbench.objectives.losses import Classes, Ctc, Likelihoods, Spans, Tokens
 
 __all__ = [
     "NO_TARGET",
     "TARGETS",
+    "Answers",
     "Batch",
     "Classes",
     "Ctc",
     "Generate",
     "Inference",
+    "Likelihood",
     "Likelihoods",
     "Objective",
+    "Passes",
     "Read",
     "Spans",
     "Tokens",

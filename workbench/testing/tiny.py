@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from workbench.errors import UsageError
-from workbench.formulations import Classification, Example, Formulation, Labelled, Rows, text_generation
+from workbench.formulations import Classification, Example, Formulation, Labelled, Rows, Shots, text_generation
 from workbench.formulations.base import padded_inputs
 from workbench.objectives import Classes, Inference, Objective, Read
 from workbench.tasks.base import Splits, Task
@@ -96,7 +96,7 @@ class TinyFormulation(Formulation):
     def inference(self, processor: Any) -> Inference:
         return Read(lambda output, batch: output.logits.argmax(-1).tolist())
 
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         words = [np.array(example["words"], np.int32) for example in examples]
         labels = np.array([example["label"] for example in examples], np.int64)
         ones = np.ones(len(examples), np.int64)

@@ -8,7 +8,6 @@ Closing the generator frees everything.
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +23,6 @@ from workbench.errors import Infeasible, UsageError, is_out_of_memory
 from workbench.formulations import Rows
 from workbench.meter import Meter, Window
 from workbench.study import Recipe
-from workbench.tasks.base import Task
 from workbench.training.batches import checkpoint_epochs, steps_for
 from workbench.training.prefixes import Prefix, PrefixCache
 from workbench.training.tuning import Progress, Questions, Tuning, questions
@@ -179,7 +177,7 @@ def provision(recipe: Recipe) -> None:
     methods.provision(recipe.method)
     models.processor(recipe.model)
     recipe.task.provision()
-    formulation = recipe.task.formulation(models.kind(recipe.model))
+    formulation = recipe.formulation
     models.build(recipe.model, formulation.auto_class, device="meta", **formulation.settings)
 
 
@@ -257,12 +255,12 @@ _encoded: dict[tuple[Any, ...], tuple[Rows, Questions, Usage]] = {}
 def _encode(recipe: Recipe, meter: Windows) -> tuple[Rows, Questions, Usage]:
     """Rows to train on and to be graded by, and what it took to make them. Kept across runs: trials share them."""
     task, trains = recipe.task, recipe.epochs > 0
-    key = (task, recipe.model, trains)
+    key = (task, recipe.model, trains, recipe.method.asking)
     if key not in _encoded:
         with meter.window() as window:
             processor, splits = models.processor(recipe.model), task.splits()
-            formulation = task.formulation(models.kind(recipe.model))
-            shots = splits.train[: recipe.method.shots]
+            formulation = recipe.formulation
+            shots = methods.shots(recipe.method, formulation, splits.train)
             train_rows = formulation.encode(splits.train if trains else (), processor)
             dev = questions(formulation, splits.dev, processor, shots)
         if len(_encoded) >= 8:
@@ -271,13 +269,19 @@ def _encode(recipe: Recipe, meter: Windows) -> tuple[Rows, Questions, Usage]:
     return _encoded[key]
 
 
+_test_rows: dict[tuple[Any, ...], Questions] = {}
+
+
 def _test(tuning: Tuning) -> dict[str, float]:
+    """Scores on the test split, whose rows are kept across runs."""
     recipe = tuning.recipe
-    return tuning.test(_test_questions(recipe.task, recipe.model, recipe.method.shots)) if recipe.task.splits().test else {}
-
-
-@functools.lru_cache(maxsize=8)
-def _test_questions(task: Task, model: str, shots: int) -> Questions:
-    """Rows of the test split. Kept across runs."""
-    splits = task.splits()
-    return questions(task.formulation(models.kind(model)), splits.test, models.processor(model), splits.train[:shots])
+    if not recipe.task.splits().test:
+        return {}
+    key = (recipe.task, recipe.model, recipe.method.asking)
+    if key not in _test_rows:
+        splits, formulation = recipe.task.splits(), tuning.formulation
+        before = methods.shots(recipe.method, formulation, splits.train)
+        if len(_test_rows) >= 8:
+            _test_rows.pop(next(iter(_test_rows)))
+        _test_rows[key] = questions(formulation, splits.test, tuning.processor, before)
+    return tuning.test(_test_rows[key])

@@ -88,8 +88,24 @@ def split(lengths: Sequence[int], overhead_tokens: int, max_tokens: int | None =
     return cuts[::-1]
 
 
-def micro_batches(rows: Rows, chosen: np.ndarray, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+def widest(lengths: Sequence[int], kind: str, most: int | None = None) -> tuple[int, int]:
+    """Rows and tokens of the micro-batch with most padded tokens that these rows of one step are split into."""
+    sizes = sorted(int(n) for n in lengths)
+    overhead = OVERHEAD_TOKENS.get(kind, OVERHEAD_TOKENS["cpu"])
+    runs = [(end - start, sizes[end - 1]) for start, end in split(sizes, overhead, most)]
+    return max(runs, key=lambda run: run[0] * run[1])
+
+
+def micro_batches(
+    rows: Rows, chosen: np.ndarray, device: torch.device, most: int | None = None
+) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     """The chosen rows in micro-batches of similar length; in one where they must not be cut apart.
+
+    Args:
+        rows: All rows.
+        chosen: Indices of those of a step.
+        device: Where they are put.
+        most: Padded tokens of a micro-batch of more than one row at most; None: no bound.
 
     Yields:
         Indices of the rows, and their batch on the device.
@@ -100,7 +116,7 @@ def micro_batches(rows: Rows, chosen: np.ndarray, device: torch.device) -> Itera
     chosen = chosen[np.argsort(rows.lengths[chosen], kind="stable")]
     sizes = rows.lengths[chosen].tolist()
     for begin, stop in _alike(sizes) if rows.alike else [(0, len(sizes))]:
-        for start, end in split(sizes[begin:stop], OVERHEAD_TOKENS.get(device.type, 48)):
+        for start, end in split(sizes[begin:stop], OVERHEAD_TOKENS.get(device.type, 48), most):
             some = chosen[begin + start : begin + end]
             yield some, _moved(rows.batch(some), device)
 
