@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -163,6 +163,26 @@ def test_it_learns_to_choose_and_to_be_sure(name: Any) -> None:
     assert min(p.confidence for p in last.predictions) > 0.4
 
 
+@pytest.mark.parametrize("kind", WRITERS)
+@torch.no_grad()
+def test_mutual_information_is_the_likelihood_less_that_without_content(name: Any, kind: str) -> None:
+    task = TinyClasses(train=16, dev=6)
+    of = shaken(tuned(name(kind), zero_shot(read="mutual_information"), task=task))
+    rows = asked(of)
+    inference = of.inference
+    assert isinstance(inference, Likelihood)
+    empty = replace(of.formulation, prompt=lambda _: "N/A\n\nw7 it is:")
+    neutral = empty.encode(task.splits().dev[:1], of.processor, answers=False).columns["input_ids"][0]
+    assert [*inference.neutral] == neutral.tolist()
+    leaning = [by_hand(of, neutral, answer) for answer in inference.choices]
+    together = inference(of.model, rows.batch(range(6)))
+    assert len(together) == 6
+    for i, logs in enumerate(together):
+        expected = [by_hand(of, rows.columns["input_ids"][i], answer) for answer in inference.choices]
+        np.testing.assert_allclose(logs, np.array(expected) - leaning, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(inference(of.model, rows.batch([i]))[0], logs, rtol=1e-5, atol=1e-4)
+
+
 def test_the_rules_of_lm_evaluation_harness() -> None:
     logs = np.array([-3.0, -4.0, -9.0])
     assert chosen(logs) == (0, pytest.approx(np.exp(-3) / (np.exp(-3) + np.exp(-4) + np.exp(-9))))
@@ -209,7 +229,7 @@ def test_a_forecast_counts_every_answer(name: Any) -> None:
 
 
 def test_ways_to_read_that_there_are_not(name: Any) -> None:
-    with pytest.raises(UsageError, match="read must be one of 'greedy', 'likelihood', 'likelihood_per_byte'; got 'loud'"):
+    with pytest.raises(UsageError, match=r"read must be one of 'greedy', 'likelihood', .* 'mutual_information'; got 'loud'"):
         zero_shot(read="loud")
     (free,) = pairs.plan(Study(recipe(name("chat"), LIKELY), maximize="accuracy"))
     assert "read='likelihood' chooses among a few answers, and this task allows any text" in free.problem

@@ -20,9 +20,10 @@ Example = Mapping[str, Any]
 Shots = Sequence[Example] | Callable[[Example], Sequence[Example]]
 """Examples with their answers to stand before questions: before all of them, or for each question its own."""
 
-READINGS = ("greedy", "likelihood", "likelihood_per_byte")
+READINGS = ("greedy", "likelihood", "likelihood_per_byte", "mutual_information")
 """How an answer is read off a language model: written, token by token the likeliest; or the likeliest of a few as a whole, by the
-sum of its tokens' log-likelihoods, or by that for each byte of its text (`acc` and `acc_norm` of lm-evaluation-harness)."""
+sum of its tokens' log-likelihoods, by that for each byte of its text (`acc` and `acc_norm` of lm-evaluation-harness), or by how
+much higher it is than behind a prompt without content (Holtzman et al. 2021, arXiv:2104.08315; `acc_mutual_info` there)."""
 
 Features = list[dict[str, Any]]
 """Rows as transformers' collators take them."""

@@ -20,6 +20,9 @@ NONE = "none"
 SEVERAL_TOKENS = 64
 """Of an answer that names several labels, at most."""
 
+CONTENT_FREE = "N/A"
+"""A text without content (Zhao et al. 2021, arXiv:2102.09690): what a model makes of it is its leaning."""
+
 Text = Callable[[Example], str | tuple[str, str]]
 """The text of an example, or its two texts."""
 
@@ -190,7 +193,10 @@ def classification(
         max_new_tokens=SEVERAL_TOKENS,
     )
     choices = () if several else tuple(words.values())
-    return WrittenClasses(plain.prompt, plain.answer, plain.decoder, plain.max_new_tokens, choices, words=tuple(words.items()))
+    neutral = _prompt(asked, lambda _: CONTENT_FREE, {})
+    return WrittenClasses(
+        plain.prompt, plain.answer, plain.decoder, plain.max_new_tokens, choices, neutral=neutral, words=tuple(words.items())
+    )
 
 
 def _prompt(asked: str, text: Text, example: Example) -> str:

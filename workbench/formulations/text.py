@@ -35,6 +35,7 @@ class TextGeneration(Formulation):
         max_new_tokens: Tokens of an answer at most, its end token included.
         choices: The answers that may be given; empty: any text.
         read: How one of those is found: one of `READINGS`.
+        neutral: The prompt of an example without content; empty: there is none.
     """
 
     prompt: Callable[[Example], str | Sequence[Message]]
@@ -43,6 +44,7 @@ class TextGeneration(Formulation):
     max_new_tokens: int
     choices: tuple[str, ...] = ()
     read: str = READINGS[0]
+    neutral: str = ""
 
     @property
     def auto_class(self) -> str:
@@ -59,11 +61,15 @@ class TextGeneration(Formulation):
     def reading(self, how: str) -> TextGeneration:
         if how != READINGS[0] and not self.choices:
             raise UsageError(f"read={how!r} chooses among a few answers, and this task allows any text. Leave it out.")
+        if how == READINGS[3] and not self.neutral:
+            raise UsageError(f"read={how!r} needs a prompt without content, and this task has none. Take {READINGS[1]!r}.")
         return dataclasses.replace(self, read=how)
 
     def inference(self, processor: Any) -> Inference:
         if self.read != READINGS[0]:
-            return Likelihood(tuple(self._told(choice, processor) for choice in self.choices), processor.pad_token_id)
+            told = tuple(self._told(choice, processor) for choice in self.choices)
+            neutral = self._ids(_turns(self.neutral), processor) if self.read == READINGS[3] else ()
+            return Likelihood(told, processor.pad_token_id, tuple(neutral))
         ends = dict.fromkeys((_end(processor), processor.eos_token_id))
         allowed = tuple((*self._answer_ids(choice, processor),) for choice in self.choices)
         most = max((len(ids) for ids in allowed), default=self.max_new_tokens)

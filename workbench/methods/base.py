@@ -32,7 +32,9 @@ class Method:
         models: Names of the models that a study has it for; empty: all. It says nothing of what a recipe makes.
         head_learning_rate: That of the task's head, which is new and learns best at a higher one; > 0. None: as the rest.
         read: How a language model's choice among a few answers is read: `greedy` writes it token by token, `likelihood` takes the
-            answer with the highest sum of log-likelihoods, `likelihood_per_byte` that with the highest for each byte of its text.
+            answer with the highest sum of log-likelihoods, `likelihood_per_byte` that with the highest for each byte of its text,
+            `mutual_information` that which the question raises most above what the model says without one, whatever stands before
+            it: the best for asking where the names of classes are not alike.
             Likelihoods tell how sure a model is, so that the calibration error is known.
     """
 

@@ -27,12 +27,15 @@ class Likelihood(Inference):
     Attributes:
         choices: Token ids of each answer, without an end token; at least one each.
         pad: The token that prompts are padded with.
+        neutral: Token ids of a prompt without content, by whose log-likelihoods those of each row are lessened: it stands in each
+            batch as one row more. Empty: they are as they are.
     """
 
     padding_side: ClassVar[str] = "left"
 
     choices: tuple[tuple[int, ...], ...]
     pad: int
+    neutral: tuple[int, ...] = ()
 
     @property
     def read_tokens(self) -> int:
@@ -44,6 +47,8 @@ class Likelihood(Inference):
         import torch
 
         inputs = inputs_of(batch)
+        if self.neutral:
+            inputs = self._with_neutral(inputs, left=not getattr(unwrapped(model).config, "is_encoder_decoder", False))
         if getattr(unwrapped(model).config, "is_encoder_decoder", False):
             found, passes = self._of_encoder_decoder(model, inputs)
         elif (cache := cache_of(model)) is not None:
@@ -54,7 +59,24 @@ class Likelihood(Inference):
             tokens = [length + len(choice) for choice in self.choices for length in lengths]
             padded = sum(inputs["input_ids"].shape[1] + len(choice) for choice in self.choices) * len(lengths)
             passes = Passes(tokens, [0] * len(tokens), padded)
-        return Answers(torch.stack(found, 1).double().cpu().numpy(), passes)
+        logs = torch.stack(found, 1).double().cpu().numpy()
+        return Answers(logs[:-1] - logs[-1] if self.neutral else logs, passes)
+
+    def _with_neutral(self, inputs: dict[str, Any], *, left: bool) -> dict[str, Any]:
+        """Inputs with the prompt without content as the last row, padded on a side."""
+        import torch
+        from torch.nn.functional import pad
+
+        own, mask = inputs["input_ids"].new_tensor(self.neutral)[None], inputs["attention_mask"]
+        width = max(own.shape[1], mask.shape[1])
+
+        def wide(rows: torch.Tensor, value: int) -> torch.Tensor:
+            more = width - rows.shape[1]
+            return pad(rows, (more, 0) if left else (0, more), value=value)
+
+        ids = [wide(rows, self.pad) for rows in (inputs["input_ids"], own)]
+        masks = [wide(rows, 0) for rows in (mask, mask.new_ones(own.shape))]
+        return {"input_ids": torch.cat(ids), "attention_mask": torch.cat(masks)}
 
     def _behind_prompts(self, model: Any, inputs: dict[str, Any], cache: Any) -> tuple[list[torch.Tensor], Passes]:
         import torch
