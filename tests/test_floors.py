@@ -49,8 +49,12 @@ HOUSES = {
     "transformers": {"data", "objectives", "formulations", "methods", "testing"},
     "safetensors": {"data", "training", "sweep"},  # sweep writes the weights of a front's members
     "torchmetrics": {"tasks"},
-    "sklearn": {"tasks", "methods"},
+    "PIL": {"data"},
+    "soundfile": {"data"},
+    "sklearn": {"tasks", "data", "methods"},  # which carries images of digits
     "sacrebleu": {"tasks"},
+    "seqeval": {"tasks"},
+    "jiwer": {"tasks"},
     "rich": {"cli"},
     "click": {"cli"},
     "psutil": {"meter", "forecast", "health", "process"},

@@ -187,7 +187,7 @@ def _data_signature(name: str, form: Form) -> Signature | None:
     path = Path(name).expanduser()
     try:
         if path.is_file():
-            return _signature([path])
+            return None if form.refers else _signature([path])
         if not path.is_dir():
             return None
         files: list[Path] = []

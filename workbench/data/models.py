@@ -70,6 +70,8 @@ def tokenizer(model: str) -> PreTrainedTokenizerBase:
         raise UsageError(f"the tokeniser of {model!r} does not give offsets. Choose a model with a fast tokeniser.")
     if len(found) <= len(found.all_special_tokens):  # what transformers makes of a folder without a vocabulary
         raise UsageError(f"the model {model!r} comes without a tokeniser. Save one into its folder.")
+    if found.pad_token is None and found.eos_token is not None:
+        found.pad_token = found.eos_token  # it stands where nobody looks: places are masked, and no token is by its number
     return found
 
 
@@ -87,9 +89,12 @@ def _image_processor(model: str) -> Any:
 
 @functools.lru_cache(maxsize=8)
 def _sound_processor(model: str) -> Any:
-    from transformers import AutoFeatureExtractor
+    from transformers import AutoFeatureExtractor, AutoProcessor
 
-    return _load(AutoFeatureExtractor, model)
+    try:
+        return _load(AutoProcessor, model)  # which writes what it hears, too
+    except WorkbenchError:  # this one has no tokeniser: it tells classes
+        return _load(AutoFeatureExtractor, model)
 
 
 def config(model: str) -> PretrainedConfig:
@@ -120,6 +125,7 @@ def _kind(model: str) -> str:
     made_for = (
         ("encoder-decoder", text),
         ("audio", type(shape) in known.MODEL_FOR_CTC_MAPPING or type(shape) in known.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING),
+        ("audio", type(shape) in known.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING),
         ("vision", type(shape) in known.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING),
         ("encoder", type(shape) in known.MODEL_FOR_MASKED_LM_MAPPING),  # BERT can be made a decoder, too, and is none
         ("decoder", type(shape) in known.MODEL_FOR_CAUSAL_LM_MAPPING),
@@ -281,14 +287,22 @@ def head(model: torch.nn.Module) -> tuple[str, ...]:
     """Names of the parameters that a task's model has beside its base model: those of the task's head, which are new.
 
     They are found from the model, whatever they are called: `qa_outputs`, `classifier`, `qa_classifier.output.dense`, …. The
-    matrix by which a model writes tokens is none of them, be it tied to the embeddings or not: the checkpoint has it.
+    matrix by which a model writes tokens is none of them, be it tied to the embeddings or not: the checkpoint has it. Of a model
+    that tells masked tokens, all else behind its base model is: many encoders are kept without it. And so is the matrix of one that
+    writes what it hears.
     """
     import torch
     import transformers
+    from transformers.models.auto import modeling_auto as auto
 
     base: Any = model.base_model
     writes = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
-    ours = {id(parameter) for parameter in writes.parameters()} if writes is not None else set()
+    kind = type(model).__name__
+    masked = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()
+    if writes is None or kind in auto.MODEL_FOR_CTC_MAPPING_NAMES.values():
+        ours = set()
+    else:
+        ours = {id(parameter) for name, parameter in writes.named_parameters() if name == "weight" or not masked}
     if base is not model:
         ours |= {id(parameter) for parameter in base.parameters()}
         return tuple(name for name, parameter in model.named_parameters() if id(parameter) not in ours)

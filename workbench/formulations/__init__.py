@@ -4,22 +4,39 @@ from __future__ import annotations
 
 from workbench.formulations.base import READINGS, Example, Formulation, Reach, Rows, Shots
 from workbench.formulations.classes import Classification, Labelled, WrittenClasses, classification
+from workbench.formulations.media import MediaClassification, audio_classification, image_classification
+from workbench.formulations.modelling import CausalModelling, LanguageModelling, Likelihood, MaskedModelling, language_modelling
 from workbench.formulations.spans import SpanExtraction
+from workbench.formulations.speech import SpeechRecognition, speech_recognition
 from workbench.formulations.text import Message, TextGeneration, text_generation
+from workbench.formulations.tokens import TokenClassification, WrittenEntities, token_classification
 
 __all__ = [
     "READINGS",
+    "CausalModelling",
     "Classification",
     "Example",
     "Formulation",
     "Labelled",
+    "LanguageModelling",
+    "Likelihood",
+    "MaskedModelling",
+    "MediaClassification",
     "Message",
     "Reach",
     "Rows",
     "Shots",
     "SpanExtraction",
+    "SpeechRecognition",
     "TextGeneration",
+    "TokenClassification",
     "WrittenClasses",
+    "WrittenEntities",
+    "audio_classification",
     "classification",
+    "image_classification",
+    "language_modelling",
+    "speech_recognition",
     "text_generation",
+    "token_classification",
 ]

@@ -41,6 +41,9 @@ class Rows:
         extra: Whatever the formulation needs to read outputs back, one entry a row.
         sizes: What a row costs, in tokens, shape (rows,); None: the length of its `input_ids`.
         together: The rows of a step must not be cut apart: each is compared with the others.
+        raw: Columns are given to the collator as the arrays that they are: of images and sound, lists would take a hundred times
+            as long.
+        alike: Rows of different sizes are never put in one batch: the model would take the padding for a part of them.
     """
 
     columns: Mapping[str, Sequence[Any] | np.ndarray]
@@ -50,6 +53,8 @@ class Rows:
     extra: Sequence[Any] = ()
     sizes: np.ndarray | None = None
     together: bool = False
+    raw: bool = False
+    alike: bool = False
 
     def __len__(self) -> int:
         return len(self.example)
@@ -65,7 +70,7 @@ class Rows:
         """Some rows as a collator takes them, with their attention mask."""
         found: Features = []
         for row in chosen:
-            one = {name: _plain(values[row]) for name, values in self.columns.items()}
+            one = {name: values[row] if self.raw else _plain(values[row]) for name, values in self.columns.items()}
             if "input_ids" in one:
                 one["attention_mask"] = [1] * len(one["input_ids"])
             found.append(one)
@@ -79,11 +84,18 @@ class Rows:
         """A batch of so many rows of so many tokens, with all columns and nothing in them."""
         one = {
             # Of one array for all rows each row has as many numbers: they are not of its tokens.
-            name: values[0] if isinstance(values, np.ndarray) else np.zeros_like(values[0], shape=(tokens,))
+            name: values[0] if isinstance(values, np.ndarray) else self._blank(values[0], tokens)
             for name, values in self.columns.items()
         }
-        whole = Rows({name: [value] for name, value in one.items()}, np.zeros(1, np.int64), np.ones(1, np.int64), self.collate)
-        return whole.batch([0] * count)
+        row = {name: [value] for name, value in one.items()}
+        return Rows(row, np.zeros(1, np.int64), np.ones(1, np.int64), self.collate, raw=self.raw).batch([0] * count)
+
+    def _blank(self, like: np.ndarray, tokens: int) -> np.ndarray:
+        """Zeros in the place of an entry, of so many tokens: a sound has many samples a token, an image is of one size."""
+        if not self.raw:
+            return np.zeros_like(like, shape=(tokens,))
+        length = round(len(like) * tokens / max(1, int(self.lengths[0])))
+        return np.zeros_like(like, shape=(length,) if like.ndim == 1 else like.shape)
 
     def of_example(self, example: int) -> Rows:
         """The rows of one example, counted from 0."""
@@ -91,8 +103,9 @@ class Rows:
         columns = {name: values[first:last] for name, values in self.columns.items()}
         sizes = None if self.sizes is None else self.sizes[first:last]
         return Rows(
-            columns, self.example[first:last], self.items[first:last], self.collate, self.extra[first:last], sizes, self.together
-        )
+            columns, self.example[first:last], self.items[first:last], self.collate, self.extra[first:last], sizes, self.together,
+            self.raw, self.alike,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -191,6 +204,10 @@ class Formulation(ABC):
     @abstractmethod
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[Any], processor: Any) -> list[Any]:
         """One prediction an example from the outputs of its rows."""
+
+    def problem(self, processor: Any) -> str:
+        """What this processor's model lacks, a sentence and what to do; empty where nothing is known against it."""
+        return ""
 
     def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
         """How many of the examples' targets a prediction can be.

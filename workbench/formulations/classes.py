@@ -72,7 +72,7 @@ class Classification(Formulation):
         return Classes(self.several)
 
     def inference(self, processor: Any) -> Inference:
-        return Read(_several if self.several else _one)
+        return Read(_several if self.several else probabilities)
 
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         texts = [self.text(example) for example in examples]
@@ -97,17 +97,11 @@ class Classification(Formulation):
 
     def _targets(self, examples: Sequence[Example]) -> np.ndarray:
         """Number of each example's class, shape (rows,); of several, 0 or 1 for each, shape (rows, classes)."""
-        place = {name: i for i, name in enumerate(self.labels)}
-        strange = next((name for example in examples for name in self.label(example) if name not in place), None)
-        if strange is not None:
-            raise UsageError(
-                f"an example has the class {strange!r}, and the classes are {', '.join(map(repr, self.labels))}. Add it there."
-            )
         if not self.several:
-            return np.array([place[self.label(example)[0]] for example in examples], np.int64)
+            return numbers_of([self.label(example)[0] for example in examples], self.labels)
         found = np.zeros((len(examples), len(self.labels)), np.float32)
         for row, example in zip(found, examples, strict=True):
-            row[[place[name] for name in self.label(example)]] = 1
+            row[numbers_of(self.label(example), self.labels)] = 1
         return found
 
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Labelled]:
@@ -210,7 +204,16 @@ def _answer(words: Mapping[str, str], labels: Callable[[Example], Sequence[str]]
     return ", ".join(words[name] for name in labels(example)) or NONE
 
 
-def _one(output: Any, batch: Batch) -> Sequence[np.ndarray]:
+def numbers_of(names: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+    """Place of each class among all, shape (names,). Raises UsageError where one is not among them."""
+    place = {name: i for i, name in enumerate(labels)}
+    strange = next((name for name in names if name not in place), None)
+    if strange is not None:
+        raise UsageError(f"an example has the class {strange!r}, and the classes are {', '.join(map(repr, labels))}. Add it there.")
+    return np.array([place[name] for name in names], np.int64)
+
+
+def probabilities(output: Any, batch: Batch) -> Sequence[np.ndarray]:
     """Probabilities of the classes of each row, which add up to 1."""
     return list(output["logits"].float().softmax(-1).cpu().numpy())
 

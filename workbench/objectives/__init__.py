@@ -9,7 +9,7 @@ from __future__ import annotations
 from workbench.objectives.base import NO_TARGET, TARGETS, Answers, Batch, Inference, Objective, Passes, Read, inputs_of
 from workbench.objectives.generation import Generate
 from workbench.objectives.likelihood import Likelihood
-from workbench.objectives.losses import Classes, Spans, Tokens
+from workbench.objectives.losses import Classes, Ctc, Likelihoods, Spans, Tokens
 
 __all__ = [
     "NO_TARGET",
@@ -17,9 +17,11 @@ __all__ = [
     "Answers",
     "Batch",
     "Classes",
+    "Ctc",
     "Generate",
     "Inference",
     "Likelihood",
+    "Likelihoods",
     "Objective",
     "Passes",
     "Read",

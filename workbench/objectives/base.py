@@ -87,9 +87,12 @@ class Read(Inference):
 
     Attributes:
         read: From the model's output and the batch to one entry a row.
+        objective: Whose pass it is, where that is more than the model with its inputs.
     """
 
     read: Callable[[Any, Batch], Sequence[Any]]
+    objective: Objective | None = None
 
     def __call__(self, model: torch.nn.Module, batch: Batch) -> Sequence[Any]:
-        return self.read(model(**inputs_of(batch)), batch)
+        output = model(**inputs_of(batch)) if self.objective is None else self.objective.forward(model, batch)
+        return self.read(output, batch)

@@ -115,8 +115,10 @@ def micro_batches(
         return
     chosen = chosen[np.argsort(rows.lengths[chosen], kind="stable")]
     sizes = rows.lengths[chosen].tolist()
-    for start, end in split(sizes, OVERHEAD_TOKENS.get(device.type, 48), most):
-        yield chosen[start:end], _moved(rows.batch(chosen[start:end]), device)
+    for begin, stop in _alike(sizes) if rows.alike else [(0, len(sizes))]:
+        for start, end in split(sizes[begin:stop], OVERHEAD_TOKENS.get(device.type, 48), most):
+            some = chosen[begin + start : begin + end]
+            yield some, _moved(rows.batch(some), device)
 
 
 def evaluation_batches(rows: Rows, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
@@ -127,10 +129,16 @@ def evaluation_batches(rows: Rows, device: torch.device) -> Iterator[tuple[np.nd
     start = 0
     while start < len(order):
         end = start + 1
-        while end < len(order) and (end + 1 - start) * sizes[end] <= limit:
+        while end < len(order) and (end + 1 - start) * sizes[end] <= limit and not (rows.alike and sizes[end] != sizes[start]):
             end += 1
         yield order[start:end], _moved(rows.batch(order[start:end]), device)
         start = end
+
+
+def _alike(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Cut sorted sizes into runs `[start, end)` of equal ones."""
+    cuts = [i for i in range(1, len(sizes)) if sizes[i] != sizes[i - 1]]
+    return list(zip([0, *cuts], [*cuts, len(sizes)], strict=True))
 
 
 def padded_tokens(rows: Rows, chosen: np.ndarray) -> int:
