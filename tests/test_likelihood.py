@@ -11,12 +11,15 @@ import pytest
 import torch
 import transformers
 from test_formulations_text import recipe, shaken, tiny_gpt2, tuned
+from test_methods_kinds import is_possible
+from test_methods_kinds import recipe as peft_recipe
 
 from workbench import Method, Study, choice, few_shot, flops, full, peft, zero_shot
 from workbench.data import models
 from workbench.errors import UsageError
 from workbench.forecast import Forecaster, pairs
 from workbench.formulations import Example, Formulation, classification
+from workbench.methods import peft_methods
 from workbench.objectives import Answers, Likelihood, Passes, inputs_of, prompts
 from workbench.objectives.likelihood import chosen
 from workbench.tasks.class_scores import class_scores
@@ -345,6 +348,21 @@ def test_caches_that_cannot_be_repeated_are_left_alone(family: str, more: dict[s
         (logs, *_) = Likelihood(((7, 8), (9,)), 0)(model, inputs)
         whole = model(input_ids=torch.cat((ids[:1], torch.tensor([[7, 8]])), 1)).logits[0].log_softmax(-1)
     assert logs[0] == pytest.approx(float(whole[59, 7] + whole[60, 8]), abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [each for each in peft_methods() if is_possible("decoder", each)])
+@torch.no_grad()
+def test_with_every_method_of_peft_the_answers_are_the_same(name: Any, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = shaken(Tuning(peft_recipe(name("chat"), "decoder", method), torch.device("cpu"), None))
+    of.model.eval()
+    for parameter in of.parameters.values():
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    shots = TinyText(train=2).splits().train
+    rows = of.formulation.encode(of.recipe.task.splits().dev, of.processor, answers=False, shots=shots)
+    once = of.inference(of.model, rows.batch(range(4)))
+    monkeypatch.setattr(prompts, "WORTH_A_PASS", 10**9)
+    assert [each.tolist() for each in once] == [each.tolist() for each in of.inference(of.model, rows.batch(range(4)))]
 
 
 def test_prompt_methods_are_left_alone(name: Any) -> None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 WORTH_A_PASS = 64
 """Tokens that must be spared at least: reading a beginning by itself is one more pass through the model."""
 
+_OF_ALL_TOKENS = ("LILY", "SHADOW")
+"""PEFT's methods that make of a token what depends on all those of its pass: read apart, they say something else."""
+
 
 @dataclass(frozen=True)
 class Prompts:
@@ -81,14 +84,15 @@ def cache_of(model: Any) -> Any:
     """An empty cache for a decoder that holds keys and values of all tokens, so that it can be repeated and cut.
 
     None where it has none of that kind: its layers look at a window only or keep a state, its places cannot be told, or a method
-    puts tokens in front.
+    puts tokens in front or looks at all tokens of a pass.
     """
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
 
     bare = unwrapped(model)
     takes = inspect.signature(bare.forward).parameters
-    prompt = any(getattr(each, "is_prompt_learning", False) for each in getattr(model, "peft_config", {}).values())
+    around = getattr(model, "peft_config", {}).values()
+    prompt = any(each.is_prompt_learning or getattr(each.peft_type, "value", "") in _OF_ALL_TOKENS for each in around)
     if prompt or not {"position_ids", "past_key_values"} <= {*takes}:
         return None
     cache = DynamicCache(config=bare.config)
