@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench.data import models
+from workbench.data import adapters, models
 from workbench.errors import UsageError
 from workbench.methods.base import OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
 from workbench.methods.layers import of_last_layers
@@ -49,7 +49,7 @@ def revision(method: Method) -> int:
 def provision(method: Method) -> None:
     """Import what `apply` will need, so that no run pays for it: PEFT takes seconds the first time."""
     if method.kind not in OURS:
-        import peft as library  # noqa: F401
+        adapters.library()
     if method.choose == "nearest":
         import sklearn.feature_extraction.text  # noqa: F401
 
