@@ -51,6 +51,7 @@ HOUSES = {
     "torchmetrics": {"tasks"},
     "sklearn": {"tasks"},
     "sacrebleu": {"tasks"},
+    "pytrec_eval": {"tasks"},
     "rich": {"cli"},
     "click": {"cli"},
     "psutil": {"meter", "forecast", "health", "process"},

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
+from workbench.data import sides
 from workbench.data.files import TABLE_SUFFIXES
 
 Example = dict[str, Any]
@@ -15,9 +17,9 @@ Source = Sequence[tuple[str, Iterable[tuple[str, Any]]]]
 """What one side is read from: files, or a split on the hub; of each its name and its rows, with their places in it."""
 
 Sides = dict[str, list[Example]]
-"""Examples of `train`, `dev` and `test`."""
+"""Examples of `train`, `dev` and `test`; what they are searched in as `documents`, where there is such."""
 
-BUILT_IN = {"pydocs": "question_answering", "pytopics": "classification"}
+BUILT_IN = {"pydocs": "question_answering", "pytopics": "classification", "pysearch": "retrieval"}
 """Data sets that need no file, and the task that each is for."""
 
 
@@ -33,6 +35,10 @@ class Form(ABC):
     suffixes: ClassVar[tuple[str, ...]] = TABLE_SUFFIXES
     built_in: ClassVar[Mapping[str, ModuleType]] = {}
     questions: ClassVar[bool] = False
+
+    def of_folder(self, folder: Path) -> dict[str, list[Path]]:
+        """The files of each side that a folder holds. Raises as `sides.of_folder`."""
+        return sides.of_folder(folder, self.suffixes)
 
     @abstractmethod
     def chosen(self, names: Sequence[str], file: str) -> Sequence[str]:

@@ -48,10 +48,12 @@ class Look:
     columns: tuple[str, ...]
 
     def task(self) -> str:
-        """What the columns are for: `question_answering`, `classification`, `text_generation` or `translation`."""
+        """What the columns are for: `question_answering`, `classification`, `retrieval`, `text_generation` or `translation`."""
         there = {*self.columns}
         if {"question", "context"} <= there and there & {"answers", "answer"}:
             return "question_answering"
+        if {"query", "positive"} <= there:
+            return "retrieval"
         if "translation" in there or {"source", "target"} <= there:
             return "translation"
         if any({*layout} <= there for layout in LAYOUTS):

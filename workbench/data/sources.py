@@ -38,7 +38,8 @@ def _path(data: str, form: Form) -> Path | None:
 
 def _from_disk(path: Path, form: Form) -> dict[str, Source]:
     if path.is_dir():
-        found = sides.of_folder(path, form.suffixes)
+        with reading(str(path)):
+            found = form.of_folder(path)
         return {side: [(str(file), formats.rows(file, form)) for file in parts] for side, parts in found.items()}
     if path.exists() or path.is_symlink():
         return {"train": [(str(path), formats.rows(path, form))]}

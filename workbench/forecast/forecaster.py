@@ -115,29 +115,34 @@ class Forecaster:
         """What each phase of the recipe does, by the names of `timing.CONSTANTS` and `flops`; one evaluation."""
         return self.of_steps(recipe, self._steps(recipe, float(recipe.epochs)))
 
-    def of_steps(self, recipe: Recipe, steps: int) -> dict[str, dict[str, float]]:
-        """As `amounts`, of as many steps of the recipe."""
+    def of_steps(self, recipe: Recipe, steps: int, graded: int | None = None) -> dict[str, dict[str, float]]:
+        """As `amounts`, of as many steps of the recipe, and of as many examples that it is graded by (None: all)."""
         data, pair = self._data_of(recipe), self._pair(recipe)
         train, evaluate = self._flops_per_example(recipe)
+        graded = data.dev_examples if graded is None else graded
         passes = self._passes_per_step(recipe) * pair.layers
         size = recipe.batch_size
-        dev_tokens = statistics.fmean(map(sum, data.dev)) * data.dev_examples
+        dev_tokens = statistics.fmean(map(sum, data.dev)) * data.dev_examples + sum(data.shared)
         return {
             "data": {"encoded": data.tokens * data.train_examples + dev_tokens},
             "load": {"loads": 1.0, "parameters": float(pair.parameters)},
             "train": {"flops": train * steps * size, "layer_passes": steps * passes, "updates": float(steps * pair.trainable)},
-            "evaluate": {"flops": evaluate * data.dev_examples, "graded": float(data.dev_examples), **self._decoded(recipe)},
+            "evaluate": {
+                "flops": evaluate * graded + flops.forward(_known(pair), data.shared),
+                "graded": float(graded),
+                **self._decoded(recipe, graded),
+            },
         }
 
-    def _decoded(self, recipe: Recipe) -> dict[str, float]:
+    def _decoded(self, recipe: Recipe, graded: int) -> dict[str, float]:
         """What writing answers takes beside their FLOPs: every number of the model is read again for each token of a batch."""
         from workbench.training.batches import MAX_TOKENS
 
         data = self._data_of(recipe)
-        if not data.asked:
+        if not any(data.written):
             return {}
         limit = MAX_TOKENS.get(self.machine.kind, MAX_TOKENS["cpu"])
-        batches = max(1.0, statistics.fmean(map(sum, data.asked)) * data.dev_examples / limit)
+        batches = max(1.0, statistics.fmean(map(sum, data.asked)) * graded / limit)
         return {"decoded": batches * max(data.written) * self._pair(recipe).parameters}
 
     def tokens_per_example(self, recipe: Recipe) -> float:
@@ -227,7 +232,8 @@ class Forecaster:
             data, pair = self._data_of(recipe), self._pair(recipe)
             longest = sorted(data.train or data.dev, key=sum)[-recipe.batch_size :]
             lengths = list(itertools.chain(*longest)) * -(-recipe.batch_size // len(longest))
-            shape = memory.widest(lengths, self.machine.kind)
+            whole = (len(lengths), max(lengths))
+            shape = whole if data.rows.together else memory.widest(lengths, self.machine.kind)
             self._peaks[key] = memory.peak(
                 state=memory.state_bytes(pair.parameters, pair.trainable, recipe.weights),
                 saved=memory.saved_bytes(pair.model, data.objective, data.rows, shape) if recipe.method.trains else 0,
@@ -276,7 +282,7 @@ class Forecaster:
         key = (recipe.task, self._pair_key(recipe))
         if key not in self._per_example:
             data, pair = self._data_of(recipe), self._pair(recipe)
-            of = pair.shape or flops.Shape(pair.parameters, pair.parameters, pair.parameters, 0, 0)
+            of = _known(pair)
             train, dev = list(itertools.chain(*data.train)), list(itertools.chain(*data.dev))
             asked = [length + written for length, written in zip(itertools.chain(*data.asked), data.written, strict=True)]
             self._per_example[key] = (
@@ -295,6 +301,8 @@ class Forecaster:
             overhead = OVERHEAD_TOKENS.get(self.machine.kind, OVERHEAD_TOKENS["cpu"])
             if not data.train:
                 return 0.0
+            if data.rows.together:
+                return 1.0
             starts = range(0, max(1, len(data.train) - size + 1), size)
             steps = [sorted(itertools.chain(*(data.train[(s + i) % len(data.train)] for i in range(size)))) for s in starts]
             self._passes[key] = statistics.fmean(len(split(step, overhead)) for step in steps)
@@ -343,6 +351,11 @@ class Forecaster:
                 timing = Timing(phase, recipe.model, recipe.method.name, of_phase, result.undisturbed[phase].seconds)
                 found.append((timing, guess))
         return found
+
+
+def _known(pair: _Pair) -> flops.Shape:
+    """Its shape; where that is unknown all of its parameters in one layer, of which only ratios are used."""
+    return pair.shape or flops.Shape(pair.parameters, pair.parameters, pair.parameters, 0, 0)
 
 
 def _constants(machine: Machine) -> dict[str, float | None]:

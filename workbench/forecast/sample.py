@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from workbench.formulations import Rows
 from workbench.objectives import Objective
 from workbench.study import Recipe
@@ -25,7 +27,8 @@ class Data:
         train: Tokens of the rows of each sampled training example.
         dev: The same of dev examples, with their answers.
         asked: The same as they are asked; none where that takes no pass of its own.
-        written: Tokens that each of those is answered with.
+        written: Tokens that each of those is answered with; 0 where nothing is written.
+        shared: Tokens of the rows that are asked once, however many examples there are.
         rows: The sampled training rows themselves; of dev examples where nothing is trained on.
         objective: What is learned by.
     """
@@ -36,6 +39,7 @@ class Data:
     dev: Sequence[Sequence[int]]
     asked: Sequence[Sequence[int]]
     written: Sequence[int]
+    shared: Sequence[int]
     rows: Rows
     objective: Objective
 
@@ -56,13 +60,17 @@ def sampled(recipe: Recipe) -> Data:
     rows = formulation.encode(_spread_out(trained), processor)
     dev = questions(formulation, _spread_out(splits.dev), processor, splits.train[: recipe.method.shots])
     apart = dev.asked is not dev.labelled
+    writes = formulation.inference(processor).writes
+    own = int(np.searchsorted(dev.asked.example, len(dev.examples)))
+    answers = dict(zip(dev.labelled.example.tolist(), dev.labelled.items.tolist(), strict=True)) if writes else {}
     return Data(
         len(splits.train),
         len(splits.dev),
-        _by_example(rows),
-        _by_example(dev.labelled),
-        _by_example(dev.asked) if apart else [],
-        dev.labelled.items.tolist() if apart else [],
+        _by_example(rows, len(rows)),
+        _by_example(dev.labelled, len(dev.labelled)),
+        _by_example(dev.asked, own) if apart else [],
+        [answers.get(example, 0) for example in dev.asked.example[:own].tolist()] if apart else [],
+        dev.asked.lengths[own:].tolist(),
         rows if len(rows) else dev.labelled,
         formulation.objective,
     )
@@ -74,8 +82,9 @@ def _spread_out(examples: Sequence[Any]) -> list[Any]:
     return [examples[i * len(examples) // count] for i in range(count)]
 
 
-def _by_example(rows: Rows) -> list[list[int]]:
+def _by_example(rows: Rows, count: int) -> list[list[int]]:
+    """Tokens of the first rows, those of each example together."""
     found: dict[int, list[int]] = {}
-    for example, length in zip(rows.example.tolist(), rows.lengths.tolist(), strict=True):
+    for example, length in zip(rows.example[:count].tolist(), rows.lengths[:count].tolist(), strict=True):
         found.setdefault(example, []).append(length)
     return list(found.values())

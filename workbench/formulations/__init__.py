@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from workbench.formulations.base import Example, Formulation, Reach, Rows
 from workbench.formulations.classes import Classification, Labelled, WrittenClasses, classification
+from workbench.formulations.embedding import Embedding, Ranking
 from workbench.formulations.spans import SpanExtraction
 from workbench.formulations.text import Message, TextGeneration, text_generation
 
 __all__ = [
     "Classification",
+    "Embedding",
     "Example",
     "Formulation",
     "Labelled",
     "Message",
+    "Ranking",
     "Reach",
     "Rows",
     "SpanExtraction",

@@ -22,8 +22,9 @@ _TASK_TYPES = {
     "AutoModelForTokenClassification": "TOKEN_CLS",
     "AutoModelForCausalLM": "CAUSAL_LM",
     "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
+    "AutoModel": "FEATURE_EXTRACTION",
 }
-_PER_TOKEN = ("QUESTION_ANS", "TOKEN_CLS", "CAUSAL_LM")
+_PER_TOKEN = ("QUESTION_ANS", "TOKEN_CLS", "CAUSAL_LM", "FEATURE_EXTRACTION")
 """Kinds of task whose output has one entry per token of the input."""
 _AS_KEYS = ("prefix_tuning", "cartridge", "adaption_prompt")
 """Prompt methods whose tokens are keys and values of every layer, not in front of the input."""
@@ -212,6 +213,6 @@ def _drop_virtual_tokens(count: int, module: Any, args: Any, kwargs: Mapping[str
     """Prompt methods put tokens in front of the input: cut the places of these `count` off what has one entry per token."""
     length = kwargs["input_ids"].shape[1]
     for key, value in output.items():
-        if key.endswith("logits") and value.shape[1] == count + length:
+        if key.endswith(("logits", "last_hidden_state")) and value.shape[1] == count + length:
             output[key] = value[:, count:]
     return output

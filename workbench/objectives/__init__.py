@@ -7,7 +7,24 @@ micro-batches, the gradient is one and the same.
 from __future__ import annotations
 
 from workbench.objectives.base import NO_TARGET, TARGETS, Batch, Inference, Objective, Read, inputs_of
+from workbench.objectives.embedding import Embed, InBatchNegatives, embeddings, pooled
 from workbench.objectives.generation import Generate
 from workbench.objectives.losses import Classes, Spans, Tokens
 
-__all__ = ["NO_TARGET", "TARGETS", "Batch", "Classes", "Generate", "Inference", "Objective", "Read", "Spans", "Tokens", "inputs_of"]
+__all__ = [
+    "NO_TARGET",
+    "TARGETS",
+    "Batch",
+    "Classes",
+    "Embed",
+    "Generate",
+    "InBatchNegatives",
+    "Inference",
+    "Objective",
+    "Read",
+    "Spans",
+    "Tokens",
+    "embeddings",
+    "inputs_of",
+    "pooled",
+]

@@ -45,9 +45,11 @@ class Inference(ABC):
 
     Attributes:
         padding_side: On which side rows are padded to one length: `left` where tokens are added at the end (a class attribute).
+        writes: Whether outputs are tokens that are written one after another (a class attribute).
     """
 
     padding_side: ClassVar[str] = "right"
+    writes: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, model: torch.nn.Module, batch: Batch) -> Sequence[Any]: ...

@@ -6,6 +6,7 @@ from workbench.formulations import Example
 from workbench.tasks.base import Splits, Task
 from workbench.tasks.classification import Classification, classification
 from workbench.tasks.question_answering import QuestionAnswering, question_answering
+from workbench.tasks.retrieval import Retrieval, retrieval
 from workbench.tasks.text_generation import TextGeneration, text_generation
 from workbench.tasks.translation import Translation, translation
 
@@ -13,12 +14,14 @@ __all__ = [
     "Classification",
     "Example",
     "QuestionAnswering",
+    "Retrieval",
     "Splits",
     "Task",
     "TextGeneration",
     "Translation",
     "classification",
     "question_answering",
+    "retrieval",
     "text_generation",
     "translation",
 ]

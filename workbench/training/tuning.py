@@ -94,11 +94,6 @@ class Tuning:
             self._load(resume)
 
     @property
-    def reads(self) -> bool:
-        """Whether predictions are read off the pass of the loss; else the model is asked in passes of their own."""
-        return isinstance(self.inference, Read)
-
-    @property
     def rate(self) -> float:
         """The peak learning rate; 0 where nothing learns."""
         return float(self.recipe.method.learning_rate or 0.0)
@@ -177,7 +172,9 @@ class Tuning:
         """
         began = clock()
         loss, predictions, work = self._predict(dev)
-        rate = len(dev.examples) / max(clock() - began, 1e-9)
+        # What is searched is embedded once, not for each prediction.
+        shared = int(dev.asked.lengths[np.searchsorted(dev.asked.example, len(dev.examples)) :].sum())
+        rate = len(dev.examples) / max((clock() - began) * (1 - shared / max(1, work.tokens)), 1e-9)
         self.work = self.work + work
         return self.recipe.task.grade(dev.examples, predictions) | {"dev_loss": loss}, predictions, rate
 
@@ -192,14 +189,21 @@ class Tuning:
         outputs: list[Any] = [None] * len(of.asked)
         losses, padded = torch.zeros((), device=self.where), 0
         read = self.inference.read if isinstance(self.inference, Read) else None
+        parts: list[tuple[Any, Any]] = []  # of rows that are compared with each other, and are not one batch here
         with self._averaged_weights():
             for chosen, inputs in evaluation_batches(of.labelled, self.where):
                 padded += padded_tokens(of.labelled, chosen)
                 with self.autocast, _faults_of_the_model():
                     output = self.objective.forward(self.model, inputs)
-                losses += self.objective.loss(output, inputs)
+                if of.labelled.together:
+                    parts.append((output, inputs["labels"]))
+                else:
+                    losses += self.objective.loss(output, inputs)
                 for row, value in zip(chosen, read(output, inputs) if read else (), strict=bool(read)):
                     outputs[row] = value
+            if parts:
+                all_outputs, all_labels = (torch.cat(each) for each in zip(*parts, strict=True))
+                losses += self.objective.loss(all_outputs, {"labels": all_labels})
             work = self._work(of.labelled.lengths.tolist(), padded, len(of.examples), flops.forward)
             for chosen, inputs in evaluation_batches(of.asked, self.where) if read is None else ():
                 work += self._ask(of.asked, chosen, inputs, outputs)
@@ -214,7 +218,7 @@ class Tuning:
             found = self.inference(self.model, inputs)
         for row, value in zip(chosen, found, strict=True):
             outputs[row] = value
-        written = [np.size(value) if isinstance(value, np.ndarray) and value.ndim == 1 else 0 for value in found]
+        written = [np.size(value) if self.inference.writes else 0 for value in found]
         lengths = rows.lengths[chosen] + np.array(written)
         return self._work(lengths.tolist(), len(chosen) * int(lengths.max()), 0, flops.forward)
 
