@@ -10,6 +10,7 @@ from workbench.objectives.base import NO_TARGET, TARGETS, Batch, Inference, Obje
 from workbench.objectives.embedding import Embed, InBatchNegatives, embeddings, pooled
 from workbench.objectives.generation import Generate
 from workbench.objectives.losses import Classes, Spans, Tokens
+from workbench.objectives.scoring import Odds, Score
 
 __all__ = [
     "NO_TARGET",
@@ -21,7 +22,9 @@ __all__ = [
     "InBatchNegatives",
     "Inference",
     "Objective",
+    "Odds",
     "Read",
+    "Score",
     "Spans",
     "Tokens",
     "embeddings",

@@ -51,7 +51,7 @@ class Generate(Inference):
             num_beams=1,
             eos_token_id=[*dict.fromkeys(end)],
             pad_token_id=self.pad,
-            decoder_start_token_id=_start(bare) if both else None,
+            decoder_start_token_id=start_token(bare) if both else None,
         )
         more = {"prefix_allowed_tokens_fn": _Allowed(self.allowed, width, self.pad)} if self.allowed else {}
         with _without_defaults(bare):
@@ -96,7 +96,7 @@ def _without_defaults(model: Any) -> Iterator[None]:
         model.generation_config = kept
 
 
-def _start(model: Any) -> int:
+def start_token(model: Any) -> int:
     """The token that an encoder-decoder begins its answers with."""
     known = (getattr(each, "decoder_start_token_id", None) for each in (model.config, getattr(model, "generation_config", None)))
     start = next((token for token in known if token is not None), None)

@@ -64,9 +64,8 @@ class Tokens(Objective):
         if getattr(bare.config, "is_encoder_decoder", False):
             inputs["decoder_input_ids"] = bare.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
             return model(**inputs, use_cache=False)
-        takes = _takes(type(bare))  # type: ignore[arg-type]
-        if "position_ids" in takes and "attention_mask" in batch:  # rows that are padded on the left begin at 0 all the same
-            inputs["position_ids"] = (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        takes = takes_of(bare)
+        inputs |= places(bare, batch)
         if self.shift and "logits_to_keep" in takes and batch["labels"].device.type != "meta":
             # What stands before the first target needs no logits: with 49,152 tokens in the vocabulary they are 15 % of a step.
             answered = (batch["labels"] != NO_TARGET).any(0)
@@ -83,7 +82,18 @@ class Tokens(Objective):
         return cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=NO_TARGET, reduction="sum")
 
 
-@functools.lru_cache(maxsize=32)
-def _takes(model: type) -> frozenset[str]:
+def places(bare: Any, batch: Batch) -> dict[str, torch.Tensor]:
+    """`position_ids` of a model that takes them: rows that are padded on the left begin at 0 all the same."""
+    if "position_ids" not in takes_of(bare) or "attention_mask" not in batch:
+        return {}
+    return {"position_ids": (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)}
+
+
+def takes_of(bare: Any) -> frozenset[str]:
     """Names of what a model's `forward` takes."""
-    return frozenset(inspect.signature(model.forward).parameters)  # type: ignore[attr-defined]
+    return _takes(type(bare))  # type: ignore[arg-type]
+
+
+@functools.lru_cache(maxsize=32)
+def _takes(model: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(model.forward).parameters)

@@ -2,68 +2,39 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from workbench.data import fingerprints
-from workbench.data.searches import Searches
 from workbench.errors import UsageError
 from workbench.formulations import Embedding, Example, Formulation, Ranking
-from workbench.space import check, is_number, is_whole
+from workbench.space import check, is_whole
 from workbench.tasks.ranking_scores import ranking_scores
-from workbench.tasks.tables import TableTask
+from workbench.tasks.searches import SearchTask, taught
 
 
 @dataclass(frozen=True, kw_only=True)
-class Retrieval(TableTask):
+class Retrieval(SearchTask):
     """Find documents; made by `retrieval`, which tells what the fields mean."""
 
     metrics: ClassVar[tuple[str, ...]] = ("ndcg_at_10", "recall_at_1", "recall_at_10", "mrr")
-    bounds: ClassVar[tuple[str, ...]] = ("max_length",)
 
-    documents: int | None
-    query: str | None
-    positive: str | None
-    negative: str | None
-    group: str | None
-    max_length: int
-    temperature: float
-    before: tuple[str, str]
+    documents: int | None = 1024
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self, "documents", lambda v: v is None or (is_whole(v) and v >= 2), "a whole number of at least 2, or None for all")
-        check(self, "max_length", lambda v: is_whole(v) and v >= 8, "a whole number of at least 8")
-        check(self, "temperature", lambda v: is_number(v) and v > 0, "a number above 0")
-
-    @property
-    def form(self) -> Searches:
-        return Searches(self.query, self.positive, self.negative, self.group)
-
-    @property
-    def texts(self) -> Mapping[str, str]:
-        """All documents, by their names, in an order that depends on those alone."""
-        return _texts(self.data, self.form, self.digest())
 
     def formulation(self, kind: str) -> Formulation:
         if kind != "encoder":
             raise UsageError(f"a model of kind {kind!r} makes no embeddings of texts. Choose an encoder.")
-        return Embedding(self._query, _taught, self.searched, self._text, self.max_length, self.temperature)
+        return Embedding(self.query_of, taught, self.searched, self.text_of, self.max_length, self.temperature)
 
     def searched(self, examples: Sequence[Example]) -> list[str]:
         """Documents that these examples are searched in: those that answer them, and the first of the others."""
         own = dict.fromkeys(name for example in examples for name in example["relevant"])
         most = len(self.texts) if self.documents is None else max(self.documents, len(own))
         return [*own, *[name for name in self.texts if name not in own][: most - len(own)]]
-
-    def _query(self, example: Example) -> str:
-        return f"{self.before[0]}{example['query']}"
-
-    def _text(self, name: str) -> str:
-        return f"{self.before[1]}{self.texts[name]}"
 
     def notes(self) -> list[str]:
         count = len(self.texts)
@@ -73,18 +44,6 @@ class Retrieval(TableTask):
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Ranking]) -> dict[str, float]:
         return ranking_scores([example["relevant"] for example in examples], predictions, recall_at=(1, 10))
-
-
-@functools.lru_cache(maxsize=4)
-def _texts(data: str, form: Searches, digest: str) -> dict[str, str]:
-    found = {each["id"]: each["text"] for each in fingerprints.dataset(data, form).documents}
-    return {name: found[name] for name in sorted(found, key=lambda name: hashlib.blake2b(name.encode()).digest())}
-
-
-def _taught(example: Example) -> list[str]:
-    """The best document of a query, and those that are known not to answer it."""
-    grades: Mapping[str, int] = example["relevant"]
-    return [max(grades, key=lambda name: grades[name]), *(name for name in example["negatives"] if name not in grades)]
 
 
 def retrieval(
@@ -129,9 +88,7 @@ def retrieval(
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
     """
-    if not isinstance(before, (tuple, list)) or len(before) != 2 or not all(isinstance(each, str) for each in before):
-        raise UsageError(f'before={before!r}: give what stands before a query and before a document: ("query: ", "passage: ").')
     return Retrieval(
         data=data, train=train, dev=dev, test=test, documents=documents, query=query, positive=positive, negative=negative,
-        group=group, max_length=max_length, temperature=temperature, before=(before[0], before[1]), seed=seed, name=name,
+        group=group, max_length=max_length, temperature=temperature, before=before, seed=seed, name=name,
     )  # fmt: skip

@@ -1,0 +1,54 @@
+"""One number a row: the output of a head, or how much likelier one answer is than another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from workbench.flops import unwrapped
+from workbench.objectives.base import Batch, Inference, inputs_of
+from workbench.objectives.generation import start_token
+from workbench.objectives.losses import places, takes_of
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Score(Inference):
+    """The one output of a model's head."""
+
+    def __call__(self, model: torch.nn.Module, batch: Batch) -> Sequence[float]:
+        found: list[float] = model(**inputs_of(batch))["logits"].float()[:, 0].tolist()
+        return found
+
+
+@dataclass(frozen=True)
+class Odds(Inference):
+    """By how much, in logits, a language model would rather begin its answer with one token than with another.
+
+    Attributes:
+        yes: The one token.
+        no: The other.
+    """
+
+    padding_side: ClassVar[str] = "left"
+
+    yes: int
+    no: int
+
+    def __call__(self, model: torch.nn.Module, batch: Batch) -> Sequence[float]:
+        import torch
+
+        inputs, bare = inputs_of(batch), unwrapped(model)
+        if getattr(bare.config, "is_encoder_decoder", False):
+            ids = batch["input_ids"]
+            inputs["decoder_input_ids"] = torch.full((len(ids), 1), start_token(bare), dtype=torch.long, device=ids.device)
+        else:
+            inputs |= places(bare, batch)
+            if "logits_to_keep" in takes_of(bare):
+                inputs["logits_to_keep"] = 1
+        last = model(**inputs, use_cache=False)["logits"][:, -1].float()
+        found: list[float] = (last[:, self.yes] - last[:, self.no]).tolist()
+        return found
