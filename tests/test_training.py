@@ -1,5 +1,6 @@
 """The training loop: same gradients, exact continuation, honest checkpoints, everything freed."""
 
+import functools
 import gc
 import itertools
 import weakref
@@ -396,3 +397,40 @@ def test_a_checkpoint_tells_where_the_next_one_is(tiny: str) -> None:
     points = list(train(recipe(tiny, epochs=4), meter=FakeMeter()))
     assert [p.next_step for p in points] == [*(p.step for p in points[1:]), None]
     assert [p.next_labels for p in points[:-1]] == [p.labels for p in points[1:]]
+
+
+@pytest.mark.parametrize(
+    "make", [full, bitfit, functools.partial(peft, "lora", r=2), functools.partial(peft, "prompt_tuning", num_virtual_tokens=2)]
+)
+def test_the_head_has_a_learning_rate_of_its_own(make, tiny):
+    recipe = Recipe(
+        task=TinyTask(train=8, dev=2),
+        model=tiny,
+        method=make(learning_rate=1e-3, head_learning_rate=1e-2),
+        epochs=1,
+        batch_size=8,
+        warmup_steps=0,
+        averaging=None,
+    )
+    tuning = Tuning(recipe, torch.device("cpu"), None)
+    before = {name: p.detach().clone() for name, p in tuning.parameters.items()}
+    splits = recipe.task.splits()
+    rows = tuning.formulation.encode(splits.train, tuning.processor)
+    tuning.make_step(rows, np.arange(len(rows)), 8)
+    moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in tuning.parameters.items()}
+    of_head = {name: by for name, by in moved.items() if ".classifier." in f".{name}"}
+    body = [by for name, by in moved.items() if name not in of_head and by > 0]
+    assert of_head
+    assert body
+    # The first step of AdamW moves each number by its learning rate.
+    assert [*of_head.values()] == pytest.approx([1e-2] * len(of_head), rel=0.01)
+    assert max(body) == pytest.approx(1e-3, rel=0.01)
+
+
+def test_a_head_that_learns_otherwise_is_another_recipe_and_none_is_the_old_one(tiny):
+    def made(**more):
+        return Recipe(task=TinyTask(train=8, dev=2), model=tiny, method=full(learning_rate=1e-3, **more), epochs=1).id
+
+    assert made() == made(head_learning_rate=None) != made(head_learning_rate=1e-2)
+    with pytest.raises(UsageError, match="head_learning_rate"):
+        made(head_learning_rate=0)

@@ -35,9 +35,9 @@ EXAMPLES, MODEL, BATCH = 512, "minilm-l3", 8
 class Decay(Tuning):
     """Linear decay to zero over the recipe's whole length."""
 
-    def learning_rate(self) -> float:
+    def warm_up(self) -> float:
         total = steps_for(self.recipe.epochs, self.recipe.batch_size, EXAMPLES)
-        return super().learning_rate() * max(0.0, 1 - (self.step - 1) / total)
+        return super().warm_up() * max(0.0, 1 - (self.step - 1) / total)
 
 
 class ScheduleFree(Tuning):

@@ -251,7 +251,8 @@ def _methods(method: Any, model: str) -> Iterator[Method]:
         made: list[Method] = []
         for settings in _combinations(list(dimensions({"method": option}).values()), {}):
             filled = resolve({"method": option}, settings)["method"]
-            shape = dataclasses.replace(filled, learning_rate=1.0) if filled.trains else filled  # a rate changes no model
+            # Learning rates change no model.
+            shape = dataclasses.replace(filled, learning_rate=1.0, head_learning_rate=None) if filled.trains else filled
             if shape not in made:
                 made.append(shape)
                 yield filled

@@ -23,6 +23,7 @@ __all__ = [
     "few_shot",
     "full",
     "head",
+    "head_names",
     "peft",
     "peft_methods",
     "plain_name",
@@ -92,6 +93,13 @@ def _applied(method: Method, model: torch.nn.Module, auto_class: str) -> torch.n
             f"{method.name!r} has nothing to tune in this model{f': {empty[0]} is empty' if empty else ''}. Change its settings."
         )
     return tuned
+
+
+def head_names(method: Method, model: torch.nn.Module) -> set[str]:
+    """Names of the parameters that have a learning rate of their own, as `plain_name` has them; asked before `apply`."""
+    if method.head_learning_rate is None:
+        return set()
+    return {f"{around}{name}" for name in models.head(model) for around in ("", "base_model.", "base_model.model.")}
 
 
 def plain_name(name: str) -> str:

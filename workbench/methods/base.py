@@ -26,9 +26,10 @@ class Method:
     Attributes:
         name: What it is called in tables and in the paths of its settings (`lora.r`).
         kind: `full`, `head`, `bitfit`, `zero_shot`, `few_shot`, or PEFT's name of the method in lower case.
-        learning_rate: Peak learning rate of AdamW, the same for all parameters that learn; > 0. None: nothing learns.
+        learning_rate: Peak learning rate of AdamW for all parameters that learn; > 0. None: nothing learns.
         settings: Arguments of PEFT's configuration of the method; the number of `shots`; empty for the others.
         models: Names of the models that a study has it for; empty: all. It says nothing of what a recipe makes.
+        head_learning_rate: That of the task's head, which is new and learns best at a higher one; > 0. None: as the rest.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Method:
     learning_rate: float | None
     settings: Mapping[str, Any] = field(default_factory=dict)
     models: tuple[str, ...] = field(default=(), compare=False, metadata={"later": True})
+    head_learning_rate: float | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
         check(self, "name", lambda v: isinstance(v, str) and v != "", "a name")
@@ -43,6 +45,7 @@ class Method:
             raise UsageError(f"models must be a tuple of models' names, got {self.models!r}.")
         if self.trains:
             check(self, "learning_rate", lambda v: is_number(v) and v > 0, "a number above 0")
+            check(self, "head_learning_rate", lambda v: v is None or (is_number(v) and v > 0), "a number above 0, or None")
 
     @property
     def trains(self) -> bool:
@@ -61,9 +64,18 @@ class Method:
         return int(max(found.ends) if isinstance(found, Space) else found)
 
 
-def full(*, learning_rate: float, name: str = "full", models: Sequence[str] = ()) -> Method:
-    """All parameters learn. Where a study has this or any other method for some of its models alone, `models` names them."""
-    return Method(name, "full", learning_rate, models=_names(models))
+def full(
+    *, learning_rate: float, head_learning_rate: float | None = None, name: str = "full", models: Sequence[str] = ()
+) -> Method:
+    """All parameters learn.
+
+    Args:
+        learning_rate: As `Method.learning_rate`.
+        head_learning_rate: As `Method.head_learning_rate`.
+        name: What it is called in tables and paths.
+        models: Where a study has this or any other method for some of its models alone: their names.
+    """
+    return Method(name, "full", learning_rate, models=_names(models), head_learning_rate=head_learning_rate)
 
 
 def head(*, learning_rate: float, name: str = "head", models: Sequence[str] = ()) -> Method:
@@ -71,9 +83,11 @@ def head(*, learning_rate: float, name: str = "head", models: Sequence[str] = ()
     return Method(name, "head", learning_rate, models=_names(models))
 
 
-def bitfit(*, learning_rate: float, name: str = "bitfit", models: Sequence[str] = ()) -> Method:
-    """The biases and the task's head learn (Ben Zaken et al. 2022, arXiv:2106.10199)."""
-    return Method(name, "bitfit", learning_rate, models=_names(models))
+def bitfit(
+    *, learning_rate: float, head_learning_rate: float | None = None, name: str = "bitfit", models: Sequence[str] = ()
+) -> Method:
+    """The biases and the task's head learn (Ben Zaken et al. 2022, arXiv:2106.10199). Arguments as `full` has."""
+    return Method(name, "bitfit", learning_rate, models=_names(models), head_learning_rate=head_learning_rate)
 
 
 def zero_shot(*, name: str = "zero_shot", models: Sequence[str] = ()) -> Method:
@@ -99,7 +113,15 @@ def few_shot(*, shots: int, name: str = "few_shot", models: Sequence[str] = ()) 
     return made
 
 
-def peft(method: str, *, learning_rate: float, name: str | None = None, models: Sequence[str] = (), **settings: Any) -> Method:
+def peft(
+    method: str,
+    *,
+    learning_rate: float,
+    head_learning_rate: float | None = None,
+    name: str | None = None,
+    models: Sequence[str] = (),
+    **settings: Any,
+) -> Method:
     """A method of the installed PEFT by PEFT's own name, in any case, with its configuration's own arguments.
 
     PEFT chooses the modules to adapt by the model's type where it knows it; name them with `target_modules=` elsewhere.
@@ -112,7 +134,7 @@ def peft(method: str, *, learning_rate: float, name: str | None = None, models: 
     kind = method.lower()
     if kind not in peft_methods():
         raise UsageError(f"PEFT has no method {method!r}.{did_you_mean(kind, peft_methods())}")
-    return Method(name or kind, kind, learning_rate, settings, _names(models))
+    return Method(name or kind, kind, learning_rate, settings, _names(models), head_learning_rate)
 
 
 def _names(models: Any) -> Any:
