@@ -49,7 +49,7 @@ HOUSES = {
     "transformers": {"data", "objectives", "formulations", "methods", "testing"},
     "safetensors": {"data", "training", "sweep"},  # sweep writes the weights of a front's members
     "torchmetrics": {"tasks"},
-    "sklearn": {"tasks"},
+    "sklearn": {"methods", "tasks"},  # methods: a head that is fitted
     "sacrebleu": {"tasks"},
     "pytrec_eval": {"tasks"},
     "rich": {"cli"},

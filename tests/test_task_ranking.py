@@ -174,12 +174,17 @@ def test_a_resumed_run_is_bit_for_bit_the_unbroken_one_and_its_weights_are_kept(
 
 
 @pytest.mark.parametrize("kind", ["cross", "bi"])
-def test_it_learns(name: Any, data: str, kind: str) -> None:
-    made = recipe(task(data, kind, train=64, dev=10, temperature=0.1), name(kind), epochs=16)
+def test_it_learns(name: Any, kind: str, tmp_path: Path) -> None:
+    rows = [
+        each | {"positive": f"{each['positive']} w63 w63", "negative": [each["positive"].replace("w63", "w60"), f"w60 w6{i % 3}"]}
+        for i, each in enumerate(ROWS)
+    ]
+    few = task(written(tmp_path / "a.jsonl", rows), kind, train=64, dev=10, temperature=0.2, candidates=3)
+    made = recipe(few, name(kind), epochs=12)
     (untuned,) = train(recipe(made.task, name(kind), zero_shot()))
     *_, last = train(made)
     assert last.scores["dev_loss"] < untuned.scores["dev_loss"]
-    assert last.scores["ndcg_at_10"] > untuned.scores["ndcg_at_10"]
+    assert last.scores["mrr"] > max(80, untuned.scores["mrr"])
 
 
 def test_a_decoders_score_is_by_how_much_yes_is_likelier_than_no(name: Any, data: str) -> None:
@@ -188,26 +193,30 @@ def test_a_decoders_score_is_by_how_much_yes_is_likelier_than_no(name: Any, data
     text = of.processor.decode(rows.columns["input_ids"][0])
     assert text.startswith("Query: w")
     assert text.endswith("Does the document answer the query, yes or no?")
-    yes, no = (of.processor(f" {word}", add_special_tokens=False)["input_ids"][0] for word in ("yes", "no"))
+    # This tokeniser writes both answers with a blank before them, which is a token of its own.
+    (blank, yes, *_), (same, no, *_) = (of.processor(f" {word}", add_special_tokens=False)["input_ids"] for word in ("yes", "no"))
+    assert blank == same
     with torch.no_grad():
-        logits = of.model(torch.tensor(rows.columns["input_ids"][0][None].astype(np.int64))).logits[0, -1].log_softmax(-1)
+        ids = torch.tensor([[*rows.columns["input_ids"][0].tolist(), blank]])
+        logits = of.model(ids).logits[0, -1].log_softmax(-1)
         (score,) = of.inference(of.model, rows.batch([0]))
     assert score == pytest.approx(float(logits[yes] - logits[no]), abs=1e-4)
     labelled = rows_of(of)
     targets = [row[row != -100].tolist() for row in labelled.columns["labels"]]
-    assert [row[0] for row in targets[:3]] == [yes, no, no]
+    assert [row[1] for row in targets[:3]] == [yes, no, no]
 
 
-def test_shots_are_a_document_that_answers_and_one_that_does_not(name: Any, data: str) -> None:
+def test_shots_are_a_document_that_answers_and_one_that_does_not(name: Any, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = recipe(task(data, "plain"), name("plain"), few_shot(shots=1))
+    with pytest.raises(UsageError, match="prompts is short enough"):  # here: two of them alone fill the context
+        next(train(made))
     of = Tuning(made, CPU, None)
+    monkeypatch.setattr(of.processor, "model_max_length", 1000)
     (shot,) = made.task.splits().train
     text = of.processor.decode(rows_of(of, answers=False, shots=[shot]).columns["input_ids"][0])
     assert text.count("yes or no?") == 3
     assert "yes or no? yes" in text
     assert text.index("yes or no? yes") < text.index("yes or no? no")
-    with pytest.raises(UsageError, match="none of 24 prompts is short enough"):  # here: two of them alone fill the context
-        next(train(made))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from workbench import methods, prices
 from workbench.errors import StudyError, UsageError, WorkbenchError, did_you_mean, line_in, said
 from workbench.methods import Method
-from workbench.space import Choice, Dimension, Space, Value, check, describe, dimensions, is_number, is_whole, resolve
+from workbench.space import Choice, Dimension, Space, Value, check, describe, dimensions, ends, is_number, is_whole, resolve
 from workbench.tasks.base import GAP, WORST_GROUP, Task
 
 S = TypeVar("S")
@@ -78,8 +78,8 @@ class Recipe:
         check(self, "precision", lambda v: v in ("auto", "float32", "bfloat16"), "'auto', 'float32' or 'bfloat16'")
         check(self, "seed", lambda v: is_whole(v) and v >= 0, "a whole number, at least 0")
         check(self, "weights", lambda v: v in WEIGHTS, f"one of {', '.join(map(repr, WEIGHTS))}")
-        if any(each != "float32" for each in (self.weights.ends if isinstance(self.weights, Space) else (self.weights,))):
-            for each in self.method.ends if isinstance(self.method, Space) else (self.method,):
+        if any(each != "float32" for each in ends(self.weights)):
+            for each in ends(self.method):
                 if each.changes_weights:
                     raise UsageError(
                         f"{each.name!r} changes the model's own weights, which must be float32 then. Take it out, or weights=."
@@ -88,8 +88,10 @@ class Recipe:
             # What only training reads says nothing of the model: without it equal models are one recipe.
             for name, value in _UNREAD.items():
                 object.__setattr__(self, name, value)
-            object.__setattr__(self, "task", _with_labels(self.task, self.method.shots))
-        elif any(_labels(task) == 0 for task in (self.task.ends if isinstance(self.task, Space) else (self.task,))):
+            if not self.method.labelled:
+                object.__setattr__(self, "task", _with_labels(self.task, self.method.shots))
+        needed = not isinstance(self.method, Method) or self.method.labelled
+        if needed and any(_labels(task) == 0 for task in ends(self.task)):
             raise UsageError("train must be at least 1 where something is trained; got 0.")
 
     def to_json(self) -> dict[str, Any]:

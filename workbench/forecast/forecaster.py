@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from workbench import estimate, flops
+from workbench import estimate, flops, methods
 from workbench.errors import UsageError
 from workbench.estimate import BASES, Estimate
 from workbench.forecast import memory, pairs
@@ -52,6 +52,7 @@ class _Pair:
     parameters: int
     trainable: int
     layers: int
+    frozen: bool  # there is a body below all that learns: its output for a row is computed once
     model: Any = field(repr=False)  # on the meta device: it holds no numbers
 
 
@@ -115,18 +116,32 @@ class Forecaster:
         """What each phase of the recipe does, by the names of `timing.CONSTANTS` and `flops`; one evaluation."""
         return self.of_steps(recipe, self._steps(recipe, float(recipe.epochs)))
 
-    def of_steps(self, recipe: Recipe, steps: int, graded: int | None = None) -> dict[str, dict[str, float]]:
-        """As `amounts`, of as many steps of the recipe, and of as many examples that it is graded by (None: all)."""
+    def of_steps(self, recipe: Recipe, steps: int, graded: int | None = None, *, done: int = 0) -> dict[str, dict[str, float]]:
+        """As `amounts`, of as many steps of the recipe.
+
+        Args:
+            recipe: The recipe.
+            steps: How many.
+            graded: Examples that it is graded by; None: all.
+            done: Steps that were done before.
+        """
         data, pair = self._data_of(recipe), self._pair(recipe)
         train, evaluate = self._flops_per_example(recipe)
         graded = data.dev_examples if graded is None else graded
         passes = self._passes_per_step(recipe) * pair.layers
-        size = recipe.batch_size
+        size, count = recipe.batch_size, data.train_examples
+        seen, before = (min(count, n * size) if recipe.method.trains else count for n in (done + steps, done))
+        trained, passed = train * steps * size, steps * passes
+        if pair.frozen or recipe.method.fits:
+            once = flops.forward(_known(pair), list(itertools.chain(*data.train))) / max(1, len(data.train))
+            fresh = seen - (before if pair.frozen and recipe.method.trains else 0)
+            trained = once * fresh + (self._above_per_example(recipe) * steps * size if pair.frozen else trained)
+            passed = passes * fresh / size + (0 if pair.frozen else passed)
         dev_tokens = statistics.fmean(map(sum, data.dev)) * data.dev_examples + sum(data.shared)
         return {
             "data": {"encoded": data.tokens * data.train_examples + dev_tokens},
             "load": {"loads": 1.0, "parameters": float(pair.parameters)},
-            "train": {"flops": train * steps * size, "layer_passes": steps * passes, "updates": float(steps * pair.trainable)},
+            "train": {"flops": trained, "layer_passes": passed, "updates": float(steps * pair.trainable)},
             "evaluate": {
                 "flops": evaluate * graded + flops.forward(_known(pair), data.shared),
                 "graded": float(graded),
@@ -168,7 +183,7 @@ class Forecaster:
         data, pair = self._data_of(recipe), self._pair(recipe)
         done, aim = (self._steps(recipe, start) if start > 0 else 0), self._steps(recipe, end)
         steps = max(0, aim - done)
-        amounts = self.of_steps(recipe, steps)
+        amounts = self.of_steps(recipe, steps, done=done)
         phases = {
             phase: self._seconds(phase, of_phase, recipe, known=pair.shape is not None or "flops" not in of_phase)
             for phase, of_phase in amounts.items()
@@ -233,7 +248,7 @@ class Forecaster:
             longest = sorted(data.train or data.dev, key=sum)[-recipe.batch_size :]
             lengths = list(itertools.chain(*longest)) * -(-recipe.batch_size // len(longest))
             whole = (len(lengths), max(lengths))
-            shape = whole if data.rows.together else memory.widest(lengths, self.machine.kind)
+            shape = whole if data.together else memory.widest(lengths, self.machine.kind)
             self._peaks[key] = memory.peak(
                 state=memory.state_bytes(pair.parameters, pair.trainable, recipe.weights),
                 saved=memory.saved_bytes(pair.model, data.objective, data.rows, shape) if recipe.method.trains else 0,
@@ -248,7 +263,7 @@ class Forecaster:
     # What is kept
 
     def _data_of(self, recipe: Recipe) -> Data:
-        key = (recipe.task, recipe.model, recipe.method.trains)
+        key = (recipe.task, recipe.model, recipe.method.labelled, recipe.method.trains and recipe.method.fits)
         if key not in self._data:
             self._data[key] = sampled(recipe)
         return self._data[key]
@@ -271,7 +286,10 @@ class Forecaster:
             counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
             config = getattr(model, "config", None)
             layers = shape.layers if shape else int(getattr(config, "num_hidden_layers", None) or 1)
-            self._pairs[key] = _Pair(shape, sum(n for n, _ in counts), sum(n for n, learns in counts if learns), layers, model)
+            frozen = methods.body(model) is not None
+            self._pairs[key] = _Pair(
+                shape, sum(n for n, _ in counts), sum(n for n, learns in counts if learns), layers, frozen, model
+            )
         return self._pairs[key]
 
     def _flops_per_example(self, recipe: Recipe) -> tuple[float, float]:
@@ -291,17 +309,22 @@ class Forecaster:
             )
         return self._per_example[key]
 
+    def _above_per_example(self, recipe: Recipe) -> float:
+        """Training what learns alone, on what lies below it: of one example."""
+        data, pair = self._data_of(recipe), self._pair(recipe)
+        return flops.training(flops.above(_known(pair)), list(itertools.chain(*data.train))) / max(1, len(data.train))
+
     def _passes_per_step(self, recipe: Recipe) -> float:
         """Micro-batches of a step, on average over the sample."""
         from workbench.training.batches import OVERHEAD_TOKENS, split
 
-        key = (recipe.task, recipe.model, recipe.batch_size)
+        data, size = self._data_of(recipe), recipe.batch_size
+        key = (recipe.task, recipe.model, recipe.batch_size, data.together)
         if key not in self._passes:
-            data, size = self._data_of(recipe), recipe.batch_size
             overhead = OVERHEAD_TOKENS.get(self.machine.kind, OVERHEAD_TOKENS["cpu"])
             if not data.train:
                 return 0.0
-            if data.rows.together:
+            if data.together:
                 return 1.0
             starts = range(0, max(1, len(data.train) - size + 1), size)
             steps = [sorted(itertools.chain(*(data.train[(s + i) % len(data.train)] for i in range(size)))) for s in starts]

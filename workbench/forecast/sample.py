@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench import methods
 from workbench.formulations import Rows
 from workbench.objectives import Objective
 from workbench.study import Recipe
@@ -44,6 +45,11 @@ class Data:
     objective: Objective
 
     @property
+    def together(self) -> bool:
+        """Whether a step is not cut apart."""
+        return self.rows.together or self.objective.together
+
+    @property
     def tokens(self) -> float:
         """Mean tokens of a training example."""
         return statistics.fmean(map(sum, self.train)) if self.train else 0.0
@@ -56,7 +62,7 @@ def sampled(recipe: Recipe) -> Data:
 
     task, processor, splits = recipe.task, models.processor(recipe.model), recipe.task.splits()
     formulation = task.formulation(models.kind(recipe.model))
-    trained = splits.train if recipe.method.trains else ()
+    trained = splits.train if recipe.method.labelled else ()
     rows = formulation.encode(_spread_out(trained), processor)
     dev = questions(formulation, _spread_out(splits.dev), processor, splits.train[: recipe.method.shots])
     apart = dev.asked is not dev.labelled
@@ -72,7 +78,7 @@ def sampled(recipe: Recipe) -> Data:
         [answers.get(example, 0) for example in dev.asked.example[:own].tolist()] if apart else [],
         dev.asked.lengths[own:].tolist(),
         rows if len(rows) else dev.labelled,
-        formulation.objective,
+        methods.lesson(recipe.method, formulation.objective),
     )
 
 

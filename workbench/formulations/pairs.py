@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from workbench.errors import UsageError
 from workbench.formulations.base import Example, Formulation, Reach, Rows, losing_ends, padded_inputs, tokenized
 from workbench.formulations.embedding import Ranking, ranked
 from workbench.formulations.text import TextGeneration, text_generation
@@ -109,10 +108,9 @@ class WrittenRelevance(Formulation):
         return Tokens(shift=self.plain.decoder)
 
     def inference(self, processor: Any) -> Inference:
-        yes, no = (self.plain.answer_ids(answer, processor)[0] for answer in (YES, NO))
-        if yes == no:
-            raise UsageError("the tokeniser of this model begins yes and no with one token. Choose another model.")
-        return Odds(yes, no)
+        yes, no = (self.plain.answer_ids(answer, processor) for answer in (YES, NO))
+        alike = next(i for i, (one, other) in enumerate(zip(yes, no, strict=False)) if one != other)
+        return Odds(yes[alike], no[alike], tuple(yes[:alike]))
 
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
         """A row for each pair; one that is longer than the model takes is left out. A shot is a document that answers, and one that

@@ -15,19 +15,22 @@ from workbench.space import Space, check, is_number, is_whole
 
 ASKING = ("zero_shot", "few_shot")
 """Methods that train nothing."""
-OURS = ("full", "head", "bitfit", *ASKING)
+FITTED = ("knn", "logistic", "setfit")
+"""Methods whose head is fitted at once, on embeddings."""
+OURS = ("full", "head", "bitfit", *ASKING, *FITTED)
 """Methods without PEFT."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a model is tuned, or asked. Made by `full`, `head`, `bitfit`, `peft`, `zero_shot` or `few_shot`.
+    """How a model is tuned, or asked. Made by `full`, `head`, `bitfit`, `peft`, `setfit`, `logistic`, `knn`, `zero_shot`, ….
 
     Attributes:
         name: What it is called in tables and in the paths of its settings (`lora.r`).
-        kind: `full`, `head`, `bitfit`, `zero_shot`, `few_shot`, or PEFT's name of the method in lower case.
+        kind: `full`, `head`, `bitfit`, `knn`, `logistic`, `setfit`, `zero_shot`, `few_shot`, or PEFT's name of the method in lower
+            case.
         learning_rate: Peak learning rate of AdamW for all parameters that learn; > 0. None: nothing learns.
-        settings: Arguments of PEFT's configuration of the method; the number of `shots`; empty for the others.
+        settings: Arguments of PEFT's configuration of the method; the number of `shots`, `neighbours`, `C`; empty for the others.
         models: Names of the models that a study has it for; empty: all. It says nothing of what a recipe makes.
         head_learning_rate: That of the task's head, which is new and learns best at a higher one; > 0. None: as the rest.
     """
@@ -49,13 +52,23 @@ class Method:
 
     @property
     def trains(self) -> bool:
-        """Whether anything learns."""
-        return self.kind not in ASKING
+        """Whether anything learns step by step."""
+        return self.kind not in (*ASKING, "knn", "logistic")
+
+    @property
+    def fits(self) -> bool:
+        """Whether the head is fitted at once on labelled examples, whatever is learned step by step before."""
+        return self.kind in FITTED
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it is made of the task's labelled examples, all that there are."""
+        return self.trains or self.fits
 
     @property
     def changes_weights(self) -> bool:
         """Whether weights of the model itself learn, not just a head or what is put beside them."""
-        return self.kind in ("full", "bitfit")
+        return self.kind in ("full", "bitfit", "setfit")
 
     @property
     def shots(self) -> int:
@@ -75,19 +88,19 @@ def full(
         name: What it is called in tables and paths.
         models: Where a study has this or any other method for some of its models alone: their names.
     """
-    return Method(name, "full", learning_rate, models=_names(models), head_learning_rate=head_learning_rate)
+    return Method(name, "full", learning_rate, models=names_of(models), head_learning_rate=head_learning_rate)
 
 
 def head(*, learning_rate: float, name: str = "head", models: Sequence[str] = ()) -> Method:
     """Only the task's head learns; the pre-trained model is left as it is."""
-    return Method(name, "head", learning_rate, models=_names(models))
+    return Method(name, "head", learning_rate, models=names_of(models))
 
 
 def bitfit(
     *, learning_rate: float, head_learning_rate: float | None = None, name: str = "bitfit", models: Sequence[str] = ()
 ) -> Method:
     """The biases and the task's head learn (Ben Zaken et al. 2022, arXiv:2106.10199). Arguments as `full` has."""
-    return Method(name, "bitfit", learning_rate, models=_names(models), head_learning_rate=head_learning_rate)
+    return Method(name, "bitfit", learning_rate, models=names_of(models), head_learning_rate=head_learning_rate)
 
 
 def zero_shot(*, name: str = "zero_shot", models: Sequence[str] = ()) -> Method:
@@ -95,7 +108,7 @@ def zero_shot(*, name: str = "zero_shot", models: Sequence[str] = ()) -> Method:
 
     It has no use for labels, epochs, batch size, seed and all else that is about training: recipes that differ in those are one.
     """
-    return Method(name, "zero_shot", None, models=_names(models))
+    return Method(name, "zero_shot", None, models=names_of(models))
 
 
 def few_shot(*, shots: int, name: str = "few_shot", models: Sequence[str] = ()) -> Method:
@@ -106,7 +119,7 @@ def few_shot(*, shots: int, name: str = "few_shot", models: Sequence[str] = ()) 
         name: What it is called in tables and paths.
         models: As `Method.models`.
     """
-    made = Method(name, "few_shot", None, {"shots": shots}, _names(models))
+    made = Method(name, "few_shot", None, {"shots": shots}, names_of(models))
     for each in shots.ends if isinstance(shots, Space) else (shots,):
         if not is_whole(each) or each < 1:
             raise UsageError(f"shots must be a whole number, at least 1; got {each!r}.")
@@ -134,10 +147,11 @@ def peft(
     kind = method.lower()
     if kind not in peft_methods():
         raise UsageError(f"PEFT has no method {method!r}.{did_you_mean(kind, peft_methods())}")
-    return Method(name or kind, kind, learning_rate, settings, _names(models), head_learning_rate)
+    return Method(name or kind, kind, learning_rate, settings, names_of(models), head_learning_rate)
 
 
-def _names(models: Any) -> Any:
+def names_of(models: Any) -> Any:
+    """Names of models as a method holds them."""
     return tuple(models) if isinstance(models, (list, tuple)) else models  # anything else is refused by the method
 
 

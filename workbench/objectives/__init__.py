@@ -7,7 +7,7 @@ micro-batches, the gradient is one and the same.
 from __future__ import annotations
 
 from workbench.objectives.base import NO_TARGET, TARGETS, Batch, Inference, Objective, Read, inputs_of
-from workbench.objectives.embedding import Embed, InBatchNegatives, embeddings, pooled
+from workbench.objectives.embedding import AlikePairs, Embed, InBatchNegatives, embeddings, pooled
 from workbench.objectives.generation import Generate
 from workbench.objectives.losses import Classes, Spans, Tokens
 from workbench.objectives.scoring import Odds, Score
@@ -15,6 +15,7 @@ from workbench.objectives.scoring import Odds, Score
 __all__ = [
     "NO_TARGET",
     "TARGETS",
+    "AlikePairs",
     "Batch",
     "Classes",
     "Embed",

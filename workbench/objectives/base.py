@@ -26,7 +26,13 @@ def inputs_of(batch: Batch) -> dict[str, Any]:
 
 
 class Objective(ABC):
-    """A loss that is summed over target items."""
+    """A loss that is summed over target items.
+
+    Attributes:
+        together: The rows of a step must not be cut apart, whatever they are: each is compared with the others (a class attribute).
+    """
+
+    together: ClassVar[bool] = False
 
     def forward(self, model: torch.nn.Module, batch: Batch) -> Any:
         """The model's output for a batch."""

@@ -82,6 +82,27 @@ class InBatchNegatives(Objective):
 
 
 @dataclass(frozen=True)
+class AlikePairs(Objective):
+    """Rows that share a class are to have a cosine of 1, others of 0: squared errors, over all pairs of a step.
+
+    An item is a row. The mean over pairs that share a class and that over the others weigh the same. The model gives `embeddings`,
+    vectors of length 1; `labels` are as `Classes` takes them.
+    """
+
+    together: ClassVar[bool] = True
+
+    def loss(self, output: Any, batch: Batch) -> torch.Tensor:
+        import torch
+
+        vectors, labels = output["embeddings"].float(), batch["labels"]
+        alike = (labels @ labels.T > 0) if labels.ndim == 2 else labels.unsqueeze(0) == labels.unsqueeze(1)
+        pairs = torch.ones_like(alike).triu(1)
+        errors = (vectors @ vectors.T - alike.to(vectors)) ** 2
+        means = [(errors * chosen).sum() / chosen.sum().clamp(min=1) for chosen in (pairs & alike, pairs & ~alike)]
+        return len(labels) * sum(means, torch.zeros((), device=errors.device)) / 2
+
+
+@dataclass(frozen=True)
 class Embed(Inference):
     """A vector of length 1 a row, shape (width,)."""
 

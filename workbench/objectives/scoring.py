@@ -26,29 +26,38 @@ class Score(Inference):
 
 @dataclass(frozen=True)
 class Odds(Inference):
-    """By how much, in logits, a language model would rather begin its answer with one token than with another.
+    """By how much, in logits, a language model would rather write one token than another, behind what both answers begin with.
 
     Attributes:
         yes: The one token.
         no: The other.
+        begin: Tokens before them, which an answer begins with either way.
     """
 
     padding_side: ClassVar[str] = "left"
 
     yes: int
     no: int
+    begin: tuple[int, ...] = ()
 
     def __call__(self, model: torch.nn.Module, batch: Batch) -> Sequence[float]:
         import torch
 
-        inputs, bare = inputs_of(batch), unwrapped(model)
+        inputs, bare, ids = inputs_of(batch), unwrapped(model), batch["input_ids"]
+        begin = torch.tensor(self.begin, dtype=torch.long, device=ids.device).expand(len(ids), -1)
         if getattr(bare.config, "is_encoder_decoder", False):
-            ids = batch["input_ids"]
-            inputs["decoder_input_ids"] = torch.full((len(ids), 1), start_token(bare), dtype=torch.long, device=ids.device)
+            inputs["decoder_input_ids"] = torch.cat((torch.full_like(ids[:, :1], start_token(bare)), begin), 1)
         else:
-            inputs |= places(bare, batch)
+            inputs |= {"input_ids": torch.cat((ids, begin), 1), "attention_mask": _longer(batch["attention_mask"], begin)}
+            inputs |= places(bare, inputs)
             if "logits_to_keep" in takes_of(bare):
                 inputs["logits_to_keep"] = 1
         last = model(**inputs, use_cache=False)["logits"][:, -1].float()
         found: list[float] = (last[:, self.yes] - last[:, self.no]).tolist()
         return found
+
+
+def _longer(mask: torch.Tensor, begin: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return torch.cat((mask, torch.ones_like(begin)), 1)

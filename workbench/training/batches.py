@@ -95,12 +95,17 @@ def micro_batches(rows: Rows, chosen: np.ndarray, device: torch.device) -> Itera
         Indices of the rows, and their batch on the device.
     """
     if rows.together:
-        yield chosen, _moved(rows.batch(chosen), device)
+        yield from one_batch(rows, chosen, device)
         return
     chosen = chosen[np.argsort(rows.lengths[chosen], kind="stable")]
     sizes = rows.lengths[chosen].tolist()
     for start, end in split(sizes, OVERHEAD_TOKENS.get(device.type, 48)):
         yield chosen[start:end], _moved(rows.batch(chosen[start:end]), device)
+
+
+def one_batch(rows: Rows, chosen: np.ndarray, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """The chosen rows in one batch; as `micro_batches`."""
+    yield chosen, _moved(rows.batch(chosen), device)
 
 
 def evaluation_batches(rows: Rows, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
