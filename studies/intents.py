@@ -14,10 +14,11 @@ study = Study(
         task=classification(os.environ.get("INTENTS", "pytopics"), train=choice(128, 512), dev=128, max_length=64),
         model=choice(*ENCODERS, *WRITERS),
         method=choice(
-            full(learning_rate=loguniform(1e-4, 5e-4), models=ENCODERS),
+            # An encoder's head is new, and learns at a higher rate than what was learned before.
+            full(learning_rate=loguniform(5e-5, 5e-4), head_learning_rate=0.01, models=ENCODERS),
             head(learning_rate=loguniform(1e-2, 1e-1), models=ENCODERS),
-            bitfit(learning_rate=loguniform(1e-3, 1e-2), models=ENCODERS),
-            peft("lora", learning_rate=loguniform(5e-4, 4e-3), r=8, lora_alpha=16, target_modules="all-linear"),
+            bitfit(learning_rate=loguniform(1e-3, 1e-2), head_learning_rate=0.02, models=ENCODERS),
+            peft("lora", learning_rate=loguniform(5e-4, 2e-3), head_learning_rate=0.02, r=8, target_modules="all-linear"),
             zero_shot(models=WRITERS),
             few_shot(shots=choice(2, 6), models=WRITERS),
         ),

@@ -98,3 +98,16 @@ def test_every_page_and_picture_shows_it(swept: Path, command, monkeypatch: pyte
     own = {"views", *(file.stem for file in APP.parent.glob("*.py"))}
     for name in [name for name in sys.modules if name.partition(".")[0] in own]:
         del sys.modules[name]
+
+
+def test_what_is_only_asked_is_graded_on_the_test_split_as_well(swept: Path, command) -> None:
+    code, _, err = command("confirm", "asked.py", "--seeds", "1")
+    assert code == 0, err
+    points = json.loads(command("front", "--json")[1])["points"]
+    (asked,) = [p for p in points if p["method"] == "zero_shot"]
+    assert asked["on_front"]
+    of = asked["confirmed"]
+    assert (of["seeds"], of["mean"], of["tied_with"]) == (0, asked["score"], [])
+    assert of["test_mean"] == of["test_original"] is not None
+    assert "new seed" not in next(line for line in command("front")[1].splitlines() if "zero_shot" in line)
+    assert command("confirm", "asked.py", "--seeds", "1")[0] == 0  # and not once more

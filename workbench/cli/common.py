@@ -64,6 +64,10 @@ class _Finite(click.FloatRange):
             self.fail(f"{value} is no finite number.", param, ctx)
         return number
 
+    def _describe_range(self) -> str:
+        # Of a number without bounds click's help would say "x<=None", and leaves nothing out but an empty text.
+        return super()._describe_range() if self.min is not None or self.max is not None else ""
+
 
 POSITIVE, AMOUNT, NUMBER = _Finite(min=0, min_open=True), _Finite(min=0), _Finite()
 """Types of options: a finite number above 0, one of at least 0, and any."""

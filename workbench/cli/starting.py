@@ -12,13 +12,17 @@ from workbench.errors import EnvironmentFault, UsageError
 
 METHODS = {
     "classification": """
-        # What is tuned, each with its own learning rate. full: all weights. head: the output layer alone, the cheapest.
-        # bitfit: that and the biases. lora: small matrices beside the weights; peft(name, …) takes every method of PEFT.
+        # What is tuned, each with its own learning rate; the output layer, which is new, learns best at a higher one.
+        # full: all weights. head: the output layer alone, the cheapest. bitfit: that and the biases.
+        # lora: small matrices beside the weights; peft(name, …) takes every method of PEFT.
         method=choice(
-            full(learning_rate=loguniform(1e-4, 8e-4)),
+            full(learning_rate=loguniform(5e-5, 5e-4), head_learning_rate=0.01),
             head(learning_rate=loguniform(5e-3, 5e-2)),
-            bitfit(learning_rate=loguniform(2e-3, 2e-2)),
-            peft("lora", learning_rate=loguniform(5e-4, 4e-3), r=choice(4, 16), lora_alpha=32, target_modules="all-linear"),
+            bitfit(learning_rate=loguniform(1e-3, 1e-2), head_learning_rate=0.02),
+            peft(
+                "lora", learning_rate=loguniform(5e-4, 2e-3), head_learning_rate=0.02,
+                r=choice(4, 16), lora_alpha=32, target_modules="all-linear",
+            ),
         ),""",
     "question_answering": """
         # What is tuned, each with its own learning rate. full: all weights. bitfit: the output layer and the biases.

@@ -167,7 +167,7 @@ def _amount(value: float, name: str) -> str:
 
 def score_text(score: float, known: Confirmed | None) -> str:
     """A score, or what new seeds say of it: `68.9 (67.5 to 70.3, 3 new seeds)`."""
-    if known is None:
+    if known is None or not known.seeds:
         return f"{score:.1f}"
     mean, low, high = known.score.mean, known.score.low, known.score.high
     band = "" if low is None or high is None else f"{low:.1f} to {high:.1f}, "

@@ -57,11 +57,11 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """What new seeds say of a point.
+    """What new seeds say of a point, or of one that no seed changes its test split.
 
     Attributes:
         point: The point, as the sweep found it.
-        seeds: New seeds that were trained to its end.
+        seeds: New seeds that were trained to its end; 0 of a model that was only asked, whose score is what it is.
         failed: New seeds that ran out of memory or diverged before. They are in no mean: where there are some, it flatters.
         score: The study's score on the dev set, over the new seeds.
         test: The same on the held-out test split; None where it was not graded.
@@ -112,6 +112,11 @@ def confirmed(results: Sequence[Result], view: View) -> dict[str, Confirmed]:
             usd=None if None in usd else fmean(u for u in usd if u is not None),
             tied_with=None if tied is None else tuple(order[k] for k in sorted(tied[i])),
         )
+    for name in graded.keys() - found.keys() & points.keys():
+        if points[name].epochs == 0:
+            score = Interval(points[name].scores[view.maximize])
+            test = Interval(graded[name])
+            found[name] = Confirmed(points[name], 0, 0, score, test, graded[name], view.cost(points[name], "usd"), ())
     return found
 
 

@@ -110,9 +110,15 @@ def baselines(points: Points) -> dict[str, Result]:
     score = points.view.maximize
     kinds = {
         "untuned": [r for r in points.found if r.epochs == 0],
-        "full tuning": [r for r in points.found if r.method == "full" and r.epochs > 0],
+        "full tuning": [r for r in points.found if _is_full(r) and r.epochs > 0],
     }
     return {name: max(group, key=lambda r: r.scores[score]) for name, group in kinds.items() if group}
+
+
+def _is_full(result: Result) -> bool:
+    """Whether all weights learned, whatever the study calls that."""
+    method = result.recipe["method"]
+    return bool(method.get("kind", result.method) == "full" and not method.get("settings"))
 
 
 def stopped(points: Points) -> set[str]:

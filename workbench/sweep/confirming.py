@@ -56,7 +56,8 @@ class Replicate:
 def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) -> list[Replicate]:
     """All replicates that confirm the front as the sweep found it, seed by seed, so that a short budget treats members alike.
 
-    Members that were only asked have none: no seed takes part in what they answer. The new seeds are the whole numbers above all
+    Members that were only asked have none: no seed takes part in what they answer; they are graded on the test split beside the
+    first run (`asked`). The new seeds are the whole numbers above all
     that the study may use: the same for every member and every start.
 
     Raises:
@@ -69,6 +70,12 @@ def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) 
         raise _not_again(gone)
     trained = [(member, recipe) for member, recipe in members if recipe.method.trains]
     return [Replicate(m, replace(recipe, seed=seed)) for seed in range(first, first + seeds) for m, recipe in trained]
+
+
+def asked(results: Sequence[Result], view: View) -> list[Result]:
+    """Members of the front that were not trained, and whose scores on the test split are not known."""
+    scored = {name for r in results for name in r.test_scores}
+    return [member for member in report.front(results, view) if member.epochs == 0 and member.recipe_id not in scored]
 
 
 def left(plan: Iterable[Replicate], results: Sequence[Result]) -> list[Replicate]:
@@ -119,13 +126,15 @@ def expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -
     scored = {name for result in results for name in result.test_scores}
     kept = {each.member.recipe_id: each for each in plan if each.member.recipe_id not in scored}  # the sweep's own weights
     training, trained = sum(filter(None, usd)), sum(filter(None, seconds))
-    whole = trained + sum(map(_grading_seconds, [*plan, *kept.values()]))
+    graded = [(each.member, each.recipe) for each in (*plan, *kept.values())]
+    graded += [(member, plan[0].recipe) for member in asked(results, view) if plan]
+    whole = trained + sum(_grading_seconds(member, recipe) for member, recipe in graded)
     return training * whole / trained if trained else training, whole
 
 
-def _grading_seconds(replicate: Replicate) -> float:
+def _grading_seconds(member: Result, recipe: Recipe) -> float:
     """Of one grading on the test split, by how long the member's evaluation on the dev set took."""
-    splits, evaluation = replicate.recipe.task.splits(), replicate.member.usage.get("evaluate")
+    splits, evaluation = recipe.task.splits(), member.usage.get("evaluate")
     return evaluation.seconds * len(splits.test) / len(splits.dev) if evaluation and splits.dev else 0.0
 
 
@@ -257,14 +266,14 @@ class _Confirming(Sweeping):
         return super()._train(chosen)
 
     def _grade(self, results: Sequence[Result]) -> None:
-        """Score the weights that the sweep kept of the members at hand on the test split, those not scored yet."""
+        """Score on the test split the weights that the sweep kept of the members at hand, and what was only asked, where not yet."""
         assert self.lease is not None
         scored = {name for r in results for name in r.test_scores}
-        for member in self.chooser.wanted.values():
+        for member in (*self.chooser.wanted.values(), *asked(results, self.chooser.view)):
             path = self.shelf.weights(member.recipe_id)
             if member.recipe_id in scored:
                 continue
-            if path is None:
+            if path is None and member.epochs > 0:
                 where = f"trial {member.trial} at {member.epochs:g} epochs"
                 self.observer.note(f"The weights of {where} are not here: its new seeds alone are graded on the test split.")
                 continue

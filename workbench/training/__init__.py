@@ -144,13 +144,15 @@ def tuned_model(recipe: Recipe, weights: str | Path) -> torch.nn.Module:
     return _tuned(recipe, weights, torch.device("cpu")).model.eval()
 
 
-def test(recipe: Recipe, weights: str | Path) -> dict[str, float]:
+def test(recipe: Recipe, weights: str | Path | None = None) -> dict[str, float]:
     """Scores on the held-out test split, and `test_loss`, of weights as `tuned_model` takes them; empty where nothing is held out.
+
+    Without weights: of a recipe that trains nothing.
 
     Raises:
         UsageError: The file does not belong to such a recipe.
     """
-    return _test(_tuned(recipe, weights, device()))
+    return _test(Tuning(recipe, device(), None) if weights is None else _tuned(recipe, weights, device()))
 
 
 def _tuned(recipe: Recipe, weights: str | Path, where: torch.device) -> Tuning:
