@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from workbench import Recipe, Study, choice, few_shot, full, integers, loguniform, peft, uniform, zero_shot
+from workbench.data import models
 from workbench.errors import UsageError
-from workbench.forecast import pairs
+from workbench.forecast import Forecaster, pairs
+from workbench.methods.shots import nearest, shots
 from workbench.space import allowed, draw
-from workbench.testing import TinyTask, tiny_model
+from workbench.testing import TinyTask, TinyText, tiny_decoder, tiny_model
 from workbench.training import train
 
 
@@ -132,3 +134,78 @@ def test_a_model_without_a_method_and_a_method_without_a_model_are_refused() -> 
 def test_examples_before_a_question_are_for_models_that_read_them(tiny: str) -> None:
     (pair,) = pairs.plan(a_study(model=tiny, method=few_shot(shots=2)))
     assert "'few_shot' puts examples before questions, which" in pair.problem
+
+
+# The examples before a question
+
+
+def text_recipe(model: str, **more: Any) -> Recipe:
+    return recipe(**({"task": TinyText(train=24, dev=6), "model": model, "method": few_shot(shots=2, choose="nearest")} | more))
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_decoder(tmp_path_factory.mktemp("decoder"))
+
+
+def test_the_nearest_examples_are_those_of_like_words_and_the_likest_stands_last() -> None:
+    texts = ["cancel my order", "the weather in Rome", "cancel an order of mine", "Rome in winter", "play a song"]
+    known = [{"text": text} for text in texts]
+    choose = nearest(known, lambda example: str(example["text"]), 2)
+    assert [each["text"] for each in choose({"text": "please cancel the order"})] == [texts[2], texts[0]]
+    assert [each["text"] for each in choose({"text": "weather of Rome"})] == [texts[3], texts[1]]
+    assert choose({"text": "zzz"}) == choose({"text": "@@@"}) == [known[1], known[0]]  # like none: the first, as always
+    assert [*nearest([{"text": ""}] * 3, lambda example: str(example["text"]), 2)({"text": "a"})] == [{"text": ""}] * 2
+
+
+def test_each_question_stands_behind_its_own_examples_and_all_labels_are_bought(decoder: str) -> None:
+    made = text_recipe(decoder)
+    (only,) = train(made)
+    assert (only.labels, only.step, only.recipe.epochs) == (24, 0, 0)
+    splits, formulation = made.task.splits(), made.task.formulation("decoder")
+    assert len(splits.train) == 24
+    found = shots(made.method, formulation, splits.train)
+    assert callable(found)
+    rows = formulation.encode(splits.dev, models.processor(decoder), answers=False, shots=found)
+    seen = set()
+    for example, ids in zip(splits.dev, rows.columns["input_ids"], strict=True):
+        text = models.processor(decoder).decode(ids.tolist())
+        own = [" ".join(f"w{word}" for word in each["words"]) for each in found(example)]
+        places = [text.index(each) for each in own]
+        assert places == sorted(places)
+        assert text.index(" ".join(f"w{word}" for word in example["words"])) > places[-1]
+        seen.add(tuple(own))
+    assert len(seen) > 1
+
+
+def test_the_first_examples_are_the_recipe_that_they_were(decoder: str) -> None:
+    assert few_shot(shots=2).settings == few_shot(shots=2, choose="first").settings == {"shots": 2}
+    first = text_recipe(decoder, method=few_shot(shots=2))
+    assert first.task.train == 2  # type: ignore[attr-defined]
+    assert len({first.id, text_recipe(decoder).id, text_recipe(decoder, task=TinyText(train=12, dev=6)).id}) == 3
+    assert text_recipe(decoder, seed=5, epochs=9).id == text_recipe(decoder).id
+
+
+def test_what_is_bought_for_the_nearest_is_searched() -> None:
+    near = few_shot(shots=2, choose="nearest", name="near")
+    study = a_study(method=choice(near, zero_shot(), full(learning_rate=1e-3)))
+    assert {tuple(draw(study.dimensions, random.Random(i))) for i in range(40)} == {
+        *(("method",), ("method", "task.train"), ("method", "epochs", "task.train")),
+    }
+    assert study.resolve({"method": "near", "task.train": 64}).task.train == 64  # type: ignore[attr-defined]
+
+
+def test_the_forecast_knows_what_the_nearest_cost(decoder: str) -> None:
+    made = text_recipe(decoder)
+    forecast = Forecaster(Study(made, maximize="accuracy")).run(made)
+    assert forecast.labels == 24
+    (bare,) = [Forecaster(Study(each, maximize="accuracy")).run(each) for each in [text_recipe(decoder, method=zero_shot())]]
+    assert forecast.work["evaluate"].flops > 2 * bare.work["evaluate"].flops
+
+
+def test_ways_to_choose_examples_that_there_are_not() -> None:
+    for wrong in ("last", None, choice("first", "nearest")):
+        with pytest.raises(UsageError, match="choose must be 'first' or 'nearest'; got"):
+            few_shot(shots=2, choose=wrong)
+    with pytest.raises(UsageError, match=r"'few_shot' chooses 8 examples of train=4\. Buy more labels, or ask with fewer"):
+        recipe(task=TinyText(train=choice(4, 64)), method=few_shot(shots=choice(2, 8), choose="nearest"))

@@ -210,12 +210,6 @@ def test_a_tokeniser_of_its_own_is_refused_and_not_taken_for_another(copy: Path)
         models.tokenizer(str(copy))
 
 
-def test_an_adapter_is_not_taken_for_its_base_model(copy: Path) -> None:
-    (copy / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": "bert-base"}))
-    with pytest.raises(UsageError, match="holds an adapter"):
-        models.config(str(copy))
-
-
 # Broken files
 
 

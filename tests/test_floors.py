@@ -38,7 +38,7 @@ HOUSES = {
     "pynvml": {"meter", "testing"},
     "datasets": {"data"},
     "gguf": {"data"},
-    "peft": {"methods"},
+    "peft": {"methods", "data"},
     "optuna": {"ledger", "search"},
     "sqlalchemy": {"ledger", "tracking"},
     "mlflow": {"tracking"},
@@ -49,8 +49,12 @@ HOUSES = {
     "transformers": {"data", "objectives", "formulations", "methods", "testing"},
     "safetensors": {"data", "training", "sweep"},  # sweep writes the weights of a front's members
     "torchmetrics": {"tasks"},
-    "sklearn": {"methods", "tasks"},  # methods: a head that is fitted
+    "PIL": {"data"},
+    "soundfile": {"data"},
+    "sklearn": {"tasks", "data", "methods"},  # which carries images of digits
     "sacrebleu": {"tasks"},
+    "seqeval": {"tasks"},
+    "jiwer": {"tasks"},
     "pytrec_eval": {"tasks"},
     "rich": {"cli"},
     "click": {"cli"},

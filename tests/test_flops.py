@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from workbench import bitfit, flops, full, head, methods, peft
+from workbench import adapter, bitfit, flops, full, head, methods, peft
 from workbench.data import models
 
 QA, CLASSES, CAUSAL = "AutoModelForQuestionAnswering", "AutoModelForSequenceClassification", "AutoModelForCausalLM"
@@ -25,6 +25,8 @@ ENCODERS = [
     *EVERY,
     bitfit(learning_rate=1e-3),
     head(learning_rate=1e-3),
+    full(learning_rate=1e-3, trainable_layers=1),
+    adapter(learning_rate=1e-3, bottleneck=16),
     peft("lora", learning_rate=1e-3),
     peft("lora", learning_rate=1e-3, layers_to_transform=[1], target_modules=["query", "value"]),
     peft("ia3", learning_rate=1e-3),

@@ -308,7 +308,10 @@ def test_a_model_that_wants_other_inputs_is_refused(tmp_path: Path) -> None:
 
 def test_a_tokeniser_without_padding_is_no_hindrance(tmp_path: Path) -> None:
     model = made(tmp_path, "bert")
-    assert models.tokenizer(model).pad_token is None
+    from transformers import AutoTokenizer
+
+    assert AutoTokenizer.from_pretrained(model).pad_token is None
+    assert models.tokenizer(model).pad_token == "</s>"  # the end of texts stands in
     assert not told(model, full(learning_rate=1e-3), RowTask())
 
 

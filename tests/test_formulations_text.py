@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import Method, Recipe, flops, full, peft
+from workbench import Method, Recipe, adapter, flops, full, peft
 from workbench.data import fingerprints, models
 from workbench.errors import UsageError
 from workbench.forecast import pairs
@@ -28,6 +28,12 @@ CPU = torch.device("cpu")
 WRITERS = ("chat", "plain", "untied", "gpt2", "seq2seq")
 DECODERS = WRITERS[:-1]
 KINDS = (*WRITERS, "classes")
+
+
+FULL = full(learning_rate=3e-3)
+LAST = full(learning_rate=3e-3, trainable_layers=1, name="last")
+LORA = peft("lora", learning_rate=3e-3, r=2, target_modules="all-linear")
+ADAPTER = adapter(learning_rate=3e-3, bottleneck=4)
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +102,10 @@ def decoded(of: Tuning, ids: Any) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", [FULL, LORA, ADAPTER], ids=lambda each: each.name)
 @torch.no_grad()
-def test_the_loss_of_rows_in_a_batch_is_that_of_each_alone(name: Any, kind: str) -> None:
-    of = shaken(tuned(name(kind)))
+def test_the_loss_of_rows_in_a_batch_is_that_of_each_alone(name: Any, kind: str, method: Method) -> None:
+    of = shaken(tuned(name(kind), method))
     rows = encoded(of)
     assert len({int(n) for n in rows.lengths}) > 3
     alone = [losses(of, rows, [i]) for i in range(6)]
@@ -128,10 +135,13 @@ def test_answers_in_a_batch_are_those_of_each_alone(name: Any, kind: str) -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_and_three_micro_batches_give_one_gradient(name: Any, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", [FULL, LAST, LORA, ADAPTER], ids=lambda each: each.name)
+def test_one_and_three_micro_batches_give_one_gradient(
+    name: Any, kind: str, method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = []
     for pieces in (1, 3):
-        of = tuned(name(kind), max_grad_norm=1e9)
+        of = tuned(name(kind), method, max_grad_norm=1e9)
         cuts = np.array_split(np.arange(6), pieces)
         monkeypatch.setattr(
             tuning, "micro_batches", lambda rows, chosen, device, cuts=cuts: [(cut, rows.batch(cut)) for cut in cuts]
@@ -159,9 +169,18 @@ def test_the_loss_is_the_models_own_times_its_targets(name: Any, kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", [full(learning_rate=3e-3), peft("lora", learning_rate=3e-3, r=2, target_modules="all-linear")])
+@pytest.mark.parametrize("method", [FULL, LAST, LORA, ADAPTER], ids=lambda each: each.name)
 def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(name: Any, kind: str, method: Method) -> None:
-    whole = recipe(name(kind), method, epochs=2)
+    resumed_is_unbroken(recipe(name(kind), method, epochs=2))
+
+
+@pytest.mark.parametrize("method", [LORA, ADAPTER], ids=lambda each: each.name)
+@pytest.mark.parametrize("make", [tiny_decoder, tiny_seq2seq])
+def test_so_it_is_beside_weights_of_four_bits(make: Any, method: Method, tmp_path: Path) -> None:
+    resumed_is_unbroken(recipe(make(tmp_path, width=64), method, epochs=2, weights="nf4"))
+
+
+def resumed_is_unbroken(whole: Recipe) -> None:
     prefix, last = None, None
     for checkpoint in train(whole):
         if checkpoint.recipe.epochs == 1:

@@ -105,6 +105,32 @@ def test_data_of_which_it_cannot_be_told_what_they_are_for(tmp_path, command):
     assert "none by its name" in said("two.csv", "--output", "study.txt")
 
 
+def test_entities_and_folders_of_images(tmp_path, command):
+    image = pytest.importorskip("PIL.Image")
+    words = "".join(f"Anna{i} B-person\nsaw O\nParis B-place\n\n" for i in range(300))
+    (tmp_path / "e.conll").write_text(words)
+    rows = [{"tokens": [f"Anna{i}", "saw"], "ner_tags": ["B-person", "O"]} for i in range(300)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for name, types in (("e.conll", "2 types (person, place)"), ("t.jsonl", "1 types (person)")):
+        output = f"{name[0]}.py"
+        assert command("init", name)[0] == 0
+        text = (tmp_path / output).read_text()
+        assert types in " ".join(text.replace("#", " ").split())
+        assert f'token_classification("{name}", train=choice(128, 2' in text
+        study = load_study(tmp_path / output)
+        assert (study.maximize, check_data(study)) == ("f1", [])
+    for i in range(40):
+        (tmp_path / "pictures" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        image.new("RGB", (4, 4), (i, 0, 0)).save(tmp_path / "pictures" / "ab"[i % 2] / f"{i}.png")
+    assert command("init", "pictures")[0] == 0
+    text = (tmp_path / "pictures.py").read_text()
+    assert "32 images to learn from with 2 labels (a, b), 4 to grade by, 4 held out" in text
+    assert 'image_classification("pictures", train=32)' in text
+    assert {"full", "head", "bitfit", "lora"} == {*load_study(tmp_path / "pictures.py").dimensions["method"].space.labels}
+    assert command("init", "digits", "--output", "d.py")[0] == 0
+    assert load_study(tmp_path / "d.py").recipe.task.data == "digits"
+
+
 def test_a_look_tells_tasks_by_columns(tmp_path):
     def task(*columns):
         (tmp_path / "a.jsonl").write_text(json.dumps(dict.fromkeys(columns, "x")) + "\n")

@@ -163,7 +163,7 @@ def test_it_learns_from_few_labels_and_its_kept_state_answers_the_same(tiny: str
 def test_rows_in_a_batch_are_those_of_each_alone(tiny: str, data: str, kind: str) -> None:
     of = Tuning(recipe(task(data), tiny, METHODS[kind]), CPU, None)
     rows = of.formulation.encode(of.recipe.task.splits().train, of.processor)
-    of.fit(rows, 48)
+    of.fit_head(rows, 48)
     of.model.eval()
     for i, found in enumerate(of.inference(of.model, rows.batch(range(9)))):
         np.testing.assert_allclose(found, of.inference(of.model, rows.batch([i]))[0], atol=1e-5)

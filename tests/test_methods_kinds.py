@@ -1,4 +1,4 @@
-"""Every method of the installed PEFT on every kind of model: its kept weights answer as it did, or the plan says why not."""
+"""Every method of the installed PEFT, and two of ours, on each kind of model: kept weights answer alike, or the plan says why."""
 
 import functools
 from typing import Any
@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from test_formulations_text import encoded, losses, shaken, tiny_gpt2
 from test_methods import NEEDED
 
-from workbench import Recipe, peft
+from workbench import Method, Recipe, adapter, full, peft
 from workbench.errors import UsageError
 from workbench.forecast import pairs
 from workbench.methods import peft_methods
@@ -60,19 +60,22 @@ def name(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return make
 
 
+OURS = {"adapter": adapter(learning_rate=1e-2, bottleneck=4), "last layer": full(learning_rate=1e-2, trainable_layers=1)}
+"""Methods of our own that look for the layers of a model."""
+
+
 def recipe(model: str, kind: str, method: str) -> Recipe:
-    settings = SETTINGS.get(method, {}).get(kind, NEEDED.get(method, {}))
-    task = TinyText(train=8, dev=4)
-    return Recipe(
-        task=task, model=model, method=peft(method, learning_rate=1e-2, **settings), epochs=1, batch_size=4, averaging=None
+    made: Method = OURS.get(method) or peft(
+        method, learning_rate=1e-2, **SETTINGS.get(method, {}).get(kind, NEEDED.get(method, {}))
     )
+    return Recipe(task=TinyText(train=8, dev=4), model=model, method=made, epochs=1, batch_size=4, averaging=None)
 
 
 def is_possible(kind: str, method: str) -> bool:
     return kind not in CANNOT.get(method, {})
 
 
-PAIRS = [(kind, method) for method in peft_methods() for kind in KINDS]
+PAIRS = [(kind, method) for method in (*peft_methods(), *OURS) for kind in KINDS]
 
 
 @pytest.mark.slow

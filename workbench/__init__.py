@@ -1,7 +1,7 @@
 """Which model, tuned how, on how many labels, on which platform, gives the quality I need for the least money?"""
 
 from workbench import process
-from workbench.methods import Method, bitfit, few_shot, full, head, knn, logistic, peft, setfit, zero_shot
+from workbench.methods import Method, adapter, bitfit, few_shot, full, head, knn, logistic, peft, setfit, zero_shot
 from workbench.space import choice, integers, loguniform, uniform
 from workbench.study import Recipe, Study
 
@@ -10,6 +10,7 @@ __all__ = [
     "Method",
     "Recipe",
     "Study",
+    "adapter",
     "bitfit",
     "choice",
     "few_shot",

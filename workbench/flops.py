@@ -108,9 +108,15 @@ def above(of: Shape) -> Shape:
     return Shape(of.trainable_weights, of.trainable_weights, of.backward_weights, 0, of.width, backward_layers=0)
 
 
-def forward(of: Shape, lengths: Sequence[int]) -> float:
-    """FLOPs of one forward pass over rows of these lengths: 2·N·T + 4·L·T²·d summed over rows, T with virtual tokens."""
-    return 2.0 * of.weights * _tokens(of, lengths) + of.layers * _attention(of, lengths)
+def forward(of: Shape, lengths: Sequence[int], past: Sequence[int] = ()) -> float:
+    """FLOPs of one forward pass over rows of these lengths: 2·N·T + 4·L·T²·d summed over rows, T with virtual tokens.
+
+    Args:
+        of: The model.
+        lengths: Tokens of each row.
+        past: Tokens before those of each row whose keys and values are there already: T² is T·(T + past) then. Empty: none.
+    """
+    return 2.0 * of.weights * _tokens(of, lengths) + of.layers * _attention(of, lengths, past)
 
 
 def training(of: Shape, lengths: Sequence[int], *, recompute: bool = False) -> float:
@@ -130,10 +136,10 @@ def _tokens(of: Shape, lengths: Sequence[int]) -> int:
     return int(sum(lengths)) + len(lengths) * of.virtual_tokens
 
 
-def _attention(of: Shape, lengths: Sequence[int]) -> float:
+def _attention(of: Shape, lengths: Sequence[int], past: Sequence[int] = ()) -> float:
     """4·T²·d of one layer, summed over rows."""
-    rows = (int(length) + of.virtual_tokens for length in lengths)
-    return 4.0 * of.width * sum(t * (t + of.prefix_tokens) for t in rows)
+    rows = zip((int(length) + of.virtual_tokens for length in lengths), past or [0] * len(lengths), strict=True)
+    return 4.0 * of.width * sum(t * (t + before + of.prefix_tokens) for t, before in rows)
 
 
 class _Parameter(NamedTuple):

@@ -53,6 +53,13 @@ def sleep_at_barriers() -> None:
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
 
 
+def available_bytes() -> int:
+    """Memory of this host that a process can still have."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
 def cpus() -> int:
     """Logical CPUs that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

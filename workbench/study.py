@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from workbench import methods, prices
 from workbench.errors import StudyError, UsageError, WorkbenchError, did_you_mean, line_in, said
+from workbench.formulations import Formulation
 from workbench.methods import Method
 from workbench.space import Choice, Dimension, Space, Value, check, describe, dimensions, ends, is_number, is_whole, resolve
 from workbench.tasks.base import GAP, WORST_GROUP, Task
@@ -36,7 +37,7 @@ class Recipe:
 
     Attributes:
         task: The data, their encoding and their score.
-        model: A built-in model, a name on the model hub (`name@revision`), a folder, or a GGUF file.
+        model: A built-in model, a name on the model hub (`name@revision`), a folder (also PEFT's of an adapter), or a GGUF file.
         method: What is tuned, and at which learning rate.
         epochs: Passes over the training examples; fractions are allowed, and 0 grades what there is. The schedule has no
             length, so a checkpoint of a run is the result of the same recipe with fewer epochs.
@@ -78,8 +79,8 @@ class Recipe:
         check(self, "precision", lambda v: v in ("auto", "float32", "bfloat16"), "'auto', 'float32' or 'bfloat16'")
         check(self, "seed", lambda v: is_whole(v) and v >= 0, "a whole number, at least 0")
         check(self, "weights", lambda v: v in WEIGHTS, f"one of {', '.join(map(repr, WEIGHTS))}")
-        if any(each != "float32" for each in ends(self.weights)):
-            for each in ends(self.method):
+        if any(each != "float32" for each in _each(self.weights)):
+            for each in _each(self.method):
                 if each.changes_weights:
                     raise UsageError(
                         f"{each.name!r} changes the model's own weights, which must be float32 then. Take it out, or weights=."
@@ -88,11 +89,24 @@ class Recipe:
             # What only training reads says nothing of the model: without it equal models are one recipe.
             for name, value in _UNREAD.items():
                 object.__setattr__(self, name, value)
-            if not self.method.labelled:
-                object.__setattr__(self, "task", _with_labels(self.task, self.method.shots))
+            if self.method.bought is not None:
+                object.__setattr__(self, "task", _with_labels(self.task, self.method.bought))
+            else:
+                _refuse_few(self.task, self.method)
         needed = not isinstance(self.method, Method) or self.method.labelled
-        if needed and any(_labels(task) == 0 for task in ends(self.task)):
+        if needed and any(_labels(task) == 0 for task in _each(self.task)):
             raise UsageError("train must be at least 1 where something is trained; got 0.")
+
+    @property
+    def formulation(self) -> Formulation:
+        """How its model computes its task, asked as its method says.
+
+        Raises:
+            UsageError: A model of this kind cannot do the task, or not be asked so; or as `models.kind`.
+        """
+        from workbench.data import models
+
+        return self.task.formulation(models.kind(self.model)).reading(self.method.read)
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain data: a record to read, not a way to make one."""
@@ -343,11 +357,23 @@ _UNREAD: dict[str, Any] = {
 """What a recipe says of training where nothing is trained."""
 
 
+def _each(value: Any) -> tuple[Any, ...]:
+    """A value, or all that its hole may be filled with at its ends."""
+    return ends(value)
+
+
 def _labels(task: Any) -> int | None:
     """The fewest labelled examples that a task may train on; None where that is no setting."""
     train = getattr(task, "train", None)
     found = min(train.ends) if isinstance(train, Space) else train
     return found if is_whole(found) else None
+
+
+def _refuse_few(task: Any, method: Method) -> None:
+    """Raise UsageError where a task may have fewer labelled examples than a method puts before a question."""
+    fewest = min((count for each in _each(task) if (count := _labels(each)) is not None), default=method.shots)
+    if fewest < method.shots:
+        raise UsageError(f"{method.name!r} chooses {method.shots} examples of train={fewest}. Buy more labels, or ask with fewer.")
 
 
 def _with_labels(task: Any, count: int) -> Any:
@@ -359,7 +385,7 @@ def _with_labels(task: Any, count: int) -> Any:
 
 def _metrics(task: Any, which: str = "metrics") -> list[str]:
     """Scores that the task has; of a choice of tasks, those that all have."""
-    first, *others = task.ends if isinstance(task, Space) else (task,)
+    first, *others = _each(task)
     return [name for name in getattr(first, which) if all(name in getattr(other, which) for other in others)]
 
 

@@ -32,11 +32,48 @@ METHODS = {
             bitfit(learning_rate=loguniform(2e-3, 2e-2)),
             peft("lora", learning_rate=loguniform(3e-4, 2e-3), r=choice(4, 16), lora_alpha=32, target_modules="all-linear"),
         ),""",
+    "token_classification": """
+        # What is tuned, each with its own learning rate. full: all weights. bitfit: the output layer and the biases.
+        # lora: small matrices beside the weights; peft(name, …) takes every method of PEFT.
+        method=choice(
+            full(learning_rate=loguniform(1e-4, 8e-4)),
+            bitfit(learning_rate=loguniform(2e-3, 2e-2)),
+            peft("lora", learning_rate=loguniform(5e-4, 4e-3), r=choice(4, 16), lora_alpha=32, target_modules="all-linear"),
+        ),""",
+    **dict.fromkeys(
+        ("image_classification", "audio_classification"),
+        """
+        # What is tuned, each with its own learning rate. full: all weights. head: the output layer alone, the cheapest.
+        # bitfit: that and the biases. lora: small matrices beside the weights; peft(name, …) takes every method of PEFT.
+        method=choice(
+            full(learning_rate=loguniform(2e-5, 3e-4)),
+            head(learning_rate=loguniform(1e-3, 3e-2)),
+            bitfit(learning_rate=loguniform(3e-4, 5e-3)),
+            peft("lora", learning_rate=loguniform(2e-4, 3e-3), r=choice(4, 16), lora_alpha=32, target_modules="all-linear"),
+        ),""",
+    ),
 }
 """What is tuned, of each kind of task, with the rates at which that pays on models of this size."""
 
-TASKS = ("classification", "question_answering")
+WITH_HEAD = ("classification", "image_classification", "audio_classification")
+"""Tasks of which the study has a method that tunes the output layer alone."""
+
+FETCHED = {
+    "image_classification": ("facebook/deit-tiny-patch16-224", "facebook/deit-small-patch16-224"),
+    "audio_classification": ("facebook/wav2vec2-base", "facebook/hubert-base-ls960"),
+}
+"""Small models from the hub, for tasks that no built-in model does."""
+
+TASKS = ("classification", "question_answering", "token_classification", "image_classification", "audio_classification")
 """Kinds of task that a study can be written for."""
+
+WHAT = {
+    **dict.fromkeys(("classification", "token_classification"), "texts"),
+    "question_answering": "questions",
+    "image_classification": "images",
+    "audio_classification": "sounds",
+}
+"""What is labelled."""
 
 ENGLISH = 0.2
 """Of characters that are not ASCII: where there are more, it is said that the built-in models read English."""
@@ -80,15 +117,17 @@ def study_text(data: str, task: str | None = None, text: str | None = None, labe
     from workbench.data import looks
     from workbench.data.forms import BUILT_IN
 
-    seen = None
     if task is None:
-        seen = None if data in BUILT_IN else looks.look(data)
-        task = BUILT_IN[data] if seen is None else seen.task()
+        task = BUILT_IN[data] if data in BUILT_IN else looks.task_of(data)
     if task not in TASKS:
         raise UsageError(
-            f"{data!r} looks like data for {task}, and init writes studies for {' and '.join(TASKS)}. Name one of them with "
+            f"{data!r} looks like data for {task}, and init writes studies for {', '.join(TASKS)}. Name one of them with "
             "--task, or write the study by hand: `workbench init` writes one to begin with."
         )
+    if task in FETCHED:
+        return _written(_files(data, task, label))
+    if task == "token_classification":
+        return _written(_entities(data, text, label))
     return _written(_classification(data, text, label) if task == "classification" else _questions(data))
 
 
@@ -139,20 +178,63 @@ def _questions(data: str) -> Seen:
     return Seen(call, about, "question_answering", ("f1", "exact_match"), len(found.train), 128, texts)
 
 
+def _entities(data: str, text: str | None, label: str | None) -> Seen:
+    from workbench.data import fingerprints
+    from workbench.data.labelled import in_order
+    from workbench.data.tagged import TaggedWords
+
+    form = TaggedWords(text, label)
+    found = fingerprints.dataset(data, form)
+    types = in_order(name for example in found.train for name in form.labels_of(example))
+    shown = ", ".join(types[:5]) + (", …" if types[5:] else "")
+    about = (
+        f"{len(found.train):,} texts to learn from with entities of {len(types)} types ({shown}), {len(found.dev):,} to grade by, "
+        f"{len(found.test):,} held out to the end.",
+        *found.notes,
+    )
+    named = {"tokens": text, "tags": label}
+    columns = "".join(f", {field}={_quoted(name)}" for field, name in named.items() if name)
+    texts = [" ".join(example["tokens"]) for example in found.train[:500]]
+    score = ("f1", "precision", "recall", "token_accuracy")
+    call = f"token_classification({_quoted(data)}{columns}"
+    return Seen(call, about, "token_classification", score, len(found.train), 8 * len(types), texts)
+
+
+def _files(data: str, task: str, label: str | None) -> Seen:
+    from workbench.data import fingerprints
+    from workbench.data.labelled import in_order
+    from workbench.data.media import LabelledFiles
+
+    media = "image" if task == "image_classification" else "sound"
+    found = fingerprints.dataset(data, LabelledFiles(media, label=label))
+    labels = in_order(name for example in found.train for name in example["labels"])
+    shown = ", ".join(labels[:5]) + (", …" if labels[5:] else "")
+    about = (
+        f"{len(found.train):,} {media}s to learn from with {len(labels)} labels ({shown}), {len(found.dev):,} to grade by, "
+        f"{len(found.test):,} held out to the end.",
+        *found.notes,
+    )
+    column = f", label={_quoted(label)}" if label else ""
+    call = f"{task}({_quoted(data)}{column}"
+    return Seen(call, about, task, ("accuracy", "macro_f1"), len(found.train), 4 * len(labels), ())
+
+
 def _written(seen: Seen) -> str:
     trains = _sizes(seen.rows, seen.least)
     train = f"choice({trains[0]}, {trains[1]})" if trains[1:] else str(trains[0])
     models, machine = _models()
+    if seen.kind in FETCHED:
+        models, machine = [*FETCHED[seen.kind]], "Small ones, which are fetched from the model hub."
     shown = f"choice({', '.join(map(_quoted, models))})" if models[1:] else _quoted(models[0])
-    length, tokens = _length(seen.texts, models[0])
-    what = {"classification": "texts", "question_answering": "questions"}[seen.kind]
+    length, tokens = _length(seen.texts, models[0]) if seen.texts else (0, "")
+    what = WHAT[seen.kind]
     scores = " or ".join(f'"{name}"' for name in seen.score)
     foreign = ""
     if sum(not character.isascii() for text in seen.texts for character in text) > ENGLISH * sum(map(len, seen.texts)):
         foreign = "\n        # Your texts are not in English, which these models were made for: name one for your language."
-    classes = seen.kind == "classification"
-    steps, size = ("4, 8", f", max_length={length}") if classes else ("1, 2", "")
-    tokens = tokens if classes else ""
+    asked = seen.kind == "question_answering"
+    steps, size = ("1, 2", "") if asked else ("4, 8", f", max_length={length}" if seen.texts else "")
+    tokens = "" if asked else tokens
     about = "\n        # ".join(_folded(" ".join((*seen.about, tokens))))
     return f'''"""Which model, tuned how and on how many labels, does best on my {what} per dollar?"""
 
@@ -161,7 +243,7 @@ def _written(seen: Seen) -> str:
 # The first line above is the question that the sweep answers. `workbench plan FILE` says what it will take, before
 # anything is spent; `workbench sweep FILE` runs it; the same command again continues it.
 
-from workbench import Recipe, Study, bitfit, choice, full{", head" if classes else ""}, integers, loguniform, peft
+from workbench import Recipe, Study, bitfit, choice, full{", head" if seen.kind in WITH_HEAD else ""}, integers, loguniform, peft
 from workbench.tasks import {seen.kind}
 
 study = Study(

@@ -131,7 +131,7 @@ def _list(content: Any, file: Path) -> Iterator[tuple[str, Any]]:
 
 def _squad(articles: list[Any], file: Path) -> Iterator[tuple[str, Any]]:
     for a, article in enumerate(articles):
-        if isinstance(article, dict) and "paragraphs" not in article and "question" in article:
+        if isinstance(article, dict) and "paragraphs" not in article and {"question", "tokens", "text"} & {*article}:
             yield f"row {a + 1}", article  # the flat list that some tools put under "data"
             continue
         for p, paragraph in enumerate(_part(article, "paragraphs", list, f"{file}, article {a}")):

@@ -21,6 +21,9 @@ SUFFIXES = (*TEXT_SUFFIXES, ".parquet", *(suffix + ".gz" for suffix in TEXT_SUFF
 
 DELIMITED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 ARROW = (".arrow", ".feather")
+PLAIN = (".txt", ".md")
+CONLL = (".conll", ".bio", ".iob", ".iob2")
+"""Ends of the names of files with a word and its tag a line."""
 TABLE_SUFFIXES = (*SUFFIXES, *DELIMITED, *ARROW)
 """Ends of the names of files that any other task is read from."""
 

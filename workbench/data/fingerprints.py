@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from workbench.data import cache, hub, poolings, readers
+from workbench.data import adapters, cache, hub, poolings, readers
 from workbench.data.builtin import MODELS, BuiltIn, is_gguf
 from workbench.data.forms import Form
 from workbench.errors import DataError, EnvironmentFault, WorkbenchError
@@ -98,8 +98,9 @@ def dataset(name: str, form: Form = readers.QUESTIONS) -> readers.Dataset:
 def model(name: str) -> str:
     """A fingerprint of a model's files; empty where the name alone says which they are, or where there is no such model.
 
-    Of a folder a hash of what is loaded from it, of a GGUF file `gguf`; on the hub the commit that its revision stands for now; of
-    a built-in one the version of its package, or nothing where that is the one before there were fingerprints.
+    Of a folder a hash of what is loaded from it, of an adapter's together with its model's; of a GGUF file `gguf`; on the hub the
+    commit that its revision stands for now; of a built-in one the version of its package, or nothing where that is the one before
+    there were fingerprints.
     """
     if ("model", name) not in _fixed:
         _fixed["model", name] = _model(name)
@@ -132,6 +133,8 @@ def _model(name: str) -> str:
         pooling = place / poolings.FILES[1]
         if pooling.is_file() and not poolings.is_mean(pooling):  # the mean is what there is without a word
             files[poolings.FILES[1]] = _content(pooling)
+        if (base := adapters.base(name)) is not None:
+            files["base model"] = _model(base)
         return _hash(json.dumps(files, sort_keys=True).encode())
     if name.startswith((".", "/", "~")):
         return ""
@@ -187,7 +190,7 @@ def _data_signature(name: str, form: Form) -> Signature | None:
     path = Path(name).expanduser()
     try:
         if path.is_file():
-            return _signature([path])
+            return None if form.refers else _signature([path])
         if not path.is_dir():
             return None
         files: list[Path] = []

@@ -38,6 +38,14 @@ def rows(file: Path, form: Form) -> Iterator[tuple[str, Any]]:
     if head.startswith(b"PAR1") or (suffix == ".parquet" and head.lstrip()[:1] not in (b"{", b"[")):
         return columnar.parquet(file, form.chosen)
     packed = head.startswith(b"\x1f\x8b")
+    if suffix in form.own:
+        return _own(file, form, suffix, packed=packed)
     if suffix in files.DELIMITED:
         return delimited.rows(file, suffix, packed=packed)
     return documents.rows(file, suffix, packed=packed, questions=form.questions)
+
+
+def _own(file: Path, form: Form, suffix: str, *, packed: bool) -> Iterator[tuple[str, Any]]:
+    """Rows in a format of text that the form brings."""
+    with files.opened(file, "a text file", packed=packed) as stream:
+        yield from form.own[suffix](file, files.lines(file, stream, "a text file"))

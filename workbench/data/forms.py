@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-from workbench.data import sides
 from workbench.data.files import TABLE_SUFFIXES
 
 Example = dict[str, Any]
@@ -19,7 +18,12 @@ Source = Sequence[tuple[str, Iterable[tuple[str, Any]]]]
 Sides = dict[str, list[Example]]
 """Examples of `train`, `dev` and `test`; what they are searched in as `documents`, where there is such."""
 
-BUILT_IN = {"pydocs": "question_answering", "pytopics": "classification", "pysearch": "retrieval"}
+BUILT_IN = {
+    "pydocs": "question_answering",
+    "pytopics": "classification",
+    "pysearch": "retrieval",
+    "digits": "image_classification",
+}
 """Data sets that need no file, and the task that each is for."""
 
 
@@ -29,20 +33,26 @@ class Form(ABC):
     Attributes:
         suffixes: Ends of the names of files that are read, in lower case (a class attribute).
         built_in: Data sets that need no file, by their names: modules with `load()` and `versions()` (a class attribute).
+        own: Formats of text that this form alone knows, by the end of a name: from file and lines to rows (a class attribute).
+        refers: Whether rows name files of their own, which may change without the table (a class attribute).
+        any_name: Whether files of a folder of which none is called after a side are all to be learned from (a class attribute).
         questions: Whether a JSON document may be a SQuAD file (a class attribute).
     """
 
     suffixes: ClassVar[tuple[str, ...]] = TABLE_SUFFIXES
     built_in: ClassVar[Mapping[str, ModuleType]] = {}
+    own: ClassVar[Mapping[str, Callable[[Path, Iterator[str]], Iterator[tuple[str, Any]]]]] = {}
+    refers: ClassVar[bool] = False
+    any_name: ClassVar[bool] = False
     questions: ClassVar[bool] = False
-
-    def of_folder(self, folder: Path) -> dict[str, list[Path]]:
-        """The files of each side that a folder holds. Raises as `sides.of_folder`."""
-        return sides.of_folder(folder, self.suffixes)
 
     @abstractmethod
     def chosen(self, names: Sequence[str], file: str) -> Sequence[str]:
         """Those of a table's columns that are read. Raises DataError where one that is needed is not there."""
+
+    def of_folder(self, folder: Path) -> dict[str, Source] | None:
+        """What each side is read from where the form has a way of its own with folders; None: files called after the sides."""
+        return None
 
     @abstractmethod
     def read(self, sources: Mapping[str, Source], data: str) -> tuple[Sides, tuple[str, ...]]:

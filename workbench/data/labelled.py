@@ -77,11 +77,11 @@ class LabelledTexts(Table):
     def _labels(self, row: Mapping[str, Any], column: str | Sequence[str]) -> list[str]:
         if not isinstance(column, str):
             return [name for name in column if _is_set(values.plain(row.get(name)), name)]
-        value = values.plain(row.get(column))
-        if values.missing(value) or (not self.several and isinstance(value, str) and not value.strip()):
-            raise LeftOut(f"without a label in {column!r}")
         if not self.several:
-            return [_label(value, column)]
+            return [label_of(row, column)]
+        value = values.plain(row.get(column))
+        if values.missing(value):
+            raise LeftOut(f"without a label in {column!r}")
         return [_label(each, column) for each in (value if isinstance(value, list) else _parted(value))]
 
     def key(self, example: Example) -> str:
@@ -91,39 +91,64 @@ class LabelledTexts(Table):
     def stratum(self, example: Example) -> str:
         return json.dumps(sorted(example["labels"]))
 
-    def check(self, sides: Sides, data: str) -> Iterator[str]:
-        known = self.labels or in_order(label for example in sides["train"] for label in example["labels"])
-        if len(known) < 2 - self.several or not known:
-            held = f"all rows of train have the label {known[0]!r}" if known else "no row of train has a label"
-            raise wrong(f'{data!r}: {held}. A class is told from at least one other. Name the column of the labels: label="…".')
-        rows = len(sides["train"])
-        if not self.labels and len(known) > max(MANY, MOST_OF_ROWS * rows):
-            raise wrong(
-                f"{data!r} has {len(known):,} different labels in {rows:,} rows of train, such as {known[0][:40]!r}: these are no "
-                'classes. Name the column of the labels by label="…".'
-            )
-        for side, examples in sides.items():
-            strange = Counter(label for example in examples for label in example["labels"] if label not in {*known})
-            if strange:
-                label, count = strange.most_common(1)[0]
-                where = "labels= does not name" if self.labels else "no row of train has"
-                hint = did_you_mean(label, known) if len(known) < MANY else ""
-                raise wrong(
-                    f"{data!r}: {count:,} rows of {side} have the label {label[:60]!r}, which {where}"
-                    f"{f', and {len(strange) - 1:,} more labels are like it' if strange.most_common()[1:] else ''}.{hint} Mend the "
-                    "label, or add it there."
-                )
-        check_names({label: in_words(label) for label in known}, repr(data))
-        yield from self._contradictions(sides)
+    def labels_of(self, example: Example) -> Sequence[str]:
+        return list(example["labels"])
 
-    def _contradictions(self, sides: Sides) -> Iterator[str]:
-        for side, examples in sides.items():
-            told: dict[str, list[str]] = {}
-            different = {
-                key for example in examples if told.setdefault(key := self.key(example), example["labels"]) != example["labels"]
-            }
-            if different:
-                yield f"{side} has different labels for the same text, {len(different):,} times; one is {min(different)[:60]!r}."
+    def check(self, sides: Sides, data: str) -> Iterator[str]:
+        yield from check_classes(self, sides, data, self.labels, several=self.several)
+
+
+def label_of(row: Mapping[str, Any], column: str) -> str:
+    """The one label of a row. Raises LeftOut where there is none, Mistyped where it is something else."""
+    value = values.plain(row.get(column))
+    if values.missing(value) or (isinstance(value, str) and not value.strip()):
+        raise LeftOut(f"without a label in {column!r}")
+    return _label(value, column)
+
+
+def check_classes(form: Table, sides: Sides, data: str, labels: Sequence[str], *, several: bool = False) -> Iterator[str]:
+    """Look at the labels of all sides and yield what is to be told.
+
+    Args:
+        form: Whose examples have `labels`.
+        sides: The examples.
+        data: What they are called.
+        labels: All that there may be; empty: those of train.
+        several: Whether an example may have any number of them.
+
+    Raises:
+        DataError: They are no classes, too few, or some stand in dev or test alone.
+        UsageError: Two of them are the same in words.
+    """
+    known = labels or in_order(label for example in sides["train"] for label in example["labels"])
+    if len(known) < 2 - several or not known:
+        held = f"all rows of train have the label {known[0]!r}" if known else "no row of train has a label"
+        raise wrong(f'{data!r}: {held}. A class is told from at least one other. Name the column of the labels: label="…".')
+    rows = len(sides["train"])
+    if not labels and len(known) > max(MANY, MOST_OF_ROWS * rows):
+        raise wrong(
+            f"{data!r} has {len(known):,} different labels in {rows:,} rows of train, such as {known[0][:40]!r}: these are no "
+            'classes. Name the column of the labels by label="…".'
+        )
+    for side, examples in sides.items():
+        strange = Counter(label for example in examples for label in example["labels"] if label not in {*known})
+        if strange:
+            label, count = strange.most_common(1)[0]
+            where = "labels= does not name" if labels else "no row of train has"
+            hint = did_you_mean(label, known) if len(known) < MANY else ""
+            raise wrong(
+                f"{data!r}: {count:,} rows of {side} have the label {label[:60]!r}, which {where}"
+                f"{f', and {len(strange) - 1:,} more labels are like it' if strange.most_common()[1:] else ''}.{hint} Mend the "
+                "label, or add it there."
+            )
+    check_names({label: in_words(label) for label in known}, repr(data))
+    for side, examples in sides.items():
+        told: dict[str, list[str]] = {}
+        different = {
+            key for example in examples if told.setdefault(key := form.key(example), example["labels"]) != example["labels"]
+        }
+        if different:
+            yield f"{side} has different labels for the same {form.noun}, {len(different):,} times; one is {min(different)[:60]!r}."
 
 
 def in_order(labels: Any) -> tuple[str, ...]:

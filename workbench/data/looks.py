@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from workbench.data import sources, values
-from workbench.data.files import wrong
+from workbench.data import cache, images, sounds, sources, values
+from workbench.data.files import CONLL, reading, wrong
 from workbench.data.forms import Form, Sides, Source
 from workbench.data.labelled import LABEL, LONGEST_LABEL, MANY, MOST_OF_ROWS, TEXT
+from workbench.data.tagged import TAGS, TOKENS
 from workbench.data.written import LAYOUTS
 from workbench.errors import DataError, UsageError
 
@@ -48,10 +49,14 @@ class Look:
     columns: tuple[str, ...]
 
     def task(self) -> str:
-        """What the columns are for: `question_answering`, `classification`, `retrieval`, `text_generation` or `translation`."""
+        """What the columns are for: `question_answering`, `token_classification`, `retrieval`, `text_generation`, `translation`, or
+        else `classification`.
+        """
         there = {*self.columns}
         if {"question", "context"} <= there and there & {"answers", "answer"}:
             return "question_answering"
+        if there & {*TOKENS} and there & {*TAGS}:
+            return "token_classification"
         if {"query", "positive"} <= there:
             return "retrieval"
         if "translation" in there or {"source", "target"} <= there:
@@ -99,6 +104,20 @@ class Look:
     def _shown(self, name: str) -> str:
         found = [*dict.fromkeys(map(str, self._values(name)))]
         return ", ".join(repr(value[:24]) for value in found[:2]) + (f", … ({len(found):,} different)" if found[2:] else "")
+
+
+def task_of(data: str) -> str:
+    """What a data set is for: a task by its name, as `Look.task`; of folders of images or sound `image_classification` or
+    `audio_classification`, of a file with a word and its tag a line `token_classification`. Raises as `look`.
+    """
+    path = cache.expanded(data)
+    if path.is_dir():
+        with reading(data):
+            inside = (file.suffix.lower() for each in path.iterdir() if each.is_dir() for file in each.rglob("*") if file.is_file())
+            suffix = next((one for one in inside if one in (*images.SUFFIXES, *sounds.SUFFIXES)), "")
+        if suffix:
+            return "image_classification" if suffix in images.SUFFIXES else "audio_classification"
+    return "token_classification" if path.suffix.lower() in CONLL else look(data).task()
 
 
 def look(data: str) -> Look:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.data import cache, gguf, hub, poolings
+from workbench.data import adapters, cache, gguf, hub, poolings
 from workbench.data.builtin import GGUF, MODELS, is_gguf
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError, did_you_mean, is_out_of_memory
 
@@ -30,10 +30,11 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 def resolve(model: str) -> tuple[str, str | None]:
     """Folder or hub name of a model, and its revision (None: the newest). `model` may be `"name@revision"`.
 
-    Of a GGUF file it is the folder in the cache that is made of it, now if need be.
+    Of a GGUF file it is the folder in the cache that is made of it, now if need be; of an adapter's folder, its model's.
 
     Raises:
-        UsageError: There is no such model: neither built in, nor a folder or GGUF file, nor on the hub; or the file is damaged.
+        UsageError: There is no such model: neither built in, nor a folder or GGUF file, nor on the hub; or the file is damaged, or
+            the folder that of an adapter whose model is not there.
         EnvironmentFault: The package of a built-in model is missing, or the hub cannot be reached.
     """
     if model in MODELS:
@@ -42,11 +43,11 @@ def resolve(model: str) -> tuple[str, str | None]:
     path = cache.expanded(model)
     if is_gguf(path):
         return str(gguf.folder(path)), None
+    if (base := adapters.base(model)) is not None:
+        return resolve(base)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise UsageError(f"the folder {model!r} holds no model: there is no config.json in it.")
-        if (path / "adapter_config.json").is_file():  # of which transformers would load the base model instead
-            raise UsageError(f"the folder {model!r} holds an adapter (adapter_config.json). Merge it into its model and save that.")
         return str(path), None
     if model.startswith((".", "/", "~")) or model.endswith(GGUF):
         what = "GGUF file" if model.endswith(GGUF) else "model folder"
@@ -64,11 +65,13 @@ def tokenizer(model: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     _refuse_foreign_tokenizer(model)
-    found: PreTrainedTokenizerBase = _load(AutoTokenizer, model)
+    found: PreTrainedTokenizerBase = _load(AutoTokenizer, model, _place_of_tokenizer(model))
     if not found.is_fast:
         raise UsageError(f"the tokeniser of {model!r} does not give offsets. Choose a model with a fast tokeniser.")
     if len(found) <= len(found.all_special_tokens):  # what transformers makes of a folder without a vocabulary
         raise UsageError(f"the model {model!r} comes without a tokeniser. Save one into its folder.")
+    if found.pad_token is None and found.eos_token is not None:
+        found.pad_token = found.eos_token  # it stands where nobody looks: places are masked, and no token is by its number
     return found
 
 
@@ -86,9 +89,12 @@ def _image_processor(model: str) -> Any:
 
 @functools.lru_cache(maxsize=8)
 def _sound_processor(model: str) -> Any:
-    from transformers import AutoFeatureExtractor
+    from transformers import AutoFeatureExtractor, AutoProcessor
 
-    return _load(AutoFeatureExtractor, model)
+    try:
+        return _load(AutoProcessor, model)  # which writes what it hears, too
+    except WorkbenchError:  # this one has no tokeniser: it tells classes
+        return _load(AutoFeatureExtractor, model)
 
 
 @functools.lru_cache(maxsize=64)
@@ -126,6 +132,7 @@ def _kind(model: str) -> str:
     made_for = (
         ("encoder-decoder", text),
         ("audio", type(shape) in known.MODEL_FOR_CTC_MAPPING or type(shape) in known.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING),
+        ("audio", type(shape) in known.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING),
         ("vision", type(shape) in known.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING),
         ("encoder", type(shape) in known.MODEL_FOR_MASKED_LM_MAPPING),  # BERT can be made a decoder, too, and is none
         ("decoder", type(shape) in known.MODEL_FOR_CAUSAL_LM_MAPPING),
@@ -171,6 +178,8 @@ def build(
     import transformers
 
     dtype = dtype or (torch.float32 if weights == "float32" else torch.bfloat16)
+    if (base := adapters.base(model)) is not None:
+        return _merged(model, base, auto_class, device=device, seed=seed, dtype=dtype, weights=weights, **settings)
     shape = config(model)
     auto = getattr(transformers, auto_class)
     if type(shape) not in auto._model_mapping:
@@ -195,8 +204,33 @@ def build(
             more |= {"quantization_config": _four_bits(model)} if weights == "nf4" else {}
             built, report = _load(auto, model, config=shape, dtype=dtype, **more)
             _refuse_missing(model, built, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
+            for module in built.modules():
+                # On CPUs with AVX512-BF16 bitsandbytes repacks weights for good when a model is first asked, and trains on with
+                # those, by which no gradient passes: a run that was resumed was another than an unbroken one.
+                if hasattr(module, "support_avx512bf16_for_cpu"):
+                    module.support_avx512bf16_for_cpu = False
         built.name_or_path = model  # what an adapter's configuration calls its base: not a folder of this machine
     return built.to(device).eval()  # type: ignore[no-any-return]
+
+
+def _merged(
+    model: str, base: str, auto_class: str, *, device: str, seed: int, dtype: torch.dtype, weights: str, **settings: Any
+) -> torch.nn.Module:
+    """The model that an adapter is for with that merged into it, in float32 whatever it is held in afterwards."""
+    import torch
+
+    if device == "meta":  # on which they do not differ
+        built = build(base, auto_class, device=device, seed=seed, dtype=dtype, weights=weights, **settings)
+    elif weights == "nf4":
+        raise UsageError(
+            f"{model!r} is an adapter, and merged into a model of four bits it is lost. Merge it into the model and save that, or "
+            "take bfloat16."
+        )
+    else:
+        with torch.random.fork_rng(devices=[]):
+            built = adapters.merged(model, build(base, auto_class, seed=seed, dtype=torch.float32, **settings))
+    built.name_or_path = model  # type: ignore[assignment]
+    return built.to(device=device, dtype=dtype).eval()
 
 
 def _four_bits(model: str) -> Any:
@@ -227,6 +261,11 @@ def check(model: str, auto_class: str, **settings: Any) -> None:
     import torch
     from transformers.modeling_utils import load_state_dict
 
+    if (base := adapters.base(model)) is not None:
+        check(base, auto_class, **settings)
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            adapters.merged(model, build(base, auto_class, device="meta", **settings))
+        return
     where, layers = resolve(model)[0], _layers(model)
     if not layers and not (files := _weight_files(model)):
         if Path(where).is_dir():
@@ -255,14 +294,22 @@ def head(model: torch.nn.Module) -> tuple[str, ...]:
     """Names of the parameters that a task's model has beside its base model: those of the task's head, which are new.
 
     They are found from the model, whatever they are called: `qa_outputs`, `classifier`, `qa_classifier.output.dense`, …. The
-    matrix by which a model writes tokens is none of them, be it tied to the embeddings or not: the checkpoint has it.
+    matrix by which a model writes tokens is none of them, be it tied to the embeddings or not: the checkpoint has it. Of a model
+    that tells masked tokens, all else behind its base model is: many encoders are kept without it. And so is the matrix of one that
+    writes what it hears.
     """
     import torch
     import transformers
+    from transformers.models.auto import modeling_auto as auto
 
     base: Any = model.base_model
     writes = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
-    ours = {id(parameter) for parameter in writes.parameters()} if writes is not None else set()
+    kind = type(model).__name__
+    masked = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()
+    if writes is None or kind in auto.MODEL_FOR_CTC_MAPPING_NAMES.values():
+        ours = set()
+    else:
+        ours = {id(parameter) for name, parameter in writes.named_parameters() if name == "weight" or not masked}
     if base is not model:
         ours |= {id(parameter) for parameter in base.parameters()}
         return tuple(name for name, parameter in model.named_parameters() if id(parameter) not in ours)
@@ -275,6 +322,7 @@ def head(model: torch.nn.Module) -> tuple[str, ...]:
 
 def _layers(model: str) -> tuple[int, ...]:
     """The layers that a built-in model keeps of its file; empty: all that there are."""
+    model = adapters.base(model) or model
     return MODELS[model].layers if model in MODELS else ()
 
 
@@ -309,9 +357,14 @@ def _on_hub(name: str, revision: str | None) -> None:
     hub.require(name, "model", f"model {name!r}.{did_you_mean(name, MODELS)}", revision)
 
 
-def _load(auto: Any, model: str, **more: Any) -> Any:
+def _place_of_tokenizer(model: str) -> tuple[str, str | None]:
+    """As `resolve`; the folder of an adapter that was saved with its tokeniser."""
+    return (str(cache.expanded(model)), None) if adapters.has_tokenizer(model) else resolve(model)
+
+
+def _load(auto: Any, model: str, place: tuple[str, str | None] | None = None, **more: Any) -> Any:
     """`auto.from_pretrained`, which never runs a model's own code, with its errors put in our words."""
-    where, revision = resolve(model)
+    where, revision = place or resolve(model)
     local = Path(where).is_dir() or not hub.reachable()
     with hub.quiet(), _loading(model, auto.__name__):
         return auto.from_pretrained(
@@ -363,7 +416,7 @@ def _refuse_foreign_tokenizer(model: str) -> None:
     """Raise UsageError where the tokeniser is a class that comes with the model: transformers would take another in its stead."""
     from transformers.models.auto import tokenization_auto as known
 
-    where, revision = resolve(model)
+    where, revision = _place_of_tokenizer(model)
     with hub.quiet(), _loading(model, "AutoTokenizer"):
         local = Path(where).is_dir() or not hub.reachable()
         stated = known.get_tokenizer_config(where, revision=revision or "main", local_files_only=local)

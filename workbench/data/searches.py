@@ -9,10 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-from workbench.data import pysearch, values
-from workbench.data.files import suffix_of, wrong
+from workbench.data import formats, pysearch, sides, values
+from workbench.data.files import reading, suffix_of, wrong
 from workbench.data.forms import Example, Sides, Source
-from workbench.data.sides import of_folder
 from workbench.data.tables import Columns, Mistyped, Table, folded, group_column, group_of, pick, text_of
 
 QUERY = ("query", "question", "anchor")
@@ -47,13 +46,15 @@ class Searches(Table):
     negative: str | None = None
     group: str | None = None
 
-    def of_folder(self, folder: Path) -> dict[str, list[Path]]:
-        named = {each.name.removesuffix(suffix_of(each.name)): each for each in folder.iterdir() if suffix_of(each.name)}
+    def of_folder(self, folder: Path) -> dict[str, Source] | None:
+        with reading(str(folder)):
+            named = {each.name.removesuffix(suffix_of(each.name)): each for each in folder.iterdir() if suffix_of(each.name)}
         if CORPUS not in named or not (folder / JUDGEMENTS).is_dir():
-            return super().of_folder(folder)
+            return None
         if QUERIES not in named:
             raise wrong(f"the folder {folder} has a corpus and {JUDGEMENTS}/, and no {QUERIES}.jsonl. Put it there.")
-        return {**of_folder(folder / JUDGEMENTS, self.suffixes), CORPUS: [named[CORPUS]], QUERIES: [named[QUERIES]]}
+        files = {**sides.of_folder(folder / JUDGEMENTS, self.suffixes), CORPUS: [named[CORPUS]], QUERIES: [named[QUERIES]]}
+        return {side: [(str(file), formats.rows(file, self)) for file in parts] for side, parts in files.items()}
 
     def chosen(self, names: Sequence[str], file: str) -> Sequence[str]:
         return names if Path(file).name.startswith((CORPUS, QUERIES)) else super().chosen(names, file)
@@ -101,11 +102,11 @@ class Searches(Table):
                 documents |= {_name(text): text for text in (*example["relevant"], *example["negatives"])}
                 example["relevant"] = {_name(text): grade for text, grade in example["relevant"].items()}
                 example["negatives"] = [_name(text) for text in example["negatives"]]
-        sides: Sides = {"train": found["train"], **{side: self._by_query(found[side]) for side in ("dev", "test")}}
-        sides["documents"] = [{"id": name, "text": text} for name, text in documents.items()]
+        read: Sides = {"train": found["train"], **{side: self._by_query(found[side]) for side in ("dev", "test")}}
+        read["documents"] = [{"id": name, "text": text} for name, text in documents.items()]
         if len(documents) < 2:
             raise wrong(f"{data!r} holds only one document: there is nothing to choose from. Give rows with others.")
-        return sides, (*notes, *more)
+        return read, (*notes, *more)
 
     def _read(self, sources: Mapping[str, Source], data: str) -> tuple[Sides, tuple[str, ...]]:
         return super().read(sources, data)

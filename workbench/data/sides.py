@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from workbench.data.files import ARROW, DELIMITED, SUFFIXES, reading, suffix_of, wrong
+from workbench.data.files import ARROW, CONLL, DELIMITED, SUFFIXES, reading, suffix_of, wrong
 
 SIDES = {
     "train": ("train", "training"),
@@ -19,13 +19,13 @@ NO_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json")
 """Files that tell of data and hold none."""
 
 _OTHER_FORMATS = (
-    *(*DELIMITED, *ARROW, ".txt", ".avro", ".orc", ".xls", ".xlsx", ".pkl", ".pickle"),
+    *(*DELIMITED, *ARROW, *CONLL, ".txt", ".avro", ".orc", ".xls", ".xlsx", ".pkl", ".pickle"),
     *(".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".tar", ".tgz", ".7z", ""),
 )
 """Formats that are not read, or not for every task. A file in one of them that is called after a side was meant as data."""
 
 
-def of_folder(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[str, list[Path]]:
+def of_folder(folder: Path, suffixes: Sequence[str] = SUFFIXES, *, any_name: bool = False) -> dict[str, list[Path]]:
     """The files of each side that a folder holds: one, or numbered parts in their order.
 
     Names count by their words: `train.jsonl`, `Dev-v1.1.json`, `squad_validation.json.gz`, `train-00000-of-00002.parquet`.
@@ -33,6 +33,7 @@ def of_folder(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[str, lis
     Args:
         folder: The folder.
         suffixes: Ends of the names of files that are read.
+        any_name: Where no file is called after a side, all of them are to be learned from.
 
     Raises:
         DataError: There is no training file, two files could be the same side, or a file would be passed over.
@@ -40,10 +41,14 @@ def of_folder(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[str, lis
     """
     with reading(str(folder)):
         there = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
+    if any_name and not any(sides_of(each.name) for each in there):
+        files = [each for each in there if suffix_of(each.name) in suffixes and each.name not in NO_DATA]
+        if files:
+            return {"train": files}
     found: dict[str, list[Path]] = {side: [] for side in SIDES}
     unread = []
     for each in there:
-        sides = _sides(each.name)
+        sides = sides_of(each.name)
         if each.is_dir():
             if suffix_of(each.name) in suffixes or _holds_side(each, suffixes):
                 unread.append(f"{each.name}/")
@@ -83,7 +88,7 @@ def of_splits(splits: Iterable[str], data: str) -> dict[str, str]:
                 f"the data set {data!r} on the hub has {len(of_side)} splits for {side}: {', '.join(of_side)}. Save the one that "
                 "you mean as a file of that name, and give the folder."
             )
-        if not of_side and (near := [name for name in others if side in _sides(name)]):
+        if not of_side and (near := [name for name in others if side in sides_of(name)]):
             raise wrong(
                 f"the data set {data!r} on the hub has no split for {side} by a name that is known, and these would not be read: "
                 f"{', '.join(near)}. Save the splits that you mean as the files train, dev and test of a folder, and give that."
@@ -95,7 +100,7 @@ def _words(name: str) -> list[str]:
     return re.split(r"[^a-z]+", name.casefold())
 
 
-def _sides(name: str) -> list[str]:
+def sides_of(name: str) -> list[str]:
     """The sides that a name has a word of: none, one, or several, which tells nothing."""
     words = _words(name)
     return [side for side, stems in SIDES.items() if any(stem in words for stem in stems)]

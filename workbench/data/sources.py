@@ -37,9 +37,10 @@ def _path(data: str, form: Form) -> Path | None:
 
 
 def _from_disk(path: Path, form: Form) -> dict[str, Source]:
+    if path.is_dir() and (own := form.of_folder(path)) is not None:
+        return own
     if path.is_dir():
-        with reading(str(path)):
-            found = form.of_folder(path)
+        found = sides.of_folder(path, form.suffixes, any_name=form.any_name)
         return {side: [(str(file), formats.rows(file, form)) for file in parts] for side, parts in found.items()}
     if path.exists() or path.is_symlink():
         return {"train": [(str(path), formats.rows(path, form))]}

@@ -11,7 +11,7 @@ import itertools
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from workbench.data import values
 from workbench.data.delimited import MOST_CHARACTERS
@@ -38,7 +38,13 @@ class Mistyped(Exception):
 
 
 class Table(Form):
-    """A form of rows that are alike. What is abstract says what an example is."""
+    """A form of rows that are alike. What is abstract says what an example is.
+
+    Attributes:
+        noun: What `key` is of (a class attribute).
+    """
+
+    noun: ClassVar[str] = "text"
 
     @abstractmethod
     def columns(self, names: Sequence[str], file: str) -> Columns:
@@ -51,6 +57,10 @@ class Table(Form):
     @abstractmethod
     def key(self, example: Example) -> str:
         """The text by which an example is the same as another: they stand on one side."""
+
+    def labels_of(self, example: Example) -> Sequence[str]:
+        """The labels of an example; none where rows have none."""
+        return ()
 
     def stratum(self, example: Example) -> str:
         """What is to stand on all sides in the same share."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench import methods
 from workbench.errors import Infeasible, UsageError
 from workbench.forecast import pairs
 from workbench.forecast.forecaster import Forecaster
@@ -199,7 +200,7 @@ class _Bench:
         formulation, processor, trains = self.tuning.formulation, self.tuning.processor, self.recipe.method.trains
         self.train = formulation.encode(splits.train[:EXAMPLES] if trains else (), processor)
         graded = splits.dev[: WRITTEN_EXAMPLES if self.tuning.inference.writes else DEV_EXAMPLES]
-        self.dev = questions(formulation, graded, processor, splits.train[: self.recipe.method.shots])
+        self.dev = questions(formulation, graded, processor, methods.shots(self.recipe.method, formulation, splits.train))
 
     def steps(self, until: float) -> tuple[list[Timing], list[Timing]]:
         """Time steps of the recipe's batch size and of one example in turn, after one of each that is not counted.

@@ -263,7 +263,8 @@ class Forecaster:
     # What is kept
 
     def _data_of(self, recipe: Recipe) -> Data:
-        key = (recipe.task, recipe.model, recipe.method.labelled, recipe.method.trains and recipe.method.fits)
+        method = recipe.method
+        key = (recipe.task, recipe.model, method.labelled, method.trains and method.fits, method.asking)
         if key not in self._data:
             self._data[key] = sampled(recipe)
         return self._data[key]
@@ -276,6 +277,7 @@ class Forecaster:
             recipe.method.kind,
             recipe.weights,
             _shaping(recipe.method),
+            recipe.method.asking,
         )
 
     def _pair(self, recipe: Recipe) -> _Pair:

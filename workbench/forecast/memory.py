@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,50 +29,18 @@ def state_bytes(parameters: int, trainable: int, weights: str = "float32") -> in
     return round(WEIGHT_BYTES[weights] * (parameters - trainable)) + 6 * FLOAT_BYTES * trainable
 
 
-def widest(lengths: Sequence[int], kind: str) -> tuple[int, int]:
-    """Rows and tokens of the micro-batch with most padded tokens that these rows of one step are split into."""
-    from workbench.training.batches import OVERHEAD_TOKENS, split
-
-    sizes = sorted(int(n) for n in lengths)
-    runs = [(end - start, sizes[end - 1]) for start, end in split(sizes, OVERHEAD_TOKENS.get(kind, OVERHEAD_TOKENS["cpu"]))]
-    return max(runs, key=lambda run: run[0] * run[1])
-
-
 def saved_bytes(model: Any, objective: Objective, rows: Rows, shape: tuple[int, int]) -> int | None:
-    """Bytes that autograd keeps after a forward pass of a micro-batch of this shape (rows, tokens); None where it cannot be run.
+    """As `training.memory.saved_bytes`, which the loop asks for itself."""
+    from workbench.training import memory
 
-    Counted by hooks on what is saved, each storage once, parameters and buffers left out. On the meta device attention keeps
-    what its plain form would: an upper end for fused kernels.
-    """
-    import torch
-
-    count, tokens = shape
-    where = next(model.parameters()).device
-    batch = {name: value.to(where) for name, value in rows.blank(count, tokens).items()}
-    kept: dict[int, Any] = {}
-    constant = {_storage(each) for each in (*model.parameters(), *model.buffers())}
-
-    def note(tensor: Any) -> Any:
-        if (key := _storage(tensor)) not in constant:
-            kept.setdefault(key, tensor)  # alive, or its storage's identity would be given away again
-        return tensor
-
-    training = model.training
-    try:
-        with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            # A mask would be looked at, and the meta device has no numbers.
-            output = objective.forward(model.train(), {name: value for name, value in batch.items() if name != "attention_mask"})
-            with contextlib.suppress(Exception):  # a loss that looks at numbers, of which the meta device has none, is small
-                objective.loss(output, batch)
-    except Exception:  # models look at numbers in ways of their own: then this is unknown
-        return None
-    finally:
-        model.train(training)
-    return sum(int(tensor.untyped_storage().nbytes()) for tensor in kept.values())
+    return memory.saved_bytes(model, objective, rows, shape)
 
 
-def _storage(tensor: Any) -> int:
-    return int(tensor.untyped_storage()._cdata)  # data_ptr is 0 for all of the meta device
+def widest(lengths: Sequence[int], kind: str) -> tuple[int, int]:
+    """As `training.batches.widest`."""
+    from workbench.training import batches
+
+    return batches.widest(lengths, kind)
 
 
 def peak(

@@ -124,6 +124,8 @@ def _problem_of(model: str, task: Task) -> str:
         processor = models.processor(model)
     except (UsageError, EnvironmentFault) as error:
         return str(error)
+    if problem := formulation.problem(processor):
+        return problem
     try:
         table = bare.get_input_embeddings().weight  # type: ignore[operator]
     except (AttributeError, NotImplementedError):  # a model without a table of tokens
@@ -143,10 +145,18 @@ def _problem_of_rows(task: Task, model: str, method: Method, built: Any) -> str:
     from workbench.forecast import passes
 
     formulation, tokenizer = task.formulation(models.kind(model)), models.processor(model)
-    if not hasattr(tokenizer, "model_input_names") or "input_ids" not in tokenizer.model_input_names:
-        return ""  # images and sound are of one size
     most, objective = formulation.longest_row, formulation.objective
-    inputs = passes.sample(tokenizer, most or passes.SHORTEST)
+    if "input_ids" in getattr(tokenizer, "model_input_names", ()):
+        inputs = passes.sample(tokenizer, most or passes.SHORTEST)
+    else:  # what images and sound are for a model only they can tell
+        most = 0
+        try:
+            rows = formulation.encode(task.splits().dev[:1], tokenizer)
+        except UsageError as error:
+            return str(error)
+        inputs = rows.batch([0]) if len(rows) else {}
+    if not inputs:
+        return ""
     if (failed := passes.failure(built.eval(), objective, inputs)) is None:
         return ""
     if any(p.device.type == "meta" for p in built.parameters()):  # a pass that looks at numbers fails there for no reason
@@ -168,6 +178,10 @@ def _build(task: Task, model: str, method: Method, memory: int, problem: str, we
     settings: dict[str, Value] = {name: value for name, value in method.settings.items() if isinstance(value, Value)}
     if problem:
         return Plan(model, method.name, settings, problem=problem)
+    try:
+        task.formulation(models.kind(model)).reading(method.read)
+    except UsageError as error:
+        return Plan(model, method.name, settings, problem=f"{method.name!r}: {error}")
     if method.shots and not task.formulation(models.kind(model)).takes_shots:
         problem = (
             f"{method.name!r} puts examples before questions, which {model!r} does not read. Name those it is for: models=(…)."

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench import methods
 from workbench.formulations import Rows
-from workbench.objectives import Objective
+from workbench.objectives import Inference, Likelihood, Objective
 from workbench.study import Recipe
 
 SAMPLE = 64
@@ -28,7 +28,7 @@ class Data:
         train: Tokens of the rows of each sampled training example.
         dev: The same of dev examples, with their answers.
         asked: The same as they are asked; none where that takes no pass of its own.
-        written: Tokens that each of those is answered with; 0 where nothing is written.
+        written: Tokens that each of those is answered with: written, or weighed; 0 where an answer is one number.
         shared: Tokens of the rows that are asked once, however many examples there are.
         rows: The sampled training rows themselves; of dev examples where nothing is trained on.
         objective: What is learned by.
@@ -60,26 +60,34 @@ def sampled(recipe: Recipe) -> Data:
     from workbench.data import models
     from workbench.training.tuning import questions
 
-    task, processor, splits = recipe.task, models.processor(recipe.model), recipe.task.splits()
-    formulation = task.formulation(models.kind(recipe.model))
+    processor, splits = models.processor(recipe.model), recipe.task.splits()
+    formulation = recipe.formulation
     trained = splits.train if recipe.method.labelled else ()
     rows = formulation.encode(_spread_out(trained), processor)
-    dev = questions(formulation, _spread_out(splits.dev), processor, splits.train[: recipe.method.shots])
+    dev = questions(formulation, _spread_out(splits.dev), processor, methods.shots(recipe.method, formulation, splits.train))
     apart = dev.asked is not dev.labelled
-    writes = formulation.inference(processor).writes
-    own = int(np.searchsorted(dev.asked.example, len(dev.examples)))
-    answers = dict(zip(dev.labelled.example.tolist(), dev.labelled.items.tolist(), strict=True)) if writes else {}
+    own = int(np.searchsorted(dev.asked.example, len(dev.examples)))  # the rest is asked once
     return Data(
         len(splits.train),
         len(splits.dev),
         _by_example(rows, len(rows)),
         _by_example(dev.labelled, len(dev.labelled)),
         _by_example(dev.asked, own) if apart else [],
-        [answers.get(example, 0) for example in dev.asked.example[:own].tolist()] if apart else [],
+        _written(formulation.inference(processor), dev.labelled, dev.asked.example[:own].tolist()) if apart else [],
         dev.asked.lengths[own:].tolist(),
         rows if len(rows) else dev.labelled,
         methods.lesson(recipe.method, formulation.objective),
     )
+
+
+def _written(inference: Inference, labelled: Rows, asked: Sequence[int]) -> list[int]:
+    """Tokens that each row asked is answered with: those of its example's answer, or of all that are weighed."""
+    if isinstance(inference, Likelihood):
+        return [inference.read_tokens] * len(asked)
+    if not inference.writes:
+        return [0] * len(asked)
+    answers = dict(zip(labelled.example.tolist(), labelled.items.tolist(), strict=True))
+    return [int(answers.get(example, 0)) for example in asked]
 
 
 def _spread_out(examples: Sequence[Any]) -> list[Any]:

@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
-from workbench.formulations.base import Example, Formulation, Reach, Rows
+from workbench.formulations.base import READINGS, Example, Formulation, Reach, Rows, Shots
 from workbench.formulations.classes import Classification, Labelled, WrittenClasses, classification
 from workbench.formulations.embedding import Embedding, Ranking
+from workbench.formulations.media import MediaClassification, audio_classification, image_classification
+from workbench.formulations.modelling import CausalModelling, LanguageModelling, Likelihood, MaskedModelling, language_modelling
 from workbench.formulations.pairs import CrossEncoder, WrittenRelevance, relevance
 from workbench.formulations.spans import SpanExtraction
+from workbench.formulations.speech import SpeechRecognition, speech_recognition
 from workbench.formulations.text import Message, TextGeneration, text_generation
+from workbench.formulations.tokens import TokenClassification, WrittenEntities, token_classification
 
 __all__ = [
+    "READINGS",
+    "CausalModelling",
     "Classification",
     "CrossEncoder",
     "Embedding",
     "Example",
     "Formulation",
     "Labelled",
+    "LanguageModelling",
+    "Likelihood",
+    "MaskedModelling",
+    "MediaClassification",
     "Message",
     "Ranking",
     "Reach",
     "Rows",
+    "Shots",
     "SpanExtraction",
+    "SpeechRecognition",
     "TextGeneration",
+    "TokenClassification",
     "WrittenClasses",
     "WrittenRelevance",
     "classification",
     "relevance",
+    "WrittenEntities",
+    "audio_classification",
+    "image_classification",
+    "language_modelling",
+    "speech_recognition",
     "text_generation",
+    "token_classification",
 ]

@@ -11,10 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from workbench.errors import UsageError
 from workbench.objectives import Inference, Objective
 
 Example = Mapping[str, Any]
 """One labelled example: plain data, as a reader gives it."""
+
+Shots = Sequence[Example] | Callable[[Example], Sequence[Example]]
+"""Examples with their answers to stand before questions: before all of them, or for each question its own."""
+
+READINGS = ("greedy", "likelihood", "likelihood_per_byte", "mutual_information")
+"""How an answer is read off a language model: written, token by token the likeliest; or the likeliest of a few as a whole, by the
+sum of its tokens' log-likelihoods, by that for each byte of its text (`acc` and `acc_norm` of lm-evaluation-harness), or by how
+much higher it is than behind a prompt without content (Holtzman et al. 2021, arXiv:2104.08315; `acc_mutual_info` there)."""
 
 Features = list[dict[str, Any]]
 """Rows as transformers' collators take them."""
@@ -35,6 +44,9 @@ class Rows:
         sizes: What a row costs, in tokens, shape (rows,); None: the length of its `input_ids`.
         together: The rows of a step must not be cut apart: each is compared with the others. What the objective's `forward` gives
             is then one tensor with an entry a row, and `labels` are their only targets.
+        raw: Columns are given to the collator as the arrays that they are: of images and sound, lists would take a hundred times
+            as long.
+        alike: Rows of different sizes are never put in one batch: the model would take the padding for a part of them.
     """
 
     columns: Mapping[str, Sequence[Any] | np.ndarray]
@@ -44,6 +56,8 @@ class Rows:
     extra: Sequence[Any] = ()
     sizes: np.ndarray | None = None
     together: bool = False
+    raw: bool = False
+    alike: bool = False
 
     def __len__(self) -> int:
         return len(self.example)
@@ -59,7 +73,7 @@ class Rows:
         """Some rows as a collator takes them, with their attention mask."""
         found: Features = []
         for row in chosen:
-            one = {name: _plain(values[row]) for name, values in self.columns.items()}
+            one = {name: values[row] if self.raw else _plain(values[row]) for name, values in self.columns.items()}
             if "input_ids" in one:
                 one["attention_mask"] = [1] * len(one["input_ids"])
             found.append(one)
@@ -73,11 +87,18 @@ class Rows:
         """A batch of so many rows of so many tokens, with all columns and nothing in them."""
         one = {
             # Of one array for all rows each row has as many numbers: they are not of its tokens.
-            name: values[0] if isinstance(values, np.ndarray) else np.zeros_like(values[0], shape=(tokens,))
+            name: values[0] if isinstance(values, np.ndarray) else self._blank(values[0], tokens)
             for name, values in self.columns.items()
         }
-        whole = Rows({name: [value] for name, value in one.items()}, np.zeros(1, np.int64), np.ones(1, np.int64), self.collate)
-        return whole.batch([0] * count)
+        row = {name: [value] for name, value in one.items()}
+        return Rows(row, np.zeros(1, np.int64), np.ones(1, np.int64), self.collate, raw=self.raw).batch([0] * count)
+
+    def _blank(self, like: np.ndarray, tokens: int) -> np.ndarray:
+        """Zeros in the place of an entry, of so many tokens: a sound has many samples a token, an image is of one size."""
+        if not self.raw:
+            return np.zeros_like(like, shape=(tokens,))
+        length = round(len(like) * tokens / max(1, int(self.lengths[0])))
+        return np.zeros_like(like, shape=(length,) if like.ndim == 1 else like.shape)
 
     def of_example(self, example: int) -> Rows:
         """The rows of one example, counted from 0."""
@@ -85,8 +106,9 @@ class Rows:
         columns = {name: values[first:last] for name, values in self.columns.items()}
         sizes = None if self.sizes is None else self.sizes[first:last]
         return Rows(
-            columns, self.example[first:last], self.items[first:last], self.collate, self.extra[first:last], sizes, self.together
-        )
+            columns, self.example[first:last], self.items[first:last], self.collate, self.extra[first:last], sizes, self.together,
+            self.raw, self.alike,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -146,6 +168,18 @@ class Formulation(ABC):
         """The most tokens that a row may have; 0: as many as the model takes."""
         return 0
 
+    def reading(self, how: str) -> Formulation:
+        """It with answers read off a language model in a way of `READINGS`.
+
+        Raises:
+            UsageError: Answers cannot be read so.
+        """
+        if how != READINGS[0]:
+            raise UsageError(
+                f"read={how!r} is for language models that choose among a few answers. Leave it out, or name models=(…)."
+            )
+        return self
+
     @property
     @abstractmethod
     def objective(self) -> Objective:
@@ -156,7 +190,7 @@ class Formulation(ABC):
         """How the model is asked."""
 
     @abstractmethod
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         """Rows of examples.
 
         Args:
@@ -166,9 +200,17 @@ class Formulation(ABC):
             shots: Examples with their answers that are put before each question; only what writes text takes any.
         """
 
+    def question(self, example: Example) -> str:
+        """The text that an example asks with, by which others like it are found; empty where there is none."""
+        return ""
+
     @abstractmethod
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[Any], processor: Any) -> list[Any]:
         """One prediction an example from the outputs of its rows."""
+
+    def problem(self, processor: Any) -> str:
+        """What this processor's model lacks, a sentence and what to do; empty where nothing is known against it."""
+        return ""
 
     def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
         """How many of the examples' targets a prediction can be.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from workbench.errors import UsageError
-from workbench.formulations.base import Example, Formulation, Reach, Rows, losing_ends, padded_inputs, tokenized
+from workbench.formulations.base import READINGS, Example, Formulation, Reach, Rows, Shots, losing_ends, padded_inputs, tokenized
 from workbench.formulations.text import TextGeneration, text_generation
 from workbench.objectives import Batch, Classes, Inference, Objective, Read
 
@@ -19,6 +19,9 @@ NONE = "none"
 
 SEVERAL_TOKENS = 64
 """Of an answer that names several labels, at most."""
+
+CONTENT_FREE = "N/A"
+"""A text without content (Zhao et al. 2021, arXiv:2102.09690): what a model makes of it is its leaning."""
 
 Text = Callable[[Example], str | tuple[str, str]]
 """The text of an example, or its two texts."""
@@ -72,9 +75,9 @@ class Classification(Formulation):
         return Classes(self.several)
 
     def inference(self, processor: Any) -> Inference:
-        return Read(_several if self.several else _one)
+        return Read(_several if self.several else probabilities)
 
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         texts = [self.text(example) for example in examples]
         pairs = [text if isinstance(text, tuple) else (text, None) for text in texts]
         seconds = [second for _, second in pairs]
@@ -86,17 +89,11 @@ class Classification(Formulation):
 
     def _targets(self, examples: Sequence[Example]) -> np.ndarray:
         """Number of each example's class, shape (rows,); of several, 0 or 1 for each, shape (rows, classes)."""
-        place = {name: i for i, name in enumerate(self.labels)}
-        strange = next((name for example in examples for name in self.label(example) if name not in place), None)
-        if strange is not None:
-            raise UsageError(
-                f"an example has the class {strange!r}, and the classes are {', '.join(map(repr, self.labels))}. Add it there."
-            )
         if not self.several:
-            return np.array([place[self.label(example)[0]] for example in examples], np.int64)
+            return numbers_of([self.label(example)[0] for example in examples], self.labels)
         found = np.zeros((len(examples), len(self.labels)), np.float32)
         for row, example in zip(found, examples, strict=True):
-            row[[place[name] for name in self.label(example)]] = 1
+            row[numbers_of(self.label(example), self.labels)] = 1
         return found
 
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Labelled]:
@@ -123,8 +120,13 @@ class WrittenClasses(TextGeneration):
     words: tuple[tuple[str, str], ...] = ()
 
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Any]:
-        """The classes that were written, in any case; what is none of them is left out."""
+        """The classes that were written, in any case; what is none of them is left out. Of one that was weighed its probability."""
         of = {said.casefold(): name for name, said in self.words}
+        if self.read != READINGS[0]:
+            told: list[Any] = [Labelled((), None)] * len(examples)
+            for i, (text, confidence) in zip(rows.example.tolist(), self.likeliest(outputs), strict=True):
+                told[i] = Labelled((of[text.casefold()],), confidence)
+            return told
         found = super().decode(examples, rows, outputs, processor)
         said = [[text] if self.choices else text.split(",") for text in found]
         return [
@@ -171,7 +173,10 @@ def classification(
         max_new_tokens=SEVERAL_TOKENS,
     )
     choices = () if several else tuple(words.values())
-    return WrittenClasses(plain.prompt, plain.answer, plain.decoder, plain.max_new_tokens, choices, tuple(words.items()))
+    neutral = _prompt(asked, lambda _: CONTENT_FREE, {})
+    return WrittenClasses(
+        plain.prompt, plain.answer, plain.decoder, plain.max_new_tokens, choices, neutral=neutral, words=tuple(words.items())
+    )
 
 
 def _prompt(asked: str, text: Text, example: Example) -> str:
@@ -185,7 +190,16 @@ def _answer(words: Mapping[str, str], labels: Callable[[Example], Sequence[str]]
     return ", ".join(words[name] for name in labels(example)) or NONE
 
 
-def _one(output: Any, batch: Batch) -> Sequence[np.ndarray]:
+def numbers_of(names: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+    """Place of each class among all, shape (names,). Raises UsageError where one is not among them."""
+    place = {name: i for i, name in enumerate(labels)}
+    strange = next((name for name in names if name not in place), None)
+    if strange is not None:
+        raise UsageError(f"an example has the class {strange!r}, and the classes are {', '.join(map(repr, labels))}. Add it there.")
+    return np.array([place[name] for name in names], np.int64)
+
+
+def probabilities(output: Any, batch: Batch) -> Sequence[np.ndarray]:
     """Probabilities of the classes of each row, which add up to 1."""
     return list(output["logits"].float().softmax(-1).cpu().numpy())
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.formulations.base import Example, Formulation, Reach, Rows, losing_ends, padded_inputs, tokenized
+from workbench.formulations.base import Example, Formulation, Reach, Rows, Shots, losing_ends, padded_inputs, tokenized
 from workbench.objectives import NO_TARGET, Embed, InBatchNegatives, Inference, Objective
 
 DEEPEST = 100
@@ -58,7 +58,7 @@ class Embedding(Formulation):
     def inference(self, processor: Any) -> Inference:
         return Embed()
 
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         """A row for each query; behind each its documents to learn from, or behind all of them those to be searched."""
         if not answers:
             names = self.searched(examples)

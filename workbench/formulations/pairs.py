@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.formulations.base import Example, Formulation, Reach, Rows, losing_ends, padded_inputs, tokenized
+from workbench.formulations.base import Example, Formulation, Reach, Rows, Shots, losing_ends, padded_inputs, tokenized
 from workbench.formulations.embedding import Ranking, ranked
 from workbench.formulations.text import TextGeneration, text_generation
 from workbench.objectives import Classes, Inference, Objective, Odds, Score, Tokens
@@ -56,7 +56,7 @@ class CrossEncoder(Formulation):
     def inference(self, processor: Any) -> Inference:
         return Score()
 
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         names = [self.taught(example) if answers else self.candidates(example) for example in examples]
         of = np.repeat(np.arange(len(examples)), [len(each) for each in names])
         queries = [self.query(examples[i]) for i in of.tolist()]
@@ -112,21 +112,32 @@ class WrittenRelevance(Formulation):
         alike = next(i for i, (one, other) in enumerate(zip(yes, no, strict=False)) if one != other)
         return Odds(yes[alike], no[alike], tuple(yes[:alike]))
 
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         """A row for each pair; one that is longer than the model takes is left out. A shot is a document that answers, and one that
         does not.
         """
         names = [self.taught(example) if answers else self.candidates(example) for example in examples]
         of = np.repeat(np.arange(len(examples)), [len(each) for each in names])
         asked = [pair for example, each in zip(examples, names, strict=True) for pair in self._pairs(example, each)]
-        shown = [pair for shot in shots for pair in self._pairs(shot, self.taught(shot)[:2])]
-        rows = self.plain.encode(asked, processor, answers=answers, shots=shown)
+        rows = self.plain.encode(asked, processor, answers=answers, shots=self._shown(shots))
         extra = [name for each in names for name in each]
         return dataclasses.replace(rows, example=of[rows.example], extra=[extra[i] for i in rows.example])
 
+    def _shown(self, shots: Shots) -> Shots:
+        """What stands before each pair: of each shot a document that answers it, and one that does not."""
+
+        def pairs(some: Sequence[Example]) -> list[Example]:
+            return [pair for shot in some for pair in self._pairs(shot, self.taught(shot)[:2])]
+
+        return (lambda pair: pairs(shots(pair["example"]))) if callable(shots) else pairs(shots)
+
+    def question(self, example: Example) -> str:
+        return self.query(example)
+
     def _pairs(self, example: Example, names: Sequence[str]) -> list[Example]:
         query = self.query(example)
-        return [{"query": query, "document": self.text(name), "answer": NO if i else YES} for i, name in enumerate(names)]
+        one = {"example": example, "query": query}
+        return [{**one, "document": self.text(name), "answer": NO if i else YES} for i, name in enumerate(names)]
 
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[float], processor: Any) -> list[Ranking]:
         """The candidates of each query, best first; without those that were not asked."""

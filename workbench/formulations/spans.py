@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from workbench.data.windows import best_span, token_span, windows
-from workbench.formulations.base import Example, Formulation, Reach, Rows, padded_inputs
+from workbench.formulations.base import Example, Formulation, Reach, Rows, Shots, padded_inputs
 from workbench.objectives import NO_TARGET, Batch, Inference, Objective, Read, Spans
 
 EXAMPLES_AT_ONCE = 1024
@@ -55,7 +55,7 @@ class SpanExtraction(Formulation):
     def inference(self, processor: Any) -> Inference:
         return Read(_logits)
 
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         """Targets are the positions of the answer's first and last token, (0, 0) where the window does not hold it.
 
         Of several gold answers it is the first that can be given. Where no window holds any of them whole, no row of the

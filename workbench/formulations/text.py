@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import UsageError
-from workbench.formulations.base import Example, Formulation, Reach, Rows, padded
-from workbench.objectives import NO_TARGET, Generate, Inference, Objective, Tokens
+from workbench.formulations.base import READINGS, Example, Formulation, Reach, Rows, Shots, padded
+from workbench.objectives import NO_TARGET, Generate, Inference, Likelihood, Objective, Tokens
+from workbench.objectives.likelihood import chosen
 
 Message = Mapping[str, str]
 """A turn of a conversation: `role` (system, user or assistant) and `content`."""
@@ -32,6 +34,8 @@ class TextGeneration(Formulation):
         decoder: Whether the model is a decoder; else an encoder-decoder.
         max_new_tokens: Tokens of an answer at most, its end token included.
         choices: The answers that may be given; empty: any text.
+        read: How one of those is found: one of `READINGS`.
+        neutral: The prompt of an example without content; empty: there is none.
     """
 
     prompt: Callable[[Example], str | Sequence[Message]]
@@ -39,6 +43,8 @@ class TextGeneration(Formulation):
     decoder: bool
     max_new_tokens: int
     choices: tuple[str, ...] = ()
+    read: str = READINGS[0]
+    neutral: str = ""
 
     @property
     def auto_class(self) -> str:
@@ -52,13 +58,24 @@ class TextGeneration(Formulation):
     def objective(self) -> Objective:
         return Tokens(shift=self.decoder)
 
+    def reading(self, how: str) -> TextGeneration:
+        if how != READINGS[0] and not self.choices:
+            raise UsageError(f"read={how!r} chooses among a few answers, and this task allows any text. Leave it out.")
+        if how == READINGS[3] and not self.neutral:
+            raise UsageError(f"read={how!r} needs a prompt without content, and this task has none. Take {READINGS[1]!r}.")
+        return dataclasses.replace(self, read=how)
+
     def inference(self, processor: Any) -> Inference:
+        if self.read != READINGS[0]:
+            told = tuple(self._told(choice, processor) for choice in self.choices)
+            neutral = self._ids(_turns(self.neutral), processor) if self.read == READINGS[3] else ()
+            return Likelihood(told, processor.pad_token_id, tuple(neutral))
         ends = dict.fromkeys((_end(processor), processor.eos_token_id))
         allowed = tuple((*self.answer_ids(choice, processor),) for choice in self.choices)
         most = max((len(ids) for ids in allowed), default=self.max_new_tokens)
         return Generate(most, tuple(end for end in ends if end is not None), processor.pad_token_id, allowed)
 
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         """Rows of prompts, or of prompts with their answers as targets.
 
         An answer is never cut. A row that is longer than the model takes is left out: it teaches nothing, and its prediction is
@@ -72,7 +89,8 @@ class TextGeneration(Formulation):
         labels: list[np.ndarray] = []
         of: list[int] = []
         for i, example in enumerate(examples):
-            row, targets = self._row(example, processor, shots, answers=answers)
+            before = shots(example) if callable(shots) else shots
+            row, targets = self._row(example, processor, before, answers=answers)
             # Asked, a decoder needs room for what it will write.
             size = len(row) + (self.max_new_tokens if self.decoder and not answers else 0)
             if most is not None and max(size, len(targets)) > most:
@@ -90,12 +108,25 @@ class TextGeneration(Formulation):
         columns = {"input_ids": ids, **({"labels": labels} if answers else {})}
         return Rows(columns, np.array(of, np.int64), items, padded(processor, "left" if self.decoder else "right"), sizes=sizes)
 
+    def question(self, example: Example) -> str:
+        return "\n".join(turn["content"] for turn in _turns(self.prompt(example)))
+
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Any]:
         """The text of each answer, without what surrounds it; "" of an example that was not asked."""
         found = [""] * len(examples)
-        for i, text in zip(rows.example.tolist(), processor.batch_decode(list(outputs), skip_special_tokens=True), strict=True):
+        if self.read == READINGS[0]:
+            texts = processor.batch_decode(list(outputs), skip_special_tokens=True)
+        else:
+            texts = [text for text, _ in self.likeliest(outputs)]
+        for i, text in zip(rows.example.tolist(), texts, strict=True):
             found[i] = text.strip()
         return found
+
+    def likeliest(self, outputs: Sequence[np.ndarray]) -> list[tuple[str, float]]:
+        """The choice that is read off the log-likelihoods of all, and its probability if one of them is right."""
+        sizes = np.array([max(1, len(choice.encode())) for choice in self.choices])
+        best = [chosen(logs, sizes if self.read == READINGS[2] else None) for logs in outputs]
+        return [(self.choices[i], confidence) for i, confidence in best]
 
     def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
         """Answers that are short enough, behind prompts that the model can read."""
@@ -145,6 +176,15 @@ class TextGeneration(Formulation):
         text = answer if processor.chat_template or not self.decoder else f" {answer}"
         ids = list(processor(text, add_special_tokens=False, verbose=False)["input_ids"])
         return [*ids, _end(processor)]
+
+    def _told(self, choice: str, processor: Any) -> tuple[int, ...]:
+        """The tokens by which a choice is weighed against others: all but its end."""
+        ids = self.answer_ids(choice, processor)[:-1]
+        if not ids:
+            raise UsageError(
+                f"the answer {choice!r} has no token of this model, so that it has no likelihood. Give it another text."
+            )
+        return tuple(ids)
 
 
 def text_generation(

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.data import models
 from workbench.errors import UsageError
-from workbench.methods.base import OURS, Method, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
+from workbench.methods.base import OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
 from workbench.methods.fitting import knn, logistic, setfit
+from workbench.methods.layers import of_last_layers
+from workbench.methods.shots import shots
 from workbench.methods.wrapping import wrap
 from workbench.objectives import AlikePairs, Objective
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Method",
+    "adapter",
     "apply",
     "bitfit",
     "body",
@@ -36,6 +39,7 @@ __all__ = [
     "provision",
     "revision",
     "setfit",
+    "shots",
     "zero_shot",
 ]
 
@@ -55,7 +59,9 @@ def provision(method: Method) -> None:
     if method.kind not in OURS:
         import peft as library  # noqa: F401
     if method.fits:
-        import sklearn.linear_model  # noqa: F401
+        import sklearn.linear_model
+    if method.choose == "nearest":
+        import sklearn.feature_extraction.text  # noqa: F401
 
 
 def apply(method: Method, model: torch.nn.Module, *, auto_class: str) -> torch.nn.Module:
@@ -88,11 +94,9 @@ def apply(method: Method, model: torch.nn.Module, *, auto_class: str) -> torch.n
 def _applied(method: Method, model: torch.nn.Module, auto_class: str) -> torch.nn.Module:
     of_task = {*models.head(model)}
     if method.kind in OURS:
-        tuned = model
+        tuned, chosen = model, of_task | _of_our_own(method, model)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(
-                method.kind == "full" or name in of_task or (method.kind == "bitfit" and name.endswith("bias"))
-            )
+            parameter.requires_grad_(name in chosen)
     else:
         of_head = {id(parameter) for name, parameter in model.named_parameters() if name in of_task}
         tuned = wrap(method, model, auto_class, of_task)
@@ -125,6 +129,20 @@ def body(model: Any) -> torch.nn.Module | None:
 def lesson(method: Method, objective: Objective) -> Objective:
     """What is learned by: the formulation's objective, unless the method has one of its own."""
     return AlikePairs() if method.kind == "setfit" else objective
+
+
+def _of_our_own(method: Method, model: torch.nn.Module) -> set[str]:
+    """Names of what learns beside the task's head by a method that needs no PEFT."""
+    if method.kind == "adapter":
+        from workbench.methods.adapters import put_in
+
+        return put_in(model, method.settings["bottleneck"])
+    last = method.settings.get("trainable_layers")
+    if method.kind == "full" and last is not None:
+        return of_last_layers(model, last)
+    return {
+        name for name, _ in model.named_parameters() if method.kind == "full" or (method.kind == "bitfit" and name.endswith("bias"))
+    }
 
 
 def head_names(method: Method, model: torch.nn.Module) -> set[str]:

@@ -8,31 +8,37 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
+from workbench.formulations import READINGS
 from workbench.space import Space, check, is_number, is_whole
 
 ASKING = ("zero_shot", "few_shot")
 """Methods that train nothing."""
 FITTED = ("knn", "logistic", "setfit")
 """Methods whose head is fitted at once, on embeddings."""
-OURS = ("full", "head", "bitfit", *ASKING, *FITTED)
+OURS = ("full", "head", "bitfit", "adapter", *ASKING, *FITTED)
 """Methods without PEFT."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a model is tuned, or asked. Made by `full`, `head`, `bitfit`, `peft`, `setfit`, `logistic`, `knn`, `zero_shot`, ….
+    """How a model is tuned, or asked. Made by `full`, `head`, `bitfit`, `adapter`, `peft`, `setfit`, `zero_shot`, ….
 
     Attributes:
         name: What it is called in tables and in the paths of its settings (`lora.r`).
-        kind: `full`, `head`, `bitfit`, `knn`, `logistic`, `setfit`, `zero_shot`, `few_shot`, or PEFT's name of the method in lower
-            case.
+        kind: `full`, `head`, `bitfit`, `adapter`, `knn`, `logistic`, `setfit`, `zero_shot`, `few_shot`, or PEFT's name of the
+            method in lower case.
         learning_rate: Peak learning rate of AdamW for all parameters that learn; > 0. None: nothing learns.
-        settings: Arguments of PEFT's configuration of the method; the number of `shots`, `neighbours`, `C`; empty for the others.
+        settings: Arguments of PEFT's configuration of the method, or of the function that made it.
         models: Names of the models that a study has it for; empty: all. It says nothing of what a recipe makes.
         head_learning_rate: That of the task's head, which is new and learns best at a higher one; > 0. None: as the rest.
+        read: How a language model's choice among a few answers is read: `greedy` writes it token by token, `likelihood` takes the
+            answer with the highest sum of log-likelihoods, `likelihood_per_byte` that with the highest for each byte of its text,
+            `mutual_information` that which the question raises most above what the model says without one, whatever stands before
+            it: the best for asking where the names of classes are not alike.
+            Likelihoods tell how sure a model is, so that the calibration error is known.
     """
 
     name: str
@@ -41,11 +47,13 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
     models: tuple[str, ...] = field(default=(), compare=False, metadata={"later": True})
     head_learning_rate: float | None = field(default=None, metadata={"later": True})
+    read: str = field(default=READINGS[0], metadata={"later": True})
 
     def __post_init__(self) -> None:
         check(self, "name", lambda v: isinstance(v, str) and v != "", "a name")
         if isinstance(self.models, str) or not all(isinstance(each, str) for each in self.models):
             raise UsageError(f"models must be a tuple of models' names, got {self.models!r}.")
+        check(self, "read", lambda v: v in READINGS, f"one of {', '.join(map(repr, READINGS))}")
         if self.trains:
             check(self, "learning_rate", lambda v: is_number(v) and v > 0, "a number above 0")
             check(self, "head_learning_rate", lambda v: v is None or (is_number(v) and v > 0), "a number above 0, or None")
@@ -76,54 +84,138 @@ class Method:
         found: Any = self.settings["shots"] if self.kind == "few_shot" else 0
         return int(max(found.ends) if isinstance(found, Space) else found)
 
+    @property
+    def choose(self) -> str:
+        """Which examples those are: `first` or `nearest`."""
+        return str(self.settings.get("choose", "first")) if self.kind == "few_shot" else "first"
+
+    @property
+    def asking(self) -> tuple[int, str, str]:
+        """All that decides how a model is asked: the examples before a question, and how an answer is read."""
+        return self.shots, self.choose, self.read
+
+    @property
+    def bought(self) -> int | None:
+        """How many of a task's labelled examples it buys; None: all that the task says."""
+        return None if self.labelled or self.choose == "nearest" else self.shots
+
 
 def full(
-    *, learning_rate: float, head_learning_rate: float | None = None, name: str = "full", models: Sequence[str] = ()
+    *,
+    learning_rate: float,
+    head_learning_rate: float | None = None,
+    trainable_layers: int | None = None,
+    name: str = "full",
+    models: Sequence[str] = (),
+    read: str = READINGS[0],
 ) -> Method:
-    """All parameters learn.
+    """All parameters learn, or those of the last layers alone.
 
     Args:
         learning_rate: As `Method.learning_rate`.
         head_learning_rate: As `Method.head_learning_rate`.
+        trainable_layers: How many layers learn, counted from the last one, at least 1; with them what stands behind them: a final
+            norm, a pooler, the task's head. Embeddings, and the matrix by which a language model writes tokens, stay as they are.
+            An encoder-decoder's decoder comes last: only beyond its layers are the encoder's. None: everything learns.
         name: What it is called in tables and paths.
-        models: Where a study has this or any other method for some of its models alone: their names.
+        models: The models of the study that it is for; empty: all. Any method takes them.
+        read: As `Method.read`. Any method takes it.
+
+    Raises:
+        UsageError: `trainable_layers` is no whole number of at least 1. That a model has fewer layers is found when it is applied.
     """
-    return Method(name, "full", learning_rate, models=names_of(models), head_learning_rate=head_learning_rate)
+    settings = {} if trainable_layers is None else {"trainable_layers": _count("trainable_layers", trainable_layers)}
+    return Method(name, "full", learning_rate, settings, names_of(models), head_learning_rate=head_learning_rate, read=read)
 
 
-def head(*, learning_rate: float, name: str = "head", models: Sequence[str] = ()) -> Method:
+def head(*, learning_rate: float, name: str = "head", models: Sequence[str] = (), read: str = READINGS[0]) -> Method:
     """Only the task's head learns; the pre-trained model is left as it is."""
-    return Method(name, "head", learning_rate, models=names_of(models))
+    return Method(name, "head", learning_rate, models=names_of(models), read=read)
 
 
 def bitfit(
-    *, learning_rate: float, head_learning_rate: float | None = None, name: str = "bitfit", models: Sequence[str] = ()
+    *,
+    learning_rate: float,
+    head_learning_rate: float | None = None,
+    name: str = "bitfit",
+    models: Sequence[str] = (),
+    read: str = READINGS[0],
 ) -> Method:
     """The biases and the task's head learn (Ben Zaken et al. 2022, arXiv:2106.10199). Arguments as `full` has."""
-    return Method(name, "bitfit", learning_rate, models=names_of(models), head_learning_rate=head_learning_rate)
+    return Method(name, "bitfit", learning_rate, models=names_of(models), head_learning_rate=head_learning_rate, read=read)
 
 
-def zero_shot(*, name: str = "zero_shot", models: Sequence[str] = ()) -> Method:
+def adapter(
+    *,
+    learning_rate: float,
+    head_learning_rate: float | None = None,
+    bottleneck: int = 64,
+    name: str = "adapter",
+    models: Sequence[str] = (),
+    read: str = READINGS[0],
+) -> Method:
+    """Small modules in every layer learn, the norms of the model and the task's head (Houlsby et al. 2019, arXiv:1902.00751).
+
+    A module stands behind each attention and behind the feed-forward part of a layer. It adds 2 x width x bottleneck weights there,
+    and begins near the identity. Unlike LoRA's, it cannot be merged into the model: it is part of every pass.
+
+    Args:
+        learning_rate: As `Method.learning_rate`; 1e-4 to 3e-3 are usual.
+        head_learning_rate: As `Method.head_learning_rate`.
+        bottleneck: Numbers between a module's two matrices, at least 1.
+        name: What it is called in tables and paths.
+        models: As `Method.models`.
+        read: As `Method.read`.
+
+    Raises:
+        UsageError: `bottleneck` is no whole number of at least 1. That a model's layers have no place for them is found when it is
+            applied.
+    """
+    return Method(
+        name,
+        "adapter",
+        learning_rate,
+        {"bottleneck": _count("bottleneck", bottleneck)},
+        names_of(models),
+        head_learning_rate=head_learning_rate,
+        read=read,
+    )
+
+
+def zero_shot(*, name: str = "zero_shot", models: Sequence[str] = (), read: str = READINGS[0]) -> Method:
     """The model is graded as it is: a language model asked without an example, an encoder with a head that nobody trained.
 
     It has no use for labels, epochs, batch size, seed and all else that is about training: recipes that differ in those are one.
     """
-    return Method(name, "zero_shot", None, models=names_of(models))
+    return Method(name, "zero_shot", None, models=names_of(models), read=read)
 
 
-def few_shot(*, shots: int, name: str = "few_shot", models: Sequence[str] = ()) -> Method:
-    """A language model asked with a few labelled examples before each question: the first of the training examples.
+def few_shot(
+    *,
+    shots: int,
+    choose: Literal["first", "nearest"] = "first",
+    name: str = "few_shot",
+    models: Sequence[str] = (),
+    read: str = READINGS[0],
+) -> Method:
+    """A language model asked with a few labelled examples before each question.
 
     Args:
-        shots: How many, at least 1. They are labels bought.
+        shots: How many, at least 1.
+        choose: Which of the task's training examples: `first`, the same before every question, so that just these labels are
+            bought; or `nearest`, those whose text is likest to the question's (Liu et al. 2022, arXiv:2101.06804; by TF-IDF of the
+            characters of words, the likest standing last): then all `train` labels of the task are bought.
         name: What it is called in tables and paths.
         models: As `Method.models`.
+        read: As `Method.read`.
+
+    Raises:
+        UsageError: `shots` is no whole number of at least 1, or `choose` none of the two.
     """
-    made = Method(name, "few_shot", None, {"shots": shots}, names_of(models))
-    for each in shots.ends if isinstance(shots, Space) else (shots,):
-        if not is_whole(each) or each < 1:
-            raise UsageError(f"shots must be a whole number, at least 1; got {each!r}.")
-    return made
+    if choose not in ("first", "nearest"):  # no hole either: what a recipe buys depends on it
+        raise UsageError(f"choose must be 'first' or 'nearest'; got {choose!r}. To compare both, give two methods of two names.")
+    how = {} if choose == "first" else {"choose": choose}
+    return Method(name, "few_shot", None, {"shots": _count("shots", shots), **how}, names_of(models), read=read)
 
 
 def peft(
@@ -133,6 +225,7 @@ def peft(
     head_learning_rate: float | None = None,
     name: str | None = None,
     models: Sequence[str] = (),
+    read: str = READINGS[0],
     **settings: Any,
 ) -> Method:
     """A method of the installed PEFT by PEFT's own name, in any case, with its configuration's own arguments.
@@ -147,7 +240,15 @@ def peft(
     kind = method.lower()
     if kind not in peft_methods():
         raise UsageError(f"PEFT has no method {method!r}.{did_you_mean(kind, peft_methods())}")
-    return Method(name or kind, kind, learning_rate, settings, names_of(models), head_learning_rate)
+    return Method(name or kind, kind, learning_rate, settings, names_of(models), head_learning_rate, read)
+
+
+def _count(name: str, value: Any) -> Any:
+    """A setting that counts something, or its hole. Raises UsageError unless all that it may be are whole numbers of at least 1."""
+    for each in value.ends if isinstance(value, Space) else (value,):
+        if not is_whole(each) or each < 1:
+            raise UsageError(f"{name} must be a whole number, at least 1; got {each!r}.")
+    return value
 
 
 def names_of(models: Any) -> Any:

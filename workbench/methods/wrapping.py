@@ -20,11 +20,12 @@ _TASK_TYPES = {
     "AutoModelForQuestionAnswering": "QUESTION_ANS",
     "AutoModelForSequenceClassification": "SEQ_CLS",
     "AutoModelForTokenClassification": "TOKEN_CLS",
+    "AutoModelForMaskedLM": "FEATURE_EXTRACTION",  # which has no head of PEFT's own
     "AutoModelForCausalLM": "CAUSAL_LM",
     "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
     "AutoModel": "FEATURE_EXTRACTION",
 }
-_PER_TOKEN = ("QUESTION_ANS", "TOKEN_CLS", "CAUSAL_LM", "FEATURE_EXTRACTION")
+_PER_TOKEN = ("QUESTION_ANS", "TOKEN_CLS", "FEATURE_EXTRACTION", "CAUSAL_LM")
 """Kinds of task whose output has one entry per token of the input."""
 _AS_KEYS = ("prefix_tuning", "cartridge", "adaption_prompt")
 """Prompt methods whose tokens are keys and values of every layer, not in front of the input."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +46,36 @@ class Objective(ABC):
         """
 
 
+class Passes(NamedTuple):
+    """What was computed to answer a batch: passes of rows through the model.
+
+    Attributes:
+        tokens: Tokens of each, padding left out.
+        past: Tokens before them whose keys and values were there already.
+        padded: Tokens of all of them, padding included.
+    """
+
+    tokens: Sequence[int]
+    past: Sequence[int]
+    padded: int
+
+    def plus(self, tokens: Sequence[int], past: Sequence[int]) -> Passes:
+        """With more rows of one length each."""
+        return Passes([*self.tokens, *tokens], [*self.past, *past], self.padded + len(tokens) * max(tokens, default=0))
+
+
+class Answers(list[Any]):
+    """Outputs, one a row, with what was computed for them where that is not each row's own prompt and what was written."""
+
+    def __init__(self, outputs: Iterable[Any], passes: Passes | None = None) -> None:
+        super().__init__(outputs)
+        self.passes = passes
+
+
 class Inference(ABC):
     """A way to ask a model: from a batch of rows without answers to one output a row, off the device.
+
+    Outputs that are `Answers` tell what was computed for them; of others it is taken to be each row with what was written behind.
 
     Attributes:
         padding_side: On which side rows are padded to one length: `left` where tokens are added at the end (a class attribute).
@@ -67,9 +95,12 @@ class Read(Inference):
 
     Attributes:
         read: From the model's output and the batch to one entry a row.
+        objective: Whose pass it is, where that is more than the model with its inputs.
     """
 
     read: Callable[[Any, Batch], Sequence[Any]]
+    objective: Objective | None = None
 
     def __call__(self, model: torch.nn.Module, batch: Batch) -> Sequence[Any]:
-        return self.read(model(**inputs_of(batch)), batch)
+        output = model(**inputs_of(batch)) if self.objective is None else self.objective.forward(model, batch)
+        return self.read(output, batch)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from workbench.flops import unwrapped
-from workbench.objectives.base import Batch, Inference, inputs_of
+from workbench.objectives.base import Answers, Batch, Inference, inputs_of
+from workbench.objectives.prompts import shared
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Generate(Inference):
     """Greedy decoding to an end token: those given, or one that the checkpoint states.
+
+    A beginning that all prompts of a batch share is read once by a decoder, where its cache allows it.
 
     Nothing else of what a checkpoint states takes part: no sampling, penalty or length.
 
@@ -37,13 +40,17 @@ class Generate(Inference):
     pad: int
     allowed: tuple[tuple[int, ...], ...] = ()
 
-    def __call__(self, model: torch.nn.Module, batch: Batch) -> Sequence[np.ndarray]:
+    def __call__(self, model: torch.nn.Module, batch: Batch) -> Answers:
         """Token ids of each answer, without its end token."""
         from transformers import GenerationConfig
 
         bare = unwrapped(model)
         both = bool(getattr(bare.config, "is_encoder_decoder", False))
-        width = 1 if both else batch["input_ids"].shape[1]  # of a decoder of its own the first token is the start
+        inputs = inputs_of(batch)
+        prompts = None if both else shared(model, inputs, self.pad)
+        if prompts is not None:
+            inputs = {**prompts.inputs, "input_ids": prompts.ids}
+        width = 1 if both else inputs["input_ids"].shape[1]  # of a decoder of its own the first token is the start
         end = (*self.end, *_ends(bare))
         config = GenerationConfig(
             max_new_tokens=self.max_new_tokens,
@@ -51,12 +58,13 @@ class Generate(Inference):
             num_beams=1,
             eos_token_id=[*dict.fromkeys(end)],
             pad_token_id=self.pad,
-            decoder_start_token_id=start_token(bare) if both else None,
+            decoder_start_token_id=start_of(bare) if both else None,
         )
         more = {"prefix_allowed_tokens_fn": _Allowed(self.allowed, width, self.pad)} if self.allowed else {}
         with _without_defaults(bare):
-            made = model.generate(**inputs_of(batch), generation_config=config, **more)  # type: ignore[operator]
-        return [_until(end, row) for row in made[:, width:].cpu().numpy()]
+            made = model.generate(**inputs, generation_config=config, **more)  # type: ignore[operator]
+        written = [_until(end, row) for row in made[:, width:].cpu().numpy()]
+        return Answers(written, prompts.passes([len(each) for each in written]) if prompts else None)
 
 
 class _Allowed:
@@ -96,7 +104,7 @@ def _without_defaults(model: Any) -> Iterator[None]:
         model.generation_config = kept
 
 
-def start_token(model: Any) -> int:
+def start_of(model: Any) -> int:
     """The token that an encoder-decoder begins its answers with."""
     known = (getattr(each, "decoder_start_token_id", None) for each in (model.config, getattr(model, "generation_config", None)))
     start = next((token for token in known if token is not None), None)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from workbench.flops import unwrapped
 from workbench.objectives.base import NO_TARGET, Batch, Objective, inputs_of
@@ -65,7 +68,8 @@ class Tokens(Objective):
             inputs["decoder_input_ids"] = bare.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
             return model(**inputs, use_cache=False)
         takes = takes_of(bare)
-        inputs |= places(bare, batch)
+        if self.shift:  # encoders, some of which count from elsewhere, pad on the right
+            inputs |= places(bare, batch)
         if self.shift and "logits_to_keep" in takes and batch["labels"].device.type != "meta":
             # What stands before the first target needs no logits: with 49,152 tokens in the vocabulary they are 15 % of a step.
             answered = (batch["labels"] != NO_TARGET).any(0)
@@ -75,11 +79,61 @@ class Tokens(Objective):
     def loss(self, output: Any, batch: Batch) -> torch.Tensor:
         from torch.nn.functional import cross_entropy
 
-        logits = output["logits"].float()
-        labels = batch["labels"][:, -logits.shape[1] :]
-        if self.shift:
-            logits, labels = logits[:, :-1], labels[:, 1:]
+        logits, labels = _paired(output, batch, self.shift)
         return cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=NO_TARGET, reduction="sum")
+
+
+@dataclass(frozen=True)
+class Ctc(Objective):
+    """Connectionist temporal classification of `labels`, shape (rows, letters); an item is a letter.
+
+    What is longer than its sound has stretches cannot be told, and teaches nothing.
+    """
+
+    def forward(self, model: torch.nn.Module, batch: Batch) -> dict[str, Any]:
+        """`logits`, shape (rows, stretches, letters); `frames`: how many of each row are no padding; the `blank` letter."""
+        logits = model(**inputs_of(batch))["logits"]
+        bare: Any = unwrapped(model)
+        frames = logits.new_full((len(logits),), logits.shape[1]).long()
+        if "attention_mask" in batch and hasattr(bare, "_get_feat_extract_output_lengths"):
+            frames = bare._get_feat_extract_output_lengths(batch["attention_mask"].sum(-1)).long()
+        return {"logits": logits, "frames": frames, "blank": bare.config.pad_token_id}
+
+    def loss(self, output: Any, batch: Batch) -> torch.Tensor:
+        import torch
+        from torch.nn.functional import ctc_loss, log_softmax
+
+        told = batch["labels"] != NO_TARGET
+        likely = log_softmax(output["logits"].float(), -1).transpose(0, 1)
+        letters, counts = batch["labels"][told], told.sum(-1)
+        with torch.backends.cudnn.flags(enabled=False):  # whose own form is not deterministic
+            return ctc_loss(likely, letters, output["frames"], counts, output["blank"], reduction="sum", zero_infinity=True)
+
+
+@dataclass(frozen=True)
+class Likelihoods:
+    """Reads off a pass of `Tokens` with the same `shift` what the model gave the targets of each row."""
+
+    shift: bool = False
+
+    def __call__(self, output: Any, batch: Batch) -> Sequence[np.ndarray]:
+        """Of each row three numbers: the log-likelihood of its targets, how many there are, and for how many it was the highest."""
+        from torch.nn.functional import cross_entropy
+
+        found = []
+        # Row by row: with the logits of a large vocabulary a second copy of all of them may not fit.
+        for logits, labels in zip(*_paired(output, batch, self.shift), strict=True):
+            loss = cross_entropy(logits, labels, ignore_index=NO_TARGET, reduction="sum")
+            right = (logits.argmax(-1) == labels).sum()
+            found.append(np.array([-float(loss), int((labels != NO_TARGET).sum()), int(right)]))
+        return found
+
+
+def _paired(output: Any, batch: Batch, shift: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits, shape (rows, tokens, vocabulary), each beside its target, shape (rows, tokens)."""
+    logits = output["logits"].float()
+    labels = batch["labels"][:, -logits.shape[1] :]
+    return (logits[:, :-1], labels[:, 1:]) if shift else (logits, labels)
 
 
 def places(bare: Any, batch: Batch) -> dict[str, torch.Tensor]:

@@ -50,7 +50,7 @@ def check_data(study: Study) -> list[str]:
                 told += forms[0].notes()
             _check_groups(study.maximize, forms[0])
             if task.bounds:
-                told += _missed(forms, _tokenizers(study), of_what)
+                told += _missed(forms, _processors(study), of_what)
     return list(dict.fromkeys(told))
 
 
@@ -79,15 +79,15 @@ def _of_its_author(task: Task) -> Iterator[None]:
         raise StudyError(f"{file}, line {line}: {type(task).__name__} cannot read its data: {said(error)}.") from error
 
 
-def _missed(forms: Sequence[Task], tokenizers: Mapping[str, Any], of_what: str) -> list[str]:
-    """What cannot be given of one task's data, by its form and by tokeniser. Raises UsageError where nearly all forms are lost."""
+def _missed(forms: Sequence[Task], processors: Mapping[str, Any], of_what: str) -> list[str]:
+    """What cannot be given of one task's data, by its form and by processor. Raises UsageError where nearly all forms are lost."""
     found: dict[str, list[tuple[Reach, str]]] = {"train": [], "dev": []}
-    for task, (model, tokenizer) in itertools.product(forms, tokenizers.items()):
+    for task, (model, processor) in itertools.product(forms, processors.items()):
         splits = task.splits()
         with contextlib.suppress(WorkbenchError):  # a form that this model cannot have: the plan of the pair says so
             for side in found:
-                reach = task.formulation(models.kind(model)).reach(getattr(splits, side), tokenizer)
-                found[side].append((reach, f"{side} {reach.noun}{of_what}{f' for {model}' if len(tokenizers) > 1 else ''}"))
+                reach = task.formulation(models.kind(model)).reach(getattr(splits, side), processor)
+                found[side].append((reach, f"{side} {reach.noun}{of_what}{f' for {model}' if len(processors) > 1 else ''}"))
     for of_side in found.values():
         best, what = min(of_side, key=lambda each: each[0].share_missed, default=(Reach(0, {}), ""))
         if best.share_missed > MOST_MISSED:
@@ -95,14 +95,20 @@ def _missed(forms: Sequence[Task], tokenizers: Mapping[str, Any], of_what: str) 
     return [text for of_side in found.values() for reach, what in of_side if (text := reach.told(what))]
 
 
-def _tokenizers(study: Study) -> dict[str, Any]:
-    """The tokenisers of the study's models that differ, each by the first model that has it; without those that do not load."""
+def _processors(study: Study) -> dict[str, Any]:
+    """The processors of the study's models that differ, each by the first model that has it; without those that do not load."""
     found: dict[str, tuple[str, Any]] = {}
     for model in _options(study.recipe.model):
         with contextlib.suppress(WorkbenchError):  # the plan of its pairs says so
-            tokenizer = models.tokenizer(model)
-            content = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}  # set at each use
-            found.setdefault(json.dumps([content, tokenizer.model_max_length]), (model, tokenizer))
+            processor = models.processor(model)
+            key = model
+            if hasattr(processor, "backend_tokenizer"):
+                content = json.loads(processor.backend_tokenizer.to_str()) | {
+                    "truncation": None,
+                    "padding": None,
+                }  # set at each use
+                key = json.dumps([content, processor.model_max_length])
+            found.setdefault(key, (model, processor))
     return dict(found.values())
 
 

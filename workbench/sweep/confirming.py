@@ -266,7 +266,7 @@ class _Confirming(Sweeping):
         return super()._train(chosen)
 
     def _grade(self, results: Sequence[Result]) -> None:
-        """Score on the test split the weights that the sweep kept of the members at hand, and what was only asked, where not yet."""
+        """Score on the test split the weights that the sweep kept of the members at hand, and what was only asked."""
         assert self.lease is not None
         scored = {name for r in results for name in r.test_scores}
         for member in (*self.chooser.wanted.values(), *asked(results, self.chooser.view)):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from workbench.formulations import Example, Labelled
+
 BINS = 15
 """Of confidence, in the calibration error, as in Guo et al. (2017)."""
 
@@ -30,6 +32,12 @@ def class_scores(truth: Sequence[str], predicted: Sequence[str], confidence: Seq
         right = np.array([a == b for a, b in zip(truth, predicted, strict=True)], float)
         scores["calibration_error"] = calibration_error(np.array(known), right)
     return scores
+
+
+def label_scores(examples: Sequence[Example], predictions: Sequence[Labelled]) -> dict[str, float]:
+    """`class_scores` of examples with one of `labels` each, and what was predicted of them."""
+    given = [next(iter(prediction.labels), "") for prediction in predictions]
+    return class_scores([example["labels"][0] for example in examples], given, [each.confidence for each in predictions])
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from workbench import formulations
-from workbench.data import fingerprints
-from workbench.data.labelled import LabelledTexts, check_names, in_order, in_words
-from workbench.errors import UsageError
+from workbench.data.labelled import LabelledTexts
 from workbench.formulations import Example, Formulation, Labelled
 from workbench.space import check, is_whole
-from workbench.tasks.class_scores import class_scores, several_scores
-from workbench.tasks.tables import TableTask
+from workbench.tasks.class_scores import label_scores, several_scores
+from workbench.tasks.tables import LabelledTask, columns, named
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classification(TableTask):
+class Classification(LabelledTask):
     """Tell the class of a text; made by `classification`, which tells what the fields mean."""
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
@@ -28,24 +25,16 @@ class Classification(TableTask):
 
     text: str | tuple[str, ...] | None
     label: str | tuple[str, ...] | None
-    labels: tuple[tuple[str, str], ...]
-    group: str | None
     max_length: int
     instruction: str
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self, "max_length", lambda value: is_whole(value) and value >= 8, "a whole number of at least 8")
-        check_names(dict(self.labels), "labels=")
-        self.form  # noqa: B018  what is wrong with the columns is found here
 
     @property
     def form(self) -> LabelledTexts:
         return LabelledTexts(self.text, self.label, self.several, tuple(name for name, _ in self.labels), self.group)
-
-    def words(self) -> dict[str, str]:
-        """All labels in their order, each in words."""
-        return dict(self.labels or _words(self.data, self.form, self.digest()))
 
     def formulation(self, kind: str) -> Formulation:
         return formulations.classification(
@@ -53,8 +42,7 @@ class Classification(TableTask):
         )
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Labelled]) -> dict[str, float]:
-        given = [next(iter(prediction.labels), "") for prediction in predictions]
-        return class_scores([_labels(example)[0] for example in examples], given, [each.confidence for each in predictions])
+        return label_scores(examples, predictions)
 
 
 class SeveralLabels(Classification):
@@ -66,12 +54,6 @@ class SeveralLabels(Classification):
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Labelled]) -> dict[str, float]:
         return several_scores([_labels(example) for example in examples], [each.labels for each in predictions], [*self.words()])
-
-
-@functools.lru_cache(maxsize=8)
-def _words(data: str, form: LabelledTexts, digest: str) -> tuple[tuple[str, str], ...]:
-    train = fingerprints.dataset(data, form).train
-    return tuple((name, in_words(name)) for name in in_order(name for example in train for name in example["labels"]))
 
 
 def _text(example: Example) -> str | tuple[str, str]:
@@ -120,15 +102,8 @@ def classification(
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
     """
-    if isinstance(labels, str):
-        raise UsageError(f"labels={labels!r}: give all labels in a list, or what each is called in a mapping.")
-    pairs = labels.items() if isinstance(labels, Mapping) else ((each, in_words(str(each))) for each in labels or ())
     kind = SeveralLabels if several else Classification
     return kind(
-        data=data, train=train, dev=dev, test=test, text=_frozen(text), label=_frozen(label), group=group, max_length=max_length,
-        labels=tuple((str(each), said) for each, said in pairs), instruction=instruction, seed=seed, name=name,
+        data=data, train=train, dev=dev, test=test, text=columns(text), label=columns(label), group=group, max_length=max_length,
+        labels=named(labels), instruction=instruction, seed=seed, name=name,
     )  # fmt: skip
-
-
-def _frozen(columns: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
-    return columns if columns is None or isinstance(columns, str) else tuple(columns)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.data import fingerprints
 from workbench.data.forms import Form
+from workbench.data.labelled import check_names, in_order, in_words
+from workbench.data.tables import Table
 from workbench.errors import UsageError
 from workbench.formulations import Example
 from workbench.space import Space, check, is_whole
@@ -58,6 +61,56 @@ class TableTask(Task):
     def notes(self) -> list[str]:
         self.splits()
         return list(fingerprints.dataset(self.data, self.form).notes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledTask(TableTask):
+    """Base of tasks that read a table with labels.
+
+    Attributes:
+        labels: All labels there may be, each with what it is called in words, as `named` makes them; empty: those of train.
+        group: Column of groups, by which scores are told apart; None: `group`, where there is one.
+    """
+
+    labels: tuple[tuple[str, str], ...] = ()
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_names(dict(self.labels), "labels=")
+        self.form  # noqa: B018  what is wrong with the columns is found here
+
+    @property
+    @abstractmethod
+    def form(self) -> Table:
+        """As of any table; its `labels_of` gives the labels of an example."""
+
+    def words(self) -> dict[str, str]:
+        """All labels in their order, each in words."""
+        return dict(self.labels or _words(self.data, self.form, self.digest()))
+
+
+def named(labels: Mapping[object, str] | Sequence[str] | None) -> tuple[tuple[str, str], ...]:
+    """Labels as a user gives them, each with what it is called: the other half of a mapping, else its own words.
+
+    Raises:
+        UsageError: It is one text.
+    """
+    if isinstance(labels, str):
+        raise UsageError(f"labels={labels!r}: give all labels in a list, or what each is called in a mapping.")
+    pairs = labels.items() if isinstance(labels, Mapping) else ((each, in_words(str(each))) for each in labels or ())
+    return tuple((str(each), said) for each, said in pairs)
+
+
+def columns(given: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
+    """A column's name, or those of several, as they stand in a task: a value that does not change."""
+    return given if given is None or isinstance(given, str) else tuple(given)
+
+
+@functools.lru_cache(maxsize=8)
+def _words(data: str, form: Table, digest: str) -> tuple[tuple[str, str], ...]:
+    train = fingerprints.dataset(data, form).train
+    return tuple((name, in_words(name)) for name in in_order(name for example in train for name in form.labels_of(example)))
 
 
 @functools.lru_cache(maxsize=8)

@@ -2,7 +2,7 @@
 
 from workbench.testing.meter import FakeMeter, ManualClock
 from workbench.testing.nvml import FakeGpu, FakeNvml
-from workbench.testing.tiny import TinyTask, TinyText, tiny_decoder, tiny_model, tiny_seq2seq
+from workbench.testing.tiny import TinyTask, TinyText, tiny_audio, tiny_decoder, tiny_model, tiny_seq2seq, tiny_vision
 
 __all__ = [
     "FakeGpu",
@@ -11,7 +11,9 @@ __all__ = [
     "ManualClock",
     "TinyTask",
     "TinyText",
+    "tiny_audio",
     "tiny_decoder",
     "tiny_model",
     "tiny_seq2seq",
+    "tiny_vision",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from workbench.errors import UsageError
-from workbench.formulations import Classification, Example, Formulation, Labelled, Rows, text_generation
+from workbench.formulations import Classification, Example, Formulation, Labelled, Rows, Shots, text_generation
 from workbench.formulations.base import padded_inputs
 from workbench.objectives import Classes, Inference, Objective, Read
 from workbench.tasks.base import Splits, Task
@@ -95,7 +96,7 @@ class TinyFormulation(Formulation):
     def inference(self, processor: Any) -> Inference:
         return Read(lambda output, batch: output.logits.argmax(-1).tolist())
 
-    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Sequence[Example] = ()) -> Rows:
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         words = [np.array(example["words"], np.int32) for example in examples]
         labels = np.array([example["label"] for example in examples], np.int64)
         ones = np.ones(len(examples), np.int64)
@@ -220,6 +221,76 @@ def tiny_seq2seq(folder: Path, *, width: int = 32) -> str:
         )
         T5ForConditionalGeneration(config).save_pretrained(folder)
     words.save_pretrained(folder)
+    return str(folder)
+
+
+def tiny_vision(folder: Path, *, width: int = 32, size: int = 16) -> str:
+    """Write a tiny ViT with random weights, and its image processor, into `folder`; return its name for a recipe.
+
+    Args:
+        folder: Where it goes.
+        width: Of the model.
+        size: Pixels of a side of the images that it sees, in patches of 4.
+    """
+    import torch
+    from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = ViTConfig(
+            image_size=size,
+            patch_size=4,
+            hidden_size=width,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=2 * width,
+        )
+        ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": size, "width": size}).save_pretrained(folder)
+    return str(folder)
+
+
+def tiny_audio(folder: Path, *, width: int = 32, writes: bool = True, masks: bool = True) -> str:
+    """Write a tiny wav2vec 2.0 with random weights, and its processor, into `folder`; return its name for a recipe.
+
+    Args:
+        folder: Where it goes.
+        width: Of the model.
+        writes: With a tokeniser of small letters; else it can only tell classes.
+        masks: It is told what of a row is padding, as large ones are; else it norms over whole rows, as the base one does.
+    """
+    import torch
+    from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Model, Wav2Vec2Processor
+
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz'"]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = Wav2Vec2Config(
+            vocab_size=len(letters),
+            hidden_size=width,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=2 * width,
+            conv_dim=(width, width, width),
+            conv_kernel=(10, 8, 4),
+            conv_stride=(10, 8, 4),
+            num_conv_pos_embeddings=8,
+            num_conv_pos_embedding_groups=2,
+            feat_extract_norm="layer" if masks else "group",
+            do_stable_layer_norm=masks,
+            conv_bias=masks,
+            classifier_proj_size=width,
+            pad_token_id=0,
+            layerdrop=0.0,
+        )
+        Wav2Vec2Model(config).save_pretrained(folder)
+    hears = Wav2Vec2FeatureExtractor(sampling_rate=16000, do_normalize=True, return_attention_mask=masks)
+    if not writes:
+        hears.save_pretrained(folder)
+        return str(folder)
+    vocabulary = Path(folder, "vocab.json")
+    vocabulary.write_text(json.dumps({letter: i for i, letter in enumerate(letters)}), encoding="utf-8")
+    Wav2Vec2Processor(feature_extractor=hears, tokenizer=Wav2Vec2CTCTokenizer(str(vocabulary))).save_pretrained(folder)
     return str(folder)
 
 

@@ -8,7 +8,6 @@ Closing the generator frees everything.
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +24,6 @@ from workbench.errors import Infeasible, UsageError, is_out_of_memory
 from workbench.formulations import Rows
 from workbench.meter import Meter, Window
 from workbench.study import Recipe
-from workbench.tasks.base import Task
 from workbench.training.batches import checkpoint_epochs, steps_for
 from workbench.training.prefixes import Prefix, PrefixCache
 from workbench.training.tuning import Progress, Questions, Tuning, questions
@@ -144,10 +142,10 @@ def tuned_model(recipe: Recipe, weights: str | Path) -> torch.nn.Module:
     return _tuned(recipe, weights, torch.device("cpu")).model.eval()
 
 
-def test(recipe: Recipe, weights: str | Path | None = None) -> dict[str, float]:
+def test(recipe: Recipe, weights: str | Path | None) -> dict[str, float]:
     """Scores on the held-out test split, and `test_loss`, of weights as `tuned_model` takes them; empty where nothing is held out.
 
-    Without weights: of a recipe that trains nothing.
+    None: of a recipe that trains nothing.
 
     Raises:
         UsageError: The file does not belong to such a recipe.
@@ -176,7 +174,7 @@ def provision(recipe: Recipe) -> None:
     methods.provision(recipe.method)
     models.processor(recipe.model)
     recipe.task.provision()
-    formulation = recipe.task.formulation(models.kind(recipe.model))
+    formulation = recipe.formulation
     models.build(recipe.model, formulation.auto_class, device="meta", **formulation.settings)
 
 
@@ -227,7 +225,7 @@ def _train(
         features = at_hand("train", [train_rows], [after], before)
         with phase("train") as used:
             tuning.run(train_rows, target, count, progress)
-            tuning.fit(train_rows, seen)
+            tuning.fit_head(train_rows, seen)
         cold["train"] = cold.get("train", Usage()) + used[0] + features
         asked = [dev.labelled] if dev.asked is dev.labelled else [dev.labelled, dev.asked]
         features = at_hand("evaluate", asked, [*map(len, asked)])
@@ -269,12 +267,12 @@ _encoded: dict[tuple[Any, ...], tuple[Rows, Questions, Usage]] = {}
 def _encode(recipe: Recipe, meter: Windows) -> tuple[Rows, Questions, Usage]:
     """Rows to train on and to be graded by, and what it took to make them. Kept across runs: trials share them."""
     task, trains = recipe.task, recipe.epochs > 0 or recipe.method.fits
-    key = (task, recipe.model, trains)
+    key = (task, recipe.model, trains, recipe.method.asking)
     if key not in _encoded:
         with meter.window() as window:
             processor, splits = models.processor(recipe.model), task.splits()
-            formulation = task.formulation(models.kind(recipe.model))
-            shots = splits.train[: recipe.method.shots]
+            formulation = recipe.formulation
+            shots = methods.shots(recipe.method, formulation, splits.train)
             train_rows = formulation.encode(splits.train if trains else (), processor)
             dev = questions(formulation, splits.dev, processor, shots)
         if len(_encoded) >= 8:
@@ -283,13 +281,19 @@ def _encode(recipe: Recipe, meter: Windows) -> tuple[Rows, Questions, Usage]:
     return _encoded[key]
 
 
+_test_rows: dict[tuple[Any, ...], Questions] = {}
+
+
 def _test(tuning: Tuning) -> dict[str, float]:
+    """Scores on the test split, whose rows are kept across runs."""
     recipe = tuning.recipe
-    return tuning.test(_test_questions(recipe.task, recipe.model, recipe.method.shots)) if recipe.task.splits().test else {}
-
-
-@functools.lru_cache(maxsize=8)
-def _test_questions(task: Task, model: str, shots: int) -> Questions:
-    """Rows of the test split. Kept across runs."""
-    splits = task.splits()
-    return questions(task.formulation(models.kind(model)), splits.test, models.processor(model), splits.train[:shots])
+    if not recipe.task.splits().test:
+        return {}
+    key = (recipe.task, recipe.model, recipe.method.asking)
+    if key not in _test_rows:
+        splits, formulation = recipe.task.splits(), tuning.formulation
+        before = methods.shots(recipe.method, formulation, splits.train)
+        if len(_test_rows) >= 8:
+            _test_rows.pop(next(iter(_test_rows)))
+        _test_rows[key] = questions(formulation, splits.test, tuning.processor, before)
+    return tuning.test(_test_rows[key])

@@ -88,8 +88,24 @@ def split(lengths: Sequence[int], overhead_tokens: int, max_tokens: int | None =
     return cuts[::-1]
 
 
-def micro_batches(rows: Rows, chosen: np.ndarray, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+def widest(lengths: Sequence[int], kind: str, most: int | None = None) -> tuple[int, int]:
+    """Rows and tokens of the micro-batch with most padded tokens that these rows of one step are split into."""
+    sizes = sorted(int(n) for n in lengths)
+    overhead = OVERHEAD_TOKENS.get(kind, OVERHEAD_TOKENS["cpu"])
+    runs = [(end - start, sizes[end - 1]) for start, end in split(sizes, overhead, most)]
+    return max(runs, key=lambda run: run[0] * run[1])
+
+
+def micro_batches(
+    rows: Rows, chosen: np.ndarray, device: torch.device, most: int | None = None
+) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     """The chosen rows in micro-batches of similar length; in one where they must not be cut apart.
+
+    Args:
+        rows: All rows.
+        chosen: Indices of those of a step.
+        device: Where they are put.
+        most: Padded tokens of a micro-batch of more than one row at most; None: no bound.
 
     Yields:
         Indices of the rows, and their batch on the device.
@@ -99,8 +115,10 @@ def micro_batches(rows: Rows, chosen: np.ndarray, device: torch.device) -> Itera
         return
     chosen = chosen[np.argsort(rows.lengths[chosen], kind="stable")]
     sizes = rows.lengths[chosen].tolist()
-    for start, end in split(sizes, OVERHEAD_TOKENS.get(device.type, 48)):
-        yield chosen[start:end], _moved(rows.batch(chosen[start:end]), device)
+    for begin, stop in _alike(sizes) if rows.alike else [(0, len(sizes))]:
+        for start, end in split(sizes[begin:stop], OVERHEAD_TOKENS.get(device.type, 48), most):
+            some = chosen[begin + start : begin + end]
+            yield some, _moved(rows.batch(some), device)
 
 
 def one_batch(rows: Rows, chosen: np.ndarray, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
@@ -116,10 +134,16 @@ def evaluation_batches(rows: Rows, device: torch.device) -> Iterator[tuple[np.nd
     start = 0
     while start < len(order):
         end = start + 1
-        while end < len(order) and (end + 1 - start) * sizes[end] <= limit:
+        while end < len(order) and (end + 1 - start) * sizes[end] <= limit and not (rows.alike and sizes[end] != sizes[start]):
             end += 1
         yield order[start:end], _moved(rows.batch(order[start:end]), device)
         start = end
+
+
+def _alike(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Cut sorted sizes into runs `[start, end)` of equal ones."""
+    cuts = [i for i in range(1, len(sizes)) if sizes[i] != sizes[i - 1]]
+    return list(zip([0, *cuts], [*cuts, len(sizes)], strict=True))
 
 
 def padded_tokens(rows: Rows, chosen: np.ndarray) -> int:

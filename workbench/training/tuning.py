@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,11 +16,12 @@ import torch
 
 from workbench import flops, methods
 from workbench.data import fingerprints, models
-from workbench.errors import EnvironmentFault, Infeasible, WorkbenchError, is_out_of_memory
-from workbench.formulations import Example, Formulation, Rows
-from workbench.objectives import Read
+from workbench.errors import EnvironmentFault, Infeasible, UsageError, WorkbenchError, is_out_of_memory
+from workbench.formulations import Example, Formulation, Rows, Shots
+from workbench.objectives import Answers, Read
 from workbench.study import Recipe
-from workbench.training.batches import evaluation_batches, micro_batches, one_batch, padded_tokens, step_examples
+from workbench.training import memory
+from workbench.training.batches import evaluation_batches, micro_batches, one_batch, padded_tokens, step_examples, widest
 from workbench.training.features import PIECE, Features
 from workbench.training.prefixes import Prefix
 from workbench.usage import Usage, Work, total
@@ -59,8 +61,8 @@ class Questions:
     asked: Rows
 
 
-def questions(formulation: Formulation, examples: Sequence[Example], processor: Any, shots: Sequence[Example] = ()) -> Questions:
-    """Encode what a model is graded by, each question behind so many examples with their answers."""
+def questions(formulation: Formulation, examples: Sequence[Example], processor: Any, shots: Shots = ()) -> Questions:
+    """Encode what a model is graded by, each question behind its examples with their answers."""
     labelled = formulation.encode(examples, processor, shots=shots)
     if isinstance(formulation.inference(processor), Read):
         return Questions(examples, labelled, labelled)
@@ -73,7 +75,7 @@ class Tuning:
     def __init__(self, recipe: Recipe, where: torch.device, resume: Prefix | None) -> None:
         self.recipe, self.where = recipe, where
         torch.manual_seed(recipe.seed)
-        self.formulation = recipe.task.formulation(models.kind(recipe.model))
+        self.formulation = recipe.formulation
         self.processor = models.processor(recipe.model)
         self.objective, self.inference = self.formulation.objective, self.formulation.inference(self.processor)
         auto_class = self.formulation.auto_class
@@ -88,6 +90,7 @@ class Tuning:
         self.of_head = [name in head for name in self.parameters]
         self.optimizer = self.make_optimizer() if self.parameters else None
         self.average = [p.detach().clone() for p in self.parameters.values()] if recipe.averaging is not None else []
+        self.cut, self.fitted = memory.Cut(), False
         self.step = self.tokens = 0
         self.work = Work()  # trained and evaluated by this object, nothing of what it resumes
         self.shape = flops.shape(self.model)
@@ -171,6 +174,8 @@ class Tuning:
             np.searchsorted(rows.example, np.arange(examples), "right"),
         )
         recipe = self.recipe
+        if self.step < target:
+            self.fit(rows, last - first)
         while self.step < target:
             chosen = step_examples(self.step, recipe.batch_size, examples, getattr(recipe.task, "seed", 0))
             total, done = self.make_step(rows, np.concatenate([np.arange(first[i], last[i]) for i in chosen]), len(chosen))
@@ -187,22 +192,13 @@ class Tuning:
             Infeasible: The model fails.
         """
         recipe, parameters = self.recipe, list(self.parameters.values())
-        total, padded = torch.zeros((), device=self.where), 0
-        items = max(1, int(rows.items[batch].sum()))
-        for chosen, inputs in (one_batch if self.lesson.together else micro_batches)(rows, batch, self.where):
-            padded += padded_tokens(rows, chosen)
-            with self.autocast, _faults_of_the_model(), self._given(rows, chosen):
-                output = self.lesson.forward(self.model, inputs)
-            # Summed and divided by the target items of the whole step: the gradient is that of one padded batch.
-            loss = self.lesson.loss(output, inputs) / items
-            with _faults_of_the_model():
-                loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+        total, padded = self._gradient(rows, batch)
         torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
         self.step += 1
         lengths = rows.lengths[batch].tolist()
         self.tokens += sum(lengths)
-        done = self._work(lengths, padded, examples, flops.training, above=self._at_hand(rows, batch)) + Work(steps=1)
+        formula = functools.partial(flops.training, recompute=self.cut.recompute)
+        done = self._work(lengths, padded, examples, formula, above=self._at_hand(rows, batch)) + Work(steps=1)
         self.work = self.work + done
         for group in self.optimizer.param_groups:  # type: ignore[union-attr]
             group["lr"] = group["peak"] * self.warm_up()
@@ -212,6 +208,85 @@ class Tuning:
             weight = (recipe.averaging + 1) / (self.step + recipe.averaging)
             torch._foreach_lerp_(self.average, [p.detach() for p in parameters], weight)
         return total, done
+
+    def _gradient(self, rows: Rows, batch: np.ndarray) -> tuple[torch.Tensor, int]:
+        """Put the gradient of a step in its place; its loss and padded tokens. Where memory does not suffice, in smaller pieces."""
+        random = _random_state(self.where)
+        while True:
+            with _Shortage() as shortage:
+                return self._pieces(rows, batch)
+            if not self._cut_smaller(rows, batch):
+                raise shortage.error
+            self.optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
+            if self.where.type == "cuda":
+                torch.cuda.empty_cache()
+            _set_random_state(random, self.where)
+
+    def _pieces(self, rows: Rows, batch: np.ndarray) -> tuple[torch.Tensor, int]:
+        total, padded = torch.zeros((), device=self.where), 0
+        items = max(1, int(rows.items[batch].sum()))
+        bound = {} if self.cut.most is None else {"most": self.cut.most}
+        cut = one_batch(rows, batch, self.where) if self.lesson.together else micro_batches(rows, batch, self.where, **bound)
+        for chosen, inputs in cut:
+            padded += padded_tokens(rows, chosen)
+            with self.autocast, _faults_of_the_model(), self._given(rows, chosen):
+                output = self.lesson.forward(self.model, inputs)
+            # Summed and divided by the target items of the whole step: the gradient is that of one padded batch.
+            loss = self.lesson.loss(output, inputs) / items
+            with _faults_of_the_model():
+                loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total, padded
+
+    def _cut_smaller(self, rows: Rows, batch: np.ndarray) -> bool:
+        """Halve the widest micro-batch; of one row have the layers computed twice. Whether there was anything left to do."""
+        count, tokens = widest(rows.lengths[batch].tolist(), self.where.type, self.cut.most)
+        if count > 1 and not self._whole(rows):
+            self.cut = self.cut._replace(most=(count + 1) // 2 * tokens)
+            return True
+        if self.cut.recompute or not memory.recompute(self.model):
+            return False
+        self.cut = self.cut._replace(recompute=True)
+        return True
+
+    def fit(self, rows: Rows, examples: Sequence[int] | np.ndarray) -> None:
+        """Cut steps so that they fit the memory that is free, as far as that can be told beforehand; once.
+
+        Args:
+            rows: What is trained on.
+            examples: How many rows each example has.
+        """
+        if self.fitted or not len(rows):
+            return
+        self.fitted = True
+        most = int(np.sort(examples)[-self.recipe.batch_size :].sum())
+        longest = np.sort(rows.lengths)[-most:]
+        count, tokens = (len(longest), int(longest[-1])) if self._whole(rows) else widest(longest.tolist(), self.where.type)
+        bare: list[Any] = []
+
+        def counted(some: int) -> int | None:
+            try:
+                model = bare[0] if bare else self._bare()
+            except UsageError:  # PEFT's methods that look at numbers, of which the meta device has none
+                return None
+            bare[:] = [model]
+            return memory.saved_bytes(model, self.lesson, rows, (some, tokens))
+
+        free = memory.room(self.where, sum(p.numel() for p in self.parameters.values()))
+        config = flops.unwrapped(self.model).config
+        found = memory.cut(count, tokens, free, config, counted, whole=self._whole(rows))
+        self.cut = found._replace(recompute=found.recompute and memory.recompute(self.model))
+
+    def _whole(self, rows: Rows) -> bool:
+        """Whether a step of these rows must not be cut apart."""
+        return rows.together or self.lesson.together
+
+    def _bare(self) -> torch.nn.Module:
+        """The tuned model without a number."""
+        recipe, formulation = self.recipe, self.formulation
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            base = models.build(recipe.model, formulation.auto_class, device="meta", **formulation.settings)
+            return methods.apply(recipe.method, base, auto_class=formulation.auto_class)
 
     def _at_hand(self, rows: Rows, chosen: np.ndarray) -> bool:
         return self.features is not None and self.features.holds(rows, chosen)
@@ -227,7 +302,7 @@ class Tuning:
         return Work(0, examples, tokens, padded, formula(shape, lengths), flops.FORMULA)
 
     @torch.no_grad()
-    def fit(self, rows: Rows, examples: int) -> None:
+    def fit_head(self, rows: Rows, examples: int) -> None:
         """Fit what of the model is fitted at once, on the rows of the first examples, as the averaged weights see them."""
         fit, count = getattr(self.model, "fit", None), int(np.searchsorted(rows.example, examples))
         if fit is None or not count:
@@ -305,11 +380,14 @@ class Tuning:
         return loss, self.formulation.decode(of.examples, of.asked, outputs, self.processor), work
 
     def _ask(self, rows: Rows, chosen: np.ndarray, inputs: Mapping[str, Any], outputs: list[Any]) -> Work:
-        """Ask a batch of rows in a pass of its own. What is written is work as what is read is."""
+        """Ask a batch of rows in passes of their own. What is written is work as what is read is."""
         with self.autocast, _faults_of_the_model(), self._given(rows, chosen):
             found = self.inference(self.model, inputs)
         for row, value in zip(chosen, found, strict=True):
             outputs[row] = value
+        passes = found.passes if isinstance(found, Answers) else None
+        if passes is not None:
+            return self._work(passes.tokens, passes.padded, 0, functools.partial(flops.forward, past=passes.past))
         written = [np.size(value) if self.inference.writes else 0 for value in found]
         lengths = rows.lengths[chosen] + np.array(written)
         above = self._at_hand(rows, chosen)
@@ -404,6 +482,18 @@ class Tuning:
                     self.optimizer.state[parameter] = state  # type: ignore[union-attr]
         self.random = [prefix.tensors[f"random.{i}"] for i in range(len(self.random))]
         _set_random_state(self.random, self.where)
+
+
+class _Shortage(contextlib.AbstractContextManager["_Shortage"]):
+    """Catches a lack of memory and keeps the error alone: its frames hold the tensors that took it."""
+
+    error: BaseException
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
+        if error is None or not is_out_of_memory(error):
+            return False
+        self.error = error.with_traceback(None)
+        return True
 
 
 @contextlib.contextmanager

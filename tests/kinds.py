@@ -1,0 +1,109 @@
+"""What holds for every kind of model and task: rows are worth the same in any batch, cuts change no gradient, resuming no bit."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from workbench import Recipe, full
+from workbench.formulations import Rows
+from workbench.objectives import Batch
+from workbench.training import train
+from workbench.training.tuning import Tuning
+
+CPU = torch.device("cpu")
+
+
+def recipe(task: Any, model: str, **more: Any) -> Recipe:
+    """A recipe of one epoch."""
+    return Recipe(**{"task": task, "model": model, "method": full(learning_rate=3e-3), "epochs": 1, "batch_size": 8} | more)
+
+
+def tuned(task: Any, model: str, **more: Any) -> Tuning:
+    """A model that answers differently to different rows, without dropout."""
+    made = Tuning(recipe(task, model, **{"averaging": None} | more), CPU, None)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for p in made.model.parameters():
+            if p.ndim == 2:
+                p.normal_(std=0.3)
+    made.model.eval()
+    return made
+
+
+def loss(of: Tuning, batch: Batch) -> torch.Tensor:
+    return of.objective.loss(of.objective.forward(of.model, batch), batch)
+
+
+@torch.no_grad()
+def batch_is_alone(of: Tuning, rows: Rows, asked: Rows | None = None, *, sizes: int = 3, atol: float = 1e-5) -> None:
+    """Outputs and losses of rows in the batches of an evaluation are those of each alone."""
+    from workbench.training.batches import evaluation_batches
+
+    assert len({*rows.lengths.tolist()}) >= sizes, "rows of different lengths are wanted"
+    alone = {i: loss(of, rows.batch([i])) for i in range(len(rows))}
+    together = 0
+    for chosen, batch in evaluation_batches(rows, CPU):
+        together = max(together, len(chosen))
+        torch.testing.assert_close(loss(of, batch), sum(alone[i] for i in chosen), rtol=1e-5, atol=1e-4)
+    assert together > 1
+    asked = rows if asked is None else asked
+    for chosen, batch in evaluation_batches(asked, CPU):
+        for i, found in zip(chosen, of.inference(of.model, batch), strict=True):
+            (single,) = of.inference(of.model, asked.batch([i]))
+            np.testing.assert_allclose(np.asarray(found)[: len(single)], single, rtol=0, atol=atol)
+
+
+def cuts_change_no_gradient(of: Tuning, rows: Rows, pieces: int = 3) -> None:
+    def gradient(count: int) -> dict[str, torch.Tensor]:
+        of.optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
+        order = np.argsort(rows.lengths, kind="stable")
+        whole = np.split(order, np.flatnonzero(np.diff(rows.lengths[order])) + 1) if rows.alike else [order]
+        for cut in (each for part in whole for each in np.array_split(part, min(count, len(part)))):
+            (loss(of, rows.batch(cut)) / rows.items.sum()).backward()
+        return {name: p.grad.clone() for name, p in of.parameters.items() if p.grad is not None}
+
+    whole, cut = gradient(1), gradient(pieces)
+    assert whole.keys() == cut.keys() != set()
+    scale = max(float(value.abs().max()) for value in whole.values())
+    for name, value in whole.items():
+        torch.testing.assert_close(cut[name], value, rtol=1e-4, atol=1e-6 * max(1.0, scale))
+
+
+def resumed_is_unbroken(whole: Recipe) -> None:
+    """Of a recipe of two epochs."""
+    prefix, last = None, None
+    for checkpoint in train(whole):
+        if checkpoint.recipe.epochs == 1:
+            prefix = checkpoint.prefix()
+        torch.rand(3)
+        np.random.rand(3)
+        last = (dict(checkpoint.scores), list(checkpoint.predictions), checkpoint.weights())
+    assert prefix is not None
+    assert last is not None
+    np.random.rand(5)
+    (rest,) = [(dict(c.scores), list(c.predictions), c.weights()) for c in train(whole, prefix)]
+    assert rest[:2] == last[:2]
+    assert rest[2].keys() == last[2].keys()
+    assert all(torch.equal(rest[2][each], last[2][each]) for each in last[2])
+
+
+def kept_weights_answer_the_same(made: str, folder: Path, names: dict[str, Any]) -> None:
+    """In a process of its own. `made` is the recipe as an expression, with names of `workbench` and `workbench.tasks`."""
+    scope: dict[str, Any] = {}
+    head = "from workbench import *\nfrom workbench.tasks import *\nfrom workbench.training import test, train\n"
+    exec(head, scope)
+    *_, last = train(eval(made, scope | names))
+    save_file(last.weights(), folder / "w.safetensors")
+    lines = "".join(f"{name} = {value!r}\n" for name, value in names.items())
+    code = f"{head}{lines}made = {made}\nprint(sorted(test(made, {str(folder / 'w.safetensors')!r}).items()))\n"
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = dict(sorted(last.test().items()))
+    assert expected
+    assert dict(eval(done.stdout.strip().splitlines()[-1])) == expected

@@ -1,0 +1,46 @@
+"""Sound, by libsndfile: one channel, at the rate that is asked for."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workbench.errors import EnvironmentFault
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif")
+"""Ends of the names of files that are read, in lower case."""
+
+
+def check(file: Path) -> dict[str, Any]:
+    """How many `seconds` a sound takes, by the head of its file. Raises what libsndfile raises."""
+    info = _library().info(str(file))
+    return {"seconds": round(info.frames / info.samplerate, 3)}
+
+
+def read(file: Path) -> tuple[np.ndarray, int]:
+    """Samples from -1 to 1, shape (samples,), the mean of all channels; and how many there are a second."""
+    samples, rate = _library().read(str(file), dtype="float32", always_2d=True)
+    return samples.mean(1), int(rate)
+
+
+def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """The same sound with as many samples a second as are wanted, by a polyphase filter."""
+    if rate == wanted:
+        return samples
+    from scipy.signal import resample_poly
+
+    common = math.gcd(rate, wanted)
+    return np.asarray(resample_poly(samples, wanted // common, rate // common), np.float32)
+
+
+def _library() -> Any:
+    try:
+        import soundfile
+    except (ImportError, OSError) as error:  # OSError: its C library is not there
+        raise EnvironmentFault(
+            "sound is read by the package soundfile, which is not installed. Install it with pip: 'workbench[audio]' has it."
+        ) from error
+    return soundfile

@@ -1,0 +1,62 @@
+"""Which are the layers of a model: asked of the model itself, whatever they are called."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def layers(model: torch.nn.Module) -> list[dict[str, torch.nn.Module]]:
+    """The repeated layers of a model by path, each as its modules, in the order in which a text passes them.
+
+    They are what stands in its lists of modules of one class (`model.layers`, `encoder.layer`, `h`, …), the outermost lists alone.
+    Of an encoder-decoder those of the encoder come first. Where a model keeps its layers in several lists of one length, beside
+    each other, the first of each list are one layer.
+    """
+    import torch
+
+    lists: dict[tuple[str, int], list[tuple[str, Any]]] = {}
+    inside: list[str] = []
+    for path, module in base_of(model).named_modules():
+        if type(module) is torch.nn.ModuleList and len(module) and not path.startswith(tuple(inside)):
+            inside.append(f"{path}.")
+            if len({type(each) for each in module}) == 1 and any(True for _ in module.parameters()):
+                lists.setdefault((path.rpartition(".")[0], len(module)), []).append((path, module))
+    names = {id(module): path for path, module in model.named_modules()}
+    return [{names[id(of[i])]: of[i] for _, of in side_by_side} for (_, count), side_by_side in lists.items() for i in range(count)]
+
+
+def base_of(model: Any) -> Any:
+    """The part of a model below its task's head; the model itself where that is no part of its own."""
+    return getattr(model, "base_model", model)
+
+
+def of_last_layers(model: torch.nn.Module, count: int) -> set[str]:
+    """Names of the parameters of the last `count` layers, and of what the base model has behind them: final norms and poolers.
+
+    Embeddings are before the layers wherever they are registered, and the matrix by which a model writes tokens is no layer.
+
+    Raises:
+        UsageError: The model has fewer layers, or none that can be told.
+    """
+    found = layers(model)
+    if count > len(found):
+        have = f"this model has {len(found)}" if found else "in this model no layers can be told"
+        raise UsageError(f"trainable_layers={count}: {have}. Give fewer, or name the models that it is for with models=(…).")
+    chosen = {path for layer in found[-count:] for path in layer}
+    others = {path for layer in found for path in layer} - chosen
+    writes: Any = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
+    out = {id(parameter) for parameter in writes.parameters()} if writes is not None else set()
+    learns: set[str] = set()
+    reached = False
+    for name, parameter in model.named_parameters():
+        owner = next((path for path in (*chosen, *others) if name.startswith(f"{path}.")), None)
+        reached = reached or owner in chosen
+        behind = owner is None and reached and id(parameter) not in out and not any("embed" in part for part in name.split("."))
+        if owner in chosen or behind:
+            learns.add(name)
+    return learns
