@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from typing import Any
 
@@ -13,6 +14,14 @@ from workbench.errors import UsageError, WorkbenchError, is_out_of_memory
 CONFIG = "adapter_config.json"
 _OF_MODEL = "base_model.model."
 """How names in an adapter's file begin."""
+
+
+def library() -> Any:
+    """PEFT, imported without what its own imports log: that bitsandbytes misses a kernel which nobody asked for."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    import peft
+
+    return peft
 
 
 def base(model: str) -> str | None:
@@ -67,8 +76,7 @@ def merged(model: str, built: Any) -> Any:
     Raises:
         UsageError: It is an adapter of another model, or of a method that cannot be merged.
     """
-    import peft
-
+    peft = library()
     folder = str(cache.expanded(model))
     try:
         with warnings.catch_warnings():

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from workbench.data import adapters
 from workbench.errors import UsageError, did_you_mean, is_out_of_memory
 from workbench.methods.base import Method
 
@@ -33,9 +34,9 @@ _AS_KEYS = ("prefix_tuning", "cartridge", "adaption_prompt")
 
 def wrap(method: Method, model: torch.nn.Module, auto_class: str, head: set[str]) -> Any:
     """The model with a method of PEFT in or around it, and the head copied to learn where PEFT copies heads. Raises UsageError."""
-    import peft as library
     import torch
 
+    library = adapters.library()
     config_class = library.mapping.PEFT_TYPE_TO_CONFIG_MAPPING[library.PeftType[method.kind.upper()]]
     known = {f.name for f in dataclasses.fields(config_class)}
     for name in method.settings:

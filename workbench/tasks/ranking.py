@@ -34,8 +34,9 @@ class Ranking(SearchTask):
 
     def formulation(self, kind: str) -> Formulation:
         if kind == "encoder" and self.encoder == BI:
-            near = self.max_length, self.temperature, self.ordered
-            return Embedding(self.query_of, self.taught, self.searched, self.text_of, *near)
+            return Embedding(
+                self.query_of, self.taught, self.searched, self.text_of, self.max_length, self.temperature, self.ordered
+            )
         how = self.query_of, self.taught, self.ordered, self.text_of
         return formulations.relevance(kind, self, *how, max_length=self.max_length)
 
