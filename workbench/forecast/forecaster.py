@@ -392,7 +392,7 @@ def _constants(machine: Machine) -> dict[str, float | None]:
 
 def _form(task: Task) -> tuple[Any, ...]:
     """All of a task but how many labels it buys: what its rows and the model's head are made by."""
-    return (type(task), *(getattr(task, field.name) for field in dataclasses.fields(task) if field.name != "train"))  # type: ignore[arg-type]
+    return (type(task), *(getattr(task, field.name) for field in dataclasses.fields(task) if field.name != "train"))
 
 
 def _memory_key(recipe: Recipe) -> Hashable:
