@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workbench.data import adapters, models
+from workbench.data import models
+from workbench.data.adapters import library
 from workbench.errors import UsageError
 from workbench.methods.base import OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
 from workbench.methods.fitting import knn, logistic, setfit
@@ -57,7 +58,7 @@ def revision(method: Method) -> int:
 def provision(method: Method) -> None:
     """Import what `apply` will need, so that no run pays for it: PEFT takes seconds the first time."""
     if method.kind not in OURS:
-        adapters.library()
+        library()
     if method.fits:
         import sklearn.linear_model
     if method.choose == "nearest":
