@@ -10,6 +10,7 @@ from unittest import mock
 
 import alembic.util
 import pytest
+import stores
 from commands import ANSI, Printed, begun, study_text, workbench
 from servers import Unavailable, server
 
@@ -27,6 +28,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 _load = alembic.util.load_python_file
 _load_once = functools.cache(_load)
 alembic.util.load_python_file = lambda folder, name: (_load if name == "env.py" else _load_once)(folder, name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_empty_store(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One for all test workers, of which those of the tests are copies."""
+    base = tmp_path_factory.getbasetemp()
+    os.environ[stores.EMPTY] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "empty-mlflow.db")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from products import once_each
 
 from workbench import Method, Recipe, adapter, flops, full, peft
 from workbench.data import fingerprints, models
@@ -34,6 +35,10 @@ FULL = full(learning_rate=3e-3)
 LAST = full(learning_rate=3e-3, trainable_layers=1, name="last")
 LORA = peft("lora", learning_rate=3e-3, r=2, target_modules="all-linear")
 ADAPTER = adapter(learning_rate=3e-3, bottleneck=4)
+
+
+def label(value: str | Method) -> str:
+    return value if isinstance(value, str) else value.name
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +106,7 @@ def decoded(of: Tuning, ids: Any) -> str:
 # A row is worth what it is, whatever its company
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", [FULL, LORA, ADAPTER], ids=lambda each: each.name)
+@once_each("kind, method", KINDS, [FULL, LORA, ADAPTER], label=label, also=[("seq2seq", LORA)])
 @torch.no_grad()
 def test_the_loss_of_rows_in_a_batch_is_that_of_each_alone(name: Any, kind: str, method: Method) -> None:
     of = shaken(tuned(name(kind), method))
@@ -134,8 +138,7 @@ def test_answers_in_a_batch_are_those_of_each_alone(name: Any, kind: str) -> Non
         assert len({tuple(answer.tolist()) for answer in together}) > 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", [FULL, LAST, LORA, ADAPTER], ids=lambda each: each.name)
+@once_each("kind, method", KINDS, [FULL, LAST, LORA, ADAPTER], label=label)
 def test_one_and_three_micro_batches_give_one_gradient(
     name: Any, kind: str, method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,14 +171,12 @@ def test_the_loss_is_the_models_own_times_its_targets(name: Any, kind: str) -> N
         assert rows.items[i] == (1 if kind == "classes" else (batch["labels"] != NO_TARGET).sum())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", [FULL, LAST, LORA, ADAPTER], ids=lambda each: each.name)
+@once_each("kind, method", KINDS, [FULL, LAST, LORA, ADAPTER], label=label, rest=False, also=[("seq2seq", LORA), ("chat", ADAPTER)])
 def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(name: Any, kind: str, method: Method) -> None:
     resumed_is_unbroken(recipe(name(kind), method, epochs=2))
 
 
-@pytest.mark.parametrize("method", [LORA, ADAPTER], ids=lambda each: each.name)
-@pytest.mark.parametrize("make", [tiny_decoder, tiny_seq2seq])
+@pytest.mark.parametrize("make, method", [(tiny_decoder, LORA), pytest.param(tiny_seq2seq, ADAPTER, marks=pytest.mark.slow)])
 def test_so_it_is_beside_weights_of_four_bits(make: Any, method: Method, tmp_path: Path) -> None:
     resumed_is_unbroken(recipe(make(tmp_path, width=64), method, epochs=2, weights="nf4"))
 
@@ -195,7 +196,7 @@ def resumed_is_unbroken(whole: Recipe) -> None:
     assert all(torch.equal(rest[2][each], last[2][each]) for each in last[2])
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", ["chat", *(pytest.param(kind, marks=pytest.mark.slow) for kind in WRITERS[1:])])
 def test_it_learns_and_its_kept_weights_answer_the_same(name: Any, kind: str, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
@@ -270,8 +271,7 @@ def test_pitfall_1_the_end_is_learned_where_the_padding_token_is_the_end_token(n
     assert all(int(row[-1]) == words.pad_token_id for row in rows.columns["labels"])
 
 
-@pytest.mark.parametrize("kind", WRITERS)
-@pytest.mark.parametrize("whose", ["what is trained", "the tokeniser's", "the checkpoint's"])
+@once_each("kind, whose", WRITERS, ["what is trained", "the tokeniser's", "the checkpoint's"])
 @torch.no_grad()
 def test_pitfall_2_any_end_token_ends_an_answer(name: Any, kind: str, whose: str) -> None:
     of = tuned(name(kind))
@@ -444,9 +444,10 @@ def test_pitfall_9_no_token_is_added_and_no_output_matrix_copied(name: Any, kind
     assert models.head(bare) == ()
 
 
-@pytest.mark.parametrize("kind", ["chat", "gpt2", "seq2seq"])
-@pytest.mark.parametrize(
-    "asked", [{"target_modules": ["lm_head"]}, {"modules_to_save": ["lm_head"], "target_modules": "all-linear"}]
+@once_each(
+    "kind, asked",
+    ["chat", "gpt2", "seq2seq"],
+    [{"target_modules": ["lm_head"]}, {"modules_to_save": ["lm_head"], "target_modules": "all-linear"}],
 )
 def test_pitfall_9_a_tied_output_matrix_is_refused(name: Any, kind: str, asked: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="lm_head shares its weights with the input's embeddings"):
@@ -492,8 +493,7 @@ def test_pitfall_11_answers_are_greedy_whatever_the_checkpoint_states(name: Any,
             ids = torch.cat((ids, torch.tensor([[token]])), 1)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("weights", ["float32", "bfloat16"])
+@once_each("kind, weights", KINDS, ["float32", "bfloat16"])
 def test_pitfall_12_adapters_are_float32_and_each_of_them_learns(name: Any, kind: str, weights: str) -> None:
     of = tuned(name(kind), peft("lora", learning_rate=1e-3, r=2, target_modules="all-linear"), weights=weights)
     rows = encoded(of)
