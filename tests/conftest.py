@@ -24,6 +24,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # test workers run side by side o
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# Each of the processes that tests begin would compile this package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Optuna and MLflow read their migrations from files whenever a store is opened: half of what a ledger's test takes.
 _load = alembic.util.load_python_file
 _load_once = functools.cache(_load)

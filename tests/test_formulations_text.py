@@ -29,6 +29,9 @@ CPU = torch.device("cpu")
 WRITERS = ("chat", "plain", "untied", "gpt2", "seq2seq")
 DECODERS = WRITERS[:-1]
 KINDS = (*WRITERS, "classes")
+FEW_WRITERS = [pytest.param(kind, marks=pytest.mark.slow) if kind in ("untied", "gpt2") else kind for kind in WRITERS]
+"""For what the place of an output matrix, and how places are counted, have no part in."""
+FEW_KINDS = [*FEW_WRITERS, "classes"]
 
 
 FULL = full(learning_rate=3e-3)
@@ -159,7 +162,7 @@ def test_one_and_three_micro_batches_give_one_gradient(
         torch.testing.assert_close(gradients[one], others[one], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FEW_KINDS)
 @torch.no_grad()
 def test_the_loss_is_the_models_own_times_its_targets(name: Any, kind: str) -> None:
     of = tuned(name(kind))
@@ -215,7 +218,7 @@ def test_it_learns_and_its_kept_weights_answer_the_same(name: Any, kind: str, tm
 # Models that are only asked
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FEW_KINDS)
 def test_a_zero_shot_trains_nothing_costs_no_label_and_is_one_recipe(name: Any, kind: str) -> None:
     one = recipe(name(kind), zero_shot())
     (only,) = train(one)
@@ -227,7 +230,7 @@ def test_a_zero_shot_trains_nothing_costs_no_label_and_is_one_recipe(name: Any, 
     assert recipe(name(kind), zero_shot(), task=TinyText(train=8, dev=5)).id != one.id
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", FEW_WRITERS)
 def test_few_shots_are_labels_bought_and_nothing_else(name: Any, kind: str) -> None:
     one = recipe(name(kind), few_shot(shots=2))
     (only,) = train(one)
@@ -374,7 +377,7 @@ def test_pitfall_6_what_is_trained_is_what_the_template_writes_and_the_template_
         fingerprints.look_again()
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", FEW_WRITERS)
 def test_pitfall_7_an_answer_is_never_cut_and_what_cannot_fit_is_told(name: Any, kind: str) -> None:
     of = tuned(name(kind))
     words = of.processor.__class__.from_pretrained(name(kind))
@@ -419,7 +422,7 @@ def test_pitfall_7_a_step_of_rows_that_were_all_left_out_changes_nothing(name: A
     assert any(not torch.equal(before[each], weights) for each, weights in of.averaged().items())
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", FEW_WRITERS)
 def test_pitfall_8_a_steps_loss_is_the_mean_of_its_tokens_and_not_of_micro_batches(name: Any, kind: str) -> None:
     of = tuned(name(kind))
     rows = encoded(of)
@@ -462,7 +465,7 @@ def test_pitfall_9_an_output_matrix_of_its_own_may_be_tuned(name: Any) -> None:
     assert any(each.endswith("lm_head.weight") for each in of.parameters)
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", FEW_WRITERS)
 @torch.no_grad()
 def test_pitfall_10_merged_in_float32_it_answers_the_same(name: Any, kind: str) -> None:
     of = tuned(name(kind), peft("lora", learning_rate=1e-3, r=2, target_modules="all-linear", init_lora_weights=False))
@@ -473,7 +476,7 @@ def test_pitfall_10_merged_in_float32_it_answers_the_same(name: Any, kind: str) 
     assert [answer.tolist() for answer in of.inference(of.model, asked)] == [answer.tolist() for answer in answers]
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", FEW_WRITERS)
 @torch.no_grad()
 def test_pitfall_11_answers_are_greedy_whatever_the_checkpoint_states(name: Any, kind: str) -> None:
     of = tuned(name(kind))
@@ -528,7 +531,7 @@ def test_of_an_encoder_decoder_the_formula_knows_nothing(name: Any) -> None:
     assert flops.shape(models.build(name("chat"), of_kind("chat"))) is not None
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", FEW_WRITERS)
 @torch.no_grad()
 def test_of_a_few_choices_one_is_written(name: Any, kind: str) -> None:
     of = tuned(name(kind))
@@ -543,7 +546,7 @@ def test_of_a_few_choices_one_is_written(name: Any, kind: str) -> None:
     assert [each.tolist() for each in outputs] == [inference(of.model, rows.batch([i]))[0].tolist() for i in range(6)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FEW_KINDS)
 def test_a_plan_builds_each_pair(name: Any, kind: str) -> None:
     study = Study(recipe(name(kind), peft("lora", learning_rate=1e-3, r=2)), maximize="accuracy")
     (plan,) = pairs.plan(study)
@@ -567,7 +570,7 @@ def test_an_encoder_cannot_write_and_says_so(name: Any) -> None:
         text_generation("encoder", TinyTask(), str, str, max_new_tokens=4)
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", FEW_WRITERS)
 def test_micro_batches_cut_by_length_keep_all_rows(name: Any, kind: str) -> None:
     of = tuned(name(kind))
     rows = encoded(of, 16)
