@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from products import once_each
 
 from workbench import Method, bitfit, full, head, methods, peft
 from workbench.data import models
@@ -111,8 +112,7 @@ def attempt(name: str, kind: str, auto_class: str) -> tuple[Any, Any, str]:
     return model, output, ""
 
 
-@pytest.mark.parametrize("auto_class", [CLASSES, SPANS])
-@pytest.mark.parametrize("kind", peft_methods())
+@once_each("kind, auto_class", sorted(peft_methods()), [CLASSES, SPANS])
 def test_every_method_of_peft_trains_or_says_why_not(tiny: str, kind: str, auto_class: str) -> None:
     model, output, reason = attempt(tiny, kind, auto_class)
     if kind in NOT_FOR_BERT:
@@ -173,8 +173,7 @@ CHANGED_FROM_THE_START = {
 """Methods that change the output before anything is learnt."""
 
 
-@pytest.mark.parametrize("auto_class", [CLASSES, SPANS, TAGS])
-@pytest.mark.parametrize("kind", sorted(set(peft_methods()) - set(NOT_FOR_BERT)))
+@once_each("kind, auto_class", sorted(set(peft_methods()) - set(NOT_FOR_BERT)), [CLASSES, SPANS, TAGS])
 def test_every_input_reaches_the_model_through_every_method(tiny: str, kind: str, auto_class: str) -> None:
     torch.manual_seed(0)
     bare = models.build(tiny, auto_class)
