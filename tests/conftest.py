@@ -10,6 +10,7 @@ from unittest import mock
 
 import alembic.util
 import pytest
+import stores
 from commands import ANSI, DASHBOARDS, Printed, begun, study_text, workbench
 from servers import Unavailable, server
 
@@ -23,10 +24,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # test workers run side by side o
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# Each of the processes that tests begin would compile this package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Optuna and MLflow read their migrations from files whenever a store is opened: half of what a ledger's test takes.
 _load = alembic.util.load_python_file
 _load_once = functools.cache(_load)
 alembic.util.load_python_file = lambda folder, name: (_load if name == "env.py" else _load_once)(folder, name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_empty_store(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One for all test workers, of which those of the tests are copies."""
+    base = tmp_path_factory.getbasetemp()
+    os.environ[stores.EMPTY] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "empty-mlflow.db")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import pandas
 import peft
 import scipy.optimize
 import scipy.stats
+import stores
 import torch
 import transformers.models.bert.modeling_bert
 

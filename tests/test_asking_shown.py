@@ -1,10 +1,11 @@
 """What is only asked, on every page, picture and table: no labels, no epochs, no error."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from commands import DASHBOARDS
+from commands import DASHBOARDS, workbench
 
 PAGES = sorted(path.stem for path in (DASHBOARDS / "views").glob("*.py"))
 STUDY = '''"""Asked or tuned?"""
@@ -26,16 +27,24 @@ study = Study(
 '''
 
 
-@pytest.fixture
-def swept(command, tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory, tiny: str) -> Path:
     """A folder with a sweep of everything that the study can be."""
+    folder = tmp_path_factory.mktemp("once")
+    (folder / "asked.py").write_text(STUDY.format(model=tiny))
+    done = workbench("sweep", "asked.py", "--sampler", "optuna:RandomSampler", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "trial" in done.stderr
+    assert "zero_shot" in done.stderr
+    assert "epoch" not in next(line for line in done.stderr.splitlines() if "zero_shot" in line)
+    return folder
+
+
+@pytest.fixture
+def swept(once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it."""
+    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "asked.py").write_text(STUDY.format(model=tiny))
-    code, _, err = command("sweep", "asked.py", "--sampler", "optuna:RandomSampler")
-    assert code == 0, err
-    assert "trial" in err
-    assert "zero_shot" in err
-    assert "epoch" not in next(line for line in err.splitlines() if "zero_shot" in line)
     return tmp_path
 
 
@@ -79,6 +88,7 @@ def test_every_page_and_picture_shows_it(swept: Path, command, page) -> None:
             assert not test.exception, (name, cost, test.exception)
 
 
+@pytest.mark.slow
 def test_what_is_only_asked_is_graded_on_the_test_split_as_well(swept: Path, command) -> None:
     code, _, err = command("confirm", "asked.py", "--seeds", "1")
     assert code == 0, err

@@ -111,6 +111,7 @@ def test_checkpoints_of_one_run_are_made_by_one_run_again(desk):
 
 
 @pytest.mark.parametrize("does", ["sweep", "confirm"])
+@pytest.mark.slow
 def test_while_others_disturb_it_that_is_said(does, desk, monkeypatch):
     finite(desk, "full(learning_rate=5e-3)", "4")
     if does == "confirm":
@@ -207,6 +208,7 @@ def test_a_dead_worker_keeps_what_it_had_graded(desk, reads):
     assert len(reads) == 2 * len(desk.members) - 1
 
 
+@pytest.mark.slow
 def test_seeds_that_diverge_are_recorded_and_not_tried_again(desk, monkeypatch):
     finite(desk, "full(learning_rate=5e-3)", "1")
     desk.sweep(Limits(trials=1))
@@ -265,6 +267,7 @@ def test_what_a_run_took_with_the_first_seed_counts_where_a_forecast_says_less(d
         assert (nothing_fits(plan, swept, desk.view, account, Usage()) == "") == fits
 
 
+@pytest.mark.slow
 def test_changed_data_are_refused(desk, monkeypatch):
     desk.sweep(Limits(trials=1))
     monkeypatch.setattr(TinyTask, "digest", lambda self: "other")

@@ -74,7 +74,15 @@ def test_an_adapter_is_merged_into_its_model(kind: str, tmp_path: Path) -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("method", [zero_shot(), full(learning_rate=1e-3), peft("lora", learning_rate=1e-3, r=2)], ids=str)
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(zero_shot(), marks=pytest.mark.slow),
+        pytest.param(full(learning_rate=1e-3), marks=pytest.mark.slow),
+        peft("lora", learning_rate=1e-3, r=2),
+    ],
+    ids=lambda each: each.name,
+)
 def test_it_is_asked_and_tuned_as_any_model(kind: str, method: Any, tmp_path: Path) -> None:
     base = base_of(kind, tmp_path)
     write_adapter(base, kind, tmp_path / "a")

@@ -288,6 +288,7 @@ def test_another_file_of_the_same_name_is_another_model(tmp_path, source):
     assert models.resolve(str(path))[0] != first
 
 
+@pytest.mark.slow
 def test_processes_at_once_make_one_folder(tmp_path, source):
     path = write(tmp_path / "m.gguf", source)
     code = "import sys; from workbench.data import models; print(models.resolve(sys.argv[1])[0])"

@@ -55,6 +55,7 @@ HOUSES = {
     "sacrebleu": {"tasks"},
     "seqeval": {"tasks"},
     "jiwer": {"tasks"},
+    "pytrec_eval": {"tasks"},
     "rich": {"cli"},
     "click": {"cli"},
     "psutil": {"meter", "forecast", "health", "process"},

@@ -74,7 +74,9 @@ def test_encoders(model: str, method: Any) -> None:
 SMALL = {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4, "num_attention_heads": 8, "vocab_size": 1000}
 
 
-@pytest.mark.parametrize("method", EVERY, ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "method", [*(pytest.param(each, marks=pytest.mark.slow) for each in EVERY[::2]), EVERY[1]], ids=lambda m: m.name
+)
 def test_what_is_all_matrices_is_exact(method: Any) -> None:
     agree(built("LlamaConfig", method, CAUSAL, **SMALL, num_key_value_heads=2, head_dim=24), 1e-9)
     agree(built("minilm-l6", method), 1e-9)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from products import once_each
 
 from workbench import Method, Recipe, adapter, flops, full, peft
 from workbench.data import fingerprints, models
@@ -28,12 +29,19 @@ CPU = torch.device("cpu")
 WRITERS = ("chat", "plain", "untied", "gpt2", "seq2seq")
 DECODERS = WRITERS[:-1]
 KINDS = (*WRITERS, "classes")
+FEW_WRITERS = [pytest.param(kind, marks=pytest.mark.slow) if kind in ("untied", "gpt2") else kind for kind in WRITERS]
+"""For what the place of an output matrix, and how places are counted, have no part in."""
+FEW_KINDS = [*FEW_WRITERS, "classes"]
 
 
 FULL = full(learning_rate=3e-3)
 LAST = full(learning_rate=3e-3, trainable_layers=1, name="last")
 LORA = peft("lora", learning_rate=3e-3, r=2, target_modules="all-linear")
 ADAPTER = adapter(learning_rate=3e-3, bottleneck=4)
+
+
+def label(value: str | Method) -> str:
+    return value if isinstance(value, str) else value.name
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +109,7 @@ def decoded(of: Tuning, ids: Any) -> str:
 # A row is worth what it is, whatever its company
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", [FULL, LORA, ADAPTER], ids=lambda each: each.name)
+@once_each("kind, method", KINDS, [FULL, LORA, ADAPTER], label=label, also=[("seq2seq", LORA)])
 @torch.no_grad()
 def test_the_loss_of_rows_in_a_batch_is_that_of_each_alone(name: Any, kind: str, method: Method) -> None:
     of = shaken(tuned(name(kind), method))
@@ -134,8 +141,7 @@ def test_answers_in_a_batch_are_those_of_each_alone(name: Any, kind: str) -> Non
         assert len({tuple(answer.tolist()) for answer in together}) > 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", [FULL, LAST, LORA, ADAPTER], ids=lambda each: each.name)
+@once_each("kind, method", KINDS, [FULL, LAST, LORA, ADAPTER], label=label)
 def test_one_and_three_micro_batches_give_one_gradient(
     name: Any, kind: str, method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,7 +162,7 @@ def test_one_and_three_micro_batches_give_one_gradient(
         torch.testing.assert_close(gradients[one], others[one], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FEW_KINDS)
 @torch.no_grad()
 def test_the_loss_is_the_models_own_times_its_targets(name: Any, kind: str) -> None:
     of = tuned(name(kind))
@@ -168,14 +174,12 @@ def test_the_loss_is_the_models_own_times_its_targets(name: Any, kind: str) -> N
         assert rows.items[i] == (1 if kind == "classes" else (batch["labels"] != NO_TARGET).sum())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", [FULL, LAST, LORA, ADAPTER], ids=lambda each: each.name)
+@once_each("kind, method", KINDS, [FULL, LAST, LORA, ADAPTER], label=label, rest=False, also=[("seq2seq", LORA), ("chat", ADAPTER)])
 def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(name: Any, kind: str, method: Method) -> None:
     resumed_is_unbroken(recipe(name(kind), method, epochs=2))
 
 
-@pytest.mark.parametrize("method", [LORA, ADAPTER], ids=lambda each: each.name)
-@pytest.mark.parametrize("make", [tiny_decoder, tiny_seq2seq])
+@pytest.mark.parametrize("make, method", [(tiny_decoder, LORA), pytest.param(tiny_seq2seq, ADAPTER, marks=pytest.mark.slow)])
 def test_so_it_is_beside_weights_of_four_bits(make: Any, method: Method, tmp_path: Path) -> None:
     resumed_is_unbroken(recipe(make(tmp_path, width=64), method, epochs=2, weights="nf4"))
 
@@ -195,7 +199,7 @@ def resumed_is_unbroken(whole: Recipe) -> None:
     assert all(torch.equal(rest[2][each], last[2][each]) for each in last[2])
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", ["chat", *(pytest.param(kind, marks=pytest.mark.slow) for kind in WRITERS[1:])])
 def test_it_learns_and_its_kept_weights_answer_the_same(name: Any, kind: str, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
@@ -214,7 +218,7 @@ def test_it_learns_and_its_kept_weights_answer_the_same(name: Any, kind: str, tm
 # Models that are only asked
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FEW_KINDS)
 def test_a_zero_shot_trains_nothing_costs_no_label_and_is_one_recipe(name: Any, kind: str) -> None:
     one = recipe(name(kind), zero_shot())
     (only,) = train(one)
@@ -226,7 +230,7 @@ def test_a_zero_shot_trains_nothing_costs_no_label_and_is_one_recipe(name: Any, 
     assert recipe(name(kind), zero_shot(), task=TinyText(train=8, dev=5)).id != one.id
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", FEW_WRITERS)
 def test_few_shots_are_labels_bought_and_nothing_else(name: Any, kind: str) -> None:
     one = recipe(name(kind), few_shot(shots=2))
     (only,) = train(one)
@@ -270,8 +274,7 @@ def test_pitfall_1_the_end_is_learned_where_the_padding_token_is_the_end_token(n
     assert all(int(row[-1]) == words.pad_token_id for row in rows.columns["labels"])
 
 
-@pytest.mark.parametrize("kind", WRITERS)
-@pytest.mark.parametrize("whose", ["what is trained", "the tokeniser's", "the checkpoint's"])
+@once_each("kind, whose", WRITERS, ["what is trained", "the tokeniser's", "the checkpoint's"])
 @torch.no_grad()
 def test_pitfall_2_any_end_token_ends_an_answer(name: Any, kind: str, whose: str) -> None:
     of = tuned(name(kind))
@@ -374,7 +377,7 @@ def test_pitfall_6_what_is_trained_is_what_the_template_writes_and_the_template_
         fingerprints.look_again()
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", FEW_WRITERS)
 def test_pitfall_7_an_answer_is_never_cut_and_what_cannot_fit_is_told(name: Any, kind: str) -> None:
     of = tuned(name(kind))
     words = of.processor.__class__.from_pretrained(name(kind))
@@ -419,7 +422,7 @@ def test_pitfall_7_a_step_of_rows_that_were_all_left_out_changes_nothing(name: A
     assert any(not torch.equal(before[each], weights) for each, weights in of.averaged().items())
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", FEW_WRITERS)
 def test_pitfall_8_a_steps_loss_is_the_mean_of_its_tokens_and_not_of_micro_batches(name: Any, kind: str) -> None:
     of = tuned(name(kind))
     rows = encoded(of)
@@ -444,9 +447,10 @@ def test_pitfall_9_no_token_is_added_and_no_output_matrix_copied(name: Any, kind
     assert models.head(bare) == ()
 
 
-@pytest.mark.parametrize("kind", ["chat", "gpt2", "seq2seq"])
-@pytest.mark.parametrize(
-    "asked", [{"target_modules": ["lm_head"]}, {"modules_to_save": ["lm_head"], "target_modules": "all-linear"}]
+@once_each(
+    "kind, asked",
+    ["chat", "gpt2", "seq2seq"],
+    [{"target_modules": ["lm_head"]}, {"modules_to_save": ["lm_head"], "target_modules": "all-linear"}],
 )
 def test_pitfall_9_a_tied_output_matrix_is_refused(name: Any, kind: str, asked: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="lm_head shares its weights with the input's embeddings"):
@@ -461,7 +465,7 @@ def test_pitfall_9_an_output_matrix_of_its_own_may_be_tuned(name: Any) -> None:
     assert any(each.endswith("lm_head.weight") for each in of.parameters)
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", FEW_WRITERS)
 @torch.no_grad()
 def test_pitfall_10_merged_in_float32_it_answers_the_same(name: Any, kind: str) -> None:
     of = tuned(name(kind), peft("lora", learning_rate=1e-3, r=2, target_modules="all-linear", init_lora_weights=False))
@@ -472,7 +476,7 @@ def test_pitfall_10_merged_in_float32_it_answers_the_same(name: Any, kind: str) 
     assert [answer.tolist() for answer in of.inference(of.model, asked)] == [answer.tolist() for answer in answers]
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", FEW_WRITERS)
 @torch.no_grad()
 def test_pitfall_11_answers_are_greedy_whatever_the_checkpoint_states(name: Any, kind: str) -> None:
     of = tuned(name(kind))
@@ -492,8 +496,7 @@ def test_pitfall_11_answers_are_greedy_whatever_the_checkpoint_states(name: Any,
             ids = torch.cat((ids, torch.tensor([[token]])), 1)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("weights", ["float32", "bfloat16"])
+@once_each("kind, weights", KINDS, ["float32", "bfloat16"])
 def test_pitfall_12_adapters_are_float32_and_each_of_them_learns(name: Any, kind: str, weights: str) -> None:
     of = tuned(name(kind), peft("lora", learning_rate=1e-3, r=2, target_modules="all-linear"), weights=weights)
     rows = encoded(of)
@@ -528,7 +531,7 @@ def test_of_an_encoder_decoder_the_formula_knows_nothing(name: Any) -> None:
     assert flops.shape(models.build(name("chat"), of_kind("chat"))) is not None
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", FEW_WRITERS)
 @torch.no_grad()
 def test_of_a_few_choices_one_is_written(name: Any, kind: str) -> None:
     of = tuned(name(kind))
@@ -543,7 +546,7 @@ def test_of_a_few_choices_one_is_written(name: Any, kind: str) -> None:
     assert [each.tolist() for each in outputs] == [inference(of.model, rows.batch([i]))[0].tolist() for i in range(6)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FEW_KINDS)
 def test_a_plan_builds_each_pair(name: Any, kind: str) -> None:
     study = Study(recipe(name(kind), peft("lora", learning_rate=1e-3, r=2)), maximize="accuracy")
     (plan,) = pairs.plan(study)
@@ -567,7 +570,7 @@ def test_an_encoder_cannot_write_and_says_so(name: Any) -> None:
         text_generation("encoder", TinyTask(), str, str, max_new_tokens=4)
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", FEW_WRITERS)
 def test_micro_batches_cut_by_length_keep_all_rows(name: Any, kind: str) -> None:
     of = tuned(name(kind))
     rows = encoded(of, 16)

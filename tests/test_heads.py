@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from products import once_each
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES
 
@@ -75,17 +76,20 @@ def test_the_head_is_what_the_model_has_beside_its_base(kind: str) -> None:
     assert {name.rpartition(".")[2] for name in found} >= {"weight"}
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        head(learning_rate=1e-3),
-        bitfit(learning_rate=1e-3),
-        peft("lora", learning_rate=1e-3, target_modules="all-linear"),
-        peft("prompt_tuning", learning_rate=1e-3, num_virtual_tokens=2),
-    ],
-    ids=lambda method: method.name,
+METHODS = [
+    head(learning_rate=1e-3),
+    bitfit(learning_rate=1e-3),
+    peft("lora", learning_rate=1e-3, target_modules="all-linear"),
+    peft("prompt_tuning", learning_rate=1e-3, num_virtual_tokens=2),
+]
+
+
+@once_each(
+    "kind, method",
+    sorted(set(KINDS) - set(CANNOT)),
+    METHODS,
+    label=lambda value: value if isinstance(value, str) else value.name,
 )
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - set(CANNOT)))
 def test_the_head_learns_with_every_method(kind: str, method: Method) -> None:
     device = "cpu" if kind == "xlnet" else "meta"  # PEFT makes the prompt of this one on the CPU
     model = bare(kind, device)

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
+import stores
 from places import Place
 
 from workbench.ledger import Ledger, default_url
@@ -201,7 +202,8 @@ def assert_sound(path):
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_mlflows_store_for_which_there_is_no_room_is_not_made_and_is_made_later(small_disk):
+def test_mlflows_store_for_which_there_is_no_room_is_not_made_and_is_made_later(small_disk, monkeypatch):
+    monkeypatch.delenv(stores.EMPTY)
     store.load()
     path, filler = small_disk / "mlflow.db", small_disk / "filler"
     filler.write_bytes(bytes(12 * 2**20 - 256 * 2**10))
@@ -214,6 +216,7 @@ def test_mlflows_store_for_which_there_is_no_room_is_not_made_and_is_made_later(
 
 
 def test_mlflows_store_is_sound_where_the_disk_is_full_as_its_making_ends(small_disk, monkeypatch):
+    monkeypatch.delenv(stores.EMPTY)
     store.load()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 

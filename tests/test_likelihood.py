@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from test_formulations_text import recipe, shaken, tiny_gpt2, tuned
+from products import once_each
+from test_formulations_text import label, recipe, shaken, tiny_gpt2, tuned
 from test_methods_kinds import is_possible
 from test_methods_kinds import recipe as peft_recipe
 
@@ -30,6 +31,8 @@ from workbench.training.tuning import Tuning
 WORDS = {"n": "no", "y": "yes it is", "m": "w12 yes"}
 DECODERS = ("chat", "plain", "untied", "gpt2")
 WRITERS = (*DECODERS, "seq2seq", "bart")
+FEW_WRITERS = [pytest.param(kind, marks=pytest.mark.slow) if kind in ("untied", "gpt2") else kind for kind in WRITERS]
+"""For what the place of an output matrix, and how places are counted, have no part in."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,7 @@ LIKELY = zero_shot(read="likelihood")
 LORA = peft("lora", learning_rate=1e-3, r=2, target_modules="all-linear", init_lora_weights=False, read="likelihood")
 
 
-@pytest.mark.parametrize("method", [LIKELY, LORA], ids=["asked", "lora"])
-@pytest.mark.parametrize("kind", WRITERS)
+@once_each("kind, method", WRITERS, [LIKELY, LORA], label=label)
 @torch.no_grad()
 def test_the_likelihood_of_each_answer_is_that_of_a_plain_pass(name: Any, kind: str, method: Method) -> None:
     of = shaken(tuned(name(kind), method, task=TinyClasses(train=16, dev=6)))
@@ -148,7 +150,7 @@ def test_behind_tokens_of_a_prompt_method_each_answer_is_read_with_its_prompt(na
             assert float(-loss) == pytest.approx(log, abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", FEW_WRITERS)
 def test_it_gives_confidences_by_which_the_calibration_error_is_known(name: Any, kind: str) -> None:
     made = recipe(name(kind), LIKELY, task=TinyClasses(train=16, dev=8))
     (only,) = train(made)
@@ -166,7 +168,7 @@ def test_it_learns_to_choose_and_to_be_sure(name: Any) -> None:
     assert min(p.confidence for p in last.predictions) > 0.4
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", FEW_WRITERS)
 @torch.no_grad()
 def test_mutual_information_is_the_likelihood_less_that_without_content(name: Any, kind: str) -> None:
     task = TinyClasses(train=16, dev=6)
@@ -258,8 +260,7 @@ def many(of: Tuning) -> Any:
     return asked(of, shots=TinyText(train=2).splits().train)
 
 
-@pytest.mark.parametrize("kind", DECODERS)
-@pytest.mark.parametrize("method", [zero_shot(), LORA], ids=["asked", "lora"])
+@once_each("kind, method", DECODERS, [zero_shot(), LORA], label=label)
 @torch.no_grad()
 def test_answers_are_the_same_where_the_beginning_is_read_once(
     name: Any, kind: str, method: Method, monkeypatch: pytest.MonkeyPatch
@@ -304,7 +305,7 @@ def test_the_keys_and_values_and_the_places_are_those_of_a_row_alone(name: Any) 
             torch.testing.assert_close(logits[i], of.model(input_ids=ids).logits[0, -1], rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", DECODERS)
+@pytest.mark.parametrize("kind", FEW_WRITERS[:4])
 def test_an_evaluation_of_few_shots_costs_less_and_says_the_same(name: Any, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = recipe(name(kind), few_shot(shots=3), task=TinyText(train=16, dev=12))
     (once,) = train(made)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from products import once_each
 
 from workbench import Method, bitfit, choice, full, head, methods, peft
 from workbench.data import models
@@ -113,8 +114,7 @@ def attempt(name: str, kind: str, auto_class: str) -> tuple[Any, Any, str]:
     return model, output, ""
 
 
-@pytest.mark.parametrize("auto_class", [CLASSES, SPANS])
-@pytest.mark.parametrize("kind", peft_methods())
+@once_each("kind, auto_class", sorted(peft_methods()), [CLASSES, SPANS])
 def test_every_method_of_peft_trains_or_says_why_not(tiny: str, kind: str, auto_class: str) -> None:
     model, output, reason = attempt(tiny, kind, auto_class)
     if kind in NOT_FOR_BERT:
@@ -175,8 +175,7 @@ CHANGED_FROM_THE_START = {
 """Methods that change the output before anything is learnt."""
 
 
-@pytest.mark.parametrize("auto_class", [CLASSES, SPANS, TAGS])
-@pytest.mark.parametrize("kind", sorted(set(peft_methods()) - set(NOT_FOR_BERT)))
+@once_each("kind, auto_class", sorted(set(peft_methods()) - set(NOT_FOR_BERT)), [CLASSES, SPANS, TAGS])
 def test_every_input_reaches_the_model_through_every_method(tiny: str, kind: str, auto_class: str) -> None:
     torch.manual_seed(0)
     bare = models.build(tiny, auto_class)
@@ -200,8 +199,9 @@ def test_every_input_reaches_the_model_through_every_method(tiny: str, kind: str
             torch.testing.assert_close(output[name], expected[name], rtol=1e-4, atol=1e-5)
 
 
-def test_peft_recipes_are_of_another_revision_than_before() -> None:
-    assert [methods.revision(m(learning_rate=1e-3)) for m in (full, head, bitfit)] == [0, 0, 0]
+def test_recipes_that_train_another_model_than_before_are_of_another_revision() -> None:
+    assert [methods.revision(m(learning_rate=1e-3)) for m in (full, bitfit)] == [0, 0]
+    assert methods.revision(head(learning_rate=1e-3)) == 1  # no dropout below a head that learns alone
     assert {methods.revision(Method("x", kind, 1e-3)) for kind in peft_methods()} == {1}
 
 

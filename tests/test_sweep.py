@@ -250,13 +250,14 @@ def test_a_run_whose_forecast_does_not_fit_is_not_started(bench, limit, most):
     assert not nothing.interrupted
 
 
+@pytest.mark.slow
 def test_no_run_is_started_when_none_fits(bench):
     outcome = bench.sweep(Limits(max_hours=100 / 3600), forecaster=Told(bench.study, lambda recipe: 2000.0))
     assert outcome.results == []
     assert "33 min 20 s, of 1 min" in outcome.reason
 
 
-@pytest.mark.parametrize(("limit", "most"), LIMITS)
+@pytest.mark.parametrize(("limit", "most"), [LIMITS[1], *(pytest.param(*each, marks=pytest.mark.slow) for each in LIMITS[::2])])
 def test_a_run_that_would_overrun_is_stopped_at_the_checkpoint_before(bench, limit, most):
     finite(bench, "bitfit(learning_rate=1e-3)", "4")
     meter = FakeMeter(12.0)
@@ -301,6 +302,7 @@ def test_the_watch_ends_what_no_forecast_saw(bench, monkeypatch):
     assert (roomy[-1].status, roomy[-1].epochs) == ("complete", 4)
 
 
+@pytest.mark.slow
 def test_what_another_sweep_spends_meanwhile_counts_too(bench, monkeypatch):
     finite(bench, "bitfit(learning_rate=1e-3)", "4")
     loss, seen = Classes.loss, []
@@ -381,6 +383,7 @@ def test_labels_are_bought_once(bench):
     assert "budget" in broke.reason
 
 
+@pytest.mark.slow
 def test_a_cost_that_cannot_be_measured_is_refused_and_its_spend_kept(bench):
     bench.edit('minimize="usd"', 'minimize="energy_j"')
     with pytest.raises(Refused, match="energy_j cannot be measured"):
@@ -399,6 +402,7 @@ def test_a_gpu_is_never_billed_as_a_desktop():
 # Interruptions
 
 
+@pytest.mark.slow
 def test_one_interruption_ends_a_whole_run_at_the_next_checkpoint_and_it_goes_on_from_there(bench, monkeypatch):
     finite(bench, "bitfit(learning_rate=1e-3)", "4")
     with monkeypatch.context() as patch:
@@ -430,7 +434,7 @@ def test_one_interruption_stops_at_the_next_checkpoint(bench, monkeypatch):
     assert signal.getsignal(signal.SIGINT) == handler
 
 
-@pytest.mark.parametrize("signals", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM,)])
+@pytest.mark.parametrize("signals", [pytest.param((signal.SIGINT, signal.SIGINT), marks=pytest.mark.slow), (signal.SIGTERM,)])
 def test_stopping_at_once_keeps_the_spend_and_the_run_goes_on_from_its_state(bench, monkeypatch, signals):
     finite(bench, "bitfit(learning_rate=1e-3)", "4")
     with monkeypatch.context() as patch:
@@ -533,7 +537,7 @@ def failing(monkeypatch, error, *methods):
     ],
     ids=["it cannot be made", "it fails at work"],
 )
-@pytest.mark.parametrize("sampler", ["front", WHOLE])
+@pytest.mark.parametrize("sampler", ["front", pytest.param(WHOLE, marks=pytest.mark.slow)])
 def test_a_pair_that_fails_is_recorded_once_and_the_others_go_on(bench, monkeypatch, error, reason, sampler):
     finite(bench, "full(learning_rate=1e-3), bitfit(learning_rate=1e-3)", "1")
     failing(monkeypatch, error, "full")

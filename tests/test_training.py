@@ -146,9 +146,10 @@ def test_it_learns(tiny: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [full(learning_rate=3e-3), peft("lora", learning_rate=3e-3, r=4), bitfit(learning_rate=3e-3)], ids=lambda m: m.name
+    "method, averaging",
+    [(full(learning_rate=3e-3), 4.0), (peft("lora", learning_rate=3e-3, r=4), None), (bitfit(learning_rate=3e-3), 4.0)],
+    ids=["full", "lora", "bitfit"],
 )
-@pytest.mark.parametrize("averaging", [4.0, None])
 def test_a_continued_run_is_bit_for_bit_the_uninterrupted_one(
     tiny: str, method: object, averaging: float | None, tmp_path: object
 ) -> None:

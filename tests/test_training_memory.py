@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from products import once_each
 
 from workbench import Recipe, adapter, flops, full, peft
 from workbench.errors import Infeasible
@@ -64,8 +65,7 @@ def scarce(of: Tuning, share: float, monkeypatch: pytest.MonkeyPatch) -> Tuning:
     return of
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("kind", MAKERS)
+@once_each("kind, method", [*MAKERS], [*METHODS])
 def test_a_step_that_is_cut_learns_the_same(name: Any, kind: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = recipe(name(kind), METHODS[method])
     whole = without_dropout(Tuning(made, CPU, None))
@@ -79,8 +79,7 @@ def test_a_step_that_is_cut_learns_the_same(name: Any, kind: str, method: str, m
     close(step(less), step(whole))
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("kind", MAKERS)
+@once_each("kind, method", [*MAKERS], [*METHODS])
 def test_layers_that_are_computed_twice_learn_the_same(name: Any, kind: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = recipe(name(kind), METHODS[method])
     whole, twice = (without_dropout(Tuning(made, CPU, None)) for _ in range(2))

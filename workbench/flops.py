@@ -103,6 +103,11 @@ def shape(model: Any) -> Shape | None:
     )
 
 
+def above(of: Shape) -> Shape:
+    """The shape of what learns alone, on top of a part that does not: of a model whose body's output is at hand."""
+    return Shape(of.trainable_weights, of.trainable_weights, of.backward_weights, 0, of.width, backward_layers=0)
+
+
 def forward(of: Shape, lengths: Sequence[int], past: Sequence[int] = ()) -> float:
     """FLOPs of one forward pass over rows of these lengths: 2·N·T + 4·L·T²·d summed over rows, T with virtual tokens.
 

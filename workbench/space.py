@@ -258,10 +258,14 @@ def describe(hole: Space) -> str:
 
 def check(owner: Any, field: str, ok: Callable[[Any], bool], wanted: str) -> None:
     """Raise UsageError unless the field, or all that its hole may be filled with, is `ok`; `wanted` says in words what is."""
-    value = getattr(owner, field)
-    for each in value.ends if isinstance(value, Space) else (value,):
+    for each in ends(getattr(owner, field)):
         if not ok(each):
             raise UsageError(f"{field} must be {wanted}; got {each!r}.")
+
+
+def ends(value: Any) -> tuple[Any, ...]:
+    """The value itself, or what of a hole speaks for all that it may be filled with."""
+    return tuple(value.ends) if isinstance(value, Space) else (value,)
 
 
 def is_number(value: Any) -> bool:

@@ -20,7 +20,7 @@ from workbench import methods, prices
 from workbench.errors import StudyError, UsageError, WorkbenchError, did_you_mean, line_in, said
 from workbench.formulations import Formulation
 from workbench.methods import Method
-from workbench.space import Choice, Dimension, Space, Value, check, describe, dimensions, is_number, is_whole, resolve
+from workbench.space import Choice, Dimension, Space, Value, check, describe, dimensions, ends, is_number, is_whole, resolve
 from workbench.tasks.base import GAP, WORST_GROUP, Task
 
 S = TypeVar("S")
@@ -93,7 +93,8 @@ class Recipe:
                 object.__setattr__(self, "task", _with_labels(self.task, self.method.bought))
             else:
                 _refuse_few(self.task, self.method)
-        elif any(_labels(task) == 0 for task in _each(self.task)):
+        needed = not isinstance(self.method, Method) or self.method.labelled
+        if needed and any(_labels(task) == 0 for task in _each(self.task)):
             raise UsageError("train must be at least 1 where something is trained; got 0.")
 
     @property
@@ -358,7 +359,7 @@ _UNREAD: dict[str, Any] = {
 
 def _each(value: Any) -> tuple[Any, ...]:
     """A value, or all that its hole may be filled with at its ends."""
-    return value.ends if isinstance(value, Space) else (value,)
+    return ends(value)
 
 
 def _labels(task: Any) -> int | None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from workbench.data import adapters, cache, hub, readers
+from workbench.data import adapters, cache, hub, poolings, readers
 from workbench.data.builtin import MODELS, BuiltIn, is_gguf
 from workbench.data.forms import Form
 from workbench.errors import DataError, EnvironmentFault, WorkbenchError
@@ -130,6 +130,9 @@ def _model(name: str) -> str:
         return gguf(place)
     if place is not None:
         files = {each.name: _content(each) for each in _parts(place)}
+        pooling = place / poolings.FILES[1]
+        if pooling.is_file() and not poolings.is_mean(pooling):  # the mean is what there is without a word
+            files[poolings.FILES[1]] = _content(pooling)
         if (base := adapters.base(name)) is not None:
             files["base model"] = _model(base)
         return _hash(json.dumps(files, sort_keys=True).encode())

@@ -16,9 +16,14 @@ Source = Sequence[tuple[str, Iterable[tuple[str, Any]]]]
 """What one side is read from: files, or a split on the hub; of each its name and its rows, with their places in it."""
 
 Sides = dict[str, list[Example]]
-"""Examples of `train`, `dev` and `test`."""
+"""Examples of `train`, `dev` and `test`; what they are searched in as `documents`, where there is such."""
 
-BUILT_IN = {"pydocs": "question_answering", "pytopics": "classification", "digits": "image_classification"}
+BUILT_IN = {
+    "pydocs": "question_answering",
+    "pytopics": "classification",
+    "pysearch": "retrieval",
+    "digits": "image_classification",
+}
 """Data sets that need no file, and the task that each is for."""
 
 

@@ -49,14 +49,16 @@ class Look:
     columns: tuple[str, ...]
 
     def task(self) -> str:
-        """What the columns are for: `question_answering`, `token_classification`, `text_generation`, `translation`, or else
-        `classification`.
+        """What the columns are for: `question_answering`, `token_classification`, `retrieval`, `text_generation`, `translation`, or
+        else `classification`.
         """
         there = {*self.columns}
         if {"question", "context"} <= there and there & {"answers", "answer"}:
             return "question_answering"
         if there & {*TOKENS} and there & {*TAGS}:
             return "token_classification"
+        if {"query", "positive"} <= there:
+            return "retrieval"
         if "translation" in there or {"source", "target"} <= there:
             return "translation"
         if any({*layout} <= there for layout in LAYOUTS):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.data import adapters, cache, gguf, hub
+from workbench.data import adapters, cache, gguf, hub, poolings
 from workbench.data.builtin import GGUF, MODELS, is_gguf
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError, did_you_mean, is_out_of_memory
 
@@ -95,6 +95,13 @@ def _sound_processor(model: str) -> Any:
         return _load(AutoProcessor, model)  # which writes what it hears, too
     except WorkbenchError:  # this one has no tokeniser: it tells classes
         return _load(AutoFeatureExtractor, model)
+
+
+@functools.lru_cache(maxsize=64)
+def pooling(model: str) -> str:
+    """How the model's embeddings are pooled, `mean` or `cls`: as its files say, else the mean. Raises as `poolings.stated`."""
+    local = Path(resolve(model)[0]).is_dir() or not hub.reachable()
+    return poolings.stated(model, *(_file(model, name, local=local) for name in poolings.FILES))
 
 
 def config(model: str) -> PretrainedConfig:
@@ -428,31 +435,33 @@ def _weight_files(model: str) -> list[str]:
     Raises:
         UsageError: Some part of them is not there.
     """
-    from transformers.utils import cached_file
-
-    where, revision = resolve(model)
-
-    def find(name: str) -> str | None:
-        quietly = dict.fromkeys(("missing_entries", "gated_repo", "connection_errors"), False)
-        quietly = {f"_raise_exceptions_for_{name}": value for name, value in quietly.items()}
-        found: str | None = cached_file(where, name, revision=revision or "main", local_files_only=True, **quietly)
-        return found
-
     with hub.quiet(), _loading(model, "AutoModel"):
         for name in _WEIGHTS:
-            if whole := find(name):
-                return [whole]
-            if index := find(f"{name}.index.json"):
-                parts = sorted(set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()))
-                files = {part: find(part) for part in parts}
+            if whole := _file(model, name):
+                return [str(whole)]
+            if index := _file(model, f"{name}.index.json"):
+                parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+                files = {part: _file(model, part) for part in parts}
                 lost = [part for part, file in files.items() if file is None]
-                if lost and Path(where).is_dir():
+                if lost and Path(resolve(model)[0]).is_dir():
                     raise UsageError(
                         f"the weights of {model!r} are not whole: {lost[0]} is not there ({len(lost)} of {len(parts)} files that "
                         f"{name}.index.json names). Copy or save the model again."
                     )
-                return [] if lost else [file for file in files.values() if file]
+                return [] if lost else [str(file) for file in files.values() if file]
     return []
+
+
+def _file(model: str, name: str, *, local: bool = True) -> Path | None:
+    """A file of the model, from this machine alone where `local`; None where there is none."""
+    from transformers.utils import cached_file
+
+    where, revision = resolve(model)
+    quietly = dict.fromkeys(("missing_entries", "gated_repo", "connection_errors"), False)
+    quietly = {f"_raise_exceptions_for_{kind}": value for kind, value in quietly.items()}
+    with hub.quiet():
+        found: str | None = cached_file(where, name, revision=revision or "main", local_files_only=local, **quietly)
+    return None if found is None else Path(found)
 
 
 def _refuse_missing(
@@ -500,7 +509,8 @@ def _that_matter(model: torch.nn.Module, names: list[str]) -> list[str]:
     try:
         with torch.enable_grad():
             output = model(input_ids=ids, attention_mask=torch.ones_like(ids))
-            total = sum(value.float().sum() for key, value in output.items() if key.endswith("logits"))
+            asked = [value for key, value in output.items() if key.endswith("logits")] or [output["last_hidden_state"]]
+            total = sum(value.float().sum() for value in asked)
             gradients = torch.autograd.grad(total, [parameters[name] for name in names], allow_unused=True)
     except Exception as error:  # a model that wants other inputs: then nothing that is missing is taken for needless
         if is_out_of_memory(error):

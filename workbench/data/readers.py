@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
-from workbench.data import files, pydocs, sources, values
+from workbench.data import files, pydocs, sides, sources, values
 from workbench.data.files import wrong
 from workbench.data.forms import Example, Form, Sides, Source
 from workbench.errors import did_you_mean
@@ -37,6 +37,7 @@ class Dataset:
         test: Examples held out until the end.
         digest: Hash of all of the above, 16 hexadecimal digits.
         notes: What of the rows was left out, and why; a line each.
+        documents: What the examples are searched in, `{"id", "text"}`; none for most tasks.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Dataset:
     test: tuple[Example, ...]
     digest: str
     notes: tuple[str, ...] = ()
+    documents: tuple[Example, ...] = ()
 
     def shuffled(self, side: str, seed: int = 0) -> tuple[Example, ...]:
         """The examples of `side` in an order that depends on their ids and the seed alone: more data moves none of it."""
@@ -100,7 +102,8 @@ def load(data: str, form: Form = QUESTIONS) -> Dataset:
         found: Sides = form.built_in[data].load()
     else:
         found, notes = form.read(sources.of(data, form), data)
-    return Dataset(data, tuple(found["train"]), tuple(found["dev"]), tuple(found["test"]), _digest(found), notes)
+    train, dev, test = (tuple(found[side]) for side in sides.SIDES)
+    return Dataset(data, train, dev, test, _digest(found), notes, tuple(found.get("documents", ())))
 
 
 def _checked(source: Source) -> Iterator[Example]:

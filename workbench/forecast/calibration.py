@@ -199,7 +199,7 @@ class _Bench:
 
         formulation, processor, trains = self.tuning.formulation, self.tuning.processor, self.recipe.method.trains
         self.train = formulation.encode(splits.train[:EXAMPLES] if trains else (), processor)
-        graded = splits.dev[: DEV_EXAMPLES if self.tuning.reads else WRITTEN_EXAMPLES]
+        graded = splits.dev[: WRITTEN_EXAMPLES if self.tuning.inference.writes else DEV_EXAMPLES]
         self.dev = questions(formulation, graded, processor, methods.shots(self.recipe.method, formulation, splits.train))
 
     def steps(self, until: float) -> tuple[list[Timing], list[Timing]]:
@@ -243,9 +243,7 @@ class _Bench:
         self.tuning.evaluate(self.dev, lambda: 0.0)  # whose own speed is not asked for
         self._wait()
         seconds = self._clock() - began
-        amounts = self.forecaster.amounts(self.recipe)["evaluate"]
-        share = len(self.dev.examples) / max(1.0, amounts["graded"])
-        return self._timing("evaluate", {name: amount * share for name, amount in amounts.items()}, seconds)
+        return self._timing("evaluate", self.forecaster.of_steps(self.recipe, 0, len(self.dev.examples))["evaluate"], seconds)
 
     def _timing(self, phase: str, amounts: Mapping[str, float], seconds: float) -> Timing:
         return Timing(phase, self.recipe.model, self.recipe.method.name, dict(amounts), seconds)

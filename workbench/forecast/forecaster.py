@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from workbench import estimate, flops
+from workbench import estimate, flops, methods
 from workbench.errors import UsageError
 from workbench.estimate import BASES, Estimate
 from workbench.forecast import memory, pairs
@@ -54,6 +54,7 @@ class _Pair:
     parameters: int
     trainable: int
     layers: int
+    frozen: bool  # there is a body below all that learns: its output for a row is computed once
     model: Any = field(repr=False)  # on the meta device: it holds no numbers
 
 
@@ -117,29 +118,48 @@ class Forecaster:
         """What each phase of the recipe does, by the names of `timing.CONSTANTS` and `flops`; one evaluation."""
         return self.of_steps(recipe, self._steps(recipe, float(recipe.epochs)))
 
-    def of_steps(self, recipe: Recipe, steps: int) -> dict[str, dict[str, float]]:
-        """As `amounts`, of as many steps of the recipe."""
+    def of_steps(self, recipe: Recipe, steps: int, graded: int | None = None, *, done: int = 0) -> dict[str, dict[str, float]]:
+        """As `amounts`, of as many steps of the recipe.
+
+        Args:
+            recipe: The recipe.
+            steps: How many.
+            graded: Examples that it is graded by; None: all.
+            done: Steps that were done before.
+        """
         data, pair = self._data_of(recipe), self._pair(recipe)
         train, evaluate = self._flops_per_example(recipe)
+        graded = data.dev_examples if graded is None else graded
         passes = self._passes_per_step(recipe) * pair.layers
-        size = recipe.batch_size
-        dev_tokens = statistics.fmean(map(sum, data.dev)) * data.dev_examples
+        size, count = recipe.batch_size, data.train_examples
+        seen, before = (min(count, n * size) if recipe.method.trains else count for n in (done + steps, done))
+        trained, passed = train * steps * size, steps * passes
+        if pair.frozen or recipe.method.fits:
+            once = flops.forward(_known(pair), list(itertools.chain(*data.train))) / max(1, len(data.train))
+            fresh = seen - (before if pair.frozen and recipe.method.trains else 0)
+            trained = once * fresh + (self._above_per_example(recipe) * steps * size if pair.frozen else trained)
+            passed = passes * fresh / size + (0 if pair.frozen else passed)
+        dev_tokens = statistics.fmean(map(sum, data.dev)) * data.dev_examples + sum(data.shared)
         return {
             "data": {"encoded": data.tokens * data.train_examples + dev_tokens},
             "load": {"loads": 1.0, "parameters": float(pair.parameters)},
-            "train": {"flops": train * steps * size, "layer_passes": steps * passes, "updates": float(steps * pair.trainable)},
-            "evaluate": {"flops": evaluate * data.dev_examples, "graded": float(data.dev_examples), **self._decoded(recipe)},
+            "train": {"flops": trained, "layer_passes": passed, "updates": float(steps * pair.trainable)},
+            "evaluate": {
+                "flops": evaluate * graded + flops.forward(_known(pair), data.shared),
+                "graded": float(graded),
+                **self._decoded(recipe, graded),
+            },
         }
 
-    def _decoded(self, recipe: Recipe) -> dict[str, float]:
+    def _decoded(self, recipe: Recipe, graded: int) -> dict[str, float]:
         """What writing answers takes beside their FLOPs: every number of the model is read again for each token of a batch."""
         from workbench.training.batches import MAX_TOKENS
 
         data = self._data_of(recipe)
-        if not data.asked:
+        if not any(data.written):
             return {}
         limit = MAX_TOKENS.get(self.machine.kind, MAX_TOKENS["cpu"])
-        batches = max(1.0, statistics.fmean(map(sum, data.asked)) * data.dev_examples / limit)
+        batches = max(1.0, statistics.fmean(map(sum, data.asked)) * graded / limit)
         return {"decoded": batches * max(data.written) * self._pair(recipe).parameters}
 
     def tokens_per_example(self, recipe: Recipe) -> float:
@@ -165,7 +185,7 @@ class Forecaster:
         data, pair = self._data_of(recipe), self._pair(recipe)
         done, aim = (self._steps(recipe, start) if start > 0 else 0), self._steps(recipe, end)
         steps = max(0, aim - done)
-        amounts = self.of_steps(recipe, steps)
+        amounts = self.of_steps(recipe, steps, done=done)
         phases = {
             phase: self._seconds(phase, of_phase, recipe, known=pair.shape is not None or "flops" not in of_phase)
             for phase, of_phase in amounts.items()
@@ -229,7 +249,8 @@ class Forecaster:
             data, pair = self._data_of(recipe), self._pair(recipe)
             longest = sorted(data.train or data.dev, key=sum)[-recipe.batch_size :]
             lengths = list(itertools.chain(*longest)) * -(-recipe.batch_size // len(longest))
-            shape = memory.widest(lengths, self.machine.kind)
+            whole = (len(lengths), max(lengths))
+            shape = whole if data.together else memory.widest(lengths, self.machine.kind)
             self._peaks[key] = memory.peak(
                 state=memory.state_bytes(pair.parameters, pair.trainable, recipe.weights),
                 saved=memory.saved_bytes(pair.model, data.objective, data.rows, shape) if recipe.method.trains else 0,
@@ -244,7 +265,8 @@ class Forecaster:
     # What is kept
 
     def _data_of(self, recipe: Recipe) -> Data:
-        key = (recipe.task, recipe.model, recipe.method.trains, recipe.method.asking)
+        method = recipe.method
+        key = (recipe.task, recipe.model, method.labelled, method.trains and method.fits, method.asking)
         if key not in self._data:
             self._data[key] = sampled(recipe)
         return self._data[key]
@@ -267,7 +289,10 @@ class Forecaster:
             counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
             config = getattr(model, "config", None)
             layers = shape.layers if shape else int(getattr(config, "num_hidden_layers", None) or 1)
-            self._pairs[key] = _Pair(shape, sum(n for n, _ in counts), sum(n for n, learns in counts if learns), layers, model)
+            frozen = methods.body(model) is not None
+            self._pairs[key] = _Pair(
+                shape, sum(n for n, _ in counts), sum(n for n, learns in counts if learns), layers, frozen, model
+            )
         return self._pairs[key]
 
     def _flops_per_example(self, recipe: Recipe) -> tuple[float, float]:
@@ -278,7 +303,7 @@ class Forecaster:
         key = (recipe.task, self._pair_key(recipe))
         if key not in self._per_example:
             data, pair = self._data_of(recipe), self._pair(recipe)
-            of = pair.shape or flops.Shape(pair.parameters, pair.parameters, pair.parameters, 0, 0)
+            of = _known(pair)
             train, dev = list(itertools.chain(*data.train)), list(itertools.chain(*data.dev))
             asked = [length + written for length, written in zip(itertools.chain(*data.asked), data.written, strict=True)]
             self._per_example[key] = (
@@ -287,16 +312,23 @@ class Forecaster:
             )
         return self._per_example[key]
 
+    def _above_per_example(self, recipe: Recipe) -> float:
+        """Training what learns alone, on what lies below it: of one example."""
+        data, pair = self._data_of(recipe), self._pair(recipe)
+        return flops.training(flops.above(_known(pair)), list(itertools.chain(*data.train))) / max(1, len(data.train))
+
     def _passes_per_step(self, recipe: Recipe) -> float:
         """Micro-batches of a step, on average over the sample."""
         from workbench.training.batches import OVERHEAD_TOKENS, split
 
-        key = (recipe.task, recipe.model, recipe.batch_size)
+        data, size = self._data_of(recipe), recipe.batch_size
+        key = (recipe.task, recipe.model, recipe.batch_size, data.together)
         if key not in self._passes:
-            data, size = self._data_of(recipe), recipe.batch_size
             overhead = OVERHEAD_TOKENS.get(self.machine.kind, OVERHEAD_TOKENS["cpu"])
             if not data.train:
                 return 0.0
+            if data.together:
+                return 1.0
             starts = range(0, max(1, len(data.train) - size + 1), size)
             steps = [sorted(itertools.chain(*(data.train[(s + i) % len(data.train)] for i in range(size)))) for s in starts]
             self._passes[key] = statistics.fmean(len(split(step, overhead)) for step in steps)
@@ -345,6 +377,11 @@ class Forecaster:
                 timing = Timing(phase, recipe.model, recipe.method.name, of_phase, result.undisturbed[phase].seconds)
                 found.append((timing, guess))
         return found
+
+
+def _known(pair: _Pair) -> flops.Shape:
+    """Its shape; where that is unknown all of its parameters in one layer, of which only ratios are used."""
+    return pair.shape or flops.Shape(pair.parameters, pair.parameters, pair.parameters, 0, 0)
 
 
 def _constants(machine: Machine) -> dict[str, float | None]:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from workbench import methods
 from workbench.formulations import Rows
 from workbench.objectives import Inference, Likelihood, Objective
@@ -26,7 +28,8 @@ class Data:
         train: Tokens of the rows of each sampled training example.
         dev: The same of dev examples, with their answers.
         asked: The same as they are asked; none where that takes no pass of its own.
-        written: Tokens that each of those is answered with: written, or weighed.
+        written: Tokens that each of those is answered with: written, or weighed; 0 where an answer is one number.
+        shared: Tokens of the rows that are asked once, however many examples there are.
         rows: The sampled training rows themselves; of dev examples where nothing is trained on.
         objective: What is learned by.
     """
@@ -37,8 +40,14 @@ class Data:
     dev: Sequence[Sequence[int]]
     asked: Sequence[Sequence[int]]
     written: Sequence[int]
+    shared: Sequence[int]
     rows: Rows
     objective: Objective
+
+    @property
+    def together(self) -> bool:
+        """Whether a step is not cut apart."""
+        return self.rows.together or self.objective.together
 
     @property
     def tokens(self) -> float:
@@ -53,27 +62,32 @@ def sampled(recipe: Recipe) -> Data:
 
     processor, splits = models.processor(recipe.model), recipe.task.splits()
     formulation = recipe.formulation
-    trained = splits.train if recipe.method.trains else ()
+    trained = splits.train if recipe.method.labelled else ()
     rows = formulation.encode(_spread_out(trained), processor)
     dev = questions(formulation, _spread_out(splits.dev), processor, methods.shots(recipe.method, formulation, splits.train))
     apart = dev.asked is not dev.labelled
+    own = int(np.searchsorted(dev.asked.example, len(dev.examples)))  # the rest is asked once
     return Data(
         len(splits.train),
         len(splits.dev),
-        _by_example(rows),
-        _by_example(dev.labelled),
-        _by_example(dev.asked) if apart else [],
-        _written(formulation.inference(processor), dev.labelled) if apart else [],
+        _by_example(rows, len(rows)),
+        _by_example(dev.labelled, len(dev.labelled)),
+        _by_example(dev.asked, own) if apart else [],
+        _written(formulation.inference(processor), dev.labelled, dev.asked.example[:own].tolist()) if apart else [],
+        dev.asked.lengths[own:].tolist(),
         rows if len(rows) else dev.labelled,
-        formulation.objective,
+        methods.lesson(recipe.method, formulation.objective),
     )
 
 
-def _written(inference: Inference, labelled: Rows) -> list[int]:
-    """Tokens that each row is answered with: those of its answer, or of all that are weighed."""
+def _written(inference: Inference, labelled: Rows, asked: Sequence[int]) -> list[int]:
+    """Tokens that each row asked is answered with: those of its example's answer, or of all that are weighed."""
     if isinstance(inference, Likelihood):
-        return [inference.read_tokens] * len(labelled)
-    return [int(count) for count in labelled.items]
+        return [inference.read_tokens] * len(asked)
+    if not inference.writes:
+        return [0] * len(asked)
+    answers = dict(zip(labelled.example.tolist(), labelled.items.tolist(), strict=True))
+    return [int(answers.get(example, 0)) for example in asked]
 
 
 def _spread_out(examples: Sequence[Any]) -> list[Any]:
@@ -82,8 +96,9 @@ def _spread_out(examples: Sequence[Any]) -> list[Any]:
     return [examples[i * len(examples) // count] for i in range(count)]
 
 
-def _by_example(rows: Rows) -> list[list[int]]:
+def _by_example(rows: Rows, count: int) -> list[list[int]]:
+    """Tokens of the first rows, those of each example together."""
     found: dict[int, list[int]] = {}
-    for example, length in zip(rows.example.tolist(), rows.lengths.tolist(), strict=True):
+    for example, length in zip(rows.example[:count].tolist(), rows.lengths[:count].tolist(), strict=True):
         found.setdefault(example, []).append(length)
     return list(found.values())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from workbench.formulations.base import READINGS, Example, Formulation, Reach, Rows, Shots
 from workbench.formulations.classes import Classification, Labelled, WrittenClasses, classification
+from workbench.formulations.embedding import Embedding, Ranking
 from workbench.formulations.media import MediaClassification, audio_classification, image_classification
 from workbench.formulations.modelling import CausalModelling, LanguageModelling, Likelihood, MaskedModelling, language_modelling
+from workbench.formulations.pairs import CrossEncoder, WrittenRelevance, relevance
 from workbench.formulations.spans import SpanExtraction
 from workbench.formulations.speech import SpeechRecognition, speech_recognition
 from workbench.formulations.text import Message, TextGeneration, text_generation
@@ -15,6 +17,8 @@ __all__ = [
     "READINGS",
     "CausalModelling",
     "Classification",
+    "CrossEncoder",
+    "Embedding",
     "Example",
     "Formulation",
     "Labelled",
@@ -23,6 +27,7 @@ __all__ = [
     "MaskedModelling",
     "MediaClassification",
     "Message",
+    "Ranking",
     "Reach",
     "Rows",
     "Shots",
@@ -31,9 +36,11 @@ __all__ = [
     "TextGeneration",
     "TokenClassification",
     "WrittenClasses",
+    "WrittenRelevance",
+    "classification",
+    "relevance",
     "WrittenEntities",
     "audio_classification",
-    "classification",
     "image_classification",
     "language_modelling",
     "speech_recognition",

@@ -36,12 +36,14 @@ class Rows:
     Attributes:
         columns: Of each input of the model (`input_ids`, …) and each target (`labels`, …) one entry a row: an int32 array of that
             row's length, or a number.
-        example: Index of the example that each row belongs to: shape (rows,), non-decreasing.
+        example: Index of the example that each row belongs to: shape (rows,), non-decreasing. Rows that all examples are asked
+            with, such as the documents that are searched, have the number of examples.
         items: How many targets each row has, shape (rows,): what a step's loss is divided by. 0: the loss leaves the row out.
         collate: Makes a batch of rows: one of transformers' collators, which pads.
         extra: Whatever the formulation needs to read outputs back, one entry a row.
         sizes: What a row costs, in tokens, shape (rows,); None: the length of its `input_ids`.
-        together: The rows of a step must not be cut apart: each is compared with the others.
+        together: The rows of a step must not be cut apart: each is compared with the others. What the objective's `forward` gives
+            is then one tensor with an entry a row, and `labels` are their only targets.
         raw: Columns are given to the collator as the arrays that they are: of images and sound, lists would take a hundred times
             as long.
         alike: Rows of different sizes are never put in one batch: the model would take the padding for a part of them.
@@ -231,6 +233,38 @@ def padded_inputs(tokenizer: Any) -> Any:
     from transformers import DataCollatorWithPadding
 
     return DataCollatorWithPadding(_sided(tokenizer, "right"))
+
+
+def tokenized(
+    texts: Sequence[str], processor: Any, max_length: int, seconds: Sequence[str | None] = ()
+) -> dict[str, Sequence[Any] | np.ndarray]:
+    """Columns of texts, or of pairs of texts, as a tokeniser makes them for its model; what is longer loses its end.
+
+    Args:
+        texts: One a row.
+        processor: The tokeniser.
+        max_length: Tokens of a row at most, special tokens included.
+        seconds: The second text of each row; empty, or all None, where there is none.
+    """
+    if not texts:  # a tokeniser makes nothing of nothing
+        return {name: [] for name in processor.model_input_names}
+    pairs = list(seconds) if any(second is not None for second in seconds) else None
+    encoded = processor(list(texts), pairs, truncation=True, max_length=max_length, return_attention_mask=False)
+    names = [name for name in processor.model_input_names if name in encoded]
+    return {name: [np.array(row, np.int32) for row in encoded[name]] for name in names}
+
+
+def losing_ends(texts: Sequence[tuple[str, ...]], processor: Any, max_length: int) -> Reach:
+    """How many of some texts, or pairs of texts, are longer than a row and lose their end."""
+    special, longest, count = processor.num_special_tokens_to_add(), 0, 0
+    for each in texts:
+        # A printable character of ASCII is a token at most: what is that short need not be encoded, which leaves few.
+        if sum(map(len, each)) + special + 1 > max_length or not all(text.isascii() for text in each):
+            tokens = len(processor(*each, verbose=False)["input_ids"])
+            longest, count = max(longest, tokens), count + (tokens > max_length)
+    cut = {f"longer than max_length={max_length}": count} if count else {}
+    advice = f"Raise max_length: the longest has {longest:,} tokens." if cut else ""
+    return Reach(len(texts), {}, advice, cut, "texts")
 
 
 def _sided(tokenizer: Any, side: str) -> Any:

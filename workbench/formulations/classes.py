@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from workbench.errors import UsageError
-from workbench.formulations.base import READINGS, Example, Formulation, Reach, Rows, Shots, padded_inputs
+from workbench.formulations.base import READINGS, Example, Formulation, Reach, Rows, Shots, losing_ends, padded_inputs, tokenized
 from workbench.formulations.text import TextGeneration, text_generation
 from workbench.objectives import Batch, Classes, Inference, Objective, Read
 
@@ -81,18 +81,7 @@ class Classification(Formulation):
         texts = [self.text(example) for example in examples]
         pairs = [text if isinstance(text, tuple) else (text, None) for text in texts]
         seconds = [second for _, second in pairs]
-        encoded: Mapping[str, Any] = {name: [] for name in processor.model_input_names}
-        if pairs:  # a tokeniser makes nothing of nothing
-            encoded = processor(
-                [first for first, _ in pairs],
-                seconds if any(second is not None for second in seconds) else None,
-                truncation=True,
-                max_length=self.max_length,
-                return_attention_mask=False,
-            )
-        columns: dict[str, Sequence[Any] | np.ndarray] = {
-            name: [np.array(row, np.int32) for row in encoded[name]] for name in processor.model_input_names if name in encoded
-        }
+        columns = tokenized([first for first, _ in pairs], processor, self.max_length, seconds)
         if answers:
             columns["labels"] = self._targets(examples)
         ones = np.ones(len(examples), np.int64)
@@ -116,17 +105,8 @@ class Classification(Formulation):
 
     def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
         """Every class can be told; texts that are longer than a row lose their end."""
-        special, longest, count = processor.num_special_tokens_to_add(), 0, 0
-        for example in examples:
-            text = self.text(example)
-            texts = text if isinstance(text, tuple) else (text,)
-            # A printable character of ASCII is a token at most: what is that short need not be encoded, which leaves few.
-            if sum(map(len, texts)) + special + 1 > self.max_length or not all(each.isascii() for each in texts):
-                tokens = len(processor(*texts, verbose=False)["input_ids"])
-                longest, count = max(longest, tokens), count + (tokens > self.max_length)
-        cut = {f"longer than max_length={self.max_length}": count} if count else {}
-        advice = f"Raise max_length: the longest has {longest:,} tokens." if cut else ""
-        return Reach(len(examples), {}, advice, cut, "texts")
+        texts = [self.text(example) for example in examples]
+        return losing_ends([text if isinstance(text, tuple) else (text,) for text in texts], processor, self.max_length)
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class TextGeneration(Formulation):
             neutral = self._ids(_turns(self.neutral), processor) if self.read == READINGS[3] else ()
             return Likelihood(told, processor.pad_token_id, tuple(neutral))
         ends = dict.fromkeys((_end(processor), processor.eos_token_id))
-        allowed = tuple((*self._answer_ids(choice, processor),) for choice in self.choices)
+        allowed = tuple((*self.answer_ids(choice, processor),) for choice in self.choices)
         most = max((len(ids) for ids in allowed), default=self.max_new_tokens)
         return Generate(most, tuple(end for end in ends if end is not None), processor.pad_token_id, allowed)
 
@@ -136,7 +136,7 @@ class TextGeneration(Formulation):
         for i, example in enumerate(examples):
             if i not in read:
                 missed[unread] += 1
-            elif not self.choices and len(self._answer_ids(self.answer(example), processor)) > self.max_new_tokens:
+            elif not self.choices and len(self.answer_ids(self.answer(example), processor)) > self.max_new_tokens:
                 missed[long] += 1
         missed = {reason: count for reason, count in missed.items() if count}
         return Reach(len(examples), missed, "Allow longer answers, or take another model." if missed else "")
@@ -148,14 +148,14 @@ class TextGeneration(Formulation):
         turns += _turns(self.prompt(example))
         if not answers or not self.decoder or not processor.chat_template:
             asked = self._ids(turns, processor)
-            given = self._answer_ids(self.answer(example), processor) if answers else []
+            given = self.answer_ids(self.answer(example), processor) if answers else []
             return (asked + given, [NO_TARGET] * len(asked) + given) if self.decoder else (asked, given)
         ids: list[int] = []
         labels: list[int] = []
         for place, turn in enumerate([*turns, _turn("assistant", self.answer(example))]):
             if place < own or turn["role"] != "assistant":
                 continue
-            asked, given = self._ids(turns[:place], processor), self._answer_ids(turn["content"], processor)
+            asked, given = self._ids(turns[:place], processor), self.answer_ids(turn["content"], processor)
             if asked[: len(ids)] != ids:  # the template tells earlier turns otherwise than they were written: the last one counts
                 labels = [NO_TARGET] * len(ids)
             labels = [*labels[: len(asked)], *[NO_TARGET] * (len(asked) - len(ids)), *given]
@@ -171,14 +171,15 @@ class TextGeneration(Formulation):
         # A tokeniser that ends every text would end a decoder's before its answer.
         return ids[:-1] if self.decoder and ids and ids[-1] == processor.eos_token_id else ids
 
-    def _answer_ids(self, answer: str, processor: Any) -> list[int]:
+    def answer_ids(self, answer: str, processor: Any) -> list[int]:
+        """The tokens of an answer as it is written behind a prompt, its end token included."""
         text = answer if processor.chat_template or not self.decoder else f" {answer}"
         ids = list(processor(text, add_special_tokens=False, verbose=False)["input_ids"])
         return [*ids, _end(processor)]
 
     def _told(self, choice: str, processor: Any) -> tuple[int, ...]:
         """The tokens by which a choice is weighed against others: all but its end."""
-        ids = self._answer_ids(choice, processor)[:-1]
+        ids = self.answer_ids(choice, processor)[:-1]
         if not ids:
             raise UsageError(
                 f"the answer {choice!r} has no token of this model, so that it has no likelihood. Give it another text."

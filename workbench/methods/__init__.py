@@ -6,14 +6,17 @@ method it is running.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from workbench.data import adapters, models
+from workbench.data import models
+from workbench.data.adapters import library  # not the module: `methods.adapters` is called so, too
 from workbench.errors import UsageError
 from workbench.methods.base import OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
+from workbench.methods.fitting import knn, logistic, setfit
 from workbench.methods.layers import of_last_layers
 from workbench.methods.shots import shots
 from workbench.methods.wrapping import wrap
+from workbench.objectives import AlikePairs, Objective
 
 if TYPE_CHECKING:
     import torch
@@ -23,15 +26,20 @@ __all__ = [
     "adapter",
     "apply",
     "bitfit",
+    "body",
     "few_shot",
     "full",
     "head",
     "head_names",
+    "knn",
+    "lesson",
+    "logistic",
     "peft",
     "peft_methods",
     "plain_name",
     "provision",
     "revision",
+    "setfit",
     "shots",
     "zero_shot",
 ]
@@ -40,16 +48,19 @@ __all__ = [
 def revision(method: Method) -> int:
     """Which way of applying this kind of method a recipe is of: it rises when the same settings come to train another model.
 
-    0: those of our own, as ever. 1: PEFT's methods since every input of the tokeniser reaches the model (before, those of a
-    question answering model got no segment ids) and the head always learns, whatever it is called.
+    0: as ever. 1: PEFT's methods since every input of the tokeniser reaches the model (before, those of a question answering model
+    got no segment ids) and the head always learns, whatever it is called; `head` since the model below it is in evaluation mode, as
+    nothing of it learns (before, it had dropout).
     """
-    return 0 if method.kind in OURS else 1
+    return int(method.kind == "head" or method.kind not in OURS)
 
 
 def provision(method: Method) -> None:
     """Import what `apply` will need, so that no run pays for it: PEFT takes seconds the first time."""
     if method.kind not in OURS:
-        adapters.library()
+        library()
+    if method.fits:
+        import sklearn.linear_model
     if method.choose == "nearest":
         import sklearn.feature_extraction.text  # noqa: F401
 
@@ -68,6 +79,10 @@ def apply(method: Method, model: torch.nn.Module, *, auto_class: str) -> torch.n
     Raises:
         UsageError: PEFT refuses the settings, or cannot adapt this model; or nothing would learn.
     """
+    if method.fits:
+        from workbench.methods import heads
+
+        return heads.fitted(method, model, auto_class)
     if not method.trains:
         return model.requires_grad_(False)
     tuned = _applied(method, model, auto_class)
@@ -97,6 +112,24 @@ def _applied(method: Method, model: torch.nn.Module, auto_class: str) -> torch.n
             f"{method.name!r} has nothing to tune in this model{f': {empty[0]} is empty' if empty else ''}. Change its settings."
         )
     return tuned
+
+
+def body(model: Any) -> torch.nn.Module | None:
+    """The part of a model below all that learns or is fitted, whose output for a row is always the same; None where there is none.
+
+    It is in evaluation mode whatever is done above it. Of what is wrapped by PEFT there is none, nor of a model that is only asked.
+    """
+    fitted = hasattr(model, "fit")
+    found = model.embedder if fitted else getattr(model, "base_model", model)
+    learns = any(p.requires_grad for p in model.parameters()) or fitted
+    if found is model or hasattr(model, "get_base_model") or not learns or any(p.requires_grad for p in found.parameters()):
+        return None
+    return found  # type: ignore[no-any-return]
+
+
+def lesson(method: Method, objective: Objective) -> Objective:
+    """What is learned by: the formulation's objective, unless the method has one of its own."""
+    return AlikePairs() if method.kind == "setfit" else objective
 
 
 def _of_our_own(method: Method, model: torch.nn.Module) -> set[str]:

@@ -17,17 +17,20 @@ from workbench.space import Space, check, is_number, is_whole
 
 ASKING = ("zero_shot", "few_shot")
 """Methods that train nothing."""
-OURS = ("full", "head", "bitfit", "adapter", *ASKING)
+FITTED = ("knn", "logistic", "setfit")
+"""Methods whose head is fitted at once, on embeddings."""
+OURS = ("full", "head", "bitfit", "adapter", *ASKING, *FITTED)
 """Methods without PEFT."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a model is tuned, or asked. Made by `full`, `head`, `bitfit`, `adapter`, `peft`, `zero_shot` or `few_shot`.
+    """How a model is tuned, or asked. Made by `full`, `head`, `bitfit`, `adapter`, `peft`, `setfit`, `zero_shot`, ….
 
     Attributes:
         name: What it is called in tables and in the paths of its settings (`lora.r`).
-        kind: `full`, `head`, `bitfit`, `adapter`, `zero_shot`, `few_shot`, or PEFT's name of the method in lower case.
+        kind: `full`, `head`, `bitfit`, `adapter`, `knn`, `logistic`, `setfit`, `zero_shot`, `few_shot`, or PEFT's name of the
+            method in lower case.
         learning_rate: Peak learning rate of AdamW for all parameters that learn; > 0. None: nothing learns.
         settings: Arguments of PEFT's configuration of the method, or of the function that made it.
         models: Names of the models that a study has it for; empty: all. It says nothing of what a recipe makes.
@@ -58,13 +61,23 @@ class Method:
 
     @property
     def trains(self) -> bool:
-        """Whether anything learns."""
-        return self.kind not in ASKING
+        """Whether anything learns step by step."""
+        return self.kind not in (*ASKING, "knn", "logistic")
+
+    @property
+    def fits(self) -> bool:
+        """Whether the head is fitted at once on labelled examples, whatever is learned step by step before."""
+        return self.kind in FITTED
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it is made of the task's labelled examples, all that there are."""
+        return self.trains or self.fits
 
     @property
     def changes_weights(self) -> bool:
         """Whether weights of the model itself learn, not just a head or what is put beside them."""
-        return self.kind in ("full", "bitfit")
+        return self.kind in ("full", "bitfit", "setfit")
 
     @property
     def shots(self) -> int:
@@ -85,7 +98,7 @@ class Method:
     @property
     def bought(self) -> int | None:
         """How many of a task's labelled examples it buys; None: all that the task says."""
-        return None if self.trains or self.choose == "nearest" else self.shots
+        return None if self.labelled or self.choose == "nearest" else self.shots
 
 
 def full(
@@ -113,12 +126,12 @@ def full(
         UsageError: `trainable_layers` is no whole number of at least 1. That a model has fewer layers is found when it is applied.
     """
     settings = {} if trainable_layers is None else {"trainable_layers": _count("trainable_layers", trainable_layers)}
-    return Method(name, "full", learning_rate, settings, _names(models), head_learning_rate=head_learning_rate, read=read)
+    return Method(name, "full", learning_rate, settings, names_of(models), head_learning_rate=head_learning_rate, read=read)
 
 
 def head(*, learning_rate: float, name: str = "head", models: Sequence[str] = (), read: str = READINGS[0]) -> Method:
     """Only the task's head learns; the pre-trained model is left as it is."""
-    return Method(name, "head", learning_rate, models=_names(models), read=read)
+    return Method(name, "head", learning_rate, models=names_of(models), read=read)
 
 
 def bitfit(
@@ -130,7 +143,7 @@ def bitfit(
     read: str = READINGS[0],
 ) -> Method:
     """The biases and the task's head learn (Ben Zaken et al. 2022, arXiv:2106.10199). Arguments as `full` has."""
-    return Method(name, "bitfit", learning_rate, models=_names(models), head_learning_rate=head_learning_rate, read=read)
+    return Method(name, "bitfit", learning_rate, models=names_of(models), head_learning_rate=head_learning_rate, read=read)
 
 
 def adapter(
@@ -164,7 +177,7 @@ def adapter(
         "adapter",
         learning_rate,
         {"bottleneck": _count("bottleneck", bottleneck)},
-        _names(models),
+        names_of(models),
         head_learning_rate=head_learning_rate,
         read=read,
     )
@@ -175,7 +188,7 @@ def zero_shot(*, name: str = "zero_shot", models: Sequence[str] = (), read: str 
 
     It has no use for labels, epochs, batch size, seed and all else that is about training: recipes that differ in those are one.
     """
-    return Method(name, "zero_shot", None, models=_names(models), read=read)
+    return Method(name, "zero_shot", None, models=names_of(models), read=read)
 
 
 def few_shot(
@@ -203,7 +216,7 @@ def few_shot(
     if choose not in ("first", "nearest"):  # no hole either: what a recipe buys depends on it
         raise UsageError(f"choose must be 'first' or 'nearest'; got {choose!r}. To compare both, give two methods of two names.")
     how = {} if choose == "first" else {"choose": choose}
-    return Method(name, "few_shot", None, {"shots": _count("shots", shots), **how}, _names(models), read=read)
+    return Method(name, "few_shot", None, {"shots": _count("shots", shots), **how}, names_of(models), read=read)
 
 
 def peft(
@@ -231,7 +244,7 @@ def peft(
     known = settings_of(kind)
     if known is not None and (unknown := next((each for each in settings if each not in known), None)):
         raise UsageError(f"PEFT's {method!r} has no setting {unknown!r}.{did_you_mean(unknown, known)}")
-    return Method(name or kind, kind, learning_rate, settings, _names(models), head_learning_rate, read)
+    return Method(name or kind, kind, learning_rate, settings, names_of(models), head_learning_rate, read)
 
 
 def _count(name: str, value: Any) -> Any:
@@ -242,7 +255,8 @@ def _count(name: str, value: Any) -> Any:
     return value
 
 
-def _names(models: Any) -> Any:
+def names_of(models: Any) -> Any:
+    """Names of models as a method holds them."""
     return tuple(models) if isinstance(models, (list, tuple)) else models  # anything else is refused by the method
 
 

@@ -24,6 +24,7 @@ _TASK_TYPES = {
     "AutoModelForMaskedLM": "FEATURE_EXTRACTION",  # which has no head of PEFT's own
     "AutoModelForCausalLM": "CAUSAL_LM",
     "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
+    "AutoModel": "FEATURE_EXTRACTION",
 }
 _PER_TOKEN = ("QUESTION_ANS", "TOKEN_CLS", "FEATURE_EXTRACTION", "CAUSAL_LM")
 """Kinds of task whose output has one entry per token of the input."""
@@ -214,6 +215,6 @@ def _drop_virtual_tokens(count: int, module: Any, args: Any, kwargs: Mapping[str
     """Prompt methods put tokens in front of the input: cut the places of these `count` off what has one entry per token."""
     length = kwargs["input_ids"].shape[1]
     for key, value in output.items():
-        if key.endswith("logits") and value.shape[1] == count + length:
+        if key.endswith(("logits", "last_hidden_state")) and value.shape[1] == count + length:
             output[key] = value[:, count:]
     return output

@@ -26,7 +26,13 @@ def inputs_of(batch: Batch) -> dict[str, Any]:
 
 
 class Objective(ABC):
-    """A loss that is summed over target items."""
+    """A loss that is summed over target items.
+
+    Attributes:
+        together: The rows of a step must not be cut apart, whatever they are: each is compared with the others (a class attribute).
+    """
+
+    together: ClassVar[bool] = False
 
     def forward(self, model: torch.nn.Module, batch: Batch) -> Any:
         """The model's output for a batch."""
@@ -73,9 +79,11 @@ class Inference(ABC):
 
     Attributes:
         padding_side: On which side rows are padded to one length: `left` where tokens are added at the end (a class attribute).
+        writes: Whether outputs are tokens that are written one after another (a class attribute).
     """
 
     padding_side: ClassVar[str] = "right"
+    writes: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, model: torch.nn.Module, batch: Batch) -> Sequence[Any]: ...

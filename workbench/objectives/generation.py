@@ -33,6 +33,7 @@ class Generate(Inference):
     """
 
     padding_side: ClassVar[str] = "left"
+    writes: ClassVar[bool] = True
 
     max_new_tokens: int
     end: tuple[int, ...]

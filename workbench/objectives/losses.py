@@ -67,10 +67,9 @@ class Tokens(Objective):
         if getattr(bare.config, "is_encoder_decoder", False):
             inputs["decoder_input_ids"] = bare.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
             return model(**inputs, use_cache=False)
-        takes = _takes(type(bare))  # type: ignore[arg-type]
-        # Rows that are padded on the left begin at 0 all the same. Encoders, some of which count from elsewhere, pad on the right.
-        if self.shift and "position_ids" in takes and "attention_mask" in batch:
-            inputs["position_ids"] = (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        takes = takes_of(bare)
+        if self.shift:  # encoders, some of which count from elsewhere, pad on the right
+            inputs |= places(bare, batch)
         if self.shift and "logits_to_keep" in takes and batch["labels"].device.type != "meta":
             # What stands before the first target needs no logits: with 49,152 tokens in the vocabulary they are 15 % of a step.
             answered = (batch["labels"] != NO_TARGET).any(0)
@@ -137,7 +136,18 @@ def _paired(output: Any, batch: Batch, shift: bool) -> tuple[torch.Tensor, torch
     return (logits[:, :-1], labels[:, 1:]) if shift else (logits, labels)
 
 
-@functools.lru_cache(maxsize=32)
-def _takes(model: type) -> frozenset[str]:
+def places(bare: Any, batch: Batch) -> dict[str, torch.Tensor]:
+    """`position_ids` of a model that takes them: rows that are padded on the left begin at 0 all the same."""
+    if "position_ids" not in takes_of(bare) or "attention_mask" not in batch:
+        return {}
+    return {"position_ids": (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)}
+
+
+def takes_of(bare: Any) -> frozenset[str]:
     """Names of what a model's `forward` takes."""
-    return frozenset(inspect.signature(model.forward).parameters)  # type: ignore[attr-defined]
+    return _takes(type(bare))  # type: ignore[arg-type]
+
+
+@functools.lru_cache(maxsize=32)
+def _takes(model: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(model.forward).parameters)

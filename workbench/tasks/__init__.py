@@ -9,6 +9,8 @@ from workbench.tasks.classification import Classification, classification
 from workbench.tasks.image_classification import ImageClassification, image_classification
 from workbench.tasks.language_modelling import LanguageModelling, language_modelling
 from workbench.tasks.question_answering import QuestionAnswering, question_answering
+from workbench.tasks.ranking import Ranking, ranking
+from workbench.tasks.retrieval import Retrieval, retrieval
 from workbench.tasks.speech_recognition import SpeechRecognition, speech_recognition
 from workbench.tasks.text_generation import TextGeneration, text_generation
 from workbench.tasks.token_classification import TokenClassification, token_classification
@@ -21,6 +23,8 @@ __all__ = [
     "ImageClassification",
     "LanguageModelling",
     "QuestionAnswering",
+    "Ranking",
+    "Retrieval",
     "SpeechRecognition",
     "Splits",
     "Task",
@@ -32,6 +36,8 @@ __all__ = [
     "image_classification",
     "language_modelling",
     "question_answering",
+    "ranking",
+    "retrieval",
     "speech_recognition",
     "text_generation",
     "token_classification",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from workbench import methods
@@ -26,7 +27,7 @@ from workbench.study import Recipe
 from workbench.training.batches import checkpoint_epochs, steps_for
 from workbench.training.prefixes import Prefix, PrefixCache
 from workbench.training.tuning import Progress, Questions, Tuning, questions
-from workbench.usage import Usage, Work, add_phases
+from workbench.usage import Usage, Work, add_phases, total
 
 __all__ = [
     "Checkpoint",
@@ -169,12 +170,8 @@ def _tuned(recipe: Recipe, weights: str | Path, where: torch.device) -> Tuning:
 
     tuning = Tuning(recipe, where, None)
     kept = {methods.plain_name(name): w for name, w in load_file(weights).items()}
-    if {name: w.shape for name, w in kept.items()} != {name: p.shape for name, p in tuning.parameters.items()}:
+    if not tuning.adopt(kept):
         raise UsageError(f"{weights} holds the weights of another recipe than {recipe.id}: its names or shapes differ.")
-    with torch.no_grad():
-        for name, parameter in tuning.parameters.items():
-            parameter.copy_(kept[name])
-    tuning.average = []  # the weights are averages already
     return tuning
 
 
@@ -202,14 +199,23 @@ def _train(
     serving: dict[str, float] = {}
 
     @contextlib.contextmanager
-    def phase(name: str) -> Iterator[None]:
+    def phase(name: str) -> Iterator[list[Usage]]:
         before = tuning.work if name in ("train", "evaluate") else Work()
+        used: list[Usage] = []  # what this time took, once it is over
         with meter.window() as window:
-            yield
+            yield used
             if where.type == "cuda":
                 torch.cuda.synchronize()
         done = tuning.work - before if name in ("train", "evaluate") else Work()
-        spent[name] = spent.get(name, Usage()) + window.usage.doing(done)
+        used.append(window.usage.doing(done))
+        spent[name] = spent.get(name, Usage()) + used[0]
+
+    def at_hand(name: str, rows: Sequence[Rows], counts: Sequence[int], known: int = 0) -> Usage:
+        """Compute once what of a model that does not learn gives for rows, in a phase; what that takes of a run that is alone."""
+        if tuning.features is None:
+            return Usage()
+        with phase(name):
+            return total(tuning.prepare(each, count, meter.window, known) for each, count in zip(rows, counts, strict=True))
 
     with phase("data"):
         train_rows, dev, encoding = _encode(recipe, meter)
@@ -225,12 +231,18 @@ def _train(
     for epochs, target, upcoming in zip(grid, targets, [*targets[1:], None], strict=True):
         if target <= tuning.step and resume:
             continue
-        with phase("train"):
+        seen = min(count, target * recipe.batch_size) if trains else count
+        before, after = (int(np.searchsorted(train_rows.example, n)) for n in (min(count, tuning.step * recipe.batch_size), seen))
+        features = at_hand("train", [train_rows], [after], before)
+        with phase("train") as used:
             tuning.run(train_rows, target, count, progress)
-        cold["train"] = cold.get("train", Usage()) + spent["train"]
-        with phase("evaluate"):
-            scores, predictions, serving["predictions_per_second"] = tuning.evaluate(dev, clock)
-        evaluation = spent["evaluate"]
+            tuning.fit_head(train_rows, seen)
+        cold["train"] = cold.get("train", Usage()) + used[0] + features
+        asked = [dev.labelled] if dev.asked is dev.labelled else [dev.labelled, dev.asked]
+        features = at_hand("evaluate", asked, [*map(len, asked)])
+        with phase("evaluate") as used:
+            scores, predictions, serving["predictions_per_second"] = tuning.evaluate(dev, clock, features.seconds)
+        evaluation = used[0] + features
         if "latency_seconds" not in serving:
             with phase("evaluate"):
                 serving["latency_seconds"] = tuning.latency(dev, clock)
@@ -265,7 +277,7 @@ _encoded: dict[tuple[Any, ...], tuple[Rows, Questions, Usage]] = {}
 
 def _encode(recipe: Recipe, meter: Windows) -> tuple[Rows, Questions, Usage]:
     """Rows to train on and to be graded by, and what it took to make them. Kept across runs: trials share them."""
-    task, trains = recipe.task, recipe.epochs > 0
+    task, trains = recipe.task, recipe.epochs > 0 or recipe.method.fits
     key = (task, recipe.model, trains, recipe.method.asking)
     if key not in _encoded:
         with meter.window() as window:

@@ -111,7 +111,7 @@ def micro_batches(
         Indices of the rows, and their batch on the device.
     """
     if rows.together:
-        yield chosen, _moved(rows.batch(chosen), device)
+        yield from one_batch(rows, chosen, device)
         return
     chosen = chosen[np.argsort(rows.lengths[chosen], kind="stable")]
     sizes = rows.lengths[chosen].tolist()
@@ -119,6 +119,11 @@ def micro_batches(
         for start, end in split(sizes[begin:stop], OVERHEAD_TOKENS.get(device.type, 48), most):
             some = chosen[begin + start : begin + end]
             yield some, _moved(rows.batch(some), device)
+
+
+def one_batch(rows: Rows, chosen: np.ndarray, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """The chosen rows in one batch; as `micro_batches`."""
+    yield chosen, _moved(rows.batch(chosen), device)
 
 
 def evaluation_batches(rows: Rows, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:

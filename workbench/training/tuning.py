@@ -15,15 +15,16 @@ import numpy as np
 import torch
 
 from workbench import flops, methods
-from workbench.data import models
+from workbench.data import fingerprints, models
 from workbench.errors import EnvironmentFault, Infeasible, UsageError, WorkbenchError, is_out_of_memory
 from workbench.formulations import Example, Formulation, Rows, Shots
 from workbench.objectives import Answers, Read
 from workbench.study import Recipe
 from workbench.training import memory
-from workbench.training.batches import evaluation_batches, micro_batches, padded_tokens, step_examples, widest
+from workbench.training.batches import evaluation_batches, micro_batches, one_batch, padded_tokens, step_examples, widest
+from workbench.training.features import PIECE, Features
 from workbench.training.prefixes import Prefix
-from workbench.usage import Usage, Work
+from workbench.usage import Usage, Work, total
 
 FINITE_CHECK_STEPS = 16
 """How often the loss is looked at: reading a number from a GPU waits for it, so not at every step."""
@@ -81,7 +82,10 @@ class Tuning:
         base = models.build(recipe.model, auto_class, seed=recipe.seed, weights=recipe.weights, **self.formulation.settings)
         head = methods.head_names(recipe.method, base)
         model = methods.apply(recipe.method, base, auto_class=auto_class)
-        self.model = model.to(where).train()
+        self.lesson = methods.lesson(recipe.method, self.objective)
+        self.model = model.to(where)
+        self.body = methods.body(self.model)
+        self._learn()
         self.parameters = {methods.plain_name(name): p for name, p in self.model.named_parameters() if p.requires_grad}
         self.of_head = [name in head for name in self.parameters]
         self.optimizer = self.make_optimizer() if self.parameters else None
@@ -93,15 +97,55 @@ class Tuning:
         half = recipe.precision == "bfloat16" or recipe.weights != "float32"  # products with such weights are of that precision
         bfloat16 = half or (recipe.precision == "auto" and where.type == "cuda" and torch.cuda.is_bf16_supported())
         self.autocast = torch.autocast(where.type, torch.bfloat16, enabled=bfloat16)
+        self.features = self._features(auto_class, bfloat16=bfloat16)
         torch.manual_seed(recipe.seed + 1)  # dropout's stream does not depend on how many numbers the wrapping drew
         self.random = _random_state(where)
         if resume:
             self._load(resume)
 
-    @property
-    def reads(self) -> bool:
-        """Whether predictions are read off the pass of the loss; else the model is asked in passes of their own."""
-        return isinstance(self.inference, Read)
+    def _features(self, auto_class: str, *, bfloat16: bool) -> Features | None:
+        if self.body is None:
+            return None
+        of = self.recipe.model, fingerprints.model(self.recipe.model), self.recipe.weights, auto_class, bfloat16, str(self.where)
+
+        def forward(inputs: Mapping[str, Any]) -> Any:
+            self.model.eval()
+            try:
+                with self.autocast, _faults_of_the_model():
+                    return self.objective.forward(self.model, inputs)
+            finally:
+                self._learn()
+
+        return Features(self.body, of, forward, lambda lengths, padded: self._work(lengths, padded, 0, flops.forward))
+
+    def _learn(self) -> None:
+        """Training mode for what learns: of a body that does not nothing is dropped out."""
+        self.model.train()
+        if self.body is not None:
+            self.body.eval()
+
+    def prepare(
+        self, rows: Rows, count: int, window: Callable[[], contextlib.AbstractContextManager[Any]], known: int = 0
+    ) -> Usage:
+        """Have the output of what does not learn at hand for the first rows. Nothing is done where all learns.
+
+        Args:
+            rows: The rows.
+            count: How many of them, from the first.
+            window: Opens a window of a meter.
+            known: How many were prepared by the same run before.
+
+        Returns:
+            What it takes for those that were not, whenever it was done.
+        """
+        if self.features is None:
+            return Usage()
+        used, done = self.features.prepare(rows, count, self.where, window)
+        self.work = self.work + done
+        return total(used[-(-known // PIECE) :])
+
+    def _given(self, rows: Rows, chosen: np.ndarray) -> contextlib.AbstractContextManager[bool]:
+        return contextlib.nullcontext(False) if self.features is None else self.features.given(rows, chosen)
 
     @property
     def rate(self) -> float:
@@ -154,7 +198,7 @@ class Tuning:
         lengths = rows.lengths[batch].tolist()
         self.tokens += sum(lengths)
         formula = functools.partial(flops.training, recompute=self.cut.recompute)
-        done = self._work(lengths, padded, examples, formula) + Work(steps=1)
+        done = self._work(lengths, padded, examples, formula, above=self._at_hand(rows, batch)) + Work(steps=1)
         self.work = self.work + done
         for group in self.optimizer.param_groups:  # type: ignore[union-attr]
             group["lr"] = group["peak"] * self.warm_up()
@@ -182,12 +226,13 @@ class Tuning:
         total, padded = torch.zeros((), device=self.where), 0
         items = max(1, int(rows.items[batch].sum()))
         bound = {} if self.cut.most is None else {"most": self.cut.most}
-        for chosen, inputs in micro_batches(rows, batch, self.where, **bound):
+        cut = one_batch(rows, batch, self.where) if self.lesson.together else micro_batches(rows, batch, self.where, **bound)
+        for chosen, inputs in cut:
             padded += padded_tokens(rows, chosen)
-            with self.autocast, _faults_of_the_model():
-                output = self.objective.forward(self.model, inputs)
+            with self.autocast, _faults_of_the_model(), self._given(rows, chosen):
+                output = self.lesson.forward(self.model, inputs)
             # Summed and divided by the target items of the whole step: the gradient is that of one padded batch.
-            loss = self.objective.loss(output, inputs) / items
+            loss = self.lesson.loss(output, inputs) / items
             with _faults_of_the_model():
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
@@ -196,7 +241,7 @@ class Tuning:
     def _cut_smaller(self, rows: Rows, batch: np.ndarray) -> bool:
         """Halve the widest micro-batch; of one row have the layers computed twice. Whether there was anything left to do."""
         count, tokens = widest(rows.lengths[batch].tolist(), self.where.type, self.cut.most)
-        if count > 1 and not rows.together:
+        if count > 1 and not self._whole(rows):
             self.cut = self.cut._replace(most=(count + 1) // 2 * tokens)
             return True
         if self.cut.recompute or not memory.recompute(self.model):
@@ -216,7 +261,7 @@ class Tuning:
         self.fitted = True
         most = int(np.sort(examples)[-self.recipe.batch_size :].sum())
         longest = np.sort(rows.lengths)[-most:]
-        count, tokens = (len(longest), int(longest[-1])) if rows.together else widest(longest.tolist(), self.where.type)
+        count, tokens = (len(longest), int(longest[-1])) if self._whole(rows) else widest(longest.tolist(), self.where.type)
         bare: list[Any] = []
 
         def counted(some: int) -> int | None:
@@ -225,12 +270,16 @@ class Tuning:
             except UsageError:  # PEFT's methods that look at numbers, of which the meta device has none
                 return None
             bare[:] = [model]
-            return memory.saved_bytes(model, self.objective, rows, (some, tokens))
+            return memory.saved_bytes(model, self.lesson, rows, (some, tokens))
 
         free = memory.room(self.where, sum(p.numel() for p in self.parameters.values()))
         config = flops.unwrapped(self.model).config
-        found = memory.cut(count, tokens, free, config, counted, whole=rows.together)
+        found = memory.cut(count, tokens, free, config, counted, whole=self._whole(rows))
         self.cut = found._replace(recompute=found.recompute and memory.recompute(self.model))
+
+    def _whole(self, rows: Rows) -> bool:
+        """Whether a step of these rows must not be cut apart."""
+        return rows.together or self.lesson.together
 
     def _bare(self) -> torch.nn.Module:
         """The tuned model without a number."""
@@ -239,23 +288,59 @@ class Tuning:
             base = models.build(recipe.model, formulation.auto_class, device="meta", **formulation.settings)
             return methods.apply(recipe.method, base, auto_class=formulation.auto_class)
 
-    def _work(self, lengths: Sequence[int], padded: int, examples: int, formula: Callable[..., float]) -> Work:
-        """What rows of these lengths were, by the formula of a forward pass or of training."""
+    def _at_hand(self, rows: Rows, chosen: np.ndarray) -> bool:
+        return self.features is not None and self.features.holds(rows, chosen)
+
+    def _work(
+        self, lengths: Sequence[int], padded: int, examples: int, formula: Callable[..., float], *, above: bool = False
+    ) -> Work:
+        """What rows of these lengths were, by the formula of a forward pass or of training; `above` what does not learn alone."""
         tokens = sum(lengths)
         if self.shape is None:
             return Work(0, examples, tokens, padded, None)
-        return Work(0, examples, tokens, padded, formula(self.shape, lengths), flops.FORMULA)
+        shape = flops.above(self.shape) if above else self.shape
+        return Work(0, examples, tokens, padded, formula(shape, lengths), flops.FORMULA)
+
+    @torch.no_grad()
+    def fit_head(self, rows: Rows, examples: int) -> None:
+        """Fit what of the model is fitted at once, on the rows of the first examples, as the averaged weights see them."""
+        fit, count = getattr(self.model, "fit", None), int(np.searchsorted(rows.example, examples))
+        if fit is None or not count:
+            return
+        found: list[Any] = [None] * count
+        padded = 0
+        with self._averaged_weights():
+            for first in range(0, count, PIECE):
+                for chosen, inputs in micro_batches(rows, np.arange(first, min(first + PIECE, count)), self.where):
+                    padded += padded_tokens(rows, chosen)
+                    with self.autocast, _faults_of_the_model(), self._given(rows, chosen):
+                        vectors = self.objective.forward(self.model, inputs)["embeddings"]
+                    for row, vector in zip(chosen, vectors, strict=True):
+                        found[row] = vector
+        above = self._at_hand(rows, np.arange(count))
+        self.work = self.work + self._work(rows.lengths[:count].tolist(), padded, 0, flops.forward, above=above)
+        labels = np.stack([rows.columns["labels"][i] for i in range(count)])
+        fit(torch.stack(found), torch.as_tensor(labels, device=self.where))
 
     @torch.inference_mode()
-    def evaluate(self, dev: Questions, clock: Callable[[], float]) -> tuple[dict[str, float], list[Any], float]:
+    def evaluate(
+        self, dev: Questions, clock: Callable[[], float], beside: float = 0.0
+    ) -> tuple[dict[str, float], list[Any], float]:
         """Scores and predictions of the averaged weights on the dev set, and predictions per second.
+
+        Args:
+            dev: What they are graded by.
+            clock: Seconds.
+            beside: Seconds that the predictions take beside what is done here.
 
         Raises:
             Infeasible: The loss is not finite.
         """
         began = clock()
         loss, predictions, work = self._predict(dev)
-        rate = len(dev.examples) / max(clock() - began, 1e-9)
+        # What is searched is embedded once, not for each prediction.
+        shared = int(dev.asked.lengths[np.searchsorted(dev.asked.example, len(dev.examples)) :].sum())
+        rate = len(dev.examples) / max((clock() - began + beside) * (1 - shared / max(1, work.tokens)), 1e-9)
         self.work = self.work + work
         return self.recipe.task.grade(dev.examples, predictions) | {"dev_loss": loss}, predictions, rate
 
@@ -270,15 +355,23 @@ class Tuning:
         outputs: list[Any] = [None] * len(of.asked)
         losses, padded = torch.zeros((), device=self.where), 0
         read = self.inference.read if isinstance(self.inference, Read) else None
+        parts: list[tuple[Any, Any]] = []  # of rows that are compared with each other, and are not one batch here
         with self._averaged_weights():
             for chosen, inputs in evaluation_batches(of.labelled, self.where):
                 padded += padded_tokens(of.labelled, chosen)
-                with self.autocast, _faults_of_the_model():
+                with self.autocast, _faults_of_the_model(), self._given(of.labelled, chosen):
                     output = self.objective.forward(self.model, inputs)
-                losses += self.objective.loss(output, inputs)
+                if of.labelled.together:
+                    parts.append((output, inputs["labels"]))
+                else:
+                    losses += self.objective.loss(output, inputs)
                 for row, value in zip(chosen, read(output, inputs) if read else (), strict=bool(read)):
                     outputs[row] = value
-            work = self._work(of.labelled.lengths.tolist(), padded, len(of.examples), flops.forward)
+            if parts:
+                all_outputs, all_labels = (torch.cat(each) for each in zip(*parts, strict=True))
+                losses += self.objective.loss(all_outputs, {"labels": all_labels})
+            above = self._at_hand(of.labelled, np.arange(len(of.labelled)))
+            work = self._work(of.labelled.lengths.tolist(), padded, len(of.examples), flops.forward, above=above)
             for chosen, inputs in evaluation_batches(of.asked, self.where) if read is None else ():
                 work += self._ask(of.asked, chosen, inputs, outputs)
         loss = float(losses) / max(1, int(of.labelled.items.sum()))
@@ -288,16 +381,17 @@ class Tuning:
 
     def _ask(self, rows: Rows, chosen: np.ndarray, inputs: Mapping[str, Any], outputs: list[Any]) -> Work:
         """Ask a batch of rows in passes of their own. What is written is work as what is read is."""
-        with self.autocast, _faults_of_the_model():
+        with self.autocast, _faults_of_the_model(), self._given(rows, chosen):
             found = self.inference(self.model, inputs)
         for row, value in zip(chosen, found, strict=True):
             outputs[row] = value
         passes = found.passes if isinstance(found, Answers) else None
         if passes is not None:
             return self._work(passes.tokens, passes.padded, 0, functools.partial(flops.forward, past=passes.past))
-        written = [np.size(value) if isinstance(value, np.ndarray) and value.ndim == 1 else 0 for value in found]
+        written = [np.size(value) if self.inference.writes else 0 for value in found]
         lengths = rows.lengths[chosen] + np.array(written)
-        return self._work(lengths.tolist(), len(chosen) * int(lengths.max()), 0, flops.forward)
+        above = self._at_hand(rows, chosen)
+        return self._work(lengths.tolist(), len(chosen) * int(lengths.max()), 0, flops.forward, above=above)
 
     @torch.inference_mode()
     def latency(self, of: Questions, clock: Callable[[], float]) -> float:
@@ -324,14 +418,40 @@ class Tuning:
         try:
             yield
         finally:
-            self.model.train()
+            self._learn()
             if current:
                 torch._foreach_copy_(parameters, current)
 
     def averaged(self) -> dict[str, torch.Tensor]:
-        """Copies of the tuned weights as evaluated, on the CPU."""
+        """Copies of the tuned weights as evaluated, and of what was fitted, on the CPU."""
         values = self.average or list(self.parameters.values())
-        return {name: value.detach().cpu().clone() for name, value in zip(self.parameters, values, strict=True)}
+        found = dict(zip(self.parameters, values, strict=True)) | self._fitted()
+        return {name: value.detach().cpu().clone() for name, value in found.items()}
+
+    def _fitted(self) -> dict[str, torch.Tensor]:
+        """The state of what is fitted at once, by name."""
+        return {name: value for name, value in self.model.named_buffers() if name.startswith("head.")} if self.fits else {}
+
+    @property
+    def fits(self) -> bool:
+        """Whether a part of the model is fitted at once."""
+        return hasattr(self.model, "fit")
+
+    def adopt(self, weights: Mapping[str, torch.Tensor]) -> bool:
+        """Take weights as `averaged` gives them, to be evaluated and not trained on; False where they are of another recipe."""
+        fitted = {name: value for name, value in weights.items() if name in self._fitted()}
+        learned = {name: value for name, value in weights.items() if name not in fitted}
+        if fitted.keys() != self._fitted().keys():
+            return False
+        if {name: w.shape for name, w in learned.items()} != {name: p.shape for name, p in self.parameters.items()}:
+            return False
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(learned[name])
+        if fitted:
+            self.model.head.adopt({name.removeprefix("head."): value for name, value in fitted.items()})  # type: ignore[operator,union-attr]
+        self.average = []  # the weights are averages already
+        return True
 
     def restore_random(self) -> None:
         """Put the random state back: whoever took a checkpoint may have drawn numbers in the meantime."""

@@ -1,0 +1,107 @@
+"""An encoder as an embedding model (bi-encoder): queries and documents are each made a vector, and near ones belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from workbench.formulations.base import Example, Formulation, Reach, Rows, Shots, losing_ends, padded_inputs, tokenized
+from workbench.objectives import NO_TARGET, Embed, InBatchNegatives, Inference, Objective
+
+DEEPEST = 100
+"""So many documents are told for each query, at most."""
+
+QUERIES_AT_ONCE = 256
+"""Queries that are compared with all documents at once: a bound on memory."""
+
+Ranking = tuple[tuple[str, float], ...]
+"""Names of documents with their scores, best first."""
+
+
+@dataclass(frozen=True)
+class Embedding(Formulation):
+    """The documents nearest to a query by the cosine of their vectors.
+
+    Attributes:
+        query: The query of an example.
+        taught: Names of documents that a model learns an example by: first the one to be found, then those that are not.
+        searched: Names of the documents that examples are searched in, for all of them together.
+        text: The text of a document, by its name.
+        max_length: Tokens of a row at most; what is longer loses its end.
+        temperature: As `InBatchNegatives.temperature`.
+        among: Names of those that are to be put in order for one example; None: all that are searched.
+    """
+
+    query: Callable[[Example], str]
+    taught: Callable[[Example], Sequence[str]]
+    searched: Callable[[Sequence[Example]], Sequence[str]]
+    text: Callable[[str], str]
+    max_length: int
+    temperature: float
+    among: Callable[[Example], Sequence[str]] | None = None
+
+    @property
+    def auto_class(self) -> str:
+        return "AutoModel"
+
+    @property
+    def longest_row(self) -> int:
+        return self.max_length
+
+    @property
+    def objective(self) -> Objective:
+        return InBatchNegatives(self.temperature)
+
+    def inference(self, processor: Any) -> Inference:
+        return Embed()
+
+    def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
+        """A row for each query; behind each its documents to learn from, or behind all of them those to be searched."""
+        if not answers:
+            names = self.searched(examples)
+            texts = [self.query(example) for example in examples] + [self.text(name) for name in names]
+            # What is searched is of no one example: their number stands for all of them.
+            of = np.concatenate([np.arange(len(examples)), np.full(len(names), len(examples))])
+            extra = [*([""] * len(examples)), *names]
+            columns = tokenized(texts, processor, self.max_length)
+            return Rows(columns, of, np.zeros(len(of), np.int64), padded_inputs(processor), extra)
+        texts, labels, rows_of = [], [], []
+        numbers: dict[tuple[str, str], int] = {}
+        for i, example in enumerate(examples):
+            names = self.taught(example)
+            known = [numbers.setdefault(("document", name), len(numbers)) for name in names]
+            texts += [self.query(example), *map(self.text, names)]
+            labels += [(numbers.setdefault(("query", self.query(example)), len(numbers)), known[0])]
+            labels += [(NO_TARGET, number) for number in known]
+            rows_of += [i] * (1 + len(names))
+        targets = np.array(labels, np.int64).reshape(-1, 2)
+        columns = {**tokenized(texts, processor, self.max_length), "labels": targets}
+        items = (targets[:, 0] != NO_TARGET).astype(np.int64)
+        return Rows(columns, np.array(rows_of, np.int64), items, padded_inputs(processor), together=True)
+
+    def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Ranking]:
+        """The nearest documents of each query."""
+        count = len(examples)
+        asked, searched, names = np.array(outputs[:count]), np.array(outputs[count:]), rows.extra[count:]
+        place = {name: i for i, name in enumerate(names)}
+        found: list[Ranking] = []
+        for first in range(0, count, QUERIES_AT_ONCE):
+            some = slice(first, first + QUERIES_AT_ONCE)
+            for example, scores in zip(examples[some], asked[some] @ searched.T, strict=True):
+                own = range(len(names)) if self.among is None else [place[name] for name in self.among(example)]
+                found.append(ranked([names[i] for i in own], scores[list(own)]))
+        return found
+
+    def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
+        """Every document can be found; texts that are longer than a row lose their end."""
+        texts = {self.text(name) for example in examples for name in self.taught(example)}
+        return losing_ends([(text,) for text in (*map(self.query, examples), *sorted(texts))], processor, self.max_length)
+
+
+def ranked(names: Sequence[str], scores: np.ndarray) -> Ranking:
+    """Documents by their scores, best first, equal ones in the order given; at most `DEEPEST`."""
+    best = np.argsort(-scores, kind="stable")[:DEEPEST]
+    return tuple((names[i], float(scores[i])) for i in best)

@@ -1,0 +1,59 @@
+"""Methods whose head is not learned step by step: it is fitted at once, on embeddings of the labelled examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workbench.errors import UsageError
+from workbench.methods.base import Method, names_of
+from workbench.space import ends, is_number, is_whole
+
+
+def knn(*, neighbours: int = 5, name: str = "knn", models: Sequence[str] = ()) -> Method:
+    """The classes of the labelled examples nearest to a text: their embeddings are kept, and nothing is learned.
+
+    The nearest count the more the nearer they are (the inverse of their cosine distance).
+
+    Args:
+        neighbours: How many are asked, at least 1.
+        name: What it is called in tables and paths.
+        models: As `Method.models`.
+    """
+    for each in ends(neighbours):
+        if not is_whole(each) or each < 1:
+            raise UsageError(f"neighbours must be a whole number, at least 1; got {each!r}.")
+    return Method(name, "knn", None, {"neighbours": neighbours}, names_of(models))
+
+
+def logistic(*, C: float = 1.0, name: str = "logistic", models: Sequence[str] = ()) -> Method:  # noqa: N803  as elsewhere
+    """Logistic regression on embeddings of the pre-trained model, which is left as it is.
+
+    Args:
+        C: Inverse of the strength of the L2 penalty, > 0, as in scikit-learn.
+        name: What it is called in tables and paths.
+        models: As `Method.models`.
+    """
+    _check(C)
+    return Method(name, "logistic", None, {"C": C}, names_of(models))
+
+
+def setfit(*, learning_rate: float, C: float = 1.0, name: str = "setfit", models: Sequence[str] = ()) -> Method:  # noqa: N803
+    """Few labels, used in pairs: embeddings learn to be near for texts of one class and apart for others; then as `logistic`.
+
+    (Tunstall et al. 2022, arXiv:2209.11055.) The pairs are all those of the examples of a step; those of one class weigh as much as
+    the others together. At each checkpoint the head is fitted on the examples that were seen by then.
+
+    Args:
+        learning_rate: As `Method.learning_rate`.
+        C: As in `logistic`.
+        name: What it is called in tables and paths.
+        models: As `Method.models`.
+    """
+    _check(C)
+    return Method(name, "setfit", learning_rate, {"C": C}, names_of(models))
+
+
+def _check(strength: float) -> None:
+    for each in ends(strength):
+        if not is_number(each) or each <= 0:
+            raise UsageError(f"C must be a number above 0; got {each!r}.")
