@@ -13,6 +13,7 @@ from typing import NamedTuple
 from unittest import mock
 
 ANSI = re.compile(r"\x1b\[")
+DASHBOARDS = Path(__file__).parents[1] / "dashboards"
 
 
 class Printed(NamedTuple):

@@ -12,7 +12,7 @@ from unittest import mock
 import alembic.util
 import pytest
 import stores
-from commands import ANSI, Printed, begun, study_text, workbench
+from commands import ANSI, DASHBOARDS, Printed, begun, study_text, workbench
 from servers import Unavailable, server
 
 from workbench.cli import main
@@ -170,3 +170,32 @@ def no_components(monkeypatch):
     from streamlit.components.v2 import manifest_scanner
 
     monkeypatch.setattr(manifest_scanner, "scan_component_manifests", list)
+
+
+@pytest.fixture
+def page(monkeypatch, tmp_path, no_components):
+    """Open a page of the dashboard on a ledger with what an address says."""
+    from streamlit.testing.v1 import AppTest
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(DASHBOARDS))
+
+    def script(name: str) -> None:
+        import importlib
+
+        from context import open_context
+
+        context = open_context({})
+        if context is not None:
+            importlib.import_module(f"views.{name}").show(context)
+
+    def opened(url: str, name: str = "front", **asked: str) -> AppTest:
+        monkeypatch.setenv("WORKBENCH_STORAGE", url)
+        test = AppTest.from_function(script, args=(name,), default_timeout=60)
+        test.query_params.update(asked)
+        return test.run()
+
+    yield opened
+    own = {"views", *(file.stem for file in DASHBOARDS.glob("*.py"))}
+    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
+        del sys.modules[name]

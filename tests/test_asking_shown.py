@@ -2,17 +2,12 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
-from commands import workbench
-from streamlit.testing.v1 import AppTest
+from commands import DASHBOARDS, workbench
 
-pytestmark = pytest.mark.usefixtures("no_components")
-
-APP = Path(__file__).parents[1] / "dashboards" / "app.py"
-PAGES = sorted(path.stem for path in (APP.parent / "views").glob("*.py"))
+PAGES = sorted(path.stem for path in (DASHBOARDS / "views").glob("*.py"))
 STUDY = '''"""Asked or tuned?"""
 
 from workbench import Recipe, Study, bitfit, choice, full, integers, zero_shot
@@ -85,29 +80,12 @@ def test_new_seeds_are_for_what_was_trained(swept: Path, command) -> None:
 
 
 @pytest.mark.slow
-def test_every_page_and_picture_shows_it(swept: Path, command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_page_and_picture_shows_it(swept: Path, command, page) -> None:
     assert command("front", "--html", "front.html", "--label-usd", "0.01")[0] == 0
-    monkeypatch.syspath_prepend(str(APP.parent))
-    monkeypatch.setenv("WORKBENCH_STORAGE", f"sqlite:///{swept}/optuna.db")
-
-    def script(name: str) -> None:
-        from context import open_context
-
-        context = open_context({})
-        if context is not None:
-            import importlib
-
-            importlib.import_module(f"views.{name}").show(context)
-
     for cost in ("usd", "labels", "seconds"):
         for name in PAGES:
-            test = AppTest.from_function(script, args=(name,), default_timeout=60)
-            test.query_params.update({"cost": cost})
-            test.run()
+            test = page(f"sqlite:///{swept}/optuna.db", name, cost=cost)
             assert not test.exception, (name, cost, test.exception)
-    own = {"views", *(file.stem for file in APP.parent.glob("*.py"))}
-    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
-        del sys.modules[name]
 
 
 @pytest.mark.slow

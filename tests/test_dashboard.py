@@ -15,6 +15,7 @@ from pathlib import Path
 
 import made
 import pytest
+from commands import DASHBOARDS
 from optuna.trial import TrialState, create_trial
 from streamlit.testing.v1 import AppTest
 
@@ -27,40 +28,13 @@ from workbench.ledger.trials import lease_record
 
 pytestmark = pytest.mark.usefixtures("no_components")
 
-APP = Path(__file__).parents[1] / "dashboards" / "app.py"
+APP = DASHBOARDS / "app.py"
 
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A ledger of thirty runs, some of which came to nothing."""
     return made.write(tmp_path_factory.mktemp("ledger"), [*made.runs(30), made.failed(90), made.failed(91)])
-
-
-@pytest.fixture
-def page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Open a page of a ledger with what an address says."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(APP.parent))
-
-    def script(name: str) -> None:
-        import importlib
-
-        from context import open_context
-
-        context = open_context({})
-        if context is not None:
-            importlib.import_module(f"views.{name}").show(context)
-
-    def opened(url: str, name: str = "front", **asked: str) -> AppTest:
-        monkeypatch.setenv("WORKBENCH_STORAGE", url)
-        test = AppTest.from_function(script, args=(name,), default_timeout=60)
-        test.query_params.update(asked)
-        return test.run()
-
-    yield opened
-    own = {"views", *(file.stem for file in APP.parent.glob("*.py"))}
-    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
-        del sys.modules[name]
 
 
 def view(url: str, **changes: object) -> tuple[list, report.View]:

@@ -2,11 +2,11 @@
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import streamlit
 import sweeps
+from commands import DASHBOARDS
 from streamlit.testing.v1 import AppTest
 from sweeps import failed, ledger_of, numbered, result
 
@@ -16,7 +16,6 @@ from workbench.ledger import Ledger
 pytestmark = pytest.mark.usefixtures("no_components")
 
 PAGES = ("prices", "curves", "matters", "data_size", "progress", "failures")
-DASHBOARDS = Path(__file__).parents[1] / "dashboards"
 
 
 OURS = ("context", "choices", "views", "parts", "states", "words", "links")

@@ -133,6 +133,42 @@ def test_a_method_that_cannot_be_applied_is_told(tiny: str) -> None:
         Forecaster(a_study(recipe), machine=HERE).run(recipe)
 
 
+@dataclasses.dataclass(frozen=True)
+class Formed(TinyTask):
+    """Rows of so many tokens, of so many classes."""
+
+    max_length: int = 8
+    classes: int = 2
+
+    def formulation(self, kind: str) -> Any:
+        return FormedFormulation(classes=self.classes)
+
+    def _sentences(self, count: int, side: int) -> list[dict[str, Any]]:
+        return [{**each, "words": (4 * each["words"])[: self.max_length]} for each in super()._sentences(count, side)]
+
+
+@dataclasses.dataclass(frozen=True)
+class FormedFormulation(TinyFormulation):
+    classes: int = 2
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"num_labels": self.classes}
+
+
+def test_tasks_of_one_type_and_data_are_told_apart_by_the_rest(tiny: str) -> None:
+    """Each field of a task may change its rows and the model's head: what was seen of one form says nothing of another's memory."""
+    short = a_recipe(tiny, task=Formed(train=64))
+    study_ = a_study(a_recipe(tiny, task=Formed(train=choice(32, 64), max_length=choice(8, 32))))
+    forecaster = Forecaster(study_, [a_result(study_, short, {"load": 0.1, "train": 1.0, "evaluate": 0.1})], machine=HERE)
+
+    fewer, longer = (a_recipe(tiny, task=Formed(**more)) for more in ({"train": 32}, {"max_length": 32}))
+    peaks = [forecaster.run(each).peak_memory_bytes for each in (short, fewer, longer)]
+    assert [peak and peak.basis for peak in peaks] == ["measured", "measured", "formula"]
+    wider = forecaster.run(a_recipe(tiny, task=Formed(classes=9)))
+    assert wider.trainable_parameters == forecaster.run(short).trainable_parameters + 7 * 33
+
+
 # Unknown
 
 

@@ -7,6 +7,7 @@ Objects whose docstring is not in a Python file (C functions, docstrings put tog
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib.util
 import inspect
 import re
@@ -191,3 +192,8 @@ def _entries(body: list[str], indent: int) -> Iterator[tuple[str, list[str]]]:
             text.append(line)
     if head:
         yield head, text
+
+
+def drawn(name: str) -> int:
+    """A number of 64 bits drawn by hash: order and sides that rest on it stay what they are when other objects come or go."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")

@@ -15,7 +15,6 @@ package versions, and its digest says which it is.
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
 import re
 from collections.abc import Iterator, Sequence
@@ -84,7 +83,7 @@ def build(packages: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     objects = list({each.path: each for each in objects}.values())
     sides = _sides(objects)
     questions = [question for each in objects for question in _questions(each)]
-    questions.sort(key=lambda question: _hash(question.id))
+    questions.sort(key=lambda question: docstrings.drawn(question.id))
     kept: dict[str, list[dict[str, Any]]] = {"train": [], "dev": [], "test": []}
     count = dict.fromkeys(KINDS, 0)
     for question in _without_repeats(questions, sides):
@@ -130,7 +129,7 @@ def _sides(objects: Sequence[Documented]) -> dict[str, str]:
     for each, root in zip(objects, roots, strict=True):
         first.setdefault(root, each.path)
     parts = ("train",) * 8 + ("dev", "test")
-    return {each.path: parts[_hash(first[root]) % 10] for each, root in zip(objects, roots, strict=True)}
+    return {each.path: parts[docstrings.drawn(first[root]) % 10] for each, root in zip(objects, roots, strict=True)}
 
 
 def _without_repeats(questions: Sequence[_Question], sides: dict[str, str]) -> Iterator[_Question]:
@@ -247,7 +246,7 @@ def _excerpt(about: Documented, asked: int, lines: Sequence[str]) -> tuple[str, 
     Which side grows first is drawn by hash, so that an answer's place in the context tells nothing.
     """
     first, last, spent = asked, asked + 1, _tokens(lines[asked])
-    coins = _hash(f"{about.path}/{asked}")
+    coins = docstrings.drawn(f"{about.path}/{asked}")
     while True:
         before = first > 0 and spent + _tokens(lines[first - 1]) <= CONTEXT_TOKENS
         after = last < len(lines) and spent + _tokens(lines[last]) <= CONTEXT_TOKENS
@@ -274,7 +273,3 @@ def _excerpt(about: Documented, asked: int, lines: Sequence[str]) -> tuple[str, 
 @functools.lru_cache(maxsize=256)
 def _tokens(line: str) -> int:
     return len(re.findall(r"[^\W_]+|[^\w\s]|_", line))
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -11,7 +11,6 @@ and its digest says which it is.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,7 +70,7 @@ def build(packages: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
         if topic and text:
             found.setdefault(text.casefold(), (each.path, text))
     examples = [{"id": path, "text": text, "labels": [topic_of(path)]} for path, text in found.values()]
-    examples.sort(key=lambda example: _hash(str(example["id"])))
+    examples.sort(key=lambda example: docstrings.drawn(str(example["id"])))
     examples = _without_repeats(examples)
     sides: dict[str, list[dict[str, Any]]] = {"train": [], "dev": [], "test": []}
     parts = ("train",) * 8 + ("dev", "test")
@@ -103,7 +102,3 @@ def _without_repeats(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     sets = [duplicates.shingles(example["text"], 2) for example in examples]
     roots = duplicates.groups(len(sets), duplicates.similar_pairs(sets, SIMILAR))
     return [example for i, example in enumerate(examples) if roots[i] == i]
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

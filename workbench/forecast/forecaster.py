@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import statistics
@@ -30,6 +31,7 @@ from workbench.forecast.timing import (
 from workbench.methods import Method
 from workbench.result import Result
 from workbench.study import Recipe, Study
+from workbench.tasks.base import Task
 from workbench.usage import Work, total
 
 if TYPE_CHECKING:
@@ -239,7 +241,7 @@ class Forecaster:
 
     def _peak(self, recipe: Recipe) -> Estimate | None:
         key = (recipe.task, self._pair_key(recipe), recipe.batch_size)
-        measured = self._measured_memory.get((recipe.model, recipe.method.name, recipe.batch_size))
+        measured = self._measured_memory.get(_memory_key(recipe))
         if measured:
             note = f"the highest of {len(measured)} run{'' if len(measured) == 1 else 's'}"
             return Estimate.within(float(max(measured)), MEASURED_MEMORY_FACTOR, "measured", note)
@@ -272,8 +274,7 @@ class Forecaster:
     def _pair_key(self, recipe: Recipe) -> tuple[Any, ...]:
         return (
             recipe.model,
-            type(recipe.task),
-            getattr(recipe.task, "data", ""),
+            _form(recipe.task),
             recipe.method.kind,
             recipe.weights,
             _shaping(recipe.method),
@@ -346,7 +347,7 @@ class Forecaster:
         here = [r for r in results if r.status == "complete" and name_of(r.provenance.get("device", {})) == self.machine.name]
         last = {r.run_id: r for r in sorted(here, key=lambda r: r.step)}
         timings: list[tuple[Timing, Guess]] = []
-        self._measured_memory: dict[tuple[str, str, int], list[int]] = {}
+        self._measured_memory: dict[Hashable, list[int]] = {}
         for result in last.values():
             try:
                 recipe = self.study.resolve(result.settings)
@@ -356,7 +357,7 @@ class Forecaster:
             bytes_ = total(result.usage.values())
             peak = bytes_.gpu_peak_memory_bytes if self.machine.kind == "cuda" else bytes_.peak_memory_bytes
             if peak:
-                self._measured_memory.setdefault((recipe.model, recipe.method.name, recipe.batch_size), []).append(peak)
+                self._measured_memory.setdefault(_memory_key(recipe), []).append(peak)
         if timings:
             self._corrections.append(Correction("measured", "measured on this machine", MEASURED_SPREAD, timings))
         self._watts = _watts(list(last.values()), self.machine)
@@ -387,6 +388,16 @@ def _constants(machine: Machine) -> dict[str, float | None]:
     if machine.kind == "cpu":
         return {**CONSTANTS, "flops": 1 / (CPU_FLOPS * min(machine.threads, machine.cpus))}
     return {**GPU_CONSTANTS, "flops": 1 / (GPU_SHARE * machine.peak_flops) if machine.peak_flops else None}
+
+
+def _form(task: Task) -> tuple[Any, ...]:
+    """All of a task but how many labels it buys: what its rows and the model's head are made by."""
+    return (type(task), *(getattr(task, field.name) for field in dataclasses.fields(task) if field.name != "train"))
+
+
+def _memory_key(recipe: Recipe) -> Hashable:
+    """Whose measured peaks speak for a recipe: those of rows of its form. A run of short rows says nothing of one of long rows."""
+    return (_form(recipe.task), recipe.model, recipe.method.name, recipe.method.asking, recipe.weights, recipe.batch_size)
 
 
 def _shaping(method: Method) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workbench.data import models
-from workbench.data.adapters import library
+from workbench.data.adapters import library  # not the module: `methods.adapters` is called so, too
 from workbench.errors import UsageError
 from workbench.methods.base import OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
 from workbench.methods.fitting import knn, logistic, setfit

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from workbench.methods.base import FITTED
 from workbench.report.confirmed import Confirmed, confirmed, corrected
 from workbench.report.text import many
 from workbench.report.view import View, front
@@ -109,7 +110,7 @@ def baselines(points: Points) -> dict[str, Result]:
     """What a tuned model is measured against, where it was recorded: the model untuned, and the best of full tuning."""
     score = points.view.maximize
     kinds = {
-        "untuned": [r for r in points.found if r.epochs == 0],
+        "untuned": [r for r in points.found if r.epochs == 0 and r.recipe["method"].get("kind") not in FITTED],
         "full tuning": [r for r in points.found if _is_full(r) and r.epochs > 0],
     }
     return {name: max(group, key=lambda r: r.scores[score]) for name, group in kinds.items() if group}

@@ -270,10 +270,10 @@ class _Confirming(Sweeping):
         assert self.lease is not None
         scored = {name for r in results for name in r.test_scores}
         for member in (*self.chooser.wanted.values(), *asked(results, self.chooser.view)):
-            path = self.shelf.weights(member.recipe_id)
             if member.recipe_id in scored:
                 continue
-            if path is None and member.epochs > 0:
+            recipe, path = _recipe(self.study, member), self.shelf.weights(member.recipe_id)
+            if path is None and recipe.method.labelled:
                 where = f"trial {member.trial} at {member.epochs:g} epochs"
                 self.observer.note(f"The weights of {where} are not here: its new seeds alone are graded on the test split.")
                 continue
@@ -281,7 +281,6 @@ class _Confirming(Sweeping):
             with self.bill.phase("test"), self.interruptions.breakable():
                 from workbench import training
 
-                recipe = _recipe(self.study, member)
                 training.provision(recipe)
                 scores = training.test(recipe, path)
             # In the lease at once: its next beat, and whatever becomes of the run, puts it on record.

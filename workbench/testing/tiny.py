@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -133,7 +133,6 @@ def _answer(example: Example) -> str:
 
 def tiny_model(folder: Path, *, layers: int = 2, width: int = 32) -> str:
     """Write a tiny BERT with random weights, and a tokeniser of words, into `folder`; return its name for a recipe."""
-    import torch
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
@@ -142,18 +141,16 @@ def tiny_model(folder: Path, *, layers: int = 2, width: int = 32) -> str:
     vocabulary = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3} | {f"w{i}": i for i in range(4, _WORDS)}
     words = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
     words.pre_tokenizer = Whitespace()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = BertConfig(
-            vocab_size=_WORDS,
-            hidden_size=width,
-            num_hidden_layers=layers,
-            num_attention_heads=2,
-            intermediate_size=2 * width,
-            max_position_embeddings=32,
-            num_labels=2,
-        )
-        BertModel(config).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=_WORDS,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=2 * width,
+        max_position_embeddings=32,
+        num_labels=2,
+    )
+    _write(BertModel, config, folder)
     PreTrainedTokenizerFast(
         tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
     ).save_pretrained(folder)
@@ -176,50 +173,44 @@ def tiny_decoder(folder: Path, *, chat: bool = True, tied: bool = True, width: i
         tied: The output matrix is that of the embeddings.
         width: Of the model.
     """
-    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     words = _bytes(chat=CHAT if chat else None)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=len(words),
-            hidden_size=width,
-            intermediate_size=2 * width,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=256,
-            tie_word_embeddings=tied,
-            pad_token_id=words.pad_token_id,
-            bos_token_id=words.bos_token_id,
-            eos_token_id=words.eos_token_id,
-        )
-        LlamaForCausalLM(config).save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=tied,
+        pad_token_id=words.pad_token_id,
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+    )
+    _write(LlamaForCausalLM, config, folder)
     words.save_pretrained(folder)
     return str(folder)
 
 
 def tiny_seq2seq(folder: Path, *, width: int = 32) -> str:
     """Write a tiny T5 with random weights, and a byte-level tokeniser that ends every text, into `folder`; return its name."""
-    import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
     words = _bytes(ends=True)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = T5Config(
-            vocab_size=len(words),
-            d_model=width,
-            d_kv=width // 4,
-            d_ff=2 * width,
-            num_layers=2,
-            num_heads=4,
-            decoder_start_token_id=words.pad_token_id,
-            pad_token_id=words.pad_token_id,
-            eos_token_id=words.eos_token_id,
-        )
-        T5ForConditionalGeneration(config).save_pretrained(folder)
+    config = T5Config(
+        vocab_size=len(words),
+        d_model=width,
+        d_kv=width // 4,
+        d_ff=2 * width,
+        num_layers=2,
+        num_heads=4,
+        decoder_start_token_id=words.pad_token_id,
+        pad_token_id=words.pad_token_id,
+        eos_token_id=words.eos_token_id,
+    )
+    _write(T5ForConditionalGeneration, config, folder)
     words.save_pretrained(folder)
     return str(folder)
 
@@ -232,20 +223,17 @@ def tiny_vision(folder: Path, *, width: int = 32, size: int = 16) -> str:
         width: Of the model.
         size: Pixels of a side of the images that it sees, in patches of 4.
     """
-    import torch
     from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = ViTConfig(
-            image_size=size,
-            patch_size=4,
-            hidden_size=width,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=2 * width,
-        )
-        ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    config = ViTConfig(
+        image_size=size,
+        patch_size=4,
+        hidden_size=width,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=2 * width,
+    )
+    _write(ViTModel, config, folder, add_pooling_layer=False)
     ViTImageProcessorPil(size={"height": size, "width": size}).save_pretrained(folder)
     return str(folder)
 
@@ -259,31 +247,28 @@ def tiny_audio(folder: Path, *, width: int = 32, writes: bool = True, masks: boo
         writes: With a tokeniser of small letters; else it can only tell classes.
         masks: It is told what of a row is padding, as large ones are; else it norms over whole rows, as the base one does.
     """
-    import torch
     from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Model, Wav2Vec2Processor
 
     letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz'"]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = Wav2Vec2Config(
-            vocab_size=len(letters),
-            hidden_size=width,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=2 * width,
-            conv_dim=(width, width, width),
-            conv_kernel=(10, 8, 4),
-            conv_stride=(10, 8, 4),
-            num_conv_pos_embeddings=8,
-            num_conv_pos_embedding_groups=2,
-            feat_extract_norm="layer" if masks else "group",
-            do_stable_layer_norm=masks,
-            conv_bias=masks,
-            classifier_proj_size=width,
-            pad_token_id=0,
-            layerdrop=0.0,
-        )
-        Wav2Vec2Model(config).save_pretrained(folder)
+    config = Wav2Vec2Config(
+        vocab_size=len(letters),
+        hidden_size=width,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=2 * width,
+        conv_dim=(width, width, width),
+        conv_kernel=(10, 8, 4),
+        conv_stride=(10, 8, 4),
+        num_conv_pos_embeddings=8,
+        num_conv_pos_embedding_groups=2,
+        feat_extract_norm="layer" if masks else "group",
+        do_stable_layer_norm=masks,
+        conv_bias=masks,
+        classifier_proj_size=width,
+        pad_token_id=0,
+        layerdrop=0.0,
+    )
+    _write(Wav2Vec2Model, config, folder)
     hears = Wav2Vec2FeatureExtractor(sampling_rate=16000, do_normalize=True, return_attention_mask=masks)
     if not writes:
         hears.save_pretrained(folder)
@@ -292,6 +277,15 @@ def tiny_audio(folder: Path, *, width: int = 32, writes: bool = True, masks: boo
     vocabulary.write_text(json.dumps({letter: i for i, letter in enumerate(letters)}), encoding="utf-8")
     Wav2Vec2Processor(feature_extractor=hears, tokenizer=Wav2Vec2CTCTokenizer(str(vocabulary))).save_pretrained(folder)
     return str(folder)
+
+
+def _write(model: Callable[..., Any], config: Any, folder: Path, **more: Any) -> None:
+    """A model of a configuration, with random weights that are the same each time; nobody else's random numbers are used up."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model(config, **more).save_pretrained(folder)
 
 
 def _bytes(*, chat: str | None = None, ends: bool = False) -> Any:
