@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import os
 import sys
 import textwrap
@@ -32,6 +33,21 @@ sys.dont_write_bytecode = False
 _load = alembic.util.load_python_file
 _load_once = functools.cache(_load)
 alembic.util.load_python_file = lambda folder, name: (_load if name == "env.py" else _load_once)(folder, name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_objects_to_collect():
+    """A training ends by collecting what is no longer used: of all that is imported here that looks through a million objects."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Each worker begins with files of its own, so that it alone makes what the tests of one share."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
 
 
 @pytest.fixture(scope="session", autouse=True)

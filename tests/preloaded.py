@@ -1,6 +1,8 @@
 """What the command's processes import: a server imports it once, and each command of a test is a fork of that (see commands.py)."""
 
 # ruff: noqa: F401
+import gc
+
 import mlflow.artifacts
 import mlflow.data
 import mlflow.genai
@@ -25,3 +27,6 @@ import workbench.search.engine
 import workbench.sweep
 import workbench.tracking
 import workbench.training
+
+gc.collect()
+gc.freeze()  # of a run's end, which collects what is no longer used, that would be most

@@ -40,7 +40,7 @@ def by_method(results):
     return {r.method: r for r in results}
 
 
-@pytest.mark.parametrize("sampler", ["front", WHOLE])
+@pytest.mark.parametrize("sampler", [pytest.param("front", marks=pytest.mark.slow), WHOLE])
 def test_a_failed_run_is_taken_up_again_and_counts_from_then_on(failed, sampler):
     ledger = failed.ledger
     before = by_method(ledger.results())
