@@ -12,10 +12,32 @@ from safetensors.torch import save_file
 from workbench import Recipe, full
 from workbench.formulations import Rows
 from workbench.objectives import Batch
+from workbench.testing import tiny_decoder, tiny_model, tiny_seq2seq
 from workbench.training import train
 from workbench.training.tuning import Tuning
 
 CPU = torch.device("cpu")
+KINDS = {"encoder": tiny_model, "decoder": tiny_decoder, "seq2seq": tiny_seq2seq}
+"""What writes a tiny model of each kind into a folder."""
+
+
+def tiny_gpt2(folder: Path) -> str:
+    """Another model in the place of a tiny decoder's."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    (folder / "config.json").unlink()
+    size = {"vocab_size": 268, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256}
+    GPT2LMHeadModel(GPT2Config(**size, bos_token_id=2, eos_token_id=3, pad_token_id=0)).save_pretrained(folder)
+    return str(folder)
+
+
+def tiny_of(kind: str, folder: Path) -> str:
+    """A tiny model of one of `KINDS`, or the other decoder."""
+    if kind == "gpt2":
+        tiny_decoder(folder)
+        return tiny_gpt2(folder)
+    return KINDS[kind](folder)
 
 
 def recipe(task: Any, model: str, **more: Any) -> Recipe:
@@ -72,6 +94,14 @@ def cuts_change_no_gradient(of: Tuning, rows: Rows, pieces: int = 3) -> None:
     scale = max(float(value.abs().max()) for value in whole.values())
     for name, value in whole.items():
         torch.testing.assert_close(cut[name], value, rtol=1e-4, atol=1e-6 * max(1.0, scale))
+
+
+def rows_are_like_any_others(of: Tuning, rows: Rows) -> None:
+    """Of rows of one size, whose loss is that of transformers."""
+    batch_is_alone(of, rows, sizes=1)
+    cuts_change_no_gradient(of, rows)
+    batch = rows.batch(range(5))
+    torch.testing.assert_close(loss(of, batch), of.model(**batch).loss * 5, rtol=1e-5, atol=1e-5)
 
 
 def resumed_is_unbroken(whole: Recipe) -> None:

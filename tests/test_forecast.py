@@ -36,6 +36,7 @@ from workbench.prices import Offer
 from workbench.result import Result
 from workbench.testing import TinyTask
 from workbench.testing.tiny import TinyFormulation
+from workbench.training import memory as activations
 from workbench.usage import Usage, total
 
 HERE = Machine(name="2 x CPU", kind="cpu", cpus=2.0, memory_bytes=1 << 40, threads=1.0, resident_bytes=1 << 20)
@@ -183,7 +184,7 @@ def test_unknown_is_said_and_never_zero(tiny: str, monkeypatch: pytest.MonkeyPat
     assert seen.seconds
     assert seen.energy_j is None
     monkeypatch.setattr(flops, "shape", lambda model: None)
-    monkeypatch.setattr(memory, "saved_bytes", lambda *args: None)
+    monkeypatch.setattr(activations, "saved_bytes", lambda *args: None)
     strange = Forecaster(a_study(recipe), machine=HERE).run(recipe)
     assert strange.seconds is strange.flops is strange.peak_memory_bytes is None
     measured = a_result(a_study(recipe), recipe, {"data": 0.1, "load": 0.1, "train": 4.0, "evaluate": 1.0})
@@ -311,14 +312,14 @@ def test_what_is_kept_for_the_way_back_is_counted(tiny: str) -> None:
     sizes = {}
     for device in ("meta", "cpu"):
         model = pairs.wrapped(task, tiny, full(learning_rate=1e-3), device)
-        sizes[device] = [memory.saved_bytes(model, objective, rows, shape) for shape in ((1, 8), (2, 8), (4, 8))]
+        sizes[device] = [activations.saved_bytes(model, objective, rows, shape) for shape in ((1, 8), (2, 8), (4, 8))]
     one, two, four = sizes["meta"]
     assert one is not None and two is not None and four is not None  # noqa: PT018
     assert 0 < one < two < four
     assert four - two == pytest.approx(2 * (two - one), rel=0.05)
     assert two == pytest.approx(sizes["cpu"][1], rel=0.3)
     frozen = pairs.wrapped(task, tiny, head(learning_rate=1e-3))
-    less = memory.saved_bytes(frozen, objective, rows, (2, 8))
+    less = activations.saved_bytes(frozen, objective, rows, (2, 8))
     assert less is not None
     assert less < two / 2
 
@@ -562,7 +563,7 @@ def test_elsewhere_a_forecast_is_carried_over(tiny: str) -> None:
 def test_flops_that_are_a_stand_in_carry_nothing_over(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = a_recipe(tiny)
     monkeypatch.setattr(flops, "shape", lambda model: None)
-    monkeypatch.setattr(memory, "saved_bytes", lambda *args: None)
+    monkeypatch.setattr(activations, "saved_bytes", lambda *args: None)
     measured = a_result(a_study(recipe), recipe, {"data": 0.1, "load": 0.1, "train": 4.0, "evaluate": 1.0})
     forecaster = Forecaster(a_study(recipe), [measured], machine=HERE)
     run, alone = typical(forecaster), forecaster.run(recipe)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kinds import resumed_is_unbroken, tiny_gpt2
 from products import once_each
 
 from workbench import Method, Recipe, adapter, flops, full, peft
@@ -59,17 +60,6 @@ def name(tmp_path_factory: pytest.TempPathFactory) -> Any:
         return tiny_seq2seq(folder) if kind == "seq2seq" else tiny_model(folder)
 
     return make
-
-
-def tiny_gpt2(folder: Path) -> str:
-    """Another model in the place of a tiny decoder's."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    torch.manual_seed(0)
-    (folder / "config.json").unlink()
-    size = {"vocab_size": 268, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256}
-    GPT2LMHeadModel(GPT2Config(**size, bos_token_id=2, eos_token_id=3, pad_token_id=0)).save_pretrained(folder)
-    return str(folder)
 
 
 def recipe(model: str, method: Method | None = None, **more: Any) -> Recipe:
@@ -182,21 +172,6 @@ def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(name: Any, kind: str, met
 @pytest.mark.parametrize("make, method", [(tiny_decoder, LORA), pytest.param(tiny_seq2seq, ADAPTER, marks=pytest.mark.slow)])
 def test_so_it_is_beside_weights_of_four_bits(make: Any, method: Method, tmp_path: Path) -> None:
     resumed_is_unbroken(recipe(make(tmp_path, width=64), method, epochs=2, weights="nf4"))
-
-
-def resumed_is_unbroken(whole: Recipe) -> None:
-    prefix, last = None, None
-    for checkpoint in train(whole):
-        if checkpoint.recipe.epochs == 1:
-            prefix = checkpoint.prefix()
-        torch.rand(3)
-        last = (dict(checkpoint.scores), list(checkpoint.predictions), checkpoint.weights())
-    assert prefix is not None
-    assert last is not None
-    (rest,) = [(dict(c.scores), list(c.predictions), c.weights()) for c in train(whole, prefix)]
-    assert rest[:2] == last[:2]
-    assert rest[2].keys() == last[2].keys()
-    assert all(torch.equal(rest[2][each], last[2][each]) for each in last[2])
 
 
 @pytest.mark.parametrize("kind", ["chat", *(pytest.param(kind, marks=pytest.mark.slow) for kind in WRITERS[1:])])

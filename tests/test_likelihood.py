@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from kinds import tiny_gpt2
 from products import once_each
-from test_formulations_text import label, recipe, shaken, tiny_gpt2, tuned
+from test_formulations_text import label, recipe, shaken, tuned
 from test_methods_kinds import is_possible
 from test_methods_kinds import recipe as peft_recipe
 

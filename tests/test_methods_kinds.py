@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kinds import KINDS, tiny_of
 from safetensors.torch import save_file
-from test_formulations_text import encoded, losses, shaken, tiny_gpt2
+from test_formulations_text import encoded, losses, shaken
 from test_methods import NEEDED
 
 from workbench import Method, Recipe, adapter, full, peft
@@ -15,12 +16,10 @@ from workbench.errors import UsageError
 from workbench.forecast import pairs
 from workbench.methods import peft_methods
 from workbench.study import Study
-from workbench.testing import TinyText, tiny_decoder, tiny_model, tiny_seq2seq
+from workbench.testing import TinyText
 from workbench.training import test as score_test_split
 from workbench.training import train
 from workbench.training.tuning import Tuning
-
-KINDS = {"encoder": tiny_model, "decoder": tiny_decoder, "seq2seq": tiny_seq2seq}
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     # what differs from those for an encoder of width 32: how a Llama's and a T5's layers are called, and a Llama's keys of width 16
@@ -49,15 +48,7 @@ IN_FRONT = ("prompt_tuning", "multitask_prompt_tuning", "p_tuning", "prefix_tuni
 
 @pytest.fixture(scope="module")
 def name(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    @functools.cache
-    def make(kind: str) -> str:
-        folder = tmp_path_factory.mktemp(kind)
-        if kind == "gpt2":
-            tiny_decoder(folder)
-            return tiny_gpt2(folder)
-        return KINDS[kind](folder)
-
-    return make
+    return functools.cache(lambda kind: tiny_of(kind, tmp_path_factory.mktemp(kind)))
 
 
 OURS = {"adapter": adapter(learning_rate=1e-2, bottleneck=4), "last layer": full(learning_rate=1e-2, trainable_layers=1)}

@@ -6,31 +6,21 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from test_formulations_text import tiny_gpt2
+from kinds import KINDS, tiny_of
 
 from workbench import Recipe, Study, adapter, choice, full, methods
 from workbench.data import models
 from workbench.errors import UsageError
 from workbench.forecast import pairs
 from workbench.methods.layers import layers, of_last_layers
-from workbench.testing import TinyTask, TinyText, tiny_decoder, tiny_model, tiny_seq2seq
+from workbench.testing import TinyTask, TinyText, tiny_decoder
 from workbench.training import train
 from workbench.training.tuning import Tuning
-
-KINDS = {"encoder": tiny_model, "decoder": tiny_decoder, "seq2seq": tiny_seq2seq}
 
 
 @pytest.fixture(scope="module")
 def name(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    @functools.cache
-    def make(kind: str) -> str:
-        folder = tmp_path_factory.mktemp(kind)
-        if kind == "gpt2":
-            tiny_decoder(folder)
-            return tiny_gpt2(folder)
-        return KINDS[kind](folder)
-
-    return make
+    return functools.cache(lambda kind: tiny_of(kind, tmp_path_factory.mktemp(kind)))
 
 
 def recipe(model: str, method: Any, **more: Any) -> Recipe:

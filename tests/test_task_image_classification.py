@@ -177,10 +177,7 @@ def test_rows_hold_what_the_processor_makes(folder, model, monkeypatch):
 def test_it_is_a_model_like_any_other(folder, model):
     of = kinds.tuned(task(folder), model)
     rows = of.formulation.encode(of.recipe.task.splits().train[:9], of.processor)
-    kinds.batch_is_alone(of, rows, sizes=1)
-    kinds.cuts_change_no_gradient(of, rows)
-    batch = rows.batch(range(5))
-    torch.testing.assert_close(kinds.loss(of, batch), of.model(**batch).loss * 5, rtol=1e-5, atol=1e-5)
+    kinds.rows_are_like_any_others(of, rows)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,14 @@ class Windows:
     offsets: list[np.ndarray]
 
 
+def check_length(max_length: int, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise UsageError where rows of so many tokens are longer than the model takes."""
+    if max_length > tokenizer.model_max_length:
+        raise UsageError(
+            f"max_length={max_length} is more than the {tokenizer.model_max_length} tokens this model takes. Lower it."
+        )
+
+
 def windows(
     questions: Sequence[str], contexts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, max_length: int, stride: int
 ) -> Windows:
@@ -49,10 +57,7 @@ def windows(
         UsageError: `max_length` is more than the model takes, or leaves no room to advance.
     """
     special = tokenizer.num_special_tokens_to_add(pair=True)
-    if max_length > tokenizer.model_max_length:
-        raise UsageError(
-            f"max_length={max_length} is more than the {tokenizer.model_max_length} tokens this model takes. Lower it."
-        )
+    check_length(max_length, tokenizer)
     if max_length - max_length // 2 - special <= stride:
         raise UsageError(
             f"max_length={max_length} leaves no room beside a question for stride={stride}. Raise it or lower the stride."

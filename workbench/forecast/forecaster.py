@@ -240,6 +240,9 @@ class Forecaster:
         return Estimate(value, low, high, basis, self._watts.note)
 
     def _peak(self, recipe: Recipe) -> Estimate | None:
+        from workbench.training import memory as activations
+        from workbench.training.batches import widest
+
         key = (recipe.task, self._pair_key(recipe), recipe.batch_size)
         measured = self._measured_memory.get(_memory_key(recipe))
         if measured:
@@ -250,10 +253,10 @@ class Forecaster:
             longest = sorted(data.train or data.dev, key=sum)[-recipe.batch_size :]
             lengths = list(itertools.chain(*longest)) * -(-recipe.batch_size // len(longest))
             whole = (len(lengths), max(lengths))
-            shape = whole if data.together else memory.widest(lengths, self.machine.kind)
+            shape = whole if data.together else widest(lengths, self.machine.kind)
             self._peaks[key] = memory.peak(
                 state=memory.state_bytes(pair.parameters, pair.trainable, recipe.weights),
-                saved=memory.saved_bytes(pair.model, data.objective, data.rows, shape) if recipe.method.trains else 0,
+                saved=activations.saved_bytes(pair.model, data.objective, data.rows, shape) if recipe.method.trains else 0,
                 layers=pair.shape.layers if pair.shape else None,
                 width=pair.shape.width if pair.shape else None,
                 shape=shape,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workbench import prices
+from workbench import prices, process
 from workbench.meter import host, number_gpus_as_nvml, power
 from workbench.meter.processors import AVERAGE, CpuPower, cpu_power
 
@@ -83,13 +83,12 @@ def name_of(description: Mapping[str, Any]) -> str:
 
 def device_memory_bytes() -> int:
     """Memory of the device that trains: the first GPU's, else what this machine has available."""
-    import psutil
     import torch
 
     number_gpus_as_nvml()
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
-    return int(psutil.virtual_memory().available)
+    return process.available_bytes()
 
 
 def _processors(model: str, cpus: float) -> str:

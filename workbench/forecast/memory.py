@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from workbench.estimate import Estimate
-from workbench.formulations import Rows
-from workbench.objectives import Objective
 
 FLOAT_BYTES = 4
 
@@ -29,20 +24,6 @@ def state_bytes(parameters: int, trainable: int, weights: str = "float32") -> in
     return round(WEIGHT_BYTES[weights] * (parameters - trainable)) + 6 * FLOAT_BYTES * trainable
 
 
-def saved_bytes(model: Any, objective: Objective, rows: Rows, shape: tuple[int, int]) -> int | None:
-    """As `training.memory.saved_bytes`, which the loop asks for itself."""
-    from workbench.training import memory
-
-    return memory.saved_bytes(model, objective, rows, shape)
-
-
-def widest(lengths: Sequence[int], kind: str) -> tuple[int, int]:
-    """As `training.batches.widest`."""
-    from workbench.training import batches
-
-    return batches.widest(lengths, kind)
-
-
 def peak(
     *, state: int, saved: int | None, layers: int | None, width: int | None, shape: tuple[int, int], kind: str, resident: int
 ) -> Estimate | None:
@@ -50,7 +31,7 @@ def peak(
 
     Args:
         state: Bytes by `state_bytes`.
-        saved: Bytes by `saved_bytes`; None takes the formula of `KEPT_FLOATS`.
+        saved: Bytes by `training.memory.saved_bytes`; None takes the formula of `KEPT_FLOATS`.
         layers: Attention layers; None is unknown.
         width: Their width; None is unknown.
         shape: Rows and tokens of the widest micro-batch.

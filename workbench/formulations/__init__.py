@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.formulations.base import READINGS, Example, Formulation, Reach, Rows, Shots
+from workbench.formulations.base import GREEDY, READINGS, Example, Formulation, Reach, Rows, Shots
 from workbench.formulations.classes import Classification, Labelled, WrittenClasses, classification
 from workbench.formulations.embedding import Embedding, Ranking
 from workbench.formulations.media import MediaClassification, audio_classification, image_classification
@@ -14,6 +14,7 @@ from workbench.formulations.text import Message, TextGeneration, text_generation
 from workbench.formulations.tokens import TokenClassification, WrittenEntities, token_classification
 
 __all__ = [
+    "GREEDY",
     "READINGS",
     "CausalModelling",
     "Classification",

@@ -20,7 +20,12 @@ Example = Mapping[str, Any]
 Shots = Sequence[Example] | Callable[[Example], Sequence[Example]]
 """Examples with their answers to stand before questions: before all of them, or for each question its own."""
 
-READINGS = ("greedy", "likelihood", "likelihood_per_byte", "mutual_information")
+GREEDY, LIKELIHOOD, LIKELIHOOD_PER_BYTE, MUTUAL_INFORMATION = READINGS = (
+    "greedy",
+    "likelihood",
+    "likelihood_per_byte",
+    "mutual_information",
+)
 """How an answer is read off a language model: written, token by token the likeliest; or the likeliest of a few as a whole, by the
 sum of its tokens' log-likelihoods, by that for each byte of its text (`acc` and `acc_norm` of lm-evaluation-harness), or by how
 much higher it is than behind a prompt without content (Holtzman et al. 2021, arXiv:2104.08315; `acc_mutual_info` there)."""
@@ -174,7 +179,7 @@ class Formulation(ABC):
         Raises:
             UsageError: Answers cannot be read so.
         """
-        if how != READINGS[0]:
+        if how != GREEDY:
             raise UsageError(
                 f"read={how!r} is for language models that choose among a few answers. Leave it out, or name models=(…)."
             )
@@ -219,6 +224,11 @@ class Formulation(ABC):
             UsageError: They cannot be encoded for this processor's model.
         """
         return Reach(len(examples), {})
+
+
+def named_outputs(labels: Sequence[str]) -> dict[str, Any]:
+    """What a model's configuration says of a head with one output a label, in this order."""
+    return {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
 
 
 def padded(tokenizer: Any, side: str = "right") -> Any:

@@ -10,7 +10,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from workbench.errors import UsageError
-from workbench.formulations.base import READINGS, Example, Formulation, Reach, Rows, Shots, losing_ends, padded_inputs, tokenized
+from workbench.formulations.base import (
+    GREEDY,
+    Example,
+    Formulation,
+    Reach,
+    Rows,
+    Shots,
+    losing_ends,
+    named_outputs,
+    padded_inputs,
+    tokenized,
+)
 from workbench.formulations.text import TextGeneration, text_generation
 from workbench.objectives import Batch, Classes, Inference, Objective, Read
 
@@ -63,8 +74,7 @@ class Classification(Formulation):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        names = dict(enumerate(self.labels))
-        return {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+        return named_outputs(self.labels)
 
     @property
     def longest_row(self) -> int:
@@ -122,7 +132,7 @@ class WrittenClasses(TextGeneration):
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Any]:
         """The classes that were written, in any case; what is none of them is left out. Of one that was weighed its probability."""
         of = {said.casefold(): name for name, said in self.words}
-        if self.read != READINGS[0]:
+        if self.read != GREEDY:
             told: list[Any] = [Labelled((), None)] * len(examples)
             for i, (text, confidence) in zip(rows.example.tolist(), self.likeliest(outputs), strict=True):
                 told[i] = Labelled((of[text.casefold()],), confidence)

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.data import media, sounds
 from workbench.errors import UsageError
-from workbench.formulations.base import Example, Formulation, Reach, Rows, Shots
+from workbench.formulations.base import Example, Formulation, Reach, Rows, Shots, named_outputs
 from workbench.formulations.classes import Labelled, numbers_of, probabilities
 from workbench.objectives import Classes, Inference, Objective, Read
 
@@ -49,9 +49,8 @@ class MediaClassification(Formulation):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        names = dict(enumerate(self.labels))
         masks = {"apply_spec_augment": False} if self.most_seconds else {}  # drawn by NumPy, whose state no run keeps
-        return {"id2label": names, "label2id": {name: i for i, name in names.items()}, **masks}
+        return {**named_outputs(self.labels), **masks}
 
     @property
     def objective(self) -> Objective:
@@ -158,6 +157,12 @@ def _input(value: Any) -> np.ndarray:
     return found.astype(np.int64 if np.issubdtype(found.dtype, np.integer) else np.float32)
 
 
+def refuse_deaf(kind: str, task: object) -> None:
+    """Raise UsageError where a kind of model hears no sound."""
+    if kind != "audio":
+        raise UsageError(f"a model of kind {kind!r} cannot do {type(task).__name__}: it hears no sound. Choose a model of sound.")
+
+
 def image_classification(
     kind: str, task: object, data: str, labels: Sequence[str], label: Callable[[Example], Sequence[str]]
 ) -> MediaClassification:
@@ -177,7 +182,6 @@ def audio_classification(
     max_seconds: float,
 ) -> MediaClassification:
     """How a kind of model tells the classes of a data set's sounds. Raises UsageError where it hears none."""
-    if kind != "audio":
-        raise UsageError(f"a model of kind {kind!r} cannot do {type(task).__name__}: it hears no sound. Choose a model of sound.")
+    refuse_deaf(kind, task)
     inputs = functools.partial(waves, data, max_seconds)
     return MediaClassification("AutoModelForAudioClassification", tuple(labels), label, inputs, max_seconds)

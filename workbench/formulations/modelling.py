@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from workbench.data.windows import check_length
 from workbench.errors import UsageError
 from workbench.formulations.base import Example, Formulation, Rows, Shots, padded
 from workbench.objectives import NO_TARGET, Inference, Likelihoods, Objective, Read, Tokens
@@ -66,12 +67,6 @@ class LanguageModelling(Formulation):
             for (likelihood, tokens, right), (size, words) in zip(sums.tolist(), counts.tolist(), strict=True)
         ]
 
-    def _checked(self, processor: Any) -> None:
-        if self.max_length > processor.model_max_length:
-            raise UsageError(
-                f"max_length={self.max_length} is more than the {processor.model_max_length} tokens this model takes. Lower it."
-            )
-
 
 @dataclass(frozen=True)
 class CausalModelling(LanguageModelling):
@@ -93,7 +88,7 @@ class CausalModelling(LanguageModelling):
         return Read(Likelihoods(shift=True), self.objective)
 
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
-        self._checked(processor)
+        check_length(self.max_length, processor)
         start = processor.bos_token_id if processor.bos_token_id is not None else processor.eos_token_id
         ids: list[np.ndarray] = []
         labels: list[np.ndarray] = []
@@ -142,7 +137,7 @@ class MaskedModelling(LanguageModelling):
         return "the tokeniser of this model has no token for what is hidden. Choose a model made by masking."
 
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
-        self._checked(processor)
+        check_length(self.max_length, processor)
         if problem := self.problem(processor):
             raise UsageError(problem)
         ids: list[np.ndarray] = []

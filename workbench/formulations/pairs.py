@@ -57,8 +57,7 @@ class CrossEncoder(Formulation):
         return Score()
 
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
-        names = [self.taught(example) if answers else self.candidates(example) for example in examples]
-        of = np.repeat(np.arange(len(examples)), [len(each) for each in names])
+        names, of = _beside(examples, self.taught if answers else self.candidates)
         queries = [self.query(examples[i]) for i in of.tolist()]
         flat = [name for each in names for name in each]
         columns = tokenized(queries, processor, self.max_length, [self.text(name) for name in flat])
@@ -116,8 +115,7 @@ class WrittenRelevance(Formulation):
         """A row for each pair; one that is longer than the model takes is left out. A shot is a document that answers, and one that
         does not.
         """
-        names = [self.taught(example) if answers else self.candidates(example) for example in examples]
-        of = np.repeat(np.arange(len(examples)), [len(each) for each in names])
+        names, of = _beside(examples, self.taught if answers else self.candidates)
         asked = [pair for example, each in zip(examples, names, strict=True) for pair in self._pairs(example, each)]
         rows = self.plain.encode(asked, processor, answers=answers, shots=self._shown(shots))
         extra = [name for each in names for name in each]
@@ -142,6 +140,12 @@ class WrittenRelevance(Formulation):
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[float], processor: Any) -> list[Ranking]:
         """The candidates of each query, best first; without those that were not asked."""
         return in_order(len(examples), rows, outputs)
+
+
+def _beside(examples: Sequence[Example], documents: Callable[[Example], Sequence[str]]) -> tuple[list[Sequence[str]], np.ndarray]:
+    """Names of the documents of each example, and of each pair of both the number of its example, shape (pairs,)."""
+    names = [documents(example) for example in examples]
+    return names, np.repeat(np.arange(len(examples)), [len(each) for each in names])
 
 
 def in_order(count: int, rows: Rows, scores: Sequence[float]) -> list[Ranking]:

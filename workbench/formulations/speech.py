@@ -13,7 +13,7 @@ import numpy as np
 from workbench.data import media, sounds
 from workbench.errors import UsageError
 from workbench.formulations.base import Example, Features, Formulation, Reach, Rows, Shots
-from workbench.formulations.media import hearing, made, tokens_of
+from workbench.formulations.media import hearing, made, refuse_deaf, tokens_of
 from workbench.objectives import NO_TARGET, Batch, Ctc, Inference, Objective, Read
 
 STEPS_A_SECOND = 2
@@ -153,6 +153,5 @@ def speech_recognition(
     kind: str, task: object, data: str, text: Callable[[Example], str], *, max_seconds: float
 ) -> SpeechRecognition:
     """How a kind of model writes what is said in a data set's sounds. Raises UsageError where it hears none."""
-    if kind != "audio":
-        raise UsageError(f"a model of kind {kind!r} cannot do {type(task).__name__}: it hears no sound. Choose a model of sound.")
+    refuse_deaf(kind, task)
     return SpeechRecognition(data, text, max_seconds)

@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 
 from workbench.errors import UsageError
-from workbench.formulations.base import READINGS, Example, Formulation, Reach, Rows, Shots, padded
+from workbench.formulations.base import (
+    GREEDY,
+    LIKELIHOOD,
+    LIKELIHOOD_PER_BYTE,
+    MUTUAL_INFORMATION,
+    Example,
+    Formulation,
+    Reach,
+    Rows,
+    Shots,
+    padded,
+)
 from workbench.objectives import NO_TARGET, Generate, Inference, Likelihood, Objective, Tokens
 from workbench.objectives.likelihood import chosen
 
@@ -43,7 +54,7 @@ class TextGeneration(Formulation):
     decoder: bool
     max_new_tokens: int
     choices: tuple[str, ...] = ()
-    read: str = READINGS[0]
+    read: str = GREEDY
     neutral: str = ""
 
     @property
@@ -59,16 +70,16 @@ class TextGeneration(Formulation):
         return Tokens(shift=self.decoder)
 
     def reading(self, how: str) -> TextGeneration:
-        if how != READINGS[0] and not self.choices:
+        if how != GREEDY and not self.choices:
             raise UsageError(f"read={how!r} chooses among a few answers, and this task allows any text. Leave it out.")
-        if how == READINGS[3] and not self.neutral:
-            raise UsageError(f"read={how!r} needs a prompt without content, and this task has none. Take {READINGS[1]!r}.")
+        if how == MUTUAL_INFORMATION and not self.neutral:
+            raise UsageError(f"read={how!r} needs a prompt without content, and this task has none. Take {LIKELIHOOD!r}.")
         return dataclasses.replace(self, read=how)
 
     def inference(self, processor: Any) -> Inference:
-        if self.read != READINGS[0]:
+        if self.read != GREEDY:
             told = tuple(self._told(choice, processor) for choice in self.choices)
-            neutral = self._ids(_turns(self.neutral), processor) if self.read == READINGS[3] else ()
+            neutral = self._ids(_turns(self.neutral), processor) if self.read == MUTUAL_INFORMATION else ()
             return Likelihood(told, processor.pad_token_id, tuple(neutral))
         ends = dict.fromkeys((_end(processor), processor.eos_token_id))
         allowed = tuple((*self.answer_ids(choice, processor),) for choice in self.choices)
@@ -114,7 +125,7 @@ class TextGeneration(Formulation):
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Any]:
         """The text of each answer, without what surrounds it; "" of an example that was not asked."""
         found = [""] * len(examples)
-        if self.read == READINGS[0]:
+        if self.read == GREEDY:
             texts = processor.batch_decode(list(outputs), skip_special_tokens=True)
         else:
             texts = [text for text, _ in self.likeliest(outputs)]
@@ -125,7 +136,7 @@ class TextGeneration(Formulation):
     def likeliest(self, outputs: Sequence[np.ndarray]) -> list[tuple[str, float]]:
         """The choice that is read off the log-likelihoods of all, and its probability if one of them is right."""
         sizes = np.array([max(1, len(choice.encode())) for choice in self.choices])
-        best = [chosen(logs, sizes if self.read == READINGS[2] else None) for logs in outputs]
+        best = [chosen(logs, sizes if self.read == LIKELIHOOD_PER_BYTE else None) for logs in outputs]
         return [(self.choices[i], confidence) for i, confidence in best]
 
     def reach(self, examples: Sequence[Example], processor: Any) -> Reach:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from workbench.data.windows import check_length
 from workbench.errors import UsageError
-from workbench.formulations.base import Example, Formulation, Reach, Rows, Shots, padded
+from workbench.formulations.base import Example, Formulation, Reach, Rows, Shots, named_outputs, padded
 from workbench.formulations.classes import NONE
 from workbench.formulations.text import TextGeneration, text_generation
 from workbench.objectives import NO_TARGET, Batch, Inference, Objective, Read, Tokens
@@ -48,8 +49,7 @@ class TokenClassification(Formulation):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        names = dict(enumerate(self.tags))
-        return {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+        return named_outputs(self.tags)
 
     @property
     def longest_row(self) -> int:
@@ -87,10 +87,7 @@ class TokenClassification(Formulation):
     def _windows(self, examples: Sequence[Example], processor: Any) -> tuple[Any, list[np.ndarray]]:
         """What the tokeniser makes of some texts, and of each window the words told in it with their places, (words, 2)."""
         room = self.max_length - processor.num_special_tokens_to_add()
-        if self.max_length > processor.model_max_length:
-            raise UsageError(
-                f"max_length={self.max_length} is more than the {processor.model_max_length} tokens this model takes. Lower it."
-            )
+        check_length(self.max_length, processor)
         if room <= self.stride:
             raise UsageError(f"max_length={self.max_length} leaves no room for stride={self.stride}. Raise it or lower the stride.")
         encoded = processor(

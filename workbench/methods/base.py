@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
-from workbench.formulations import READINGS
-from workbench.methods.config_fields import settings_of
-from workbench.space import Space, check, is_number, is_whole
+from workbench.formulations import GREEDY, READINGS
+from workbench.methods.config_fields import peft_folder, settings_of
+from workbench.space import Space, check, ends, is_number, is_whole
 
 ASKING = ("zero_shot", "few_shot")
 """Methods that train nothing."""
@@ -48,7 +46,7 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
     models: tuple[str, ...] = field(default=(), compare=False, metadata={"later": True})
     head_learning_rate: float | None = field(default=None, metadata={"later": True})
-    read: str = field(default=READINGS[0], metadata={"later": True})
+    read: str = field(default=GREEDY, metadata={"later": True})
 
     def __post_init__(self) -> None:
         check(self, "name", lambda v: isinstance(v, str) and v != "", "a name")
@@ -108,7 +106,7 @@ def full(
     trainable_layers: int | None = None,
     name: str = "full",
     models: Sequence[str] = (),
-    read: str = READINGS[0],
+    read: str = GREEDY,
 ) -> Method:
     """All parameters learn, or those of the last layers alone.
 
@@ -125,11 +123,11 @@ def full(
     Raises:
         UsageError: `trainable_layers` is no whole number of at least 1. That a model has fewer layers is found when it is applied.
     """
-    settings = {} if trainable_layers is None else {"trainable_layers": _count("trainable_layers", trainable_layers)}
+    settings = {} if trainable_layers is None else {"trainable_layers": count_of("trainable_layers", trainable_layers)}
     return Method(name, "full", learning_rate, settings, names_of(models), head_learning_rate=head_learning_rate, read=read)
 
 
-def head(*, learning_rate: float, name: str = "head", models: Sequence[str] = (), read: str = READINGS[0]) -> Method:
+def head(*, learning_rate: float, name: str = "head", models: Sequence[str] = (), read: str = GREEDY) -> Method:
     """Only the task's head learns; the pre-trained model is left as it is."""
     return Method(name, "head", learning_rate, models=names_of(models), read=read)
 
@@ -140,7 +138,7 @@ def bitfit(
     head_learning_rate: float | None = None,
     name: str = "bitfit",
     models: Sequence[str] = (),
-    read: str = READINGS[0],
+    read: str = GREEDY,
 ) -> Method:
     """The biases and the task's head learn (Ben Zaken et al. 2022, arXiv:2106.10199). Arguments as `full` has."""
     return Method(name, "bitfit", learning_rate, models=names_of(models), head_learning_rate=head_learning_rate, read=read)
@@ -153,7 +151,7 @@ def adapter(
     bottleneck: int = 64,
     name: str = "adapter",
     models: Sequence[str] = (),
-    read: str = READINGS[0],
+    read: str = GREEDY,
 ) -> Method:
     """Small modules in every layer learn, the norms of the model and the task's head (Houlsby et al. 2019, arXiv:1902.00751).
 
@@ -176,14 +174,14 @@ def adapter(
         name,
         "adapter",
         learning_rate,
-        {"bottleneck": _count("bottleneck", bottleneck)},
+        {"bottleneck": count_of("bottleneck", bottleneck)},
         names_of(models),
         head_learning_rate=head_learning_rate,
         read=read,
     )
 
 
-def zero_shot(*, name: str = "zero_shot", models: Sequence[str] = (), read: str = READINGS[0]) -> Method:
+def zero_shot(*, name: str = "zero_shot", models: Sequence[str] = (), read: str = GREEDY) -> Method:
     """The model is graded as it is: a language model asked without an example, an encoder with a head that nobody trained.
 
     It has no use for labels, epochs, batch size, seed and all else that is about training: recipes that differ in those are one.
@@ -197,7 +195,7 @@ def few_shot(
     choose: Literal["first", "nearest"] = "first",
     name: str = "few_shot",
     models: Sequence[str] = (),
-    read: str = READINGS[0],
+    read: str = GREEDY,
 ) -> Method:
     """A language model asked with a few labelled examples before each question.
 
@@ -216,7 +214,7 @@ def few_shot(
     if choose not in ("first", "nearest"):  # no hole either: what a recipe buys depends on it
         raise UsageError(f"choose must be 'first' or 'nearest'; got {choose!r}. To compare both, give two methods of two names.")
     how = {} if choose == "first" else {"choose": choose}
-    return Method(name, "few_shot", None, {"shots": _count("shots", shots), **how}, names_of(models), read=read)
+    return Method(name, "few_shot", None, {"shots": count_of("shots", shots), **how}, names_of(models), read=read)
 
 
 def peft(
@@ -226,7 +224,7 @@ def peft(
     head_learning_rate: float | None = None,
     name: str | None = None,
     models: Sequence[str] = (),
-    read: str = READINGS[0],
+    read: str = GREEDY,
     **settings: Any,
 ) -> Method:
     """A method of the installed PEFT by PEFT's own name, in any case, with its configuration's own arguments.
@@ -247,9 +245,9 @@ def peft(
     return Method(name or kind, kind, learning_rate, settings, names_of(models), head_learning_rate, read)
 
 
-def _count(name: str, value: Any) -> Any:
+def count_of(name: str, value: Any) -> Any:
     """A setting that counts something, or its hole. Raises UsageError unless all that it may be are whole numbers of at least 1."""
-    for each in value.ends if isinstance(value, Space) else (value,):
+    for each in ends(value):
         if not is_whole(each) or each < 1:
             raise UsageError(f"{name} must be a whole number, at least 1; got {each!r}.")
     return value
@@ -263,10 +261,9 @@ def names_of(models: Any) -> Any:
 @functools.lru_cache
 def peft_methods() -> tuple[str, ...]:
     """Names of the methods of the installed PEFT, in lower case. Read from its source: importing it takes seconds."""
-    package = importlib.util.find_spec("peft")
-    if package is None or not package.submodule_search_locations:
+    if (root := peft_folder()) is None:
         raise EnvironmentFault("the package peft is not installed. Install workbench with its dependencies again.")
-    source = Path(package.submodule_search_locations[0], "utils", "peft_types.py").read_text(encoding="utf-8")
+    source = (root / "utils" / "peft_types.py").read_text(encoding="utf-8")
     body = next(node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "PeftType")
     return tuple(
         node.targets[0].id.lower() for node in body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)

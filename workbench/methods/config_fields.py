@@ -15,16 +15,20 @@ _WITHOUT_FIELDS = ("PushToHubMixin",)
 """Bases from other packages that are known to add none."""
 
 
+def peft_folder() -> Path | None:
+    """Where the installed PEFT lies; None where it is not installed."""
+    package = importlib.util.find_spec("peft")
+    return Path(package.submodule_search_locations[0]) if package and package.submodule_search_locations else None
+
+
 @functools.lru_cache
 def settings_of(kind: str) -> frozenset[str] | None:
     """Names of the settings of a method of PEFT, by its name in lower case.
 
     None where the source does not tell them: then they are known once PEFT is imported, when the method is applied.
     """
-    package = importlib.util.find_spec("peft")
-    if package is None or not package.submodule_search_locations:
+    if (root := peft_folder()) is None:
         return None
-    root = Path(package.submodule_search_locations[0])
     own = root / "tuners" / kind
     try:
         of = _registered(own / "__init__.py")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workbench.errors import UsageError
-from workbench.methods.base import Method, names_of
-from workbench.space import ends, is_number, is_whole
+from workbench.methods.base import Method, count_of, names_of
+from workbench.space import ends, is_number
 
 
 def knn(*, neighbours: int = 5, name: str = "knn", models: Sequence[str] = ()) -> Method:
@@ -19,10 +19,7 @@ def knn(*, neighbours: int = 5, name: str = "knn", models: Sequence[str] = ()) -
         name: What it is called in tables and paths.
         models: As `Method.models`.
     """
-    for each in ends(neighbours):
-        if not is_whole(each) or each < 1:
-            raise UsageError(f"neighbours must be a whole number, at least 1; got {each!r}.")
-    return Method(name, "knn", None, {"neighbours": neighbours}, names_of(models))
+    return Method(name, "knn", None, {"neighbours": count_of("neighbours", neighbours)}, names_of(models))
 
 
 def logistic(*, C: float = 1.0, name: str = "logistic", models: Sequence[str] = ()) -> Method:  # noqa: N803  as elsewhere

@@ -120,10 +120,8 @@ def _processors(study: Study) -> dict[str, Any]:
             processor = models.processor(model)
             key = model
             if hasattr(processor, "backend_tokenizer"):
-                content = json.loads(processor.backend_tokenizer.to_str()) | {
-                    "truncation": None,
-                    "padding": None,
-                }  # set at each use
+                content = json.loads(processor.backend_tokenizer.to_str())
+                content |= {"truncation": None, "padding": None}  # set at each use
                 key = json.dumps([content, processor.model_max_length])
             found.setdefault(key, (model, processor))
     return dict(found.values())

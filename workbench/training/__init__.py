@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +41,12 @@ __all__ = [
     "train",
     "tuned_model",
 ]
+
+
+T = TypeVar("T")
+
+KEPT_ROWS = 8
+"""Tasks, as a model reads them, whose rows are kept across runs."""
 
 
 class Windows(Protocol):
@@ -279,17 +285,17 @@ def _encode(recipe: Recipe, meter: Windows) -> tuple[Rows, Questions, Usage]:
     """Rows to train on and to be graded by, and what it took to make them. Kept across runs: trials share them."""
     task, trains = recipe.task, recipe.epochs > 0 or recipe.method.fits
     key = (task, recipe.model, trains, recipe.method.asking)
-    if key not in _encoded:
+
+    def make() -> tuple[Rows, Questions, Usage]:
         with meter.window() as window:
             processor, splits = models.processor(recipe.model), task.splits()
             formulation = recipe.formulation
             shots = methods.shots(recipe.method, formulation, splits.train)
             train_rows = formulation.encode(splits.train if trains else (), processor)
             dev = questions(formulation, splits.dev, processor, shots)
-        if len(_encoded) >= 8:
-            _encoded.pop(next(iter(_encoded)))
-        _encoded[key] = (train_rows, dev, window.usage)
-    return _encoded[key]
+        return train_rows, dev, window.usage
+
+    return _remembered(_encoded, key, make)
 
 
 _test_rows: dict[tuple[Any, ...], Questions] = {}
@@ -300,11 +306,19 @@ def _test(tuning: Tuning) -> dict[str, float]:
     recipe = tuning.recipe
     if not recipe.task.splits().test:
         return {}
-    key = (recipe.task, recipe.model, recipe.method.asking)
-    if key not in _test_rows:
+
+    def make() -> Questions:
         splits, formulation = recipe.task.splits(), tuning.formulation
-        before = methods.shots(recipe.method, formulation, splits.train)
-        if len(_test_rows) >= 8:
-            _test_rows.pop(next(iter(_test_rows)))
-        _test_rows[key] = questions(formulation, splits.test, tuning.processor, before)
-    return tuning.test(_test_rows[key])
+        return questions(formulation, splits.test, tuning.processor, methods.shots(recipe.method, formulation, splits.train))
+
+    return tuning.test(_remembered(_test_rows, (recipe.task, recipe.model, recipe.method.asking), make))
+
+
+def _remembered(known: dict[tuple[Any, ...], T], key: tuple[Any, ...], make: Callable[[], T]) -> T:
+    """What was made by this key, the latest few of which are kept."""
+    if key not in known:
+        made = make()
+        if len(known) >= KEPT_ROWS:
+            known.pop(next(iter(known)))
+        known[key] = made
+    return known[key]
