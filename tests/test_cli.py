@@ -396,7 +396,7 @@ def test_plan_refuses_what_cannot_be_trained(command, tmp_path, tiny):
         study_text(tiny, "choice(full(learning_rate=1e-3), peft('lora', learning_rate=1e-3, target_modules=['nothing']))")
     )
     code, out, err = command("plan", "tiny.py")
-    assert code == 3
+    assert code == 2  # as of `sweep`
     assert [line.split()[-1] for line in out.splitlines()[1:]] == ["yes", "no"]
     assert "lora on" in err
     assert "nothing" in err
@@ -404,6 +404,60 @@ def test_plan_refuses_what_cannot_be_trained(command, tmp_path, tiny):
     assert (code, out) == (2, "")
     assert "1 of 2" in one_error(err)
     assert {p.name for p in tmp_path.iterdir()} == {"tiny.py"}  # no empty study is left behind
+
+
+def test_plan_forecasts_what_is_left_and_no_more_runs_than_there_are(command, tmp_path, tiny):
+    def told(*words):
+        code, _, err = command("plan", "tiny.py", *words)
+        assert code == 0
+        return [line for line in err.splitlines() if "of this study" in line or "more run" in line or "Next" in line]
+
+    (tmp_path / "tiny.py").write_text(study_text(tiny, "choice(full(learning_rate=1e-3), bitfit(learning_rate=1e-3))"))
+    assert told()[0].startswith("2 runs of this study are forecast to take ")  # of the 16 that a study allows
+    sampler = ("--sampler", "optuna:RandomSampler")
+    assert command("sweep", "tiny.py", "--trials", "1", *sampler)[0] == 0
+    assert told()[0] == "1 of 2 runs of this study has been made."
+    assert told()[1].startswith("1 more run is forecast to take ")
+    err = command("sweep", "tiny.py", *sampler)[2]
+    assert "1 more run is forecast to take " in err
+    assert told() == ["All 2 runs of this study have been made.", "Next: `workbench front tiny.py`"]
+    assert "forecast to take" not in command("sweep", "tiny.py", *sampler)[2]
+
+    (tmp_path / "tiny.py").write_text(study_text(tiny, "full(learning_rate=2e-3)"))
+    assert told()[0].startswith("1 run of this study is forecast to take ")
+    assert "1 run of this study is forecast to take " in command("sweep", "tiny.py", *sampler)[2]
+    assert told()[0] == "The one run of this study has been made."
+    assert "A sweep of 1 run of tiny.py" in command("platforms", "tiny.py")[1]
+
+
+def test_a_sweep_that_learned_nothing_says_so(command, tmp_path, tiny):
+    rows = [{"text": f"w{10 + i % 40} w{10 + i % 7}", "label": "rare" if i % 10 == 0 else "common"} for i in range(160)]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "s.py").write_text(
+        "from workbench import Recipe, Study, full\nfrom workbench.tasks import classification\n"
+        f"study = Study(Recipe(task=classification('d.jsonl', train=32, max_length=8), model={tiny!r}, "
+        "method=full(learning_rate=1e-9), epochs=1, batch_size=8), maximize='accuracy')\n"
+    )
+    code, _, err = command("sweep", "s.py")
+    assert code == 0, err
+    for told in (err, command("front", "s.py")[2]):
+        assert "No point does better than the commonest label given to everything: that has accuracy " in told
+        assert "dev examples grade every point: a score of 50 is known to about ±" in told
+
+
+def test_a_run_that_several_studies_have_is_told_of(command, tmp_path, tiny):
+    for i, trials in enumerate((2, 1)):
+        (tmp_path / f"s{i}.py").write_text(study_text(tiny, task=f"TinyTask(train={32 + i})"))
+        assert command("sweep", f"s{i}.py", "--trials", trials, "--sampler", "optuna:RandomSampler")[0] == 0
+    code, out, err = command("run", "0")
+    assert (code, out[:8]) == (0, "Trial 0 ")
+    first = next(word.strip(",.") for word in err.split() if word.startswith("s0-"))
+    assert f"There is one in {first}, too: `workbench run 0 --study {first}`." in err
+    assert "too" not in command("run", "0", "--study", "s1.py")[2]
+    code, out, err = command("run", "1")
+    assert (code, out) == (2, "")
+    assert f"has no run '1', and {first} has: `workbench run 1 --study {first}`." in one_error(err)
+    assert "and s0" not in one_error(command("run", "7")[2])
 
 
 def test_doctor(command):

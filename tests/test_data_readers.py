@@ -374,7 +374,7 @@ LINE = json.dumps(FOUND).encode() + b"\n"
         ("a.jsonl.gz", gzip.compress(b"PAR1", mtime=0), "packed itself"),
         ("a.jsonl.gz", gzip.compress(b"", mtime=0), "the file is empty"),
         ("a.jsonl.zst", b"\x28\xb5\x2f\xfd", "cannot read a .zst file"),
-        ("a", LINE, "cannot read a nameless file"),
+        ("a", LINE, "cannot read a file whose name does not end in its format. Files that are read end in .json"),
     ],
 )
 def test_content_that_is_not_data_is_refused_with_its_place(tmp_path, name, content, says):

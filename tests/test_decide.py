@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies
 from test_search import FINITE, OFFER, study
 
-from workbench import bitfit, choice, full, search
+from workbench import bitfit, choice, full, loguniform, search, zero_shot
 from workbench.errors import UsageError
 from workbench.result import Result
 from workbench.search import Checkpoint, engine
@@ -98,6 +98,17 @@ def test_what_is_being_made_is_waited_for_and_not_bought_twice():
     assert decide(of, running[:1]).settings == second
     assert decide(of, running).action == "wait"
     assert decide(of, [result(of, first, 1), result(of, second, 0.5)]).until == 1
+
+
+def test_a_method_without_settings_is_begun_with_as_often_as_one_with_many():
+    def of_a_dollar(recipe):
+        return [Checkpoint(recipe.epochs, 1.0, 1.0, 1.0, 1.0)]
+
+    of = study(
+        method=choice(zero_shot(), full(learning_rate=loguniform(1e-4, 1e-2))), epochs=1, model="a", task=study().recipe.task
+    )
+    first = [decide(of, seed=seed, checkpoints=of_a_dollar).settings["method"] for seed in range(40)]
+    assert 10 <= first.count("zero_shot") <= 30  # one of 150 configurations that are left: it would come last
 
 
 @pytest.mark.parametrize("status", ["infeasible", "died"])

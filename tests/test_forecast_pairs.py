@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from workbench import Recipe, Study, bitfit, choice, forecast, full, head, loguniform, methods, peft, study
+from workbench import Method, Recipe, Study, bitfit, choice, forecast, full, head, loguniform, methods, peft, study
 from workbench.data import models
 from workbench.errors import UsageError
 from workbench.forecast import Plan, check, machine, plan
@@ -83,7 +83,7 @@ def test_nothing_is_read_for_what_the_meta_device_can_show(tiny: str, monkeypatc
     list(plan(a_study(tiny, peft("shira", learning_rate=1e-3, r=4))))
     assert built == [*of_the_model, "meta", "cpu"]
     built.clear()
-    list(plan(a_study(tiny, peft("lora", learning_rate=1e-3, lora_alhpa=3))))
+    list(plan(a_study(tiny, Method("lora", "lora", 1e-3, {"lora_alhpa": 3}))))
     assert built == [*of_the_model, "meta"]  # a mistake is one on any device
 
 
@@ -94,7 +94,7 @@ def test_a_pair_that_cannot_be_is_shown_with_its_reason_and_stops_a_sweep(tiny: 
         choice(
             full(learning_rate=1e-3),
             peft("road", learning_rate=1e-3),  # its groups of 64 fit the wider model only
-            peft("lora", learning_rate=1e-3, lora_alhpa=3),
+            Method("lora", "lora", 1e-3, {"lora_alhpa": 3}),  # as one of which PEFT's source does not tell the settings
         ),
     )
     assert [p.fits for p in plan(mixed)] == [True, False, False, True, True, False]

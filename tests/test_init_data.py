@@ -103,6 +103,15 @@ def test_data_of_which_it_cannot_be_told_what_they_are_for(tmp_path, command):
     (tmp_path / "rows.json").write_text("[1, 2]")
     assert "holds no row with names of columns" in said("rows.json")
     assert "none by its name" in said("two.csv", "--output", "study.txt")
+    (tmp_path / "program").write_bytes(b"\x7fELF\x02")
+    program = said(str(tmp_path / "program"))
+    assert "program: cannot read a file whose name does not end in its format. Files that are read end in .json, " in program
+    assert ".csv" in program
+    (tmp_path / "empty.csv").touch()
+    assert "the file is empty. Its first line must name the columns, and each other hold a row." in said("empty.csv")
+    csv(tmp_path / "one.csv", [{"text": f"text {i}", "label": "a"} for i in range(40)])
+    assert "all rows of train have the label 'a'" in said("one.csv")
+    assert "columns are named by --label COLUMN and --text COLUMN" in said("one.csv")
 
 
 def test_entities_and_folders_of_images(tmp_path, command):

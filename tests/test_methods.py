@@ -1,5 +1,6 @@
 """What each tuning method changes in a model, for every method of the installed PEFT."""
 
+import dataclasses
 import functools
 import sys
 import warnings
@@ -9,10 +10,11 @@ import pytest
 import torch
 from products import once_each
 
-from workbench import Method, bitfit, full, head, methods, peft
+from workbench import Method, bitfit, choice, full, head, methods, peft
 from workbench.data import models
 from workbench.errors import UsageError
 from workbench.methods import apply, peft_methods
+from workbench.methods.config_fields import settings_of
 
 HEADS = {
     "AutoModelForSequenceClassification": ("classifier",),
@@ -225,10 +227,24 @@ def test_an_unknown_method_is_answered_with_a_near_one() -> None:
     assert peft("LoRA", learning_rate=1e-3).kind == peft("lora", learning_rate=1e-3).name == "lora"
 
 
+def test_a_setting_that_peft_does_not_have_is_told_when_the_method_is_named() -> None:
+    with pytest.raises(UsageError, match=r"PEFT's 'lora' has no setting 'lora_alfa'. Did you mean 'lora_alpha'"):
+        peft("lora", learning_rate=1e-3, lora_alfa=8)
+    assert peft("lora", learning_rate=1e-3, lora_alpha=choice(8, 16)).settings
+
+
+def test_settings_are_read_from_the_source_as_peft_has_them() -> None:
+    from peft import PeftType
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING as CONFIGS
+
+    for kind in peft_methods():
+        assert settings_of(kind) == {each.name for each in dataclasses.fields(CONFIGS[PeftType[kind.upper()]])}, kind
+
+
 @pytest.mark.parametrize(
     "method, message",
     [
-        (peft("lora", learning_rate=1e-3, lora_alhpa=8), "LoraConfig has no setting 'lora_alhpa'. Did you mean 'lora_alpha'"),
+        (Method("lora", "lora", 1e-3, {"lora_alhpa": 8}), "LoraConfig has no setting 'lora_alhpa'. Did you mean 'lora_alpha'"),
         (peft("lora", learning_rate=1e-3, r=0), r"PEFT cannot apply 'lora' to this model: ValueError"),
         (
             peft("lora", learning_rate=1e-3, name="mine", target_modules=["nowhere"]),

@@ -237,6 +237,30 @@ def test_one_label_is_no_labels() -> None:
     assert report.cost_text(view("labels"), point("x", 1.0, 1, labels=1), "labels") == "1 label"
 
 
+def test_what_is_to_be_doubted_of_a_front() -> None:
+    def told(results: list[Result], examples: int | None = None, constant: float | None = None) -> list[str]:
+        return report.doubts(results, view(), {"dev_examples": examples, "constant_score": constant})
+
+    (small,) = told(ALL, 48)
+    assert small.startswith("48 dev examples grade every point: a score of 50 is known to about ±14.")
+    assert told(ALL, 96)
+    assert told(ALL, 97) == told(ALL, None) == told([], 48) == told([BROKEN], 48) == report.doubts(ALL, view(), {}) == []
+    (flat,) = told(ALL, 512, 64.0)
+    assert flat.startswith("No point does better than the commonest label given to everything: that has f1 64.0.")
+    assert told(ALL, 512, 63.9) == []
+    assert told([CHEAP], 1, 64.0)[1].startswith("1 dev example grades every point: a score of 50 is known to about ±50.")
+
+
+def test_labels_read_within_the_first_epoch_are_told_of_how_many() -> None:
+    def told(labels: int, count: float) -> str:
+        of = point("x", 1.0, 1, labels=labels, settings={})
+        return report.describe(replace(of, recipe={**of.recipe, "task": {"train": 1280}, "epochs": count}))
+
+    assert told(64, 0.05) == "lora on small, 64 of 1,280 labels, 0.05 epochs"
+    assert told(1280, 2) == "lora on small, 1,280 labels, 2 epochs"
+    assert told(1272, 1) == "lora on small, 1,272 labels, 1 epoch"  # the last step of an epoch may be left out
+
+
 # Numbers
 
 

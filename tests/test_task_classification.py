@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from workbench import Recipe, Study, choice, full, space
+from workbench import Recipe, Study, choice, full, peft, space
 from workbench.data import fingerprints, load, models
 from workbench.errors import DataError, UsageError
 from workbench.formulations import Labelled
@@ -464,3 +464,21 @@ def test_the_study_of_intents_reads_built_in_data_or_what_it_is_given(monkeypatc
     settings = {"model": "minilm-l3", "method": "zero_shot"}
     assert not space.allowed(study.dimensions, settings)
     assert space.allowed(study.dimensions, settings | {"model": "smollm2-135m"})
+
+
+@pytest.mark.parametrize("method", [full(learning_rate=1e-2), peft("lora", learning_rate=1e-2, r=2, target_modules="all-linear")])
+def test_a_tuned_model_is_used_as_its_docstring_shows(tmp_path, tiny, method):
+    from safetensors.torch import save_file
+
+    from workbench.training import train, tuned_model
+
+    recipe = Recipe(task=task(written(tmp_path / "a.jsonl")), model=tiny, method=method, epochs=1, batch_size=8)
+    (*_, last) = train(recipe)
+    save_file(last.weights(), tmp_path / "w.safetensors")
+    weights = tmp_path / "w.safetensors"
+    shown = re.findall(r"^ *>>> (.*)$", tuned_model.__doc__, re.MULTILINE)
+    names = {"tuned_model": tuned_model, "recipe": recipe, "weights": weights}
+    exec("\n".join(shown[:2]), names)
+    for example, predicted in zip(recipe.task.splits().dev, last.predictions, strict=True):
+        exec(shown[2].replace('"Where is my parcel?"', repr(example["text"])), names)
+        assert eval(shown[3], names) == predicted.labels[0]

@@ -133,7 +133,7 @@ def confirm_front(
         catch_up_first(study, ledger, offer, label_usd, tracking_uri)
         why = f"Nothing was begun: {too_dear}" if too_dear else f"Nothing to do: {reached}"
         messages.print(f"{why}. Raise {more} to go on; what the sweep has spent counts too.")
-        show_outcome(study, ledger.name, results, view, as_json=as_json, then="front")
+        show_outcome(study, ledger, results, view, as_json=as_json, then="front")
         sys.exit(0 if not whole or _made(whole, results) else 1)
     warn_if_busy()
     likely = _tell(plan, results, view)
@@ -163,7 +163,7 @@ def confirm_front(
         raise
     made = _made(whole, outcome.results)
     messages.print(f"\nThe confirmation ended: {outcome.reason}. {made} of {len(whole)} checkpoints with new seeds are made.")
-    show_outcome(study, ledger.name, outcome.results, view, as_json=as_json, then="confirm" if outcome.interrupted else "")
+    show_outcome(study, ledger, outcome.results, view, as_json=as_json, then="confirm" if outcome.interrupted else "")
     end_notebook(notebook, outcome, view)
     sys.exit(130 if outcome.interrupted else 0 if made else 1)
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CALIBRATION = Path(".workbench", "calibration.json")
 """Where `plan --calibrate` keeps what it timed, in the folder of the ledger."""
 
+UNBOUNDED_RUNS = 100
+"""So many runs are forecast of a sweep without a bound."""
+
 
 def forecaster_of(study: Study, storage: str | None, results: Sequence[Result] | None = None) -> Forecaster:
     """A forecaster that knows what was timed here, and the study's Results where it was swept: those given, else the ledger's."""
@@ -32,12 +35,28 @@ def forecaster_of(study: Study, storage: str | None, results: Sequence[Result] |
     return Forecaster(study, results_of(study, storage) if results is None else results, _calibration())
 
 
-def expectation(taken: Taken | None, runs: int, offer: Offer) -> str:
+def most_runs(study: Study, trials: int | None) -> int | None:
+    """How many runs a sweep makes at most: as many as its bound allows, and as the study has settings; None: any number.
+
+    How long a run goes is not counted: a longer one goes on from a shorter one.
+    """
+    from workbench.search.spread import every
+    from workbench.space import Uniform
+
+    dimensions = {name: dimension for name, dimension in study.dimensions.items() if name != "epochs"}
+    if any(isinstance(dimension.space, Uniform) for dimension in dimensions.values()):
+        return trials
+    bound = trials or UNBOUNDED_RUNS
+    settings = sum(1 for _ in every(dimensions, bound))
+    return settings if settings < bound else trials
+
+
+def expectation(taken: Taken | None, runs: int, offer: Offer, *, more: bool = False) -> str:
     """What so many runs of a sweep take, as a sentence: `12 runs are forecast to take 6 min (4 min to 9 min) …`.
 
-    `taken` is what `forecast.of_runs` says of them on the offer.
+    `taken` is what `forecast.of_runs` says of them on the offer; with `more` they are told as those beside what is there.
     """
-    count = f"{runs} run{'' if runs == 1 else 's'} of this study"
+    count = f"{runs} more run{'' if runs == 1 else 's'}" if more else f"{runs} run{'' if runs == 1 else 's'} of this study"
     if taken is None:
         return f"What {count} will take is unknown."
     usd = "an unknown sum" if taken.usd is None else banded(taken.usd, dollars)

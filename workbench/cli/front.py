@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -113,6 +114,7 @@ def front(
             show_serving(results, view, load_per_second, rival)
         print_text(report.answer(points, view, budget_usd=budget_usd, target=target))
         _explain(results, view)
+        tell_doubts(results, view, ledger.description["grading"])
         tell_inputs(ledger, results)
         if ledger.ended:
             messages.print(f"The last {ledger.ended['what']} ended: {ledger.ended['reason']}.", style="dim", markup=False)
@@ -120,6 +122,12 @@ def front(
         _say_next(results, view, study or ledger.name, study_path(ledger), limit_flags(ledger.description["limits"]), wanting)
     if not report.front(results, view):
         sys.exit(1)
+
+
+def tell_doubts(results: Sequence[Result], view: View, grading: Mapping[str, Any]) -> None:
+    """Say what is to be doubted of the points."""
+    for line in report.doubts(results, view, grading):
+        messages.print(line, style="yellow", markup=False)
 
 
 def _say_next(results: Sequence[Result], view: View, name: str, path: str | None, limits: str, wanting: bool) -> None:

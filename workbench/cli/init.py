@@ -10,7 +10,7 @@ from workbench.cli.common import messages, say_next, waiting
 from workbench.cli.starting import TASKS, study_text
 from workbench.data.files import TABLE_SUFFIXES, suffix_of
 from workbench.data.forms import BUILT_IN
-from workbench.errors import UsageError
+from workbench.errors import DataError, UsageError
 
 STUDY = '''"""Which small encoder, tuned how and on how many labels, answers my questions best per dollar?"""
 
@@ -84,8 +84,15 @@ def init(what: str, task: str | None, text: str | None, label: str | None, outpu
         )
     output = output or Path(f"{_stem(what)}.py")
     _refuse(output)
-    with waiting("Looking at the data …"):
-        study = study_text(what, task, text, label)
+    try:
+        with waiting("Looking at the data …"):
+            study = study_text(what, task, text, label)
+    except DataError as error:
+        said = str(error)
+        if not any(f"{field}=" in said for field in ("label", "text")):
+            raise
+        # That is how a study names columns: there is none yet.
+        raise DataError(f"{said} To `workbench init` columns are named by --label COLUMN and --text COLUMN.") from error
     _write(output, study)
 
 

@@ -28,9 +28,21 @@ from workbench.cli.common import (
     waiting,
     warn_if_busy,
 )
-from workbench.cli.forecasting import CALIBRATION, Bought, band, basis_of, expectation, forecaster_of, keep_calibration, results_of
+from workbench.cli.forecasting import (
+    CALIBRATION,
+    Bought,
+    band,
+    basis_of,
+    expectation,
+    forecaster_of,
+    keep_calibration,
+    most_runs,
+    results_of,
+)
 from workbench.cli.options import setting, stated
-from workbench.report import dollars, duration
+from workbench.errors import UsageError
+from workbench.report import by_run, dollars, duration, many
+from workbench.result import labels_bought, originals
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
@@ -103,17 +115,34 @@ def plan(
         for problem in forecast.problems(pairs):
             messages.print(problem, style="red", markup=False)
         _explain(rows, offer, machine)
-        if run:
-            runs = stated("trials", trials, loaded) or 1
-            messages.print(expectation(forecast.of_runs(run, runs, offer, label, starts=1), runs, offer), markup=False)
+        most, made = most_runs(loaded, stated("trials", trials, loaded)), len(by_run(originals(results)))
+        left = 1 if most is None else max(0, most - made)
+        if made:
+            messages.print(_made_text(made, most), markup=False)
+        if run and left:
+            labels = max(labels_bought(results).values(), default=0)
+            taken = forecast.of_runs(run, left, offer, label, starts=1, labels_bought=labels)
+            messages.print(expectation(taken, left, offer, more=made > 0), markup=False)
         if bought:
             messages.print(bought.text, markup=False)
     if not all(p.fits for p in pairs):
         say_next("mend the study, or leave out what does not fit", as_json=as_json)
-        sys.exit(3)
+        sys.exit(UsageError.exit_code)
+    if not as_json and not left:
+        say_next(f"`workbench front {study}`")
+        return
     calibrated = calibrate or not any(_unsure(row) for row in rows)
     where = f" --platform {platform}" if platform else ""
     say_next(f"`workbench {'sweep' if calibrated else 'plan --calibrate'} {study}{where}`", as_json=as_json)
+
+
+def _made_text(made: int, most: int | None) -> str:
+    """How many of a sweep's runs have been made, as a sentence."""
+    if most is None or made > most:
+        return f"{many(made, 'run')} of this study {'has' if made == 1 else 'have'} been made."
+    if made == most:
+        return "The one run of this study has been made." if most == 1 else f"All {most:,} runs of this study have been made."
+    return f"{made:,} of {most:,} runs of this study {'has' if made == 1 else 'have'} been made."
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from workbench.cli.common import (
     storage_option,
     waiting,
 )
-from workbench.cli.forecasting import band, banded, forecaster_of
+from workbench.cli.forecasting import band, banded, forecaster_of, most_runs
 from workbench.cli.options import setting, stated
-from workbench.report import dollars, duration, number
+from workbench.report import dollars, duration, many, number
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
@@ -59,7 +59,7 @@ def platforms(
         _show_peaks(offers, everything=everything, as_json=as_json)
         return
     loaded = load_study(study)
-    runs = stated("trials", trials, loaded) or 16
+    runs = most_runs(loaded, stated("trials", trials, loaded)) or 16
     with waiting("Reading the data, building models without weights …"):
         from workbench.forecast import rank, typical
 
@@ -68,7 +68,7 @@ def platforms(
     if as_json:
         print_json([_record(each) for each in ranked])
         return
-    shown, title = ranked if everything else ranked[:SHOWN], f"A sweep of {runs} runs of {study}"
+    shown, title = ranked if everything else ranked[:SHOWN], f"A sweep of {many(runs, 'run')} of {study}"
     table = _table(shown, title, banded)
     print_table(table if fits(table) else _table(shown, title, _with_factor))
     _show_more(len(ranked), everything=everything)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.live import Live
 from rich.text import Text
@@ -59,8 +59,7 @@ class Progress(Observer):
         """A run begins, or goes on."""
         result = lease.result
         settings = report.settings_text(result)
-        train = result.recipe["task"].get("train")
-        labels = f", {report.many(train, 'label')}" if train else ""
+        labels = _labels(result.recipe, target)
         epochs = f", to {target:g}{f' of {whole:g}' if target < whole else ''} epoch{'' if whole == 1 else 's'}" if whole else ""
         self._run = f"[{run}/{self._trials}]" if self._trials else f"[{run}]"
         if result.replicate_of is not None:
@@ -105,3 +104,15 @@ class Progress(Observer):
     def _line(self) -> Text:
         parts = [f"{self._run} {self._doing} {duration(time.monotonic() - self._since)}".strip(), self._score, self._tail]
         return Text(" · ".join(part for part in parts if part), no_wrap=True, overflow="ellipsis", style="cyan")
+
+
+def _labels(recipe: Mapping[str, Any], target: float) -> str:
+    """How many labels a run is going to have read at its target, and of how many where that is not all: within the first epoch."""
+    from workbench.training.batches import steps_for
+
+    train = recipe["task"].get("train")
+    if not train:
+        return ""
+    read = min(train, steps_for(target, recipe["batch_size"], train) * recipe["batch_size"]) if target else train
+    part = f"{report.count(read)} of " if read < train and target < 1 else ""
+    return f", {part}{report.many(train, 'label')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 from rich.text import Text
@@ -13,6 +14,7 @@ from workbench.cli.common import (
     Table,
     console,
     json_option,
+    ledger_url,
     messages,
     no_such_run,
     open_ledger,
@@ -27,8 +29,15 @@ from workbench.cli.common import (
     view_of,
 )
 from workbench.cli.front import explain_costs
+from workbench.errors import UsageError
 from workbench.report import View, dollars, duration
 from workbench.result import Result, mean_costs
+
+if TYPE_CHECKING:
+    from workbench.ledger import Ledger
+
+MOST_BESIDE = 8
+"""So many other studies are looked through for a run of the same name."""
 
 
 @click.command()
@@ -116,9 +125,15 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
         ledger = open_ledger(study, storage)
         view = view_of(ledger.description, platform, label_usd)
         results = ledger.results(running=True)
-    segments = report.find_run(results, run_id)
+        segments = report.find_run(results, run_id)
+        beside = [] if study else _beside(ledger, storage, run_id)
+    named = f"`workbench run {run_id} --study {beside[-1]}`" if beside else ""
     if not segments:
-        raise no_such_run(ledger.name, results, run_id)
+        error = no_such_run(ledger.name, results, run_id)
+        raise UsageError(f"{ledger.name} has no run {run_id!r}, and {' and '.join(beside)} has: {named}.") if beside else error
+    if beside:
+        text = f"This is run {run_id} of {ledger.name}. There is one in {' and '.join(beside)}, too: {named}."
+        messages.print(text, style="yellow", markup=False, soft_wrap=True)
     if as_json:
         print_json(
             {
@@ -131,6 +146,14 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
     name = study or ledger.name
     ended = segments[-1].status in ("infeasible", "interrupted")
     say_next(f"`workbench retry {name} {segments[0].trial}`" if ended else f"`workbench front {name}`")
+
+
+def _beside(ledger: Ledger, storage: str | None, wanted: str) -> list[str]:
+    """Which other studies here have a run that is called so, of the newest few."""
+    from workbench.ledger import Ledger
+
+    others = [Ledger.find(name, ledger_url(storage), read_only=True) for name in ledger.others[-MOST_BESIDE:]]
+    return [other.name for other in others if report.find_run(other.results(running=True), wanted)]
 
 
 def _work_text(r: Result) -> str:

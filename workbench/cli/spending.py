@@ -11,13 +11,14 @@ import click
 from workbench import process, report
 from workbench.cli.common import messages, print_json, print_text, say_next
 from workbench.cli.forecasting import banded
-from workbench.cli.front import show_front
+from workbench.cli.front import show_front, tell_doubts
 from workbench.errors import Refused
 from workbench.report import View, dollars, duration
 from workbench.result import Result, spending
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
+    from workbench.ledger import Ledger
     from workbench.study import Study
     from workbench.sweep import Budget
 
@@ -47,7 +48,7 @@ def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, wh
         raise Refused("nothing was started.")
 
 
-def show_outcome(study: Study, name: str, results: Sequence[Result], view: View, *, as_json: bool, then: str = "") -> None:
+def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: View, *, as_json: bool, then: str = "") -> None:
     """Print what the sweep was for: the bill on standard error, the front and the answer on standard output.
 
     `then` is the command that comes next, where that is another than what the results ask for.
@@ -61,10 +62,11 @@ def show_outcome(study: Study, name: str, results: Sequence[Result], view: View,
     if outdated := report.outdated_text(results):
         messages.print(outdated, style="yellow", markup=False)
     if as_json:
-        print_json(report.front_record(name, results, view))
+        print_json(report.front_record(ledger.name, results, view))
     else:
         show_front(results, view)
         print_text(f"\n{report.answer(results, view)}")
+        tell_doubts(results, view, ledger.description["grading"])
         following = _following(study, results, view, then or ("front" if again else ""))
         click.get_current_context().call_on_close(lambda: say_next(following))  # MLflow is yet to be told
 

@@ -29,21 +29,18 @@ from workbench.cli.common import (
     warn_if_busy,
 )
 from workbench.cli.confirm import SEEDS, confirm_front
-from workbench.cli.forecasting import budget_text, expectation, forecaster_of
+from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, forecaster_of, most_runs
 from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, catch_up_first, end_notebook, open_notebook
 from workbench.cli.options import placed, setting, stated
 from workbench.cli.spending import ask, show_outcome
 from workbench.report import View, dollars
-from workbench.result import originals
+from workbench.result import labels_bought, originals
 
 if TYPE_CHECKING:
     from workbench.ledger import Ledger
     from workbench.sweep import Budget
 
 _LIMITS = "--trials, --max-hours, --max-usd, --max-energy-kwh, --max-labels"
-
-UNBOUNDED_RUNS = 100
-"""So many runs are forecast of a sweep without a bound."""
 
 
 @click.command()
@@ -140,7 +137,7 @@ def sweep(
         from workbench.cli.progress import Progress
         from workbench.ledger import AWAY_SECONDS, Ledger, Patience
         from workbench.meter import training_meter
-        from workbench.sweep import Budget, Limits, Neighbours, Orders, Unwritten, check_data, check_offer, provenance
+        from workbench.sweep import Budget, Limits, Neighbours, Orders, Unwritten, check_data, check_offer, graded_by, provenance
         from workbench.sweep import sweep as work
 
         def check() -> None:
@@ -182,6 +179,8 @@ def sweep(
         if not reached:
             if not as_worker and not fresh:
                 check()
+            if not as_worker:
+                ledger.note_grading(graded_by(loaded))
             forecaster = forecaster_of(loaded, storage, ledger.results())
 
     def go_on() -> None:
@@ -193,7 +192,7 @@ def sweep(
         messages.print(f"Nothing to do: {reached}. Raise the limit to go on ({_LIMITS}).")
         meter.close()
         go_on()
-        show_outcome(loaded, ledger.name, ledger.results(), view, as_json=as_json)
+        show_outcome(loaded, ledger, ledger.results(), view, as_json=as_json)
         sys.exit(0 if report.front(ledger.results(), view) else 1)
     if as_worker:
         orders = Orders.read(sys.stdin)
@@ -202,12 +201,16 @@ def sweep(
     else:
         _print_head(loaded.question, view, len(loaded.dimensions))
         warn_if_busy()
-        runs = max(1, (limits.trials or UNBOUNDED_RUNS) - len(report.by_run(originals(ledger.results()))))
+        made = len(report.by_run(originals(ledger.results())))
+        to_come = (most_runs(loaded, limits.trials) or UNBOUNDED_RUNS) - made
+        runs = max(1, to_come)  # where none may start, those begun may go on
         run = forecast.typical(forecaster)
-        taken = forecast.of_runs(run, runs, offer, label, same_machine=True, starts=1)
+        labels = max(labels_bought(ledger.results()).values(), default=0)
+        taken = forecast.of_runs(run, runs, offer, label, same_machine=True, starts=1, labels_bought=labels)
         bounds = report.bounds(budget.spent(ledger.results()), dataclasses.asdict(limits))
-        told = " ".join(filter(None, (expectation(taken, runs, offer), budget_text(taken, runs, bounds))))
-        messages.print(told, markup=False)
+        if to_come > 0:
+            told = (expectation(taken, runs, offer, more=made > 0), budget_text(taken, runs, bounds))
+            messages.print(" ".join(filter(None, told)), markup=False)
         sweep_id, before, apart = several.new_sweep(), window.close(), False
         ask(budget, taken.usd if taken else None, yes=yes, bounded=bool(limits.trials))
         window = holder.window()  # what a person takes to answer is not the sweep's
@@ -257,11 +260,11 @@ def sweep(
     messages.print(f"\nThe sweep ended: {outcome.reason}.")
     confirming = confirm_share is not None and not outcome.interrupted and not code
     if not confirming:
-        show_outcome(loaded, ledger.name, outcome.results, view, as_json=as_json, then="sweep" if outcome.interrupted else "")
+        show_outcome(loaded, ledger, outcome.results, view, as_json=as_json, then="sweep" if outcome.interrupted else "")
     end_notebook(notebook, outcome, view)
     if confirming:
         go_on()
-        show_outcome(loaded, ledger.name, outcome.results, view, as_json=as_json)
+        show_outcome(loaded, ledger, outcome.results, view, as_json=as_json)
     sys.exit(code or (130 if outcome.interrupted else 0 if report.front(outcome.results, view) else 1))
 
 

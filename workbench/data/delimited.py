@@ -33,7 +33,7 @@ def rows(file: Path, suffix: str, *, packed: bool) -> Iterator[tuple[str, dict[s
         text = lines(file, stream, kind)
         sample = list(itertools.islice(text, SAMPLE_LINES))
         if not "".join(sample).strip():
-            raise wrong(f"{file}, line 1: the file is empty. Give one with data, or leave it out.")
+            raise wrong(f"{file}, line 1: the file is empty. Its first line must name the columns, and each other hold a row.")
         delimiter = "\t" if suffix.startswith(".tsv") else _delimiter(sample)
         records = _records(file, itertools.chain(sample, text), delimiter)
         _, header = next(records)

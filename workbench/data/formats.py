@@ -24,7 +24,8 @@ def rows(file: Path, form: Form) -> Iterator[tuple[str, Any]]:
     """
     suffix = files.suffix_of(file.name)
     if suffix not in form.suffixes:
-        raise wrong(f"{file}: cannot read a {suffix or 'nameless'} file. Give one of {', '.join(form.suffixes)}.")
+        what = f"a {suffix} file" if suffix else "a file whose name does not end in its format"
+        raise wrong(f"{file}: cannot read {what}. Files that are read end in {', '.join(form.suffixes)}.")
     with reading(str(file)):
         if not file.is_file():
             what = "a folder" if file.is_dir() else "a pipe or a device" if file.exists() else "a link to nothing"

@@ -129,5 +129,7 @@ def look(data: str) -> Look:
         rows = _All().read(sources.of(data, _All()), data)[0]["train"]
     rows = [row for row in rows if isinstance(row, Mapping)]
     if not rows:
-        raise wrong(f"{data!r} holds no row with names of columns. Give a table with a header, or objects with keys.")
+        raise wrong(
+            f"{data!r} holds no row with names of columns. Give a table with a header and rows below it, or objects with keys."
+        )
     return Look(data, rows, tuple(dict.fromkeys(str(name) for row in rows for name in row)))

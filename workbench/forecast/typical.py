@@ -82,6 +82,7 @@ def of_runs(
     same_machine: bool | None = None,
     whole: bool = False,
     starts: int = 0,
+    labels_bought: int = 0,
 ) -> Taken | None:
     """What so many typical runs take on an offer: labels once, the rest each time; None where nothing is known of it there.
 
@@ -93,6 +94,7 @@ def of_runs(
         same_machine: The offer is the price of the machine that the forecast is for; None: as `is_price_of` tells.
         whole: Pay for all GPUs of the machine, of which a run holds one; electricity is paid once, for what is drawn.
         starts: How often the sweep is started: each takes `START_SECONDS`.
+        labels_bought: Labels that earlier runs have bought: they are not bought again.
     """
     priced = offer
     if whole:
@@ -105,7 +107,7 @@ def of_runs(
     start = Estimate.within(START_SECONDS * starts, 2.0, one.seconds.basis)
     if usd is not None:
         rate = prices.usd(Usage(1.0, gpu_seconds=1.0 if offer.gpus else 0.0), priced)
-        usd = usd + start * (rate or 0.0) + Estimate.exact(run.labels * label_usd)
+        usd = usd + start * (rate or 0.0) + Estimate.exact(max(0, run.labels - labels_bought) * label_usd)
     return Taken(one.seconds * runs + start, usd, grams_co2e, energy_j, one.carried)
 
 

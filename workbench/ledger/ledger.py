@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT_SECONDS = 1.0
 _LEASE, _MLFLOW, _BEGUN, _ENDED = "workbench:lease", "workbench:mlflow:", "workbench:begun", "workbench:ended"
+_GRADING = "workbench:grading"  # how many dev examples grade its points, and what one answer to all of them would score
 _INPUTS = "workbench:inputs"  # fingerprints of the study's inputs, as its last sweep knew them
 _RETRIED = "workbench:retried"  # by run id the last trial of those that no longer speak against it
 _TOKEN = "workbench:token"  # noqa: S105  of the attempt that a trial was made by
@@ -209,7 +210,8 @@ class Ledger:
     def description(self) -> dict[str, Any]:
         """What was noted of the study when its ledger was made: question, objectives, reference point.
 
-        With it `limits`, those of the sweep that began last, by the names of `workbench.sweep.Limits`; empty where none noted any.
+        With it `limits`, those of the sweep that began last, by the names of `workbench.sweep.Limits`, and `grading`, what it noted
+        of the dev examples; empty where none noted any.
         """
         return _description(self._attributes())
 
@@ -253,6 +255,11 @@ class Ledger:
         """Why the study's inputs cannot be looked at now, in words; empty where they can. Then what was noted is believed."""
         self.results(running=True)
         return self._judge.problem
+
+    def note_grading(self, grading: Mapping[str, Any]) -> None:
+        """Remember what grades the study's points (`workbench.sweep.graded_by`): `grading` in `description`."""
+        if grading != _mapping(self._noted().get(_GRADING)):
+            self._note(_GRADING, dict(grading))
 
     def note_end(self, reason: str, *, interrupted: bool = False, what: str = "sweep") -> None:
         """Remember why a sweep, or a confirmation, ended."""
@@ -653,7 +660,8 @@ def _mapping(value: object) -> dict[str, Any]:
 
 
 def _description(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {**_mapping(attributes.get(STUDY)), "limits": _mapping(_mapping(attributes.get(_BEGUN)).get("limits"))}
+    limits = _mapping(_mapping(attributes.get(_BEGUN)).get("limits"))
+    return {**_mapping(attributes.get(STUDY)), "limits": limits, "grading": _mapping(attributes.get(_GRADING))}
 
 
 def _ended(attributes: Mapping[str, Any]) -> dict[str, Any] | None:

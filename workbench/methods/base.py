@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.formulations import READINGS
+from workbench.methods.config_fields import settings_of
 from workbench.space import Space, check, is_number, is_whole
 
 ASKING = ("zero_shot", "few_shot")
@@ -235,11 +236,14 @@ def peft(
     which needs a schedule with an end.
 
     Raises:
-        UsageError: PEFT has no method of that name.
+        UsageError: PEFT has no method of that name, or the method no such setting.
     """
     kind = method.lower()
     if kind not in peft_methods():
         raise UsageError(f"PEFT has no method {method!r}.{did_you_mean(kind, peft_methods())}")
+    known = settings_of(kind)
+    if known is not None and (unknown := next((each for each in settings if each not in known), None)):
+        raise UsageError(f"PEFT's {method!r} has no setting {unknown!r}.{did_you_mean(unknown, known)}")
     return Method(name or kind, kind, learning_rate, settings, names_of(models), head_learning_rate, read)
 
 

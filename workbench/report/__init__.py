@@ -17,6 +17,7 @@ course    what the front had come to by the time that so much was spent
 curves    quality as runs go on, and whether it still rises where they end
 matters   which settings matter, and how surely that can be said
 labels    quality against the number of labels, and what more of them would buy
+doubts    what is to be doubted: nothing learned, too few dev examples
 elsewhere all runs priced at every offer
 failures  what failed, what did not fit, and what that cost
 """
@@ -27,6 +28,7 @@ from workbench.report.bill import BreakEven, Serving, break_even, peak_share, ph
 from workbench.report.confirmed import Confirmed, Interval, confirmed, corrected, holm, standing
 from workbench.report.course import Stage, course, course_text
 from workbench.report.curves import ALONG, SHOWN, Curve, chosen, curves, curves_text
+from workbench.report.doubts import doubts
 from workbench.report.elsewhere import Elsewhere, elsewhere, elsewhere_text
 from workbench.report.failures import Failure, Fit, failures, failures_text, memory_map, memory_text, settings_words, waste
 from workbench.report.labels import MORE, Best, Line, best_by_labels, labels_text, line
@@ -119,6 +121,7 @@ __all__ = [
     "describe_plan",
     "differing",
     "dollars",
+    "doubts",
     "duration",
     "elsewhere",
     "elsewhere_text",

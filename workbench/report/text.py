@@ -55,8 +55,8 @@ def settings_text(result: Result) -> str:
 
 
 def describe(result: Result) -> str:
-    """A point in a few words: `lora (r=8, lr=2e-4) on minilm-l6, 512 labels, 2 epochs`."""
-    return f"{_method(result)} on {result.model}, {many(result.labels, 'label')}{_length(result)}"
+    """A point in a few words: `lora (r=8, lr=2e-4) on minilm-l6, 512 labels, 2 epochs`; `256 of 512 labels, 0.5 epochs`."""
+    return f"{_method(result)} on {result.model}, {_labels(result)}{_length(result)}"
 
 
 def describe_plan(result: Result) -> str:
@@ -64,6 +64,13 @@ def describe_plan(result: Result) -> str:
     train = result.recipe["task"].get("train")
     labels = "" if train is None else f", {many(train, 'label')}"
     return f"{_method(result)} on {result.model}{labels}{_length(result)}"
+
+
+def _labels(result: Result) -> str:
+    """How many labels reached the loss, and of how many where that is not all: within the first epoch."""
+    train = result.recipe["task"].get("train")
+    part = isinstance(train, int) and 0 < result.labels < train and result.epochs < 1
+    return f"{count(result.labels)} of {many(train, 'label')}" if part else many(result.labels, "label")
 
 
 def _length(result: Result) -> str:

@@ -40,6 +40,7 @@ class Arm:
         resume: What taking it up from there costs beside the way to the next stop: the loading of model and data.
         infeasible: It ran out of memory or diverged: it is not to be tried again.
         fits: Chance that it does not run out of memory, by a forecast; 1 where nothing speaks against it.
+        drawn: How often its settings were drawn from the space: what has few of them is drawn time and again, and stands once.
     """
 
     key: Hashable
@@ -52,6 +53,7 @@ class Arm:
     resume: float = 0.0
     infeasible: bool = False
     fits: float = 1.0
+    drawn: int = 1
 
     @property
     def done(self) -> int:

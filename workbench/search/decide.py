@@ -11,8 +11,9 @@ import random
 import statistics
 import zlib
 from bisect import bisect
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workbench import prices
 from workbench.errors import UsageError
@@ -124,7 +125,7 @@ def decide(
     before = _before_all(runs, results, admits, begun if starts_left == 0 else None)
     if before is not None:
         return before
-    runs += _pool(study, dimensions, {run.key for run in runs}, seed, checkpoints)
+    runs = _with_pool(runs, study, dimensions, seed, checkpoints)
     least, most = (None, None) if reference is None else (reference[study.maximize], reference[study.costs[0]])
     engine = FrontSearch(dimensions, seed=_salt(seed, len(results)), least=least, most=most)
     worth = _start_worth(runs, starts_left, usd_left, usd)
@@ -218,18 +219,20 @@ def _whole(
     return Step("stop", reason=EXHAUSTED) if settings is None else Step("start", settings, reason=f"proposed by {sampler}")
 
 
-def _pool(
-    study: Study, dimensions: Mapping[str, Dimension], taken: Collection[object], seed: int, checkpoints: Forecasts
+def _with_pool(
+    runs: Sequence[Run], study: Study, dimensions: Mapping[str, Dimension], seed: int, checkpoints: Forecasts
 ) -> list[Run]:
-    """Runs that could be started: all that are left of a small space, else so many drawn from it.
+    """The runs, and those that could be started: all that are left of a small space, else so many drawn from it.
 
     A part of them is drawn anew with each run that begins, so that a space of real numbers is not searched in the same places
     for ever.
     """
+    taken = {run.key for run in runs}
     drawn: list[dict[str, Value]] = []
     for part in range(PARTS):
         rng = random.Random(_salt(seed, len(taken) - part))
         drawn += [draw(dimensions, rng) for _ in range(-(-POOL // PARTS))]
+    times = Counter(map(key_of, drawn))
     if not any(isinstance(dimension.space, Uniform) for dimension in dimensions.values()):
         drawn += every(dimensions, POOL + len(taken))
     found: dict[object, dict[str, Value]] = {}
@@ -237,7 +240,9 @@ def _pool(
         key = key_of(settings)
         if key not in taken and len(found) < POOL:
             found.setdefault(key, settings)
-    return new_runs(study, list(found.values()), checkpoints)
+    pool = [*runs, *new_runs(study, list(found.values()), checkpoints)]
+    # A method that has no settings, as one that only asks, would else stand once beside hundreds of another's learning rates.
+    return [replace(run, arm=replace(run.arm, drawn=max(1, times[run.key]))) for run in pool]
 
 
 def _start_worth(runs: Sequence[Run], starts_left: int | None, usd_left: float | None, usd_per_cost: float | None) -> float:

@@ -112,7 +112,7 @@ class FrontSearch:
         targets = [next(k for k in self._rungs(arm)[START_RUNG:] or (len(arm.stops) - 1,) if k >= arm.done) for arm in free]
         costs = np.array([arm.stops[k].cost for arm, k in zip(free, targets, strict=True)])
         weight = ((costs + worth) / (costs + worth).min()) ** -(0.0 if "cheap-start" in self._ablate else START_POWER)
-        weight *= [arm.fits for arm in free]
+        weight *= [arm.fits * arm.drawn for arm in free]
         i = int(rng.choice(len(free), p=weight / weight.sum()))
         action = "continue" if free[i].done else "start"
         return Decision(action, free[i].key, targets[i], math.nan, float(costs[i]), reason="one of the first, drawn by its cost")

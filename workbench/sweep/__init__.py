@@ -22,7 +22,7 @@ provenance     what must be known to read the figures years later
 
 from workbench.sweep.account import Account
 from workbench.sweep.budget import OVERSHOOT_SECONDS, Budget
-from workbench.sweep.checks import check_data, check_offer
+from workbench.sweep.checks import check_data, check_offer, graded_by
 from workbench.sweep.confirming import SEEDS, Replicate, confirm, expected, left, longest, nothing_fits, replicates
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer, Outcome
@@ -46,6 +46,7 @@ __all__ = [
     "Unwritten",
     "check_data",
     "check_offer",
+    "graded_by",
     "confirm",
     "expected",
     "left",

@@ -54,6 +54,23 @@ def check_data(study: Study) -> list[str]:
     return list(dict.fromkeys(told))
 
 
+def graded_by(study: Study) -> dict[str, Any]:
+    """What grades the study's points, as `report.doubts` takes it; empty where its data are of a choice. Raises as `check_data`.
+
+    `dev_examples` is how many there are, where the score is told of example by example; `constant_score` what giving all of them
+    the commonest answer has. Each is None where it is not known.
+    """
+    task = study.recipe.task
+    if isinstance(task, Choice):
+        return {}
+    task = resolve(task, next(_settings(list(dimensions(task).values()), task.bounds, {})))
+    name = study.maximize.removeprefix(WORST_GROUP)
+    with _of_its_author(task):
+        examples = len(task.splits().dev) if name in task.per_example else None
+        constant = task.constant_scores().get(study.maximize)
+    return {"dev_examples": examples, "constant_score": constant}
+
+
 def _check_groups(maximize: str, task: Task) -> None:
     """Raise UsageError where the study maximises a score of groups and the data tell of fewer than two."""
     groups = {example["group"] for example in task.splits().dev if "group" in example}

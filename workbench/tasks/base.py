@@ -42,11 +42,14 @@ class Task(ABC):
     Attributes:
         metrics: Names of the scores that `score` gives, higher is better (a class attribute).
         lower_is_better: Names of those of which lower is better: they are recorded, and cannot be maximised (a class attribute).
+        per_example: Names of those scores that are told of example by example, so that few dev examples say little of them (a class
+            attribute).
         bounds: Names of the fields that bound what can be predicted, which `Formulation.reach` looks at (a class attribute).
     """
 
     metrics: ClassVar[tuple[str, ...]]
     lower_is_better: ClassVar[tuple[str, ...]] = ()
+    per_example: ClassVar[tuple[str, ...]] = ()
     bounds: ClassVar[tuple[str, ...]] = ()
 
     def provision(self) -> None:
@@ -80,6 +83,10 @@ class Task(ABC):
         """What of the data was left out or is doubtful, a line each: told before anything is spent. Raises as `splits`."""
         self.splits()
         return []
+
+    def constant_scores(self) -> dict[str, float]:
+        """The scores on dev of giving every example the commonest answer: empty where no answer is common. Raises as `splits`."""
+        return {}
 
     @abstractmethod
     def score(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,6 +39,12 @@ def label_scores(examples: Sequence[Example], predictions: Sequence[Labelled]) -
     """`class_scores` of examples with one of `labels` each, and what was predicted of them."""
     given = [next(iter(prediction.labels), "") for prediction in predictions]
     return class_scores([example["labels"][0] for example in examples], given, [each.confidence for each in predictions])
+
+
+def commonest_scores(examples: Sequence[Example]) -> dict[str, float]:
+    """`label_scores` of giving each of these examples, at least one, the label that most of them have."""
+    commonest = Counter(example["labels"][0] for example in examples).most_common(1)[0][0]
+    return label_scores(examples, [Labelled((commonest,), None)] * len(examples))
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:

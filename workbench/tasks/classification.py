@@ -10,7 +10,7 @@ from workbench import formulations
 from workbench.data.labelled import LabelledTexts
 from workbench.formulations import Example, Formulation, Labelled
 from workbench.space import check, is_whole
-from workbench.tasks.class_scores import label_scores, several_scores
+from workbench.tasks.class_scores import commonest_scores, label_scores, several_scores
 from workbench.tasks.tables import LabelledTask, columns, named
 
 
@@ -20,6 +20,7 @@ class Classification(LabelledTask):
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     lower_is_better: ClassVar[tuple[str, ...]] = ("calibration_error",)
+    per_example: ClassVar[tuple[str, ...]] = metrics
     bounds: ClassVar[tuple[str, ...]] = ("max_length",)
     several: ClassVar[bool] = False
 
@@ -41,6 +42,9 @@ class Classification(LabelledTask):
             kind, self, self.words(), _text, _labels, max_length=self.max_length, instruction=self.instruction, several=self.several
         )
 
+    def constant_scores(self) -> dict[str, float]:
+        return {} if self.several else commonest_scores(self.splits().dev)
+
     def score(self, examples: Sequence[Example], predictions: Sequence[Labelled]) -> dict[str, float]:
         return label_scores(examples, predictions)
 
@@ -50,6 +54,7 @@ class SeveralLabels(Classification):
 
     metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "subset_accuracy")
     lower_is_better: ClassVar[tuple[str, ...]] = ()
+    per_example: ClassVar[tuple[str, ...]] = metrics
     several: ClassVar[bool] = True
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Labelled]) -> dict[str, float]:

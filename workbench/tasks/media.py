@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from workbench.data.media import LabelledFiles
 from workbench.formulations import Example, Labelled
-from workbench.tasks.class_scores import label_scores
+from workbench.tasks.class_scores import commonest_scores, label_scores
 from workbench.tasks.tables import LabelledTask
 
 
@@ -24,6 +24,7 @@ class LabelledFilesTask(LabelledTask):
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     lower_is_better: ClassVar[tuple[str, ...]] = ("calibration_error",)
+    per_example: ClassVar[tuple[str, ...]] = metrics
     media: ClassVar[str]
 
     file: str | None = None
@@ -32,6 +33,9 @@ class LabelledFilesTask(LabelledTask):
     @property
     def form(self) -> LabelledFiles:
         return LabelledFiles(self.media, self.file, self.group, self.label, tuple(name for name, _ in self.labels))
+
+    def constant_scores(self) -> dict[str, float]:
+        return commonest_scores(self.splits().dev)
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Labelled]) -> dict[str, float]:
         return label_scores(examples, predictions)

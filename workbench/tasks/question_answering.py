@@ -24,6 +24,7 @@ class QuestionAnswering(Task):
     """Answer questions by a span of a context; made by `question_answering`, which tells what the fields mean."""
 
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1")
+    per_example: ClassVar[tuple[str, ...]] = metrics
     bounds: ClassVar[tuple[str, ...]] = ("max_length", "stride", "max_answer_tokens")
 
     data: str

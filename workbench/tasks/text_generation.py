@@ -19,6 +19,7 @@ class TextGeneration(TableTask):
     """Answer prompts by text; made by `text_generation`, which tells what the fields mean. Other scores: override `score`."""
 
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1", "chrf", "rouge_l")
+    per_example: ClassVar[tuple[str, ...]] = ("exact_match", "f1")
     bounds: ClassVar[tuple[str, ...]] = ("max_new_tokens",)
 
     prompt: str | None = None

@@ -132,6 +132,17 @@ def train(
 def tuned_model(recipe: Recipe, weights: str | Path) -> torch.nn.Module:
     """The model that a recipe gave, from the weights that a sweep keeps of its front's members; in evaluation mode, on the CPU.
 
+    What it reads is made by `workbench.data.models.processor`: its tokeniser, or its processor of images or sound. The labels of a
+    model that tells classes are in its configuration, called as in the data:
+
+        >>> from workbench.data import models
+        >>> model, tokenizer = tuned_model(recipe, weights), models.processor(recipe.model)
+        >>> inputs = tokenizer("Where is my parcel?", truncation=True, max_length=recipe.task.max_length, return_tensors="pt")
+        >>> model.config.id2label[int(model(**inputs).logits.argmax())]
+        'delivery'
+
+    For the prompts and answers of a model that writes, `recipe.formulation` has `encode`, `inference` and `decode`.
+
     Args:
         recipe: What was trained; `Study.resolve` makes it from the settings that `workbench run ID --json` shows.
         weights: `.workbench/STUDY/weights/RECIPE_ID.safetensors`.

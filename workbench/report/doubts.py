@@ -1,0 +1,45 @@
+"""What is to be doubted of a front: scores that one answer to everything would have, and a dev set too small to tell them apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workbench.report.text import many
+from workbench.report.view import View
+from workbench.result import Result, originals
+
+WIDE = 10.0
+"""Points on either side of a score of 50, from which on a dev set is small."""
+
+
+def doubts(results: Sequence[Result], view: View, grading: Mapping[str, Any]) -> list[str]:
+    """What is to be doubted of a study's points, a sentence each; none where nothing is, or no point has a score.
+
+    Args:
+        results: All Results of the study.
+        view: Prices and objectives.
+        grading: What grades the points, as `workbench.sweep.graded_by` tells it; empty where that is not known.
+    """
+    scores = [r.scores[view.maximize] for r in originals(results) if r.status == "complete" and view.maximize in r.scores]
+    constant, examples = grading.get("constant_score"), grading.get("dev_examples")
+    if not scores:
+        return []
+    told = []
+    if constant is not None and max(scores) <= constant:
+        told.append(
+            f"No point does better than the commonest label given to everything: that has {view.maximize} {constant:.1f}. Try more "
+            "labels, more epochs, other learning rates or a larger model."
+        )
+    if examples and (half := half_width(examples)) >= WIDE:
+        told.append(
+            f"{many(examples, 'dev example')} grade{'s' if examples == 1 else ''} every point: a score of 50 is known to about "
+            f"±{min(half, 50):.0f}. Smaller differences between points may be luck; more dev examples tell."
+        )
+    return told
+
+
+def half_width(examples: int) -> float:
+    """Of the 95 % interval of a score of 50 that is a share of so many examples, at least 1, in points: there it is widest."""
+    return 1.96 * 100 * math.sqrt(0.25 / examples)
