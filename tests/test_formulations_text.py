@@ -169,7 +169,8 @@ def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(name: Any, kind: str, met
     resumed_is_unbroken(recipe(name(kind), method, epochs=2))
 
 
-@pytest.mark.parametrize("make, method", [(tiny_decoder, LORA), pytest.param(tiny_seq2seq, ADAPTER, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("make, method", [(tiny_decoder, LORA), (tiny_seq2seq, ADAPTER)])
+@pytest.mark.slow
 def test_so_it_is_beside_weights_of_four_bits(make: Any, method: Method, tmp_path: Path) -> None:
     resumed_is_unbroken(recipe(make(tmp_path, width=64), method, epochs=2, weights="nf4"))
 

@@ -237,7 +237,8 @@ LIMITS = [
 ]
 
 
-@pytest.mark.parametrize(("limit", "most"), [LIMITS[0], *(pytest.param(*each, marks=pytest.mark.slow) for each in LIMITS[1:])])
+@pytest.mark.parametrize(("limit", "most"), LIMITS)
+@pytest.mark.slow
 def test_a_run_whose_forecast_does_not_fit_is_not_started(bench, limit, most):
     told = Told(bench.study, lambda recipe: 40.0 if recipe.method.name == "bitfit" else 2000.0)
     outcome = bench.sweep(Limits(**{limit: most}), forecaster=told)
@@ -722,6 +723,7 @@ def away_at(monkeypatch, *calls, closes=None):
     monkeypatch.setattr(Ledger, "_close", closing)
 
 
+@pytest.mark.slow
 def test_a_ledger_that_is_away_for_a_moment_loses_nothing(bench, monkeypatch, impatient):
     away_at(monkeypatch, 1, 2, 4)
     outcome = bench.sweep(Limits(trials=1))

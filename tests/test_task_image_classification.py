@@ -187,6 +187,7 @@ def test_it_is_taken_up_where_it_was_left(folder, model, method):
     kinds.resumed_is_unbroken(kinds.recipe(task(folder), model, epochs=2, method=method))
 
 
+@pytest.mark.slow
 def test_it_learns_and_its_weights_answer_the_same_elsewhere(folder, model, tmp_path):
     made = "Recipe(task=image_classification(data, train=40, dev=5, test=5), model=model, epochs=4, batch_size=8, "
     made += "method=full(learning_rate=3e-3))"

@@ -228,6 +228,7 @@ def test_it_is_taken_up_where_it_was_left(data, kind, method, request):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_it_learns_and_its_weights_answer_the_same_elsewhere(data, kind, request, tmp_path):
     made = "Recipe(task=language_modelling(data, train=64, dev=8, test=8, max_length=24), model=model, epochs=4, "
     made += "batch_size=8, method=full(learning_rate=1e-2))"

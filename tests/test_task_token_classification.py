@@ -236,6 +236,7 @@ def test_it_is_taken_up_where_it_was_left(one, tiny):
     kinds.resumed_is_unbroken(kinds.recipe(one, tiny, epochs=2))
 
 
+@pytest.mark.slow
 def test_it_learns_and_its_weights_answer_the_same_elsewhere(one, tiny, tmp_path):
     made = "Recipe(task=token_classification(data, train=64, dev=12, test=8, max_length=16, stride=4), model=model, epochs=16, "
     made += "batch_size=8, method=full(learning_rate=1e-2))"

@@ -848,6 +848,7 @@ def test_another_program_s_database_is_left_alone(tmp_path: Path) -> None:
         assert {name for (name,) in database.execute("SELECT name FROM sqlite_master")} == {"alembic_version", "studies"}
 
 
+@pytest.mark.slow
 def test_an_empty_file_is_made_a_store(tmp_path: Path, made_anew: None) -> None:
     (tmp_path / "mlflow.db").touch()
     assert "an empty file" in store.examine(default_uri(tmp_path))
