@@ -127,7 +127,7 @@ def test_a_sweep_goes_on_from_them_in_both_stores(folder):
     )
     assert notebook.close(20.0) == 0
     assert outcome.results[: len(before)] == before
-    assert "Continuing: 7 runs in the ledger" in ear.notes[0]
+    assert "Continuing: 8 runs in the ledger" in ear.notes[0]
     done = {r.trial: max(each.epochs for each in run) for run in by_run(outcome.results).values() for r in run if not r.cause}
     assert done.keys() == {1, 3, 12, 15, 19, 21}  # the one that was asked for again, and the one that was stopped, among them
     assert [r.status for r in outcome.results[len(before) :]] == ["complete"] * (len(outcome.results) - len(before))

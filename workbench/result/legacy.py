@@ -23,11 +23,11 @@ def upgraded(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def cause_of(status: str, reason: str) -> Cause | None:
-    """What the wording of a reason told before causes were recorded; None of a Result that did not end badly.
+    """What the wording of a reason told before causes were recorded; None of a Result that did not end badly, or does not say why.
 
     Reasons began with a word and a colon. Of a stop the rest told who had asked for it.
     """
-    if status not in ("infeasible", "interrupted"):
+    if status not in ("infeasible", "interrupted") or not reason:
         return None
     word, _, detail = reason.partition(":")
     if word.strip() != "stopped":
