@@ -100,7 +100,7 @@ def confirm_front(
     with waiting("Preparing to confirm the front …"):
         from workbench.ledger import Ledger
         from workbench.meter import training_meter
-        from workbench.sweep import Account, Budget, check_offer, expected, left, nothing_fits, replicates
+        from workbench.sweep import Account, Budget, Job, check_offer, expected, left, nothing_fits, replicates
         from workbench.sweep import confirm as work
 
         ledger = Ledger.find(study.name, ledger_url(storage), path=path, study=study)
@@ -143,14 +143,14 @@ def confirm_front(
     notebook = open_notebook(study, ledger, offer, label_usd, tracking_uri)
     try:
         with meter, Progress(view, budget, lambda made: expected(left(whole, made), made, view)[1]) as progress:
-            outcome = work(
-                study,
+            job = Job(
+                study=study,
                 ledger=ledger,
                 notebook=notebook,
-                view=view,
+                offer=offer,
+                label_usd=label_usd,
                 limits=limits,
                 folder=Path.cwd() / ".workbench" / study.name,
-                seeds=seeds,
                 observer=progress,
                 meter=meter,
                 holder=holder,
@@ -158,6 +158,7 @@ def confirm_front(
                 before=before,
                 forecaster=forecaster,
             )
+            outcome = work(job, view, seeds)
     except BaseException:
         notebook.close(MLFLOW_PATIENCE_SECONDS)
         raise

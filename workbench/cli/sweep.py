@@ -137,7 +137,18 @@ def sweep(
         from workbench.cli.progress import Progress
         from workbench.ledger import AWAY_SECONDS, Ledger, Patience
         from workbench.meter import training_meter
-        from workbench.sweep import Budget, Limits, Neighbours, Orders, Unwritten, check_data, check_offer, graded_by, provenance
+        from workbench.sweep import (
+            Budget,
+            Job,
+            Limits,
+            Neighbours,
+            Orders,
+            Unwritten,
+            check_data,
+            check_offer,
+            graded_by,
+            provenance,
+        )
         from workbench.sweep import sweep as work
 
         def check() -> None:
@@ -218,38 +229,32 @@ def sweep(
     code = 0
     try:
         with meter, (several.Reporting if as_worker else Progress)(view, budget) as progress:
+            job = Job(
+                study=loaded,
+                ledger=ledger,
+                notebook=notebook,
+                offer=offer,
+                label_usd=label,
+                limits=limits,
+                folder=Path.cwd() / ".workbench" / loaded.name,
+                observer=progress,
+                meter=meter,
+                holder=holder,
+                window=window,
+                before=before,
+                forecaster=forecaster,
+                workers=workers,
+                joined=as_worker,
+                apart=apart,
+                log_samples=log_samples,
+            )
             if workers > 1 and not as_worker:
                 ledger.note_begin(dataclasses.asdict(limits))
-                provenance.note_start(
-                    notebook, loaded, provenance.of(loaded, meter), offer, label, limits, ledger.results(running=True),
-                    sampler=sampler, seed=seed, workers=workers,
-                )  # fmt: skip
-                before = before + window.close()
-                outcome, code = several.supervise(
-                    workers, sweep_id, before, ledger=ledger, study=loaded, offer=offer, notebook=notebook, observer=progress
-                )
+                how = {"sampler": sampler, "seed": seed}
+                provenance.note_start(job, provenance.of(loaded, meter), ledger.results(running=True), how)
+                outcome, code = several.supervise(dataclasses.replace(job, before=before + window.close()), sweep_id)
             else:
-                outcome = work(
-                    loaded,
-                    ledger=ledger,
-                    notebook=notebook,
-                    offer=offer,
-                    label_usd=label,
-                    limits=limits,
-                    folder=Path.cwd() / ".workbench" / loaded.name,
-                    sampler=sampler,
-                    seed=seed,
-                    observer=progress,
-                    meter=meter,
-                    holder=holder,
-                    window=window,
-                    before=before,
-                    forecaster=forecaster,
-                    workers=workers,
-                    joined=as_worker,
-                    apart=apart,
-                    log_samples=log_samples,
-                )
+                outcome = work(job, sampler=sampler, seed=seed)
     except BaseException:
         notebook.close(MLFLOW_PATIENCE_SECONDS)  # how the run ended is on its way; the next start ends the sweep's own entry
         raise

@@ -10,8 +10,8 @@ from workbench.meter import Holder, Window
 from workbench.usage import Usage, add_phases, total
 
 
-class OpenBill:
-    """The open bill of one worker.
+class UsageAccumulator:
+    """What one worker has consumed since its last Result: its open bill.
 
     Args:
         holder: The meter's, whose windows are the bill.
