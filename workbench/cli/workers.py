@@ -60,7 +60,9 @@ def supervise(job: Job, sweep: str) -> tuple[Outcome, int]:
     gpus = devices()
     first = Orders(job.workers, sweep, job.before or Usage(), apart=len(gpus) >= job.workers)
     orders = [first, *[dataclasses.replace(first, before=Usage())] * (job.workers - 1)]
-    command = [sys.executable, "-m", "workbench", *sys.argv[1:], "--as-worker"]
+    words = sys.argv[1:]
+    at = words.index("sweep")  # before it stand flags alone
+    command = [sys.executable, "-m", "workbench", *words[:at], "worker", *words[at + 1 :]]
     supervisor = Supervisor(
         command,
         orders,
