@@ -17,7 +17,7 @@ from workbench import report
 from workbench.errors import Refused, UsageError
 from workbench.forecast import Forecaster
 from workbench.ledger import AWAY_SECONDS, Ledger, Patience
-from workbench.meter import Holder, Meter, Window
+from workbench.meter import Meter, Tenant, Window
 from workbench.report import View
 from workbench.result import Result
 from workbench.search import MAX_INTERRUPTIONS, Step
@@ -158,7 +158,7 @@ def confirm(
     seeds: int = SEEDS,
     observer: Observer | None = None,
     meter: Meter | None = None,
-    holder: Holder | None = None,
+    holder: Tenant | None = None,
     window: Window | None = None,
     before: Usage | None = None,
     forecaster: Forecaster | None = None,

@@ -19,7 +19,7 @@ from workbench.errors import DataError, EnvironmentFault, Infeasible, Refused, U
 from workbench.forecast import Forecaster
 from workbench.forecast.pairs import methods_of
 from workbench.ledger import AWAY_SECONDS, Lease, Ledger, Patience
-from workbench.meter import Holder, Meter, Window
+from workbench.meter import Meter, Tenant, Window
 from workbench.prices import Offer
 from workbench.result import Result, Spending, cost, current, originals
 from workbench.search import Step
@@ -81,7 +81,7 @@ def sweep(
     seed: int = 0,
     observer: Observer | None = None,
     meter: Meter | None = None,
-    holder: Holder | None = None,
+    holder: Tenant | None = None,
     window: Window | None = None,
     before: Usage | None = None,
     forecaster: Forecaster | None = None,
@@ -165,7 +165,7 @@ class Sweeping:
     turn: Turn
     observer: Observer
     meter: Meter
-    holder: Holder
+    holder: Tenant
     interruptions: Interruptions
     bill: OpenBill
     unwritten: Unwritten

@@ -22,7 +22,7 @@ from typing import Any, TextIO
 
 from workbench.errors import EnvironmentFault
 from workbench.ledger import AWAY_SECONDS, Ledger, Patience
-from workbench.meter import Holder, Meter
+from workbench.meter import Meter, Tenant
 from workbench.prices import Offer
 from workbench.process import cpus
 from workbench.result import Result
@@ -74,7 +74,7 @@ class Neighbours:
 
     def __init__(self, meter: Meter, lines: TextIO) -> None:
         self._meter, self._lines = meter, lines
-        self._held: dict[int, Holder] = {}
+        self._held: dict[int, Tenant] = {}
         threading.Thread(target=self._listen, name="supervisor", daemon=True).start()
 
     def _listen(self) -> None:
