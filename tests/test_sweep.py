@@ -24,10 +24,10 @@ from workbench.search import MAX_INTERRUPTIONS, unfinished
 from workbench.study import load
 from workbench.sweep import OVERSHOOT_SECONDS, Account, Budget, Limits, Observer, check_offer, sweep
 from workbench.sweep import work as module
-from workbench.sweep.chooser import Turn
+from workbench.sweep.file_lock import FileLock
 from workbench.sweep.limits import TO_COME
 from workbench.testing import FakeMeter, TinyTask
-from workbench.tracking import Notebook
+from workbench.tracking import MlflowTracker
 from workbench.usage import Usage, total
 
 OFFER = prices.find(prices.DEFAULT)
@@ -692,7 +692,7 @@ def test_all_of_a_small_space_is_run_in_the_end_and_each_checkpoint_once(bench):
 @pytest.mark.slow
 def test_mlflow_being_down_never_stops_it(bench):
     problems = []
-    notebook = Notebook(bench.study, "http://127.0.0.1:9", OFFER, on_problem=problems.append)
+    notebook = MlflowTracker(bench.study, "http://127.0.0.1:9", OFFER, on_problem=problems.append)
     outcome = bench.sweep(notebook=notebook)
     assert outcome.reason == "3 of 3 trials are done"
     assert notebook.close(10) == len(outcome.results)
@@ -957,7 +957,7 @@ def test_a_folder_that_cannot_be_locked_is_told_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", refused)
     notes = []
-    turn = Turn(tmp_path / "there", notes.append)
+    turn = FileLock(tmp_path / "there", notes.append)
     for _ in range(2):
         with turn.taken(), turn.taken():
             pass

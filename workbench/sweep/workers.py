@@ -28,7 +28,7 @@ from workbench.process import cpus
 from workbench.result import Result
 from workbench.study import Study
 from workbench.sweep.observer import Outcome
-from workbench.tracking import Notebook
+from workbench.tracking import MlflowTracker
 from workbench.usage import Usage
 
 MAX_DEATHS = 3
@@ -132,7 +132,7 @@ class Supervisor:
         ledger: Ledger,
         study: Study,
         offer: Offer,
-        notebook: Notebook,
+        notebook: MlflowTracker,
         told: Callable[[int, str], None],
         note: Callable[[str], None],
     ) -> None:

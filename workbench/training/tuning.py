@@ -23,7 +23,7 @@ from workbench.study import Recipe
 from workbench.training import memory
 from workbench.training.batches import evaluation_batches, micro_batches, one_batch, padded_tokens, step_examples, widest
 from workbench.training.features import PIECE, Features
-from workbench.training.prefixes import Prefix
+from workbench.training.resume_state import ResumeState
 from workbench.usage import Usage, Work, total
 
 FINITE_CHECK_STEPS = 16
@@ -72,7 +72,7 @@ def questions(formulation: Formulation, examples: Sequence[Example], processor: 
 class Tuning:
     """A model being tuned: parameters, optimiser and averages, all of it in one place so that it can be left and taken up."""
 
-    def __init__(self, recipe: Recipe, where: torch.device, resume: Prefix | None) -> None:
+    def __init__(self, recipe: Recipe, where: torch.device, resume: ResumeState | None) -> None:
         self.recipe, self.where = recipe, where
         torch.manual_seed(recipe.seed)
         self.formulation = recipe.formulation
@@ -457,7 +457,7 @@ class Tuning:
         """Put the random state back: whoever took a checkpoint may have drawn numbers in the meantime."""
         _set_random_state(self.random, self.where)
 
-    def prefix(self, recipe: Recipe, usage: Mapping[str, Usage]) -> Prefix:
+    def prefix(self, recipe: Recipe, usage: Mapping[str, Usage]) -> ResumeState:
         """The state to continue from, copied to the CPU."""
         tensors = {f"random.{i}": state for i, state in enumerate(self.random)}
         for i, (name, parameter) in enumerate(self.parameters.items()):
@@ -466,9 +466,9 @@ class Tuning:
                 tensors[f"average.{name}"] = self.average[i].cpu().clone()
             for key, value in self.optimizer.state[parameter].items():  # type: ignore[union-attr]
                 tensors[f"adamw.{key}.{name}"] = value.detach().cpu().clone()
-        return Prefix(recipe.run_id, float(recipe.epochs), self.step, self.tokens, usage, tensors)
+        return ResumeState(recipe.run_id, float(recipe.epochs), self.step, self.tokens, usage, tensors)
 
-    def _load(self, prefix: Prefix) -> None:
+    def _load(self, prefix: ResumeState) -> None:
         self.step, self.tokens = prefix.step, prefix.tokens
         with torch.no_grad():
             for i, (name, parameter) in enumerate(self.parameters.items()):

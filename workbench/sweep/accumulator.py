@@ -10,7 +10,7 @@ from workbench.meter import Tenant, Window
 from workbench.usage import Usage, add_phases, total
 
 
-class OpenBill:
+class UsageAccumulator:
     """The open bill of one worker.
 
     Args:
