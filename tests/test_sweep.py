@@ -575,7 +575,7 @@ def test_a_fault_of_the_data_or_the_machine_ends_the_sweep_and_can_be_mended(ben
 
 def test_a_run_that_kills_its_worker_again_and_again_is_left_alone(bench):
     study, ledger = bench.study, bench.ledger
-    settings = search.propose(study, [], offer=OFFER, label_usd=0.0)
+    settings = search.propose(study, [], search.Prices(OFFER))
     recipe = study.resolve(settings)
     for i in range(MAX_INTERRUPTIONS):
         assert len(unfinished(ledger.results())) == min(i, 1)
@@ -599,7 +599,7 @@ def made(recipe, settings):
 
 def test_what_a_person_stopped_is_taken_up_again_however_often(bench):
     study, ledger = bench.study, bench.ledger
-    settings = search.propose(study, [], offer=OFFER, label_usd=0.0)
+    settings = search.propose(study, [], search.Prices(OFFER))
     for _ in range(MAX_INTERRUPTIONS + 1):
         lease = ledger.lease(study, made(study.resolve(settings), settings))
         ledger.finish(lease, replace(lease.result, status="interrupted", reason="stopped: by a person"), study, OFFER)

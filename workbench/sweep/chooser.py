@@ -68,19 +68,20 @@ class Chooser:
         return search.decide(
             self.study,
             results,
-            offer=budget.offer,
-            label_usd=budget.label_usd,
-            checkpoints=self.outlook.checkpoints,
-            sampler=self.sampler,
-            seed=self.seed,
-            admits=lambda settings, until: self._admits(settings, until, results, known if again else None),
-            cached=self.shelf.kept() if own else (),
-            current=current,
-            starts_left=len(again) or starts_left,
-            usd_left=self.account.usd_left(),
-            stop_below=budget.limits.stop_below,
-            reference=self.reference,
-            may_wait=self.may_wait,
+            search.Costs(search.Prices(budget.offer, budget.label_usd), self.outlook.checkpoints),
+            search.Strategy(
+                sampler=self.sampler,
+                seed=self.seed,
+                reference=self.reference,
+                stop_below=budget.limits.stop_below,
+                may_wait=self.may_wait,
+            ),
+            search.Allowance(
+                starts=len(again) or starts_left,
+                usd=self.account.usd_left(),
+                admits=lambda settings, until: self._admits(settings, until, results, known if again else None),
+            ),
+            search.States(cached=self.shelf.kept() if own else (), current=current),
         )
 
     def why(self, step: Step, results: Sequence[Result]) -> str:
