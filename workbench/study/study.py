@@ -70,7 +70,7 @@ class Study:
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value is not UNSET}
         object.__setattr__(self, "stated", frozenset(given.keys() - {"question", "path"}))
-        for name, value in (DEFAULTS | given).items():
+        for name, value in {**DEFAULTS, **given}.items():
             object.__setattr__(self, name, value)
             if isinstance(value, Space):
                 raise UsageError(f"{name} is not part of the recipe: it cannot be searched. Give it one value.")
