@@ -32,15 +32,15 @@ from workbench.usage import Usage, Work, add_phases, total
 
 __all__ = [
     "Checkpoint",
-    "ResumeState",
-    "ResumeCache",
     "Progress",
+    "ResumeCache",
+    "ResumeState",
     "checkpoint_epochs",
     "device",
-    "warm_up",
     "test",
     "train",
     "tuned_model",
+    "warm_up",
 ]
 
 
