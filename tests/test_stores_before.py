@@ -20,7 +20,7 @@ from workbench.search.history import asked_again, stopped
 from workbench.study import load
 from workbench.sweep import Job, Limits, sweep
 from workbench.testing import FakeMeter
-from workbench.tracking import Notebook, default_uri
+from workbench.tracking import MlflowTracker, default_uri
 
 STORES = Path(__file__).parent / "fixtures" / "stores_before_causes.tar.xz"
 
@@ -112,7 +112,7 @@ def test_a_sweep_goes_on_from_them_in_both_stores(folder):
     study, meter = load(folder / "tiny.py"), FakeMeter()
     before = Ledger.open(study, default_url(folder)).results()
     ledger = Ledger.open(study, default_url(folder))
-    notebook = Notebook(study, default_uri(folder), OFFER, on_run=ledger.note_mlflow_run)
+    notebook = MlflowTracker(study, default_uri(folder), OFFER, on_run=ledger.note_mlflow_run)
     ear = Ear(meter)
     known = {"ledger": ledger, "notebook": notebook, "offer": OFFER, "label_usd": 0.0, "observer": ear, "meter": meter}
     outcome = sweep(Job(study=study, limits=Limits(trials=7), folder=folder / "states", **known))

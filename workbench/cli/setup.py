@@ -31,11 +31,11 @@ from workbench.usage import Usage
 if TYPE_CHECKING:
     from workbench.forecast import Forecaster
     from workbench.ledger import Ledger
-    from workbench.meter import Holder, Meter, Window
+    from workbench.meter import Meter, Tenant, Window
     from workbench.prices import Offer
     from workbench.study import Study
     from workbench.sweep import Budget, Job, Limits, Observer
-    from workbench.tracking import Notebook
+    from workbench.tracking import MlflowTracker
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -126,7 +126,7 @@ class Measured:
     """
 
     meter: Meter
-    holder: Holder
+    holder: Tenant
     window: Window
     before: Usage = field(default_factory=Usage)
 
@@ -204,7 +204,7 @@ class Setup:
         catch_up_first(self.study, self.ledger, self.offer, self.label_usd, self.options.tracking_uri)
 
     @contextlib.contextmanager
-    def notebook(self, sweep: str | None = None) -> Iterator[Notebook]:
+    def notebook(self, sweep: str | None = None) -> Iterator[MlflowTracker]:
         """The MLflow notebook, for the work and for its end; `sweep` is the id of a sweep that several processes are part of."""
         opened = open_notebook(self.study, self.ledger, self.offer, self.label_usd, self.options.tracking_uri, sweep=sweep)
         try:
@@ -214,7 +214,7 @@ class Setup:
             opened.close(MLFLOW_PATIENCE_SECONDS)
             raise
 
-    def job(self, notebook: Notebook, observer: Observer, **more: Any) -> Job:
+    def job(self, notebook: MlflowTracker, observer: Observer, **more: Any) -> Job:
         """What the sweep is given; `more` are other fields of its job."""
         from workbench.sweep import Job
 

@@ -81,7 +81,7 @@ class SweepOptions(TrainingOptions):
         with placed("sampler"):
             search.check_sampler(self.sampler, self.loaded)
         if self.stop_below is not None:
-            search.check_stop_below(self.loaded, offer, label_usd, self.sampler)
+            search.check_stop_below(self.loaded, search.Prices(offer, label_usd), self.sampler)
 
 
 def sweep_options(command: F) -> F:

@@ -22,7 +22,7 @@ accumulator        what was consumed since the last Result
 checks             what can be known to be wrong before
 checkpoint_store   the folder of states and of the front's weights
 unwritten          what the ledger was away for
-file_lock          one worker at a time in a folder
+file_lock          one worker at a time chooses
 heartbeat          tells the ledger that this worker lives
 disturbance        says that others use the machine, and when they are done
 regularly          the thread in which these two, and the watch, do so

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 
-from workbench.meter import Holder, Window
+from workbench.meter import Tenant, Window
 from workbench.usage import Usage, add_phases, total
 
 
@@ -22,7 +22,7 @@ class UsageAccumulator:
         settling: Held while the ledger and the meter both know of the same work, so that it counts once.
     """
 
-    def __init__(self, holder: Holder, window: Window | None = None, before: Usage | None = None) -> None:
+    def __init__(self, holder: Tenant, window: Window | None = None, before: Usage | None = None) -> None:
         self.settling = threading.Lock()
         self._holder = holder
         self._window = window or holder.window()

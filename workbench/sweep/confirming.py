@@ -261,7 +261,7 @@ class HeldOutGrading(Grading):
         with context.bill.phase("test"), context.interruptions.breakable():
             from workbench import training
 
-            training.provision(recipe)
+            training.warm_up(recipe)
             scores = training.test(recipe, path)
         if scores:
             # In the lease at once: its next beat, and whatever becomes of the run, puts it on record.

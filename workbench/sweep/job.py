@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench.forecast import Forecaster
 from workbench.ledger import AWAY_SECONDS, Ledger, Patience
-from workbench.meter import Holder, Meter, Window
+from workbench.meter import Meter, Tenant, Window
 from workbench.prices import Offer
 from workbench.study import Study
 from workbench.sweep import provenance
@@ -23,7 +23,7 @@ from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer
 from workbench.sweep.unwritten import Unwritten
-from workbench.tracking import Notebook
+from workbench.tracking import MlflowTracker
 from workbench.usage import Usage
 
 
@@ -54,14 +54,14 @@ class Job:
 
     study: Study
     ledger: Ledger
-    notebook: Notebook
+    notebook: MlflowTracker
     offer: Offer
     label_usd: float
     limits: Limits
     folder: Path
     observer: Observer = field(default_factory=Observer)
     meter: Meter | None = None
-    holder: Holder | None = None
+    holder: Tenant | None = None
     window: Window | None = None
     before: Usage | None = None
     forecaster: Forecaster | None = None
@@ -92,7 +92,7 @@ class Context:
     job: Job
     ledger: Ledger
     meter: Meter
-    holder: Holder
+    holder: Tenant
     interruptions: Interruptions
     account: Account
     checkpoints: CheckpointStore
@@ -112,7 +112,7 @@ class Context:
         return self.job.observer
 
     @property
-    def notebook(self) -> Notebook:
+    def notebook(self) -> MlflowTracker:
         """The job's."""
         return self.job.notebook
 

@@ -6,6 +6,7 @@ A planner is given to the runner, which knows nothing of how it decides: the pla
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
@@ -135,8 +136,15 @@ class _Search:
 
     def __init__(self, context: Context, sampler: str, seed: int) -> None:
         budget = context.budget
-        self._context, self._sampler, self._seed = context, sampler, seed
-        self._reference = context.ledger.description.get("reference")
+        self._context = context
+        self._prices = search.Prices(budget.offer, budget.label_usd)
+        self._strategy = search.Strategy(
+            sampler=sampler,
+            seed=seed,
+            reference=context.ledger.description.get("reference"),
+            stop_below=budget.limits.stop_below,
+            may_wait=context.job.joined and context.job.apart,
+        )
         self._outlook = Outlook(context.account.forecaster, budget.offer, budget.label_usd)
         self._recipes: dict[tuple[tuple[str, Value], ...], Recipe] = {}
         self.too_dear: set[str] = set()
@@ -156,22 +164,14 @@ class _Search:
         """The search's step; only the runs `among` these may be taken further, where they are given."""
         context = self._context
         context.account.ask_anew()
+        admits = functools.partial(self._admits, results=results, among=among)
         return search.decide(
             context.study,
             results,
-            offer=context.job.offer,
-            label_usd=context.job.label_usd,
-            checkpoints=self._outlook.checkpoints,
-            sampler=self._sampler,
-            seed=self._seed,
-            admits=lambda settings, until: self._admits(settings, until, results, among),
-            cached=context.checkpoints.kept() if self._sampler == search.DEFAULT else (),
-            current=current,
-            starts_left=starts_left,
-            usd_left=context.account.usd_left(),
-            stop_below=context.job.limits.stop_below,
-            reference=self._reference,
-            may_wait=context.job.joined and context.job.apart,
+            search.Costs(self._prices, self._outlook.checkpoints),
+            self._strategy,
+            search.Allowance(starts=starts_left, usd=context.account.usd_left(), admits=admits),
+            search.States(cached=self._cached(), current=current),
         )
 
     def answer(self, step: Step, results: Sequence[Result]) -> Answer:
@@ -188,8 +188,12 @@ class _Search:
             return self._context.account.refused
         return step.reason
 
+    def _cached(self) -> Collection[str]:
+        """Runs whose state is at hand: of no use to a sampler of whole runs."""
+        return self._context.checkpoints.kept() if self._strategy.sampler == search.DEFAULT else ()
+
     def _admits(
-        self, settings: Mapping[str, Value], until: float | None, results: Sequence[Result], among: Collection[str] | None
+        self, settings: Mapping[str, Value], until: float | None, *, results: Sequence[Result], among: Collection[str] | None
     ) -> bool:
         """Whether a run, until so many epochs, fits what is left of the budgets, by its forecast, and is `among` these."""
         account = self._context.account

@@ -101,7 +101,7 @@ class TrainingRun:
             from workbench import training
 
             fingerprints.check_model(recipe.model)
-            training.provision(recipe)
+            training.warm_up(recipe)
         _leave_imports_out_of_collections()
         earlier = [r for r in claim.results if r.run_id == recipe.run_id]
         done = {r.recipe_id for r in earlier if r.status == "complete"}

@@ -22,7 +22,7 @@ from typing import Any, TextIO
 
 from workbench.errors import EnvironmentFault
 from workbench.ledger import AWAY_SECONDS, Patience
-from workbench.meter import Holder, Meter
+from workbench.meter import Meter, Tenant
 from workbench.process import cpus
 from workbench.result import Result
 from workbench.sweep.job import Job
@@ -72,7 +72,7 @@ class Neighbours:
 
     def __init__(self, meter: Meter, lines: TextIO) -> None:
         self._meter, self._lines = meter, lines
-        self._held: dict[int, Holder] = {}
+        self._held: dict[int, Tenant] = {}
         threading.Thread(target=self._listen, name="supervisor", daemon=True).start()
 
     def _listen(self) -> None:
