@@ -613,8 +613,8 @@ class Script:
     def __init__(self, *steps):
         self.steps, self.asked = list(steps), []
 
-    def __call__(self, study, results, *, checkpoints, current, cached, **_):
-        self.asked.append((current, set(cached)))
+    def __call__(self, study, results, costs, strategy, allowance, states):
+        self.asked.append((states.current, set(states.cached)))
         if not self.steps:
             return search.Step("stop", reason="the script is over")
         method, until = self.steps.pop(0)

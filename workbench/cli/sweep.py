@@ -283,7 +283,7 @@ def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
         if asked.workers == 1:
             outcome = work(job, sampler=asked.sampler, seed=asked.seed)
         else:
-            how = {"sampler": asked.sampler, "seed": asked.seed}
+            how: dict[str, str | int] = {"sampler": asked.sampler, "seed": asked.seed}
             made_with = provenance.of(setup.study, setup.measured.meter)
             setup.ledger.note_begin(dataclasses.asdict(setup.limits))
             provenance.note_start(job, made_with, setup.ledger.results(running=True), how)
