@@ -12,6 +12,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,31 @@ from workbench.errors import EnvironmentFault, UsageError, WorkbenchError
 
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 """Not to listen on an address of its own is to listen on all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DashboardOptions:
+    """The options of `dashboard`, by the names that click gives them.
+
+    Attributes:
+        study: The study's file or name; None: the newest.
+        port: Where it listens.
+        host: On which address.
+        no_browser: Whether no browser is opened.
+        mlflow_url: Where the MLflow UI answers; None: on this machine.
+        public_url: Where a reverse proxy shows it; None without one.
+        tracking_uri: MLflow's store; None: the file in this folder.
+        storage: The ledger's database; None: the file in this folder.
+    """
+
+    study: str | None
+    port: int
+    host: str
+    no_browser: bool
+    mlflow_url: str | None
+    public_url: str | None
+    tracking_uri: str | None
+    storage: str | None
 
 
 @click.command()
@@ -38,50 +64,44 @@ EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 )
 @tracking_option
 @storage_option
-def dashboard(
-    study: str | None,
-    port: int,
-    host: str,
-    no_browser: bool,
-    mlflow_url: str | None,
-    public_url: str | None,
-    tracking_uri: str | None,
-    storage: str | None,
-) -> None:
+def dashboard(**options: Any) -> None:
     """Show STUDY (a study file, or its name; the newest when none is named) in the browser. Ctrl-C ends it.
 
     It reads the ledger and never writes: it can run beside a sweep, which it neither blocks nor slows. Nothing is loaded from
     elsewhere and nothing is sent anywhere. A reverse proxy before it has to pass WebSockets on; whether it passes on the path of
     --public-url too, or takes it off, is the same.
     """
+    asked = DashboardOptions(**options)
     from workbench.ledger import shown
 
     app = folder() / "app.py"
-    if study:
-        os.environ["WORKBENCH_DASHBOARD_STUDY"] = open_ledger(study, storage).name
-    os.environ["WORKBENCH_STORAGE"] = ledger_url(storage)
-    served = tracking_uri if tracking_uri and tracking_uri.startswith("http") else "http://127.0.0.1:5000"
-    os.environ["WORKBENCH_MLFLOW_URL"] = (mlflow_url or served).rstrip("/")
-    if host not in LOOPBACK:
+    if asked.study:
+        os.environ["WORKBENCH_DASHBOARD_STUDY"] = open_ledger(asked.study, asked.storage).name
+    os.environ["WORKBENCH_STORAGE"] = ledger_url(asked.storage)
+    served = asked.tracking_uri if asked.tracking_uri and asked.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+    os.environ["WORKBENCH_MLFLOW_URL"] = (asked.mlflow_url or served).rstrip("/")
+    if asked.host not in LOOPBACK:
         messages.print(
-            f"Listening on {host}: everyone who reaches this machine there sees your runs.", style="yellow", markup=False
+            f"Listening on {asked.host}: everyone who reaches this machine there sees your runs.", style="yellow", markup=False
         )
-    _refuse_if_taken(host, port)
-    base = urlsplit(public_url or "").path.rstrip("/")
-    address = f"http://{shown_host(host)}:{port}{base and f'{base}/'}"
-    outside = f"{public_url}, by its proxy; here {address}" if public_url else address
-    messages.print(f"Dashboard: {outside} (ledger {shown(ledger_url(storage))}). Ctrl-C ends it.", markup=False)
+    _refuse_if_taken(asked.host, asked.port)
+    base = urlsplit(asked.public_url or "").path.rstrip("/")
+    address = f"http://{shown_host(asked.host)}:{asked.port}{base and f'{base}/'}"
+    outside = f"{asked.public_url}, by its proxy; here {address}" if asked.public_url else address
+    messages.print(f"Dashboard: {outside} (ledger {shown(ledger_url(asked.storage))}). Ctrl-C ends it.", markup=False)
     import streamlit
     from starlette.middleware import Middleware
 
     @contextlib.asynccontextmanager
     async def opened(_: object) -> AsyncIterator[None]:
         threading.Thread(target=_warm, args=(app.parent,), daemon=True).start()
-        if not no_browser:  # in a thread: a browser that blocks must not hold the server back
+        if not asked.no_browser:  # in a thread: a browser that blocks must not hold the server back
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         yield
 
-    streamlit.App(app, lifespan=opened, middleware=[Middleware(_Rooted, base=base)]).run(config=settings(host, port, public_url))
+    streamlit.App(app, lifespan=opened, middleware=[Middleware(_Rooted, base=base)]).run(
+        config=settings(asked.host, asked.port, asked.public_url)
+    )
 
 
 def public_address(url: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,35 @@ _FEW = 6
 """Fewer pairs than this cannot differ by Wilcoxon's test at 5 %, however they come out."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReplayOptions:
+    """The options of `replay`, by the names that click gives them.
+
+    Attributes:
+        tables: Files of recorded runs.
+        methods: What is compared, with commas; None: all.
+        seeds: Replays of each method.
+        budget: In mean full runs of the table.
+        workers: Virtual workers, with commas.
+        credit: Which points of a run the front has: `checkpoints` or `finished`.
+        cost: How the hypervolume measures cost: `log` or `linear`.
+        html: Where the any-time curves are drawn; None: nowhere.
+        jobs: Processes; None: one a CPU.
+        as_json: Whether data are printed for programs.
+    """
+
+    tables: tuple[Path, ...]
+    methods: str | None
+    seeds: int
+    budget: float
+    workers: str
+    credit: str
+    cost: str
+    html: Path | None
+    jobs: int | None
+    as_json: bool
+
+
 @click.command()
 @click.argument("tables", nargs=-1, required=True, metavar="TABLE…", type=click.Path(path_type=Path))
 @click.option("--methods", metavar="NAMES", help="What is compared, with commas. [default: all]")
@@ -53,54 +83,44 @@ _FEW = 6
 )
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes. [default: one a CPU]")
 @json_option
-def replay(
-    tables: tuple[Path, ...],
-    methods: str | None,
-    seeds: int,
-    budget: float,
-    workers: str,
-    credit: str,
-    cost: str,
-    html: Path | None,
-    jobs: int | None,
-    as_json: bool,
-) -> None:
+def replay(**options: Any) -> None:
     """Replay searches on recorded runs, in virtual time.
 
     A TABLE is a file of JSON lines, gzipped or not: first {"meta": {"space": …}}, then a run a line: {"config", "curve", "status"}.
     All methods meet the same pool, know what each configuration costs, and pay for all they train, launches and failures included.
     Reported is the regret of the hypervolume against the best that the table holds, and the cost to reach 95 % and 99 % of it.
     """
+    asked = ReplayOptions(**options)
     from workbench.replay import protocol as protocols
     from workbench.replay import tables as files
     from workbench.replay.methods import METHODS
 
     protocol = protocols.Protocol(
-        methods=_listed(methods, "--methods") if methods is not None else METHODS,
-        seeds=seeds,
-        budget=budget,
-        workers=tuple(_count(word) for word in _listed(workers, "--workers")),
-        credit=credit,
-        cost=cost,
+        methods=_listed(asked.methods, "--methods") if asked.methods is not None else METHODS,
+        seeds=asked.seeds,
+        budget=asked.budget,
+        workers=tuple(_count(word) for word in _listed(asked.workers, "--workers")),
+        credit=asked.credit,
+        cost=asked.cost,
     )
     with reading("Reading the tables …"):
-        read = [files.read(path) for path in tables]
+        read = [files.read(path) for path in asked.tables]
     names = [table.name for table in read]
     if len(set(names)) < len(names):
         raise UsageError(f"two tables are called alike: {', '.join(names)}. Give each once.")
     with _bar() as moved:
-        record = protocols.replay(read, protocol, processes=jobs or cpus(), progress=moved)
-    if html:
+        record = protocols.replay(read, protocol, processes=asked.jobs or cpus(), progress=moved)
+    if asked.html:
         from workbench import figures
 
-        with writing(html):
-            figures.write_html(figures.regret(record), html)
-        messages.print(f"The curves are drawn in {html}.", markup=False)
-    if as_json:
+        with writing(asked.html):
+            figures.write_html(figures.regret(record), asked.html)
+        messages.print(f"The curves are drawn in {asked.html}.", markup=False)
+    if asked.as_json:
         print_json(record)
     else:
         _show(record)
-        say_next(f"`{command_line()} --html FILE` draws the curves" if html is None else f"open {html} in a browser")
+        say_next(f"`{command_line()} --html FILE` draws the curves" if asked.html is None else f"open {asked.html} in a browser")
 
 
 def _listed(text: str, option: str) -> tuple[str, ...]:
