@@ -12,7 +12,7 @@ from unittest import mock
 import alembic.util
 import pytest
 import stores
-from commands import ANSI, DASHBOARDS, Printed, begun, study_text, workbench
+from commands import ANSI, DASHBOARDS, Printed, begun, here, study_text
 from servers import Unavailable, server
 
 from workbench.cli import main
@@ -118,14 +118,14 @@ def command(tmp_path, capfd, monkeypatch):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, tiny):
-    """A folder in which a tiny study was swept by the real command, and what that printed: once for all test workers."""
+    """A folder in which a tiny study was swept by the command, and what that printed: once for all test workers."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "swept"
     (folder / "lock").mkdir(parents=True, exist_ok=True)
     with exclusive(folder / "lock"):
         if not (folder / "err.txt").exists():
             (folder / "tiny.py").write_text(study_text(tiny), encoding="utf-8")
-            done = workbench("sweep", "tiny.py", "--trials", "3", "--json", cwd=folder)
+            done = here("sweep", "tiny.py", "--trials", "3", "--json", cwd=folder)
             assert done.returncode == 0, done.stderr
             (folder / "out.txt").write_text(done.stdout)
             (folder / "err.txt").write_text(done.stderr)
