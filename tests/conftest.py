@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 from unittest import mock
 
+import alembic.script
 import alembic.util
 import pytest
 import stores
@@ -33,6 +34,10 @@ sys.dont_write_bytecode = False
 _load = alembic.util.load_python_file
 _load_once = functools.cache(_load)
 alembic.util.load_python_file = lambda folder, name: (_load if name == "env.py" else _load_once)(folder, name)
+_head, _heads = alembic.script.ScriptDirectory.get_current_head, {}
+alembic.script.ScriptDirectory.get_current_head = lambda self: (
+    _heads[self.dir] if self.dir in _heads else _heads.setdefault(self.dir, _head(self))
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,6 +60,12 @@ def one_empty_store(tmp_path_factory: pytest.TempPathFactory) -> None:
     """One for all test workers, of which those of the tests are copies."""
     base = tmp_path_factory.getbasetemp()
     os.environ[stores.EMPTY] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "empty-mlflow.db")
+
+
+@pytest.fixture
+def made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores that are made by MLflow and Optuna: a copy would not show that they can."""
+    monkeypatch.delenv(stores.EMPTY)
 
 
 @pytest.fixture(scope="session")
