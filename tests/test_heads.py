@@ -89,6 +89,7 @@ METHODS = [
     sorted(set(KINDS) - set(CANNOT)),
     METHODS,
     label=lambda value: value if isinstance(value, str) else value.name,
+    share=3,
 )
 def test_the_head_learns_with_every_method(kind: str, method: Method) -> None:
     device = "cpu" if kind == "xlnet" else "meta"  # PEFT makes the prompt of this one on the CPU
