@@ -11,6 +11,7 @@ from test_search import FINITE, OFFER, study
 
 from workbench import bitfit, choice, full, loguniform, search, zero_shot
 from workbench.errors import UsageError
+from workbench.prices import Prices
 from workbench.result import Result
 from workbench.search import Checkpoint, engine
 from workbench.search.arms import Decision
@@ -36,7 +37,7 @@ def decide(of, results=(), *, label_usd=0.0, checkpoints=ahead, cold_start=0.0, 
     ]
     assert not options
     strategy, allowance, states = groups
-    costs = search.Costs(search.Prices(OFFER, label_usd), checkpoints, cold_start)
+    costs = search.Costs(Prices(OFFER, label_usd), checkpoints, cold_start)
     return search.decide(
         of, list(results), costs, search.Strategy(**strategy), search.Allowance(**allowance), search.States(**states)
     )
@@ -289,14 +290,14 @@ def test_a_run_that_was_made_for_another_length_is_understood():
     """Older sweeps ended runs anywhere: what they passed are its first milestones, whatever grid the longest one has."""
     of = study()
     odd = [result(of, SETTINGS, epochs, score=epochs) for epochs in (0.25, 1.5)]
-    (run,) = known_runs(of, odd, search.Costs(search.Prices(OFFER, 0.0), ahead), search.States())
+    (run,) = known_runs(of, odd, search.Costs(Prices(OFFER, 0.0), ahead), search.States())
     assert run.epochs == [0.25, 1.5, 2.0, 4.0]
     assert (run.arm.done, list(run.arm.scores)) == (2, [0.25, 1.5])
     assert all(a.cost < b.cost for a, b in zip(run.arm.milestones, run.arm.milestones[1:], strict=False))
     assert run.until(1).arm.done == 2
     foreign = replace(odd[0], run_id="another study's")
     gone = replace(odd[0], settings={"method": "gone"})
-    assert known_runs(of, [foreign, gone], search.Costs(search.Prices(OFFER, 0.0), ahead), search.States()) == []
+    assert known_runs(of, [foreign, gone], search.Costs(Prices(OFFER, 0.0), ahead), search.States()) == []
 
 
 def test_labels_are_no_matter_of_the_ratio_of_measured_and_forecast_cost():
@@ -305,9 +306,7 @@ def test_labels_are_no_matter_of_the_ratio_of_measured_and_forecast_cost():
     def labelled(recipe):
         return [replace(c, cost=c.cost + c.labels * 0.5) for c in ahead(recipe)]
 
-    (run,) = known_runs(
-        of, [result(of, SETTINGS, 0.5, usd=1.0)], search.Costs(search.Prices(OFFER, 0.5), labelled), search.States()
-    )
+    (run,) = known_runs(of, [result(of, SETTINGS, 0.5, usd=1.0)], search.Costs(Prices(OFFER, 0.5), labelled), search.States())
     assert [milestone.cost for milestone in run.arm.milestones] == pytest.approx([1 + 8, 2 + 16, 4 + 16, 8 + 16])
 
 
@@ -317,7 +316,7 @@ def test_where_costs_are_unknown_the_work_stands_in_for_them():
     costs = [milestone.cost for milestone in new_runs(of, [SETTINGS], blind)[0].arm.milestones]
     assert costs == pytest.approx([costs[0] * e / EPOCHS[0] for e in EPOCHS])
     unknown = replace(result(of, SETTINGS, 1), usage={"train": Usage(1.0, cpu_energy_j=None)})
-    (run,) = known_runs(of, [unknown], search.Costs(search.Prices(OFFER, 0.0), blind), search.States())
+    (run,) = known_runs(of, [unknown], search.Costs(Prices(OFFER, 0.0), blind), search.States())
     assert all(milestone.cost > 0 for milestone in run.arm.milestones)
     assert decide(of, [unknown], checkpoints=blind).action in ("start", "continue")
 

@@ -103,7 +103,6 @@ def calibrate(
     machine: Machine | None = None,
     busy: bool = False,
     clock: Callable[[], float] = time.perf_counter,
-    now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
     observe: Callable[[str], None] = lambda text: None,
 ) -> Calibration:
     """Train and evaluate a little of every model with every method of the study, and time it.
@@ -117,7 +116,6 @@ def calibrate(
         machine: This machine, when it is known already.
         busy: Whether others use its processors now.
         clock: Seconds that only rise.
-        now: Tells the date.
         observe: Is told what is being timed.
     """
     import torch
@@ -149,7 +147,8 @@ def calibrate(
             except (UsageError, Infeasible, MemoryError, torch.OutOfMemoryError):  # the plan says it, and so will the sweep
                 continue
     start = {name: forecaster.constants[name] or GPU_FLOP_SECONDS for name in FITTED}
-    return Calibration(machine.name, now().isoformat(timespec="seconds"), fit(steps, start, FITTED), tuple(timings), busy)
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return Calibration(machine.name, date, fit(steps, start, FITTED), tuple(timings), busy)
 
 
 def _recipes(study: Study) -> list[Recipe]:
@@ -224,8 +223,8 @@ class _Bench:
 
     def _train_timing(self, size: int, tokens: int, seconds: float) -> Timing:
         recipe = replace(self.recipe, batch_size=size)
-        amounts = self.forecaster.of_steps(recipe, 1)["train"]
-        share = tokens / (size * self.forecaster.tokens_per_example(recipe))
+        amounts = self.forecaster.work.of_steps(recipe, 1)["train"]
+        share = tokens / (size * self.forecaster.work.tokens_per_example(recipe))
         return self._timing("train", amounts | {"flops": amounts["flops"] * share}, seconds)
 
     def _step(self, first: int, size: int) -> int:
@@ -243,7 +242,7 @@ class _Bench:
         self.tuning.evaluate(self.dev, lambda: 0.0)  # whose own speed is not asked for
         self._wait()
         seconds = self._clock() - began
-        return self._timing("evaluate", self.forecaster.of_steps(self.recipe, 0, len(self.dev.examples))["evaluate"], seconds)
+        return self._timing("evaluate", self.forecaster.work.of_steps(self.recipe, 0, len(self.dev.examples))["evaluate"], seconds)
 
     def _timing(self, phase: str, amounts: Mapping[str, float], seconds: float) -> Timing:
         return Timing(phase, self.recipe.model, self.recipe.method.name, dict(amounts), seconds)

@@ -18,10 +18,6 @@ from workbench.meter.processors import AVERAGE, CpuPower
 from workbench.meter.tenants import Share
 from workbench.usage import Usage
 
-SHORT_S = 5.0
-"""Seconds below which a window's GPU energy is flagged: the counter steps at about 100 ms, several percent of such a window."""
-
-
 _CONTENTION = "estimated: waits of the busiest thread, and of those it waits for (schedstat), and our part of stolen time"
 
 
@@ -128,10 +124,8 @@ def usage(first: Reading, last: Reading, peaks: Peaks, facts: Facts) -> Usage:
         sources["others_seconds"] = "the host's seconds, equally among the holders of each moment"
         sources["cpu_seconds"] += "; its tree's, among holders in one process by work reported, else equally"
     parts = [
-        devices.usage(device, before, after, memory, seconds=seconds, short=seconds < SHORT_S, rate=facts.rate, shares=shares)
-        for device, before, after, memory, shares in zip(
-            facts.gpus, first.gpus, last.gpus, peaks.gpus, _ways(first, last, len(facts.gpus)), strict=True
-        )
+        devices.usage(device, devices.Span(*span), seconds=seconds, rate=facts.rate)
+        for device, *span in zip(facts.gpus, first.gpus, last.gpus, peaks.gpus, _ways(first, last, len(facts.gpus)), strict=True)
     ]
     figures, texts, gpu_error = devices.totals(parts, f"no GPU ({facts.gpu_absence})")
     errors = {"cpu_energy_j": cpu_error} | ({} if gpu_error is None else {"gpu_board_energy_j": gpu_error})

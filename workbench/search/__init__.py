@@ -24,7 +24,7 @@ from workbench.search.decide import EXHAUSTED, LEARNING_RUNS, NO_START, Step, ch
 from workbench.search.history import MAX_INTERRUPTIONS, begun, left_alone, unfinished
 from workbench.search.memory import check_sampler
 from workbench.search.propose import STARTS, propose
-from workbench.search.request import DEFAULT, Allowance, Checkpoint, Costs, Prices, States, Strategy
+from workbench.search.request import DEFAULT, Allowance, Checkpoint, Costs, States, Strategy
 
 if TYPE_CHECKING:
     from workbench.search.sampler import FrontSampler
@@ -40,7 +40,6 @@ __all__ = [
     "Checkpoint",
     "Costs",
     "FrontSampler",
-    "Prices",
     "States",
     "Step",
     "Strategy",

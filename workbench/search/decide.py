@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 
 from workbench import prices
 from workbench.errors import UsageError
+from workbench.prices import Prices
 from workbench.result import Result, originals
 from workbench.search import history
 from workbench.search.arms import Arm, Decision
 from workbench.search.propose import propose
-from workbench.search.request import DEFAULT, Admits, Allowance, CheckpointForecasts, Costs, Prices, States, Strategy
+from workbench.search.request import DEFAULT, Admits, Allowance, CheckpointForecasts, Costs, States, Strategy
 from workbench.search.runs import Run, key_of, known_runs, new_runs
 from workbench.search.spread import every
 from workbench.space import Dimension, Uniform, Value, draw

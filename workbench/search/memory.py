@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from workbench import prices
 from workbench.errors import UsageError, did_you_mean
 from workbench.ledger import distribution
+from workbench.prices import Prices
 from workbench.result import Result, cost, originals
-from workbench.search.request import Prices
 from workbench.space import Dimension, Value
 from workbench.study import Study
 

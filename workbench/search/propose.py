@@ -6,9 +6,9 @@ import random
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 
+from workbench.prices import Prices
 from workbench.result import Result, originals
 from workbench.search import memory, spread
-from workbench.search.request import Prices
 from workbench.space import Value, allowed
 from workbench.study import Study
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from workbench.prices import Offer
+from workbench.prices import Prices
 from workbench.space import Value
 from workbench.study import Recipe
 
@@ -14,19 +14,6 @@ DEFAULT = "front"
 
 Admits = Callable[[Mapping[str, Value], float | None], bool]
 """Whether settings may be run until so many epochs (None: to their end), e.g. within what is left of a budget."""
-
-
-@dataclass(frozen=True)
-class Prices:
-    """What compute and labels cost now.
-
-    Attributes:
-        offer: Price of compute.
-        label_usd: US$ of one labelled example.
-    """
-
-    offer: Offer
-    label_usd: float = 0.0
 
 
 @dataclass(frozen=True)

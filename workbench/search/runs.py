@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from workbench.errors import UsageError
+from workbench.prices import Prices
 from workbench.result import Result, by_run, cost, originals
 from workbench.search import history
 from workbench.search.arms import Arm, Milestone
-from workbench.search.request import Checkpoint, CheckpointForecasts, Costs, Prices, States
+from workbench.search.request import Checkpoint, CheckpointForecasts, Costs, States
 from workbench.space import Value, is_number
 from workbench.study import Recipe, Study
 

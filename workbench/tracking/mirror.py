@@ -1,4 +1,4 @@
-"""Writing Results to MLflow, so that writing them again changes nothing. Synchronous: the notebook's thread calls it."""
+"""Writing Results to MLflow, so that writing them again changes nothing. Synchronous: the tracker's thread calls it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from workbench.prices import Offer
+from workbench.prices import Prices
 from workbench.result import Result
 from workbench.space import Choice
 from workbench.study import Study
 from workbench.tracking import page, process_tags
 from workbench.tracking.child import Child
-from workbench.tracking.session import Session
+from workbench.tracking.session import Metrics, Session
 
 
 class Mirror:
@@ -25,13 +25,13 @@ class Mirror:
         self,
         study: Study,
         tracking_uri: str,
-        offer: Offer,
-        label_usd: float,
+        prices: Prices,
         on_run: Callable[[str, str], None],
         sweep: str | None = None,
     ) -> None:
-        self._study, self._uri, self._offer, self._label_usd, self._on_run = study, tracking_uri, offer, label_usd, on_run
-        self._priced = f"{offer.name} at {offer.usd_per_hour} US$/h ({offer.date}), {label_usd:g} US$ a label"
+        self._study, self._uri, self._prices, self._on_run = study, tracking_uri, prices, on_run
+        offer = prices.offer
+        self._priced = f"{offer.name} at {offer.usd_per_hour} US$/h ({offer.date}), {prices.label_usd:g} US$ a label"
         self._session: Session | None = None
         self._children: dict[str, Child] = {}  # by run_id, as the session found them
         self._maximize = study.maximize
@@ -82,7 +82,7 @@ class Mirror:
         self._log_texts(texts)
         note = page.sweep_note(self._study.question, texts.get("front.md", ""))
         tags = {"mlflow.note.content": note} | ({"workbench.ended": reason} if reason else {})
-        session.log(self._parent, tags=tags, metrics=page.finite(metrics), at=ended)
+        session.log(self._parent, tags=tags, metrics=Metrics(page.finite(metrics), ended))
         session.client.set_terminated(self._parent, status, page.milliseconds(ended))
 
     def mark_front(self, run_ids: Collection[str]) -> None:
@@ -171,21 +171,21 @@ class Mirror:
                 session.client.log_dict(child.id, {"samples": list(result.samples)}, f"samples/step-{result.step:06}.json")
             said = {"workbench.results": str(len(child.marks) + 1), "workbench.offer": self._priced}
             said |= page.front_tag(bool(child.on_front)) | page.tags(result)  # not on the front until somebody says so
-            numbers = page.metrics(result, self._offer, self._label_usd)
-            self._log_best(child, result, said, metrics=numbers, at=result.finished, step=result.step)
+            numbers = page.metrics(result, self._prices.offer, self._prices.label_usd)
+            self._log_best(child, result, said, Metrics(numbers, result.finished, result.step))
             child.marks.add(mark)
             child.on_front = bool(child.on_front)
         elif child.results < len(child.marks):  # killed between the metrics and the tags
             session.log(child.id, tags={"workbench.results": str(len(child.marks))})
         child.results = len(child.marks)
 
-    def _log_best(self, child: Child, result: Result | None, tags: Mapping[str, str], **logged: Any) -> None:
+    def _log_best(self, child: Child, result: Result | None, tags: Mapping[str, str], metrics: Metrics | None = None) -> None:
         """Log it, and with it that this Result is the best of its run, if it is better than what the run shows."""
         best: dict[str, float] = {}
         if result is not None and child.outdone_by(result, self._maximize):
-            best = page.best_metrics(result, self._study, self._offer, self._label_usd)
+            best = page.best_metrics(result, self._study, self._prices.offer, self._prices.label_usd)
             tags = {**tags, "workbench.best_recipe_id": result.recipe_id}
-        self._open().log(child.id, tags=tags, whole=best, **logged)
+        self._open().log(child.id, tags=tags, whole=best, metrics=metrics)
         if result is not None and best:
             child.best = result.scores[self._maximize]
 

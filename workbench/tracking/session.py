@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -17,6 +18,21 @@ if TYPE_CHECKING:
 
 _TAG_LIMIT, _PARAM_LIMIT = 5000, 500  # characters, of the oldest servers in use; the installed MLflow cuts at 8000 and 6000
 _IDENTITY = {"sweep": "workbench.sweep", "run": "workbench.run_id"}
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Figures of one step.
+
+    Attributes:
+        values: Finite numbers, by name.
+        at: When they were measured, in seconds since 1970.
+        step: Their step.
+    """
+
+    values: Mapping[str, float]
+    at: float
+    step: int = 0
 
 
 class Session:
@@ -57,10 +73,8 @@ class Session:
         *,
         tags: Mapping[str, str],
         params: Mapping[str, str] | None = None,
-        metrics: Mapping[str, float] | None = None,
+        metrics: Metrics | None = None,
         whole: Mapping[str, float] | None = None,
-        at: float = 0.0,
-        step: int = 0,
     ) -> None:
         """One call for all. A text over MLflow's limit goes to an artifact, and in its place stands where it is.
 
@@ -68,16 +82,17 @@ class Session:
             run: MLflow's id of the run.
             tags: May be written again, with other values.
             params: May be written again, with the same values.
-            metrics: Finite numbers.
+            metrics: Figures of one step.
             whole: Finite numbers that are of the whole run. MLflow shows of each metric what was written last at the highest
                 step: at step 0 these can be put right, and being without a course the charts show them as bars.
-            at: When `metrics` were measured, in seconds since 1970.
-            step: Their step.
         """
         from mlflow.entities import Metric, Param, RunTag
 
         now = page.milliseconds(time.time())
-        numbers = [Metric(name, value, page.milliseconds(at), step) for name, value in (metrics or {}).items()]
+        numbers = [
+            Metric(name, value, page.milliseconds(metrics.at), metrics.step)
+            for name, value in (metrics.values if metrics else {}).items()
+        ]
         self.client.log_batch(
             run,
             metrics=numbers + [Metric(name, value, now, 0) for name, value in (whole or {}).items()],
