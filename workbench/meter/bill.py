@@ -124,8 +124,10 @@ def usage(first: Reading, last: Reading, peaks: Peaks, facts: Facts) -> Usage:
         sources["others_seconds"] = "the host's seconds, equally among the holders of each moment"
         sources["cpu_seconds"] += "; its tree's, among holders in one process by work reported, else equally"
     parts = [
-        devices.usage(device, devices.Span(*span), seconds=seconds, rate=facts.rate)
-        for device, *span in zip(facts.gpus, first.gpus, last.gpus, peaks.gpus, _ways(first, last, len(facts.gpus)), strict=True)
+        devices.usage(device, devices.Span(before, after, memory, shares), seconds=seconds, rate=facts.rate)
+        for device, before, after, memory, shares in zip(
+            facts.gpus, first.gpus, last.gpus, peaks.gpus, _ways(first, last, len(facts.gpus)), strict=True
+        )
     ]
     figures, texts, gpu_error = devices.totals(parts, f"no GPU ({facts.gpu_absence})")
     errors = {"cpu_energy_j": cpu_error} | ({} if gpu_error is None else {"gpu_board_energy_j": gpu_error})

@@ -89,10 +89,9 @@ class Session:
         from mlflow.entities import Metric, Param, RunTag
 
         now = page.milliseconds(time.time())
-        numbers = [
-            Metric(name, value, page.milliseconds(metrics.at), metrics.step)
-            for name, value in (metrics.values if metrics else {}).items()
-        ]
+        metrics = metrics or Metrics({}, 0.0)
+        at = page.milliseconds(metrics.at)
+        numbers = [Metric(name, value, at, metrics.step) for name, value in metrics.values.items()]
         self.client.log_batch(
             run,
             metrics=numbers + [Metric(name, value, now, 0) for name, value in (whole or {}).items()],
