@@ -177,6 +177,7 @@ def _contention(first: Reading, last: Reading, gpus: Mapping[str, Any], facts: F
         why = facts.no_waits or "unknown: the kernel does not tell how long threads wait"
         return _Contention(None, None, None, others_s), why
     waited_s = (waits.waited_ns - before.waited_ns) / 1e9
+    # Our own threads wait for each other at barriers, too: only what others used can have held us up.
     held_up = min(others_s, (waits.stalled_ns - before.stalled_ns) / 1e9 + _stolen_from_us(first, last))
     idle_s, strangers_s = _gpu_waits(gpus)
     if strangers_s is None:

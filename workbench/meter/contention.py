@@ -69,6 +69,7 @@ class RunQueue:
             grown = [Thread(max(0, new.ran_ns - old.ran_ns), max(0, new.waited_ns - old.waited_ns)) for new, old in pairs]
             waited_ns = sum(thread.waited_ns for thread in grown)
             total = Waits(total.waited_ns + waited_ns, total.stalled_ns + stalled(at_ns - self._at_ns, grown))
+            # A shorter interval is told, and read again with the next one: its ticks would round the waits to nothing.
             if at_ns - self._at_ns < STEADY_NS:
                 return total
         self._settled, self._last, self._read_pid, self._at_ns = total, now, pid, at_ns

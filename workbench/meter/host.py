@@ -101,6 +101,7 @@ class ProcessTree:
                 resident, times = process.memory_info().rss, process.cpu_times()
         except psutil.Error:  # it ended under our eyes; whoever waits for it will show its time
             return None
+        # The last counts stand in where this process will not tell: a fall of the sum would be read as a new beginning.
         read, written = self._last.get(process, _Counts())[2:]
         try:
             if self._io_known:
@@ -115,6 +116,8 @@ class ProcessTree:
     def _count(self, now: dict[psutil.Process, _Counts]) -> None:
         """Add what was used since the last reading; a fall of any part counts as nothing."""
         last, none = self._last, _Counts()
+        # A child that ended is in its parent's reaped time now. What was counted while it lived is taken off again,
+        # or its last work would be charged twice.
         ended = [counts for process, counts in last.items() if process not in now]
         pairs = [(counts, last.get(process, none)) for process, counts in now.items()]
         grown = sum(max(0.0, new.own_s - old.own_s) for new, old in pairs)
@@ -133,6 +136,7 @@ class ProcessTree:
         root = os.getpid() if self._root is None else self._root
         if root != self._pid:  # the first reading, or a fork: the parent is none of ours
             self._pid, self._me, self._last = root, _process(root), {}
+        # Orphans are kept as long as they run: a worker whose parent died goes on computing for us.
         known = {process.pid: process for process in self._last if process.is_running()}
         if self._me is not None and (self._root is None or self._me.is_running()):
             known[self._pid] = self._me

@@ -124,6 +124,7 @@ def visible(setting: str | None, uuids: Sequence[str]) -> list[str]:
             named = [uuids[int(entry)]] if re.fullmatch(r"\+?\d+", entry) and int(entry) < len(uuids) else []
         if len(named) != 1:
             break
+        # As CUDA has it: a device that is named twice hides all of them, and a run goes on the CPU.
         if named[0] in chosen:
             return []
         chosen += named

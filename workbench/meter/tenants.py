@@ -144,7 +144,8 @@ class Tenants:
                 self._last = self._last._replace(trees={**self._last.trees, tenant.pid: tree.read()})
         self.open.append(tenant)
         if len({each.pid for each in self.open}) > 1:
-            for gpu in gpus:  # what NVML remembers of the time before is nobody's business
+            # NVML hands out samples by process since the last call: those of before would be charged to the newcomer.
+            for gpu in gpus:
                 gpu.busy_by_process()
 
     def remove(self, tenant: Tenant) -> None:
@@ -173,8 +174,10 @@ class Tenants:
         interval_ns = now.at_ns - last.at_ns
         for tenant in self.open:
             tenant.settle_work(interval_ns)
+        # Shares are whole nanoseconds, so that those of all tenants sum to the interval exactly.
         held_ns = apportion(interval_ns, [1] * len(self.open))
         cpu_ns, read, written = self._by_tree(last, now, ours)
+        # A share is only ever added to: two readings of a tenant can then be subtracted like two of the meter.
         spans = zip(gpus, last.gpus, now.gpus, strict=False)  # a fake meter has no GPU to read
         by_gpu = [self._of_gpu(gpu, b.amounts.minus(a.amounts), ours) for gpu, a, b in spans]
         for i, tenant in enumerate(self.open):
@@ -220,8 +223,11 @@ class Tenants:
 
     def _of_gpu(self, gpu: Gpu, used: Amounts, ours: Collection[int]) -> tuple[list[Amounts], tuple[str, ...]]:
         """The tenants' parts of one GPU's interval, and how the part that depends on use was split."""
+        # The common case, one worker on one GPU: nothing is split, and no utilisation by process is asked for.
         if len(self.open) == 1 and not gpu.processes:
             return [used], ()
+        # In a container NVML lists host pids, of which none is ours: then nobody on the GPU can be told from ourselves, and a
+        # stranger must not be charged to us, nor we to a stranger.
         owners = self._owners(ours)
         known = gpu.processes.keys() & (owners.keys() | set(ours))
         strangers = [pid for pid in gpu.processes if pid not in owners] if known else []
@@ -233,6 +239,7 @@ class Tenants:
         untold = bool(gpu.processes) and (not known or (busy is None and bool(strangers)))
         weights, ways = weigh(parties, busy)
         nothing = [0] * len(strangers)
+        # Rent is due whoever computes: held time goes to tenants alone. Strangers bear energy, never rent.
         equal = [1] * len(self.open)
         idle_uj, busy_ns = gpu.idle_uj(used.held_ns), apportion(used.busy_ns, weights)
         columns = [
@@ -249,6 +256,7 @@ class Tenants:
         """The group of each process that belongs to a tenant: where trees lie in one another, that of the smallest."""
         trees = {tenant.group: self.pids(tenant, ours) for tenant in self.open}
         owners: dict[int, Group] = {}
+        # A worker of ours lies in our own tree too: the smallest tree that holds a process is the one that means it.
         for group, pids in sorted(trees.items(), key=lambda item: len(item[1])):
             for pid in pids:
                 owners.setdefault(pid, group)

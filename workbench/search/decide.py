@@ -87,6 +87,7 @@ def decide(
         return _whole(study, results, costs.prices, strategy, allowance)
     from workbench.search.engine import FrontSearch, Reference
 
+    # Replicates of a confirmation are no runs of the search: their new seeds would count as new evidence of one point.
     results = originals(results)
     usd = _usd_per_cost(study, costs.prices)
     if strategy.stop_below is not None:
@@ -94,6 +95,7 @@ def decide(
     runs = known_runs(study, results, costs, states or States())
     dimensions = {name: dimension for name, dimension in study.dimensions.items() if name != "epochs"}
     begun, admits = history.begun(results), allowance.admits
+    # What a person asked for, or what a stop broke off, is not weighed again: it had been the best there was.
     before = _before_all(runs, results, admits, begun if allowance.starts == 0 else None)
     if before is not None:
         return before
@@ -101,6 +103,8 @@ def decide(
     known = strategy.reference
     reference = None if known is None else Reference(score=known[study.maximize], cost=known[study.costs[0]])
     engine = FrontSearch(dimensions, seed=_salt(strategy.seed, len(results)), reference=reference)
+    # With twelve starts and no worth of a start a sweep began twelve of the cheapest runs, and ended with most of its
+    # money unspent.
     worth = _start_worth(runs, allowance, usd)
     ask = functools.partial(engine.decide, cold_start=costs.cold_start, start_worth=worth, may_wait=strategy.may_wait)
     chosen, decision = _admitted(ask, runs, admits)
@@ -194,6 +198,7 @@ def _with_pool(
     for part in range(PARTS):
         rng = random.Random(_salt(seed, len(taken) - part))
         drawn += [draw(dimensions, rng) for _ in range(-(-POOL // PARTS))]
+    # How often a configuration was drawn is kept before duplicates go: it is the share of the space that it stands for.
     times = Counter(map(key_of, drawn))
     if not any(isinstance(dimension.space, Uniform) for dimension in dimensions.values()):
         drawn += every(dimensions, POOL + len(taken))
@@ -227,6 +232,7 @@ def _admitted(ask: Callable[[list[Arm]], Decision], runs: Sequence[Run], admits:
 
     All other runs are asked about only when one is refused: `admits` forecasts each, and most decisions are admitted.
     """
+    # The second pass asks `admits` of every run, which forecasts it: on most decisions the first one is enough.
     for left in (runs, None):
         if left is None:
             left = [short for run in runs if (short := _shortened(run, admits)) is not None]

@@ -30,6 +30,7 @@ def unfinished(results: Iterable[Result]) -> list[Result]:
         furthest = _furthest(segments)
         if furthest is not None and furthest.epochs >= stops[-1].epochs:
             continue
+        # A run that kills its worker would otherwise be taken up again at every start, and nothing else ever run.
         if _deaths(segments) < MAX_INTERRUPTIONS:
             found.append(stops[-1])
     return found

@@ -53,8 +53,10 @@ class Belief:
         views = 2 if self._losses and all(len(arm.losses) == arm.done for arm in seen) else 1
         most = MOST_POINTS // views
         if len(picked) > most:
+            # Sorted, so that the rows keep the order of the arms whatever the generator drew.
             picked = [picked[i] for i in np.sort(rng.choice(len(picked), most, replace=False))]
         scores = np.array([seen[i].scores[k] for i, k in picked])
+        # Scores are warped to look normal: a model of raw ones believes in values above their ceiling.
         self.warp = Warp(scores)
         z = self.warp.to(scores)[None]
         if views > 1:
@@ -63,8 +65,11 @@ class Belief:
         of, run = np.unique([i for i, _ in picked], return_inverse=True)
         points = self._points(run, [seen[i].milestones[k] for i, k in picked])
         rows = self.rows([seen[i] for i in of])
+        # With losses gone, or come, the number of hyperparameters changes: the old ones mean nothing then.
         if self._surrogate is None or self._surrogate.views != views:
             self._surrogate, self._fitted = Surrogate(self.features.categorical, views=views), 0
+        # At a growth of 1 every fit starts afresh: one that starts from the last fit depends on what was asked before, and a
+        # restarted sweep would decide otherwise.
         if self._growth <= 1 or z.size >= self._growth * self._fitted or z.size - self._fitted >= REFIT_MOST:
             self._surrogate.fit(rows, points, z, afresh=self._growth <= 1)
             self._fitted = z.size

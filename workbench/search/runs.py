@@ -97,6 +97,7 @@ def known_runs(study: Study, results: Sequence[Result], costs: Costs, states: St
             recipe = study.resolve(whole)
         except UsageError:  # of an older form of the study
             continue
+        # Data, model files or a task's code have changed since where the ids differ: that run is another one now.
         if recipe.run_id == run_id:
             run = _known(study, whole, segments, costs.prices, costs.checkpoints(recipe))
             unfit = run_id in alone or any(r.status == "infeasible" for r in segments)
@@ -197,4 +198,5 @@ def _rising(milestones: Sequence[Milestone]) -> list[Milestone]:
 
 def _searched(settings: Mapping[str, Value]) -> dict[str, Value]:
     """What the search is told of settings: all but the length, which is the progress of the milestones."""
+    # Epochs are no setting to the surrogate: runs that differ in nothing else are one run at two milestones.
     return {name: value for name, value in settings.items() if name != "epochs"}

@@ -222,6 +222,8 @@ class _Likelihood:
             gradient[o + 7] += noise * np.trace(its)
             gradient[-1] += steeper * np.vdot(its, k)  # of one view: 0
             w += share * its
+        # Settings differ between runs, time between moments: summed over points first, the gradient took a quarter of the
+        # time in a space of 110 conditional settings.
         wkx = w * kx
         gradient[:o] = by_settings(_summed(wkx * factor, self._of_runs))  # the settings' kernel is that of runs
         wkx, w = _summed(wkx, self._of_moments), _summed(w, self._of_moments)  # and the others' that of moments
@@ -281,6 +283,7 @@ class Surrogate:
             step = (theta - self._start) / _PRIOR_SD
             return value + 0.5 * float(step @ step), gradient + step / _PRIOR_SD
 
+        # Four units of logarithm to each side: beyond, kernels are constant or white, and the likelihood is flat.
         bounds = [(m - 4.0, m + 4.0) for m in self._start]
         try:
             found = optimize.minimize(
@@ -288,6 +291,7 @@ class Surrogate:
             )
         except (linalg.LinAlgError, ValueError):
             return
+        # A fit that failed must not leave nan in the hyperparameters: those before are better than that.
         if np.isfinite(found.x).all():
             self.theta = found.x
 
@@ -362,6 +366,7 @@ class Posterior:
         ]
         v, mean = np.concatenate(solved), k @ sum(w * alpha for w, alpha in zip(weights, self.alphas, strict=True))
         variance = self.surrogate.prior_variance(points) - (v * v).sum(0)
+        # Rounding makes the variance of a point that was observed slightly negative.
         return mean, np.maximum(variance, 1e-10), v
 
     def covariance(self, rows: Floats, points: Points, v: Floats, others: Floats, those: Points, u: Floats) -> Floats:
