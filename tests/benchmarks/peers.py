@@ -247,7 +247,7 @@ def _config_space(dimensions: Mapping[str, Dimension], seed: int) -> Any:
     space = ConfigurationSpace(seed=seed)
     for name, dimension in dimensions.items():
         if isinstance(dimension.space, Choice):
-            space.add(Categorical(name, list(dimension.space.labels)))
+            space.add(Categorical(name, list(dimension.space.names)))
         else:
             kind = Integer if isinstance(dimension.space, Integers) else Float
             space.add(kind(name, dimension.space.ends, log=bool(getattr(dimension.space, "log", False))))

@@ -21,14 +21,23 @@ from workbench.tasks.base import Task
 
 @dataclass(frozen=True)
 class Pair:
-    """A model with a method."""
+    """A model with a method, built without weights.
+
+    Attributes:
+        shape: Its shape, as the formula of FLOPs needs it; None where that is unknown.
+        parameters: All its parameters.
+        trainable: Those that learn.
+        layers: Its layers, one where that is unknown.
+        frozen: Whether a body lies below all that learns: its output for a row is computed once.
+        model: The model, on the meta device: it holds no numbers.
+    """
 
     shape: flops.Shape | None
     parameters: int
     trainable: int
     layers: int
-    frozen: bool  # there is a body below all that learns: its output for a row is computed once
-    model: Any = field(repr=False)  # on the meta device: it holds no numbers
+    frozen: bool
+    model: Any = field(repr=False)
 
 
 class Amounts:
@@ -50,13 +59,13 @@ class Amounts:
         return self.of_steps(recipe, self.steps(recipe, float(recipe.epochs)))
 
     def of_steps(self, recipe: Recipe, steps: int, graded: int | None = None, *, done: int = 0) -> dict[str, dict[str, float]]:
-        """As `amounts`, of as many steps of the recipe.
+        """What each phase does, as `of`, for so many steps of the recipe.
 
         Args:
             recipe: The recipe.
-            steps: How many.
-            graded: Examples that it is graded by; None: all.
-            done: Steps that were done before.
+            steps: Optimiser steps.
+            graded: Dev examples that it is graded by; None: all.
+            done: Steps that were made before: bodies that are frozen were passed by what these steps saw.
         """
         data, pair = self.data_of(recipe), self.pair(recipe)
         train, evaluate = self._flops_per_example(recipe)
@@ -111,6 +120,7 @@ class Amounts:
         return (recipe.task, self.pair_key(recipe), recipe.method.name, recipe.batch_size, recipe.epochs)
 
     def data_of(self, recipe: Recipe) -> Data:
+        """A sample of the recipe's rows, drawn once for all recipes that read the same ones."""
         method = recipe.method
         key = (recipe.task, recipe.model, method.labelled, method.trains and method.fits, method.asking)
         if key not in self._data:
@@ -118,6 +128,7 @@ class Amounts:
         return self._data[key]
 
     def pair_key(self, recipe: Recipe) -> tuple[Any, ...]:
+        """What the shape of the recipe's model depends on."""
         return (
             recipe.model,
             form_of(recipe.task),
@@ -128,6 +139,11 @@ class Amounts:
         )
 
     def pair(self, recipe: Recipe) -> Pair:
+        """The recipe's model with its method, built once.
+
+        Raises:
+            UsageError: The method cannot be applied to the model.
+        """
         key = self.pair_key(recipe)
         if key not in self._pairs:
             model = pairs.wrapped(recipe.task, recipe.model, recipe.method)
@@ -142,7 +158,7 @@ class Amounts:
         return self._pairs[key]
 
     def _flops_per_example(self, recipe: Recipe) -> tuple[float, float]:
-        """Training and evaluating one example, on average over the sample.
+        """FLOPs of training on one example and of evaluating one, on average over the sample.
 
         Where the formula has no answer, 6·N·T and 2·N·T of all parameters stand in: only ratios of runs of one pair use them.
         """
@@ -159,12 +175,12 @@ class Amounts:
         return self._per_example[key]
 
     def _above_per_example(self, recipe: Recipe) -> float:
-        """Training what learns alone, on what lies below it: of one example."""
+        """FLOPs of training only what learns, on the outputs of what lies below it, for one example."""
         data, pair = self.data_of(recipe), self.pair(recipe)
         return flops.training(flops.above(_known(pair)), list(itertools.chain(*data.train))) / max(1, len(data.train))
 
     def _passes_per_step(self, recipe: Recipe) -> float:
-        """Micro-batches of a step, on average over the sample."""
+        """Micro-batches that a step is split into, on average over the sample."""
         from workbench.training.batches import OVERHEAD_TOKENS, split
 
         data, size = self.data_of(recipe), recipe.batch_size
@@ -181,18 +197,19 @@ class Amounts:
         return self._passes[key]
 
     def steps(self, recipe: Recipe, epochs: float) -> int:
+        """Optimiser steps that the recipe makes in so many epochs."""
         from workbench.training.batches import steps_for
 
         return steps_for(epochs, recipe.batch_size, self.data_of(recipe).train_examples)
 
 
 def _known(pair: Pair) -> flops.Shape:
-    """Its shape; where that is unknown all of its parameters in one layer, of which only ratios are used."""
+    """The shape of a model. Where it is unknown all parameters stand in one layer: only ratios of such figures are used."""
     return pair.shape or flops.Shape(pair.parameters, pair.parameters, pair.parameters, 0, 0)
 
 
 def form_of(task: Task) -> tuple[Any, ...]:
-    """All of a task but how many labels it buys: what its rows and the model's head are made by."""
+    """Everything of a task but how many labels it buys: its rows and the model's head are made by these settings."""
     return (type(task), *(getattr(task, field.name) for field in dataclasses.fields(task) if field.name != "train"))
 
 

@@ -152,7 +152,7 @@ def calibrate(
 
 
 def _recipes(study: Study) -> list[Recipe]:
-    """One recipe for each model and method: of other options the first, ranges at their low end."""
+    """A recipe for each model and method, with the first of other options and ranges at their low end."""
     found: dict[tuple[str, str], Recipe] = {}
     for model, method in pairs.methods_of(study):
         if (model, method.name) not in found:
@@ -166,7 +166,7 @@ def _median(steps: list[Timing]) -> Timing:
 
 
 class _Bench:
-    """One model with one method, to be timed."""
+    """Times a model with a method."""
 
     def __init__(self, recipe: Recipe, forecaster: Forecaster, clock: Callable[[], float], *, cuda: bool) -> None:
         import torch
@@ -228,7 +228,7 @@ class _Bench:
         return self._timing("train", amounts | {"flops": amounts["flops"] * share}, seconds)
 
     def _step(self, first: int, size: int) -> int:
-        """One optimiser step; returns its tokens."""
+        """Make an optimiser step and return its tokens."""
         count = int(self.train.example[-1]) + 1
         wanted = [(first + k) % count for k in range(size)]
         batch = np.concatenate([np.flatnonzero(self.train.example == i) for i in wanted])

@@ -21,7 +21,7 @@ MOST_CORNERS = 256
 
 @dataclass(frozen=True)
 class Plan:
-    """One model with one method.
+    """What is known of a model with a method before anything is trained.
 
     Attributes:
         model: The model's name.
@@ -251,7 +251,7 @@ def _longest_form(task: Any) -> Task:
     settings: dict[str, Value] = {}
     for name, hole in holes.items():
         if hole.exists(settings):
-            ends = hole.space.labels if isinstance(hole.space, Choice) else hole.space.ends
+            ends = hole.space.names if isinstance(hole.space, Choice) else hole.space.ends
             settings[name] = max(ends) if all(is_number(end) for end in ends) else ends[0]
     found: Task = resolve(task, settings)
     return found
@@ -282,5 +282,5 @@ def _combinations(
     if not hole.exists(chosen):
         yield from _combinations(others, chosen, both_ends=both_ends)
         return
-    for setting in hole.space.labels if isinstance(hole.space, Choice) else hole.space.ends[0 if both_ends else -1 :]:
+    for setting in hole.space.names if isinstance(hole.space, Choice) else hole.space.ends[0 if both_ends else -1 :]:
         yield from _combinations(others, {**chosen, hole.name: setting}, both_ends=both_ends)

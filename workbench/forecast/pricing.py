@@ -116,7 +116,7 @@ def usage_by_phase(forecasts: Sequence[Forecast], machine: Machine, *, spent: bo
 
 
 def _drawing(seconds: float, machine: Machine, forecast: Forecast) -> Usage:
-    """So many seconds of a machine at the power of a forecast; what the processors do not draw of it, the GPU's board does."""
+    """Usage of a machine for so many seconds at the power of a forecast. What the processors do not draw, the GPU's board does."""
     on_gpu, processors, board = machine.kind == "cuda", machine.processor_watts, machine.gpu_watts
     errors = {}
     if forecast.energy_j and forecast.seconds:

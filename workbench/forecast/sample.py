@@ -91,7 +91,7 @@ def _written(inference: Inference, labelled: Rows, asked: Sequence[int]) -> list
 
 
 def _spread_out(examples: Sequence[Any]) -> list[Any]:
-    """At most `SAMPLE` of them, evenly spaced."""
+    """At most `SAMPLE` of the items, evenly spaced."""
     count = min(SAMPLE, len(examples))
     return [examples[i * len(examples) // count] for i in range(count)]
 

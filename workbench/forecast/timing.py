@@ -1,4 +1,4 @@
-"""From amounts of work to seconds: a formula with assumed constants, and what observations make of it.
+"""Amounts of work become seconds: by a formula with assumed constants, which observations correct.
 
 A phase takes the sum of its amounts times a constant each. Observations never replace that sum, they correct it by a ratio: by
 that of the same model and method where there are any, drawn towards that of the model's other methods, and that towards all.
@@ -87,7 +87,7 @@ class Guess:
 
     @property
     def estimate(self) -> Estimate:
-        """With the band in which nine in ten outcomes are meant to lie (Student's t for few observations)."""
+        """The seconds with the band in which nine in ten outcomes are meant to lie (Student's t for few observations)."""
         return Estimate.within(self.seconds, math.exp(_student(self.freedom) * self.spread), self.basis, self.note)
 
 

@@ -75,7 +75,7 @@ def typical(forecaster: Forecaster, *, seed: int = 0, draws: int = DRAWS) -> Typ
 
 @dataclass(frozen=True)
 class Terms:
-    """On which machine runs are made, and at which prices.
+    """The machine that runs are made on, and the prices that they are paid at.
 
     Attributes:
         prices: Of compute and labels.
@@ -162,7 +162,7 @@ def rank(run: Typical, runs: float, offers: Iterable[Offer], label_usd: float) -
 
 
 def _rented(run: Typical, runs: float, offer: Offer, label_usd: float) -> Taken | None:
-    """Of the whole machine. One that is rented is never taken to be this one, as `prices.carry` has it."""
+    """What runs take on a whole machine. A rented machine is never taken to be this one, as `prices.carry` has it."""
     return of_runs(run, runs, Terms(Prices(offer, label_usd), same_machine=False, whole=True), starts=1)
 
 

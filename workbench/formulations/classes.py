@@ -52,7 +52,7 @@ class Labelled(NamedTuple):
 
 @dataclass(frozen=True)
 class Classification(Formulation):
-    """One class of a text or a pair of texts, or several.
+    """Tells a class of a text or of a pair of texts, or several.
 
     Attributes:
         labels: All classes, in the order of the head's outputs.

@@ -27,7 +27,7 @@ Inputs = Callable[[Example, Any], Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class MediaClassification(Formulation):
-    """One class of an image, or of a sound.
+    """Tells a class of an image, or of a sound.
 
     Attributes:
         head: Name of the transformers class.
@@ -84,7 +84,7 @@ class MediaClassification(Formulation):
 
 
 class _Column(Sequence[Any]):
-    """One input of rows that are kept, or made anew when they are asked for."""
+    """An input of rows that are kept, or made anew when they are asked for."""
 
     def __init__(self, name: str, kept: Sequence[Mapping[str, np.ndarray] | None], make: Callable[[int], Mapping[str, np.ndarray]]):
         self._name, self._kept, self._make = name, kept, make

@@ -203,7 +203,7 @@ def language_modelling(
 
 
 def _tokenised(examples: Sequence[Example], text: Callable[[Example], str], processor: Any, **how: Any) -> Any:
-    """Of each piece of each text: the example, token ids, the characters of each, and the text."""
+    """The pieces of each text: example, token ids, the characters of each token, and the text."""
     for first in range(0, len(examples), TEXTS_AT_ONCE):
         texts = [text(example) for example in examples[first : first + TEXTS_AT_ONCE]]
         found = processor(texts, return_offsets_mapping=True, return_attention_mask=False, verbose=False, **how)

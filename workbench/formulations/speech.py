@@ -120,7 +120,7 @@ def plain(text: str) -> str:
 
 
 def _in_case(text: str, tokenizer: Any) -> str:
-    """In capitals where the model knows those alone."""
+    """The text in capitals where the model knows no other letters."""
     known = tokenizer.get_vocab()
     return text.upper() if "E" in known and "e" not in known else text
 

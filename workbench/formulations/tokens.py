@@ -163,7 +163,7 @@ class WrittenEntities(TextGeneration):
         return [self._read(text, example) for text, example in zip(texts, examples, strict=True)]
 
     def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
-        """As that of any text; and what is written must be found again."""
+        """What can be reached by writing; the entities that are written must be found again in the text."""
         found = super().reach(examples, processor)
         lost = sum(self._read(self.answer(example), example) != [*self.tags_of(example)] for example in examples)  # type: ignore[misc]
         if not lost:

@@ -1,4 +1,4 @@
-"""One study's ledger: opening it, and the writing of leases and Results."""
+"""The ledger of a study: it is opened, and leases and Results are written into it."""
 
 from __future__ import annotations
 

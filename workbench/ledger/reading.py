@@ -62,7 +62,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Reading:
-    """All that a ledger says of its study at one moment.
+    """What a ledger says of its study at one moment.
 
     Attributes:
         description: What was noted when it was made: question, objectives, reference point; and `limits` of its last sweep.

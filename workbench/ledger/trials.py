@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from optuna.trial import TrialState
 
 SILENCE_SECONDS = 60.0
+"""How long a worker of another host may be silent before it is held dead: beats come every second, and a host may be busy."""
 
 FEASIBLE, INFEASIBLE = [-1.0], [1.0]
+"""Optuna's constraints: above 0 is violated."""
 
 
 def distribution(dimension: Dimension, *, checkpoints: bool = True) -> BaseDistribution:
@@ -33,7 +35,7 @@ def distribution(dimension: Dimension, *, checkpoints: bool = True) -> BaseDistr
         low, high = _ends(space)
         return FloatDistribution(low / 1024, high, log=True)
     if isinstance(space, Choice):
-        return CategoricalDistribution(space.labels)
+        return CategoricalDistribution(space.names)
     assert isinstance(space, (Uniform, Integers))
     if isinstance(space, Integers):
         return IntDistribution(space.low, space.high, log=space.log)
@@ -113,7 +115,7 @@ def is_result(record: object) -> bool:
 
 
 def is_lease(record: object) -> bool:
-    """The same of a lease."""
+    """Whether a record is that of a lease, and not something that another program has put in its place."""
     return (
         isinstance(record, dict)
         and is_result(record.get("result"))

@@ -1,4 +1,4 @@
-"""From two readings of the instruments to the `Usage` between them, each number with its source.
+"""Two readings of the instruments become the `Usage` between them, each number with its source.
 
 Texts of sources are few and fixed for a meter (no measured figure in them), because sums of windows
 list every different text once. Parts within a text are joined by " + ".
@@ -191,7 +191,8 @@ def _contention(first: Reading, last: Reading, gpus: Mapping[str, Any], facts: F
 
 
 def _stolen_from_us(first: Reading, last: Reading) -> float:
-    """By how much the hypervisor's stealing made a window longer: our part of it by CPU time, on all CPUs that we used at once."""
+    """Seconds by which the hypervisor's stealing made a window longer: our part of the stolen time by CPU time, on all CPUs that we
+    used at once."""
     seconds, cpu_s, host_s = last.at - first.at, _cpu_seconds(first, last), last.host_s - first.host_s
     if seconds <= 0 or host_s <= 0:
         return 0.0

@@ -77,7 +77,7 @@ class RunQueue:
 
 
 def stalled(interval_ns: int, grown: Collection[Thread]) -> int:
-    """By how much the waits of threads made an interval longer, in nanoseconds, at most all of it.
+    """Nanoseconds by which the waits of threads made an interval longer, at most all of it.
 
     That is the wait of the busiest thread, and as much of its sleep as the others waited, but for what it would sleep anyway.
     """

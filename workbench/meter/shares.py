@@ -45,7 +45,7 @@ def split(amount: int, idle: int, weights: Sequence[float | Fraction]) -> list[i
 
 
 class Party(NamedTuple):
-    """One of those who hold a GPU together.
+    """A tenant or a stranger on a GPU that several use.
 
     Attributes:
         group: Whom NVML sees: parties in one process cannot be told apart by it and have the same group.

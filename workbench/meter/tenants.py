@@ -70,7 +70,7 @@ class Share(NamedTuple):
 
 
 class Tenant:
-    """One who holds the meter's host and GPUs, alone or beside others. `Meter.hold` makes one; `close` or a `with` block ends it.
+    """A user of the meter's host and GPUs, alone or beside others. `Meter.hold` makes one; `close` or a `with` block ends it.
 
     Attributes:
         pid: Root of its process tree; None for the meter's own process.

@@ -15,7 +15,7 @@ from workbench.replay.tables import Table
 
 
 class Job(NamedTuple):
-    """One replay: a table by index, a method by name, workers, a seed, budget and launch in the table's unit, what is credited."""
+    """A replay: a table by index, a method by name, workers, a seed, budget and launch in the table's unit, what is credited."""
 
     table: int
     method: str

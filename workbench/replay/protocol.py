@@ -52,7 +52,7 @@ class Protocol:
 
 @dataclass(frozen=True, eq=False)
 class _Cell:
-    """One method on one table with so many workers: traces and regret curves by seed."""
+    """What came of a method on a table with so many workers: traces and regret curves by seed."""
 
     budget: float
     traces: list[Trace]

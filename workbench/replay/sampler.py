@@ -87,7 +87,7 @@ class Coordinates:
 def _number(dimension: Dimension, value: Value) -> float:
     space = dimension.space
     if isinstance(space, Choice):
-        return float(space.labels.index(value))
+        return float(space.names.index(value))
     low, high = space.ends
     assert isinstance(value, (int, float))
     if getattr(space, "log", False):

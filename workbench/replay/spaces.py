@@ -61,7 +61,7 @@ def _setting(name: str, value: Any, dimensions: Mapping[str, Dimension], place: 
         raise DataError(f"{place}: the setting {name!r} is not in the space.{did_you_mean(name, dimensions)}")
     space = dimensions[name].space
     if isinstance(space, Choice):
-        for label in space.labels:
+        for label in space.names:
             if (space.contains(value) and label == value) or str(value) == label:  # choices may be written as text
                 return label
     elif is_number(value):

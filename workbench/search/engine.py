@@ -200,7 +200,7 @@ class FrontSearch:
         pending: Sequence[Arm],
         rng: np.random.Generator,
     ) -> Floats:
-        """As `_growth`, averaged over joint samples of what is under way."""
+        """Expected growth as by `_growth`, averaged over joint samples of what is under way."""
         targets = [arm.pending for arm in pending if arm.pending is not None]
         ahead = np.array(targets)[:, None]
         under_way = self._belief.of(pending, ahead)

@@ -27,7 +27,7 @@ class Features:
         self.categorical = np.array([isinstance(d.space, Choice) and not _ordered(d.space) for d in self.columns], bool)
 
     def rows(self, settings: Sequence[Mapping[str, Value]]) -> Floats:
-        """One row per run and one column per dimension, shape (runs, columns)."""
+        """The settings of runs as numbers, a column for each dimension, shape (runs, columns)."""
         table = np.full((len(settings), len(self.columns)), np.nan)
         for j, dimension in enumerate(self.columns):
             name = dimension.name
@@ -50,7 +50,7 @@ def _ordered(space: Choice) -> bool:
 def _place(dimension: Dimension, value: Value) -> float:
     space = dimension.space
     if isinstance(space, Choice):
-        ranks = sorted(space.labels) if _ordered(space) else space.labels  # type: ignore[type-var]
+        ranks = sorted(space.names) if _ordered(space) else space.names  # type: ignore[type-var]
         rank = next((i for i, option in enumerate(ranks) if option == value), math.nan)
         return rank / (len(ranks) - 1) if _ordered(space) else rank
     assert isinstance(space, (Uniform, Integers))

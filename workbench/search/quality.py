@@ -56,7 +56,7 @@ class Belief:
             # Sorted, so that the rows keep the order of the arms whatever the generator drew.
             picked = [picked[i] for i in np.sort(rng.choice(len(picked), most, replace=False))]
         scores = np.array([seen[i].scores[k] for i, k in picked])
-        # Scores are warped to look normal: a model of raw ones believes in values above their ceiling.
+        # Ranks rather than raw scores: a single diverged run would set the scale on which all others look alike.
         self.warp = Warp(scores)
         z = self.warp.to(scores)[None]
         if views > 1:
@@ -127,7 +127,7 @@ class ScoreForecasts:
         return self._warp.back(self._mean + normals @ self.factor().T)
 
     def given(self, others: ScoreForecasts, normals: Floats, nodes: Floats) -> Floats:
-        """As `at`, once `others` came out as `others.outcomes(normals)`, shape (samples, nodes, milestones)."""
+        """Scores as by `at` once `others` came out as `others.outcomes(normals)`, shape (samples, nodes, milestones)."""
         cross = self.covariance(others)
         gain = linalg.solve_triangular(others.factor(), cross.T, lower=True, check_finite=False).T
         # What is under way says less than all about a neighbour: rounding must not make the rest of its variance negative.
@@ -149,5 +149,5 @@ class ScoreForecasts:
 
 @functools.lru_cache
 def spread(count: int, most: int) -> tuple[int, ...]:
-    """At most so many of the indices 0 … count - 1, the first and the last among them, even in the logarithm of index + 1."""
+    """At most `most` of the indices 0 … count - 1, with the first and the last, spread evenly in the logarithm of index + 1."""
     return tuple(sorted({int(k) - 1 for k in np.round(np.geomspace(1, count, most))}))

@@ -68,7 +68,7 @@ def longest(study: Study, settings: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def new_runs(study: Study, drawn: Sequence[Mapping[str, Value]], forecasts: CheckpointForecasts) -> list[Run]:
-    """Those that could be started with these settings."""
+    """The runs that could be started with these settings."""
     name = study.name
     return [_new(study, name, longest(study, settings), forecasts) for settings in drawn]
 

@@ -151,7 +151,7 @@ _Conditions = Mapping[str, tuple[str, set[Any]] | None]
 
 
 def _conditions(space: Mapping[str, BaseDistribution], seen: Sequence[Mapping[str, Any]]) -> _Conditions:
-    """For each parameter that trials may lack: the categorical one and its options that go with it, None where none does.
+    """The condition of each parameter that trials may lack: a categorical parameter with the options that go with it, or None.
 
     A define-by-run space does not say when a parameter exists. Where the options of a categorical parameter part those that have it
     from those that lack it without exception, they are taken to decide on it.
@@ -189,7 +189,7 @@ def _candidate(space: Mapping[str, BaseDistribution], conditions: _Conditions, r
 
 
 def _space(distribution: BaseDistribution) -> Space:
-    """The same as a hole of a recipe."""
+    """The distribution as a space of the workbench."""
     if isinstance(distribution, CategoricalDistribution):
         return Choice(tuple(distribution.choices))
     if isinstance(distribution, IntDistribution):
@@ -216,7 +216,7 @@ def _columns(dimensions: Mapping[str, Dimension], settings: Mapping[str, Value])
     for name, dimension in dimensions.items():
         space = dimension.space
         if isinstance(space, Choice):
-            row += [float(name in settings and settings[name] == option) for option in space.labels]
+            row += [float(name in settings and settings[name] == option) for option in space.names]
             continue
         assert isinstance(space, (Uniform, Integers))
         scale = math.log if space.log else float

@@ -21,7 +21,7 @@ def farthest(
     rng: random.Random,
     admits: Callable[[Mapping[str, Value]], bool] = lambda settings: True,
 ) -> dict[str, Value] | None:
-    """Of random settings those farthest from all that were run: every method and model comes early. None when none is left.
+    """The random settings that lie farthest from all that were run, so that every method and model comes early; None when none is left.
 
     Only settings that `admits` are taken.
     """
@@ -72,7 +72,7 @@ def _all(dimensions: Sequence[Dimension], chosen: Mapping[str, Value]) -> Iterat
 
 def _values(space: Space) -> Sequence[Value]:
     if isinstance(space, Choice):
-        return space.labels
+        return space.names
     assert isinstance(space, (Uniform, Integers))
     return range(space.low, space.high + 1) if isinstance(space, Integers) else [space.low, space.high]
 

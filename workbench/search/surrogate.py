@@ -168,7 +168,7 @@ class _Times(NamedTuple):
 
     @classmethod
     def of(cls, parameters: Floats, moments: Moments, others: Moments) -> _Times:
-        """Of moments; `parameters` are those of the kernel from the length of log progress on."""
+        """The terms of moments; `parameters` are those of the kernel from the length of log progress on."""
         lp, ll, a, b, c, d, e = np.exp(parameters[:7])
         progress = ((moments.real[:, None] - others.real) / lp) ** 2
         labels = ((moments.imag[:, None] - others.imag) / ll) ** 2

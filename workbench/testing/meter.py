@@ -126,7 +126,7 @@ class FakeMeter(Meter):
         return Usage(**known, sources=sources, others_seconds=others_s, errors=errors, devices=devices)
 
     def _device(self, device: Device, held_s: float, known: Mapping[str, Any]) -> DeviceUsage:
-        """One GPU's part: what is unknown of their sum is unknown of each."""
+        """The part of a GPU: what is unknown of their sum is unknown of each."""
         return DeviceUsage(
             device.uuid,
             device.name,

@@ -48,7 +48,7 @@ class TraceRow(NamedTuple):
 
 @dataclass
 class FakeGpu:
-    """One GPU, or a MIG slice of one. Change its attributes at any moment; power by `set_power`, which keeps the energy so far.
+    """A GPU, or a MIG slice of one. Change its attributes at any moment; power by `set_power`, which keeps the energy so far.
 
     Attributes:
         name: Product name.

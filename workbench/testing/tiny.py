@@ -108,7 +108,7 @@ class TinyFormulation(Formulation):
 
 @dataclass(frozen=True)
 class TinyText(TinyTask):
-    """The same question, answered in words by whatever writes, and as a class by an encoder."""
+    """Asks the same question of every kind of model: one that writes answers in words, an encoder by a class."""
 
     def formulation(self, kind: str) -> Formulation:
         if kind == "encoder":

@@ -19,7 +19,7 @@ from workbench.tracking.session import Metrics, Session
 
 
 class Mirror:
-    """One study's experiment in one store. Every method may be repeated after a failure; each raises what MLflow raises."""
+    """Writes a study's experiment in a store. Every method may be repeated after a failure, and raises what MLflow raises."""
 
     def __init__(
         self,
@@ -217,7 +217,7 @@ class Mirror:
 
     def _prepare(self, child: Child, result: Result) -> None:
         session, method = self._open(), self._study.dimensions.get("method")
-        methods = method.space.labels if method and isinstance(method.space, Choice) else (result.method,)
+        methods = method.space.names if method and isinstance(method.space, Choice) else (result.method,)
         session.client.log_dict(child.id, dict(result.recipe), "recipe.json")
         session.client.log_dict(child.id, dict(result.provenance), "provenance.json")
         if digest := self._digest(result):

@@ -76,7 +76,7 @@ class Session:
         metrics: Metrics | None = None,
         whole: Mapping[str, float] | None = None,
     ) -> None:
-        """One call for all. A text over MLflow's limit goes to an artifact, and in its place stands where it is.
+        """Write tags, params and metrics in one call. A text over MLflow's limit goes to an artifact, and its tag says where it is.
 
         Args:
             run: MLflow's id of the run.

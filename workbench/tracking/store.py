@@ -1,4 +1,4 @@
-"""The store behind the notebook: opened with a short temper, created whole or not at all."""
+"""The store behind the tracker: opened without long retries, and created whole or not at all."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def uri_of(path: Path, options: Mapping[str, Any] | None = None) -> str:
 
 
 def absolute(tracking_uri: str) -> str:
-    """The same store whatever the working directory: a relative SQLite file is made absolute. Raises as `sqlite_path` does."""
+    """The URI that leads to the same store from any folder: a relative SQLite file is made absolute. Raises as `sqlite_path` does."""
     path = sqlite_path(tracking_uri)
     if path is None:
         return tracking_uri

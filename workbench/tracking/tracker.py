@@ -196,7 +196,7 @@ class MlflowTracker:
         self._listener.on_problem(self._absence(error))
 
     def _absence(self, error: Exception) -> str:
-        """That MLflow cannot be written to, and why."""
+        """A sentence that says that MLflow cannot be written to, and why."""
         if isinstance(error, EnvironmentFault):  # no waiting mends it
             kept = "The runs are safe in the ledger; the next sweep writes them once that is mended."
             return f"MLflow cannot be written to. {error} {kept}"
