@@ -29,7 +29,7 @@ MEASURED_SPREAD, CALIBRATED_SPREAD = 0.08, 0.15
 seconds does not see who will use the machine in the next hour: at 0.1 the band held 4 of 6 runs on a shared one."""
 
 MEASURED_MEMORY_FACTOR = 1.15
-"""Factor of the band around a peak that runs have shown: they differ in the lengths of their rows."""
+"""Factor of the band around the highest peak that runs of a pair have had: assumed."""
 WATTS_ERROR = {"measured": 0.1, "formula": 0.5}
 """Relative uncertainty of watts: assumed of runs that differ; of no run, that of the meter's average processor."""
 

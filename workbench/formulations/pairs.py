@@ -143,7 +143,7 @@ class WrittenRelevance(Formulation):
 
 
 def _beside(examples: Sequence[Example], documents: Callable[[Example], Sequence[str]]) -> tuple[list[Sequence[str]], np.ndarray]:
-    """Names of the documents of each example; and the example, by number, that each pair of query and document is of, shape (pairs,)."""
+    """Names of the documents of each example, and the example that each pair with a query is of, by number, shape (pairs,)."""
     names = [documents(example) for example in examples]
     return names, np.repeat(np.arange(len(examples)), [len(each) for each in names])
 

@@ -191,8 +191,10 @@ def _contention(first: Reading, last: Reading, gpus: Mapping[str, Any], facts: F
 
 
 def _stolen_from_us(first: Reading, last: Reading) -> float:
-    """Seconds by which the hypervisor's stealing made a window longer: our part of the stolen time by CPU time, on all CPUs that we
-    used at once."""
+    """Seconds by which the hypervisor's stealing made a window longer.
+
+    It is our part of the stolen time, by CPU time, on all CPUs that we used at once.
+    """
     seconds, cpu_s, host_s = last.at - first.at, _cpu_seconds(first, last), last.host_s - first.host_s
     if seconds <= 0 or host_s <= 0:
         return 0.0

@@ -42,7 +42,7 @@ def asked_again(results: Iterable[Result]) -> list[str]:
 
 
 def stopped(results: Iterable[Result]) -> dict[str, float]:
-    """The epochs, by run id, that runs were going to when a person or a budget stopped them, where nobody has taken them up since."""
+    """Epochs, by run id, that runs were going to when a person or a budget stopped them, and nobody has taken them up since."""
     last = (segments[-1] for segments in by_run(originals(results)).values())
     return {r.run_id: r.epochs for r in last if r.status == "interrupted" and r.reason.startswith("stopped:")}
 

@@ -21,7 +21,7 @@ def farthest(
     rng: random.Random,
     admits: Callable[[Mapping[str, Value]], bool] = lambda settings: True,
 ) -> dict[str, Value] | None:
-    """The random settings that lie farthest from all that were run, so that every method and model comes early; None when none is left.
+    """The random settings that lie farthest from all that were run: every method and model comes early. None when none is left.
 
     Only settings that `admits` are taken.
     """

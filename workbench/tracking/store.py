@@ -199,7 +199,7 @@ def uri_of(path: Path, options: Mapping[str, Any] | None = None) -> str:
 
 
 def absolute(tracking_uri: str) -> str:
-    """The URI that leads to the same store from any folder: a relative SQLite file is made absolute. Raises as `sqlite_path` does."""
+    """The URI that leads to the same store from any folder: that of a SQLite file is made absolute. Raises as `sqlite_path`."""
     path = sqlite_path(tracking_uri)
     if path is None:
         return tracking_uri
