@@ -29,7 +29,7 @@ def ahead(recipe):
     return [Checkpoint(e, e * recipe.task.train, min(1.0, e) * recipe.task.train, e * dear, e) for e in grid]
 
 
-def decide(of, results=(), *, label_usd=0.0, checkpoints=ahead, cold_start=0.0, **options):
+def decide(of, results=(), *, label_usd=0.0, checkpoints=ahead, cold_start_cost=0.0, **options):
     """A decision, its options told by their names, whichever group they are of."""
     groups = [
         {name: options.pop(name) for name in group.__dataclass_fields__ if name in options}
@@ -37,7 +37,7 @@ def decide(of, results=(), *, label_usd=0.0, checkpoints=ahead, cold_start=0.0, 
     ]
     assert not options
     strategy, allowance, states = groups
-    costs = search.Costs(Prices(OFFER, label_usd), checkpoints, cold_start)
+    costs = search.Costs(Prices(OFFER, label_usd), checkpoints, cold_start_cost)
     return search.decide(
         of, list(results), costs, search.Strategy(**strategy), search.Allowance(**allowance), search.States(**states)
     )
@@ -198,8 +198,8 @@ class Told:
         self.seen.update(dimensions=dimensions, reference=reference)
         return self
 
-    def decide(self, arms, *, cold_start, start_worth, may_wait):
-        self.seen.update(arms=arms, cold_start=cold_start, start_worth=start_worth, may_wait=may_wait)
+    def decide(self, arms, *, cold_start_cost, start_worth, may_wait):
+        self.seen.update(arms=arms, cold_start_cost=cold_start_cost, start_worth=start_worth, may_wait=may_wait)
         return self.decision(arms)
 
 
@@ -248,8 +248,8 @@ SETTINGS = {"task.train": 32, "model": "a", "method": "full", "full.learning_rat
 def test_what_the_search_is_told_of(told):
     of, seen = study(), told(gain=1.0)
     results = [result(of, SETTINGS, 0.5, score=60.0, usd=1.0), result(of, SETTINGS, 1, score=70.0, usd=2.0)]
-    decide(of, results, cold_start=0.1, reference={of.maximize: 5.0, of.costs[0]: 90.0}, cached=[results[0].run_id])
-    assert (seen["cold_start"], seen["reference"]) == (0.1, engine.Reference(score=5.0, cost=90.0))
+    decide(of, results, cold_start_cost=0.1, reference={of.maximize: 5.0, of.costs[0]: 90.0}, cached=[results[0].run_id])
+    assert (seen["cold_start_cost"], seen["reference"]) == (0.1, engine.Reference(score=5.0, cost=90.0))
     assert "epochs" not in seen["dimensions"]
     arm, *pool = seen["arms"]
     assert arm.settings == SETTINGS

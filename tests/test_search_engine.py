@@ -276,7 +276,7 @@ def test_it_never_takes_up_what_is_finished_failed_or_in_other_hands(seed):
         elif kind == 4:
             arm = taken(arm, 2, cached=bool(rng.integers(0, 2)))
         arms.append(arm)
-    found = FrontSearch(DIMENSIONS, seed=seed).decide(arms, cold_start=0.5)
+    found = FrontSearch(DIMENSIONS, seed=seed).decide(arms, cold_start_cost=0.5)
     if found.action in ("start", "continue"):
         arm = arms[found.key]
         assert arm.pending is None
@@ -370,7 +370,7 @@ def test_it_decides_on_whatever_it_is_shown(data):
         arms.append(Arm(i, of, milestones, scores, losses, infeasible=bad, pending=None if bad else pending))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = FrontSearch(dimensions).decide(arms, cold_start=0.1 * scale)
+        found = FrontSearch(dimensions).decide(arms, cold_start_cost=0.1 * scale)
     if found.action in ("start", "continue"):
         assert arms[found.key].done <= found.milestone < len(arms[found.key].milestones)
         assert arms[found.key].pending is None

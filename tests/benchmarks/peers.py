@@ -122,7 +122,7 @@ class BoTorch(FullRuns):
         if int((state.passed > 0).sum() + (state.failed & (state.passed == 0)).sum()) < START_UPS or not self._runs:
             weights = 1 / state.table.full_costs[free]
             return int(self._rng.choice(free, p=weights / weights.sum()))
-        values = self._log_acquisition(state, free) - np.log(state.table.full_costs[free] + state.launch)
+        values = self._log_acquisition(state, free) - np.log(state.table.full_costs[free] + state.cold_start_cost)
         return int(free[np.argmax(values)])
 
     def _log_acquisition(self, state: State, free: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -194,7 +194,7 @@ class Smac(FullRuns):
         self._coordinates = Coordinates(table.dimensions, [run.settings for run in table.runs])
         self._space = _config_space(table.dimensions, self._seed)
         self._folder = tempfile.TemporaryDirectory()
-        trials = max(4, round(state.budget / float(np.mean(table.full_costs + state.launch))))
+        trials = max(4, round(state.budget / float(np.mean(table.full_costs + state.cold_start_cost))))
         scenario = Scenario(
             self._space,
             objectives=["log_cost", "minus_quality"],

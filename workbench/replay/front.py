@@ -48,7 +48,7 @@ class Front:
                 infeasible=bool(state.failed[run]),
             )
         self._seen = len(state.changed)
-        decision = self._search.decide(self._arms, cold_start=state.launch)
+        decision = self._search.decide(self._arms, cold_start_cost=state.cold_start_cost)
         if decision.action in ("wait", "stop"):
             return Idle(decision.action)
         assert isinstance(decision.key, int)

@@ -1,6 +1,6 @@
 """What is compared: each method by its name, made fresh for a seed.
 
-All meet the same pool, know every configuration's cost beforehand, and pay the same launch.
+All meet the same pool, know every configuration's cost beforehand, and pay the same for a cold start.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class TopK:
 
     def _sample(self, state: State) -> list[int]:
         order = self._rng.permutation(len(state.stops))
-        costs = np.array([state.launch + state.table.runs[run].costs[_rung(state, run)] for run in order])
+        costs = np.array([state.cold_start_cost + state.table.runs[run].costs[_rung(state, run)] for run in order])
         affordable = int(np.searchsorted(np.cumsum(costs), 0.5 * state.budget, side="right"))
         return [int(run) for run in order[: max(1, affordable)]]
 

@@ -15,14 +15,14 @@ from workbench.replay.tables import Table
 
 
 class Job(NamedTuple):
-    """A replay: a table by index, a method by name, workers, a seed, budget and launch in the table's unit, what is credited."""
+    """A replay: a table by index, a method by name, workers, a seed, budget and cost of a cold start in the table's unit, what is credited."""
 
     table: int
     method: str
     workers: int
     seed: int
     budget: float
-    launch: float
+    cold_start_cost: float
     ends_only: bool = False
 
 
@@ -54,7 +54,14 @@ def run(
 
 def _replay(tables: Sequence[Table], job: Job, more: methods.Makers | None) -> Trace:
     method = methods.make(job.method, job.seed, more)
-    return simulate(tables[job.table], method, budget=job.budget, workers=job.workers, launch=job.launch, ends_only=job.ends_only)
+    return simulate(
+        tables[job.table],
+        method,
+        budget=job.budget,
+        workers=job.workers,
+        cold_start_cost=job.cold_start_cost,
+        ends_only=job.ends_only,
+    )
 
 
 _tables: tuple[Table, ...] = ()

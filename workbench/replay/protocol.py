@@ -14,7 +14,7 @@ from workbench import report
 from workbench.meter.host import cpu_model
 from workbench.replay import methods, parallel, statistics
 from workbench.replay.regret import AREA_FROM, SHARES, Curve, Goal
-from workbench.replay.simulation import LAUNCH_SHARE, Trace
+from workbench.replay.simulation import COLD_START_SHARE, Trace
 from workbench.replay.tables import Table
 
 PACKAGES = ("workbench", "numpy", "scipy", "optuna", "torch")
@@ -42,7 +42,7 @@ class Protocol:
     workers: tuple[int, ...] = (1, 8, 64)
     credit: str = "checkpoints"
     cost: str = "log"
-    launch_share: float = LAUNCH_SHARE
+    launch_share: float = COLD_START_SHARE
 
     @property
     def against(self) -> str:
@@ -133,7 +133,13 @@ def _run(
 ) -> dict[tuple[int, int, str], _Cell]:
     jobs = [
         parallel.Job(
-            t, method, workers, seed, table.budget(protocol.budget), _launch(table, protocol), protocol.credit == "finished"
+            t,
+            method,
+            workers,
+            seed,
+            table.budget(protocol.budget),
+            _cold_start_cost(table, protocol),
+            protocol.credit == "finished",
         )
         for t, table in enumerate(tables)
         for workers in protocol.workers
@@ -153,7 +159,7 @@ def _run(
     return cells
 
 
-def _launch(table: Table, protocol: Protocol) -> float:
+def _cold_start_cost(table: Table, protocol: Protocol) -> float:
     return protocol.launch_share * float(np.median(table.recorded_costs))
 
 
@@ -168,7 +174,7 @@ def _table_record(table: Table, goal: Goal, protocol: Protocol) -> dict[str, Any
         "failed": sum(run.failed for run in table.runs),
         "checkpoints": len(table.points),
         "budget": table.budget(protocol.budget),
-        "launch": _launch(table, protocol),
+        "launch": _cold_start_cost(table, protocol),
         "reference": {"cost": cost, "quality": quality},
         "hypervolume": goal.best,
     }

@@ -22,7 +22,7 @@ from workbench.space import Dimension, Value, is_number
 Numbers = NDArray[np.float64]
 
 OUT_OF_MEMORY = ("oom", "out_of_memory", "out of memory")
-"""Statuses of runs that could not start: they cost their launch only."""
+"""Statuses of runs that could not start: they cost their cold start only."""
 
 
 FINISHED = ("complete", "completed", "done", "finished", "success", "successful", "succeeded")

@@ -106,7 +106,7 @@ def decide(
     # With twelve starts and no worth of a start a sweep began twelve of the cheapest runs, and ended with most of its
     # money unspent.
     worth = _start_worth(runs, allowance, usd)
-    ask = functools.partial(engine.decide, cold_start=costs.cold_start, start_worth=worth, may_wait=strategy.may_wait)
+    ask = functools.partial(engine.decide, cold_start_cost=costs.cold_start_cost, start_worth=worth, may_wait=strategy.may_wait)
     chosen, decision = _admitted(ask, runs, admits)
     if chosen is not None and chosen.run_id not in begun and allowance.starts == 0:
         if decision.gain > 0:  # it would add more than any run that there is

@@ -98,12 +98,14 @@ class FrontSearch:
         self._reference, self._seed, self._ablate = reference or Reference(), seed, frozenset(ablate)
         self._belief = Belief(Features(dimensions), losses="loss" not in self._ablate, refit_growth=refit_growth)
 
-    def decide(self, arms: Sequence[Arm], *, cold_start: float = 0.0, start_worth: float = 0.0, may_wait: bool = True) -> Decision:
+    def decide(
+        self, arms: Sequence[Arm], *, cold_start_cost: float = 0.0, start_worth: float = 0.0, may_wait: bool = True
+    ) -> Decision:
         """What a free worker does next.
 
         Args:
             arms: All runs that exist, and those that could be started.
-            cold_start: What a start from cold costs beside the milestones' costs, in the same unit.
+            cold_start_cost: What a start from cold costs beside the milestones' costs, in the same unit.
             start_worth: What one of the starts that are left is worth, in the same unit, where their number is bounded: a new run
                 is weighed as if it cost so much more, or cheap ones would use them up. It is not spent.
             may_wait: Whether the worker may be told to wait for what others will find, though something is left that it could do:
@@ -128,7 +130,7 @@ class FrontSearch:
                 return Decision("wait", reason="the first runs are under way")
             return self._start(new, rng, start_worth)
         try:
-            return self._best(arms, free, rng, cold_start, start_worth, may_wait)
+            return self._best(arms, free, rng, cold_start_cost, start_worth, may_wait)
         except linalg.LinAlgError:  # a sweep that was paid for does not end because its model cannot be made
             return self._start(free, rng, start_worth)
 
@@ -145,7 +147,13 @@ class FrontSearch:
         return Decision(action, free[i].key, targets[i], math.nan, float(costs[i]), reason="one of the first, drawn by its cost")
 
     def _best(
-        self, arms: Sequence[Arm], free: Sequence[Arm], rng: np.random.Generator, cold_start: float, worth: float, may_wait: bool
+        self,
+        arms: Sequence[Arm],
+        free: Sequence[Arm],
+        rng: np.random.Generator,
+        cold_start_cost: float,
+        worth: float,
+        may_wait: bool,
     ) -> Decision:
         """The run and the checkpoint with the greatest index."""
         self._belief.learn(arms, rng)
@@ -160,7 +168,7 @@ class FrontSearch:
         # What a cached state has paid for is not paid again; without it a run starts from nothing, which is why a frozen
         # run whose state was dropped competes with new ones at its full price.
         had = np.array([arm.milestones[arm.done - 1].cost if arm.done and arm.cached else 0.0 for arm in candidates])
-        taking_up = np.where(had == 0, cold_start, [arm.resume for arm in candidates])
+        taking_up = np.where(had == 0, cold_start_cost, [arm.resume for arm in candidates])
         spend = costs - had[:, None] + taking_up[:, None]
         # A run that may turn out infeasible is worth its gain times the chance that it does not, at its full cost.
         works = self._works(candidates, arms)[:, None]

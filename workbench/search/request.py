@@ -51,12 +51,12 @@ class Costs:
     Attributes:
         prices: Of compute and labels, now.
         checkpoints: Forecasts of the checkpoints that a recipe passes.
-        cold_start: What a start from cold costs beside its checkpoint, in the study's first cost.
+        cold_start_cost: What a start from cold costs beside its checkpoint, in the study's first cost.
     """
 
     prices: Prices
     checkpoints: CheckpointForecasts
-    cold_start: float = 0.0
+    cold_start_cost: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
