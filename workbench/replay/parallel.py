@@ -15,7 +15,17 @@ from workbench.replay.tables import Table
 
 
 class Job(NamedTuple):
-    """A replay: a table by index, a method by name, workers, a seed, budget and cost of a cold start in the table's unit, what is credited."""
+    """A replay.
+
+    Attributes:
+        table: The table, by index.
+        method: The method, by name.
+        workers: How many work at once.
+        seed: Seed of the method.
+        budget: What may be spent, in the table's unit.
+        cold_start_cost: What a cold start costs, in the same unit.
+        ends_only: Whether only finished runs are credited.
+    """
 
     table: int
     method: str
