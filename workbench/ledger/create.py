@@ -106,17 +106,17 @@ def take_over(storage: RDBStorage, study_id: int, study: Study, older: Mapping[s
     offer = prices.find(study.platform)
     firsts: dict[str, int] = {}  # the first trial of each run
     seen: set[str] = set()
-    known: dict[str, dict[str, Value]] = {}  # settings by recipe id
+    settings_of: dict[str, dict[str, Value]] = {}  # settings by recipe id
     for name, results in older.items():
         for result in sorted(results, key=lambda r: r.replicate_of is not None):
             if result.recipe_id in seen or result.status not in ("complete", "infeasible"):
                 continue
-            settings = known.get(result.replicate_of) if result.replicate_of else trials.settings_in(study, result)
+            settings = settings_of.get(result.replicate_of) if result.replicate_of else trials.settings_in(study, result)
             if settings is None or (result.scores and study.maximize not in result.scores):
                 continue
             number = len(seen)
             seen.add(result.recipe_id)
-            known[result.recipe_id] = settings
+            settings_of[result.recipe_id] = settings
             # Taken over, not run here: what it cost was spent in the older study's sweep.
             source = {**result.provenance, "taken_over_from": name}
             trial = firsts.setdefault(result.run_id, number)

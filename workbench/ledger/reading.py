@@ -99,14 +99,14 @@ class ReadableLedger(NotedStudy):
         Through Optuna 10,000 trials would take 7 s. What was read once is not read again: a finished trial never changes.
         """
         leased = {lease.number: lease.result for lease, _ in self._update()}
-        found = self._read | leased if running else self._read
-        return self._as_seen(found, self._noted())
+        by_number = self._read | leased if running else self._read
+        return self._as_seen(by_number, self._noted())
 
-    def _as_seen(self, found: Mapping[int, Result], attributes: Mapping[str, Any]) -> list[Result]:
+    def _as_seen(self, by_number: Mapping[int, Result], attributes: Mapping[str, Any]) -> list[Result]:
         """Results as they count, in the order of their trials, by what is noted of the study."""
         self._judge.hear(mapping(attributes.get(INPUTS)), foreign=mapping(attributes.get(STUDY)).get("path") is None)
         retried = mapping(attributes.get(RETRIED))
-        return [_seen(found[number], retried, self._judge.changed(found[number])) for number in sorted(found)]
+        return [_seen(by_number[number], retried, self._judge.changed(by_number[number])) for number in sorted(by_number)]
 
     def _noted(self) -> dict[str, Any]:
         """The attributes of the study by which its Results are seen."""
@@ -194,13 +194,13 @@ class ReadableLedger(NotedStudy):
         values = {"study": self._study_id, "first": self._seen, "running": self._running, "result": RESULT, "lease": LEASE}
         rows = self._asked(query, **values)
         with mapped(self._url):
-            found = [(trial_id, number, state, json.loads(text)) for trial_id, number, state, text in rows]
-        found = [row for row in found if (trials.is_lease if row[2] == "RUNNING" else trials.is_result)(row[3])]
+            records = [(trial_id, number, state, json.loads(text)) for trial_id, number, state, text in rows]
+        records = [row for row in records if (trials.is_lease if row[2] == "RUNNING" else trials.is_result)(row[3])]
         # A beat counts from when we first saw it, by our own clock: clocks of two hosts may be any time apart.
         now, heard = time.monotonic(), self._heard
-        beats = {trial_id: float(record["beat"]) for trial_id, _, state, record in found if state == "RUNNING"}
+        beats = {trial_id: float(record["beat"]) for trial_id, _, state, record in records if state == "RUNNING"}
         self._heard = {i: heard[i] if i in heard and heard[i][0] == beat else (beat, now) for i, beat in beats.items()}
-        return found
+        return records
 
     def _lives(self, trial_id: int, record: Mapping[str, Any]) -> bool:
         """Whether the worker of a lease lives, as far as it was read lately.
@@ -208,9 +208,9 @@ class ReadableLedger(NotedStudy):
         The clock of another host may be any time apart from ours. So its worker is silent once its beat has not changed for
         `SILENCE_SECONDS` of our own, in all of which the ledger could be read.
         """
-        known = trials.lives(record)
+        by_host = trials.lives(record)
         beat, since = self._heard.get(trial_id, (None, time.monotonic()))
-        return known if known is not None else beat is None or time.monotonic() - since < trials.SILENCE_SECONDS
+        return by_host if by_host is not None else beat is None or time.monotonic() - since < trials.SILENCE_SECONDS
 
     @property
     def changed_since(self) -> list[str]:

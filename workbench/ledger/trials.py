@@ -101,8 +101,8 @@ def alive(record: Mapping[str, Any], now: float | None = None) -> bool:
     That is by its clock and by this host's, which can be apart; `now` is in seconds since 1970. What is decided by it is decided
     by `Ledger.reconcile`, which trusts no other clock.
     """
-    known = lives(record)
-    return (time.time() if now is None else now) - float(record["beat"]) < SILENCE_SECONDS if known is None else known
+    by_host = lives(record)
+    return (time.time() if now is None else now) - float(record["beat"]) < SILENCE_SECONDS if by_host is None else by_host
 
 
 def is_result(record: object) -> bool:
@@ -189,9 +189,9 @@ def _recorded(record: Mapping[str, Any], path: str) -> Value:
     place: Any = record
     for name in path.split("."):
         inner = [place, *(child for child in place.values() if isinstance(child, Mapping))] if isinstance(place, Mapping) else []
-        found = [m[name] for m in inner if name in m] or [m for m in inner if m.get("name") == name]
-        if not found:
+        places = [m[name] for m in inner if name in m] or [m for m in inner if m.get("name") == name]
+        if not places:
             raise LookupError(path)
-        place = found[0]
+        place = places[0]
     value: Value = place["name"] if isinstance(place, Mapping) else place
     return value

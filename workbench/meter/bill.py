@@ -260,5 +260,5 @@ def _io_source(moved: int | None) -> str:
 
 def _highest(pair: tuple[int | None, int | None]) -> int | None:
     """The larger of two figures; an unknown one counts for nothing."""
-    known = [value for value in pair if value is not None]
-    return max(known, default=None)
+    figures = [value for value in pair if value is not None]
+    return max(figures, default=None)

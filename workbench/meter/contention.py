@@ -97,7 +97,7 @@ def threads(pid: int) -> dict[str, Thread] | None:
         names = os.listdir(folder)  # noqa: PTH208  five times as fast as Path.iterdir, several times a second
     except OSError:
         return None
-    found: dict[str, Thread] = {}
+    by_name: dict[str, Thread] = {}
     for name in names:
         try:
             descriptor = os.open(f"{folder}/{name}/schedstat", os.O_RDONLY)
@@ -105,9 +105,9 @@ def threads(pid: int) -> dict[str, Thread] | None:
             continue
         try:
             ran, waited = os.read(descriptor, 100).split()[:2]
-            found[name] = Thread(int(ran), int(waited))
+            by_name[name] = Thread(int(ran), int(waited))
         except (OSError, ValueError):  # it ended
             continue
         finally:
             os.close(descriptor)
-    return found or None
+    return by_name or None

@@ -130,11 +130,11 @@ def totals(parts: Sequence[Part], absence: str) -> tuple[dict[str, Any], dict[st
 def _error(parts: Sequence[DeviceUsage]) -> float | None:
     """Relative uncertainty of the sum, weighted by joules: instruments of one kind err the same way."""
     pairs = [(part.gpu_board_energy_j or 0.0, part.energy_error) for part in parts]
-    known = [(joules, error) for joules, error in pairs if error is not None]
-    whole = sum(joules for joules, _ in known)
+    measured = [(joules, error) for joules, error in pairs if error is not None]
+    whole = sum(joules for joules, _ in measured)
     if not whole:
-        return max((error for _, error in known), default=None)
-    return sum(joules * error for joules, error in known) / whole
+        return max((error for _, error in measured), default=None)
+    return sum(joules * error for joules, error in measured) / whole
 
 
 def _energy_text(device: Device, ways: dict[str, int], short: bool, rate: str) -> str:

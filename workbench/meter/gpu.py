@@ -177,8 +177,8 @@ class Gpu:
         """Memory in use at the last reading, `pids` being ours."""
         ours = [used for pid, used in self.processes.items() if pid in pids]
         # An empty list need not mean that we use nothing: in a container NVML may know us by another pid.
-        known = [used for used in ours if used is not None]
-        return GpuMemory(sum(known) if ours and len(known) == len(ours) else None, self._used)
+        sizes = [used for used in ours if used is not None]
+        return GpuMemory(sum(sizes) if ours and len(sizes) == len(ours) else None, self._used)
 
     def busy_by_process(self) -> dict[int, float] | None:
         """Utilisation by process since this was last asked, any unit; None where NVML does not tell."""
@@ -285,9 +285,9 @@ def energy_error(by_way_uj: Mapping[str, int], seconds: float, short: bool) -> f
 
 def _reasons(handle: Any) -> int | None:
     """Bits of why the clocks are where they are, by the function's present name or its older one."""
-    found: int | None = ask(nvml("nvmlDeviceGetCurrentClocksEventReasons"), handle)
-    if found is not None:
-        return found
+    reasons: int | None = ask(nvml("nvmlDeviceGetCurrentClocksEventReasons"), handle)
+    if reasons is not None:
+        return reasons
     older: int | None = ask(nvml("nvmlDeviceGetCurrentClocksThrottleReasons"), handle)
     return older
 

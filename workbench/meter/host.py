@@ -75,9 +75,9 @@ class ProcessTree:
         now: dict[psutil.Process, _Counts] = {}
         resident = 0
         for process in self._members():
-            found = self._look(process)
-            if found is not None:
-                now[process], resident = found[0], resident + found[1]
+            counted = self._look(process)
+            if counted is not None:
+                now[process], resident = counted[0], resident + counted[1]
         peak = resident
         if self._root is None and self._me is not None:
             me, waited = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -137,14 +137,14 @@ class ProcessTree:
         if root != self._pid:  # the first reading, or a fork: the parent is none of ours
             self._pid, self._me, self._last = root, _process(root), {}
         # Orphans are kept as long as they run: a worker whose parent died goes on computing for us.
-        known = {process.pid: process for process in self._last if process.is_running()}
+        living = {process.pid: process for process in self._last if process.is_running()}
         if self._me is not None and (self._root is None or self._me.is_running()):
-            known[self._pid] = self._me
-        queue, met = list(known), set(known)
+            living[self._pid] = self._me
+        queue, met = list(living), set(living)
         while queue:
             pid = queue.pop()
             try:
-                yield known.get(pid) or psutil.Process(pid)
+                yield living.get(pid) or psutil.Process(pid)
             except psutil.NoSuchProcess:
                 continue
             new = set(_children(pid)) - met
@@ -177,13 +177,13 @@ def _children(pid: int) -> list[int]:
             return [child.pid for child in psutil.Process(pid).children()]
         except psutil.Error:
             return []
-    found: list[int] = []
+    pids: list[int] = []
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
-            found += map(int, (task / "children").read_text(encoding="ascii").split())
+            pids += map(int, (task / "children").read_text(encoding="ascii").split())
     except OSError:  # a thread ended while we looked
         pass
-    return found
+    return pids
 
 
 _HAS_CHILDREN_FILE = Path("/proc/thread-self/children").exists()

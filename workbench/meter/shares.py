@@ -85,10 +85,10 @@ def weigh(parties: Sequence[Party], busy: Mapping[Any, float] | None) -> tuple[l
 
 def _by_work(work: Sequence[float | None]) -> tuple[list[Fraction], tuple[str, ...]]:
     """Shares, which sum to 1, by work reported, else equal."""
-    known = [Fraction(amount) for amount in work if amount is not None]
-    whole = sum(known)
+    reported = [Fraction(amount) for amount in work if amount is not None]
+    whole = sum(reported)
     if len(work) == 1:
         return [Fraction(1)], ()
-    if len(known) == len(work) and whole:
-        return [amount / whole for amount in known], ("work",)
+    if len(reported) == len(work) and whole:
+        return [amount / whole for amount in reported], ("work",)
     return [Fraction(1, len(work))] * len(work), ("equal",)

@@ -202,24 +202,24 @@ class Tenants:
         inside = [pid in ours for pid in roots]
         parts: list[list[int] | None] = []
         for kind, total in enumerate(whole):
-            each = [tree[kind] for tree in grown]
-            if total is None or any(amount is None for amount in each):
+            amounts = [tree[kind] for tree in grown]
+            if total is None or any(amount is None for amount in amounts):
                 parts.append(None)
                 continue
-            by_root = _under(total, dict(zip(roots, [amount or 0 for amount in each], strict=True)), inside)
+            by_root = _under(total, dict(zip(roots, [amount or 0 for amount in amounts], strict=True)), inside)
             parts.append(self._within_groups(by_root))
         assert parts[0] is not None, "CPU time is always known"
         return parts[0], parts[1], parts[2]
 
     def _within_groups(self, by_root: Mapping[int | None, int]) -> list[int]:
         """The tenants' parts of what their trees used: by work reported in the tree, else equally."""
-        found = [0] * len(self.open)
+        parts = [0] * len(self.open)
         for root, amount in by_root.items():
             members = [i for i, tenant in enumerate(self.open) if tenant.pid == root]
             if members:
                 for i, part in zip(members, apportion(amount, [self.open[i].weight for i in members]), strict=True):
-                    found[i] = part
-        return found
+                    parts[i] = part
+        return parts
 
     def _of_gpu(self, gpu: Gpu, used: Amounts, ours: Collection[int]) -> tuple[list[Amounts], tuple[str, ...]]:
         """The tenants' parts of one GPU's interval, and how the part that depends on use was split."""
@@ -229,14 +229,14 @@ class Tenants:
         # In a container NVML lists host pids, of which none is ours: then nobody on the GPU can be told from ourselves, and a
         # stranger must not be charged to us, nor we to a stranger.
         owners = self._owners(ours)
-        known = gpu.processes.keys() & (owners.keys() | set(ours))
-        strangers = [pid for pid in gpu.processes if pid not in owners] if known else []
+        told_apart = gpu.processes.keys() & (owners.keys() | set(ours))
+        strangers = [pid for pid in gpu.processes if pid not in owners] if told_apart else []
         parties = [Party(tenant.group, tenant.weight) for tenant in self.open]
         parties += [Party(Group(pid, stranger=True)) for pid in strangers]
         busy = None
-        if len({party.group for party in parties}) > 1 and known:
+        if len({party.group for party in parties}) > 1 and told_apart:
             busy = _by_group(gpu.busy_by_process(), owners)
-        untold = bool(gpu.processes) and (not known or (busy is None and bool(strangers)))
+        untold = bool(gpu.processes) and (not told_apart or (busy is None and bool(strangers)))
         weights, ways = weigh(parties, busy)
         nothing = [0] * len(strangers)
         # Rent is due whoever computes: held time goes to tenants alone. Strangers bear energy, never rent.
@@ -289,5 +289,5 @@ def _under(total: int, by_root: Mapping[int, int], inside: Sequence[bool]) -> di
     nested = {pid: amount for (pid, amount), within in zip(by_root.items(), inside, strict=True) if within}
     if sum(nested.values()) > total:
         nested = dict(zip(nested, apportion(total, list(nested.values())), strict=True))
-    found: dict[int | None, int] = {None: total - sum(nested.values())}
-    return found | {pid: nested.get(pid, amount) for pid, amount in by_root.items()}
+    by_tree: dict[int | None, int] = {None: total - sum(nested.values())}
+    return by_tree | {pid: nested.get(pid, amount) for pid, amount in by_root.items()}

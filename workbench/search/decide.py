@@ -100,8 +100,8 @@ def decide(
     if before is not None:
         return before
     runs = _with_pool(runs, study, dimensions, strategy.seed, costs.checkpoints)
-    known = strategy.reference
-    reference = None if known is None else Reference(score=known[study.maximize], cost=known[study.costs[0]])
+    origin = strategy.reference
+    reference = None if origin is None else Reference(score=origin[study.maximize], cost=origin[study.costs[0]])
     engine = FrontSearch(dimensions, seed=_salt(strategy.seed, len(results)), reference=reference)
     # With twelve starts and no worth of a start a sweep began twelve of the cheapest runs, and ended with most of its
     # money unspent.
@@ -202,12 +202,12 @@ def _with_pool(
     times = Counter(map(key_of, drawn))
     if not any(isinstance(dimension.space, Uniform) for dimension in dimensions.values()):
         drawn += every(dimensions, POOL + len(taken))
-    found: dict[object, dict[str, Value]] = {}
+    fresh: dict[object, dict[str, Value]] = {}
     for settings in drawn:
         key = key_of(settings)
-        if key not in taken and len(found) < POOL:
-            found.setdefault(key, settings)
-    pool = [*runs, *new_runs(study, list(found.values()), checkpoints)]
+        if key not in taken and len(fresh) < POOL:
+            fresh.setdefault(key, settings)
+    pool = [*runs, *new_runs(study, list(fresh.values()), checkpoints)]
     # A method that has no settings, as one that only asks, would else stand once beside hundreds of another's learning rates.
     return [replace(run, arm=replace(run.arm, drawn=max(1, times[run.key]))) for run in pool]
 

@@ -177,13 +177,13 @@ class FrontSearch:
         weighed = np.ldexp(weighed, -np.frexp(weighed.max())[1])
         index = works / (np.ones_like(spend) if "dollars" in self._ablate else weighed)
 
-        forecasts, known = self._belief.of(candidates, milestones), self._known(arms)
+        forecasts, front_of = self._belief.of(candidates, milestones), self._known(arms)
         counts = self._counts(candidates, milestones)
-        grown = _growth(known([], np.zeros(0)), forecasts.at(_NODES), costs, counts)
+        grown = _growth(front_of([], np.zeros(0)), forecasts.at(_NODES), costs, counts)
         # Runs under way are candidates for the comparison alone: their growth is what a waiting worker waits for.
         if pending:
             going = float((grown * index).max())
-            grown, index = self._growth_beside(known, forecasts, costs, counts, pending, rng)[: len(open_)], index[: len(open_)]
+            grown, index = self._growth_beside(front_of, forecasts, costs, counts, pending, rng)[: len(open_)], index[: len(open_)]
         i, j = divmod(int((grown * index).argmax()), milestones.shape[1])
         arm = candidates[i]
         # Only workers with a GPU each may wait: on a shared machine a waiting worker's neighbours were charged for its
@@ -201,7 +201,7 @@ class FrontSearch:
 
     def _growth_beside(
         self,
-        known: Known,
+        front_of: Known,
         forecasts: ScoreForecasts,
         costs: Floats,
         counts: Bools,
@@ -216,7 +216,8 @@ class FrontSearch:
         made = [arm.milestones[k].cost for arm, k in zip(pending, targets, strict=True)]
         outcomes = np.where(self._counts(pending, ahead)[:, 0], under_way.outcomes(normals), -np.inf)
         draws = zip(outcomes, forecasts.given(under_way, normals, _NODES), strict=True)
-        return sum((_growth(known(made, outcome), each, costs, counts) for outcome, each in draws), np.zeros(costs.shape)) / SAMPLES
+        grown = [_growth(front_of(made, outcome), scores, costs, counts) for outcome, scores in draws]
+        return sum(grown, np.zeros(costs.shape)) / SAMPLES
 
     def _known(self, arms: Sequence[Arm]) -> Known:
         """What makes the front of all known points together with some of these costs and scores."""

@@ -31,9 +31,9 @@ class Features:
         table = np.full((len(settings), len(self.columns)), np.nan)
         for j, dimension in enumerate(self.columns):
             name = dimension.name
-            for i, each in enumerate(settings):
-                if name in each:
-                    table[i, j] = _place(dimension, each[name])
+            for i, settings_of in enumerate(settings):
+                if name in settings_of:
+                    table[i, j] = _place(dimension, settings_of[name])
         return table
 
 

@@ -83,8 +83,8 @@ def _new(study: Study, name: str, whole: dict[str, Value], forecasts: Checkpoint
             _recipes.clear()
         _recipes[name, key] = study.resolve(whole)
     ahead = forecasts(_recipes[name, key])
-    known = _filled(ahead)
-    milestones = [Milestone(c.progress, c.labels, known[i]) for i, c in enumerate(ahead)]
+    costs = _filled(ahead)
+    milestones = [Milestone(c.progress, c.labels, costs[i]) for i, c in enumerate(ahead)]
     return Run(whole, [c.epochs for c in ahead], Arm(key, _searched(whole), _rising(milestones), fits=ahead[-1].fits))
 
 
@@ -115,8 +115,8 @@ def _known(study: Study, whole: Mapping[str, Value], segments: Sequence[Result],
     usd_of_label = at.label_usd if study.costs[0] == "usd" else 0.0
     ratio = _ratio(passed, measured, ahead, ahead_costs, usd_of_label)
     milestones, epochs = [], []
-    for r, known in zip(passed, measured, strict=True):
-        guess = _at(ahead, ahead_costs, float(r.examples)) if known is None else known
+    for r, actual in zip(passed, measured, strict=True):
+        guess = _at(ahead, ahead_costs, float(r.examples)) if actual is None else actual
         milestones.append(Milestone(float(max(1, r.examples)), float(max(1, r.labels)), guess))
         epochs.append(r.epochs)
     for c, forecast in zip(ahead, ahead_costs, strict=True):
@@ -141,8 +141,8 @@ def _known(study: Study, whole: Mapping[str, Value], segments: Sequence[Result],
 
 def _passed(study: Study, segments: Sequence[Result]) -> list[Result]:
     """The checkpoints that a run has passed, shortest first."""
-    found = {r.epochs: r for r in segments if r.status == "complete" and study.maximize in r.scores}
-    return [found[epochs] for epochs in sorted(found)]
+    by_epochs = {r.epochs: r for r in segments if r.status == "complete" and study.maximize in r.scores}
+    return [by_epochs[epochs] for epochs in sorted(by_epochs)]
 
 
 def _pending(segments: Sequence[Result], epochs: Sequence[float], done: int) -> int | None:
@@ -169,11 +169,11 @@ def _ratio(
     usd_of_label: float,
 ) -> float:
     """Measured by forecast cost, labels left out, at the furthest checkpoint where both are known; 1 without one."""
-    for r, known in zip(reversed(passed), reversed(measured), strict=True):
+    for r, actual in zip(reversed(passed), reversed(measured), strict=True):
         labels = r.labels * usd_of_label
         forecast = _at(ahead, costs, float(r.examples)) - labels
-        if known is not None and known > labels and forecast > 0:
-            return (known - labels) / forecast
+        if actual is not None and actual > labels and forecast > 0:
+            return (actual - labels) / forecast
     return 1.0
 
 

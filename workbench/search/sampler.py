@@ -60,10 +60,10 @@ class FrontSampler(optuna.samplers.BaseSampler):
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if len(done) < STARTS:
             return {}
-        found: dict[str, BaseDistribution] = {}
-        for each in done:
-            found |= {name: d for name, d in each.distributions.items() if not d.single()}
-        return found
+        space: dict[str, BaseDistribution] = {}
+        for earlier in done:
+            space |= {name: d for name, d in earlier.distributions.items() if not d.single()}
+        return space
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         """The parameters of the next trial, as far as the search can tell which it will have.
@@ -77,16 +77,16 @@ class FrontSampler(optuna.samplers.BaseSampler):
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         busy = [t for t in running if t.number != trial.number and t.params]
-        known = [({n: v for n, v in t.params.items() if n in search_space}, t.values) for t in done]
-        if any(values[price] <= 0 for _, values in known):
+        complete = [({n: v for n, v in t.params.items() if n in search_space}, t.values) for t in done]
+        if any(values[price] <= 0 for _, values in complete):
             raise ValueError(f"objective {price} is minimised, and the cost of a trial must be above 0.")
         rng = self._rng(trial.number)
-        conditions = _conditions(search_space, [settings for settings, _ in known])
+        conditions = _conditions(search_space, [settings for settings, _ in complete])
         candidates = [_candidate(search_space, conditions, rng) for _ in range(CANDIDATES)]
         pending = [{n: v for n, v in t.params.items() if n in search_space} for t in busy]
         dimensions = {name: Dimension(name, _space(d)) for name, d in search_space.items()}
-        costs = predict_log_cost(dimensions, [(s, values[price]) for s, values in known], [*pending, *candidates])
-        arms = [Arm(("done", i), s, [_milestone(v[price])], [v[quality]]) for i, (s, v) in enumerate(known)]
+        costs = predict_log_cost(dimensions, [(s, values[price]) for s, values in complete], [*pending, *candidates])
+        arms = [Arm(("done", i), s, [_milestone(v[price])], [v[quality]]) for i, (s, v) in enumerate(complete)]
         ahead = [[_milestone(math.exp(c))] for c in costs]
         arms += [Arm(("busy", i), s, m, pending=0) for i, (s, m) in enumerate(zip(pending, ahead, strict=False))]
         arms += [Arm(i, s, m) for i, (s, m) in enumerate(zip(candidates, ahead[len(pending) :], strict=True))]
@@ -106,7 +106,7 @@ class FrontSampler(optuna.samplers.BaseSampler):
 
 def predict_log_cost(
     dimensions: Mapping[str, Dimension],
-    known: Sequence[tuple[Mapping[str, Value], float]],
+    trials: Sequence[tuple[Mapping[str, Value], float]],
     candidates: Sequence[Mapping[str, Value]],
 ) -> list[float]:
     """Logarithms of the costs that candidates are expected to have.
@@ -116,14 +116,14 @@ def predict_log_cost(
 
     Args:
         dimensions: The space.
-        known: Settings with their cost, above 0; at least one.
+        trials: Settings with their cost, above 0; at least one.
         candidates: Settings.
     """
-    mean = sum(math.log(cost) for _, cost in known) / len(known)
+    mean = sum(math.log(cost) for _, cost in trials) / len(trials)
     if not candidates:
         return []
-    table = np.array([_columns(dimensions, settings) for settings, _ in known])
-    y = np.array([math.log(cost) - mean for _, cost in known])
+    table = np.array([_columns(dimensions, settings) for settings, _ in trials])
+    y = np.array([math.log(cost) - mean for _, cost in trials])
     middle = table.mean(0)
     centred = table - middle
     weights = np.linalg.solve(centred.T @ centred + _RIDGE * np.eye(table.shape[1]), centred.T @ y)
@@ -156,20 +156,20 @@ def _conditions(space: Mapping[str, BaseDistribution], seen: Sequence[Mapping[st
     A define-by-run space does not say when a parameter exists. Where the options of a categorical parameter part those that have it
     from those that lack it without exception, they are taken to decide on it.
     """
-    found: dict[str, tuple[str, set[Any]] | None] = {}
+    conditions: dict[str, tuple[str, set[Any]] | None] = {}
     for name in space:
         having, lacking = [s for s in seen if name in s], [s for s in seen if name not in s]
         if not lacking:
             continue
-        found[name] = None
+        conditions[name] = None
         for other, distribution in space.items():
             if other == name or not isinstance(distribution, CategoricalDistribution) or any(other not in s for s in having):
                 continue
             options = {s[other] for s in having}
             if not options & {s[other] for s in lacking if other in s}:
-                found[name] = (other, options)
+                conditions[name] = (other, options)
                 break
-    return found
+    return conditions
 
 
 def _candidate(space: Mapping[str, BaseDistribution], conditions: _Conditions, rng: random.Random) -> dict[str, Any]:

@@ -89,8 +89,8 @@ class _Block(NamedTuple):
 
         def gradient(by_log: Floats) -> Floats:
             slope = -s if self.options else s * s * (1 + s) / (3 * matern)
-            found: Floats = (slope * share / mixed if self.shared else slope) @ by_log
-            return found
+            slopes: Floats = (slope * share / mixed if self.shared else slope) @ by_log
+            return slopes
 
         return factor, gradient
 
@@ -117,15 +117,15 @@ class _Gaps:
         self._blocks = [block for (option, *_), each in groups.items() for block in self._of(np.array(each), rows, others, option)]
 
     def _of(self, columns: Ints, rows: Floats, others: Floats, options: bool) -> Iterator[_Block]:
-        of, to = (np.flatnonzero(~np.isnan(each[:, columns[0]])) for each in (rows, others))
+        of, to = (np.flatnonzero(~np.isnan(part[:, columns[0]])) for part in (rows, others))
         shared = len(of) < len(rows) or len(to) < len(others)
         i, j = np.triu_indices(len(of), 1) if self._mirrored else (np.arange(len(of))[:, None], np.arange(len(to))[None])
         places = (of[i] * len(others) + to[j]).ravel()
         pairs = places if shared or self._mirrored else slice(None)
         size = min(_MOST_COLUMNS, max(1, _BLOCK // max(1, len(places))))
-        for each in (columns[k : k + size] for k in range(0, len(columns), size)):
-            gap = np.abs(rows[of].T[each][:, i] - others[to].T[each][:, j]).reshape(len(each), len(places))
-            yield _Block(each, pairs, (gap > 0).astype(float) if options else gap, options, shared)
+        for part in (columns[k : k + size] for k in range(0, len(columns), size)):
+            gap = np.abs(rows[of].T[part][:, i] - others[to].T[part][:, j]).reshape(len(part), len(places))
+            yield _Block(part, pairs, (gap > 0).astype(float) if options else gap, options, shared)
 
     def similarity(self, theta: Floats) -> tuple[Floats, Callable[[Floats], Floats]]:
         """K_x, shape (runs, others), and what turns a gradient by its logarithm into one by the settings' parameters."""
@@ -181,8 +181,8 @@ def _moments(points: Points) -> tuple[Moments, Ints]:
 
     Runs are seen at the same moments over and over: the terms of the kernel that know no settings are worked out once for each.
     """
-    found, index = np.unique(points.progress + 1j * points.labels, return_inverse=True)
-    return found, index
+    moments, index = np.unique(points.progress + 1j * points.labels, return_inverse=True)
+    return moments, index
 
 
 def _spread(table: Floats, rows: Ints, columns: Ints) -> Floats:
@@ -208,15 +208,15 @@ class _Likelihood:
         k = kx * factor + _spread(times.rest, moment, moment)
         a, b, c, d, e, noise = np.exp(theta[o + 2 : o + 8])
         value, gradient, w = 0.0, np.zeros_like(theta), np.zeros_like(k)
-        for share, steeper, each in zip(*self._surrogate.shares(theta), self._seen, strict=True):
+        for share, steeper, values in zip(*self._surrogate.shares(theta), self._seen, strict=True):
             observed = share * k
             observed[np.diag_indices_from(observed)] += noise + _JITTER
             try:  # symmetric: its transpose is itself, in the order that LAPACK works in
                 triangle = linalg.cholesky(observed.T, lower=True, overwrite_a=True, check_finite=False)
             except linalg.LinAlgError:
                 return 1e25, np.zeros_like(theta)
-            alpha = linalg.cho_solve((triangle, True), each, check_finite=False)
-            value += 0.5 * float(each @ alpha) + float(np.log(np.diag(triangle)).sum())
+            alpha = linalg.cho_solve((triangle, True), values, check_finite=False)
+            value += 0.5 * float(values @ alpha) + float(np.log(np.diag(triangle)).sum())
             inverse = linalg.lapack.dpotri(triangle, lower=1, overwrite_c=1)[0].T
             its = 0.5 * (inverse + np.triu(inverse, 1).T - np.outer(alpha, alpha))  # d value / d matrix
             gradient[o + 7] += noise * np.trace(its)
@@ -286,14 +286,14 @@ class Surrogate:
         # Four units of logarithm to each side: beyond, kernels are constant or white, and the likelihood is flat.
         bounds = [(m - 4.0, m + 4.0) for m in self._start]
         try:
-            found = optimize.minimize(
+            fitted = optimize.minimize(
                 objective, self.theta, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations}
             )
         except (linalg.LinAlgError, ValueError):
             return
         # A fit that failed must not leave nan in the hyperparameters: those before are better than that.
-        if np.isfinite(found.x).all():
-            self.theta = found.x
+        if np.isfinite(fitted.x).all():
+            self.theta = fitted.x
 
     def condition(self, rows: Floats, points: Points, y: Floats) -> Posterior:
         """What is believed after observations as of `fit`. Raises `scipy.linalg.LinAlgError` where the kernel is singular."""
