@@ -13,7 +13,7 @@ from workbench import bitfit, choice, full, loguniform, search, zero_shot
 from workbench.errors import UsageError
 from workbench.prices import Prices
 from workbench.result import Result
-from workbench.search import Checkpoint, engine
+from workbench.search import CheckpointForecast, engine
 from workbench.search.arms import Decision
 from workbench.search.runs import key_of, known_runs, longest, new_runs
 from workbench.usage import Usage
@@ -26,7 +26,7 @@ def ahead(recipe):
     """Checkpoints at which a run of the study's costs a US$ an epoch, twice as much with all labels."""
     dear = recipe.task.train / 32
     grid = [e for e in EPOCHS if e <= recipe.epochs]
-    return [Checkpoint(e, e * recipe.task.train, min(1.0, e) * recipe.task.train, e * dear, e) for e in grid]
+    return [CheckpointForecast(e, e * recipe.task.train, min(1.0, e) * recipe.task.train, e * dear, e) for e in grid]
 
 
 def decide(of, results=(), *, label_usd=0.0, checkpoints=ahead, cold_start_cost=0.0, **options):
@@ -112,7 +112,7 @@ def test_what_is_being_made_is_waited_for_and_not_bought_twice():
 
 def test_a_method_without_settings_is_begun_with_as_often_as_one_with_many():
     def of_a_dollar(recipe):
-        return [Checkpoint(recipe.epochs, 1.0, 1.0, 1.0, 1.0)]
+        return [CheckpointForecast(recipe.epochs, 1.0, 1.0, 1.0, 1.0)]
 
     of = study(
         method=choice(zero_shot(), full(learning_rate=loguniform(1e-4, 1e-2))), epochs=1, model="a", task=study().recipe.task

@@ -19,7 +19,7 @@ from workbench.replay import halving, methods, parallel, statistics, tables
 from workbench.replay import protocol as protocols
 from workbench.replay.protocol import Protocol, replay
 from workbench.replay.regret import Goal, Staircase
-from workbench.replay.simulation import Idle, Work, simulate
+from workbench.replay.simulation import Assignment, Idle, simulate
 from workbench.search.baseline import Peer
 from workbench.space import Choice, Dimension, Integers
 
@@ -132,7 +132,7 @@ def test_a_run_without_memory_costs_its_launch_only(tmp_path: Path) -> None:
     runs = records(failing=0)
     runs[3] |= {"status": "out_of_memory", "curve": []}
     found = tables.read(write(tmp_path / "t.jsonl", runs))
-    trace = simulate(found, Script(Work(3, 0)), budget=100.0, cold_start_cost=2.0)
+    trace = simulate(found, Script(Assignment(3, 0)), budget=100.0, cold_start_cost=2.0)
     assert (trace.total_spent, trace.failures, len(trace.run)) == (2.0, 1, 0)
 
 
@@ -286,7 +286,7 @@ def test_a_table_without_a_point_that_counts_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_worker_pays_one_thing_after_the_other(table: tables.Table) -> None:
-    script = Script(Work(2, 1), Work(3, 0), Work(2, 2))
+    script = Script(Assignment(2, 1), Assignment(3, 0), Assignment(2, 2))
     trace = simulate(table, script, budget=1e9, cold_start_cost=0.5)
     a, b = table.runs[2].costs, table.runs[3].costs
     assert trace.spent == pytest.approx([0.5 + a[0], 0.5 + a[1], 1 + a[1] + b[0], 1 + a[2] + b[0]])
@@ -295,7 +295,7 @@ def test_one_worker_pays_one_thing_after_the_other(table: tables.Table) -> None:
 
 
 def test_a_failure_is_paid_for_and_seen(table: tables.Table) -> None:
-    script = Script(Work(0, 3), Work(3, 0))
+    script = Script(Assignment(0, 3), Assignment(3, 0))
     trace = simulate(table, script, budget=1e9, cold_start_cost=0.0)
     assert list(zip(trace.run, trace.stop, strict=True)) == [(0, 0), (0, 1), (3, 0)]
     assert script.seen[1][0] == pytest.approx(table.runs[0].costs[2])
@@ -304,7 +304,7 @@ def test_a_failure_is_paid_for_and_seen(table: tables.Table) -> None:
 
 
 def test_two_workers_see_only_what_is_reached(table: tables.Table) -> None:
-    script = Script(Work(2, 3), Work(3, 0))
+    script = Script(Assignment(2, 3), Assignment(3, 0))
     simulate(table, script, budget=1e9, workers=2, cold_start_cost=0.0)
     (_, _, before, _), (spent, passed, pending, _) = script.seen[1:]
     quick = table.runs[3].costs[0]
@@ -316,14 +316,18 @@ def test_two_workers_see_only_what_is_reached(table: tables.Table) -> None:
 
 
 def test_what_is_not_free_cannot_be_given_out(table: tables.Table) -> None:
-    for script in (Script(Work(2, 1), Work(2, 1)), Script(Work(2, 99)), Script(Work(0, 3), Work(0, 3))):
+    for script in (
+        Script(Assignment(2, 1), Assignment(2, 1)),
+        Script(Assignment(2, 99)),
+        Script(Assignment(0, 3), Assignment(0, 3)),
+    ):
         with pytest.raises(RuntimeError, match="cannot be taken"):
             simulate(table, script, budget=1e9, workers=1)
 
 
 def test_moments_that_fall_together_are_seen_together(tmp_path: Path) -> None:
     runs = [{"config": {"rate": 1e-3}, "curve": [[1, 0.1 * i], [2, 0.2 * i]]} for i in range(4)]
-    script = Script(Work(0, 0), Work(1, 0), Work(2, 0))
+    script = Script(Assignment(0, 0), Assignment(1, 0), Assignment(2, 0))
     simulate(tables.read(write(tmp_path / "t.jsonl", runs)), script, budget=100, workers=2, cold_start_cost=0.0)
     assert list(script.seen[2][1]) == [1, 1, 0, 0]
 

@@ -106,7 +106,7 @@ def test_another_process_proposes_the_same():
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_first_runs_see_every_method_and_model(seed):
     of = study()
-    results = history(of, search.STARTS, seed=seed)
+    results = history(of, search.SPREAD_RUNS, seed=seed)
     for name, dimension in (("method", 3), ("model", 2), ("task.train", 2)):
         assert len({r.settings[name] for r in results}) == dimension
     counts = [sum(r.settings["method"] == m for r in results) for m in ("full", "lora", "bitfit")]
@@ -179,7 +179,7 @@ def test_the_sampler_turns_away_from_what_is_infeasible():
         settings = propose(of, results)
         status = "infeasible" if settings["method"] == "full" else "complete"
         results.append(result(of, settings, status, accuracy=50.0 + i % 7, seconds=1.0 + i % 3))
-    assert sum(r.method == "full" for r in results[search.STARTS :]) <= 5
+    assert sum(r.method == "full" for r in results[search.SPREAD_RUNS :]) <= 5
 
 
 def test_infeasible_before_anything_is_complete_is_told_too():

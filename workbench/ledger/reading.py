@@ -61,7 +61,7 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Reading:
+class LedgerSnapshot:
     """What a ledger says of its study at one moment.
 
     Attributes:
@@ -117,11 +117,11 @@ class ReadableLedger(NotedStudy):
         with mapped(self._url):
             return {key: json.loads(text) for key, text in rows}
 
-    def read(self) -> Reading:
+    def read(self) -> LedgerSnapshot:
         """All that the ledger says of the study now, by two queries; a page shows it."""
         attributes = self._attributes()
         leases = self._update()
-        return Reading(
+        return LedgerSnapshot(
             description=description_of(attributes),
             results=self._as_seen(self._read, attributes),
             leases=leases,
@@ -129,7 +129,7 @@ class ReadableLedger(NotedStudy):
             mlflow_runs=mlflow_runs_of(attributes),
         )
 
-    def heard(self, reading: Reading, now: float) -> Reading:
+    def heard(self, reading: LedgerSnapshot, now: float) -> LedgerSnapshot:
         """The same reading with the beats that came since, for people to read, by our clock: `now`, in seconds since 1970.
 
         It waits for a few beats only where a worker of another host seems silent, because that host's clock may be apart from

@@ -32,7 +32,7 @@ class Protocol:
         budget: In mean full runs of the table, capped at the whole table's cost.
         workers: Numbers of workers, each its own comparison.
         credit: Of `regret.CREDITS`.
-        cost: Of `regret.COSTS`.
+        cost: Of `regret.COST_SCALES`.
         launch_share: Cost of a cold start, as a share of the median full run's.
     """
 

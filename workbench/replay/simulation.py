@@ -24,7 +24,7 @@ COLD_START_SHARE = 0.02
 _EXACT = 1e-9  # relative; events so near each other are one moment
 
 
-class Work(NamedTuple):
+class Assignment(NamedTuple):
     """Train a configuration of the pool, by index, until a checkpoint, by index."""
 
     run: int
@@ -40,10 +40,10 @@ class Idle(Enum):
     """… ever again."""
 
 
-class Method(Protocol):
+class SearchMethod(Protocol):
     """Chooses what a free worker does next; told nothing but the state."""
 
-    def next(self, state: State) -> Work | Idle: ...
+    def next(self, state: State) -> Assignment | Idle: ...
 
 
 @dataclass(eq=False)
@@ -128,7 +128,13 @@ class Trace:
 
 
 def simulate(
-    table: Table, method: Method, *, budget: float, workers: int = 1, cold_start_cost: float | None = None, ends_only: bool = False
+    table: Table,
+    method: SearchMethod,
+    *,
+    budget: float,
+    workers: int = 1,
+    cold_start_cost: float | None = None,
+    ends_only: bool = False,
 ) -> Trace:
     """Replay a method on a table until the budget is spent, it stops, or nothing is left.
 
@@ -146,7 +152,7 @@ def simulate(
 
 
 class _Simulation:
-    def __init__(self, state: State, method: Method) -> None:
+    def __init__(self, state: State, method: SearchMethod) -> None:
         self.state, self.method = state, method
         self.free, self.stopped = state.workers, False
         self.events: list[tuple[float, int, int]] = []  # when, tie-breaker, run

@@ -25,16 +25,16 @@ from workbench.space import Dimension
 ABLATIONS = ("dollars", "freeze", "loss", "cheap-start")
 """Parts that can be left out: division by cost, stopping before the end, the loss as a second view, cheap first runs."""
 
-STARTS = 6
+FIRST_RUNS = 6
 """Cold runs that are drawn by their cost alone before the model is asked."""
 
-MOST_STARTS = 16
+MOST_FIRST_RUNS = 16
 """How many of many workers make the first runs; the others wait for what these show."""
 
 WORTH = 0.3
 """A worker waits when the best that is left promises, once what is under way is known, less than this share of the best of all."""
 
-START_RUNG = 1
+FIRST_RUNG = 1
 """The rung, by index, to which the first runs are taken."""
 
 START_POWER = 1.5
@@ -124,9 +124,9 @@ class FrontSearch:
             return Decision("wait" if busy else "stop", reason="nothing is left to run")
         # Before two scores are known the model has nothing to fit: the first runs are drawn, cheap ones more often.
         new = [arm for arm in free if not arm.done]
-        if new and (begun < STARTS or seen < 2):
+        if new and (begun < FIRST_RUNS or seen < 2):
             # Many workers at once would otherwise spend on draws what the first scores could have saved.
-            if may_wait and busy and begun - seen >= MOST_STARTS:
+            if may_wait and busy and begun - seen >= MOST_FIRST_RUNS:
                 return Decision("wait", reason="the first runs are under way")
             return self._start(new, rng, start_worth)
         try:
@@ -136,7 +136,7 @@ class FrontSearch:
 
     def _start(self, free: Sequence[Arm], rng: np.random.Generator, worth: float) -> Decision:
         """An arm drawn with a chance that falls with its cost, taken to its second rung."""
-        targets = [next(k for k in self._rungs(arm)[START_RUNG:] or (len(arm.milestones) - 1,) if k >= arm.done) for arm in free]
+        targets = [next(k for k in self._rungs(arm)[FIRST_RUNG:] or (len(arm.milestones) - 1,) if k >= arm.done) for arm in free]
         costs = np.array([arm.milestones[k].cost for arm, k in zip(free, targets, strict=True)])
         weight = ((costs + worth) / (costs + worth).min()) ** -(0.0 if "cheap-start" in self._ablate else START_POWER)
         # A method without settings stands here once, beside hundreds of another's learning rates: weighted by how often

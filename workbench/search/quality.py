@@ -11,7 +11,7 @@ from scipy import linalg
 
 from workbench.search.arms import Arm, Milestone
 from workbench.search.features import Features, Floats
-from workbench.search.surrogate import Ints, Points, Posterior, Surrogate
+from workbench.search.surrogate import Ints, Observations, Posterior, Surrogate
 from workbench.search.warp import Warp
 
 MOST_POINTS = 400
@@ -93,9 +93,9 @@ class Belief:
         flat = [arm.milestones[k] for arm, ks in zip(arms, milestones, strict=True) for k in ks]
         return ScoreForecasts(self._posterior, self.warp, self.rows(arms), self._points(run, flat))
 
-    def _points(self, run: Ints, milestones: Sequence[Milestone]) -> Points:
+    def _points(self, run: Ints, milestones: Sequence[Milestone]) -> Observations:
         progress = np.log(np.array([s.progress for s in milestones]) / self._first) / self._range
-        return Points(run, progress, np.log([s.labels for s in milestones]))
+        return Observations(run, progress, np.log([s.labels for s in milestones]))
 
 
 class ScoreForecasts:
@@ -113,7 +113,7 @@ class ScoreForecasts:
         v: What `Posterior.covariance` needs of them.
     """
 
-    def __init__(self, posterior: Posterior, warp: Warp, rows: Floats, points: Points) -> None:
+    def __init__(self, posterior: Posterior, warp: Warp, rows: Floats, points: Observations) -> None:
         self.rows, self.points = rows, points
         self._posterior, self._warp = posterior, warp
         self._mean, self._variance, self.v = posterior.predict(rows, points)

@@ -17,7 +17,7 @@ Admits = Callable[[Mapping[str, Value], float | None], bool]
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class CheckpointForecast:
     """A checkpoint that a recipe passes, as it is forecast.
 
     Attributes:
@@ -40,8 +40,8 @@ class Checkpoint:
     fits: float = 1.0
 
 
-CheckpointForecasts = Callable[[Recipe], Sequence[Checkpoint]]
-"""The checkpoints that a recipe passes, shortest first, with their forecast costs."""
+CheckpointForecasts = Callable[[Recipe], Sequence[CheckpointForecast]]
+"""Tells the checkpoints that a recipe passes, shortest first, with their forecast costs."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from workbench.prices import Prices
 from workbench.result import Result, by_run, cost, originals
 from workbench.search import history
 from workbench.search.arms import Arm, Milestone
-from workbench.search.request import Checkpoint, CheckpointForecasts, Costs, States
+from workbench.search.request import CheckpointForecast, CheckpointForecasts, Costs, States
 from workbench.space import Value, is_number
 from workbench.study import Recipe, Study
 
@@ -107,7 +107,9 @@ def known_runs(study: Study, results: Sequence[Result], costs: Costs, states: St
     return runs
 
 
-def _known(study: Study, whole: Mapping[str, Value], segments: Sequence[Result], at: Prices, ahead: Sequence[Checkpoint]) -> Run:
+def _known(
+    study: Study, whole: Mapping[str, Value], segments: Sequence[Result], at: Prices, ahead: Sequence[CheckpointForecast]
+) -> Run:
     """A run: what it has passed as it was measured, what is ahead as it is forecast, at the ratio that the two have had so far."""
     passed = _passed(study, segments)
     ahead_costs = _filled(ahead)
@@ -154,7 +156,7 @@ def _pending(segments: Sequence[Result], epochs: Sequence[float], done: int) -> 
     return next((i for i in range(done, len(epochs)) if epochs[i] >= max(aims)), len(epochs) - 1)
 
 
-def _filled(ahead: Sequence[Checkpoint]) -> list[float]:
+def _filled(ahead: Sequence[CheckpointForecast]) -> list[float]:
     """Costs of checkpoints; where some are unknown all are in proportion to the work, at the rate of those that are known."""
     rates = [c.cost / c.amount for c in ahead if c.cost is not None and c.cost > 0]
     rate = statistics.median(rates) if rates else 1.0
@@ -164,7 +166,7 @@ def _filled(ahead: Sequence[Checkpoint]) -> list[float]:
 def _ratio(
     passed: Sequence[Result],
     measured: Sequence[float | None],
-    ahead: Sequence[Checkpoint],
+    ahead: Sequence[CheckpointForecast],
     costs: Sequence[float],
     usd_of_label: float,
 ) -> float:
@@ -177,7 +179,7 @@ def _ratio(
     return 1.0
 
 
-def _at(ahead: Sequence[Checkpoint], costs: Sequence[float], progress: float) -> float:
+def _at(ahead: Sequence[CheckpointForecast], costs: Sequence[float], progress: float) -> float:
     """The forecast cost at some progress: on straight lines between the checkpoints, and on the first and last of them beyond."""
     if len(ahead) < 2:
         return costs[0]

@@ -25,7 +25,7 @@ from workbench.search.arms import Arm, Milestone
 from workbench.search.engine import FrontSearch
 from workbench.space import Choice, Dimension, Integers, Space, Uniform, Value
 
-STARTS = 6
+RANDOM_TRIALS = 6
 """Trials drawn at random before the search is asked."""
 
 CANDIDATES = 300
@@ -58,7 +58,7 @@ class FrontSampler(optuna.samplers.BaseSampler):
         """
         _axes(study)
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if len(done) < STARTS:
+        if len(done) < RANDOM_TRIALS:
             return {}
         space: dict[str, BaseDistribution] = {}
         for earlier in done:

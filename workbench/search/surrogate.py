@@ -47,7 +47,7 @@ _JITTER = 1e-4
 """Variance added to every observation, so that equal points leave the kernel positive definite."""
 
 
-class Points(NamedTuple):
+class Observations(NamedTuple):
     """Checkpoints: of which run (an index of the rows that go with them), log progress, and log labels."""
 
     run: Ints
@@ -176,7 +176,7 @@ class _Times(NamedTuple):
         return cls(a + b * kt + d * tau, c * kt + e * tau, kt, tau, progress, labels)
 
 
-def _moments(points: Points) -> tuple[Moments, Ints]:
+def _moments(points: Observations) -> tuple[Moments, Ints]:
     """The different moments at which points were seen, log progress + i log labels, and which each point's is.
 
     Runs are seen at the same moments over and over: the terms of the kernel that know no settings are worked out once for each.
@@ -193,7 +193,7 @@ def _spread(table: Floats, rows: Ints, columns: Ints) -> Floats:
 class _Likelihood:
     """Minus the log marginal likelihood of what was seen (without its constant), and its gradient, by hyperparameters."""
 
-    def __init__(self, surrogate: Surrogate, rows: Floats, points: Points, y: Floats) -> None:
+    def __init__(self, surrogate: Surrogate, rows: Floats, points: Observations, y: Floats) -> None:
         self._surrogate, self._points, self._seen = surrogate, points, _COMBINED[surrogate.views] @ y
         self._gaps, (self._moments, self._moment) = _Gaps(rows, rows, surrogate.categorical), _moments(points)
         self._of_runs = _members(points.run, len(rows))
@@ -263,7 +263,7 @@ class Surrogate:
             self._start = np.r_[self._start, 0.0]  # logit of how alike score and loss are, less 1
         self.theta = self._start.copy()
 
-    def fit(self, rows: Floats, points: Points, y: Floats, *, afresh: bool = False, iterations: int = 30) -> None:
+    def fit(self, rows: Floats, points: Observations, y: Floats, *, afresh: bool = False, iterations: int = 30) -> None:
         """Find hyperparameters, starting from those before unless `afresh`. Keeps the start where that fails.
 
         Args:
@@ -295,14 +295,14 @@ class Surrogate:
         if np.isfinite(fitted.x).all():
             self.theta = fitted.x
 
-    def condition(self, rows: Floats, points: Points, y: Floats) -> Posterior:
+    def condition(self, rows: Floats, points: Observations, y: Floats) -> Posterior:
         """What is believed after observations as of `fit`. Raises `scipy.linalg.LinAlgError` where the kernel is singular."""
         k, noise = self.kernel(self.theta, rows, rows, points, points), self.noise(self.theta) * np.eye(len(points.run))
         factors = [linalg.cholesky(share * k + noise, lower=True, check_finite=False) for share in self.shares(self.theta)[0]]
         combined = zip(factors, _COMBINED[self.views] @ y, strict=True)
         return Posterior(self, rows, points, factors, [linalg.cho_solve((f, True), z, check_finite=False) for f, z in combined])
 
-    def prior_variance(self, points: Points) -> Floats:
+    def prior_variance(self, points: Observations) -> Floats:
         """Variance of the noiseless values before any observation, shape (points,)."""
         a, b, c, d, e = np.exp(self.theta[self._columns + 2 : self._columns + 7])
         return np.asarray(a + b + c + (d + e) * points.progress**2)
@@ -319,7 +319,7 @@ class Surrogate:
         """Variance of an observation around its value."""
         return math.exp(theta[self._columns + 7]) + _JITTER
 
-    def kernel(self, theta: Floats, rows: Floats, others: Floats, p: Points, q: Points) -> Floats:
+    def kernel(self, theta: Floats, rows: Floats, others: Floats, p: Observations, q: Observations) -> Floats:
         """Covariance of points `p` of the runs in `rows` with points `q` of those in `others`, shape (p, q)."""
         kx = _Gaps(rows, others, self.categorical).similarity(theta)[0]
         (moments, i), (those, j) = _moments(p), _moments(q)
@@ -334,7 +334,7 @@ class Surrogate:
         alike = 1 / (1 + math.exp(-theta[-1] - 1))
         return np.array([1 + alike, 1 - alike]), np.array([1, -1]) * alike * (1 - alike)
 
-    def loss(self, theta: Floats, rows: Floats, points: Points, y: Floats) -> tuple[float, Floats]:
+    def loss(self, theta: Floats, rows: Floats, points: Observations, y: Floats) -> tuple[float, Floats]:
         """Minus the log marginal likelihood of observations as of `fit`, without its constant, and its gradient, shape (theta,)."""
         return _Likelihood(self, rows, points, y)(theta)
 
@@ -345,7 +345,7 @@ class Posterior:
 
     surrogate: Surrogate
     rows: Floats
-    points: Points
+    points: Observations
     factors: list[Floats]
     alphas: list[Floats]
 
@@ -354,7 +354,7 @@ class Posterior:
         """Variance of an observation around its value."""
         return self.surrogate.noise(self.surrogate.theta)
 
-    def predict(self, rows: Floats, points: Points) -> tuple[Floats, Floats, Floats]:
+    def predict(self, rows: Floats, points: Observations) -> tuple[Floats, Floats, Floats]:
         """Mean and variance of the noiseless values, shape (points,), and V, shape (observations, points).
 
         The covariance of two predicted points is their kernel less the product of their columns of V.
@@ -369,7 +369,7 @@ class Posterior:
         # Rounding makes the variance of a point that was observed slightly negative.
         return mean, np.maximum(variance, 1e-10), v
 
-    def covariance(self, rows: Floats, points: Points, v: Floats, others: Floats, those: Points, u: Floats) -> Floats:
+    def covariance(self, rows: Floats, points: Observations, v: Floats, others: Floats, those: Observations, u: Floats) -> Floats:
         """Covariance of points with those, shape (points, those); `v` and `u` as `predict` gave them."""
         k = self.surrogate.kernel(self.surrogate.theta, rows, others, points, those)
         return k - v.T @ u
