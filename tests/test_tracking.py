@@ -169,8 +169,9 @@ def down() -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def a_notebook(uri: str, *, pause_seconds: float = 1.0, **told: Any) -> MlflowTracker:
-    return MlflowTracker(STUDY, uri, Prices(OFFER, STUDY.label_usd), listener=Listener(**told), pause_seconds=pause_seconds)
+def a_notebook(uri: str, *, sweep: str | None = None, pause_seconds: float = 1.0, **told: Any) -> MlflowTracker:
+    prices, listener = Prices(OFFER, STUDY.label_usd), Listener(**told)
+    return MlflowTracker(STUDY, uri, prices, listener=listener, sweep=sweep, pause_seconds=pause_seconds)
 
 
 def mirrored(
