@@ -78,6 +78,7 @@ class Judge:
                 return
             for kind in KINDS:
                 self._learn(kind, keys[kind], str(fingerprints.get(kind, "")))
+            # Results of before fingerprints: whether their run is still the same can only be told by its id.
             if not result.inputs:
                 same = replace(recipe, seed=result.seed).run_id == result.run_id
                 self._learn("runs", result.run_id, "" if same else "+".join(inputs.without_fingerprints(result, self.known)))

@@ -49,6 +49,7 @@ class Nvml:
             handle = _handle(uuid)
             if handle is None:  # CUDA shows nothing behind a name it cannot find
                 break
+            # By UUID, never by index: NVML numbers all GPUs by bus, CUDA those that it shows, the fastest first.
             memory = _find(nvml("nvmlDeviceGetMemoryInfo"), handle)
             name = _find(nvml("nvmlDeviceGetName"), handle) or "unknown"
             device = Device(len(gpus), uuid, name, None if memory is None else memory.total)

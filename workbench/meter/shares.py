@@ -25,6 +25,7 @@ def apportion(amount: int, weights: Sequence[float | Fraction]) -> list[int]:
     """
     if len(weights) == 1:
         return [amount]
+    # Fractions: floating-point quotas round, and which part gets the last nanosecond would depend on how.
     exact = [Fraction(weight) for weight in weights]
     whole = sum(exact)
     if not whole:
@@ -39,6 +40,7 @@ def apportion(amount: int, weights: Sequence[float | Fraction]) -> list[int]:
 
 def split(amount: int, idle: int, weights: Sequence[float | Fraction]) -> list[int]:
     """Parts of `amount`, of which `idle` (at most all) is shared equally and the rest by weight; they sum to it exactly."""
+    # The idle power is a minimum seen earlier: an interval may have drawn less than it says.
     idle = min(max(idle, 0), amount)
     equal = apportion(idle, [1] * len(weights))
     return [a + b for a, b in zip(equal, apportion(amount - idle, weights), strict=True)]

@@ -80,6 +80,7 @@ class Peer:
         from optuna.trial import TrialState, create_trial
 
         asked = self._study.trials[number]
+        # The sampler must be told of what was run, or it learns from a point that nobody measured.
         self._study.tell(number, state=TrialState.FAIL)
         params = {n: v for n, v in settings.items() if n in self._distributions}
         trial = create_trial(

@@ -156,6 +156,7 @@ class FrontSearch:
         may_wait: bool,
     ) -> Decision:
         """The run and the checkpoint with the greatest index."""
+        # The belief is of all arms, infeasible and pending ones too: what they showed before still counts.
         self._belief.learn(arms, rng)
         new = [arm for arm in free if not arm.done]
         if len(new) > MOST_NEW:
@@ -164,6 +165,8 @@ class FrontSearch:
         open_ = [arm for arm in free if arm.done] + new
         candidates = open_ + [arm for arm in pending if arm.done < len(arm.milestones)]
         milestones = self._milestones(candidates)
+        # A point of the front costs what its run costs from cold, whatever of it was paid before: fronts use the first, the
+        # index below divides by what is still to be paid.
         costs = np.array([[arm.milestones[k].cost for k in ks] for arm, ks in zip(candidates, milestones, strict=True)])
         # What a cached state has paid for is not paid again; without it a run starts from nothing, which is why a frozen
         # run whose state was dropped competes with new ones at its full price.
@@ -214,6 +217,7 @@ class FrontSearch:
         under_way = self._belief.of(pending, ahead)
         normals = rng.standard_normal((SAMPLES, len(pending)))
         made = [arm.milestones[k].cost for arm, k in zip(pending, targets, strict=True)]
+        # A checkpoint that is no point of the front stands at minus infinity: it tells of its run, and adds nothing.
         outcomes = np.where(self._counts(pending, ahead)[:, 0], under_way.outcomes(normals), -np.inf)
         draws = zip(outcomes, forecasts.given(under_way, normals, _NODES), strict=True)
         grown = [_growth(front_of(made, outcome), scores, costs, counts) for outcome, scores in draws]

@@ -28,6 +28,7 @@ class Features:
 
     def rows(self, settings: Sequence[Mapping[str, Value]]) -> Floats:
         """The settings of runs as numbers, a column for each dimension, shape (runs, columns)."""
+        # Absent is nan and not a number: a method that lacks a rate is not one with a rate of 0.
         table = np.full((len(settings), len(self.columns)), np.nan)
         for j, dimension in enumerate(self.columns):
             name = dimension.name
@@ -52,6 +53,7 @@ def _place(dimension: Dimension, value: Value) -> float:
     if isinstance(space, Choice):
         ranks = sorted(space.names) if _ordered(space) else space.names  # type: ignore[type-var]
         rank = next((i for i, option in enumerate(ranks) if option == value), math.nan)
+        # By rank and not by value: 256, 1,024 and 4,096 labels are one step apart each.
         return rank / (len(ranks) - 1) if _ordered(space) else rank
     assert isinstance(space, (Uniform, Integers))
     scale = math.log if space.log else float

@@ -80,6 +80,7 @@ def rebuild(
     memory = optuna.create_study(directions=directions, sampler=sampler)
     values_of = {run.run_id: values for run in runs if (values := _values(study, run, at)) is not None}
     columns = list(zip(*values_of.values(), strict=True)) or [(0.0,)] * (1 + len(study.costs))
+    # GPSampler and NSGA-II read only COMPLETE trials: a run that cannot be made must be one, and a bad one.
     worst = [min(columns[0]), *map(max, columns[1:])]
     for run in runs:
         values = worst if run.status == "infeasible" else values_of.get(run.run_id)

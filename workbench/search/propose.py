@@ -44,13 +44,15 @@ def propose(
     """
     results = originals(results)
     runs = memory.last_words(results)
-    taken = {r.run_id: dict(r.settings) for r in results if r.status == "interrupted"}  # whoever wants those runs continues them
+    # An interrupted run is taken up by whoever continues it: proposing its settings anew would make it twice.
+    taken = {r.run_id: dict(r.settings) for r in results if r.status == "interrupted"}
     taken |= {run.run_id: dict(run.settings) for run in runs}
     others = list(taken.values())
     if len(others) >= SPREAD_RUNS or sampler != TPE:
         for attempt in range(_ATTEMPTS):
             chosen = zlib.crc32(f"{seed}/{len(results)}/{attempt}".encode())
             settings = memory.ask(study, runs, prices, sampler, chosen)
+            # A sampler with few categories proposes what was run again and again: a few other seeds, then the farthest free one.
             if allowed(study.dimensions, settings) and not spread.covered(settings, others) and admits(settings):
                 return settings
     return spread.farthest(study, others, random.Random(f"{seed}/{len(results)}"), admits)

@@ -76,10 +76,12 @@ class FrontSampler(optuna.samplers.BaseSampler):
         quality, price = _axes(study)
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        # Trials of other workers are pending arms: without them all workers would be sent to the same place.
         busy = [t for t in running if t.number != trial.number and t.params]
         complete = [({n: v for n, v in t.params.items() if n in search_space}, t.values) for t in done]
         if any(values[price] <= 0 for _, values in complete):
             raise ValueError(f"objective {price} is minimised, and the cost of a trial must be above 0.")
+        # Seeded by the trial's number, which no two workers share: they would else all propose the same.
         rng = self._rng(trial.number)
         conditions = _conditions(search_space, [settings for settings, _ in complete])
         candidates = [_candidate(search_space, conditions, rng) for _ in range(CANDIDATES)]
@@ -126,6 +128,7 @@ def predict_log_cost(
     y = np.array([math.log(cost) - mean for _, cost in trials])
     middle = table.mean(0)
     centred = table - middle
+    # Centred, so that the penalty leaves the mean cost alone.
     weights = np.linalg.solve(centred.T @ centred + _RIDGE * np.eye(table.shape[1]), centred.T @ y)
     wanted = np.array([_columns(dimensions, settings) for settings in candidates])
     return [float(value) for value in mean + (wanted - middle) @ weights]
