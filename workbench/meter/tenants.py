@@ -21,7 +21,7 @@ import os
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from workbench.errors import UsageError
 from workbench.meter.gpu import Amounts, Gpu
@@ -30,7 +30,7 @@ from workbench.meter.shares import METHODS, Party, apportion, split, weigh
 
 if TYPE_CHECKING:
     from workbench.meter.bill import Reading
-    from workbench.meter.windows import Window
+    from workbench.meter.windows import Meter, Window
 
 STEADY_NS = 100_000_000
 """Intervals shorter than 0.1 s, which the edges of windows cut out, keep the weights of the interval before: within such an
@@ -80,7 +80,7 @@ class Tenant:
         is_open: Whether it still gets shares.
     """
 
-    def __init__(self, meter: Landlord, pid: int | None, name: str, gpus: int) -> None:
+    def __init__(self, meter: Meter, pid: int | None, name: str, gpus: int) -> None:
         self.pid, self.name = None if pid == os.getpid() else pid, name
         self.share = Share(gpus=(Amounts(),) * gpus, ways_ns=((0,) * len(METHODS),) * gpus)
         self.weight, self.is_open = 0.0, True
@@ -119,13 +119,6 @@ class Tenant:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-class Landlord(Protocol):
-    """What a tenant asks of its meter."""
-
-    def open_window(self, tenant: Tenant | None = None) -> Window: ...
-    def release(self, tenant: Tenant) -> None: ...
 
 
 class Tenants:
