@@ -80,10 +80,10 @@ def _timing(record: Mapping[str, Any]) -> Timing:
 
 
 def _amounts(record: Mapping[str, Any]) -> dict[str, float]:
-    found = {name: _number(value) for name, value in dict(record).items()}
-    if unknown := found.keys() - {*CONSTANTS, "flops"}:
+    amounts = {name: _number(value) for name, value in dict(record).items()}
+    if unknown := amounts.keys() - {*CONSTANTS, "flops"}:
         raise ValueError(f"no amount is called {', '.join(sorted(map(str, unknown)))}")
-    return found
+    return amounts
 
 
 def _number(value: Any) -> float:
@@ -153,11 +153,11 @@ def calibrate(
 
 def _recipes(study: Study) -> list[Recipe]:
     """A recipe for each model and method, with the first of other options and ranges at their low end."""
-    found: dict[tuple[str, str], Recipe] = {}
+    by_pair: dict[tuple[str, str], Recipe] = {}
     for model, method in pairs.methods_of(study):
-        if (model, method.name) not in found:
-            found[model, method.name] = next(pairs.recipes(study, model, method))
-    return list(found.values())
+        if (model, method.name) not in by_pair:
+            by_pair[model, method.name] = next(pairs.recipes(study, model, method))
+    return list(by_pair.values())
 
 
 def _median(steps: list[Timing]) -> Timing:
@@ -209,16 +209,16 @@ class _Bench:
         if not len(self.train):
             return [], []
         sizes = (self.recipe.batch_size, 1)
-        found: dict[int, list[Timing]] = {size: [] for size in sizes}
+        by_size: dict[int, list[Timing]] = {size: [] for size in sizes}
         for i in range(MOST_STEPS):
             for size in sizes:
                 began = self._clock()
                 tokens = self._step(i * size, size)
                 if i:
-                    found[size].append(self._train_timing(size, tokens, self._clock() - began))
+                    by_size[size].append(self._train_timing(size, tokens, self._clock() - began))
             if i >= LEAST_STEPS and self._clock() >= until:
                 break
-        whole, one = ([_median(steps[::2]), _median(steps[1::2])] for steps in (found[size] for size in sizes))
+        whole, one = ([_median(steps[::2]), _median(steps[1::2])] for steps in (by_size[size] for size in sizes))
         return whole, one
 
     def _train_timing(self, size: int, tokens: int, seconds: float) -> Timing:

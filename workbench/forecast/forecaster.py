@@ -216,15 +216,15 @@ class Forecaster:
         expected = result.step * recipe.batch_size * self.work.data_of(recipe).tokens
         if result.tokens and expected:  # the run's own tokens rather than those of a sample
             amounts["train"]["flops"] *= result.tokens / expected
-        found = []
+        timings = []
         for phase, of_phase in amounts.items():
             if phase in result.usage:
                 guess = self._formula(of_phase)
                 for correction in self._corrections:
                     guess = correction.apply(guess, phase, recipe.model, recipe.method.name)
                 timing = Timing(phase, recipe.model, recipe.method.name, of_phase, result.undisturbed[phase].seconds)
-                found.append((timing, guess))
-        return found
+                timings.append((timing, guess))
+        return timings
 
 
 def _constants(machine: Machine) -> dict[str, float | None]:
@@ -246,11 +246,11 @@ def _work(phase: str, amounts: Mapping[str, float], steps: int, *, known: bool) 
 
 def _watts(results: Sequence[Result], machine: Machine) -> Estimate | None:
     """Mean power of these Results by the meter, else by the machine's own account."""
-    known = [(cold.energy_j, cold.seconds, dict(cold.sources)) for cold in (r.alone for r in results) if cold.energy_j]
-    if known and (seconds := sum(s for _, s, _ in known)) > 0:
-        guessed = any("estimated" in source for _, _, sources in known for source in sources.values())
+    metered = [(cold.energy_j, cold.seconds, dict(cold.sources)) for cold in (r.alone for r in results) if cold.energy_j]
+    if metered and (seconds := sum(s for _, s, _ in metered)) > 0:
+        guessed = any("estimated" in source for _, _, sources in metered for source in sources.values())
         note = "watts of earlier runs, which the meter estimated" if guessed else "watts of earlier runs"
-        return _uncertain(sum(j for j, _, _ in known) / seconds, "measured", note)
+        return _uncertain(sum(j for j, _, _ in metered) / seconds, "measured", note)
     if machine.watts is None:
         return None
     return _uncertain(machine.watts, "formula", f"{machine.watts:.0f} W assumed")
@@ -264,7 +264,7 @@ def _uncertain(watts: float, basis: str, note: str) -> Estimate:
 def _between(results: Sequence[Result]) -> Estimate | None:
     """Seconds that a Result takes beside its phases: writing it, its state and weights."""
     phases = ("checkpoint", "decide", "idle")
-    found = [sum(r.spent[phase].seconds for phase in phases if phase in r.spent) for r in results if r.spent]
-    if not found:
+    waits = [sum(r.spent[phase].seconds for phase in phases if phase in r.spent) for r in results if r.spent]
+    if not waits:
         return None
-    return Estimate(statistics.fmean(found), min(found), max(found), "measured", "")
+    return Estimate(statistics.fmean(waits), min(waits), max(waits), "measured", "")

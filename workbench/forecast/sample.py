@@ -98,7 +98,7 @@ def _spread_out(examples: Sequence[Any]) -> list[Any]:
 
 def _by_example(rows: Rows, count: int) -> list[list[int]]:
     """Tokens of the first rows, those of each example together."""
-    found: dict[int, list[int]] = {}
+    by_example: dict[int, list[int]] = {}
     for example, length in zip(rows.example[:count].tolist(), rows.lengths[:count].tolist(), strict=True):
-        found.setdefault(example, []).append(length)
-    return list(found.values())
+        by_example.setdefault(example, []).append(length)
+    return list(by_example.values())

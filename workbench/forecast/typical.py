@@ -157,8 +157,8 @@ def rank(run: Typical, runs: float, offers: Iterable[Offer], label_usd: float) -
 
     A machine is paid for as a whole, however many GPUs it has: that is how it is rented, and a sweep holds one.
     """
-    found = [Ranked(offer, _fits(run, offer), _rented(run, runs, offer, label_usd)) for offer in offers]
-    return sorted(found, key=_place)
+    ranked = [Ranked(offer, _fits(run, offer), _rented(run, runs, offer, label_usd)) for offer in offers]
+    return sorted(ranked, key=_place)
 
 
 def _rented(run: Typical, runs: float, offer: Offer, label_usd: float) -> Taken | None:
@@ -182,9 +182,9 @@ def _place(ranked: Ranked) -> tuple[bool, bool, float, str]:
 
 def _mean(parts: Sequence[Estimate | None]) -> Estimate | None:
     """Mean of estimates whose errors go the same way; None where one is unknown."""
-    known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
+    estimates = [part for part in parts if part is not None]
+    if len(estimates) < len(parts):
         return None
-    value, low, high = (statistics.fmean(getattr(part, end) for part in known) for end in ("value", "low", "high"))
-    basis = max((part.basis for part in known), key=BASES.index)
-    return Estimate(value, low, high, basis, f"mean of {len(known)} recipes drawn from the space")
+    value, low, high = (statistics.fmean(getattr(part, end) for part in estimates) for end in ("value", "low", "high"))
+    basis = max((part.basis for part in estimates), key=BASES.index)
+    return Estimate(value, low, high, basis, f"mean of {len(estimates)} recipes drawn from the space")

@@ -76,13 +76,13 @@ class Rows:
 
     def features(self, chosen: Sequence[int] | np.ndarray) -> Features:
         """Some rows as a collator takes them, with their attention mask."""
-        found: Features = []
+        features_of: Features = []
         for row in chosen:
             one = {name: values[row] if self.raw else _plain(values[row]) for name, values in self.columns.items()}
             if "input_ids" in one:
                 one["attention_mask"] = [1] * len(one["input_ids"])
-            found.append(one)
-        return found
+            features_of.append(one)
+        return features_of
 
     def batch(self, chosen: Sequence[int] | np.ndarray) -> dict[str, Any]:
         """Some rows as one batch on the CPU."""

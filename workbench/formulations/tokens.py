@@ -164,12 +164,12 @@ class WrittenEntities(TextGeneration):
 
     def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
         """What can be reached by writing; the entities that are written must be found again in the text."""
-        found = super().reach(examples, processor)
+        by_writing = super().reach(examples, processor)
         lost = sum(self._read(self.answer(example), example) != [*self.tags_of(example)] for example in examples)  # type: ignore[misc]
         if not lost:
-            return found
+            return by_writing
         cut = {"with entities that their words alone do not tell apart": lost}
-        return Reach(found.targets, found.missed, found.advice, cut, "texts")
+        return Reach(by_writing.targets, by_writing.missed, by_writing.advice, cut, "texts")
 
     def _read(self, text: str, example: Example) -> list[str]:
         of = {said.casefold(): kind for kind, said in self.types}
@@ -250,13 +250,13 @@ def _prompt(asked: str, words: Words, example: Example) -> str:
 
 
 def _answer(types: Mapping[str, str], words: Words, tags: Words, example: Example) -> str:
-    found: list[tuple[str, list[str]]] = []
+    entities: list[tuple[str, list[str]]] = []
     for word, tag in zip(words(example), tags(example), strict=True):
         if tag.startswith("B-"):
-            found.append((types[tag[2:]], [word]))
+            entities.append((types[tag[2:]], [word]))
         elif tag != OUTSIDE:
-            found[-1][1].append(word)
-    return "; ".join(f"{said}: {' '.join(of)}" for said, of in found) or NONE
+            entities[-1][1].append(word)
+    return "; ".join(f"{said}: {' '.join(of)}" for said, of in entities) or NONE
 
 
 def _place_of(entity: str, words: Sequence[str], tags: Sequence[str]) -> range | None:

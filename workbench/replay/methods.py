@@ -121,5 +121,5 @@ def make(name: str, seed: int, more: Makers | None = None) -> SearchMethod:
         return Front(seed, frozenset(part.removeprefix("no-") for part in parts))
     if head == "optuna" and tail.removesuffix("-group") in samplers():
         return Sampler(tail.removesuffix("-group"), seed, group=tail.endswith("-group"))
-    known = (*METHODS, *(more or ()), *(f"front:no-{each}" for each in ABLATIONS), *(f"optuna:{each}" for each in samplers()))
-    raise UsageError(f"there is no method {name!r}.{did_you_mean(name, known)}")
+    names = (*METHODS, *(more or ()), *(f"front:no-{each}" for each in ABLATIONS), *(f"optuna:{each}" for each in samplers()))
+    raise UsageError(f"there is no method {name!r}.{did_you_mean(name, names)}")

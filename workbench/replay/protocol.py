@@ -63,8 +63,8 @@ class _Cell:
         return [curve.area(self.budget) for curve in self.curves]
 
     def reached(self, share: float, *, time: bool = False) -> list[float | None]:
-        found = [curve.reach(share) for curve in self.curves]
-        return [None if each is None else each[time] for each in found]
+        reaches = [curve.reach(share) for curve in self.curves]
+        return [None if each is None else each[time] for each in reaches]
 
     def costs(self, share: float) -> np.ndarray[Any, np.dtype[np.float64]]:
         """What it cost to reach a share of the best; the budget where it was not reached, which is then a lower bound."""
@@ -165,11 +165,11 @@ def _cold_start_cost(table: Table, protocol: Protocol) -> float:
 
 def _table_record(table: Table, goal: Goal, protocol: Protocol) -> dict[str, Any]:
     cost, quality = goal.reference
-    told = {key: table.meta.get(key) for key in ("quality", "cost_unit", "cost_is", "source", "licence")}
+    meta = {key: table.meta.get(key) for key in ("quality", "cost_unit", "cost_is", "source", "licence")}
     return {
         "table": table.name,
         "digest": table.digest,
-        **told,
+        **meta,
         "runs": len(table.runs),
         "failed": sum(run.failed for run in table.runs),
         "checkpoints": len(table.points),

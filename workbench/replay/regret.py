@@ -152,5 +152,5 @@ class Curve:
 
     def reach(self, share: float) -> tuple[float, float] | None:
         """What was spent, and when it was, as the hypervolume reached a share of the best; None where it never did."""
-        found = np.flatnonzero(self.regret <= 1.0 - share + 1e-12)
-        return (float(self.spent[found[0]]), float(self.time[found[0]])) if len(found) else None
+        places = np.flatnonzero(self.regret <= 1.0 - share + 1e-12)
+        return (float(self.spent[places[0]]), float(self.time[places[0]])) if len(places) else None

@@ -119,21 +119,21 @@ class FakeMeter(Meter):
             "stalled_energy_j": 0.0,
             "others_cpu_seconds": seconds * self.stalled_share,
         }
-        known = numbers | dict.fromkeys(self._unknown)
+        figures = numbers | dict.fromkeys(self._unknown)
         sources = {name: "unknown: fake" if name in self._unknown else "fake" for name in numbers}
-        devices = tuple(self._device(device, held_s, known) for device in self.devices)
+        devices = tuple(self._device(device, held_s, figures) for device in self.devices)
         errors = {"stalled_seconds": ALONE_ERROR * (1 - self.stalled_share) / self.stalled_share} if self.stalled_share else {}
-        return Usage(**known, sources=sources, others_seconds=others_s, errors=errors, devices=devices)
+        return Usage(**figures, sources=sources, others_seconds=others_s, errors=errors, devices=devices)
 
-    def _device(self, device: Device, held_s: float, known: Mapping[str, Any]) -> DeviceUsage:
+    def _device(self, device: Device, held_s: float, figures: Mapping[str, Any]) -> DeviceUsage:
         """The part of a GPU: what is unknown of their sum is unknown of each."""
         return DeviceUsage(
             device.uuid,
             device.name,
             held_s,
-            None if known["gpu_board_energy_j"] is None else held_s * self.host.gpu_watts,
-            None if known["gpu_busy_seconds"] is None else held_s / 2,
-            None if known["gpu_throttled_seconds"] is None else 0.0,
-            known["gpu_peak_memory_bytes"],
-            energy_source="unknown" if known["gpu_board_energy_j"] is None else "fake",
+            None if figures["gpu_board_energy_j"] is None else held_s * self.host.gpu_watts,
+            None if figures["gpu_busy_seconds"] is None else held_s / 2,
+            None if figures["gpu_throttled_seconds"] is None else 0.0,
+            figures["gpu_peak_memory_bytes"],
+            energy_source="unknown" if figures["gpu_board_energy_j"] is None else "fake",
         )

@@ -56,13 +56,13 @@ class TinyTask(Task):
 
     def _sentences(self, count: int, side: int) -> list[dict[str, Any]]:
         rng = np.random.default_rng((self.seed, side))
-        found = []
+        sentences = []
         for i in range(count):
             words = rng.integers(_KEY + 1, _WORDS, int(rng.integers(4, 13)))
             if i % 2:
                 words[rng.integers(len(words))] = _KEY
-            found.append({"id": f"{side}/{i}", "words": words.tolist(), "label": i % 2})
-        return found
+            sentences.append({"id": f"{side}/{i}", "words": words.tolist(), "label": i % 2})
+        return sentences
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,8 @@ class Mirror:
         """Open the store anew, and read what it holds of this study: other sweeps may have written since."""
         self._session = None
         session = Session(self._study, self._uri)
-        found = reversed(list(session.search("run")))
-        self._children = {run.data.tags["workbench.run_id"]: Child.of(run, self._maximize) for run in found}
+        runs = reversed(list(session.search("run")))
+        self._children = {run.data.tags["workbench.run_id"]: Child.of(run, self._maximize) for run in runs}
         self._session = session
 
     # The sweep: a parent run.
@@ -55,11 +55,11 @@ class Mirror:
         session = self._open()
         git = parent.get("git")
         commit = git.get("commit") if isinstance(git, Mapping) else git
-        known = {"note.content": parent.get("question"), "source.name": parent.get("command"), "source.git.commit": commit}
+        facts = {"note.content": parent.get("question"), "source.name": parent.get("command"), "source.git.commit": commit}
         own = {"mlflow.source.type": "LOCAL", "mlflow.user": process_tags.user(), **process_tags.process()}
         name = _sweep_name(began, _NAMES.get(str(parent.get("sampler")), "sweep"))
         self._parent = session.find_or_create("sweep", self._sweep, name, began, own)
-        tags = {f"mlflow.{tag}": str(value) for tag, value in known.items() if value}
+        tags = {f"mlflow.{tag}": str(value) for tag, value in facts.items() if value}
         session.log(self._parent, tags=own | tags, params=dict(page.flat(parent)))  # one that joined may have made it
         session.client.log_dict(self._parent, dict(parent), "sweep.json")
         self._log_texts(texts)
@@ -154,11 +154,11 @@ class Mirror:
         best = page.best(done, self._maximize)
         return best is not None and child.outdone_by(best, self._maximize)
 
-    def end_orphans(self, known: Collection[str]) -> None:
+    def end_orphans(self, run_ids: Collection[str]) -> None:
         """End children that a dead sweep left running before the ledger heard of them."""
         self._open()
         for run_id, child in self._children.items():
-            if child.status == "RUNNING" and run_id not in known and child.sweep not in {*self._others, self._sweep}:
+            if child.status == "RUNNING" and run_id not in run_ids and child.sweep not in {*self._others, self._sweep}:
                 self._terminate(child, "KILLED", time.time())
 
     def _write(self, child: Child, result: Result) -> None:
@@ -169,10 +169,10 @@ class Mirror:
         if mark not in child.marks:
             if result.samples:
                 session.client.log_dict(child.id, {"samples": list(result.samples)}, f"samples/step-{result.step:06}.json")
-            said = {"workbench.results": str(len(child.marks) + 1), "workbench.offer": self._priced}
-            said |= page.front_tag(bool(child.on_front)) | page.tags(result)  # not on the front until somebody says so
+            tags = {"workbench.results": str(len(child.marks) + 1), "workbench.offer": self._priced}
+            tags |= page.front_tag(bool(child.on_front)) | page.tags(result)  # not on the front until somebody says so
             numbers = page.metrics(result, self._prices.offer, self._prices.label_usd)
-            self._log_best(child, result, said, Metrics(numbers, result.finished, result.step))
+            self._log_best(child, result, tags, Metrics(numbers, result.finished, result.step))
             child.marks.add(mark)
             child.on_front = bool(child.on_front)
         elif child.results < len(child.marks):  # killed between the metrics and the tags

@@ -47,11 +47,11 @@ class Session:
         """All MLflow runs of a kind, `sweep` or `run`, that meet the condition, oldest first."""
         where, token = f"tags.`workbench.kind` = '{kind}'{condition and f' and {condition}'}", None
         while True:
-            found = self.client.search_runs(
+            batch = self.client.search_runs(
                 [self.experiment], where, max_results=1000, order_by=["attributes.start_time ASC"], page_token=token
             )
-            yield from found
-            if not (token := found.token):
+            yield from batch
+            if not (token := batch.token):
                 return
 
     def find(self, kind: str, identity: str) -> Run | None:
@@ -115,15 +115,15 @@ class Session:
         return f"{len(text)} characters: see the artifact {file}"
 
     def _experiment(self, study: Study) -> str:
-        said = experiment.tags(study)
+        tags = experiment.tags(study)
         with store.exclusive(self.uri):
-            found = self.client.get_experiment_by_name(study.name)
-            if found is None:
+            existing = self.client.get_experiment_by_name(study.name)
+            if existing is None:
                 root = store.artifact_root(self.uri)
-                return str(self.client.create_experiment(study.name, root and f"{root}/{quote(study.name)}", said))
-        if found.lifecycle_stage != "active":
-            self.client.restore_experiment(found.experiment_id)  # its name is taken for ever: there is no other place to write
-        for name, text in said.items():
-            if name not in found.tags:  # made by an older version; what people have changed stays
-                self.client.set_experiment_tag(found.experiment_id, name, text)
-        return str(found.experiment_id)
+                return str(self.client.create_experiment(study.name, root and f"{root}/{quote(study.name)}", tags))
+        if existing.lifecycle_stage != "active":
+            self.client.restore_experiment(existing.experiment_id)  # its name is taken for ever: there is no other place to write
+        for name, text in tags.items():
+            if name not in existing.tags:  # made by an older version; what people have changed stays
+                self.client.set_experiment_tag(existing.experiment_id, name, text)
+        return str(existing.experiment_id)

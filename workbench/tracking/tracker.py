@@ -122,9 +122,9 @@ class MlflowTracker:
 
     def front(self, run_ids: Collection[str]) -> None:
         """Say of every run whether it holds a point of the front now: these do, all others do not."""
-        if (known := frozenset(run_ids)) != self._front:
-            self._front = known
-            self._put("the front", self._mirror.mark_front, known)
+        if (members := frozenset(run_ids)) != self._front:
+            self._front = members
+            self._put("the front", self._mirror.mark_front, members)
 
     def running(self, result: Result) -> None:
         """A run, or its next segment, has begun."""
@@ -174,9 +174,9 @@ class MlflowTracker:
         with contextlib.suppress(Exception):  # the writer meets the same error, and reports it
             store.load()
 
-    def _catch_up(self, known: Sequence[Result]) -> frozenset[str]:
+    def _catch_up(self, history: Sequence[Result]) -> frozenset[str]:
         """Queue what MLflow lacks of each run; their ids."""
-        runs = _by_run(known)
+        runs = _by_run(history)
         for results in runs.values():
             done = [result for result in results if result.status != "running"]
             self._put("earlier results", self._mirror.catch_up, results, results=done)
@@ -214,10 +214,10 @@ class MlflowTracker:
         self._listener.on_problem(f"MLflow refused {job.what} ({_reason(error)}); the ledger has it.")
 
 
-def _by_run(known: Sequence[Result]) -> Mapping[str, list[Result]]:
+def _by_run(results: Sequence[Result]) -> Mapping[str, list[Result]]:
     """The Results of each run, by its id, oldest first."""
     runs: dict[str, list[Result]] = defaultdict(list)
-    for result in sorted(known, key=lambda r: (r.finished or r.started, r.step)):
+    for result in sorted(results, key=lambda r: (r.finished or r.started, r.step)):
         runs[result.run_id].append(result)
     return runs
 
