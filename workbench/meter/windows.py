@@ -225,6 +225,7 @@ class Meter:
             return usage
 
     def usage_between(self, first: Reading, last: Reading, peaks: Peaks) -> Usage:
+        """Consumption between two readings of one view, and the highest memory seen meanwhile."""
         return bill.usage(first, last, peaks, self._facts)
 
     def release(self, tenant: Tenant) -> None:

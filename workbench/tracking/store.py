@@ -78,7 +78,7 @@ def check(tracking_uri: str) -> None:
         raise EnvironmentFault(text)
 
 
-class _Found(NamedTuple):
+class _Contents(NamedTuple):
     """What a database holds: names of its tables, the version of MLflow's schema, and how many runs."""
 
     tables: frozenset[str]
@@ -86,7 +86,7 @@ class _Found(NamedTuple):
     runs: int = 0
 
 
-def _look(tracking_uri: str) -> _Found:
+def _look(tracking_uri: str) -> _Contents:
     """Look into a database without writing to it. Raises what SQLAlchemy and the driver raise."""
     import sqlalchemy
     from sqlalchemy.pool import NullPool
@@ -102,16 +102,16 @@ def _look(tracking_uri: str) -> _Found:
     with engine.connect() as connection:
         tables = frozenset(sqlalchemy.inspect(connection).get_table_names())
         if not tables >= _OURS:
-            return _Found(tables)
+            return _Contents(tables)
         version = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalar()
-        return _Found(tables, version, connection.execute(sqlalchemy.text("SELECT count(*) FROM runs")).scalar() or 0)
+        return _Contents(tables, version, connection.execute(sqlalchemy.text("SELECT count(*) FROM runs")).scalar() or 0)
 
 
 _OURS = frozenset(("alembic_version", "experiments", "runs"))
 """Tables of every store since MLflow 1.0."""
 
 
-def _unfit(tracking_uri: str, contents: _Found) -> str:
+def _unfit(tracking_uri: str, contents: _Contents) -> str:
     """Why the installed MLflow cannot use such a database, and what to do; empty where it can."""
     where = named(tracking_uri)
     if not contents.tables:
