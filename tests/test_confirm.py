@@ -20,6 +20,7 @@ from workbench import report, search
 from workbench.errors import Refused, UsageError
 from workbench.ledger import Ledger, default_url
 from workbench.objectives import Classes
+from workbench.prices import Prices
 from workbench.report import View
 from workbench.result import Cause, Result, originals, spending
 from workbench.study import load
@@ -168,8 +169,8 @@ def test_the_search_and_its_limits_do_not_see_replicates(desk):
     desk.swept(2)
     results = desk.confirm().results
     proposed = {
-        "now": search.propose(desk.study, results, search.Prices(OFFER)),
-        "before": search.propose(desk.study, originals(results), search.Prices(OFFER)),
+        "now": search.propose(desk.study, results, Prices(OFFER)),
+        "before": search.propose(desk.study, originals(results), Prices(OFFER)),
     }
     assert proposed["now"] == proposed["before"]
     assert desk.sweep(Limits(trials=2)).results == results
