@@ -29,6 +29,7 @@ from workbench.cli.setup import (
     yes_option,
 )
 from workbench.cli.spending import ask, show_outcome
+from workbench.prices import Prices
 from workbench.report import View, dollars
 from workbench.result import labels_bought, originals
 
@@ -81,7 +82,7 @@ class SweepOptions(TrainingOptions):
         with placed("sampler"):
             search.check_sampler(self.sampler, self.loaded)
         if self.stop_below is not None:
-            search.check_stop_below(self.loaded, search.Prices(offer, label_usd), self.sampler)
+            search.check_stop_below(self.loaded, Prices(offer, label_usd), self.sampler)
 
 
 def sweep_options(command: F) -> F:
@@ -260,7 +261,8 @@ def _tell_and_ask(setup: Setup, asked: SweepOptions) -> None:
     runs = max(1, to_come)  # where none may start, those begun may go on
     run = forecast.typical(setup.forecaster)
     labels = max(labels_bought(results).values(), default=0)
-    taken = forecast.of_runs(run, runs, setup.offer, setup.label_usd, same_machine=True, starts=1, labels_bought=labels)
+    terms = forecast.Terms(Prices(setup.offer, setup.label_usd), same_machine=True)
+    taken = forecast.of_runs(run, runs, terms, starts=1, labels_bought=labels)
     bounds = report.bounds(setup.budget.spent(results), dataclasses.asdict(setup.limits))
     if to_come > 0:
         told = (expectation(taken, runs, setup.offer, more=made > 0), budget_text(taken, runs, bounds))

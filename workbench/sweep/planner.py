@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from workbench import search
+from workbench.prices import Prices
 from workbench.result import Result
 from workbench.search import Step
 from workbench.space import Value
@@ -137,7 +138,7 @@ class _Search:
     def __init__(self, context: Context, sampler: str, seed: int) -> None:
         budget = context.budget
         self._context = context
-        self._prices = search.Prices(budget.offer, budget.label_usd)
+        self._prices = Prices(budget.offer, budget.label_usd)
         self._strategy = search.Strategy(
             sampler=sampler,
             seed=seed,
