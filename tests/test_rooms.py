@@ -26,7 +26,7 @@ ROOMS = [
     "tests/README.md",
     "tests/benchmarks/README.md",
 ]
-NOT_OURS = {"--no-deps", "--index-url", "--help", "--quiet", "--no-progress"}
+NOT_OURS = {"--no-deps", "--help", "--quiet", "--no-progress"}
 """Options of pip, and those of all commands, which their help tells once."""
 
 
