@@ -29,8 +29,9 @@ Compute", read in microsite/docs/Methodology.md @1559c186). Its error spans the 
 against 3.5."""
 
 _SAME_ERROR = 0.3
-"""Relative uncertainty for a known microarchitecture: two of the project's lists, of different servers, differ by
-27 % for one (Haswell busy: 4.74 W in AWS's, 6.01 W in Azure's); rounded up. Inside a list the servers differ too, which the averages no longer show."""
+"""Relative uncertainty for a known microarchitecture: two of the project's lists, of different servers, differ by 27 % for one
+(Haswell busy: 4.74 W in AWS's, 6.01 W in Azure's); rounded up. Inside a list the servers differ too, which the averages no longer
+show."""
 
 WATTS = {
     "Sandy Bridge": (2.169, 8.575),
