@@ -13,7 +13,7 @@ from workbench import Recipe, bitfit, full, head, peft
 from workbench.data import bases, models
 from workbench.errors import Infeasible
 from workbench.meter import Meter
-from workbench.testing import FakeMeter, TinyTask
+from workbench.testing import FakeHost, FakeMeter, TinyTask
 from workbench.testing.tiny import tiny_decoder, tiny_model
 from workbench.training import train
 from workbench.training.tuning import Tuning
@@ -180,7 +180,7 @@ def test_models_with_other_heads_and_precisions_do_not_mix(tiny: str, meter: Met
 
 @pytest.mark.parametrize("gpus", [0, 1])
 def test_a_point_is_billed_for_loading_as_if_it_were_alone(tiny: str, monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
-    fake, read = FakeMeter(gpus=gpus), models.read
+    fake, read = FakeMeter(host=FakeHost(gpus=gpus)), models.read
 
     def slow(*args: Any, **more: Any) -> Any:
         fake.clock.advance(5.0)
