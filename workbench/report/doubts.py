@@ -55,9 +55,10 @@ def few_examples(grading: Mapping[str, Any]) -> list[str]:
             f"±{min(half, 50):.0f}. Smaller differences between points may be luck; more dev examples tell."
         ]
     if not examples and graded and graded < FEW:
+        grade = "grades" if graded == 1 else "grade"
         return [
-            f"{many(graded, 'dev example')} grade{'s' if graded == 1 else ''} every point, fewer than {FEW}. How far chance moves this "
-            "score is not known: differences between points may be luck, and more dev examples tell."
+            f"{many(graded, 'dev example')} {grade} every point, fewer than {FEW}. How far chance moves this score is not known: "
+            "differences between points may be luck, and more dev examples tell."
         ]
     return []
 
