@@ -22,7 +22,7 @@ elsewhere all runs priced at every offer
 failures  what failed, what did not fit, and what that cost
 """
 
-from workbench.report.answers import UNITS, Pick, answer, contended_text, cost_text, picks, score_text
+from workbench.report.answers import UNITS, Pick, answer, contended_text, cost_cells, cost_text, picks, score_text
 from workbench.report.axes import AXES, Axis, axes
 from workbench.report.bill import BreakEven, Serving, break_even, peak_share, phases_spent, serving
 from workbench.report.confirmed import Confirmed, Interval, confirmed, corrected, holm, standing
@@ -111,6 +111,7 @@ __all__ = [
     "confirmed",
     "contended_text",
     "corrected",
+    "cost_cells",
     "cost_text",
     "count",
     "course",
