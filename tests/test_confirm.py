@@ -17,7 +17,7 @@ from workbench.errors import Refused, UsageError
 from workbench.ledger import Ledger, default_url
 from workbench.objectives import Classes
 from workbench.report import View
-from workbench.result import Result, originals, spending
+from workbench.result import Cause, Result, originals, spending
 from workbench.study import load
 from workbench.sweep import Account, Budget, Limits, confirm, disturbance, expected, left, longest, nothing_fits, replicates
 from workbench.testing import FakeMeter, TinyTask
@@ -200,7 +200,10 @@ def test_a_dead_worker_keeps_what_it_had_graded(desk, reads):
     lease.result = replace(lease.result, test_scores={member.recipe_id: {"accuracy": 12.0, "test_loss": 1.0}})
     ledger.beat(lease, {})
     ended = ledger.finish(
-        lease, replace(lease.result, status="interrupted", reason="died: gone", finished=time.time()), study, OFFER
+        lease,
+        replace(lease.result, status="interrupted", cause=Cause.DIED, reason="died: gone", finished=time.time()),
+        study,
+        OFFER,
     )
     assert ended.test_scores[member.recipe_id]["accuracy"] == 12.0
     results = desk.confirm(seeds=1).results

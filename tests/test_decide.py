@@ -11,7 +11,7 @@ from test_search import FINITE, OFFER, study
 
 from workbench import bitfit, choice, full, loguniform, search, zero_shot
 from workbench.errors import UsageError
-from workbench.result import Result
+from workbench.result import Cause, Result
 from workbench.search import Checkpoint, engine
 from workbench.search.arms import Decision
 from workbench.search.runs import key_of, known_runs, longest, new_runs
@@ -125,7 +125,7 @@ def test_what_cannot_be_run_is_left_alone(status):
     of = study(method=full(learning_rate=1e-3), epochs=1, model="a", task=study().recipe.task)
     ends = [result(of, {"task.train": 32}, 1, "infeasible")]
     if status == "died":
-        ends = [result(of, {"task.train": 32}, 1, "interrupted", number=i, reason="died: so") for i in range(3)]
+        ends = [result(of, {"task.train": 32}, 1, "interrupted", number=i, cause=Cause.DIED, reason="died: so") for i in range(3)]
         assert {decide(of, ends[:2], seed=seed).settings["task.train"] for seed in range(9)} == {32, 64}
     assert {decide(of, ends, seed=seed).settings["task.train"] for seed in range(9)} == {64}
     assert decide(of, [*ends, result(of, {"task.train": 64}, 1)]).action == "stop"
@@ -133,7 +133,7 @@ def test_what_cannot_be_run_is_left_alone(status):
 
 def test_what_a_stop_broke_off_goes_on_first_to_where_it_was_going():
     of = study()
-    cut = result(of, SETTINGS, 2, "interrupted", number=5, reason="stopped: by a person")
+    cut = result(of, SETTINGS, 2, "interrupted", number=5, cause=Cause.STOPPED_BY_PERSON, reason="stopped: by a person")
     history = [*carried_out(of, 4), cut]
     for seed in range(5):
         step = decide(of, history, seed=seed)
@@ -144,7 +144,7 @@ def test_what_a_stop_broke_off_goes_on_first_to_where_it_was_going():
     assert decide(of, busy).settings != step.settings
     done = [*history, result(of, SETTINGS, 2, number=6)]
     assert decide(of, done).reason != step.reason
-    died = [*history[:-1], replace(cut, reason="died: so")]
+    died = [*history[:-1], replace(cut, cause=Cause.DIED, reason="died: so")]
     assert decide(of, died).reason != step.reason  # it may be what kills its worker
 
 

@@ -19,7 +19,7 @@ from workbench.forecast import Forecaster
 from workbench.ledger import Away, Ledger, default_url, patience
 from workbench.objectives import Classes
 from workbench.report.failures import kind
-from workbench.result import spent_usd
+from workbench.result import Cause, spent_usd
 from workbench.search import MAX_INTERRUPTIONS, unfinished
 from workbench.study import load
 from workbench.sweep import OVERSHOOT_SECONDS, Account, Budget, Limits, Observer, check_offer, sweep
@@ -580,7 +580,7 @@ def test_a_run_that_kills_its_worker_again_and_again_is_left_alone(bench):
     for i in range(MAX_INTERRUPTIONS):
         assert len(unfinished(ledger.results())) == min(i, 1)
         lease = ledger.lease(study, made(recipe, settings))
-        ledger.finish(lease, replace(lease.result, status="interrupted", reason="died: so"), study, OFFER)
+        ledger.finish(lease, replace(lease.result, status="interrupted", cause=Cause.DIED, reason="died: so"), study, OFFER)
     assert unfinished(ledger.results()) == []
     lease = ledger.lease(study, made(recipe, settings))  # a checkpoint shows that it can be done
     usage = {"train": Usage(seconds=1.0)}
@@ -602,7 +602,12 @@ def test_what_a_person_stopped_is_taken_up_again_however_often(bench):
     settings = search.propose(study, [], search.Prices(OFFER))
     for _ in range(MAX_INTERRUPTIONS + 1):
         lease = ledger.lease(study, made(study.resolve(settings), settings))
-        ledger.finish(lease, replace(lease.result, status="interrupted", reason="stopped: by a person"), study, OFFER)
+        ledger.finish(
+            lease,
+            replace(lease.result, status="interrupted", cause=Cause.STOPPED_BY_PERSON, reason="stopped: by a person"),
+            study,
+            OFFER,
+        )
     assert len(unfinished(ledger.results())) == 1
 
 
@@ -925,7 +930,7 @@ def test_a_run_that_died_before_its_first_checkpoint_has_used_its_start_and_is_t
     settings = {"task.train": 32, "method": "bitfit", "bitfit.learning_rate": 1e-3, "epochs": 1}
     ledger = bench.ledger
     lease = ledger.lease(bench.study, made(recipe, settings))
-    ledger.finish(lease, replace(lease.result, status="interrupted", reason="died: so"), bench.study, OFFER)
+    ledger.finish(lease, replace(lease.result, status="interrupted", cause=Cause.DIED, reason="died: so"), bench.study, OFFER)
     outcome = bench.sweep(Limits(trials=2))
     assert outcome.reason == "2 of 2 trials are done"
     assert len(report.by_run(outcome.results)) == 2

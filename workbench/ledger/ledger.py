@@ -21,7 +21,7 @@ from workbench.ledger.patience import OPENING_SECONDS, Patience
 from workbench.ledger.reading import HEARTBEAT_SECONDS, INPUTS, LEASE, RETRIED, Lease, ReadableLedger, new_token
 from workbench.ledger.store import open_storage
 from workbench.prices import Offer
-from workbench.result import Result
+from workbench.result import Cause, Result
 from workbench.study import Study
 from workbench.usage import Usage, add_phases, total
 
@@ -263,10 +263,11 @@ class Ledger(ReadableLedger):
         for lease, record in self.leases():
             if self._lives(lease.trial_id, record):
                 continue
-            reason = f"died: its worker (process {record['pid']} on {record['host'].split('/')[0]}) is gone"
+            reason = Cause.DIED.reason(f"its worker (process {record['pid']} on {record['host'].split('/')[0]}) is gone")
             last = total(lease.result.spent.values()).at_this_rate(HEARTBEAT_SECONDS, "its worker died: at the rate until then")
             spent = add_phases(lease.result.spent, {"idle": last})
-            result = replace(lease.result, status="interrupted", reason=reason, spent=spent, finished=record["beat"])
+            result = replace(lease.result, status="interrupted", cause=Cause.DIED, reason=reason)
+            result = replace(result, spent=spent, finished=record["beat"])
             attributes = self._tried(functools.partial(self._storage.get_trial_user_attrs, lease.trial_id))
             half = attributes.get(RESULT)
             if half is not None and trials.is_result(half):
