@@ -11,7 +11,7 @@ import streamlit as st
 from workbench import prices
 from workbench.cli.common import label_usd_of, offer_of
 from workbench.errors import UsageError, did_you_mean
-from workbench.ledger import Reading
+from workbench.ledger import LedgerSnapshot
 from workbench.report import AXES, View, axes
 from workbench.result import Result
 
@@ -28,7 +28,7 @@ def study(names: Sequence[str], wanted: str | None) -> str:
     return str(st.sidebar.selectbox("Study", newest, index=default, key="study", bind="query-params"))
 
 
-def view(reading: Reading, version: tuple[Any, ...]) -> tuple[View, str]:
+def view(reading: LedgerSnapshot, version: tuple[Any, ...]) -> tuple[View, str]:
     """The prices and objectives chosen, and the cost axis. What needs all Results is asked once a `version` and price."""
     description = reading.description
     with st.sidebar:

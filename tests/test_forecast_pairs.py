@@ -58,11 +58,11 @@ def test_the_plan_of_a_study_file(study_file: Path, tiny: str) -> None:
         peft("prompt_tuning", learning_rate=1e-3, num_virtual_tokens=3),
         peft("vera", learning_rate=1e-3),
         # those that the meta device cannot show are built for real
-        peft("adamss", learning_rate=1e-3),
+        pytest.param(peft("adamss", learning_rate=1e-3), marks=pytest.mark.slow),
         peft("boft", learning_rate=1e-3),
-        peft("frod", learning_rate=1e-3),
+        pytest.param(peft("frod", learning_rate=1e-3), marks=pytest.mark.slow),
         peft("shira", learning_rate=1e-3, r=4),
-        peft("unilora", learning_rate=1e-3),
+        pytest.param(peft("unilora", learning_rate=1e-3), marks=pytest.mark.slow),
     ],
     ids=lambda method: method.name,
 )
@@ -233,10 +233,10 @@ def told(model: str, method: Any, task: Any) -> str:
     ("kind", "settings", "takes"),
     [
         ("bert", {}, 64),
-        ("albert", {}, 64),
+        pytest.param("albert", {}, 64, marks=pytest.mark.slow),
         pytest.param("electra", {}, 64, marks=pytest.mark.slow),
-        ("distilbert", {}, 64),
-        ("splinter", {}, 64),
+        pytest.param("distilbert", {}, 64, marks=pytest.mark.slow),
+        pytest.param("splinter", {}, 64, marks=pytest.mark.slow),
         ("roberta", {}, 62),  # its positions begin after the padding's
         pytest.param("camembert", {}, 62, marks=pytest.mark.slow),
         pytest.param("mpnet", {}, 62, marks=pytest.mark.slow),
@@ -244,13 +244,13 @@ def told(model: str, method: Any, task: Any) -> str:
         pytest.param("opt", {}, 64, marks=pytest.mark.slow),
         ("gpt2", {"n_positions": 64, "max_position_embeddings": None}, 64),
         pytest.param("xlm", {}, 64, marks=pytest.mark.slow),
-        ("deberta-v2", {"position_biased_input": True}, 64),
+        pytest.param("deberta-v2", {"position_biased_input": True}, 64, marks=pytest.mark.slow),
         ("deberta-v2", {"position_biased_input": False, "relative_attention": True}, None),
         ("llama", {}, None),  # rotary positions have no table
-        ("modernbert", {}, None),
+        pytest.param("modernbert", {}, None, marks=pytest.mark.slow),
         ("t5", {"decoder_start_token_id": 1}, None),
-        ("xlnet", {}, None),
-        ("bloom", {}, None),
+        pytest.param("xlnet", {}, None, marks=pytest.mark.slow),
+        pytest.param("bloom", {}, None, marks=pytest.mark.slow),
     ],
 )
 def test_rows_longer_than_the_models_positions_are_refused_by_their_number(
@@ -285,7 +285,9 @@ def test_the_longest_row_of_a_study_counts(tmp_path: Path) -> None:
     assert "max_length=96 is more" in told(model, full(learning_rate=1e-3), tasks)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "t5", "llama"])
+@pytest.mark.parametrize(
+    "kind", ["bert", "t5", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("roberta", "gpt2", "llama"))]
+)
 def test_more_tokens_than_embeddings_are_refused_by_their_numbers(kind: str, tmp_path: Path) -> None:
     problem = told(made(tmp_path, kind, tokens=114, segments=False), full(learning_rate=1e-3), RowTask())
     assert "has tokens up to number 113, and the model embeddings of 64 tokens (0 to 63)" in problem

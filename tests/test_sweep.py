@@ -18,6 +18,7 @@ from workbench.estimate import Estimate
 from workbench.forecast import Forecaster
 from workbench.ledger import Away, Ledger, default_url, patience
 from workbench.objectives import Classes
+from workbench.prices import Prices
 from workbench.report.failures import kind
 from workbench.result import Cause, spent_usd
 from workbench.search import MAX_INTERRUPTIONS, unfinished
@@ -26,8 +27,8 @@ from workbench.sweep import OVERSHOOT_SECONDS, Account, Budget, Limits, Observer
 from workbench.sweep import work as module
 from workbench.sweep.file_lock import FileLock
 from workbench.sweep.limits import TO_COME
-from workbench.testing import FakeMeter, TinyTask
-from workbench.tracking import MlflowTracker
+from workbench.testing import FakeHost, FakeMeter, TinyTask
+from workbench.tracking import Listener, MlflowTracker
 from workbench.usage import Usage, total
 
 OFFER = prices.find(prices.DEFAULT)
@@ -172,14 +173,14 @@ def test_what_came_before_the_sweep_is_charged_too(bench):
 
 
 def test_running_again_goes_on_and_ends_at_once_when_all_is_done(bench):
-    bench.sweep(Limits(trials=2))
+    bench.sweep(Limits(trials=1))
     before = bench.ledger.results()
-    assert bench.sweep(Limits(trials=2)).results == before
-    assert "Continuing: 2 runs in the ledger" in bench.ear.notes[0]
-    after = bench.sweep(Limits(trials=3)).results
+    assert bench.sweep(Limits(trials=1)).results == before
+    assert "Continuing: 1 run in the ledger" in bench.ear.notes[0]
+    after = bench.sweep(Limits(trials=2)).results
     assert after[: len(before)] == before
-    assert len(report.by_run(after)) == 3
-    assert [run for _, run, _ in bench.ear.runs] == [3]
+    assert len(report.by_run(after)) == 2
+    assert [run for _, run, _ in bench.ear.runs] == [2]
 
 
 @pytest.mark.slow
@@ -346,7 +347,7 @@ def test_a_stop_while_a_result_is_written_counts_no_work_twice(bench, monkeypatc
 
 
 def test_a_gpu_is_never_billed_as_another_one():
-    meter = FakeMeter(gpus=1)
+    meter = FakeMeter(host=FakeHost(gpus=1))
     meter.devices = tuple(replace(device, name="NVIDIA L40S") for device in meter.devices)
     check_offer(prices.find("aws:g6e.xlarge"), meter)
     with pytest.raises(Refused, match=r"has a NVIDIA L40S, and 'aws:g5.xlarge.* prices a A10G.*--gpu L40S"):
@@ -396,7 +397,7 @@ def test_a_cost_that_cannot_be_measured_is_refused_and_its_spend_kept(bench):
 
 def test_a_gpu_is_never_billed_as_a_desktop():
     with pytest.raises(Refused, match="has a fake"):
-        check_offer(OFFER, FakeMeter(gpus=1))
+        check_offer(OFFER, FakeMeter(host=FakeHost(gpus=1)))
     check_offer(OFFER, FakeMeter())
 
 
@@ -575,7 +576,7 @@ def test_a_fault_of_the_data_or_the_machine_ends_the_sweep_and_can_be_mended(ben
 
 def test_a_run_that_kills_its_worker_again_and_again_is_left_alone(bench):
     study, ledger = bench.study, bench.ledger
-    settings = search.propose(study, [], search.Prices(OFFER))
+    settings = search.propose(study, [], Prices(OFFER))
     recipe = study.resolve(settings)
     for i in range(MAX_INTERRUPTIONS):
         assert len(unfinished(ledger.results())) == min(i, 1)
@@ -599,7 +600,7 @@ def made(recipe, settings):
 
 def test_what_a_person_stopped_is_taken_up_again_however_often(bench):
     study, ledger = bench.study, bench.ledger
-    settings = search.propose(study, [], search.Prices(OFFER))
+    settings = search.propose(study, [], Prices(OFFER))
     for _ in range(MAX_INTERRUPTIONS + 1):
         lease = ledger.lease(study, made(study.resolve(settings), settings))
         ledger.finish(
@@ -697,7 +698,7 @@ def test_all_of_a_small_space_is_run_in_the_end_and_each_checkpoint_once(bench):
 @pytest.mark.slow
 def test_mlflow_being_down_never_stops_it(bench):
     problems = []
-    notebook = MlflowTracker(bench.study, "http://127.0.0.1:9", OFFER, on_problem=problems.append)
+    notebook = MlflowTracker(bench.study, "http://127.0.0.1:9", Prices(OFFER), listener=Listener(problems.append))
     outcome = bench.sweep(notebook=notebook)
     assert outcome.reason == "3 of 3 trials are done"
     assert notebook.close(10) == len(outcome.results)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.cli.common import ledger_url, messages
 from workbench.errors import EnvironmentFault, UsageError
+from workbench.prices import Offer, Prices
 from workbench.report import dollars, duration
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
     from workbench.forecast import Calibration, Forecaster, Taken, Typical
-    from workbench.prices import Offer
     from workbench.report import Bound
     from workbench.result import Result
     from workbench.study import Study
@@ -128,14 +128,14 @@ class Bought:
     @classmethod
     def of(cls, run: Typical | None, offer: Offer, budget: float, label_usd: float, results: Sequence[Result]) -> Bought:
         """At an offer, after these Results; `run` is None where some pair cannot be trained."""
-        from workbench.forecast import trials_within
+        from workbench.forecast import Terms, trials_within
         from workbench.result import labels_bought, spent_usd
 
         spent = spent_usd(results, offer, label_usd)
         if run is None or spent is None:
             return cls(budget, label_usd, spent, None)
         labels = max(labels_bought(results).values(), default=0)
-        trials = trials_within(run, offer, budget, label_usd, spent_usd=spent, labels_bought=labels)
+        trials = trials_within(run, Terms(Prices(offer, label_usd)), budget, spent_usd=spent, labels_bought=labels)
         return cls(budget, label_usd, spent, trials)
 
     def record(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from workbench import process, report
 from workbench.cli.common import messages, waiting
 from workbench.errors import EnvironmentFault
+from workbench.prices import Prices
 from workbench.report import View
 from workbench.report.rows import result_rows, rows_csv
 from workbench.result import originals, spent_usd
@@ -27,17 +28,11 @@ def open_notebook(
     study: Study, ledger: Ledger, offer: Offer, label_usd: float, tracking_uri: str | None, *, sweep: str | None = None
 ) -> MlflowTracker:
     """The notebook at this URI, else in this folder. `sweep` is the id of a sweep that several processes are part of."""
-    from workbench.tracking import MlflowTracker, default_uri
+    from workbench.tracking import Listener, MlflowTracker, default_uri
 
-    return MlflowTracker(
-        study,
-        tracking_uri or default_uri(Path.cwd()),
-        offer,
-        label_usd=label_usd,
-        on_problem=lambda text: messages.print(text, style="yellow", markup=False),
-        on_run=ledger.note_mlflow_run,
-        sweep=sweep,
-    )
+    listener = Listener(lambda text: messages.print(text, style="yellow", markup=False), ledger.note_mlflow_run)
+    uri = tracking_uri or default_uri(Path.cwd())
+    return MlflowTracker(study, uri, Prices(offer, label_usd), listener=listener, sweep=sweep)
 
 
 def catch_up(study: Study, ledger: Ledger, offer: Offer, label_usd: float, tracking_uri: str | None) -> tuple[int, int]:

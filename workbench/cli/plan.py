@@ -41,13 +41,13 @@ from workbench.cli.forecasting import (
 )
 from workbench.cli.options import setting, stated
 from workbench.errors import UsageError
+from workbench.prices import Offer, Prices
 from workbench.report import by_run, dollars, duration, few_examples, many
 from workbench.result import labels_bought, originals
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
     from workbench.forecast import Forecast, Forecaster, Machine, Plan, Taken
-    from workbench.prices import Offer
     from workbench.study import Study
 
 CALIBRATION_SECONDS = 10.0
@@ -125,7 +125,7 @@ def plan(
             messages.print(_made_text(made, most), markup=False)
         if run and left:
             labels = max(labels_bought(results).values(), default=0)
-            taken = forecast.of_runs(run, left, offer, label, starts=1, labels_bought=labels)
+            taken = forecast.of_runs(run, left, forecast.Terms(Prices(offer, label)), starts=1, labels_bought=labels)
             messages.print(expectation(taken, left, offer, more=made > 0), markup=False)
         if bought:
             messages.print(bought.text, markup=False)

@@ -33,6 +33,7 @@ from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, 
 from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, catch_up_first, end_notebook, open_notebook
 from workbench.cli.options import placed, setting, stated
 from workbench.cli.spending import ask, show_outcome
+from workbench.prices import Prices
 from workbench.report import View, dollars
 from workbench.result import labels_bought, originals
 
@@ -148,7 +149,7 @@ def sweep(
         with placed("sampler"):
             search.check_sampler(sampler, loaded)
         if stop_below is not None:
-            search.check_stop_below(loaded, search.Prices(offer, label), sampler)
+            search.check_stop_below(loaded, Prices(offer, label), sampler)
         meter = training_meter()
         holder = meter.hold(name=loaded.name)
         window = holder.window()
@@ -206,7 +207,7 @@ def sweep(
         runs = max(1, to_come)  # where none may start, those begun may go on
         run = forecast.typical(forecaster)
         labels = max(labels_bought(ledger.results()).values(), default=0)
-        taken = forecast.of_runs(run, runs, offer, label, same_machine=True, starts=1, labels_bought=labels)
+        taken = forecast.of_runs(run, runs, forecast.Terms(Prices(offer, label), same_machine=True), starts=1, labels_bought=labels)
         bounds = report.bounds(budget.spent(ledger.results()), dataclasses.asdict(limits))
         if to_come > 0:
             told = (expectation(taken, runs, offer, more=made > 0), budget_text(taken, runs, bounds))

@@ -22,17 +22,18 @@ def left_alone(results: Iterable[Result]) -> set[str]:
 
 def unfinished(results: Iterable[Result]) -> list[Result]:
     """Interrupted runs that should be taken up again, each as its last interruption left it."""
-    found = []
+    broken_off = []
     for segments in by_run(originals(results)).values():
-        stops = [r for r in segments if r.status == "interrupted"]
-        if not stops or any(r.status in ("infeasible", "running") for r in segments):
+        interruptions = [r for r in segments if r.status == "interrupted"]
+        if not interruptions or any(r.status in ("infeasible", "running") for r in segments):
             continue
         furthest = _furthest(segments)
-        if furthest is not None and furthest.epochs >= stops[-1].epochs:
+        if furthest is not None and furthest.epochs >= interruptions[-1].epochs:
             continue
+        # A run that kills its worker would otherwise be taken up again at every start, and nothing else ever run.
         if _deaths(segments) < MAX_INTERRUPTIONS:
-            found.append(stops[-1])
-    return found
+            broken_off.append(interruptions[-1])
+    return broken_off
 
 
 def asked_again(results: Iterable[Result]) -> list[str]:
@@ -41,7 +42,7 @@ def asked_again(results: Iterable[Result]) -> list[str]:
 
 
 def stopped(results: Iterable[Result]) -> dict[str, float]:
-    """To how many epochs runs were going that a stop broke off, a person's or a budget's, and that nobody has taken up since."""
+    """Epochs, by run id, that runs were going to when a person or a budget stopped them, and nobody has taken them up since."""
     last = (segments[-1] for segments in by_run(originals(results)).values())
     return {r.run_id: r.epochs for r in last if r.stopped}
 

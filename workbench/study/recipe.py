@@ -147,8 +147,8 @@ class Recipe:
 def _labels(task: Any, which: Callable[..., Any] = min) -> int | None:
     """The fewest labelled examples that a task may train on, or with `max` the most; None where that is no setting."""
     train = getattr(task, "train", None)
-    found = which(train.ends) if isinstance(train, Space) else train
-    return found if is_whole(found) else None
+    count = which(train.ends) if isinstance(train, Space) else train
+    return count if is_whole(count) else None
 
 
 def _refuse_few(task: Any, method: Method, which: Callable[..., Any]) -> None:
@@ -157,9 +157,9 @@ def _refuse_few(task: Any, method: Method, which: Callable[..., Any]) -> None:
     What chooses among all that are bought needs them at the fewest (`which` is min); what buys the first ones just for itself is
     bound by the most that the task is ever given (max).
     """
-    found = which((count for option in ends(task) if (count := _labels(option, which)) is not None), default=method.shots)
-    if found < method.shots:
-        raise UsageError(f"{method.name!r} chooses {method.shots} examples of train={found}. Buy more labels, or ask with fewer.")
+    train = which((count for option in ends(task) if (count := _labels(option, which)) is not None), default=method.shots)
+    if train < method.shots:
+        raise UsageError(f"{method.name!r} chooses {method.shots} examples of train={train}. Buy more labels, or ask with fewer.")
 
 
 def _with_labels(task: Any, count: int) -> Any:
