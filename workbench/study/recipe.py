@@ -46,7 +46,7 @@ class Recipe:
         precision: `float32`, `bfloat16` (autocast), or `auto`: bfloat16 on GPUs that have it.
         weights: What holds the model's own weights: `float32`, `bfloat16`, or `nf4`, which is four bits (Dettmers et al. 2023,
             arXiv:2305.14314) and needs the package bitsandbytes. Other than float32 only where they are left as they are.
-        seed: Of the head's first weights, dropout and adapters. The order of examples belongs to the task.
+        seed: Seed of the head's first weights, of dropout and of adapters. The order of examples belongs to the task.
     """
 
     task: Task
