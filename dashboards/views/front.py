@@ -101,6 +101,10 @@ def _answer(c: Context, points: Points, found: list[Pick], budget: float | None,
         cost.metric(AXES[c.cost].unit, report.cost_text(c.view, pick, c.cost))
         time.metric("time to make it", report.cost_text(c.view, pick, "seconds"))
     st.markdown(plain(report.answer(points, c.view, budget=budget, target=target)))
+    # What was noted of how points are graded is of the study's own score, and a reader may have chosen another.
+    grading = c.description.get("grading", {}) if c.view.maximize == c.description["maximize"] else {}
+    for doubt in report.doubts(c.results, c.view, grading):
+        st.caption(plain(doubt))
     if budget is None and target is None and (text := _budgets(c.key, points)):
         st.caption(plain(text))
 

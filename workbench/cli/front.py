@@ -182,7 +182,7 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
             f"{r.epochs:g}",
             report.score_text(r.scores[view.maximize], of.get(r.recipe_id)),
         ]
-        cells += [report.cost_text(view, r, name, band=True) for name in dict.fromkeys((*view.minimize, "seconds"))]
+        cells += report.cost_cells(view, r, [*dict.fromkeys((*view.minimize, "seconds"))])
         cells += _confirmation(of.get(r.recipe_id), of) if of else []
         table.add_row(*cells, *(["*" if r in members else ""] if everything else []))
     print_table(table)

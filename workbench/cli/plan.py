@@ -42,7 +42,7 @@ from workbench.cli.forecasting import (
 from workbench.cli.options import setting, stated
 from workbench.errors import UsageError
 from workbench.prices import Offer, Prices
-from workbench.report import by_run, dollars, duration, many
+from workbench.report import by_run, dollars, duration, few_examples, many
 from workbench.result import labels_bought, originals
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from workbench.study import Study
 
 CALIBRATION_SECONDS = 10.0
+
+SHORT_SECONDS = 120.0
+"""A sweep that is forecast to take less is begun at once: timing a few steps first would take a good part of that."""
 
 _COLUMNS = ("model", "method", "settings", "tuned", "memory", "shortest", "longest", "energy", "US$", "basis", "fits")
 _RIGHT = ("tuned", "memory", "shortest", "longest", "energy", "US$")
@@ -89,9 +92,9 @@ def plan(
     offer = offer_of(platform, loaded)
     with waiting("Reading the data …") as told:
         from workbench import forecast
-        from workbench.sweep import check_data
+        from workbench.sweep import check_data, graded_by
 
-        for line in check_data(loaded):
+        for line in (*check_data(loaded), *few_examples(graded_by(loaded))):
             messages.print(line, style="yellow", markup=False)
         pairs = []
         for pair in forecast.plan(loaded):
@@ -117,6 +120,7 @@ def plan(
         _explain(rows, offer, machine)
         most, made = most_runs(loaded, stated("trials", trials, loaded)), len(by_run(originals(results)))
         left = 1 if most is None else max(0, most - made)
+        taken = None
         if made:
             messages.print(_made_text(made, most), markup=False)
         if run and left:
@@ -131,9 +135,11 @@ def plan(
     if not as_json and not left:
         say_next(f"`workbench front {study}`")
         return
-    calibrated = calibrate or not any(_unsure(row) for row in rows)
-    where = f" --platform {platform}" if platform else ""
-    say_next(f"`workbench {'sweep' if calibrated else 'plan --calibrate'} {study}{where}`", as_json=as_json)
+    if not as_json:
+        # Where one pair was timed or run here, a calibration stands, and another would not time what it could not.
+        begin = calibrate or not all(_unsure(row) for row in rows) or (taken and taken.seconds.value < SHORT_SECONDS)
+        where = f" --platform {platform}" if platform else ""
+        say_next(f"`workbench {'sweep' if begin else 'plan --calibrate'} {study}{where}`")
 
 
 def _made_text(made: int, most: int | None) -> str:

@@ -22,13 +22,13 @@ elsewhere all runs priced at every offer
 failures  what failed, what did not fit, and what that cost
 """
 
-from workbench.report.answers import UNITS, Pick, answer, contended_text, cost_text, picks, score_text
+from workbench.report.answers import UNITS, Pick, answer, contended_text, cost_cells, cost_text, picks, score_text
 from workbench.report.axes import AXES, Axis, axes
 from workbench.report.bill import BreakEven, Serving, break_even, peak_share, phases_spent, serving
 from workbench.report.confirmed import Confirmed, Interval, confirmed, corrected, holm, standing
 from workbench.report.course import Stage, course, course_text
 from workbench.report.curves import ALONG, SHOWN, Curve, chosen, curves, curves_text
-from workbench.report.doubts import doubts
+from workbench.report.doubts import doubts, few_examples
 from workbench.report.elsewhere import Elsewhere, elsewhere, elsewhere_text
 from workbench.report.failures import Failure, Fit, failures, failures_text, memory_map, memory_text, settings_words, waste
 from workbench.report.labels import MORE, Best, Line, best_by_labels, labels_text, line
@@ -111,6 +111,7 @@ __all__ = [
     "confirmed",
     "contended_text",
     "corrected",
+    "cost_cells",
     "cost_text",
     "count",
     "course",
@@ -127,6 +128,7 @@ __all__ = [
     "elsewhere_text",
     "failures",
     "failures_text",
+    "few_examples",
     "find_run",
     "flat",
     "front",
