@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from workbench import flops
 from workbench.estimate import Estimate
 
 FLOAT_BYTES = 4
@@ -9,11 +10,6 @@ FLOAT_BYTES = 4
 EVALUATED_FLOATS = 14
 """Numbers a token of width 1 that are alive at once in a forward pass without gradients: the stream, queries, keys, values and
 their products, and a feed-forward of four times the width with its activation."""
-
-KEPT_FLOATS = 34
-"""Numbers a token and width 1 that a layer keeps for its way back, attention's scores left out: 34 bytes at 16 bits by Korthikanti
-et al. 2022 (arXiv:2205.05198, equation 1), taken as so many numbers, as a plain float32 form keeps copies."""
-
 
 WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "nf4": 0.53}
 """Bytes of a number of the model that does not learn; of `nf4` with its doubly quantised scales, as if embeddings were so, too."""
@@ -31,7 +27,7 @@ def peak(
 
     Args:
         state: Bytes by `state_bytes`.
-        saved: Bytes by `training.memory.saved_bytes`; None takes the formula of `KEPT_FLOATS`.
+        saved: Bytes by `training.memory.saved_bytes`; None takes the formula of `flops.KEPT_FLOATS`.
         layers: Attention layers; None is unknown.
         width: Their width; None is unknown.
         shape: Rows and tokens of the widest micro-batch.
@@ -42,7 +38,7 @@ def peak(
 
     if saved is None and (layers is None or width is None):
         return None
-    by_formula = FLOAT_BYTES * KEPT_FLOATS * shape[0] * shape[1] * (layers or 0) * (width or 0)
+    by_formula = FLOAT_BYTES * flops.KEPT_FLOATS * shape[0] * shape[1] * (layers or 0) * (width or 0)
     evaluated = FLOAT_BYTES * EVALUATED_FLOATS * MAX_TOKENS.get(kind, MAX_TOKENS["cpu"]) * (width or 0)
     activations = max(by_formula if saved is None else saved, evaluated)
     how = "activations by a formula" if saved is None else "activations as autograd keeps them"
