@@ -19,15 +19,15 @@ from workbench.forecast import Forecaster
 from workbench.ledger import Away, Ledger, default_url, patience
 from workbench.objectives import Classes
 from workbench.report.failures import kind
-from workbench.result import spent_usd
+from workbench.result import Cause, spent_usd
 from workbench.search import MAX_INTERRUPTIONS, unfinished
 from workbench.study import load
 from workbench.sweep import OVERSHOOT_SECONDS, Account, Budget, Limits, Observer, check_offer, sweep
 from workbench.sweep import work as module
-from workbench.sweep.chooser import Turn
+from workbench.sweep.file_lock import FileLock
 from workbench.sweep.limits import TO_COME
 from workbench.testing import FakeMeter, TinyTask
-from workbench.tracking import Notebook
+from workbench.tracking import MlflowTracker
 from workbench.usage import Usage, total
 
 OFFER = prices.find(prices.DEFAULT)
@@ -575,12 +575,12 @@ def test_a_fault_of_the_data_or_the_machine_ends_the_sweep_and_can_be_mended(ben
 
 def test_a_run_that_kills_its_worker_again_and_again_is_left_alone(bench):
     study, ledger = bench.study, bench.ledger
-    settings = search.propose(study, [], offer=OFFER, label_usd=0.0)
+    settings = search.propose(study, [], search.Prices(OFFER))
     recipe = study.resolve(settings)
     for i in range(MAX_INTERRUPTIONS):
         assert len(unfinished(ledger.results())) == min(i, 1)
         lease = ledger.lease(study, made(recipe, settings))
-        ledger.finish(lease, replace(lease.result, status="interrupted", reason="died: so"), study, OFFER)
+        ledger.finish(lease, replace(lease.result, status="interrupted", cause=Cause.DIED, reason="died: so"), study, OFFER)
     assert unfinished(ledger.results()) == []
     lease = ledger.lease(study, made(recipe, settings))  # a checkpoint shows that it can be done
     usage = {"train": Usage(seconds=1.0)}
@@ -599,10 +599,15 @@ def made(recipe, settings):
 
 def test_what_a_person_stopped_is_taken_up_again_however_often(bench):
     study, ledger = bench.study, bench.ledger
-    settings = search.propose(study, [], offer=OFFER, label_usd=0.0)
+    settings = search.propose(study, [], search.Prices(OFFER))
     for _ in range(MAX_INTERRUPTIONS + 1):
         lease = ledger.lease(study, made(study.resolve(settings), settings))
-        ledger.finish(lease, replace(lease.result, status="interrupted", reason="stopped: by a person"), study, OFFER)
+        ledger.finish(
+            lease,
+            replace(lease.result, status="interrupted", cause=Cause.STOPPED_BY_PERSON, reason="stopped: by a person"),
+            study,
+            OFFER,
+        )
     assert len(unfinished(ledger.results())) == 1
 
 
@@ -692,7 +697,7 @@ def test_all_of_a_small_space_is_run_in_the_end_and_each_checkpoint_once(bench):
 @pytest.mark.slow
 def test_mlflow_being_down_never_stops_it(bench):
     problems = []
-    notebook = Notebook(bench.study, "http://127.0.0.1:9", OFFER, on_problem=problems.append)
+    notebook = MlflowTracker(bench.study, "http://127.0.0.1:9", OFFER, on_problem=problems.append)
     outcome = bench.sweep(notebook=notebook)
     assert outcome.reason == "3 of 3 trials are done"
     assert notebook.close(10) == len(outcome.results)
@@ -925,7 +930,7 @@ def test_a_run_that_died_before_its_first_checkpoint_has_used_its_start_and_is_t
     settings = {"task.train": 32, "method": "bitfit", "bitfit.learning_rate": 1e-3, "epochs": 1}
     ledger = bench.ledger
     lease = ledger.lease(bench.study, made(recipe, settings))
-    ledger.finish(lease, replace(lease.result, status="interrupted", reason="died: so"), bench.study, OFFER)
+    ledger.finish(lease, replace(lease.result, status="interrupted", cause=Cause.DIED, reason="died: so"), bench.study, OFFER)
     outcome = bench.sweep(Limits(trials=2))
     assert outcome.reason == "2 of 2 trials are done"
     assert len(report.by_run(outcome.results)) == 2
@@ -957,7 +962,7 @@ def test_a_folder_that_cannot_be_locked_is_told_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", refused)
     notes = []
-    turn = Turn(tmp_path / "there", notes.append)
+    turn = FileLock(tmp_path / "there", notes.append)
     for _ in range(2):
         with turn.taken(), turn.taken():
             pass

@@ -57,11 +57,11 @@ def _settings(study: str | None) -> Iterator[Set]:
     """Every setting as the command `sweep` has it. Raises as that does where a variable or a file is wrong."""
     from workbench.cli.sweep import sweep
     from workbench.ledger import shown  # of a server without its password
-    from workbench.study import Study
+    from workbench.study import DEFAULTS
 
     asked = sweep.make_context("sweep", [study or "STUDY"], parent=click.get_current_context().parent)
     file = settings.load().path
-    known = load_study(study) if study else {n: Study.__dataclass_fields__[n].default for n in options.OF_STUDIES} | {"stated": []}
+    known = load_study(study) if study else {**DEFAULTS, "stated": []}
     for name in OPTIONS:
         value, source = asked.params[name], asked.get_parameter_source(name)
         if name in _DEFAULTS:

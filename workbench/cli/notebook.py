@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from workbench.prices import Offer
     from workbench.study import Study
     from workbench.sweep import Outcome
-    from workbench.tracking import Notebook
+    from workbench.tracking import MlflowTracker
 
 MLFLOW_PATIENCE_SECONDS = 20.0
 """How long the end of a command waits for MLflow; what is missing then is written at the next start."""
@@ -25,11 +25,11 @@ MLFLOW_PATIENCE_SECONDS = 20.0
 
 def open_notebook(
     study: Study, ledger: Ledger, offer: Offer, label_usd: float, tracking_uri: str | None, *, sweep: str | None = None
-) -> Notebook:
+) -> MlflowTracker:
     """The notebook at this URI, else in this folder. `sweep` is the id of a sweep that several processes are part of."""
-    from workbench.tracking import Notebook, default_uri
+    from workbench.tracking import MlflowTracker, default_uri
 
-    return Notebook(
+    return MlflowTracker(
         study,
         tracking_uri or default_uri(Path.cwd()),
         offer,
@@ -73,7 +73,7 @@ def catch_up_first(study: Study, ledger: Ledger, offer: Offer, label_usd: float,
             messages.print(f"MLflow lacked {report.many(written, 'run')}: caught up.")
 
 
-def end_notebook(notebook: Notebook, outcome: Outcome, view: View) -> int:
+def end_notebook(notebook: MlflowTracker, outcome: Outcome, view: View) -> int:
     """Write down in MLflow how it ended, and say what is missing there. How many records are."""
     results = outcome.results
     points, members = report.corrected(results, view), report.standing(results, view)

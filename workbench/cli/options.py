@@ -133,7 +133,7 @@ def _of(study: Study | Mapping[str, Any], name: str) -> tuple[Any, bool]:
     """A study's value, and whether it is the study that says so. Of old ledgers, which did not note it, what differs is stated."""
     if not isinstance(study, Mapping):
         return getattr(study, name), name in study.stated
-    from workbench.study import Study as Defaults
+    from workbench.study import DEFAULTS
 
     value = study[name]
-    return value, name in study["stated"] if "stated" in study else value != Defaults.__dataclass_fields__[name].default
+    return value, name in study["stated"] if "stated" in study else value != DEFAULTS[name]

@@ -31,7 +31,7 @@ from workbench.cli.common import (
 from workbench.cli.front import explain_costs
 from workbench.errors import UsageError
 from workbench.report import View, dollars, duration
-from workbench.result import Result, mean_costs
+from workbench.result import AGAIN, Cause, Result, mean_costs
 
 if TYPE_CHECKING:
     from workbench.ledger import Ledger
@@ -89,7 +89,7 @@ def runs(
         table.add_row(
             str(e["trial"]),
             e["status"]
-            + (f" ({e['reason'].split(':')[0]})" if e["status"] in ("infeasible", "interrupted") and e["reason"] else "")
+            + (f" ({AGAIN if e['retry'] else Cause(e['cause']).word})" if e["cause"] else "")
             + (", contended" if e["contended"] else "")
             + (f" (other {', '.join(e['outdated'])})" if e["outdated"] else "")
             + (f" (seed {e['seed']} of trial {firsts.get(e['replicate_of'], '?')})" if e["replicate_of"] else ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from workbench.result import Result, by_run, is_again, originals
+from workbench.result import Result, by_run, originals
 
 MAX_INTERRUPTIONS = 3
 """A run whose worker died so often without reaching another checkpoint is left alone: it may be what kills it."""
@@ -37,21 +37,20 @@ def unfinished(results: Iterable[Result]) -> list[Result]:
 
 def asked_again(results: Iterable[Result]) -> list[str]:
     """Ids of the runs that a person wants tried again, and that nobody has taken up since."""
-    return [run_id for run_id, segments in by_run(originals(results)).items() if is_again(segments[-1])]
+    return [run_id for run_id, segments in by_run(originals(results)).items() if segments[-1].retry]
 
 
 def stopped(results: Iterable[Result]) -> dict[str, float]:
     """To how many epochs runs were going that a stop broke off, a person's or a budget's, and that nobody has taken up since."""
     last = (segments[-1] for segments in by_run(originals(results)).values())
-    return {r.run_id: r.epochs for r in last if r.status == "interrupted" and r.reason.startswith("stopped:")}
+    return {r.run_id: r.epochs for r in last if r.stopped}
 
 
 def _deaths(segments: Sequence[Result]) -> int:
     """How often the worker of one run died since its furthest checkpoint."""
     furthest = _furthest(segments)
     after = -1 if furthest is None else furthest.number or 0
-    since = [r for r in segments if r.status == "interrupted" and (furthest is None or (r.number or 0) > after)]
-    return sum(r.reason.split(":")[0] in ("died", "bug") for r in since)
+    return sum(r.died for r in segments if furthest is None or (r.number or 0) > after)
 
 
 def _furthest(segments: Sequence[Result]) -> Result | None:

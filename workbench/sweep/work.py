@@ -19,25 +19,26 @@ from workbench.errors import DataError, EnvironmentFault, Infeasible, Refused, U
 from workbench.forecast import Forecaster
 from workbench.forecast.pairs import methods_of
 from workbench.ledger import AWAY_SECONDS, Lease, Ledger, Patience
-from workbench.meter import Holder, Meter, Window
+from workbench.meter import Meter, Tenant, Window
 from workbench.prices import Offer
-from workbench.result import Result, Spending, cost, current, originals
+from workbench.result import Cause, Result, Spending, cost, current, offer_record, originals
 from workbench.search import Step
 from workbench.space import Value
 from workbench.study import Recipe, Study
 from workbench.sweep import provenance
 from workbench.sweep.account import Account
+from workbench.sweep.accumulator import UsageAccumulator
 from workbench.sweep.budget import Budget, watch
-from workbench.sweep.chooser import Chooser, Turn
+from workbench.sweep.chooser import Chooser
 from workbench.sweep.disturbance import lookout
+from workbench.sweep.file_lock import FileLock
 from workbench.sweep.heart import heart
 from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import TO_COME, Limits, promised
 from workbench.sweep.observer import Observer, Outcome
-from workbench.sweep.open_bill import OpenBill
 from workbench.sweep.shelf import Shelf
 from workbench.sweep.unwritten import Unwritten
-from workbench.tracking import Notebook
+from workbench.tracking import MlflowTracker
 from workbench.usage import Usage, Work
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def sweep(
     study: Study,
     *,
     ledger: Ledger,
-    notebook: Notebook,
+    notebook: MlflowTracker,
     offer: Offer,
     label_usd: float,
     limits: Limits,
@@ -81,7 +82,7 @@ def sweep(
     seed: int = 0,
     observer: Observer | None = None,
     meter: Meter | None = None,
-    holder: Holder | None = None,
+    holder: Tenant | None = None,
     window: Window | None = None,
     before: Usage | None = None,
     forecaster: Forecaster | None = None,
@@ -130,8 +131,8 @@ def sweep(
         ledger = ledger.patient(Patience(AWAY_SECONDS, observer.note, shelf.make_room, interruptions.check))
         chooser = Chooser(study, account, shelf, sampler, seed, ledger.description.get("reference"), may_wait=joined and apart)
         work = Sweeping(
-            study, ledger, notebook, account, shelf, chooser, Turn(folder, observer.note), observer, meter, holder, interruptions,
-            OpenBill(holder, window, before), Unwritten(folder), joined, workers, log_samples,
+            study, ledger, notebook, account, shelf, chooser, FileLock(folder, observer.note), observer, meter, holder,
+            interruptions, UsageAccumulator(holder, window, before), Unwritten(folder), joined, workers, log_samples,
         )  # fmt: skip
         stack.enter_context(heart(ledger, work.pulse))
         stack.enter_context(watch(budget, work.spent_now, interruptions.explain))
@@ -158,16 +159,16 @@ class Sweeping:
 
     study: Study
     ledger: Ledger
-    notebook: Notebook
+    notebook: MlflowTracker
     account: Account
     shelf: Shelf
     chooser: Chooser
-    turn: Turn
+    turn: FileLock
     observer: Observer
     meter: Meter
-    holder: Holder
+    holder: Tenant
     interruptions: Interruptions
-    bill: OpenBill
+    bill: UsageAccumulator
     unwritten: Unwritten
     joined: bool = False
     workers: int = 1
@@ -261,7 +262,7 @@ class Sweeping:
                 self.observer.note(f"Trial {result.trial} was killed while its last result was written: it is whole now.")
                 continue
             self.observer.note(
-                f"Trial {result.trial} was interrupted: {result.reason.removeprefix('died: ')}. Charged "
+                f"Trial {result.trial} was interrupted: {result.detail}. Charged "
                 f"{report.duration(result.consumed.seconds)} of work; its finished checkpoints are kept, and it can be continued."
             )
         return bool(mended)
@@ -344,13 +345,13 @@ class Sweeping:
     def _nothing_works(self, results: Sequence[Result]) -> str:
         """That every model failed with every method, and nothing was ever completed; empty where there is hope."""
         results = current(results)  # what failed of another model says nothing of this one
-        faults = [r for r in results if r.status == "infeasible" and r.reason.startswith("fault:")]
+        faults = [r for r in results if r.status == "infeasible" and r.cause is Cause.FAULT]
         if not faults or any(r.status == "complete" for r in results):
             return ""
         pairs = {(model, method.name) for model, method in methods_of(self.study)}
         if not pairs <= {(r.model, r.method) for r in faults}:
             return ""
-        return f"no model could be trained with any method; last: {faults[-1].reason.removeprefix('fault: ')}"
+        return f"no model could be trained with any method; last: {faults[-1].detail}"
 
     def _leased(self, step: Step, results: Sequence[Result]) -> Chosen | None:
         """The step with the lease of its Result; None when another machine's worker was quicker."""
@@ -427,20 +428,22 @@ class Sweeping:
                 self.ledger.release(self.lease)
             status = "FINISHED"
         except Infeasible as error:
-            self._end("infeasible", f"{error.reason}: {error.detail}")
+            self._end("infeasible", Cause(error.reason), error.detail)
             status = "FAILED"
         except KeyboardInterrupt:
             self._cut()
             raise
         except UsageError as error:
             if isinstance(error, DataError):  # is about no one recipe
-                self._interrupt(f"fault: {error}")
+                self._interrupt(Cause.FAULT, str(error))
                 raise
-            self._end("infeasible", f"fault: {' '.join(str(error).split())}")
+            self._end("infeasible", Cause.FAULT, " ".join(str(error).split()))
             status = "FAILED"
         except Exception as error:
-            reason = f"fault: {error}" if isinstance(error, WorkbenchError) else f"bug: {type(error).__name__}: {error}"
-            self._interrupt(reason)
+            if isinstance(error, WorkbenchError):
+                self._interrupt(Cause.FAULT, str(error))
+            else:
+                self._interrupt(Cause.BUG, f"{type(error).__name__}: {error}")
             raise
         finally:
             self.progress = None
@@ -455,7 +458,7 @@ class Sweeping:
             from workbench import training
 
             fingerprints.check_model(recipe.model)
-            training.provision(recipe)
+            training.warm_up(recipe)
         _leave_imports_out_of_collections()
         earlier = [r for r in chosen.results if r.run_id == recipe.run_id]
         done = {r.recipe_id for r in earlier if r.status == "complete"}
@@ -544,7 +547,7 @@ class Sweeping:
             status="running",
             inputs=recipe.inputs,
             provenance=self.provenance | {"data_digest": recipe.inputs["data"], TO_COME: self.account.labels_to_come(recipe)},
-            offer=provenance.of_offer(self.offer),
+            offer=offer_record(self.offer),
             label_usd=self.label_usd,
             started=time.time(),
             trial=min((r.trial for r in results if r.run_id == run_id and r.trial is not None), default=None),
@@ -586,15 +589,14 @@ class Sweeping:
 
     def _cut(self) -> None:
         """Write that the run was stopped on its way; it can go on from its last state."""
-        by = "a person" if self.interruptions.by == "you" else self.interruptions.by
-        self._end("interrupted", f"stopped: {self.interruptions.reason or f'by {by}'}")
+        self._end("interrupted", self.interruptions.cause, self.interruptions.detail)
 
-    def _interrupt(self, reason: str) -> None:
+    def _interrupt(self, cause: Cause, detail: str) -> None:
         """Write that an error ended the run, and the sweep with it."""
         with contextlib.suppress(EnvironmentFault):  # a ledger that cannot be written is the first error already
-            self._end("interrupted", reason)
+            self._end("interrupted", cause, detail)
 
-    def _end(self, status: str, reason: str) -> None:
+    def _end(self, status: str, cause: Cause, detail: str) -> None:
         """Write how a run ended without a checkpoint; what it consumed goes under training."""
         if self.lease is None or self.lease.finished:
             return
@@ -604,7 +606,8 @@ class Sweeping:
             spent, labels = spent.doing(self.progress.work), self.progress.labels
         usage = {} if status == "interrupted" else {"train": spent}
         known = replace(self.lease.result, provenance=_made(self.lease.result))
-        ended = replace(known, status=status, reason=reason, usage=usage, labels=labels, finished=time.time())
+        known = replace(known, status=status, cause=cause, reason=cause.reason(detail))
+        ended = replace(known, usage=usage, labels=labels, finished=time.time())
         self._write(ended, {"train": spent})
 
     def _write(self, result: Result, phases: Mapping[str, Usage]) -> list[Result]:
