@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_report import point, view
 
 from workbench import report
-from workbench.report.confirmed import estimates, holm, p_value, scatters, ties, unrepeatable
+from workbench.front.confirmed import estimates, holm, p_value, scatters, ties, unrepeatable
 from workbench.result import Result
 
 SCORES = st.lists(st.floats(0, 100), min_size=1, max_size=6)

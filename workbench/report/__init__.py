@@ -25,7 +25,7 @@ failures  what failed, what did not fit, and what that cost
 from workbench.report.answers import UNITS, Pick, answer, contended_text, cost_text, picks, score_text
 from workbench.report.axes import AXES, Axis, axes
 from workbench.report.bill import BreakEven, Serving, break_even, peak_share, phases_spent, serving
-from workbench.report.confirmed import Confirmed, Interval, confirmed, corrected, holm, standing
+from workbench.front.confirmed import Confirmed, Interval, confirmed, corrected, holm, standing
 from workbench.report.course import Stage, course, course_text
 from workbench.report.curves import ALONG, SHOWN, Curve, chosen, curves, curves_text
 from workbench.report.doubts import doubts
@@ -44,8 +44,8 @@ from workbench.report.matters import (
     swept,
     swing_text,
 )
-from workbench.report.outdated import changes, outdated_record, outdated_text
-from workbench.report.points import Points, baselines, marginal, stopped, ties_text
+from workbench.result.outdated import changes, outdated_record, outdated_text
+from workbench.front.points import Points, baselines, marginal, stopped, ties_text
 from workbench.report.progress import Bound, Progress, Settled, Worker, bounds, progress, seconds_left, spent_text
 from workbench.report.records import find_run, front_markdown, front_record, runs_record
 from workbench.report.reproduce import reproduce
@@ -63,7 +63,7 @@ from workbench.report.text import (
     short_settings,
     usage_cells,
 )
-from workbench.report.view import View, cheapest, front, hypervolume
+from workbench.front.view import View, cheapest, front, hypervolume
 from workbench.result import by_run, carried
 
 __all__ = [

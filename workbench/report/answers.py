@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.prices import JOULES_PER_KWH
-from workbench.report.confirmed import Confirmed
-from workbench.report.points import Points
+from workbench.front.confirmed import Confirmed
+from workbench.front.points import Points
 from workbench.report.text import banded, describe, dollars, duration, many, number
-from workbench.report.view import View
+from workbench.front.view import View
 from workbench.result import Result, originals
 
 UNITS = {

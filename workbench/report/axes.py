@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from workbench import prices
 from workbench.report.text import count, dollars, number
-from workbench.report.view import View
+from workbench.front.view import View
 from workbench.result import Result
 
 

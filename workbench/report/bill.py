@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench import carbon, prices
 from workbench.estimate import Estimate
-from workbench.report.view import View
+from workbench.front.view import View
 from workbench.result import Result, carried, mean_costs, same_machine
 from workbench.usage import Usage, add_phases, total
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from workbench import pareto
 from workbench.report.text import dollars, many, number
-from workbench.report.view import View, front, hypervolume
+from workbench.front.view import View, front, hypervolume
 from workbench.result import Result, labelled_set, spent_usd
 
 

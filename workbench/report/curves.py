@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from workbench.report.text import many, number
-from workbench.report.view import View, front
+from workbench.front.view import View, front
 from workbench.result import Result, by_run, originals
 
 ALONG = {"step": "optimiser steps", "tokens": "training tokens", "examples": "training examples"}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.report.text import many
-from workbench.report.view import View
+from workbench.front.view import View
 from workbench.result import Result, originals
 
 WIDE = 10.0

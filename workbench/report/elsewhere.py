@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from workbench import prices
 from workbench.estimate import Estimate
 from workbench.prices import Offer
-from workbench.report.confirmed import corrected
+from workbench.front.confirmed import corrected
 from workbench.report.text import banded, describe, dollars, many, number, peak_memory
-from workbench.report.view import View
+from workbench.front.view import View
 from workbench.result import Result
 
 CANDIDATES = 300

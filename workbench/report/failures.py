@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.report.text import dollars, duration, many, peak_memory
-from workbench.report.view import View
+from workbench.front.view import View
 from workbench.result import Result, by_run, spending, spent_usd
 from workbench.usage import Usage, add_phases
 

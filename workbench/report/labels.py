@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from workbench.estimate import Estimate
-from workbench.report.confirmed import corrected, half_width
+from workbench.front.confirmed import corrected, half_width
 from workbench.report.text import describe, dollars
-from workbench.report.view import View
+from workbench.front.view import View
 from workbench.result import Result
 
 MORE = 1000

@@ -9,10 +9,10 @@ from typing import Any
 
 from workbench import prices
 from workbench.ledger.trials import alive, of_lease
-from workbench.report.confirmed import corrected
-from workbench.report.outdated import kinds, text_of
+from workbench.front.confirmed import corrected
+from workbench.result.outdated import kinds, text_of
 from workbench.report.text import describe_plan, dollars, duration, many, number
-from workbench.report.view import View, front, hypervolume
+from workbench.front.view import View, front, hypervolume
 from workbench.result import Result, Spending, current, labels_bought, originals, spending
 
 

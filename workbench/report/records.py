@@ -8,11 +8,11 @@ from typing import Any
 from workbench import carbon
 from workbench.report.answers import answer, cost_text, score_text
 from workbench.report.bill import bill_record, serving_record
-from workbench.report.confirmed import confirmed, confirmed_record, corrected, standing
-from workbench.report.outdated import outdated_record
-from workbench.report.points import ties_text
+from workbench.front.confirmed import confirmed, confirmed_record, corrected, standing
+from workbench.result.outdated import outdated_record
+from workbench.front.points import ties_text
 from workbench.report.text import count, peak_memory, settings_text
-from workbench.report.view import View, cheapest, front, hypervolume
+from workbench.front.view import View, cheapest, front, hypervolume
 from workbench.result import Result, by_run, originals, spent_usd
 from workbench.usage import total
 

@@ -7,9 +7,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.report.confirmed import standing
+from workbench.front.confirmed import standing
 from workbench.report.text import peak_memory
-from workbench.report.view import View
+from workbench.front.view import View
 from workbench.result import Result, spent_usd
 
 

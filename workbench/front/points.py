@@ -1,6 +1,6 @@
 """A study's points at one view, worked out once: what sentences, tables and figures of a front are drawn from.
 
-After a confirmation a point stands at the mean over its new seeds (`workbench.report.confirmed`); its Result is as it was found.
+After a confirmation a point stands at the mean over its new seeds (`workbench.front.confirmed`); its Result is as it was found.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from workbench.methods.base import FITTED
-from workbench.report.confirmed import Confirmed, confirmed, corrected
+from workbench.front.confirmed import Confirmed, confirmed, corrected
 from workbench.report.text import many
-from workbench.report.view import View, front
+from workbench.front.view import View, front
 from workbench.result import Result, originals
 
 _NAMED = 6

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, variance
 from typing import TypeVar
 
-from workbench.report.view import View, front
+from workbench.front.view import View, front
 from workbench.result import Result, current
 
 CONFIDENCE = 0.95
