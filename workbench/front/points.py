@@ -70,25 +70,6 @@ class Points:
         return frozenset(map(id, self.members))
 
 
-def ties_text(members: Sequence[Result], view: View) -> str:
-    """Which members of a front tie exactly in all that the view asks for; empty where none do.
-
-    Args:
-        members: The front, each member with the score that it stands at, as `Points.best` has them.
-        view: Prices and objectives.
-    """
-    groups: dict[tuple[float, ...] | None, list[Result]] = {}
-    for r in members:
-        groups.setdefault(view.coordinates(r), []).append(r)
-    sentences = []
-    for tied in groups.values():
-        if len(tied) > 1:
-            names = [f"{r.trial} at {many(r.epochs, 'epoch')}" for r in tied[:_NAMED]]
-            more = f" and {len(tied) - _NAMED} more" if len(tied) > _NAMED else ""
-            sentences.append(f"{len(tied)} points tie exactly: trials {', '.join(names)}{more}.")
-    return " ".join(sentences)
-
-
 def marginal(points: Points) -> list[float | None]:
     """What each member of the front costs more than the next cheaper one, for each point of score that it is better by.
 

@@ -97,37 +97,3 @@ class View:
         return (-result.scores[self.maximize], *(c for c in costs if c is not None))
 
 
-def front(results: Sequence[Result], view: View) -> list[Result]:
-    """The points that no other dominates, cheapest first.
-
-    Runs that tie exactly are all members. Of the points of one run that do, the shortest is: the others are the same run, longer.
-    """
-    points = [(result, view.coordinates(result)) for result in results]
-    known = [(result, point) for result, point in points if point is not None]
-    kept = [known[i] for i in pareto.front([point for _, point in known])]
-    once: dict[tuple[str, tuple[float, ...]], Result] = {}
-    for result, point in sorted(kept, key=lambda pair: (pair[1][1:], pair[1][0], pair[0].epochs)):
-        once.setdefault((result.run_id, point), result)
-    return list(once.values())
-
-
-def cheapest(results: Sequence[Result], view: View) -> Result | None:
-    """The point of the front that costs least in US$; None without a point whose US$ are known."""
-    known = [(usd, i, r) for i, r in enumerate(front(results, view)) if (usd := view.cost(r, "usd")) is not None]
-    return min(known)[2] if known else None
-
-
-def hypervolume(results: Sequence[Result], view: View) -> float:
-    """Dominated volume in score x decades of cost (log10), below the study's reference point; 0 without a point.
-
-    In logarithms a halving of cost counts the same at a cent as at a hundred dollars.
-    """
-    points = [view.coordinates(result) for result in results]
-    reference = (-view.reference[view.maximize], *(_decade(name, view.reference[name]) for name in view.minimize))
-    found = [(p[0], *map(_decade, view.minimize, p[1:])) for p in points if p is not None]
-    return pareto.hypervolume(found, reference)
-
-
-def _decade(name: str, value: float) -> float:
-    """Logarithm of a cost; of no label as of one, as nothing has none."""
-    return math.log10(max(value, 1.0 if name == "labels" else 1e-12))

@@ -165,6 +165,25 @@ def _amount(value: float, name: str) -> str:
     return many(value, "label") if name == "labels" else f"{value:,.0f} {UNITS[name]}"
 
 
+def ties_text(members: Sequence[Result], view: View) -> str:
+    """Which members of a front tie exactly in all that the view asks for; empty where none do.
+
+    Args:
+        members: The front, each member with the score that it stands at, as `Points.best` has them.
+        view: Prices and objectives.
+    """
+    groups: dict[tuple[float, ...] | None, list[Result]] = {}
+    for r in members:
+        groups.setdefault(view.coordinates(r), []).append(r)
+    sentences = []
+    for tied in groups.values():
+        if len(tied) > 1:
+            names = [f"{r.trial} at {many(r.epochs, 'epoch')}" for r in tied[:_NAMED]]
+            more = f" and {len(tied) - _NAMED} more" if len(tied) > _NAMED else ""
+            sentences.append(f"{len(tied)} points tie exactly: trials {', '.join(names)}{more}.")
+    return " ".join(sentences)
+
+
 def score_text(score: float, known: Confirmed | None) -> str:
     """A score, or what new seeds say of it: `68.9 (67.5 to 70.3, 3 new seeds)`."""
     if known is None or not known.seeds:

@@ -16,53 +16,6 @@ from workbench.front.view import View, front, hypervolume
 from workbench.result import Result, Spending, current, labels_bought, originals, spending
 
 
-@dataclass(frozen=True)
-class Bound:
-    """One budget of a sweep.
-
-    Attributes:
-        name: `usd`, `seconds`, `energy_j` or `labels`: the field of `Spending` that it bounds, and its unit.
-        spent: What is spent of it; None where that is unknown.
-        most: What may be spent, > 0.
-    """
-
-    name: str
-    spent: float | None
-    most: float
-
-    @property
-    def share(self) -> float | None:
-        """What is spent of what may be, 0 to 1 and a little above; None where it is unknown."""
-        return None if self.spent is None else self.spent / self.most
-
-    def words(self, amount: float) -> str:
-        """An amount of it: `$0.0021`, `5 min 00 s`."""
-        write: Mapping[str, Callable[[float], str]] = {"usd": dollars, "seconds": duration, "energy_j": kwh}
-        return write[self.name](amount) if self.name in write else f"{amount:,.0f}"
-
-    def __str__(self) -> str:
-        spent = "unknown" if self.spent is None else self.words(self.spent)
-        return f"{spent} of {self.words(self.most)}{' labels' if self.name == 'labels' else ''}"
-
-
-def kwh(joules: float) -> str:
-    """`0.0012 kWh`."""
-    return f"{number(joules / prices.JOULES_PER_KWH)} kWh"
-
-
-def bounds(spent: Spending, limits: Mapping[str, float | None]) -> list[Bound]:
-    """The budgets among the limits of a sweep, by the names of `workbench.sweep.Limits`, and what is spent of each."""
-    known = (
-        ("max_usd", "usd", 1.0),
-        ("max_hours", "seconds", 3600.0),
-        ("max_energy_kwh", "energy_j", prices.JOULES_PER_KWH),
-        ("max_labels", "labels", 1.0),
-    )
-    return [
-        Bound(name, getattr(spent, name), most * unit) for limit, name, unit in known if (most := limits.get(limit)) is not None
-    ]
-
-
 def spent_text(spent: Spending, limits: Mapping[str, float | None], *, workers: int = 1) -> str:
     """What is spent, of how much, and how fast: `$0.0021 of $0.01, 5 min 00 s of 1 h 00 min spent ($0.05/h)`."""
     parts = [str(bound) for bound in bounds(spent, limits)]
@@ -70,30 +23,6 @@ def spent_text(spent: Spending, limits: Mapping[str, float | None], *, workers: 
         parts.insert(0, dollars(spent.usd))
     rate = usd_per_hour(spent, workers)
     return f"{', '.join(parts)} spent{'' if rate is None else f' ({dollars(rate)}/h)'}"
-
-
-def usd_per_hour(spent: Spending, workers: int = 1) -> float | None:
-    """US$ that an hour takes, by all that was spent until now, with so many at work at once; None where it is unknown."""
-    return spent.usd / spent.seconds * 3600 * workers if spent.usd is not None and spent.seconds > 0 else None
-
-
-def seconds_to_bound(spent: Spending, limits: Mapping[str, float | None]) -> float | None:
-    """Seconds of work until the first budget is spent, going on as until now; None without a budget or a known rate.
-
-    Labels do not count: they are bought at the start of runs, not as time passes.
-    """
-    shares = [bound.share for bound in bounds(spent, limits) if bound.share and bound.name != "labels"]
-    fullest = max((share for share in shares if share is not None), default=0.0)
-    return max(0.0, spent.seconds / fullest - spent.seconds) if fullest and spent.seconds else None
-
-
-def seconds_left(spent: Spending, limits: Mapping[str, float | None], done: int) -> float | None:
-    """Seconds of work until the trials are done, at the mean of the `done` ones, or a budget is spent, whichever is sooner."""
-    left, trials = seconds_to_bound(spent, limits), limits.get("trials")
-    if trials and done:
-        whole = max(0.0, trials - done) * spent.seconds / done
-        left = whole if left is None else min(left, whole)
-    return left
 
 
 @dataclass(frozen=True)

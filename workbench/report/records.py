@@ -109,6 +109,26 @@ def front_markdown(results: Sequence[Result], view: View) -> str:
     return "\n".join([*lines, *(["", ties] if ties else [])]) + "\n"
 
 
+def confirmed_record(known: Confirmed | None) -> dict[str, object] | None:
+    """As plain data; None for a point that is not confirmed."""
+    if known is None:
+        return None
+    test = known.test or Interval(math.nan)
+    return {
+        "seeds": known.seeds,
+        "failed": known.failed,
+        "mean": known.score.mean,
+        "low": known.score.low,
+        "high": known.score.high,
+        "test_mean": None if known.test is None else test.mean,
+        "test_low": test.low,
+        "test_high": test.high,
+        "test_original": known.test_original,
+        "usd": known.usd,
+        "tied_with": None if known.tied_with is None else list(known.tied_with),
+    }
+
+
 def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, str]) -> list[dict[str, Any]]:
     """One entry per run as plain data: the contract of `workbench runs --json`.
 

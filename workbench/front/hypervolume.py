@@ -1,0 +1,26 @@
+"""The hypervolume of a front: how much of score and cost it dominates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from workbench import pareto
+from workbench.front.view import View
+from workbench.result import Result
+
+
+def hypervolume(results: Sequence[Result], view: View) -> float:
+    """Dominated volume in score x decades of cost (log10), below the study's reference point; 0 without a point.
+
+    In logarithms a halving of cost counts the same at a cent as at a hundred dollars.
+    """
+    points = [view.coordinates(result) for result in results]
+    reference = (-view.reference[view.maximize], *(_decade(name, view.reference[name]) for name in view.minimize))
+    found = [(p[0], *map(_decade, view.minimize, p[1:])) for p in points if p is not None]
+    return pareto.hypervolume(found, reference)
+
+
+def _decade(name: str, value: float) -> float:
+    """Logarithm of a cost; of no label as of one, as nothing has none."""
+    return math.log10(max(value, 1.0 if name == "labels" else 1e-12))
