@@ -11,8 +11,9 @@ import streamlit as st
 from workbench import prices
 from workbench.cli.common import label_usd_of, offer_of
 from workbench.errors import UsageError, did_you_mean
+from workbench.front.view import View
 from workbench.ledger import Reading
-from workbench.report import AXES, View, axes
+from workbench.report.axes import AXES, axes
 from workbench.result import Result
 
 

@@ -9,16 +9,17 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "workbench"
 
 FLOORS = {
-    **dict.fromkeys(("errors", "space", "settings", "usage", "estimate", "pareto", "process"), 0),
+    **dict.fromkeys(("errors", "space", "settings", "usage", "estimate", "pareto", "process", "quantities"), 0),
     **dict.fromkeys(("prices", "carbon", "flops", "meter", "data"), 1),
     "objectives": 2,
     "formulations": 3,
     **dict.fromkeys(("tasks", "methods"), 4),
     **dict.fromkeys(("study", "result"), 5),
-    **dict.fromkeys(("training", "forecast", "search", "ledger", "tracking", "imports"), 6),
-    **dict.fromkeys(("report", "figures", "sweep", "health", "replay"), 7),
-    "cli": 8,
-    "testing": 9,  # may use all, and none may use it
+    "front": 6,
+    **dict.fromkeys(("training", "forecast", "search", "ledger", "tracking", "imports"), 7),
+    **dict.fromkeys(("report", "figures", "sweep", "health", "replay"), 8),
+    "cli": 9,
+    "testing": 10,  # may use all, and none may use it
 }
 TOP = {"__init__", "__main__"}  # the public names, and `python -m workbench`
 
@@ -27,9 +28,7 @@ SIDEWAYS = {
     ("settings", "errors"),
     ("carbon", "prices"),  # grams are a view of an offer too
     ("search", "ledger"),  # a space's distributions are those that the ledger stores
-    ("sweep", "report"),
     ("figures", "report"),
-    ("replay", "report"),
     ("forecast", "training"),  # a forecast counts the steps, checkpoints and micro-batches of the loop itself
 }
 """Imports between rooms of one floor, `(who, whom)`: the only ones, and never in a circle."""

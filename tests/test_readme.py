@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from workbench import carbon, prices, report, settings
+from workbench import carbon, prices, settings
 from workbench.cli import _COMMANDS, cli
+from workbench.front.view import View
+from workbench.report.records import front_record
 from workbench.study import load
 
 ROOT = Path(__file__).parent.parent
@@ -40,8 +42,8 @@ def test_every_command_is_shown_with_options_that_it_has() -> None:
 
 
 def test_the_contracts_name_the_keys_that_are_printed() -> None:
-    view = report.View("f1", ("usd",), {"f1": 0.0, "usd": 1.0}, prices.find("local"), 0.0)
-    record = report.front_record("name", [], view)
+    view = View("f1", ("usd",), {"f1": 0.0, "usd": 1.0}, prices.find("local"), 0.0)
+    record = front_record("name", [], view)
     replayed = re.search(r"`--json` prints `(\{.*?\})`\.", README)
     assert replayed
     protocol = (ROOT / "workbench" / "replay" / "protocol.py").read_text(encoding="utf-8")

@@ -56,8 +56,3 @@ def banded(estimate: Estimate, write: Callable[[float], str]) -> str:
     if estimate.low == estimate.high:
         return write(estimate.value)
     return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)}, {estimate.basis})"
-
-
-def kwh(joules: float) -> str:
-    """`0.0012 kWh`."""
-    return f"{number(joules / prices.JOULES_PER_KWH)} kWh"

@@ -13,8 +13,13 @@ from links import to_mlflow, to_run
 from parts import COUNT, MONEY, SHORT
 from words import plain
 
-from workbench import figures, report
-from workbench.report import AXES, Axis, Pick, Points
+from workbench import figures
+from workbench.front.points import Points, stopped
+from workbench.quantities import dollars, many
+from workbench.report.answers import Pick, answer, contended_text, cost_text, picks, score_text, ties_text
+from workbench.report.axes import AXES, Axis
+from workbench.report.tables import budgets_text, front_rows, ladder
+from workbench.report.text import describe
 from workbench.result import Result
 
 
@@ -49,7 +54,7 @@ def _answers(c: Context, hide: bool) -> None:
     points = c.points
     top = st.container(border=True)
     budget, target = _sliders(c, points)
-    found = report.picks(points, budget=budget, target=target)
+    found = picks(points, budget=budget, target=target)
     with top:
         _answer(c, points, found, budget, target)
     drawing, panel = st.columns([67, 33], gap="medium")
@@ -68,7 +73,7 @@ def _sliders(c: Context, points: Points) -> tuple[float | None, float | None]:
     view, axis = c.view, AXES[c.cost]
     left, right = st.columns(2, gap="medium")
     costs = [cost / axis.per_unit for r in points.found if (cost := view.cost(r, c.cost))]
-    stops = [*report.ladder(min(costs, default=1.0), max(costs, default=1.0)), math.inf]
+    stops = [*ladder(min(costs, default=1.0), max(costs, default=1.0)), math.inf]
     budget = left.select_slider(
         f"Budget for one model, {axis.unit}",
         stops,
@@ -96,11 +101,11 @@ def _answer(c: Context, points: Points, found: list[Pick], budget: float | None,
     if found:
         pick = found[0].point
         what, quality, cost, time = st.columns([5, 2, 3, 3], vertical_alignment="center")
-        what.markdown(f"##### Take {pick.method} on {pick.model}\n{report.describe(pick)}")
+        what.markdown(f"##### Take {pick.method} on {pick.model}\n{describe(pick)}")
         quality.metric(c.view.maximize, f"{points.score(pick):.1f}")
-        cost.metric(AXES[c.cost].unit, report.cost_text(c.view, pick, c.cost))
-        time.metric("time to make it", report.cost_text(c.view, pick, "seconds"))
-    st.markdown(plain(report.answer(points, c.view, budget=budget, target=target)))
+        cost.metric(AXES[c.cost].unit, cost_text(c.view, pick, c.cost))
+        time.metric("time to make it", cost_text(c.view, pick, "seconds"))
+    st.markdown(plain(answer(points, c.view, budget=budget, target=target)))
     if budget is None and target is None and (text := _budgets(c.key, points)):
         st.caption(plain(text))
 
@@ -109,7 +114,7 @@ def _figure(
     c: Context, points: Points, hide: bool, found: list[Pick], chosen: Result | None, budget: float | None, target: float | None
 ) -> None:
     drawn = figures.mark(_drawn(c.key, hide, points), points, budget=budget, target=target, picks=found, chosen=chosen)
-    alt = f"{AXES[c.cost].title} against {c.view.maximize}. {report.answer(points, c.view, budget=budget, target=target)}"
+    alt = f"{AXES[c.cost].title} against {c.view.maximize}. {answer(points, c.view, budget=budget, target=target)}"
     flat = st.container()
     if len(c.view.minimize) > 1:
         flat, solid = st.tabs(["Cost and quality", "Three axes"])
@@ -130,7 +135,7 @@ def _figure(
 
 @st.cache_data(show_spinner=False, max_entries=16)
 def _budgets(key: tuple[Any, ...], _points: Points) -> str:
-    return report.budgets_text(_points)
+    return budgets_text(_points)
 
 
 _CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
@@ -139,7 +144,7 @@ _CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d
 @st.cache_data(show_spinner=False, max_entries=16)
 def _drawn(key: tuple[Any, ...], hide: bool, _points: Points) -> Any:
     """The figure without what the sliders add: it is the same until the ledger or the prices change."""
-    drawn = figures.front(_points, _points.view, hidden=report.stopped(_points) if hide else ())
+    drawn = figures.front(_points, _points.view, hidden=stopped(_points) if hide else ())
     return drawn.update_layout(width=None, height=None, legend={"orientation": "h", "y": 1.08, "x": 0}, margin={"t": 40, "r": 40})
 
 
@@ -168,17 +173,17 @@ def _panel(c: Context, points: Points, r: Result, title: str) -> None:
     view = c.view
     with st.container(border=True):
         st.markdown(f"**{title}**")
-        st.markdown(report.describe(r))
+        st.markdown(describe(r))
         known = points.confirmed.get(r.recipe_id)
         facts = {
-            "compute (C)": report.cost_text(view, r, "usd_compute", band=True),
-            "labels (D)": f"{report.dollars(view.cost(r, 'usd_labels'))}, {report.many(r.labels, 'label')}",
-            "C + D": report.cost_text(view, r, "usd", band=True),
-            "time": report.cost_text(view, r, "seconds", band=True),
-            "energy": report.cost_text(view, r, "energy_j"),
-            "CO2e": report.cost_text(view, r, "grams_co2e"),
+            "compute (C)": cost_text(view, r, "usd_compute", band=True),
+            "labels (D)": f"{dollars(view.cost(r, 'usd_labels'))}, {many(r.labels, 'label')}",
+            "C + D": cost_text(view, r, "usd", band=True),
+            "time": cost_text(view, r, "seconds", band=True),
+            "energy": cost_text(view, r, "energy_j"),
+            "CO2e": cost_text(view, r, "grams_co2e"),
         }
-        score = report.score_text(r.scores[view.maximize], known)
+        score = score_text(r.scores[view.maximize], known)
         st.markdown(
             "\n".join(
                 [f"| {view.maximize} | {score} |", "|---|---|", *(f"| {name} | {plain(text)} |" for name, text in facts.items())]
@@ -192,7 +197,7 @@ def _table(c: Context, points: Points) -> None:
     """The front in figures; a row can be chosen with the keyboard."""
     st.markdown("##### The front, cheapest first")
     axis = AXES[c.cost]
-    table = pd.DataFrame(report.front_rows(points)).dropna(axis="columns", how="all")
+    table = pd.DataFrame(front_rows(points)).dropna(axis="columns", how="all")
     st.session_state["front_numbers"] = list(table["number"])
     score = st.column_config.NumberColumn(c.view.maximize, format="%.1f")
     shown = table.drop(columns=[name for name in ("low", "high", "new_seeds") if name in table])
@@ -217,9 +222,9 @@ def _table(c: Context, points: Points) -> None:
             ),
         },
     )
-    if text := report.contended_text(points.members, c.view):
+    if text := contended_text(points.members, c.view):
         st.caption(plain(text))
-    if text := report.ties_text(points.best, points.view):
+    if text := ties_text(points.best, points.view):
         st.caption(plain(text))
     st.download_button(
         "Download as CSV",
@@ -237,7 +242,7 @@ def _interval(points: Points, r: Result) -> str:
     if known is None:
         return "not confirmed"
     ends = "" if known.score.low is None or known.score.high is None else f"{known.score.low:.1f} to {known.score.high:.1f}, "
-    return f"{ends}{report.many(known.seeds, 'new seed')}"
+    return f"{ends}{many(known.seeds, 'new seed')}"
 
 
 def _cost_column(name: str) -> Any:

@@ -12,9 +12,12 @@ from context import Context, read
 from parts import MONEY, SHORT, chart, table
 from words import plain
 
-from workbench import figures, report
+from workbench import figures
 from workbench.errors import WorkbenchError
-from workbench.report import Progress, Settled, Stage, dollars, duration, number
+from workbench.quantities import dollars, duration, number
+from workbench.report.course import Stage, course, course_text
+from workbench.report.progress import Progress, Settled, progress
+from workbench.report.text import describe
 
 REFRESH_SECONDS = 2.0
 """While somebody works."""
@@ -36,7 +39,7 @@ def show(c: Context) -> None:
         st.markdown("The study has no reference point for these objectives: no hypervolume can be given.")
         return
     stages = _course(c.key, c)
-    text = report.course_text(stages)
+    text = course_text(stages)
     st.markdown(plain(text))
     if any(stage.hypervolume for stage in stages):
         chart(figures.course(stages), text, "progress_figure")
@@ -52,7 +55,7 @@ def show(c: Context) -> None:
 def _now(c: Context) -> Progress:
     known = _settled(c.key, c)
     limits = c.description.get("limits")
-    return report.progress(c.results, c.leases, c.ended, c.view, now=time.time(), limits=limits, settled=known)
+    return progress(c.results, c.leases, c.ended, c.view, now=time.time(), limits=limits, settled=known)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -98,7 +101,7 @@ def _figures(found: Progress) -> None:
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _course(key: tuple[Any, ...], _c: Context) -> Sequence[Stage]:
-    return report.course(_c.results, _c.view)
+    return course(_c.results, _c.view)
 
 
 def _row(stage: Stage) -> dict[str, Any]:
@@ -107,5 +110,5 @@ def _row(stage: Stage) -> dict[str, Any]:
         "US$ spent": stage.usd,
         "seconds of work": stage.seconds,
         "hypervolume": stage.hypervolume,
-        "result": report.describe(stage.result),
+        "result": describe(stage.result),
     }

@@ -9,7 +9,8 @@ import streamlit as st
 from context import Context
 from links import run_address
 
-from workbench import report
+from workbench.quantities import many
+from workbench.report.tables import run_rows
 
 
 def show(c: Context) -> None:
@@ -20,7 +21,7 @@ def show(c: Context) -> None:
         st.info("No run yet. `workbench sweep STUDY` makes some: this page shows them as they come.")
         return
     shown = _filtered(rows)
-    count = f"{len(shown)} of {report.many(len(rows), 'run')}"
+    count = f"{len(shown)} of {many(len(rows), 'run')}"
     st.caption(f"{count}. A run stands as its furthest checkpoint does. A click on a head sorts by it.")
     links = [run_address(trial) for trial in shown["trial"]]
     st.dataframe(
@@ -44,7 +45,7 @@ def show(c: Context) -> None:
 
 @st.cache_resource(show_spinner="Listing the runs …", max_entries=8)
 def _rows(key: tuple[Any, ...], _c: Context) -> pd.DataFrame:
-    return pd.DataFrame(report.run_rows([*_c.results, *_c.running], _c.view, _c.mlflow_runs))
+    return pd.DataFrame(run_rows([*_c.results, *_c.running], _c.view, _c.mlflow_runs))
 
 
 def _filtered(rows: pd.DataFrame) -> pd.DataFrame:

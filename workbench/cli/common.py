@@ -18,11 +18,12 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from workbench import prices, process, report
+from workbench import prices, process
 from workbench.cli import complete, terminal
 from workbench.cli.options import check_address, origin, placed, setting, stated
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
-from workbench.report import View
+from workbench.front.view import View
+from workbench.result.outdated import changes, outdated_text
 
 if TYPE_CHECKING:
     from workbench.ledger import Ledger
@@ -260,7 +261,7 @@ def open_ledger(study: str | None, storage: str | None, *, read_only: bool = Tru
 
 def tell_inputs(ledger: Ledger, results: Sequence[Result]) -> None:
     """Say which Results are of other inputs, and what `tell_changes` does."""
-    if text := report.outdated_text(results):
+    if text := outdated_text(results):
         messages.print(text, style="yellow", markup=False)
     tell_changes(ledger)
 
@@ -268,7 +269,7 @@ def tell_inputs(ledger: Ledger, results: Sequence[Result]) -> None:
 def tell_changes(ledger: Ledger) -> None:
     """Say which inputs of the study have changed since its last sweep, or that this cannot be seen."""
     if since := ledger.changed_since:
-        messages.print(f"Since the last sweep {report.changes(since)}.", style="yellow", markup=False)
+        messages.print(f"Since the last sweep {changes(since)}.", style="yellow", markup=False)
     if ledger.unseen:
         text = f"Whether the study's inputs are what they were at its last sweep cannot be seen: {ledger.unseen}"
         messages.print(text, style="yellow", markup=False)

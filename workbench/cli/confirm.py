@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from workbench import report
 from workbench.cli import complete
 from workbench.cli.common import (
     POSITIVE,
@@ -30,8 +29,11 @@ from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, catch_up_first, end_
 from workbench.cli.options import setting, stated
 from workbench.errors import UsageError
 from workbench.estimate import Estimate
-from workbench.report import View, dollars, duration
+from workbench.front.members import pareto_front
+from workbench.front.view import View
+from workbench.quantities import dollars, duration
 from workbench.result import Result
+from workbench.result.outdated import outdated_text
 
 if TYPE_CHECKING:
     from workbench.prices import Offer
@@ -106,8 +108,8 @@ def confirm_front(
         ledger = Ledger.find(study.name, ledger_url(storage), path=path, study=study)
         view = View.of(ledger.description, offer, label_usd)
         results = ledger.results()
-        if not report.front(results, view):
-            outdated = report.outdated_text(results)
+        if not pareto_front(results, view):
+            outdated = outdated_text(results)
             told = f" {outdated}" if outdated else ""
             raise UsageError(f"{ledger.name} has no finished run to confirm.{told} Run `workbench sweep {path}` first.")
         meter = training_meter()

@@ -15,7 +15,8 @@ import click
 from workbench.cli import complete
 from workbench.cli.common import messages, open_ledger, price_options, reading, say_next, storage_option, view_of, writing
 from workbench.errors import UsageError
-from workbench.report import Points, View
+from workbench.front.points import Points
+from workbench.front.view import View
 from workbench.report.rows import result_rows, rows_csv
 
 if TYPE_CHECKING:

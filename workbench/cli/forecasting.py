@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.cli.common import ledger_url, messages
 from workbench.errors import EnvironmentFault, UsageError
-from workbench.report import dollars, duration
+from workbench.quantities import dollars, duration
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
     from workbench.forecast import Calibration, Forecaster, Taken, Typical
+    from workbench.front.bounds import Bound
     from workbench.prices import Offer
-    from workbench.report import Bound
     from workbench.result import Result
     from workbench.study import Study
 

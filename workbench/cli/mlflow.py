@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from workbench import report
 from workbench.cli import complete
 from workbench.cli.common import (
     LOOPBACK,
@@ -25,6 +24,7 @@ from workbench.cli.common import (
     waiting,
 )
 from workbench.errors import UsageError
+from workbench.quantities import many
 
 if TYPE_CHECKING:
     from workbench.tracking import Page
@@ -90,7 +90,7 @@ def _catch_up(path: str, platform: str | None, label_usd: float | None, storage:
     ledger = Ledger.find(study.name, ledger_url(storage), path=path, study=study)
     lacked, behind = catch_up(study, ledger, offer_of(platform, study), label_usd_of(label_usd, study), tracking_uri)
     if not behind:
-        text = f"{report.many(lacked, 'run')} written" if lacked else "nothing was missing"
+        text = f"{many(lacked, 'run')} written" if lacked else "nothing was missing"
         messages.print(f"MLflow has all of {ledger.name}: {text}.", markup=False)
     return 4 if behind else 0
 

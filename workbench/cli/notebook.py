@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench import process, report
+from workbench import process
 from workbench.cli.common import messages, waiting
 from workbench.errors import EnvironmentFault
-from workbench.report import View
+from workbench.front.confirmed import confirmed_front, corrected_points
+from workbench.front.hypervolume import hypervolume
+from workbench.front.points import Points
+from workbench.front.view import View
+from workbench.quantities import many
+from workbench.report.records import front_markdown
 from workbench.report.rows import result_rows, rows_csv
-from workbench.result import originals, spent_usd
+from workbench.result import by_run, originals, spent_usd
 
 if TYPE_CHECKING:
     from workbench.ledger import Ledger
@@ -70,26 +75,26 @@ def catch_up_first(study: Study, ledger: Ledger, offer: Offer, label_usd: float,
         messages.print(str(error), style="yellow", markup=False)
     else:
         if written:
-            messages.print(f"MLflow lacked {report.many(written, 'run')}: caught up.")
+            messages.print(f"MLflow lacked {many(written, 'run')}: caught up.")
 
 
 def end_notebook(notebook: Notebook, outcome: Outcome, view: View) -> int:
     """Write down in MLflow how it ended, and say what is missing there. How many records are."""
     results = outcome.results
-    points, members = report.corrected(results, view), report.standing(results, view)
+    points, members = corrected_points(results, view), confirmed_front(results, view)
     scores = {r.recipe_id: r.scores[view.maximize] for r in points if view.maximize in r.scores}
     best = max(members, key=lambda r: scores[r.recipe_id], default=None)
     with waiting("Bringing MLflow up to date …"):
         notebook.end(
             {
                 "spent/usd": spent_usd(results, view.offer, view.label_usd),
-                "spent/runs": float(len(report.by_run(originals(results)))),
+                "spent/runs": float(len(by_run(originals(results)))),
                 "front/size": float(len(members)),
-                "front/hypervolume": report.hypervolume(points, view),
+                "front/hypervolume": hypervolume(points, view),
                 f"best/{view.maximize}": None if best is None else scores[best.recipe_id],
                 "best/usd": None if best is None else view.cost(best, "usd"),
             },
-            report.front_markdown(results, view),
+            front_markdown(results, view),
             "KILLED" if outcome.interrupted else "FINISHED",
             artifacts=_artifacts(notebook.study, outcome, view),
             reason=outcome.reason,
@@ -98,7 +103,7 @@ def end_notebook(notebook: Notebook, outcome: Outcome, view: View) -> int:
         behind = notebook.close(MLFLOW_PATIENCE_SECONDS)
     if behind:
         messages.print(
-            f"MLflow is {report.many(behind, 'record')} behind; the next `workbench sweep` writes what is missing, and so does "
+            f"MLflow is {many(behind, 'record')} behind; the next `workbench sweep` writes what is missing, and so does "
             "`workbench mlflow STUDY --catch-up`. Nothing is missing in the ledger.",
             style="yellow",
         )
@@ -109,5 +114,5 @@ def _artifacts(study: Study, outcome: Outcome, view: View) -> dict[str, str]:
     """The front as a page that needs nothing else, and the runs as a table."""
     from workbench import figures
 
-    page = figures.html(figures.front(report.Points.of(outcome.results, view), view, title=study.question))
+    page = figures.html(figures.front(Points.of(outcome.results, view), view, title=study.question))
     return {"front.html": page, "runs.csv": rows_csv(result_rows(outcome.results, view, {}))}

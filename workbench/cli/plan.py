@@ -41,8 +41,8 @@ from workbench.cli.forecasting import (
 )
 from workbench.cli.options import setting, stated
 from workbench.errors import UsageError
-from workbench.report import by_run, dollars, duration, many
-from workbench.result import labels_bought, originals
+from workbench.quantities import dollars, duration, many
+from workbench.result import by_run, labels_bought, originals
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate

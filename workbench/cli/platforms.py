@@ -27,7 +27,7 @@ from workbench.cli.common import (
 )
 from workbench.cli.forecasting import band, banded, forecaster_of, most_runs
 from workbench.cli.options import setting, stated
-from workbench.report import dollars, duration, many, number
+from workbench.quantities import dollars, duration, many, number
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
-from workbench import carbon, report
+from workbench import carbon
 from workbench.cli import complete
 from workbench.cli.common import (
     Table,
@@ -30,8 +30,15 @@ from workbench.cli.common import (
 )
 from workbench.cli.front import explain_costs
 from workbench.errors import UsageError
-from workbench.report import View, dollars, duration
+from workbench.front.serving import serving
+from workbench.front.view import View
+from workbench.quantities import count, dollars, duration, number
+from workbench.report.answers import cost_text
+from workbench.report.bill import peak_share, phases_spent
+from workbench.report.records import find_run, runs_record
+from workbench.report.text import describe, short_settings, usage_cells
 from workbench.result import Result, mean_costs
+from workbench.result.outdated import changes
 
 if TYPE_CHECKING:
     from workbench.ledger import Ledger
@@ -57,7 +64,7 @@ def runs(
         ledger = open_ledger(study, storage)
         view = view_of(ledger.description, platform, label_usd)
         results = ledger.results(running=True)
-    entries = report.runs_record(results, view, ledger.mlflow_runs)
+    entries = runs_record(results, view, ledger.mlflow_runs)
     entries = [e for e in entries if status in (None, e["status"])]
     if as_json:
         print_json(entries)
@@ -95,8 +102,8 @@ def runs(
             + (f" (seed {e['seed']} of trial {firsts.get(e['replicate_of'], '?')})" if e["replicate_of"] else ""),
             e["model"],
             e["method"],
-            report.short_settings(own),
-            report.count(e["labels"]),
+            short_settings(own),
+            count(e["labels"]),
             f"{e['epochs']:g}",
             "" if score is None else f"{score:.1f}",
             "" if score is None else dollars(e["usd"]),
@@ -125,7 +132,7 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
         ledger = open_ledger(study, storage)
         view = view_of(ledger.description, platform, label_usd)
         results = ledger.results(running=True)
-        segments = report.find_run(results, run_id)
+        segments = find_run(results, run_id)
         beside = [] if study else _beside(ledger, storage, run_id)
     named = f"`workbench run {run_id} --study {beside[-1]}`" if beside else ""
     if not segments:
@@ -137,7 +144,7 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
     if as_json:
         print_json(
             {
-                "run": report.runs_record(segments, view, ledger.mlflow_runs)[0],
+                "run": runs_record(segments, view, ledger.mlflow_runs)[0],
                 "results": [r.to_json() | {"number": r.number, "outdated": list(r.outdated)} for r in segments],
             }
         )
@@ -153,7 +160,7 @@ def _beside(ledger: Ledger, storage: str | None, wanted: str) -> list[str]:
     from workbench.ledger import Ledger
 
     others = [Ledger.find(name, ledger_url(storage), read_only=True) for name in ledger.others[-MOST_BESIDE:]]
-    return [other.name for other in others if report.find_run(other.results(running=True), wanted)]
+    return [other.name for other in others if find_run(other.results(running=True), wanted)]
 
 
 def _work_text(r: Result) -> str:
@@ -165,7 +172,7 @@ def _work_text(r: Result) -> str:
     text = f"{work.examples:,} examples, {work.tokens:,} tokens ({work.padded_tokens:,} with padding)"
     if not work.flops or train.flops_per_second is None:
         return text
-    share = report.peak_share(r)
+    share = peak_share(r)
     peak = "" if share is None else f", {share:.1%} of its peak"
     return f"{text}, {work.flops:.3g} FLOPs ({work.formula}) at {train.flops_per_second / 1e9:,.1f} GFLOP/s{peak}"
 
@@ -178,7 +185,7 @@ def _means_text(r: Result, view: View) -> str:
 
 
 def _serving_text(r: Result, view: View) -> str:
-    served = report.serving(r, view)
+    served = serving(r, view)
     if served is None:
         return ""
     latency = "" if served.latency_seconds is None else f", {served.latency_seconds * 1000:.1f} ms alone"
@@ -191,7 +198,7 @@ def _carbon_text(r: Result, view: View) -> str:
     grams, intensity = view.cost(r, "grams_co2e"), carbon.intensity(view.offer)
     if grams is None:
         return ""
-    return f"{report.number(float(grams))} g from cold ({intensity.g_co2e_per_kwh:g} g/kWh: {intensity.place}, {intensity.year})"
+    return f"{number(float(grams))} g from cold ({intensity.g_co2e_per_kwh:g} g/kWh: {intensity.place}, {intensity.year})"
 
 
 def _score_text(score: float) -> str:
@@ -201,14 +208,14 @@ def _score_text(score: float) -> str:
 
 def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> None:
     last = segments[-1]
-    console.print(Text(f"Trial {last.trial}", style="bold").append(f"  {report.describe(last)}", style="not bold"))
+    console.print(Text(f"Trial {last.trial}", style="bold").append(f"  {describe(last)}", style="not bold"))
     facts = {
         "run": last.run_id,
         "started": f"{datetime.fromtimestamp(segments[0].started):%Y-%m-%d %H:%M:%S}",
-        "settings": report.short_settings(last.settings),
+        "settings": short_settings(last.settings),
         "seed": str(last.seed),
         "confirms": last.replicate_of or "",
-        "left off": f"the front: of other inputs ({report.changes(last.outdated)})" if last.outdated else "",
+        "left off": f"the front: of other inputs ({changes(last.outdated)})" if last.outdated else "",
         "test split": ", ".join(f"{name} {_score_text(score)}" for name, score in last.test_scores.get(last.recipe_id, {}).items()),
         "tuned numbers": f"{last.trainable_parameters:,}" if last.trainable_parameters else "",
         "work": _work_text(last),
@@ -232,13 +239,13 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         state = r.status + (f": {r.reason}" if r.reason else "")
         numbers = [_score_text(r.scores[s]) if s in r.scores else "" for s in scores]
         finished = r.status == "complete"
-        price, taken = (report.cost_text(view, r, name, band=True) if finished else "" for name in ("usd", "seconds"))
+        price, taken = (cost_text(view, r, name, band=True) if finished else "" for name in ("usd", "seconds"))
         checkpoints.add_row(
             str(r.number),
             state,
             f"{r.epochs:g}",
-            report.count(r.step),
-            report.count(r.labels),
+            count(r.step),
+            count(r.labels),
             *numbers,
             price,
             taken,
@@ -249,9 +256,9 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
     for name in ("phase", "from cold", "CPU time", "energy", "peak memory", "really spent"):
         bill.add_column(name, justify="left" if name == "phase" else "right")
     cold = next((r.usage for r in reversed(segments) if r.usage), {})
-    spent = report.phases_spent(segments)
+    spent = phases_spent(segments)
     for phase in dict.fromkeys((*cold, *spent)):
-        bill.add_row(phase, *report.usage_cells(cold.get(phase)), duration(spent[phase].seconds) if phase in spent else "")
+        bill.add_row(phase, *usage_cells(cold.get(phase)), duration(spent[phase].seconds) if phase in spent else "")
     print_table(bill)
     for field, source in sorted({f: s for u in cold.values() for f, s in u.sources.items()}.items()):
         console.print(f"{field}: {source}", style="dim", markup=False)

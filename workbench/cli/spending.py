@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from workbench import process, report
+from workbench import process
 from workbench.cli.common import messages, print_json, print_text, say_next
 from workbench.cli.forecasting import banded
 from workbench.cli.front import show_front, tell_doubts
 from workbench.errors import Refused
-from workbench.report import View, dollars, duration
-from workbench.result import Result, spending
+from workbench.front.members import pareto_front
+from workbench.front.view import View
+from workbench.quantities import dollars, duration, many
+from workbench.report.answers import answer
+from workbench.report.records import front_record
+from workbench.result import Result, by_run, spending
+from workbench.result.outdated import outdated_text
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
@@ -55,17 +60,17 @@ def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: 
     """
     spent = spending(results, view.offer, view.label_usd)
     first = [r for r in results if r.replicate_of is None]  # those of other inputs too: this is the bill
-    runs = len(report.by_run(first))
-    again = len(report.by_run(results)) - runs
+    runs = len(by_run(first))
+    again = len(by_run(results)) - runs
     text = f"{runs} run{'' if runs == 1 else 's'}" + (f" and {again} with new seeds" if again else "")
     messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {text}.\n")
-    if outdated := report.outdated_text(results):
+    if outdated := outdated_text(results):
         messages.print(outdated, style="yellow", markup=False)
     if as_json:
-        print_json(report.front_record(ledger.name, results, view))
+        print_json(front_record(ledger.name, results, view))
     else:
         show_front(results, view)
-        print_text(f"\n{report.answer(results, view)}")
+        print_text(f"\n{answer(results, view)}")
         tell_doubts(results, view, ledger.description["grading"])
         following = _following(study, results, view, then or ("front" if again else ""))
         click.get_current_context().call_on_close(lambda: say_next(following))  # MLflow is yet to be told
@@ -80,7 +85,7 @@ def _following(study: Study, results: Sequence[Result], view: View, verb: str) -
     if not verb and results and all(r.status == "interrupted" for r in results):
         return f"`workbench plan {path} --calibrate` says what a run takes here: what may be spent was spent before any checkpoint"
     # What was not trained comes out the same with every seed.
-    verb = verb or ("confirm" if any(r.epochs for r in report.front(results, view)) else "runs")
+    verb = verb or ("confirm" if any(r.epochs for r in pareto_front(results, view)) else "runs")
     return f"`workbench {verb} {path}`{_price_of_confirming(study, results, view) if verb == 'confirm' else ''}"
 
 
@@ -95,5 +100,5 @@ def _price_of_confirming(study: Study, results: Sequence[Result], view: View) ->
     usd, spent = expected(plan, results, view)[0], spending(results, view.offer, view.label_usd).usd
     if usd is None or spent is None:
         return ""
-    runs = report.many(len(longest(plan)), "run")
+    runs = many(len(longest(plan)), "run")
     return f": {runs} with new seeds, about {dollars(usd)} more ({dollars(spent + usd)} in all)"

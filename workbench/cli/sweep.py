@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from workbench import report
 from workbench.cli import complete
 from workbench.cli.common import (
     COUNT,
@@ -33,8 +32,11 @@ from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, 
 from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, catch_up_first, end_notebook, open_notebook
 from workbench.cli.options import placed, setting, stated
 from workbench.cli.spending import ask, show_outcome
-from workbench.report import View, dollars
-from workbench.result import labels_bought, originals
+from workbench.front.bounds import bounds
+from workbench.front.members import pareto_front
+from workbench.front.view import View
+from workbench.quantities import dollars
+from workbench.result import by_run, labels_bought, originals
 
 if TYPE_CHECKING:
     from workbench.ledger import Ledger
@@ -184,7 +186,7 @@ def sweep(
             forecaster = forecaster_of(loaded, storage, ledger.results())
 
     def go_on() -> None:
-        if confirm_share is not None and report.front(ledger.results(), view):
+        if confirm_share is not None and pareto_front(ledger.results(), view):
             confirm_front(loaded, study, confirm_seeds, whole, offer, label, storage, tracking_uri, yes=yes, as_json=as_json)
 
     if reached:
@@ -193,7 +195,7 @@ def sweep(
         meter.close()
         go_on()
         show_outcome(loaded, ledger, ledger.results(), view, as_json=as_json)
-        sys.exit(0 if report.front(ledger.results(), view) else 1)
+        sys.exit(0 if pareto_front(ledger.results(), view) else 1)
     if as_worker:
         orders = Orders.read(sys.stdin)
         Neighbours(meter, sys.stdin)
@@ -201,15 +203,15 @@ def sweep(
     else:
         _print_head(loaded.question, view, len(loaded.dimensions))
         warn_if_busy()
-        made = len(report.by_run(originals(ledger.results())))
+        made = len(by_run(originals(ledger.results())))
         to_come = (most_runs(loaded, limits.trials) or UNBOUNDED_RUNS) - made
         runs = max(1, to_come)  # where none may start, those begun may go on
         run = forecast.typical(forecaster)
         labels = max(labels_bought(ledger.results()).values(), default=0)
         taken = forecast.of_runs(run, runs, offer, label, same_machine=True, starts=1, labels_bought=labels)
-        bounds = report.bounds(budget.spent(ledger.results()), dataclasses.asdict(limits))
+        budgets = bounds(budget.spent(ledger.results()), dataclasses.asdict(limits))
         if to_come > 0:
-            told = (expectation(taken, runs, offer, more=made > 0), budget_text(taken, runs, bounds))
+            told = (expectation(taken, runs, offer, more=made > 0), budget_text(taken, runs, budgets))
             messages.print(" ".join(filter(None, told)), markup=False)
         sweep_id, before, apart = several.new_sweep(), window.close(), False
         ask(budget, taken.usd if taken else None, yes=yes, bounded=bool(limits.trials))
@@ -265,7 +267,7 @@ def sweep(
     if confirming:
         go_on()
         show_outcome(loaded, ledger, outcome.results, view, as_json=as_json)
-    sys.exit(code or (130 if outcome.interrupted else 0 if report.front(outcome.results, view) else 1))
+    sys.exit(code or (130 if outcome.interrupted else 0 if pareto_front(outcome.results, view) else 1))
 
 
 def _reached(budget: Budget, ledger: Ledger, sampler: str) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from workbench import report
 from workbench.figures.style import COLOURS, SYMBOLS, ticks
-from workbench.report import AXES, Points, View
+from workbench.front.points import Points
+from workbench.front.view import View
+from workbench.report.axes import AXES
+from workbench.report.text import describe
 from workbench.result import Result
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def by_method(points: Points) -> Figure:
         figure.add_scatter(
             x=[x for x, _, _ in steps],
             y=[y for _, y, _ in steps],
-            text=[report.describe(r) for _, _, r in steps],
+            text=[describe(r) for _, _, r in steps],
             mode="lines+markers",
             name=method,
             line={"shape": "hv", "color": COLOURS[i % len(COLOURS)], "width": 2},

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from workbench import report
 from workbench.figures.style import COLOURS
-from workbench.report import Stage
+from workbench.quantities import dollars, duration
+from workbench.report.course import Stage
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -20,7 +20,7 @@ def course(stages: Sequence[Stage]) -> Figure:
     money = all(stage.usd is not None for stage in stages)
     last = len(stages) - 1
     kept = [s for i, s in enumerate(stages) if i in (0, last) or s.hypervolume > stages[i - 1].hypervolume]
-    words = [report.dollars(stage.usd) if money else report.duration(stage.seconds) for stage in kept]
+    words = [dollars(stage.usd) if money else duration(stage.seconds) for stage in kept]
     figure = go.Figure()
     figure.add_scatter(
         x=[stage.usd if money else stage.seconds for stage in kept],

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from workbench import report
 from workbench.figures.style import log_axis
-from workbench.report import Curve, View
+from workbench.front.view import View
+from workbench.report.axes import AXES
+from workbench.report.curves import ALONG, Curve
+from workbench.report.text import describe
 from workbench.result import Result
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def curves(shown: Sequence[Curve], view: View, axis: str, looks: Mapping[str, tu
     """
     import plotly.graph_objects as go
 
-    cost = report.AXES.get(axis)
+    cost = AXES.get(axis)
     per_unit = cost.per_unit if cost else 1.0
     figure = go.Figure()
     for method in sorted({curve.last.method for curve in shown}):  # the legend: strong, whatever line of it comes first
@@ -56,7 +58,7 @@ def curves(shown: Sequence[Curve], view: View, axis: str, looks: Mapping[str, tu
     figure.update_layout(
         xaxis=log_axis(
             [x / per_unit for curve in shown for x in curve.x],
-            f"{cost.title if cost else report.ALONG[axis]} (logarithmic)",
+            f"{cost.title if cost else ALONG[axis]} (logarithmic)",
             money=bool(cost and cost.money),
         ),
         yaxis={"title": view.maximize},
@@ -68,4 +70,4 @@ def curves(shown: Sequence[Curve], view: View, axis: str, looks: Mapping[str, tu
 
 
 def _hover(point: Result, on_front: bool) -> str:
-    return f"trial {point.trial}: {report.describe(point)}{', on the front' if on_front else ''}"
+    return f"trial {point.trial}: {describe(point)}{', on the front' if on_front else ''}"

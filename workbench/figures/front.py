@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench import report
 from workbench.figures.style import COLOURS, GREY, INK, SYMBOLS, ticks
-from workbench.report import AXES, Pick, Points, View
+from workbench.front.points import Points, baselines
+from workbench.front.view import View
+from workbench.report.answers import Pick, cost_text
+from workbench.report.axes import AXES
+from workbench.report.text import describe
 from workbench.result import Result
 
 if TYPE_CHECKING:
@@ -164,7 +167,7 @@ def _markers(group: Sequence[Result], points: Points, i: int, *, kept: bool) -> 
         costs = [axis.text(view.cost(r, view.minimize[0]) or 0.0) for r in group]
         said = {
             "text": [
-                f"trial {r.trial}: {report.describe(r)}<br>{cost}{' (contended)' if r.contended else ''}"
+                f"trial {r.trial}: {describe(r)}<br>{cost}{' (contended)' if r.contended else ''}"
                 for r, cost in zip(group, costs, strict=True)
             ],
             "hovertemplate": f"%{{text}}<br>{view.maximize} %{{y:.1f}}<extra></extra>",
@@ -203,12 +206,12 @@ def _intervals(group: Sequence[Result], points: Points) -> dict[str, Any]:
 
 
 def _baselines(figure: Figure, points: Points) -> None:
-    for name, r in report.baselines(points).items():
+    for name, r in baselines(points).items():
         y = points.score(r)
         figure.add_shape(
             type="line", x0=0, x1=1, xref="x domain", y0=y, y1=y, line={"color": INK, "width": 1, "dash": "dot"}, layer="below"
         )
-        price = report.cost_text(points.view, r, points.view.minimize[0])
+        price = cost_text(points.view, r, points.view.minimize[0])
         text = f"{'best ' if name == 'full tuning' else ''}{name} {y:.1f} for {price}"
         # At the end of the line that the front is further from: it rises from the lower left to the upper right.
         high = y > max(map(points.score, points.found)) / 2
@@ -227,7 +230,7 @@ def _label(pick: Pick, points: Points) -> dict[str, Any]:
     from_left = math.log(cost / min(costs)) / math.log(max(costs) / min(costs)) if cost > 0 and max(costs) > min(costs) else 0.0
     first = pick.why in ("within", "best")
     aside, above = (-70 if first else -115, -60 if first else -16) if from_left > 0.5 else (0, -60)
-    price = report.cost_text(view, r, view.minimize[0])
+    price = cost_text(view, r, view.minimize[0])
     text = f"{_SAID[pick.why]}<br><b>{view.maximize} {r.scores[view.maximize]:.1f} for {price}</b>"
     return {
         "text": text,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workbench import report
 from workbench.figures.style import COLOURS, GREY, INK, ticks
-from workbench.report import AXES, Points
+from workbench.front.points import Points
+from workbench.report.axes import AXES
+from workbench.report.text import describe
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -38,7 +39,7 @@ def front_3d(points: Points) -> Figure:
                 name=method,
                 legendgroup=method,
                 showlegend=kept or all(r.method != method for r in points.members),
-                text=[f"trial {r.trial}: {report.describe(r)}" for r in group],
+                text=[f"trial {r.trial}: {describe(r)}" for r in group],
                 hovertemplate="%{text}<br>%{z:.1f}<extra></extra>",
                 marker={
                     "size": 7 if kept else 3,

@@ -6,10 +6,13 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench import report
 from workbench.figures.front import CLOUD
 from workbench.figures.style import COLOURS, GREY
-from workbench.report import Effect, Matters, View
+from workbench.front.view import View
+from workbench.quantities import number
+from workbench.report.axes import AXES
+from workbench.report.matters import Effect, Matters, setting, short_name, swing_text
+from workbench.report.text import describe
 from workbench.result import Result
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ def importance(found: Matters, view: View) -> Figure:
     from plotly.subplots import make_subplots
 
     titles = [f"{view.maximize}: points between worst and best value"]
-    titles.append(f"{report.AXES[found.cost_name].unit}: factor between cheapest and dearest value")
+    titles.append(f"{AXES[found.cost_name].unit}: factor between cheapest and dearest value")
     figure: Figure = make_subplots(cols=2, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.06)
     order = [effect.name for effect in found.quality][::-1]  # the first stands above
     named: set[bool] = set()  # kinds of bars that are in the legend already
@@ -42,7 +45,7 @@ def importance(found: Matters, view: View) -> Figure:
                 unit = view.maximize if column == 1 else ""
                 figure.add_bar(**_bars(shown, unit, sure=sure, first=sure not in named), col=column, row=1)
                 named.add(sure)
-    figure.update_yaxes(categoryorder="array", categoryarray=[report.short_name(name) for name in order])
+    figure.update_yaxes(categoryorder="array", categoryarray=[short_name(name) for name in order])
     largest = max(effect.swing.high for effect in found.cost)
     every = (1, 1.5, 2, 3, 5) if largest < 6 else (1, 2, 5, 10, 20, 50, 100, 1000, 10000)
     marks = [m for m in every if m <= 1.3 * largest]
@@ -60,7 +63,7 @@ def _bars(effects: Sequence[Effect], unit: str, *, sure: bool, first: bool) -> d
     write = (lambda x: x) if unit else (lambda x: math.log10(max(x, 1.0)))
     values = [write(effect.swing.value) for effect in effects]
     return {
-        "y": [report.short_name(effect.name) for effect in effects],
+        "y": [short_name(effect.name) for effect in effects],
         "x": values,
         "orientation": "h",
         "name": "told apart from chance" if sure else "could be chance",
@@ -79,7 +82,7 @@ def _bars(effects: Sequence[Effect], unit: str, *, sure: bool, first: bool) -> d
             "color": GREY,
             "thickness": 1.5,
         },
-        "text": [f"{report.swing_text(effect, unit)}, best: {report.number(effect.best)}" for effect in effects],
+        "text": [f"{swing_text(effect, unit)}, best: {number(effect.best)}" for effect in effects],
         "textposition": "none",
         "hovertemplate": "%{y}: %{text}<extra></extra>",
     }
@@ -99,7 +102,7 @@ def by_setting(
     """
     import plotly.graph_objects as go
 
-    values = [report.setting(r, name) for r in points]
+    values = [setting(r, name) for r in points]
     numbers = all(isinstance(value, (int, float)) for value in values)
     figure = go.Figure()
     draw = figure.add_scattergl if len(points) > CLOUD else figure.add_scatter
@@ -107,7 +110,7 @@ def by_setting(
         group = [r for r in points if r.method == method]
         colour, symbol = looks[method]
         draw(
-            x=[report.setting(r, name) if numbers else str(report.setting(r, name)) for r in group],
+            x=[setting(r, name) if numbers else str(setting(r, name)) for r in group],
             y=[r.scores[view.maximize] for r in group],
             mode="markers",
             name=method,
@@ -118,16 +121,16 @@ def by_setting(
                 "opacity": 1.0,
                 "line": {"width": [1.5 if r.recipe_id in members else 0 for r in group], "color": "#222"},
             },
-            text=[f"trial {r.trial}: {report.describe(r)}" for r in group],
+            text=[f"trial {r.trial}: {describe(r)}" for r in group],
             hovertemplate="%{text}<br>%{y:.1f}<extra></extra>",
         )
-    axis: dict[str, Any] = {"title": report.short_name(name)}
+    axis: dict[str, Any] = {"title": short_name(name)}
     if numbers and values:
         low, high = min(values), max(values)
         distinct = sorted(set(values))
         axis |= {"type": "log"} if low > 0 and high > 4 * low else {}
         if len(distinct) <= MOST_NAMED:
-            axis |= {"tickvals": distinct, "ticktext": [report.number(value) for value in distinct]}
+            axis |= {"tickvals": distinct, "ticktext": [number(value) for value in distinct]}
     else:
         axis |= {"type": "category", "categoryorder": "array", "categoryarray": sorted({str(value) for value in values})}
     figure.update_layout(
@@ -154,10 +157,8 @@ def parallel(points: Sequence[Result], view: View, names: Sequence[str], cost: s
     axes = [_axis(label, [_first(r, same) for r in points]) for label, same in _merged(names).items()]
     low, high = (min(costs), max(costs)) if costs else (0.0, 1.0)
     marks = [low + (high - low) * i / 3 for i in range(4)]
-    write = report.AXES[cost].text
-    axes.append(
-        {"label": report.AXES[cost].unit, "values": costs, "tickvals": marks, "ticktext": [write(10**mark) for mark in marks]}
-    )
+    write = AXES[cost].text
+    axes.append({"label": AXES[cost].unit, "values": costs, "tickvals": marks, "ticktext": [write(10**mark) for mark in marks]})
     axes.append({"label": view.maximize, "values": scores})
     figure = go.Figure(
         go.Parcoords(
@@ -179,12 +180,12 @@ def _merged(names: Sequence[str]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(name if name.startswith("task.") else name.rsplit(".", 1)[-1], []).append(name)
-    return {report.short_name(same[0] if len(same) == 1 else last): same for last, same in groups.items()}
+    return {short_name(same[0] if len(same) == 1 else last): same for last, same in groups.items()}
 
 
 def _first(point: Result, names: Sequence[str]) -> Any:
     """The value of the one of these settings that a point has."""
-    return next((value for name in names if (value := report.setting(point, name)) is not None), None)
+    return next((value for name in names if (value := setting(point, name)) is not None), None)
 
 
 def _axis(label: str, values: Sequence[Any]) -> dict[str, Any]:
@@ -200,6 +201,6 @@ def _axis(label: str, values: Sequence[Any]) -> dict[str, Any]:
     named = list(place) if len(place) <= MOST_NAMED else [list(place)[round(i * (len(place) - 1) / 5)] for i in range(6)]
     least, most = min(place.values(), default=0.0), max(place.values(), default=1.0)
     nothing = least - 0.2 * ((most - least) or 1.0)
-    ticks = {place[value]: report.number(value) for value in named} | ({nothing: "–"} if None in values else {})
+    ticks = {place[value]: number(value) for value in named} | ({nothing: "–"} if None in values else {})
     at = [nothing if value is None else place[value] for value in values]
     return {"label": label, "values": at, "tickvals": list(ticks), "ticktext": list(ticks.values())}

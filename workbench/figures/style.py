@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import report
+from workbench.quantities import dollars, number
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -40,7 +40,7 @@ def log_axis(values: Sequence[float], title: str, *, money: bool) -> dict[str, A
     every = ticks(known)
     marks = [mark for mark in every if min(known) / 2 <= mark <= max(known) * 2]
     marks = [mark for mark in every[::3] if mark in marks] if len(marks) > MOST_TICKS else marks  # powers of ten alone
-    write = report.dollars if money else report.number
+    write = dollars if money else number
     return {"type": "log", "title": title, "tickvals": marks, "ticktext": [write(mark) for mark in marks]}
 
 

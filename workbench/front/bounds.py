@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from workbench import prices
-from workbench.quantities import dollars, duration, kwh
+from workbench.quantities import dollars, duration, number
 from workbench.result import Spending
 
 
@@ -37,6 +37,11 @@ class Bound:
     def __str__(self) -> str:
         spent = "unknown" if self.spent is None else self.words(self.spent)
         return f"{spent} of {self.words(self.most)}{' labels' if self.name == 'labels' else ''}"
+
+
+def kwh(joules: float) -> str:
+    """`0.0012 kWh`."""
+    return f"{number(joules / prices.JOULES_PER_KWH)} kWh"
 
 
 def bounds(spent: Spending, limits: Mapping[str, float | None]) -> list[Bound]:

@@ -23,14 +23,14 @@ any choice until somebody makes one by them.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, variance
-from typing import TypeVar
+from statistics import fmean
 
-from workbench.front.view import View, front
+from workbench.front.intervals import Interval, estimates, ties
+from workbench.front.members import pareto_front
+from workbench.front.view import View
 from workbench.result import Result, current
-
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Confirmed:
     tied_with: tuple[str, ...] | None
 
 
-def confirmed(results: Sequence[Result], view: View) -> dict[str, Confirmed]:
+def confirmations(results: Sequence[Result], view: View) -> dict[str, Confirmed]:
     """What new seeds say of each point that has some, by the point's recipe id; cheapest first."""
     if all(r.replicate_of is None for r in results):  # the common case, many times a second
         return {}
@@ -98,17 +98,17 @@ def confirmed(results: Sequence[Result], view: View) -> dict[str, Confirmed]:
     return found
 
 
-def corrected(results: Sequence[Result], view: View) -> list[Result]:
+def corrected_points(results: Sequence[Result], view: View) -> list[Result]:
     """The points that a front may hold after confirmation, those with new seeds at their mean over them.
 
     Beside confirmed points these are the members of the sweep's front that are not confirmed yet. Other points are left out:
     next to scores that were put right, one that was not would come up by its luck. So are points that no new seed could be
     trained to. Without confirmation all Results, as they are, but those of other inputs.
     """
-    known, lost = confirmed(results, view), unrepeatable(results, view)
+    known, lost = confirmations(results, view), unrepeatable(results, view)
     if not known and not lost:
         return current(results)
-    candidates = {r.recipe_id: r for r in front(results, view) if r.recipe_id not in lost}
+    candidates = {r.recipe_id: r for r in pareto_front(results, view) if r.recipe_id not in lost}
     candidates |= {name: each.point for name, each in known.items()}
     scores = {name: {**r.scores, view.maximize: known[name].score.mean} for name, r in candidates.items() if name in known}
     return [replace(r, scores=scores.get(name, r.scores)) for name, r in candidates.items()]
@@ -119,19 +119,19 @@ def unrepeatable(results: Sequence[Result], view: View) -> set[str]:
     if all(r.replicate_of is None for r in results):
         return set()
     points = {r.recipe_id: r for r in results if view.coordinates(r) is not None}
-    failed, known = _failures(results, points), confirmed(results, view)
+    failed, known = _failures(results, points), confirmations(results, view)
     return {name for name, r in points.items() if r.run_id in failed and name not in known}
 
 
-def standing(results: Sequence[Result], view: View) -> list[Result]:
+def confirmed_front(results: Sequence[Result], view: View) -> list[Result]:
     """The front as it stands: that of the sweep until points are confirmed, then that of `corrected`; cheapest first.
 
     The Results are as they were found: what was confirmed of them says `confirmed`.
     """
-    if not confirmed(results, view) and not unrepeatable(results, view):
-        return front(results, view)
+    if not confirmations(results, view) and not unrepeatable(results, view):
+        return pareto_front(results, view)
     found = {r.recipe_id: r for r in results if view.coordinates(r) is not None}
-    return [found[r.recipe_id] for r in front(corrected(results, view), view)]
+    return [found[r.recipe_id] for r in pareto_front(corrected_points(results, view), view)]
 
 
 def _tests(group: Mapping[int, Result], view: View) -> list[float]:
@@ -147,5 +147,3 @@ def _failures(results: Sequence[Result], points: Mapping[str, Result]) -> dict[s
         if r.replicate_of in points and r.status == "infeasible":
             found.setdefault(points[str(r.replicate_of)].run_id, set()).add(r.seed)
     return found
-
-

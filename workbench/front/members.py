@@ -9,7 +9,7 @@ from workbench.front.view import View
 from workbench.result import Result
 
 
-def front(results: Sequence[Result], view: View) -> list[Result]:
+def pareto_front(results: Sequence[Result], view: View) -> list[Result]:
     """The points that no other dominates, cheapest first.
 
     Runs that tie exactly are all members. Of the points of one run that do, the shortest is: the others are the same run, longer.
@@ -25,5 +25,5 @@ def front(results: Sequence[Result], view: View) -> list[Result]:
 
 def cheapest(results: Sequence[Result], view: View) -> Result | None:
     """The point of the front that costs least in US$; None without a point whose US$ are known."""
-    known = [(usd, i, r) for i, r in enumerate(front(results, view)) if (usd := view.cost(r, "usd")) is not None]
+    known = [(usd, i, r) for i, r in enumerate(pareto_front(results, view)) if (usd := view.cost(r, "usd")) is not None]
     return min(known)[2] if known else None

@@ -9,14 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from workbench.front.confirmed import Confirmed, confirmations, corrected_points
+from workbench.front.members import pareto_front
+from workbench.front.view import View
 from workbench.methods.base import FITTED
-from workbench.front.confirmed import Confirmed, confirmed, corrected
-from workbench.report.text import many
-from workbench.front.view import View, front
 from workbench.result import Result, originals
-
-_NAMED = 6
-"""So many of the points that tie are named."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +44,10 @@ class Points:
         """The points of all Results of a study."""
         found = [r for r in results if view.coordinates(r) is not None]
         finished = sum(r.status == "complete" for r in originals(results))
-        known, candidates = confirmed(results, view), found
+        known, candidates = confirmations(results, view), found
         if known or any(r.replicate_of is not None for r in results):
-            candidates = [r for r in corrected(results, view) if view.coordinates(r) is not None]
-        best = members = front(candidates, view)
+            candidates = [r for r in corrected_points(results, view) if view.coordinates(r) is not None]
+        best = members = pareto_front(candidates, view)
         if candidates is not found:
             as_found = {r.recipe_id: r for r in found}
             members = [as_found[r.recipe_id] for r in best]

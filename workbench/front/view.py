@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from workbench import pareto, prices
+from workbench import prices
 from workbench.estimate import Estimate
 from workbench.prices import Offer
 from workbench.result import Result, cost, estimate, spent_usd
@@ -95,5 +94,3 @@ class View:
         ):
             return None
         return (-result.scores[self.maximize], *(c for c in costs if c is not None))
-
-

@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from workbench.prices import JOULES_PER_KWH
 from workbench.front.confirmed import Confirmed
 from workbench.front.points import Points
-from workbench.report.text import banded, describe, dollars, duration, many, number
 from workbench.front.view import View
+from workbench.prices import JOULES_PER_KWH
+from workbench.quantities import banded, dollars, duration, many, number
+from workbench.report.text import describe
 from workbench.result import Result, originals
 
 UNITS = {
@@ -40,6 +41,10 @@ _SAVED = {
     "energy_j": "with {} less energy",
     "grams_co2e": "with {} less CO2e",
 }
+
+
+_MOST_TIED = 6
+"""So many of the points that tie are named."""
 
 
 @dataclass(frozen=True)
@@ -178,8 +183,8 @@ def ties_text(members: Sequence[Result], view: View) -> str:
     sentences = []
     for tied in groups.values():
         if len(tied) > 1:
-            names = [f"{r.trial} at {many(r.epochs, 'epoch')}" for r in tied[:_NAMED]]
-            more = f" and {len(tied) - _NAMED} more" if len(tied) > _NAMED else ""
+            names = [f"{r.trial} at {many(r.epochs, 'epoch')}" for r in tied[:_MOST_TIED]]
+            more = f" and {len(tied) - _MOST_TIED} more" if len(tied) > _MOST_TIED else ""
             sentences.append(f"{len(tied)} points tie exactly: trials {', '.join(names)}{more}.")
     return " ".join(sentences)
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from workbench import prices
-from workbench.report.text import count, dollars, number
 from workbench.front.view import View
+from workbench.quantities import count, dollars, number
 from workbench.result import Result
 
 

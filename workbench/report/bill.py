@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from workbench import carbon, prices
-from workbench.estimate import Estimate
+from workbench.front.serving import break_even, serving
 from workbench.front.view import View
-from workbench.result import Result, carried, mean_costs, same_machine
+from workbench.result import Result, carried, mean_costs
 from workbench.usage import Usage, add_phases, total
 
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench import pareto
-from workbench.report.text import dollars, many, number
-from workbench.front.view import View, front, hypervolume
+from workbench.front.hypervolume import hypervolume
+from workbench.front.members import pareto_front
+from workbench.front.view import View
+from workbench.quantities import dollars, many, number
 from workbench.result import Result, labelled_set, spent_usd
 
 
@@ -48,7 +50,7 @@ def course(results: Sequence[Result], view: View) -> list[Stage]:
         seconds += r.consumed.seconds
         point = view.coordinates(r)
         if point is not None and not any(pareto.dominates(view.coordinates(m) or (), point) for m in members):
-            members = front([*members, r], view)
+            members = pareto_front([*members, r], view)
             volume = hypervolume(members, view)
         found.append(Stage(r, usd, seconds, volume))
     return found

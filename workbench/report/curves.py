@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from workbench.report.text import many, number
-from workbench.front.view import View, front
+from workbench.front.members import pareto_front
+from workbench.front.view import View
+from workbench.quantities import many, number
 from workbench.result import Result, by_run, originals
 
 ALONG = {"step": "optimiser steps", "tokens": "training tokens", "examples": "training examples"}
@@ -47,7 +48,7 @@ def curves(results: Sequence[Result], view: View, axis: str = "step") -> list[Cu
         view: Prices and objectives.
         axis: One of `ALONG`, or a cost of the view, from cold: `usd`, `seconds`, …
     """
-    members = {id(r) for r in front(results, view)}
+    members = {id(r) for r in pareto_front(results, view)}
     points = [r for r in originals(results) if r.status == "complete" and view.maximize in r.scores]
     found = []
     for segments in by_run(points).values():

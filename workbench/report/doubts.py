@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.report.text import many
 from workbench.front.view import View
+from workbench.quantities import many
 from workbench.result import Result, originals
 
 WIDE = 10.0

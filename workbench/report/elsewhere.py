@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 from workbench import prices
 from workbench.estimate import Estimate
-from workbench.prices import Offer
-from workbench.front.confirmed import corrected
-from workbench.report.text import banded, describe, dollars, many, number, peak_memory
+from workbench.front.confirmed import corrected_points
 from workbench.front.view import View
+from workbench.prices import Offer
+from workbench.quantities import banded, dollars, many, number
+from workbench.report.text import describe, peak_memory
 from workbench.result import Result
 
 CANDIDATES = 300
@@ -47,7 +48,7 @@ def elsewhere(results: Sequence[Result], view: View, offers: Sequence[Offer], ta
         offers: Where.
         target: The least score; None for any.
     """
-    points = [r for r in corrected(results, view) if _reaches(r, view, target)]
+    points = [r for r in corrected_points(results, view) if _reaches(r, view, target)]
     usd = {id(r): view.cost(r, "usd") for r in points}
     points.sort(key=lambda r: (usd[id(r)] is None, usd[id(r)] or 0.0, -r.scores[view.maximize]))
     found = [each for offer in offers if (each := _cheapest(points[:CANDIDATES], replace(view, offer=offer))) is not None]

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.report.text import dollars, duration, many, peak_memory
 from workbench.front.view import View
+from workbench.quantities import dollars, duration, many
+from workbench.report.text import peak_memory
 from workbench.result import Result, by_run, spending, spent_usd
 from workbench.usage import Usage, add_phases
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from workbench.estimate import Estimate
-from workbench.front.confirmed import corrected, half_width
-from workbench.report.text import describe, dollars
+from workbench.front.confirmed import corrected_points
+from workbench.front.intervals import half_width
 from workbench.front.view import View
+from workbench.quantities import dollars
+from workbench.report.text import describe
 from workbench.result import Result
 
 MORE = 1000
@@ -46,7 +48,7 @@ def best_by_labels(results: Sequence[Result], view: View, *, by: str = "") -> di
         by: `method` or `model`: a list for each; empty for one of all, under the empty name.
     """
     groups: dict[str, dict[int, list[Result]]] = {}
-    for r in corrected(results, view):
+    for r in corrected_points(results, view):
         if r.status == "complete" and r.replicate_of is None and view.maximize in r.scores and r.labels > 0:
             groups.setdefault(str(getattr(r, by)) if by else "", {}).setdefault(r.labels, []).append(r)
     return {name: [_best(counts[labels], view) for labels in sorted(counts)] for name, counts in sorted(groups.items())}

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.estimate import Estimate
-from workbench.front.confirmed import holm
-from workbench.report.text import many, number
+from workbench.front.intervals import holm
 from workbench.front.view import View
+from workbench.quantities import many, number
 from workbench.result import Result, originals
 
 if TYPE_CHECKING:

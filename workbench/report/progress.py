@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from workbench import prices
+from workbench.front.bounds import Bound, bounds, seconds_left, usd_per_hour
+from workbench.front.confirmed import corrected_points
+from workbench.front.hypervolume import hypervolume
+from workbench.front.members import pareto_front
+from workbench.front.view import View
 from workbench.ledger.trials import alive, of_lease
-from workbench.front.confirmed import corrected
-from workbench.result.outdated import kinds, text_of
-from workbench.report.text import describe_plan, dollars, duration, many, number
-from workbench.front.view import View, front, hypervolume
+from workbench.quantities import dollars, duration, many, number
+from workbench.report.text import describe_plan
 from workbench.result import Result, Spending, current, labels_bought, originals, spending
+from workbench.result.outdated import kinds, text_of
 
 
 def spent_text(spent: Spending, limits: Mapping[str, float | None], *, workers: int = 1) -> str:
@@ -175,8 +178,8 @@ class Settled:
         """Of all Results of a study; those being made are left out."""
         finished = [r for r in results if r.status != "running"]
         sound, known = originals(finished), current(finished)
-        points = [r for r in corrected(finished, view) if view.coordinates(r) is not None]
-        members = front(points, view)
+        points = [r for r in corrected_points(finished, view) if view.coordinates(r) is not None]
+        members = pareto_front(points, view)
         measured = view.reference.keys() >= {view.maximize, *view.minimize} and (points or not any(r.scores for r in known))
         begun = frozenset(r.run_id for r in sound if r.status != "interrupted")
         return cls(

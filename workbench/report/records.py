@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench import carbon
-from workbench.report.answers import answer, cost_text, score_text
+from workbench.front.confirmed import Confirmed, confirmations, confirmed_front, corrected_points
+from workbench.front.hypervolume import hypervolume
+from workbench.front.intervals import Interval
+from workbench.front.members import cheapest, pareto_front
+from workbench.front.view import View
+from workbench.quantities import count
+from workbench.report.answers import answer, cost_text, score_text, ties_text
 from workbench.report.bill import bill_record, serving_record
-from workbench.front.confirmed import confirmed, confirmed_record, corrected, standing
-from workbench.result.outdated import outdated_record
-from workbench.front.points import ties_text
-from workbench.report.text import count, peak_memory, settings_text
-from workbench.front.view import View, cheapest, front, hypervolume
+from workbench.report.text import peak_memory, settings_text
 from workbench.result import Result, by_run, originals, spent_usd
+from workbench.result.outdated import outdated_record
 from workbench.usage import total
 
 
@@ -33,8 +37,8 @@ def front_record(
     cheapest of the front when not given. After a confirmation `on_front`, `hypervolume` and the answer are those of the scores
     that new seeds gave; a point's `score` stays the one that was measured first.
     """
-    members = {id(r) for r in standing(results, view)}
-    of = confirmed(results, view)
+    members = {id(r) for r in confirmed_front(results, view)}
+    of = confirmations(results, view)
     against = against or cheapest(results, view)
     intensity = carbon.intensity(view.offer)
     return {
@@ -42,7 +46,7 @@ def front_record(
         "maximize": view.maximize,
         "minimize": list(view.minimize),
         "answer": answer(results, view, budget_usd=budget_usd, target=target),
-        "hypervolume": hypervolume(corrected(results, view), view),
+        "hypervolume": hypervolume(corrected_points(results, view), view),
         "points": [
             {
                 "trial": r.trial,
@@ -93,8 +97,8 @@ def front_markdown(results: Sequence[Result], view: View) -> str:
     """The front as a markdown table under the answer, for whoever reads the notebook."""
     names = ["trial", "model", "method", "settings", "labels", "epochs", view.maximize, *view.minimize]
     lines = [answer(results, view), "", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-    of = confirmed(results, view)
-    for r in standing(results, view):
+    of = confirmations(results, view)
+    for r in confirmed_front(results, view):
         cells = [
             str(r.trial),
             r.model,
@@ -105,7 +109,7 @@ def front_markdown(results: Sequence[Result], view: View) -> str:
             score_text(r.scores[view.maximize], of.get(r.recipe_id)),
         ]
         lines.append(f"| {' | '.join([*cells, *(cost_text(view, r, name) for name in view.minimize)])} |")
-    ties = ties_text(front(corrected(results, view), view), view)
+    ties = ties_text(pareto_front(corrected_points(results, view), view), view)
     return "\n".join([*lines, *(["", ties] if ties else [])]) + "\n"
 
 

@@ -7,9 +7,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.front.confirmed import standing
-from workbench.report.text import peak_memory
+from workbench.front.confirmed import confirmed_front
 from workbench.front.view import View
+from workbench.report.text import peak_memory
 from workbench.result import Result, spent_usd
 
 
@@ -21,7 +21,7 @@ def result_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
         view: Prices.
         mlflow_runs: MLflow's run id by run id (`Ledger.mlflow_runs`).
     """
-    members = {id(r) for r in standing(results, view)}
+    members = {id(r) for r in confirmed_front(results, view)}
     rows = [
         (
             _identity(r, id(r) in members),

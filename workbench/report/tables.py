@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.report.axes import AXES
 from workbench.front.points import Points, marginal
+from workbench.front.view import View
+from workbench.report.axes import AXES
 from workbench.report.records import last_word
 from workbench.report.text import peak_memory, settings_text
-from workbench.front.view import View
 from workbench.result import Result, by_run, spent_usd
 
 _STEPS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)

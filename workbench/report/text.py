@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from workbench.estimate import Estimate
+from workbench.quantities import count, duration, many, number
 from workbench.result import Result
 from workbench.usage import Usage
 

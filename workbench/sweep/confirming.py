@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from workbench import report
 from workbench.errors import Refused, UsageError
 from workbench.forecast import Forecaster
+from workbench.front.members import pareto_front
+from workbench.front.view import View
 from workbench.ledger import AWAY_SECONDS, Ledger, Patience
 from workbench.meter import Holder, Meter, Window
-from workbench.report import View
-from workbench.result import Result
+from workbench.result import Result, by_run
 from workbench.search import MAX_INTERRUPTIONS, Step
 from workbench.space import Space, Value
 from workbench.study import Recipe, Study
@@ -65,7 +65,7 @@ def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) 
     """
     hole = study.recipe.seed
     first = 1 + int(max(hole.ends) if isinstance(hole, Space) else hole)
-    members = [(member, _recipe(study, member)) for member in report.front(results, view)]
+    members = [(member, _recipe(study, member)) for member in pareto_front(results, view)]
     if not members and (gone := next((r for r in results if r.outdated and r.status == "complete"), None)):
         raise _not_again(gone)
     trained = [(member, recipe) for member, recipe in members if recipe.method.trains]
@@ -75,14 +75,14 @@ def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) 
 def asked(results: Sequence[Result], view: View) -> list[Result]:
     """Members of the front that were not trained, and whose scores on the test split are not known."""
     scored = {name for r in results for name in r.test_scores}
-    return [member for member in report.front(results, view) if member.epochs == 0 and member.recipe_id not in scored]
+    return [member for member in pareto_front(results, view) if member.epochs == 0 and member.recipe_id not in scored]
 
 
 def left(plan: Iterable[Replicate], results: Sequence[Result]) -> list[Replicate]:
     """Those that are still to be made: not recorded, and their run neither infeasible nor the death of worker after worker."""
     done = {r.recipe_id for r in results if r.status == "complete"}
     given_up = {r.run_id for r in results if r.status == "infeasible"}
-    for segments in report.by_run(r for r in results if r.replicate_of is not None).values():
+    for segments in by_run(r for r in results if r.replicate_of is not None).values():
         deaths = sum(r.status == "interrupted" and r.reason.split(":")[0] in ("died", "bug") for r in segments)
         given_up |= {segments[0].run_id} if deaths >= MAX_INTERRUPTIONS else set()
     return [each for each in plan if each.recipe.id not in done and each.recipe.run_id not in given_up]

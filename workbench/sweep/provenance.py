@@ -13,7 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from workbench import carbon, prices, process, report
+from workbench import carbon, prices, process
+from workbench.front.confirmed import confirmed_front
+from workbench.front.view import View
 from workbench.meter import Meter
 from workbench.prices import Offer
 from workbench.result import Result
@@ -54,7 +56,7 @@ def note_start(
         "offer": of_offer(offer),
         "label_usd": label_usd,
     }
-    front = report.standing(results, report.View(study.maximize, study.costs, {}, offer, label_usd))
+    front = confirmed_front(results, View(study.maximize, study.costs, {}, offer, label_usd))
     files = documents(provenance, offer, label_usd)
     notebook.start(parent | how, results, front={r.run_id for r in front}, artifacts=files)
 

@@ -13,15 +13,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from workbench import report, search
+from workbench import search
 from workbench.data import fingerprints
 from workbench.errors import DataError, EnvironmentFault, Infeasible, Refused, UsageError, WorkbenchError
 from workbench.forecast import Forecaster
 from workbench.forecast.pairs import methods_of
+from workbench.front.members import pareto_front
+from workbench.front.view import View
 from workbench.ledger import AWAY_SECONDS, Lease, Ledger, Patience
 from workbench.meter import Holder, Meter, Window
 from workbench.prices import Offer
-from workbench.result import Result, Spending, cost, current, originals
+from workbench.quantities import dollars, duration
+from workbench.result import Result, Spending, by_run, cost, current, originals
+from workbench.result.outdated import outdated_text
 from workbench.search import Step
 from workbench.space import Value
 from workbench.study import Recipe, Study
@@ -262,7 +266,7 @@ class Sweeping:
                 continue
             self.observer.note(
                 f"Trial {result.trial} was interrupted: {result.reason.removeprefix('died: ')}. Charged "
-                f"{report.duration(result.consumed.seconds)} of work; its finished checkpoints are kept, and it can be continued."
+                f"{duration(result.consumed.seconds)} of work; its finished checkpoints are kept, and it can be continued."
             )
         return bool(mended)
 
@@ -283,9 +287,9 @@ class Sweeping:
             self.observer.note(f"Another sweep of this study is at work ({_runs(others)} now): sharing the ledger with it.")
         finished = [r for r in results if r.status != "running"]
         if finished:
-            spent = report.dollars(self.account.budget.spent(finished).usd)
-            self.observer.note(f"Continuing: {_runs(len(report.by_run(finished)))} in the ledger, {spent} spent so far.")
-        if outdated := report.outdated_text(finished):
+            spent = dollars(self.account.budget.spent(finished).usd)
+            self.observer.note(f"Continuing: {_runs(len(by_run(finished)))} in the ledger, {spent} spent so far.")
+        if outdated := outdated_text(finished):
             self.observer.note(outdated)
         self.observer.doing("Starting MLflow")
         if self.joined:
@@ -628,8 +632,8 @@ class Sweeping:
             raise
 
     def _members(self, results: Sequence[Result]) -> set[str]:
-        view = report.View(self.study.maximize, self.study.costs, {}, self.offer, self.label_usd)
-        return {r.recipe_id for r in report.front(results, view)}
+        view = View(self.study.maximize, self.study.costs, {}, self.offer, self.label_usd)
+        return {r.recipe_id for r in pareto_front(results, view)}
 
 
 def _made(stub: Result) -> Mapping[str, Any]:
