@@ -9,8 +9,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "workbench"
 
 FLOORS = {
-    **dict.fromkeys(("errors", "space", "settings", "usage", "estimate", "pareto", "process", "quantities"), 0),
-    **dict.fromkeys(("prices", "carbon", "flops", "meter", "data"), 1),
+    **dict.fromkeys(("errors", "space", "settings", "usage", "estimate", "pareto", "process"), 0),
+    **dict.fromkeys(("prices", "carbon", "flops", "meter", "data", "quantities"), 1),
     "objectives": 2,
     "formulations": 3,
     **dict.fromkeys(("tasks", "methods"), 4),
