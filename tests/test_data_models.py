@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from workbench.data import hub, models
+from workbench.data import hub, model_files, models
 from workbench.errors import EnvironmentFault, UsageError
 
 torch = pytest.importorskip("torch")
@@ -19,7 +19,7 @@ built_in = pytest.mark.skipif(
 @pytest.fixture
 def no_network(monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "reachable", lambda: False)
-    models._on_hub.cache_clear()
+    model_files._on_hub.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_a_name_that_the_hub_does_not_have(monkeypatch):
 
     monkeypatch.setattr(hub, "reachable", lambda: True)
     monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", missing)
-    models._on_hub.cache_clear()
+    model_files._on_hub.cache_clear()
     with pytest.raises(UsageError, match="Nor does the hub have 'owner/typo' at 'v2'"):
         models.config("owner/typo@v2")
 

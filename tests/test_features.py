@@ -129,7 +129,7 @@ def test_each_row_is_paid_for_once_however_many_epochs(tiny: str) -> None:
     made = recipe(task, tiny, epochs=4)
     of = Tuning(made, CPU, None)
     rows = of.formulation.encode(task.splits().train, of.processor)
-    once = of._work(rows.lengths.tolist(), 0, 0, lambda shape, lengths: features_flops(shape, lengths)).flops
+    once = of.work_of(rows.lengths.tolist(), 0, 0, lambda shape, lengths: features_flops(shape, lengths)).flops
     found = outcome(made)
     *_, last = found
     steps = last[3]["train"].work

@@ -56,7 +56,7 @@ class ScheduleFree(Tuning):
         return self.recipe.method.learning_rate  # it warms up by itself
 
     @contextlib.contextmanager
-    def _averaged_weights(self) -> Iterator[None]:
+    def averaged_weights(self) -> Iterator[None]:
         self.optimizer.eval()  # type: ignore[attr-defined]
         self.model.eval()
         yield

@@ -2,61 +2,26 @@
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import functools
 import importlib.util
-import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.data import adapters, cache, gguf, hub, poolings
-from workbench.data.builtin import GGUF, MODELS, is_gguf
-from workbench.errors import EnvironmentFault, UsageError, WorkbenchError, did_you_mean, is_out_of_memory
+from workbench.data import adapters, cache, hub, poolings
+from workbench.data.builtin import MODELS
+from workbench.data.heads import head, refuse_missing
+from workbench.data.model_files import file_of, layers_of, load, loading, resolve, weight_files
+from workbench.errors import EnvironmentFault, UsageError, WorkbenchError, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+__all__ = ["KINDS", "build", "check", "config", "head", "kind", "pooling", "processor", "resolve", "tokenizer"]
+
 KINDS = ("encoder", "decoder", "encoder-decoder", "vision", "audio")
 """Kinds of model: what reads a text at once, what writes on from it, what reads one and writes another, images, and sound."""
-
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""Files of weights, the first found being read; one in parts has an index beside them, `….index.json`."""
-
-
-def resolve(model: str) -> tuple[str, str | None]:
-    """Folder or hub name of a model, and its revision (None: the newest). `model` may be `"name@revision"`.
-
-    Of a GGUF file it is the folder in the cache that is made of it, now if need be; of an adapter's folder, its model's.
-
-    Raises:
-        UsageError: There is no such model: neither built in, nor a folder or GGUF file, nor on the hub; or the file is damaged, or
-            the folder that of an adapter whose model is not there.
-        EnvironmentFault: The package of a built-in model is missing, or the hub cannot be reached.
-    """
-    if model in MODELS:
-        path = MODELS[model].place
-        return str(gguf.folder(path) if MODELS[model].is_gguf else path), None
-    path = cache.expanded(model)
-    if is_gguf(path):
-        return str(gguf.folder(path)), None
-    if (base := adapters.base(model)) is not None:
-        return resolve(base)
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise UsageError(f"the folder {model!r} holds no model: there is no config.json in it.")
-        return str(path), None
-    if model.startswith((".", "/", "~")) or model.endswith(GGUF):
-        what = "GGUF file" if model.endswith(GGUF) else "model folder"
-        raise UsageError(f"there is no {what} {model!r} (looked in {Path.cwd()}).")
-    name, _, revision = model.partition("@")
-    if "/" not in name and " Did you mean" in (hint := did_you_mean(name, MODELS)):
-        raise UsageError(f"there is no model {model!r}.{hint} A folder is written ./name, a model on the hub owner/name.")
-    _on_hub(name, revision or None)
-    return name, revision or None
 
 
 @functools.lru_cache(maxsize=8)
@@ -65,7 +30,7 @@ def tokenizer(model: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     _refuse_foreign_tokenizer(model)
-    found: PreTrainedTokenizerBase = _load(AutoTokenizer, model, _place_of_tokenizer(model))
+    found: PreTrainedTokenizerBase = load(AutoTokenizer, model, _place_of_tokenizer(model))
     if not found.is_fast:
         raise UsageError(f"the tokeniser of {model!r} does not give offsets. Choose a model with a fast tokeniser.")
     if len(found) <= len(found.all_special_tokens):  # what transformers makes of a folder without a vocabulary
@@ -84,7 +49,7 @@ def processor(model: str) -> Any:
 def _image_processor(model: str) -> Any:
     from transformers import AutoImageProcessor
 
-    return _load(AutoImageProcessor, model)
+    return load(AutoImageProcessor, model)
 
 
 @functools.lru_cache(maxsize=8)
@@ -92,24 +57,24 @@ def _sound_processor(model: str) -> Any:
     from transformers import AutoFeatureExtractor, AutoProcessor
 
     try:
-        return _load(AutoProcessor, model)  # which writes what it hears, too
+        return load(AutoProcessor, model)  # which writes what it hears, too
     except WorkbenchError:  # this one has no tokeniser: it tells classes
-        return _load(AutoFeatureExtractor, model)
+        return load(AutoFeatureExtractor, model)
 
 
 @functools.lru_cache(maxsize=64)
 def pooling(model: str) -> str:
     """How the model's embeddings are pooled, `mean` or `cls`: as its files say, else the mean. Raises as `poolings.stated`."""
     local = Path(resolve(model)[0]).is_dir() or not hub.reachable()
-    return poolings.stated(model, *(_file(model, name, local=local) for name in poolings.FILES))
+    return poolings.stated(model, *(file_of(model, name, local=local) for name in poolings.FILES))
 
 
 def config(model: str) -> PretrainedConfig:
     """The model's configuration, with as many layers as it keeps. Raises as `resolve` does."""
     from transformers import AutoConfig
 
-    found: PretrainedConfig = _load(AutoConfig, model)
-    if layers := _layers(model):
+    found: PretrainedConfig = load(AutoConfig, model)
+    if layers := layers_of(model):
         found.num_hidden_layers = len(layers)
     return found
 
@@ -184,13 +149,13 @@ def build(
     auto = getattr(transformers, auto_class)
     if type(shape) not in auto._model_mapping:
         raise UsageError(f"{model!r} ({shape.model_type}) has no head for {auto_class}. Choose another model.")
-    with hub.quiet(), torch.random.fork_rng(devices=[]), _loading(model, auto_class):
+    with hub.quiet(), torch.random.fork_rng(devices=[]), loading(model, auto_class):
         shape.update(settings)
         torch.manual_seed(seed)
         if device == "meta":
             with torch.device("meta"):
                 built = auto.from_config(shape, dtype=dtype, trust_remote_code=False)
-        elif (layers := _layers(model)) and weights == "nf4":
+        elif (layers := layers_of(model)) and weights == "nf4":
             raise UsageError(
                 f"{model!r} is put together of layers, and cannot be held in four bits. Choose another model, or bfloat16."
             )
@@ -198,12 +163,12 @@ def build(
             built = auto.from_config(shape, dtype=dtype, trust_remote_code=False)
             loaded = built.base_model.load_state_dict(_kept_layers(MODELS[model].place, layers), strict=False)
             prefix = f"{built.base_model_prefix}."
-            _refuse_missing(model, built, [prefix + name for name in loaded.missing_keys], loaded.unexpected_keys)
+            refuse_missing(model, built, [prefix + name for name in loaded.missing_keys], loaded.unexpected_keys)
         else:
             more: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # it reports sizes, too
             more |= {"quantization_config": _four_bits(model)} if weights == "nf4" else {}
-            built, report = _load(auto, model, config=shape, dtype=dtype, **more)
-            _refuse_missing(model, built, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
+            built, report = load(auto, model, config=shape, dtype=dtype, **more)
+            refuse_missing(model, built, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
             for module in built.modules():
                 # On CPUs with AVX512-BF16 bitsandbytes repacks weights for good when a model is first asked, and trains on with
                 # those, by which no gradient passes: a run that was resumed was another than an unbroken one.
@@ -266,13 +231,13 @@ def check(model: str, auto_class: str, **settings: Any) -> None:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             adapters.merged(model, build(base, auto_class, device="meta", **settings))
         return
-    where, layers = resolve(model)[0], _layers(model)
-    if not layers and not (files := _weight_files(model)):
+    where, layers = resolve(model)[0], layers_of(model)
+    if not layers and not (files := weight_files(model)):
         if Path(where).is_dir():
             build(model, auto_class, **settings)  # which says what it looked for
         return
     bare = build(model, auto_class, device="meta", **settings)
-    with hub.quiet(), _loading(model, auto_class):
+    with hub.quiet(), loading(model, auto_class):
         if layers:
             stored = _kept_layers(Path(where), layers, device="meta")
         else:
@@ -287,43 +252,7 @@ def check(model: str, auto_class: str, **settings: Any) -> None:
                 raise
             build(model, auto_class, **settings)
             return
-        _refuse_missing(model, loaded, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
-
-
-def head(model: torch.nn.Module) -> tuple[str, ...]:
-    """Names of the parameters that a task's model has beside its base model: those of the task's head, which are new.
-
-    They are found from the model, whatever they are called: `qa_outputs`, `classifier`, `qa_classifier.output.dense`, …. The
-    matrix by which a model writes tokens is none of them, be it tied to the embeddings or not: the checkpoint has it. Of a model
-    that tells masked tokens, all else behind its base model is: many encoders are kept without it. And so is the matrix of one that
-    writes what it hears.
-    """
-    import torch
-    import transformers
-    from transformers.models.auto import modeling_auto as auto
-
-    base: Any = model.base_model
-    writes = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
-    kind = type(model).__name__
-    masked = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()
-    if writes is None or kind in auto.MODEL_FOR_CTC_MAPPING_NAMES.values():
-        ours = set()
-    else:
-        ours = {id(parameter) for name, parameter in writes.named_parameters() if name == "weight" or not masked}
-    if base is not model:
-        ours |= {id(parameter) for parameter in base.parameters()}
-        return tuple(name for name, parameter in model.named_parameters() if id(parameter) not in ours)
-    # Its base model is no module of it (T5's encoder and decoder stand beside the head): compare with the bare model by name.
-    with torch.device("meta"), hub.quiet():
-        bare = transformers.AutoModel.from_config(model.config, trust_remote_code=False)
-    known = {name for name, _ in bare.named_parameters(remove_duplicate=False)}
-    return tuple(name for name, parameter in model.named_parameters() if name not in known and id(parameter) not in ours)
-
-
-def _layers(model: str) -> tuple[int, ...]:
-    """The layers that a built-in model keeps of its file; empty: all that there are."""
-    model = adapters.base(model) or model
-    return MODELS[model].layers if model in MODELS else ()
+        refuse_missing(model, loaded, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
 
 
 def _kept_layers(folder: Path, layers: tuple[int, ...], device: str = "cpu") -> dict[str, torch.Tensor]:
@@ -352,64 +281,9 @@ def _kept_layers(folder: Path, layers: tuple[int, ...], device: str = "cpu") -> 
     return weights
 
 
-@functools.cache
-def _on_hub(name: str, revision: str | None) -> None:
-    hub.require(name, "model", f"model {name!r}.{did_you_mean(name, MODELS)}", revision)
-
-
 def _place_of_tokenizer(model: str) -> tuple[str, str | None]:
     """As `resolve`; the folder of an adapter that was saved with its tokeniser."""
     return (str(cache.expanded(model)), None) if adapters.has_tokenizer(model) else resolve(model)
-
-
-def _load(auto: Any, model: str, place: tuple[str, str | None] | None = None, **more: Any) -> Any:
-    """`auto.from_pretrained`, which never runs a model's own code, with its errors put in our words."""
-    where, revision = place or resolve(model)
-    local = Path(where).is_dir() or not hub.reachable()
-    with hub.quiet(), _loading(model, auto.__name__):
-        return auto.from_pretrained(
-            where, revision=revision or "main", local_files_only=local, trust_remote_code=False, **more
-        )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _loading(model: str, auto_class: str) -> Iterator[None]:
-    """The one boundary for whatever transformers, tokenizers, safetensors and torch raise while a model is loaded.
-
-    Raises:
-        EnvironmentFault: A file cannot be read.
-        UsageError: Anything else: it is about the content of the model's files. A lack of memory stays what it is.
-    """
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except WorkbenchError:
-        raise
-    except (OSError, SafetensorError) as error:
-        raise EnvironmentFault(
-            f"cannot load {model!r}: {_first_line(error)} Save or fetch the model again, or choose another one."
-        ) from error
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        text = str(error)
-        if "trust_remote_code" in text or "custom code" in text:
-            raise UsageError(
-                f"{model!r} needs code of its own to be run (auto_map in its config.json or tokenizer_config.json), which "
-                "workbench never does. Choose a model that transformers knows by itself."
-            ) from error
-        if auto_class == "AutoConfig" and ("model type" in text or "model_type" in text):
-            raise UsageError(f"{model!r} is no model that transformers knows: {text.splitlines()[0]}") from error
-        raise UsageError(
-            f"cannot load {model!r} ({auto_class}): {type(error).__name__}: {_first_line(error)} Mend the files of the model, or "
-            "choose another one."
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return line if line.endswith((".", "!", "?")) else f"{line}."
 
 
 def _refuse_foreign_tokenizer(model: str) -> None:
@@ -417,7 +291,7 @@ def _refuse_foreign_tokenizer(model: str) -> None:
     from transformers.models.auto import tokenization_auto as known
 
     where, revision = _place_of_tokenizer(model)
-    with hub.quiet(), _loading(model, "AutoTokenizer"):
+    with hub.quiet(), loading(model, "AutoTokenizer"):
         local = Path(where).is_dir() or not hub.reachable()
         stated = known.get_tokenizer_config(where, revision=revision or "main", local_files_only=local)
         name = stated.get("tokenizer_class")
@@ -427,113 +301,3 @@ def _refuse_foreign_tokenizer(model: str) -> None:
                 f"the tokeniser of {model!r} needs code of its own to be run ({name}, auto_map in its tokenizer_config.json), "
                 "which workbench never does. Choose a model whose tokeniser transformers knows by itself."
             )
-
-
-def _weight_files(model: str) -> list[str]:
-    """The files of the model's weights on this machine; none where they are to be fetched, or called otherwise.
-
-    Raises:
-        UsageError: Some part of them is not there.
-    """
-    with hub.quiet(), _loading(model, "AutoModel"):
-        for name in _WEIGHTS:
-            if whole := _file(model, name):
-                return [str(whole)]
-            if index := _file(model, f"{name}.index.json"):
-                parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-                files = {part: _file(model, part) for part in parts}
-                lost = [part for part, file in files.items() if file is None]
-                if lost and Path(resolve(model)[0]).is_dir():
-                    raise UsageError(
-                        f"the weights of {model!r} are not whole: {lost[0]} is not there ({len(lost)} of {len(parts)} files that "
-                        f"{name}.index.json names). Copy or save the model again."
-                    )
-                return [] if lost else [str(file) for file in files.values() if file]
-    return []
-
-
-def _file(model: str, name: str, *, local: bool = True) -> Path | None:
-    """A file of the model, from this machine alone where `local`; None where there is none."""
-    from transformers.utils import cached_file
-
-    where, revision = resolve(model)
-    quietly = dict.fromkeys(("missing_entries", "gated_repo", "connection_errors"), False)
-    quietly = {f"_raise_exceptions_for_{kind}": value for kind, value in quietly.items()}
-    with hub.quiet():
-        found: str | None = cached_file(where, name, revision=revision or "main", local_files_only=local, **quietly)
-    return None if found is None else Path(found)
-
-
-def _refuse_missing(
-    model: str,
-    built: torch.nn.Module,
-    missing: Iterable[str],
-    unexpected: Iterable[str],
-    mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]] = (),
-) -> None:
-    """Raise UsageError where the files lack more weights than the head's: such a model would be random, and nobody would know.
-
-    Args:
-        model: Its name.
-        built: The loaded model, or one on the meta device.
-        missing: Names that the loader did not find.
-        unexpected: Names that it found and has no use for: an old head, or what is missing under another name.
-        mismatched: Names of another shape: theirs, and the model's.
-    """
-    own, expected = {*head(built)}, [name for name, _ in built.named_parameters()]
-    wrong = sorted((name, tuple(theirs), tuple(ours)) for name, theirs, ours in mismatched if name not in own)
-    if wrong:
-        name, theirs, ours = wrong[0]
-        raise UsageError(
-            f"the weights of {model!r} do not fit its config.json: {name} has the shape {theirs} in the file and {ours} in the "
-            f"model ({len(wrong)} of {len(expected)} tensors differ). Give it the config.json that it was saved with."
-        )
-    gone = {*missing} - own
-    lost = _that_matter(built, [name for name in expected if name in gone])
-    if lost:
-        shown = ", ".join(lost[:3]) + (", …" if len(lost) > 3 else "")
-        raise UsageError(
-            f"the files of {model!r} lack {len(lost)} of the {len(expected)} tensors of its model, which would be random: {shown}. "
-            f"{_likely_cause(built, lost, [*unexpected])}"
-        )
-
-
-def _that_matter(model: torch.nn.Module, names: list[str]) -> list[str]:
-    """Those parameters that the output depends on: an encoder saved without its pooler may have one that nobody asks."""
-    import torch
-
-    if not names:
-        return names
-    parameters, device = dict(model.named_parameters()), next(model.parameters()).device
-    ids = torch.ones((1, 8), dtype=torch.long, device=device)
-    try:
-        with torch.enable_grad():
-            output = model(input_ids=ids, attention_mask=torch.ones_like(ids))
-            asked = [value for key, value in output.items() if key.endswith("logits")] or [output["last_hidden_state"]]
-            total = sum(value.float().sum() for value in asked)
-            gradients = torch.autograd.grad(total, [parameters[name] for name in names], allow_unused=True)
-    except Exception as error:  # a model that wants other inputs: then nothing that is missing is taken for needless
-        if is_out_of_memory(error):
-            raise
-        return names
-    return [name for name, gradient in zip(names, gradients, strict=True) if gradient is not None]
-
-
-def _likely_cause(built: Any, lost: list[str], unexpected: list[str]) -> str:
-    """What may be wrong, and what to do."""
-    bare = {name.removeprefix(f"{built.base_model_prefix}.") for name in lost}
-    prefixes: collections.Counter[str] = collections.Counter()
-    for found in unexpected:
-        parts = found.split(".")
-        prefixes.update(".".join(parts[:i]) + "." for i in range(1, len(parts)) if ".".join(parts[i:]) in bare)
-    if prefixes and (common := prefixes.most_common(1)[0])[1] >= len(lost) / 2:
-        return f"They are there under the prefix {common[0]!r}: strip it from their names and save them again."
-    numbers = [re.search(r"\.(\d+)\.", name) for name in lost]
-    layers = getattr(built.config.get_text_config(), "num_hidden_layers", None)
-    if layers and all(numbers):
-        gone = sorted({int(number[1]) for number in numbers if number})
-        return (
-            f"config.json says num_hidden_layers={layers}, and layers {', '.join(map(str, gone))} are not whole in the files: mend "
-            "the one, or save the others again."
-        )
-    return "Save the whole model again, with save_pretrained, or choose another one."

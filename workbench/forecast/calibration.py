@@ -195,7 +195,7 @@ class _Bench:
         ]
 
     def _encode(self, splits: Splits) -> None:
-        from workbench.training.tuning import questions
+        from workbench.training.passes import questions
 
         formulation, processor, trains = self.tuning.formulation, self.tuning.processor, self.recipe.method.trains
         self.train = formulation.encode(splits.train[:EXAMPLES] if trains else (), processor)

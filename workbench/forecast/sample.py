@@ -58,7 +58,7 @@ class Data:
 def sampled(recipe: Recipe) -> Data:
     """Encode at most `SAMPLE` examples of each side for the recipe's model. Raises as `splits`, `formulation` and `encode` do."""
     from workbench.data import models
-    from workbench.training.tuning import questions
+    from workbench.training.passes import questions
 
     processor, splits = models.processor(recipe.model), recipe.task.splits()
     formulation = recipe.formulation

@@ -25,8 +25,9 @@ from workbench.formulations import Rows
 from workbench.meter import Meter, Window
 from workbench.study import Recipe
 from workbench.training.batches import checkpoint_epochs, steps_for
+from workbench.training.passes import Questions, questions
 from workbench.training.prefixes import Prefix, PrefixCache
-from workbench.training.tuning import Progress, Questions, Tuning, questions
+from workbench.training.tuning import Progress, Tuning
 from workbench.usage import Usage, Work, add_phases, total
 
 __all__ = [

@@ -1,0 +1,228 @@
+"""A model with a method on it as it is asked: its passes over rows, what they are as work, and how it is graded by them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench import flops, methods
+from workbench.data import fingerprints, models
+from workbench.errors import Infeasible
+from workbench.formulations import Example, Formulation, Rows, Shots
+from workbench.objectives import Answers, Read
+from workbench.study import Recipe
+from workbench.training.batches import evaluation_batches, padded_tokens
+from workbench.training.faults import faults_of_the_model
+from workbench.training.features import PIECE, Features
+from workbench.usage import Usage, Work, total
+
+SINGLE_PREDICTIONS = 8
+"""Examples predicted one by one, once a run, to know the latency of one; the first is not counted."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Rows by which a model is graded.
+
+    Attributes:
+        examples: What the rows are made of.
+        labelled: With their answers, for the loss.
+        asked: Without them; the very same where a prediction is read off the pass of the loss.
+    """
+
+    examples: Sequence[Example]
+    labelled: Rows
+    asked: Rows
+
+
+def questions(formulation: Formulation, examples: Sequence[Example], processor: Any, shots: Shots = ()) -> Questions:
+    """Encode what a model is graded by, each question behind its examples with their answers."""
+    labelled = formulation.encode(examples, processor, shots=shots)
+    if isinstance(formulation.inference(processor), Read):
+        return Questions(examples, labelled, labelled)
+    return Questions(examples, labelled, formulation.encode(examples, processor, answers=False, shots=shots))
+
+
+class Passes:
+    """A recipe's model with its method on it: what it gives for rows, and how it is graded."""
+
+    def __init__(self, recipe: Recipe, where: torch.device) -> None:
+        self.recipe, self.where = recipe, where
+        torch.manual_seed(recipe.seed)
+        self.formulation = recipe.formulation
+        self.processor = models.processor(recipe.model)
+        self.objective, self.inference = self.formulation.objective, self.formulation.inference(self.processor)
+        auto_class = self.formulation.auto_class
+        base = models.build(recipe.model, auto_class, seed=recipe.seed, weights=recipe.weights, **self.formulation.settings)
+        self.head = methods.head_names(recipe.method, base)
+        model = methods.apply(recipe.method, base, auto_class=auto_class)
+        self.lesson = methods.lesson(recipe.method, self.objective)
+        self.model = model.to(where)
+        self.body = methods.body(self.model)
+        self.learn()
+        self.step = 0  # of an optimiser, done
+        self.work = Work()  # trained and evaluated by this object, nothing of what it resumes
+        self.shape = flops.shape(self.model)
+        half = recipe.precision == "bfloat16" or recipe.weights != "float32"  # products with such weights are of that precision
+        bfloat16 = half or (recipe.precision == "auto" and where.type == "cuda" and torch.cuda.is_bf16_supported())
+        self.autocast = torch.autocast(where.type, torch.bfloat16, enabled=bfloat16)
+        self.features = self._features(auto_class, bfloat16=bfloat16)
+
+    def _features(self, auto_class: str, *, bfloat16: bool) -> Features | None:
+        if self.body is None:
+            return None
+        of = self.recipe.model, fingerprints.model(self.recipe.model), self.recipe.weights, auto_class, bfloat16, str(self.where)
+
+        def forward(inputs: Mapping[str, Any]) -> Any:
+            self.model.eval()
+            try:
+                with self.autocast, faults_of_the_model():
+                    return self.objective.forward(self.model, inputs)
+            finally:
+                self.learn()
+
+        return Features(self.body, of, forward, lambda lengths, padded: self.work_of(lengths, padded, 0, flops.forward))
+
+    def learn(self) -> None:
+        """Training mode for what learns: of a body that does not nothing is dropped out."""
+        self.model.train()
+        if self.body is not None:
+            self.body.eval()
+
+    def prepare(
+        self, rows: Rows, count: int, window: Callable[[], contextlib.AbstractContextManager[Any]], known: int = 0
+    ) -> Usage:
+        """Have the output of what does not learn at hand for the first rows. Nothing is done where all learns.
+
+        Args:
+            rows: The rows.
+            count: How many of them, from the first.
+            window: Opens a window of a meter.
+            known: How many were prepared by the same run before.
+
+        Returns:
+            What it takes for those that were not, whenever it was done.
+        """
+        if self.features is None:
+            return Usage()
+        used, done = self.features.prepare(rows, count, self.where, window)
+        self.work = self.work + done
+        return total(used[-(-known // PIECE) :])
+
+    def given(self, rows: Rows, chosen: np.ndarray) -> contextlib.AbstractContextManager[bool]:
+        return contextlib.nullcontext(False) if self.features is None else self.features.given(rows, chosen)
+
+    def at_hand(self, rows: Rows, chosen: np.ndarray) -> bool:
+        return self.features is not None and self.features.holds(rows, chosen)
+
+    def work_of(
+        self, lengths: Sequence[int], padded: int, examples: int, formula: Callable[..., float], *, above: bool = False
+    ) -> Work:
+        """What rows of these lengths were, by the formula of a forward pass or of training; `above` what does not learn alone."""
+        tokens = sum(lengths)
+        if self.shape is None:
+            return Work(0, examples, tokens, padded, None)
+        shape = flops.above(self.shape) if above else self.shape
+        return Work(0, examples, tokens, padded, formula(shape, lengths), flops.FORMULA)
+
+    @torch.inference_mode()
+    def evaluate(
+        self, dev: Questions, clock: Callable[[], float], beside: float = 0.0
+    ) -> tuple[dict[str, float], list[Any], float]:
+        """Scores and predictions of the averaged weights on the dev set, and predictions per second.
+
+        Args:
+            dev: What they are graded by.
+            clock: Seconds.
+            beside: Seconds that the predictions take beside what is done here.
+
+        Raises:
+            Infeasible: The loss is not finite.
+        """
+        began = clock()
+        loss, predictions, work = self._predict(dev)
+        # What is searched is embedded once, not for each prediction.
+        shared = int(dev.asked.lengths[np.searchsorted(dev.asked.example, len(dev.examples)) :].sum())
+        rate = len(dev.examples) / max((clock() - began + beside) * (1 - shared / max(1, work.tokens)), 1e-9)
+        self.work = self.work + work
+        return self.recipe.task.grade(dev.examples, predictions) | {"dev_loss": loss}, predictions, rate
+
+    @torch.inference_mode()
+    def test(self, of: Questions) -> dict[str, float]:
+        """Scores of the averaged weights on the held-out test split, and `test_loss`. Raises Infeasible as `evaluate` does."""
+        loss, predictions, _ = self._predict(of)
+        return self.recipe.task.grade(of.examples, predictions) | {"test_loss": loss}
+
+    def _predict(self, of: Questions) -> tuple[float, list[Any], Work]:
+        """Mean loss of the target items, predictions of the examples, and what that was."""
+        outputs: list[Any] = [None] * len(of.asked)
+        losses, padded = torch.zeros((), device=self.where), 0
+        read = self.inference.read if isinstance(self.inference, Read) else None
+        parts: list[tuple[Any, Any]] = []  # of rows that are compared with each other, and are not one batch here
+        with self.averaged_weights():
+            for chosen, inputs in evaluation_batches(of.labelled, self.where):
+                padded += padded_tokens(of.labelled, chosen)
+                with self.autocast, faults_of_the_model(), self.given(of.labelled, chosen):
+                    output = self.objective.forward(self.model, inputs)
+                if of.labelled.together:
+                    parts.append((output, inputs["labels"]))
+                else:
+                    losses += self.objective.loss(output, inputs)
+                for row, value in zip(chosen, read(output, inputs) if read else (), strict=bool(read)):
+                    outputs[row] = value
+            if parts:
+                all_outputs, all_labels = (torch.cat(each) for each in zip(*parts, strict=True))
+                losses += self.objective.loss(all_outputs, {"labels": all_labels})
+            above = self.at_hand(of.labelled, np.arange(len(of.labelled)))
+            work = self.work_of(of.labelled.lengths.tolist(), padded, len(of.examples), flops.forward, above=above)
+            for chosen, inputs in evaluation_batches(of.asked, self.where) if read is None else ():
+                work += self._ask(of.asked, chosen, inputs, outputs)
+        loss = float(losses) / max(1, int(of.labelled.items.sum()))
+        if not math.isfinite(loss):
+            raise Infeasible("diverged", f"the loss of the predictions is {loss} at step {self.step}")
+        return loss, self.formulation.decode(of.examples, of.asked, outputs, self.processor), work
+
+    def _ask(self, rows: Rows, chosen: np.ndarray, inputs: Mapping[str, Any], outputs: list[Any]) -> Work:
+        """Ask a batch of rows in passes of their own. What is written is work as what is read is."""
+        with self.autocast, faults_of_the_model(), self.given(rows, chosen):
+            found = self.inference(self.model, inputs)
+        for row, value in zip(chosen, found, strict=True):
+            outputs[row] = value
+        passes = found.passes if isinstance(found, Answers) else None
+        if passes is not None:
+            return self.work_of(passes.tokens, passes.padded, 0, functools.partial(flops.forward, past=passes.past))
+        written = [np.size(value) if self.inference.writes else 0 for value in found]
+        lengths = rows.lengths[chosen] + np.array(written)
+        above = self.at_hand(rows, chosen)
+        return self.work_of(lengths.tolist(), len(chosen) * int(lengths.max()), 0, flops.forward, above=above)
+
+    @torch.inference_mode()
+    def latency(self, of: Questions, clock: Callable[[], float]) -> float:
+        """Seconds of one prediction alone, from its tokens on: the median of a few, the first not counted."""
+        taken = []
+        with self.averaged_weights():
+            for i in range(min(SINGLE_PREDICTIONS, len(of.examples))):
+                own = of.asked.of_example(i)
+                began = clock()
+                for _, inputs in evaluation_batches(own, self.where):
+                    with self.autocast, faults_of_the_model():
+                        self.inference(self.model, inputs)
+                taken.append(clock() - began)
+        return statistics.median(taken[1:] or taken)
+
+    @contextlib.contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Evaluation mode for a while, with the weights that are graded in the model's place."""
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.learn()
