@@ -9,7 +9,6 @@ from typing import Any
 import streamlit as st
 
 from workbench import prices
-from workbench.cli.common import label_usd_of, offer_of
 from workbench.errors import UsageError, did_you_mean
 from workbench.front.view import View
 from workbench.ledger import Reading
@@ -67,7 +66,7 @@ def _most(key: tuple[Any, ...], cost: str, _results: Sequence[Result], _own: Vie
 
 def _offer(description: Mapping[str, Any]) -> prices.Offer:
     """Whose price compute is seen at."""
-    default = offer_of(None, description)
+    default = prices.offer_of(None, description)
     offers = {offer.name: offer for offer in sorted(prices.load(), key=lambda o: (o.commitment != "owned", o.name))}
     offers |= {default.name: default}
     names = list(offers)
@@ -87,7 +86,7 @@ def _label_usd(description: Mapping[str, Any]) -> float:
         st.number_input(
             "Price of a label, US$",
             min_value=0.0,
-            value=label_usd_of(None, description),
+            value=prices.label_usd_of(None, description),
             step=0.01,
             format="%.4g",
             key="label_usd",

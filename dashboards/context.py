@@ -18,10 +18,9 @@ import choices
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from workbench.cli.common import view_of
 from workbench.errors import WorkbenchError
 from workbench.front.points import Points
-from workbench.front.view import View
+from workbench.front.view import View, view_of
 from workbench.ledger import Ledger, Reading, default_url
 from workbench.ledger.store import sqlite_path
 from workbench.result import Result

@@ -139,3 +139,10 @@ def test_each_heavy_dependency_has_one_house(path: Path) -> None:
         if package in HOUSES:
             allowed = ", ".join(sorted(HOUSES[package])) or "nobody"
             assert room(path) in HOUSES[package], f"{path.relative_to(PACKAGE)}, line {line}: {package} belongs to {allowed}"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE.parent / "dashboards").rglob("*.py")), ids=lambda p: p.name)
+def test_the_dashboard_knows_nothing_of_the_command_line(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert "workbench.cli" not in text
+    assert "import cli" not in text

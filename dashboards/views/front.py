@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -21,6 +24,23 @@ from workbench.report.axes import AXES, Axis
 from workbench.report.tables import budgets_text, front_rows, ladder
 from workbench.report.text import describe
 from workbench.result import Result
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the reader asks of the front, and what answers it.
+
+    Attributes:
+        budget: What a point may cost, in units of the view's first cost; None for no limit.
+        target: The score that it must reach; None for none.
+        picks: The points that the answer names, the one to take first.
+        sentence: The answer.
+    """
+
+    budget: float | None
+    target: float | None
+    picks: Sequence[Pick]
+    sentence: str
 
 
 def show(c: Context) -> None:
@@ -54,15 +74,20 @@ def _answers(c: Context, hide: bool) -> None:
     points = c.points
     top = st.container(border=True)
     budget, target = _sliders(c, points)
-    found = picks(points, budget=budget, target=target)
+    asked = Asked(
+        budget,
+        target,
+        picks(points, budget=budget, target=target),
+        answer(points, c.view, budget=budget, target=target),
+    )
     with top:
-        _answer(c, points, found, budget, target)
+        _answer(c, points, asked)
     drawing, panel = st.columns([67, 33], gap="medium")
     chosen = _chosen(points)
     with drawing:
-        _figure(c, points, hide, found, chosen, budget, target)
+        _figure(c, points, hide, chosen, asked)
     with panel:
-        shown = chosen or (found[0].point if found else None)
+        shown = chosen or (asked.picks[0].point if asked.picks else None)
         if shown is not None:
             _panel(c, points, shown, "The point you chose" if chosen else "Take this one")
     _table(c, points)
@@ -96,25 +121,24 @@ def _sliders(c: Context, points: Points) -> tuple[float | None, float | None]:
     return None if math.isinf(budget) else budget * axis.per_unit, target or None
 
 
-def _answer(c: Context, points: Points, found: list[Pick], budget: float | None, target: float | None) -> None:
+def _answer(c: Context, points: Points, asked: Asked) -> None:
     """The sentence, and its figures large enough to be read from the other side of a table."""
-    if found:
-        pick = found[0].point
+    if asked.picks:
+        pick = asked.picks[0].point
         what, quality, cost, time = st.columns([5, 2, 3, 3], vertical_alignment="center")
         what.markdown(f"##### Take {pick.method} on {pick.model}\n{describe(pick)}")
         quality.metric(c.view.maximize, f"{points.score(pick):.1f}")
         cost.metric(AXES[c.cost].unit, cost_text(c.view, pick, c.cost))
         time.metric("time to make it", cost_text(c.view, pick, "seconds"))
-    st.markdown(plain(answer(points, c.view, budget=budget, target=target)))
-    if budget is None and target is None and (text := _budgets(c.key, points)):
+    st.markdown(plain(asked.sentence))
+    if asked.budget is None and asked.target is None and (text := _budgets(c.key, points)):
         st.caption(plain(text))
 
 
-def _figure(
-    c: Context, points: Points, hide: bool, found: list[Pick], chosen: Result | None, budget: float | None, target: float | None
-) -> None:
-    drawn = figures.mark(_drawn(c.key, hide, points), points, budget=budget, target=target, picks=found, chosen=chosen)
-    alt = f"{AXES[c.cost].title} against {c.view.maximize}. {answer(points, c.view, budget=budget, target=target)}"
+def _figure(c: Context, points: Points, hide: bool, chosen: Result | None, asked: Asked) -> None:
+    drawn = _drawn(c.key, hide, points)
+    drawn = figures.mark(drawn, points, budget=asked.budget, target=asked.target, picks=asked.picks, chosen=chosen)
+    alt = f"{AXES[c.cost].title} against {c.view.maximize}. {asked.sentence}"
     flat = st.container()
     if len(c.view.minimize) > 1:
         flat, solid = st.tabs(["Cost and quality", "Three axes"])
@@ -198,7 +222,6 @@ def _table(c: Context, points: Points) -> None:
     st.markdown("##### The front, cheapest first")
     axis = AXES[c.cost]
     table = pd.DataFrame(front_rows(points)).dropna(axis="columns", how="all")
-    st.session_state["front_numbers"] = list(table["number"])
     score = st.column_config.NumberColumn(c.view.maximize, format="%.1f")
     shown = table.drop(columns=[name for name in ("low", "high", "new_seeds") if name in table])
     if points.confirmed:
@@ -209,7 +232,7 @@ def _table(c: Context, points: Points) -> None:
         hide_index=True,
         key="front_table",
         placeholder="",
-        on_select=_row_chosen,
+        on_select=functools.partial(_row_chosen, list(table["number"])),
         selection_mode="single-row",
         column_config={
             "number": None,
@@ -254,6 +277,7 @@ def _format(axis: Axis) -> str:
     return MONEY if axis.money else COUNT if axis.counted else "%.3g"
 
 
-def _row_chosen() -> None:
+def _row_chosen(numbers: Sequence[int]) -> None:
+    """A row was chosen in the table, whose rows have these numbers: its number goes into the URL, or is taken out of it."""
     rows = st.session_state["front_table"]["selection"]["rows"]
-    _choose(st.session_state["front_numbers"][rows[0]] if rows else None)
+    _choose(numbers[rows[0]] if rows else None)

@@ -20,8 +20,9 @@ from rich.table import Table as RichTable
 
 from workbench import prices, process
 from workbench.cli import complete, terminal
-from workbench.cli.options import check_address, origin, placed, setting, stated
+from workbench.cli.options import check_address, placed, setting
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
+from workbench.front import view
 from workbench.front.view import View
 from workbench.result.outdated import changes, outdated_text
 
@@ -291,20 +292,15 @@ def no_such_run(study: str, results: Sequence[Result], wanted: str) -> UsageErro
 
 
 def offer_of(platform: str | None, study: Study | Mapping[str, Any]) -> Offer:
-    """The offer that was asked for, else the study's own, else that of `workbench.toml`, else the desktop."""
-    name, said = origin("platform", platform, study)
-    with placed("platform", said):
-        return prices.find(name)
-
-
-def label_usd_of(label_usd: float | None, study: Study | Mapping[str, Any]) -> float:
-    """The price of a label that was asked for, else the study's own, else that of `workbench.toml`, else 0."""
-    return float(stated("label_usd", label_usd, study))
+    """The offer that prices compute, as `prices.offer_of` finds it; what is wrong about its name is said with where that stands."""
+    with placed("platform"):
+        return prices.offer_of(platform, study)
 
 
 def view_of(description: Mapping[str, Any], platform: str | None = None, label_usd: float | None = None) -> View:
     """A study's view of its Results at the prices asked for, by what its ledger says of it."""
-    return View.of(description, offer_of(platform, description), label_usd_of(label_usd, description))
+    with placed("platform"):
+        return view.view_of(description, platform, label_usd)
 
 
 @contextlib.contextmanager

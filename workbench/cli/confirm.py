@@ -14,7 +14,6 @@ from workbench.cli import complete
 from workbench.cli.common import (
     POSITIVE,
     json_option,
-    label_usd_of,
     ledger_url,
     load_study,
     messages,
@@ -26,14 +25,16 @@ from workbench.cli.common import (
     warn_if_busy,
 )
 from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, catch_up_first, end_notebook, open_notebook
-from workbench.cli.options import setting, stated
+from workbench.cli.options import setting
 from workbench.errors import UsageError
 from workbench.estimate import Estimate
 from workbench.front.members import pareto_front
 from workbench.front.view import View
+from workbench.prices import label_usd_of
 from workbench.quantities import dollars, duration
 from workbench.result import Result
 from workbench.result.outdated import outdated_text
+from workbench.settings import stated
 
 if TYPE_CHECKING:
     from workbench.prices import Offer

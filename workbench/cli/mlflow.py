@@ -12,7 +12,6 @@ import click
 from workbench.cli import complete
 from workbench.cli.common import (
     LOOPBACK,
-    label_usd_of,
     ledger_url,
     listening_options,
     load_study,
@@ -24,6 +23,7 @@ from workbench.cli.common import (
     waiting,
 )
 from workbench.errors import UsageError
+from workbench.prices import label_usd_of
 from workbench.quantities import many
 
 if TYPE_CHECKING:

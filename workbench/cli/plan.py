@@ -16,7 +16,6 @@ from workbench.cli.common import (
     POSITIVE,
     Table,
     json_option,
-    label_usd_of,
     load_study,
     messages,
     offer_of,
@@ -39,10 +38,12 @@ from workbench.cli.forecasting import (
     most_runs,
     results_of,
 )
-from workbench.cli.options import setting, stated
+from workbench.cli.options import setting
 from workbench.errors import UsageError
+from workbench.prices import label_usd_of
 from workbench.quantities import dollars, duration, many
 from workbench.result import by_run, labels_bought, originals
+from workbench.settings import stated
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate

@@ -16,7 +16,6 @@ from workbench.cli.common import (
     Table,
     fits,
     json_option,
-    label_usd_of,
     load_study,
     messages,
     print_json,
@@ -26,8 +25,10 @@ from workbench.cli.common import (
     waiting,
 )
 from workbench.cli.forecasting import band, banded, forecaster_of, most_runs
-from workbench.cli.options import setting, stated
+from workbench.cli.options import setting
+from workbench.prices import label_usd_of
 from workbench.quantities import dollars, duration, many, number
+from workbench.settings import stated
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate

@@ -16,7 +16,6 @@ from workbench.cli.common import (
     POSITIVE,
     SHARE,
     json_option,
-    label_usd_of,
     ledger_url,
     load_study,
     messages,
@@ -30,13 +29,15 @@ from workbench.cli.common import (
 from workbench.cli.confirm import SEEDS, confirm_front
 from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, forecaster_of, most_runs
 from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, catch_up_first, end_notebook, open_notebook
-from workbench.cli.options import placed, setting, stated
+from workbench.cli.options import placed, setting
 from workbench.cli.spending import ask, show_outcome
 from workbench.front.bounds import bounds
 from workbench.front.members import pareto_front
 from workbench.front.view import View
+from workbench.prices import label_usd_of
 from workbench.quantities import dollars
 from workbench.result import by_run, labels_bought, originals
+from workbench.settings import stated
 
 if TYPE_CHECKING:
     from workbench.ledger import Ledger

@@ -12,6 +12,20 @@ from workbench.prices import Offer
 from workbench.result import Result, cost, estimate, spent_usd
 
 
+def view_of(description: Mapping[str, Any], platform: str | None = None, label_usd: float | None = None) -> View:
+    """The view of a study's Results at the prices asked for, else at those that `settings.origin` finds.
+
+    Args:
+        description: What the study's ledger noted of it.
+        platform: The name of an offer; None where none was asked for.
+        label_usd: The price of a labelled example in US$; None where none was asked for.
+
+    Raises:
+        UsageError: No offer has that name.
+    """
+    return View.of(description, prices.offer_of(platform, description), prices.label_usd_of(label_usd, description))
+
+
 @dataclass(frozen=True)
 class View:
     """Results seen at one offer and one price of a label.
