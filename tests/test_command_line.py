@@ -180,7 +180,7 @@ def test_who_asks_for_no_flag_goes_by_the_same_order(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value"), [("WORKBENCH_LABEL_USD", "dear"), ("WORKBENCH_LABEL_USD", "-1"), ("WORKBENCH_TRIALS", "2.5")]
 )
-def test_a_wrong_variable_is_named(monkeypatch, name, value):
+def test_a_wrong_value_of_a_variable_is_said_with_its_name(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match=rf"{name} must be .* got '{value}'"):
         settings.in_environment(name.removeprefix("WORKBENCH_").lower())
@@ -197,8 +197,8 @@ def test_a_wrong_platform_is_said_with_the_place_where_it_stands(tmp_path, monke
         prices.offer_of(None, of_ledger)
 
 
-def test_the_defaults_of_settings_are_those_of_a_study(tiny):
-    study = load(tiny)
+def test_the_defaults_of_settings_are_those_of_a_study(tiny, tmp_path):
+    study = load(stating(tiny, tmp_path))
     assert {
         name: getattr(study, name) for name in settings.OF_STUDIES if name not in study.stated
     }.items() <= settings.STUDY_DEFAULTS.items()
