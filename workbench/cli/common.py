@@ -24,7 +24,10 @@ from workbench.cli.options import check_address, placed, setting
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.front import view
 from workbench.front.view import View
+from workbench.ledger import Ledger, default_url
+from workbench.meter import host
 from workbench.result.outdated import changes, outdated_text
+from workbench.study import load
 
 if TYPE_CHECKING:
     from workbench.ledger import Ledger
@@ -186,8 +189,6 @@ def warn_if_busy() -> bool:
 
 def _cpus_in_use() -> float:
     """How many CPUs of this machine work, in the next half second."""
-    from workbench.meter import host
-
     began, busy = time.perf_counter(), host.cpu_time().busy_s
     time.sleep(0.5)
     return (host.cpu_time().busy_s - busy) / (time.perf_counter() - began)
@@ -237,18 +238,12 @@ def json_option(command: F) -> F:
 
 def ledger_url(storage: str | None) -> str:
     """The ledger's URL: the option's, else the file in this folder."""
-    from workbench.ledger import default_url
-
     return storage or default_url(Path.cwd())
 
 
 def open_ledger(study: str | None, storage: str | None, *, read_only: bool = True) -> Ledger:
     """The ledger of a study by its file, its name or its file's stem; the newest study when none is named."""
-    from workbench.ledger import Ledger
-
     if study and (study.endswith(".py") or Path(study).is_file()):
-        from workbench.study import load
-
         loaded = load(study)
         return Ledger.find(loaded.name, ledger_url(storage), path=study, read_only=read_only, study=loaded)
     ledger = Ledger.find(study, ledger_url(storage), read_only=read_only)
@@ -337,6 +332,4 @@ def study_path(ledger: Ledger) -> str | None:
 
 def load_study(path: str) -> Study:
     """The study of a file."""
-    from workbench.study import load
-
     return load(path)

@@ -10,7 +10,10 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from workbench import prices
+from workbench.cli.options import stored
 from workbench.errors import WorkbenchError
+from workbench.ledger import glance
 
 SHOWN = 50
 """So many runs are offered at most, the newest."""
@@ -31,8 +34,6 @@ def study_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
 
 def studies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Study files, and the names of studies in the ledger."""
-    from workbench.ledger import glance
-
     names = glance.names(_ledger(ctx))
     stems = dict.fromkeys(name.rsplit("-", 1)[0] for name in reversed(names))
     words = [*stems, *(names if incomplete else ())]
@@ -41,8 +42,6 @@ def studies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 def runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Runs of the study that was named, or of the newest, by their trial, each with its model, method and status."""
-    from workbench.ledger import glance
-
     known = glance.runs(_ledger(ctx), _name(ctx.params.get("study")), incomplete, SHOWN)
     taken = set(ctx.params.get("runs") or ())
     return [CompletionItem(str(trial), help=text) for trial, text in known.items() if str(trial) not in taken]
@@ -50,8 +49,6 @@ def runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Co
 
 def platforms(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Platforms of the price book; once one is named, its offers."""
-    from workbench import prices
-
     with contextlib.suppress(WorkbenchError):
         book = prices.load()
         words = {o.name if ":" in incomplete else o.platform for o in book}
@@ -61,8 +58,6 @@ def platforms(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 def gpus(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """GPUs of the price book."""
-    from workbench import prices
-
     with contextlib.suppress(WorkbenchError):
         return _items(sorted({o.gpu for o in prices.load() if o.gpu and o.gpu.casefold().startswith(incomplete.casefold())}))
     return []
@@ -90,7 +85,6 @@ def _holds_a_study(path: Path) -> bool:
 def _ledger(ctx: click.Context) -> str:
     """The ledger's URL as the command will have it. A wrong setting completes nothing, and is told when the command runs."""
     from workbench.cli.common import ledger_url
-    from workbench.cli.options import stored
 
     with contextlib.suppress(WorkbenchError):
         return ledger_url(stored(ctx))

@@ -11,6 +11,8 @@ from click.core import ParameterSource
 from workbench import settings
 from workbench.cli import complete
 from workbench.cli.common import Table, json_option, load_study, print_json, print_table, say_next
+from workbench.cli.sweep import sweep
+from workbench.ledger import shown  # of a server without its password
 from workbench.settings import OPTIONS
 
 _DEFAULTS = {"storage": "sqlite:///optuna.db", "tracking_uri": "sqlite:///mlflow.db"}
@@ -55,9 +57,6 @@ def config(study: str | None, origin: bool, as_json: bool) -> None:
 
 def _settings(study: str | None) -> Iterator[Set]:
     """Every setting as the command `sweep` has it. Raises as that does where a variable or a file is wrong."""
-    from workbench.cli.sweep import sweep
-    from workbench.ledger import shown  # of a server without its password
-
     asked = sweep.make_context("sweep", [study or "STUDY"], parent=click.get_current_context().parent)
     file = settings.load().path
     known = load_study(study) if study else {**settings.STUDY_DEFAULTS, "stated": []}

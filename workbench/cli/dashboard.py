@@ -20,6 +20,7 @@ import click
 
 from workbench.cli.common import LOOPBACK, ledger_url, listening_options, messages, open_ledger, storage_option, tracking_option
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError
+from workbench.ledger import shown
 
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 """Not to listen on an address of its own is to listen on all."""
@@ -54,8 +55,6 @@ def dashboard(
     elsewhere and nothing is sent anywhere. A reverse proxy before it has to pass WebSockets on; whether it passes on the path of
     --public-url too, or takes it off, is the same.
     """
-    from workbench.ledger import shown
-
     app = folder() / "app.py"
     if study:
         os.environ["WORKBENCH_DASHBOARD_STUDY"] = open_ledger(study, storage).name

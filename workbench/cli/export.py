@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from workbench import figures
 from workbench.cli import complete
 from workbench.cli.common import messages, open_ledger, price_options, reading, say_next, storage_option, view_of, writing
 from workbench.errors import UsageError
@@ -59,8 +60,6 @@ def export(study: str, kind: str, output: Path | None, platform: str | None, lab
 def _written(ledger: Ledger, view: View, kind: str) -> bytes:
     results = ledger.results(running=True)
     if kind == "html":
-        from workbench import figures
-
         return figures.html(figures.front(Points.of(results, view), view, title=ledger.description["question"])).encode()
     rows = result_rows(results, view, ledger.mlflow_runs)
     if kind == "json":

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.cli.common import ledger_url, messages
 from workbench.errors import EnvironmentFault, UsageError
+from workbench.forecast import Calibration, Forecaster, trials_within
+from workbench.ledger import Ledger
 from workbench.quantities import dollars, duration
+from workbench.result import labels_bought, spent_usd
+from workbench.search.spread import every
+from workbench.space import Uniform
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
@@ -30,8 +35,6 @@ UNBOUNDED_RUNS = 100
 
 def forecaster_of(study: Study, storage: str | None, results: Sequence[Result] | None = None) -> Forecaster:
     """A forecaster that knows what was timed here, and the study's Results where it was swept: those given, else the ledger's."""
-    from workbench.forecast import Forecaster
-
     return Forecaster(study, results_of(study, storage) if results is None else results, _calibration())
 
 
@@ -40,9 +43,6 @@ def most_runs(study: Study, trials: int | None) -> int | None:
 
     How long a run goes is not counted: a longer one goes on from a shorter one.
     """
-    from workbench.search.spread import every
-    from workbench.space import Uniform
-
     dimensions = {name: dimension for name, dimension in study.dimensions.items() if name != "epochs"}
     if any(isinstance(dimension.space, Uniform) for dimension in dimensions.values()):
         return trials
@@ -128,9 +128,6 @@ class Bought:
     @classmethod
     def of(cls, run: Typical | None, offer: Offer, budget: float, label_usd: float, results: Sequence[Result]) -> Bought:
         """At an offer, after these Results; `run` is None where some pair cannot be trained."""
-        from workbench.forecast import trials_within
-        from workbench.result import labels_bought, spent_usd
-
         spent = spent_usd(results, offer, label_usd)
         if run is None or spent is None:
             return cls(budget, label_usd, spent, None)
@@ -169,8 +166,6 @@ def keep_calibration(calibration: Calibration) -> None:
 
 def _calibration() -> Calibration | None:
     """What was timed; None where nothing was, or, which is said, where the file is not to be understood: it can be made again."""
-    from workbench.forecast import Calibration
-
     try:
         return Calibration.from_json(json.loads(CALIBRATION.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -183,8 +178,6 @@ def _calibration() -> Calibration | None:
 
 def results_of(study: Study, storage: str | None) -> list[Result]:
     """The study's Results; none where it was not swept."""
-    from workbench.ledger import Ledger
-
     with contextlib.suppress(UsageError, EnvironmentFault):
         return Ledger.find(study.name, ledger_url(storage), study=study).results()
     return []

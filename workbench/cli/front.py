@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from workbench import figures
 from workbench.cli import complete
 from workbench.cli.common import (
     NUMBER,
@@ -105,8 +106,6 @@ def front(
         budget = budget_usd if view.minimize[0] == "usd" else None
         picks = answers.picks(points, budget=budget, target=target)
     if html:
-        from workbench import figures
-
         drawn = figures.front(points, view, title=ledger.description["question"])
         with writing(html):
             figures.write_html(figures.mark(drawn, points, budget=budget, target=target, picks=picks), html)

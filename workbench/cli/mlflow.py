@@ -22,9 +22,12 @@ from workbench.cli.common import (
     tracking_option,
     waiting,
 )
+from workbench.cli.notebook import catch_up
 from workbench.errors import UsageError
+from workbench.ledger import Ledger
 from workbench.prices import label_usd_of
 from workbench.quantities import many
+from workbench.tracking import default_uri, serve
 
 if TYPE_CHECKING:
     from workbench.tracking import Page
@@ -51,8 +54,6 @@ def mlflow(
 
     With --catch-up it writes to the store what it lacks of the file STUDY instead: it was away while the study was swept.
     """
-    from workbench.tracking import default_uri, serve
-
     if catch_up:
         if study is None:
             raise UsageError("--catch-up needs the study's file: workbench mlflow STUDY --catch-up.")
@@ -83,9 +84,6 @@ def mlflow(
 
 def _catch_up(path: str, platform: str | None, label_usd: float | None, storage: str | None, tracking_uri: str | None) -> int:
     """Write what MLflow lacks of a study, and say how much it was. The exit code."""
-    from workbench.cli.notebook import catch_up
-    from workbench.ledger import Ledger
-
     study = load_study(path)
     ledger = Ledger.find(study.name, ledger_url(storage), path=path, study=study)
     lacked, behind = catch_up(study, ledger, offer_of(platform, study), label_usd_of(label_usd, study), tracking_uri)

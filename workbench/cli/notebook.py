@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench import process
+from workbench import figures, process
 from workbench.cli.common import messages, waiting
 from workbench.errors import EnvironmentFault
 from workbench.front.confirmed import confirmed_front, corrected_points
@@ -16,6 +16,8 @@ from workbench.quantities import many
 from workbench.report.records import front_markdown
 from workbench.report.rows import result_rows, rows_csv
 from workbench.result import by_run, originals, spent_usd
+from workbench.sweep import Outcome
+from workbench.tracking import Notebook, default_uri
 
 if TYPE_CHECKING:
     from workbench.ledger import Ledger
@@ -32,8 +34,6 @@ def open_notebook(
     study: Study, ledger: Ledger, offer: Offer, label_usd: float, tracking_uri: str | None, *, sweep: str | None = None
 ) -> Notebook:
     """The notebook at this URI, else in this folder. `sweep` is the id of a sweep that several processes are part of."""
-    from workbench.tracking import Notebook, default_uri
-
     return Notebook(
         study,
         tracking_uri or default_uri(Path.cwd()),
@@ -54,8 +54,6 @@ def catch_up(study: Study, ledger: Ledger, offer: Offer, label_usd: float, track
     Raises:
         EnvironmentFault: MLflow cannot be reached, or its store cannot be used.
     """
-    from workbench.sweep import Outcome
-
     notebook = open_notebook(study, ledger, offer, label_usd, tracking_uri)
     results, view = ledger.results(running=True), View.of(ledger.description, offer, label_usd)
     with waiting("Looking for what MLflow lacks …"):
@@ -112,7 +110,5 @@ def end_notebook(notebook: Notebook, outcome: Outcome, view: View) -> int:
 
 def _artifacts(study: Study, outcome: Outcome, view: View) -> dict[str, str]:
     """The front as a page that needs nothing else, and the runs as a table."""
-    from workbench import figures
-
     page = figures.html(figures.front(Points.of(outcome.results, view), view, title=study.question))
     return {"front.html": page, "runs.csv": rows_csv(result_rows(outcome.results, view, {}))}

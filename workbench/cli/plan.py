@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from workbench import forecast
 from workbench.cli import complete
 from workbench.cli.common import (
     COUNT,
@@ -40,10 +41,14 @@ from workbench.cli.forecasting import (
 )
 from workbench.cli.options import setting
 from workbench.errors import UsageError
+from workbench.forecast import is_price_of, on_offer
+from workbench.forecast.pairs import methods_of, recipes
 from workbench.prices import label_usd_of
 from workbench.quantities import dollars, duration, many
 from workbench.result import by_run, labels_bought, originals
 from workbench.settings import stated
+from workbench.space import Value
+from workbench.sweep import check_data
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
@@ -89,9 +94,6 @@ def plan(
     loaded = load_study(study)
     offer = offer_of(platform, loaded)
     with waiting("Reading the data …") as told:
-        from workbench import forecast
-        from workbench.sweep import check_data
-
         for line in check_data(loaded):
             messages.print(line, style="yellow", markup=False)
         pairs = []
@@ -160,8 +162,6 @@ class _Row:
     def of(cls, plan: Plan, forecaster: Forecaster, offer: Offer) -> _Row:
         if not plan.fits:
             return cls(plan)
-        from workbench.forecast import on_offer
-        from workbench.forecast.pairs import methods_of, recipes
 
         method = next(
             m
@@ -201,14 +201,10 @@ def _end_record(end: Forecast, taken: Taken | None) -> dict[str, Any]:
 
 
 def _settings(method: Any) -> dict[str, Any]:
-    from workbench.space import Value
-
     return {name: value for name, value in method.settings.items() if isinstance(value, Value)}
 
 
 def _calibrate(study: Study, machine: Machine, *, busy: bool) -> None:
-    from workbench import forecast
-
     with messages.status("Timing …") as status:
         made = forecast.calibrate(
             study, CALIBRATION_SECONDS, machine=machine, busy=busy, observe=lambda text: _progress(status, f"Timing {text} …")
@@ -285,8 +281,6 @@ def _unsure(row: _Row) -> bool:
 
 def _place(known: Sequence[_Row], offer: Offer, machine: Machine) -> str:
     """On which machine, and why on that one."""
-    from workbench.forecast import is_price_of
-
     here = f"On this machine ({machine.name})"
     if is_price_of(machine.name if machine.kind == "cuda" else None, offer):
         return f"{here},"

@@ -26,6 +26,7 @@ from workbench.cli.common import (
 )
 from workbench.cli.forecasting import band, banded, forecaster_of, most_runs
 from workbench.cli.options import setting
+from workbench.forecast import rank, typical
 from workbench.prices import label_usd_of
 from workbench.quantities import dollars, duration, many, number
 from workbench.settings import stated
@@ -62,8 +63,6 @@ def platforms(
     loaded = load_study(study)
     runs = most_runs(loaded, stated("trials", trials, loaded)) or 16
     with waiting("Reading the data, building models without weights …"):
-        from workbench.forecast import rank, typical
-
         run = typical(forecaster_of(loaded, storage))
         ranked = rank(run, runs, offers, label_usd_of(label_usd, loaded))
     if as_json:

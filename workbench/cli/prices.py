@@ -10,7 +10,7 @@ from workbench import settings
 from workbench.cli import complete
 from workbench.cli.common import Table, json_option, messages, print_json, print_table, say_next, waiting
 from workbench.errors import UsageError, did_you_mean
-from workbench.prices import Offer, load
+from workbench.prices import Offer, live, load
 from workbench.prices import gpu as model_of
 
 
@@ -51,8 +51,6 @@ def prices(platform: str | None, gpu: str | None, spot: bool, live: bool, as_jso
 
 
 def _live() -> tuple[Offer, ...]:
-    from workbench.prices import live
-
     with waiting("Asking gpuhunt for today's prices …"):
         return live.offers()
 

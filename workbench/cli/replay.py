@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from workbench import figures
 from workbench.cli.common import (
     POSITIVE,
     Table,
@@ -24,6 +25,9 @@ from workbench.cli.common import (
 )
 from workbench.errors import UsageError
 from workbench.process import command_line, cpus
+from workbench.replay import protocol as protocols
+from workbench.replay import tables as files
+from workbench.replay.methods import METHODS
 
 _SHOWN = (0.01, 0.1, 0.5, 1.0)
 """Shares of the budget whose regret is printed; --json has more."""
@@ -71,10 +75,6 @@ def replay(
     All methods meet the same pool, know what each configuration costs, and pay for all they train, launches and failures included.
     Reported is the regret of the hypervolume against the best that the table holds, and the cost to reach 95 % and 99 % of it.
     """
-    from workbench.replay import protocol as protocols
-    from workbench.replay import tables as files
-    from workbench.replay.methods import METHODS
-
     protocol = protocols.Protocol(
         methods=_listed(methods, "--methods") if methods is not None else METHODS,
         seeds=seeds,
@@ -91,8 +91,6 @@ def replay(
     with _bar() as moved:
         record = protocols.replay(read, protocol, processes=jobs or cpus(), progress=moved)
     if html:
-        from workbench import figures
-
         with writing(html):
             figures.write_html(figures.regret(record), html)
         messages.print(f"The curves are drawn in {html}.", markup=False)

@@ -32,6 +32,7 @@ from workbench.cli.front import explain_costs
 from workbench.errors import UsageError
 from workbench.front.serving import serving
 from workbench.front.view import View
+from workbench.ledger import Ledger
 from workbench.quantities import count, dollars, duration, number
 from workbench.report.answers import cost_text
 from workbench.report.bill import peak_share, phases_spent
@@ -157,8 +158,6 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
 
 def _beside(ledger: Ledger, storage: str | None, wanted: str) -> list[str]:
     """Which other studies here have a run that is called so, of the newest few."""
-    from workbench.ledger import Ledger
-
     others = [Ledger.find(name, ledger_url(storage), read_only=True) for name in ledger.others[-MOST_BESIDE:]]
     return [other.name for other in others if find_run(other.results(running=True), wanted)]
 

@@ -20,6 +20,7 @@ from workbench.report.answers import answer
 from workbench.report.records import front_record
 from workbench.result import Result, by_run, spending
 from workbench.result.outdated import outdated_text
+from workbench.sweep import SEEDS, expected, left, longest, replicates
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
@@ -91,8 +92,6 @@ def _following(study: Study, results: Sequence[Result], view: View, verb: str) -
 
 def _price_of_confirming(study: Study, results: Sequence[Result], view: View) -> str:
     """What new seeds of the front's runs are likely to take, in words: what the same runs took with the first seed."""
-    from workbench.sweep import SEEDS, expected, left, longest, replicates
-
     try:
         plan = left(replicates(study, results, view, SEEDS), results)
     except Refused:  # its data have changed meanwhile: confirming will say it

@@ -22,6 +22,7 @@ from workbench.cli.common import (
     tell_changes,
     view_of,
 )
+from workbench.report.progress import progress
 
 
 @click.command()
@@ -34,8 +35,6 @@ def status(study: str | None, platform: str | None, label_usd: float | None, sto
 
     Who works at what, what is spent of which budget and how fast, how long it will go on, and why it ended.
     """
-    from workbench.report.progress import progress
-
     with reading():
         ledger = open_ledger(study, storage)
         now = time.time()
