@@ -13,7 +13,7 @@ from workbench.front.bounds import bounds, seconds_left
 from workbench.front.view import View
 from workbench.ledger.trials import lease_record
 from workbench.prices import Offer
-from workbench.report.progress import progress, spent_text
+from workbench.report.progress import Settled, progress, spent_text
 from workbench.result import Result, Spending
 from workbench.usage import Usage
 
@@ -40,7 +40,7 @@ def lease(made: Result, beat: float = NOW - 0.5, **changes: Any) -> Mapping[str,
 def test_a_sweep_at_work_tells_spend_rate_and_time_left_of_those_who_work() -> None:
     results = [result(0), result(1, f1=60.0, seconds=200.0), result(2, status="infeasible", reason="diverged: x")]
     leases = [lease(result(3, status="running")), lease(result(4, status="running"), pid=os.getpid())]
-    found = progress(results, leases, None, VIEW, now=NOW, limits={"trials": 10, "max_usd": 1.2})
+    found = progress(Settled.of(results, VIEW), leases, None, VIEW, now=NOW, limits={"trials": 10, "max_usd": 1.2})
     assert (found.state, found.runs, found.trials, found.points, found.failed) == ("working", 5, 10, 2, 1)
     assert found.spent == Spending(usd=pytest.approx(0.6), seconds=600.0, energy_j=0.0)
     assert found.usd_per_hour == pytest.approx(7.2), "two at once spend twice as fast"
@@ -102,7 +102,7 @@ def test_unknown_spend_is_unknown() -> None:
     ],
 )
 def test_who_is_gone_works_no_more(leases: list[Any], ended: Any, state: str, words: str) -> None:
-    found = progress([result(0)], leases, ended, VIEW, now=NOW, limits={"max_hours": 1.0})
+    found = progress(Settled.of([result(0)], VIEW), leases, ended, VIEW, now=NOW, limits={"max_hours": 1.0})
     assert found.state == state
     assert found.sentences()[0].startswith(words)
     assert (found.usd_per_hour is None) == (found.seconds_left is None and state != "working")
@@ -111,29 +111,31 @@ def test_who_is_gone_works_no_more(leases: list[Any], ended: Any, state: str, wo
 def test_a_worker_elsewhere_is_dead_after_a_minute_of_silence() -> None:
     running = result(1, status="running")
     leases = [lease(running, host="there/1", beat=NOW - silent) for silent in (5.0, 61.0)]
-    found = progress([], leases, None, VIEW, now=NOW)
+    found = progress(Settled.of([], VIEW), leases, None, VIEW, now=NOW)
     assert [worker.lives for worker in found.workers] == [True, False]
     assert found.sentences()[-1].endswith("gone for 1 min 01 s.")
     assert found.at_work == 1
 
 
 def test_nothing_yet_is_said_so() -> None:
-    assert progress([], [], None, VIEW, now=NOW).sentences() == ["No sweep has begun yet."]
-    begun = progress([], [], None, VIEW, now=NOW, limits={"trials": 12})
+    assert progress(Settled.of([], VIEW), [], None, VIEW, now=NOW).sentences() == ["No sweep has begun yet."]
+    begun = progress(Settled.of([], VIEW), [], None, VIEW, now=NOW, limits={"trials": 12})
     assert (begun.state, begun.sentences()) == ("starting", ["A sweep has begun: its first run is being chosen."])
-    stopped = progress([], [], {"reason": "you stopped it", "what": "sweep"}, VIEW, now=NOW)
+    stopped = progress(Settled.of([], VIEW), [], {"reason": "you stopped it", "what": "sweep"}, VIEW, now=NOW)
     assert stopped.sentences() == ["The sweep ended: you stopped it. 0 runs begun."]
 
 
 def test_runs_that_are_being_made_are_counted_once() -> None:
     running = result(1, run="a", status="running", epochs=4)
-    found = progress([result(0, run="a"), running], [lease(running)], None, VIEW, now=NOW, limits={"trials": 2})
+    found = progress(Settled.of([result(0, run="a"), running], VIEW), [lease(running)], None, VIEW, now=NOW, limits={"trials": 2})
     assert found.runs == 1
     assert found.spent.seconds == 200.0
     assert found.seconds_left is None, "no run is done"
 
 
 def test_objectives_that_the_study_has_no_reference_for_have_no_hypervolume() -> None:
-    found = progress([result(0)], [], None, replace(VIEW, minimize=("seconds",)), now=NOW)
+    found = progress(
+        Settled.of([result(0)], replace(VIEW, minimize=("seconds",))), [], None, replace(VIEW, minimize=("seconds",)), now=NOW
+    )
     assert found.hypervolume is None
     assert found.sentences()[-1] == "1 point to choose from, 1 of them on the front."

@@ -53,9 +53,8 @@ def show(c: Context) -> None:
 
 
 def _now(c: Context) -> Progress:
-    known = _settled(c.key, c)
     limits = c.description.get("limits")
-    return progress(c.results, c.leases, c.ended, c.view, now=time.time(), limits=limits, settled=known)
+    return progress(_settled(c.key, c), c.leases, c.ended, c.view, now=time.time(), limits=limits)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -12,6 +12,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,11 +20,26 @@ from urllib.parse import urlsplit
 import click
 
 from workbench.cli.common import LOOPBACK, ledger_url, listening_options, messages, open_ledger, storage_option, tracking_option
+from workbench.cli.options import gathered
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError
 from workbench.ledger import shown
 
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 """Not to listen on an address of its own is to listen on all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DashboardOptions:
+    """What `workbench dashboard` was asked for: its parameters by their names."""
+
+    study: str | None
+    port: int
+    host: str
+    no_browser: bool
+    mlflow_url: str | None
+    public_url: str | None
+    tracking_uri: str | None
+    storage: str | None
 
 
 @click.command()
@@ -39,16 +55,8 @@ EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 )
 @tracking_option
 @storage_option
-def dashboard(
-    study: str | None,
-    port: int,
-    host: str,
-    no_browser: bool,
-    mlflow_url: str | None,
-    public_url: str | None,
-    tracking_uri: str | None,
-    storage: str | None,
-) -> None:
+@gathered(DashboardOptions)
+def dashboard(options: DashboardOptions) -> None:
     """Show STUDY (a study file, or its name; the newest when none is named) in the browser. Ctrl-C ends it.
 
     It reads the ledger and never writes: it can run beside a sweep, which it neither blocks nor slows. Nothing is loaded from
@@ -56,31 +64,33 @@ def dashboard(
     --public-url too, or takes it off, is the same.
     """
     app = folder() / "app.py"
-    if study:
-        os.environ["WORKBENCH_DASHBOARD_STUDY"] = open_ledger(study, storage).name
-    os.environ["WORKBENCH_STORAGE"] = ledger_url(storage)
-    served = tracking_uri if tracking_uri and tracking_uri.startswith("http") else "http://127.0.0.1:5000"
-    os.environ["WORKBENCH_MLFLOW_URL"] = (mlflow_url or served).rstrip("/")
-    if host not in LOOPBACK:
+    if options.study:
+        os.environ["WORKBENCH_DASHBOARD_STUDY"] = open_ledger(options.study, options.storage).name
+    os.environ["WORKBENCH_STORAGE"] = ledger_url(options.storage)
+    served = options.tracking_uri if options.tracking_uri and options.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+    os.environ["WORKBENCH_MLFLOW_URL"] = (options.mlflow_url or served).rstrip("/")
+    if options.host not in LOOPBACK:
         messages.print(
-            f"Listening on {host}: everyone who reaches this machine there sees your runs.", style="yellow", markup=False
+            f"Listening on {options.host}: everyone who reaches this machine there sees your runs.", style="yellow", markup=False
         )
-    _refuse_if_taken(host, port)
-    base = urlsplit(public_url or "").path.rstrip("/")
-    address = f"http://{shown_host(host)}:{port}{base and f'{base}/'}"
-    outside = f"{public_url}, by its proxy; here {address}" if public_url else address
-    messages.print(f"Dashboard: {outside} (ledger {shown(ledger_url(storage))}). Ctrl-C ends it.", markup=False)
+    _refuse_if_taken(options.host, options.port)
+    base = urlsplit(options.public_url or "").path.rstrip("/")
+    address = f"http://{shown_host(options.host)}:{options.port}{base and f'{base}/'}"
+    outside = f"{options.public_url}, by its proxy; here {address}" if options.public_url else address
+    messages.print(f"Dashboard: {outside} (ledger {shown(ledger_url(options.storage))}). Ctrl-C ends it.", markup=False)
     import streamlit
     from starlette.middleware import Middleware
 
     @contextlib.asynccontextmanager
     async def opened(_: object) -> AsyncIterator[None]:
         threading.Thread(target=_warm, args=(app.parent,), daemon=True).start()
-        if not no_browser:  # in a thread: a browser that blocks must not hold the server back
+        if not options.no_browser:  # in a thread: a browser that blocks must not hold the server back
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         yield
 
-    streamlit.App(app, lifespan=opened, middleware=[Middleware(_Rooted, base=base)]).run(config=settings(host, port, public_url))
+    streamlit.App(app, lifespan=opened, middleware=[Middleware(_Rooted, base=base)]).run(
+        config=settings(options.host, options.port, options.public_url)
+    )
 
 
 def public_address(url: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,12 @@ from workbench.cli.common import (
     view_of,
     writing,
 )
+from workbench.cli.options import gathered
 from workbench.cli.serving import rival_of, show_serving
 from workbench.front.confirmed import Confirmed, confirmations, confirmed_front, corrected_points
 from workbench.front.members import pareto_front
 from workbench.front.points import Points
+from workbench.front.serving import Load
 from workbench.front.view import View
 from workbench.quantities import count, dollars, number
 from workbench.report import answers
@@ -44,6 +46,25 @@ from workbench.report.doubts import doubts
 from workbench.report.records import front_record
 from workbench.report.text import settings_text
 from workbench.result import Result, carried, originals
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontOptions:
+    """What `workbench front` was asked for: its parameters by their names."""
+
+    study: str | None
+    budget_usd: float | None
+    target: float | None
+    everything: bool
+    billed: bool
+    adopted: int | None
+    load_per_second: float | None
+    against: str | None
+    html: Path | None
+    platform: str | None
+    label_usd: float | None
+    storage: str | None
+    as_json: bool
 
 
 @click.command()
@@ -75,58 +96,45 @@ from workbench.result import Result, carried, originals
 @price_options
 @storage_option
 @json_option
-def front(
-    study: str | None,
-    budget_usd: float | None,
-    target: float | None,
-    everything: bool,
-    billed: bool,
-    adopted: int | None,
-    load_per_second: float | None,
-    against: str | None,
-    html: Path | None,
-    platform: str | None,
-    label_usd: float | None,
-    storage: str | None,
-    as_json: bool,
-) -> None:
+@gathered(FrontOptions)
+def front(options: FrontOptions) -> None:
     """Show the front of STUDY (a study file, or its name), and the answer to its question.
 
     Every checkpoint is a point: a model that could be deployed. Its cost is what making it alone would cost. With another
     --platform every run is priced again: as measured on the same device, carried over by stated ratios to another, with a band.
     """
     with reading():
-        ledger = open_ledger(study, storage)
+        ledger = open_ledger(options.study, options.storage)
         results = ledger.results()
-    view = replace(view_of(ledger.description, platform, label_usd), billed=billed)
-    view = view.spread(results, adopted) if adopted else view
-    rival = rival_of(results, view, against)
-    if html or not as_json:
+    view = replace(view_of(ledger.description, options.platform, options.label_usd), billed=options.billed)
+    view = view.spread(results, options.adopted) if options.adopted else view
+    rival = rival_of(results, view, options.against)
+    if options.html or not options.as_json:
         points = Points.of(results, view)
-        budget = budget_usd if view.minimize[0] == "usd" else None
-        picks = answers.picks(points, budget=budget, target=target)
-    if html:
+        budget = options.budget_usd if view.minimize[0] == "usd" else None
+        picks = answers.picks(points, budget=budget, target=options.target)
+    if options.html:
         drawn = figures.front(points, view, title=ledger.description["question"])
-        with writing(html):
-            figures.write_html(figures.mark(drawn, points, budget=budget, target=target, picks=picks), html)
-        messages.print(f"The front is drawn in {html}.", markup=False)
-    if as_json:
-        record = front_record(
-            ledger.name, results, view, budget_usd=budget_usd, target=target, load_per_second=load_per_second, against=rival
-        )
+        with writing(options.html):
+            figures.write_html(figures.mark(drawn, points, budget=budget, target=options.target, picks=picks), options.html)
+        messages.print(f"The front is drawn in {options.html}.", markup=False)
+    if options.as_json:
+        load = Load(options.load_per_second, rival)
+        record = front_record(ledger.name, results, view, budget_usd=options.budget_usd, target=options.target, load=load)
         print_json(record)
     else:
-        show_front(results, view, everything=everything)
-        if rival is not None and (load_per_second or against):
-            show_serving(results, view, load_per_second, rival)
-        print_text(answer(points, view, budget_usd=budget_usd, target=target))
+        show_front(results, view, everything=options.everything)
+        if rival is not None and (options.load_per_second or options.against):
+            show_serving(results, view, options.load_per_second, rival)
+        print_text(answer(points, view, budget_usd=options.budget_usd, target=options.target))
         _explain(results, view)
         tell_doubts(results, view, ledger.description["grading"])
         tell_inputs(ledger, results)
         if ledger.ended:
             messages.print(f"The last {ledger.ended['what']} ended: {ledger.ended['reason']}.", style="dim", markup=False)
-        wanting = (target is not None or budget_usd is not None) and not picks
-        _say_next(results, view, study or ledger.name, study_path(ledger), limit_flags(ledger.description["limits"]), wanting)
+        wanting = (options.target is not None or options.budget_usd is not None) and not picks
+        limits = limit_flags(ledger.description["limits"])
+        _say_next(results, view, options.study or ledger.name, study_path(ledger), limits, wanting)
     if not pareto_front(results, view):
         sys.exit(1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from workbench.cli.common import (
     waiting,
 )
 from workbench.cli.notebook import catch_up
+from workbench.cli.options import gathered
 from workbench.errors import UsageError
 from workbench.ledger import Ledger
 from workbench.prices import label_usd_of
@@ -33,6 +35,20 @@ if TYPE_CHECKING:
     from workbench.tracking import Page
 
 
+@dataclass(frozen=True, kw_only=True)
+class MlflowOptions:
+    """What `workbench mlflow` was asked for: its parameters by their names."""
+
+    study: str | None
+    catch_up: bool
+    port: int
+    host: str
+    platform: str | None
+    label_usd: float | None
+    storage: str | None
+    tracking_uri: str | None
+
+
 @click.command()
 @click.argument("study", required=False, shell_complete=complete.study_files)
 @click.option("--catch-up", is_flag=True, help="Write what MLflow lacks of STUDY, from its ledger, and serve nothing.")
@@ -40,32 +56,24 @@ if TYPE_CHECKING:
 @price_options
 @storage_option
 @tracking_option
-def mlflow(
-    study: str | None,
-    catch_up: bool,
-    port: int,
-    host: str,
-    platform: str | None,
-    label_usd: float | None,
-    storage: str | None,
-    tracking_uri: str | None,
-) -> None:
+@gathered(MlflowOptions)
+def mlflow(options: MlflowOptions) -> None:
     """Serve the MLflow UI on the right store, with one worker, and say what to open. Ctrl-C ends it.
 
     With --catch-up it writes to the store what it lacks of the file STUDY instead: it was away while the study was swept.
     """
-    if catch_up:
-        if study is None:
+    if options.catch_up:
+        if options.study is None:
             raise UsageError("--catch-up needs the study's file: workbench mlflow STUDY --catch-up.")
-        sys.exit(_catch_up(study, platform, label_usd, storage, tracking_uri))
-    if study is not None:
+        sys.exit(_catch_up(options.study, options.platform, options.label_usd, options.storage, options.tracking_uri))
+    if options.study is not None:
         raise UsageError("the MLflow UI shows all studies of a store: leave STUDY out, or say what of it with --catch-up.")
-    uri = tracking_uri or default_uri(Path.cwd())
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: or the server would live on, and hold the port
-    page = serve(uri, host=host, port=port)
-    if host not in LOOPBACK:
+    uri = options.tracking_uri or default_uri(Path.cwd())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: or the server would live on, and hold the options.port
+    page = serve(uri, host=options.host, port=options.port)
+    if options.host not in LOOPBACK:
         messages.print(
-            f"It listens on {host}: whoever can reach this machine can read your runs, and change them.",
+            f"It listens on {options.host}: whoever can reach this machine can read your runs, and change them.",
             style="yellow",
             markup=False,
         )

@@ -11,6 +11,7 @@ each command, and for every flag, `--yes` included.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -22,6 +23,8 @@ from workbench.errors import UsageError
 from workbench.settings import OF_STUDIES, OPTIONS, variable
 
 F = TypeVar("F", bound=Callable[..., Any])
+Given = TypeVar("Given")
+R = TypeVar("R")
 
 
 class Variable(click.Option):
@@ -78,6 +81,24 @@ def placed(name: str) -> Iterator[None]:
         if source in said:
             raise UsageError(f"{settings.place(name, said[source])}{error}") from error
         raise
+
+
+def gathered(options: Callable[..., Given]) -> Callable[[Callable[[Given], R]], Callable[..., R]]:
+    """Give a command its arguments and options as one value.
+
+    Args:
+        options: A dataclass with a field for each of them, of the parameter's name. The decorator stands below those
+            that declare the parameters.
+    """
+
+    def decorate(command: Callable[[Given], R]) -> Callable[..., R]:
+        @functools.wraps(command)
+        def called(**given: Any) -> R:
+            return command(options(**given))
+
+        return called
+
+    return decorate
 
 
 def setting(*names: str, **known: Any) -> Callable[[F], F]:

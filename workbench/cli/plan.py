@@ -39,7 +39,7 @@ from workbench.cli.forecasting import (
     most_runs,
     results_of,
 )
-from workbench.cli.options import setting
+from workbench.cli.options import gathered, setting
 from workbench.errors import UsageError
 from workbench.forecast import is_price_of, on_offer
 from workbench.forecast.pairs import methods_of, recipes
@@ -62,6 +62,20 @@ _COLUMNS = ("model", "method", "settings", "tuned", "memory", "shortest", "longe
 _RIGHT = ("tuned", "memory", "shortest", "longest", "energy", "US$")
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """What `workbench plan` was asked for: its parameters by their names."""
+
+    study: str
+    calibrate: bool
+    trials: int | None
+    max_usd: float | None
+    platform: str | None
+    label_usd: float | None
+    storage: str | None
+    as_json: bool
+
+
 @click.command()
 @click.argument("study", shell_complete=complete.study_files)
 @click.option("--calibrate", is_flag=True, help="Time a few steps of every model and method first: about 10 s, kept for later.")
@@ -75,24 +89,16 @@ _RIGHT = ("tuned", "memory", "shortest", "longest", "energy", "US$")
 @price_options
 @storage_option
 @json_option
-def plan(
-    study: str,
-    calibrate: bool,
-    trials: int | None,
-    max_usd: float | None,
-    platform: str | None,
-    label_usd: float | None,
-    storage: str | None,
-    as_json: bool,
-) -> None:
+@gathered(PlanOptions)
+def plan(options: PlanOptions) -> None:
     """Read the data of the file STUDY, build every model with every method on the meta device, and forecast what they take.
 
     Shows for each how many numbers it tunes, whether it fits, and the memory, seconds, energy and US$ of its shortest and longest
     recipe on this machine, with basis and band. Runs of the study that were made here sharpen it, --calibrate does too.
     At a --platform with another GPU, seconds, energy and US$ are those there: carried over by FLOPs or by stated ratios.
     """
-    loaded = load_study(study)
-    offer = offer_of(platform, loaded)
+    loaded = load_study(options.study)
+    offer = offer_of(options.platform, loaded)
     with waiting("Reading the data …") as told:
         for line in check_data(loaded):
             messages.print(line, style="yellow", markup=False)
@@ -101,16 +107,16 @@ def plan(
             pairs.append(pair)
             told(f"Building models without weights, {len(pairs)} done, {pair.method} on {pair.model} last …")
         machine = forecast.Machine.here()
-    if calibrate:
+    if options.calibrate:
         _calibrate(loaded, machine, busy=warn_if_busy())
     with waiting("Forecasting …"):
-        results = results_of(loaded, storage)
-        forecaster = forecaster_of(loaded, storage, results)
+        results = results_of(loaded, options.storage)
+        forecaster = forecaster_of(loaded, options.storage, results)
         rows = [_Row.of(each, forecaster, offer) for each in pairs]
-        budget, label = stated("max_usd", max_usd, loaded), label_usd_of(label_usd, loaded)
+        budget, label = stated("max_usd", options.max_usd, loaded), label_usd_of(options.label_usd, loaded)
         run = forecast.typical(forecaster) if all(p.fits for p in pairs) else None
         bought = Bought.of(run, offer, budget, label, results) if budget else None
-    if as_json:
+    if options.as_json:
         more = {"budget_usd": budget, "spent_usd": None, "trials_within_budget": None} | (bought.record() if bought else {})
         print_json([row.record() | more for row in rows])
     else:
@@ -118,7 +124,7 @@ def plan(
         for problem in forecast.problems(pairs):
             messages.print(problem, style="red", markup=False)
         _explain(rows, offer, machine)
-        most, made = most_runs(loaded, stated("trials", trials, loaded)), len(by_run(originals(results)))
+        most, made = most_runs(loaded, stated("trials", options.trials, loaded)), len(by_run(originals(results)))
         left = 1 if most is None else max(0, most - made)
         if made:
             messages.print(_made_text(made, most), markup=False)
@@ -129,14 +135,14 @@ def plan(
         if bought:
             messages.print(bought.text, markup=False)
     if not all(p.fits for p in pairs):
-        say_next("mend the study, or leave out what does not fit", as_json=as_json)
+        say_next("mend the study, or leave out what does not fit", as_json=options.as_json)
         sys.exit(UsageError.exit_code)
-    if not as_json and not left:
-        say_next(f"`workbench front {study}`")
+    if not options.as_json and not left:
+        say_next(f"`workbench front {options.study}`")
         return
-    calibrated = calibrate or not any(_unsure(row) for row in rows)
-    where = f" --platform {platform}" if platform else ""
-    say_next(f"`workbench {'sweep' if calibrated else 'plan --calibrate'} {study}{where}`", as_json=as_json)
+    calibrated = options.calibrate or not any(_unsure(row) for row in rows)
+    where = f" --platform {options.platform}" if options.platform else ""
+    say_next(f"`workbench {'sweep' if calibrated else 'plan --calibrate'} {options.study}{where}`", as_json=options.as_json)
 
 
 def _made_text(made: int, most: int | None) -> str:

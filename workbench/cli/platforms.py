@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,7 +26,7 @@ from workbench.cli.common import (
     waiting,
 )
 from workbench.cli.forecasting import band, banded, forecaster_of, most_runs
-from workbench.cli.options import setting
+from workbench.cli.options import gathered, setting
 from workbench.forecast import rank, typical
 from workbench.prices import label_usd_of
 from workbench.quantities import dollars, duration, many, number
@@ -38,6 +39,19 @@ if TYPE_CHECKING:
 SHOWN = 15
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlatformsOptions:
+    """What `workbench platforms` was asked for: its parameters by their names."""
+
+    study: str | None
+    trials: int | None
+    spot: bool
+    everything: bool
+    label_usd: float | None
+    storage: str | None
+    as_json: bool
+
+
 @click.command()
 @click.argument("study", required=False, shell_complete=complete.study_files)
 @setting("--trials", type=COUNT, help="Runs of the sweep that is priced. [default: the study's, or 16]")
@@ -46,9 +60,8 @@ SHOWN = 15
 @setting("--label-usd", type=AMOUNT, metavar="USD", help="Price of one labelled example. [default: the study's]")
 @storage_option
 @json_option
-def platforms(
-    study: str | None, trials: int | None, spot: bool, everything: bool, label_usd: float | None, storage: str | None, as_json: bool
-) -> None:
+@gathered(PlatformsOptions)
+def platforms(options: PlatformsOptions) -> None:
     """Rank the offers of the price book for the file STUDY: memory, time, US$ and CO2e of a sweep, each with its band.
 
     US$ are those of the whole machine, which is how it is rented; a sweep trains on one GPU of it.
@@ -56,29 +69,29 @@ def platforms(
     `workbench plan STUDY --calibrate` and with results. Without STUDY the offers stand by US$ for 10^18 FLOPs at their peak.
     Facts about a platform are columns of a table that `workbench.toml` can change.
     """
-    offers = [o for o in prices.load() if spot or o.commitment != "spot"]
-    if study is None:
-        _show_peaks(offers, everything=everything, as_json=as_json)
+    offers = [o for o in prices.load() if options.spot or o.commitment != "spot"]
+    if options.study is None:
+        _show_peaks(offers, everything=options.everything, as_json=options.as_json)
         return
-    loaded = load_study(study)
-    runs = most_runs(loaded, stated("trials", trials, loaded)) or 16
+    loaded = load_study(options.study)
+    runs = most_runs(loaded, stated("trials", options.trials, loaded)) or 16
     with waiting("Reading the data, building models without weights …"):
-        run = typical(forecaster_of(loaded, storage))
-        ranked = rank(run, runs, offers, label_usd_of(label_usd, loaded))
-    if as_json:
+        run = typical(forecaster_of(loaded, options.storage))
+        ranked = rank(run, runs, offers, label_usd_of(options.label_usd, loaded))
+    if options.as_json:
         print_json([_record(each) for each in ranked])
         return
-    shown, title = ranked if everything else ranked[:SHOWN], f"A sweep of {many(runs, 'run')} of {study}"
+    shown, title = ranked if options.everything else ranked[:SHOWN], f"A sweep of {many(runs, 'run')} of {options.study}"
     table = _table(shown, title, banded)
     print_table(table if fits(table) else _table(shown, title, _with_factor))
-    _show_more(len(ranked), everything=everything)
+    _show_more(len(ranked), everything=options.everything)
     times = {round(each.taken.seconds.value) for each in ranked if each.offer.gpus and each.taken}
     if len(times) == 1:
         text = "Every GPU here takes the least time of a step (0.02 s, assumed): its price alone tells them apart."
         messages.print(text, style="dim", markup=False)
     _show_facts({each.offer.platform for each in ranked})
     best = next((each.offer.name for each in ranked if each.fits and each.taken), None)
-    say_next(f"`workbench plan {study} --platform {best}`" if best else f"`workbench plan {study} --calibrate`")
+    say_next(f"`workbench plan {options.study} --platform {best}`" if best else f"`workbench plan {options.study} --calibrate`")
 
 
 def _table(ranked: Sequence[Ranked], title: str, with_band: Callable[[Estimate, Callable[[float], str]], str]) -> Table:

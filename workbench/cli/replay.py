@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from workbench.cli.common import (
     say_next,
     writing,
 )
+from workbench.cli.options import gathered
 from workbench.errors import UsageError
 from workbench.process import command_line, cpus
 from workbench.replay import protocol as protocols
@@ -34,6 +36,22 @@ _SHOWN = (0.01, 0.1, 0.5, 1.0)
 
 _FEW = 6
 """Fewer pairs than this cannot differ by Wilcoxon's test at 5 %, however they come out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayOptions:
+    """What `workbench replay` was asked for: its parameters by their names."""
+
+    tables: tuple[Path, ...]
+    methods: str | None
+    seeds: int
+    budget: float
+    workers: str
+    credit: str
+    cost: str
+    html: Path | None
+    jobs: int | None
+    as_json: bool
 
 
 @click.command()
@@ -57,18 +75,8 @@ _FEW = 6
 )
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes. [default: one a CPU]")
 @json_option
-def replay(
-    tables: tuple[Path, ...],
-    methods: str | None,
-    seeds: int,
-    budget: float,
-    workers: str,
-    credit: str,
-    cost: str,
-    html: Path | None,
-    jobs: int | None,
-    as_json: bool,
-) -> None:
+@gathered(ReplayOptions)
+def replay(options: ReplayOptions) -> None:
     """Replay searches on recorded runs, in virtual time.
 
     A TABLE is a file of JSON lines, gzipped or not: first {"meta": {"space": …}}, then a run a line: {"config", "curve", "status"}.
@@ -76,29 +84,31 @@ def replay(
     Reported is the regret of the hypervolume against the best that the table holds, and the cost to reach 95 % and 99 % of it.
     """
     protocol = protocols.Protocol(
-        methods=_listed(methods, "--methods") if methods is not None else METHODS,
-        seeds=seeds,
-        budget=budget,
-        workers=tuple(_count(word) for word in _listed(workers, "--workers")),
-        credit=credit,
-        cost=cost,
+        methods=_listed(options.methods, "--methods") if options.methods is not None else METHODS,
+        seeds=options.seeds,
+        budget=options.budget,
+        workers=tuple(_count(word) for word in _listed(options.workers, "--workers")),
+        credit=options.credit,
+        cost=options.cost,
     )
     with reading("Reading the tables …"):
-        read = [files.read(path) for path in tables]
+        read = [files.read(path) for path in options.tables]
     names = [table.name for table in read]
     if len(set(names)) < len(names):
         raise UsageError(f"two tables are called alike: {', '.join(names)}. Give each once.")
     with _bar() as moved:
-        record = protocols.replay(read, protocol, processes=jobs or cpus(), progress=moved)
-    if html:
-        with writing(html):
-            figures.write_html(figures.regret(record), html)
-        messages.print(f"The curves are drawn in {html}.", markup=False)
-    if as_json:
+        record = protocols.replay(read, protocol, processes=options.jobs or cpus(), progress=moved)
+    if options.html:
+        with writing(options.html):
+            figures.write_html(figures.regret(record), options.html)
+        messages.print(f"The curves are drawn in {options.html}.", markup=False)
+    if options.as_json:
         print_json(record)
     else:
         _show(record)
-        say_next(f"`{command_line()} --html FILE` draws the curves" if html is None else f"open {html} in a browser")
+        say_next(
+            f"`{command_line()} --html FILE` draws the curves" if options.html is None else f"open {options.html} in a browser"
+        )
 
 
 def _listed(text: str, option: str) -> tuple[str, ...]:

@@ -25,6 +25,19 @@ class Serving:
     latency_seconds: float | None
 
 
+@dataclass(frozen=True)
+class Load:
+    """At what load points are served, and with which of them the others are compared.
+
+    Attributes:
+        per_second: Predictions asked for each second, on average; None for a machine that is fully used.
+        against: The point that break-evens are counted against; None for the cheapest of the front.
+    """
+
+    per_second: float | None = None
+    against: Result | None = None
+
+
 def serving(result: Result, view: View, load_per_second: float | None = None) -> Serving | None:
     """What serving a point costs, from its measured throughput; None where that was not measured, or says nothing of the device.
 

@@ -153,7 +153,8 @@ class Settled:
         done: Runs with a checkpoint, or infeasible.
         failed: How many runs are infeasible.
         replicates: How many runs are replicates.
-        outdated: How many Results are of other inputs.
+        results: How many Results there are in all.
+        outdated: How many of them are of other inputs.
         changed: Which inputs those are.
         points: How many points can be chosen from.
         front: How many of them are on the front.
@@ -170,6 +171,7 @@ class Settled:
     points: int
     front: int
     hypervolume: float | None
+    results: int = 0
     outdated: int = 0
     changed: tuple[str, ...] = ()
 
@@ -193,6 +195,7 @@ class Settled:
             points=len(points),
             front=len(members),
             hypervolume=hypervolume(members, view) if measured else None,
+            results=len(results),
             outdated=len(finished) - len(known),
             changed=tuple(kinds(finished)),
         )
@@ -206,34 +209,34 @@ class Settled:
 
 
 def progress(
-    results: Sequence[Result],
+    settled: Settled,
     leases: Sequence[Mapping[str, Any]],
     ended: Mapping[str, Any] | None,
     view: View,
     *,
     now: float,
     limits: Mapping[str, float | None] | None = None,
-    settled: Settled | None = None,
 ) -> Progress:
     """How a sweep stands.
 
     Args:
-        results: All Results of the study; those being made are left out, and taken from the leases.
+        settled: What the finished Results of the study say; those being made are taken from the leases.
         leases: The leases' records, as `Ledger.leases` gives them: worker, heartbeat, usage so far, the Result to be made.
         ended: How the last sweep ended (`Ledger.ended`); None while one works, or was killed.
         view: Prices and objectives.
         now: Seconds since 1970.
         limits: Of the sweep that began last (`limits` in `Ledger.description`); None where they are not known.
-        settled: What these Results say, where it was worked out before.
     """
-    settled, limits = settled or Settled.of(results, view), limits or {}
+    limits = limits or {}
     workers = tuple(_worker(record, now) for record in leases)
     making = [worker.making for worker in workers]
     spent, at_work = settled.with_work(making, view), sum(worker.lives for worker in workers)
     done = settled.done - {r.run_id for r in making}
     left = seconds_left(spent, limits, len(done)) if at_work else None
     trials = limits.get("trials")
-    idle = "broken" if workers or (results and limits) else "starting" if limits else "new"  # results may have been taken over
+    idle = (
+        "broken" if workers or (settled.results and limits) else "starting" if limits else "new"
+    )  # results may have been taken over
     return Progress(
         state="working" if at_work else "ended" if ended else idle,
         reason="" if at_work or not ended else str(ended["reason"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from workbench import carbon
@@ -11,6 +12,7 @@ from workbench.front.confirmed import Confirmed, confirmations, confirmed_front,
 from workbench.front.hypervolume import hypervolume
 from workbench.front.intervals import Interval
 from workbench.front.members import cheapest, pareto_front
+from workbench.front.serving import Load
 from workbench.front.view import View
 from workbench.quantities import count
 from workbench.report.answers import answer, cost_text, score_text, ties_text
@@ -28,18 +30,17 @@ def front_record(
     *,
     budget_usd: float | None = None,
     target: float | None = None,
-    load_per_second: float | None = None,
-    against: Result | None = None,
+    load: Load | None = None,
 ) -> dict[str, Any]:
     """The study's points as plain data: the contract of `workbench front --json`.
 
-    `load_per_second` is the load at which serving is priced; `against` the point that break-evens are counted against, the
-    cheapest of the front when not given. After a confirmation `on_front`, `hypervolume` and the answer are those of the scores
+    `load` says at what load serving is priced, and against which point break-evens are counted. After a confirmation `on_front`, `hypervolume` and the answer are those of the scores
     that new seeds gave; a point's `score` stays the one that was measured first.
     """
     members = {id(r) for r in confirmed_front(results, view)}
     of = confirmations(results, view)
-    against = against or cheapest(results, view)
+    load = load or Load()
+    load = replace(load, against=load.against or cheapest(results, view))
     intensity = carbon.intensity(view.offer)
     return {
         "study": name,
@@ -71,7 +72,7 @@ def front_record(
                 "trainable_parameters": r.trainable_parameters,
                 "confirmed": confirmed_record(of.get(r.recipe_id)),
                 **bill_record(r, view),
-                **serving_record(r, view, load_per_second, against),
+                **serving_record(r, view, load.per_second, load.against),
             }
             for r in originals(results)
             if r.status == "complete"
@@ -85,7 +86,7 @@ def front_record(
             "billed": view.billed,
             "adopted": view.adopted,
             "sweep_usd": view.sweep_usd,
-            "load_per_second": load_per_second,
+            "load_per_second": load.per_second,
             "carbon_id": intensity.id,
             "g_co2e_per_kwh": intensity.g_co2e_per_kwh,
             "pue": carbon.pue(view.offer),
