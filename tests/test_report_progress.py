@@ -134,8 +134,7 @@ def test_runs_that_are_being_made_are_counted_once() -> None:
 
 
 def test_objectives_that_the_study_has_no_reference_for_have_no_hypervolume() -> None:
-    found = progress(
-        Settled.of([result(0)], replace(VIEW, minimize=("seconds",))), [], None, replace(VIEW, minimize=("seconds",)), now=NOW
-    )
+    view = replace(VIEW, minimize=("seconds",))
+    found = progress(Settled.of([result(0)], view), [], None, view, now=NOW)
     assert found.hypervolume is None
     assert found.sentences()[-1] == "1 point to choose from, 1 of them on the front."

@@ -234,9 +234,8 @@ def progress(
     done = settled.done - {r.run_id for r in making}
     left = seconds_left(spent, limits, len(done)) if at_work else None
     trials = limits.get("trials")
-    idle = (
-        "broken" if workers or (settled.results and limits) else "starting" if limits else "new"
-    )  # results may have been taken over
+    swept = settled.results and limits  # without limits the Results may have been taken over from an older form
+    idle = "broken" if workers or swept else "starting" if limits else "new"
     return Progress(
         state="working" if at_work else "ended" if ended else idle,
         reason="" if at_work or not ended else str(ended["reason"]),

@@ -34,8 +34,9 @@ def front_record(
 ) -> dict[str, Any]:
     """The study's points as plain data: the contract of `workbench front --json`.
 
-    `load` says at what load serving is priced, and against which point break-evens are counted. After a confirmation `on_front`, `hypervolume` and the answer are those of the scores
-    that new seeds gave; a point's `score` stays the one that was measured first.
+    `load` says at what load serving is priced, and against which point break-evens are counted. After a
+    confirmation `on_front`, `hypervolume` and the answer are those of the scores that new seeds gave; a point's
+    `score` stays the one that was measured first.
     """
     members = {id(r) for r in confirmed_front(results, view)}
     of = confirmations(results, view)
