@@ -7,13 +7,14 @@ import sweeps
 from sweeps import VIEW, failed, result
 
 from workbench import figures, prices
+from workbench.front.curves import curves
+from workbench.front.importance import best_of_runs, importance, swept
+from workbench.front.label_curve import best_by_labels, line
 from workbench.front.members import pareto_front
-from workbench.report.course import course
-from workbench.report.curves import curves
+from workbench.front.trajectory import trajectory
 from workbench.report.elsewhere import elsewhere
 from workbench.report.failures import failures, memory_map
-from workbench.report.labels import best_by_labels, line
-from workbench.report.matters import best_of_runs, matters, short_name, swept
+from workbench.report.importance import short_name
 
 SWEEP = sweeps.sweep(16)
 LOOKS = figures.looks(sweeps.METHODS)
@@ -39,7 +40,7 @@ def test_every_curve_is_a_line_with_its_checkpoints() -> None:
 
 
 def test_importance_stands_side_by_side_and_chance_is_hatched() -> None:
-    found = matters(SWEEP, VIEW)
+    found = importance(SWEEP, VIEW)
     assert found is not None
     drawn = figures.importance(found, VIEW)
     names = [name for trace in drawn.data for name in trace.y]
@@ -84,10 +85,10 @@ def test_labels_have_a_line_for_each_method_and_a_band_only_from_three_counts() 
 
 
 def test_the_course_is_a_staircase_in_money_or_in_seconds() -> None:
-    (steps,) = figures.course(course(SWEEP, VIEW)).data
+    (steps,) = figures.course(trajectory(SWEEP, VIEW)).data
     assert steps.line.shape == "hv"
     assert list(steps.y) == sorted(steps.y)
-    unknown = [replace(stage, usd=None) for stage in course(SWEEP, VIEW)]
+    unknown = [replace(stage, usd=None) for stage in trajectory(SWEEP, VIEW)]
     assert figures.course(unknown).layout.xaxis.title.text == "seconds of work"
 
 

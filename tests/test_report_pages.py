@@ -8,16 +8,20 @@ import sweeps
 from sweeps import RATE, VIEW, failed, numbered, result
 
 from workbench import prices
+from workbench.front.curves import chosen, curves
 from workbench.front.hypervolume import hypervolume
+from workbench.front.importance import best_of_runs, importance, setting, swept
+from workbench.front.label_curve import best_by_labels, line
 from workbench.front.members import pareto_front
+from workbench.front.trajectory import trajectory
 from workbench.prices import Offer
 from workbench.quantities import dollars
-from workbench.report.course import course, course_text
-from workbench.report.curves import chosen, curves, curves_text
+from workbench.report.course import course_text
+from workbench.report.curves import curves_text
 from workbench.report.elsewhere import elsewhere, elsewhere_text
 from workbench.report.failures import failures, failures_text, memory_map, memory_text, settings_words, waste
-from workbench.report.labels import best_by_labels, labels_text, line
-from workbench.report.matters import best_of_runs, matters, matters_text, setting, slice_text, swept
+from workbench.report.importance import importance_text, slice_text
+from workbench.report.labels import labels_text
 
 SWEEP = sweeps.sweep(24)
 
@@ -126,7 +130,7 @@ def test_confirmed_points_stand_at_their_mean() -> None:
 
 
 def test_settings_that_matter_are_told_from_those_that_do_not() -> None:
-    found = matters(sweeps.sweep(40), VIEW)
+    found = importance(sweeps.sweep(40), VIEW)
     assert found is not None
     quality = {effect.name: effect for effect in found.quality}
     assert quality["model"].sure
@@ -139,7 +143,7 @@ def test_settings_that_matter_are_told_from_those_that_do_not() -> None:
     assert cost["model"].best == "l2", "the best for cost is the cheapest"
     assert cost["epochs"].swing.value > cost["model"].swing.value > 1.5
     assert found.runs == 40
-    text = matters_text(found, VIEW, ())
+    text = importance_text(found, VIEW, ())
     assert text.startswith("F1 depends most on ")
     assert "labels" in text
     assert "From 40 runs" in text
@@ -150,16 +154,16 @@ def test_nothing_is_sure_where_nothing_matters() -> None:
 
     rng = random.Random(3)
     noise = [replace(r, scores={"f1": rng.gauss(50, 5)}) for r in sweeps.sweep(16)]
-    found = matters(noise, VIEW)
+    found = importance(noise, VIEW)
     assert found is not None
     assert not any(effect.sure for effect in found.quality)
-    assert "no setting's effect on f1 can be told apart from chance" in matters_text(found, VIEW, ()).lower()
+    assert "no setting's effect on f1 can be told apart from chance" in importance_text(found, VIEW, ()).lower()
 
 
 def test_too_few_runs_say_nothing() -> None:
     few = sweeps.sweep(7)
-    assert matters(few, VIEW) is None
-    assert matters_text(None, VIEW, few) == "7 runs cannot say what matters: it takes 8, and settings that vary."
+    assert importance(few, VIEW) is None
+    assert importance_text(None, VIEW, few) == "7 runs cannot say what matters: it takes 8, and settings that vary."
 
 
 def test_only_settings_that_vary_are_looked_at() -> None:
@@ -259,7 +263,7 @@ def test_the_map_of_memory_tells_what_fitted_with_what() -> None:
 
 def test_the_course_adds_up_to_what_was_spent_and_to_the_front_as_it_is() -> None:
     view = replace(VIEW, label_usd=0.01)
-    stages = course(SWEEP, view)
+    stages = trajectory(SWEEP, view)
     assert len(stages) == len(SWEEP)
     from workbench.result import spent_usd
 
@@ -275,6 +279,6 @@ def test_failures_are_in_the_course_and_unknown_money_stays_unknown() -> None:
     odd = failed("b", "diverged: x")
     odd = replace(odd, offer={}, spent={"train": replace(odd.spent["train"], gpu_seconds=None)})
     four = replace(RATE, gpu="L4", gpus=4)
-    stages = course(numbered([odd, result("a")]), replace(VIEW, offer=four))
+    stages = trajectory(numbered([odd, result("a")]), replace(VIEW, offer=four))
     assert [stage.usd for stage in stages] == [None, None]
     assert stages[-1].seconds == 15

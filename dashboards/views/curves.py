@@ -13,9 +13,10 @@ from parts import SHORT, chart, looks, table
 from words import plain
 
 from workbench import figures
+from workbench.front.curves import ALONG, SHOWN, Curve, chosen, curves
 from workbench.quantities import many
 from workbench.report.axes import AXES, axes
-from workbench.report.curves import ALONG, SHOWN, Curve, chosen, curves, curves_text
+from workbench.report.curves import curves_text
 from workbench.report.text import describe
 
 MOST = 100

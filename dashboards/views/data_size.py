@@ -12,7 +12,8 @@ from parts import SHORT, chart, looks, table
 from words import plain
 
 from workbench import figures
-from workbench.report.labels import Best, best_by_labels, labels_text, line
+from workbench.front.label_curve import Best, best_by_labels, line
+from workbench.report.labels import labels_text
 from workbench.report.text import describe
 
 

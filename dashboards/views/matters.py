@@ -12,9 +12,10 @@ from parts import chart, looks, table
 from words import plain
 
 from workbench import figures
+from workbench.front.importance import Effect, Importance, best_of_runs, importance, swept
 from workbench.quantities import number
 from workbench.report.axes import AXES
-from workbench.report.matters import Effect, Matters, best_of_runs, matters, matters_text, short_name, slice_text, swept, swing_text
+from workbench.report.importance import importance_text, short_name, slice_text, swing_text
 from workbench.result import Result
 
 
@@ -24,7 +25,7 @@ def show(c: Context) -> None:
     if states.nothing(c):
         return
     found = _found((*c.key, c.cost), c)
-    text = matters_text(found, c.view, c.results)
+    text = importance_text(found, c.view, c.results)
     st.markdown(plain(text))
     if found is not None:
         chart(figures.importance(found, c.view), text, "matters_figure")
@@ -42,8 +43,8 @@ def show(c: Context) -> None:
 
 
 @st.cache_resource(max_entries=8, show_spinner="Asking each run of the others …")
-def _found(key: tuple[Any, ...], _c: Context) -> Matters | None:
-    return matters(_c.results, _c.view, _c.cost)
+def _found(key: tuple[Any, ...], _c: Context) -> Importance | None:
+    return importance(_c.results, _c.view, _c.cost)
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)

@@ -14,8 +14,9 @@ from words import plain
 
 from workbench import figures
 from workbench.errors import WorkbenchError
+from workbench.front.trajectory import Stage, trajectory
 from workbench.quantities import dollars, duration, number
-from workbench.report.course import Stage, course, course_text
+from workbench.report.course import course_text
 from workbench.report.progress import Progress, Settled, progress
 from workbench.report.text import describe
 
@@ -100,7 +101,7 @@ def _figures(found: Progress) -> None:
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _course(key: tuple[Any, ...], _c: Context) -> Sequence[Stage]:
-    return course(_c.results, _c.view)
+    return trajectory(_c.results, _c.view)
 
 
 def _row(stage: Stage) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from workbench.figures.style import COLOURS
+from workbench.front.trajectory import Stage
 from workbench.quantities import dollars, duration
-from workbench.report.course import Stage
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

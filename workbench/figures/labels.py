@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from workbench.figures.style import GREY
+from workbench.front.label_curve import MORE, Best, Line
 from workbench.front.view import View
-from workbench.report.labels import MORE, Best, Line
 from workbench.report.text import describe
 
 if TYPE_CHECKING:

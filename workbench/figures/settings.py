@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.figures.front import CLOUD
 from workbench.figures.style import COLOURS, GREY
+from workbench.front.importance import Effect, Importance, setting
 from workbench.front.view import View
 from workbench.quantities import number
 from workbench.report.axes import AXES
-from workbench.report.matters import Effect, Matters, setting, short_name, swing_text
+from workbench.report.importance import short_name, swing_text
 from workbench.report.text import describe
 from workbench.result import Result
 
@@ -25,7 +26,7 @@ MOST_NAMED = 12
 """More values of a setting than this are not all named on its axis."""
 
 
-def importance(found: Matters, view: View) -> Figure:
+def importance(found: Importance, view: View) -> Figure:
     """What each setting does to quality (points) and to cost (a factor), side by side: bars with bands.
 
     Full bars are told apart from chance, hatched ones are not.
