@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 from workbench import prices
 from workbench.cli.options import stored
 from workbench.errors import WorkbenchError
-from workbench.ledger import glance
+from workbench.ledger import default_url, glance
 
 SHOWN = 50
 """So many runs are offered at most, the newest."""
@@ -84,10 +84,8 @@ def _holds_a_study(path: Path) -> bool:
 
 def _ledger(ctx: click.Context) -> str:
     """The ledger's URL as the command will have it. A wrong setting completes nothing, and is told when the command runs."""
-    from workbench.cli.common import ledger_url
-
     with contextlib.suppress(WorkbenchError):
-        return ledger_url(stored(ctx))
+        return stored(ctx) or default_url(Path.cwd())
     return ""
 
 
