@@ -21,7 +21,7 @@ from workbench.cli.init import STUDY
 from workbench.errors import StudyError, UsageError
 from workbench.ledger import Ledger, default_url
 from workbench.meter import host
-from workbench.study import load
+from workbench.study import DEFAULTS, load
 
 
 @pytest.fixture(autouse=True)
@@ -197,12 +197,8 @@ def test_a_wrong_platform_is_said_with_the_place_where_it_stands(tmp_path, monke
         prices.offer_of(None, of_ledger)
 
 
-def test_the_defaults_of_settings_are_those_of_a_study(tiny, tmp_path):
-    study = load(stating(tiny, tmp_path))
-    assert {
-        name: getattr(study, name) for name in settings.OF_STUDIES if name not in study.stated
-    }.items() <= settings.STUDY_DEFAULTS.items()
-    assert settings.STUDY_DEFAULTS["platform"] == prices.DEFAULT
+def test_the_defaults_of_settings_are_those_of_a_study():
+    assert {name: DEFAULTS[name] for name in settings.OF_STUDIES} == settings.STUDY_DEFAULTS
 
 
 def test_what_a_study_states_survives_its_loading(tiny, tmp_path):

@@ -138,8 +138,8 @@ def test_the_search_and_its_limits_do_not_see_replicates(desk):
     desk.sweep(Limits(trials=2))
     results = desk.confirm().results
     proposed = {
-        "now": search.propose(desk.study, results, offer=OFFER, label_usd=0.0),
-        "before": search.propose(desk.study, originals(results), offer=OFFER, label_usd=0.0),
+        "now": search.propose(desk.study, results, search.Prices(OFFER)),
+        "before": search.propose(desk.study, originals(results), search.Prices(OFFER)),
     }
     assert proposed["now"] == proposed["before"]
     assert desk.sweep(Limits(trials=2)).results == results

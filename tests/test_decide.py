@@ -28,9 +28,18 @@ def ahead(recipe):
     return [Checkpoint(e, e * recipe.task.train, min(1.0, e) * recipe.task.train, e * dear, e) for e in grid]
 
 
-def decide(of, results=(), **options):
-    known = {"offer": OFFER, "label_usd": 0.0, "checkpoints": ahead} | options
-    return search.decide(of, list(results), **known)
+def decide(of, results=(), *, label_usd=0.0, checkpoints=ahead, cold_start=0.0, **options):
+    """A decision, its options told by their names, whichever group they are of."""
+    groups = [
+        {name: options.pop(name) for name in group.__dataclass_fields__ if name in options}
+        for group in (search.Strategy, search.Allowance, search.States)
+    ]
+    assert not options
+    strategy, allowance, states = groups
+    costs = search.Costs(search.Prices(OFFER, label_usd), checkpoints, cold_start)
+    return search.decide(
+        of, list(results), costs, search.Strategy(**strategy), search.Allowance(**allowance), search.States(**states)
+    )
 
 
 def result(of, chosen, epochs, status="complete", *, score=50.0, usd=None, number=None, **more):
@@ -129,7 +138,7 @@ def test_what_a_stop_broke_off_goes_on_first_to_where_it_was_going():
     for seed in range(5):
         step = decide(of, history, seed=seed)
         assert (step.action, step.settings, step.until) == ("continue", {**SETTINGS, "epochs": 4}, 2)
-    assert decide(of, history, starts_left=0).settings != step.settings  # it has not begun
+    assert decide(of, history, starts=0).settings != step.settings  # it has not begun
     assert decide(of, history, admits=lambda chosen, until: chosen != step.settings).settings != step.settings
     busy = [*history, result(of, SETTINGS, 2, "running", number=6)]
     assert decide(of, busy).settings != step.settings
@@ -160,22 +169,22 @@ def test_no_run_is_started_when_none_may_be_and_those_begun_go_on():
     of = study(**FINITE)
     begun = [result(of, {"task.train": 32, "model": "a", "method": m}, 1) for m in ("full", "bitfit")]
     steps = []
-    while (step := decide(of, begun, starts_left=0)).action == "continue":
+    while (step := decide(of, begun, starts=0)).action == "continue":
         steps.append(step)
         begun.append(result(of, step.settings, step.until))
     assert {step.settings["method"] for step in steps} == {"full", "bitfit"}
     assert step == search.Step("stop", reason=search.NO_START)
     stub = result(of, {"task.train": 32, "model": "a", "method": "full"}, 1, "interrupted")
-    assert decide(of, [stub], starts_left=0).action == "stop"  # it has not begun: no checkpoint, and nobody is at it
+    assert decide(of, [stub], starts=0).action == "stop"  # it has not begun: no checkpoint, and nobody is at it
 
 
 def test_the_last_of_the_trials_is_over_when_another_would_add_more(told):
     of = study()
     told(gain=1.0)
     begun = [result(of, SETTINGS, 1)]
-    step = decide(of, begun, starts_left=0)
+    step = decide(of, begun, starts=0)
     assert (step.action, step.reason, step.gain_per_usd > 0) == ("stop", search.NO_START, True)
-    assert decide(of, [*begun, result(of, SETTINGS | {"model": "b"}, 1, "running")], starts_left=0).action == "wait"
+    assert decide(of, [*begun, result(of, SETTINGS | {"model": "b"}, 1, "running")], starts=0).action == "wait"
 
 
 class Told:
@@ -184,12 +193,12 @@ class Told:
     def __init__(self, decision, seen):
         self.decision, self.seen = decision, seen
 
-    def __call__(self, dimensions, *, seed, least, most):
-        self.seen.update(dimensions=dimensions, least=least, most=most)
+    def __call__(self, dimensions, *, seed, reference):
+        self.seen.update(dimensions=dimensions, reference=reference)
         return self
 
-    def decide(self, arms, *, launch, start_worth, may_wait):
-        self.seen.update(arms=arms, launch=launch, start_worth=start_worth, may_wait=may_wait)
+    def decide(self, arms, *, cold_start, start_worth, may_wait):
+        self.seen.update(arms=arms, cold_start=cold_start, start_worth=start_worth, may_wait=may_wait)
         return self.decision(arms)
 
 
@@ -238,15 +247,15 @@ SETTINGS = {"task.train": 32, "model": "a", "method": "full", "full.learning_rat
 def test_what_the_search_is_told_of(told):
     of, seen = study(), told(gain=1.0)
     results = [result(of, SETTINGS, 0.5, score=60.0, usd=1.0), result(of, SETTINGS, 1, score=70.0, usd=2.0)]
-    decide(of, results, launch_usd=0.1, reference={of.maximize: 5.0, of.costs[0]: 90.0}, cached=[results[0].run_id])
-    assert (seen["launch"], seen["least"], seen["most"]) == (0.1, 5.0, 90.0)
+    decide(of, results, cold_start=0.1, reference={of.maximize: 5.0, of.costs[0]: 90.0}, cached=[results[0].run_id])
+    assert (seen["cold_start"], seen["reference"]) == (0.1, engine.Reference(score=5.0, cost=90.0))
     assert "epochs" not in seen["dimensions"]
     arm, *pool = seen["arms"]
     assert arm.settings == SETTINGS
     assert (list(arm.scores), list(arm.losses), arm.cached, arm.pending) == ([60.0, 70.0], [1.0, 1.0], True, None)
     # Measured at twice the forecast: so what is ahead is expected to be.
-    assert [stop.cost for stop in arm.stops] == pytest.approx([1.0, 2.0, 4.0, 8.0])
-    assert [stop.progress for stop in arm.stops] == [16, 32, 64, 128]
+    assert [milestone.cost for milestone in arm.milestones] == pytest.approx([1.0, 2.0, 4.0, 8.0])
+    assert [milestone.progress for milestone in arm.milestones] == [16, 32, 64, 128]
     assert len({a.key for a in seen["arms"]}) == len(seen["arms"])
     assert all(not a.done and a.pending is None for a in pool)
     assert len(pool) == 300
@@ -264,30 +273,30 @@ def test_a_start_is_worth_a_whole_run_where_their_number_is_bounded_or_its_share
     of, seen = study(), told(gain=1.0)
     worth = []
     for bounds in (
-        {"starts_left": 4},
-        {"starts_left": 0},
-        {"starts_left": 4, "usd_left": 1.0},
-        {"starts_left": 4, "usd_left": 1e9},
+        {"starts": 4},
+        {"starts": 0},
+        {"starts": 4, "usd": 1.0},
+        {"starts": 4, "usd": 1e9},
     ):
         decide(of, [result(of, SETTINGS, 1)], **bounds)
         worth.append(seen["start_worth"])
-    whole = sum(arm.stops[-1].cost for arm in seen["arms"] if not arm.done) / sum(not arm.done for arm in seen["arms"])
+    whole = sum(arm.milestones[-1].cost for arm in seen["arms"] if not arm.done) / sum(not arm.done for arm in seen["arms"])
     assert worth == pytest.approx([whole, whole, 0.25, whole])
     assert whole > 1.0
 
 
 def test_a_run_that_was_made_for_another_length_is_understood():
-    """Older sweeps ended runs anywhere: what they passed are its first stops, whatever grid the longest one has."""
+    """Older sweeps ended runs anywhere: what they passed are its first milestones, whatever grid the longest one has."""
     of = study()
     odd = [result(of, SETTINGS, epochs, score=epochs) for epochs in (0.25, 1.5)]
-    (run,) = known_runs(of, odd, OFFER, 0.0, ahead)
+    (run,) = known_runs(of, odd, search.Costs(search.Prices(OFFER, 0.0), ahead), search.States())
     assert run.epochs == [0.25, 1.5, 2.0, 4.0]
     assert (run.arm.done, list(run.arm.scores)) == (2, [0.25, 1.5])
-    assert all(a.cost < b.cost for a, b in zip(run.arm.stops, run.arm.stops[1:], strict=False))
+    assert all(a.cost < b.cost for a, b in zip(run.arm.milestones, run.arm.milestones[1:], strict=False))
     assert run.until(1).arm.done == 2
     foreign = replace(odd[0], run_id="another study's")
     gone = replace(odd[0], settings={"method": "gone"})
-    assert known_runs(of, [foreign, gone], OFFER, 0.0, ahead) == []
+    assert known_runs(of, [foreign, gone], search.Costs(search.Prices(OFFER, 0.0), ahead), search.States()) == []
 
 
 def test_labels_are_no_matter_of_the_ratio_of_measured_and_forecast_cost():
@@ -296,18 +305,20 @@ def test_labels_are_no_matter_of_the_ratio_of_measured_and_forecast_cost():
     def labelled(recipe):
         return [replace(c, cost=c.cost + c.labels * 0.5) for c in ahead(recipe)]
 
-    (run,) = known_runs(of, [result(of, SETTINGS, 0.5, usd=1.0)], OFFER, 0.5, labelled)
-    assert [stop.cost for stop in run.arm.stops] == pytest.approx([1 + 8, 2 + 16, 4 + 16, 8 + 16])
+    (run,) = known_runs(
+        of, [result(of, SETTINGS, 0.5, usd=1.0)], search.Costs(search.Prices(OFFER, 0.5), labelled), search.States()
+    )
+    assert [milestone.cost for milestone in run.arm.milestones] == pytest.approx([1 + 8, 2 + 16, 4 + 16, 8 + 16])
 
 
 def test_where_costs_are_unknown_the_work_stands_in_for_them():
     of = replace(study(), minimize="energy_j")
     blind = lambda recipe: [replace(c, cost=None) for c in ahead(recipe)]  # noqa: E731
-    costs = [stop.cost for stop in new_runs(of, [SETTINGS], blind)[0].arm.stops]
+    costs = [milestone.cost for milestone in new_runs(of, [SETTINGS], blind)[0].arm.milestones]
     assert costs == pytest.approx([costs[0] * e / EPOCHS[0] for e in EPOCHS])
     unknown = replace(result(of, SETTINGS, 1), usage={"train": Usage(1.0, cpu_energy_j=None)})
-    (run,) = known_runs(of, [unknown], OFFER, 0.0, blind)
-    assert all(stop.cost > 0 for stop in run.arm.stops)
+    (run,) = known_runs(of, [unknown], search.Costs(search.Prices(OFFER, 0.0), blind), search.States())
+    assert all(milestone.cost > 0 for milestone in run.arm.milestones)
     assert decide(of, [unknown], checkpoints=blind).action in ("start", "continue")
 
 
@@ -328,4 +339,4 @@ def test_optunas_samplers_finish_what_was_interrupted_first():
     other = decide(of, [stub], sampler="optuna:RandomSampler", admits=lambda chosen, until: chosen != stub.settings)
     assert (other.action, other.until) == ("start", None)
     assert of.resolve(other.settings).run_id != stub.run_id
-    assert decide(of, sampler="optuna:RandomSampler", starts_left=0).reason == search.NO_START
+    assert decide(of, sampler="optuna:RandomSampler", starts=0).reason == search.NO_START

@@ -203,7 +203,7 @@ def test_bytes_written_by_us_and_by_a_child_count_once(meter, tmp_path):
 
 def test_where_the_system_tells_no_bytes_they_are_unknown(monkeypatch):
     monkeypatch.setattr("workbench.meter.host._HAS_IO", False)
-    with Meter(sample_interval_seconds=None, gpu=False) as meter, meter.hold() as holder, holder.window() as window:
+    with Meter(sample_interval_seconds=None, gpu=False) as meter, meter.hold() as tenant, tenant.window() as window:
         pass
     assert (window.usage.io_read_bytes, window.usage.io_write_bytes) == (None, None)
     assert window.usage.sources["io_read_bytes"].startswith("unknown: ")
@@ -231,7 +231,7 @@ def test_a_tree_that_has_a_cgroup_to_itself_used_what_the_cgroup_says(meter, cgr
     inner = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BURN.format(0.5)!r}]); {BURN.format(0.5)}"
     script = f"open({str(folder / 'cgroup.procs')!r}, 'w').write('0'); exec({inner!r}); print('done', flush=True); input()"
     child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    with meter.hold(pid=child.pid) as holder, holder.window() as window:
+    with meter.hold(pid=child.pid) as tenant, tenant.window() as window:
         assert child.stdout.readline() == b"done\n"
         usage, text = window.read(), (folder / file).read_text().split()
         child.communicate(b"\n")
@@ -278,7 +278,7 @@ def test_the_thread_samples_while_a_window_is_open_and_ends_with_the_meter():
         assert meter._thread is None, "no window, no thread"
         with meter.window():
             seen = threading.Event()
-            meter._windows[0]._peaks.note = lambda reading: seen.set()
+            meter._windows[0].peaks.note = lambda reading: seen.set()
             assert seen.wait(10)
         thread = meter._thread
     assert not thread.is_alive()

@@ -136,7 +136,7 @@ def test_a_known_processors_watts_are_used_and_named(tmp_path):
     assert meter.description["cpu_energy_source"] == window.usage.sources["cpu_energy_j"]
 
 
-def test_holders_share_the_package_between_their_own_ends(tmp_path, monkeypatch):
+def test_tenants_share_the_package_between_their_own_ends(tmp_path, monkeypatch):
     file, clock = zone(tmp_path, "intel-rapl:0", "package-0", 0), ManualClock()
     monkeypatch.setattr("workbench.meter.host.cpu_time", CpuTime)
     with Meter(clock=clock, sample_interval_seconds=None, gpu=False, root=tmp_path) as meter:

@@ -62,7 +62,7 @@ def test_without_work_or_beside_a_stranger_all_are_equal():
     assert weigh([Party(-1, 5.0), Party(77)], None) == ([Fraction(1, 2)] * 2, ("equal",))
 
 
-def test_utilisation_says_nothing_of_holders_in_one_process():
+def test_utilisation_says_nothing_of_tenants_in_one_process():
     assert weigh([Party(-1, 1.0), Party(-1, 3.0)], {-1: 80.0})[1] == ("work",)
 
 

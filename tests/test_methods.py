@@ -295,8 +295,8 @@ def test_users_see_no_warning_that_they_cannot_mend(tiny: str) -> None:
     assert not [str(w.message) for w in seen]
 
 
-def test_provision_imports_peft_for_its_methods_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warming_up_imports_peft_for_its_methods_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)  # to import it is an error now
-    methods.provision(bitfit(learning_rate=1e-3))
+    methods.warm_up(bitfit(learning_rate=1e-3))
     with pytest.raises(ImportError):
-        methods.provision(peft("lora", learning_rate=1e-3))
+        methods.warm_up(peft("lora", learning_rate=1e-3))

@@ -114,7 +114,7 @@ def test_the_search_is_told_of_trials_and_of_expected_costs(monkeypatch):
         if not arm.done and arm.pending is None:
             assert ("rank" in arm.settings) == (arm.settings["method"] == "lora") == ("frozen" not in arm.settings)
             true = 0.01 * arm.settings["steps"] * (2 if arm.settings["method"] == "full" else 1)
-            assert arm.stops[0].cost == pytest.approx(true, rel=0.7)
+            assert arm.milestones[0].cost == pytest.approx(true, rel=0.7)
 
 
 def test_what_no_option_explains_is_left_to_chance():

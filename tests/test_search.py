@@ -49,7 +49,7 @@ def result(of, settings, status="complete", accuracy=50.0, seconds=1.0):
 
 
 def propose(of, results=(), sampler="optuna:TPESampler", seed=0, offer=OFFER, label_usd=0.0):
-    return search.propose(of, list(results), offer=offer, label_usd=label_usd, sampler=sampler, seed=seed)
+    return search.propose(of, list(results), search.Prices(offer, label_usd), sampler=sampler, seed=seed)
 
 
 def history(of, runs, **options):
@@ -61,7 +61,7 @@ def history(of, runs, **options):
 
 
 def told(of, results, offer=OFFER, label_usd=0.0):
-    return memory.rebuild(of, of.dimensions, memory.last_words(results), offer, label_usd).trials
+    return memory.rebuild(of, of.dimensions, memory.last_words(results), search.Prices(offer, label_usd)).trials
 
 
 # The same history and seed give the same proposal

@@ -11,8 +11,8 @@ from scipy import linalg
 
 from workbench import pareto
 from workbench.search import quality
-from workbench.search.arms import Arm, Stop
-from workbench.search.engine import ABLATIONS, FrontSearch
+from workbench.search.arms import Arm, Milestone
+from workbench.search.engine import ABLATIONS, FrontSearch, Reference
 from workbench.search.features import Features
 from workbench.search.improvement import Staircase, steps_of
 from workbench.search.quality import spread
@@ -38,8 +38,8 @@ def arms_of(count, seed=0, checkpoints=5):
         of = {"rate": float(10 ** rng.uniform(-5, -2)), "model": str(rng.choice(["small", "large"])), "method": method}
         if method == "lora":
             of["lora.r"] = int(rng.integers(2, 65))
-        stops = [Stop(2.0**k, 1.0, COSTS[of["model"]] * 2.0**k) for k in range(checkpoints)]
-        found.append(Arm(i, of, stops))
+        milestones = [Milestone(2.0**k, 1.0, COSTS[of["model"]] * 2.0**k) for k in range(checkpoints)]
+        found.append(Arm(i, of, milestones))
     return found
 
 
@@ -49,9 +49,9 @@ def score(arm, k):
     return float(80 - 15 * off + 5 * (arm.settings["model"] == "large") - 30 * 0.6**k)
 
 
-def taken(arm, stop, **changes):
-    """The arm once it was trained to a stop."""
-    scores = [score(arm, k) for k in range(stop + 1)]  # of the score only what is above 40 shows, of the loss all
+def taken(arm, milestone, **changes):
+    """The arm once it was trained to a milestone."""
+    scores = [score(arm, k) for k in range(milestone + 1)]  # of the score only what is above 40 shows, of the loss all
     return replace(arm, scores=[max(0.0, s - 40) for s in scores], losses=[np.exp(-s / 40) for s in scores], **changes)
 
 
@@ -66,8 +66,8 @@ def spend(search, arms, decisions):
     for _ in range(decisions):
         found = search.decide(arms)
         arm = arms[found.key]
-        spent += arm.stops[found.stop].cost - (arm.stops[arm.done - 1].cost if arm.done else 0.0)
-        arms[found.key] = taken(arm, found.stop)
+        spent += arm.milestones[found.milestone].cost - (arm.milestones[arm.done - 1].cost if arm.done else 0.0)
+        arms[found.key] = taken(arm, found.milestone)
     return arms, spent
 
 
@@ -84,11 +84,11 @@ def test_the_gradient_of_the_fit_is_that_of_finite_differences(seed, views):
     points = Points(rng.integers(0, 6, 20), rng.random(20), rng.normal(size=20))
     surrogate, y = Surrogate(np.array([False, True, False, False]), views=views), rng.normal(size=(views, 20))
     theta = surrogate.theta + rng.normal(size=len(surrogate.theta)) * 0.3
-    _, gradient = surrogate._loss(theta, rows, points, y)
+    _, gradient = surrogate.loss(theta, rows, points, y)
     for i, slope in enumerate(gradient):
         step = np.zeros_like(theta)
         step[i] = 1e-5
-        ends = [surrogate._loss(theta + sign * step, rows, points, y)[0] for sign in (1, -1)]
+        ends = [surrogate.loss(theta + sign * step, rows, points, y)[0] for sign in (1, -1)]
         assert slope == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-3, abs=1e-3)
 
 
@@ -102,7 +102,7 @@ def test_the_kernel_is_positive_definite_with_settings_that_only_some_runs_have(
     points = Points(rng.integers(0, 12, 30), rng.random(30), rng.normal(size=30))
     surrogate = Surrogate(np.array([True, False, False, False, False]))
     surrogate.theta = surrogate.theta + rng.normal(size=len(surrogate.theta))
-    k = surrogate._kernel(surrogate.theta, rows, rows, points, points)
+    k = surrogate.kernel(surrogate.theta, rows, rows, points, points)
     assert np.linalg.eigvalsh(k).min() > -1e-8 * np.abs(k).max()
 
 
@@ -128,10 +128,10 @@ def test_scores_and_losses_are_one_process_of_twice_the_size(seed):
     surrogate, y = Surrogate(np.array([False, False]), views=2), rng.normal(size=(2, 12))
     surrogate.theta = surrogate.theta + rng.normal(size=len(surrogate.theta)) * 0.3
     alike = 1 / (1 + np.exp(-surrogate.theta[-1] - 1))
-    k = np.kron([[1, alike], [alike, 1]], surrogate._kernel(surrogate.theta, rows, rows, seen, seen))
-    k += surrogate._noise(surrogate.theta) * np.eye(24)
-    cross = np.kron([[1, alike]], surrogate._kernel(surrogate.theta, rows, rows, new, seen))
-    own = surrogate._kernel(surrogate.theta, rows, rows, new, new) - cross @ np.linalg.solve(k, cross.T)
+    k = np.kron([[1, alike], [alike, 1]], surrogate.kernel(surrogate.theta, rows, rows, seen, seen))
+    k += surrogate.noise(surrogate.theta) * np.eye(24)
+    cross = np.kron([[1, alike]], surrogate.kernel(surrogate.theta, rows, rows, new, seen))
+    own = surrogate.kernel(surrogate.theta, rows, rows, new, new) - cross @ np.linalg.solve(k, cross.T)
 
     posterior = surrogate.condition(rows, seen, y)
     mean, variance, v = posterior.predict(rows, new)
@@ -139,7 +139,7 @@ def test_scores_and_losses_are_one_process_of_twice_the_size(seed):
     assert variance == pytest.approx(np.diag(own))
     assert posterior.covariance(rows, new, v, rows, new, v) == pytest.approx(own)
     expected = 0.5 * (y.ravel() @ np.linalg.solve(k, y.ravel()) + np.linalg.slogdet(k)[1])
-    assert surrogate._loss(surrogate.theta, rows, seen, y)[0] == pytest.approx(expected)
+    assert surrogate.loss(surrogate.theta, rows, seen, y)[0] == pytest.approx(expected)
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
@@ -214,20 +214,20 @@ def test_the_same_arms_and_seed_give_the_same_decision_whatever_was_asked_before
 
 
 def test_it_starts_cheap_and_goes_on_with_what_pays():
-    arms, spent = spend(FrontSearch(DIMENSIONS, least=0.0), arms_of(60), 25)
-    first, cost = spend(FrontSearch(DIMENSIONS, least=0.0), arms_of(60), 6)
+    arms, spent = spend(FrontSearch(DIMENSIONS, reference=Reference(score=0.0)), arms_of(60), 25)
+    first, cost = spend(FrontSearch(DIMENSIONS, reference=Reference(score=0.0)), arms_of(60), 6)
     assert all(arm.done <= 2 for arm in first)
     assert cost < 60
     best = max(score(arm, k) for arm in arms_of(60) for k in range(5))
     assert (
         max(s for arm in arms for s in arm.scores) > best - 48
     )  # 40 do not show, and a large model's five points more cost five times as much
-    assert spent < 0.25 * sum(arm.stops[-1].cost for arm in arms)
+    assert spent < 0.25 * sum(arm.milestones[-1].cost for arm in arms)
 
 
 def test_a_start_that_is_worth_much_is_not_used_up_for_a_cheap_run():
-    dear = Arm("dear", {"rate": 1e-3, "model": "large", "method": "full"}, [Stop(2.0**k, 1.0, 50 * 2.0**k) for k in range(5)])
-    cheap = [replace(arm, stops=[Stop(2.0**k, 1.0, 2.0**k) for k in range(5)]) for arm in arms_of(20, seed=3)]
+    dear = Arm("dear", {"rate": 1e-3, "model": "large", "method": "full"}, [Milestone(2.0**k, 1.0, 50 * 2.0**k) for k in range(5)])
+    cheap = [replace(arm, milestones=[Milestone(2.0**k, 1.0, 2.0**k) for k in range(5)]) for arm in arms_of(20, seed=3)]
     keys = {
         worth: [FrontSearch(DIMENSIONS, seed=s).decide([*cheap, dear], start_worth=worth).key for s in range(200)]
         for worth in (0, 1e4)
@@ -239,12 +239,14 @@ def test_a_start_that_is_worth_much_is_not_used_up_for_a_cheap_run():
     spent = [d.spend for d in free]
     assert spent[1] >= spent[0]
     assert free[1].action == "continue"  # what is begun needs no start
-    assert free[1].spend == next(a.stops[free[1].stop].cost - a.stops[a.done - 1].cost for a in known if a.key == free[1].key)
+    assert free[1].spend == next(
+        a.milestones[free[1].milestone].cost - a.milestones[a.done - 1].cost for a in known if a.key == free[1].key
+    )
 
 
 @pytest.mark.parametrize("part", ABLATIONS)
 def test_each_part_can_be_left_out(part):
-    left = FrontSearch(DIMENSIONS, least=0.0, ablate=[part])
+    left = FrontSearch(DIMENSIONS, reference=Reference(score=0.0), ablate=[part])
     arms, _ = spend(left, arms_of(30), 14)
     if part == "freeze":
         assert {arm.done for arm in arms} <= {0, 5}
@@ -254,7 +256,7 @@ def test_each_part_can_be_left_out(part):
         large = [sum(arms_of(60)[k].settings["model"] == "large" for k in keys) for keys in (firsts, with_it)]
         assert large[0] > 2 * large[1]
     else:
-        whole, _ = spend(FrontSearch(DIMENSIONS, least=0.0), arms_of(30), 14)
+        whole, _ = spend(FrontSearch(DIMENSIONS, reference=Reference(score=0.0)), arms_of(30), 14)
         assert arms != whole
 
 
@@ -274,12 +276,12 @@ def test_it_never_takes_up_what_is_finished_failed_or_in_other_hands(seed):
         elif kind == 4:
             arm = taken(arm, 2, cached=bool(rng.integers(0, 2)))
         arms.append(arm)
-    found = FrontSearch(DIMENSIONS, seed=seed).decide(arms, launch=0.5)
+    found = FrontSearch(DIMENSIONS, seed=seed).decide(arms, cold_start=0.5)
     if found.action in ("start", "continue"):
         arm = arms[found.key]
         assert arm.pending is None
         assert not arm.infeasible
-        assert arm.done <= found.stop < len(arm.stops)
+        assert arm.done <= found.milestone < len(arm.milestones)
         assert (found.action == "continue") == (arm.done > 0)
 
 
@@ -293,7 +295,7 @@ def test_it_waits_where_all_is_in_other_hands_and_stops_where_nothing_is_left():
 def test_many_workers_do_not_all_start_before_anything_is_known():
     search, arms, started = FrontSearch(DIMENSIONS), arms_of(100), 0
     while (found := search.decide(arms)).action == "start":
-        arms[found.key] = replace(arms[found.key], pending=found.stop)
+        arms[found.key] = replace(arms[found.key], pending=found.milestone)
         started += 1
     assert found.action == "wait"
     assert 6 <= started < 64
@@ -303,7 +305,7 @@ def test_many_workers_do_not_all_start_before_anything_is_known():
 def test_a_worker_waits_for_what_promises_much_only_where_waiting_saves_something():
     *others, best = sorted(arms_of(12), key=lambda arm: score(arm, 4))
     arms = [*(taken(arm, 4) for arm in others[:8]), taken(others[0], 3), replace(taken(best, 1), pending=4)]
-    search = FrontSearch(DIMENSIONS, least=0.0)
+    search = FrontSearch(DIMENSIONS, reference=Reference(score=0.0))
     assert search.decide(arms).action == "wait"
     found = search.decide(arms, may_wait=False)
     assert (found.action, arms[found.key].pending) == ("continue", None)
@@ -311,12 +313,12 @@ def test_a_worker_waits_for_what_promises_much_only_where_waiting_saves_somethin
 
 def test_what_is_under_way_is_not_bought_again():
     arms = begun()
-    best = FrontSearch(DIMENSIONS, least=0.0).decide(arms)
-    twin = replace(arms[best.key], key="twin", stops=arms[best.key].stops[: best.stop + 1])
-    alone = FrontSearch(DIMENSIONS, least=0.0).decide([*arms, twin])
+    best = FrontSearch(DIMENSIONS, reference=Reference(score=0.0)).decide(arms)
+    twin = replace(arms[best.key], key="twin", milestones=arms[best.key].milestones[: best.milestone + 1])
+    alone = FrontSearch(DIMENSIONS, reference=Reference(score=0.0)).decide([*arms, twin])
     assert alone.key in (best.key, "twin")
-    busy = [replace(arm, pending=best.stop) if arm.key == best.key else arm for arm in arms]
-    beside = FrontSearch(DIMENSIONS, least=0.0).decide([*busy, twin])
+    busy = [replace(arm, pending=best.milestone) if arm.key == best.key else arm for arm in arms]
+    beside = FrontSearch(DIMENSIONS, reference=Reference(score=0.0)).decide([*busy, twin])
     assert beside.key != "twin"
 
 
@@ -325,9 +327,9 @@ def test_of_two_runs_alike_the_one_that_is_dearer_to_take_up_stays_where_it_is()
     arms, frozen = [taken(arm, 4) for arm in others[:8]], taken(best, 1)
     here, there = replace(frozen, key="here"), replace(frozen, key="there", resume=0.5)
     for order in ([here, there], [there, here]):
-        assert FrontSearch(DIMENSIONS, least=-1.0).decide([*arms, *order]).key == "here"
+        assert FrontSearch(DIMENSIONS, reference=Reference(score=-1.0)).decide([*arms, *order]).key == "here"
     dropped = replace(frozen, key="dropped", cached=False)
-    assert FrontSearch(DIMENSIONS, least=-1.0).decide([*arms, dropped, there]).key == "there"
+    assert FrontSearch(DIMENSIONS, reference=Reference(score=-1.0)).decide([*arms, dropped, there]).key == "there"
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -361,39 +363,39 @@ def test_it_decides_on_whatever_it_is_shown(data):
         of = {name: v for name, v in of.items() if rng.random() < 0.8}
         length = data.draw(st.sampled_from([1, 3, 60]))
         done = data.draw(st.integers(0, min(length, 4)))
-        stops = [Stop(float(k + 1), 1.0, scale * (k + 1)) for k in range(length)]
+        milestones = [Milestone(float(k + 1), 1.0, scale * (k + 1)) for k in range(length)]
         scores, losses = ([data.draw(each) for _ in range(done)] for each in (value, loss))
         bad = failing == 2 or (failing == 1 and i % 2 == 0)
         pending = length - 1 if data.draw(st.integers(0, 5)) == 0 and done < length else None
-        arms.append(Arm(i, of, stops, scores, losses, infeasible=bad, pending=None if bad else pending))
+        arms.append(Arm(i, of, milestones, scores, losses, infeasible=bad, pending=None if bad else pending))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = FrontSearch(dimensions).decide(arms, launch=0.1 * scale)
+        found = FrontSearch(dimensions).decide(arms, cold_start=0.1 * scale)
     if found.action in ("start", "continue"):
-        assert arms[found.key].done <= found.stop < len(arms[found.key].stops)
+        assert arms[found.key].done <= found.milestone < len(arms[found.key].milestones)
         assert arms[found.key].pending is None
         assert not arms[found.key].infeasible
         assert found.spend > 0
         assert np.isfinite(found.gain) or "first" in found.reason  # never the first of what is not known
     else:
-        free = [arm for arm in arms if arm.pending is None and not arm.infeasible and arm.done < len(arm.stops)]
+        free = [arm for arm in arms if arm.pending is None and not arm.infeasible and arm.done < len(arm.milestones)]
         assert found.action == "wait" or not free
 
 
 @pytest.mark.parametrize("scale", [2.0**-1000, 2.0**900])
 def test_the_unit_of_cost_changes_no_decision(scale):
     def in_units(arm):
-        return replace(arm, stops=[replace(stop, cost=stop.cost * scale) for stop in arm.stops])
+        return replace(arm, milestones=[replace(m, cost=m.cost * scale) for m in arm.milestones])
 
     arms = [replace(arm, scores=[1e9 * s for s in arm.scores]) for arm in begun()]
     plain, scaled = FrontSearch(DIMENSIONS).decide(arms), FrontSearch(DIMENSIONS).decide([in_units(arm) for arm in arms])
-    assert (scaled.action, scaled.key, scaled.stop) == (plain.action, plain.key, plain.stop)
+    assert (scaled.action, scaled.key, scaled.milestone) == (plain.action, plain.key, plain.milestone)
     assert np.isfinite(scaled.gain)
 
 
 def test_growth_counts_up_to_the_reference_cost():
     arms = begun()
-    near, far = (FrontSearch(DIMENSIONS, least=0.0, most=most).decide(arms) for most in (1.5, 100.0))
+    near, far = (FrontSearch(DIMENSIONS, reference=Reference(score=0.0, cost=most)).decide(arms) for most in (1.5, 100.0))
     assert far.gain > near.gain
 
 
@@ -402,11 +404,11 @@ def test_runs_like_those_that_failed_are_left_alone():
     failing = [
         replace(arm, scores=(), losses=(), infeasible=True) if arm.settings["method"] == "lora" else arm for arm in arms[:25]
     ]
-    chosen = [FrontSearch(DIMENSIONS, seed=s, least=0.0).decide([*failing, *arms[25:]]) for s in range(5)]
+    chosen = [FrontSearch(DIMENSIONS, seed=s, reference=Reference(score=0.0)).decide([*failing, *arms[25:]]) for s in range(5)]
     started = [arms[found.key] for found in chosen if found.action == "start"]
     assert all(arm.settings["method"] == "full" for arm in started)
     doubtful = [replace(arm, fits=1e-6) if not arm.done and arm.settings["method"] == "full" else arm for arm in arms]
-    found = FrontSearch(DIMENSIONS, least=0.0).decide(doubtful)
+    found = FrontSearch(DIMENSIONS, reference=Reference(score=0.0)).decide(doubtful)
     assert found.action == "continue" or doubtful[found.key].fits == 1.0
 
 
@@ -422,23 +424,23 @@ def test_a_model_that_cannot_be_made_never_ends_a_search(monkeypatch):
 def test_equal_scores_and_one_setting_are_no_trouble():
     arms = [replace(arm, scores=[1.0, 1.0]) for arm in arms_of(8)]
     assert FrontSearch(DIMENSIONS).decide([*arms, *arms_of(12, 1)[8:]]).action in ("start", "continue")
-    alone = [Arm(i, {}, [Stop(1.0, 1.0, 1.0), Stop(2.0, 1.0, 2.0)], [float(i)] if i < 8 else ()) for i in range(9)]
+    alone = [Arm(i, {}, [Milestone(1.0, 1.0, 1.0), Milestone(2.0, 1.0, 2.0)], [float(i)] if i < 8 else ()) for i in range(9)]
     assert FrontSearch({}).decide(alone).action in ("start", "continue")
 
 
 def test_a_loss_that_falls_tells_of_scores_that_are_still_zero():
     """Two models whose scores are zero so far, of which nothing else is known; the one whose loss is falling is continued."""
     of = {"model": Dimension("model", Choice(("a", "b", "c", "d")))}
-    stops = [Stop(2.0**k, 1.0, 2.0**k) for k in range(5)]
+    milestones = [Milestone(2.0**k, 1.0, 2.0**k) for k in range(5)]
     good, poor = ([3.0, 2.0, 1.2, 0.7, 0.5], [0, 0, 20, 50, 70]), ([3.0, 3.0, 3.0, 2.9, 2.9], [0, 0, 0, 1, 2])
     known = [
-        Arm(i, {"model": name}, stops, scores, losses) for i, (name, (losses, scores)) in enumerate([("a", good), ("b", poor)])
+        Arm(i, {"model": name}, milestones, scores, losses) for i, (name, (losses, scores)) in enumerate([("a", good), ("b", poor)])
     ]
-    falling = Arm("falling", {"model": "c"}, stops, [0, 0], [3.0, 2.0])
-    stuck = Arm("stuck", {"model": "d"}, stops, [0, 0], [3.0, 3.0])
+    falling = Arm("falling", {"model": "c"}, milestones, [0, 0], [3.0, 2.0])
+    stuck = Arm("stuck", {"model": "d"}, milestones, [0, 0], [3.0, 3.0])
     others = [replace(arm, key=("again", arm.key)) for arm in known]
     for order in ([falling, stuck], [stuck, falling]):
-        found = FrontSearch(of, least=-1.0).decide([*known, *others, *order])
+        found = FrontSearch(of, reference=Reference(score=-1.0)).decide([*known, *others, *order])
         assert found.key == "falling"
 
 
@@ -453,14 +455,14 @@ def test_checkpoints_are_spread_with_both_ends(count, most):
 def test_where_only_finished_runs_count_the_search_looks_for_those():
     arms = begun(seen=10)  # two of which were taken to their end
     found = FrontSearch(DIMENSIONS, ends_only=True).decide(arms)
-    assert found.stop == len(arms[found.key].stops) - 1
+    assert found.milestone == len(arms[found.key].milestones) - 1
     assert found.gain > 0
-    unfinished = [arm for arm in arms if arm.done < len(arm.stops)]  # nothing counts yet: the first end adds all that it has
+    unfinished = [arm for arm in arms if arm.done < len(arm.milestones)]  # nothing counts yet: the first end adds all that it has
     assert FrontSearch(DIMENSIONS, ends_only=True).decide(unfinished).gain > found.gain
-    assert any(FrontSearch(DIMENSIONS, seed=seed).decide(arms).stop < 4 for seed in range(5))
+    assert any(FrontSearch(DIMENSIONS, seed=seed).decide(arms).milestone < 4 for seed in range(5))
 
 
 def test_what_is_under_way_to_a_checkpoint_is_no_end():
     arms = [replace(arm, pending=2) if i == 1 else arm for i, arm in enumerate(begun(seen=10))]
     found = FrontSearch(DIMENSIONS, ends_only=True).decide(arms)
-    assert found.action == "wait" or found.stop == len(arms[found.key].stops) - 1
+    assert found.action == "wait" or found.milestone == len(arms[found.key].milestones) - 1

@@ -247,6 +247,17 @@ def test_prices_limits_and_places_leave_a_study_what_it_is(change: dict[str, Any
     assert a_study(**change).name == a_study(path=Path("here/study.py")).name
 
 
+def test_what_is_stated_is_told_from_defaults_that_equal_it():
+    bare, stated = a_study(), a_study(label_usd=0.0, trials=16)
+    assert (bare.label_usd, bare.trials, bare.minimize, bare.max_usd) == (0.0, 16, "usd", None)
+    assert bare == stated
+    assert bare.stated == {"recipe", "maximize"}
+    assert stated.stated == {"recipe", "maximize", "label_usd", "trials"}
+    again = stated.restated(platform="local", question="Which?")
+    assert again.stated == stated.stated | {"platform"}
+    assert (again.platform, again.question, again.label_usd) == ("local", "Which?", 0.0)
+
+
 def test_a_study_is_called_after_its_file() -> None:
     assert a_study(path=Path("x/qa.py")).name.split("-")[0] == "qa"
 

@@ -28,10 +28,10 @@ from workbench.search import MAX_INTERRUPTIONS, unfinished
 from workbench.study import load
 from workbench.sweep import OVERSHOOT_SECONDS, Account, Budget, Limits, Observer, check_offer, sweep
 from workbench.sweep import work as module
-from workbench.sweep.chooser import Turn
+from workbench.sweep.file_lock import FileLock
 from workbench.sweep.limits import TO_COME
 from workbench.testing import FakeMeter, TinyTask
-from workbench.tracking import Notebook
+from workbench.tracking import MlflowTracker
 from workbench.usage import Usage, total
 
 OFFER = prices.find(prices.DEFAULT)
@@ -579,7 +579,7 @@ def test_a_fault_of_the_data_or_the_machine_ends_the_sweep_and_can_be_mended(ben
 
 def test_a_run_that_kills_its_worker_again_and_again_is_left_alone(bench):
     study, ledger = bench.study, bench.ledger
-    settings = search.propose(study, [], offer=OFFER, label_usd=0.0)
+    settings = search.propose(study, [], search.Prices(OFFER))
     recipe = study.resolve(settings)
     for i in range(MAX_INTERRUPTIONS):
         assert len(unfinished(ledger.results())) == min(i, 1)
@@ -603,7 +603,7 @@ def made(recipe, settings):
 
 def test_what_a_person_stopped_is_taken_up_again_however_often(bench):
     study, ledger = bench.study, bench.ledger
-    settings = search.propose(study, [], offer=OFFER, label_usd=0.0)
+    settings = search.propose(study, [], search.Prices(OFFER))
     for _ in range(MAX_INTERRUPTIONS + 1):
         lease = ledger.lease(study, made(study.resolve(settings), settings))
         ledger.finish(lease, replace(lease.result, status="interrupted", reason="stopped: by a person"), study, OFFER)
@@ -696,7 +696,7 @@ def test_all_of_a_small_space_is_run_in_the_end_and_each_checkpoint_once(bench):
 @pytest.mark.slow
 def test_mlflow_being_down_never_stops_it(bench):
     problems = []
-    notebook = Notebook(bench.study, "http://127.0.0.1:9", OFFER, on_problem=problems.append)
+    notebook = MlflowTracker(bench.study, "http://127.0.0.1:9", OFFER, on_problem=problems.append)
     outcome = bench.sweep(notebook=notebook)
     assert outcome.reason == "3 of 3 trials are done"
     assert notebook.close(10) == len(outcome.results)
@@ -961,7 +961,7 @@ def test_a_folder_that_cannot_be_locked_is_told_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", refused)
     notes = []
-    turn = Turn(tmp_path / "there", notes.append)
+    turn = FileLock(tmp_path / "there", notes.append)
     for _ in range(2):
         with turn.taken(), turn.taken():
             pass

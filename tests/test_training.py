@@ -21,7 +21,7 @@ from workbench.formulations import Rows
 from workbench.objectives import Classes
 from workbench.testing import FakeMeter, TinyTask
 from workbench.testing.tiny import TinyFormulation
-from workbench.training import PrefixCache, Progress, train, tuned_model
+from workbench.training import Progress, ResumeCache, train, tuned_model
 from workbench.training.batches import checkpoint_epochs, evaluation_batches, micro_batches, split, step_examples, steps_for
 from workbench.training.tuning import Tuning
 
@@ -154,7 +154,7 @@ def test_a_continued_run_is_bit_for_bit_the_uninterrupted_one(
     tiny: str, method: object, averaging: float | None, tmp_path: object
 ) -> None:
     whole_recipe = recipe(tiny, method=method, averaging=averaging, epochs=4)
-    cache = PrefixCache(tmp_path)  # type: ignore[arg-type]
+    cache = ResumeCache(tmp_path)  # type: ignore[arg-type]
     whole = []
     for checkpoint in train(whole_recipe):
         whole.append((checkpoint.recipe.epochs, dict(checkpoint.scores), checkpoint.weights()))
@@ -324,7 +324,7 @@ def test_closing_the_generator_frees_the_model(tiny: str, monkeypatch: pytest.Mo
 @pytest.mark.slow
 def test_prefixes_are_bounded_and_a_broken_one_is_no_prefix(tiny: str, tmp_path: object) -> None:
     states = [next(train(recipe(tiny, seed=seed))).prefix for seed in range(3)]
-    cache = PrefixCache(tmp_path, max_bytes=1)  # type: ignore[arg-type]
+    cache = ResumeCache(tmp_path, max_bytes=1)  # type: ignore[arg-type]
     for state in states:
         cache.save(state())
     assert len(list(cache.folder.iterdir())) == 1

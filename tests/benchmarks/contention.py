@@ -45,7 +45,7 @@ def steps() -> dict[str, Any]:
     from workbench.training.tuning import Tuning
 
     recipe = recipe_of("full", train=128)
-    training.provision(recipe)
+    training.warm_up(recipe)
     tuning = Tuning(recipe, torch.device("cpu"), None)
     rows = tuning.formulation.encode(recipe.task.splits().train, tuning.processor)
     tuning.run(rows, 4, 128, training.Progress())
@@ -70,7 +70,7 @@ def run() -> dict[str, Any]:
     from workbench.usage import total
 
     recipe = recipe_of("ia3", train=256)
-    training.provision(recipe)
+    training.warm_up(recipe)
     with training_meter() as meter, meter.hold(name="contention") as holder:
         *_, last = training.train(recipe, meter=holder)
     usage = total(last.usage.values())

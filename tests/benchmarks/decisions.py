@@ -18,8 +18,8 @@ import scipy
 from threadpoolctl import threadpool_info
 
 from workbench.meter.host import cpu_model
-from workbench.search.arms import Arm, Stop
-from workbench.search.engine import FrontSearch
+from workbench.search.arms import Arm, Milestone
+from workbench.search.engine import FrontSearch, Reference
 from workbench.space import Choice, Dimension, Uniform
 
 DIMENSIONS = {
@@ -44,7 +44,7 @@ def arms(known: int, new: int = 300, pending: int = 0) -> list[Arm]:
         if settings["method"] == "lora":
             settings["lora.r"] = int(rng.choice([4, 16]))
         cost = float(rng.uniform(1, 9))
-        arm = Arm(i, settings, [Stop(2.0**k, min(2.0**k, 8.0), cost * 2.0**k) for k in range(5)])
+        arm = Arm(i, settings, [Milestone(2.0**k, min(2.0**k, 8.0), cost * 2.0**k) for k in range(5)])
         if i < known:
             scores = np.sort(rng.uniform(0, 80, 4)).tolist()
             arm = replace(arm, scores=scores, losses=[3 - s / 40 for s in scores], pending=4 if i < pending else None)
@@ -57,7 +57,7 @@ def seconds(known: int, pending: int) -> float:
     for seed in range(5):
         of = arms(known, pending=pending)
         began = time.perf_counter()
-        FrontSearch(DIMENSIONS, seed=seed, least=0.0).decide(of)
+        FrontSearch(DIMENSIONS, seed=seed, reference=Reference(score=0.0)).decide(of)
         taken.append(time.perf_counter() - began)
     return round(statistics.median(taken), 3)
 

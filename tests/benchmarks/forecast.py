@@ -34,8 +34,9 @@ from typing import Any
 
 from workbench import flops
 from workbench.forecast import memory
-from workbench.forecast.timing import GPU_CONSTANTS, GPU_SHARE, formula
+from workbench.forecast.timing import GPU_CONSTANTS, formula
 from workbench.meter import Meter
+from workbench.prices.devices import ARITHMETIC_SHARE
 
 BAND = 3.0
 L40S_FLOPS, A10G_FLOPS, A10G_GIB = 362e12, 70e12, 22.5
@@ -82,7 +83,7 @@ def summary(pairs: Iterable[tuple[float, float]], band: float = BAND) -> dict[st
 
 def seconds(of: flops.Shape, lengths: Sequence[float], steps: float, passes: float, peak: float) -> float:
     """The formula's seconds of training on rows of these lengths."""
-    constants = {**GPU_CONSTANTS, "flops": 1 / (GPU_SHARE * peak)}
+    constants = {**GPU_CONSTANTS, "flops": 1 / (ARITHMETIC_SHARE * peak)}
     amounts = {"flops": flops.training(of, [round(n) for n in lengths]), "layer_passes": passes * of.layers}
     return formula(amounts | {"updates": steps * of.trainable_weights}, constants)
 

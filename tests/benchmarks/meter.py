@@ -119,11 +119,11 @@ def calls(repeats: int = 2000) -> dict[str, float]:
             "window_open_and_close": lambda: meter.window().close(),
         }
         found = {name: _median(act, repeats) for name, act in acts.items()}
-        holders = [meter.hold() for _ in range(4)]
-        for holder in holders:
-            holder.work(1)
+        tenants = [meter.hold() for _ in range(4)]
+        for tenant in tenants:
+            tenant.work(1)
         found["reading_with_4_holders"] = _median(meter.sample, repeats)
-        found["work_reported"] = _median(lambda: holders[0].work(1), repeats)
+        found["work_reported"] = _median(lambda: tenants[0].work(1), repeats)
     return found
 
 
@@ -213,14 +213,14 @@ def two_processes(meter: Meter, seconds: float) -> dict[str, Any]:
     """Two processes on the card, one at work all the time and one now and then: their shares, and that they sum to the whole."""
     loads = [_load(seconds, pause=0.0), _load(seconds, pause=0.1)]
     whole = meter.window()
-    holders = [meter.hold(pid=load.pid) for load in loads]
-    windows = [holder.window() for holder in holders]
+    tenants = [meter.hold(pid=load.pid) for load in loads]
+    windows = [tenant.window() for tenant in tenants]
     _start(*loads)
     for load in loads:
         load.wait()
     holders_usage = [window.close() for window in windows]
-    for holder in holders:
-        holder.close()
+    for tenant in tenants:
+        tenant.close()
     total = whole.close()
     return {
         "shares_j": [usage.gpu_board_energy_j for usage in holders_usage],

@@ -45,12 +45,12 @@ class Bounded:
         for run in set(state.changed):
             self.arms[run] = replace(self.arms[run], scores=tuple(state.scores(run).tolist()), infeasible=bool(state.failed[run]))
         begun = [arm for arm in self.arms if arm.done or arm.infeasible]
-        worth = self.share * statistics.fmean(arm.stops[-1].cost for arm in self.arms if not arm.done)
-        ask = partial(self.search.decide, launch=state.launch, start_worth=worth)
+        worth = self.share * statistics.fmean(arm.milestones[-1].cost for arm in self.arms if not arm.done)
+        ask = partial(self.search.decide, cold_start=state.launch, start_worth=worth)
         decision = ask(self.arms)
         if decision.action == "start" and len(begun) >= self.starts:
             decision = replace(decision, action="stop") if decision.gain > 0 else ask(begun)
-        return Work(int(str(decision.key)), decision.stop) if decision.action in ("start", "continue") else Idle.STOP
+        return Work(int(str(decision.key)), decision.milestone) if decision.action in ("start", "continue") else Idle.STOP
 
 
 class First:

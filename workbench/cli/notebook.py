@@ -17,14 +17,14 @@ from workbench.report.records import front_markdown
 from workbench.report.rows import result_rows, rows_csv
 from workbench.result import by_run, originals, spent_usd
 from workbench.sweep import Outcome
-from workbench.tracking import Notebook, default_uri
+from workbench.tracking import MlflowTracker, default_uri
 
 if TYPE_CHECKING:
     from workbench.ledger import Ledger
     from workbench.prices import Offer
     from workbench.study import Study
     from workbench.sweep import Outcome
-    from workbench.tracking import Notebook
+    from workbench.tracking import MlflowTracker
 
 MLFLOW_PATIENCE_SECONDS = 20.0
 """How long the end of a command waits for MLflow; what is missing then is written at the next start."""
@@ -32,9 +32,9 @@ MLFLOW_PATIENCE_SECONDS = 20.0
 
 def open_notebook(
     study: Study, ledger: Ledger, offer: Offer, label_usd: float, tracking_uri: str | None, *, sweep: str | None = None
-) -> Notebook:
+) -> MlflowTracker:
     """The notebook at this URI, else in this folder. `sweep` is the id of a sweep that several processes are part of."""
-    return Notebook(
+    return MlflowTracker(
         study,
         tracking_uri or default_uri(Path.cwd()),
         offer,
@@ -76,7 +76,7 @@ def catch_up_first(study: Study, ledger: Ledger, offer: Offer, label_usd: float,
             messages.print(f"MLflow lacked {many(written, 'run')}: caught up.")
 
 
-def end_notebook(notebook: Notebook, outcome: Outcome, view: View) -> int:
+def end_notebook(notebook: MlflowTracker, outcome: Outcome, view: View) -> int:
     """Write down in MLflow how it ended, and say what is missing there. How many records are."""
     results = outcome.results
     points, members = corrected_points(results, view), confirmed_front(results, view)

@@ -151,7 +151,7 @@ def sweep(
         with placed("sampler"):
             search.check_sampler(sampler, loaded)
         if stop_below is not None:
-            search.check_stop_below(loaded, offer, label, sampler)
+            search.check_stop_below(loaded, search.Prices(offer, label), sampler)
         meter = training_meter()
         holder = meter.hold(name=loaded.name)
         window = holder.window()

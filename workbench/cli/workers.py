@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from workbench.prices import Offer
     from workbench.result import Result
     from workbench.study import Study
-    from workbench.tracking import Notebook
+    from workbench.tracking import MlflowTracker
     from workbench.usage import Usage
 
 
@@ -55,7 +55,15 @@ def new_sweep() -> str:
 
 
 def supervise(
-    workers: int, sweep: str, before: Usage, *, ledger: Ledger, study: Study, offer: Offer, notebook: Notebook, observer: Observer
+    workers: int,
+    sweep: str,
+    before: Usage,
+    *,
+    ledger: Ledger,
+    study: Study,
+    offer: Offer,
+    notebook: MlflowTracker,
+    observer: Observer,
 ) -> tuple[Outcome, int]:
     """Have so many workers do what this command was asked for; how it ended, and the exit code of one that failed, or 0.
 

@@ -128,7 +128,7 @@ def calibrate(
     forecaster = Forecaster(study, machine=machine)
     recipes = _recipes(study)
     for recipe in recipes:
-        training.provision(recipe)
+        training.warm_up(recipe)
     timings: list[Timing] = []
     steps: list[Timing] = []
     end = clock() + seconds

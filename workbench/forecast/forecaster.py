@@ -22,13 +22,13 @@ from workbench.forecast.timing import (
     CPU_FLOPS,
     FORMULA_SPREAD,
     GPU_CONSTANTS,
-    GPU_SHARE,
     Correction,
     Guess,
     Timing,
     formula,
 )
 from workbench.methods import Method
+from workbench.prices.devices import ARITHMETIC_SHARE
 from workbench.result import Result
 from workbench.study import Recipe, Study
 from workbench.tasks.base import Task
@@ -390,7 +390,7 @@ def _known(pair: _Pair) -> flops.Shape:
 def _constants(machine: Machine) -> dict[str, float | None]:
     if machine.kind == "cpu":
         return {**CONSTANTS, "flops": 1 / (CPU_FLOPS * min(machine.threads, machine.cpus))}
-    return {**GPU_CONSTANTS, "flops": 1 / (GPU_SHARE * machine.peak_flops) if machine.peak_flops else None}
+    return {**GPU_CONSTANTS, "flops": 1 / (ARITHMETIC_SHARE * machine.peak_flops) if machine.peak_flops else None}
 
 
 def _form(task: Task) -> tuple[Any, ...]:

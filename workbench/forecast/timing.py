@@ -18,10 +18,6 @@ CPU_FLOPS = 4e10
 """FLOP/s that a thread reaches in training at float32: assumed. One of an AMD EPYC reached 9e10 in our calibration of the built-in
 models; many processors have half of its peak or less."""
 
-GPU_SHARE = 0.3
-"""Share of a GPU's peak that training reaches: 0.2 to 0.5 are usual (Chowdhery et al. 2022, arXiv:2204.02311, table 3, lists 21 to
-46 % for models trained on thousands of chips). Assumed, with the formula's band."""
-
 CONSTANTS: Mapping[str, float] = {
     "layer_passes": 2.0e-3,  # one layer there and back in one micro-batch: the calls, whatever the tokens
     "updates": 2.0e-9,  # one number through clipping, AdamW and averaging: memory traffic

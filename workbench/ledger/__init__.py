@@ -16,8 +16,9 @@ A trial that FAILed without a Result is a lease that was given back unused.
 from workbench.ledger import store
 from workbench.ledger.address import default_url
 from workbench.ledger.faults import shown
-from workbench.ledger.ledger import HEARTBEAT_SECONDS, Lease, Ledger, Reading
+from workbench.ledger.ledger import Ledger
 from workbench.ledger.patience import AWAY_SECONDS, Away, Patience
+from workbench.ledger.reading import HEARTBEAT_SECONDS, Lease, Reading
 from workbench.ledger.trials import SILENCE_SECONDS, alive, distribution
 
 __all__ = [

@@ -1,104 +1,43 @@
-"""One study's ledger: opening, reading, and the writing of leases and Results."""
+"""One study's ledger: opening it, and the writing of leases and Results."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import json
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from workbench import prices, process
+from workbench import prices
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.ledger import trials
-from workbench.ledger.create import CONSTRAINTS, RESULT, STUDY, create, finished, others, studies, take_over
+from workbench.ledger.create import CONSTRAINTS, RESULT, create, finished, others, studies, take_over
 from workbench.ledger.faults import mapped, shown
 from workbench.ledger.inputs import Judge
-from workbench.ledger.patience import OPENING_SECONDS, Away, Patience
-from workbench.ledger.store import open_storage, sqlite_path
+from workbench.ledger.noted import BEGUN, ENDED, mapping
+from workbench.ledger.patience import OPENING_SECONDS, Patience
+from workbench.ledger.reading import HEARTBEAT_SECONDS, INPUTS, LEASE, RETRIED, Lease, ReadableLedger, new_token
+from workbench.ledger.store import open_storage
 from workbench.prices import Offer
-from workbench.result import Result, again
+from workbench.result import Result
 from workbench.study import Study
 from workbench.usage import Usage, add_phases, total
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
-    from sqlalchemy import Executable
 
-HEARTBEAT_SECONDS = 1.0
-_LEASE, _MLFLOW, _BEGUN, _ENDED = "workbench:lease", "workbench:mlflow:", "workbench:begun", "workbench:ended"
-_GRADING = "workbench:grading"  # how many dev examples grade its points, and what one answer to all of them would score
-_INPUTS = "workbench:inputs"  # fingerprints of the study's inputs, as its last sweep knew them
-_RETRIED = "workbench:retried"  # by run id the last trial of those that no longer speak against it
-_TOKEN = "workbench:token"  # noqa: S105  of the attempt that a trial was made by
-
-T = TypeVar("T")
+_TOKEN = "workbench:token"  # noqa: S105  key of the attempt that a trial was made by
 
 
-def _token() -> str:
-    return uuid.uuid4().hex
-
-
-@dataclass
-class Lease:
-    """The right to make one Result, as far as it is known. `trial_id` is that of its RUNNING trial.
-
-    `token` stands in the trial's attributes: by it an attempt is known again whose answer was lost.
-    """
-
-    trial_id: int
-    result: Result
-    finished: bool = False
-    token: str = field(default_factory=_token)
-
-    @property
-    def number(self) -> int:
-        assert self.result.number is not None
-        return self.result.number
-
-
-@dataclass(frozen=True)
-class Reading:
-    """All that a ledger says of its study at one moment.
-
-    Attributes:
-        description: What was noted when it was made: question, objectives, reference point; and `limits` of its last sweep.
-        results: Finished Results in the order of their trials.
-        leases: Those being made, each with its worker's record.
-        ended: How the last sweep ended; None while one works, or was killed.
-        mlflow_runs: MLflow's run id for each run id that has one.
-    """
-
-    description: Mapping[str, Any]
-    results: Sequence[Result]
-    leases: Sequence[tuple[Lease, Mapping[str, Any]]]
-    ended: Mapping[str, Any] | None
-    mlflow_runs: Mapping[str, str]
-
-
-class Ledger:
+class Ledger(ReadableLedger):
     """All Results of one study in one storage.
 
     All that is asked of it or written into it may be done again when the storage was away, and comes to the same; how long that
     is tried is `patience`'s to say. Two threads need a `reader` each; a beat may come from any.
     """
-
-    def __init__(
-        self, storage: RDBStorage, study_id: int, name: str, patience: Patience | None = None, judge: Judge | None = None
-    ) -> None:
-        self._storage, self._study_id, self.name = storage, study_id, name
-        self._judge = judge or Judge()
-        self._url = str(storage.url)
-        self.patience = patience or Patience()
-        self._heard: Mapping[int, tuple[float, float]] = {}  # of each lease its last beat, and since when we know of no later one
-        self._read: dict[int, Result] = {}
-        self._seen = 0  # every trial below it is finished, and read: it never changes again; but for those that were running
-        self._running: list[int] = []
 
     # Opening
 
@@ -201,260 +140,35 @@ class Ledger:
         with mapped(url):
             return list(studies(open_storage(url, create=False)))
 
-    @property
-    def others(self) -> list[str]:
-        """Names of the other studies in the same storage, oldest first."""
-        return [name for name in self._tried(lambda: studies(self._storage)) if name != self.name]
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """What was noted of the study when its ledger was made: question, objectives, reference point.
-
-        With it `limits`, those of the sweep that began last, by the names of `workbench.sweep.Limits`, and `grading`, what it noted
-        of the dev examples; empty where none noted any.
-        """
-        return _description(self._attributes())
-
-    @property
-    def mlflow_runs(self) -> dict[str, str]:
-        """MLflow's run id for each run id that has one."""
-        return _mlflow_runs(self._attributes())
-
-    def note_mlflow_run(self, run_id: str, mlflow_run_id: str) -> None:
-        """Remember which MLflow run mirrors a run."""
-        self._note(_MLFLOW + run_id, mlflow_run_id)
-
-    @property
-    def ended(self) -> dict[str, Any] | None:
-        """How the last sweep or confirmation ended; None while one works, or was killed.
-
-        `reason` in words, `interrupted` by a person, `at`, and `what` it was: `sweep` or `confirmation`.
-        """
-        return _ended(self._attributes())
+    # Writing
 
     def note_begin(self, limits: Mapping[str, float | None]) -> None:
         """Remember that a sweep has begun, within which limits, and by which inputs."""
         self.note_inputs()
-        self._note(_BEGUN, {"limits": dict(limits), "at": time.time()})
-        self._note(_ENDED, {})
+        self._note(BEGUN, {"limits": dict(limits), "at": time.time()})
+        self._note(ENDED, {})
 
     def note_inputs(self) -> None:
         """Remember the study's inputs as they are now: who reads this ledger without the study's files judges by them."""
         self.results(running=True)  # all have been looked at
         known = self._judge.known
-        if known != self._noted().get(_INPUTS, {}):
-            self._note(_INPUTS, known)
-
-    @property
-    def changed_since(self) -> list[str]:
-        """Which inputs are now other than the last sweep knew them, out of `workbench.result.inputs.KINDS`."""
-        return self._judge.since_noted(self.results(running=True))
-
-    @property
-    def unseen(self) -> str:
-        """Why the study's inputs cannot be looked at now, in words; empty where they can. Then what was noted is believed."""
-        self.results(running=True)
-        return self._judge.problem
-
-    def note_grading(self, grading: Mapping[str, Any]) -> None:
-        """Remember what grades the study's points (`workbench.sweep.graded_by`): `grading` in `description`."""
-        if grading != _mapping(self._noted().get(_GRADING)):
-            self._note(_GRADING, dict(grading))
-
-    def note_end(self, reason: str, *, interrupted: bool = False, what: str = "sweep") -> None:
-        """Remember why a sweep, or a confirmation, ended."""
-        self._note(_ENDED, {"reason": reason, "interrupted": interrupted, "at": time.time(), "what": what})
-
-    def retry(self, run_ids: Iterable[str]) -> None:
-        """Let runs be tried again: what ended them until now no longer speaks against them, and the next sweep takes them up.
-
-        No Result is changed, nor what was spent: `results` gives those failures as interruptions (`workbench.result.again`).
-        """
-        with self._alone():
-            last = max((r.number or 0 for r in self.results()), default=0)
-            self._note(_RETRIED, _mapping(self._noted().get(_RETRIED)) | dict.fromkeys(run_ids, last))
-
-    def _alone(self) -> contextlib.AbstractContextManager[None]:
-        """One at a time, of those who read and then write on what they have read. Only in a file: a server's users are few."""
-        path = sqlite_path(self._url)
-        return process.exclusive(path.absolute().parent) if path else contextlib.nullcontext()
-
-    def _attributes(self) -> dict[str, Any]:
-        import sqlalchemy as sql
-
-        query = sql.text("SELECT key, value_json FROM study_user_attributes WHERE study_id = :study")
-        rows = self._asked(query, study=self._study_id)  # there is one a run: as objects they take 20 times as long
-        with mapped(self._url):
-            return {key: json.loads(text) for key, text in rows}
-
-    def _note(self, key: str, value: object) -> None:
-        self._tried(lambda: self._storage.set_study_user_attr(self._study_id, key, value))
-
-    def _asked(self, query: Executable, **values: object) -> Sequence[Any]:
-        """The rows of a query."""
-
-        def ask() -> Sequence[Any]:
-            with self._storage.engine.connect() as connection:
-                return connection.execute(query, values).all()
-
-        return self._tried(ask)
-
-    def _tried(self, call: Callable[[], T]) -> T:
-        """What `call` gives, the storage's errors said as ours, and made again where they pass: it must come to the same then."""
-        return self.patience.tried(lambda: self._once(call))
-
-    def _once(self, call: Callable[[], T]) -> T:
-        try:
-            with mapped(self._url):
-                return call()
-        except Away:
-            self._heard = {}  # others may not have been able to beat either
-            raise
-
-    # Reading
-
-    def reader(self) -> Ledger:
-        """The same ledger for another thread: it shares the database's connections, and remembers by itself what it has read.
-
-        It waits for no database that is away.
-        """
-        return self.patient(Patience())
-
-    def patient(self, patience: Patience) -> Ledger:
-        """The same ledger, with another patience."""
-        return Ledger(self._storage, self._study_id, self.name, patience, self._judge)
-
-    def results(self, *, running: bool = False) -> list[Result]:
-        """All finished Results in the order of their trials, by one query; with `running` those being made too.
-
-        Through Optuna 10,000 trials would take 7 s. What was read once is not read again: a finished trial never changes.
-        """
-        leased = {lease.number: lease.result for lease, _ in self._update()}
-        found = self._read | leased if running else self._read
-        return self._as_seen(found, self._noted())
-
-    def _as_seen(self, found: Mapping[int, Result], attributes: Mapping[str, Any]) -> list[Result]:
-        """Results as they count, in the order of their trials, by what is noted of the study."""
-        self._judge.hear(_mapping(attributes.get(_INPUTS)), foreign=_mapping(attributes.get(STUDY)).get("path") is None)
-        retried = _mapping(attributes.get(_RETRIED))
-        return [_seen(found[number], retried, self._judge.changed(found[number])) for number in sorted(found)]
-
-    def _noted(self) -> dict[str, Any]:
-        """The attributes of the study by which its Results are seen."""
-        import sqlalchemy as sql
-
-        query = sql.text("SELECT key, value_json FROM study_user_attributes WHERE study_id = :study AND key IN (:a, :b, :c)")
-        rows = self._asked(query, study=self._study_id, a=_RETRIED, b=_INPUTS, c=STUDY)
-        with mapped(self._url):
-            return {key: json.loads(text) for key, text in rows}
-
-    def read(self) -> Reading:
-        """All that is known of the study now, by two queries: what a page of it shows."""
-        attributes = self._attributes()
-        leases = self._update()
-        return Reading(
-            description=_description(attributes),
-            results=self._as_seen(self._read, attributes),
-            leases=leases,
-            ended=_ended(attributes),
-            mlflow_runs=_mlflow_runs(attributes),
-        )
-
-    def heard(self, reading: Reading, now: float) -> Reading:
-        """The same reading with the beats that came since, for people to read, by our clock: `now`, in seconds since 1970.
-
-        Only where a worker of another host seems silent, whose clock may be apart from ours: then it is waited for a few beats.
-        """
-        silent = {x.trial_id: r["beat"] for x, r in reading.leases if trials.lives(r) is None and not trials.alive(r, now)}
-        if not silent:
-            return reading
-        time.sleep(3 * HEARTBEAT_SECONDS)
-        beats = {lease.trial_id: record["beat"] for lease, record in self.leases()}
-        beaten = {i for i, beat in silent.items() if beats.get(i, beat) != beat}
-        return replace(reading, leases=[(x, {**r, "beat": now} if x.trial_id in beaten else r) for x, r in reading.leases])
-
-    def _update(self) -> list[tuple[Lease, Mapping[str, Any]]]:
-        """Read what has been finished since the last time; returns the leases now held."""
-        held = []
-        seen = self._seen
-        with _no_collector():
-            for trial_id, number, state, record in self._rows():
-                if state == "RUNNING":
-                    held.append((self._lease_of(trial_id, number, record), record))
-                else:
-                    result = self._parsed(Result.from_json, record, number)
-                    self._read[number] = replace(result, number=number, trial=number if result.trial is None else result.trial)
-                seen = max(seen, number + 1)
-        self._seen, self._running = seen, [lease.number for lease, _ in held]
-        return held
-
-    def leases(self) -> list[tuple[Lease, Mapping[str, Any]]]:
-        """All leases now held, each with its record: worker, heartbeat, usage so far."""
-        return [
-            (self._lease_of(trial_id, number, record), record)
-            for trial_id, number, state, record in self._rows()
-            if state == "RUNNING"
-        ]
-
-    def _lease_of(self, trial_id: int, number: int, record: Mapping[str, Any]) -> Lease:
-        return Lease(trial_id, self._parsed(lambda r: trials.of_lease(r, number), record, number))
-
-    def _parsed(self, parse: Callable[[Any], Result], record: Mapping[str, Any], number: int) -> Result:
-        try:
-            return parse(record)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise EnvironmentFault(
-                f"trial {number} of {self.name} in {shown(self._url)} cannot be read: {type(error).__name__}: {error}. "
-                "Another program has changed it, or a newer version has written it: use that, or take the trial out of the store."
-            ) from error
-
-    def _rows(self) -> list[tuple[int, int, str, Any]]:
-        """Id, number and state of each trial that was not read as finished, with its lease where it is running, else its Result.
-
-        Trials that other programs have put into the study are passed over.
-        """
-        import sqlalchemy as sql
-
-        query = sql.text(
-            "SELECT t.trial_id, t.number, t.state, a.value_json FROM trials t "
-            "JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
-            "WHERE t.study_id = :study AND (t.number >= :first OR t.number IN :running) "
-            "AND (t.state = 'RUNNING' AND a.key = :lease OR t.state <> 'RUNNING' AND a.key = :result) ORDER BY t.number"
-        ).bindparams(sql.bindparam("running", expanding=True))
-        values = {"study": self._study_id, "first": self._seen, "running": self._running, "result": RESULT, "lease": _LEASE}
-        rows = self._asked(query, **values)
-        with mapped(self._url):
-            found = [(trial_id, number, state, json.loads(text)) for trial_id, number, state, text in rows]
-        found = [row for row in found if (trials.is_lease if row[2] == "RUNNING" else trials.is_result)(row[3])]
-        now, heard = time.monotonic(), self._heard
-        beats = {trial_id: float(record["beat"]) for trial_id, _, state, record in found if state == "RUNNING"}
-        self._heard = {i: heard[i] if i in heard and heard[i][0] == beat else (beat, now) for i, beat in beats.items()}
-        return found
-
-    def _lives(self, trial_id: int, record: Mapping[str, Any]) -> bool:
-        """Whether the worker of a lease lives, as far as it was read lately.
-
-        The clock of another host may be any time apart from ours. So its worker is silent once its beat has not changed for
-        `SILENCE_SECONDS` of our own, in all of which the ledger could be read.
-        """
-        known = trials.lives(record)
-        beat, since = self._heard.get(trial_id, (None, time.monotonic()))
-        return known if known is not None else beat is None or time.monotonic() - since < trials.SILENCE_SECONDS
-
-    # Writing
+        if known != self._noted().get(INPUTS, {}):
+            self._note(INPUTS, known)
 
     def lease(self, study: Study, result: Result, spent: Mapping[str, Usage] | None = None) -> Lease | None:
         """Take the right to make `result`; None when a live worker is making the same run, or has since `results` was called.
 
         `spent` is what the worker has consumed already since its previous Result.
         """
-        lease = self._new(study, result, spent or {}, _token(), self._seen)
+        # The trial is made first and then compared with others: reading first would let two workers that chose
+        # at the same moment both find nobody there.
+        lease = self._new(study, result, spent or {}, new_token(), self._seen)
         known = set(self._read)
         others = [r.number for r in self.results() if r.run_id == result.run_id and r.number not in known]
         held = [(held, record) for held, record in self.leases() if held.result.run_id == result.run_id]
         others += [each.number for each, record in held if self._lives(each.trial_id, record)]
         if min((n for n in others if n is not None), default=lease.number) < lease.number:
-            self.release(lease)  # two workers chose the same run at the same moment: the earlier one keeps it
+            self.release(lease)  # the earlier trial keeps the run: numbers are given by the database, in one order for all
             return None
         return lease
 
@@ -476,7 +190,7 @@ class Ledger:
         It is not tried again: the next one says more.
         """
         record = trials.lease_record(replace(lease.result, labels=labels), spent)
-        self._once(lambda: self._storage.set_trial_user_attr(lease.trial_id, _LEASE, record))
+        self._once(lambda: self._storage.set_trial_user_attr(lease.trial_id, LEASE, record))
 
     def finish(self, lease: Lease, result: Result, study: Study, offer: Offer) -> Result:
         """Write a Result in its lease's place: from here on it is never changed. May be called again after a failure."""
@@ -500,12 +214,13 @@ class Ledger:
         return result
 
     def _finish_late(self, lease: Lease, result: Result, study: Study, offer: Offer) -> Result:
-        """The place is taken: by this Result, written by an attempt whose answer was lost, or because we were held dead."""
+        """The place is taken: by this Result, written by an attempt whose answer was lost, or by one who held us dead."""
         self.results()
         written = self._read.get(lease.number)
         if written is not None and (written == result or written.status == result.status != "interrupted"):
             return written
-        # This host was silent for so long (asleep, cut off) that another one held its worker dead and charged what it knew of.
+        # This host was silent for so long (asleep, cut off) that another one held its worker dead and charged what it knew
+        # of. The Result is kept all the same, in a trial of its own, and only what was not charged yet is.
         charged = written.spent if written is not None else {}
         left = {name: usage - charged[name] if name in charged else usage for name, usage in result.spent.items()}
         place = self._new(study, result, {}, f"{lease.token}+", lease.number)
@@ -532,13 +247,14 @@ class Ledger:
             offer = prices.find(description["platform"])
             for result in new.values():
                 trial = finished(result, objectives, offer)
-                self._made(trial, _token(), 0)
+                self._made(trial, new_token(), 0)
             return [r for r in self.results() if r.run_id in new]
 
     def reconcile(self, study: Study, offer: Offer) -> list[Result]:
-        """Put right what dead workers left: finish what was half written, mark the rest interrupted with its spend.
+        """Put right what dead workers left: finish what was half written, and mark the rest interrupted with its spend.
 
-        A worker may have lived for up to one heartbeat after its last one; that time is charged at its rate until then, never less.
+        A worker may have lived for up to one heartbeat after its last one: that time is charged at its rate until then, because a
+        budget must never be passed by what nobody saw.
 
         Returns:
             The Results that this made known: interrupted ones, and those that were half written.
@@ -569,12 +285,12 @@ class Ledger:
         return True
 
     def _new(self, study: Study, result: Result, spent: Mapping[str, Usage], token: str, first: int) -> Lease:
-        """A RUNNING trial for a Result, made by the attempt with this token; no trial before the number `first` can be its."""
+        """A lease for a Result: a RUNNING trial, made by the attempt with this token. Its number is at least `first`."""
         from optuna.trial import TrialState, create_trial
 
         template = create_trial(
             state=TrialState.RUNNING,
-            user_attrs={_LEASE: trials.lease_record(result, spent), _TOKEN: token},
+            user_attrs={LEASE: trials.lease_record(result, spent), _TOKEN: token},
             system_attrs={CONSTRAINTS: trials.FEASIBLE},
             **trials.parameters(study, {name: value for name, value in result.settings.items() if name != "epochs"}),
         )
@@ -583,7 +299,7 @@ class Ledger:
         return Lease(trial_id, replace(result, trial=trial, number=number), token=token)
 
     def _made(self, template: FrozenTrial, token: str, first: int) -> tuple[int, int]:
-        """Id and number of a trial like this, made once by the attempt with this token, however often its answer was lost."""
+        """Id and number of a trial like the template, made once for this token, however often the answer was lost."""
         template.user_attrs[_TOKEN] = token
 
         def make() -> tuple[int, int]:
@@ -596,7 +312,7 @@ class Ledger:
                         "Take them out of the store, or name another with --storage."
                     ) from error
             (mine, *more) = self._made_by(token, first)
-            for trial_id, _ in more:  # Optuna itself tries again what may have been done
+            for trial_id, _ in more:  # Optuna itself repeats a call that may have succeeded: one too many was made
                 self._drop(trial_id)
             return mine
 
@@ -615,22 +331,24 @@ class Ledger:
             return [(trial_id, number) for trial_id, number in connection.execute(query, values).all()]
 
     def _close(self, trial_id: int, result: Result, study: Study, offer: Offer) -> None:
+        """Write values and state of a finished Result. The state comes last: it makes the trial final for everyone."""
         state, values = trials.outcome(result, study, offer)
-        if (
-            "epochs" in study.dimensions and "epochs" in result.settings
-        ):  # only now is it known: a checkpoint has fewer than the run it belongs to
+        # Epochs are known only now: a checkpoint has fewer than the run it belongs to.
+        if "epochs" in study.dimensions and "epochs" in result.settings:
             space = trials.distribution(study.dimensions["epochs"])
             self._storage.set_trial_param(trial_id, "epochs", space.to_internal_repr(result.epochs), space)
         if result.status == "infeasible":
             self._storage.set_trial_system_attr(trial_id, CONSTRAINTS, trials.INFEASIBLE)
         self._storage.set_trial_state_values(trial_id, state, values)
 
+    def retry(self, run_ids: Iterable[str]) -> None:
+        """Let runs be tried again: what ended them until now no longer speaks against them, and the next sweep takes them up.
 
-def _seen(result: Result, retried: Mapping[str, int], changed: tuple[str, ...]) -> Result:
-    """A Result as it counts: a failure of a run that was since released to be tried again is an interruption."""
-    result = replace(result, outdated=changed) if changed else result
-    failed = result.status in ("infeasible", "interrupted")
-    return again(result) if failed and (result.number or 0) <= retried.get(result.run_id, -1) else result
+        No Result is changed, nor what was spent: `results` gives those failures as interruptions (`workbench.result.again`).
+        """
+        with self._alone():
+            last = max((r.number or 0 for r in self.results()), default=0)
+            self._note(RETRIED, mapping(self._noted().get(RETRIED)) | dict.fromkeys(run_ids, last))
 
 
 def _not_swept(path: str, older: str | None) -> str:
@@ -653,33 +371,3 @@ def _own(storage: RDBStorage, name: str, url: str) -> int:
 def _foreign(name: str, url: str, lacks: str) -> str:
     what = f"{name!r} in {shown(url)} is not a study of the workbench: it has {lacks}."
     return f"{what} Name another study, or another store with --storage."
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _description(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    limits = _mapping(_mapping(attributes.get(_BEGUN)).get("limits"))
-    return {**_mapping(attributes.get(STUDY)), "limits": limits, "grading": _mapping(attributes.get(_GRADING))}
-
-
-def _ended(attributes: Mapping[str, Any]) -> dict[str, Any] | None:
-    ended = _mapping(attributes.get(_ENDED))
-    return {"what": "sweep"} | ended if ended else None
-
-
-@contextlib.contextmanager
-def _no_collector() -> Iterator[None]:
-    """Half of the time that 10,000 Results take to read goes into looking for garbage among them, where there is none."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
-
-
-def _mlflow_runs(attributes: Mapping[str, Any]) -> dict[str, str]:
-    return {key.removeprefix(_MLFLOW): value for key, value in attributes.items() if key.startswith(_MLFLOW)}

@@ -4,8 +4,8 @@
         ...
     print(window.usage.energy_j, window.usage.sources)
 
-Trials that run side by side each take a `meter.hold(name=…)` and open their windows on that: each sees its share,
-and the shares sum to what a window of the meter sees.
+Trials that run side by side each become a tenant by `meter.hold(name=…)` and open their windows on that: each sees its
+share, and the shares sum to what a window of the meter sees.
 
 The only house of `pynvml`. Importing it loads neither `pynvml` nor `psutil`; making a `Meter` does.
 """
@@ -13,10 +13,10 @@ The only house of `pynvml`. Importing it loads neither `pynvml` nor `psutil`; ma
 import os
 
 from workbench.meter.gpu import Device
-from workbench.meter.holders import Holder
+from workbench.meter.tenants import Tenant
 from workbench.meter.windows import Meter, Window
 
-__all__ = ["Device", "Holder", "Meter", "Window", "number_gpus_as_nvml", "training_meter"]
+__all__ = ["Device", "Meter", "Tenant", "Window", "number_gpus_as_nvml", "training_meter"]
 
 
 def number_gpus_as_nvml() -> None:

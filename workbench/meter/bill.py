@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from workbench.meter import devices, power
 from workbench.meter.contention import ALONE_ERROR
 from workbench.meter.gpu import Device, GpuMemory, GpuTotals
-from workbench.meter.holders import Share
 from workbench.meter.host import TreeReading
 from workbench.meter.processors import AVERAGE, CpuPower
+from workbench.meter.tenants import Share
 from workbench.usage import Usage
 
 SHORT_S = 5.0
@@ -26,7 +26,7 @@ _CONTENTION = "estimated: waits of the busiest thread, and of those it waits for
 
 
 class Reading(NamedTuple):
-    """All instruments at one moment: running totals, and memory as it stands; of the host, or as one holder sees them.
+    """All instruments at one moment: running totals, and memory as it stands; of the host, or as one tenant sees them.
 
     Attributes:
         at: Clock time in seconds.
@@ -37,8 +37,8 @@ class Reading(NamedTuple):
         package_j: Joules of all processor packages; None where RAPL cannot be read.
         gpus: Totals of each GPU held.
         memory: Memory in use on each GPU held.
-        trees: The process trees of holders that have one of their own, by root.
-        share: What fell on the holder whose view this is; None in the host's.
+        trees: The process trees of tenants that have one of their own, by root.
+        share: What fell on the tenant whose view this is; None in the host's.
     """
 
     at: float
@@ -59,11 +59,11 @@ class Reading(NamedTuple):
 
     @property
     def held_ns(self) -> int:
-        """Time of the host: all of it, or the holder's share."""
+        """Time of the host: all of it, or the tenant's share."""
         return self.at_ns if self.share is None else self.share.held_ns
 
     def seen_by(self, share: Share, memory: Iterable[GpuMemory]) -> Reading:
-        """The same moment as a holder sees it: its share of the totals, and its own memory."""
+        """The same moment as a tenant sees it: its share of the totals, and its own memory."""
         own = self.tree._replace(cpu_ns=share.cpu_ns, read_bytes=share.read_bytes, write_bytes=share.write_bytes)
         gpus = tuple(gpu._replace(amounts=part) for gpu, part in zip(self.gpus, share.gpus, strict=False))
         return self._replace(tree=own, gpus=gpus, memory=tuple(memory), share=share)
@@ -237,7 +237,7 @@ def _cpu_energy(first: Reading, last: Reading, facts: Facts) -> tuple[float, flo
 
 
 def others_seconds(first: Reading, last: Reading) -> float:
-    """The part of the window's seconds that fell on our other holders."""
+    """The part of the window's seconds that fell on our other tenants."""
     return 0.0 if last.share is None else (last.at_ns - first.at_ns - (last.held_ns - first.held_ns)) / 1e9
 
 

@@ -52,13 +52,13 @@ def usage(
 
     Args:
         device: Which.
-        first: Totals at the opening of the window, of all or of one holder.
+        first: Totals at the opening of the window, of all or of one tenant.
         last: Totals at its end.
         peak: Highest memory in between.
         seconds: Length of the window.
         short: Whether the energy counter's steps matter in it.
         rate: When samples are taken, in words.
-        shares: How long it was split in each of `shares.METHODS`; empty for no holder's window.
+        shares: How long it was split in each of `shares.METHODS`; empty for no tenant's window.
     """
     used = last.amounts.minus(first.amounts)
     by_way = {way: energy_uj for way, energy_uj in zip(WAYS, used.by_way_uj, strict=True) if energy_uj}

@@ -62,14 +62,14 @@ class Device:
 
 
 class Amounts(NamedTuple):
-    """What of one GPU was used, in whole nanoseconds and microjoules so that shares sum exactly: by all, or by one holder.
+    """What of one GPU was used, in whole nanoseconds and microjoules so that shares sum exactly: by all, or by one tenant.
 
     Attributes:
         held_ns: Time held.
         busy_ns: Time in which a kernel ran: utilisation times time.
         throttled_ns: Time in which heat or a power limit held the clocks down.
         overheated_ns: The part of it in which heat did, or a power supply that fails.
-        strangers_ns: Time in which kernels of processes of no holder ran; the same for each holder.
+        strangers_ns: Time in which kernels of processes of no tenant ran; the same for each tenant.
         strangers_dark_ns: Time of which that is unknown.
         counter_uj: Energy by the counter; and so on for each of `WAYS`.
     """

@@ -5,9 +5,9 @@ Amounts are integers (microjoules, nanoseconds, bytes): floating-point parts wou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 METHODS = ("process_utilisation", "work", "equal")
 """Ways to split what was used, best first."""
@@ -52,11 +52,11 @@ class Party(NamedTuple):
         work: Work that it reported in the interval; None for a stranger, who reports none.
     """
 
-    group: int
+    group: Hashable
     work: float | None = None
 
 
-def weigh(parties: Sequence[Party], busy: Mapping[int, float] | None) -> tuple[list[Fraction], tuple[str, ...]]:
+def weigh(parties: Sequence[Party], busy: Mapping[Any, float] | None) -> tuple[list[Fraction], tuple[str, ...]]:
     """Weights of the parties for what depends on use, and the ways they were got, out of `METHODS`.
 
     Between groups utilisation decides where it is known and not 0; within a group, and between groups that it

@@ -24,9 +24,9 @@ from workbench.errors import UsageError
 from workbench.meter import bill, host, power
 from workbench.meter.bill import Peaks, Reading
 from workbench.meter.gpu import Device
-from workbench.meter.holders import Holder, Holders
 from workbench.meter.nvidia import Nvml
 from workbench.meter.processors import cpu_power
+from workbench.meter.tenants import Tenant, Tenants
 from workbench.usage import Usage
 
 
@@ -40,7 +40,7 @@ class Meter:
 
     The meter's own windows see all of the host and its GPUs that our processes have. Where several things
     run side by side, each takes a `hold`, and its windows see its share; what is split are integers, so the
-    shares of all holders sum to the meter's window exactly (RAPL's joules, which every window shares out between its
+    shares of all tenants sum to the meter's window exactly (RAPL's joules, which every window shares out between its
     own ends, do so for windows with the same ends).
 
     Args:
@@ -81,7 +81,7 @@ class Meter:
             cpus, model, self._rapl.source, rate, self.devices, absence, watts, memory, ram_watts_per_gib, no_waits
         )
         self._windows: list[Window] = []
-        self._holders, self._readings, self._reading_s = Holders(), 0, 0.0
+        self._tenants, self._readings, self._reading_s = Tenants(), 0, 0.0
         self._thread: threading.Thread | None = None
         self._lock, self._stop, self._pid = threading.RLock(), threading.Event(), os.getpid()
 
@@ -108,31 +108,36 @@ class Meter:
             "reading_seconds": self._reading_s / self._readings if self._readings else None,
         }
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether a window is open."""
+        return bool(self._windows)
+
     def window(self) -> Window:
         """Open a window now. As a context manager it closes when its block ends, by an exception too."""
-        return self._open(None)
+        return self.open_window()
 
-    def hold(self, pid: int | None = None, name: str = "") -> Holder:
+    def hold(self, pid: int | None = None, name: str = "") -> Tenant:
         """Hold the host and its GPUs, beside any others who do: what is measured from now on is split with them.
 
         Args:
             pid: Root of the process tree that uses them; None for this process, which several may hold. CPU time of a
-                tree outside ours is the holder's and not in the meter's own windows. Close the holder before a child of
+                tree outside ours is the tenant's and not in the meter's own windows. Close the tenant before a child of
                 ours is waited for: what it used after its last reading goes to our own process.
             name: Whatever tells it apart to a reader.
         """
         with self._alone():
             self._read()
-            holder = Holder(self, pid, name, len(self._nvml.gpus))
-            self._holders.add(holder, self._nvml.gpus)
-        return holder
+            tenant = Tenant(self, pid, name, len(self._nvml.gpus))
+            self._tenants.add(tenant, self._nvml.gpus)
+        return tenant
 
-    def _open(self, holder: Holder | None) -> Window:
-        """Open a window that sees what a holder does; the whole where that is None."""
+    def open_window(self, tenant: Tenant | None = None) -> Window:
+        """Open a window that sees what a tenant does; the whole where that is None."""
         with self._alone():
-            if holder is not None and not holder._open:
-                raise UsageError("this holder has been closed and gets no more shares; take a new one with Meter.hold")
-            window = Window(self, self._seen_by(holder, self._read()), holder)
+            if tenant is not None and not tenant.is_open:
+                raise UsageError("this tenant has been closed and gets no more shares; take a new one with Meter.hold")
+            window = Window(self, self._seen_by(tenant, self._read()), tenant)
             self._windows.append(window)
         if self._thread is None and self._interval:
             self._thread = threading.Thread(target=_run, args=(weakref.ref(self), self._stop, self._interval), daemon=True)
@@ -145,11 +150,11 @@ class Meter:
             self._read()
 
     def close(self) -> None:
-        """Close all open windows and holders, stop the thread and let NVML go. Closing twice is harmless."""
+        """Close all open windows and tenants, stop the thread and let NVML go. Closing twice is harmless."""
         for window in tuple(self._windows):
             window.close()
-        for holder in tuple(self._holders.open):
-            holder.close()
+        for tenant in tuple(self._tenants.open):
+            tenant.close()
         self._stop.set()
         if self._thread is not None and self._pid == os.getpid():
             self._thread.join()
@@ -165,13 +170,13 @@ class Meter:
         """The lock that keeps the sampler and the windows from reading at once."""
         if self._pid != os.getpid():  # a forked child has no sampler, and may have inherited a locked lock
             self._lock, self._thread, self._pid = threading.RLock(), None, os.getpid()
-            self._holders.forget()
+            self._tenants.forget()
         return self._lock
 
-    def _measure(self) -> Reading:
+    def measure(self) -> Reading:
         """Read every instrument. The clock comes first, so a window pays for its own opening."""
         at, tree = self._clock(), self._tree.read()
-        trees = self._holders.read_trees()
+        trees = self._tenants.read_trees()
         self._nvml.advance(round(at * 1e9))
         ours, gpus = self._tree.pids if self._nvml.gpus else (), self._nvml.gpus
         totals, memory = tuple(gpu.totals for gpu in gpus), tuple(gpu.memory(ours) for gpu in gpus)
@@ -182,71 +187,78 @@ class Meter:
     def _read(self) -> Reading:
         """Measure, share out the interval that ends, and raise the peaks of all open windows. The caller holds the lock."""
         began = self._clock()
-        reading = self._measure()
-        self._holders.settle(reading, self._nvml.gpus, self._tree.pids if self._holders.open else ())
+        reading = self.measure()
+        self._tenants.settle(reading, self._nvml.gpus, self._tree.pids if self._tenants.open else ())
         for window in self._windows:
-            window._peaks.note(self._seen_by(window._holder, reading))
+            window.peaks.note(self._seen_by(window.tenant, reading))
         self._reading_s, self._readings = self._reading_s + self._clock() - began, self._readings + 1
         return reading
 
-    def _seen_by(self, holder: Holder | None, reading: Reading) -> Reading:
-        """A reading as a holder sees it; as it is for the meter's own windows."""
-        if holder is None:
+    def _seen_by(self, tenant: Tenant | None, reading: Reading) -> Reading:
+        """A reading as a tenant sees it; as it is for the meter's own windows."""
+        if tenant is None:
             return reading
-        pids = self._holders.pids(holder, self._tree.pids)
-        seen = reading.seen_by(holder._share, [gpu.memory(pids) for gpu in self._nvml.gpus])
-        own = None if holder.pid is None else reading.trees.get(holder.pid)
+        pids = self._tenants.pids(tenant, self._tree.pids)
+        seen = reading.seen_by(tenant.share, [gpu.memory(pids) for gpu in self._nvml.gpus])
+        own = None if tenant.pid is None else reading.trees.get(tenant.pid)
         if own is None:
             return seen
         own = own._replace(cpu_ns=seen.tree.cpu_ns, read_bytes=seen.tree.read_bytes, write_bytes=seen.tree.write_bytes)
         return seen._replace(tree=own)
 
-    def _so_far(self, window: Window, close: bool = False) -> Usage:
+    def usage_of(self, window: Window, close: bool = False) -> Usage:
         """What a window has consumed until now; `close` makes that its last word."""
         with self._alone():
-            if window._final is not None:
-                return window._final
-            last = self._seen_by(window._holder, self._read())
-            usage = self._bill(window._first, last, window._peaks)
+            if window.final is not None:
+                return window.final
+            last = self._seen_by(window.tenant, self._read())
+            usage = self.usage_between(window.opening, last, window.peaks)
             if close:
-                window._final = usage
+                window.final = usage
                 self._windows.remove(window)
             return usage
 
-    def _bill(self, first: Reading, last: Reading, peaks: Peaks) -> Usage:
+    def usage_between(self, first: Reading, last: Reading, peaks: Peaks) -> Usage:
         return bill.usage(first, last, peaks, self._facts)
 
-    def _release(self, holder: Holder) -> None:
-        """Close a holder's windows and give it no more shares."""
+    def release(self, tenant: Tenant) -> None:
+        """Close a tenant's windows and give it no more shares."""
         with self._alone():
-            if not holder._open:
+            if not tenant.is_open:
                 return
             for window in tuple(self._windows):
-                if window._holder is holder:
+                if window.tenant is tenant:
                     window.close()
-            holder._open = False
-            if holder in self._holders.open:  # in a forked child it is not
+            tenant.is_open = False
+            if tenant in self._tenants.open:  # in a forked child it is not
                 self._read()
-                self._holders.remove(holder)
+                self._tenants.remove(tenant)
 
 
 class Window:
     """One span of time on a meter; `Meter.window` opens it, `close` or the end of a `with` block closes it.
 
-    One that `Holder.window` opened sees that holder's share.
+    One that `Tenant.window` opened sees that tenant's share.
+
+    Attributes:
+        opening: The reading that it began with.
+        peaks: Highest memory since then; the meter raises it at every reading.
+        tenant: Whose share it sees; None for the whole.
+        final: What it consumed, once it is closed; None until then.
     """
 
-    def __init__(self, meter: Meter, opening: Reading, holder: Holder | None = None) -> None:
-        self._meter, self._first, self._peaks, self._holder = meter, opening, Peaks(opening), holder
-        self._final: Usage | None = None
+    def __init__(self, meter: Meter, opening: Reading, tenant: Tenant | None = None) -> None:
+        self.opening, self.peaks, self.tenant = opening, Peaks(opening), tenant
+        self.final: Usage | None = None
+        self._meter = meter
 
     def read(self) -> Usage:
         """Usage so far; the window stays open. Once closed, its final usage."""
-        return self._meter._so_far(self)
+        return self._meter.usage_of(self)
 
     def close(self) -> Usage:
         """Close, and return the final usage. Closing twice is harmless."""
-        return self._meter._so_far(self, close=True)
+        return self._meter.usage_of(self, close=True)
 
     @property
     def usage(self) -> Usage:
@@ -266,6 +278,6 @@ def _run(meter: weakref.ref[Meter], stop: threading.Event, interval_s: float) ->
         alive = meter()
         if alive is None:
             return
-        if alive._windows:
+        if alive.is_watched:
             alive.sample()
         del alive

@@ -37,7 +37,7 @@ __all__ = [
     "peft",
     "peft_methods",
     "plain_name",
-    "provision",
+    "warm_up",
     "revision",
     "setfit",
     "shots",
@@ -55,7 +55,7 @@ def revision(method: Method) -> int:
     return int(method.kind == "head" or method.kind not in OURS)
 
 
-def provision(method: Method) -> None:
+def warm_up(method: Method) -> None:
     """Import what `apply` will need, so that no run pays for it: PEFT takes seconds the first time."""
     if method.kind not in OURS:
         library()

@@ -10,6 +10,18 @@ from importlib import resources
 
 from workbench.prices.offers import Offer
 
+# Two shares of a GPU's dense peak (`Gpu.tensor_tflops`), because they divide two times: that of the
+# arithmetic alone, and that of a whole step with everything that a small model's step waits for.
+
+ARITHMETIC_SHARE = 0.3
+"""Share that the arithmetic of training reaches where launches, updates and loading are counted beside it (`forecast.timing`):
+0.2 to 0.5 are usual (Chowdhery et al. 2022, arXiv:2204.02311, table 3, lists 21 to 46 % for models trained on thousands of
+chips). Assumed, with the formula's band of a factor of 3."""
+
+SMALL_STEP_SHARE = 0.15
+"""Share that whole steps of small models reach, everything counted in, where nothing but FLOPs is known of a run (`carry` from a
+CPU): half of `ARITHMETIC_SHARE`. Assumed, not measured here; with the band of a factor of 3 it says 5 to 45 %."""
+
 
 @dataclass(frozen=True)
 class Gpu:

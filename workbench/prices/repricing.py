@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from workbench.estimate import Estimate
-from workbench.prices.devices import Gpu, gpu, same_gpu
+from workbench.prices.devices import SMALL_STEP_SHARE, Gpu, gpu, same_gpu
 from workbench.prices.offers import Offer, usd
 from workbench.usage import Usage, total
 
@@ -21,9 +21,6 @@ WIDENING = 1.3
 
 WIDE = 3.0
 """Factor of the band where only arithmetic is known: another CPU, or a GPU after a run on a CPU."""
-
-GPU_SHARE = 0.15
-"""Share of a GPU's dense peak that training reaches, assumed for a run that has not seen a GPU; with `WIDE` 5 to 45 %."""
 
 STEP_SECONDS = 0.02
 """Least time of an optimiser step on a GPU, assumed (not measured here): launching its kernels takes it, whatever the model."""
@@ -133,7 +130,7 @@ def _from_cpu(phases: Mapping[str, Usage], offer: Offer, as_it_was: _Rule) -> Ca
         if moved is None:
             return None
         on_gpu[name] = moved
-    note = f"from a CPU by FLOPs at {GPU_SHARE:.0%} of the peak of {there.name}: ×/÷ {WIDE:g}"
+    note = f"from a CPU by FLOPs at {SMALL_STEP_SHARE:.0%} of the peak of {there.name}: ×/÷ {WIDE:g}"
     return _carried(on_gpu, _Rule((1.0, 1 / WIDE, WIDE), 1.0, "scaled", note), offer)
 
 
@@ -144,7 +141,7 @@ def _on_gpu(usage: Usage, there: Gpu, *, computing: bool) -> Usage | None:
         if not usage.work.flops or there.tensor_tflops is None:
             return None
         passes = usage.work.steps or 1 + usage.work.padded_tokens // PASS_TOKENS
-        seconds = max(usage.work.flops / (GPU_SHARE * there.tensor_tflops * 1e12), passes * STEP_SECONDS)
+        seconds = max(usage.work.flops / (SMALL_STEP_SHARE * there.tensor_tflops * 1e12), passes * STEP_SECONDS)
         alone = dataclasses.replace(usage, seconds=usage.held_seconds, others_seconds=0.0)
         usage = _scaled(alone, seconds / usage.held_seconds if usage.held_seconds > 0 else 1.0, 1.0, "from FLOPs")
         usage = dataclasses.replace(usage, seconds=seconds)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from workbench.replay.simulation import Idle, State, Work
 from workbench.replay.tables import Table
-from workbench.search.arms import Arm, Stop
+from workbench.search.arms import Arm, Milestone
 from workbench.search.engine import ABLATIONS, FrontSearch
 
 __all__ = ["ABLATIONS", "Front", "arms_of"]
@@ -16,7 +16,7 @@ REFIT_GROWTH = 1.07
 
 
 class Front:
-    """The search of `workbench.search.engine`: an arm a configuration, every recorded checkpoint a stop.
+    """The search of `workbench.search.engine`: an arm a configuration, every recorded checkpoint a milestone.
 
     Progress is counted in checkpoints, labels are the same for all, costs are the table's: known, as they are to every method.
     """
@@ -48,16 +48,16 @@ class Front:
                 infeasible=bool(state.failed[run]),
             )
         self._seen = len(state.changed)
-        decision = self._search.decide(self._arms, launch=state.launch)
+        decision = self._search.decide(self._arms, cold_start=state.launch)
         if decision.action in ("wait", "stop"):
             return Idle(decision.action)
         assert isinstance(decision.key, int)
-        return Work(decision.key, decision.stop)
+        return Work(decision.key, decision.milestone)
 
 
 def arms_of(table: Table) -> list[Arm]:
     """The configurations of a table as arms that nobody has begun, each by its index."""
     return [
-        Arm(i, run.settings, tuple(Stop(float(n), 1.0, float(cost)) for n, cost in enumerate(run.costs, 1)))
+        Arm(i, run.settings, tuple(Milestone(float(n), 1.0, float(cost)) for n, cost in enumerate(run.costs, 1)))
         for i, run in enumerate(table.runs)
     ]

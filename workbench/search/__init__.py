@@ -4,6 +4,7 @@ Every decision is made from the Results at the current prices, so a new price or
 the same history and seed give the same decision.
 
     decide    the next step: start a run, continue one to a checkpoint, wait, or stop
+    request   what a decision is asked with: prices, strategy, allowance, states at hand
     runs      a study's runs as arms: what was measured, what is forecast
     history   which runs were broken off, and which are better left alone
     arms      what the search chooses between, on plain numbers
@@ -19,11 +20,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workbench.search.decide import DEFAULT, EXHAUSTED, LEARNING_RUNS, NO_START, Step, check_stop_below, decide
+from workbench.search.decide import EXHAUSTED, LEARNING_RUNS, NO_START, Step, check_stop_below, decide
 from workbench.search.history import MAX_INTERRUPTIONS, begun, left_alone, unfinished
 from workbench.search.memory import check_sampler
 from workbench.search.propose import STARTS, propose
-from workbench.search.runs import Checkpoint
+from workbench.search.request import DEFAULT, Allowance, Checkpoint, Costs, Prices, States, Strategy
 
 if TYPE_CHECKING:
     from workbench.search.sampler import FrontSampler
@@ -35,9 +36,14 @@ __all__ = [
     "MAX_INTERRUPTIONS",
     "NO_START",
     "STARTS",
+    "Allowance",
     "Checkpoint",
+    "Costs",
     "FrontSampler",
+    "Prices",
+    "States",
     "Step",
+    "Strategy",
     "begun",
     "check_sampler",
     "check_stop_below",

@@ -1,4 +1,4 @@
-"""What the search chooses between, on plain numbers: runs that exist or could, the checkpoints they may stop at, and a decision."""
+"""What the search chooses between, in plain numbers: runs that exist or could be started, their milestones, and a decision."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workbench.space import Value
 
 
 @dataclass(frozen=True)
-class Stop:
+class Milestone:
     """A checkpoint at which a run may be left.
 
     Attributes:
@@ -28,24 +28,25 @@ class Arm:
     """A run: one that exists, or one that could be started.
 
     Attributes:
-        key: Names it.
-        settings: Its settings by name; one that its method lacks is absent.
-        stops: Its checkpoints, shortest first.
-        scores: Of the checkpoints it has passed, the first `len(scores)` of `stops`: the quality, to be maximised. One
-            that is no finite number counts as the worst of all.
-        losses: Of the same checkpoints: a loss, which falls before the score rises; empty where there is none. One that
-            is no finite number counts as the worst of all.
-        pending: A worker is taking it to this stop, by index, now; None when nobody is.
-        cached: Whether its last state is at hand: continuing it repeats nothing, and costs `resume` in the place of a launch.
-        resume: What taking it up from there costs beside the way to the next stop: the loading of model and data.
-        infeasible: It ran out of memory or diverged: it is not to be tried again.
+        key: What names it, for ever.
+        settings: Its settings by name; a setting that its method lacks is absent.
+        milestones: Its checkpoints, shortest first.
+        scores: The quality, to be maximised, at each checkpoint that it has passed: the first `len(scores)` of `milestones`. A
+            score that is no finite number counts as the worst of all.
+        losses: A loss at the same checkpoints, which falls before the score rises; empty where there is none. A loss that is
+            no finite number counts as the worst of all.
+        pending: The milestone, by index, that a worker is taking it to now; None when nobody is.
+        cached: Whether its last state is at hand: continuing it repeats nothing, and costs `resume` in the place of a cold start.
+        resume: What taking it up from there costs beside the way to the next milestone: the loading of model and data.
+        infeasible: Whether it ran out of memory or diverged: it is not to be tried again.
         fits: Chance that it does not run out of memory, by a forecast; 1 where nothing speaks against it.
-        drawn: How often its settings were drawn from the space: what has few of them is drawn time and again, and stands once.
+        drawn: How often its settings were drawn from the space: a method with few settings is drawn time and again, and stands
+            here once.
     """
 
     key: Hashable
     settings: Mapping[str, Value]
-    stops: Sequence[Stop]
+    milestones: Sequence[Milestone]
     scores: Sequence[float] = ()
     losses: Sequence[float] = field(default=())
     pending: int | None = None
@@ -67,16 +68,16 @@ class Decision:
 
     Attributes:
         action: `start` a run, `continue` one, `wait` until another worker has recorded something, or `stop` the search.
-        key: The arm's.
-        stop: To which of its stops, by index, it is taken before the search is asked again.
+        key: The key of the arm; None where there is nothing to do.
+        milestone: To which of its milestones, by index, it is taken before the search is asked again.
         gain: Expected growth of the hypervolume, in score x natural logarithm of cost; nan where it is not known yet.
-        spend: Expected cost of it, in the unit of `Stop.cost`.
-        reason: In words.
+        spend: Expected cost of that, in the unit of `Milestone.cost`.
+        reason: Why, in words.
     """
 
     action: str
     key: Hashable = None
-    stop: int = -1
+    milestone: int = -1
     gain: float = 0.0
     spend: float = 0.0
     reason: str = ""

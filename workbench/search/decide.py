@@ -17,33 +17,28 @@ from dataclasses import dataclass, replace
 
 from workbench import prices
 from workbench.errors import UsageError
-from workbench.prices import Offer
 from workbench.result import Result, originals
 from workbench.search import history
 from workbench.search.arms import Arm, Decision
 from workbench.search.propose import propose
-from workbench.search.runs import Forecasts, Run, key_of, known_runs, new_runs
+from workbench.search.request import DEFAULT, Admits, Allowance, CheckpointForecasts, Costs, Prices, States, Strategy
+from workbench.search.runs import Run, key_of, known_runs, new_runs
 from workbench.search.spread import every
 from workbench.space import Dimension, Uniform, Value, draw
 from workbench.study import Study
 from workbench.usage import Usage
 
-DEFAULT = "front"
-"""The sampler that is this package's own search; the others are `optuna:CLASS`."""
-
 POOL = 300
 """Configurations that could be started and are compared at each decision."""
 
 PARTS = 4
-"""In so many parts they are drawn: with each run that begins one part is drawn anew."""
+"""The pool is drawn in so many parts, of which one is drawn anew with each run that begins."""
 
 LEARNING_RUNS = 8
 """No sweep ends for want of growth before so many runs have a score: until then nothing is known of what growth to expect."""
 
 EXHAUSTED = "every configuration of the space has been run"
 NO_START = "no more runs may be started"
-
-Admits = Callable[[Mapping[str, Value], float | None], bool]
 
 
 @dataclass(frozen=True)
@@ -68,70 +63,47 @@ class Step:
 def decide(
     study: Study,
     results: Sequence[Result],
-    *,
-    offer: Offer,
-    label_usd: float,
-    checkpoints: Forecasts,
-    sampler: str = DEFAULT,
-    seed: int = 0,
-    admits: Admits = lambda settings, until: True,
-    cached: Collection[str] = (),
-    current: str | None = None,
-    launch_usd: float = 0.0,
-    starts_left: int | None = None,
-    usd_left: float | None = None,
-    stop_below: float | None = None,
-    reference: Mapping[str, float] | None = None,
-    may_wait: bool = True,
+    costs: Costs,
+    strategy: Strategy | None = None,
+    allowance: Allowance | None = None,
+    states: States | None = None,
 ) -> Step:
     """What a free worker does next. The same history, prices and seed give the same decision.
 
     Args:
         study: The study.
         results: Its Results so far, those being made included; a running one's `epochs` are those it is taken to.
-        offer: Price of compute now.
-        label_usd: Price of a label now.
-        checkpoints: The checkpoints that a recipe passes, shortest first, with their forecast costs.
-        sampler: `front`, or `optuna:CLASS`: then whole runs are proposed, and interrupted ones finished first.
-        seed: Of all that is random here.
-        admits: Whether settings may be run until so many epochs (None: to their end), e.g. within what is left of a budget.
-        cached: Ids of the runs whose last state is at hand.
-        current: Id of the run that is in memory now.
-        launch_usd: What a start from cold costs beside the checkpoint, in the study's first cost.
-        starts_left: How many runs may still be started; None for any number. Where none may, those begun go on while that is
-            worth more than a new one. Where their number is bounded each is worth what a whole run costs, or the share of
-            `usd_left` that falls to it if that is less: the search weighs a start by that too, or it would use them up for
-            the cheapest runs.
-        usd_left: What may still be spent; None where that is not bounded.
-        stop_below: Stop when the best decision's `gain_per_usd` is below it.
-        reference: Of each objective, the value at which a point adds nothing to the hypervolume; None leaves it to the search.
-        may_wait: Whether a worker may wait for what others will find though it could do something: where that saves its cost. A
-            machine that workers share costs the same meanwhile.
+        costs: Prices now, and what lies ahead of recipes at these prices.
+        strategy: Who decides, and by what; None: this package's own search.
+        allowance: What may still be begun and spent; None: anything.
+        states: Which runs can be gone on with at no cost but their own; None: none.
 
     Raises:
         UsageError: There is no such sampler, it cannot search this space, or `stop_below` is asked of what has no US$.
     """
-    if sampler != DEFAULT:
-        return _whole(study, results, offer, label_usd, sampler, seed, admits, starts_left != 0)
-    from workbench.search.engine import FrontSearch
+    strategy, allowance = strategy or Strategy(), allowance or Allowance()
+    if strategy.sampler != DEFAULT:
+        return _whole(study, results, costs.prices, strategy, allowance)
+    from workbench.search.engine import FrontSearch, Reference
 
     results = originals(results)
-    usd = _usd_per_cost(study, offer, label_usd)
-    if stop_below is not None:
-        check_stop_below(study, offer, label_usd)
-    runs = known_runs(study, results, offer, label_usd, checkpoints, cached, current)
+    usd = _usd_per_cost(study, costs.prices)
+    if strategy.stop_below is not None:
+        check_stop_below(study, costs.prices)
+    runs = known_runs(study, results, costs, states or States())
     dimensions = {name: dimension for name, dimension in study.dimensions.items() if name != "epochs"}
-    begun = history.begun(results)
-    before = _before_all(runs, results, admits, begun if starts_left == 0 else None)
+    begun, admits = history.begun(results), allowance.admits
+    before = _before_all(runs, results, admits, begun if allowance.starts == 0 else None)
     if before is not None:
         return before
-    runs = _with_pool(runs, study, dimensions, seed, checkpoints)
-    least, most = (None, None) if reference is None else (reference[study.maximize], reference[study.costs[0]])
-    engine = FrontSearch(dimensions, seed=_salt(seed, len(results)), least=least, most=most)
-    worth = _start_worth(runs, starts_left, usd_left, usd)
-    ask = functools.partial(engine.decide, launch=launch_usd, start_worth=worth, may_wait=may_wait)
+    runs = _with_pool(runs, study, dimensions, strategy.seed, costs.checkpoints)
+    known = strategy.reference
+    reference = None if known is None else Reference(score=known[study.maximize], cost=known[study.costs[0]])
+    engine = FrontSearch(dimensions, seed=_salt(strategy.seed, len(results)), reference=reference)
+    worth = _start_worth(runs, allowance, usd)
+    ask = functools.partial(engine.decide, cold_start=costs.cold_start, start_worth=worth, may_wait=strategy.may_wait)
     chosen, decision = _admitted(ask, runs, admits)
-    if chosen is not None and chosen.run_id not in begun and starts_left == 0:
+    if chosen is not None and chosen.run_id not in begun and allowance.starts == 0:
         if decision.gain > 0:  # it would add more than any run that there is
             return _idle(runs, NO_START, _gain_per_usd(decision, usd))
         # Drawn as one of the first, of which nothing is known: those that there are can still say something.
@@ -141,18 +113,18 @@ def decide(
     if chosen is None:
         return Step(decision.action, reason=EXHAUSTED if decision.action == "stop" else decision.reason)
     gain_per_usd = _gain_per_usd(decision, usd)
-    reason = _no_use(decision, gain_per_usd, stop_below, sum(run.arm.done > 0 for run in runs))
+    reason = _no_use(decision, gain_per_usd, strategy.stop_below, sum(run.arm.done > 0 for run in runs))
     if reason:
         return _idle(runs, reason, gain_per_usd)
     action = "start" if chosen.run_id is None else "continue"
-    return Step(action, dict(chosen.settings), chosen.epochs[decision.stop], gain_per_usd, decision.reason)
+    return Step(action, dict(chosen.settings), chosen.epochs[decision.milestone], gain_per_usd, decision.reason)
 
 
 def _before_all(runs: Sequence[Run], results: Sequence[Result], admits: Admits, among: Collection[str] | None) -> Step | None:
-    """What comes before anything is weighed, if it fits: another try that a person asked for, or what a stop broke off.
+    """What comes before anything is weighed, if it fits: another try that a person asked for, or what was stopped on its way.
 
-    What was broken off goes to where it was going: that was the best there was. It is of the runs `among` which it must be, where
-    no more may start.
+    What was stopped goes to where it was going: that was the best there was. Only runs in `among` are considered when no new
+    run may start; None considers all.
     """
     again, stopped = history.asked_again(results), history.stopped(results)
     for run in runs:
@@ -168,64 +140,53 @@ def _before_all(runs: Sequence[Run], results: Sequence[Result], admits: Admits, 
 
 
 def _idle(runs: Sequence[Run], reason: str, gain_per_usd: float | None = None) -> Step:
-    """Nothing to do now; while others are at work, what they find may change that."""
+    """There is nothing to do now; while others are at work, what they find may change that."""
     busy = any(run.arm.pending is not None for run in runs)
     return Step("wait" if busy else "stop", gain_per_usd=gain_per_usd, reason=reason)
 
 
-def check_stop_below(study: Study, offer: Offer, label_usd: float, sampler: str = DEFAULT) -> None:
-    """Raise UsageError unless the growth for a US$ is known: of this package's own search, where what it divides by has a price."""
+def check_stop_below(study: Study, at: Prices, sampler: str = DEFAULT) -> None:
+    """Raise UsageError unless growth for a US$ is known: by this package's own search, where the first cost has a price."""
     if sampler != DEFAULT:
         raise UsageError(f"--stop-below is for the sampler front: {sampler} does not say what growth it expects.")
-    if _usd_per_cost(study, offer, label_usd) is None:
+    if _usd_per_cost(study, at) is None:
         raise UsageError(f"growth for a US$ is not known of a study that minimises {study.costs[0]}: leave --stop-below out.")
 
 
-def _usd_per_cost(study: Study, offer: Offer, label_usd: float) -> float | None:
+def _usd_per_cost(study: Study, at: Prices) -> float | None:
     """US$ for one unit of the study's first cost; None where it has no price."""
     name = study.costs[0]
     if name in ("usd", "usd_compute"):
         return 1.0
     if name == "seconds":
-        return prices.usd(Usage(1.0, gpu_seconds=1.0 if offer.gpus else 0.0), offer)
-    return label_usd or None if name == "labels" else None
+        return prices.usd(Usage(1.0, gpu_seconds=1.0 if at.offer.gpus else 0.0), at.offer)
+    return at.label_usd or None if name == "labels" else None
 
 
-def _whole(
-    study: Study,
-    results: Sequence[Result],
-    offer: Offer,
-    label_usd: float,
-    sampler: str,
-    seed: int,
-    admits: Admits,
-    may_start: bool,
-) -> Step:
+def _whole(study: Study, results: Sequence[Result], at: Prices, strategy: Strategy, allowance: Allowance) -> Step:
     """The next whole run: one that was interrupted, else what an Optuna sampler proposes."""
-    waiting = [dict(r.settings) for r in history.unfinished(results) if admits(r.settings, None)]
+
+    def admits(settings: Mapping[str, Value]) -> bool:
+        return allowance.admits(settings, None)
+
+    waiting = [dict(r.settings) for r in history.unfinished(results) if admits(r.settings)]
     if waiting:
         return Step("continue", waiting[0], reason="it was interrupted")
-    if not may_start:
+    if allowance.starts == 0:
         return Step("stop", reason=NO_START)
-    settings = propose(
-        study,
-        results,
-        offer=offer,
-        label_usd=label_usd,
-        sampler=sampler,
-        seed=seed,
-        admits=lambda settings: admits(settings, None),
-    )
-    return Step("stop", reason=EXHAUSTED) if settings is None else Step("start", settings, reason=f"proposed by {sampler}")
+    settings = propose(study, results, at, sampler=strategy.sampler, seed=strategy.seed, admits=admits)
+    if settings is None:
+        return Step("stop", reason=EXHAUSTED)
+    return Step("start", settings, reason=f"proposed by {strategy.sampler}")
 
 
 def _with_pool(
-    runs: Sequence[Run], study: Study, dimensions: Mapping[str, Dimension], seed: int, checkpoints: Forecasts
+    runs: Sequence[Run], study: Study, dimensions: Mapping[str, Dimension], seed: int, checkpoints: CheckpointForecasts
 ) -> list[Run]:
-    """The runs, and those that could be started: all that are left of a small space, else so many drawn from it.
+    """The runs, and those that could be started: all that are left of a small space, else `POOL` drawn from it.
 
-    A part of them is drawn anew with each run that begins, so that a space of real numbers is not searched in the same places
-    for ever.
+    A part of the pool is drawn anew with each run that begins, so that a space of real numbers is not searched in the same
+    places for ever.
     """
     taken = {run.key for run in runs}
     drawn: list[dict[str, Value]] = []
@@ -245,42 +206,45 @@ def _with_pool(
     return [replace(run, arm=replace(run.arm, drawn=max(1, times[run.key]))) for run in pool]
 
 
-def _start_worth(runs: Sequence[Run], starts_left: int | None, usd_left: float | None, usd_per_cost: float | None) -> float:
+def _start_worth(runs: Sequence[Run], allowance: Allowance, usd_per_cost: float | None) -> float:
     """What one of the starts that are left is worth, in the study's first cost; 0 where their number is not bounded.
 
     Whoever bounds the runs alone would pay for so many whole ones. On recorded runs, with twelve starts, that finds more of the
     hypervolume on four tables of six and as much on two (`tests/benchmarks/results/starts.json`).
     """
-    whole = [run.arm.stops[-1].cost for run in runs if not run.arm.done]
-    if starts_left is None or not whole:
+    whole = [run.arm.milestones[-1].cost for run in runs if not run.arm.done]
+    if allowance.starts is None or not whole:
         return 0.0
     mean = statistics.fmean(whole)
-    if usd_left is None or not usd_per_cost or not starts_left:
+    if allowance.usd is None or not usd_per_cost or not allowance.starts:
         return mean
-    return min(mean, max(0.0, usd_left) / usd_per_cost / starts_left)
+    return min(mean, max(0.0, allowance.usd) / usd_per_cost / allowance.starts)
 
 
 def _admitted(ask: Callable[[list[Arm]], Decision], runs: Sequence[Run], admits: Admits) -> tuple[Run | None, Decision]:
-    """The decision, and its run, once it is one that is admitted. Only when one is refused are all others looked at."""
+    """The first decision that is admitted, and its run.
+
+    All other runs are asked about only when one is refused: `admits` forecasts each, and most decisions are admitted.
+    """
     for left in (runs, None):
         if left is None:
             left = [short for run in runs if (short := _shortened(run, admits)) is not None]
         decision = ask([run.arm for run in left])
         chosen = next((run for run in left if run.key == decision.key), None) if decision.action in ("start", "continue") else None
-        if chosen is None or admits(chosen.settings, chosen.epochs[decision.stop]):
+        if chosen is None or admits(chosen.settings, chosen.epochs[decision.milestone]):
             break
     return chosen, decision
 
 
 def _shortened(run: Run, admits: Admits) -> Run | None:
-    """The run with those of its stops alone that are admitted; None when there is none to go to, and it has none behind it.
+    """The run with only those of its milestones that are admitted; None when none is, and it has passed none.
 
-    Where one is refused so are those beyond it, which cost more.
+    Where one is refused so are those beyond it, which cost more: hence the bisection.
     """
     if not run.free:
         return run
-    stop = bisect(run.epochs, False, lo=run.arm.done, key=lambda until: not admits(run.settings, until))
-    return run.until(stop) if stop else None
+    admitted = bisect(run.epochs, False, lo=run.arm.done, key=lambda until: not admits(run.settings, until))
+    return run.until(admitted) if admitted else None
 
 
 def _gain_per_usd(decision: Decision, usd: float | None) -> float | None:

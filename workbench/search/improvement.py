@@ -48,8 +48,8 @@ class Staircase:
         """Volume that a score held from a cost onwards adds: the sum over levels of width x (score - level)+.
 
         Args:
-            score: Shape (samples, arms, stops).
-            log_cost: Shape (arms, stops), the same for all samples.
+            score: Shape (samples, arms, milestones).
+            log_cost: Shape (arms, milestones), the same for all samples.
         """
         grown = np.zeros(score.shape)
         for start, end, level in zip(self.steps, self.ends, self.levels, strict=True):
@@ -58,11 +58,11 @@ class Staircase:
         return grown
 
     def of_trajectories(self, scores: Floats, log_costs: Floats) -> Floats:
-        """Volume that trajectories add by each of their stops, shape (samples, arms, stops).
+        """Volume that trajectories add by each of their milestones, shape (samples, arms, milestones).
 
         Args:
-            scores: Samples of the scores at the stops, shape (samples, arms, stops).
-            log_costs: Of the stops, ascending, shape (arms, stops).
+            scores: Samples of the scores at the milestones, shape (samples, arms, milestones).
+            log_costs: Of the milestones, ascending, shape (arms, milestones).
         """
         best = np.maximum.accumulate(scores, axis=-1)
         held = self.above(best, log_costs)  # held from its own cost to the end

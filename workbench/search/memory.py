@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from workbench import prices
 from workbench.errors import UsageError, did_you_mean
 from workbench.ledger import distribution
-from workbench.prices import Offer
 from workbench.result import Result, cost, originals
+from workbench.search.request import Prices
 from workbench.space import Dimension, Value
 from workbench.study import Study
 
@@ -27,7 +27,7 @@ def check_sampler(sampler: str, study: Study) -> None:
     """Raise UsageError unless `sampler` names one that can search the study's space."""
     if sampler == "front":
         return
-    ask(study, [], prices.find(study.platform), study.label_usd, sampler, 0)
+    ask(study, [], Prices(prices.find(study.platform), study.label_usd), sampler, 0)
 
 
 def last_words(results: Sequence[Result]) -> list[Result]:
@@ -45,10 +45,10 @@ def last_words(results: Sequence[Result]) -> list[Result]:
     return list(last.values())
 
 
-def ask(study: Study, runs: Sequence[Result], offer: Offer, label_usd: float, sampler: str, seed: int) -> dict[str, Value]:
+def ask(study: Study, runs: Sequence[Result], at: Prices, sampler: str, seed: int) -> dict[str, Value]:
     """Settings proposed by a sampler that was told of these runs. Raises UsageError when it cannot search this space."""
     dimensions = study.dimensions
-    memory = rebuild(study, dimensions, runs, offer, label_usd, _make(_class(sampler), seed))
+    memory = rebuild(study, dimensions, runs, at, _make(_class(sampler), seed))
     settings: dict[str, Value] = {}
     try:
         trial = memory.ask()
@@ -64,8 +64,7 @@ def rebuild(
     study: Study,
     dimensions: Mapping[str, Dimension],
     runs: Sequence[Result],
-    offer: Offer,
-    label_usd: float,
+    at: Prices,
     sampler: BaseSampler | None = None,
 ) -> optuna.Study:
     """The study in memory, one trial per run, valued at these prices.
@@ -79,7 +78,7 @@ def rebuild(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     directions = [StudyDirection.MAXIMIZE] + [StudyDirection.MINIMIZE] * len(study.costs)
     memory = optuna.create_study(directions=directions, sampler=sampler)
-    known = {run.run_id: values for run in runs if (values := _values(study, run, offer, label_usd)) is not None}
+    known = {run.run_id: values for run in runs if (values := _values(study, run, at)) is not None}
     columns = list(zip(*known.values(), strict=True)) or [(0.0,)] * (1 + len(study.costs))
     worst = [min(columns[0]), *map(max, columns[1:])]
     for run in runs:
@@ -99,11 +98,11 @@ def rebuild(
     return memory
 
 
-def _values(study: Study, run: Result, offer: Offer, label_usd: float) -> list[float] | None:
+def _values(study: Study, run: Result, at: Prices) -> list[float] | None:
     """Score and costs of a run; None where it has none, or a cost is unknown."""
     if run.status != "complete":
         return None
-    costs = [cost(run, name, offer, label_usd) for name in study.costs]
+    costs = [cost(run, name, at.offer, at.label_usd) for name in study.costs]
     return None if None in costs else [run.scores[study.maximize], *(c for c in costs if c is not None)]
 
 

@@ -6,9 +6,9 @@ import random
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 
-from workbench.prices import Offer
 from workbench.result import Result, originals
 from workbench.search import memory, spread
+from workbench.search.request import Prices
 from workbench.space import Value, allowed
 from workbench.study import Study
 
@@ -22,9 +22,8 @@ _ATTEMPTS = 8
 def propose(
     study: Study,
     results: Sequence[Result],
+    prices: Prices,
     *,
-    offer: Offer,
-    label_usd: float,
     sampler: str = TPE,
     seed: int = 0,
     admits: Callable[[Mapping[str, Value]], bool] = lambda settings: True,
@@ -34,11 +33,10 @@ def propose(
     Args:
         study: The study.
         results: Its Results so far, those being made included: nothing is proposed that one of them covers.
-        offer: Price of compute now.
-        label_usd: Price of a label now.
+        prices: Of compute and labels, now.
         sampler: `optuna:CLASS`, a sampler of `optuna.samplers`. With TPE, the first `STARTS` runs are spread over
             the space instead.
-        seed: Of all that is random here.
+        seed: Seed of all that is random here.
         admits: Whether settings may be run, e.g. within what is left of a budget.
 
     Raises:
@@ -52,7 +50,7 @@ def propose(
     if len(others) >= STARTS or sampler != TPE:
         for attempt in range(_ATTEMPTS):
             chosen = zlib.crc32(f"{seed}/{len(results)}/{attempt}".encode())
-            settings = memory.ask(study, runs, offer, label_usd, sampler, chosen)
+            settings = memory.ask(study, runs, prices, sampler, chosen)
             if allowed(study.dimensions, settings) and not spread.covered(settings, others) and admits(settings):
                 return settings
     return spread.farthest(study, others, random.Random(f"{seed}/{len(results)}"), admits)

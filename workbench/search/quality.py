@@ -9,18 +9,20 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import linalg
 
-from workbench.search.arms import Arm, Stop
+from workbench.search.arms import Arm, Milestone
 from workbench.search.features import Features, Floats
 from workbench.search.surrogate import Ints, Points, Posterior, Surrogate
 from workbench.search.warp import Warp
 
 MOST_POINTS = 400
-"""Scores and losses together. The model is exact, and the search is worse off for none of the tables with 400."""
+"""Most scores and losses together that the model is fitted to. It is exact, and costs the cube of their number; with 400 the search
+does no worse on any of the recorded tables."""
 
 KEPT_CHECKPOINTS = 5
-"""Of a run, spread evenly in the logarithm of their number: neighbours say the same twice."""
+"""Checkpoints of a run that the model is fitted to, evenly in the logarithm of their number: neighbours say the same twice."""
 
 REFIT_MOST = 20
+"""Hyperparameters are fitted again after so many new points at the latest, however slowly `refit_growth` would have it."""
 
 
 class Belief:
@@ -43,7 +45,7 @@ class Belief:
 
     def learn(self, arms: Sequence[Arm], rng: np.random.Generator) -> None:
         """Take in all that was observed. Raises `scipy.linalg.LinAlgError` where the model cannot be made."""
-        ends = [(arm.stops[0].progress, arm.stops[-1].progress) for arm in arms]
+        ends = [(arm.milestones[0].progress, arm.milestones[-1].progress) for arm in arms]
         self._first = min(first for first, _ in ends)
         self._range = max(math.log(max(last for _, last in ends) / self._first), 1e-9)
         seen = [arm for arm in arms if arm.done]
@@ -59,7 +61,7 @@ class Belief:
             losses = -np.log(np.maximum([seen[i].losses[k] for i, k in picked], 1e-12))
             z = np.vstack([z, Warp(losses).to(losses)])
         of, run = np.unique([i for i, _ in picked], return_inverse=True)
-        points = self._points(run, [seen[i].stops[k] for i, k in picked])
+        points = self._points(run, [seen[i].milestones[k] for i, k in picked])
         rows = self.rows([seen[i] for i in of])
         if self._surrogate is None or self._surrogate.views != views:
             self._surrogate, self._fitted = Surrogate(self.features.categorical, views=views), 0
@@ -75,55 +77,66 @@ class Belief:
             self._rows[arm.key] = row
         return np.array([self._rows[arm.key] for arm in arms]).reshape(len(arms), len(self.features.columns))
 
-    def likeness(self, arms: Sequence[Arm], others: Sequence[Arm]) -> Floats:
-        """How alike the settings are to the model, from 0 to 1, shape (arms, others)."""
+    def similarity(self, arms: Sequence[Arm], others: Sequence[Arm]) -> Floats:
+        """How similar the settings are to the model, from 0 to 1, shape (arms, others)."""
         assert self._surrogate is not None
-        return self._surrogate.likeness(self.rows(arms), self.rows(others))
+        return self._surrogate.similarity(self.rows(arms), self.rows(others))
 
-    def of(self, arms: Sequence[Arm], stops: Ints) -> Forecasts:
-        """What is believed of some stops of arms, as many of each; `stops` has shape (arms, stops)."""
-        run = np.repeat(np.arange(len(arms)), stops.shape[1])
-        flat = [arm.stops[k] for arm, ks in zip(arms, stops, strict=True) for k in ks]
-        return Forecasts(self._posterior, self.warp, self.rows(arms), self._points(run, flat))
+    def of(self, arms: Sequence[Arm], milestones: Ints) -> ScoreForecasts:
+        """What is believed of some milestones of arms, as many of each arm; `milestones` has shape (arms, milestones)."""
+        run = np.repeat(np.arange(len(arms)), milestones.shape[1])
+        flat = [arm.milestones[k] for arm, ks in zip(arms, milestones, strict=True) for k in ks]
+        return ScoreForecasts(self._posterior, self.warp, self.rows(arms), self._points(run, flat))
 
-    def _points(self, run: Ints, stops: Sequence[Stop]) -> Points:
-        progress = np.log(np.array([s.progress for s in stops]) / self._first) / self._range
-        return Points(run, progress, np.log([s.labels for s in stops]))
+    def _points(self, run: Ints, milestones: Sequence[Milestone]) -> Points:
+        progress = np.log(np.array([s.progress for s in milestones]) / self._first) / self._range
+        return Points(run, progress, np.log([s.labels for s in milestones]))
 
 
-class Forecasts:
-    """The joint belief of the scores at some stops, before and after those under way are known.
+class ScoreForecasts:
+    """The joint belief of the scores at some milestones, before and after those under way are known.
 
     Args:
         posterior: The model after all observations.
-        warp: Of the scores.
-        rows: Of the arms.
-        points: The stops.
+        warp: The warp of the scores.
+        rows: Settings of the arms, shape (arms, columns).
+        points: The milestones.
+
+    Attributes:
+        rows: As given.
+        points: As given.
+        v: What `Posterior.covariance` needs of them.
     """
 
     def __init__(self, posterior: Posterior, warp: Warp, rows: Floats, points: Points) -> None:
-        self._posterior, self._warp, self._rows, self._points = posterior, warp, rows, points
-        self._mean, self._variance, self._v = posterior.predict(rows, points)
+        self.rows, self.points = rows, points
+        self._posterior, self._warp = posterior, warp
+        self._mean, self._variance, self.v = posterior.predict(rows, points)
 
     def at(self, nodes: Floats) -> Floats:
-        """Scores at so many standard deviations from the mean, shape (nodes, stops)."""
+        """Scores at so many standard deviations from the mean, shape (nodes, milestones)."""
         return self._warp.back(self._mean + np.sqrt(self._variance) * nodes[:, None])
 
     def outcomes(self, normals: Floats) -> Floats:
-        """Joint samples of the scores of all these stops, shape (samples, stops), from standard normals of that shape."""
-        return self._warp.back(self._mean + normals @ self._factor().T)
+        """Joint samples of the scores of all these milestones, shape (samples, milestones), from standard normals of that shape."""
+        return self._warp.back(self._mean + normals @ self.factor().T)
 
-    def given(self, others: Forecasts, normals: Floats, nodes: Floats) -> Floats:
-        """As `at`, once `others` came out as `others.outcomes(normals)`, shape (samples, nodes, stops)."""
-        cross = self._posterior.covariance(self._rows, self._points, self._v, others._rows, others._points, others._v)
-        gain = linalg.solve_triangular(others._factor(), cross.T, lower=True, check_finite=False).T
+    def given(self, others: ScoreForecasts, normals: Floats, nodes: Floats) -> Floats:
+        """As `at`, once `others` came out as `others.outcomes(normals)`, shape (samples, nodes, milestones)."""
+        cross = self.covariance(others)
+        gain = linalg.solve_triangular(others.factor(), cross.T, lower=True, check_finite=False).T
+        # What is under way says less than all about a neighbour: rounding must not make the rest of its variance negative.
         sd = np.sqrt(np.maximum(self._variance - (gain * gain).sum(1), 1e-10))
         mean = self._mean + normals @ gain.T
         return self._warp.back(mean[:, None] + sd * nodes[:, None])
 
-    def _factor(self) -> Floats:
-        """Cholesky factor of the covariance of these stops with their noise."""
-        own = self._posterior.covariance(self._rows, self._points, self._v, self._rows, self._points, self._v)
+    def covariance(self, others: ScoreForecasts) -> Floats:
+        """Covariance of the noiseless values of these milestones and others, shape (milestones, others)."""
+        return self._posterior.covariance(self.rows, self.points, self.v, others.rows, others.points, others.v)
+
+    def factor(self) -> Floats:
+        """Cholesky factor of the covariance of these milestones with their noise, shape (milestones, milestones)."""
+        own = self.covariance(self)
         own[np.diag_indices_from(own)] += self._posterior.noise
         factor: Floats = linalg.cholesky(own, lower=True, check_finite=False)
         return factor

@@ -3,45 +3,23 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from workbench.errors import UsageError
-from workbench.prices import Offer
 from workbench.result import Result, by_run, cost, originals
 from workbench.search import history
-from workbench.search.arms import Arm, Stop
+from workbench.search.arms import Arm, Milestone
+from workbench.search.request import Checkpoint, CheckpointForecasts, Costs, Prices, States
 from workbench.space import Value, is_number
 from workbench.study import Recipe, Study
 
 _MOST_RECIPES = 4096
-"""So many are remembered: resolving settings is half of the time of a decision on a small history, and most are met again."""
+"""How many recipes are remembered: resolving settings is half of the time of a decision on a small history, and most are met
+again."""
 
 _GROWTH = 1e-6
-"""By how much a checkpoint costs more than the one before at least, relatively: measured ones can lie closer than their noise."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """One that a recipe passes, as it is forecast.
-
-    Attributes:
-        epochs: Passes over the training examples by then.
-        progress: Examples processed by then, repeats included.
-        labels: Distinct labelled examples used by then.
-        cost: From cold, in the study's first cost at the prices of now, labels included where it counts them; None: unknown.
-        amount: What stands in where costs are unknown, in proportion: optimiser steps x parameters.
-        load: Of the cost, what loading the model takes, and is spent once more when a frozen run is taken up.
-        fits: Chance that it does not run out of memory.
-    """
-
-    epochs: float
-    progress: float
-    labels: float
-    cost: float | None
-    amount: float
-    load: float = 0.0
-    fits: float = 1.0
+"""By how much, relatively, a checkpoint costs more than the one before at least: measured costs can lie closer than their noise."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +27,10 @@ class Run:
     """A run that exists or could be started.
 
     Attributes:
-        settings: Those of its longest form.
-        epochs: Of each of its stops.
+        settings: The settings of its longest form.
+        epochs: Passes over the training examples at each of its milestones.
         arm: What the search sees of it.
-        run_id: Its id; None of one that could be started.
+        run_id: Its id; None for one that could be started.
     """
 
     settings: Mapping[str, Value]
@@ -67,15 +45,12 @@ class Run:
     @property
     def free(self) -> bool:
         """Whether it could be taken further now."""
-        return self.arm.pending is None and not self.arm.infeasible and self.arm.done < len(self.arm.stops)
+        return self.arm.pending is None and not self.arm.infeasible and self.arm.done < len(self.arm.milestones)
 
-    def until(self, stop: int) -> Run:
-        """The same run, ending at its stop number `stop` (from 1) at the latest; what it has passed stays."""
-        last = max(stop, self.arm.done)
-        return replace(self, epochs=self.epochs[:last], arm=replace(self.arm, stops=self.arm.stops[:last]))
-
-
-Forecasts = Callable[[Recipe], Sequence[Checkpoint]]
+    def until(self, count: int) -> Run:
+        """The same run with at most its first `count` milestones; those that it has passed stay."""
+        last = max(count, self.arm.done)
+        return replace(self, epochs=self.epochs[:last], arm=replace(self.arm, milestones=self.arm.milestones[:last]))
 
 
 def key_of(settings: Mapping[str, Value]) -> object:
@@ -91,7 +66,7 @@ def longest(study: Study, settings: Mapping[str, Value]) -> dict[str, Value]:
     return {**settings, "epochs": max(e for e in hole.space.ends if is_number(e))}
 
 
-def new_runs(study: Study, drawn: Sequence[Mapping[str, Value]], forecasts: Forecasts) -> list[Run]:
+def new_runs(study: Study, drawn: Sequence[Mapping[str, Value]], forecasts: CheckpointForecasts) -> list[Run]:
     """Those that could be started with these settings."""
     name = study.name
     return [_new(study, name, longest(study, settings), forecasts) for settings in drawn]
@@ -100,7 +75,7 @@ def new_runs(study: Study, drawn: Sequence[Mapping[str, Value]], forecasts: Fore
 _recipes: dict[tuple[str, object], Recipe] = {}
 
 
-def _new(study: Study, name: str, whole: dict[str, Value], forecasts: Forecasts) -> Run:
+def _new(study: Study, name: str, whole: dict[str, Value], forecasts: CheckpointForecasts) -> Run:
     key = key_of(whole)
     if (name, key) not in _recipes:
         if len(_recipes) >= _MOST_RECIPES:
@@ -108,21 +83,13 @@ def _new(study: Study, name: str, whole: dict[str, Value], forecasts: Forecasts)
         _recipes[name, key] = study.resolve(whole)
     ahead = forecasts(_recipes[name, key])
     known = _filled(ahead)
-    stops = [Stop(c.progress, c.labels, known[i]) for i, c in enumerate(ahead)]
-    return Run(whole, [c.epochs for c in ahead], Arm(key, _seen(whole), _rising(stops), fits=ahead[-1].fits))
+    milestones = [Milestone(c.progress, c.labels, known[i]) for i, c in enumerate(ahead)]
+    return Run(whole, [c.epochs for c in ahead], Arm(key, _searched(whole), _rising(milestones), fits=ahead[-1].fits))
 
 
-def known_runs(
-    study: Study,
-    results: Sequence[Result],
-    offer: Offer,
-    label_usd: float,
-    forecasts: Forecasts,
-    cached: Collection[str] = (),
-    current: str | None = None,
-) -> list[Run]:
-    """The runs that Results tell of; `current` is in memory now. One that the study as it stands does not contain is left out."""
-    alone, found = history.left_alone(results), []
+def known_runs(study: Study, results: Sequence[Result], costs: Costs, states: States) -> list[Run]:
+    """The runs that Results tell of. One that the study as it stands does not contain is left out."""
+    alone, runs = history.left_alone(results), []
     for run_id, segments in by_run(originals(results)).items():
         whole = longest(study, segments[-1].settings)
         try:
@@ -130,43 +97,37 @@ def known_runs(
         except UsageError:  # of an older form of the study
             continue
         if recipe.run_id == run_id:
-            run = _known(study, whole, segments, offer, label_usd, forecasts(recipe))
+            run = _known(study, whole, segments, costs.prices, costs.checkpoints(recipe))
             unfit = run_id in alone or any(r.status == "infeasible" for r in segments)
-            resume = 0.0 if run_id == current else run.arm.resume
-            arm = replace(run.arm, infeasible=unfit, cached=run_id in cached or run_id == current, resume=resume)
-            found.append(replace(run, run_id=run_id, arm=arm))
-    return found
+            resume = 0.0 if run_id == states.current else run.arm.resume
+            at_hand = run_id in states.cached or run_id == states.current
+            runs.append(replace(run, run_id=run_id, arm=replace(run.arm, infeasible=unfit, cached=at_hand, resume=resume)))
+    return runs
 
 
-def _known(
-    study: Study,
-    whole: Mapping[str, Value],
-    segments: Sequence[Result],
-    offer: Offer,
-    label_usd: float,
-    ahead: Sequence[Checkpoint],
-) -> Run:
+def _known(study: Study, whole: Mapping[str, Value], segments: Sequence[Result], at: Prices, ahead: Sequence[Checkpoint]) -> Run:
     """A run: what it has passed as it was measured, what is ahead as it is forecast, at the ratio that the two have had so far."""
     passed = _passed(study, segments)
     ahead_costs = _filled(ahead)
-    measured = [cost(r, study.costs[0], offer, label_usd) for r in passed]
-    usd_of_label = label_usd if study.costs[0] == "usd" else 0.0
+    measured = [cost(r, study.costs[0], at.offer, at.label_usd) for r in passed]
+    usd_of_label = at.label_usd if study.costs[0] == "usd" else 0.0
     ratio = _ratio(passed, measured, ahead, ahead_costs, usd_of_label)
-    stops, epochs = [], []
+    milestones, epochs = [], []
     for r, known in zip(passed, measured, strict=True):
         guess = _at(ahead, ahead_costs, float(r.examples)) if known is None else known
-        stops.append(Stop(float(max(1, r.examples)), float(max(1, r.labels)), guess))
+        milestones.append(Milestone(float(max(1, r.examples)), float(max(1, r.labels)), guess))
         epochs.append(r.epochs)
     for c, forecast in zip(ahead, ahead_costs, strict=True):
         if not epochs or c.epochs > epochs[-1]:
+            # A label has its price whatever machine is slow: only compute is scaled by the ratio.
             labels = c.labels * usd_of_label
-            stops.append(Stop(c.progress, c.labels, (forecast - labels) * ratio + labels))
+            milestones.append(Milestone(c.progress, c.labels, (forecast - labels) * ratio + labels))
             epochs.append(c.epochs)
     losses = [r.scores["dev_loss"] for r in passed if "dev_loss" in r.scores]
     arm = Arm(
         key=key_of(whole),
-        settings=_seen(whole),
-        stops=_rising(stops),
+        settings=_searched(whole),
+        milestones=_rising(milestones),
         scores=[r.scores[study.maximize] for r in passed],
         losses=losses if len(losses) == len(passed) else (),
         pending=_pending(segments, epochs, len(passed)),
@@ -183,11 +144,11 @@ def _passed(study: Study, segments: Sequence[Result]) -> list[Result]:
 
 
 def _pending(segments: Sequence[Result], epochs: Sequence[float], done: int) -> int | None:
-    """To which stop a worker is taking the run now."""
+    """The milestone to which a worker is taking the run now, by index; None when nobody is."""
     aims = [r.epochs for r in segments if r.status == "running"]
     if not aims:
         return None
-    # One that is past all stops, or ends one that is recorded already, is taken to the last.
+    # One that is past all milestones, or ends one that is recorded already, is taken to the last.
     return next((i for i in range(done, len(epochs)) if epochs[i] >= max(aims)), len(epochs) - 1)
 
 
@@ -224,15 +185,15 @@ def _at(ahead: Sequence[Checkpoint], costs: Sequence[float], progress: float) ->
     return max(costs[i - 1] + share * (costs[i] - costs[i - 1]), 0.05 * costs[0])
 
 
-def _rising(stops: Sequence[Stop]) -> list[Stop]:
-    """The same stops, each costing more than the one before: a checkpoint further on never costs less."""
-    found: list[Stop] = []
-    for stop in stops:
-        least = found[-1].cost * (1 + _GROWTH) if found else 1e-12
-        found.append(replace(stop, cost=max(stop.cost, least)))
-    return found
+def _rising(milestones: Sequence[Milestone]) -> list[Milestone]:
+    """The same milestones, each costing more than the one before: a checkpoint further on never costs less."""
+    rising: list[Milestone] = []
+    for milestone in milestones:
+        least = rising[-1].cost * (1 + _GROWTH) if rising else 1e-12
+        rising.append(replace(milestone, cost=max(milestone.cost, least)))
+    return rising
 
 
-def _seen(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """What the search is told of settings: all but the length, which is the progress of the stops."""
+def _searched(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """What the search is told of settings: all but the length, which is the progress of the milestones."""
     return {name: value for name, value in settings.items() if name != "epochs"}

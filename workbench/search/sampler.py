@@ -3,7 +3,7 @@
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=FrontSampler(seed=0))
     study.optimize(objective, n_trials=50)
 
-Nothing is frozen there: a trial ends with its objective, so each is an arm with one stop. What is kept is the rest: the
+Nothing is frozen there: a trial ends with its objective, so each is an arm with one milestone. What is kept is the rest: the
 hypervolume in log cost, and growth of it for a unit of cost.
 """
 
@@ -21,7 +21,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from workbench.search.arms import Arm, Stop
+from workbench.search.arms import Arm, Milestone
 from workbench.search.engine import FrontSearch
 from workbench.space import Choice, Dimension, Integers, Space, Uniform, Value
 
@@ -86,9 +86,10 @@ class FrontSampler(optuna.samplers.BaseSampler):
         pending = [{n: v for n, v in t.params.items() if n in search_space} for t in busy]
         dimensions = {name: Dimension(name, _space(d)) for name, d in search_space.items()}
         costs = predict_log_cost(dimensions, [(s, values[price]) for s, values in known], [*pending, *candidates])
-        arms = [Arm(("done", i), s, [_stop(v[price])], [v[quality]]) for i, (s, v) in enumerate(known)]
-        arms += [Arm(("busy", i), s, [_stop(math.exp(c))], pending=0) for i, (s, c) in enumerate(zip(pending, costs, strict=False))]
-        arms += [Arm(i, s, [_stop(math.exp(c))]) for i, (s, c) in enumerate(zip(candidates, costs[len(pending) :], strict=True))]
+        arms = [Arm(("done", i), s, [_milestone(v[price])], [v[quality]]) for i, (s, v) in enumerate(known)]
+        ahead = [[_milestone(math.exp(c))] for c in costs]
+        arms += [Arm(("busy", i), s, m, pending=0) for i, (s, m) in enumerate(zip(pending, ahead, strict=False))]
+        arms += [Arm(i, s, m) for i, (s, m) in enumerate(zip(candidates, ahead[len(pending) :], strict=True))]
         search = FrontSearch(dimensions, seed=zlib.crc32(f"{self._seed}/{trial.number}".encode()))
         chosen = search.decide(arms, may_wait=False).key  # Optuna has the trial run whatever is answered
         return dict(candidates[chosen]) if isinstance(chosen, int) else {}
@@ -142,8 +143,8 @@ def _axes(study: optuna.Study) -> tuple[int, int]:
     return directions.index(StudyDirection.MAXIMIZE), directions.index(StudyDirection.MINIMIZE)
 
 
-def _stop(cost: float) -> Stop:
-    return Stop(progress=1.0, labels=1.0, cost=cost)
+def _milestone(cost: float) -> Milestone:
+    return Milestone(progress=1.0, labels=1.0, cost=cost)
 
 
 _Conditions = Mapping[str, tuple[str, set[Any]] | None]

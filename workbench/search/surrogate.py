@@ -35,13 +35,16 @@ _COMBINED = {1: np.ones((1, 1)), 2: np.array([[1.0, 1.0], [1.0, -1.0]]) / math.s
 """The independent combinations of the views, by the number of views."""
 
 _BLOCK = 1 << 16
-"""So many gaps are worked on at a time: they stay in a core's cache."""
+"""Gaps that are worked on at a time: they stay in a core's cache."""
 
 _MOST_COLUMNS = 64
-"""The product of so many polynomials of scaled distances is finite within the bounds of lengths."""
+"""Settings of one block: the product of so many polynomials of scaled distances is finite within the bounds of lengths."""
 
 _PRIOR_SD = 0.8
+"""Standard deviation of the logarithm of each hyperparameter around its start."""
+
 _JITTER = 1e-4
+"""Variance added to every observation, so that equal points leave the kernel positive definite."""
 
 
 class Points(NamedTuple):
@@ -69,7 +72,7 @@ class _Block(NamedTuple):
     options: bool
     shared: bool
 
-    def likeness(self, scale: Floats) -> tuple[Floats, Callable[[Floats], Floats]]:
+    def similarity(self, scale: Floats) -> tuple[Floats, Callable[[Floats], Floats]]:
         """Factors of K_x, shape (pairs,), and what turns a gradient by their logarithm into one by the settings' parameters.
 
         Args:
@@ -93,7 +96,7 @@ class _Block(NamedTuple):
 
 
 class _Gaps:
-    """How far apart runs and others are in each setting: all that their likeness needs beside hyperparameters.
+    """How far apart runs and others are in each setting: all that their similarity needs beside hyperparameters.
 
     Settings that the same runs have are one array: a study of many methods has many settings, most of them of few runs.
 
@@ -124,12 +127,12 @@ class _Gaps:
             gap = np.abs(rows[of].T[each][:, i] - others[to].T[each][:, j]).reshape(len(each), len(places))
             yield _Block(each, pairs, (gap > 0).astype(float) if options else gap, options, shared)
 
-    def likeness(self, theta: Floats) -> tuple[Floats, Callable[[Floats], Floats]]:
+    def similarity(self, theta: Floats) -> tuple[Floats, Callable[[Floats], Floats]]:
         """K_x, shape (runs, others), and what turns a gradient by its logarithm into one by the settings' parameters."""
         scale, flat = np.exp(theta[: self._columns]), np.ones(self._base.size)
         slopes = []
         for block in self._blocks:
-            factor, slope = block.likeness(scale[block.columns])
+            factor, slope = block.similarity(scale[block.columns])
             flat[block.pairs] *= factor
             slopes.append(slope)
         table = flat.reshape(self._shape)
@@ -199,13 +202,13 @@ class _Likelihood:
     def __call__(self, theta: Floats) -> tuple[float, Floats]:
         """The value and its gradient; 1e25 and none where the kernel is singular."""
         o, run, moment = len(self._surrogate.categorical), self._points.run, self._moment
-        of_runs, by_settings = self._gaps.likeness(theta)
+        of_runs, by_settings = self._gaps.similarity(theta)
         times = _Times.of(theta[o:], self._moments, self._moments)
         kx, factor = _spread(of_runs, run, run), _spread(times.factor, moment, moment)
         k = kx * factor + _spread(times.rest, moment, moment)
         a, b, c, d, e, noise = np.exp(theta[o + 2 : o + 8])
         value, gradient, w = 0.0, np.zeros_like(theta), np.zeros_like(k)
-        for share, steeper, each in zip(*self._surrogate._shares(theta), self._seen, strict=True):
+        for share, steeper, each in zip(*self._surrogate.shares(theta), self._seen, strict=True):
             observed = share * k
             observed[np.diag_indices_from(observed)] += noise + _JITTER
             try:  # symmetric: its transpose is itself, in the order that LAPACK works in
@@ -290,41 +293,45 @@ class Surrogate:
 
     def condition(self, rows: Floats, points: Points, y: Floats) -> Posterior:
         """What is believed after observations as of `fit`. Raises `scipy.linalg.LinAlgError` where the kernel is singular."""
-        k, noise = self._kernel(self.theta, rows, rows, points, points), self._noise(self.theta) * np.eye(len(points.run))
-        factors = [linalg.cholesky(share * k + noise, lower=True, check_finite=False) for share in self._shares(self.theta)[0]]
+        k, noise = self.kernel(self.theta, rows, rows, points, points), self.noise(self.theta) * np.eye(len(points.run))
+        factors = [linalg.cholesky(share * k + noise, lower=True, check_finite=False) for share in self.shares(self.theta)[0]]
         combined = zip(factors, _COMBINED[self.views] @ y, strict=True)
         return Posterior(self, rows, points, factors, [linalg.cho_solve((f, True), z, check_finite=False) for f, z in combined])
 
-    def _prior_variance(self, points: Points) -> Floats:
+    def prior_variance(self, points: Points) -> Floats:
+        """Variance of the noiseless values before any observation, shape (points,)."""
         a, b, c, d, e = np.exp(self.theta[self._columns + 2 : self._columns + 7])
         return np.asarray(a + b + c + (d + e) * points.progress**2)
 
-    def likeness(self, rows: Floats, others: Floats) -> Floats:
+    def similarity(self, rows: Floats, others: Floats) -> Floats:
         """K_x of rows and others, from 0 to 1, shape (rows, others)."""
-        return _Gaps(rows, others, self.categorical).likeness(self.theta)[0]
+        return _Gaps(rows, others, self.categorical).similarity(self.theta)[0]
 
     @property
     def _columns(self) -> int:
         return len(self.categorical)
 
-    def _noise(self, theta: Floats) -> float:
+    def noise(self, theta: Floats) -> float:
+        """Variance of an observation around its value."""
         return math.exp(theta[self._columns + 7]) + _JITTER
 
-    def _kernel(self, theta: Floats, rows: Floats, others: Floats, p: Points, q: Points) -> Floats:
-        kx = _Gaps(rows, others, self.categorical).likeness(theta)[0]
+    def kernel(self, theta: Floats, rows: Floats, others: Floats, p: Points, q: Points) -> Floats:
+        """Covariance of points `p` of the runs in `rows` with points `q` of those in `others`, shape (p, q)."""
+        kx = _Gaps(rows, others, self.categorical).similarity(theta)[0]
         (moments, i), (those, j) = _moments(p), _moments(q)
         times = _Times.of(theta[self._columns :], moments, those)
         k: Floats = _spread(kx, p.run, q.run) * _spread(times.factor, i, j) + _spread(times.rest, i, j)
         return k
 
-    def _shares(self, theta: Floats) -> tuple[Floats, Floats]:
+    def shares(self, theta: Floats) -> tuple[Floats, Floats]:
         """How much of the kernel each combination of the views has, and by how much that grows with the last parameter."""
         if self.views == 1:
             return np.ones(1), np.zeros(1)
         alike = 1 / (1 + math.exp(-theta[-1] - 1))
         return np.array([1 + alike, 1 - alike]), np.array([1, -1]) * alike * (1 - alike)
 
-    def _loss(self, theta: Floats, rows: Floats, points: Points, y: Floats) -> tuple[float, Floats]:
+    def loss(self, theta: Floats, rows: Floats, points: Points, y: Floats) -> tuple[float, Floats]:
+        """Minus the log marginal likelihood of observations as of `fit`, without its constant, and its gradient, shape (theta,)."""
         return _Likelihood(self, rows, points, y)(theta)
 
 
@@ -341,23 +348,23 @@ class Posterior:
     @property
     def noise(self) -> float:
         """Variance of an observation around its value."""
-        return self.surrogate._noise(self.surrogate.theta)
+        return self.surrogate.noise(self.surrogate.theta)
 
     def predict(self, rows: Floats, points: Points) -> tuple[Floats, Floats, Floats]:
         """Mean and variance of the noiseless values, shape (points,), and V, shape (observations, points).
 
         The covariance of two predicted points is their kernel less the product of their columns of V.
         """
-        k = self.surrogate._kernel(self.surrogate.theta, rows, self.rows, points, self.points)
-        weights = self.surrogate._shares(self.surrogate.theta)[0] * _COMBINED[self.surrogate.views][0]  # with each combination
+        k = self.surrogate.kernel(self.surrogate.theta, rows, self.rows, points, self.points)
+        weights = self.surrogate.shares(self.surrogate.theta)[0] * _COMBINED[self.surrogate.views][0]  # with each combination
         solved = [
             linalg.solve_triangular(f, w * k.T, lower=True, check_finite=False) for f, w in zip(self.factors, weights, strict=True)
         ]
         v, mean = np.concatenate(solved), k @ sum(w * alpha for w, alpha in zip(weights, self.alphas, strict=True))
-        variance = self.surrogate._prior_variance(points) - (v * v).sum(0)
+        variance = self.surrogate.prior_variance(points) - (v * v).sum(0)
         return mean, np.maximum(variance, 1e-10), v
 
     def covariance(self, rows: Floats, points: Points, v: Floats, others: Floats, those: Points, u: Floats) -> Floats:
         """Covariance of points with those, shape (points, those); `v` and `u` as `predict` gave them."""
-        k = self.surrogate._kernel(self.surrogate.theta, rows, others, points, those)
+        k = self.surrogate.kernel(self.surrogate.theta, rows, others, points, those)
         return k - v.T @ u

@@ -2,12 +2,13 @@
 
 work           the loop, and one run of it
 confirming     the front's members once more with new seeds, and on the held-out test split
-chooser        what is next: the search's decision within the budgets, one worker at a time
+chooser        what is next: the search's decision within the budgets
+file_lock      one worker at a time chooses
 outlook        what lies ahead of runs, forecast for the search
 observer       who listens, and how a sweep ends
 limits         when it ends
 budget         what may still be spent, and the watch that stops before it is passed
-open_bill      what was consumed since the last Result
+accumulator    what was consumed since the last Result
 account        what is spent and bought so far, and whether what comes next fits
 checks         what can be known to be wrong before
 shelf          the folder of states and of the front's weights

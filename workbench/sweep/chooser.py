@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 
 from workbench import search
-from workbench.process import exclusive
 from workbench.result import Result
 from workbench.search import Step
 from workbench.space import Value
@@ -19,40 +16,6 @@ from workbench.sweep.shelf import Shelf
 
 _MOST_RECIPES = 4096
 """So many are kept, of a kilobyte or two each."""
-
-
-class Turn:
-    """What one worker at a time does in a folder: to choose and to take the lease of what was chosen. May be entered in itself.
-
-    Where the folder cannot be made or locked, `note` is told once: then the ledger's leases alone keep workers apart.
-    """
-
-    def __init__(self, folder: Path, note: Callable[[str], None] = lambda text: None) -> None:
-        self._folder, self._note, self._depth, self._told = folder, note, 0, False
-
-    @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
-        """Wait for the turn, and hold it."""
-        with contextlib.ExitStack() as stack:
-            if not self._depth:
-                try:
-                    self._folder.mkdir(parents=True, exist_ok=True)
-                    stack.enter_context(exclusive(self._folder, self._unlockable))
-                except OSError as error:
-                    self._unlockable(error.strerror or str(error))
-            self._depth += 1
-            try:
-                yield
-            finally:
-                self._depth -= 1
-
-    def _unlockable(self, reason: str) -> None:
-        if not self._told:
-            self._told = True
-            self._note(
-                f"{self._folder} cannot be locked ({reason}): workers that share it may choose at the same moment, and of two that "
-                "chose the same one then chooses again."
-            )
 
 
 class Chooser:
@@ -105,19 +68,20 @@ class Chooser:
         return search.decide(
             self.study,
             results,
-            offer=budget.offer,
-            label_usd=budget.label_usd,
-            checkpoints=self.outlook.checkpoints,
-            sampler=self.sampler,
-            seed=self.seed,
-            admits=lambda settings, until: self._admits(settings, until, results, known if again else None),
-            cached=self.shelf.kept() if own else (),
-            current=current,
-            starts_left=len(again) or starts_left,
-            usd_left=self.account.usd_left(),
-            stop_below=budget.limits.stop_below,
-            reference=self.reference,
-            may_wait=self.may_wait,
+            search.Costs(search.Prices(budget.offer, budget.label_usd), self.outlook.checkpoints),
+            search.Strategy(
+                sampler=self.sampler,
+                seed=self.seed,
+                reference=self.reference,
+                stop_below=budget.limits.stop_below,
+                may_wait=self.may_wait,
+            ),
+            search.Allowance(
+                starts=len(again) or starts_left,
+                usd=self.account.usd_left(),
+                admits=lambda settings, until: self._admits(settings, until, results, known if again else None),
+            ),
+            search.States(cached=self.shelf.kept() if own else (), current=current),
         )
 
     def why(self, step: Step, results: Sequence[Result]) -> str:

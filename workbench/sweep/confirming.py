@@ -18,24 +18,25 @@ from workbench.forecast import Forecaster
 from workbench.front.members import pareto_front
 from workbench.front.view import View
 from workbench.ledger import AWAY_SECONDS, Ledger, Patience
-from workbench.meter import Holder, Meter, Window
+from workbench.meter import Meter, Tenant, Window
 from workbench.result import Result, by_run
 from workbench.search import MAX_INTERRUPTIONS, Step
 from workbench.space import Space, Value
 from workbench.study import Recipe, Study
 from workbench.sweep.account import Account
+from workbench.sweep.accumulator import UsageAccumulator
 from workbench.sweep.budget import Budget, watch
-from workbench.sweep.chooser import Chooser, Turn
+from workbench.sweep.chooser import Chooser
 from workbench.sweep.disturbance import lookout
+from workbench.sweep.file_lock import FileLock
 from workbench.sweep.heart import heart
 from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer, Outcome
-from workbench.sweep.open_bill import OpenBill
 from workbench.sweep.shelf import Shelf
 from workbench.sweep.unwritten import Unwritten
 from workbench.sweep.work import Chosen, Sweeping
-from workbench.tracking import Notebook
+from workbench.tracking import MlflowTracker
 from workbench.usage import Usage
 
 if TYPE_CHECKING:
@@ -151,14 +152,14 @@ def confirm(
     study: Study,
     *,
     ledger: Ledger,
-    notebook: Notebook,
+    notebook: MlflowTracker,
     view: View,
     limits: Limits,
     folder: Path,
     seeds: int = SEEDS,
     observer: Observer | None = None,
     meter: Meter | None = None,
-    holder: Holder | None = None,
+    holder: Tenant | None = None,
     window: Window | None = None,
     before: Usage | None = None,
     forecaster: Forecaster | None = None,
@@ -198,8 +199,8 @@ def confirm(
         ledger = ledger.patient(Patience(AWAY_SECONDS, observer.note, shelf.make_room, interruptions.check))
         chooser = _Planned(study, account, shelf, view, seeds)
         work = _Confirming(
-            study, ledger, notebook, account, shelf, chooser, Turn(folder, observer.note), observer, meter, holder, interruptions,
-            OpenBill(holder, window, before), Unwritten(folder),
+            study, ledger, notebook, account, shelf, chooser, FileLock(folder, observer.note), observer, meter, holder,
+            interruptions, UsageAccumulator(holder, window, before), Unwritten(folder),
         )  # fmt: skip
         stack.enter_context(heart(ledger, work.pulse))
         stack.enter_context(watch(budget, work.spent_now, interruptions.explain))
@@ -281,7 +282,7 @@ class _Confirming(Sweeping):
             with self.bill.phase("test"), self.interruptions.breakable():
                 from workbench import training
 
-                training.provision(recipe)
+                training.warm_up(recipe)
                 scores = training.test(recipe, path)
             # In the lease at once: its next beat, and whatever becomes of the run, puts it on record.
             known = {**self.lease.result.test_scores, member.recipe_id: scores}

@@ -6,7 +6,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from workbench.meter import Holder
+from workbench.meter import Tenant
 from workbench.quantities import duration
 from workbench.sweep.regularly import Regularly
 from workbench.usage import Usage
@@ -58,7 +58,7 @@ class Disturbance:
 
 
 @contextlib.contextmanager
-def lookout(holder: Holder, note: Callable[[str], None]) -> Iterator[None]:
+def lookout(holder: Tenant, note: Callable[[str], None]) -> Iterator[None]:
     """Has a `Disturbance` look at a holder's meter again and again while it is entered.
 
     Args:

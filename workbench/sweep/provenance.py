@@ -21,7 +21,7 @@ from workbench.prices import Offer
 from workbench.result import Result
 from workbench.study import Study
 from workbench.sweep.limits import Limits
-from workbench.tracking import Notebook
+from workbench.tracking import MlflowTracker
 
 _PACKAGES = ("torch", "transformers", "peft", "optuna", "mlflow")
 
@@ -37,7 +37,7 @@ def of(study: Study, meter: Meter) -> dict[str, Any]:
 
 
 def note_start(
-    notebook: Notebook,
+    notebook: MlflowTracker,
     study: Study,
     provenance: Mapping[str, Any],
     offer: Offer,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import process
 
 if TYPE_CHECKING:
-    from workbench.training import Prefix
+    from workbench.training import ResumeState
 
 LEAST_FREE_BYTES = 64 << 20
 """Below this a disk is held to be full, and states of runs are dropped for the ledger's sake."""
@@ -23,11 +23,11 @@ class Shelf:
     def __init__(self, folder: Path, note: Callable[[str], None]) -> None:
         self._states, self._weights, self._note = folder / "prefixes", folder / "weights", note
 
-    def state(self, run_id: str) -> Prefix | None:
+    def state(self, run_id: str) -> ResumeState | None:
         """The state in which a run was left, if it is still there."""
-        from workbench.training import PrefixCache
+        from workbench.training import ResumeCache
 
-        return PrefixCache(self._states).find(run_id)
+        return ResumeCache(self._states).find(run_id)
 
     def weights(self, recipe_id: str) -> Path | None:
         """The file with a point's weights, if it is there."""
@@ -38,12 +38,12 @@ class Shelf:
         """Ids of the runs whose last state is there."""
         return {path.stem for path in self._states.glob("*.safetensors")}
 
-    def save_state(self, prefix: Prefix) -> None:
+    def save_state(self, prefix: ResumeState) -> None:
         """Keep the state of a run in place of its earlier one."""
-        from workbench.training import PrefixCache
+        from workbench.training import ResumeCache
 
         with self._saving("The state of this run, to continue it from,"):
-            PrefixCache(self._states).save(prefix)
+            ResumeCache(self._states).save(prefix)
 
     def save_weights(self, recipe_id: str, weights: Mapping[str, Any]) -> None:
         """Keep the weights of a point: tensors by name."""

@@ -21,7 +21,7 @@ from workbench.forecast.pairs import methods_of
 from workbench.front.members import pareto_front
 from workbench.front.view import View
 from workbench.ledger import AWAY_SECONDS, Lease, Ledger, Patience
-from workbench.meter import Holder, Meter, Window
+from workbench.meter import Meter, Tenant, Window
 from workbench.prices import Offer
 from workbench.quantities import dollars, duration
 from workbench.result import Result, Spending, by_run, cost, current, originals
@@ -31,17 +31,18 @@ from workbench.space import Value
 from workbench.study import Recipe, Study
 from workbench.sweep import provenance
 from workbench.sweep.account import Account
+from workbench.sweep.accumulator import UsageAccumulator
 from workbench.sweep.budget import Budget, watch
-from workbench.sweep.chooser import Chooser, Turn
+from workbench.sweep.chooser import Chooser
 from workbench.sweep.disturbance import lookout
+from workbench.sweep.file_lock import FileLock
 from workbench.sweep.heart import heart
 from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import TO_COME, Limits, promised
 from workbench.sweep.observer import Observer, Outcome
-from workbench.sweep.open_bill import OpenBill
 from workbench.sweep.shelf import Shelf
 from workbench.sweep.unwritten import Unwritten
-from workbench.tracking import Notebook
+from workbench.tracking import MlflowTracker
 from workbench.usage import Usage, Work
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def sweep(
     study: Study,
     *,
     ledger: Ledger,
-    notebook: Notebook,
+    notebook: MlflowTracker,
     offer: Offer,
     label_usd: float,
     limits: Limits,
@@ -85,7 +86,7 @@ def sweep(
     seed: int = 0,
     observer: Observer | None = None,
     meter: Meter | None = None,
-    holder: Holder | None = None,
+    holder: Tenant | None = None,
     window: Window | None = None,
     before: Usage | None = None,
     forecaster: Forecaster | None = None,
@@ -134,8 +135,8 @@ def sweep(
         ledger = ledger.patient(Patience(AWAY_SECONDS, observer.note, shelf.make_room, interruptions.check))
         chooser = Chooser(study, account, shelf, sampler, seed, ledger.description.get("reference"), may_wait=joined and apart)
         work = Sweeping(
-            study, ledger, notebook, account, shelf, chooser, Turn(folder, observer.note), observer, meter, holder, interruptions,
-            OpenBill(holder, window, before), Unwritten(folder), joined, workers, log_samples,
+            study, ledger, notebook, account, shelf, chooser, FileLock(folder, observer.note), observer, meter, holder,
+            interruptions, UsageAccumulator(holder, window, before), Unwritten(folder), joined, workers, log_samples,
         )  # fmt: skip
         stack.enter_context(heart(ledger, work.pulse))
         stack.enter_context(watch(budget, work.spent_now, interruptions.explain))
@@ -162,16 +163,16 @@ class Sweeping:
 
     study: Study
     ledger: Ledger
-    notebook: Notebook
+    notebook: MlflowTracker
     account: Account
     shelf: Shelf
     chooser: Chooser
-    turn: Turn
+    turn: FileLock
     observer: Observer
     meter: Meter
-    holder: Holder
+    holder: Tenant
     interruptions: Interruptions
-    bill: OpenBill
+    bill: UsageAccumulator
     unwritten: Unwritten
     joined: bool = False
     workers: int = 1
@@ -459,7 +460,7 @@ class Sweeping:
             from workbench import training
 
             fingerprints.check_model(recipe.model)
-            training.provision(recipe)
+            training.warm_up(recipe)
         _leave_imports_out_of_collections()
         earlier = [r for r in chosen.results if r.run_id == recipe.run_id]
         done = {r.recipe_id for r in earlier if r.status == "complete"}

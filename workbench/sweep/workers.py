@@ -22,13 +22,13 @@ from typing import Any, TextIO
 
 from workbench.errors import EnvironmentFault
 from workbench.ledger import AWAY_SECONDS, Ledger, Patience
-from workbench.meter import Holder, Meter
+from workbench.meter import Meter, Tenant
 from workbench.prices import Offer
 from workbench.process import cpus
 from workbench.result import Result
 from workbench.study import Study
 from workbench.sweep.observer import Outcome
-from workbench.tracking import Notebook
+from workbench.tracking import MlflowTracker
 from workbench.usage import Usage
 
 MAX_DEATHS = 3
@@ -74,7 +74,7 @@ class Neighbours:
 
     def __init__(self, meter: Meter, lines: TextIO) -> None:
         self._meter, self._lines = meter, lines
-        self._held: dict[int, Holder] = {}
+        self._held: dict[int, Tenant] = {}
         threading.Thread(target=self._listen, name="supervisor", daemon=True).start()
 
     def _listen(self) -> None:
@@ -132,7 +132,7 @@ class Supervisor:
         ledger: Ledger,
         study: Study,
         offer: Offer,
-        notebook: Notebook,
+        notebook: MlflowTracker,
         told: Callable[[int, str], None],
         note: Callable[[str], None],
     ) -> None:

@@ -78,17 +78,17 @@ class FakeMeter(Meter):
         gpus = [asdict(device) for device in self.devices]
         return dict.fromkeys(super().description) | {"host": "fake", "cpu": "fake", "cpus_held": self._cpus, "gpus": gpus}
 
-    def _measure(self) -> Reading:
+    def measure(self) -> Reading:
         return Reading(self.clock(), TreeReading(0, self._memory_bytes, self._memory_bytes))
 
-    def _so_far(self, window: Window, close: bool = False) -> Usage:
-        if close and window._final is None and self.clock() == window._first.at:
+    def usage_of(self, window: Window, close: bool = False) -> Usage:
+        if close and window.final is None and self.clock() == window.opening.at:
             seconds = next(self._script, None)
             assert seconds is not None, "the script of this FakeMeter has run out"
             self.clock.advance(seconds)
-        return super()._so_far(window, close)
+        return super().usage_of(window, close)
 
-    def _bill(self, first: Reading, last: Reading, peaks: Peaks) -> Usage:
+    def usage_between(self, first: Reading, last: Reading, peaks: Peaks) -> Usage:
         seconds, others_s = last.at - first.at, others_seconds(first, last)
         held_s = seconds - others_s
         numbers: dict[str, float | None] = {

@@ -1,24 +1,24 @@
-"""The MLflow notebook of a sweep: what people read. The only house of `mlflow`.
+"""The MLflow mirror of a sweep, which people read. The only house of `mlflow`.
 
 The ledger is the truth and MLflow its mirror, written by one daemon thread, so that a tracking server that is slow, hung
-or down never holds a trial back. What MLflow misses, the next sweep's `Notebook.start` catches up from the ledger.
+or down never holds a trial back. What MLflow misses, the next sweep's `MlflowTracker.start` catches up from the ledger.
 
-    notebook   what a sweep calls: returns at once
+    tracker    what a sweep calls: returns at once
     writer     the queue and the thread that empties it, retrying
     mirror     one experiment per study, one parent run per sweep, one child run per run; idempotent
     child      what is known of a run there
     session    one experiment in one store, with MLflow's limits kept
     page       what a Result says there: name, settings, metrics, tags
     experiment what it says of its study: question, kind, saved views
-    owner      which process a sweep is, and whether it lives
+    process_tags  which process a sweep is, and whether it lives
     store      opening the store
     ui         the web page on it
 
 Importing this package does not import mlflow.
 """
 
-from workbench.tracking.notebook import Notebook
 from workbench.tracking.store import default_uri, examine
+from workbench.tracking.tracker import MlflowTracker
 from workbench.tracking.ui import Page, serve, ui_command
 
-__all__ = ["Notebook", "Page", "default_uri", "examine", "serve", "ui_command"]
+__all__ = ["MlflowTracker", "Page", "default_uri", "examine", "serve", "ui_command"]

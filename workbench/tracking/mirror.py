@@ -13,7 +13,7 @@ from workbench.prices import Offer
 from workbench.result import Result
 from workbench.space import Choice
 from workbench.study import Study
-from workbench.tracking import owner, page
+from workbench.tracking import page, process_tags
 from workbench.tracking.child import Child
 from workbench.tracking.session import Session
 
@@ -56,7 +56,7 @@ class Mirror:
         git = parent.get("git")
         commit = git.get("commit") if isinstance(git, Mapping) else git
         known = {"note.content": parent.get("question"), "source.name": parent.get("command"), "source.git.commit": commit}
-        own = {"mlflow.source.type": "LOCAL", "mlflow.user": owner.user(), **owner.process()}
+        own = {"mlflow.source.type": "LOCAL", "mlflow.user": process_tags.user(), **process_tags.process()}
         name = _sweep_name(began, _NAMES.get(str(parent.get("sampler")), "sweep"))
         self._parent = session.find_or_create("sweep", self._sweep, name, began, own)
         tags = {f"mlflow.{tag}": str(value) for tag, value in known.items() if value}
@@ -64,7 +64,7 @@ class Mirror:
         session.client.log_dict(self._parent, dict(parent), "sweep.json")
         self._log_texts(texts)
         for run in list(session.search("sweep", "attributes.status = 'RUNNING'")):
-            if not owner.lives(run.data.tags, running):
+            if not process_tags.lives(run.data.tags, running):
                 session.client.set_terminated(run.info.run_id, "KILLED")
             elif run.info.run_id != self._parent:
                 self._others.add(run.data.tags["workbench.sweep"])
@@ -204,7 +204,7 @@ class Mirror:
         """The child of the result's run, created if need be, with all that is written once."""
         child = self._lookup(result.run_id)
         if child is None:
-            own = {"workbench.sweep": self._sweep, "mlflow.user": owner.user(), "mlflow.source.type": "LOCAL"}
+            own = {"workbench.sweep": self._sweep, "mlflow.user": process_tags.user(), "mlflow.source.type": "LOCAL"}
             own |= {"mlflow.parentRunId": self._parent} if self._parent else {}
             made = self._open().find_or_create("run", result.run_id, page.run_name(result), result.started, own)
             child = self._children[result.run_id] = Child(made, sweep=self._sweep)

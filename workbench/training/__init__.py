@@ -26,21 +26,21 @@ from workbench.meter import Meter, Window
 from workbench.study import Recipe
 from workbench.training.batches import checkpoint_epochs, steps_for
 from workbench.training.passes import Questions, questions
-from workbench.training.prefixes import Prefix, PrefixCache
+from workbench.training.resume_state import ResumeCache, ResumeState
 from workbench.training.tuning import Progress, Tuning
 from workbench.usage import Usage, Work, add_phases, total
 
 __all__ = [
     "Checkpoint",
-    "Prefix",
-    "PrefixCache",
     "Progress",
+    "ResumeCache",
+    "ResumeState",
     "checkpoint_epochs",
     "device",
-    "provision",
     "test",
     "train",
     "tuned_model",
+    "warm_up",
 ]
 
 
@@ -95,14 +95,14 @@ class Checkpoint:
     spent: Mapping[str, Usage]
     serving: Mapping[str, float]
     predictions: Sequence[Any]
-    prefix: Callable[[], Prefix]
+    prefix: Callable[[], ResumeState]
     weights: Callable[[], dict[str, torch.Tensor]]
     test: Callable[[], dict[str, float]]
 
 
 def train(
     recipe: Recipe,
-    resume: Prefix | None = None,
+    resume: ResumeState | None = None,
     *,
     meter: Windows | None = None,
     progress: Progress | None = None,
@@ -187,9 +187,9 @@ def device() -> torch.device:
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def provision(recipe: Recipe) -> None:
+def warm_up(recipe: Recipe) -> None:
     """Have at hand what is fetched, built or imported once per machine or process, so that no run pays for it."""
-    methods.provision(recipe.method)
+    methods.warm_up(recipe.method)
     models.processor(recipe.model)
     recipe.task.provision()
     formulation = recipe.formulation
@@ -197,9 +197,9 @@ def provision(recipe: Recipe) -> None:
 
 
 def _train(
-    recipe: Recipe, resume: Prefix | None, meter: Windows, progress: Progress, clock: Callable[[], float]
+    recipe: Recipe, resume: ResumeState | None, meter: Windows, progress: Progress, clock: Callable[[], float]
 ) -> Iterator[Checkpoint]:
-    provision(recipe)
+    warm_up(recipe)
     where = device()
     cold: dict[str, Usage] = dict(resume.usage) if resume else {}
     spent: dict[str, Usage] = {}

@@ -22,7 +22,7 @@ from workbench.training.batches import micro_batches, one_batch, padded_tokens, 
 from workbench.training.faults import Shortage, faults_of_the_model
 from workbench.training.features import PIECE
 from workbench.training.passes import Passes
-from workbench.training.prefixes import Prefix
+from workbench.training.resume_state import ResumeState
 from workbench.usage import Usage, Work
 
 FINITE_CHECK_STEPS = 16
@@ -45,7 +45,7 @@ class Progress:
 class Tuning(Passes):
     """A model being tuned: parameters, optimiser and averages, all of it in one place so that it can be left and taken up."""
 
-    def __init__(self, recipe: Recipe, where: torch.device, resume: Prefix | None) -> None:
+    def __init__(self, recipe: Recipe, where: torch.device, resume: ResumeState | None) -> None:
         super().__init__(recipe, where)
         self.parameters = {methods.plain_name(name): p for name, p in self.model.named_parameters() if p.requires_grad}
         self.of_head = [name in self.head for name in self.parameters]
@@ -269,7 +269,7 @@ class Tuning(Passes):
         """Put the random state back: whoever took a checkpoint may have drawn numbers in the meantime."""
         _set_random_state(self.random, self.where)
 
-    def prefix(self, recipe: Recipe, usage: Mapping[str, Usage]) -> Prefix:
+    def prefix(self, recipe: Recipe, usage: Mapping[str, Usage]) -> ResumeState:
         """The state to continue from, copied to the CPU."""
         tensors = {f"random.{i}": state for i, state in enumerate(self.random)}
         for i, (name, parameter) in enumerate(self.parameters.items()):
@@ -278,9 +278,9 @@ class Tuning(Passes):
                 tensors[f"average.{name}"] = self.average[i].cpu().clone()
             for key, value in self.optimizer.state[parameter].items():  # type: ignore[union-attr]
                 tensors[f"adamw.{key}.{name}"] = value.detach().cpu().clone()
-        return Prefix(recipe.run_id, float(recipe.epochs), self.step, self.tokens, usage, tensors)
+        return ResumeState(recipe.run_id, float(recipe.epochs), self.step, self.tokens, usage, tensors)
 
-    def _load(self, prefix: Prefix) -> None:
+    def _load(self, prefix: ResumeState) -> None:
         self.step, self.tokens = prefix.step, prefix.tokens
         with torch.no_grad():
             for i, (name, parameter) in enumerate(self.parameters.items()):

@@ -6,11 +6,11 @@ import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 
-from workbench.meter import Holder, Window
+from workbench.meter import Tenant, Window
 from workbench.usage import Usage, add_phases, total
 
 
-class OpenBill:
+class UsageAccumulator:
     """The open bill of one worker.
 
     Args:
@@ -22,7 +22,7 @@ class OpenBill:
         settling: Held while the ledger and the meter both know of the same work, so that it counts once.
     """
 
-    def __init__(self, holder: Holder, window: Window | None = None, before: Usage | None = None) -> None:
+    def __init__(self, holder: Tenant, window: Window | None = None, before: Usage | None = None) -> None:
         self.settling = threading.Lock()
         self._holder = holder
         self._window = window or holder.window()

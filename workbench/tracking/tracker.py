@@ -19,7 +19,7 @@ from workbench.tracking.mirror import Mirror
 from workbench.tracking.writer import Job, Writer
 
 
-class Notebook:
+class MlflowTracker:
     """The MLflow notebook of a sweep: experiment = study, one parent run per sweep, one child run per run.
 
     Every method returns at once and none raises over MLflow; a daemon thread writes, and retries what fails.

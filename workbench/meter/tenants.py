@@ -1,16 +1,17 @@
-"""Who holds the host and its GPUs together, and what falls on each: the meter's totals, split at every reading.
+"""The tenants of the host and its GPUs, and what falls on each: the meter's totals, split at every reading.
 
-A reading is taken whenever a holder comes or goes, so between two readings the holders are the same. Of each interval
+A reading is taken whenever a tenant comes or goes, so between two readings the tenants are the same. Of each interval
 
-- the host's seconds are split equally among our holders (strangers, processes of others, do not count: the machine is ours);
-- CPU time and bytes go to the holder whose process tree used them; holders in one process split that tree's by work
-  reported, else equally;
-- a GPU's seconds are split equally among our holders: they are what is rented, whoever else computes on it;
-- its idle energy is split equally among all who have it, strangers too; its busy seconds and the rest of its energy by utilisation
-  of their processes, else by work reported, else equally (`shares.weigh`).
+- the host's seconds are split equally among our tenants; strangers, which are processes of others, do not count, because
+  the machine is ours;
+- CPU time and bytes go to the tenant whose process tree used them; tenants in one process split that tree's by the work
+  that they reported, or else equally;
+- a GPU's seconds are split equally among our tenants: they are what is rented, whoever else computes on it;
+- its idle energy is split equally among all who have the GPU, strangers too; its busy seconds and the rest of its energy
+  are split by the utilisation of their processes, else by work reported, else equally (`shares.weigh`).
 
-Strangers on a GPU, compute processes of no holder, bear a part of its energy as one party each, but only where NVML lists a
-process of ours too: else it knows us by other ids (we are in a container), and a stranger may be ourselves.
+A stranger on a GPU, a compute process of no tenant, bears a part of its energy as one party, but only where NVML lists a
+process of ours too. Otherwise NVML knows us by other ids (we are in a container), and a stranger may be ourselves.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import os
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from workbench.errors import UsageError
 from workbench.meter.gpu import Amounts, Gpu
@@ -29,23 +30,35 @@ from workbench.meter.shares import METHODS, Party, apportion, split, weigh
 
 if TYPE_CHECKING:
     from workbench.meter.bill import Reading
-    from workbench.meter.windows import Meter, Window
+    from workbench.meter.windows import Window
 
-_STEADY_NS = 100_000_000
-"""Intervals shorter than 0.1 s, which the edges of windows cut out, keep the work of the interval before: within one, whose step
-happens to end decides nothing."""
+STEADY_NS = 100_000_000
+"""Intervals shorter than 0.1 s, which the edges of windows cut out, keep the weights of the interval before: within such an
+interval it would depend on chance whose step happens to end."""
+
+
+class Group(NamedTuple):
+    """Whom NVML tells apart on a GPU: the process tree of one or more tenants, or one stranger.
+
+    Attributes:
+        pid: Root of the tree, None for that of the meter's own process; or the stranger's process.
+        stranger: Whether it is a process of no tenant.
+    """
+
+    pid: int | None
+    stranger: bool = False
 
 
 class Share(NamedTuple):
-    """Running totals of what fell on one holder.
+    """Running totals of what fell on one tenant.
 
     Attributes:
         held_ns: Time of the host.
         cpu_ns: CPU time.
         read_bytes: Bytes read from storage; None from when they are unknown.
         write_bytes: Bytes written to storage, likewise.
-        gpus: Of each GPU.
-        ways_ns: Of each GPU, how long it was split in each of `shares.METHODS`; all 0 while it was not.
+        gpus: The amounts of each GPU.
+        ways_ns: How long each GPU was split in each of `shares.METHODS`; all 0 while it was not split.
     """
 
     held_ns: int = 0
@@ -56,27 +69,34 @@ class Share(NamedTuple):
     ways_ns: tuple[tuple[int, ...], ...] = ()
 
 
-class Holder:
-    """One who holds the meter's host and GPUs, alone or beside others; `Meter.hold` makes it, `close` or a `with` block ends it.
+class Tenant:
+    """One who holds the meter's host and GPUs, alone or beside others. `Meter.hold` makes one; `close` or a `with` block ends it.
 
     Attributes:
         pid: Root of its process tree; None for the meter's own process.
-        name: Whatever tells it apart to a reader.
+        name: A label for readers.
+        share: Running totals of what fell on it so far; the meter adds to them at every reading.
+        weight: Work that it reported in the last steady interval.
+        is_open: Whether it still gets shares.
     """
 
-    def __init__(self, meter: Meter, pid: int | None, name: str, gpus: int) -> None:
+    def __init__(self, meter: Landlord, pid: int | None, name: str, gpus: int) -> None:
         self.pid, self.name = None if pid == os.getpid() else pid, name
+        self.share = Share(gpus=(Amounts(),) * gpus, ways_ns=((0,) * len(METHODS),) * gpus)
+        self.weight, self.is_open = 0.0, True
         self._meter, self._reported = meter, deque[float]()
-        self._work = 0.0  # of the last steady interval
-        self._share = Share(gpus=(Amounts(),) * gpus, ways_ns=((0,) * len(METHODS),) * gpus)
-        self._open = True
+
+    @property
+    def group(self) -> Group:
+        """The process tree that it is one of."""
+        return Group(self.pid)
 
     def window(self) -> Window:
-        """Open a window of this holder's share. It closes with the holder at the latest."""
-        return self._meter._open(self)
+        """Open a window of this tenant's share. It closes with the tenant at the latest."""
+        return self._meter.open_window(self)
 
     def work(self, amount: float) -> None:
-        """Report work done since the last report, in any unit common to the holders, e.g. tokens; cheap, at any time.
+        """Report work done since the last report, in any unit common to the tenants, e.g. tokens; cheap, at any time.
 
         Raises:
             UsageError: `amount` is negative or not finite.
@@ -85,9 +105,14 @@ class Holder:
             raise UsageError(f"work is a finite amount of at least 0, got {amount!r}; report what was done since the last report")
         self._reported.append(amount)
 
+    def settle_work(self, interval_ns: int) -> None:
+        """Make what was reported the weight of this interval, if the interval is long enough to tell anything."""
+        if interval_ns >= STEADY_NS:
+            self.weight = math.fsum(self._reported.popleft() for _ in range(len(self._reported)))
+
     def close(self) -> None:
-        """Let go: close this holder's windows and take no more shares. Closing twice is harmless."""
-        self._meter._release(self)
+        """Let go: close this tenant's windows and take no more shares. Closing twice is harmless."""
+        self._meter.release(self)
 
     def __enter__(self) -> Self:
         return self
@@ -95,48 +120,50 @@ class Holder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _settle_work(self, interval_ns: int) -> None:
-        """Make what was reported the weight of this interval, if it is long enough to tell anything."""
-        if interval_ns >= _STEADY_NS:
-            self._work = math.fsum(self._reported.popleft() for _ in range(len(self._reported)))
+
+class Landlord(Protocol):
+    """What a tenant asks of its meter."""
+
+    def open_window(self, tenant: Tenant | None = None) -> Window: ...
+    def release(self, tenant: Tenant) -> None: ...
 
 
-class Holders:
-    """The holders open on one meter."""
+class Tenants:
+    """The tenants of one meter that are open."""
 
     def __init__(self) -> None:
-        self.open: list[Holder] = []
+        self.open: list[Tenant] = []
         self._trees: dict[int, ProcessTree] = {}
         self._last: Reading | None = None
 
-    def add(self, holder: Holder, gpus: Sequence[Gpu]) -> None:
+    def add(self, tenant: Tenant, gpus: Sequence[Gpu]) -> None:
         """Take in one more, right after a reading."""
-        if holder.pid is not None and holder.pid not in self._trees:
-            tree = self._trees[holder.pid] = ProcessTree(holder.pid)
+        if tenant.pid is not None and tenant.pid not in self._trees:
+            tree = self._trees[tenant.pid] = ProcessTree(tenant.pid)
             if self._last is not None:  # its first interval begins now
-                self._last = self._last._replace(trees={**self._last.trees, holder.pid: tree.read()})
-        self.open.append(holder)
+                self._last = self._last._replace(trees={**self._last.trees, tenant.pid: tree.read()})
+        self.open.append(tenant)
         if len({each.pid for each in self.open}) > 1:
             for gpu in gpus:  # what NVML remembers of the time before is nobody's business
                 gpu.busy_by_process()
 
-    def remove(self, holder: Holder) -> None:
+    def remove(self, tenant: Tenant) -> None:
         """Let one go, right after a reading."""
-        self.open.remove(holder)
-        if holder.pid is not None and all(other.pid != holder.pid for other in self.open):
-            del self._trees[holder.pid]
+        self.open.remove(tenant)
+        if tenant.pid is not None and all(other.pid != tenant.pid for other in self.open):
+            del self._trees[tenant.pid]
 
     def forget(self) -> None:
         """Drop all: in a forked child they are the parent's."""
         self.open, self._trees, self._last = [], {}, None
 
     def read_trees(self) -> dict[int, TreeReading]:
-        """Read the process trees of holders that have one of their own, by root."""
+        """Read the process trees of tenants that have one of their own, by root."""
         return {pid: tree.read() for pid, tree in self._trees.items()}
 
-    def pids(self, holder: Holder, ours: Collection[int]) -> Collection[int]:
-        """Process ids of a holder's tree as last read, `ours` being those of the meter's process."""
-        return ours if holder.pid is None or holder.pid not in self._trees else self._trees[holder.pid].pids
+    def pids(self, tenant: Tenant, ours: Collection[int]) -> Collection[int]:
+        """Process ids of a tenant's tree as last read, `ours` being those of the meter's process."""
+        return ours if tenant.pid is None or tenant.pid not in self._trees else self._trees[tenant.pid].pids
 
     def settle(self, now: Reading, gpus: Sequence[Gpu], ours: Collection[int]) -> None:
         """Split the interval since the last reading among those who held it. `ours` are the ids of the meter's process tree."""
@@ -144,15 +171,15 @@ class Holders:
         if last is None or not self.open:
             return
         interval_ns = now.at_ns - last.at_ns
-        for holder in self.open:
-            holder._settle_work(interval_ns)
+        for tenant in self.open:
+            tenant.settle_work(interval_ns)
         held_ns = apportion(interval_ns, [1] * len(self.open))
         cpu_ns, read, written = self._by_tree(last, now, ours)
         spans = zip(gpus, last.gpus, now.gpus, strict=False)  # a fake meter has no GPU to read
         by_gpu = [self._of_gpu(gpu, b.amounts.minus(a.amounts), ours) for gpu, a, b in spans]
-        for i, holder in enumerate(self.open):
-            share = holder._share
-            holder._share = Share(
+        for i, tenant in enumerate(self.open):
+            share = tenant.share
+            tenant.share = Share(
                 share.held_ns + held_ns[i],
                 share.cpu_ns + cpu_ns[i],
                 None if share.read_bytes is None or read is None else share.read_bytes + read[i],
@@ -165,7 +192,7 @@ class Holders:
             )
 
     def _by_tree(self, last: Reading, now: Reading, ours: Collection[int]) -> tuple[list[int], list[int] | None, list[int] | None]:
-        """CPU time, bytes read and bytes written of each holder in the interval."""
+        """CPU time, bytes read and bytes written of each tenant in the interval."""
         roots = [pid for pid in now.trees if pid in last.trees]
         grown = [_grown(last.trees[pid], now.trees[pid]) for pid in roots]
         whole = _grown(last.tree, now.tree)
@@ -182,25 +209,24 @@ class Holders:
         return parts[0], parts[1], parts[2]
 
     def _within_groups(self, by_root: Mapping[int | None, int]) -> list[int]:
-        """The holders' parts of what their trees used: by work reported in the tree, else equally."""
+        """The tenants' parts of what their trees used: by work reported in the tree, else equally."""
         found = [0] * len(self.open)
         for root, amount in by_root.items():
-            members = [i for i, holder in enumerate(self.open) if holder.pid == root]
+            members = [i for i, tenant in enumerate(self.open) if tenant.pid == root]
             if members:
-                for i, part in zip(members, apportion(amount, [self.open[i]._work for i in members]), strict=True):
+                for i, part in zip(members, apportion(amount, [self.open[i].weight for i in members]), strict=True):
                     found[i] = part
         return found
 
     def _of_gpu(self, gpu: Gpu, used: Amounts, ours: Collection[int]) -> tuple[list[Amounts], tuple[str, ...]]:
-        """The holders' parts of one GPU's interval, and how the part that depends on use was split."""
+        """The tenants' parts of one GPU's interval, and how the part that depends on use was split."""
         if len(self.open) == 1 and not gpu.processes:
             return [used], ()
         owners = self._owners(ours)
         known = gpu.processes.keys() & (owners.keys() | set(ours))
         strangers = [pid for pid in gpu.processes if pid not in owners] if known else []
-        groups = [-1 if holder.pid is None else -2 - holder.pid for holder in self.open]
-        parties = [Party(group, holder._work) for group, holder in zip(groups, self.open, strict=True)]
-        parties += [Party(pid) for pid in strangers]
+        parties = [Party(tenant.group, tenant.weight) for tenant in self.open]
+        parties += [Party(Group(pid, stranger=True)) for pid in strangers]
         busy = None
         if len({party.group for party in parties}) > 1 and known:
             busy = _by_group(gpu.busy_by_process(), owners)
@@ -219,25 +245,25 @@ class Holders:
         ]
         return [Amounts(*row) for row in list(zip(*columns, strict=True))[: len(self.open)]], ways
 
-    def _owners(self, ours: Collection[int]) -> dict[int, int]:
-        """Group of each process that belongs to a holder: where trees lie in one another, that of the smallest."""
-        trees = {(-1 if holder.pid is None else -2 - holder.pid): self.pids(holder, ours) for holder in self.open}
-        owners: dict[int, int] = {}
+    def _owners(self, ours: Collection[int]) -> dict[int, Group]:
+        """The group of each process that belongs to a tenant: where trees lie in one another, that of the smallest."""
+        trees = {tenant.group: self.pids(tenant, ours) for tenant in self.open}
+        owners: dict[int, Group] = {}
         for group, pids in sorted(trees.items(), key=lambda item: len(item[1])):
             for pid in pids:
                 owners.setdefault(pid, group)
         return owners
 
 
-def _by_group(busy: Mapping[int, float] | None, owners: Mapping[int, int]) -> dict[int, float] | None:
-    """Utilisation by group: of each holder's process tree, and of each stranger by itself."""
+def _by_group(busy: Mapping[int, float] | None, owners: Mapping[int, Group]) -> dict[Group, float] | None:
+    """Utilisation by group: that of each tenant's process tree, and of each stranger by itself."""
     if busy is None:
         return None
-    found: dict[int, float] = {}
-    for pid, amount in busy.items():
-        group = owners.get(pid, pid)
-        found[group] = found.get(group, 0.0) + amount
-    return found
+    by_group: dict[Group, float] = {}
+    for pid, utilisation in busy.items():
+        group = owners.get(pid, Group(pid, stranger=True))
+        by_group[group] = by_group.get(group, 0.0) + utilisation
+    return by_group
 
 
 def _grown(last: TreeReading, now: TreeReading) -> tuple[int | None, ...]:

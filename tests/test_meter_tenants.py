@@ -55,8 +55,8 @@ def burn(seconds):
         pass
 
 
-def test_one_holder_sees_the_whole():
-    with Bench(reasons=4) as bench, bench.meter.window() as whole, bench.meter.hold() as holder, holder.window() as window:
+def test_one_tenant_sees_the_whole():
+    with Bench(reasons=4) as bench, bench.meter.window() as whole, bench.meter.hold() as tenant, tenant.window() as window:
         bench.clock.advance(10)
     (device,) = window.usage.devices
     assert window.usage.others_seconds == 0
@@ -113,12 +113,12 @@ def test_use_of_two_processes_is_split_by_their_utilisation(child):
     assert (one.gpu_peak_memory_bytes, two.gpu_peak_memory_bytes) == (4 << 30, 3 << 30), "ours includes our child's"
 
 
-def test_two_holders_in_one_of_two_processes_split_its_part_by_work(child):
+def test_two_tenants_in_one_of_two_processes_split_its_part_by_work(child):
     both = {os.getpid(): 1, child: 1}
     with Bench(power_w=100, processes=both, process_utilisation={os.getpid(): 50, child: 50}) as bench:
         a, b, c = bench.meter.hold(), bench.meter.hold(), bench.meter.hold(pid=child)
         bench.idle_then(400)
-        windows = [holder.window() for holder in (a, b, c)]
+        windows = [tenant.window() for tenant in (a, b, c)]
         a.work(2)
         b.work(1)
         bench.clock.advance(10)
@@ -137,10 +137,10 @@ def test_two_holders_in_one_of_two_processes_split_its_part_by_work(child):
     ],
 )
 def test_strangers_on_the_gpu_bear_their_part_where_nvml_knows_us(processes, joules, shared_by):
-    with Bench(power_w=100, processes=processes) as bench, bench.meter.window() as whole, bench.meter.hold() as holder:
+    with Bench(power_w=100, processes=processes) as bench, bench.meter.window() as whole, bench.meter.hold() as tenant:
         bench.idle_then(300)
         bench.gpu.process_utilisation = {os.getpid(): 75, STRANGER: 25}
-        with holder.window() as window:
+        with tenant.window() as window:
             bench.clock.advance(10)
     assert window.usage.gpu_board_energy_j == joules
     assert window.usage.gpu_seconds == 10, "it is rented whole, whoever else computes on it"
@@ -152,15 +152,15 @@ def test_strangers_on_the_gpu_bear_their_part_where_nvml_knows_us(processes, jou
 def test_beside_strangers_without_utilisation_all_are_equal():
     processes = {os.getpid(): 1, STRANGER: 1, SECOND: 1}
     with Bench(power_w=300, processes=processes, unsupported={UTILISATION}) as bench:
-        holder = bench.meter.hold()
-        window = holder.window()
-        holder.work(9)
+        tenant = bench.meter.hold()
+        window = tenant.window()
+        tenant.work(9)
         bench.clock.advance(9)
     assert window.usage.gpu_board_energy_j == 900
     assert window.usage.devices[0].shared_by == "equal"
 
 
-def test_holders_come_and_go_and_each_pays_for_its_time():
+def test_tenants_come_and_go_and_each_pays_for_its_time():
     with Bench(power_w=120) as bench:
         a = bench.meter.hold()
         first = a.window()
@@ -174,26 +174,26 @@ def test_holders_come_and_go_and_each_pays_for_its_time():
     assert (second.usage.seconds, second.usage.gpu_board_energy_j, second.usage.others_seconds) == (10, 600, 5)
 
 
-def test_a_closed_holder_has_closed_its_windows_and_opens_none():
+def test_a_closed_tenant_has_closed_its_windows_and_opens_none():
     with Bench() as bench:
-        holder = bench.meter.hold()
-        window = holder.window()
+        tenant = bench.meter.hold()
+        window = tenant.window()
         bench.clock.advance(2)
-        holder.close()
-        holder.close()
+        tenant.close()
+        tenant.close()
         bench.clock.advance(2)
         assert window.usage.seconds == 2
         with pytest.raises(UsageError, match="closed"):
-            holder.window()
+            tenant.window()
 
 
 @pytest.mark.parametrize("amount", [-1, float("nan"), float("inf")])
 def test_work_is_a_finite_amount(amount):
-    with FakeMeter().hold() as holder, pytest.raises(UsageError, match="finite"):
-        holder.work(amount)
+    with FakeMeter().hold() as tenant, pytest.raises(UsageError, match="finite"):
+        tenant.work(amount)
 
 
-def test_a_lost_gpu_is_lost_to_all_its_holders():
+def test_a_lost_gpu_is_lost_to_all_its_tenants():
     with Bench() as bench, bench.meter.hold() as a, bench.meter.hold() as b:
         one, two = a.window(), b.window()
         bench.clock.advance(2)
@@ -209,7 +209,7 @@ STEPS = st.lists(
         st.integers(0, 700),  # watts
         st.integers(0, 100),  # utilisation
         st.sampled_from(["open", "open child", "close", "sample", "reset", "throttle", "stranger"]),
-        st.integers(0, 5),  # which holder
+        st.integers(0, 5),  # which tenant
         st.floats(0, 1e6),  # work
     ),
     min_size=1,
@@ -220,22 +220,22 @@ STEPS = st.lists(
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(STEPS, st.sets(st.sampled_from(["nvmlDeviceGetTotalEnergyConsumption", UTILISATION])))
 def test_shares_sum_to_the_measured_total_exactly(child, steps, unsupported):
-    """In whole microjoules and nanoseconds, whoever comes and goes; a first holder stays, so that all time is held."""
+    """In whole microjoules and nanoseconds, whoever comes and goes; a first tenant stays, so that all time is held."""
     processes = {os.getpid(): 1, child: 1}
     with Bench(processes=processes, unsupported=unsupported) as bench, bench.meter.window() as whole:
-        holders = [bench.meter.hold()]
-        windows, strangers = [holders[0].window()], False
+        tenants = [bench.meter.hold()]
+        windows, strangers = [tenants[0].window()], False
         for seconds, watts, percent, event, which, work in steps:
             bench.gpu.set_power(watts)
             bench.gpu.utilisation = percent
             bench.gpu.process_utilisation = {os.getpid(): percent // 2, child: percent - percent // 2}
-            holders[which % len(holders)].work(work)
+            tenants[which % len(tenants)].work(work)
             bench.clock.advance(seconds)
             if event.startswith("open"):
-                holders.append(bench.meter.hold(pid=child if "child" in event else None))
-                windows.append(holders[-1].window())
-            elif event == "close" and len(holders) > 1:
-                holders.pop(1 + which % (len(holders) - 1)).close()
+                tenants.append(bench.meter.hold(pid=child if "child" in event else None))
+                windows.append(tenants[-1].window())
+            elif event == "close" and len(tenants) > 1:
+                tenants.pop(1 + which % (len(tenants) - 1)).close()
             elif event == "sample":
                 bench.meter.sample()
             elif event == "reset":
@@ -245,8 +245,8 @@ def test_shares_sum_to_the_measured_total_exactly(child, steps, unsupported):
             elif event == "stranger":
                 strangers = True
                 bench.gpu.processes[STRANGER] = 1
-        for holder in holders[::-1]:
-            holder.close()
+        for tenant in tenants[::-1]:
+            tenant.close()
     total, parts = whole.usage, [window.usage for window in windows]
     held = sum(round(1e9 * (part.seconds - part.others_seconds)) for part in parts)
     assert held == pytest.approx(round(1e9 * total.seconds), abs=len(parts) + 1), "to the rounding of `seconds`, a float"
@@ -283,7 +283,7 @@ def test_cpu_time_and_its_estimated_energy_go_by_work_within_a_process_and_sum_t
     assert sum(part.cpu_energy_j for part in parts) == pytest.approx(total.cpu_energy_j - late * busy_w)
 
 
-def test_a_holder_with_its_own_process_pays_for_its_tree_and_we_for_the_rest():
+def test_a_tenant_with_its_own_process_pays_for_its_tree_and_we_for_the_rest():
     clock = ManualClock()
     process = subprocess.Popen([sys.executable, "-c", BURN.format(0.4)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with Meter(clock=clock, sample_interval_seconds=None, gpu=False) as meter:
@@ -303,7 +303,7 @@ def test_a_holder_with_its_own_process_pays_for_its_tree_and_we_for_the_rest():
     assert (ours.others_seconds, theirs.others_seconds) == (2, 2)
 
 
-def test_holders_of_a_parent_are_none_of_a_forked_child():
+def test_tenants_of_a_parent_are_none_of_a_forked_child():
     clock = ManualClock()
     with Meter(clock=clock, sample_interval_seconds=None, gpu=False) as meter:
         parents, window = meter.hold(), meter.window()

@@ -16,7 +16,7 @@ from workbench.usage import Usage
 
 
 @dataclass(frozen=True)
-class Prefix:
+class ResumeState:
     """A run's state after `step` optimiser steps: continuing from it is the same as never having stopped.
 
     Attributes:
@@ -36,7 +36,7 @@ class Prefix:
     tensors: Mapping[str, torch.Tensor]
 
 
-class PrefixCache:
+class ResumeCache:
     """A folder with the last state of each run, the oldest dropped when it grows beyond `max_bytes`.
 
     A dropped prefix is no loss of results: the run would only be dearer to continue.
@@ -46,7 +46,7 @@ class PrefixCache:
         self.folder = folder
         self.max_bytes = max_bytes
 
-    def save(self, prefix: Prefix) -> None:
+    def save(self, prefix: ResumeState) -> None:
         """Write the state in place of the run's earlier one; atomic, so a kill leaves the one or the other."""
         from safetensors.torch import save_file
 
@@ -64,7 +64,7 @@ class PrefixCache:
         temporary.replace(path)
         self._shrink(keep=path)
 
-    def find(self, run_id: str) -> Prefix | None:
+    def find(self, run_id: str) -> ResumeState | None:
         """The state of a run, or None where there is none that can be read."""
         from safetensors import SafetensorError, safe_open
 
@@ -81,7 +81,7 @@ class PrefixCache:
             path.unlink(missing_ok=True)
             return None
         usage = {name: Usage.from_json(u) for name, u in record.pop("usage").items()}
-        return Prefix(**record, usage=usage, tensors=tensors)
+        return ResumeState(**record, usage=usage, tensors=tensors)
 
     def _path(self, run_id: str) -> Path:
         return self.folder / f"{run_id}.safetensors"

@@ -1,0 +1,160 @@
+"""What is noted of a study in its storage, and how the storage is asked: once more where it was away."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from workbench import process
+from workbench.ledger.create import STUDY, studies
+from workbench.ledger.faults import mapped
+from workbench.ledger.inputs import Judge
+from workbench.ledger.patience import Away, Patience
+from workbench.ledger.store import sqlite_path
+from workbench.result import Result
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+    from sqlalchemy import Executable
+
+BEGUN, ENDED = "workbench:begun", "workbench:ended"
+"""Keys of how the last sweep began (limits, time) and ended (reason, time)."""
+
+_MLFLOW = "workbench:mlflow:"  # before a run id: the id of the MLflow run that mirrors it
+_GRADING = "workbench:grading"  # how many dev examples grade its points, and what one answer to all of them would score
+
+T = TypeVar("T")
+
+
+class NotedStudy:
+    """A study in one storage, and what is noted of it beside its Results.
+
+    Args:
+        storage: Optuna's storage.
+        study_id: Optuna's id of the study there.
+        name: The study's full name.
+        patience: How long a storage that is away is waited for; None: not at all.
+        judge: Says which inputs of a Result have changed; None: by what the ledger noted.
+    """
+
+    def __init__(
+        self, storage: RDBStorage, study_id: int, name: str, patience: Patience | None = None, judge: Judge | None = None
+    ) -> None:
+        self._storage, self._study_id, self.name = storage, study_id, name
+        self._judge = judge or Judge()
+        self._url = str(storage.url)
+        self.patience = patience or Patience()
+        # By trial id the last beat of each lease, and since when (by our clock) we know of no later one.
+        self._heard: Mapping[int, tuple[float, float]] = {}
+        # Finished Results by trial number, read once: a finished trial never changes. All trials below `_seen`
+        # were read, but for those in `_running`, which are read again.
+        self._read: dict[int, Result] = {}
+        self._seen = 0
+        self._running: list[int] = []
+
+    @property
+    def others(self) -> list[str]:
+        """Names of the other studies in the same storage, oldest first."""
+        return [name for name in self._tried(lambda: studies(self._storage)) if name != self.name]
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What was noted of the study when its ledger was made: question, objectives, reference point.
+
+        With it `limits`, those of the sweep that began last, by the names of `workbench.sweep.Limits`, and `grading`, what it noted
+        of the dev examples; empty where none noted any.
+        """
+        return description_of(self._attributes())
+
+    @property
+    def mlflow_runs(self) -> dict[str, str]:
+        """MLflow's run id for each run id that has one."""
+        return mlflow_runs_of(self._attributes())
+
+    def note_mlflow_run(self, run_id: str, mlflow_run_id: str) -> None:
+        """Remember which MLflow run mirrors a run."""
+        self._note(_MLFLOW + run_id, mlflow_run_id)
+
+    @property
+    def ended(self) -> dict[str, Any] | None:
+        """How the last sweep or confirmation ended; None while one works, or was killed.
+
+        `reason` in words, `interrupted` by a person, `at`, and `what` it was: `sweep` or `confirmation`.
+        """
+        return ended_of(self._attributes())
+
+    def note_grading(self, grading: Mapping[str, Any]) -> None:
+        """Remember what grades the study's points (`workbench.sweep.graded_by`): `grading` in `description`."""
+        if grading != mapping(self._attributes().get(_GRADING)):
+            self._note(_GRADING, dict(grading))
+
+    def note_end(self, reason: str, *, interrupted: bool = False, what: str = "sweep") -> None:
+        """Remember why a sweep, or a confirmation, ended."""
+        self._note(ENDED, {"reason": reason, "interrupted": interrupted, "at": time.time(), "what": what})
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """A lock for those who read and then write on what they have read; in a file only, as a server has few such users."""
+        path = sqlite_path(self._url)
+        return process.exclusive(path.absolute().parent) if path else contextlib.nullcontext()
+
+    def _attributes(self) -> dict[str, Any]:
+        import sqlalchemy as sql
+
+        query = sql.text("SELECT key, value_json FROM study_user_attributes WHERE study_id = :study")
+        rows = self._asked(query, study=self._study_id)  # there is one a run: as objects they take 20 times as long
+        with mapped(self._url):
+            return {key: json.loads(text) for key, text in rows}
+
+    def _note(self, key: str, value: object) -> None:
+        self._tried(lambda: self._storage.set_study_user_attr(self._study_id, key, value))
+
+    def _asked(self, query: Executable, **values: object) -> Sequence[Any]:
+        """The rows of a query."""
+
+        def ask() -> Sequence[Any]:
+            with self._storage.engine.connect() as connection:
+                return connection.execute(query, values).all()
+
+        return self._tried(ask)
+
+    def _tried(self, call: Callable[[], T]) -> T:
+        """What `call` gives. Errors of the storage become ours, and the call is repeated where they pass.
+
+        It must come to the same however often it is made: the answer of an attempt that succeeded may have been lost.
+        """
+        return self.patience.tried(lambda: self._once(call))
+
+    def _once(self, call: Callable[[], T]) -> T:
+        try:
+            with mapped(self._url):
+                return call()
+        except Away:
+            # While the storage was away no worker could beat: their silence counts from now, or a server's
+            # restart of a minute would have all workers of other hosts held dead, and their runs repeated.
+            self._heard = {}
+            raise
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """The value where it is a dict; an empty one where another program has put something else in its place."""
+    return value if isinstance(value, dict) else {}
+
+
+def description_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """`NotedStudy.description` from the attributes of a study."""
+    limits = mapping(mapping(attributes.get(BEGUN)).get("limits"))
+    return {**mapping(attributes.get(STUDY)), "limits": limits, "grading": mapping(attributes.get(_GRADING))}
+
+
+def ended_of(attributes: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`NotedStudy.ended` from the attributes of a study."""
+    ended = mapping(attributes.get(ENDED))
+    return {"what": "sweep"} | ended if ended else None
+
+
+def mlflow_runs_of(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """`NotedStudy.mlflow_runs` from the attributes of a study."""
+    return {key.removeprefix(_MLFLOW): value for key, value in attributes.items() if key.startswith(_MLFLOW)}

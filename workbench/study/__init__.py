@@ -1,0 +1,13 @@
+"""The declarative part: a recipe makes one model, a study is a recipe with holes and a question, and `load` reads its file.
+
+recipe   everything that decides what model comes out
+study    what is searched, what is maximised and minimised, at which prices
+loading  a study file, run; and what is said of one that is wrong
+record   recipes as plain data, and the digests that name them
+"""
+
+from workbench.study.loading import load
+from workbench.study.recipe import Recipe
+from workbench.study.study import COSTS, DEFAULTS, Study
+
+__all__ = ["COSTS", "DEFAULTS", "Recipe", "Study", "load"]

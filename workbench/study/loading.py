@@ -1,0 +1,79 @@
+"""A study file is run, and the one Study in it returned."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from workbench.errors import StudyError, WorkbenchError, did_you_mean, line_in, said
+from workbench.study.study import Study
+
+
+def load(path: str | Path) -> Study:
+    """Run a study file and return the one `Study` in it.
+
+    Raises:
+        StudyError: There is no such file, it cannot be run, or it does not hold just one Study.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise StudyError(f"there is no study file {path}.{_near(path)}")
+    from workbench.data import fingerprints
+
+    fingerprints.look_again()  # a study that is loaded is one of the files as they are now
+    module = _run(path)
+    studies = {name: value for name, value in vars(module).items() if isinstance(value, Study)}
+    if len({id(study) for study in studies.values()}) != 1:
+        held = f"{len(studies)} Study objects ({', '.join(studies)})" if studies else "no Study object"
+        raise StudyError(f"{path} holds {held}; it must hold exactly one: study = Study(Recipe(…), maximize=…).")
+    study = next(iter(studies.values()))
+    question = study.question or " ".join((module.__doc__ or "").split())
+    return study.restated(path=path.resolve(), question=question)
+
+
+def _near(path: Path) -> str:
+    """A hint at the study file that was meant: one beside it, or, of a bare name, one of that name a folder below."""
+    below = sorted(path.parent.glob("*/*.py")) if path.parent == Path() else []
+    if meant := next((p for p in below if path.name in (p.name, p.stem)), None):
+        return f" Did you mean {meant.as_posix()!r}?"
+    near = {p.stem: p.as_posix() for p in sorted(path.parent.glob("*.py"))} if path.parent.is_dir() else {}
+    if nearest := difflib.get_close_matches(path.stem, near, 1):  # names alone: paths in one folder are all alike
+        return f" Did you mean {near[nearest[0]]!r}?"
+    studies = [name for name in near.values() if "Study(" in Path(name).read_text(encoding="utf-8", errors="ignore")]
+    there = f" Those there: {', '.join(studies)}." if studies else ""
+    return f" Give the path of a Python file that holds a Study.{there}"
+
+
+def _run(path: Path) -> ModuleType:
+    """Run a study file as a module of its own, which may import its neighbours."""
+    name = f"_study_{path.stem}"  # a name that hides no package; known to Python, or a dataclass in the file would not work
+    module = sys.modules[name] = ModuleType(name)
+    module.__file__ = str(path)
+    folder = str(path.parent.resolve())
+    sys.path.insert(0, folder)
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), vars(module))
+    except SyntaxError as error:
+        raise StudyError(f"{error.filename or path}, line {error.lineno or '?'}: {error.msg}.") from error
+    except (Exception, SystemExit) as error:
+        line = line_in(str(path), error)
+        if line is None and isinstance(error, OSError):
+            raise StudyError(f"{path} cannot be read: {error}.") from error
+        what = str(error) if isinstance(error, WorkbenchError) else f"{said(error)}{_hint(error, module)}"
+        raise StudyError(f"{path}, line {line or '?'}: {what}") from error
+    finally:
+        sys.path.remove(folder)
+    return module
+
+
+def _hint(error: BaseException, module: ModuleType) -> str:
+    """Python names an argument that a function does not know; say which was meant."""
+    found = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'(?!.*Did you mean)", said(error))
+    owner = vars(module).get(found[1]) if found else None
+    if found is None or not callable(owner):
+        return ""
+    return "." + did_you_mean(found[2], (name for name in inspect.signature(owner).parameters if name != "self"))

@@ -1,0 +1,163 @@
+"""A recipe is everything needed to produce one model."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench import methods
+from workbench.errors import UsageError
+from workbench.formulations import Formulation
+from workbench.methods import Method
+from workbench.space import Choice, Space, check, ends, is_number, is_whole
+from workbench.study.record import digest, plain
+from workbench.tasks.base import Task
+
+WEIGHTS = ("float32", "bfloat16", "nf4")
+"""What can hold a model's own weights."""
+
+_UNREAD: dict[str, Any] = {
+    "epochs": 0, "batch_size": 1, "warmup_steps": 0, "weight_decay": 0.0, "max_grad_norm": 1.0, "averaging": None, "seed": 0
+}  # fmt: skip
+"""What a recipe says of training where nothing is trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides what model comes out, and nothing else: no price, no place, no name.
+
+    Any field may be a hole (`choice`, `loguniform`, …) in a study; a recipe that is trained has none.
+
+    Attributes:
+        task: The data, their encoding and their score.
+        model: A built-in model, a name on the model hub (`name@revision`), a folder (also PEFT's of an adapter), or a GGUF file.
+        method: What is tuned, and at which learning rate.
+        epochs: Passes over the training examples; fractions are allowed, and 0 grades what there is. The schedule has no
+            length, so a checkpoint of a run is the result of the same recipe with fewer epochs.
+        batch_size: Examples per optimiser step.
+        warmup_steps: Optimiser steps over which the learning rate rises from 0; it is constant after them.
+        weight_decay: AdamW's decoupled weight decay.
+        max_grad_norm: Bound on the norm of the gradient.
+        averaging: Weight of late steps in the average of the weights that is evaluated: eta of polynomial averaging
+            (Shamir & Zhang 2013, arXiv:1212.1824); None evaluates the last weights.
+        precision: `float32`, `bfloat16` (autocast), or `auto`: bfloat16 on GPUs that have it.
+        weights: What holds the model's own weights: `float32`, `bfloat16`, or `nf4`, which is four bits (Dettmers et al. 2023,
+            arXiv:2305.14314) and needs the package bitsandbytes. Other than float32 only where they are left as they are.
+        seed: Of the head's first weights, dropout and adapters. The order of examples belongs to the task.
+    """
+
+    task: Task
+    model: str
+    method: Method
+    epochs: float
+    batch_size: int = 16
+    warmup_steps: int = 8
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    averaging: float | None = 4.0
+    precision: str = "auto"
+    seed: int = 0
+    weights: str = field(default="float32", metadata={"later": True})
+
+    def __post_init__(self) -> None:
+        check(self, "task", lambda v: isinstance(v, Task), "a task, such as question_answering(…)")
+        check(self, "model", lambda v: isinstance(v, str) and v != "", "a model's name")
+        check(self, "method", lambda v: isinstance(v, Method), "a method, such as full(learning_rate=1e-4)")
+        check(self, "epochs", lambda v: is_number(v) and v >= 0, "a number, at least 0")
+        check(self, "batch_size", lambda v: is_whole(v) and v >= 1, "a whole number, at least 1")
+        check(self, "warmup_steps", lambda v: is_whole(v) and v >= 0, "a whole number, at least 0")
+        check(self, "weight_decay", lambda v: is_number(v) and v >= 0, "a number, at least 0")
+        check(self, "max_grad_norm", lambda v: is_number(v) and v > 0, "a number above 0")
+        check(self, "averaging", lambda v: v is None or (is_number(v) and v >= 0), "None or a number, at least 0")
+        check(self, "precision", lambda v: v in ("auto", "float32", "bfloat16"), "'auto', 'float32' or 'bfloat16'")
+        check(self, "seed", lambda v: is_whole(v) and v >= 0, "a whole number, at least 0")
+        check(self, "weights", lambda v: v in WEIGHTS, f"one of {', '.join(map(repr, WEIGHTS))}")
+        if any(weights != "float32" for weights in ends(self.weights)):
+            for method in ends(self.method):
+                if method.changes_weights:
+                    raise UsageError(
+                        f"{method.name!r} changes the model's own weights, which must be float32 then. Take it out, or weights=."
+                    )
+        if isinstance(self.method, Method) and not self.method.trains:
+            # What only training reads says nothing of the model: without it equal models are one recipe.
+            for name, value in _UNREAD.items():
+                object.__setattr__(self, name, value)
+            if self.method.bought is not None:
+                object.__setattr__(self, "task", _with_labels(self.task, self.method.bought))
+            else:
+                _refuse_few(self.task, self.method)
+        needed = not isinstance(self.method, Method) or self.method.labelled
+        if needed and any(_labels(task) == 0 for task in ends(self.task)):
+            raise UsageError("train must be at least 1 where something is trained; got 0.")
+
+    @property
+    def formulation(self) -> Formulation:
+        """How its model computes its task, asked as its method says.
+
+        Raises:
+            UsageError: A model of this kind cannot do the task, or not be asked so; or as `models.kind`.
+        """
+        from workbench.data import models
+
+        return self.task.formulation(models.kind(self.model)).reading(self.method.read)
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as plain data: a record to read, not a way to make one."""
+        record: dict[str, Any] = plain(self)
+        if isinstance(self.method, Method):
+            record["method"].pop("models", None)
+        return record
+
+    @functools.cached_property
+    def inputs(self) -> dict[str, str | int]:
+        """Fingerprints of what stands behind the recipe's names: `data`, `model`, `code` of the task, revision of the `method`.
+
+        Those that are empty are left out: the name says it all. Raises as `Task.digest` does.
+        """
+        from workbench.data import fingerprints
+        from workbench.tasks import source
+
+        more: dict[str, str | int] = {
+            "model": fingerprints.model(self.model),
+            "code": source.fingerprint(self.task),
+            "method": methods.revision(self.method),
+        }
+        known: dict[str, str | int] = {"data": self.task.digest()}
+        return known | {kind: found for kind, found in more.items() if found}
+
+    @functools.cached_property
+    def id(self) -> str:
+        """Sixteen hex digits of the recipe and its inputs: equal recipes on equal data, models and code are the same result."""
+        return digest(self.to_json(), **self.inputs)
+
+    @functools.cached_property
+    def run_id(self) -> str:
+        """The id of the run: recipes that differ in nothing but `epochs` are checkpoints of one run."""
+        return digest(self.to_json() | {"epochs": None}, **self.inputs)
+
+    def with_epochs(self, epochs: float) -> Recipe:
+        """The same recipe, trained for another length."""
+        return dataclasses.replace(self, epochs=int(epochs) if float(epochs).is_integer() else epochs)
+
+
+def _labels(task: Any) -> int | None:
+    """The fewest labelled examples that a task may train on; None where that is no setting."""
+    train = getattr(task, "train", None)
+    found = min(train.ends) if isinstance(train, Space) else train
+    return found if is_whole(found) else None
+
+
+def _refuse_few(task: Any, method: Method) -> None:
+    """Raise UsageError where a task may have fewer labelled examples than a method puts before a question."""
+    fewest = min((count for option in ends(task) if (count := _labels(option)) is not None), default=method.shots)
+    if fewest < method.shots:
+        raise UsageError(f"{method.name!r} chooses {method.shots} examples of train={fewest}. Buy more labels, or ask with fewer.")
+
+
+def _with_labels(task: Any, count: int) -> Any:
+    """The task, or each of a choice of tasks, with so many labelled examples, where that is a setting."""
+    if isinstance(task, Choice):
+        return Choice(tuple(_with_labels(option, count) for option in task.options))
+    return dataclasses.replace(task, train=count) if hasattr(task, "train") else task
