@@ -1,5 +1,6 @@
 """What tests of the command line share: the command as a process, and the text of a tiny study. Fixtures are in conftest.py."""
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -7,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import NamedTuple
@@ -103,6 +105,38 @@ def workbench(*words, cwd, env_more=None):
         finally:
             process.kill()
         return subprocess.CompletedProcess(words, code, out.read_text(), err.read_text())
+
+
+def here(*words, cwd):
+    """The command in this process, to its end: nothing is imported anew, which is most of what a small sweep takes.
+
+    What a warning would say on a process's standard error it says here as well, though pytest collects warnings.
+    """
+    from workbench.cli import main
+
+    def say(message, category, filename, lineno, file=None, line=None):
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        out, err = (stack.enter_context(Path(folder, name).open("w+", encoding="utf-8")) for name in ("out", "err"))
+        stack.enter_context(contextlib.chdir(cwd))
+        stack.enter_context(contextlib.redirect_stdout(out))
+        stack.enter_context(contextlib.redirect_stderr(err))
+        stack.enter_context(mock.patch.dict(os.environ))
+        stack.enter_context(mock.patch.object(sys, "argv", ["workbench", *map(str, words)]))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.resetwarnings()
+        for category in (ImportWarning, ResourceWarning):  # which Python shows to nobody by itself
+            warnings.simplefilter("ignore", category)
+        warnings.showwarning = say
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        for file in (out, err):
+            file.flush()
+            file.seek(0)
+        return subprocess.CompletedProcess(words, code, out.read(), err.read())
 
 
 def study_text(

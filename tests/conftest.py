@@ -9,10 +9,11 @@ import textwrap
 from pathlib import Path
 from unittest import mock
 
+import alembic.script
 import alembic.util
 import pytest
 import stores
-from commands import ANSI, DASHBOARDS, Printed, begun, study_text, workbench
+from commands import ANSI, DASHBOARDS, Printed, begun, here, study_text
 from servers import Unavailable, server
 
 from workbench.cli import main
@@ -33,6 +34,10 @@ sys.dont_write_bytecode = False
 _load = alembic.util.load_python_file
 _load_once = functools.cache(_load)
 alembic.util.load_python_file = lambda folder, name: (_load if name == "env.py" else _load_once)(folder, name)
+_head, _heads = alembic.script.ScriptDirectory.get_current_head, {}
+alembic.script.ScriptDirectory.get_current_head = lambda self: (
+    _heads[self.dir] if self.dir in _heads else _heads.setdefault(self.dir, _head(self))
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,6 +60,12 @@ def one_empty_store(tmp_path_factory: pytest.TempPathFactory) -> None:
     """One for all test workers, of which those of the tests are copies."""
     base = tmp_path_factory.getbasetemp()
     os.environ[stores.EMPTY] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "empty-mlflow.db")
+
+
+@pytest.fixture
+def made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores that are made by MLflow and Optuna: a copy would not show that they can."""
+    monkeypatch.delenv(stores.EMPTY)
 
 
 @pytest.fixture(scope="session")
@@ -118,14 +129,14 @@ def command(tmp_path, capfd, monkeypatch):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, tiny):
-    """A folder in which a tiny study was swept by the real command, and what that printed: once for all test workers."""
+    """A folder in which a tiny study was swept by the command, and what that printed: once for all test workers."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "swept"
     (folder / "lock").mkdir(parents=True, exist_ok=True)
     with exclusive(folder / "lock"):
         if not (folder / "err.txt").exists():
             (folder / "tiny.py").write_text(study_text(tiny), encoding="utf-8")
-            done = workbench("sweep", "tiny.py", "--trials", "3", "--json", cwd=folder)
+            done = here("sweep", "tiny.py", "--trials", "3", "--json", cwd=folder)
             assert done.returncode == 0, done.stderr
             (folder / "out.txt").write_text(done.stdout)
             (folder / "err.txt").write_text(done.stderr)

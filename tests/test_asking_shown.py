@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import DASHBOARDS, workbench
+from commands import DASHBOARDS, here
 
 PAGES = sorted(path.stem for path in (DASHBOARDS / "views").glob("*.py"))
 STUDY = '''"""Asked or tuned?"""
@@ -32,7 +32,7 @@ def once(tmp_path_factory: pytest.TempPathFactory, tiny: str) -> Path:
     """A folder with a sweep of everything that the study can be."""
     folder = tmp_path_factory.mktemp("once")
     (folder / "asked.py").write_text(STUDY.format(model=tiny))
-    done = workbench("sweep", "asked.py", "--sampler", "optuna:RandomSampler", cwd=folder)
+    done = here("sweep", "asked.py", "--sampler", "optuna:RandomSampler", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "trial" in done.stderr
     assert "zero_shot" in done.stderr

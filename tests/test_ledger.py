@@ -654,7 +654,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_ledger_lies_in_its_folder_whatever_that_is_called(study, tmp_path, name):
+def test_a_ledger_lies_in_its_folder_whatever_that_is_called(study, tmp_path, name, made_anew):
     folder = tmp_path / name
     folder.mkdir()
     url = default_url(folder)

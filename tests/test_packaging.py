@@ -38,6 +38,7 @@ def test_wheel_holds_every_module_the_prices_and_the_dashboards(wheel: Path) -> 
     assert {"workbench/_dashboards/app.py", "workbench/_dashboards/views/front.py"} <= pages
     assert facts | pages <= names
     assert not any(name.startswith(("tests", "studies", "dashboards")) for name in names)
+    assert not any(name.endswith(".md") for name in names)  # they link to files that no wheel has
 
 
 @pytest.mark.slow

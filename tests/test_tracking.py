@@ -142,12 +142,6 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stores that are made by MLflow: a copy would not show that it can."""
-    monkeypatch.delenv(stores.EMPTY)
-
-
-@pytest.fixture
 def uri(fresh: Path, tmp_path: Path) -> str:
     (tmp_path / "a folder").mkdir()
     (tmp_path / "a folder" / "mlflow.db").write_bytes(fresh.read_bytes())
