@@ -61,6 +61,16 @@ HOUSES = {
 }
 """Rooms that may import a dependency."""
 
+INNER = {
+    ("cli/__init__.py", "workbench.cli.common"): "--help draws no table: rich is not imported for it",
+    ("forecast/pairs.py", "workbench.forecast.passes"): "a mode of torch's dispatcher, a class of torch's: torch",
+    ("methods/__init__.py", "workbench.methods.heads"): "closed forms on tensors: torch",
+    ("methods/__init__.py", "workbench.methods.adapters"): "layers of a model: torch",
+    ("search/decide.py", "workbench.search.engine"): "a surrogate's linear algebra: scipy",
+}
+"""Imports of our own inside functions, `(file, module)` and why: the only ones, at most 15. Commands are no reason: the group
+imports a command's module when it is used. Neither are libraries: they are imported inside the functions of their houses."""
+
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -139,6 +149,24 @@ def test_each_heavy_dependency_has_one_house(path: Path) -> None:
         if package in HOUSES:
             allowed = ", ".join(sorted(HOUSES[package])) or "nobody"
             assert room(path) in HOUSES[package], f"{path.relative_to(PACKAGE)}, line {line}: {package} belongs to {allowed}"
+
+
+def inner_imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Every module of our own that a file imports inside a function, and its line."""
+    for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "workbench":
+                    packages = "workbench", path.parent.relative_to(PACKAGE.parent).as_posix().replace("/", ".")
+                    for alias in node.names:  # a module of a package, or something in a module
+                        yield (f"{node.module}.{alias.name}" if node.module in packages else str(node.module)), node.lineno
+
+
+def test_our_own_modules_are_imported_at_the_top() -> None:
+    found = {(path.relative_to(PACKAGE).as_posix(), name): line for path in MODULES for name, line in inner_imports(path)}
+    assert [f"{file}, line {found[file, name]}: {name}" for file, name in found.keys() - INNER.keys()] == []
+    assert INNER.keys() - found.keys() == set(), "an exception that nothing needs any more"
+    assert len(INNER) <= 15
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE.parent / "dashboards").rglob("*.py")), ids=lambda p: p.name)

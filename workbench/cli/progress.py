@@ -20,6 +20,7 @@ from workbench.report.progress import spent_text
 from workbench.report.text import settings_text
 from workbench.result import Result, Spending, originals
 from workbench.sweep import Budget, Observer
+from workbench.training.batches import steps_for
 
 if TYPE_CHECKING:
     from workbench.ledger import Lease
@@ -113,8 +114,6 @@ class Progress(Observer):
 
 def _labels(recipe: Mapping[str, Any], target: float) -> str:
     """How many labels a run is going to have read at its target, and of how many where that is not all: within the first epoch."""
-    from workbench.training.batches import steps_for
-
     train = recipe["task"].get("train")
     if not train:
         return ""

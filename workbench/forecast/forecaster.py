@@ -32,6 +32,8 @@ from workbench.prices.devices import ARITHMETIC_SHARE
 from workbench.result import Result
 from workbench.study import Recipe, Study
 from workbench.tasks.base import Task
+from workbench.training import memory as activations
+from workbench.training.batches import MAX_TOKENS, OVERHEAD_TOKENS, checkpoint_epochs, split, steps_for, widest
 from workbench.usage import Work, total
 
 if TYPE_CHECKING:
@@ -153,8 +155,6 @@ class Forecaster:
 
     def _decoded(self, recipe: Recipe, graded: int) -> dict[str, float]:
         """What writing answers takes beside their FLOPs: every number of the model is read again for each token of a batch."""
-        from workbench.training.batches import MAX_TOKENS
-
         data = self._data_of(recipe)
         if not any(data.written):
             return {}
@@ -168,8 +168,6 @@ class Forecaster:
 
     def checkpoints(self, recipe: Recipe) -> list[float]:
         """Epochs at which the recipe is evaluated."""
-        from workbench.training.batches import checkpoint_epochs
-
         data = self._data_of(recipe)
         return checkpoint_epochs(
             recipe.epochs, batch_size=recipe.batch_size, examples=data.train_examples, dev_examples=data.dev_examples
@@ -240,9 +238,6 @@ class Forecaster:
         return Estimate(value, low, high, basis, self._watts.note)
 
     def _peak(self, recipe: Recipe) -> Estimate | None:
-        from workbench.training import memory as activations
-        from workbench.training.batches import widest
-
         key = (recipe.task, self._pair_key(recipe), recipe.batch_size)
         measured = self._measured_memory.get(_memory_key(recipe))
         if measured:
@@ -322,8 +317,6 @@ class Forecaster:
 
     def _passes_per_step(self, recipe: Recipe) -> float:
         """Micro-batches of a step, on average over the sample."""
-        from workbench.training.batches import OVERHEAD_TOKENS, split
-
         data, size = self._data_of(recipe), recipe.batch_size
         key = (recipe.task, recipe.model, recipe.batch_size, data.together)
         if key not in self._passes:
@@ -338,8 +331,6 @@ class Forecaster:
         return self._passes[key]
 
     def _steps(self, recipe: Recipe, epochs: float) -> int:
-        from workbench.training.batches import steps_for
-
         return steps_for(epochs, recipe.batch_size, self._data_of(recipe).train_examples)
 
     # What Results teach

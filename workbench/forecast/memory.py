@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workbench.estimate import Estimate
+from workbench.training.batches import MAX_TOKENS
 
 FLOAT_BYTES = 4
 
@@ -38,8 +39,6 @@ def peak(
         kind: `cpu` or `cuda`.
         resident: Bytes that the process holds beside the model.
     """
-    from workbench.training.batches import MAX_TOKENS
-
     if saved is None and (layers is None or width is None):
         return None
     by_formula = FLOAT_BYTES * KEPT_FLOATS * shape[0] * shape[1] * (layers or 0) * (width or 0)

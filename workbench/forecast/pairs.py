@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from workbench import methods
+from workbench.data import models
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.forecast import machine
 from workbench.forecast.memory import WEIGHT_BYTES, state_bytes
@@ -59,8 +61,6 @@ def plan(study: Study) -> Iterator[Plan]:
         UsageError: A model does not exist.
         EnvironmentFault: A model's configuration cannot be fetched.
     """
-    from workbench.data import models
-
     memory = machine.device_memory_bytes()
     weights = min(_options(study.recipe.weights), key=lambda each: -WEIGHT_BYTES[each])  # the largest speaks for all
     for model in _options(study.recipe.model):
@@ -115,8 +115,6 @@ def problems(pairs: Sequence[Plan]) -> list[str]:
 
 def _problem_of(model: str, task: Task) -> str:
     """What is known against a model for a task, whatever the method; empty when nothing is."""
-    from workbench.data import models
-
     try:
         formulation = task.formulation(models.kind(model))
         models.check(model, formulation.auto_class, **formulation.settings)
@@ -141,7 +139,6 @@ def _problem_of(model: str, task: Task) -> str:
 
 def _problem_of_rows(task: Task, model: str, method: Method, built: Any) -> str:
     """Why the wrapped model cannot take the longest row of the task; empty where it can."""
-    from workbench.data import models
     from workbench.forecast import passes
 
     formulation, tokenizer = task.formulation(models.kind(model)), models.processor(model)
@@ -173,8 +170,6 @@ def _problem_of_rows(task: Task, model: str, method: Method, built: Any) -> str:
 
 
 def _build(task: Task, model: str, method: Method, memory: int, problem: str, weights: str) -> Plan:
-    from workbench.data import models
-
     settings: dict[str, Value] = {name: value for name, value in method.settings.items() if isinstance(value, Value)}
     if problem:
         return Plan(model, method.name, settings, problem=problem)
@@ -209,9 +204,6 @@ def wrapped(task: Task, model: str, method: Method, device: str = "meta") -> Any
     """
     import torch
 
-    from workbench import methods
-    from workbench.data import models
-
     formulation = task.formulation(models.kind(model))
     base = models.build(model, formulation.auto_class, device=device, **formulation.settings)
     try:
@@ -234,8 +226,6 @@ def _heads(task: Any, model: str) -> Iterator[Task]:
     Raises:
         UsageError: A task cannot be done by a model of this kind.
     """
-    from workbench.data import models
-
     found: dict[str, Task] = {}
     for option in sorted((_longest_form(each) for each in _options(task)), key=lambda each: getattr(each, "max_length", 0)):
         try:

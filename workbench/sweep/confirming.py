@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from workbench import training
 from workbench.errors import Refused, UsageError
 from workbench.forecast import Forecaster
 from workbench.front.members import pareto_front
@@ -280,8 +281,6 @@ class _Confirming(Sweeping):
                 continue
             self.observer.doing("Grading on the test split")
             with self.bill.phase("test"), self.interruptions.breakable():
-                from workbench import training
-
                 training.warm_up(recipe)
                 scores = training.test(recipe, path)
             # In the lease at once: its next beat, and whatever becomes of the run, puts it on record.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from workbench import search
+from workbench import search, training
 from workbench.data import fingerprints
 from workbench.errors import DataError, EnvironmentFault, Infeasible, Refused, UsageError, WorkbenchError
 from workbench.forecast import Forecaster
@@ -457,8 +457,6 @@ class Sweeping:
         recipe = chosen.recipe
         self.observer.doing("Preparing data and model")
         with self.bill.phase("provision"), self.interruptions.breakable():
-            from workbench import training
-
             fingerprints.check_model(recipe.model)
             training.warm_up(recipe)
         _leave_imports_out_of_collections()
