@@ -24,17 +24,24 @@ from workbench.cli.common import (
     waiting,
     warn_if_busy,
 )
+from workbench.cli.forecasting import forecaster_of
 from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, catch_up_first, end_notebook, open_notebook
 from workbench.cli.options import setting
+from workbench.cli.progress import Progress
+from workbench.cli.spending import ask, show_outcome
 from workbench.errors import UsageError
 from workbench.estimate import Estimate
 from workbench.front.members import pareto_front
 from workbench.front.view import View
+from workbench.ledger import Ledger
+from workbench.meter import training_meter
 from workbench.prices import label_usd_of
 from workbench.quantities import dollars, duration
 from workbench.result import Result
 from workbench.result.outdated import outdated_text
 from workbench.settings import stated
+from workbench.sweep import Account, Budget, Limits, check_offer, expected, left, longest, nothing_fits, replicates
+from workbench.sweep import confirm as work
 
 if TYPE_CHECKING:
     from workbench.prices import Offer
@@ -73,8 +80,6 @@ def confirm(
     The search kept the luckiest of many scores. New seeds show what a member's recipe is worth: the front then stands at their
     means, with 95 % intervals, and says which members they do not tell apart. Running again continues; more --seeds add to them.
     """
-    from workbench.sweep import Limits
-
     loaded = load_study(study)
     limits = Limits(max_hours=max_hours, max_usd=stated("max_usd", max_usd, loaded), max_energy_kwh=max_energy_kwh)
     offer, label = offer_of(platform, loaded), label_usd_of(label_usd, loaded)
@@ -95,17 +100,8 @@ def confirm_front(
     as_json: bool,
 ) -> NoReturn:
     """Confirm the front of a study that was swept, print it, and exit."""
-    from workbench.cli.forecasting import forecaster_of
-    from workbench.cli.progress import Progress
-    from workbench.cli.spending import ask, show_outcome
-
     limits = replace(limits, trials=None)  # replicates are no trials
     with waiting("Preparing to confirm the front …"):
-        from workbench.ledger import Ledger
-        from workbench.meter import training_meter
-        from workbench.sweep import Account, Budget, check_offer, expected, left, nothing_fits, replicates
-        from workbench.sweep import confirm as work
-
         ledger = Ledger.find(study.name, ledger_url(storage), path=path, study=study)
         view = View.of(ledger.description, offer, label_usd)
         results = ledger.results()
@@ -179,8 +175,6 @@ def _made(whole: Sequence[Replicate], results: Sequence[Result]) -> int:
 
 def _tell(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> Estimate | None:
     """Say what is to be done, and what it is likely to take. Gives US$, None where unknown."""
-    from workbench.sweep import expected, longest
-
     usd, seconds = expected(plan, results, view)
     members = len({each.member.recipe_id for each in plan})
     count = len(longest(plan))

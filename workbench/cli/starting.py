@@ -8,6 +8,12 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from workbench import training
+from workbench.data import fingerprints, looks, models
+from workbench.data.forms import BUILT_IN
+from workbench.data.labelled import LABEL, TEXT, LabelledTexts, in_order
+from workbench.data.media import LabelledFiles
+from workbench.data.tagged import TaggedWords
 from workbench.errors import EnvironmentFault, UsageError
 
 METHODS = {
@@ -114,9 +120,6 @@ def study_text(data: str, task: str | None = None, text: str | None = None, labe
     Raises:
         UsageError: It cannot be told what the data are for, or there is no task for them; and as `workbench.data.load`.
     """
-    from workbench.data import looks
-    from workbench.data.forms import BUILT_IN
-
     if task is None:
         task = BUILT_IN[data] if data in BUILT_IN else looks.task_of(data)
     if task not in TASKS:
@@ -132,10 +135,6 @@ def study_text(data: str, task: str | None = None, text: str | None = None, labe
 
 
 def _classification(data: str, text: str | None, label: str | None) -> Seen:
-    from workbench.data import fingerprints, looks
-    from workbench.data.forms import BUILT_IN
-    from workbench.data.labelled import LABEL, TEXT, LabelledTexts, in_order
-
     several, columns = False, ""
     if data not in BUILT_IN:
         there = looks.look(data)
@@ -167,8 +166,6 @@ def _classification(data: str, text: str | None, label: str | None) -> Seen:
 
 
 def _questions(data: str) -> Seen:
-    from workbench.data import fingerprints
-
     found = fingerprints.dataset(data)
     unanswerable = sum(not example["answers"]["text"] for example in found.train)
     none = f", {unanswerable:,} of them without an answer" if unanswerable else ""
@@ -179,10 +176,6 @@ def _questions(data: str) -> Seen:
 
 
 def _entities(data: str, text: str | None, label: str | None) -> Seen:
-    from workbench.data import fingerprints
-    from workbench.data.labelled import in_order
-    from workbench.data.tagged import TaggedWords
-
     form = TaggedWords(text, label)
     found = fingerprints.dataset(data, form)
     types = in_order(name for example in found.train for name in form.labels_of(example))
@@ -201,10 +194,6 @@ def _entities(data: str, text: str | None, label: str | None) -> Seen:
 
 
 def _files(data: str, task: str, label: str | None) -> Seen:
-    from workbench.data import fingerprints
-    from workbench.data.labelled import in_order
-    from workbench.data.media import LabelledFiles
-
     media = "image" if task == "image_classification" else "sound"
     found = fingerprints.dataset(data, LabelledFiles(media, label=label))
     labels = in_order(name for example in found.train for name in example["labels"])
@@ -283,17 +272,13 @@ def _sizes(rows: int, least: int) -> list[int]:
 
 def _models() -> tuple[list[str], str]:
     """Models that fit this machine, smallest first, and why."""
-    from workbench.training import device
-
-    if device().type != "cpu":
+    if training.device().type != "cpu":
         return ["minilm-l3", "minilm-l6"], "Built-in ones, which need no network; this machine's GPU has room for far larger ones."
     return ["minilm-l2", "minilm-l3"], "Built-in ones that this machine, without a GPU, tunes in a minute; minilm-l6 is larger."
 
 
 def _length(texts: Sequence[str | Sequence[str]], model: str) -> tuple[int, str]:
     """Tokens that a row needs for nineteen in twenty texts, at least 32 and at most 256; and a sentence on it."""
-    from workbench.data import models
-
     plain = [text if isinstance(text, str) else " ".join(text) for text in texts]
     try:
         sizes = [len(ids) for ids in models.tokenizer(model)(plain, verbose=False)["input_ids"]]

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from workbench import forecast, search
 from workbench.cli import complete
+from workbench.cli import workers as several
 from workbench.cli.common import (
     COUNT,
     POSITIVE,
@@ -30,14 +32,19 @@ from workbench.cli.confirm import SEEDS, confirm_front
 from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, forecaster_of, most_runs
 from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, catch_up_first, end_notebook, open_notebook
 from workbench.cli.options import placed, setting
+from workbench.cli.progress import Progress
 from workbench.cli.spending import ask, show_outcome
 from workbench.front.bounds import bounds
 from workbench.front.members import pareto_front
 from workbench.front.view import View
+from workbench.ledger import AWAY_SECONDS, Ledger, Patience
+from workbench.meter import training_meter
 from workbench.prices import label_usd_of
 from workbench.quantities import dollars
 from workbench.result import by_run, labels_bought, originals
 from workbench.settings import stated
+from workbench.sweep import Budget, Limits, Neighbours, Orders, Unwritten, check_data, check_offer, graded_by, provenance
+from workbench.sweep import sweep as work
 
 if TYPE_CHECKING:
     from workbench.ledger import Ledger
@@ -135,13 +142,6 @@ def sweep(
     offer = offer_of(platform, loaded)
     label = label_usd_of(label_usd, loaded)
     with contextlib.nullcontext() if as_worker else waiting("Preparing data and models …"):
-        from workbench import forecast, search
-        from workbench.cli import workers as several
-        from workbench.cli.progress import Progress
-        from workbench.ledger import AWAY_SECONDS, Ledger, Patience
-        from workbench.meter import training_meter
-        from workbench.sweep import Budget, Limits, Neighbours, Orders, Unwritten, check_data, check_offer, graded_by, provenance
-        from workbench.sweep import sweep as work
 
         def check() -> None:
             for line in check_data(loaded):  # first, as in `plan`
@@ -277,8 +277,6 @@ def _reached(budget: Budget, ledger: Ledger, sampler: str) -> str:
     With the search's own sampler the last of the trials has only been started when their number is full: whether they are taken
     further is for the search to say, unless its last sweep ended by itself.
     """
-    from workbench import search
-
     results, ended = ledger.results(), ledger.ended
     settled = sampler != search.DEFAULT or (ended is not None and not ended["interrupted"])
     return budget.reached(results) if settled else budget.exhausted(budget.spent(results))

@@ -16,6 +16,7 @@ import click
 from workbench.cli.common import messages
 from workbench.cli.progress import Progress
 from workbench.errors import EnvironmentFault
+from workbench.meter import Meter, number_gpus_as_nvml
 from workbench.sweep import Observer, Orders, Outcome, Supervisor
 
 if TYPE_CHECKING:
@@ -100,8 +101,6 @@ def supervise(
 
 def devices() -> list[str]:
     """The visible GPUs, as `CUDA_VISIBLE_DEVICES` names them."""
-    from workbench.meter import Meter, number_gpus_as_nvml
-
     number_gpus_as_nvml()
     with Meter(sample_interval_seconds=None) as meter:
         return named(meter, os.environ.get("CUDA_VISIBLE_DEVICES"))
