@@ -13,7 +13,7 @@ from test_report import point, view
 
 from workbench.front.confirmed import confirmations, confirmed_front, corrected_points, unrepeatable
 from workbench.front.hypervolume import hypervolume
-from workbench.front.intervals import Interval, estimates, holm, p_value, scatters, ties
+from workbench.front.intervals import Interval, estimates, holm, p_value, seed_variances, ties
 from workbench.front.members import pareto_front
 from workbench.report.answers import answer
 from workbench.report.records import front_record, runs_record
@@ -121,7 +121,7 @@ def test_unequal_points_are_told_apart() -> None:
 
 def test_one_seed_tells_nothing_of_the_scatter() -> None:
     assert estimates([[60.0], [70.0]], [0, 1]) == [Interval(60.0), Interval(70.0)]
-    assert scatters([[60.0], [70.0]], [0, 1]) == [None, None]
+    assert seed_variances([[60.0], [70.0]], [0, 1]) == [None, None]
     assert ties([[60.0], [70.0]], [0, 1]) is None
     assert ties([], []) is None
     assert estimates([[]], [0]) == [None]

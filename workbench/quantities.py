@@ -10,7 +10,7 @@ from workbench.estimate import Estimate
 
 
 def dollars(value: float | None) -> str:
-    """US$ to the cent, below a dollar to three significant digits: `$12.30`, `$0.00042`; `unknown` for None."""
+    """Write US$ to the cent, below a dollar to three significant digits: `$12.30`, `$0.00042`; `unknown` for None."""
     if value is None:
         return "unknown"
     if not 0 < abs(value) < 1:
@@ -20,7 +20,7 @@ def dollars(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`1.2 s`, `42 s`, `3 min 20 s`, `2 h 05 min`, `1,672 h`."""
+    """Write a duration: `1.2 s`, `42 s`, `3 min 20 s`, `2 h 05 min`, `1,672 h`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -32,7 +32,7 @@ def duration(seconds: float) -> str:
 
 
 def number(value: Any) -> str:
-    """A setting as people write it: `2e-4` rather than 0.00020134, `128` rather than 128.0."""
+    """Write a setting as people do: `2e-4` rather than 0.00020134, `128` rather than 128.0."""
     if not isinstance(value, float):
         return str(value)
     if value == 0 or 1e-3 <= abs(value) < 1e6:
@@ -42,17 +42,17 @@ def number(value: Any) -> str:
 
 
 def count(value: float) -> str:
-    """How many of something, to the last one: `1,024`, `22,713,216`. What is counted is never rounded; a part stays: `0.5`."""
+    """Write a number of things: `1,024`, `22,713,216`. What is counted is never rounded, and a part of one stays: `0.5`."""
     return f"{int(value):,}" if float(value).is_integer() else f"{value:,.10g}"
 
 
 def many(value: float, noun: str) -> str:
-    """`1 label`, `1,024 labels`, `0.5 epochs`."""
+    """Write a number of things with their noun: `1 label`, `1,024 labels`, `0.5 epochs`."""
     return f"{count(value)} {noun}{'' if value == 1 else 's'}"
 
 
 def banded(estimate: Estimate, write: Callable[[float], str]) -> str:
-    """A figure, with its band and basis where it has a band: `$0.0021 ($0.001 to $0.0044, scaled)`."""
+    """Write a figure, with its band and basis where it has a band: `$0.0021 ($0.001 to $0.0044, scaled)`."""
     if estimate.low == estimate.high:
         return write(estimate.value)
     return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)}, {estimate.basis})"

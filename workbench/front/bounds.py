@@ -12,12 +12,12 @@ from workbench.result import Spending
 
 @dataclass(frozen=True)
 class Bound:
-    """One budget of a sweep.
+    """One budget of a sweep, and what is spent of it.
 
     Attributes:
-        name: `usd`, `seconds`, `energy_j` or `labels`: the field of `Spending` that it bounds, and its unit.
-        spent: What is spent of it; None where that is unknown.
-        most: What may be spent, > 0.
+        name: The field of `Spending` that is bounded: `usd`, `seconds`, `energy_j` or `labels`. It names the unit too.
+        spent: What is spent, in that unit; None where it is unknown.
+        most: What may be spent, in that unit, > 0.
     """
 
     name: str
@@ -26,11 +26,11 @@ class Bound:
 
     @property
     def share(self) -> float | None:
-        """What is spent of what may be, 0 to 1 and a little above; None where it is unknown."""
+        """The share of the budget that is spent, from 0 to a little above 1; None where it is unknown."""
         return None if self.spent is None else self.spent / self.most
 
     def words(self, amount: float) -> str:
-        """An amount of it: `$0.0021`, `5 min 00 s`."""
+        """Write an amount in the unit of this budget: `$0.0021`, `5 min 00 s`."""
         write: Mapping[str, Callable[[float], str]] = {"usd": dollars, "seconds": duration, "energy_j": kwh}
         return write[self.name](amount) if self.name in write else f"{amount:,.0f}"
 
@@ -40,12 +40,17 @@ class Bound:
 
 
 def kwh(joules: float) -> str:
-    """`0.0012 kWh`."""
+    """Write joules as kilowatt-hours: `0.0012 kWh`."""
     return f"{number(joules / prices.JOULES_PER_KWH)} kWh"
 
 
 def bounds(spent: Spending, limits: Mapping[str, float | None]) -> list[Bound]:
-    """The budgets among the limits of a sweep, by the names of `workbench.sweep.Limits`, and what is spent of each."""
+    """Return the budgets among the limits of a sweep, with what is spent of each.
+
+    Args:
+        spent: All that the sweep has spent.
+        limits: The limits by the names of the fields of `workbench.sweep.Limits`; None for no limit.
+    """
     known = (
         ("max_usd", "usd", 1.0),
         ("max_hours", "seconds", 3600.0),
@@ -58,14 +63,14 @@ def bounds(spent: Spending, limits: Mapping[str, float | None]) -> list[Bound]:
 
 
 def usd_per_hour(spent: Spending, workers: int = 1) -> float | None:
-    """US$ that an hour takes, by all that was spent until now, with so many at work at once; None where it is unknown."""
+    """Return the US$ that so many workers spend in an hour, at the mean rate until now; None where it is unknown."""
     return spent.usd / spent.seconds * 3600 * workers if spent.usd is not None and spent.seconds > 0 else None
 
 
 def seconds_to_bound(spent: Spending, limits: Mapping[str, float | None]) -> float | None:
-    """Seconds of work until the first budget is spent, going on as until now; None without a budget or a known rate.
+    """Return the seconds of work until the first budget is spent, at the mean rate until now; None where nothing bounds it.
 
-    Labels do not count: they are bought at the start of runs, not as time passes.
+    A budget of labels does not count, since labels are bought at the start of a run and not as time passes.
     """
     shares = [bound.share for bound in bounds(spent, limits) if bound.share and bound.name != "labels"]
     fullest = max((share for share in shares if share is not None), default=0.0)
@@ -73,7 +78,10 @@ def seconds_to_bound(spent: Spending, limits: Mapping[str, float | None]) -> flo
 
 
 def seconds_left(spent: Spending, limits: Mapping[str, float | None], done: int) -> float | None:
-    """Seconds of work until the trials are done, at the mean of the `done` ones, or a budget is spent, whichever is sooner."""
+    """Return the seconds of work until all trials are done or a budget is spent, whichever is first; None without a bound.
+
+    A trial to come is taken to last as long as the mean of the `done` ones.
+    """
     left, trials = seconds_to_bound(spent, limits), limits.get("trials")
     if trials and done:
         whole = max(0.0, trials - done) * spent.seconds / done

@@ -11,9 +11,12 @@ from workbench.result import Result
 
 
 def hypervolume(results: Sequence[Result], view: View) -> float:
-    """Dominated volume in score x decades of cost (log10), below the study's reference point; 0 without a point.
+    """Return the volume that Results dominate up to the study's reference point, in score x decades of cost; 0 without a point.
 
-    In logarithms a halving of cost counts the same at a cent as at a hundred dollars.
+    Costs enter as log10, so that halving a cost counts the same at a cent as at a hundred dollars.
+
+    Raises:
+        KeyError: The study has no reference point for one of the view's objectives.
     """
     points = [view.coordinates(result) for result in results]
     reference = (-view.reference[view.maximize], *(_decade(name, view.reference[name]) for name in view.minimize))
@@ -22,5 +25,5 @@ def hypervolume(results: Sequence[Result], view: View) -> float:
 
 
 def _decade(name: str, value: float) -> float:
-    """Logarithm of a cost; of no label as of one, as nothing has none."""
+    """Return log10 of a cost. No label counts as one label, since 0 has no logarithm."""
     return math.log10(max(value, 1.0 if name == "labels" else 1e-12))

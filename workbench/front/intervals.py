@@ -10,14 +10,15 @@ from typing import TypeVar
 
 CONFIDENCE = 0.95
 OWN_VARIANCE_SEEDS = 10
-"""From so many seeds on a point's own variance is known well enough (95 % within a factor of 2 to either side)."""
+"""From this number of seeds on, the variance of a point is estimated from its own seeds: its 95 % interval is then within a
+factor of 2 to either side."""
 
 K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds with its 95 % interval, whose ends are None where nothing is known of the scatter."""
+    """A mean over seeds with its 95 % interval. The ends are None where the variance is unknown."""
 
     mean: float
     low: float | None = None
@@ -25,7 +26,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Scatter:
+class SeedVariance:
     """A variance over seeds, and its degrees of freedom, at least 1."""
 
     variance: float
@@ -33,9 +34,14 @@ class Scatter:
 
 
 def estimates(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) -> list[Interval | None]:
-    """Mean and interval of each group of scores over seeds; None for an empty one. `runs` names the run of each group."""
+    """Return the mean of each group of scores over seeds, with its 95 % interval (Student's t); None for an empty group.
+
+    Args:
+        groups: The scores of each point, one a seed.
+        runs: The run of each point. Points of one run share their seeds, which are counted once.
+    """
     found: list[Interval | None] = []
-    for values, scatter in zip(groups, scatters(groups, runs), strict=True):
+    for values, scatter in zip(groups, seed_variances(groups, runs), strict=True):
         if not values:
             found.append(None)
         elif scatter is None:
@@ -46,8 +52,12 @@ def estimates(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) -> li
     return found
 
 
-def scatters(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) -> list[Scatter | None]:
-    """The variance over seeds that holds for each group: pooled, or its own from `OWN_VARIANCE_SEEDS` seeds on; None: not known."""
+def seed_variances(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) -> list[SeedVariance | None]:
+    """Return the variance over seeds of each group; None where it is unknown.
+
+    It is pooled over all groups: the within-groups mean square of a one-way analysis of variance. A group with at least
+    `OWN_VARIANCE_SEEDS` seeds has its own. Arguments as for `estimates`.
+    """
     several = [(values, run) for values, run in zip(groups, runs, strict=True) if len(values) > 1]
     pooled = None
     if several:
@@ -55,17 +65,24 @@ def scatters(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) -> lis
         by_run: dict[Hashable, int] = {}
         for values, run in several:
             by_run[run] = max(by_run.get(run, 0), len(values) - 1)
-        pooled = Scatter(within / sum(len(values) - 1 for values, _ in several), sum(by_run.values()))
-    return [Scatter(variance(v), len(v) - 1) if len(v) >= OWN_VARIANCE_SEEDS else pooled for v in groups]
+        pooled = SeedVariance(within / sum(len(values) - 1 for values, _ in several), sum(by_run.values()))
+    return [SeedVariance(variance(v), len(v) - 1) if len(v) >= OWN_VARIANCE_SEEDS else pooled for v in groups]
 
 
 def ties(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) -> list[set[int]] | None:
-    """Indices of the groups that each is tied with, of those it is compared with; groups in the order of their cost, none empty.
+    """Return with which other groups each group is tied.
+
+    Each group is compared with the next one and with the best one. Two groups are tied when a t-test of the difference
+    of their means, corrected over all comparisons by Holm's method, does not tell them apart at 5 %.
+
+    Args:
+        groups: The scores of each point over seeds, cheapest point first; none is empty.
+        runs: The run of each point, as for `estimates`.
 
     Returns:
-        A set for each group; None where nothing is known of the scatter.
+        For each group a set of indices; None where a variance is unknown.
     """
-    known = [each for each in scatters(groups, runs) if each is not None]
+    known = [each for each in seed_variances(groups, runs) if each is not None]
     if len(known) < len(groups) or not groups:
         return None
     means = [fmean(values) for values in groups]

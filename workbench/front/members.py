@@ -10,9 +10,10 @@ from workbench.result import Result
 
 
 def pareto_front(results: Sequence[Result], view: View) -> list[Result]:
-    """The points that no other dominates, cheapest first.
+    """Return the Results that no other dominates, cheapest first.
 
-    Runs that tie exactly are all members. Of the points of one run that do, the shortest is: the others are the same run, longer.
+    Different runs that tie exactly are all members. Of the checkpoints of one run that tie, only the shortest is a
+    member, because the others are the same run, trained for longer to no effect.
     """
     points = [(result, view.coordinates(result)) for result in results]
     known = [(result, point) for result, point in points if point is not None]
@@ -24,6 +25,6 @@ def pareto_front(results: Sequence[Result], view: View) -> list[Result]:
 
 
 def cheapest(results: Sequence[Result], view: View) -> Result | None:
-    """The point of the front that costs least in US$; None without a point whose US$ are known."""
+    """Return the member of the front that costs least in US$; None if the US$ of no member are known."""
     known = [(usd, i, r) for i, r in enumerate(pareto_front(results, view)) if (usd := view.cost(r, "usd")) is not None]
     return min(known)[2] if known else None

@@ -1,6 +1,7 @@
-"""A study's points at one view, worked out once: what sentences, tables and figures of a front are drawn from.
+"""All points of a study at one view, worked out once: sentences, tables and figures of a front are made from them.
 
-After a confirmation a point stands at the mean over its new seeds (`workbench.front.confirmed`); its Result is as it was found.
+After a confirmation the score of a point is the mean over its new seeds (`workbench.front.confirmed`). Its Result stays
+as it was measured.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ class Points:
 
     Attributes:
         view: Prices and objectives.
-        found: All points whose score and costs are known, as they were found, in the order of their trials.
-        candidates: Those that may be chosen, with the score that they stand at: all, until some are confirmed.
-        best: Those of the candidates that no other dominates, cheapest first: whatever is the best or the cheapest at something
-            that the view asks for is one of them.
-        members: The front as it stands, cheapest first, as they were found.
-        confirmed: What new seeds say, by recipe id.
-        unknown: Finished points whose cost is not known at these prices.
+        found: All points whose score and costs are known, as they were measured, in the order of their trials.
+        candidates: The points that may be chosen, with their confirmed scores. Until some are confirmed these are all.
+        best: The candidates that no other dominates, cheapest first. Whatever is best or cheapest in an objective of
+            the view is among them.
+        members: The same points as `best`, as they were measured.
+        confirmed: What new seeds say of a point, by its recipe id.
+        unknown: Number of finished points whose cost is unknown at these prices.
     """
 
     view: View
@@ -41,7 +42,7 @@ class Points:
 
     @classmethod
     def of(cls, results: Sequence[Result], view: View) -> Points:
-        """The points of all Results of a study."""
+        """Work out the points from all Results of a study."""
         found = [r for r in results if view.coordinates(r) is not None]
         finished = sum(r.status == "complete" for r in originals(results))
         known, candidates = confirmations(results, view), found
@@ -54,12 +55,12 @@ class Points:
         return cls(view, found, candidates, best, members, known, finished - len(found))
 
     def score(self, result: Result) -> float:
-        """The score that a point stands at: the mean over new seeds where there are some."""
+        """Return the score of a point: the mean over its new seeds where it has some."""
         known = self.confirmed.get(result.recipe_id)
         return result.scores[self.view.maximize] if known is None else known.score.mean
 
     def on_front(self, result: Result) -> bool:
-        """Whether a point of `found` is a member of the front as it stands."""
+        """Return whether a point of `found` is a member of the front."""
         return id(result) in self._members
 
     @cached_property
@@ -68,10 +69,10 @@ class Points:
 
 
 def marginal(points: Points) -> list[float | None]:
-    """What each member of the front costs more than the next cheaper one, for each point of score that it is better by.
+    """Return what one more point of score costs at each member of the front, coming from the next cheaper member.
 
-    In units of the view's first cost, in the order of `members`. None for the first, and with several costs: there the next
-    cheaper one is not defined.
+    The values are in the unit of the view's first cost, in the order of `members`. The first member has none; and no
+    member has one where the view minimises several costs, since a next cheaper member is not defined there.
     """
     if len(points.view.minimize) > 1:
         return [None] * len(points.members)
@@ -85,7 +86,10 @@ def marginal(points: Points) -> list[float | None]:
 
 
 def baselines(points: Points) -> dict[str, Result]:
-    """What a tuned model is measured against, where it was recorded: the model untuned, and the best of full tuning."""
+    """Return the points that tuned models are compared with: the best untuned model, and the best of full tuning.
+
+    They have the keys `untuned` and `full tuning`, as far as there are such points.
+    """
     score = points.view.maximize
     kinds = {
         "untuned": [r for r in points.found if r.epochs == 0 and r.recipe["method"].get("kind") not in FITTED],
@@ -95,13 +99,13 @@ def baselines(points: Points) -> dict[str, Result]:
 
 
 def _is_full(result: Result) -> bool:
-    """Whether all weights learned, whatever the study calls that."""
+    """Return whether all weights were trained, whatever the study calls the method."""
     method = result.recipe["method"]
     return bool(method.get("kind", result.method) == "full" and not method.get("settings"))
 
 
 def stopped(points: Points) -> set[str]:
-    """Run ids of the runs that were left before the longest of the study had ended."""
+    """Return the ids of the runs that have fewer epochs than the longest run of the study."""
     furthest: dict[str, float] = {}
     for r in points.found:
         furthest[r.run_id] = max(r.epochs, furthest.get(r.run_id, 0.0))

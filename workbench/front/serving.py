@@ -1,4 +1,4 @@
-"""What serving a point costs, and after how many predictions that has made up for a dearer making."""
+"""What serving a point costs, and after how many predictions a cheaper service has paid for a dearer training."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from workbench.result import Result, same_machine
 
 @dataclass(frozen=True)
 class Serving:
-    """What predictions of a point cost on the view's machine.
+    """What the predictions of a point cost on the view's machine.
 
     Attributes:
-        usd_per_1000: US$ for 1,000 predictions at the stated load, with its band.
-        predictions_per_second: Throughput of one device there, with its band.
-        latency_seconds: Seconds of one prediction alone, as measured; None on another device.
+        usd_per_1000: US$ for 1,000 predictions at the stated load, with their band.
+        predictions_per_second: Throughput of one device of the machine, with its band.
+        latency_seconds: Seconds that one prediction alone takes, as measured; None on another device.
     """
 
     usd_per_1000: Estimate
@@ -27,7 +27,7 @@ class Serving:
 
 @dataclass(frozen=True)
 class Load:
-    """At what load points are served, and with which of them the others are compared.
+    """The load at which points are served, and the point that the others are compared with.
 
     Attributes:
         per_second: Predictions asked for each second, on average; None for a machine that is fully used.
@@ -39,13 +39,14 @@ class Load:
 
 
 def serving(result: Result, view: View, load_per_second: float | None = None) -> Serving | None:
-    """What serving a point costs, from its measured throughput; None where that was not measured, or says nothing of the device.
+    """Return what serving a point costs; None where its throughput was not measured, or cannot be carried to the device.
 
-    On another device the throughput is carried over as its evaluation is, and its band with it.
+    The throughput is that of the point's evaluation. On another device it is scaled as the evaluation is, and has the
+    band of that scaling.
 
     Args:
         result: A point.
-        view: Prices.
+        view: The prices.
         load_per_second: Predictions asked for, on average; None for a machine that is fully used.
     """
     measured = result.serving.get("predictions_per_second")
@@ -75,11 +76,11 @@ def serving(result: Result, view: View, load_per_second: float | None = None) ->
 
 @dataclass(frozen=True)
 class BreakEven:
-    """How a point compares with a rival as predictions are made, making and serving together.
+    """How the whole cost of a point, training and serving, compares with that of a rival as predictions are made.
 
     Attributes:
-        predictions: After how many both have cost the same; None where they never do.
-        cheaper_before: Whether the point is the cheaper one until then, or from the start where they never meet.
+        predictions: The number of predictions after which both have cost the same; None where they never do.
+        cheaper_before: Whether the point is the cheaper one before that, or always where the two never meet.
     """
 
     predictions: float | None
@@ -87,7 +88,7 @@ class BreakEven:
 
 
 def break_even(rival: Result, point: Result, view: View, load_per_second: float | None = None) -> BreakEven | None:
-    """After how many predictions a point and its rival have cost the same; None where a cost is unknown."""
+    """Return after how many predictions a point and its rival have cost the same; None where a cost is unknown."""
     usd = [view.cost(r, "usd") for r in (rival, point)]
     serve = [serving(r, view, load_per_second) for r in (rival, point)]
     if usd[0] is None or usd[1] is None or serve[0] is None or serve[1] is None:

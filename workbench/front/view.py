@@ -1,4 +1,4 @@
-"""Results seen at one offer and one price of a label: coordinates, front, hypervolume."""
+"""A study's objectives at one offer and one price of a label: what a point costs, and where it lies."""
 
 from __future__ import annotations
 
@@ -28,17 +28,21 @@ def view_of(description: Mapping[str, Any], platform: str | None = None, label_u
 
 @dataclass(frozen=True)
 class View:
-    """Results seen at one offer and one price of a label.
+    """The objectives of a study, and the prices at which its Results are seen.
 
     Attributes:
-        maximize: The score.
-        minimize: The costs.
-        reference: The point of every objective that hypervolume is measured against, stored when the study was made.
-        offer: What prices compute.
-        label_usd: What a label costs, in US$.
-        billed: Dollars as the platform bills one rental of the whole machine: its rounding, its minimum, all its GPUs.
-        adopted: Over how many adopted models the sweep is spread (see `spread`); None for none of it.
-        sweep_usd: What the sweep has spent on compute; None is unknown. Read with `adopted` alone.
+        maximize: Name of the score that is maximised.
+        minimize: Names of the costs that are minimised, at least one.
+        reference: The reference point of the hypervolume, by the names of the objectives. It is stored when the study
+            is made, so that hypervolumes of one study can be compared.
+        offer: The priced machine.
+        label_usd: Price of one labelled example in US$, at least 0.
+        billed: Whether US$ are those that the platform bills for one rental of the whole machine: rounded up, with
+            its minimum, and for all GPUs.
+        adopted: The number of adopted models over which the compute of the whole sweep is spread (see `spread`);
+            None where none of it is added.
+        sweep_usd: What the sweep has spent on compute in US$; None where that is unknown. It is read only where
+            `adopted` is given.
     """
 
     maximize: str
@@ -56,15 +60,19 @@ class View:
         return cls(description["maximize"], tuple(description["minimize"]), description["reference"], offer, label_usd)
 
     def spread(self, results: Sequence[Result], adopted: int) -> View:
-        """The same view with what the whole sweep has spent on compute spread over so many adopted models.
+        """Return this view with the sweep's own compute added to every bill, spread over so many adopted models.
 
-        A point's bill is then its own C + D, as if it were made from nothing once more, and `spent on compute / adopted` for having
-        been found. Labels are in D alone: they are bought once. Where the spend is unknown, so is every point's bill.
+        The US$ of a point are then its C + D from cold, plus `spent on compute / adopted` for having been found. Labels
+        are counted in D alone, since they are bought once. If the spend is unknown, the US$ of every point are unknown.
+
+        Args:
+            results: All Results of the study.
+            adopted: Number of models that will be used, at least 1.
         """
         return replace(self, adopted=adopted, sweep_usd=spent_usd(results, self.offer, 0.0))
 
     def estimate(self, result: Result, name: str) -> Estimate | None:
-        """One cost of a point at this view's prices, with its band; None where it is unknown."""
+        """Return one cost of a point with its band, in the unit that its name says; None where it is unknown."""
         if name not in ("usd", "usd_compute") or not (self.billed or self.adopted):
             return estimate(result, name, self.offer, self.label_usd)
         compute = self._billed(result) if self.billed else estimate(result, "usd_compute", self.offer, self.label_usd)
@@ -74,14 +82,14 @@ class View:
         return None if compute is None else compute + labels
 
     def cost(self, result: Result, name: str) -> float | None:
-        """One cost of a point at this view's prices; None where it is unknown."""
+        """Return one cost of a point in the unit that its name says; None where it is unknown."""
         if self.billed or self.adopted:
             found = self.estimate(result, name)
             return None if found is None else found.value
         return cost(result, name, self.offer, self.label_usd)
 
     def _billed(self, result: Result) -> Estimate | None:
-        """US$ of compute as the platform bills it, at each end of the band."""
+        """Return the US$ of compute as the platform bills them, with their band."""
         seconds, joules = (estimate(result, each, self.offer, self.label_usd) for each in ("seconds", "energy_j"))
         if seconds is None:
             return None
@@ -93,10 +101,11 @@ class View:
         return None if value is None or low is None or high is None else Estimate(value, low, high, seconds.basis, seconds.note)
 
     def coordinates(self, result: Result) -> tuple[float, ...] | None:
-        """The point for dominance, everything minimised: minus the score, then the costs.
+        """Return the coordinates of a Result as a point to be minimised: minus its score, then its costs.
 
-        None where one is unknown; for a replicate: it tells of another point, and a front that took the best of several seeds
-        would pick the lucky ones; and for a Result of other inputs than the study has now.
+        There are none for a Result that is not complete, for one of which a coordinate is unknown, and for one whose
+        inputs have changed since. Neither are there for a replicate: it says something of another point, and a front
+        that took the best of several seeds would pick the lucky ones.
         """
         costs = [self.cost(result, name) for name in self.minimize]
         if (
