@@ -35,17 +35,19 @@ from workbench.result import Result, current
 
 @dataclass(frozen=True)
 class Confirmed:
-    """What new seeds say of a point, or of one that no seed changes its test split.
+    """What new seeds, and the held-out test split, say of a point.
 
     Attributes:
-        point: The point, as the sweep found it.
-        seeds: New seeds that were trained to its end; 0 of a model that was only asked, whose score is what it is.
-        failed: New seeds that ran out of memory or diverged before. They are in no mean: where there are some, it flatters.
-        score: The study's score on the dev set, over the new seeds.
-        test: The same on the held-out test split; None where it was not graded.
-        test_original: The point's own weights, which the sweep kept, on the test split; None where they were not graded.
-        usd: Mean cost of making the replicates from cold, in US$ at the view's prices; None where unknown.
-        tied_with: Ids of the recipes that it is tied with; None where nothing is known of the scatter.
+        point: The point, as the sweep measured it.
+        seeds: Number of new seeds that were trained to the point's end. It is 0 for a model that was only asked: no
+            seed changes its score.
+        failed: Number of new seeds that ran out of memory or diverged before the end. They are in no mean, so a mean
+            flatters a point that has some.
+        score: The study's score on the dev set: mean over the new seeds, with its interval.
+        test: The same on the held-out test split; None where that was not graded.
+        test_original: Score on the test split of the weights that the sweep kept; None where they were not graded.
+        usd: Mean cost of making the replicates from cold, in US$ at the view's prices; None where it is unknown.
+        tied_with: Recipe ids of the points that it is tied with; None where the variance over seeds is unknown.
     """
 
     point: Result
@@ -59,7 +61,10 @@ class Confirmed:
 
 
 def confirmations(results: Sequence[Result], view: View) -> dict[str, Confirmed]:
-    """What new seeds say of each point that has some, by the point's recipe id; cheapest first."""
+    """Return what new seeds say of the points that have some, by recipe id, cheapest first.
+
+    A model that was only asked is confirmed by its grade on the test split.
+    """
     if all(r.replicate_of is None for r in results):  # the common case, many times a second
         return {}
     points = {r.recipe_id: r for r in results if view.coordinates(r) is not None}
@@ -99,11 +104,12 @@ def confirmations(results: Sequence[Result], view: View) -> dict[str, Confirmed]
 
 
 def corrected_points(results: Sequence[Result], view: View) -> list[Result]:
-    """The points that a front may hold after confirmation, those with new seeds at their mean over them.
+    """Return the points that a front may hold after a confirmation, each with the mean score of its new seeds.
 
-    Beside confirmed points these are the members of the sweep's front that are not confirmed yet. Other points are left out:
-    next to scores that were put right, one that was not would come up by its luck. So are points that no new seed could be
-    trained to. Without confirmation all Results, as they are, but those of other inputs.
+    These are the confirmed points, and the members of the sweep's front that are not confirmed yet. Other points are
+    left out, because next to corrected scores an uncorrected one would win by its luck. Points that no new seed could
+    be trained to are left out too. Without a confirmation all Results are returned as they are, except those whose
+    inputs have changed.
     """
     known, lost = confirmations(results, view), unrepeatable(results, view)
     if not known and not lost:
@@ -115,7 +121,7 @@ def corrected_points(results: Sequence[Result], view: View) -> list[Result]:
 
 
 def unrepeatable(results: Sequence[Result], view: View) -> set[str]:
-    """Points by recipe id that could not be made again: each new seed ran out of memory or diverged on the way."""
+    """Return the recipe ids of the points that could not be made again, because each new seed ran out of memory or diverged."""
     if all(r.replicate_of is None for r in results):
         return set()
     points = {r.recipe_id: r for r in results if view.coordinates(r) is not None}
@@ -124,9 +130,9 @@ def unrepeatable(results: Sequence[Result], view: View) -> set[str]:
 
 
 def confirmed_front(results: Sequence[Result], view: View) -> list[Result]:
-    """The front as it stands: that of the sweep until points are confirmed, then that of `corrected`; cheapest first.
+    """Return the members of the front, cheapest first: by confirmed scores as soon as some points are confirmed.
 
-    The Results are as they were found: what was confirmed of them says `confirmed`.
+    The Results are as they were measured; `confirmations` tells their confirmed scores.
     """
     if not confirmations(results, view) and not unrepeatable(results, view):
         return pareto_front(results, view)
@@ -135,13 +141,13 @@ def confirmed_front(results: Sequence[Result], view: View) -> list[Result]:
 
 
 def _tests(group: Mapping[int, Result], view: View) -> list[float]:
-    """Scores on the test split of a point's replicates; empty unless all were graded: a mean over some would be another one."""
+    """Return the scores of a point's replicates on the test split; none unless all were graded, as a mean over some differs."""
     found = [r.test_scores.get(r.recipe_id, {}).get(view.maximize) for r in group.values()]
     return [] if None in found else [score for score in found if score is not None]
 
 
 def _failures(results: Sequence[Result], points: Mapping[str, Result]) -> dict[str, set[int]]:
-    """New seeds with which a run was infeasible, by the id of the run that the sweep made."""
+    """Return the new seeds with which a run was infeasible, by the id of the run that the sweep made."""
     found: dict[str, set[int]] = {}
     for r in results:
         if r.replicate_of in points and r.status == "infeasible":

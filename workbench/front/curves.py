@@ -1,4 +1,4 @@
-"""How quality grows as runs go on: a curve for each run, through its checkpoints; and whether it still rises at their ends."""
+"""The score of each run at its checkpoints, and whether it still rises where the runs end."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from workbench.front.view import View
 from workbench.result import Result, by_run, originals
 
 ALONG = {"step": "optimiser steps", "tokens": "training tokens", "examples": "training examples"}
-"""What a curve can run over beside the costs of a view, and its name."""
+"""The axes of a curve beside the costs of a view, each with its title."""
 
 SHOWN = 20
-"""So many curves can be told apart on a screen, just."""
+"""The most curves that can be told apart on a screen."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One run's checkpoints, shortest first.
+    """The checkpoints of one run, shortest first.
 
     Attributes:
-        points: Its checkpoints.
-        x: How far each had come, on the axis that was asked for; all known, all above 0.
+        points: The checkpoints.
+        x: Their values on the axis that was asked for, all > 0.
         scores: Their scores.
-        on_front: Whether each is on the front.
+        on_front: Whether each of them is on the front.
     """
 
     points: tuple[Result, ...]
@@ -35,12 +35,12 @@ class Curve:
 
     @property
     def last(self) -> Result:
-        """Its furthest checkpoint."""
+        """The furthest checkpoint."""
         return self.points[-1]
 
 
 def curves(results: Sequence[Result], view: View, axis: str = "step") -> list[Curve]:
-    """The curves of all runs that can be drawn, those with a member of the front first, then by their best score.
+    """Return the curves of all runs, those with a member of the front first, then by their best score.
 
     Args:
         results: All Results of the study.
@@ -60,12 +60,12 @@ def curves(results: Sequence[Result], view: View, axis: str = "step") -> list[Cu
 
 
 def progress_along(result: Result, view: View, axis: str) -> float | None:
-    """How far a checkpoint has come on an axis; None where that is unknown."""
+    """Return the value of a checkpoint on an axis; None where it is unknown."""
     return float(getattr(result, axis)) if axis in ALONG else view.cost(result, axis)
 
 
 def chosen(known: Sequence[Curve], most: int = SHOWN) -> list[Curve]:
-    """At most so many of the curves, in their order: all methods take turns, so that the best of each is seen beside the front."""
+    """Return at most so many of the curves, in their order. All methods take turns, so that the best of each is among them."""
     queues: dict[str, list[Curve]] = {}
     for curve in known:
         queues.setdefault(curve.last.method, []).append(curve)
@@ -84,9 +84,9 @@ class Rise:
     """Whether quality still rises where runs end.
 
     Attributes:
-        runs: Runs that have a checkpoint at half of their steps or before: those that tell.
-        best_at_end: How many of them scored best at their furthest checkpoint.
-        gain: Median of what the last doubling of steps brought, in points of the score; None without such a run.
+        runs: Number of runs with a checkpoint at half of their steps or before; no other run can tell.
+        best_at_end: Number of them that scored best at their furthest checkpoint.
+        gain: Median gain of the last doubling of steps, in points of the score; None without such a run.
     """
 
     runs: int
@@ -95,7 +95,7 @@ class Rise:
 
 
 def rise(known: Sequence[Curve]) -> Rise:
-    """Whether quality still rises where these runs end."""
+    """Return whether the score still rises where these runs end."""
     gains, at_end = [], 0
     for curve in known:
         steps = [r.step or r.epochs for r in curve.points]

@@ -1,4 +1,4 @@
-"""Quality against the number of labels, and what the next 1,000 labels would buy."""
+"""The best score at each number of labels, and what more labels would add to it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from workbench.front.view import View
 from workbench.result import Result
 
 MORE = 1000
-"""Labels that are thought of being bought next."""
+"""Number of further labels whose gain is estimated."""
 
 LEAST_COUNTS = 3
-"""A straight line always goes through two counts: from three on it can be seen to be off."""
+"""Least number of counts for a line: through two a line always goes, and its error cannot be seen."""
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best point with so many labels.
+    """The best point with a number of labels.
 
     Attributes:
         labels: Distinct labels that reached its loss, > 0.
-        point: The point, at the score that stands.
-        score: Its score.
-        points: Of how many points it is the best.
+        point: The point, with its confirmed score where it has one.
+        score: That score.
+        points: Number of points with so many labels.
     """
 
     labels: int
@@ -38,7 +38,7 @@ class Best:
 
 
 def best_by_labels(results: Sequence[Result], view: View, *, by: str = "") -> dict[str, list[Best]]:
-    """The best point at each number of labels, fewest first.
+    """Return the best point at each number of labels, fewest first.
 
     Args:
         results: All Results of the study.
@@ -79,24 +79,24 @@ class Line:
     most: int
 
     def at(self, labels: float) -> Estimate:
-        """The score at so many labels, as far as the slope tells: exact at `most`."""
+        """Return the score that the line gives at so many labels. Its band is that of the slope, and 0 at `most`."""
         doublings = math.log2(labels / self.most)
         middle, half = self.base + self.slope * math.log2(labels), abs(self.slope_error * doublings)
         return Estimate(middle, middle - half, middle + half, "formula", f"a line through {self.counts} numbers of labels")
 
     def gain(self, more: int = MORE) -> Estimate:
-        """What so many labels beyond the most that were tried would add to the score."""
+        """Return what so many labels beyond `most` would add to the score."""
         now, then = self.base + self.slope * math.log2(self.most), self.at(self.most + more)
         return Estimate(then.value - now, then.low - now, then.high - now, then.basis, then.note)
 
 
 def bent(best: Sequence[Best]) -> bool:
-    """Whether the most labels did no better than fewer of them: what comes then, no line through all of them tells."""
+    """Return whether the most labels did no better than fewer of them: then no line says what more would add."""
     return len(best) > 1 and best[-1].score <= max(each.score for each in best[:-1])
 
 
 def line(best: Sequence[Best]) -> Line | None:
-    """The line through the best scores by least squares; None from fewer than three numbers of labels, and once it has bent."""
+    """Fit the line by least squares; None from fewer than three numbers of labels, and where the curve has bent."""
     if len(best) < LEAST_COUNTS or bent(best):
         return None
     x, y = [math.log2(each.labels) for each in best], [each.score for each in best]

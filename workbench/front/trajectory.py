@@ -1,4 +1,4 @@
-"""The trajectory of a sweep: what its front had come to by the time that so much was spent."""
+"""The trajectory of a sweep: the hypervolume of its front, and what was spent, after each Result."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from workbench.result import Result, labelled_set, spent_usd
 
 @dataclass(frozen=True)
 class Stage:
-    """The front when one more Result was recorded.
+    """The state of a sweep after one more Result was recorded.
 
     Attributes:
         result: That Result.
-        usd: US$ spent until then on compute and labels; None from where it is unknown.
+        usd: US$ spent until then on compute and labels. None from the first Result on whose spend is unknown.
         seconds: Seconds of work until then.
-        hypervolume: Of the front until then, in score x decades of cost.
+        hypervolume: Hypervolume of the front until then, in score x decades of cost.
     """
 
     result: Result
@@ -30,9 +30,9 @@ class Stage:
 
 
 def trajectory(results: Sequence[Result], view: View) -> list[Stage]:
-    """The stages of a sweep, in the order in which Results were recorded; of confirmations only the spend counts.
+    """Return the stages of a sweep, in the order in which its Results were recorded.
 
-    The hypervolume is worked out again only where a Result joins the front.
+    Confirmations add to the spend only. The hypervolume is computed again only where a Result joins the front.
 
     Raises:
         KeyError: The view's objectives have no reference point.
@@ -56,7 +56,7 @@ def trajectory(results: Sequence[Result], view: View) -> list[Stage]:
 
 
 def _new_labels(r: Result, bought: dict[str, int]) -> int:
-    """How many labels a Result bought that were not bought before; none where an older form of the study had paid for it."""
+    """Return how many labels a Result bought that were not bought before; 0 where an older form of the study paid for it."""
     name = labelled_set(r.recipe["task"])
     before = bought.get(name, 0)
     bought[name] = max(before, r.labels)
