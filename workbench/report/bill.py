@@ -1,4 +1,4 @@
-"""What a point costs beside its making: serving, break-even, and what its cost is divided by."""
+"""The bill of a point as plain data: its costs with their bands, what they are divided by, and serving."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from workbench.usage import Usage, add_phases, total
 
 
 def peak_share(result: Result) -> float | None:
-    """Achieved FLOP/s of training over the peak of its GPU by the datasheet, dense; None where either is unknown.
+    """Return the FLOP/s that training achieved, as a share of the GPU's dense peak by its datasheet; None where either is unknown.
 
-    The tokens' FLOPs count, padding does not. The peak is that of the precision it trained in.
+    The FLOPs of tokens count, those of padding do not. The peak is that of the precision in which the recipe trains.
     """
     train = result.undisturbed.get("train")
     gpu = prices.gpu(result.device) if result.device else None
@@ -25,7 +25,7 @@ def peak_share(result: Result) -> float | None:
 
 
 def phases_spent(results: Sequence[Result]) -> dict[str, Usage]:
-    """What was really consumed, by phase, over all Results."""
+    """Return what was really consumed in each phase, over all Results."""
     spent: dict[str, Usage] = {}
     for result in results:
         spent = add_phases(spent, result.spent)
@@ -33,7 +33,7 @@ def phases_spent(results: Sequence[Result]) -> dict[str, Usage]:
 
 
 def bill_record(r: Result, view: View) -> dict[str, Any]:
-    """A point's costs with their band, and the denominators of its cost."""
+    """Return a point's costs with their bands, and the denominators of its mean costs, as plain data."""
     usd, mean, there = view.estimate(r, "usd"), mean_costs(r, view.offer), carried(r, view.offer)
     train = r.undisturbed.get("train", Usage())
     return {
@@ -58,7 +58,7 @@ def bill_record(r: Result, view: View) -> dict[str, Any]:
 
 
 def serving_record(r: Result, view: View, load_per_second: float | None, against: Result | None) -> dict[str, Any]:
-    """What serving a point costs, and after how many predictions it has overtaken `against`."""
+    """Return as plain data what serving a point costs, and after how many predictions it has overtaken `against`."""
     served = serving(r, view, load_per_second)
     meets = None if against is None or against is r else break_even(against, r, view, load_per_second)
     return {

@@ -9,7 +9,7 @@ from workbench.quantities import dollars, many, number
 
 
 def course_text(stages: Sequence[Stage]) -> str:
-    """What the last half of the spend has brought: whether going on still pays."""
+    """Say how much of the hypervolume the last half of the spend has brought: whether going on still pays."""
     scored = [stage for stage in stages if stage.hypervolume > 0]
     if not scored:
         return "Nothing is known to be on the front at these prices." if stages else "Nothing is on the front yet."

@@ -10,7 +10,7 @@ from workbench.quantities import many, number
 
 
 def curves_text(known: Sequence[Curve], view: View) -> str:
-    """The sentence above the curves: whether longer training still pays."""
+    """Say whether longer training still pays."""
     if not known:
         return "No run has a checkpoint that can be drawn yet."
     found = rise(known)
@@ -27,5 +27,5 @@ def curves_text(known: Sequence[Curve], view: View) -> str:
 
 
 def number_signed(value: float) -> str:
-    """`+8.1`, `-0.3`."""
+    """Write a number with its sign: `+8.1`, `-0.3`."""
     return f"{value:+.1f}" if abs(value) >= 0.05 or value == 0 else f"{'+' if value > 0 else '-'}{number(abs(value))}"

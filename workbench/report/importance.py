@@ -12,7 +12,7 @@ from workbench.result import Result, originals
 
 
 def slice_text(points: Sequence[Result], view: View, name: str) -> str:
-    """What one setting's values came to, each at its best: `best f1 by model: minilm-l6 84.6 (8 runs), …`."""
+    """Say what each value of a setting came to at its best: `Best f1 by model, minilm-l6: 84.6 (8 runs); …`."""
     groups: dict[Any, list[Result]] = {}
     for r in points:
         groups.setdefault(setting(r, name), []).append(r)
@@ -25,7 +25,7 @@ def slice_text(points: Sequence[Result], view: View, name: str) -> str:
 
 
 def importance_text(found: Importance | None, view: View, results: Sequence[Result]) -> str:
-    """The sentence above the figure: what quality and cost hang on, and how sure that is."""
+    """Say which settings the score and the cost depend on, and how sure that is."""
     if found is None:
         runs = len({r.run_id for r in originals(results) if view.coordinates(r) is not None})
         return f"{runs} run{'' if runs == 1 else 's'} cannot say what matters: it takes {LEAST_RUNS}, and settings that vary."
@@ -39,12 +39,12 @@ def importance_text(found: Importance | None, view: View, results: Sequence[Resu
 
 
 def short_name(name: str) -> str:
-    """A setting's path as a reader says it: `lora learning rate`, `labels`."""
+    """Write the path of a setting as a reader says it: `lora learning rate`, `labels`."""
     return {"task.train": "labels"}.get(name, name.replace(".", " ").replace("_", " "))
 
 
 def swing_text(effect: Effect, unit: str) -> str:
-    """`12.3 f1 (8.1 to 15)`; of a cost, without a unit, `x 2.9 (2.7 to 3.1)`."""
+    """Write the effect of a setting with its band: `12.3 f1 (8.1 to 15)`; of a cost, as a factor: `x 2.9 (2.7 to 3.1)`."""
     low, value, high = (number(round(x, 2)) for x in (effect.swing.low, effect.swing.value, effect.swing.high))
     return f"{value} {unit} ({low} to {high})" if unit else f"x {value} ({low} to {high})"
 

@@ -11,7 +11,7 @@ from workbench.report.text import describe
 
 
 def labels_text(best: Sequence[Best], view: View, more: int = MORE) -> str:
-    """The sentence above the figure: the best at the most labels, and what more of them would buy, or why that cannot be said."""
+    """Name the best point, and say what more labels would add to its score, or why that is unknown."""
     if not best:
         return "No point with labels has a score yet."
     top = max(best, key=lambda each: (each.score, -each.labels))

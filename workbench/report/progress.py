@@ -1,4 +1,4 @@
-"""How a sweep stands: what is spent of which budget, how fast, for how long yet, what its front has come to, who works at what."""
+"""How a sweep stands: what is spent of its budgets and how fast, its front, the time left, and its workers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workbench.result.outdated import kinds, text_of
 
 
 def spent_text(spent: Spending, limits: Mapping[str, float | None], *, workers: int = 1) -> str:
-    """What is spent, of how much, and how fast: `$0.0021 of $0.01, 5 min 00 s of 1 h 00 min spent ($0.05/h)`."""
+    """Say what is spent, of how much, and how fast: `$0.0021 of $0.01, 5 min 00 s of 1 h 00 min spent ($0.05/h)`."""
     parts = [str(bound) for bound in bounds(spent, limits)]
     if limits.get("max_usd") is None:
         parts.insert(0, dollars(spent.usd))
@@ -30,15 +30,15 @@ def spent_text(spent: Spending, limits: Mapping[str, float | None], *, workers: 
 
 @dataclass(frozen=True)
 class Worker:
-    """Who holds a lease, and what for. As text a sentence.
+    """A worker that holds a lease. As text it is a sentence.
 
     Attributes:
-        pid: Its process.
-        host: Where it runs.
-        making: The Result it makes, as it stood at its last heartbeat.
-        seconds: Work since its previous Result.
-        silent_seconds: Since its last heartbeat.
-        lives: Whether its process lives; one on another host is taken to be dead after a minute of silence.
+        pid: The worker's process.
+        host: The host that it runs on.
+        making: The Result that it makes, as it stood at the last heartbeat.
+        seconds: Seconds of work since its previous Result.
+        silent_seconds: Seconds since the last heartbeat.
+        lives: Whether the process lives. On another host it counts as dead after a minute of silence.
     """
 
     pid: int
@@ -63,25 +63,25 @@ class Progress:
     Attributes:
         state: `working`; `ended`; `broken` where one began, or left leases, and nobody works any more; `starting` where one has
             begun and has chosen nothing yet; `new` before any.
-        reason: Why the last sweep ended, in words; empty unless it has.
+        reason: Why the last sweep ended, in words; empty unless it has ended.
         what: What ended: `sweep` or `confirmation`.
-        runs: Runs begun, replicates left out.
-        broken_off: Runs that were broken off before their first checkpoint, and count as none begun.
-        trials: Runs that may be begun; None without a bound.
-        points: Checkpoints that can be chosen from, at the view's prices.
-        failed: Runs that are infeasible.
-        replicates: Runs with new seeds, of a confirmation.
+        runs: Number of runs begun, without replicates.
+        broken_off: Number of runs that were broken off before their first checkpoint. They do not count as begun.
+        trials: Number of runs that may be begun; None without a limit.
+        points: Number of checkpoints that can be chosen, at the view's prices.
+        failed: Number of infeasible runs.
+        replicates: Number of runs with new seeds, of a confirmation.
         spent: What all starts have spent until now, the work under way included.
         bounds: The budgets of the sweep that began last.
         limits: All its limits, by name.
-        usd_per_hour: At what rate, while it works; None where nobody works, or it is unknown.
-        seconds_left: Until it ends, going on as until now with those who work; None where nobody does, or nothing bounds it.
-        outdated: How many Results are of other inputs than the study has now: they are in `spent`, and in nothing else.
-        changed: Which inputs those are, out of `workbench.result.inputs.KINDS`.
-        front: How many points are on the front.
-        hypervolume: Of the front, in score x decades of cost; None where no point's cost is known, or the objectives have no
-            reference point.
-        workers: Who holds a lease.
+        usd_per_hour: The rate of spending while it works; None where nobody works, or the rate is unknown.
+        seconds_left: Seconds until it ends, going on as until now; None where nobody works, or nothing bounds it.
+        outdated: Number of Results whose inputs have changed since. They are in `spent`, and in nothing else.
+        changed: Which inputs have changed, out of `workbench.result.inputs.KINDS`.
+        front: Number of members of the front.
+        hypervolume: Hypervolume of the front, in score x decades of cost; None where no point's cost is known, or the
+            objectives have no reference point.
+        workers: The workers that hold a lease.
     """
 
     state: str
@@ -106,11 +106,11 @@ class Progress:
 
     @property
     def at_work(self) -> int:
-        """How many work now."""
+        """The number of workers at work now."""
         return sum(worker.lives for worker in self.workers)
 
     def sentences(self) -> list[str]:
-        """What there is to say, the most important first; one sentence for each worker at the end."""
+        """Return all there is to say, the most important first, and a sentence for each worker at the end."""
         said = [self._headline(), self._money()] if self.runs or self.workers or self.outdated else [self._headline()]
         if self.points:
             volume = (
@@ -143,22 +143,22 @@ class Progress:
 
 @dataclass(frozen=True)
 class Settled:
-    """What finished Results say of a sweep: it is worked out once until there is another one.
+    """What the finished Results of a sweep say. It is worked out once until there is one more.
 
     Attributes:
         spent: What they have spent.
-        bought: Labels they have bought, by data set.
-        begun: Runs that count as started, by id.
-        broken_off: Runs that were broken off before they counted, by id.
-        done: Runs with a checkpoint, or infeasible.
-        failed: How many runs are infeasible.
-        replicates: How many runs are replicates.
-        results: How many Results there are in all.
-        outdated: How many of them are of other inputs.
-        changed: Which inputs those are.
-        points: How many points can be chosen from.
-        front: How many of them are on the front.
-        hypervolume: Of the front; None as in `Progress`.
+        bought: Labels that they have bought, by data set.
+        begun: Ids of the runs that count as begun.
+        broken_off: Ids of the runs that were broken off before they counted.
+        done: Ids of the runs that have a checkpoint, or are infeasible.
+        failed: Number of infeasible runs.
+        replicates: Number of replicates.
+        results: Number of all Results.
+        outdated: Number of Results whose inputs have changed since.
+        changed: Which inputs have changed.
+        points: Number of points that can be chosen.
+        front: Number of members of the front.
+        hypervolume: Hypervolume of the front; None as in `Progress`.
     """
 
     spent: Spending
@@ -177,7 +177,7 @@ class Settled:
 
     @classmethod
     def of(cls, results: Sequence[Result], view: View) -> Settled:
-        """Of all Results of a study; those being made are left out."""
+        """Work it out from all Results of a study. Those being made are left out."""
         finished = [r for r in results if r.status != "running"]
         sound, known = originals(finished), current(finished)
         points = [r for r in corrected_points(finished, view) if view.coordinates(r) is not None]
@@ -201,7 +201,7 @@ class Settled:
         )
 
     def with_work(self, making: Sequence[Result], view: View) -> Spending:
-        """What is spent with the work under way: each label once."""
+        """Return what is spent with the work under way. Each label counts once."""
         more = {name: max(0, count - self.bought.get(name, 0)) for name, count in labels_bought(making).items()}
         work = replace(spending(making, view.offer, 0.0), labels=sum(more.values()))
         usd = None if work.usd is None else work.usd + view.label_usd * work.labels
@@ -217,15 +217,15 @@ def progress(
     now: float,
     limits: Mapping[str, float | None] | None = None,
 ) -> Progress:
-    """How a sweep stands.
+    """Return how a sweep stands.
 
     Args:
         settled: What the finished Results of the study say; those being made are taken from the leases.
-        leases: The leases' records, as `Ledger.leases` gives them: worker, heartbeat, usage so far, the Result to be made.
-        ended: How the last sweep ended (`Ledger.ended`); None while one works, or was killed.
+        leases: The records of the leases, as `Ledger.leases` gives them: worker, heartbeat, usage so far, Result to be made.
+        ended: How the last sweep ended (`Ledger.ended`); None while one works, or if it was killed.
         view: Prices and objectives.
         now: Seconds since 1970.
-        limits: Of the sweep that began last (`limits` in `Ledger.description`); None where they are not known.
+        limits: The limits of the sweep that began last (`limits` in `Ledger.description`); None where they are unknown.
     """
     limits = limits or {}
     workers = tuple(_worker(record, now) for record in leases)

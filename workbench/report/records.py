@@ -96,7 +96,7 @@ def front_record(
 
 
 def front_markdown(results: Sequence[Result], view: View) -> str:
-    """The front as a markdown table under the answer, for whoever reads the notebook."""
+    """Return the answer, and the front as a markdown table, for the notes of an MLflow run."""
     names = ["trial", "model", "method", "settings", "labels", "epochs", view.maximize, *view.minimize]
     lines = [answer(results, view), "", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     of = confirmations(results, view)
@@ -116,7 +116,7 @@ def front_markdown(results: Sequence[Result], view: View) -> str:
 
 
 def confirmed_record(known: Confirmed | None) -> dict[str, object] | None:
-    """As plain data; None for a point that is not confirmed."""
+    """Return what new seeds say of a point as plain data; None for a point that is not confirmed."""
     if known is None:
         return None
     test = known.test or Interval(math.nan)
@@ -136,9 +136,10 @@ def confirmed_record(known: Confirmed | None) -> dict[str, object] | None:
 
 
 def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One entry per run as plain data: the contract of `workbench runs --json`.
+    """Return one entry per run as plain data: the contract of `workbench runs --json`.
 
-    Its status and reason are its last word; scores, usage and costs are those of its furthest checkpoint, where it has one.
+    Status and reason are those of the run's last Result (`last_word`). Scores, usage and costs are those of its furthest
+    checkpoint, where it has one.
     """
     entries = []
     for segments in by_run(results).values():
@@ -192,7 +193,10 @@ def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
 
 
 def find_run(results: Sequence[Result], wanted: str) -> list[Result]:
-    """The Results of a run by its trial number, or by the beginning of its run id or of a recipe id; empty if there is none."""
+    """Return the Results of the run that is meant by a trial number, or by the beginning of a run id or recipe id.
+
+    There are none where no run is meant.
+    """
     runs = by_run(results).values()
     for segments in runs:
         if any(wanted in (str(r.trial), str(r.number)) for r in segments):
@@ -204,7 +208,7 @@ def find_run(results: Sequence[Result], wanted: str) -> list[Result]:
 
 
 def last_word(segments: Sequence[Result]) -> Result:
-    """What a run has come to: that it is being made, is infeasible, its furthest checkpoint, or an interruption."""
+    """Return the Result that says what a run has come to: being made, infeasible, complete up to a checkpoint, or interrupted."""
     rank = {"running": 3, "infeasible": 2, "complete": 1, "interrupted": 0}
     last = max(segments, key=lambda r: (rank[r.status], r.epochs))
     newest = max(segments, key=lambda r: r.number or 0)

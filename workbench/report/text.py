@@ -1,4 +1,4 @@
-"""Numbers, settings and recipes as people write them."""
+"""Settings, recipes and windows of usage as people write them."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from workbench.usage import Usage
 
 
 def short_settings(settings: Mapping[str, Any]) -> str:
-    """Settings in a few characters: `r=8, lr=2e-4`; a setting is called by the last part of its path."""
+    """Write settings in a few characters: `r=8, lr=2e-4`. A setting is called by the last part of its path."""
     names = {name: name.rsplit(".", 1)[-1].replace("learning_rate", "lr") for name in settings}
     return ", ".join(f"{names[name]}={number(value)}" for name, value in settings.items())
 
 
 def settings_text(result: Result) -> str:
-    """The settings of the method that the study left open."""
+    """Write the settings of a point's method that the study left open."""
     return short_settings({name: value for name, value in result.settings.items() if name.startswith(f"{result.method}.")})
 
 
 def describe(result: Result) -> str:
-    """A point in a few words: `lora (r=8, lr=2e-4) on minilm-l6, 512 labels, 2 epochs`; `256 of 512 labels, 0.5 epochs`."""
+    """Describe a point shortly: `lora (r=8, lr=2e-4) on minilm-l6, 512 labels, 2 epochs`; `256 of 512 labels, 0.5 epochs`."""
     return f"{_method(result)} on {result.model}, {_labels(result)}{_length(result)}"
 
 
 def describe_plan(result: Result) -> str:
-    """What is being made, in a few words: as `describe`, with the labels that it is going to use, not those used so far."""
+    """Describe what is being made in a few words: as `describe`, but with the labels that will be used, not those used so far."""
     train = result.recipe["task"].get("train")
     labels = "" if train is None else f", {many(train, 'label')}"
     return f"{_method(result)} on {result.model}{labels}{_length(result)}"
 
 
 def _labels(result: Result) -> str:
-    """How many labels reached the loss, and of how many where that is not all: within the first epoch."""
+    """Write how many labels reached the loss, and of how many where that is not all, within the first epoch."""
     train = result.recipe["task"].get("train")
     part = isinstance(train, int) and 0 < result.labels < train and result.epochs < 1
     return f"{count(result.labels)} of {many(train, 'label')}" if part else many(result.labels, "label")
 
 
 def _length(result: Result) -> str:
-    """How long it was trained; nothing of what was not."""
+    """Write the number of epochs; nothing for a model that was not trained."""
     return f", {many(result.epochs, 'epoch')}" if result.epochs else ""
 
 
@@ -51,7 +51,7 @@ def _method(result: Result) -> str:
 
 
 def usage_cells(usage: Usage | None) -> tuple[str, str, str, str]:
-    """Time, CPU time, energy and peak memory of a window as text; `unknown` where it was not measured."""
+    """Write time, CPU time, energy and peak memory of a window; `unknown` for what was not measured."""
     if usage is None:
         return ("", "", "", "")
     cpu = "unknown" if usage.cpu_seconds is None else duration(usage.cpu_seconds)
@@ -61,5 +61,5 @@ def usage_cells(usage: Usage | None) -> tuple[str, str, str, str]:
 
 
 def peak_memory(usage: Usage) -> int | None:
-    """Bytes of the memory that training is bound by: one GPU's, else the process tree's; None where not measured."""
+    """Return the peak bytes of the memory that bounds training: that of one GPU, else of the process tree; None if not measured."""
     return usage.gpu_peak_memory_bytes if usage.gpu_seconds else usage.peak_memory_bytes
