@@ -13,7 +13,7 @@ from workbench.report.answers import answer
 
 
 def nothing(c: Context) -> bool:
-    """Say why there is no point to show; False where there is one."""
+    """Say why there is no point to show. Return False where there is one."""
     if c.points.found:
         return False
     failed = Counter(f"{r.status}: {r.reason}" if r.reason else r.status for r in c.results if r.status != "complete")
@@ -33,7 +33,7 @@ def nothing(c: Context) -> bool:
 
 
 def status(c: Context) -> str:
-    """Where the study stands, in a line."""
+    """Say in a line where the study stands."""
     points, now = c.points, ""
     if living := sum(map(alive, c.leases)):
         now = f"{many(living, 'run')} being made now"

@@ -1,4 +1,4 @@
-"""Methods and runs beside each other."""
+"""The page Compare: methods and runs beside each other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST = 4
 
 
 def show(c: Context) -> None:
-    """What each method reaches within a budget; two to four runs, and only what differs between them."""
+    """Show what each method reaches within a budget, and two to four runs with the settings that differ between them."""
     st.subheader("Compare", anchor=False)
     if states.nothing(c):
         return
@@ -32,7 +32,7 @@ def show(c: Context) -> None:
 
 
 def _methods(c: Context, points: Points) -> None:
-    """The best under each budget, method by method."""
+    """Show the best point of each method within each budget."""
     view, axis = c.view, AXES[c.cost]
     found = best_within(points)
     st.markdown(f"##### The best {view.maximize} under each budget, by method")
@@ -59,7 +59,7 @@ def _cell(c: Context, points: Points, r: Result | None, best: dict[str, Result])
 
 
 def _runs(c: Context, points: Points) -> None:
-    """Two to four points beside each other."""
+    """Show two to four points beside each other."""
     st.markdown("##### Two to four runs, and what differs between them")
     furthest = {str(r.trial): r for r in sorted(points.found, key=lambda r: r.epochs)}
     names = sorted(furthest, key=int)
@@ -102,7 +102,7 @@ def _remember() -> None:
 
 
 def _rows(c: Context, runs: list[Result]) -> list[list[str]]:
-    """What the runs came to, then their settings: rows that are the same for all are left out."""
+    """Return what the runs came to, then the settings that differ between them."""
     view = c.view
     outcomes: dict[str, list[str]] = {
         name: [f"{r.scores[name]:.2f}" if name in r.scores else "" for r in runs]

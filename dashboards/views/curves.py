@@ -1,4 +1,4 @@
-"""Curves: how quality grows as runs go on."""
+"""The page Curves: how the score grows as runs go on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST = 100
 
 
 def show(c: Context) -> None:
-    """The page."""
+    """Show the page."""
     st.subheader("Curves", anchor=False)
     if not any(r.status == "complete" for r in c.results):
         states.nothing(c)
@@ -63,7 +63,7 @@ def _known(key: tuple[Any, ...], _c: Context, axis: str) -> Sequence[Curve]:
 
 
 def _selected(known: Sequence[Curve]) -> list[Curve]:
-    """Those that the reader wants to see."""
+    """Return the curves that the reader wants to see."""
     methods, models = (sorted({getattr(curve.last, name) for curve in known}) for name in ("method", "model"))
     columns = st.columns(4)
     of_methods = columns[0].multiselect("Methods", methods, key="curves_methods", bind="query-params", placeholder="all")

@@ -1,4 +1,4 @@
-"""Data size: quality against the number of labels, and what more of them would buy."""
+"""The page Data size: the score against the number of labels, and what more of them would add."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workbench.report.text import describe
 
 
 def show(c: Context) -> None:
-    """The page."""
+    """Show the page."""
     st.subheader("Data size", anchor=False)
     if not any(r.status == "complete" for r in c.results):
         states.nothing(c)

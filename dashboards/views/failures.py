@@ -1,4 +1,4 @@
-"""Failures: what failed and where, what did not fit into memory, and the money that bought no model."""
+"""The page Failures: what failed and where, what did not fit into memory, and what that cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workbench.report.text import describe_plan
 
 
 def show(c: Context) -> None:
-    """The page."""
+    """Show the page."""
     st.subheader("Failures", anchor=False)
     text = failures_text(c.results, c.view)
     st.markdown(plain(text))

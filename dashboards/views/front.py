@@ -44,7 +44,7 @@ class Asked:
 
 
 def show(c: Context) -> None:
-    """The answer, the figure with what stands beside it, and the front as a table."""
+    """Show the answer, the figure with the point to take beside it, and the front as a table."""
     st.subheader(c.description.get("question") or c.name, anchor=False)
     if states.nothing(c):
         return
@@ -63,14 +63,14 @@ def show(c: Context) -> None:
 
 @st.fragment(run_every=10)
 def _watch(c: Context) -> None:
-    """While a sweep works: look every ten seconds whether there is a Result more."""
+    """While a sweep works, look every ten seconds whether there is a new Result."""
     if len(read(c.url, c.name).results) != len(c.results):
         st.rerun()
 
 
 @st.fragment
 def _answers(c: Context, hide: bool) -> None:
-    """All that a slider changes; the ledger is not read again for it."""
+    """Show all that a slider changes. The ledger is not read again for it."""
     points = c.points
     top = st.container(border=True)
     budget, target = _sliders(c, points)
@@ -94,7 +94,7 @@ def _answers(c: Context, hide: bool) -> None:
 
 
 def _sliders(c: Context, points: Points) -> tuple[float | None, float | None]:
-    """Budget and target, None where they are at their end: nothing is asked."""
+    """Return budget and target; None for one whose slider is at its end."""
     view, axis = c.view, AXES[c.cost]
     left, right = st.columns(2, gap="medium")
     costs = [cost / axis.per_unit for r in points.found if (cost := view.cost(r, c.cost))]
@@ -122,7 +122,7 @@ def _sliders(c: Context, points: Points) -> tuple[float | None, float | None]:
 
 
 def _answer(c: Context, points: Points, asked: Asked) -> None:
-    """The sentence, and its figures large enough to be read from the other side of a table."""
+    """Show the answer, and its figures in large print."""
     if asked.picks:
         pick = asked.picks[0].point
         what, quality, cost, time = st.columns([5, 2, 3, 3], vertical_alignment="center")
@@ -167,13 +167,13 @@ _CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d
 
 @st.cache_data(show_spinner=False, max_entries=16)
 def _drawn(key: tuple[Any, ...], hide: bool, _points: Points) -> Any:
-    """The figure without what the sliders add: it is the same until the ledger or the prices change."""
+    """Return the figure without what the sliders add: it is the same until the ledger or the prices change."""
     drawn = figures.front(_points, _points.view, hidden=stopped(_points) if hide else ())
     return drawn.update_layout(width=None, height=None, legend={"orientation": "h", "y": 1.08, "x": 0}, margin={"t": 40, "r": 40})
 
 
 def _clicked() -> None:
-    """A point of the figure was clicked: its number goes into the URL; a click beside all points takes it out again."""
+    """Put the number of a clicked point of the figure into the URL; a click beside all points takes it out again."""
     picked = [p["customdata"] for p in st.session_state["front_chart"]["selection"]["points"] if p.get("customdata") is not None]
     _choose(picked[0] if picked else None)
 
@@ -193,7 +193,7 @@ def _chosen(points: Points) -> Result | None:
 
 
 def _panel(c: Context, points: Points, r: Result, title: str) -> None:
-    """What a point is and costs, and the ways on from it."""
+    """Show what a point is and costs, and links to its run."""
     view = c.view
     with st.container(border=True):
         st.markdown(f"**{title}**")
@@ -218,7 +218,7 @@ def _panel(c: Context, points: Points, r: Result, title: str) -> None:
 
 
 def _table(c: Context, points: Points) -> None:
-    """The front in figures; a row can be chosen with the keyboard."""
+    """Show the front as a table, in which a row can be chosen with the keyboard."""
     st.markdown("##### The front, cheapest first")
     axis = AXES[c.cost]
     table = pd.DataFrame(front_rows(points)).dropna(axis="columns", how="all")
@@ -260,7 +260,7 @@ def _table(c: Context, points: Points) -> None:
 
 
 def _interval(points: Points, r: Result) -> str:
-    """What new seeds say of a point's score."""
+    """Write what new seeds say of a point's score."""
     known = points.confirmed.get(r.recipe_id)
     if known is None:
         return "not confirmed"
@@ -278,6 +278,6 @@ def _format(axis: Axis) -> str:
 
 
 def _row_chosen(numbers: Sequence[int]) -> None:
-    """A row was chosen in the table, whose rows have these numbers: its number goes into the URL, or is taken out of it."""
+    """Put the number of the chosen row into the URL, or take it out. `numbers` are those of the table's rows."""
     rows = st.session_state["front_table"]["selection"]["rows"]
     _choose(numbers[rows[0]] if rows else None)

@@ -1,4 +1,4 @@
-"""What matters: which settings decide quality and cost, and how surely that can be said."""
+"""The page What matters: which settings decide the score and the cost, and how sure that is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workbench.result import Result
 
 
 def show(c: Context) -> None:
-    """The page."""
+    """Show the page."""
     st.subheader("What matters", anchor=False)
     if states.nothing(c):
         return

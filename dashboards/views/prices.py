@@ -1,4 +1,4 @@
-"""Prices: all runs at every offer of the price book, and the cheapest place for a quality."""
+"""The page Prices: all runs at every offer of the price book, and the cheapest place for a score."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MONIES = dict.fromkeys(("US$ an hour", "US$", "from", "to"), MONEY)
 
 
 def show(c: Context) -> None:
-    """The page."""
+    """Show the page."""
     st.subheader("Prices", anchor=False)
     scores = [r.scores[c.view.maximize] for r in c.results if r.status == "complete" and c.view.maximize in r.scores]
     if not scores:
@@ -45,7 +45,7 @@ def show(c: Context) -> None:
 
 
 def _target(metric: str, best: float) -> float:
-    """The least quality, at first nine tenths of the best. The range stays as it is while a sweep finds better ones."""
+    """Return the least score, at first nine tenths of the best. The range stays while a sweep finds better ones."""
     most = 1.0 if best <= 1 else 100.0 if best <= 100 else best
     return float(
         st.slider(
@@ -68,7 +68,7 @@ def _found(key: tuple[Any, ...], _c: Context, target: float, spot: bool) -> Sequ
 
 
 def _shown(found: Sequence[Elsewhere], here: str) -> list[Elsewhere]:
-    """The cheapest, and the offer that the page is at."""
+    """Return the cheapest offers, and the offer that the page is at."""
     return [each for i, each in enumerate(found) if i < SHOWN or each.offer.id == here]
 
 

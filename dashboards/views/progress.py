@@ -1,4 +1,4 @@
-"""Progress: what a sweep has spent of its budget, how fast, and what for."""
+"""The page Progress: what a sweep has spent of its budgets, how fast, and for what."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FORMATS = {"US$ spent": MONEY, "seconds of work": SHORT, "hypervolume": SHORT}
 
 
 def show(c: Context) -> None:
-    """The page."""
+    """Show the page."""
     st.subheader("Progress", anchor=False)
     state = _now(c).state
     every = {"working": REFRESH_SECONDS, "starting": REFRESH_SECONDS, "ended": None}.get(state, IDLE_SECONDS)
@@ -64,7 +64,7 @@ def _settled(key: tuple[Any, ...], _c: Context) -> Settled:
 
 
 def _strip(c: Context, state: str) -> None:
-    """The live part: read again each time, alone; the page follows when a result is added, or a sweep begins or ends."""
+    """Show the live part, which is read again on its own. The page follows when a Result is added, or a sweep begins or ends."""
     try:
         reading = read(c.url, c.name)
     except WorkbenchError as error:
@@ -85,7 +85,7 @@ def _strip(c: Context, state: str) -> None:
 
 
 def _figures(found: Progress) -> None:
-    """Spend, rate, time left and the front in figures; budgets as bars."""
+    """Show spend, rate, time left and the front as figures, and budgets as bars."""
     columns = st.columns(5)
     columns[0].metric("Spent", dollars(found.spent.usd), help="Compute and labels of all starts, what is under way included.")
     columns[1].metric("Work", duration(found.spent.seconds), help="Seconds of all workers together.")

@@ -1,4 +1,4 @@
-"""One run: what it is, what it cost, how it went, and how it is made again."""
+"""The page of one run: what it is, what it cost, how it went, and how it is made again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workbench.result import Result, carried
 
 
 def show(c: Context) -> None:
-    """The run that `?id=` names: a trial number, or the beginning of an id."""
+    """Show the run that `?id=` names: a trial number, or the beginning of an id."""
     wanted = st.query_params.get("id", "")
     segments = find_run([*c.results, *c.running], wanted) if wanted else []
     if not segments:
@@ -76,7 +76,7 @@ def _figures(c: Context, r: Result) -> None:
 
 
 def _checkpoints(c: Context, segments: list[Result], points: list[Result]) -> None:
-    """How the score grew: each checkpoint is a model that could be deployed."""
+    """Show how the score grew. Each checkpoint is a model that could be deployed."""
     st.markdown("##### Checkpoints")
     best = max((p for p in points if c.view.maximize in p.scores), key=lambda p: p.scores[c.view.maximize], default=None)
     if best is not None:
@@ -100,7 +100,7 @@ def _checkpoints(c: Context, segments: list[Result], points: list[Result]) -> No
 
 
 def _bill(c: Context, r: Result, segments: list[Result]) -> None:
-    """What each phase cost from cold, and what was really spent."""
+    """Show what each phase costs from cold, and what was really spent."""
     st.markdown("##### The bill, by phase")
     there, spent = carried(r, c.view.offer), phases_spent(segments)
     cold = there.phases if there else {}
@@ -135,7 +135,7 @@ def _bill(c: Context, r: Result, segments: list[Result]) -> None:
 
 
 def _samples(r: Result) -> None:
-    """What it predicted on a few examples of the dev set, where the sweep was told to keep them."""
+    """Show the predictions on a few examples of the dev set, where the sweep kept them."""
     if not r.samples:
         return
     st.markdown("##### Predictions")
@@ -150,7 +150,7 @@ def _short(name: str, rows: list[dict[str, str]]) -> bool:
 
 
 def _settings(r: Result, began: float) -> None:
-    """Everything that made it; `began` is when the run did, in seconds since 1970."""
+    """Show all settings of the run. `began` is its start, in seconds since 1970."""
     st.markdown("##### Configuration")
     rows = [(name, number(value)) for name, value in flat(r.recipe) if value is not None]
     st.dataframe(pd.DataFrame(rows, columns=["setting", "value"]), hide_index=True, height=min(420, 38 + 35 * len(rows)))

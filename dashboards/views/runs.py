@@ -1,4 +1,4 @@
-"""All runs: to filter, to sort, to take away."""
+"""The page Runs: all runs, to filter, to sort and to download."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workbench.report.tables import run_rows
 
 
 def show(c: Context) -> None:
-    """The table of runs."""
+    """Show the table of runs."""
     st.subheader("Runs", anchor=False)
     rows = _rows((*c.key, tuple(r.number for r in c.running)), c)
     if rows.empty:
@@ -49,7 +49,7 @@ def _rows(key: tuple[Any, ...], _c: Context) -> pd.DataFrame:
 
 
 def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the reader asks for."""
+    """Return the rows that the reader asks for."""
     status, method, model, words = st.columns([2, 3, 2, 3])
     for place, name in ((status, "status"), (method, "method"), (model, "model")):
         known = sorted(rows[name].unique())

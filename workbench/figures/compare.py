@@ -1,4 +1,4 @@
-"""Methods beside each other: what each reaches as the budget grows; and how the score of one run grew."""
+"""Methods and runs compared: what each method reaches as the budget grows, and how the score of a run grew."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def by_method(points: Points) -> Figure:
-    """A staircase for each method: the best score that a budget (logarithmic) pays for. Unlike the front's, none hides another."""
+    """Draw a staircase for each method: the best score within a budget (logarithmic). Dominated methods are shown too."""
     import plotly.graph_objects as go
 
     view, figure = points.view, go.Figure()
@@ -64,7 +64,7 @@ def by_method(points: Points) -> Figure:
 
 
 def run_curve(runs: Sequence[Sequence[Result]], view: View) -> Figure:
-    """Score of every checkpoint against the epochs trained, a line for each run."""
+    """Draw the score of every checkpoint against the epochs trained, a line for each run."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -92,7 +92,7 @@ def run_curve(runs: Sequence[Sequence[Result]], view: View) -> Figure:
 
 
 def phases(usd: dict[str, float], *, unit: str) -> Figure:
-    """One bar whose parts are the phases of a run, in the order in which they come."""
+    """Draw one bar whose parts are the phases of a run, in their order."""
     import plotly.graph_objects as go
 
     figure = go.Figure()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def course(stages: Sequence[Stage]) -> Figure:
-    """The front's hypervolume by the time that so much was spent: in US$, in seconds of work where those are unknown."""
+    """Draw the front's hypervolume against the spend: in US$, or in seconds of work where US$ are unknown."""
     import plotly.graph_objects as go
 
     money = all(stage.usd is not None for stage in stages)

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def curves(shown: Sequence[Curve], view: View, axis: str, looks: Mapping[str, tuple[str, str]]) -> Figure:
-    """Quality against how far runs had come (logarithmic): a line for each, those with a member of the front strong.
+    """Draw the score against how far runs had come (logarithmic), a line a run; lines with a member of the front are strong.
 
     Args:
         shown: The curves.
         view: Prices and objectives.
-        axis: What they run along, of `report.ALONG` or `report.AXES`.
+        axis: The axis that they run along, of `workbench.front.curves.ALONG` or `workbench.report.axes.AXES`.
         looks: Colour and symbol of each method (`workbench.figures.looks`).
     """
     import plotly.graph_objects as go

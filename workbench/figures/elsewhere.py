@@ -17,7 +17,7 @@ TERMS = {"owned": "one's own", "on_demand": "on demand", "reserved": "reserved",
 
 
 def elsewhere(found: Sequence[Elsewhere], here: str) -> Figure:
-    """US$ at each offer (logarithmic), the cheapest above, with its band; colour and shape are the terms of the offer.
+    """Draw the US$ at each offer (logarithmic) with their bands, the cheapest on top; colour and shape are the offer's terms.
 
     Args:
         found: The offers, cheapest first.

@@ -17,7 +17,7 @@ _SCALE = ("#009E73", "#E69F00", "#D55E00")
 
 
 def failures(known: Sequence[Failure]) -> Figure:
-    """Seconds of work by type of failure, the phases in which they went stacked."""
+    """Draw the seconds of work of each type of failure, stacked by phase."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -47,7 +47,7 @@ def failures(known: Sequence[Failure]) -> Figure:
 
 
 def memory(known: Sequence[Fit]) -> Figure:
-    """Models across, settings that decide memory down: what fitted says so in words, and by colour."""
+    """Draw which model (across) fits with which settings (down), in words and in colour."""
     import plotly.graph_objects as go
 
     models = sorted({fit.model for fit in known})

@@ -17,9 +17,9 @@ _SHAPES = ("circle", "square", "diamond", "cross", "x", "circle-open", "square-o
 
 
 def front_3d(points: Points) -> Figure:
-    """The first two costs of the view (logarithmic where none is 0) against the score: where labels are an objective of their own.
+    """Draw the first two costs of the view (logarithmic unless one is 0) against the score.
 
-    Members of the front are large and have their method's colour and shape; a stalk says where they stand on the floor.
+    Members of the front are large and have the colour and shape of their method; a stalk shows their place on the floor.
     """
     import plotly.graph_objects as go
 

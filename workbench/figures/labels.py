@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def labels(groups: Mapping[str, Sequence[Best]], found: Line | None, view: View, looks: Mapping[str, tuple[str, str]]) -> Figure:
-    """The best score at each number of labels (logarithmic), a line for each method or model; and what more would buy, with a band.
+    """Draw the best score at each number of labels (logarithmic), a line for each group, and what more labels would add.
 
     Args:
         groups: The best points of each method or model.

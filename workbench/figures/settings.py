@@ -1,4 +1,4 @@
-"""Settings: how much each matters, quality by one of them, and all that vary side by side."""
+"""Settings: their importance, the score by one of them, and all that vary side by side."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ MOST_NAMED = 12
 
 
 def importance(found: Importance, view: View) -> Figure:
-    """What each setting does to quality (points) and to cost (a factor), side by side: bars with bands.
+    """Draw the effect of each setting on the score (points) and on the cost (a factor), with its band.
 
-    Full bars are told apart from chance, hatched ones are not.
+    Full bars are significant, hatched ones are not.
     """
     from plotly.subplots import make_subplots
 
@@ -92,14 +92,14 @@ def _bars(effects: Sequence[Effect], unit: str, *, sure: bool, first: bool) -> d
 def by_setting(
     points: Sequence[Result], view: View, name: str, looks: Mapping[str, tuple[str, str]], members: Collection[str] = ()
 ) -> Figure:
-    """Quality by one setting: each run's best checkpoint where it has the setting, those of the front large.
+    """Draw the score by one setting: the best checkpoint of each run that has the setting, members of the front large.
 
     Args:
-        points: Those to draw (`report.best_of_runs`).
+        points: The points to draw (`workbench.front.importance.best_of_runs`).
         view: Prices and objectives.
-        name: The setting's path, or `epochs`.
+        name: Path of the setting, or `epochs`.
         looks: Colour and symbol of each method.
-        members: Recipe ids of the front.
+        members: Recipe ids of the members of the front.
     """
     import plotly.graph_objects as go
 
@@ -145,10 +145,10 @@ def by_setting(
 
 
 def parallel(points: Sequence[Result], view: View, names: Sequence[str], cost: str) -> Figure:
-    """One line a point, as each run's best checkpoint, across all settings that vary, its cost and its quality, also its colour.
+    """Draw one line for the best checkpoint of each run, across all settings that vary, its cost and its score.
 
-    What every method calls by one name, as its learning rate, has one axis. A setting that a run does not have, as one of another
-    method, is a dash at the foot of its axis.
+    The score is the colour of the line too. Settings that all methods call by one name, such as the learning rate, share an
+    axis. A setting that a run does not have is a dash at the foot of its axis.
     """
     import plotly.graph_objects as go
 
@@ -177,7 +177,7 @@ def parallel(points: Sequence[Result], view: View, names: Sequence[str], cost: s
 
 
 def _merged(names: Sequence[str]) -> dict[str, list[str]]:
-    """Settings by the label of their axis: those of several methods that have one name share it."""
+    """Return the settings by the label of their axis: settings of several methods that have one name share it."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(name if name.startswith("task.") else name.rsplit(".", 1)[-1], []).append(name)
@@ -185,12 +185,12 @@ def _merged(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _first(point: Result, names: Sequence[str]) -> Any:
-    """The value of the one of these settings that a point has."""
+    """Return the value of the first of these settings that a point has."""
     return next((value for name in names if (value := setting(point, name)) is not None), None)
 
 
 def _axis(label: str, values: Sequence[Any]) -> dict[str, Any]:
-    """One axis: numbers in their logarithm where they span more than a factor of 4, other values in turn; a dash for none."""
+    """Return an axis: numbers in their logarithm where they span more than a factor of 4, other values in turn, a dash for none."""
     known = [value for value in values if value is not None]
     place: dict[Any, float]
     if all(isinstance(value, (int, float)) for value in known):
