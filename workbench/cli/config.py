@@ -1,4 +1,4 @@
-"""`workbench config`: what is set, and who says so."""
+"""`workbench config`: the value of each setting, and where it comes from."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def config(study: str | None, origin: bool, as_json: bool) -> None:
 
 
 def _settings(study: str | None) -> Iterator[Set]:
-    """Every setting as the command `sweep` has it. Raises as that does where a variable or a file is wrong."""
+    """Yield every setting as the command `sweep` has it. Raises as that does where a variable or a file is wrong."""
     asked = sweep.make_context("sweep", [study or "STUDY"], parent=click.get_current_context().parent)
     file = settings.load().path
     known = load_study(study) if study else {**settings.STUDY_DEFAULTS, "stated": []}

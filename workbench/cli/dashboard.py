@@ -30,7 +30,7 @@ EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 
 @dataclass(frozen=True, kw_only=True)
 class DashboardOptions:
-    """What `workbench dashboard` was asked for: its parameters by their names."""
+    """The arguments and options of `workbench dashboard`."""
 
     study: str | None
     port: int
@@ -94,7 +94,7 @@ def dashboard(options: DashboardOptions) -> None:
 
 
 def public_address(url: str) -> str:
-    """The address at which a proxy shows the dashboard, ending in `/`. Raises UsageError where it is none."""
+    """Return the address at which a proxy shows the dashboard, ending in `/`. Raises UsageError where it is none."""
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
@@ -114,8 +114,8 @@ def public_address(url: str) -> str:
 class _Rooted:
     """Tells the page in the browser where its server is: at the root of its address, or at `base` below it.
 
-    Otherwise an address that names a page is first tried as the server's own place, and the browser notes two errors. What a proxy
-    passes on without `base` is taken as if it were there.
+    Otherwise an address that names a page is first tried as the server's own place, and the browser notes two errors. A
+    request that a proxy passes on without `base` is treated as if it had it.
     """
 
     def __init__(self, app: Any, base: str = "") -> None:
@@ -155,7 +155,7 @@ class _Rooted:
 
 
 def _warm(pages: Path) -> None:
-    """Load and read what the first page needs while its reader is still on the way. What is wrong with the ledger the page says."""
+    """Load and read what the first page needs, while its reader is on the way. The page tells of a faulty ledger."""
     sys.path.insert(0, str(pages))  # where Streamlit finds the app's modules too, once it has run it
     with contextlib.suppress(WorkbenchError):
         importlib.import_module("context").warm(os.environ["WORKBENCH_STORAGE"], os.environ.get("WORKBENCH_DASHBOARD_STUDY"))
@@ -164,7 +164,7 @@ def _warm(pages: Path) -> None:
 
 
 def folder() -> Path:
-    """Where the app lies: beside the package in a checkout, inside it in a wheel. Raises EnvironmentFault where it is missing."""
+    """Return where the app lies: beside the package in a checkout, inside it in a wheel. Raises EnvironmentFault if missing."""
     package = Path(__file__).resolve().parents[1]
     for place in (package / "_dashboards", package.parent / "dashboards"):
         if (place / "app.py").is_file():
@@ -175,12 +175,12 @@ def folder() -> Path:
 
 
 def settings(host: str, port: int, public_url: str | None = None) -> dict[str, object]:
-    """Streamlit's options: local, guarded, and silent towards the outside.
+    """Return Streamlit's options: local, guarded, and silent towards the outside.
 
-    With an address that is set Streamlit asks nobody for another one of this machine. The allowed hosts guard the WebSocket
-    against pages elsewhere that call themselves by a name which they made to mean this machine; who listens everywhere is known
-    by names that cannot be told from here. Behind a proxy the WebSocket comes with the public host as its origin, and with that or
-    our own as its host, as the proxy has it: both are let in, and no third one.
+    With an address that is set, Streamlit asks nobody for another address of this machine. The allowed hosts guard the
+    WebSocket against pages elsewhere that use a name which they made to mean this machine; whoever listens everywhere is
+    known by names that cannot be told from here. Behind a proxy the WebSocket has the public host as its origin, and the
+    public host or our own as its host: both are let in, and no third one.
     """
     public = urlsplit(public_url or "")
     allowed = [host.strip("[]"), "127.0.0.1", "localhost", *([public.hostname] if public.hostname else [])]
@@ -207,7 +207,7 @@ def settings(host: str, port: int, public_url: str | None = None) -> dict[str, o
 
 
 def shown_host(host: str) -> str:
-    """The host as an address names it."""
+    """Return the host as an address names it."""
     return "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
 
 

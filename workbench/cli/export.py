@@ -1,4 +1,4 @@
-"""`workbench export`: everything that is known of a study, in one file."""
+"""`workbench export`: all that is known of a study, in one file."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _written(ledger: Ledger, view: View, kind: str) -> bytes:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The rows with columns of one type each: whole numbers stay whole where some are missing, a mixture becomes text."""
+    """Return the rows with columns of one type each: whole numbers stay whole where some are missing, mixtures become text."""
     import pandas as pd
 
     table = pd.DataFrame.from_records(list(rows)).convert_dtypes()
@@ -82,7 +82,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _to_standard_output(data: bytes) -> None:
-    """Bytes as they are, whatever the terminal's encoding; a reader that leaves early is no error."""
+    """Write bytes as they are, whatever the encoding of the terminal. A reader that leaves early is no error."""
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
         sys.stdout.buffer.write(data)

@@ -50,7 +50,7 @@ from workbench.result import Result, carried, originals
 
 @dataclass(frozen=True, kw_only=True)
 class FrontOptions:
-    """What `workbench front` was asked for: its parameters by their names."""
+    """The arguments and options of `workbench front`."""
 
     study: str | None
     budget_usd: float | None
@@ -146,7 +146,7 @@ def tell_doubts(results: Sequence[Result], view: View, grading: Mapping[str, Any
 
 
 def _say_next(results: Sequence[Result], view: View, name: str, path: str | None, limits: str, wanting: bool) -> None:
-    """Sweep where there is nothing yet, or nothing that was wanted, then confirm, then look at the runs."""
+    """Say what comes next: a sweep where there is nothing yet, or nothing that was wanted; then confirming; then the runs."""
     members = pareto_front(results, view)
     if path and (wanting or not members):
         say_next(f"`workbench sweep {path}`" + (f" with a higher limit than{limits}" if limits else ""))
@@ -214,7 +214,7 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
 
 
 def _confirmation(known: Confirmed | None, of: Mapping[str, Confirmed]) -> list[str]:
-    """What new seeds say of a point: its score on the test split, and the points that they do not tell it apart from."""
+    """Return what new seeds say of a point: its score on the test split, and the points that it is tied with."""
     if known is None:
         return ["", "not confirmed"]
     test = known.test

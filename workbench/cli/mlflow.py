@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MlflowOptions:
-    """What `workbench mlflow` was asked for: its parameters by their names."""
+    """The arguments and options of `workbench mlflow`."""
 
     study: str | None
     catch_up: bool
@@ -91,7 +91,7 @@ def mlflow(options: MlflowOptions) -> None:
 
 
 def _catch_up(path: str, platform: str | None, label_usd: float | None, storage: str | None, tracking_uri: str | None) -> int:
-    """Write what MLflow lacks of a study, and say how much it was. The exit code."""
+    """Write what MLflow lacks of a study, and say how much that was. Return the exit code."""
     study = load_study(path)
     ledger = Ledger.find(study.name, ledger_url(storage), path=path, study=study)
     lacked, behind = catch_up(study, ledger, offer_of(platform, study), label_usd_of(label_usd, study), tracking_uri)
@@ -102,7 +102,7 @@ def _catch_up(path: str, platform: str | None, label_usd: float | None, storage:
 
 
 def _tell(page: Page) -> None:
-    """Say what to open: the newest study's runs, and where others are."""
+    """Say what to open: the runs of the newest study first."""
     try:
         studies = page.studies()
     except (OSError, ValueError):  # the page itself says what is wrong with its store

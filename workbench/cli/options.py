@@ -31,7 +31,7 @@ class Variable(click.Option):
     """An option that an environment variable can set too."""
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
-        """The value as its type. A wrong one is answered with the place where it stands."""
+        """Return the value as its type. The error about a wrong value names the place where it stands."""
         try:
             return super().process_value(ctx, value)
         except click.BadParameter as error:
@@ -52,7 +52,7 @@ class Setting(Variable):
         self.envvar = variable(self.name)
 
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
-        """The value, and where it is from: click's, unless that is the default and the settings file says better."""
+        """Return the value and its source: click's, unless that is the default and the settings file has the value."""
         value, source = super().consume_value(ctx, opts)
         if source is ParameterSource.DEFAULT and self.name not in OF_STUDIES and not ctx.resilient_parsing:
             known = settings.load().options.get(str(self.name))
@@ -62,7 +62,7 @@ class Setting(Variable):
 
 
 def check_address(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """A database's URL, by its looks: whether it leads anywhere is found when it is opened. Raises BadParameter."""
+    """Return a database's URL if it looks like one. Whether it leads anywhere is found when it is opened. Raises BadParameter."""
     if value is not None and "://" not in value:
         example = "sqlite:///optuna.db or postgresql+psycopg2://user@host/name"
         raise click.BadParameter(f"{value!r} is not a database URL. Use for instance {example}.", ctx, param)
@@ -71,7 +71,7 @@ def check_address(ctx: click.Context, param: click.Parameter, value: str | None)
 
 @contextlib.contextmanager
 def placed(name: str) -> Iterator[None]:
-    """Where a variable or a file has set an option, what is wrong about its value is said with that place."""
+    """Where a variable or a file has set an option, add that place to the error about its value."""
     try:
         yield
     except UsageError as error:
@@ -107,6 +107,6 @@ def setting(*names: str, **known: Any) -> Callable[[F], F]:
 
 
 def stored(ctx: click.Context) -> str | None:
-    """Where a command that is being typed has its ledger: click looks for no default then. Raises as `settings.load` does."""
+    """Return the ledger's URL for a command being typed: click looks for no default then. Raises as `settings.load` does."""
     given: str | None = ctx.params.get("storage")
     return given or str(settings.load().options.get("storage") or "") or None

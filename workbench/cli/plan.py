@@ -64,7 +64,7 @@ _RIGHT = ("tuned", "memory", "shortest", "longest", "energy", "US$")
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions:
-    """What `workbench plan` was asked for: its parameters by their names."""
+    """The arguments and options of `workbench plan`."""
 
     study: str
     calibrate: bool
@@ -146,7 +146,7 @@ def plan(options: PlanOptions) -> None:
 
 
 def _made_text(made: int, most: int | None) -> str:
-    """How many of a sweep's runs have been made, as a sentence."""
+    """Say how many of a sweep's runs have been made."""
     if most is None or made > most:
         return f"{many(made, 'run')} of this study {'has' if made == 1 else 'have'} been made."
     if made == most:
@@ -181,7 +181,7 @@ class _Row:
 
     @property
     def verdict(self) -> str:
-        """Whether it fits, judged by state and by the band of the peak."""
+        """Say whether it fits, judged by its state and by the band of its peak."""
         peak = self.longest.peak_memory_bytes if self.longest else None
         there = self.plan.memory_bytes
         if not self.plan.fits:
@@ -191,7 +191,7 @@ class _Row:
         return "no?" if peak.value > there else "tight" if peak.high > there else "yes"
 
     def record(self) -> dict[str, Any]:
-        """As JSON: keys are only ever added."""
+        """Return it as plain data. Keys are only ever added."""
         ends = {"shortest": (self.shortest, self.shortest_taken), "longest": (self.longest, self.longest_taken)}
         return (
             dataclasses.asdict(self.plan)
@@ -201,7 +201,7 @@ class _Row:
 
 
 def _end_record(end: Forecast, taken: Taken | None) -> dict[str, Any]:
-    """A forecast as it is here, and under `on_offer` what the table shows: seconds, energy and US$ at the offer."""
+    """Return a forecast for this machine, and under `on_offer` what the table shows: seconds, energy and US$ at the offer."""
     there = None if taken is None else dataclasses.asdict(taken)
     return dataclasses.asdict(end) | {"usd": _plain(taken.usd) if taken else None, "on_offer": there}
 
@@ -256,7 +256,7 @@ def _cells(row: _Row) -> tuple[str, ...]:
 
 
 def _short(count: int) -> str:
-    """A count in three digits: `9.6 k`, `15.5 M`."""
+    """Write a count in three digits: `9.6 k`, `15.5 M`."""
     rounded = float(f"{count:.3g}")  # before the letter is chosen: 999,999 is 1 M
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if rounded >= size:
@@ -265,7 +265,7 @@ def _short(count: int) -> str:
 
 
 def _explain(rows: Sequence[_Row], offer: Offer, machine: Machine) -> None:
-    """What the table's words mean, on standard error."""
+    """Say on standard error what the words of the table mean."""
     known = [row for row in rows if row.longest]
     messages.print(
         f"{_place(known, offer, machine)} from nothing, with one evaluation: the time of the shortest recipe, and memory, time, "
@@ -281,12 +281,12 @@ def _explain(rows: Sequence[_Row], offer: Offer, machine: Machine) -> None:
 
 
 def _unsure(row: _Row) -> bool:
-    """Whether its seconds rest on a formula alone."""
+    """Return whether the seconds of a row rest on a formula alone."""
     return row.longest is not None and (row.longest.seconds is None or row.longest.seconds.basis == "formula")
 
 
 def _place(known: Sequence[_Row], offer: Offer, machine: Machine) -> str:
-    """On which machine, and why on that one."""
+    """Say which machine the forecast is for, and why."""
     here = f"On this machine ({machine.name})"
     if is_price_of(machine.name if machine.kind == "cuda" else None, offer):
         return f"{here},"
@@ -304,7 +304,7 @@ def _place(known: Sequence[_Row], offer: Offer, machine: Machine) -> str:
 
 
 def _notes(row: _Row) -> list[str]:
-    """Basis, band and source of every figure of a row's longest recipe, e.g. `memory: formula, ±30 %: weights …`."""
+    """Yield basis, band and source of every figure of a row's longest recipe, e.g. `memory: formula, ±30 %: weights …`."""
     taken, memory = row.longest_taken, row.longest.peak_memory_bytes if row.longest else None
     figures = (
         ("seconds", taken and taken.seconds),

@@ -41,7 +41,7 @@ SHOWN = 15
 
 @dataclass(frozen=True, kw_only=True)
 class PlatformsOptions:
-    """What `workbench platforms` was asked for: its parameters by their names."""
+    """The arguments and options of `workbench platforms`."""
 
     study: str | None
     trials: int | None
@@ -95,7 +95,7 @@ def platforms(options: PlatformsOptions) -> None:
 
 
 def _table(ranked: Sequence[Ranked], title: str, with_band: Callable[[Estimate, Callable[[float], str]], str]) -> Table:
-    """The offers; `with_band` writes an estimate and how far it may be off."""
+    """Return the offers as a table. `with_band` writes an estimate and its band."""
     table = Table(title=title)
     for name in ("offer", "GPU", "US$/h", "fits", "time", "US$", "g CO2e", "basis"):
         table.add_column(name, justify="right" if name in ("US$/h", "time", "US$", "g CO2e") else "left")
@@ -111,12 +111,12 @@ def _table(ranked: Sequence[Ranked], title: str, with_band: Callable[[Estimate, 
 
 
 def _with_factor(estimate: Estimate, write: Callable[[float], str]) -> str:
-    """`1 min 09 s ×/÷ 7.6`."""
+    """Write an estimate with its band as a factor: `1 min 09 s ×/÷ 7.6`."""
     return f"{write(estimate.value)} {band(estimate)}".rstrip()
 
 
 def _show_peaks(offers: list[prices.Offer], *, everything: bool, as_json: bool) -> None:
-    """Offers by price of their peak: what can be said without a study."""
+    """Print the offers by the price of their peak FLOPs, which needs no study."""
     ranked: list[tuple[float, prices.Offer]] = []
     for o in offers:
         gpu = prices.gpu(o.gpu) if o.gpus else None

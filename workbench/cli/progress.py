@@ -29,12 +29,13 @@ REFRESHES_PER_SECOND = 4
 
 
 class Progress(Observer):
-    """An observer of the sweep: one line as a run begins and one per result; on a terminal also a line that moves.
+    """An observer of the sweep that prints one line as a run begins and one per Result; on a terminal also one that moves.
 
     Args:
         view: Prices and objectives.
-        budget: The sweep's.
-        ahead: Seconds that what is planned will still take, after these Results; None where nothing is planned, or it is unknown.
+        budget: The budget of the sweep.
+        ahead: Returns the seconds that what is planned will still take after these Results; None where that is unknown, or
+            nothing is planned.
     """
 
     def __init__(self, view: View, budget: Budget, ahead: Callable[[Sequence[Result]], float | None] = lambda _: None) -> None:
@@ -58,7 +59,7 @@ class Progress(Observer):
         messages.print(text, style="yellow", markup=False)
 
     def doing(self, text: str) -> None:
-        """Something else goes on from now."""
+        """Say what goes on from now."""
         self._doing, self._since = text, time.monotonic()
 
     def started(self, lease: Lease, run: int, target: float, *, whole: float, since: float) -> None:
@@ -99,7 +100,7 @@ class Progress(Observer):
         messages.print(f"    {line}; {self._tail}", markup=False)
 
     def _left(self, result: Result, results: Sequence[Result], spent: Spending) -> str:
-        """Time left until the trials, or what is planned, are done or a budget is spent."""
+        """Return the time until all trials, or what is planned, are done, or until a budget is spent."""
         done = {r.run_id for r in originals(results) if r.status in ("complete", "infeasible")}
         if result.status == "complete" and result.epochs < self._target:
             done.discard(result.run_id)
@@ -113,7 +114,7 @@ class Progress(Observer):
 
 
 def _labels(recipe: Mapping[str, Any], target: float) -> str:
-    """How many labels a run is going to have read at its target, and of how many where that is not all: within the first epoch."""
+    """Write how many labels a run will have read at its target, and of how many where that is not all, within the first epoch."""
     train = recipe["task"].get("train")
     if not train:
         return ""

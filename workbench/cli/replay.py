@@ -40,7 +40,7 @@ _FEW = 6
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayOptions:
-    """What `workbench replay` was asked for: its parameters by their names."""
+    """The arguments and options of `workbench replay`."""
 
     tables: tuple[Path, ...]
     methods: str | None
@@ -126,7 +126,7 @@ def _count(word: str) -> int:
 
 @contextmanager
 def _bar() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; elsewhere one line."""
+    """Show a bar on a terminal, and elsewhere one line."""
     columns = (TextColumn("Replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=messages, transient=True, disable=not messages.moves) as progress:
         task = progress.add_task("replay", total=None)
@@ -181,7 +181,7 @@ def _show_cells(table: dict[str, Any], workers: int, rows: list[dict[str, Any]],
 
 
 def _ratio(ratio: dict[str, Any] | None) -> str:
-    """`≥ 4.2 (3.1 to 5.6)`; what lies without bound above and below is unknown."""
+    """Write a ratio with its interval: `≥ 4.2 (3.1 to 5.6)`. One without a bound on either side is unknown."""
     if ratio is None:
         return ""
     least, most = ratio["least"], ratio["most"]

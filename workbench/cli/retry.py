@@ -52,7 +52,7 @@ def _all_failed(results: Sequence[Result]) -> list[list[Result]]:
 
 
 def _failed(ledger: Ledger, results: Sequence[Result], wanted: str) -> list[Result]:
-    """The run asked for. Raises UsageError where there is none, and Refused where it did not fail."""
+    """Return the run that was asked for. Raises UsageError if there is none, and Refused if it did not fail."""
     segments = find_run(results, wanted)
     if not segments:
         raise no_such_run(ledger.name, results, wanted)
@@ -68,5 +68,5 @@ def _failed(ledger: Ledger, results: Sequence[Result], wanted: str) -> list[Resu
 
 
 def _ends_badly(segments: Sequence[Result]) -> bool:
-    """Whether a run was ended by a failure, and nobody has taken it further since or is at it."""
+    """Return whether a run ended by a failure, and nobody has taken it further since or is at it."""
     return segments[-1].status in ("infeasible", "interrupted")

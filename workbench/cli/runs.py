@@ -157,13 +157,13 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
 
 
 def _beside(ledger: Ledger, storage: str | None, wanted: str) -> list[str]:
-    """Which other studies here have a run that is called so, of the newest few."""
+    """Return which other studies here, of the newest few, have a run of that name."""
     others = [Ledger.find(name, ledger_url(storage), read_only=True) for name in ledger.others[-MOST_BESIDE:]]
     return [other.name for other in others if find_run(other.results(running=True), wanted)]
 
 
 def _work_text(r: Result) -> str:
-    """Tokens and FLOPs of the training, and how fast they were."""
+    """Write the tokens and FLOPs of the training, and their rates."""
     train = r.usage.get("train")
     if train is None or not train.work.tokens:
         return ""
@@ -177,7 +177,7 @@ def _work_text(r: Result) -> str:
 
 
 def _means_text(r: Result, view: View) -> str:
-    """The mean cost of an example in tuning, and in pre-training where there was some."""
+    """Write the mean cost of an example in tuning, and in pre-training where there was some."""
     mean = mean_costs(r, view.offer)
     parts = {"tuning": mean.tuning_example, "pre-training": mean.pretraining_example}
     return ", ".join(f"{dollars(usd)} a {name} example" for name, usd in parts.items() if usd is not None)
@@ -201,7 +201,7 @@ def _carbon_text(r: Result, view: View) -> str:
 
 
 def _score_text(score: float) -> str:
-    """Of any kind: a per cent as elsewhere, `30.0`; a loss to three digits."""
+    """Write a score of any kind: a per cent with one digit, `30.0`; a loss with three."""
     return f"{score:.1f}" if abs(score) >= 10 else f"{score:.3g}"
 
 

@@ -16,7 +16,7 @@ from workbench.result import Result
 
 
 def rival_of(results: Sequence[Result], view: View, wanted: str | None) -> Result | None:
-    """The point that others are compared with: the best of the run asked for, else the cheapest of the front."""
+    """Return the point that others are compared with: the best of the run asked for, else the cheapest of the front."""
     if wanted is None:
         return cheapest(results, view)
     segments = find_run(results, wanted)
@@ -50,7 +50,7 @@ def show_serving(results: Sequence[Result], view: View, load_per_second: float |
 
 
 def _meets(found: BreakEven | None) -> str:
-    """`cheaper after 12,000 predictions`."""
+    """Write a break-even: `cheaper after 12,000 predictions`."""
     if found is None:
         return "unknown"
     if found.predictions is None:

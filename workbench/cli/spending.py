@@ -1,4 +1,4 @@
-"""Before and after the commands that spend: they ask, and they tell what came of it."""
+"""Before and after the commands that spend: what they ask, and how they report what came of it."""
 
 from __future__ import annotations
 
@@ -33,9 +33,12 @@ ASK_ABOVE_USD = 10.0
 
 
 def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, what: str = "sweep") -> None:
-    """Ask before much is spent on a paid platform; where nobody can be asked, --yes must say so.
+    """Ask before much is spent on a paid platform. Where nobody can be asked, `--yes` must say so.
 
-    Nothing is asked where what is likely is little, and `bounded`. Raises Refused.
+    Nothing is asked where little is likely to be spent, and `bounded`.
+
+    Raises:
+        Refused: The answer is no, or nobody can be asked.
     """
     offer, limits = budget.offer, budget.limits
     if yes or offer.commitment == "owned":
@@ -57,7 +60,7 @@ def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, wh
 def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: View, *, as_json: bool, then: str = "") -> None:
     """Print what the sweep was for: the bill on standard error, the front and the answer on standard output.
 
-    `then` is the command that comes next, where that is another than what the results ask for.
+    `then` is the command that comes next, where it is another than the one that the results ask for.
     """
     spent = spending(results, view.offer, view.label_usd)
     first = [r for r in results if r.replicate_of is None]  # those of other inputs too: this is the bill
@@ -78,7 +81,7 @@ def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: 
 
 
 def _following(study: Study, results: Sequence[Result], view: View, verb: str) -> str:
-    """What comes next: `verb`, where one is given; else what the results ask for."""
+    """Return what comes next: `verb` where it is given, else what the results ask for."""
     context = click.get_current_context()
     path = context.params["study"]
     if verb and verb == context.command.name:
@@ -91,7 +94,7 @@ def _following(study: Study, results: Sequence[Result], view: View, verb: str) -
 
 
 def _price_of_confirming(study: Study, results: Sequence[Result], view: View) -> str:
-    """What new seeds of the front's runs are likely to take, in words: what the same runs took with the first seed."""
+    """Say what new seeds of the front's runs are likely to cost, by what the same runs took with the first seed."""
     try:
         plan = left(replicates(study, results, view, SEEDS), results)
     except Refused:  # its data have changed meanwhile: confirming will say it
