@@ -304,7 +304,7 @@ def _place(known: Sequence[_Row], offer: Offer, machine: Machine) -> str:
 
 
 def _notes(row: _Row) -> list[str]:
-    """Yield basis, band and source of every figure of a row's longest recipe, e.g. `memory: formula, ±30 %: weights …`."""
+    """Return basis, band and source of every figure of a row's longest recipe, e.g. `memory: formula, ±30 %: weights …`."""
     taken, memory = row.longest_taken, row.longest.peak_memory_bytes if row.longest else None
     figures = (
         ("seconds", taken and taken.seconds),
