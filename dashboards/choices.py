@@ -11,7 +11,7 @@ import streamlit as st
 from workbench import prices
 from workbench.errors import UsageError, did_you_mean
 from workbench.front.view import View
-from workbench.ledger import Reading
+from workbench.ledger import LedgerSnapshot
 from workbench.report.axes import AXES, axes
 from workbench.result import Result
 
@@ -28,7 +28,7 @@ def study(names: Sequence[str], wanted: str | None) -> str:
     return str(st.sidebar.selectbox("Study", newest, index=default, key="study", bind="query-params"))
 
 
-def view(reading: Reading, version: tuple[Any, ...]) -> tuple[View, str]:
+def view(reading: LedgerSnapshot, version: tuple[Any, ...]) -> tuple[View, str]:
     """Return the prices and objectives and the cost axis chosen. What needs all Results is cached by version and price."""
     description = reading.description
     with st.sidebar:

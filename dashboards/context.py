@@ -21,7 +21,7 @@ from streamlit.navigation.page import StreamlitPage
 from workbench.errors import WorkbenchError
 from workbench.front.points import Points
 from workbench.front.view import View, view_of
-from workbench.ledger import Ledger, Reading, default_url
+from workbench.ledger import Ledger, LedgerSnapshot, default_url
 from workbench.ledger.store import sqlite_path
 from workbench.result import Result
 
@@ -104,11 +104,11 @@ def open_context(pages: Mapping[str, StreamlitPage]) -> Context | None:
     return replace(_context(url, name, reading, version, view, cost), pages=pages)
 
 
-def _version(url: str, name: str, reading: Reading) -> tuple[Any, ...]:
+def _version(url: str, name: str, reading: LedgerSnapshot) -> tuple[Any, ...]:
     return url, _file(url), name, len(reading.results), sum(bool(r.outdated) for r in reading.results)
 
 
-def _context(url: str, name: str, reading: Reading, version: tuple[Any, ...], view: View, cost: str) -> Context:
+def _context(url: str, name: str, reading: LedgerSnapshot, version: tuple[Any, ...], view: View, cost: str) -> Context:
     return Context(
         name=name,
         description=reading.description,
@@ -135,7 +135,7 @@ def _newest(url: str, of_file: tuple[int, int] | None) -> Ledger:
     return Ledger.find(None, url, read_only=True)
 
 
-def read(url: str, name: str) -> Reading:
+def read(url: str, name: str) -> LedgerSnapshot:
     """Return all that the ledger says of a study now. Raises what `Ledger.find` raises."""
     ledger, lock = _ledger(url, name, _file(url))
     with lock:  # two readers of the page are two threads

@@ -12,6 +12,7 @@ from workbench.ledger import Ledger
 from workbench.ledger.create import finished
 from workbench.ledger.trials import Objectives
 from workbench.result import Result
+from workbench.result.legacy import cause_of
 from workbench.usage import Usage, Work
 
 OFFER = prices.find("local")
@@ -81,7 +82,7 @@ def runs(count: int) -> list[Result]:
 
 def failed(number: int, reason: str = "out_of_memory: 24 GiB asked for") -> Result:
     """A run that came to nothing."""
-    return replace(run(number), status="infeasible", reason=reason, scores={}, usage={})
+    return replace(run(number), status="infeasible", cause=cause_of("infeasible", reason), reason=reason, scores={}, usage={})
 
 
 def again(of: Result, seed: int, f1: float) -> Result:

@@ -16,6 +16,7 @@ from workbench.ledger import Ledger
 from workbench.ledger.trials import lease_record
 from workbench.prices import Offer
 from workbench.result import Result
+from workbench.result.legacy import cause_of
 from workbench.usage import Usage, Work
 
 RATE = Offer("here", "m", "", 0, "", "owned", Decimal("3.6"), "assumed", "2026-01-01")  # a tenth of a cent a second
@@ -73,7 +74,7 @@ def sweep(runs: int = 12, seed: int = 0) -> list[Result]:
 
 def failed(run: str, reason: str, status: str = "infeasible", seconds: float = 5.0, **changes: Any) -> Result:
     """A run that ended without a checkpoint."""
-    return result(run, f1=None, seconds=seconds, status=status, reason=reason, **changes)
+    return result(run, f1=None, seconds=seconds, status=status, cause=cause_of(status, reason), reason=reason, **changes)
 
 
 def numbered(results: Sequence[Result]) -> list[Result]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.prices import Offer
-from workbench.result import Result, Spending, spending
+from workbench.result import Cause, Result, Spending, spending
 from workbench.sweep.budget import RESERVE_SECONDS, Budget, watch
 from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import Limits
@@ -42,7 +42,7 @@ def test_spending_counts_failures_and_each_label_once() -> None:
     results = [
         a_result(labels=100),
         a_result(labels=40, status="interrupted"),
-        a_result(labels=120, status="infeasible", reason="diverged: x"),
+        a_result(labels=120, status="infeasible", cause=Cause.DIVERGED, reason="diverged: x"),
     ]
     spent = spending(results, HOUR, label_usd=0.5)
     assert spent == Spending(usd=pytest.approx(0.03 + 60), seconds=30, energy_j=3000, labels=120)

@@ -19,7 +19,8 @@ from workbench.front.members import pareto_front
 from workbench.front.view import View
 from workbench.ledger import Ledger, default_url
 from workbench.objectives import Classes
-from workbench.result import Result, by_run, originals, spending
+from workbench.prices import Prices
+from workbench.result import Cause, Result, by_run, originals, spending
 from workbench.study import load
 from workbench.sweep import Account, Budget, Limits, confirm, disturbance, expected, left, longest, nothing_fits, replicates
 from workbench.testing import FakeMeter, TinyTask
@@ -138,8 +139,8 @@ def test_the_search_and_its_limits_do_not_see_replicates(desk):
     desk.sweep(Limits(trials=2))
     results = desk.confirm().results
     proposed = {
-        "now": search.propose(desk.study, results, search.Prices(OFFER)),
-        "before": search.propose(desk.study, originals(results), search.Prices(OFFER)),
+        "now": search.propose(desk.study, results, Prices(OFFER)),
+        "before": search.propose(desk.study, originals(results), Prices(OFFER)),
     }
     assert proposed["now"] == proposed["before"]
     assert desk.sweep(Limits(trials=2)).results == results
@@ -202,7 +203,10 @@ def test_a_dead_worker_keeps_what_it_had_graded(desk, reads):
     lease.result = replace(lease.result, test_scores={member.recipe_id: {"accuracy": 12.0, "test_loss": 1.0}})
     ledger.beat(lease, {})
     ended = ledger.finish(
-        lease, replace(lease.result, status="interrupted", reason="died: gone", finished=time.time()), study, OFFER
+        lease,
+        replace(lease.result, status="interrupted", cause=Cause.DIED, reason="died: gone", finished=time.time()),
+        study,
+        OFFER,
     )
     assert ended.test_scores[member.recipe_id]["accuracy"] == 12.0
     results = desk.confirm(seeds=1).results

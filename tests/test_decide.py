@@ -11,8 +11,9 @@ from test_search import FINITE, OFFER, study
 
 from workbench import bitfit, choice, full, loguniform, search, zero_shot
 from workbench.errors import UsageError
-from workbench.result import Result
-from workbench.search import Checkpoint, engine
+from workbench.prices import Prices
+from workbench.result import Cause, Result
+from workbench.search import CheckpointForecast, engine
 from workbench.search.arms import Decision
 from workbench.search.runs import key_of, known_runs, longest, new_runs
 from workbench.usage import Usage
@@ -25,10 +26,10 @@ def ahead(recipe):
     """Checkpoints at which a run of the study's costs a US$ an epoch, twice as much with all labels."""
     dear = recipe.task.train / 32
     grid = [e for e in EPOCHS if e <= recipe.epochs]
-    return [Checkpoint(e, e * recipe.task.train, min(1.0, e) * recipe.task.train, e * dear, e) for e in grid]
+    return [CheckpointForecast(e, e * recipe.task.train, min(1.0, e) * recipe.task.train, e * dear, e) for e in grid]
 
 
-def decide(of, results=(), *, label_usd=0.0, checkpoints=ahead, cold_start=0.0, **options):
+def decide(of, results=(), *, label_usd=0.0, checkpoints=ahead, cold_start_cost=0.0, **options):
     """A decision, its options told by their names, whichever group they are of."""
     groups = [
         {name: options.pop(name) for name in group.__dataclass_fields__ if name in options}
@@ -36,7 +37,7 @@ def decide(of, results=(), *, label_usd=0.0, checkpoints=ahead, cold_start=0.0, 
     ]
     assert not options
     strategy, allowance, states = groups
-    costs = search.Costs(search.Prices(OFFER, label_usd), checkpoints, cold_start)
+    costs = search.Costs(Prices(OFFER, label_usd), checkpoints, cold_start_cost)
     return search.decide(
         of, list(results), costs, search.Strategy(**strategy), search.Allowance(**allowance), search.States(**states)
     )
@@ -111,7 +112,7 @@ def test_what_is_being_made_is_waited_for_and_not_bought_twice():
 
 def test_a_method_without_settings_is_begun_with_as_often_as_one_with_many():
     def of_a_dollar(recipe):
-        return [Checkpoint(recipe.epochs, 1.0, 1.0, 1.0, 1.0)]
+        return [CheckpointForecast(recipe.epochs, 1.0, 1.0, 1.0, 1.0)]
 
     of = study(
         method=choice(zero_shot(), full(learning_rate=loguniform(1e-4, 1e-2))), epochs=1, model="a", task=study().recipe.task
@@ -125,7 +126,7 @@ def test_what_cannot_be_run_is_left_alone(status):
     of = study(method=full(learning_rate=1e-3), epochs=1, model="a", task=study().recipe.task)
     ends = [result(of, {"task.train": 32}, 1, "infeasible")]
     if status == "died":
-        ends = [result(of, {"task.train": 32}, 1, "interrupted", number=i, reason="died: so") for i in range(3)]
+        ends = [result(of, {"task.train": 32}, 1, "interrupted", number=i, cause=Cause.DIED, reason="died: so") for i in range(3)]
         assert {decide(of, ends[:2], seed=seed).settings["task.train"] for seed in range(9)} == {32, 64}
     assert {decide(of, ends, seed=seed).settings["task.train"] for seed in range(9)} == {64}
     assert decide(of, [*ends, result(of, {"task.train": 64}, 1)]).action == "stop"
@@ -133,7 +134,7 @@ def test_what_cannot_be_run_is_left_alone(status):
 
 def test_what_a_stop_broke_off_goes_on_first_to_where_it_was_going():
     of = study()
-    cut = result(of, SETTINGS, 2, "interrupted", number=5, reason="stopped: by a person")
+    cut = result(of, SETTINGS, 2, "interrupted", number=5, cause=Cause.STOPPED_BY_PERSON, reason="stopped: by a person")
     history = [*carried_out(of, 4), cut]
     for seed in range(5):
         step = decide(of, history, seed=seed)
@@ -144,7 +145,7 @@ def test_what_a_stop_broke_off_goes_on_first_to_where_it_was_going():
     assert decide(of, busy).settings != step.settings
     done = [*history, result(of, SETTINGS, 2, number=6)]
     assert decide(of, done).reason != step.reason
-    died = [*history[:-1], replace(cut, reason="died: so")]
+    died = [*history[:-1], replace(cut, cause=Cause.DIED, reason="died: so")]
     assert decide(of, died).reason != step.reason  # it may be what kills its worker
 
 
@@ -197,8 +198,8 @@ class Told:
         self.seen.update(dimensions=dimensions, reference=reference)
         return self
 
-    def decide(self, arms, *, cold_start, start_worth, may_wait):
-        self.seen.update(arms=arms, cold_start=cold_start, start_worth=start_worth, may_wait=may_wait)
+    def decide(self, arms, *, cold_start_cost, start_worth, may_wait):
+        self.seen.update(arms=arms, cold_start_cost=cold_start_cost, start_worth=start_worth, may_wait=may_wait)
         return self.decision(arms)
 
 
@@ -247,8 +248,8 @@ SETTINGS = {"task.train": 32, "model": "a", "method": "full", "full.learning_rat
 def test_what_the_search_is_told_of(told):
     of, seen = study(), told(gain=1.0)
     results = [result(of, SETTINGS, 0.5, score=60.0, usd=1.0), result(of, SETTINGS, 1, score=70.0, usd=2.0)]
-    decide(of, results, cold_start=0.1, reference={of.maximize: 5.0, of.costs[0]: 90.0}, cached=[results[0].run_id])
-    assert (seen["cold_start"], seen["reference"]) == (0.1, engine.Reference(score=5.0, cost=90.0))
+    decide(of, results, cold_start_cost=0.1, reference={of.maximize: 5.0, of.costs[0]: 90.0}, cached=[results[0].run_id])
+    assert (seen["cold_start_cost"], seen["reference"]) == (0.1, engine.Reference(score=5.0, cost=90.0))
     assert "epochs" not in seen["dimensions"]
     arm, *pool = seen["arms"]
     assert arm.settings == SETTINGS
@@ -289,14 +290,14 @@ def test_a_run_that_was_made_for_another_length_is_understood():
     """Older sweeps ended runs anywhere: what they passed are its first milestones, whatever grid the longest one has."""
     of = study()
     odd = [result(of, SETTINGS, epochs, score=epochs) for epochs in (0.25, 1.5)]
-    (run,) = known_runs(of, odd, search.Costs(search.Prices(OFFER, 0.0), ahead), search.States())
+    (run,) = known_runs(of, odd, search.Costs(Prices(OFFER, 0.0), ahead), search.States())
     assert run.epochs == [0.25, 1.5, 2.0, 4.0]
     assert (run.arm.done, list(run.arm.scores)) == (2, [0.25, 1.5])
     assert all(a.cost < b.cost for a, b in zip(run.arm.milestones, run.arm.milestones[1:], strict=False))
     assert run.until(1).arm.done == 2
     foreign = replace(odd[0], run_id="another study's")
     gone = replace(odd[0], settings={"method": "gone"})
-    assert known_runs(of, [foreign, gone], search.Costs(search.Prices(OFFER, 0.0), ahead), search.States()) == []
+    assert known_runs(of, [foreign, gone], search.Costs(Prices(OFFER, 0.0), ahead), search.States()) == []
 
 
 def test_labels_are_no_matter_of_the_ratio_of_measured_and_forecast_cost():
@@ -305,9 +306,7 @@ def test_labels_are_no_matter_of_the_ratio_of_measured_and_forecast_cost():
     def labelled(recipe):
         return [replace(c, cost=c.cost + c.labels * 0.5) for c in ahead(recipe)]
 
-    (run,) = known_runs(
-        of, [result(of, SETTINGS, 0.5, usd=1.0)], search.Costs(search.Prices(OFFER, 0.5), labelled), search.States()
-    )
+    (run,) = known_runs(of, [result(of, SETTINGS, 0.5, usd=1.0)], search.Costs(Prices(OFFER, 0.5), labelled), search.States())
     assert [milestone.cost for milestone in run.arm.milestones] == pytest.approx([1 + 8, 2 + 16, 4 + 16, 8 + 16])
 
 
@@ -317,7 +316,7 @@ def test_where_costs_are_unknown_the_work_stands_in_for_them():
     costs = [milestone.cost for milestone in new_runs(of, [SETTINGS], blind)[0].arm.milestones]
     assert costs == pytest.approx([costs[0] * e / EPOCHS[0] for e in EPOCHS])
     unknown = replace(result(of, SETTINGS, 1), usage={"train": Usage(1.0, cpu_energy_j=None)})
-    (run,) = known_runs(of, [unknown], search.Costs(search.Prices(OFFER, 0.0), blind), search.States())
+    (run,) = known_runs(of, [unknown], search.Costs(Prices(OFFER, 0.0), blind), search.States())
     assert all(milestone.cost > 0 for milestone in run.arm.milestones)
     assert decide(of, [unknown], checkpoints=blind).action in ("start", "continue")
 

@@ -19,6 +19,7 @@ from workbench.forecast import (
     Calibration,
     Forecaster,
     Machine,
+    Terms,
     Timing,
     calibrate,
     device_memory_bytes,
@@ -32,7 +33,7 @@ from workbench.forecast import (
     typical,
 )
 from workbench.forecast.timing import CONSTANTS, Correction, Guess, _student, fit, formula
-from workbench.prices import Offer
+from workbench.prices import Offer, Prices
 from workbench.result import Result
 from workbench.testing import TinyTask
 from workbench.testing.tiny import TinyFormulation
@@ -334,7 +335,7 @@ def test_peaks_say_what_they_hold(tiny: str) -> None:
     state = memory.state_bytes(*(sum(p.numel() for p in pairs.wrapped(recipe.task, tiny, recipe.method).parameters()),) * 2)
     assert gpu.value > state
     assert gpu.low < gpu.value < gpu.high
-    by_formula = memory.peak(state=100, saved=None, layers=2, width=8, shape=(4, 16), kind="cuda", resident=0)
+    by_formula = memory.peak(state=100, activations=memory.Activations(None, 2, 8, (4, 16)), kind="cuda", resident=0)
     assert by_formula is not None
     assert "by a formula" in by_formula.note
 
@@ -441,7 +442,7 @@ def test_a_budget_buys_runs(study_file: Path) -> None:
     run = typical(Forecaster(of, machine=HERE), draws=40)
 
     def buys(offer: Offer = DOLLAR, usd: float = 1.0, label_usd: float = 0.0) -> Any:
-        return trials_within(run, offer, usd, label_usd)
+        return trials_within(run, Terms(Prices(offer, label_usd)), usd)
 
     base = buys()
     assert 0 < base.low <= base.value <= base.high
@@ -451,7 +452,7 @@ def test_a_budget_buys_runs(study_file: Path) -> None:
     assert buys(label_usd=0.5 / run.labels).value == pytest.approx(base.value / 2, rel=0.01)
     assert buys(label_usd=1.0).value == 0
     unknown = typical(Forecaster(of, machine=dataclasses.replace(GPU, peak_flops=None)), draws=3)
-    assert (unknown.seconds, trials_within(unknown, DOLLAR, 1.0)) == (None, None)
+    assert (unknown.seconds, trials_within(unknown, Terms(Prices(DOLLAR)), 1.0)) == (None, None)
 
 
 def test_the_mean_of_a_study_without_holes_is_its_recipe(tiny: str) -> None:
@@ -486,7 +487,7 @@ def test_offers_stand_by_whether_they_fit_and_by_price(tiny: str) -> None:
 
 def test_runs_cost_in_proportion_and_labels_once(tiny: str) -> None:
     run = typical(Forecaster(a_study(a_recipe(tiny)), machine=HERE))
-    one, ten = (of_runs(run, count, DOLLAR, 0.5) for count in (1, 10))
+    one, ten = (of_runs(run, count, Terms(Prices(DOLLAR, 0.5))) for count in (1, 10))
     assert one is not None
     assert ten is not None
     assert one.usd is not None
@@ -569,8 +570,8 @@ def test_flops_that_are_a_stand_in_carry_nothing_over(tiny: str, monkeypatch: py
     run, alone = typical(forecaster), forecaster.run(recipe)
     assert run.phases["train"].work.flops is run.phases["evaluate"].work.flops is None
     assert run.phases["load"].work.flops == 0
-    assert of_runs(run, 1, L40S, 0.0) is on_offer(alone, HERE, L40S) is None
-    assert of_runs(run, 1, DOLLAR, 0.0) is not None
+    assert of_runs(run, 1, Terms(Prices(L40S))) is on_offer(alone, HERE, L40S) is None
+    assert of_runs(run, 1, Terms(Prices(DOLLAR))) is not None
     assert on_offer(alone, HERE, DOLLAR) is not None
 
 
@@ -584,7 +585,7 @@ def test_what_a_sweep_spends_between_phases_is_paid_for(tiny: str) -> None:
     assert run.seconds is not None and run.energy_j is not None  # noqa: PT018
     assert run.phases["idle"].seconds == pytest.approx(3.0 * alone.evaluations)
     assert total(run.phases.values()).seconds == pytest.approx(run.seconds.value)
-    taken, cold = of_runs(run, 1, DOLLAR, 0.0), on_offer(alone, HERE, DOLLAR)
+    taken, cold = of_runs(run, 1, Terms(Prices(DOLLAR))), on_offer(alone, HERE, DOLLAR)
     assert taken is not None and cold is not None  # noqa: PT018
     assert taken.usd is not None and taken.energy_j is not None  # noqa: PT018
     assert taken.usd.value == pytest.approx(run.seconds.value / 3600)
@@ -601,7 +602,7 @@ def test_a_whole_machine_is_rented_and_its_electricity_paid_once(tiny: str) -> N
     run = typical(Forecaster(a_study(a_recipe(tiny)), machine=L40S_HERE))
 
     def usd(offer: Offer, whole: bool) -> float:
-        taken = of_runs(run, 1, offer, 0.0, whole=whole)
+        taken = of_runs(run, 1, Terms(Prices(offer), whole=whole))
         assert taken is not None
         assert taken.usd is not None
         return taken.usd.value
@@ -620,7 +621,7 @@ def test_what_was_spent_and_bought_is_not_in_the_budget_any_more(tiny: str) -> N
     run = typical(Forecaster(a_study(a_recipe(tiny)), machine=HERE))
 
     def buys(budget: float, **more: Any) -> float:
-        found = trials_within(run, DOLLAR, budget, 0.001, **more)
+        found = trials_within(run, Terms(Prices(DOLLAR, 0.001)), budget, **more)
         assert found is not None
         return found.value
 

@@ -18,7 +18,7 @@ from workbench.errors import DataError, EnvironmentFault
 from workbench.front.members import pareto_front
 from workbench.front.view import View
 from workbench.ledger import Ledger, default_url
-from workbench.result import Result, originals, spending
+from workbench.result import Cause, Result, originals, spending
 from workbench.result.outdated import outdated_text
 from workbench.study import load
 from workbench.sweep import Limits
@@ -532,7 +532,7 @@ def test_what_mlflow_lacks_is_judged_by_the_data_as_they_are_now(place, command)
 def test_a_failed_run_of_other_inputs_is_not_tried_again(place, command) -> None:
     study = load("s.py")
     ledger = Ledger.open(study, default_url(place))
-    written(ledger, study, status="infeasible", reason="diverged: loss", scores={}, usage={})
+    written(ledger, study, status="infeasible", cause=Cause.DIVERGED, reason="diverged: loss", scores={}, usage={})
     write_data(place / "d.jsonl", seed=2)
     assert "nothing to try again" in command("retry", "s.py")[2]
     code, _, err = command("retry", "s.py", "0")

@@ -41,7 +41,7 @@ def test_a_study_of_a_csv_file_says_what_was_seen(tmp_path, command):
     study = load_study(tmp_path / "my_calls.py")
     assert check_data(study) == []
     assert study.maximize == "accuracy"
-    assert {"full", "head", "bitfit", "lora"} == {*study.dimensions["method"].space.labels}
+    assert {"full", "head", "bitfit", "lora"} == {*study.dimensions["method"].space.names}
     code, out, err = command("init", "my-calls.csv")
     assert code == 2
     assert "is there already, and nothing was written. Name another file" in err
@@ -135,7 +135,7 @@ def test_entities_and_folders_of_images(tmp_path, command):
     text = (tmp_path / "pictures.py").read_text()
     assert "32 images to learn from with 2 labels (a, b), 4 to grade by, 4 held out" in text
     assert 'image_classification("pictures", train=32)' in text
-    assert {"full", "head", "bitfit", "lora"} == {*load_study(tmp_path / "pictures.py").dimensions["method"].space.labels}
+    assert {"full", "head", "bitfit", "lora"} == {*load_study(tmp_path / "pictures.py").dimensions["method"].space.names}
     assert command("init", "digits", "--output", "d.py")[0] == 0
     assert load_study(tmp_path / "d.py").recipe.task.data == "digits"
 

@@ -20,7 +20,7 @@ from workbench.errors import EnvironmentFault, UsageError
 from workbench.ledger import Away, Ledger, Patience, alive, default_url, faults, glance, store
 from workbench.ledger import ledger as ledger_module
 from workbench.ledger import patience as patience_module
-from workbench.result import Result, spending
+from workbench.result import Cause, Result, spending
 from workbench.study import load
 from workbench.usage import Usage
 
@@ -396,7 +396,13 @@ def test_what_was_interrupted_by_another_is_no_answer_that_was_lost(ledger, stud
     other.reconcile(study, OFFER)
     clock.now += ledgers.SILENCE_SECONDS + 1
     assert len(other.reconcile(study, OFFER)) == 1
-    ours = replace(lease.result, status="interrupted", reason="stopped: by a person", spent={"train": Usage(seconds=9.0)})
+    ours = replace(
+        lease.result,
+        status="interrupted",
+        cause=Cause.STOPPED_BY_PERSON,
+        reason="stopped: by a person",
+        spent={"train": Usage(seconds=9.0)},
+    )
     for _ in range(2):  # and an answer is lost, too
         ledger.finish(lease, ours, study, OFFER)
     results = ledger.results(running=True)
@@ -482,7 +488,7 @@ def test_an_edited_space_takes_over_the_results_it_contains(study_file, study, l
     record(ledger, study, LORA)
     record(ledger, study, {**FULL, "full.learning_rate": 9e-3})  # outside of the new range
     failed = ledger.lease(study, stub(study, {**FULL, "full.learning_rate": 1.5e-3}))
-    ledger.finish(failed, replace(failed.result, status="infeasible", reason="diverged: nan"), study, OFFER)
+    ledger.finish(failed, replace(failed.result, status="infeasible", cause=Cause.DIVERGED, reason="diverged: nan"), study, OFFER)
     gone = ledger.lease(study, stub(study, {**FULL, "full.learning_rate": 1.6e-3}))
     ledger.finish(gone, replace(gone.result, status="interrupted", spent={"train": Usage(seconds=1.0)}), study, OFFER)
     narrower = edited(study_file, "full(learning_rate=loguniform(1e-3, 1e-2))", "full(learning_rate=loguniform(1e-3, 5e-3))")

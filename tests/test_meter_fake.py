@@ -5,7 +5,7 @@ import json
 import pytest
 
 from workbench.meter import Meter
-from workbench.testing import FakeMeter, ManualClock
+from workbench.testing import FakeHost, FakeMeter, ManualClock
 
 
 def test_every_window_lasts_its_scripted_seconds():
@@ -36,7 +36,7 @@ def test_a_clock_moved_by_hand_overrides_the_script():
 
 
 def test_figures_follow_from_the_seconds():
-    with FakeMeter(10, cpus=4, watts=20, memory_bytes=5, gpus=2, gpu_watts=300).window() as window:
+    with FakeMeter(10, host=FakeHost(cpus=4, watts=20, memory_bytes=5, gpus=2, gpu_watts=300)).window() as window:
         pass
     usage = window.usage
     assert (usage.cpu_seconds, usage.cpu_energy_j, usage.peak_memory_bytes) == (40, 200, 5)
@@ -52,7 +52,7 @@ def test_what_it_cannot_measure_is_unknown():
 
 
 def test_it_is_described_as_a_real_one():
-    meter = FakeMeter(gpus=2)
+    meter = FakeMeter(host=FakeHost(gpus=2))
     assert len(meter.devices) == 2
     assert json.loads(json.dumps(meter.description)).keys() == Meter(gpu=False).description.keys()
 

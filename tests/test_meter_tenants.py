@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import UsageError
 from workbench.meter import Meter
-from workbench.testing import FakeGpu, FakeMeter, FakeNvml, ManualClock
+from workbench.testing import FakeGpu, FakeHost, FakeMeter, FakeNvml, ManualClock
 
 STRANGER, SECOND = 4_000_001, 4_000_002  # above Linux's largest process id, 2^22: no real process of ours
 UTILISATION = "nvmlDeviceGetProcessUtilization"
@@ -316,7 +316,7 @@ def test_tenants_of_a_parent_are_none_of_a_forked_child():
 
 
 def test_the_fake_meter_shares_too():
-    meter = FakeMeter(4.0, gpus=1, gpu_watts=300)
+    meter = FakeMeter(4.0, host=FakeHost(gpus=1, gpu_watts=300))
     with meter.hold() as a, a.window() as alone:
         pass
     assert (alone.usage.seconds, alone.usage.others_seconds, alone.usage.gpu_board_energy_j) == (4, 0, 1200)

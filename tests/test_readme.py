@@ -85,8 +85,8 @@ def test_the_default_study_has_what_the_readme_promises() -> None:
     study = load(ROOT / "studies" / "qa.py")
     assert study.trials is not None
     assert study.trials >= 12
-    assert len(study.dimensions["method"].space.labels) >= 3  # type: ignore[attr-defined]
-    assert len(study.dimensions["model"].space.labels) >= 2  # type: ignore[attr-defined]
+    assert len(study.dimensions["method"].space.names) >= 3  # type: ignore[attr-defined]
+    assert len(study.dimensions["model"].space.names) >= 2  # type: ignore[attr-defined]
 
 
 def test_figures_in_the_readme_are_those_of_the_committed_results() -> None:

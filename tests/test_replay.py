@@ -19,7 +19,7 @@ from workbench.replay import halving, methods, parallel, statistics, tables
 from workbench.replay import protocol as protocols
 from workbench.replay.protocol import Protocol, replay
 from workbench.replay.regret import Goal, Staircase
-from workbench.replay.simulation import Idle, Work, simulate
+from workbench.replay.simulation import Assignment, Idle, simulate
 from workbench.search.baseline import Peer
 from workbench.space import Choice, Dimension, Integers
 
@@ -132,7 +132,7 @@ def test_a_run_without_memory_costs_its_launch_only(tmp_path: Path) -> None:
     runs = records(failing=0)
     runs[3] |= {"status": "out_of_memory", "curve": []}
     found = tables.read(write(tmp_path / "t.jsonl", runs))
-    trace = simulate(found, Script(Work(3, 0)), budget=100.0, launch=2.0)
+    trace = simulate(found, Script(Assignment(3, 0)), budget=100.0, cold_start_cost=2.0)
     assert (trace.total_spent, trace.failures, len(trace.run)) == (2.0, 1, 0)
 
 
@@ -286,8 +286,8 @@ def test_a_table_without_a_point_that_counts_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_worker_pays_one_thing_after_the_other(table: tables.Table) -> None:
-    script = Script(Work(2, 1), Work(3, 0), Work(2, 2))
-    trace = simulate(table, script, budget=1e9, launch=0.5)
+    script = Script(Assignment(2, 1), Assignment(3, 0), Assignment(2, 2))
+    trace = simulate(table, script, budget=1e9, cold_start_cost=0.5)
     a, b = table.runs[2].costs, table.runs[3].costs
     assert trace.spent == pytest.approx([0.5 + a[0], 0.5 + a[1], 1 + a[1] + b[0], 1 + a[2] + b[0]])
     assert trace.time == pytest.approx(trace.spent)
@@ -295,8 +295,8 @@ def test_one_worker_pays_one_thing_after_the_other(table: tables.Table) -> None:
 
 
 def test_a_failure_is_paid_for_and_seen(table: tables.Table) -> None:
-    script = Script(Work(0, 3), Work(3, 0))
-    trace = simulate(table, script, budget=1e9, launch=0.0)
+    script = Script(Assignment(0, 3), Assignment(3, 0))
+    trace = simulate(table, script, budget=1e9, cold_start_cost=0.0)
     assert list(zip(trace.run, trace.stop, strict=True)) == [(0, 0), (0, 1), (3, 0)]
     assert script.seen[1][0] == pytest.approx(table.runs[0].costs[2])
     assert script.seen[1][3][0]
@@ -304,8 +304,8 @@ def test_a_failure_is_paid_for_and_seen(table: tables.Table) -> None:
 
 
 def test_two_workers_see_only_what_is_reached(table: tables.Table) -> None:
-    script = Script(Work(2, 3), Work(3, 0))
-    simulate(table, script, budget=1e9, workers=2, launch=0.0)
+    script = Script(Assignment(2, 3), Assignment(3, 0))
+    simulate(table, script, budget=1e9, workers=2, cold_start_cost=0.0)
     (_, _, before, _), (spent, passed, pending, _) = script.seen[1:]
     quick = table.runs[3].costs[0]
     assert (before[2], before[3]) == (3, -1)
@@ -316,15 +316,19 @@ def test_two_workers_see_only_what_is_reached(table: tables.Table) -> None:
 
 
 def test_what_is_not_free_cannot_be_given_out(table: tables.Table) -> None:
-    for script in (Script(Work(2, 1), Work(2, 1)), Script(Work(2, 99)), Script(Work(0, 3), Work(0, 3))):
+    for script in (
+        Script(Assignment(2, 1), Assignment(2, 1)),
+        Script(Assignment(2, 99)),
+        Script(Assignment(0, 3), Assignment(0, 3)),
+    ):
         with pytest.raises(RuntimeError, match="cannot be taken"):
             simulate(table, script, budget=1e9, workers=1)
 
 
 def test_moments_that_fall_together_are_seen_together(tmp_path: Path) -> None:
     runs = [{"config": {"rate": 1e-3}, "curve": [[1, 0.1 * i], [2, 0.2 * i]]} for i in range(4)]
-    script = Script(Work(0, 0), Work(1, 0), Work(2, 0))
-    simulate(tables.read(write(tmp_path / "t.jsonl", runs)), script, budget=100, workers=2, launch=0.0)
+    script = Script(Assignment(0, 0), Assignment(1, 0), Assignment(2, 0))
+    simulate(tables.read(write(tmp_path / "t.jsonl", runs)), script, budget=100, workers=2, cold_start_cost=0.0)
     assert list(script.seen[2][1]) == [1, 1, 0, 0]
 
 
@@ -332,7 +336,7 @@ def test_moments_that_fall_together_are_seen_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [*SIMPLE, *SAMPLERS])
 def test_cost_is_conserved_and_the_budget_is_kept(table: tables.Table, name: str, workers: int) -> None:
     budget = 0.4 * table.budget(1e9)
-    trace = simulate(table, methods.make(name, 1), budget=budget, workers=workers, launch=0.3)
+    trace = simulate(table, methods.make(name, 1), budget=budget, workers=workers, cold_start_cost=0.3)
     assert 0 < trace.total_spent <= budget
     assert np.all(np.diff(trace.spent) >= 0)
     assert np.all(trace.spent <= trace.total_spent)
@@ -345,14 +349,14 @@ def test_cost_is_conserved_and_the_budget_is_kept(table: tables.Table, name: str
     underway = sum(float(np.diff(table.runs[run].costs, prepend=0).max()) for run in range(len(table.runs)))
     assert paid - 0.3 * trace.launches <= trace.total_spent
     assert trace.total_spent <= paid + underway
-    again = simulate(table, methods.make(name, 1), budget=budget, workers=workers, launch=0.3)
+    again = simulate(table, methods.make(name, 1), budget=budget, workers=workers, cold_start_cost=0.3)
     assert np.array_equal(again.run, trace.run)
     assert np.array_equal(again.spent, trace.spent)
 
 
 @pytest.mark.parametrize("name", [*SIMPLE, *SAMPLERS])
 def test_with_money_for_all_a_method_ends_by_itself_and_the_sum_is_exact(table: tables.Table, name: str) -> None:
-    trace = simulate(table, methods.make(name, 2), budget=1e9, workers=3, launch=0.25)
+    trace = simulate(table, methods.make(name, 2), budget=1e9, workers=3, cold_start_cost=0.25)
     paid = 0.25 * trace.launches
     for i, run in enumerate(table.runs):
         passed = int((trace.run == i).sum())
@@ -395,7 +399,7 @@ def test_orders_are_what_they_say(table: tables.Table) -> None:
 
 
 def test_top_k_trains_a_quarter_of_all_then_the_best(table: tables.Table) -> None:
-    trace = simulate(table, methods.make("one-epoch-top-k", 3), budget=1e9, launch=0.0)
+    trace = simulate(table, methods.make("one-epoch-top-k", 3), budget=1e9, cold_start_cost=0.0)
     rungs = {i: max(1, round(0.25 * len(run.costs))) for i, run in enumerate(table.runs)}
     first = sum(rungs.values())
     assert all(stop < rungs[run] for run, stop in zip(trace.run[:first].tolist(), trace.stop[:first].tolist(), strict=True))
@@ -423,10 +427,10 @@ LENGTHS = {
 }
 
 
-def replay_all(found: tables.Table, name: str, launch: float | None = None) -> None:
+def replay_all(found: tables.Table, name: str, cold_start_cost: float | None = None) -> None:
     """A method on a table, with little money and with enough for all: it ends, and spends no more than it may."""
     for budget, workers in ((found.budget(1.5), 1), (10 * found.budget(1e9), 2)):
-        trace = simulate(found, methods.make(name, 1), budget=budget, workers=workers, launch=launch)
+        trace = simulate(found, methods.make(name, 1), budget=budget, workers=workers, cold_start_cost=cold_start_cost)
         assert 0 <= trace.total_spent <= budget
         assert len(set(zip(trace.run.tolist(), trace.stop.tolist(), strict=True))) == len(trace.run)  # nothing is paid twice
     if name in ("front", "random", "mo-asha"):
@@ -462,21 +466,21 @@ def odd_tables(draw: st.DrawFn) -> list:
 
 @pytest.mark.parametrize("name", ["random", "random-cheap", "cheapest-first", "one-epoch-top-k", "mo-asha"])
 @settings(max_examples=25, deadline=None)
-@given(runs=odd_tables(), launch=st.sampled_from([0.0, 0.5]))
-def test_every_method_ends_on_odd_tables(name: str, runs: list, launch: float) -> None:
+@given(runs=odd_tables(), cold_start_cost=st.sampled_from([0.0, 0.5]))
+def test_every_method_ends_on_odd_tables(name: str, runs: list, cold_start_cost: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = tables.read(write(Path(folder) / "t.jsonl", runs))
-    replay_all(found, name, launch)
+    replay_all(found, name, cold_start_cost)
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if name.startswith(("front", "optuna"))])
 @settings(max_examples=8, deadline=None)
-@given(runs=odd_tables(), launch=st.sampled_from([0.0, 0.5]))
+@given(runs=odd_tables(), cold_start_cost=st.sampled_from([0.0, 0.5]))
 @pytest.mark.slow
-def test_every_search_ends_on_odd_tables(name: str, runs: list, launch: float) -> None:
+def test_every_search_ends_on_odd_tables(name: str, runs: list, cold_start_cost: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = tables.read(write(Path(folder) / "t.jsonl", runs))
-    replay_all(found, name, launch)
+    replay_all(found, name, cold_start_cost)
 
 
 @settings(max_examples=50, deadline=None)

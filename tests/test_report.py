@@ -25,7 +25,7 @@ from workbench.report.doubts import doubts
 from workbench.report.records import find_run, front_markdown, front_record, runs_record
 from workbench.report.rows import result_rows, rows_csv
 from workbench.report.text import describe, settings_text, short_settings, usage_cells
-from workbench.result import Result
+from workbench.result import Cause, Result
 from workbench.usage import Usage, Work
 
 RATE = Offer("p", "m", "", 0, "", "owned", Decimal("3.6"), "here", "2026-01-01")  # a tenth of a cent a second
@@ -54,7 +54,7 @@ def point(name: str, f1: float | None, seconds: float, **changes: Any) -> Result
 
 
 CHEAP, MIDDLE, BEST, WORSE = point("aaaa", 50.0, 10), point("bbbb", 62.0, 40), point("cccc", 64.0, 100), point("dddd", 61.0, 90)
-BROKEN = point("eeee", None, 5, reason="out_of_memory: 3 GiB")
+BROKEN = point("eeee", None, 5, cause=Cause.OUT_OF_MEMORY, reason="out_of_memory: 3 GiB")
 ALL = [BEST, WORSE, CHEAP, BROKEN, MIDDLE]
 
 

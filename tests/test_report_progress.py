@@ -14,7 +14,7 @@ from workbench.front.view import View
 from workbench.ledger.trials import lease_record
 from workbench.prices import Offer
 from workbench.report.progress import Settled, progress, spent_text
-from workbench.result import Result, Spending
+from workbench.result import Cause, Result, Spending
 from workbench.usage import Usage
 
 RATE = Offer("here", "m", "", 0, "", "owned", Decimal("3.6"), "assumed", "2026-01-01")  # a tenth of a cent a second
@@ -38,7 +38,11 @@ def lease(made: Result, beat: float = NOW - 0.5, **changes: Any) -> Mapping[str,
 
 
 def test_a_sweep_at_work_tells_spend_rate_and_time_left_of_those_who_work() -> None:
-    results = [result(0), result(1, f1=60.0, seconds=200.0), result(2, status="infeasible", reason="diverged: x")]
+    results = [
+        result(0),
+        result(1, f1=60.0, seconds=200.0),
+        result(2, status="infeasible", cause=Cause.DIVERGED, reason="diverged: x"),
+    ]
     leases = [lease(result(3, status="running")), lease(result(4, status="running"), pid=os.getpid())]
     found = progress(Settled.of(results, VIEW), leases, None, VIEW, now=NOW, limits={"trials": 10, "max_usd": 1.2})
     assert (found.state, found.runs, found.trials, found.points, found.failed) == ("working", 5, 10, 2, 1)

@@ -10,7 +10,7 @@ from workbench.errors import Infeasible
 from workbench.front.view import View
 from workbench.ledger import default_url
 from workbench.report.records import runs_record
-from workbench.result import is_again, spending
+from workbench.result import Cause, spending
 from workbench.search import MAX_INTERRUPTIONS
 from workbench.sweep import Limits
 
@@ -68,7 +68,8 @@ def test_nothing_that_is_stored_is_changed_and_the_bill_stays(failed):
     assert spending(after, OFFER, 0.1) == spending(before, OFFER, 0.1)
     assert [r.consumed for r in after] == [r.consumed for r in before]
     assert [t.user_attrs["workbench:result"] for t in plain(failed).trials] == stored
-    assert [replace(r, status="", reason="") for r in after] == [replace(r, status="", reason="") for r in before]
+    plainly = {"status": "", "reason": "", "retry": False}
+    assert [replace(r, **plainly) for r in after] == [replace(r, **plainly) for r in before]
 
 
 def plain(bench):
@@ -110,7 +111,7 @@ def test_what_killed_its_worker_again_and_again_may_be_tried_again(bench, sample
     recipe = study.resolve({"method": "bitfit"})
     for _ in range(MAX_INTERRUPTIONS):
         lease = ledger.lease(study, made(recipe, {"method": "bitfit"}))
-        ledger.finish(lease, replace(lease.result, status="interrupted", reason="died: so"), study, OFFER)
+        ledger.finish(lease, replace(lease.result, status="interrupted", cause=Cause.DIED, reason="died: so"), study, OFFER)
     assert search.left_alone(ledger.results()) == {recipe.run_id}
     assert not any(r.status == "complete" for r in bench.sweep(Limits(), sampler=sampler).results)
     ledger.retry([recipe.run_id])
@@ -123,7 +124,7 @@ def test_the_command_retry(failed, command):
     assert (code, out) == (0, "")
     assert "to be tried again: full" in err
     assert err.endswith(f"Next: `workbench sweep {failed.file.name}`\n")
-    assert is_again(by_method(failed.ledger.results())["full"])
+    assert by_method(failed.ledger.results())["full"].retry
     good = by_method(failed.ledger.results())["bitfit"]
     code, _, err = command("retry", "tiny", good.trial)
     assert code == 3

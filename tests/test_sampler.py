@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from workbench.search import FrontSampler, sampler
-from workbench.search.sampler import STARTS, _conditions, _draw, predict_log_cost
+from workbench.search.sampler import RANDOM_TRIALS, _conditions, _draw, predict_log_cost
 from workbench.space import Choice, Dimension, Integers, Uniform
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -39,7 +39,7 @@ def optimise(trials, *, seed=0, directions=("maximize", "minimize"), **options):
 
 @pytest.mark.parametrize("directions", [("maximize", "minimize"), ("minimize", "maximize")])
 def test_a_study_is_searched_within_its_space(directions):
-    study = optimise(STARTS + 12, directions=directions)
+    study = optimise(RANDOM_TRIALS + 12, directions=directions)
     for trial in study.trials:
         assert trial.state == optuna.trial.TrialState.COMPLETE
         assert ("rank" in trial.params) == (trial.params["method"] == "lora")
@@ -47,26 +47,26 @@ def test_a_study_is_searched_within_its_space(directions):
             trial.distributions[name]._contains(d.to_internal_repr(trial.params[name])) for name, d in trial.distributions.items()
         )
         assert trial.params.get("rank", 2) % 2 == 0
-    assert len({trial.params["rate"] for trial in study.trials}) == STARTS + 12
+    assert len({trial.params["rate"] for trial in study.trials}) == RANDOM_TRIALS + 12
     assert len(study.best_trials) >= 2
 
 
 def test_the_same_seed_gives_the_same_trials():
-    first, again, other = (optimise(STARTS + 6, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (optimise(RANDOM_TRIALS + 6, seed=seed) for seed in (1, 1, 2))
     assert [t.params for t in first.trials] == [t.params for t in again.trials]
     assert [t.params for t in first.trials] != [t.params for t in other.trials]
     assert len({t.params["rate"] for t in optimise(3, seed=None).trials + optimise(3, seed=None).trials}) == 6
 
 
 def test_several_at_once_propose_different_trials():
-    study = optimise(STARTS + 8, n_jobs=4)
-    assert len({t.params["rate"] for t in study.trials}) == STARTS + 8
+    study = optimise(RANDOM_TRIALS + 8, n_jobs=4)
+    assert len({t.params["rate"] for t in study.trials}) == RANDOM_TRIALS + 8
     assert all(t.state == optuna.trial.TrialState.COMPLETE for t in study.trials)
 
 
 @pytest.mark.slow
 def test_the_search_proposes_each_trial_however_many_are_under_way(monkeypatch):
-    study, decide, answers = optimise(STARTS + 6), sampler.FrontSearch.decide, []
+    study, decide, answers = optimise(RANDOM_TRIALS + 6), sampler.FrontSearch.decide, []
 
     def told(*arguments, **options):
         answers.append(decide(*arguments, **options))
@@ -90,7 +90,7 @@ def test_other_objectives_are_refused_in_words(directions):
 def test_a_cost_of_nothing_is_refused_in_words():
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=FrontSampler(seed=0))
     with pytest.raises(ValueError, match=r"objective 1 is minimised, and the cost of a trial must be above 0"):
-        study.optimize(lambda trial: (trial.suggest_float("x", 0, 1), 0.0), n_trials=STARTS + 1)
+        study.optimize(lambda trial: (trial.suggest_float("x", 0, 1), 0.0), n_trials=RANDOM_TRIALS + 1)
 
 
 def test_the_search_is_told_of_trials_and_of_expected_costs(monkeypatch):
@@ -101,14 +101,14 @@ def test_the_search_is_told_of_trials_and_of_expected_costs(monkeypatch):
             seen.append(list(arms))
             return super().decide(arms, **options)
 
-    study = optimise(STARTS + 10)
+    study = optimise(RANDOM_TRIALS + 10)
     monkeypatch.setattr(sampler, "FrontSearch", Told)
     for _ in range(2):  # the first is under way while the second is proposed
         study.ask().suggest_categorical("method", ["full", "lora"])
     arms = seen[-1]
     done = [arm for arm in arms if arm.done]
     assert [arm.pending for arm in arms if arm.pending is not None] == [0]
-    assert sorted(arm.scores[0] for arm in done) == sorted(t.values[0] for t in study.trials[: STARTS + 10])
+    assert sorted(arm.scores[0] for arm in done) == sorted(t.values[0] for t in study.trials[: RANDOM_TRIALS + 10])
     assert all("nothing" not in arm.settings for arm in arms)
     for arm in arms:
         if not arm.done and arm.pending is None:

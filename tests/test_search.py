@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from workbench import Recipe, Study, bitfit, choice, full, integers, loguniform, peft, prices, search
 from workbench.errors import UsageError
+from workbench.prices import Prices
 from workbench.result import Result
 from workbench.search import memory, spread
 from workbench.testing import TinyTask
@@ -49,7 +50,7 @@ def result(of, settings, status="complete", accuracy=50.0, seconds=1.0):
 
 
 def propose(of, results=(), sampler="optuna:TPESampler", seed=0, offer=OFFER, label_usd=0.0):
-    return search.propose(of, list(results), search.Prices(offer, label_usd), sampler=sampler, seed=seed)
+    return search.propose(of, list(results), Prices(offer, label_usd), sampler=sampler, seed=seed)
 
 
 def history(of, runs, **options):
@@ -61,7 +62,7 @@ def history(of, runs, **options):
 
 
 def told(of, results, offer=OFFER, label_usd=0.0):
-    return memory.rebuild(of, of.dimensions, memory.last_words(results), search.Prices(offer, label_usd)).trials
+    return memory.rebuild(of, of.dimensions, memory.last_words(results), Prices(offer, label_usd)).trials
 
 
 # The same history and seed give the same proposal
@@ -105,7 +106,7 @@ def test_another_process_proposes_the_same():
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_first_runs_see_every_method_and_model(seed):
     of = study()
-    results = history(of, search.STARTS, seed=seed)
+    results = history(of, search.SPREAD_RUNS, seed=seed)
     for name, dimension in (("method", 3), ("model", 2), ("task.train", 2)):
         assert len({r.settings[name] for r in results}) == dimension
     counts = [sum(r.settings["method"] == m for r in results) for m in ("full", "lora", "bitfit")]
@@ -178,7 +179,7 @@ def test_the_sampler_turns_away_from_what_is_infeasible():
         settings = propose(of, results)
         status = "infeasible" if settings["method"] == "full" else "complete"
         results.append(result(of, settings, status, accuracy=50.0 + i % 7, seconds=1.0 + i % 3))
-    assert sum(r.method == "full" for r in results[search.STARTS :]) <= 5
+    assert sum(r.method == "full" for r in results[search.SPREAD_RUNS :]) <= 5
 
 
 def test_infeasible_before_anything_is_complete_is_told_too():

@@ -16,7 +16,7 @@ from workbench.search.engine import ABLATIONS, FrontSearch, Reference
 from workbench.search.features import Features
 from workbench.search.improvement import Staircase, steps_of
 from workbench.search.quality import spread
-from workbench.search.surrogate import Points, Surrogate
+from workbench.search.surrogate import Observations, Surrogate
 from workbench.search.warp import Warp
 from workbench.space import Choice, Dimension, Integers, Uniform
 
@@ -81,7 +81,7 @@ def test_the_gradient_of_the_fit_is_that_of_finite_differences(seed, views):
     rows = rng.random((6, 4))
     rows[:, 1] = rng.integers(0, 3, 6)
     rows[rng.random(6) < 0.4, 3] = np.nan
-    points = Points(rng.integers(0, 6, 20), rng.random(20), rng.normal(size=20))
+    points = Observations(rng.integers(0, 6, 20), rng.random(20), rng.normal(size=20))
     surrogate, y = Surrogate(np.array([False, True, False, False]), views=views), rng.normal(size=(views, 20))
     theta = surrogate.theta + rng.normal(size=len(surrogate.theta)) * 0.3
     _, gradient = surrogate.loss(theta, rows, points, y)
@@ -99,7 +99,7 @@ def test_the_kernel_is_positive_definite_with_settings_that_only_some_runs_have(
     rows = rng.random((12, 5))
     rows[:, 0] = rng.integers(0, 4, 12)
     rows[:, 1:][rng.random((12, 4)) < 0.5] = np.nan
-    points = Points(rng.integers(0, 12, 30), rng.random(30), rng.normal(size=30))
+    points = Observations(rng.integers(0, 12, 30), rng.random(30), rng.normal(size=30))
     surrogate = Surrogate(np.array([True, False, False, False, False]))
     surrogate.theta = surrogate.theta + rng.normal(size=len(surrogate.theta))
     k = surrogate.kernel(surrogate.theta, rows, rows, points, points)
@@ -110,8 +110,8 @@ def test_what_was_observed_is_predicted_and_what_is_far_is_uncertain():
     rows = np.array([[0.0], [0.5], [1.0]])
     surrogate = Surrogate(np.array([False]))
     surrogate.theta[0] = np.log(0.1)
-    posterior = surrogate.condition(rows, Points(np.array([0, 1]), np.zeros(2), np.zeros(2)), np.array([[-1.0, 1.0]]))
-    points = Points(np.arange(3), np.zeros(3), np.zeros(3))
+    posterior = surrogate.condition(rows, Observations(np.array([0, 1]), np.zeros(2), np.zeros(2)), np.array([[-1.0, 1.0]]))
+    points = Observations(np.arange(3), np.zeros(3), np.zeros(3))
     mean, variance, v = posterior.predict(rows, points)
     assert mean[:2] == pytest.approx([-1, 1], abs=0.1)
     assert variance[2] > 2 * variance[0]
@@ -124,7 +124,7 @@ def test_scores_and_losses_are_one_process_of_twice_the_size(seed):
     """The combinations of the views say what the kernel of all observations says, written out."""
     rng = np.random.default_rng(seed)
     rows = rng.random((8, 2))
-    seen, new = (Points(rng.integers(0, 8, n), rng.random(n), rng.normal(size=n)) for n in (12, 5))
+    seen, new = (Observations(rng.integers(0, 8, n), rng.random(n), rng.normal(size=n)) for n in (12, 5))
     surrogate, y = Surrogate(np.array([False, False]), views=2), rng.normal(size=(2, 12))
     surrogate.theta = surrogate.theta + rng.normal(size=len(surrogate.theta)) * 0.3
     alike = 1 / (1 + np.exp(-surrogate.theta[-1] - 1))
@@ -276,7 +276,7 @@ def test_it_never_takes_up_what_is_finished_failed_or_in_other_hands(seed):
         elif kind == 4:
             arm = taken(arm, 2, cached=bool(rng.integers(0, 2)))
         arms.append(arm)
-    found = FrontSearch(DIMENSIONS, seed=seed).decide(arms, cold_start=0.5)
+    found = FrontSearch(DIMENSIONS, seed=seed).decide(arms, cold_start_cost=0.5)
     if found.action in ("start", "continue"):
         arm = arms[found.key]
         assert arm.pending is None
@@ -370,7 +370,7 @@ def test_it_decides_on_whatever_it_is_shown(data):
         arms.append(Arm(i, of, milestones, scores, losses, infeasible=bad, pending=None if bad else pending))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = FrontSearch(dimensions).decide(arms, cold_start=0.1 * scale)
+        found = FrontSearch(dimensions).decide(arms, cold_start_cost=0.1 * scale)
     if found.action in ("start", "continue"):
         assert arms[found.key].done <= found.milestone < len(arms[found.key].milestones)
         assert arms[found.key].pending is None

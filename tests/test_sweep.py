@@ -20,18 +20,19 @@ from workbench.front.members import pareto_front
 from workbench.front.view import View
 from workbench.ledger import Away, Ledger, default_url, patience
 from workbench.objectives import Classes
+from workbench.prices import Prices
 from workbench.report.answers import cost_text
 from workbench.report.bill import phases_spent
 from workbench.report.failures import kind
-from workbench.result import by_run, spent_usd
+from workbench.result import Cause, by_run, spent_usd
 from workbench.search import MAX_INTERRUPTIONS, unfinished
 from workbench.study import load
 from workbench.sweep import OVERSHOOT_SECONDS, Account, Budget, Limits, Observer, check_offer, sweep
 from workbench.sweep import work as module
 from workbench.sweep.file_lock import FileLock
 from workbench.sweep.limits import TO_COME
-from workbench.testing import FakeMeter, TinyTask
-from workbench.tracking import MlflowTracker
+from workbench.testing import FakeHost, FakeMeter, TinyTask
+from workbench.tracking import Listener, MlflowTracker
 from workbench.usage import Usage, total
 
 OFFER = prices.find(prices.DEFAULT)
@@ -350,7 +351,7 @@ def test_a_stop_while_a_result_is_written_counts_no_work_twice(bench, monkeypatc
 
 
 def test_a_gpu_is_never_billed_as_another_one():
-    meter = FakeMeter(gpus=1)
+    meter = FakeMeter(host=FakeHost(gpus=1))
     meter.devices = tuple(replace(device, name="NVIDIA L40S") for device in meter.devices)
     check_offer(prices.find("aws:g6e.xlarge"), meter)
     with pytest.raises(Refused, match=r"has a NVIDIA L40S, and 'aws:g5.xlarge.* prices a A10G.*--gpu L40S"):
@@ -400,7 +401,7 @@ def test_a_cost_that_cannot_be_measured_is_refused_and_its_spend_kept(bench):
 
 def test_a_gpu_is_never_billed_as_a_desktop():
     with pytest.raises(Refused, match="has a fake"):
-        check_offer(OFFER, FakeMeter(gpus=1))
+        check_offer(OFFER, FakeMeter(host=FakeHost(gpus=1)))
     check_offer(OFFER, FakeMeter())
 
 
@@ -579,12 +580,12 @@ def test_a_fault_of_the_data_or_the_machine_ends_the_sweep_and_can_be_mended(ben
 
 def test_a_run_that_kills_its_worker_again_and_again_is_left_alone(bench):
     study, ledger = bench.study, bench.ledger
-    settings = search.propose(study, [], search.Prices(OFFER))
+    settings = search.propose(study, [], Prices(OFFER))
     recipe = study.resolve(settings)
     for i in range(MAX_INTERRUPTIONS):
         assert len(unfinished(ledger.results())) == min(i, 1)
         lease = ledger.lease(study, made(recipe, settings))
-        ledger.finish(lease, replace(lease.result, status="interrupted", reason="died: so"), study, OFFER)
+        ledger.finish(lease, replace(lease.result, status="interrupted", cause=Cause.DIED, reason="died: so"), study, OFFER)
     assert unfinished(ledger.results()) == []
     lease = ledger.lease(study, made(recipe, settings))  # a checkpoint shows that it can be done
     usage = {"train": Usage(seconds=1.0)}
@@ -603,10 +604,15 @@ def made(recipe, settings):
 
 def test_what_a_person_stopped_is_taken_up_again_however_often(bench):
     study, ledger = bench.study, bench.ledger
-    settings = search.propose(study, [], search.Prices(OFFER))
+    settings = search.propose(study, [], Prices(OFFER))
     for _ in range(MAX_INTERRUPTIONS + 1):
         lease = ledger.lease(study, made(study.resolve(settings), settings))
-        ledger.finish(lease, replace(lease.result, status="interrupted", reason="stopped: by a person"), study, OFFER)
+        ledger.finish(
+            lease,
+            replace(lease.result, status="interrupted", cause=Cause.STOPPED_BY_PERSON, reason="stopped: by a person"),
+            study,
+            OFFER,
+        )
     assert len(unfinished(ledger.results())) == 1
 
 
@@ -696,7 +702,7 @@ def test_all_of_a_small_space_is_run_in_the_end_and_each_checkpoint_once(bench):
 @pytest.mark.slow
 def test_mlflow_being_down_never_stops_it(bench):
     problems = []
-    notebook = MlflowTracker(bench.study, "http://127.0.0.1:9", OFFER, on_problem=problems.append)
+    notebook = MlflowTracker(bench.study, "http://127.0.0.1:9", Prices(OFFER), listener=Listener(problems.append))
     outcome = bench.sweep(notebook=notebook)
     assert outcome.reason == "3 of 3 trials are done"
     assert notebook.close(10) == len(outcome.results)
@@ -929,7 +935,7 @@ def test_a_run_that_died_before_its_first_checkpoint_has_used_its_start_and_is_t
     settings = {"task.train": 32, "method": "bitfit", "bitfit.learning_rate": 1e-3, "epochs": 1}
     ledger = bench.ledger
     lease = ledger.lease(bench.study, made(recipe, settings))
-    ledger.finish(lease, replace(lease.result, status="interrupted", reason="died: so"), bench.study, OFFER)
+    ledger.finish(lease, replace(lease.result, status="interrupted", cause=Cause.DIED, reason="died: so"), bench.study, OFFER)
     outcome = bench.sweep(Limits(trials=2))
     assert outcome.reason == "2 of 2 trials are done"
     assert len(by_run(outcome.results)) == 2

@@ -28,10 +28,11 @@ from workbench.cli.notebook import end_notebook
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.formulations import Formulation
 from workbench.front.view import View
+from workbench.prices import Prices
 from workbench.result import Result
 from workbench.sweep import Outcome
 from workbench.tasks.base import Splits, Task
-from workbench.tracking import MlflowTracker, default_uri, experiment, page, serve, store, ui_command
+from workbench.tracking import Listener, MlflowTracker, default_uri, experiment, page, serve, store, ui_command
 from workbench.tracking.session import Session
 from workbench.tracking.writer import Job, Writer
 from workbench.usage import Usage
@@ -162,8 +163,9 @@ def down() -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def a_notebook(uri: str, **arguments: Any) -> MlflowTracker:
-    return MlflowTracker(STUDY, uri, OFFER, label_usd=STUDY.label_usd, **arguments)
+def a_notebook(uri: str, *, sweep: str | None = None, pause_seconds: float = 1.0, **told: Any) -> MlflowTracker:
+    prices, listener = Prices(OFFER, STUDY.label_usd), Listener(**told)
+    return MlflowTracker(STUDY, uri, prices, listener=listener, sweep=sweep, pause_seconds=pause_seconds)
 
 
 def mirrored(
@@ -249,7 +251,7 @@ def test_mirroring_twice_changes_nothing(uri: str) -> None:
     results = [a_result(step=2), a_result(step=4), a_result(trial=7, step=2, status="infeasible", reason="out_of_memory")]
     mirrored(uri, *results)
     mirrored(uri, *results, known=results)
-    dearer = MlflowTracker(STUDY, uri, replace(OFFER, amount=OFFER.amount * 2), label_usd=1.0)
+    dearer = MlflowTracker(STUDY, uri, Prices(replace(OFFER, amount=OFFER.amount * 2), 1.0))
     dearer.start(PARENT, results)
     for result in results:
         dearer.record(result)
@@ -690,7 +692,7 @@ def test_store_and_artifacts_lie_in_a_folder_whatever_its_name(tmp_path: Path, n
     study = replace(STUDY, path=folder / "q#1%2F?.py")
     study.path.write_text("# the study\n")
     for _ in range(2):  # the second one reads what the first has written
-        notebook = MlflowTracker(study, default_uri(folder), OFFER, on_problem=problems.append)
+        notebook = MlflowTracker(study, default_uri(folder), Prices(OFFER), listener=Listener(problems.append))
         notebook.start(PARENT, [a_result()])
         assert notebook.close(60) == 0
     assert problems == []
@@ -717,7 +719,7 @@ def test_store_and_artifacts_lie_in_a_folder_whatever_its_name(tmp_path: Path, n
 def test_the_page_serves_a_store_in_such_a_folder(tmp_path: Path, name: str, monkeypatch) -> None:
     folder = tmp_path / name
     folder.mkdir()
-    notebook = MlflowTracker(STUDY, default_uri(folder), OFFER)
+    notebook = MlflowTracker(STUDY, default_uri(folder), Prices(OFFER))
     notebook.start(PARENT, [a_result()])
     assert notebook.close(60) == 0
     with socket.socket() as free:
@@ -740,7 +742,7 @@ def test_the_page_serves_a_store_in_such_a_folder(tmp_path: Path, name: str, mon
 @pytest.mark.parametrize("uri", ["sqlite:////tmp/a?b/mlflow.db", "sqlite:///a?b=c/mlflow.db", "sqlite:///x?timeout=1&y/mlflow.db"])
 def test_a_path_that_would_be_read_as_options_is_refused_with_the_way_to_say_it(uri: str) -> None:
     with pytest.raises(UsageError, match=r"read as options.*Give that path so: 'sqlite\+pysqlite:") as said:
-        MlflowTracker(STUDY, uri, OFFER)
+        MlflowTracker(STUDY, uri, Prices(OFFER))
     meant = str(said.value).rsplit("'", 2)[1]
     assert store.sqlite_path(meant) == Path(uri.split("///", 1)[1]).absolute() or store.sqlite_path(meant) == Path(
         uri.split("///")[1]
@@ -777,7 +779,7 @@ def an_older_store(path: Path, version: str = "cfd24bdc0731") -> None:
 def complaints(uri: str) -> tuple[str, str, list[str]]:
     """What doctor, the page's command and a sweep's notebook say of a store."""
     problems: list[str] = []
-    notebook = MlflowTracker(STUDY, uri, OFFER, on_problem=problems.append)
+    notebook = MlflowTracker(STUDY, uri, Prices(OFFER), listener=Listener(problems.append))
     notebook.start(PARENT, [a_result()])
     notebook.close(20)
     with pytest.raises(EnvironmentFault) as looked:
@@ -846,7 +848,7 @@ def test_another_program_s_database_is_left_alone(tmp_path: Path) -> None:
 def test_an_empty_file_is_made_a_store(tmp_path: Path, made_anew: None) -> None:
     (tmp_path / "mlflow.db").touch()
     assert "an empty file" in store.examine(default_uri(tmp_path))
-    notebook = MlflowTracker(STUDY, default_uri(tmp_path), OFFER)
+    notebook = MlflowTracker(STUDY, default_uri(tmp_path), Prices(OFFER))
     notebook.start(PARENT, [a_result()])
     assert notebook.close(60) == 0
     assert "2 runs" in store.examine(default_uri(tmp_path))

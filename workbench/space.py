@@ -47,9 +47,8 @@ class Choice(Space):
     def __post_init__(self) -> None:
         if not self.options:
             raise UsageError("choice() is empty: give it at least one option.")
-        labels = self.labels
-        for i, name in enumerate(labels):
-            if name in labels[:i]:  # 1, 1.0 and True are one option: a store does not tell them apart
+        for i, name in enumerate(self.names):
+            if name in self.names[:i]:  # 1, 1.0 and True are one option: a store does not tell them apart
                 raise UsageError(f"choice() has the option {name!r} twice. Remove one, or give a method another name (name=…).")
 
     @property
@@ -57,18 +56,19 @@ class Choice(Space):
         return self.options
 
     @property
-    def labels(self) -> tuple[Value, ...]:
+    def names(self) -> tuple[Value, ...]:
+        """What each option is called in settings and stores."""
         return tuple(label(option) for option in self.options)
 
     def contains(self, setting: Value) -> bool:
-        return any(_same(setting, name) for name in self.labels)
+        return any(_same(setting, name) for name in self.names)
 
     def pick(self, setting: Value) -> Any:
         """The option known by `setting`."""
         return next(option for option in self.options if _same(setting, label(option)))
 
     def sample(self, rng: random.Random) -> Value:
-        return rng.choice(self.labels)
+        return rng.choice(self.names)
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def draw(found: Mapping[str, Dimension], rng: random.Random) -> dict[str, Value]
 def describe(hole: Space) -> str:
     """The hole as it is written in a study: `choice(4, 16)`, `loguniform(3e-05, 0.0003)`."""
     if isinstance(hole, Choice):
-        return f"choice({', '.join(map(repr, hole.labels))})"
+        return f"choice({', '.join(map(repr, hole.names))})"
     low, high = (repr(end).removesuffix(".0") for end in hole.ends)
     if isinstance(hole, Integers):
         return f"integers({low}, {high}{', log=True' if hole.log else ''})"

@@ -63,7 +63,7 @@ def space(study: Path) -> dict[str, Any]:
         elif all(map(is_number, values)):
             found[name] = {"type": "int", "low": min(values), "high": max(values), "log": True}
         else:
-            found[name] = {"type": "categorical", "choices": list(dimension.space.labels)}
+            found[name] = {"type": "categorical", "choices": list(dimension.space.names)}
     return found
 
 

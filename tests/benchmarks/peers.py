@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from workbench.replay import methods, tables
 from workbench.replay.protocol import Protocol, replay
 from workbench.replay.sampler import Coordinates
-from workbench.replay.simulation import Idle, State, Work
+from workbench.replay.simulation import Assignment, Idle, State
 from workbench.space import Choice, Dimension, Integers, Value
 
 PACKAGES = ("botorch", "gpytorch", "syne-tune", "smac", "ConfigSpace", "scikit-learn")
@@ -60,7 +60,7 @@ class FullRuns(ABC):
         self._begun = False
         self._worst = math.inf
 
-    def next(self, state: State) -> Work | Idle:
+    def next(self, state: State) -> Assignment | Idle:
         """A full run of what the peer chooses."""
         if not self._begun:
             self._begun = True
@@ -75,7 +75,7 @@ class FullRuns(ABC):
         if not len(free):
             return Idle.STOP
         self._running = self.choose(state, free)
-        return Work(self._running, int(state.stops[self._running]) - 1)
+        return Assignment(self._running, int(state.stops[self._running]) - 1)
 
     @abstractmethod
     def begin(self, state: State) -> None:
@@ -122,7 +122,7 @@ class BoTorch(FullRuns):
         if int((state.passed > 0).sum() + (state.failed & (state.passed == 0)).sum()) < START_UPS or not self._runs:
             weights = 1 / state.table.full_costs[free]
             return int(self._rng.choice(free, p=weights / weights.sum()))
-        values = self._log_acquisition(state, free) - np.log(state.table.full_costs[free] + state.launch)
+        values = self._log_acquisition(state, free) - np.log(state.table.full_costs[free] + state.cold_start_cost)
         return int(free[np.argmax(values)])
 
     def _log_acquisition(self, state: State, free: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -194,7 +194,7 @@ class Smac(FullRuns):
         self._coordinates = Coordinates(table.dimensions, [run.settings for run in table.runs])
         self._space = _config_space(table.dimensions, self._seed)
         self._folder = tempfile.TemporaryDirectory()
-        trials = max(4, round(state.budget / float(np.mean(table.full_costs + state.launch))))
+        trials = max(4, round(state.budget / float(np.mean(table.full_costs + state.cold_start_cost))))
         scenario = Scenario(
             self._space,
             objectives=["log_cost", "minus_quality"],
@@ -247,7 +247,7 @@ def _config_space(dimensions: Mapping[str, Dimension], seed: int) -> Any:
     space = ConfigurationSpace(seed=seed)
     for name, dimension in dimensions.items():
         if isinstance(dimension.space, Choice):
-            space.add(Categorical(name, list(dimension.space.labels)))
+            space.add(Categorical(name, list(dimension.space.names)))
         else:
             kind = Integer if isinstance(dimension.space, Integers) else Float
             space.add(kind(name, dimension.space.ends, log=bool(getattr(dimension.space, "log", False))))
@@ -276,13 +276,13 @@ class SyneTune:
         self._trial: Any = None
         self._stopped: dict[int, list[float]] = {}
 
-    def next(self, state: State) -> Work | Idle:
+    def next(self, state: State) -> Assignment | Idle:
         """The next checkpoint of the run in hand, unless it is stopped; else a new run."""
         if self._scheduler is None:
             self._begin(state)
         if self._trial is not None and self._goes_on(state):
             run = self._trial.config["run"]
-            return Work(run, int(state.passed[run]))
+            return Assignment(run, int(state.passed[run]))
         if not self._pool.left:
             return self._finish(state)
         from syne_tune.backend.trial_status import Trial
@@ -290,7 +290,7 @@ class SyneTune:
         suggestion = self._scheduler.suggest()
         self._trial = Trial(len(self._pool.left), suggestion.config, datetime.now())
         self._scheduler.on_trial_add(self._trial)
-        return Work(self._trial.config["run"], 0)
+        return Assignment(self._trial.config["run"], 0)
 
     def _begin(self, state: State) -> None:
         from syne_tune.optimizer.schedulers.multiobjective.moasha import MOASHA
@@ -324,14 +324,14 @@ class SyneTune:
             self._stopped[run] = values
         return not stops and passed < int(state.stops[run])
 
-    def _finish(self, state: State) -> Work | Idle:
+    def _finish(self, state: State) -> Assignment | Idle:
         self._trial = None
         if not self._stopped:
             return Idle.STOP
         runs = list(self._stopped)
         run = runs[int(np.argmin(_ranks()(np.array(list(self._stopped.values())))))]
         del self._stopped[run]
-        return Work(run, int(state.stops[run]) - 1)
+        return Assignment(run, int(state.stops[run]) - 1)
 
 
 class _Pool:

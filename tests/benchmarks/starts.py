@@ -23,7 +23,7 @@ from typing import Any
 from workbench.replay import methods, tables
 from workbench.replay.front import REFIT_GROWTH, arms_of
 from workbench.replay.regret import Goal
-from workbench.replay.simulation import Idle, Method, State, Work, simulate
+from workbench.replay.simulation import Assignment, Idle, SearchMethod, State, simulate
 from workbench.search.arms import Arm
 from workbench.search.engine import FrontSearch
 
@@ -37,7 +37,7 @@ class Bounded:
     def __init__(self, seed: int, starts: int, share: float) -> None:
         self.seed, self.starts, self.share, self.arms = seed, starts, share, list[Arm]()
 
-    def next(self, state: State) -> Work | Idle:
+    def next(self, state: State) -> Assignment | Idle:
         """What the search decides; `Idle.STOP` when only a start would be worth it and none is left."""
         if not self.arms:
             self.search = FrontSearch(state.table.dimensions, seed=self.seed, refit_growth=REFIT_GROWTH)
@@ -46,11 +46,11 @@ class Bounded:
             self.arms[run] = replace(self.arms[run], scores=tuple(state.scores(run).tolist()), infeasible=bool(state.failed[run]))
         begun = [arm for arm in self.arms if arm.done or arm.infeasible]
         worth = self.share * statistics.fmean(arm.milestones[-1].cost for arm in self.arms if not arm.done)
-        ask = partial(self.search.decide, cold_start=state.launch, start_worth=worth)
+        ask = partial(self.search.decide, cold_start_cost=state.cold_start_cost, start_worth=worth)
         decision = ask(self.arms)
         if decision.action == "start" and len(begun) >= self.starts:
             decision = replace(decision, action="stop") if decision.gain > 0 else ask(begun)
-        return Work(int(str(decision.key)), decision.milestone) if decision.action in ("start", "continue") else Idle.STOP
+        return Assignment(int(str(decision.key)), decision.milestone) if decision.action in ("start", "continue") else Idle.STOP
 
 
 class First:
@@ -59,13 +59,13 @@ class First:
     def __init__(self, name: str, seed: int, starts: int) -> None:
         self.inner, self.left = methods.make(name, seed), starts
 
-    def next(self, state: State) -> Work | Idle:
+    def next(self, state: State) -> Assignment | Idle:
         """The method's next run, while any is left."""
         self.left -= 1
         return self.inner.next(state) if self.left >= 0 else Idle.STOP
 
 
-METHODS: dict[str, Callable[[int, int], Method]] = {
+METHODS: dict[str, Callable[[int, int], SearchMethod]] = {
     "front, a start worth nothing": lambda seed, starts: Bounded(seed, starts, 0.0),
     "front, a start worth a whole run": lambda seed, starts: Bounded(seed, starts, 1.0),
     "random": lambda seed, starts: First("random", seed, starts),

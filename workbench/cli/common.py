@@ -30,7 +30,6 @@ from workbench.result.outdated import changes, outdated_text
 from workbench.study import load
 
 if TYPE_CHECKING:
-    from workbench.ledger import Ledger
     from workbench.prices import Offer
     from workbench.result import Result
     from workbench.study import Study

@@ -46,7 +46,7 @@ from workbench.sweep import confirm as work
 if TYPE_CHECKING:
     from workbench.prices import Offer
     from workbench.study import Study
-    from workbench.sweep import Limits, Replicate
+    from workbench.sweep import Replicate
 
 SEEDS = click.IntRange(min=1, max=1000)
 

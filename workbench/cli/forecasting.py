@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.cli.common import ledger_url, messages
 from workbench.errors import EnvironmentFault, UsageError
-from workbench.forecast import Calibration, Forecaster, trials_within
+from workbench.forecast import Calibration, Forecaster, Terms, trials_within
 from workbench.ledger import Ledger
+from workbench.prices import Offer, Prices
 from workbench.quantities import dollars, duration
 from workbench.result import labels_bought, spent_usd
 from workbench.search.spread import every
@@ -20,9 +21,8 @@ from workbench.space import Uniform
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
-    from workbench.forecast import Calibration, Forecaster, Taken, Typical
+    from workbench.forecast import Taken, Typical
     from workbench.front.bounds import Bound
-    from workbench.prices import Offer
     from workbench.result import Result
     from workbench.study import Study
 
@@ -132,7 +132,7 @@ class Bought:
         if run is None or spent is None:
             return cls(budget, label_usd, spent, None)
         labels = max(labels_bought(results).values(), default=0)
-        trials = trials_within(run, offer, budget, label_usd, spent_usd=spent, labels_bought=labels)
+        trials = trials_within(run, Terms(Prices(offer, label_usd)), budget, spent_usd=spent, labels_bought=labels)
         return cls(budget, label_usd, spent, trials)
 
     def record(self) -> dict[str, Any]:

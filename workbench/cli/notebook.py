@@ -12,19 +12,18 @@ from workbench.front.confirmed import confirmed_front, corrected_points
 from workbench.front.hypervolume import hypervolume
 from workbench.front.points import Points
 from workbench.front.view import View
+from workbench.prices import Prices
 from workbench.quantities import many
 from workbench.report.records import front_markdown
 from workbench.report.rows import result_rows, rows_csv
 from workbench.result import by_run, originals, spent_usd
 from workbench.sweep import Outcome
-from workbench.tracking import MlflowTracker, default_uri
+from workbench.tracking import Listener, MlflowTracker, default_uri
 
 if TYPE_CHECKING:
     from workbench.ledger import Ledger
     from workbench.prices import Offer
     from workbench.study import Study
-    from workbench.sweep import Outcome
-    from workbench.tracking import MlflowTracker
 
 MLFLOW_PATIENCE_SECONDS = 20.0
 """How long the end of a command waits for MLflow; what is missing then is written at the next start."""
@@ -34,15 +33,9 @@ def open_notebook(
     study: Study, ledger: Ledger, offer: Offer, label_usd: float, tracking_uri: str | None, *, sweep: str | None = None
 ) -> MlflowTracker:
     """The notebook at this URI, else in this folder. `sweep` is the id of a sweep that several processes are part of."""
-    return MlflowTracker(
-        study,
-        tracking_uri or default_uri(Path.cwd()),
-        offer,
-        label_usd=label_usd,
-        on_problem=lambda text: messages.print(text, style="yellow", markup=False),
-        on_run=ledger.note_mlflow_run,
-        sweep=sweep,
-    )
+    listener = Listener(lambda text: messages.print(text, style="yellow", markup=False), ledger.note_mlflow_run)
+    uri = tracking_uri or default_uri(Path.cwd())
+    return MlflowTracker(study, uri, Prices(offer, label_usd), listener=listener, sweep=sweep)
 
 
 def catch_up(study: Study, ledger: Ledger, offer: Offer, label_usd: float, tracking_uri: str | None) -> tuple[int, int]:

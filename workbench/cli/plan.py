@@ -43,7 +43,7 @@ from workbench.cli.options import gathered, setting
 from workbench.errors import UsageError
 from workbench.forecast import is_price_of, on_offer
 from workbench.forecast.pairs import methods_of, recipes
-from workbench.prices import label_usd_of
+from workbench.prices import Offer, Prices, label_usd_of
 from workbench.quantities import dollars, duration, many
 from workbench.result import by_run, labels_bought, originals
 from workbench.settings import stated
@@ -53,7 +53,6 @@ from workbench.sweep import check_data
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
     from workbench.forecast import Forecast, Forecaster, Machine, Plan, Taken
-    from workbench.prices import Offer
     from workbench.study import Study
 
 CALIBRATION_SECONDS = 10.0
@@ -130,7 +129,7 @@ def plan(options: PlanOptions) -> None:
             messages.print(_made_text(made, most), markup=False)
         if run and left:
             labels = max(labels_bought(results).values(), default=0)
-            taken = forecast.of_runs(run, left, offer, label, starts=1, labels_bought=labels)
+            taken = forecast.of_runs(run, left, forecast.Terms(Prices(offer, label)), starts=1, labels_bought=labels)
             messages.print(expectation(taken, left, offer, more=made > 0), markup=False)
         if bought:
             messages.print(bought.text, markup=False)

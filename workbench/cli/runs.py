@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import click
 from rich.text import Text
@@ -38,11 +37,8 @@ from workbench.report.answers import cost_text
 from workbench.report.bill import peak_share, phases_spent
 from workbench.report.records import find_run, runs_record
 from workbench.report.text import describe, short_settings, usage_cells
-from workbench.result import Result, mean_costs
+from workbench.result import AGAIN, Cause, Result, mean_costs
 from workbench.result.outdated import changes
-
-if TYPE_CHECKING:
-    from workbench.ledger import Ledger
 
 MOST_BESIDE = 8
 """So many other studies are looked through for a run of the same name."""
@@ -97,7 +93,7 @@ def runs(
         table.add_row(
             str(e["trial"]),
             e["status"]
-            + (f" ({e['reason'].split(':')[0]})" if e["status"] in ("infeasible", "interrupted") and e["reason"] else "")
+            + (f" ({AGAIN if e['retry'] else Cause(e['cause']).word})" if e["cause"] else "")
             + (", contended" if e["contended"] else "")
             + (f" (other {', '.join(e['outdated'])})" if e["outdated"] else "")
             + (f" (seed {e['seed']} of trial {firsts.get(e['replicate_of'], '?')})" if e["replicate_of"] else ""),

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -39,16 +38,12 @@ from workbench.front.members import pareto_front
 from workbench.front.view import View
 from workbench.ledger import AWAY_SECONDS, Ledger, Patience
 from workbench.meter import training_meter
-from workbench.prices import label_usd_of
+from workbench.prices import Prices, label_usd_of
 from workbench.quantities import dollars
 from workbench.result import by_run, labels_bought, originals
 from workbench.settings import stated
 from workbench.sweep import Budget, Limits, Neighbours, Orders, Unwritten, check_data, check_offer, graded_by, provenance
 from workbench.sweep import sweep as work
-
-if TYPE_CHECKING:
-    from workbench.ledger import Ledger
-    from workbench.sweep import Budget
 
 _LIMITS = "--trials, --max-hours, --max-usd, --max-energy-kwh, --max-labels"
 
@@ -151,7 +146,7 @@ def sweep(
         with placed("sampler"):
             search.check_sampler(sampler, loaded)
         if stop_below is not None:
-            search.check_stop_below(loaded, search.Prices(offer, label), sampler)
+            search.check_stop_below(loaded, Prices(offer, label), sampler)
         meter = training_meter()
         holder = meter.hold(name=loaded.name)
         window = holder.window()
@@ -209,7 +204,7 @@ def sweep(
         runs = max(1, to_come)  # where none may start, those begun may go on
         run = forecast.typical(forecaster)
         labels = max(labels_bought(ledger.results()).values(), default=0)
-        taken = forecast.of_runs(run, runs, offer, label, same_machine=True, starts=1, labels_bought=labels)
+        taken = forecast.of_runs(run, runs, forecast.Terms(Prices(offer, label), same_machine=True), starts=1, labels_bought=labels)
         budgets = bounds(budget.spent(ledger.results()), dataclasses.asdict(limits))
         if to_come > 0:
             told = (expectation(taken, runs, offer, more=made > 0), budget_text(taken, runs, budgets))

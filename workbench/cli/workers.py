@@ -21,7 +21,6 @@ from workbench.sweep import Observer, Orders, Outcome, Supervisor
 
 if TYPE_CHECKING:
     from workbench.ledger import Ledger
-    from workbench.meter import Meter
     from workbench.prices import Offer
     from workbench.result import Result
     from workbench.study import Study

@@ -11,7 +11,7 @@ from workbench.forecast.machine import Machine, device_memory_bytes
 from workbench.forecast.pairs import Plan, check, plan, problems
 from workbench.forecast.pricing import Taken, is_price_of, on_offer
 from workbench.forecast.timing import Timing
-from workbench.forecast.typical import Ranked, Typical, of_runs, rank, trials_within, typical
+from workbench.forecast.typical import Ranked, Terms, Typical, of_runs, rank, trials_within, typical
 
 __all__ = [
     "Calibration",
@@ -21,6 +21,7 @@ __all__ = [
     "Plan",
     "Ranked",
     "Taken",
+    "Terms",
     "Timing",
     "Typical",
     "calibrate",

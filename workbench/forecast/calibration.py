@@ -80,10 +80,10 @@ def _timing(record: Mapping[str, Any]) -> Timing:
 
 
 def _amounts(record: Mapping[str, Any]) -> dict[str, float]:
-    found = {name: _number(value) for name, value in dict(record).items()}
-    if unknown := found.keys() - {*CONSTANTS, "flops"}:
+    amounts = {name: _number(value) for name, value in dict(record).items()}
+    if unknown := amounts.keys() - {*CONSTANTS, "flops"}:
         raise ValueError(f"no amount is called {', '.join(sorted(map(str, unknown)))}")
-    return found
+    return amounts
 
 
 def _number(value: Any) -> float:
@@ -103,7 +103,6 @@ def calibrate(
     machine: Machine | None = None,
     busy: bool = False,
     clock: Callable[[], float] = time.perf_counter,
-    now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
     observe: Callable[[str], None] = lambda text: None,
 ) -> Calibration:
     """Train and evaluate a little of every model with every method of the study, and time it.
@@ -117,7 +116,6 @@ def calibrate(
         machine: This machine, when it is known already.
         busy: Whether others use its processors now.
         clock: Seconds that only rise.
-        now: Tells the date.
         observe: Is told what is being timed.
     """
     import torch
@@ -147,16 +145,17 @@ def calibrate(
             except (UsageError, Infeasible, MemoryError, torch.OutOfMemoryError):  # the plan says it, and so will the sweep
                 continue
     start = {name: forecaster.constants[name] or GPU_FLOP_SECONDS for name in FITTED}
-    return Calibration(machine.name, now().isoformat(timespec="seconds"), fit(steps, start, FITTED), tuple(timings), busy)
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return Calibration(machine.name, date, fit(steps, start, FITTED), tuple(timings), busy)
 
 
 def _recipes(study: Study) -> list[Recipe]:
-    """One recipe for each model and method: of other options the first, ranges at their low end."""
-    found: dict[tuple[str, str], Recipe] = {}
+    """A recipe for each model and method, with the first of other options and ranges at their low end."""
+    by_pair: dict[tuple[str, str], Recipe] = {}
     for model, method in pairs.methods_of(study):
-        if (model, method.name) not in found:
-            found[model, method.name] = next(pairs.recipes(study, model, method))
-    return list(found.values())
+        if (model, method.name) not in by_pair:
+            by_pair[model, method.name] = next(pairs.recipes(study, model, method))
+    return list(by_pair.values())
 
 
 def _median(steps: list[Timing]) -> Timing:
@@ -165,7 +164,7 @@ def _median(steps: list[Timing]) -> Timing:
 
 
 class _Bench:
-    """One model with one method, to be timed."""
+    """Times a model with a method."""
 
     def __init__(self, recipe: Recipe, forecaster: Forecaster, clock: Callable[[], float], *, cuda: bool) -> None:
         import torch
@@ -205,26 +204,26 @@ class _Bench:
         if not len(self.train):
             return [], []
         sizes = (self.recipe.batch_size, 1)
-        found: dict[int, list[Timing]] = {size: [] for size in sizes}
+        by_size: dict[int, list[Timing]] = {size: [] for size in sizes}
         for i in range(MOST_STEPS):
             for size in sizes:
                 began = self._clock()
                 tokens = self._step(i * size, size)
                 if i:
-                    found[size].append(self._train_timing(size, tokens, self._clock() - began))
+                    by_size[size].append(self._train_timing(size, tokens, self._clock() - began))
             if i >= LEAST_STEPS and self._clock() >= until:
                 break
-        whole, one = ([_median(steps[::2]), _median(steps[1::2])] for steps in (found[size] for size in sizes))
+        whole, one = ([_median(steps[::2]), _median(steps[1::2])] for steps in (by_size[size] for size in sizes))
         return whole, one
 
     def _train_timing(self, size: int, tokens: int, seconds: float) -> Timing:
         recipe = replace(self.recipe, batch_size=size)
-        amounts = self.forecaster.of_steps(recipe, 1)["train"]
-        share = tokens / (size * self.forecaster.tokens_per_example(recipe))
+        amounts = self.forecaster.work.of_steps(recipe, 1)["train"]
+        share = tokens / (size * self.forecaster.work.tokens_per_example(recipe))
         return self._timing("train", amounts | {"flops": amounts["flops"] * share}, seconds)
 
     def _step(self, first: int, size: int) -> int:
-        """One optimiser step; returns its tokens."""
+        """Make an optimiser step and return its tokens."""
         count = int(self.train.example[-1]) + 1
         wanted = [(first + k) % count for k in range(size)]
         batch = np.concatenate([np.flatnonzero(self.train.example == i) for i in wanted])
@@ -238,7 +237,7 @@ class _Bench:
         self.tuning.evaluate(self.dev, lambda: 0.0)  # whose own speed is not asked for
         self._wait()
         seconds = self._clock() - began
-        return self._timing("evaluate", self.forecaster.of_steps(self.recipe, 0, len(self.dev.examples))["evaluate"], seconds)
+        return self._timing("evaluate", self.forecaster.work.of_steps(self.recipe, 0, len(self.dev.examples))["evaluate"], seconds)
 
     def _timing(self, phase: str, amounts: Mapping[str, float], seconds: float) -> Timing:
         return Timing(phase, self.recipe.model, self.recipe.method.name, dict(amounts), seconds)

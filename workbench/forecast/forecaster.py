@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import json
 import statistics
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from workbench import estimate, flops, methods
+from workbench import estimate
 from workbench.errors import UsageError
 from workbench.estimate import BASES, Estimate
-from workbench.forecast import memory, pairs
+from workbench.forecast import memory
+from workbench.forecast.amounts import Amounts, form_of
 from workbench.forecast.forecast import Forecast
 from workbench.forecast.machine import Machine, name_of
-from workbench.forecast.sample import Data, sampled
-from workbench.forecast.timing import (
-    CONSTANTS,
-    CPU_FLOPS,
-    FORMULA_SPREAD,
-    GPU_CONSTANTS,
-    Correction,
-    Guess,
-    Timing,
-    formula,
-)
-from workbench.methods import Method
+from workbench.forecast.timing import CONSTANTS, CPU_FLOPS, FORMULA_SPREAD, GPU_CONSTANTS, Correction, Guess, Timing, formula
 from workbench.prices.devices import ARITHMETIC_SHARE
 from workbench.result import Result
 from workbench.study import Recipe, Study
-from workbench.tasks.base import Task
 from workbench.training import memory as activations
-from workbench.training.batches import MAX_TOKENS, OVERHEAD_TOKENS, checkpoint_epochs, split, steps_for, widest
+from workbench.training.batches import widest
 from workbench.usage import Work, total
 
 if TYPE_CHECKING:
@@ -44,20 +31,9 @@ MEASURED_SPREAD, CALIBRATED_SPREAD = 0.08, 0.15
 seconds does not see who will use the machine in the next hour: at 0.1 the band held 4 of 6 runs on a shared one."""
 
 MEASURED_MEMORY_FACTOR = 1.15
+"""Factor of the band around the highest peak that runs of a pair have had: assumed."""
 WATTS_ERROR = {"measured": 0.1, "formula": 0.5}
 """Relative uncertainty of watts: assumed of runs that differ; of no run, that of the meter's average processor."""
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """A model with a method."""
-
-    shape: flops.Shape | None
-    parameters: int
-    trainable: int
-    layers: int
-    frozen: bool  # there is a body below all that learns: its output for a row is computed once
-    model: Any = field(repr=False)  # on the meta device: it holds no numbers
 
 
 class Forecaster:
@@ -79,10 +55,7 @@ class Forecaster:
         machine: Machine | None = None,
     ) -> None:
         self.study, self.machine = study, machine or Machine.here()
-        self._data: dict[tuple[Any, ...], Data] = {}
-        self._pairs: dict[tuple[Any, ...], _Pair] = {}
-        self._per_example: dict[tuple[Any, ...], tuple[float, float]] = {}
-        self._passes: dict[tuple[Any, ...], float] = {}
+        self.work = Amounts(self.machine)
         self._peaks: dict[tuple[Any, ...], Estimate | None] = {}
         self.constants: dict[str, float | None] = _constants(self.machine)
         self._timed: list[Correction] = []  # corrections by a short timing: the first of `_corrections`
@@ -118,78 +91,29 @@ class Forecaster:
 
     def amounts(self, recipe: Recipe) -> dict[str, dict[str, float]]:
         """What each phase of the recipe does, by the names of `timing.CONSTANTS` and `flops`; one evaluation."""
-        return self.of_steps(recipe, self._steps(recipe, float(recipe.epochs)))
-
-    def of_steps(self, recipe: Recipe, steps: int, graded: int | None = None, *, done: int = 0) -> dict[str, dict[str, float]]:
-        """As `amounts`, of as many steps of the recipe.
-
-        Args:
-            recipe: The recipe.
-            steps: How many.
-            graded: Examples that it is graded by; None: all.
-            done: Steps that were done before.
-        """
-        data, pair = self._data_of(recipe), self._pair(recipe)
-        train, evaluate = self._flops_per_example(recipe)
-        graded = data.dev_examples if graded is None else graded
-        passes = self._passes_per_step(recipe) * pair.layers
-        size, count = recipe.batch_size, data.train_examples
-        seen, before = (min(count, n * size) if recipe.method.trains else count for n in (done + steps, done))
-        trained, passed = train * steps * size, steps * passes
-        if pair.frozen or recipe.method.fits:
-            once = flops.forward(_known(pair), list(itertools.chain(*data.train))) / max(1, len(data.train))
-            fresh = seen - (before if pair.frozen and recipe.method.trains else 0)
-            trained = once * fresh + (self._above_per_example(recipe) * steps * size if pair.frozen else trained)
-            passed = passes * fresh / size + (0 if pair.frozen else passed)
-        dev_tokens = statistics.fmean(map(sum, data.dev)) * data.dev_examples + sum(data.shared)
-        return {
-            "data": {"encoded": data.tokens * data.train_examples + dev_tokens},
-            "load": {"loads": 1.0, "parameters": float(pair.parameters)},
-            "train": {"flops": trained, "layer_passes": passed, "updates": float(steps * pair.trainable)},
-            "evaluate": {
-                "flops": evaluate * graded + flops.forward(_known(pair), data.shared),
-                "graded": float(graded),
-                **self._decoded(recipe, graded),
-            },
-        }
-
-    def _decoded(self, recipe: Recipe, graded: int) -> dict[str, float]:
-        """What writing answers takes beside their FLOPs: every number of the model is read again for each token of a batch."""
-        data = self._data_of(recipe)
-        if not any(data.written):
-            return {}
-        limit = MAX_TOKENS.get(self.machine.kind, MAX_TOKENS["cpu"])
-        batches = max(1.0, statistics.fmean(map(sum, data.asked)) * graded / limit)
-        return {"decoded": batches * max(data.written) * self._pair(recipe).parameters}
-
-    def tokens_per_example(self, recipe: Recipe) -> float:
-        """Mean tokens of a training example, from the sample."""
-        return self._data_of(recipe).tokens
+        return self.work.of(recipe)
 
     def checkpoints(self, recipe: Recipe) -> list[float]:
         """Epochs at which the recipe is evaluated."""
-        data = self._data_of(recipe)
-        return checkpoint_epochs(
-            recipe.epochs, batch_size=recipe.batch_size, examples=data.train_examples, dev_examples=data.dev_examples
-        )
+        return self.work.checkpoints(recipe)
 
     def key(self, recipe: Recipe) -> Hashable:
         """What a forecast depends on: recipes of equal keys, which differ in a learning rate for instance, have equal ones."""
-        return (recipe.task, self._pair_key(recipe), recipe.method.name, recipe.batch_size, recipe.epochs)
+        return self.work.key(recipe)
 
     # How it is put together
 
     def _forecast(self, recipe: Recipe, start: float, end: float, *, cold: bool) -> Forecast:
-        data, pair = self._data_of(recipe), self._pair(recipe)
-        done, aim = (self._steps(recipe, start) if start > 0 else 0), self._steps(recipe, end)
+        data, pair = self.work.data_of(recipe), self.work.pair(recipe)
+        done, aim = (self.work.steps(recipe, start) if start > 0 else 0), self.work.steps(recipe, end)
         steps = max(0, aim - done)
-        amounts = self.of_steps(recipe, steps, done=done)
+        amounts = self.work.of_steps(recipe, steps, done=done)
         phases = {
             phase: self._seconds(phase, of_phase, recipe, known=pair.shape is not None or "flops" not in of_phase)
             for phase, of_phase in amounts.items()
             if cold or phase in ("train", "evaluate")
         }
-        evaluations = max(1, sum(start < epochs <= end for epochs in self.checkpoints(recipe)))
+        evaluations = max(1, sum(start < epochs <= end for epochs in self.work.checkpoints(recipe)))
         seconds = estimate.total(phases.values())
         if seconds is not None and phases["train"] is not None:  # what the others rest on is much the same
             seconds = replace(seconds, note=phases["train"].note)
@@ -238,100 +162,29 @@ class Forecaster:
         return Estimate(value, low, high, basis, self._watts.note)
 
     def _peak(self, recipe: Recipe) -> Estimate | None:
-        key = (recipe.task, self._pair_key(recipe), recipe.batch_size)
+        key = (recipe.task, self.work.pair_key(recipe), recipe.batch_size)
         measured = self._measured_memory.get(_memory_key(recipe))
         if measured:
             note = f"the highest of {len(measured)} run{'' if len(measured) == 1 else 's'}"
             return Estimate.within(float(max(measured)), MEASURED_MEMORY_FACTOR, "measured", note)
         if key not in self._peaks:
-            data, pair = self._data_of(recipe), self._pair(recipe)
+            data, pair = self.work.data_of(recipe), self.work.pair(recipe)
             longest = sorted(data.train or data.dev, key=sum)[-recipe.batch_size :]
             lengths = list(itertools.chain(*longest)) * -(-recipe.batch_size // len(longest))
             whole = (len(lengths), max(lengths))
             shape = whole if data.together else widest(lengths, self.machine.kind)
             self._peaks[key] = memory.peak(
                 state=memory.state_bytes(pair.parameters, pair.trainable, recipe.weights),
-                saved=activations.saved_bytes(pair.model, data.objective, data.rows, shape) if recipe.method.trains else 0,
-                layers=pair.shape.layers if pair.shape else None,
-                width=pair.shape.width if pair.shape else None,
-                shape=shape,
+                activations=memory.Activations(
+                    saved=activations.saved_bytes(pair.model, data.objective, data.rows, shape) if recipe.method.trains else 0,
+                    layers=pair.shape.layers if pair.shape else None,
+                    width=pair.shape.width if pair.shape else None,
+                    shape=shape,
+                ),
                 kind=self.machine.kind,
                 resident=self.machine.resident_bytes,
             )
         return self._peaks[key]
-
-    # What is kept
-
-    def _data_of(self, recipe: Recipe) -> Data:
-        method = recipe.method
-        key = (recipe.task, recipe.model, method.labelled, method.trains and method.fits, method.asking)
-        if key not in self._data:
-            self._data[key] = sampled(recipe)
-        return self._data[key]
-
-    def _pair_key(self, recipe: Recipe) -> tuple[Any, ...]:
-        return (
-            recipe.model,
-            _form(recipe.task),
-            recipe.method.kind,
-            recipe.weights,
-            _shaping(recipe.method),
-            recipe.method.asking,
-        )
-
-    def _pair(self, recipe: Recipe) -> _Pair:
-        key = self._pair_key(recipe)
-        if key not in self._pairs:
-            model = pairs.wrapped(recipe.task, recipe.model, recipe.method)
-            shape = flops.shape(model)
-            counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
-            config = getattr(model, "config", None)
-            layers = shape.layers if shape else int(getattr(config, "num_hidden_layers", None) or 1)
-            frozen = methods.body(model) is not None
-            self._pairs[key] = _Pair(
-                shape, sum(n for n, _ in counts), sum(n for n, learns in counts if learns), layers, frozen, model
-            )
-        return self._pairs[key]
-
-    def _flops_per_example(self, recipe: Recipe) -> tuple[float, float]:
-        """Training and evaluating one example, on average over the sample.
-
-        Where the formula has no answer, 6·N·T and 2·N·T of all parameters stand in: only ratios of runs of one pair use them.
-        """
-        key = (recipe.task, self._pair_key(recipe))
-        if key not in self._per_example:
-            data, pair = self._data_of(recipe), self._pair(recipe)
-            of = _known(pair)
-            train, dev = list(itertools.chain(*data.train)), list(itertools.chain(*data.dev))
-            asked = [length + written for length, written in zip(itertools.chain(*data.asked), data.written, strict=True)]
-            self._per_example[key] = (
-                flops.training(of, train) / max(1, len(data.train)),
-                (flops.forward(of, dev) + flops.forward(of, asked)) / len(data.dev),
-            )
-        return self._per_example[key]
-
-    def _above_per_example(self, recipe: Recipe) -> float:
-        """Training what learns alone, on what lies below it: of one example."""
-        data, pair = self._data_of(recipe), self._pair(recipe)
-        return flops.training(flops.above(_known(pair)), list(itertools.chain(*data.train))) / max(1, len(data.train))
-
-    def _passes_per_step(self, recipe: Recipe) -> float:
-        """Micro-batches of a step, on average over the sample."""
-        data, size = self._data_of(recipe), recipe.batch_size
-        key = (recipe.task, recipe.model, recipe.batch_size, data.together)
-        if key not in self._passes:
-            overhead = OVERHEAD_TOKENS.get(self.machine.kind, OVERHEAD_TOKENS["cpu"])
-            if not data.train:
-                return 0.0
-            if data.together:
-                return 1.0
-            starts = range(0, max(1, len(data.train) - size + 1), size)
-            steps = [sorted(itertools.chain(*(data.train[(s + i) % len(data.train)] for i in range(size)))) for s in starts]
-            self._passes[key] = statistics.fmean(len(split(step, overhead)) for step in steps)
-        return self._passes[key]
-
-    def _steps(self, recipe: Recipe, epochs: float) -> int:
-        return steps_for(epochs, recipe.batch_size, self._data_of(recipe).train_examples)
 
     # What Results teach
 
@@ -358,24 +211,19 @@ class Forecaster:
         self._between = _between(here)
 
     def _timings(self, recipe: Recipe, result: Result) -> list[tuple[Timing, Guess]]:
-        amounts = self.of_steps(recipe, result.step)
-        expected = result.step * recipe.batch_size * self._data_of(recipe).tokens
+        amounts = self.work.of_steps(recipe, result.step)
+        expected = result.step * recipe.batch_size * self.work.data_of(recipe).tokens
         if result.tokens and expected:  # the run's own tokens rather than those of a sample
             amounts["train"]["flops"] *= result.tokens / expected
-        found = []
+        timings = []
         for phase, of_phase in amounts.items():
             if phase in result.usage:
                 guess = self._formula(of_phase)
                 for correction in self._corrections:
                     guess = correction.apply(guess, phase, recipe.model, recipe.method.name)
                 timing = Timing(phase, recipe.model, recipe.method.name, of_phase, result.undisturbed[phase].seconds)
-                found.append((timing, guess))
-        return found
-
-
-def _known(pair: _Pair) -> flops.Shape:
-    """Its shape; where that is unknown all of its parameters in one layer, of which only ratios are used."""
-    return pair.shape or flops.Shape(pair.parameters, pair.parameters, pair.parameters, 0, 0)
+                timings.append((timing, guess))
+        return timings
 
 
 def _constants(machine: Machine) -> dict[str, float | None]:
@@ -384,20 +232,9 @@ def _constants(machine: Machine) -> dict[str, float | None]:
     return {**GPU_CONSTANTS, "flops": 1 / (ARITHMETIC_SHARE * machine.peak_flops) if machine.peak_flops else None}
 
 
-def _form(task: Task) -> tuple[Any, ...]:
-    """All of a task but how many labels it buys: what its rows and the model's head are made by."""
-    return (type(task), *(getattr(task, field.name) for field in dataclasses.fields(task) if field.name != "train"))
-
-
 def _memory_key(recipe: Recipe) -> Hashable:
     """Whose measured peaks speak for a recipe: those of rows of its form. A run of short rows says nothing of one of long rows."""
-    return (_form(recipe.task), recipe.model, recipe.method.name, recipe.method.asking, recipe.weights, recipe.batch_size)
-
-
-def _shaping(method: Method) -> str:
-    """What of a method's settings may change shapes, as text: of a fraction (alpha, dropout) only whether there is one."""
-    settings = {name: value > 0 if isinstance(value, float) else value for name, value in method.settings.items()}
-    return json.dumps(settings, sort_keys=True, default=repr)
+    return (form_of(recipe.task), recipe.model, recipe.method.name, recipe.method.asking, recipe.weights, recipe.batch_size)
 
 
 def _work(phase: str, amounts: Mapping[str, float], steps: int, *, known: bool) -> Work:
@@ -408,11 +245,11 @@ def _work(phase: str, amounts: Mapping[str, float], steps: int, *, known: bool) 
 
 def _watts(results: Sequence[Result], machine: Machine) -> Estimate | None:
     """Mean power of these Results by the meter, else by the machine's own account."""
-    known = [(cold.energy_j, cold.seconds, dict(cold.sources)) for cold in (r.alone for r in results) if cold.energy_j]
-    if known and (seconds := sum(s for _, s, _ in known)) > 0:
-        guessed = any("estimated" in source for _, _, sources in known for source in sources.values())
+    metered = [(cold.energy_j, cold.seconds, dict(cold.sources)) for cold in (r.alone for r in results) if cold.energy_j]
+    if metered and (seconds := sum(s for _, s, _ in metered)) > 0:
+        guessed = any("estimated" in source for _, _, sources in metered for source in sources.values())
         note = "watts of earlier runs, which the meter estimated" if guessed else "watts of earlier runs"
-        return _uncertain(sum(j for j, _, _ in known) / seconds, "measured", note)
+        return _uncertain(sum(j for j, _, _ in metered) / seconds, "measured", note)
     if machine.watts is None:
         return None
     return _uncertain(machine.watts, "formula", f"{machine.watts:.0f} W assumed")
@@ -426,7 +263,7 @@ def _uncertain(watts: float, basis: str, note: str) -> Estimate:
 def _between(results: Sequence[Result]) -> Estimate | None:
     """Seconds that a Result takes beside its phases: writing it, its state and weights."""
     phases = ("checkpoint", "decide", "idle")
-    found = [sum(r.spent[phase].seconds for phase in phases if phase in r.spent) for r in results if r.spent]
-    if not found:
+    waits = [sum(r.spent[phase].seconds for phase in phases if phase in r.spent) for r in results if r.spent]
+    if not waits:
         return None
-    return Estimate(statistics.fmean(found), min(found), max(found), "measured", "")
+    return Estimate(statistics.fmean(waits), min(waits), max(waits), "measured", "")

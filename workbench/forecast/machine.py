@@ -66,9 +66,9 @@ class Machine:
         common: dict[str, Any] = {"cpus": cpus, "memory_bytes": device_memory_bytes(), "cpu_watts": cpu_power(model)}
         if torch.cuda.is_available():
             name = torch.cuda.get_device_properties(0).name
-            known = prices.gpu(name)
-            peak = known.tensor_tflops * 1e12 if known and known.tensor_tflops else None
-            return cls(name=name, kind="cuda", peak_flops=peak, gpu_watts=known.board_power_w if known else None, **common)
+            sheet = prices.gpu(name)
+            peak = sheet.tensor_tflops * 1e12 if sheet and sheet.tensor_tflops else None
+            return cls(name=name, kind="cuda", peak_flops=peak, gpu_watts=sheet.board_power_w if sheet else None, **common)
         threads = float(torch.get_num_threads())
         return cls(name=_processors(model, cpus), kind="cpu", threads=threads, resident_bytes=PROCESS_BYTES, **common)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from workbench.estimate import Estimate
 from workbench.training.batches import MAX_TOKENS
 
@@ -25,28 +27,47 @@ def state_bytes(parameters: int, trainable: int, weights: str = "float32") -> in
     return round(WEIGHT_BYTES[weights] * (parameters - trainable)) + 6 * FLOAT_BYTES * trainable
 
 
-def peak(
-    *, state: int, saved: int | None, layers: int | None, width: int | None, shape: tuple[int, int], kind: str, resident: int
-) -> Estimate | None:
-    """Highest memory of training and evaluation; None where activations are unknown.
+@dataclass(frozen=True)
+class Activations:
+    """What a forward pass keeps, and by what it is reckoned.
 
-    Args:
-        state: Bytes by `state_bytes`.
+    Attributes:
         saved: Bytes by `training.memory.saved_bytes`; None takes the formula of `KEPT_FLOATS`.
         layers: Attention layers; None is unknown.
         width: Their width; None is unknown.
         shape: Rows and tokens of the widest micro-batch.
+    """
+
+    saved: int | None
+    layers: int | None
+    width: int | None
+    shape: tuple[int, int]
+
+    def bytes_on(self, kind: str) -> int | None:
+        """The most that training or evaluation keeps on a `cpu` or on `cuda`; None where it is unknown."""
+        if self.saved is None and (self.layers is None or self.width is None):
+            return None
+        width = self.width or 0
+        by_formula = FLOAT_BYTES * KEPT_FLOATS * self.shape[0] * self.shape[1] * (self.layers or 0) * width
+        evaluated = FLOAT_BYTES * EVALUATED_FLOATS * MAX_TOKENS.get(kind, MAX_TOKENS["cpu"]) * width
+        return max(by_formula if self.saved is None else self.saved, evaluated)
+
+
+def peak(*, state: int, activations: Activations, kind: str, resident: int) -> Estimate | None:
+    """Highest memory of training and evaluation; None where activations are unknown.
+
+    Args:
+        state: Bytes by `state_bytes`.
+        activations: What a micro-batch keeps.
         kind: `cpu` or `cuda`.
         resident: Bytes that the process holds beside the model.
     """
-    if saved is None and (layers is None or width is None):
+    kept, by_formula = activations.bytes_on(kind), activations.saved is None
+    if kept is None:
         return None
-    by_formula = FLOAT_BYTES * KEPT_FLOATS * shape[0] * shape[1] * (layers or 0) * (width or 0)
-    evaluated = FLOAT_BYTES * EVALUATED_FLOATS * MAX_TOKENS.get(kind, MAX_TOKENS["cpu"]) * (width or 0)
-    activations = max(by_formula if saved is None else saved, evaluated)
-    how = "activations by a formula" if saved is None else "activations as autograd keeps them"
-    factor = 2.0 if saved is None or kind == "cuda" else 1.5
-    of_model = Estimate.within(float(state + activations), factor, "formula", f"weights, gradients and averages, {how}")
+    how = "activations by a formula" if by_formula else "activations as autograd keeps them"
+    factor = 2.0 if by_formula or kind == "cuda" else 1.5
+    of_model = Estimate.within(float(state + kept), factor, "formula", f"weights, gradients and averages, {how}")
     if not resident:
         return of_model
     return of_model + Estimate.within(float(resident), 1.3, "formula", f"{resident / 2**20:,.0f} MiB of the process itself")

@@ -23,7 +23,7 @@ MOST_CORNERS = 256
 
 @dataclass(frozen=True)
 class Plan:
-    """One model with one method.
+    """What is known of a model with a method before anything is trained.
 
     Attributes:
         model: The model's name.
@@ -165,8 +165,8 @@ def _problem_of_rows(task: Task, model: str, method: Method, built: Any) -> str:
         tokens = getattr(next(iter(getattr(built, "peft_config", {}).values()), None), "num_virtual_tokens", None)
         beside = f" beside {tokens} virtual tokens of {method.name!r}" if tokens else ""
         return f"max_length={most} is more than the {takes} tokens that {model!r} takes{beside}. Lower it."
-    said = " ".join(f"{type(failed).__name__}: {failed}".split())
-    return f"{model!r} does not take the inputs of this task: {said} Choose another model or method."
+    fault = " ".join(f"{type(failed).__name__}: {failed}".split())
+    return f"{model!r} does not take the inputs of this task: {fault} Choose another model or method."
 
 
 def _build(task: Task, model: str, method: Method, memory: int, problem: str, weights: str) -> Plan:
@@ -226,13 +226,13 @@ def _heads(task: Any, model: str) -> Iterator[Task]:
     Raises:
         UsageError: A task cannot be done by a model of this kind.
     """
-    found: dict[str, Task] = {}
+    by_form: dict[str, Task] = {}
     for option in sorted((_longest_form(each) for each in _options(task)), key=lambda each: getattr(each, "max_length", 0)):
         try:
-            found[option.formulation(models.kind(model)).auto_class] = option
+            by_form[option.formulation(models.kind(model)).auto_class] = option
         except UsageError:  # which is a problem of the pair
-            found[""] = option
-    yield from found.values()
+            by_form[""] = option
+    yield from by_form.values()
 
 
 def _longest_form(task: Any) -> Task:
@@ -241,10 +241,10 @@ def _longest_form(task: Any) -> Task:
     settings: dict[str, Value] = {}
     for name, hole in holes.items():
         if hole.exists(settings):
-            ends = hole.space.labels if isinstance(hole.space, Choice) else hole.space.ends
+            ends = hole.space.names if isinstance(hole.space, Choice) else hole.space.ends
             settings[name] = max(ends) if all(is_number(end) for end in ends) else ends[0]
-    found: Task = resolve(task, settings)
-    return found
+    form: Task = resolve(task, settings)
+    return form
 
 
 def _methods(method: Any, model: str) -> Iterator[Method]:
@@ -272,5 +272,5 @@ def _combinations(
     if not hole.exists(chosen):
         yield from _combinations(others, chosen, both_ends=both_ends)
         return
-    for setting in hole.space.labels if isinstance(hole.space, Choice) else hole.space.ends[0 if both_ends else -1 :]:
+    for setting in hole.space.names if isinstance(hole.space, Choice) else hole.space.ends[0 if both_ends else -1 :]:
         yield from _combinations(others, {**chosen, hole.name: setting}, both_ends=both_ends)

@@ -95,17 +95,17 @@ def usage_by_phase(forecasts: Sequence[Forecast], machine: Machine, *, spent: bo
     seconds: dict[str, float] = {}
     flops: dict[str, float | None] = {}
     count = len(forecasts)
-    for each in forecasts:
-        if each.seconds is None or (spent and each.spent_seconds is None):
+    for forecast in forecasts:
+        if forecast.seconds is None or (spent and forecast.spent_seconds is None):
             return {}
-        for name, estimate in each.phases.items():
-            times = each.evaluations if spent and name == "evaluate" else 1
+        for name, estimate in forecast.phases.items():
+            times = forecast.evaluations if spent and name == "evaluate" else 1
             seconds[name] = seconds.get(name, 0.0) + times * (estimate.value if estimate else 0.0) / count
-            so_far, done = flops.get(name, 0.0), each.work[name].flops
+            so_far, done = flops.get(name, 0.0), forecast.work[name].flops
             flops[name] = None if so_far is None or done is None else so_far + times * done / count
-        if spent and each.between_seconds:
-            seconds["idle"] = seconds.get("idle", 0.0) + each.between_seconds.value / count
-    steps = round(statistics.fmean(each.steps for each in forecasts))
+        if spent and forecast.between_seconds:
+            seconds["idle"] = seconds.get("idle", 0.0) + forecast.between_seconds.value / count
+    steps = round(statistics.fmean(forecast.steps for forecast in forecasts))
     return {
         name: replace(
             _drawing(taken, machine, forecasts[0]),
@@ -116,7 +116,7 @@ def usage_by_phase(forecasts: Sequence[Forecast], machine: Machine, *, spent: bo
 
 
 def _drawing(seconds: float, machine: Machine, forecast: Forecast) -> Usage:
-    """So many seconds of a machine at the power of a forecast; what the processors do not draw of it, the GPU's board does."""
+    """Usage of a machine for so many seconds at the power of a forecast. What the processors do not draw, the GPU's board does."""
     on_gpu, processors, board = machine.kind == "cuda", machine.processor_watts, machine.gpu_watts
     errors = {}
     if forecast.energy_j and forecast.seconds:
@@ -134,9 +134,9 @@ def _drawing(seconds: float, machine: Machine, forecast: Forecast) -> Usage:
     )
 
 
-def _banded(carried: Estimate, seconds: Estimate, said: Estimate) -> Estimate:
+def _banded(carried: Estimate, seconds: Estimate, band: Estimate) -> Estimate:
     """A carried amount with the band of a forecast's seconds on top: errors of a product are ratios. `said` has basis and note."""
     low, high = (seconds.low / seconds.value, seconds.high / seconds.value) if seconds.value else (1.0, 1.0)
-    basis = max(carried.basis, said.basis, key=BASES.index)
-    note = "; ".join(note for note in (said.note, carried.note) if note)
+    basis = max(carried.basis, band.basis, key=BASES.index)
+    note = "; ".join(note for note in (band.note, carried.note) if note)
     return Estimate(carried.value, carried.low * low, carried.high * high, basis, note)

@@ -91,14 +91,14 @@ def _written(inference: Inference, labelled: Rows, asked: Sequence[int]) -> list
 
 
 def _spread_out(examples: Sequence[Any]) -> list[Any]:
-    """At most `SAMPLE` of them, evenly spaced."""
+    """At most `SAMPLE` of the items, evenly spaced."""
     count = min(SAMPLE, len(examples))
     return [examples[i * len(examples) // count] for i in range(count)]
 
 
 def _by_example(rows: Rows, count: int) -> list[list[int]]:
     """Tokens of the first rows, those of each example together."""
-    found: dict[int, list[int]] = {}
+    by_example: dict[int, list[int]] = {}
     for example, length in zip(rows.example[:count].tolist(), rows.lengths[:count].tolist(), strict=True):
-        found.setdefault(example, []).append(length)
-    return list(found.values())
+        by_example.setdefault(example, []).append(length)
+    return list(by_example.values())

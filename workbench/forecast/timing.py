@@ -1,4 +1,4 @@
-"""From amounts of work to seconds: a formula with assumed constants, and what observations make of it.
+"""Amounts of work become seconds: by a formula with assumed constants, which observations correct.
 
 A phase takes the sum of its amounts times a constant each. Observations never replace that sum, they correct it by a ratio: by
 that of the same model and method where there are any, drawn towards that of the model's other methods, and that towards all.
@@ -87,7 +87,7 @@ class Guess:
 
     @property
     def estimate(self) -> Estimate:
-        """With the band in which nine in ten outcomes are meant to lie (Student's t for few observations)."""
+        """The seconds with the band in which nine in ten outcomes are meant to lie (Student's t for few observations)."""
         return Estimate.within(self.seconds, math.exp(_student(self.freedom) * self.spread), self.basis, self.note)
 
 
@@ -151,20 +151,20 @@ def fit(timings: Sequence[Timing], start: Mapping[str, float], names: Sequence[s
 
     Each is drawn towards its start as one timing would draw it: what the timings do not tell apart stays in proportion.
     """
-    found = {name: start[name] for name in names}
+    fitted = {name: start[name] for name in names}
     rows = [{name: t.amounts.get(name, 0.0) / t.seconds for name in names} for t in timings if t.seconds > 0]
     if not rows:
-        return found
+        return fitted
     scale = statistics.fmean(1 / max(1e-12, sum(row[name] * start[name] for name in names)) for row in rows)
     aim = {name: start[name] * scale for name in names}
-    found = dict(aim)
+    fitted = dict(aim)
     for _ in range(300):
         for name in names:
             weight = 0.02 / max(1e-30, aim[name]) ** 2
-            others = [1 - sum(row[n] * found[n] for n in names if n != name) for row in rows]
+            others = [1 - sum(row[n] * fitted[n] for n in names if n != name) for row in rows]
             top = sum(row[name] * rest for row, rest in zip(rows, others, strict=True)) + weight * aim[name]
-            found[name] = max(0.0, top / (sum(row[name] ** 2 for row in rows) + weight))
-    return found
+            fitted[name] = max(0.0, top / (sum(row[name] ** 2 for row in rows) + weight))
+    return fitted
 
 
 def _drawn(values: Sequence[float], towards: float, weight: float) -> float:

@@ -12,7 +12,7 @@ from workbench import prices, space
 from workbench.estimate import BASES, Estimate
 from workbench.forecast.forecaster import Forecaster
 from workbench.forecast.pricing import Taken, taken_on, usage_by_phase
-from workbench.prices import Offer
+from workbench.prices import Offer, Prices
 from workbench.usage import Usage
 
 DRAWS = 200
@@ -73,72 +73,66 @@ def typical(forecaster: Forecaster, *, seed: int = 0, draws: int = DRAWS) -> Typ
     )
 
 
-def of_runs(
-    run: Typical,
-    runs: float,
-    offer: Offer,
-    label_usd: float,
-    *,
-    same_machine: bool | None = None,
-    whole: bool = False,
-    starts: int = 0,
-    labels_bought: int = 0,
-) -> Taken | None:
+@dataclass(frozen=True)
+class Terms:
+    """The machine that runs are made on, and the prices that they are paid at.
+
+    Attributes:
+        prices: Of compute and labels.
+        same_machine: Whether the offer is the price of the machine that the forecast is for; None: as `is_price_of` tells.
+        whole: Whether all GPUs of the machine are paid for, of which a run holds one; electricity is paid once, for what is
+            drawn.
+    """
+
+    prices: Prices
+    same_machine: bool | None = None
+    whole: bool = False
+
+
+def of_runs(run: Typical, runs: float, terms: Terms, *, starts: int = 0, labels_bought: int = 0) -> Taken | None:
     """What so many typical runs take on an offer: labels once, the rest each time; None where nothing is known of it there.
 
     Args:
         run: The typical run.
         runs: How many.
-        offer: The machine.
-        label_usd: Price of a label.
-        same_machine: The offer is the price of the machine that the forecast is for; None: as `is_price_of` tells.
-        whole: Pay for all GPUs of the machine, of which a run holds one; electricity is paid once, for what is drawn.
+        terms: Machine and prices.
         starts: How often the sweep is started: each takes `START_SECONDS`.
         labels_bought: Labels that earlier runs have bought: they are not bought again.
     """
-    priced = offer
-    if whole:
+    offer = priced = terms.prices.offer
+    if terms.whole:
         hourly = offer.usd_per_hour * Decimal(max(1, offer.gpus))
         priced = replace(offer, amount=hourly, unit="hour", currency="USD", exchange=None)
-    one = taken_on(run.phases, run.gpu, priced, run.seconds, run.energy_j, same_machine)
+    one = taken_on(run.phases, run.gpu, priced, run.seconds, run.energy_j, terms.same_machine)
     if one is None:
         return None
     usd, grams_co2e, energy_j = (None if each is None else each * runs for each in (one.usd, one.grams_co2e, one.energy_j))
     start = Estimate.within(START_SECONDS * starts, 2.0, one.seconds.basis)
     if usd is not None:
         rate = prices.usd(Usage(1.0, gpu_seconds=1.0 if offer.gpus else 0.0), priced)
-        usd = usd + start * (rate or 0.0) + Estimate.exact(max(0, run.labels - labels_bought) * label_usd)
+        usd = usd + start * (rate or 0.0) + Estimate.exact(max(0, run.labels - labels_bought) * terms.prices.label_usd)
     return Taken(one.seconds * runs + start, usd, grams_co2e, energy_j, one.carried)
 
 
 def trials_within(
-    run: Typical,
-    offer: Offer,
-    budget_usd: float,
-    label_usd: float = 0.0,
-    *,
-    spent_usd: float = 0.0,
-    labels_bought: int = 0,
-    same_machine: bool | None = None,
+    run: Typical, terms: Terms, budget_usd: float, *, spent_usd: float = 0.0, labels_bought: int = 0
 ) -> Estimate | None:
     """Runs that a budget still pays for: (budget - spent - labels, bought once) / US$ of a typical run.
 
     Args:
         run: The typical run.
-        offer: The machine.
+        terms: Machine and prices.
         budget_usd: The budget, what was spent of it included.
-        label_usd: Price of a label.
         spent_usd: What was spent of it already, on labels too.
         labels_bought: How many labels were: they are not bought again.
-        same_machine: As for `of_runs`.
 
     Returns:
         A whole number of runs with whole ends, 0 where the labels alone cost more; None where a run's cost is unknown.
     """
-    taken = of_runs(run, 1, offer, 0.0, same_machine=same_machine)
+    taken = of_runs(run, 1, replace(terms, prices=Prices(terms.prices.offer)))
     if taken is None or taken.usd is None:
         return None
-    left = max(0.0, budget_usd - spent_usd - label_usd * max(0, run.labels - labels_bought))
+    left = max(0.0, budget_usd - spent_usd - terms.prices.label_usd * max(0, run.labels - labels_bought))
     value, low, high = (float(int(left / usd)) if usd > 0 else 0.0 for usd in (taken.usd.value, taken.usd.high, taken.usd.low))
     return Estimate(value, low, high, taken.usd.basis, taken.usd.note)
 
@@ -163,13 +157,13 @@ def rank(run: Typical, runs: float, offers: Iterable[Offer], label_usd: float) -
 
     A machine is paid for as a whole, however many GPUs it has: that is how it is rented, and a sweep holds one.
     """
-    found = [Ranked(offer, _fits(run, offer), _rented(run, runs, offer, label_usd)) for offer in offers]
-    return sorted(found, key=_place)
+    ranked = [Ranked(offer, _fits(run, offer), _rented(run, runs, offer, label_usd)) for offer in offers]
+    return sorted(ranked, key=_place)
 
 
 def _rented(run: Typical, runs: float, offer: Offer, label_usd: float) -> Taken | None:
-    """Of the whole machine. One that is rented is never taken to be this one, as `prices.carry` has it."""
-    return of_runs(run, runs, offer, label_usd, same_machine=False, whole=True, starts=1)
+    """What runs take on a whole machine. A rented machine is never taken to be this one, as `prices.carry` has it."""
+    return of_runs(run, runs, Terms(Prices(offer, label_usd), same_machine=False, whole=True), starts=1)
 
 
 def _fits(run: Typical, offer: Offer) -> bool | None:
@@ -188,9 +182,9 @@ def _place(ranked: Ranked) -> tuple[bool, bool, float, str]:
 
 def _mean(parts: Sequence[Estimate | None]) -> Estimate | None:
     """Mean of estimates whose errors go the same way; None where one is unknown."""
-    known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
+    estimates = [part for part in parts if part is not None]
+    if len(estimates) < len(parts):
         return None
-    value, low, high = (statistics.fmean(getattr(part, end) for part in known) for end in ("value", "low", "high"))
-    basis = max((part.basis for part in known), key=BASES.index)
-    return Estimate(value, low, high, basis, f"mean of {len(known)} recipes drawn from the space")
+    value, low, high = (statistics.fmean(getattr(part, end) for part in estimates) for end in ("value", "low", "high"))
+    basis = max((part.basis for part in estimates), key=BASES.index)
+    return Estimate(value, low, high, basis, f"mean of {len(estimates)} recipes drawn from the space")

@@ -11,7 +11,7 @@ from workbench.formulations.pairs import CrossEncoder, WrittenRelevance, relevan
 from workbench.formulations.spans import SpanExtraction
 from workbench.formulations.speech import SpeechRecognition, speech_recognition
 from workbench.formulations.text import Message, TextGeneration, text_generation
-from workbench.formulations.tokens import TokenClassification, WrittenEntities, token_classification
+from workbench.formulations.tokens import TaggedText, TokenClassification, TokenLimits, WrittenEntities, token_classification
 
 __all__ = [
     "GREEDY",
@@ -34,8 +34,10 @@ __all__ = [
     "Shots",
     "SpanExtraction",
     "SpeechRecognition",
+    "TaggedText",
     "TextGeneration",
     "TokenClassification",
+    "TokenLimits",
     "WrittenClasses",
     "WrittenRelevance",
     "classification",

@@ -76,13 +76,13 @@ class Rows:
 
     def features(self, chosen: Sequence[int] | np.ndarray) -> Features:
         """Some rows as a collator takes them, with their attention mask."""
-        found: Features = []
+        features_of: Features = []
         for row in chosen:
             one = {name: values[row] if self.raw else _plain(values[row]) for name, values in self.columns.items()}
             if "input_ids" in one:
                 one["attention_mask"] = [1] * len(one["input_ids"])
-            found.append(one)
-        return found
+            features_of.append(one)
+        return features_of
 
     def batch(self, chosen: Sequence[int] | np.ndarray) -> dict[str, Any]:
         """Some rows as one batch on the CPU."""
@@ -136,11 +136,11 @@ class Reach:
 
     @property
     def share_missed(self) -> float:
-        """Of the targets, 0 to 1."""
+        """Share of the targets that are missed, 0 to 1."""
         return sum(self.missed.values()) / self.targets if self.targets else 0.0
 
     def told(self, what: str) -> str:
-        """It in words, `what` being those targets: "12 of 256 dev answers (5 %) cannot be given: …"; empty where all can be."""
+        """The misses in words, `what` being the targets: "12 of 256 dev answers (5 %) cannot be given: …"; empty without a miss."""
         for reasons, happens in ((self.missed, "cannot be given"), (self.cut, "lose a part")):
             if count := sum(reasons.values()):
                 share = count / self.targets
@@ -174,7 +174,7 @@ class Formulation(ABC):
         return 0
 
     def reading(self, how: str) -> Formulation:
-        """It with answers read off a language model in a way of `READINGS`.
+        """The formulation with answers read off a language model in a way of `READINGS`.
 
         Raises:
             UsageError: Answers cannot be read so.
@@ -211,7 +211,7 @@ class Formulation(ABC):
 
     @abstractmethod
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[Any], processor: Any) -> list[Any]:
-        """One prediction an example from the outputs of its rows."""
+        """A prediction for each example, from the outputs of its rows."""
 
     def problem(self, processor: Any) -> str:
         """What this processor's model lacks, a sentence and what to do; empty where nothing is known against it."""

@@ -52,7 +52,7 @@ class Labelled(NamedTuple):
 
 @dataclass(frozen=True)
 class Classification(Formulation):
-    """One class of a text or a pair of texts, or several.
+    """Tells a class of a text or of a pair of texts, or several.
 
     Attributes:
         labels: All classes, in the order of the head's outputs.
@@ -101,10 +101,10 @@ class Classification(Formulation):
         """Number of each example's class, shape (rows,); of several, 0 or 1 for each, shape (rows, classes)."""
         if not self.several:
             return numbers_of([self.label(example)[0] for example in examples], self.labels)
-        found = np.zeros((len(examples), len(self.labels)), np.float32)
-        for row, example in zip(found, examples, strict=True):
+        targets = np.zeros((len(examples), len(self.labels)), np.float32)
+        for row, example in zip(targets, examples, strict=True):
             row[numbers_of(self.label(example), self.labels)] = 1
-        return found
+        return targets
 
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Labelled]:
         """The likeliest class with its probability; of several, those of at least one half."""
@@ -191,8 +191,8 @@ def classification(
 
 def _prompt(asked: str, text: Text, example: Example) -> str:
     # The question stands last: asked before the text, a small model answered nearly all texts of pytopics alike.
-    said = text(example)
-    both = said if isinstance(said, str) else "First text: {}\nSecond text: {}".format(*said)
+    texts = text(example)
+    both = texts if isinstance(texts, str) else "First text: {}\nSecond text: {}".format(*texts)
     return f"{both}\n\n{asked}"
 
 

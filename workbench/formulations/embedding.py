@@ -72,10 +72,10 @@ class Embedding(Formulation):
         numbers: dict[tuple[str, str], int] = {}
         for i, example in enumerate(examples):
             names = self.taught(example)
-            known = [numbers.setdefault(("document", name), len(numbers)) for name in names]
+            of_names = [numbers.setdefault(("document", name), len(numbers)) for name in names]
             texts += [self.query(example), *map(self.text, names)]
-            labels += [(numbers.setdefault(("query", self.query(example)), len(numbers)), known[0])]
-            labels += [(NO_TARGET, number) for number in known]
+            labels += [(numbers.setdefault(("query", self.query(example)), len(numbers)), of_names[0])]
+            labels += [(NO_TARGET, number) for number in of_names]
             rows_of += [i] * (1 + len(names))
         targets = np.array(labels, np.int64).reshape(-1, 2)
         columns = {**tokenized(texts, processor, self.max_length), "labels": targets}
@@ -87,13 +87,13 @@ class Embedding(Formulation):
         count = len(examples)
         asked, searched, names = np.array(outputs[:count]), np.array(outputs[count:]), rows.extra[count:]
         place = {name: i for i, name in enumerate(names)}
-        found: list[Ranking] = []
+        rankings: list[Ranking] = []
         for first in range(0, count, QUERIES_AT_ONCE):
             some = slice(first, first + QUERIES_AT_ONCE)
             for example, scores in zip(examples[some], asked[some] @ searched.T, strict=True):
                 own = range(len(names)) if self.among is None else [place[name] for name in self.among(example)]
-                found.append(ranked([names[i] for i in own], scores[list(own)]))
-        return found
+                rankings.append(ranked([names[i] for i in own], scores[list(own)]))
+        return rankings
 
     def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
         """Every document can be found; texts that are longer than a row lose their end."""

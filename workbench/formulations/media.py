@@ -27,7 +27,7 @@ Inputs = Callable[[Example, Any], Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class MediaClassification(Formulation):
-    """One class of an image, or of a sound.
+    """Tells a class of an image, or of a sound.
 
     Attributes:
         head: Name of the transformers class.
@@ -84,7 +84,7 @@ class MediaClassification(Formulation):
 
 
 class _Column(Sequence[Any]):
-    """One input of rows that are kept, or made anew when they are asked for."""
+    """An input of rows that are kept, or made anew when they are asked for."""
 
     def __init__(self, name: str, kept: Sequence[Mapping[str, np.ndarray] | None], make: Callable[[int], Mapping[str, np.ndarray]]):
         self._name, self._kept, self._make = name, kept, make
@@ -119,8 +119,8 @@ def stacked(features: list[dict[str, Any]]) -> Mapping[str, Any]:
     """Transformers' collator for rows of one size."""
     from transformers import default_data_collator
 
-    found: Mapping[str, Any] = default_data_collator(features)
-    return found
+    batch: Mapping[str, Any] = default_data_collator(features)
+    return batch
 
 
 def tokens_of(shape: Sequence[int]) -> int:
@@ -132,8 +132,8 @@ def tokens_of(shape: Sequence[int]) -> int:
 
 def pixels(data: str, example: Example, processor: Any) -> Mapping[str, np.ndarray]:
     """The image of an example as its model's processor makes it."""
-    found = processor(images=media.read("image", data, example), return_tensors="np")
-    return {name: np.asarray(found[name][0]) for name in processor.model_input_names if name in found}
+    image = processor(images=media.read("image", data, example), return_tensors="np")
+    return {name: np.asarray(image[name][0]) for name in processor.model_input_names if name in image}
 
 
 def waves(data: str, seconds: float, example: Example, processor: Any) -> Mapping[str, np.ndarray]:
@@ -143,8 +143,8 @@ def waves(data: str, seconds: float, example: Example, processor: Any) -> Mappin
     wanted = int(hears.sampling_rate)
     whole = round(seconds * wanted)
     samples = sounds.resampled(samples, rate, wanted)[:whole]
-    found = hears(samples, sampling_rate=wanted, padding="max_length", max_length=whole, truncation=True, return_tensors="np")
-    return {name: _input(found[name][0]) for name in ("input_values", "input_features", "attention_mask") if name in found}
+    sound = hears(samples, sampling_rate=wanted, padding="max_length", max_length=whole, truncation=True, return_tensors="np")
+    return {name: _input(sound[name][0]) for name in ("input_values", "input_features", "attention_mask") if name in sound}
 
 
 def hearing(processor: Any) -> Any:
@@ -153,8 +153,8 @@ def hearing(processor: Any) -> Any:
 
 
 def _input(value: Any) -> np.ndarray:
-    found = np.asarray(value)
-    return found.astype(np.int64 if np.issubdtype(found.dtype, np.integer) else np.float32)
+    array = np.asarray(value)
+    return array.astype(np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32)
 
 
 def refuse_deaf(kind: str, task: object) -> None:

@@ -203,10 +203,10 @@ def language_modelling(
 
 
 def _tokenised(examples: Sequence[Example], text: Callable[[Example], str], processor: Any, **how: Any) -> Any:
-    """Of each piece of each text: the example, token ids, the characters of each, and the text."""
+    """The pieces of each text: example, token ids, the characters of each token, and the text."""
     for first in range(0, len(examples), TEXTS_AT_ONCE):
         texts = [text(example) for example in examples[first : first + TEXTS_AT_ONCE]]
-        found = processor(texts, return_offsets_mapping=True, return_attention_mask=False, verbose=False, **how)
-        pieces = found.get("overflow_to_sample_mapping", range(len(texts)))
-        for i, tokens, offsets in zip(pieces, found["input_ids"], found["offset_mapping"], strict=True):
+        encoded = processor(texts, return_offsets_mapping=True, return_attention_mask=False, verbose=False, **how)
+        pieces = encoded.get("overflow_to_sample_mapping", range(len(texts)))
+        for i, tokens, offsets in zip(pieces, encoded["input_ids"], encoded["offset_mapping"], strict=True):
             yield first + int(i), tokens, offsets, texts[int(i)]

@@ -143,7 +143,7 @@ class WrittenRelevance(Formulation):
 
 
 def _beside(examples: Sequence[Example], documents: Callable[[Example], Sequence[str]]) -> tuple[list[Sequence[str]], np.ndarray]:
-    """Names of the documents of each example, and of each pair of both the number of its example, shape (pairs,)."""
+    """Names of the documents of each example, and the example that each pair with a query is of, by number, shape (pairs,)."""
     names = [documents(example) for example in examples]
     return names, np.repeat(np.arange(len(examples)), [len(each) for each in names])
 
@@ -158,31 +158,22 @@ def in_order(count: int, rows: Rows, scores: Sequence[float]) -> list[Ranking]:
 def relevance(
     kind: str,
     task: object,
-    query: Callable[[Example], str],
-    taught: Callable[[Example], Sequence[str]],
-    candidates: Callable[[Example], Sequence[str]],
-    text: Callable[[str], str],
-    *,
-    max_length: int,
+    encoder: CrossEncoder,
 ) -> Formulation:
     """How a kind of model tells whether documents answer a query, by a look at both together.
 
     Args:
         kind: As `Task.formulation` gets it.
         task: Whose it is, for errors.
-        query: As `CrossEncoder.query`.
-        taught: As `CrossEncoder.taught`.
-        candidates: As `CrossEncoder.candidates`.
-        text: As `CrossEncoder.text`.
-        max_length: Tokens of an encoder's row at most.
+        encoder: The formulation of an encoder; another kind of model is asked about the same queries and documents.
 
     Raises:
         UsageError: This kind of model reads no text.
     """
     if kind == "encoder":
-        return CrossEncoder(query, taught, candidates, text, max_length)
+        return encoder
     plain = text_generation(kind, task, _prompt, _answer, max_new_tokens=4)
-    return WrittenRelevance(plain, query, taught, candidates, text)
+    return WrittenRelevance(plain, encoder.query, encoder.taught, encoder.candidates, encoder.text)
 
 
 def _prompt(pair: Example) -> str:

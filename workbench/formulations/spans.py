@@ -61,29 +61,29 @@ class SpanExtraction(Formulation):
         Of several gold answers it is the first that can be given. Where no window holds any of them whole, no row of the
         example has a target: the question has an answer, and "none" would be a wrong lesson.
         """
-        found = windows(
+        cut = windows(
             [example["question"] for example in examples],
             [example["context"] for example in examples],
             processor,
             max_length=self.max_length,
             stride=self.stride,
         )
-        targets = np.zeros((len(found.example), 2), np.int64)
-        begins = np.searchsorted(found.example, np.arange(len(examples) + 1)).tolist()
+        targets = np.zeros((len(cut.example), 2), np.int64)
+        begins = np.searchsorted(cut.example, np.arange(len(examples) + 1)).tolist()
         for example, (begin, end) in zip(examples, itertools.pairwise(begins), strict=True):
             if example["answers"]["text"]:
-                spans = self._spans(example["answers"], found.offsets[begin:end])
+                spans = self._spans(example["answers"], cut.offsets[begin:end])
                 if not any(spans):
                     targets[begin:end] = NO_TARGET
                 for row, span in enumerate(spans, begin):
                     if span:
-                        targets[row] = found.first[row] + np.array(span)
+                        targets[row] = cut.first[row] + np.array(span)
         return Rows(
-            {**found.inputs, "start_positions": targets[:, 0], "end_positions": targets[:, 1]},
-            found.example,
+            {**cut.inputs, "start_positions": targets[:, 0], "end_positions": targets[:, 1]},
+            cut.example,
             (targets != NO_TARGET).all(axis=1).astype(np.int64),
             padded_inputs(processor),
-            list(zip(found.first.tolist(), found.offsets, strict=True)),
+            list(zip(cut.first.tolist(), cut.offsets, strict=True)),
         )
 
     def _spans(self, answers: Mapping[str, Any], offsets: Sequence[np.ndarray]) -> list[tuple[int, int] | None]:

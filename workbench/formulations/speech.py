@@ -79,9 +79,9 @@ class SpeechRecognition(Formulation):
         samples = sounds.resampled(samples, rate, wanted)
         if not masks:
             samples = np.pad(samples, (0, -len(samples) % (wanted // STEPS_A_SECOND)))
-        found = hears(samples, sampling_rate=wanted, return_tensors="np")
-        name = next(name for name in ("input_values", "input_features") if name in found)
-        return {name: np.asarray(found[name][0], np.float32)}
+        sound = hears(samples, sampling_rate=wanted, return_tensors="np")
+        name = next(name for name in ("input_values", "input_features") if name in sound)
+        return {name: np.asarray(sound[name][0], np.float32)}
 
     def _spelled(self, example: Example, tokenizer: Any) -> np.ndarray:
         """Numbers of the letters of what is said, without those that the model does not know."""
@@ -90,10 +90,10 @@ class SpeechRecognition(Formulation):
 
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[str]:
         """What is said, by the likeliest letter of each stretch; "" of a sound that was not heard."""
-        found = [""] * len(examples)
+        texts = [""] * len(examples)
         for i, ids in zip(rows.example.tolist(), outputs, strict=True):
-            found[i] = processor.tokenizer.decode(ids.tolist()).strip()
-        return found
+            texts[i] = processor.tokenizer.decode(ids.tolist()).strip()
+        return texts
 
     def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
         """Sounds that are short enough, of which all letters can be written."""
@@ -103,9 +103,9 @@ class SpeechRecognition(Formulation):
             return Reach(len(examples), why, f"Raise max_seconds: the longest takes {max(long):.1f}.", noun="sounds")
         strange: set[str] = set()
         count = 0
-        known = processor.tokenizer.get_vocab() if hasattr(processor, "tokenizer") else {}
-        for example in examples if known else ():
-            lost = {c for c in _in_case(plain(self.text(example)), processor.tokenizer) if c not in known and not c.isspace()}
+        vocabulary = processor.tokenizer.get_vocab() if hasattr(processor, "tokenizer") else {}
+        for example in examples if vocabulary else ():
+            lost = {c for c in _in_case(plain(self.text(example)), processor.tokenizer) if c not in vocabulary and not c.isspace()}
             strange, count = strange | lost, count + bool(lost)
         if not count:
             return Reach(len(examples), {})
@@ -120,9 +120,9 @@ def plain(text: str) -> str:
 
 
 def _in_case(text: str, tokenizer: Any) -> str:
-    """In capitals where the model knows those alone."""
-    known = tokenizer.get_vocab()
-    return text.upper() if "E" in known and "e" not in known else text
+    """The text in capitals where the model knows no other letters."""
+    vocabulary = tokenizer.get_vocab()
+    return text.upper() if "E" in vocabulary and "e" not in vocabulary else text
 
 
 def _takes_mask(processor: Any) -> bool:
@@ -134,13 +134,13 @@ def _padded(processor: Any, features: Features) -> Mapping[str, Any]:
     """Transformers' padding of sounds and of letters."""
     hears = hearing(processor)
     rows = [{name: value for name, value in one.items() if name != "labels"} for one in features]
-    found = dict(hears.pad(rows, padding=True, return_tensors="pt"))
+    padded = dict(hears.pad(rows, padding=True, return_tensors="pt"))
     if not _takes_mask(processor):
-        found.pop("attention_mask", None)
+        padded.pop("attention_mask", None)
     if "labels" in features[0]:
         letters = processor.tokenizer.pad({"input_ids": [one["labels"].tolist() for one in features]}, return_tensors="pt")
-        found["labels"] = letters["input_ids"].masked_fill(letters["attention_mask"] != 1, NO_TARGET)
-    return found
+        padded["labels"] = letters["input_ids"].masked_fill(letters["attention_mask"] != 1, NO_TARGET)
+    return padded
 
 
 def _letters(output: Any, batch: Batch) -> Sequence[np.ndarray]:

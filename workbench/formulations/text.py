@@ -227,11 +227,11 @@ def _turns(prompt: str | Sequence[Message]) -> list[Message]:
 
 def _written(turns: Sequence[Message]) -> str:
     """A conversation as plain text, for models that know no roles: answers right behind their prompts, an empty line between."""
-    found = ""
+    written = ""
     for turn in turns:
-        apart = "" if not found or found.endswith("\n") else "\n"
-        found += f" {turn['content']}\n\n" if turn["role"] == "assistant" else f"{apart}{turn['content']}"
-    return found
+        apart = "" if not written or written.endswith("\n") else "\n"
+        written += f" {turn['content']}\n\n" if turn["role"] == "assistant" else f"{apart}{turn['content']}"
+    return written
 
 
 def _end(processor: Any) -> int:

@@ -163,13 +163,13 @@ class WrittenEntities(TextGeneration):
         return [self._read(text, example) for text, example in zip(texts, examples, strict=True)]
 
     def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
-        """As that of any text; and what is written must be found again."""
-        found = super().reach(examples, processor)
+        """What can be reached by writing; the entities that are written must be found again in the text."""
+        by_writing = super().reach(examples, processor)
         lost = sum(self._read(self.answer(example), example) != [*self.tags_of(example)] for example in examples)  # type: ignore[misc]
         if not lost:
-            return found
+            return by_writing
         cut = {"with entities that their words alone do not tell apart": lost}
-        return Reach(found.targets, found.missed, found.advice, cut, "texts")
+        return Reach(by_writing.targets, by_writing.missed, by_writing.advice, cut, "texts")
 
     def _read(self, text: str, example: Example) -> list[str]:
         of = {said.casefold(): kind for kind, said in self.types}
@@ -183,17 +183,36 @@ class WrittenEntities(TextGeneration):
         return tags
 
 
+@dataclass(frozen=True)
+class TaggedText:
+    """Where an example has its words, and what they are.
+
+    Attributes:
+        words: The words of an example.
+        tags: Their tags: `O`, `B-type`, `I-type`.
+    """
+
+    words: Words
+    tags: Words
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenLimits:
+    """How many tokens a model reads and writes.
+
+    Attributes:
+        max_length: Tokens of an encoder's row at most.
+        stride: Tokens that neighbouring rows of a long text share.
+        max_new_tokens: Tokens of a language model's answer at most.
+    """
+
+    max_length: int
+    stride: int
+    max_new_tokens: int
+
+
 def token_classification(
-    kind: str,
-    task: object,
-    types: Mapping[str, str],
-    words: Words,
-    tags: Words,
-    *,
-    max_length: int,
-    stride: int,
-    max_new_tokens: int,
-    instruction: str,
+    kind: str, task: object, types: Mapping[str, str], text: TaggedText, limits: TokenLimits, *, instruction: str
 ) -> Formulation:
     """How a kind of model finds the entities of a text.
 
@@ -201,11 +220,8 @@ def token_classification(
         kind: As `Task.formulation` gets it.
         task: Whose it is, for errors.
         types: All types of entity in their order, each with its name in words.
-        words: The words of an example.
-        tags: Their tags: `O`, `B-type`, `I-type`.
-        max_length: Tokens of an encoder's row at most.
-        stride: Tokens that neighbouring rows of a long text share.
-        max_new_tokens: Tokens of a language model's answer at most.
+        text: The words of an example, and their tags.
+        limits: Tokens that are read and written.
         instruction: What a language model is asked behind the text; `{types}` in it stands for the names of the types.
 
     Raises:
@@ -213,12 +229,19 @@ def token_classification(
     """
     if kind == "encoder":
         every = (OUTSIDE, *(f"{mark}-{name}" for name in types for mark in "BI"))
-        return TokenClassification(every, words, tags, max_length, stride)
+        return TokenClassification(every, text.words, text.tags, limits.max_length, limits.stride)
     asked = instruction.replace("{types}", ", ".join(types.values()))
-    prompt = functools.partial(_prompt, asked, words)
-    plain = text_generation(kind, task, prompt, functools.partial(_answer, types, words, tags), max_new_tokens=max_new_tokens)
+    prompt = functools.partial(_prompt, asked, text.words)
+    answer = functools.partial(_answer, types, text.words, text.tags)
+    plain = text_generation(kind, task, prompt, answer, max_new_tokens=limits.max_new_tokens)
     return WrittenEntities(
-        plain.prompt, plain.answer, plain.decoder, max_new_tokens, words=words, tags_of=tags, types=tuple(types.items())
+        plain.prompt,
+        plain.answer,
+        plain.decoder,
+        limits.max_new_tokens,
+        words=text.words,
+        tags_of=text.tags,
+        types=tuple(types.items()),
     )
 
 
@@ -227,13 +250,13 @@ def _prompt(asked: str, words: Words, example: Example) -> str:
 
 
 def _answer(types: Mapping[str, str], words: Words, tags: Words, example: Example) -> str:
-    found: list[tuple[str, list[str]]] = []
+    entities: list[tuple[str, list[str]]] = []
     for word, tag in zip(words(example), tags(example), strict=True):
         if tag.startswith("B-"):
-            found.append((types[tag[2:]], [word]))
+            entities.append((types[tag[2:]], [word]))
         elif tag != OUTSIDE:
-            found[-1][1].append(word)
-    return "; ".join(f"{said}: {' '.join(of)}" for said, of in found) or NONE
+            entities[-1][1].append(word)
+    return "; ".join(f"{said}: {' '.join(of)}" for said, of in entities) or NONE
 
 
 def _place_of(entity: str, words: Sequence[str], tags: Sequence[str]) -> range | None:

@@ -30,7 +30,7 @@ from workbench.errors import DataError, UsageError
 from workbench.imports import Imported
 from workbench.imports.fields import Fields
 from workbench.prices import Offer
-from workbench.result import Result
+from workbench.result import Cause, Result, offer_record
 from workbench.space import Value
 from workbench.usage import Usage, Work
 
@@ -125,7 +125,7 @@ def _check_offer(offer: Offer, gpus: set[str]) -> None:
 def _result(fields: Fields, file: str, sha256: str, offer: Offer) -> Result:
     recipe = _recipe(fields)
     metrics = fields.objects("train_info.metrics")
-    status, reason, scores = _outcome(fields, metrics)
+    status, cause, reason, scores = _outcome(fields, metrics)
     seconds, total = fields.number("train_info.train_time"), fields.number("run_info.total_time")
     memory = fields.count_or("train_info.accelerator_memory_max", fields.count_or("train_info.cuda_memory_max", None))
     work = _work(metrics)
@@ -139,6 +139,7 @@ def _result(fields: Fields, file: str, sha256: str, offer: Offer) -> Result:
         recipe=recipe,
         settings=_settings(fields, recipe),
         status=status,
+        cause=cause,
         reason=reason,
         scores=scores,
         usage={"train": train} if status == "complete" else {},
@@ -149,23 +150,23 @@ def _result(fields: Fields, file: str, sha256: str, offer: Offer) -> Result:
         tokens=work.tokens,
         trainable_parameters=fields.count_or("train_info.num_trainable_params", None),
         provenance=_provenance(fields, file, sha256),
-        offer={"id": offer.id, "name": offer.name, "usd_per_hour": str(offer.usd_per_hour), "date": offer.date},
+        offer=offer_record(offer),
         started=started,
         finished=started + total,
     )
 
 
-def _outcome(fields: Fields, metrics: Sequence[Fields]) -> tuple[str, str, dict[str, float]]:
-    """Status, reason and scores. A run without a test accuracy is never complete: it is kept, and on no front."""
+def _outcome(fields: Fields, metrics: Sequence[Fields]) -> tuple[str, Cause | None, str, dict[str, float]]:
+    """Status, cause, reason and scores. A run without a test accuracy is never complete: it is kept, and on no front."""
     state = fields.text("train_info.status")
     message = " ".join(fields.text_or("run_info.error_msg", fields.text_or("train_info.error_msg", "")).split())
     scores = _scores(metrics)
     if state == "success" and "accuracy" in scores:
-        return "complete", "", scores
+        return "complete", None, "", scores
     if "out of memory" in message.lower():
-        return "infeasible", f"out_of_memory: {message}", {}
+        return "infeasible", Cause.OUT_OF_MEMORY, Cause.OUT_OF_MEMORY.reason(message), {}
     why = message or ("the file has no test accuracy" if state == "success" else "the file does not say why")
-    return "interrupted", f"{state}: {why}", {}
+    return "interrupted", Cause(state), f"{state}: {why}", {}
 
 
 def _scores(metrics: Sequence[Fields]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from workbench.ledger.address import default_url
 from workbench.ledger.faults import shown
 from workbench.ledger.ledger import Ledger
 from workbench.ledger.patience import AWAY_SECONDS, Away, Patience
-from workbench.ledger.reading import HEARTBEAT_SECONDS, Lease, Reading
+from workbench.ledger.reading import HEARTBEAT_SECONDS, Lease, LedgerSnapshot
 from workbench.ledger.trials import SILENCE_SECONDS, alive, distribution
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "Lease",
     "Ledger",
     "Patience",
-    "Reading",
+    "LedgerSnapshot",
     "SILENCE_SECONDS",
     "alive",
     "default_url",

@@ -86,10 +86,13 @@ def create(
 
     costs = description["minimize"]
     directions = [StudyDirection.MAXIMIZE] + [StudyDirection.MINIMIZE] * len(costs)
+    # Under a draft's name: a worker killed while copying 10,000 Results would leave a study that looks whole.
     study_id = storage.create_new_study(directions, f"{_DRAFT}{name} {uuid.uuid4().hex[:8]}")
     storage.set_study_user_attr(study_id, STUDY, dict(description))
     storage.set_study_system_attr(study_id, "study:metric_names", [description["maximize"], *costs])
     fill(study_id)
+    # The name is unique in the database: of several workers that make the study at once, one renames and the others
+    # throw their drafts away.
     rename = sql.text("UPDATE studies SET study_name = :name WHERE study_id = :study")
     try:
         with storage.engine.begin() as connection:
@@ -106,17 +109,18 @@ def take_over(storage: RDBStorage, study_id: int, study: Study, older: Mapping[s
     offer = prices.find(study.platform)
     firsts: dict[str, int] = {}  # the first trial of each run
     seen: set[str] = set()
-    known: dict[str, dict[str, Value]] = {}  # settings by recipe id
+    settings_of: dict[str, dict[str, Value]] = {}  # settings by recipe id
     for name, results in older.items():
         for result in sorted(results, key=lambda r: r.replicate_of is not None):
             if result.recipe_id in seen or result.status not in ("complete", "infeasible"):
                 continue
-            settings = known.get(result.replicate_of) if result.replicate_of else trials.settings_in(study, result)
+            settings = settings_of.get(result.replicate_of) if result.replicate_of else trials.settings_in(study, result)
             if settings is None or (result.scores and study.maximize not in result.scores):
                 continue
+            # Numbers are those that the copied trials will have: they are created in this order, in a study that nobody sees yet.
             number = len(seen)
             seen.add(result.recipe_id)
-            known[result.recipe_id] = settings
+            settings_of[result.recipe_id] = settings
             # Taken over, not run here: what it cost was spent in the older study's sweep.
             source = {**result.provenance, "taken_over_from": name}
             trial = firsts.setdefault(result.run_id, number)

@@ -49,10 +49,10 @@ class Judge:
             return ()
         if number is None or number not in self._said:
             self._look(result)
-            said = inputs.changed(result, self.known)
+            kinds = inputs.changed(result, self.known)
             if number is None or result.status == "running":
-                return said
-            self._said[number] = said
+                return kinds
+            self._said[number] = kinds
         return self._said[number]
 
     def since_noted(self, results: list[Result]) -> list[str]:
@@ -72,15 +72,16 @@ class Judge:
         with contextlib.suppress(UsageError):  # settings of no recipe of this study's
             recipe = self._study.resolve(result.settings)
             try:
-                found = recipe.inputs
+                fingerprints = recipe.inputs
             except WorkbenchError as error:  # its data are gone, or are none any more
                 self.problem = str(error)
                 return
             for kind in KINDS:
-                self._learn(kind, keys[kind], str(found.get(kind, "")))
+                self._learn(kind, keys[kind], str(fingerprints.get(kind, "")))
+            # Results of before fingerprints: whether their run is still the same can only be told by its id.
             if not result.inputs:
                 same = replace(recipe, seed=result.seed).run_id == result.run_id
                 self._learn("runs", result.run_id, "" if same else "+".join(inputs.without_fingerprints(result, self.known)))
 
-    def _learn(self, kind: str, key: str, found: str) -> None:
-        self._now[kind][key] = self.known[kind][key] = found
+    def _learn(self, kind: str, key: str, fingerprint: str) -> None:
+        self._now[kind][key] = self.known[kind][key] = fingerprint

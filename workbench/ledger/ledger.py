@@ -1,4 +1,4 @@
-"""One study's ledger: opening it, and the writing of leases and Results."""
+"""The ledger of a study: it is opened, and leases and Results are written into it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from workbench.ledger.patience import OPENING_SECONDS, Patience
 from workbench.ledger.reading import HEARTBEAT_SECONDS, INPUTS, LEASE, RETRIED, Lease, ReadableLedger, new_token
 from workbench.ledger.store import open_storage
 from workbench.prices import Offer
-from workbench.result import Result
+from workbench.result import Cause, Result
 from workbench.study import Study
 from workbench.usage import Usage, add_phases, total
 
@@ -110,22 +110,22 @@ class Ledger(ReadableLedger):
 
         def found() -> tuple[dict[str, int], dict[str, str]]:
             with mapped(url):
-                known = studies(storage)
-                return known, others(storage) if name not in known else {}
+                ids = studies(storage)
+                return ids, others(storage) if name not in ids else {}
 
-        known, foreign = patience.tried(found)
-        stems = {n.rsplit("-", 1)[0]: n for n in known}
+        ids, foreign = patience.tried(found)
+        stems = {n.rsplit("-", 1)[0]: n for n in ids}
         if name in foreign:
             raise UsageError(_foreign(str(name), url, foreign[str(name)]))
-        if not known:
+        if not ids:
             beside = f", only of other programs ({', '.join(foreign)})" if foreign else ""
             raise UsageError(f"{shown(url)} holds no study yet{beside}. Run `workbench sweep {path or 'STUDY'}` first.")
-        full = name if name in known else stems.get(name) if name else list(known)[-1]
+        full = name if name in ids else stems.get(name) if name else list(ids)[-1]
         if full is None and path:
             raise UsageError(_not_swept(path, stems.get(str(name).rsplit("-", 1)[0])))
         if full is None:
             raise UsageError(f"{shown(url)} holds no study {name!r}.{did_you_mean(str(name), stems)}")
-        return cls(storage, known[full], full, patience, Judge(study))
+        return cls(storage, ids[full], full, patience, Judge(study))
 
     @staticmethod
     def holds(name: str, url: str) -> bool:
@@ -151,9 +151,9 @@ class Ledger(ReadableLedger):
     def note_inputs(self) -> None:
         """Remember the study's inputs as they are now: who reads this ledger without the study's files judges by them."""
         self.results(running=True)  # all have been looked at
-        known = self._judge.known
-        if known != self._noted().get(INPUTS, {}):
-            self._note(INPUTS, known)
+        fingerprints = self._judge.known
+        if fingerprints != self._noted().get(INPUTS, {}):
+            self._note(INPUTS, fingerprints)
 
     def lease(self, study: Study, result: Result, spent: Mapping[str, Usage] | None = None) -> Lease | None:
         """Take the right to make `result`; None when a live worker is making the same run, or has since `results` was called.
@@ -163,8 +163,8 @@ class Ledger(ReadableLedger):
         # The trial is made first and then compared with others: reading first would let two workers that chose
         # at the same moment both find nobody there.
         lease = self._new(study, result, spent or {}, new_token(), self._seen)
-        known = set(self._read)
-        others = [r.number for r in self.results() if r.run_id == result.run_id and r.number not in known]
+        read_before = set(self._read)
+        others = [r.number for r in self.results() if r.run_id == result.run_id and r.number not in read_before]
         held = [(held, record) for held, record in self.leases() if held.result.run_id == result.run_id]
         others += [each.number for each, record in held if self._lives(each.trial_id, record)]
         if min((n for n in others if n is not None), default=lease.number) < lease.number:
@@ -228,8 +228,8 @@ class Ledger(ReadableLedger):
 
     def lease_of(self, token: str, result: Result) -> Lease | None:
         """The lease with this token, whatever has become of it; None where this study has none. `result` is what was to be made."""
-        found = self._tried(lambda: self._made_by(token, 0))
-        return Lease(found[0][0], replace(result, number=found[0][1]), token=token) if found else None
+        attempts = self._tried(lambda: self._made_by(token, 0))
+        return Lease(attempts[0][0], replace(result, number=attempts[0][1]), token=token) if attempts else None
 
     def add(self, results: Sequence[Result]) -> list[Result]:
         """Write Results that others finished, each a run of its own, into a ledger of `open_imported`.
@@ -240,8 +240,8 @@ class Ledger(ReadableLedger):
             Those that are new, as they were written.
         """
         with self._alone():  # or two imports add the same
-            known = {r.run_id for r in self.results()}
-            new = {r.run_id: r for r in results if r.run_id not in known}
+            run_ids = {r.run_id for r in self.results()}
+            new = {r.run_id: r for r in results if r.run_id not in run_ids}
             description = self.description
             objectives = trials.Objectives(description["maximize"], tuple(description["minimize"]))
             offer = prices.find(description["platform"])
@@ -263,10 +263,11 @@ class Ledger(ReadableLedger):
         for lease, record in self.leases():
             if self._lives(lease.trial_id, record):
                 continue
-            reason = f"died: its worker (process {record['pid']} on {record['host'].split('/')[0]}) is gone"
+            reason = Cause.DIED.reason(f"its worker (process {record['pid']} on {record['host'].split('/')[0]}) is gone")
             last = total(lease.result.spent.values()).at_this_rate(HEARTBEAT_SECONDS, "its worker died: at the rate until then")
             spent = add_phases(lease.result.spent, {"idle": last})
-            result = replace(lease.result, status="interrupted", reason=reason, spent=spent, finished=record["beat"])
+            result = replace(lease.result, status="interrupted", cause=Cause.DIED, reason=reason)
+            result = replace(result, spent=spent, finished=record["beat"])
             attributes = self._tried(functools.partial(self._storage.get_trial_user_attrs, lease.trial_id))
             half = attributes.get(RESULT)
             if half is not None and trials.is_result(half):

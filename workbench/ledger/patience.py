@@ -76,6 +76,8 @@ class Patience:
         now = time.monotonic()
         if self._since is None:
             self._since = now
+        # Counted since the ledger answered last, not since this call: a sweep that makes one call after another would
+        # else wait ten minutes for each.
         until = self._since + (min(self.seconds, FULL_SECONDS) if away.full else self.seconds)
         if now >= until:
             raise away
@@ -84,6 +86,7 @@ class Patience:
             self.note(f"The ledger is away ({away.detail}): tried again for {_minutes(until - now)}; nothing is lost.")
         if away.full:
             self.make_room()
+        # Pauses differ, so that many workers do not come back to a restarted server in the same second.
         again = min(until, now + random.uniform(0.5, 1.0) * pause)
         while (left := again - time.monotonic()) > 0:
             self.check()

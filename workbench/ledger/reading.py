@@ -61,8 +61,8 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """All that a ledger says of its study at one moment.
+class LedgerSnapshot:
+    """What a ledger says of its study at one moment.
 
     Attributes:
         description: What was noted when it was made: question, objectives, reference point; and `limits` of its last sweep.
@@ -99,14 +99,14 @@ class ReadableLedger(NotedStudy):
         Through Optuna 10,000 trials would take 7 s. What was read once is not read again: a finished trial never changes.
         """
         leased = {lease.number: lease.result for lease, _ in self._update()}
-        found = self._read | leased if running else self._read
-        return self._as_seen(found, self._noted())
+        by_number = self._read | leased if running else self._read
+        return self._as_seen(by_number, self._noted())
 
-    def _as_seen(self, found: Mapping[int, Result], attributes: Mapping[str, Any]) -> list[Result]:
+    def _as_seen(self, by_number: Mapping[int, Result], attributes: Mapping[str, Any]) -> list[Result]:
         """Results as they count, in the order of their trials, by what is noted of the study."""
         self._judge.hear(mapping(attributes.get(INPUTS)), foreign=mapping(attributes.get(STUDY)).get("path") is None)
         retried = mapping(attributes.get(RETRIED))
-        return [_seen(found[number], retried, self._judge.changed(found[number])) for number in sorted(found)]
+        return [_seen(by_number[number], retried, self._judge.changed(by_number[number])) for number in sorted(by_number)]
 
     def _noted(self) -> dict[str, Any]:
         """The attributes of the study by which its Results are seen."""
@@ -117,11 +117,11 @@ class ReadableLedger(NotedStudy):
         with mapped(self._url):
             return {key: json.loads(text) for key, text in rows}
 
-    def read(self) -> Reading:
+    def read(self) -> LedgerSnapshot:
         """All that the ledger says of the study now, by two queries; a page shows it."""
         attributes = self._attributes()
         leases = self._update()
-        return Reading(
+        return LedgerSnapshot(
             description=description_of(attributes),
             results=self._as_seen(self._read, attributes),
             leases=leases,
@@ -129,7 +129,7 @@ class ReadableLedger(NotedStudy):
             mlflow_runs=mlflow_runs_of(attributes),
         )
 
-    def heard(self, reading: Reading, now: float) -> Reading:
+    def heard(self, reading: LedgerSnapshot, now: float) -> LedgerSnapshot:
         """The same reading with the beats that came since, for people to read, by our clock: `now`, in seconds since 1970.
 
         It waits for a few beats only where a worker of another host seems silent, because that host's clock may be apart from
@@ -194,13 +194,13 @@ class ReadableLedger(NotedStudy):
         values = {"study": self._study_id, "first": self._seen, "running": self._running, "result": RESULT, "lease": LEASE}
         rows = self._asked(query, **values)
         with mapped(self._url):
-            found = [(trial_id, number, state, json.loads(text)) for trial_id, number, state, text in rows]
-        found = [row for row in found if (trials.is_lease if row[2] == "RUNNING" else trials.is_result)(row[3])]
+            records = [(trial_id, number, state, json.loads(text)) for trial_id, number, state, text in rows]
+        records = [row for row in records if (trials.is_lease if row[2] == "RUNNING" else trials.is_result)(row[3])]
         # A beat counts from when we first saw it, by our own clock: clocks of two hosts may be any time apart.
         now, heard = time.monotonic(), self._heard
-        beats = {trial_id: float(record["beat"]) for trial_id, _, state, record in found if state == "RUNNING"}
+        beats = {trial_id: float(record["beat"]) for trial_id, _, state, record in records if state == "RUNNING"}
         self._heard = {i: heard[i] if i in heard and heard[i][0] == beat else (beat, now) for i, beat in beats.items()}
-        return found
+        return records
 
     def _lives(self, trial_id: int, record: Mapping[str, Any]) -> bool:
         """Whether the worker of a lease lives, as far as it was read lately.
@@ -208,9 +208,9 @@ class ReadableLedger(NotedStudy):
         The clock of another host may be any time apart from ours. So its worker is silent once its beat has not changed for
         `SILENCE_SECONDS` of our own, in all of which the ledger could be read.
         """
-        known = trials.lives(record)
+        by_host = trials.lives(record)
         beat, since = self._heard.get(trial_id, (None, time.monotonic()))
-        return known if known is not None else beat is None or time.monotonic() - since < trials.SILENCE_SECONDS
+        return by_host if by_host is not None else beat is None or time.monotonic() - since < trials.SILENCE_SECONDS
 
     @property
     def changed_since(self) -> list[str]:

@@ -49,6 +49,7 @@ def open_storage(url: str, *, create: bool, read_only: bool = False) -> RDBStora
     if read_only:
         with mapped(url):
             return _connect(url, _file_reader(path), create)
+    # SQLite would open it all the same, and say "readonly" at the first checkpoint, when training is paid for.
     if create and not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
         raise EnvironmentFault(f"the ledger {path} cannot be written. Work in a folder that you may write to, or use --storage.")
     with mapped(url), process.exclusive(path.absolute().parent):  # two that make the tables at once would meet each other's half
@@ -87,6 +88,7 @@ def _file(url: str) -> dict[str, Any]:
     parts = make_url(url)
     names, options = parts.get_dialect()().create_connect_args(parts)
     known: dict[str, Any] = {"timeout": BUSY_SECONDS, "check_same_thread": False, **options}
+    # A creator of our own: SQLAlchemy would read a `?` or `%` in the folder's name as its own signs.
     return {"creator": lambda: sqlite3.connect(names[0], **known)}
 
 

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from optuna.trial import TrialState
 
 SILENCE_SECONDS = 60.0
+"""How long a worker of another host may be silent before it is held dead: beats come every second, and a host may be busy."""
 
 FEASIBLE, INFEASIBLE = [-1.0], [1.0]
+"""Optuna's constraints: above 0 is violated."""
 
 
 def distribution(dimension: Dimension, *, checkpoints: bool = True) -> BaseDistribution:
@@ -33,7 +35,7 @@ def distribution(dimension: Dimension, *, checkpoints: bool = True) -> BaseDistr
         low, high = _ends(space)
         return FloatDistribution(low / 1024, high, log=True)
     if isinstance(space, Choice):
-        return CategoricalDistribution(space.labels)
+        return CategoricalDistribution(space.names)
     assert isinstance(space, (Uniform, Integers))
     if isinstance(space, Integers):
         return IntDistribution(space.low, space.high, log=space.log)
@@ -99,8 +101,8 @@ def alive(record: Mapping[str, Any], now: float | None = None) -> bool:
     That is by its clock and by this host's, which can be apart; `now` is in seconds since 1970. What is decided by it is decided
     by `Ledger.reconcile`, which trusts no other clock.
     """
-    known = lives(record)
-    return (time.time() if now is None else now) - float(record["beat"]) < SILENCE_SECONDS if known is None else known
+    by_host = lives(record)
+    return (time.time() if now is None else now) - float(record["beat"]) < SILENCE_SECONDS if by_host is None else by_host
 
 
 def is_result(record: object) -> bool:
@@ -113,7 +115,7 @@ def is_result(record: object) -> bool:
 
 
 def is_lease(record: object) -> bool:
-    """The same of a lease."""
+    """Whether a record is that of a lease, and not something that another program has put in its place."""
     return (
         isinstance(record, dict)
         and is_result(record.get("result"))
@@ -187,9 +189,9 @@ def _recorded(record: Mapping[str, Any], path: str) -> Value:
     place: Any = record
     for name in path.split("."):
         inner = [place, *(child for child in place.values() if isinstance(child, Mapping))] if isinstance(place, Mapping) else []
-        found = [m[name] for m in inner if name in m] or [m for m in inner if m.get("name") == name]
-        if not found:
+        places = [m[name] for m in inner if name in m] or [m for m in inner if m.get("name") == name]
+        if not places:
             raise LookupError(path)
-        place = found[0]
+        place = places[0]
     value: Value = place["name"] if isinstance(place, Mapping) else place
     return value

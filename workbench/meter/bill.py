@@ -1,4 +1,4 @@
-"""From two readings of the instruments to the `Usage` between them, each number with its source.
+"""Two readings of the instruments become the `Usage` between them, each number with its source.
 
 Texts of sources are few and fixed for a meter (no measured figure in them), because sums of windows
 list every different text once. Parts within a text are joined by " + ".
@@ -17,10 +17,6 @@ from workbench.meter.host import TreeReading
 from workbench.meter.processors import AVERAGE, CpuPower
 from workbench.meter.tenants import Share
 from workbench.usage import Usage
-
-SHORT_S = 5.0
-"""Seconds below which a window's GPU energy is flagged: the counter steps at about 100 ms, several percent of such a window."""
-
 
 _CONTENTION = "estimated: waits of the busiest thread, and of those it waits for (schedstat), and our part of stolen time"
 
@@ -128,7 +124,7 @@ def usage(first: Reading, last: Reading, peaks: Peaks, facts: Facts) -> Usage:
         sources["others_seconds"] = "the host's seconds, equally among the holders of each moment"
         sources["cpu_seconds"] += "; its tree's, among holders in one process by work reported, else equally"
     parts = [
-        devices.usage(device, before, after, memory, seconds=seconds, short=seconds < SHORT_S, rate=facts.rate, shares=shares)
+        devices.usage(device, devices.Span(before, after, memory, shares), seconds=seconds, rate=facts.rate)
         for device, before, after, memory, shares in zip(
             facts.gpus, first.gpus, last.gpus, peaks.gpus, _ways(first, last, len(facts.gpus)), strict=True
         )
@@ -181,6 +177,7 @@ def _contention(first: Reading, last: Reading, gpus: Mapping[str, Any], facts: F
         why = facts.no_waits or "unknown: the kernel does not tell how long threads wait"
         return _Contention(None, None, None, others_s), why
     waited_s = (waits.waited_ns - before.waited_ns) / 1e9
+    # Our own threads wait for each other at barriers, too: only what others used can have held us up.
     held_up = min(others_s, (waits.stalled_ns - before.stalled_ns) / 1e9 + _stolen_from_us(first, last))
     idle_s, strangers_s = _gpu_waits(gpus)
     if strangers_s is None:
@@ -194,7 +191,10 @@ def _contention(first: Reading, last: Reading, gpus: Mapping[str, Any], facts: F
 
 
 def _stolen_from_us(first: Reading, last: Reading) -> float:
-    """By how much the hypervisor's stealing made a window longer: our part of it by CPU time, on all CPUs that we used at once."""
+    """Seconds by which the hypervisor's stealing made a window longer.
+
+    It is our part of the stolen time, by CPU time, on all CPUs that we used at once.
+    """
     seconds, cpu_s, host_s = last.at - first.at, _cpu_seconds(first, last), last.host_s - first.host_s
     if seconds <= 0 or host_s <= 0:
         return 0.0
@@ -260,5 +260,5 @@ def _io_source(moved: int | None) -> str:
 
 def _highest(pair: tuple[int | None, int | None]) -> int | None:
     """The larger of two figures; an unknown one counts for nothing."""
-    known = [value for value in pair if value is not None]
-    return max(known, default=None)
+    figures = [value for value in pair if value is not None]
+    return max(figures, default=None)

@@ -69,6 +69,7 @@ class RunQueue:
             grown = [Thread(max(0, new.ran_ns - old.ran_ns), max(0, new.waited_ns - old.waited_ns)) for new, old in pairs]
             waited_ns = sum(thread.waited_ns for thread in grown)
             total = Waits(total.waited_ns + waited_ns, total.stalled_ns + stalled(at_ns - self._at_ns, grown))
+            # A shorter interval is told, and read again with the next one: its ticks would round the waits to nothing.
             if at_ns - self._at_ns < STEADY_NS:
                 return total
         self._settled, self._last, self._read_pid, self._at_ns = total, now, pid, at_ns
@@ -76,7 +77,7 @@ class RunQueue:
 
 
 def stalled(interval_ns: int, grown: Collection[Thread]) -> int:
-    """By how much the waits of threads made an interval longer, in nanoseconds, at most all of it.
+    """Nanoseconds by which the waits of threads made an interval longer, at most all of it.
 
     That is the wait of the busiest thread, and as much of its sleep as the others waited, but for what it would sleep anyway.
     """
@@ -96,7 +97,7 @@ def threads(pid: int) -> dict[str, Thread] | None:
         names = os.listdir(folder)  # noqa: PTH208  five times as fast as Path.iterdir, several times a second
     except OSError:
         return None
-    found: dict[str, Thread] = {}
+    by_name: dict[str, Thread] = {}
     for name in names:
         try:
             descriptor = os.open(f"{folder}/{name}/schedstat", os.O_RDONLY)
@@ -104,9 +105,9 @@ def threads(pid: int) -> dict[str, Thread] | None:
             continue
         try:
             ran, waited = os.read(descriptor, 100).split()[:2]
-            found[name] = Thread(int(ran), int(waited))
+            by_name[name] = Thread(int(ran), int(waited))
         except (OSError, ValueError):  # it ended
             continue
         finally:
             os.close(descriptor)
-    return found or None
+    return by_name or None

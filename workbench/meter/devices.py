@@ -37,29 +37,37 @@ class Part(NamedTuple):
     sources: dict[str, str]
 
 
-def usage(
-    device: Device,
-    first: GpuTotals,
-    last: GpuTotals,
-    peak: GpuMemory,
-    *,
-    seconds: float,
-    short: bool,
-    rate: str,
-    shares: Sequence[int] = (),
-) -> Part:
-    """What was used of one device between two readings.
+SHORT_S = 5.0
+"""Seconds below which a window's GPU energy is flagged: the counter steps at about 100 ms, several percent of such a window."""
 
-    Args:
-        device: Which.
-        first: Totals at the opening of the window, of all or of one tenant.
+
+class Span(NamedTuple):
+    """What a window saw of one device.
+
+    Attributes:
+        first: Totals at its opening, of all or of one tenant.
         last: Totals at its end.
         peak: Highest memory in between.
-        seconds: Length of the window.
-        short: Whether the energy counter's steps matter in it.
-        rate: When samples are taken, in words.
-        shares: How long it was split in each of `shares.METHODS`; empty for no tenant's window.
+        shares: How long the device was split in each of `shares.METHODS`; empty for no tenant's window.
     """
+
+    first: GpuTotals
+    last: GpuTotals
+    peak: GpuMemory
+    shares: Sequence[int] = ()
+
+
+def usage(device: Device, span: Span, *, seconds: float, rate: str) -> Part:
+    """What was used of one device in a window.
+
+    Args:
+        device: The device.
+        span: What the window saw of it.
+        seconds: Length of the window.
+        rate: When samples are taken, in words.
+    """
+    first, last, peak, shares = span
+    short = seconds < SHORT_S
     used = last.amounts.minus(first.amounts)
     by_way = {way: energy_uj for way, energy_uj in zip(WAYS, used.by_way_uj, strict=True) if energy_uj}
     by_way = by_way or ({last.way: 0} if last.way else {})
@@ -122,11 +130,11 @@ def totals(parts: Sequence[Part], absence: str) -> tuple[dict[str, Any], dict[st
 def _error(parts: Sequence[DeviceUsage]) -> float | None:
     """Relative uncertainty of the sum, weighted by joules: instruments of one kind err the same way."""
     pairs = [(part.gpu_board_energy_j or 0.0, part.energy_error) for part in parts]
-    known = [(joules, error) for joules, error in pairs if error is not None]
-    whole = sum(joules for joules, _ in known)
+    measured = [(joules, error) for joules, error in pairs if error is not None]
+    whole = sum(joules for joules, _ in measured)
     if not whole:
-        return max((error for _, error in known), default=None)
-    return sum(joules * error for joules, error in known) / whole
+        return max((error for _, error in measured), default=None)
+    return sum(joules * error for joules, error in measured) / whole
 
 
 def _energy_text(device: Device, ways: dict[str, int], short: bool, rate: str) -> str:

@@ -166,6 +166,7 @@ class Gpu:
             self._add(at_ns)
             info = ask(nvml("nvmlDeviceGetMemoryInfo"), self.handle)
             self._used = None if info is None else info.used
+            # Listed at every reading: a stranger may come and go, and must not be charged to us meanwhile.
             running = ask(nvml("nvmlDeviceGetComputeRunningProcesses"), self.handle) or ()
             self.processes = {process.pid: process.usedGpuMemory for process in running}
         except Lost:
@@ -176,8 +177,8 @@ class Gpu:
         """Memory in use at the last reading, `pids` being ours."""
         ours = [used for pid, used in self.processes.items() if pid in pids]
         # An empty list need not mean that we use nothing: in a container NVML may know us by another pid.
-        known = [used for used in ours if used is not None]
-        return GpuMemory(sum(known) if ours and len(known) == len(ours) else None, self._used)
+        sizes = [used for used in ours if used is not None]
+        return GpuMemory(sum(sizes) if ours and len(sizes) == len(ours) else None, self._used)
 
     def busy_by_process(self) -> dict[int, float] | None:
         """Utilisation by process since this was last asked, any unit; None where NVML does not tell."""
@@ -232,6 +233,7 @@ class Gpu:
             if average_mw is None:
                 return None
             power = ("average_power", average_mw / 1e3)
+        # The lowest power that was seen stands for the idle board: datasheets state limits only.
         self.idle_w = power[1] if self.idle_w is None else min(self.idle_w, power[1])
         return power
 
@@ -239,11 +241,13 @@ class Gpu:
         self, ns: int, counter_mj: int | None, power: tuple[str, float] | None, busy_percent: int | None
     ) -> tuple[str, int | None]:
         """The interval's microjoules by the best way there is, and that way; a slice's share of them is a model."""
+        # The ways differ by a factor of ten in their error, so each interval takes the best, and the record says which.
         energy_uj: int | None
         # a counter that fell has been reset by a driver reload: what it says of this interval is worthless
         if counter_mj is not None and self._counter_mj is not None and counter_mj >= self._counter_mj:
             way, energy_uj = "counter", (counter_mj - self._counter_mj) * 1000
         elif power is not None and self._power is not None:
+            # A driver may lose a field between two readings: the pair is as good as its worse half.
             way = max(power[0], self._power[0], key=WAYS.index)
             energy_uj = round((power[1] + self._power[1]) / 2 * ns / 1e3)  # trapezoid
         elif counter_mj is not None and self._counter_mj is not None:
@@ -281,9 +285,9 @@ def energy_error(by_way_uj: Mapping[str, int], seconds: float, short: bool) -> f
 
 def _reasons(handle: Any) -> int | None:
     """Bits of why the clocks are where they are, by the function's present name or its older one."""
-    found: int | None = ask(nvml("nvmlDeviceGetCurrentClocksEventReasons"), handle)
-    if found is not None:
-        return found
+    reasons: int | None = ask(nvml("nvmlDeviceGetCurrentClocksEventReasons"), handle)
+    if reasons is not None:
+        return reasons
     older: int | None = ask(nvml("nvmlDeviceGetCurrentClocksThrottleReasons"), handle)
     return older
 

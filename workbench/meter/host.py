@@ -75,9 +75,9 @@ class ProcessTree:
         now: dict[psutil.Process, _Counts] = {}
         resident = 0
         for process in self._members():
-            found = self._look(process)
-            if found is not None:
-                now[process], resident = found[0], resident + found[1]
+            counted = self._look(process)
+            if counted is not None:
+                now[process], resident = counted[0], resident + counted[1]
         peak = resident
         if self._root is None and self._me is not None:
             me, waited = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -101,6 +101,7 @@ class ProcessTree:
                 resident, times = process.memory_info().rss, process.cpu_times()
         except psutil.Error:  # it ended under our eyes; whoever waits for it will show its time
             return None
+        # The last counts stand in where this process will not tell: a fall of the sum would be read as a new beginning.
         read, written = self._last.get(process, _Counts())[2:]
         try:
             if self._io_known:
@@ -115,6 +116,8 @@ class ProcessTree:
     def _count(self, now: dict[psutil.Process, _Counts]) -> None:
         """Add what was used since the last reading; a fall of any part counts as nothing."""
         last, none = self._last, _Counts()
+        # A child that ended is in its parent's reaped time now. What was counted while it lived is taken off again,
+        # or its last work would be charged twice.
         ended = [counts for process, counts in last.items() if process not in now]
         pairs = [(counts, last.get(process, none)) for process, counts in now.items()]
         grown = sum(max(0.0, new.own_s - old.own_s) for new, old in pairs)
@@ -133,14 +136,15 @@ class ProcessTree:
         root = os.getpid() if self._root is None else self._root
         if root != self._pid:  # the first reading, or a fork: the parent is none of ours
             self._pid, self._me, self._last = root, _process(root), {}
-        known = {process.pid: process for process in self._last if process.is_running()}
+        # Orphans are kept as long as they run: a worker whose parent died goes on computing for us.
+        living = {process.pid: process for process in self._last if process.is_running()}
         if self._me is not None and (self._root is None or self._me.is_running()):
-            known[self._pid] = self._me
-        queue, met = list(known), set(known)
+            living[self._pid] = self._me
+        queue, met = list(living), set(living)
         while queue:
             pid = queue.pop()
             try:
-                yield known.get(pid) or psutil.Process(pid)
+                yield living.get(pid) or psutil.Process(pid)
             except psutil.NoSuchProcess:
                 continue
             new = set(_children(pid)) - met
@@ -173,13 +177,13 @@ def _children(pid: int) -> list[int]:
             return [child.pid for child in psutil.Process(pid).children()]
         except psutil.Error:
             return []
-    found: list[int] = []
+    pids: list[int] = []
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
-            found += map(int, (task / "children").read_text(encoding="ascii").split())
+            pids += map(int, (task / "children").read_text(encoding="ascii").split())
     except OSError:  # a thread ended while we looked
         pass
-    return found
+    return pids
 
 
 _HAS_CHILDREN_FILE = Path("/proc/thread-self/children").exists()

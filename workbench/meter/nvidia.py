@@ -49,6 +49,7 @@ class Nvml:
             handle = _handle(uuid)
             if handle is None:  # CUDA shows nothing behind a name it cannot find
                 break
+            # By UUID, never by index: NVML numbers all GPUs by bus, CUDA those that it shows, the fastest first.
             memory = _find(nvml("nvmlDeviceGetMemoryInfo"), handle)
             name = _find(nvml("nvmlDeviceGetName"), handle) or "unknown"
             device = Device(len(gpus), uuid, name, None if memory is None else memory.total)
@@ -124,6 +125,7 @@ def visible(setting: str | None, uuids: Sequence[str]) -> list[str]:
             named = [uuids[int(entry)]] if re.fullmatch(r"\+?\d+", entry) and int(entry) < len(uuids) else []
         if len(named) != 1:
             break
+        # As CUDA has it: a device that is named twice hides all of them, and a run goes on the CPU.
         if named[0] in chosen:
             return []
         chosen += named

@@ -64,6 +64,7 @@ class Rapl:
         for zone, value in now.items():
             assert value is not None
             grown = value - self._last[zone]
+            # A counter that seems to fall has wrapped; one without a known range counts as not having moved.
             if grown < 0:
                 grown += _number(zone / "max_energy_range_uj") or -grown
             self._joules += grown / 1e6

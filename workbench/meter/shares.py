@@ -25,6 +25,7 @@ def apportion(amount: int, weights: Sequence[float | Fraction]) -> list[int]:
     """
     if len(weights) == 1:
         return [amount]
+    # Fractions: floating-point quotas round, and which part gets the last nanosecond would depend on how.
     exact = [Fraction(weight) for weight in weights]
     whole = sum(exact)
     if not whole:
@@ -39,13 +40,14 @@ def apportion(amount: int, weights: Sequence[float | Fraction]) -> list[int]:
 
 def split(amount: int, idle: int, weights: Sequence[float | Fraction]) -> list[int]:
     """Parts of `amount`, of which `idle` (at most all) is shared equally and the rest by weight; they sum to it exactly."""
+    # The idle power is a minimum seen earlier: an interval may have drawn less than it says.
     idle = min(max(idle, 0), amount)
     equal = apportion(idle, [1] * len(weights))
     return [a + b for a, b in zip(equal, apportion(amount - idle, weights), strict=True)]
 
 
 class Party(NamedTuple):
-    """One of those who hold a GPU together.
+    """A tenant or a stranger on a GPU that several use.
 
     Attributes:
         group: Whom NVML sees: parties in one process cannot be told apart by it and have the same group.
@@ -85,10 +87,10 @@ def weigh(parties: Sequence[Party], busy: Mapping[Any, float] | None) -> tuple[l
 
 def _by_work(work: Sequence[float | None]) -> tuple[list[Fraction], tuple[str, ...]]:
     """Shares, which sum to 1, by work reported, else equal."""
-    known = [Fraction(amount) for amount in work if amount is not None]
-    whole = sum(known)
+    reported = [Fraction(amount) for amount in work if amount is not None]
+    whole = sum(reported)
     if len(work) == 1:
         return [Fraction(1)], ()
-    if len(known) == len(work) and whole:
-        return [amount / whole for amount in known], ("work",)
+    if len(reported) == len(work) and whole:
+        return [amount / whole for amount in reported], ("work",)
     return [Fraction(1, len(work))] * len(work), ("equal",)

@@ -21,7 +21,7 @@ import os
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from workbench.errors import UsageError
 from workbench.meter.gpu import Amounts, Gpu
@@ -30,7 +30,7 @@ from workbench.meter.shares import METHODS, Party, apportion, split, weigh
 
 if TYPE_CHECKING:
     from workbench.meter.bill import Reading
-    from workbench.meter.windows import Window
+    from workbench.meter.windows import Meter, Window
 
 STEADY_NS = 100_000_000
 """Intervals shorter than 0.1 s, which the edges of windows cut out, keep the weights of the interval before: within such an
@@ -70,7 +70,7 @@ class Share(NamedTuple):
 
 
 class Tenant:
-    """One who holds the meter's host and GPUs, alone or beside others. `Meter.hold` makes one; `close` or a `with` block ends it.
+    """A user of the meter's host and GPUs, alone or beside others. `Meter.hold` makes one; `close` or a `with` block ends it.
 
     Attributes:
         pid: Root of its process tree; None for the meter's own process.
@@ -80,7 +80,7 @@ class Tenant:
         is_open: Whether it still gets shares.
     """
 
-    def __init__(self, meter: Landlord, pid: int | None, name: str, gpus: int) -> None:
+    def __init__(self, meter: Meter, pid: int | None, name: str, gpus: int) -> None:
         self.pid, self.name = None if pid == os.getpid() else pid, name
         self.share = Share(gpus=(Amounts(),) * gpus, ways_ns=((0,) * len(METHODS),) * gpus)
         self.weight, self.is_open = 0.0, True
@@ -121,13 +121,6 @@ class Tenant:
         self.close()
 
 
-class Landlord(Protocol):
-    """What a tenant asks of its meter."""
-
-    def open_window(self, tenant: Tenant | None = None) -> Window: ...
-    def release(self, tenant: Tenant) -> None: ...
-
-
 class Tenants:
     """The tenants of one meter that are open."""
 
@@ -144,7 +137,8 @@ class Tenants:
                 self._last = self._last._replace(trees={**self._last.trees, tenant.pid: tree.read()})
         self.open.append(tenant)
         if len({each.pid for each in self.open}) > 1:
-            for gpu in gpus:  # what NVML remembers of the time before is nobody's business
+            # NVML hands out samples by process since the last call: those of before would be charged to the newcomer.
+            for gpu in gpus:
                 gpu.busy_by_process()
 
     def remove(self, tenant: Tenant) -> None:
@@ -173,8 +167,10 @@ class Tenants:
         interval_ns = now.at_ns - last.at_ns
         for tenant in self.open:
             tenant.settle_work(interval_ns)
+        # Shares are whole nanoseconds, so that those of all tenants sum to the interval exactly.
         held_ns = apportion(interval_ns, [1] * len(self.open))
         cpu_ns, read, written = self._by_tree(last, now, ours)
+        # A share is only ever added to: two readings of a tenant can then be subtracted like two of the meter.
         spans = zip(gpus, last.gpus, now.gpus, strict=False)  # a fake meter has no GPU to read
         by_gpu = [self._of_gpu(gpu, b.amounts.minus(a.amounts), ours) for gpu, a, b in spans]
         for i, tenant in enumerate(self.open):
@@ -199,40 +195,44 @@ class Tenants:
         inside = [pid in ours for pid in roots]
         parts: list[list[int] | None] = []
         for kind, total in enumerate(whole):
-            each = [tree[kind] for tree in grown]
-            if total is None or any(amount is None for amount in each):
+            amounts = [tree[kind] for tree in grown]
+            if total is None or any(amount is None for amount in amounts):
                 parts.append(None)
                 continue
-            by_root = _under(total, dict(zip(roots, [amount or 0 for amount in each], strict=True)), inside)
+            by_root = _under(total, dict(zip(roots, [amount or 0 for amount in amounts], strict=True)), inside)
             parts.append(self._within_groups(by_root))
         assert parts[0] is not None, "CPU time is always known"
         return parts[0], parts[1], parts[2]
 
     def _within_groups(self, by_root: Mapping[int | None, int]) -> list[int]:
         """The tenants' parts of what their trees used: by work reported in the tree, else equally."""
-        found = [0] * len(self.open)
+        parts = [0] * len(self.open)
         for root, amount in by_root.items():
             members = [i for i, tenant in enumerate(self.open) if tenant.pid == root]
             if members:
                 for i, part in zip(members, apportion(amount, [self.open[i].weight for i in members]), strict=True):
-                    found[i] = part
-        return found
+                    parts[i] = part
+        return parts
 
     def _of_gpu(self, gpu: Gpu, used: Amounts, ours: Collection[int]) -> tuple[list[Amounts], tuple[str, ...]]:
         """The tenants' parts of one GPU's interval, and how the part that depends on use was split."""
+        # The common case, one worker on one GPU: nothing is split, and no utilisation by process is asked for.
         if len(self.open) == 1 and not gpu.processes:
             return [used], ()
+        # In a container NVML lists host pids, of which none is ours: then nobody on the GPU can be told from ourselves, and a
+        # stranger must not be charged to us, nor we to a stranger.
         owners = self._owners(ours)
-        known = gpu.processes.keys() & (owners.keys() | set(ours))
-        strangers = [pid for pid in gpu.processes if pid not in owners] if known else []
+        told_apart = gpu.processes.keys() & (owners.keys() | set(ours))
+        strangers = [pid for pid in gpu.processes if pid not in owners] if told_apart else []
         parties = [Party(tenant.group, tenant.weight) for tenant in self.open]
         parties += [Party(Group(pid, stranger=True)) for pid in strangers]
         busy = None
-        if len({party.group for party in parties}) > 1 and known:
+        if len({party.group for party in parties}) > 1 and told_apart:
             busy = _by_group(gpu.busy_by_process(), owners)
-        untold = bool(gpu.processes) and (not known or (busy is None and bool(strangers)))
+        untold = bool(gpu.processes) and (not told_apart or (busy is None and bool(strangers)))
         weights, ways = weigh(parties, busy)
         nothing = [0] * len(strangers)
+        # Rent is due whoever computes: held time goes to tenants alone. Strangers bear energy, never rent.
         equal = [1] * len(self.open)
         idle_uj, busy_ns = gpu.idle_uj(used.held_ns), apportion(used.busy_ns, weights)
         columns = [
@@ -249,6 +249,7 @@ class Tenants:
         """The group of each process that belongs to a tenant: where trees lie in one another, that of the smallest."""
         trees = {tenant.group: self.pids(tenant, ours) for tenant in self.open}
         owners: dict[int, Group] = {}
+        # A worker of ours lies in our own tree too: the smallest tree that holds a process is the one that means it.
         for group, pids in sorted(trees.items(), key=lambda item: len(item[1])):
             for pid in pids:
                 owners.setdefault(pid, group)
@@ -281,5 +282,5 @@ def _under(total: int, by_root: Mapping[int, int], inside: Sequence[bool]) -> di
     nested = {pid: amount for (pid, amount), within in zip(by_root.items(), inside, strict=True) if within}
     if sum(nested.values()) > total:
         nested = dict(zip(nested, apportion(total, list(nested.values())), strict=True))
-    found: dict[int | None, int] = {None: total - sum(nested.values())}
-    return found | {pid: nested.get(pid, amount) for pid, amount in by_root.items()}
+    by_tree: dict[int | None, int] = {None: total - sum(nested.values())}
+    return by_tree | {pid: nested.get(pid, amount) for pid, amount in by_root.items()}

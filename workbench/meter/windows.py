@@ -126,6 +126,7 @@ class Meter:
                 ours is waited for: what it used after its last reading goes to our own process.
             name: Whatever tells it apart to a reader.
         """
+        # The reading ends the interval of those who were here before: the newcomer has no part in it.
         with self._alone():
             self._read()
             tenant = Tenant(self, pid, name, len(self._nvml.gpus))
@@ -137,8 +138,10 @@ class Meter:
         with self._alone():
             if tenant is not None and not tenant.is_open:
                 raise UsageError("this tenant has been closed and gets no more shares; take a new one with Meter.hold")
+            # The window begins with the reading itself, so that windows which share an edge share the reading, and sum.
             window = Window(self, self._seen_by(tenant, self._read()), tenant)
             self._windows.append(window)
+        # The thread holds the meter by a weak reference: a meter that is forgotten without `close` must not live for ever.
         if self._thread is None and self._interval:
             self._thread = threading.Thread(target=_run, args=(weakref.ref(self), self._stop, self._interval), daemon=True)
             self._thread.start()
@@ -170,11 +173,13 @@ class Meter:
         """The lock that keeps the sampler and the windows from reading at once."""
         if self._pid != os.getpid():  # a forked child has no sampler, and may have inherited a locked lock
             self._lock, self._thread, self._pid = threading.RLock(), None, os.getpid()
+            # The parent's tenants are not this process's: both would charge for the same host.
             self._tenants.forget()
         return self._lock
 
     def measure(self) -> Reading:
         """Read every instrument. The clock comes first, so a window pays for its own opening."""
+        # CPU time is read right after the clock: what the other instruments take falls into the next interval.
         at, tree = self._clock(), self._tree.read()
         trees = self._tenants.read_trees()
         self._nvml.advance(round(at * 1e9))
@@ -189,6 +194,7 @@ class Meter:
         began = self._clock()
         reading = self.measure()
         self._tenants.settle(reading, self._nvml.gpus, self._tree.pids if self._tenants.open else ())
+        # A peak between two readings cannot be had by subtraction: every reading raises the peaks of all open windows.
         for window in self._windows:
             window.peaks.note(self._seen_by(window.tenant, reading))
         self._reading_s, self._readings = self._reading_s + self._clock() - began, self._readings + 1
@@ -219,6 +225,7 @@ class Meter:
             return usage
 
     def usage_between(self, first: Reading, last: Reading, peaks: Peaks) -> Usage:
+        """Consumption between two readings of one view, and the highest memory seen meanwhile."""
         return bill.usage(first, last, peaks, self._facts)
 
     def release(self, tenant: Tenant) -> None:
@@ -230,6 +237,7 @@ class Meter:
                 if window.tenant is tenant:
                     window.close()
             tenant.is_open = False
+            # Its last interval is settled before it goes; the others have the host to themselves from here on.
             if tenant in self._tenants.open:  # in a forked child it is not
                 self._read()
                 self._tenants.remove(tenant)

@@ -8,7 +8,7 @@ whole machines and serving are views beside it. The facts are rows of the CSV fi
 from workbench.prices.asked import label_usd_of, offer_of
 from workbench.prices.book import DEFAULT, find, load
 from workbench.prices.devices import Gpu, fits, gpu, gpus, same_gpu
-from workbench.prices.offers import JOULES_PER_KWH, Offer, electricity_usd, usd
+from workbench.prices.offers import JOULES_PER_KWH, Offer, Prices, electricity_usd, usd
 from workbench.prices.platforms import Platform, platform
 from workbench.prices.repricing import Carried, carry
 from workbench.prices.views import billed_seconds, billed_usd, break_even_predictions, serving_usd_per_1000
@@ -31,6 +31,7 @@ __all__ = [
     "Carried",
     "carry",
     "Platform",
+    "Prices",
     "platform",
     "billed_seconds",
     "billed_usd",

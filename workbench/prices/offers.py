@@ -119,6 +119,19 @@ class Offer:
         return cls(**known | money)
 
 
+@dataclass(frozen=True)
+class Prices:
+    """What compute and labels cost.
+
+    Attributes:
+        offer: Price of compute.
+        label_usd: US$ of one labelled example.
+    """
+
+    offer: Offer
+    label_usd: float = 0.0
+
+
 def usd(usage: Usage, offer: Offer) -> float | None:
     """Direct compute cost in US$, unrounded: C = held seconds x the machine's rate, plus an owner's electricity.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from workbench.replay.simulation import Idle, State, Work
+from workbench.replay.simulation import Assignment, Idle, State
 from workbench.replay.tables import Table
 from workbench.search.arms import Arm, Milestone
 from workbench.search.engine import ABLATIONS, FrontSearch
@@ -27,7 +27,7 @@ class Front:
         self._arms: list[Arm] = []
         self._seen = 0
 
-    def next(self, state: State) -> Work | Idle:
+    def next(self, state: State) -> Assignment | Idle:
         """What the search decides."""
         if self._search is None:
             self._search = FrontSearch(
@@ -48,11 +48,11 @@ class Front:
                 infeasible=bool(state.failed[run]),
             )
         self._seen = len(state.changed)
-        decision = self._search.decide(self._arms, cold_start=state.launch)
+        decision = self._search.decide(self._arms, cold_start_cost=state.cold_start_cost)
         if decision.action in ("wait", "stop"):
             return Idle(decision.action)
         assert isinstance(decision.key, int)
-        return Work(decision.key, decision.milestone)
+        return Assignment(decision.key, decision.milestone)
 
 
 def arms_of(table: Table) -> list[Arm]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.replay.simulation import Idle, State, Work
+from workbench.replay.simulation import Assignment, Idle, State
 
 ETA = 3
 RUNGS = 4
@@ -31,7 +31,7 @@ class MoAsha:
         self._promoted: list[set[int]] = [set() for _ in range(RUNGS)]
         self._running: dict[int, int] = {}
 
-    def next(self, state: State) -> Work | Idle:
+    def next(self, state: State) -> Assignment | Idle:
         """A promotion where one is due, else a new configuration."""
         if self._new is None:
             self._new = [int(i) for i in self._rng.permutation(len(state.stops))]
@@ -52,7 +52,7 @@ class MoAsha:
                 if not state.failed[run]:
                     self._members[rung].append(run)
 
-    def _promote(self, state: State, places: Callable[[int], int]) -> Work | None:
+    def _promote(self, state: State, places: Callable[[int], int]) -> Assignment | None:
         """The work of the next promotion, the highest rung's first, while fewer than `places` of a rung were promoted."""
         rung = RUNGS - 2
         while rung >= 0:
@@ -81,8 +81,8 @@ class MoAsha:
         )
         return next((members[i] for i in priority(points, places) if members[i] not in promoted), None)
 
-    def _start(self, state: State, run: int, rung: int) -> Work | None:
-        """Work until the rung. Rungs of a short run lie on one checkpoint: one that it has passed is passed over.
+    def _start(self, state: State, run: int, rung: int) -> Assignment | None:
+        """Assignment until the rung. Rungs of a short run lie on one checkpoint: one that it has passed is passed over.
 
         None where it has passed them all: a run of a single checkpoint is at its end in the first rung.
         """
@@ -95,7 +95,7 @@ class MoAsha:
         if rung == RUNGS:
             return None
         self._running[run] = rung
-        return Work(run, stop_of(rung, int(state.stops[run])))
+        return Assignment(run, stop_of(rung, int(state.stops[run])))
 
 
 def stop_of(rung: int, stops: int) -> int:

@@ -1,6 +1,6 @@
 """What is compared: each method by its name, made fresh for a seed.
 
-All meet the same pool, know every configuration's cost beforehand, and pay the same launch.
+All meet the same pool, know every configuration's cost beforehand, and pay the same for a cold start.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from workbench.errors import UsageError, did_you_mean
 from workbench.replay.front import ABLATIONS, Front
 from workbench.replay.halving import MoAsha
 from workbench.replay.sampler import Sampler
-from workbench.replay.simulation import Idle, Method, State, Work
+from workbench.replay.simulation import Assignment, Idle, SearchMethod, State
 from workbench.search.baseline import samplers
 
 FIRST_RUNG = 0.25
@@ -32,14 +32,14 @@ class InOrder:
         self._order, self._rng = order, np.random.default_rng(seed)
         self._left: list[int] | None = None
 
-    def next(self, state: State) -> Work | Idle:
+    def next(self, state: State) -> Assignment | Idle:
         """The next run of the order."""
         if self._left is None:
             self._left = [int(i) for i in self._order(state, self._rng)][::-1]
         if not self._left:
             return Idle.STOP
         run = self._left.pop()
-        return Work(run, int(state.stops[run]) - 1)
+        return Assignment(run, int(state.stops[run]) - 1)
 
 
 class TopK:
@@ -54,25 +54,25 @@ class TopK:
         self._first: list[int] | None = None
         self._tried: list[int] = []
 
-    def next(self, state: State) -> Work | Idle:
+    def next(self, state: State) -> Assignment | Idle:
         """The next first rung, then the best that is left."""
         if self._first is None:
             self._first = self._sample(state)
         if self._first:
             run = self._first.pop()
             self._tried.append(run)
-            return Work(run, _rung(state, run))
+            return Assignment(run, _rung(state, run))
         if any(state.pending[run] == _rung(state, run) for run in self._tried):
             return Idle.WAIT
         free = [run for run in self._tried if state.is_free(run)]
         if not free:
             return Idle.STOP
         best = max(free, key=lambda run: state.scores(run)[-1])
-        return Work(best, int(state.stops[best]) - 1)
+        return Assignment(best, int(state.stops[best]) - 1)
 
     def _sample(self, state: State) -> list[int]:
         order = self._rng.permutation(len(state.stops))
-        costs = np.array([state.launch + state.table.runs[run].costs[_rung(state, run)] for run in order])
+        costs = np.array([state.cold_start_cost + state.table.runs[run].costs[_rung(state, run)] for run in order])
         affordable = int(np.searchsorted(np.cumsum(costs), 0.5 * state.budget, side="right"))
         return [int(run) for run in order[: max(1, affordable)]]
 
@@ -86,7 +86,7 @@ def _cheap(state: State, rng: np.random.Generator) -> Sequence[int]:
     return [int(run) for run in np.argsort(rng.exponential(state.table.full_costs))]
 
 
-Makers = Mapping[str, Callable[[int], Method]]
+Makers = Mapping[str, Callable[[int], SearchMethod]]
 """Methods by name, each made of a seed."""
 
 _MAKERS: Makers = {
@@ -110,7 +110,7 @@ METHODS = (
 """Compared unless told otherwise. `front:no-dollars` and the like, and Optuna's other samplers, are known too."""
 
 
-def make(name: str, seed: int, more: Makers | None = None) -> Method:
+def make(name: str, seed: int, more: Makers | None = None) -> SearchMethod:
     """A fresh method, of those here or of `more`. Raises UsageError when there is none of that name."""
     if more and name in more:
         return more[name](seed)
@@ -121,5 +121,5 @@ def make(name: str, seed: int, more: Makers | None = None) -> Method:
         return Front(seed, frozenset(part.removeprefix("no-") for part in parts))
     if head == "optuna" and tail.removesuffix("-group") in samplers():
         return Sampler(tail.removesuffix("-group"), seed, group=tail.endswith("-group"))
-    known = (*METHODS, *(more or ()), *(f"front:no-{each}" for each in ABLATIONS), *(f"optuna:{each}" for each in samplers()))
-    raise UsageError(f"there is no method {name!r}.{did_you_mean(name, known)}")
+    names = (*METHODS, *(more or ()), *(f"front:no-{each}" for each in ABLATIONS), *(f"optuna:{each}" for each in samplers()))
+    raise UsageError(f"there is no method {name!r}.{did_you_mean(name, names)}")

@@ -15,14 +15,24 @@ from workbench.replay.tables import Table
 
 
 class Job(NamedTuple):
-    """One replay: a table by index, a method by name, workers, a seed, budget and launch in the table's unit, what is credited."""
+    """A replay.
+
+    Attributes:
+        table: The table, by index.
+        method: The method, by name.
+        workers: How many work at once.
+        seed: Seed of the method.
+        budget: What may be spent, in the table's unit.
+        cold_start_cost: What a cold start costs, in the same unit.
+        ends_only: Whether only finished runs are credited.
+    """
 
     table: int
     method: str
     workers: int
     seed: int
     budget: float
-    launch: float
+    cold_start_cost: float
     ends_only: bool = False
 
 
@@ -54,7 +64,14 @@ def run(
 
 def _replay(tables: Sequence[Table], job: Job, more: methods.Makers | None) -> Trace:
     method = methods.make(job.method, job.seed, more)
-    return simulate(tables[job.table], method, budget=job.budget, workers=job.workers, launch=job.launch, ends_only=job.ends_only)
+    return simulate(
+        tables[job.table],
+        method,
+        budget=job.budget,
+        workers=job.workers,
+        cold_start_cost=job.cold_start_cost,
+        ends_only=job.ends_only,
+    )
 
 
 _tables: tuple[Table, ...] = ()

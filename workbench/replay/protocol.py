@@ -14,7 +14,7 @@ from workbench.front.intervals import holm
 from workbench.meter.host import cpu_model
 from workbench.replay import methods, parallel, statistics
 from workbench.replay.regret import AREA_FROM, SHARES, Curve, Goal
-from workbench.replay.simulation import LAUNCH_SHARE, Trace
+from workbench.replay.simulation import COLD_START_SHARE, Trace
 from workbench.replay.tables import Table
 
 PACKAGES = ("workbench", "numpy", "scipy", "optuna", "torch")
@@ -32,7 +32,7 @@ class Protocol:
         budget: In mean full runs of the table, capped at the whole table's cost.
         workers: Numbers of workers, each its own comparison.
         credit: Of `regret.CREDITS`.
-        cost: Of `regret.COSTS`.
+        cost: Of `regret.COST_SCALES`.
         launch_share: Cost of a cold start, as a share of the median full run's.
     """
 
@@ -42,7 +42,7 @@ class Protocol:
     workers: tuple[int, ...] = (1, 8, 64)
     credit: str = "checkpoints"
     cost: str = "log"
-    launch_share: float = LAUNCH_SHARE
+    launch_share: float = COLD_START_SHARE
 
     @property
     def against(self) -> str:
@@ -52,7 +52,7 @@ class Protocol:
 
 @dataclass(frozen=True, eq=False)
 class _Cell:
-    """One method on one table with so many workers: traces and regret curves by seed."""
+    """What came of a method on a table with so many workers: traces and regret curves by seed."""
 
     budget: float
     traces: list[Trace]
@@ -63,8 +63,8 @@ class _Cell:
         return [curve.area(self.budget) for curve in self.curves]
 
     def reached(self, share: float, *, time: bool = False) -> list[float | None]:
-        found = [curve.reach(share) for curve in self.curves]
-        return [None if each is None else each[time] for each in found]
+        reaches = [curve.reach(share) for curve in self.curves]
+        return [None if each is None else each[time] for each in reaches]
 
     def costs(self, share: float) -> np.ndarray[Any, np.dtype[np.float64]]:
         """What it cost to reach a share of the best; the budget where it was not reached, which is then a lower bound."""
@@ -133,7 +133,13 @@ def _run(
 ) -> dict[tuple[int, int, str], _Cell]:
     jobs = [
         parallel.Job(
-            t, method, workers, seed, table.budget(protocol.budget), _launch(table, protocol), protocol.credit == "finished"
+            t,
+            method,
+            workers,
+            seed,
+            table.budget(protocol.budget),
+            _cold_start_cost(table, protocol),
+            protocol.credit == "finished",
         )
         for t, table in enumerate(tables)
         for workers in protocol.workers
@@ -153,22 +159,22 @@ def _run(
     return cells
 
 
-def _launch(table: Table, protocol: Protocol) -> float:
+def _cold_start_cost(table: Table, protocol: Protocol) -> float:
     return protocol.launch_share * float(np.median(table.recorded_costs))
 
 
 def _table_record(table: Table, goal: Goal, protocol: Protocol) -> dict[str, Any]:
     cost, quality = goal.reference
-    told = {key: table.meta.get(key) for key in ("quality", "cost_unit", "cost_is", "source", "licence")}
+    meta = {key: table.meta.get(key) for key in ("quality", "cost_unit", "cost_is", "source", "licence")}
     return {
         "table": table.name,
         "digest": table.digest,
-        **told,
+        **meta,
         "runs": len(table.runs),
         "failed": sum(run.failed for run in table.runs),
         "checkpoints": len(table.points),
         "budget": table.budget(protocol.budget),
-        "launch": _launch(table, protocol),
+        "launch": _cold_start_cost(table, protocol),
         "reference": {"cost": cost, "quality": quality},
         "hypervolume": goal.best,
     }

@@ -20,7 +20,7 @@ Numbers = NDArray[np.float64]
 CREDITS = ("checkpoints", "finished")
 """What is a point of the front: every checkpoint, or only the last of runs that were trained to their end."""
 
-COSTS = ("log", "linear")
+COST_SCALES = ("log", "linear")
 """In what the cost is measured along the hypervolume."""
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -71,7 +71,7 @@ class Goal:
     Args:
         table: The pool.
         credit: Of `CREDITS`.
-        cost: Of `COSTS`.
+        cost: Of `COST_SCALES`.
     """
 
     table: Table
@@ -152,5 +152,5 @@ class Curve:
 
     def reach(self, share: float) -> tuple[float, float] | None:
         """What was spent, and when it was, as the hypervolume reached a share of the best; None where it never did."""
-        found = np.flatnonzero(self.regret <= 1.0 - share + 1e-12)
-        return (float(self.spent[found[0]]), float(self.time[found[0]])) if len(found) else None
+        places = np.flatnonzero(self.regret <= 1.0 - share + 1e-12)
+        return (float(self.spent[places[0]]), float(self.time[places[0]])) if len(places) else None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.replay.simulation import Idle, State, Work
+from workbench.replay.simulation import Assignment, Idle, State
 from workbench.search.baseline import Peer
 from workbench.space import Choice, Dimension, Value
 
@@ -30,7 +30,7 @@ class Sampler:
         self._worst = math.inf
         self._failed: list[int] = []
 
-    def next(self, state: State) -> Work | Idle:
+    def next(self, state: State) -> Assignment | Idle:
         """A full run of the free configuration nearest to the proposal."""
         if self._peer is None:
             self._peer = Peer(state.table.dimensions, self._sampler, seed=self._seed, group=self._group, parallel=state.workers > 1)
@@ -42,7 +42,7 @@ class Sampler:
         proposed, number = self._peer.ask()
         run = int(free[np.argmin(self._coordinates.distances(proposed)[free])])
         self._running[run] = self._peer.instead(number, state.table.runs[run].settings)
-        return Work(run, int(state.stops[run]) - 1)
+        return Assignment(run, int(state.stops[run]) - 1)
 
     def _tell(self, state: State) -> None:
         assert self._peer is not None
@@ -87,7 +87,7 @@ class Coordinates:
 def _number(dimension: Dimension, value: Value) -> float:
     space = dimension.space
     if isinstance(space, Choice):
-        return float(space.labels.index(value))
+        return float(space.names.index(value))
     low, high = space.ends
     assert isinstance(value, (int, float))
     if getattr(space, "log", False):

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from workbench.replay.tables import Table
 
-LAUNCH_SHARE = 0.02
+COLD_START_SHARE = 0.02
 """Of the median full run's cost: what a cold start costs beside the curve, the same for every method."""
 
 _EXACT = 1e-9  # relative; events so near each other are one moment
 
 
-class Work(NamedTuple):
+class Assignment(NamedTuple):
     """Train a configuration of the pool, by index, until a checkpoint, by index."""
 
     run: int
@@ -40,10 +40,10 @@ class Idle(Enum):
     """… ever again."""
 
 
-class Method(Protocol):
+class SearchMethod(Protocol):
     """Chooses what a free worker does next; told nothing but the state."""
 
-    def next(self, state: State) -> Work | Idle: ...
+    def next(self, state: State) -> Assignment | Idle: ...
 
 
 @dataclass(eq=False)
@@ -53,7 +53,7 @@ class State:
     Attributes:
         table: The pool; of a run's qualities a method may look at the first `passed` only.
         workers: How many work at once.
-        launch: What a cold start costs, in the table's unit.
+        cold_start_cost: What a cold start costs, in the table's unit.
         budget: What may be spent.
         ends_only: Whether only finished runs are credited.
         spent: By all workers, so far.
@@ -66,7 +66,7 @@ class State:
 
     table: Table
     workers: int
-    launch: float
+    cold_start_cost: float
     budget: float
     ends_only: bool = False
     spent: float = 0.0
@@ -128,7 +128,13 @@ class Trace:
 
 
 def simulate(
-    table: Table, method: Method, *, budget: float, workers: int = 1, launch: float | None = None, ends_only: bool = False
+    table: Table,
+    method: SearchMethod,
+    *,
+    budget: float,
+    workers: int = 1,
+    cold_start_cost: float | None = None,
+    ends_only: bool = False,
 ) -> Trace:
     """Replay a method on a table until the budget is spent, it stops, or nothing is left.
 
@@ -137,16 +143,16 @@ def simulate(
         method: A fresh one: it may remember.
         budget: What may be spent, in the table's unit; what is reached after that is not credited.
         workers: How many work at once.
-        launch: What a cold start costs; None takes `LAUNCH_SHARE` of the median full run.
+        cold_start_cost: What a cold start costs; None takes `COLD_START_SHARE` of the median full run.
         ends_only: Whether only finished runs are credited, which a method may know. The trace is of all checkpoints.
     """
-    if launch is None:
-        launch = LAUNCH_SHARE * float(np.median(table.recorded_costs))
-    return _Simulation(State(table, workers, launch, budget, ends_only), method).run()
+    if cold_start_cost is None:
+        cold_start_cost = COLD_START_SHARE * float(np.median(table.recorded_costs))
+    return _Simulation(State(table, workers, cold_start_cost, budget, ends_only), method).run()
 
 
 class _Simulation:
-    def __init__(self, state: State, method: Method) -> None:
+    def __init__(self, state: State, method: SearchMethod) -> None:
         self.state, self.method = state, method
         self.free, self.stopped = state.workers, False
         self.events: list[tuple[float, int, int]] = []  # when, tie-breaker, run
@@ -210,7 +216,7 @@ class _Simulation:
         state.changed.append(run)
         cold = state.passed[run] == 0
         self.launches += bool(cold)
-        self._push(run, state.launch if cold else 0.0)
+        self._push(run, state.cold_start_cost if cold else 0.0)
 
     def _push(self, run: int, more: float = 0.0) -> None:
         """The moment at which a run that a worker is at passes its next checkpoint, or fails."""

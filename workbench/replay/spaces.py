@@ -17,7 +17,7 @@ def dimensions_of(space: Mapping[str, Any], place: str) -> dict[str, Dimension]:
     """Dimensions by name. Raises DataError when a type or a range cannot be used."""
     if not space:
         raise DataError(f"{place}: the space is empty. Name at least one setting.")
-    return {name: Dimension(name, _space(name, said, place)) for name, said in space.items()}
+    return {name: Dimension(name, _space(name, described, place)) for name, described in space.items()}
 
 
 def settings_of(config: Mapping[str, Any], dimensions: Mapping[str, Dimension], place: str) -> dict[str, Value]:
@@ -25,16 +25,16 @@ def settings_of(config: Mapping[str, Any], dimensions: Mapping[str, Dimension], 
     return {name: _setting(name, value, dimensions, place) for name, value in config.items() if value is not None}
 
 
-def _space(name: str, said: Any, place: str) -> Space:
-    if not isinstance(said, Mapping):
-        raise DataError(f'{place}: the space of {name!r} must be {{"type": …}}; got {said!r}.')
-    kind = said.get("type")
+def _space(name: str, described: Any, place: str) -> Space:
+    if not isinstance(described, Mapping):
+        raise DataError(f'{place}: the space of {name!r} must be {{"type": …}}; got {described!r}.')
+    kind = described.get("type")
     try:
         if kind == "categorical":
-            return Choice(_choices(said.get("choices")))
+            return Choice(_choices(described.get("choices")))
         if kind not in ("int", "float"):
             raise UsageError(f"the type {kind!r} is unknown.{did_you_mean(str(kind), ('categorical', 'int', 'float'))}")
-        low, high, log = said.get("low"), said.get("high"), said.get("log") or False
+        low, high, log = described.get("low"), described.get("high"), described.get("log") or False
         if not isinstance(log, bool):
             raise UsageError(f'"log" must be true or false; got {log!r}.')
         if low == high and is_number(low):
@@ -61,7 +61,7 @@ def _setting(name: str, value: Any, dimensions: Mapping[str, Dimension], place: 
         raise DataError(f"{place}: the setting {name!r} is not in the space.{did_you_mean(name, dimensions)}")
     space = dimensions[name].space
     if isinstance(space, Choice):
-        for label in space.labels:
+        for label in space.names:
             if (space.contains(value) and label == value) or str(value) == label:  # choices may be written as text
                 return label
     elif is_number(value):

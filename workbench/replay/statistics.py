@@ -27,10 +27,10 @@ class Interval:
 
 def median_interval(values: Sequence[float] | Numbers, *, seed: int = 0) -> Interval:
     """The median of seeds, with its 95 % interval by the percentile bootstrap over them (Efron 1979)."""
-    known = np.asarray(values, float)
-    drawn = np.random.default_rng(seed).integers(0, len(known), (RESAMPLES, len(known)))
-    low, high = np.quantile(np.median(known[drawn], axis=1), [LEVEL / 2, 1 - LEVEL / 2])
-    return Interval(float(np.median(known)), float(low), float(high))
+    sample = np.asarray(values, float)
+    drawn = np.random.default_rng(seed).integers(0, len(sample), (RESAMPLES, len(sample)))
+    low, high = np.quantile(np.median(sample[drawn], axis=1), [LEVEL / 2, 1 - LEVEL / 2])
+    return Interval(float(np.median(sample)), float(low), float(high))
 
 
 def rank_test(ours: Sequence[float], theirs: Sequence[float]) -> float:

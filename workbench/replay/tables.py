@@ -22,7 +22,7 @@ from workbench.space import Dimension, Value, is_number
 Numbers = NDArray[np.float64]
 
 OUT_OF_MEMORY = ("oom", "out_of_memory", "out of memory")
-"""Statuses of runs that could not start: they cost their launch only."""
+"""Statuses of runs that could not start: they cost their cold start only."""
 
 
 FINISHED = ("complete", "completed", "done", "finished", "success", "successful", "succeeded")
@@ -264,11 +264,11 @@ def _planned(raw: Sequence[_Raw]) -> Iterator[Run]:
 
 def _conditional(dimensions: Mapping[str, Dimension], pool: Sequence[Mapping[str, Value]]) -> dict[str, Dimension]:
     """Dimensions with the condition that their names tell: `LORA.r` is there only where some setting is `LORA`."""
-    found: dict[str, Dimension] = {}
+    conditional: dict[str, Dimension] = {}
     for name, dimension in dimensions.items():
         prefix, dot, _ = name.rpartition(".")
         having = [settings for settings in pool if name in settings]
         owner = next((other for other in dimensions if having and all(s.get(other) == prefix for s in having)), None)
         when = ((owner, prefix),) if dot and owner is not None else ()
-        found[name] = Dimension(name, dimension.space, when)
-    return found
+        conditional[name] = Dimension(name, dimension.space, when)
+    return conditional

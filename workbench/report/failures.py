@@ -10,21 +10,18 @@ from typing import Any
 from workbench.front.view import View
 from workbench.quantities import dollars, duration, many
 from workbench.report.text import peak_memory
-from workbench.result import Result, by_run, spending, spent_usd
+from workbench.result import AGAIN, Cause, Result, by_run, spending, spent_usd
 from workbench.usage import Usage, add_phases
 
 FAILED = ("infeasible", "interrupted")
 """Statuses of work that bought no model."""
 
 KINDS = {
-    "out_of_memory": "out of memory",
-    "diverged": "diverged",
-    "died": "worker died",
-    "stopped": "stopped",
-    "fault": "fault of the machine",
-    "bug": "bug",
+    Cause.OUT_OF_MEMORY: "out of memory",
+    Cause.DIED: "worker died",
+    Cause.FAULT: "fault of the machine",
 }
-"""What the first word of a reason means."""
+"""What people are told of a cause, where that is more than its word."""
 
 _MEMORY = ("method", "batch_size", "max_length", "precision")
 
@@ -54,10 +51,12 @@ class Failure:
 
 def kind(result: Result) -> str:
     """Return the type of a failure, in words."""
-    word = result.reason.split(":")[0].strip()
-    if word == "fault" and result.status == "infeasible":
+    if result.retry:
+        return AGAIN
+    cause = result.cause or Cause.UNKNOWN
+    if cause is Cause.FAULT and result.status == "infeasible":
         return "fault of the model"  # of the machine it ends a sweep, and the run is interrupted
-    return KINDS.get(word, word or "unknown")
+    return KINDS.get(cause, cause.word)
 
 
 def failures(results: Sequence[Result], view: View) -> list[Failure]:
@@ -160,7 +159,7 @@ def memory_map(results: Sequence[Result]) -> list[Fit]:
     """
     groups: dict[tuple[Any, ...], list[list[Result]]] = {}
     for segments in by_run(results).values():
-        tried = [r for r in segments if r.status == "complete" or kind(r) == KINDS["out_of_memory"]]
+        tried = [r for r in segments if r.status == "complete" or (r.cause is Cause.OUT_OF_MEMORY and not r.retry)]
         if tried:
             groups.setdefault((tried[0].model, *_deciding(tried[0]).values()), []).append(tried)
     differing = {name for i, name in enumerate(_MEMORY) if name == "method" or len({key[i + 1] for key in groups}) > 1}

@@ -1,20 +1,27 @@
 """The record of one recipe that was run, and its two costs: that of the point from cold, and what was spent.
 
 record    scores, usage and provenance, written once, read for ever
+causes    why work ended without a checkpoint
+legacy    what records of earlier versions lack
+offers    the offer at which it was paid
 inputs    whether what it depends on is still what it was
 costs     what a point costs from cold, at any offer
 spending  what a sweep has spent
 """
 
+from workbench.result.causes import Cause
 from workbench.result.costs import COSTS, MeanCosts, carried, cost, estimate, mean_costs, same_machine
 from workbench.result.inputs import current
-from workbench.result.record import SCHEMA, STATUSES, Result, again, by_run, is_again, originals
+from workbench.result.offers import offer_record
+from workbench.result.record import AGAIN, SCHEMA, STATUSES, Result, again, by_run, originals
 from workbench.result.spending import Spending, labelled_set, labels_bought, spending, spent_usd
 
 __all__ = [
+    "AGAIN",
     "COSTS",
     "SCHEMA",
     "STATUSES",
+    "Cause",
     "MeanCosts",
     "Result",
     "Spending",
@@ -24,10 +31,10 @@ __all__ = [
     "cost",
     "current",
     "estimate",
-    "is_again",
     "labelled_set",
     "labels_bought",
     "mean_costs",
+    "offer_record",
     "originals",
     "same_machine",
     "spending",

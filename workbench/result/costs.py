@@ -109,7 +109,4 @@ def same_machine(result: Result, offer: Offer) -> bool:
     known = result.offer
     if known.get("id") == offer.id:
         return True
-    if "platform" in known:
-        return (known["platform"], known["instance"]) == (offer.platform, offer.instance)
-    # Records from before the two were kept apart have them in the name.
-    return bool(known) and str(known.get("name")).split(":")[:2] == [offer.platform, offer.instance]
+    return bool(known) and (known.get("platform"), known.get("instance")) == (offer.platform, offer.instance)

@@ -8,11 +8,17 @@ from functools import cached_property
 from typing import Any
 
 from workbench.prices import Carried, Offer
+from workbench.result.causes import Cause
+from workbench.result.legacy import upgraded
+from workbench.result.offers import recorded_offer
 from workbench.space import Value
 from workbench.usage import Usage, total
 
 SCHEMA = 1
 STATUSES = ("complete", "infeasible", "interrupted", "running")
+
+AGAIN = "to be tried again"
+"""What people are told of a failure after which somebody has asked for another try."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +31,8 @@ class Result:
         recipe: The whole recipe as plain data.
         settings: The study's settings that made it, by path; `epochs` is this checkpoint's.
         status: One of `STATUSES`.
-        reason: Why it is infeasible or was interrupted, else empty.
+        cause: Why it is infeasible or was interrupted; None otherwise.
+        reason: The same in words for people, else empty: no program reads it.
         scores: The task's scores and `dev_loss`; empty unless complete.
         usage: The cold cost by phase: what this checkpoint alone would have consumed from nothing. It has its own single
             evaluation and no earlier one, and shared things in full.
@@ -50,6 +57,8 @@ class Result:
             points that a sweep had made, theirs. Empty for all that a sweep runs.
         trial: Number of the run's first trial in the ledger; None before it is written.
         number: Number of its own trial in the ledger.
+        retry: Whether it is a failure after which a person has asked for another try, as its ledger sees it. Not part of the
+            record.
         outdated: Which of its inputs are no longer what they were, out of `workbench.result.inputs.KINDS`, as its ledger sees it:
             such a Result is on the bill, and no point. Not part of the record.
     """
@@ -59,6 +68,7 @@ class Result:
     recipe: Mapping[str, Any]
     settings: Mapping[str, Value]
     status: str
+    cause: Cause | None = None
     reason: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
     usage: Mapping[str, Usage] = field(default_factory=dict)
@@ -80,6 +90,7 @@ class Result:
     test_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     trial: int | None = None
     number: int | None = None
+    retry: bool = False
     outdated: tuple[str, ...] = ()
 
     @property
@@ -124,6 +135,26 @@ class Result:
         """All phases of `undisturbed` together: what fronts, searches and forecasts go by."""
         return total(self.undisturbed.values()) if self.contended else self.cold
 
+    @property
+    def detail(self) -> str:
+        """Its reason without the word of its cause."""
+        return self.reason.removeprefix(self.cause.reason("")) if self.cause else self.reason
+
+    @property
+    def died(self) -> bool:
+        """Whether its worker died, or met a bug, and nobody has asked for another try since."""
+        return self.status == "interrupted" and not self.retry and self.cause is not None and self.cause.is_death
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped on purpose, and nobody has asked for another try since."""
+        return self.status == "interrupted" and not self.retry and self.cause is not None and self.cause.is_stop
+
+    @cached_property
+    def paid(self) -> Offer | None:
+        """The offer at which it was paid, as far as its price goes; None where none is on record."""
+        return recorded_offer(self.offer)
+
     @cached_property
     def _carried(self) -> dict[Offer, Carried | None]:
         """What `carried` has worked out, by offer: a view asks for it a dozen times a point."""
@@ -139,7 +170,7 @@ class Result:
 
         With `compact`, as ledgers keep it: what all windows say of their sources is said once, under `sources`.
         """
-        apart = ("usage", "spent", "number", "outdated")
+        apart = ("usage", "spent", "number", *_SEEN)
         record = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in apart}
         phases = {name: {p: u.to_json() for p, u in getattr(self, name).items()} for name in ("usage", "spent")}
         if compact:
@@ -152,8 +183,10 @@ class Result:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Result:
-        """Rebuild from `to_json`; keys of a later schema are ignored."""
-        known = {name: record[name] for name in cls.__dataclass_fields__ if name in record and name != "outdated"}
+        """Rebuild from `to_json`, of this or any earlier version; keys of a later schema are ignored."""
+        record = upgraded(record)
+        known = {name: record[name] for name in cls.__dataclass_fields__ if name in record and name not in _SEEN}
+        known["cause"] = None if record["cause"] is None else Cause(record["cause"])
         shared = record.get("sources", {})
         for name in ("usage", "spent"):
             windows = record.get(name, {})
@@ -161,7 +194,8 @@ class Result:
         return cls(**known)
 
 
-_AGAIN = "to be tried again"
+_SEEN = ("retry", "outdated")
+"""Fields that say how a Result counts now, and not what happened: they are no part of its record."""
 
 
 def again(result: Result) -> Result:
@@ -169,12 +203,7 @@ def again(result: Result) -> Result:
 
     The record is not changed, nor what it has spent; its reason says what it was.
     """
-    return replace(result, status="interrupted", reason=f"{_AGAIN}: {result.reason}")
-
-
-def is_again(result: Result) -> bool:
-    """Whether it is a failure after which a person has asked for another try."""
-    return result.status == "interrupted" and result.reason.startswith(f"{_AGAIN}:")
+    return replace(result, status="interrupted", retry=True, reason=f"{AGAIN}: {result.reason}")
 
 
 def by_run(results: Iterable[Result]) -> dict[str, list[Result]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from workbench import prices
@@ -58,23 +57,7 @@ def spending(results: Iterable[Result], offer: Offer, label_usd: float) -> Spend
 
 def _spent_usd(r: Result, offer: Offer) -> float | None:
     """US$ of what was really consumed, at the offer if that is its machine, else at the price recorded with it."""
-    recorded = r.offer
-    if same_machine(r, offer) or "usd_per_hour" not in recorded:
-        return prices.usd(r.consumed, offer)
-    per_kwh = recorded.get("usd_per_kwh")
-    paid = Offer(
-        platform=str(recorded.get("platform", "")),
-        instance=str(recorded.get("instance", "")),
-        gpu="",
-        gpus=int(recorded.get("gpus", 1 if r.device else 0)),
-        region="",
-        commitment="owned" if per_kwh is not None else "on_demand",
-        amount=Decimal(str(recorded["usd_per_hour"])),
-        source="recorded",
-        date=str(recorded.get("date", "")),
-        usd_per_kwh=None if per_kwh is None else Decimal(str(per_kwh)),
-    )
-    return prices.usd(r.consumed, paid)
+    return prices.usd(r.consumed, offer if same_machine(r, offer) or r.paid is None else r.paid)
 
 
 def _taken_over(r: Result) -> bool:

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 from workbench.search.decide import EXHAUSTED, LEARNING_RUNS, NO_START, Step, check_stop_below, decide
 from workbench.search.history import MAX_INTERRUPTIONS, begun, left_alone, unfinished
 from workbench.search.memory import check_sampler
-from workbench.search.propose import STARTS, propose
-from workbench.search.request import DEFAULT, Allowance, Checkpoint, Costs, Prices, States, Strategy
+from workbench.search.propose import SPREAD_RUNS, propose
+from workbench.search.request import DEFAULT, Allowance, CheckpointForecast, Costs, States, Strategy
 
 if TYPE_CHECKING:
     from workbench.search.sampler import FrontSampler
@@ -36,12 +36,11 @@ __all__ = [
     "LEARNING_RUNS",
     "MAX_INTERRUPTIONS",
     "NO_START",
-    "STARTS",
+    "SPREAD_RUNS",
     "Allowance",
-    "Checkpoint",
+    "CheckpointForecast",
     "Costs",
     "FrontSampler",
-    "Prices",
     "States",
     "Step",
     "Strategy",

@@ -80,12 +80,13 @@ class Peer:
         from optuna.trial import TrialState, create_trial
 
         asked = self._study.trials[number]
+        # The sampler must be told of what was run, or it learns from a point that nobody measured.
         self._study.tell(number, state=TrialState.FAIL)
-        known = {n: v for n, v in settings.items() if n in self._distributions}
+        params = {n: v for n, v in settings.items() if n in self._distributions}
         trial = create_trial(
             state=TrialState.RUNNING,
-            params=known,
-            distributions={name: self._distributions[name] for name in known},
+            params=params,
+            distributions={name: self._distributions[name] for name in params},
             system_attrs=asked.system_attrs,  # the generation of a genetic algorithm is kept there
         )
         self._study.add_trial(trial)
@@ -116,13 +117,13 @@ def _make(name: str, seed: int, group: bool, parallel: bool) -> BaseSampler:
     import optuna
 
     kind = getattr(optuna.samplers, name)
-    known = inspect.signature(kind.__init__).parameters
+    parameters = inspect.signature(kind.__init__).parameters
     wanted: dict[str, Any] = {"seed": seed, "warn_independent_sampling": False, "constant_liar": parallel}
     if group:
         wanted |= {"multivariate": True, "group": True}
-        if "group" not in known:
+        if "group" not in parameters:
             raise UsageError(f"optuna:{name} has no groups. Leave -group out.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sampler: BaseSampler = kind(**{key: value for key, value in wanted.items() if key in known})
+        sampler: BaseSampler = kind(**{key: value for key, value in wanted.items() if key in parameters})
     return sampler

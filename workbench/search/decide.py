@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 
 from workbench import prices
 from workbench.errors import UsageError
+from workbench.prices import Prices
 from workbench.result import Result, originals
 from workbench.search import history
 from workbench.search.arms import Arm, Decision
 from workbench.search.propose import propose
-from workbench.search.request import DEFAULT, Admits, Allowance, CheckpointForecasts, Costs, Prices, States, Strategy
+from workbench.search.request import DEFAULT, Admits, Allowance, CheckpointForecasts, Costs, States, Strategy
 from workbench.search.runs import Run, key_of, known_runs, new_runs
 from workbench.search.spread import every
 from workbench.space import Dimension, Uniform, Value, draw
@@ -86,6 +87,7 @@ def decide(
         return _whole(study, results, costs.prices, strategy, allowance)
     from workbench.search.engine import FrontSearch, Reference
 
+    # Replicates of a confirmation are no runs of the search: their new seeds would count as new evidence of one point.
     results = originals(results)
     usd = _usd_per_cost(study, costs.prices)
     if strategy.stop_below is not None:
@@ -93,15 +95,18 @@ def decide(
     runs = known_runs(study, results, costs, states or States())
     dimensions = {name: dimension for name, dimension in study.dimensions.items() if name != "epochs"}
     begun, admits = history.begun(results), allowance.admits
+    # What a person asked for, or what a stop broke off, is not weighed again: it had been the best there was.
     before = _before_all(runs, results, admits, begun if allowance.starts == 0 else None)
     if before is not None:
         return before
     runs = _with_pool(runs, study, dimensions, strategy.seed, costs.checkpoints)
-    known = strategy.reference
-    reference = None if known is None else Reference(score=known[study.maximize], cost=known[study.costs[0]])
+    origin = strategy.reference
+    reference = None if origin is None else Reference(score=origin[study.maximize], cost=origin[study.costs[0]])
     engine = FrontSearch(dimensions, seed=_salt(strategy.seed, len(results)), reference=reference)
+    # With twelve starts and no worth of a start a sweep began twelve of the cheapest runs, and ended with most of its
+    # money unspent.
     worth = _start_worth(runs, allowance, usd)
-    ask = functools.partial(engine.decide, cold_start=costs.cold_start, start_worth=worth, may_wait=strategy.may_wait)
+    ask = functools.partial(engine.decide, cold_start_cost=costs.cold_start_cost, start_worth=worth, may_wait=strategy.may_wait)
     chosen, decision = _admitted(ask, runs, admits)
     if chosen is not None and chosen.run_id not in begun and allowance.starts == 0:
         if decision.gain > 0:  # it would add more than any run that there is
@@ -193,15 +198,16 @@ def _with_pool(
     for part in range(PARTS):
         rng = random.Random(_salt(seed, len(taken) - part))
         drawn += [draw(dimensions, rng) for _ in range(-(-POOL // PARTS))]
+    # How often a configuration was drawn is kept before duplicates go: it is the share of the space that it stands for.
     times = Counter(map(key_of, drawn))
     if not any(isinstance(dimension.space, Uniform) for dimension in dimensions.values()):
         drawn += every(dimensions, POOL + len(taken))
-    found: dict[object, dict[str, Value]] = {}
+    fresh: dict[object, dict[str, Value]] = {}
     for settings in drawn:
         key = key_of(settings)
-        if key not in taken and len(found) < POOL:
-            found.setdefault(key, settings)
-    pool = [*runs, *new_runs(study, list(found.values()), checkpoints)]
+        if key not in taken and len(fresh) < POOL:
+            fresh.setdefault(key, settings)
+    pool = [*runs, *new_runs(study, list(fresh.values()), checkpoints)]
     # A method that has no settings, as one that only asks, would else stand once beside hundreds of another's learning rates.
     return [replace(run, arm=replace(run.arm, drawn=max(1, times[run.key]))) for run in pool]
 
@@ -226,6 +232,7 @@ def _admitted(ask: Callable[[list[Arm]], Decision], runs: Sequence[Run], admits:
 
     All other runs are asked about only when one is refused: `admits` forecasts each, and most decisions are admitted.
     """
+    # The second pass asks `admits` of every run, which forecasts it: on most decisions the first one is enough.
     for left in (runs, None):
         if left is None:
             left = [short for run in runs if (short := _shortened(run, admits)) is not None]
@@ -248,7 +255,7 @@ def _shortened(run: Run, admits: Admits) -> Run | None:
 
 
 def _gain_per_usd(decision: Decision, usd: float | None) -> float | None:
-    """In score x decades of cost, as `report.hypervolume` has it: the search reckons in natural logarithms."""
+    """Growth for a US$ in score x decades of cost, as `report.hypervolume` has it; the search uses natural logarithms."""
     if usd is None or decision.spend <= 0 or not math.isfinite(decision.gain):
         return None
     return decision.gain / math.log(10) / (decision.spend * usd)

@@ -25,16 +25,16 @@ from workbench.space import Dimension
 ABLATIONS = ("dollars", "freeze", "loss", "cheap-start")
 """Parts that can be left out: division by cost, stopping before the end, the loss as a second view, cheap first runs."""
 
-STARTS = 6
+FIRST_RUNS = 6
 """Cold runs that are drawn by their cost alone before the model is asked."""
 
-MOST_STARTS = 16
+MOST_FIRST_RUNS = 16
 """How many of many workers make the first runs; the others wait for what these show."""
 
 WORTH = 0.3
 """A worker waits when the best that is left promises, once what is under way is known, less than this share of the best of all."""
 
-START_RUNG = 1
+FIRST_RUNG = 1
 """The rung, by index, to which the first runs are taken."""
 
 START_POWER = 1.5
@@ -98,12 +98,14 @@ class FrontSearch:
         self._reference, self._seed, self._ablate = reference or Reference(), seed, frozenset(ablate)
         self._belief = Belief(Features(dimensions), losses="loss" not in self._ablate, refit_growth=refit_growth)
 
-    def decide(self, arms: Sequence[Arm], *, cold_start: float = 0.0, start_worth: float = 0.0, may_wait: bool = True) -> Decision:
+    def decide(
+        self, arms: Sequence[Arm], *, cold_start_cost: float = 0.0, start_worth: float = 0.0, may_wait: bool = True
+    ) -> Decision:
         """What a free worker does next.
 
         Args:
             arms: All runs that exist, and those that could be started.
-            cold_start: What a start from cold costs beside the milestones' costs, in the same unit.
+            cold_start_cost: What a start from cold costs beside the milestones' costs, in the same unit.
             start_worth: What one of the starts that are left is worth, in the same unit, where their number is bounded: a new run
                 is weighed as if it cost so much more, or cheap ones would use them up. It is not spent.
             may_wait: Whether the worker may be told to wait for what others will find, though something is left that it could do:
@@ -114,35 +116,47 @@ class FrontSearch:
         # would stay in its first draws for ever.
         begun = sum(arm.done > 0 or arm.pending is not None or arm.infeasible for arm in arms)
         seen = sum(arm.done > 0 for arm in arms)
+        # The generator depends on the history alone, so that a restarted sweep decides as it would have decided.
         rng = np.random.default_rng((self._seed, begun, sum(arm.done for arm in arms)))
         free = [arm for arm in arms if arm.pending is None and not arm.infeasible and arm.done < len(arm.milestones)]
         busy = any(arm.pending is not None for arm in arms)
         if not free:
             return Decision("wait" if busy else "stop", reason="nothing is left to run")
+        # Before two scores are known the model has nothing to fit: the first runs are drawn, cheap ones more often.
         new = [arm for arm in free if not arm.done]
-        if new and (begun < STARTS or seen < 2):
-            if may_wait and busy and begun - seen >= MOST_STARTS:
+        if new and (begun < FIRST_RUNS or seen < 2):
+            # Many workers at once would otherwise spend on draws what the first scores could have saved.
+            if may_wait and busy and begun - seen >= MOST_FIRST_RUNS:
                 return Decision("wait", reason="the first runs are under way")
             return self._start(new, rng, start_worth)
         try:
-            return self._best(arms, free, rng, cold_start, start_worth, may_wait)
+            return self._best(arms, free, rng, cold_start_cost, start_worth, may_wait)
         except linalg.LinAlgError:  # a sweep that was paid for does not end because its model cannot be made
             return self._start(free, rng, start_worth)
 
     def _start(self, free: Sequence[Arm], rng: np.random.Generator, worth: float) -> Decision:
         """An arm drawn with a chance that falls with its cost, taken to its second rung."""
-        targets = [next(k for k in self._rungs(arm)[START_RUNG:] or (len(arm.milestones) - 1,) if k >= arm.done) for arm in free]
+        targets = [next(k for k in self._rungs(arm)[FIRST_RUNG:] or (len(arm.milestones) - 1,) if k >= arm.done) for arm in free]
         costs = np.array([arm.milestones[k].cost for arm, k in zip(free, targets, strict=True)])
         weight = ((costs + worth) / (costs + worth).min()) ** -(0.0 if "cheap-start" in self._ablate else START_POWER)
+        # A method without settings stands here once, beside hundreds of another's learning rates: weighted by how often
+        # it was drawn it comes as often as the space has it. Before, `zero_shot` came last of 150.
         weight *= [arm.fits * arm.drawn for arm in free]
         i = int(rng.choice(len(free), p=weight / weight.sum()))
         action = "continue" if free[i].done else "start"
         return Decision(action, free[i].key, targets[i], math.nan, float(costs[i]), reason="one of the first, drawn by its cost")
 
     def _best(
-        self, arms: Sequence[Arm], free: Sequence[Arm], rng: np.random.Generator, cold_start: float, worth: float, may_wait: bool
+        self,
+        arms: Sequence[Arm],
+        free: Sequence[Arm],
+        rng: np.random.Generator,
+        cold_start_cost: float,
+        worth: float,
+        may_wait: bool,
     ) -> Decision:
         """The run and the checkpoint with the greatest index."""
+        # The belief is of all arms, infeasible and pending ones too: what they showed before still counts.
         self._belief.learn(arms, rng)
         new = [arm for arm in free if not arm.done]
         if len(new) > MOST_NEW:
@@ -151,24 +165,32 @@ class FrontSearch:
         open_ = [arm for arm in free if arm.done] + new
         candidates = open_ + [arm for arm in pending if arm.done < len(arm.milestones)]
         milestones = self._milestones(candidates)
+        # A point of the front costs what its run costs from cold, whatever of it was paid before: fronts use the first, the
+        # index below divides by what is still to be paid.
         costs = np.array([[arm.milestones[k].cost for k in ks] for arm, ks in zip(candidates, milestones, strict=True)])
+        # What a cached state has paid for is not paid again; without it a run starts from nothing, which is why a frozen
+        # run whose state was dropped competes with new ones at its full price.
         had = np.array([arm.milestones[arm.done - 1].cost if arm.done and arm.cached else 0.0 for arm in candidates])
-        taking_up = np.where(had == 0, cold_start, [arm.resume for arm in candidates])
+        taking_up = np.where(had == 0, cold_start_cost, [arm.resume for arm in candidates])
         spend = costs - had[:, None] + taking_up[:, None]
+        # A run that may turn out infeasible is worth its gain times the chance that it does not, at its full cost.
         works = self._works(candidates, arms)[:, None]
         weighed = spend + np.array([0.0 if arm.done else worth for arm in candidates])[:, None]
         # Scaled by a power of two, which rounds nothing: of the tiniest costs the index would overflow.
         weighed = np.ldexp(weighed, -np.frexp(weighed.max())[1])
         index = works / (np.ones_like(spend) if "dollars" in self._ablate else weighed)
 
-        forecasts, known = self._belief.of(candidates, milestones), self._known(arms)
+        forecasts, front_of = self._belief.of(candidates, milestones), self._known(arms)
         counts = self._counts(candidates, milestones)
-        grown = _growth(known([], np.zeros(0)), forecasts.at(_NODES), costs, counts)
+        grown = _growth(front_of([], np.zeros(0)), forecasts.at(_NODES), costs, counts)
+        # Runs under way are candidates for the comparison alone: their growth is what a waiting worker waits for.
         if pending:
             going = float((grown * index).max())
-            grown, index = self._growth_beside(known, forecasts, costs, counts, pending, rng)[: len(open_)], index[: len(open_)]
+            grown, index = self._growth_beside(front_of, forecasts, costs, counts, pending, rng)[: len(open_)], index[: len(open_)]
         i, j = divmod(int((grown * index).argmax()), milestones.shape[1])
         arm = candidates[i]
+        # Only workers with a GPU each may wait: on a shared machine a waiting worker's neighbours were charged for its
+        # time, and points made then were up to twice as dear.
         if may_wait and pending and float((grown * index).max()) < WORTH * going:
             return Decision("wait", reason="what is under way will tell more than what is left would bring")
         return Decision(
@@ -182,22 +204,24 @@ class FrontSearch:
 
     def _growth_beside(
         self,
-        known: Known,
+        front_of: Known,
         forecasts: ScoreForecasts,
         costs: Floats,
         counts: Bools,
         pending: Sequence[Arm],
         rng: np.random.Generator,
     ) -> Floats:
-        """As `_growth`, averaged over joint samples of what is under way."""
+        """Expected growth as by `_growth`, averaged over joint samples of what is under way."""
         targets = [arm.pending for arm in pending if arm.pending is not None]
         ahead = np.array(targets)[:, None]
         under_way = self._belief.of(pending, ahead)
         normals = rng.standard_normal((SAMPLES, len(pending)))
         made = [arm.milestones[k].cost for arm, k in zip(pending, targets, strict=True)]
+        # A checkpoint that is no point of the front stands at minus infinity: it tells of its run, and adds nothing.
         outcomes = np.where(self._counts(pending, ahead)[:, 0], under_way.outcomes(normals), -np.inf)
         draws = zip(outcomes, forecasts.given(under_way, normals, _NODES), strict=True)
-        return sum((_growth(known(made, outcome), each, costs, counts) for outcome, each in draws), np.zeros(costs.shape)) / SAMPLES
+        grown = [_growth(front_of(made, outcome), scores, costs, counts) for outcome, scores in draws]
+        return sum(grown, np.zeros(costs.shape)) / SAMPLES
 
     def _known(self, arms: Sequence[Arm]) -> Known:
         """What makes the front of all known points together with some of these costs and scores."""
@@ -208,7 +232,8 @@ class FrontSearch:
             ends = np.array([k == len(arm.milestones) - 1 for arm in arms for k in range(arm.done)])
             cost, score = cost[ends], score[ends]
         most = max(arm.milestones[-1].cost for arm in arms) if self._reference.cost is None else self._reference.cost
-        cost, score = steps_of(cost, score)  # the others can never be on it again
+        # Dominated points can never return to the front: without them a staircase of thousands of checkpoints is short.
+        cost, score = steps_of(cost, score)
 
         def front(costs: Sequence[float], scores: Floats) -> Staircase:
             return Staircase(np.r_[cost, np.log(costs)], np.r_[score, scores], least=least, log_most=float(np.log(most)))
@@ -258,6 +283,7 @@ def _finite(arms: Sequence[Arm]) -> Sequence[Arm]:
         return arms
     least = min((score for arm in arms for score in arm.scores if math.isfinite(score)), default=0.0)
     most = max((loss for arm in arms for loss in arm.losses if math.isfinite(loss)), default=0.0)
+    # The worst of all that was seen, and not nothing: a run that diverged must not look like one that was never tried.
     return [
         replace(
             arm,

@@ -27,13 +27,14 @@ class Features:
         self.categorical = np.array([isinstance(d.space, Choice) and not _ordered(d.space) for d in self.columns], bool)
 
     def rows(self, settings: Sequence[Mapping[str, Value]]) -> Floats:
-        """One row per run and one column per dimension, shape (runs, columns)."""
+        """The settings of runs as numbers, a column for each dimension, shape (runs, columns)."""
+        # Absent is nan and not a number: a method that lacks a rate is not one with a rate of 0.
         table = np.full((len(settings), len(self.columns)), np.nan)
         for j, dimension in enumerate(self.columns):
             name = dimension.name
-            for i, each in enumerate(settings):
-                if name in each:
-                    table[i, j] = _place(dimension, each[name])
+            for i, settings_of in enumerate(settings):
+                if name in settings_of:
+                    table[i, j] = _place(dimension, settings_of[name])
         return table
 
 
@@ -50,8 +51,9 @@ def _ordered(space: Choice) -> bool:
 def _place(dimension: Dimension, value: Value) -> float:
     space = dimension.space
     if isinstance(space, Choice):
-        ranks = sorted(space.labels) if _ordered(space) else space.labels  # type: ignore[type-var]
+        ranks = sorted(space.names) if _ordered(space) else space.names  # type: ignore[type-var]
         rank = next((i for i, option in enumerate(ranks) if option == value), math.nan)
+        # By rank and not by value: 256, 1,024 and 4,096 labels are one step apart each.
         return rank / (len(ranks) - 1) if _ordered(space) else rank
     assert isinstance(space, (Uniform, Integers))
     scale = math.log if space.log else float

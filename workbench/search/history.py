@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from workbench.result import Result, by_run, is_again, originals
+from workbench.result import Result, by_run, originals
 
 MAX_INTERRUPTIONS = 3
 """A run whose worker died so often without reaching another checkpoint is left alone: it may be what kills it."""
@@ -22,36 +22,36 @@ def left_alone(results: Iterable[Result]) -> set[str]:
 
 def unfinished(results: Iterable[Result]) -> list[Result]:
     """Interrupted runs that should be taken up again, each as its last interruption left it."""
-    found = []
+    broken_off = []
     for segments in by_run(originals(results)).values():
-        stops = [r for r in segments if r.status == "interrupted"]
-        if not stops or any(r.status in ("infeasible", "running") for r in segments):
+        interruptions = [r for r in segments if r.status == "interrupted"]
+        if not interruptions or any(r.status in ("infeasible", "running") for r in segments):
             continue
         furthest = _furthest(segments)
-        if furthest is not None and furthest.epochs >= stops[-1].epochs:
+        if furthest is not None and furthest.epochs >= interruptions[-1].epochs:
             continue
+        # A run that kills its worker would otherwise be taken up again at every start, and nothing else ever run.
         if _deaths(segments) < MAX_INTERRUPTIONS:
-            found.append(stops[-1])
-    return found
+            broken_off.append(interruptions[-1])
+    return broken_off
 
 
 def asked_again(results: Iterable[Result]) -> list[str]:
     """Ids of the runs that a person wants tried again, and that nobody has taken up since."""
-    return [run_id for run_id, segments in by_run(originals(results)).items() if is_again(segments[-1])]
+    return [run_id for run_id, segments in by_run(originals(results)).items() if segments[-1].retry]
 
 
 def stopped(results: Iterable[Result]) -> dict[str, float]:
-    """To how many epochs runs were going that a stop broke off, a person's or a budget's, and that nobody has taken up since."""
+    """Epochs, by run id, that runs were going to when a person or a budget stopped them, and nobody has taken them up since."""
     last = (segments[-1] for segments in by_run(originals(results)).values())
-    return {r.run_id: r.epochs for r in last if r.status == "interrupted" and r.reason.startswith("stopped:")}
+    return {r.run_id: r.epochs for r in last if r.stopped}
 
 
 def _deaths(segments: Sequence[Result]) -> int:
     """How often the worker of one run died since its furthest checkpoint."""
     furthest = _furthest(segments)
     after = -1 if furthest is None else furthest.number or 0
-    since = [r for r in segments if r.status == "interrupted" and (furthest is None or (r.number or 0) > after)]
-    return sum(r.reason.split(":")[0] in ("died", "bug") for r in since)
+    return sum(r.died for r in segments if furthest is None or (r.number or 0) > after)
 
 
 def _furthest(segments: Sequence[Result]) -> Result | None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from workbench import prices
 from workbench.errors import UsageError, did_you_mean
 from workbench.ledger import distribution
+from workbench.prices import Prices
 from workbench.result import Result, cost, originals
-from workbench.search.request import Prices
 from workbench.space import Dimension, Value
 from workbench.study import Study
 
@@ -78,11 +78,12 @@ def rebuild(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     directions = [StudyDirection.MAXIMIZE] + [StudyDirection.MINIMIZE] * len(study.costs)
     memory = optuna.create_study(directions=directions, sampler=sampler)
-    known = {run.run_id: values for run in runs if (values := _values(study, run, at)) is not None}
-    columns = list(zip(*known.values(), strict=True)) or [(0.0,)] * (1 + len(study.costs))
+    values_of = {run.run_id: values for run in runs if (values := _values(study, run, at)) is not None}
+    columns = list(zip(*values_of.values(), strict=True)) or [(0.0,)] * (1 + len(study.costs))
+    # GPSampler and NSGA-II read only COMPLETE trials: a run that cannot be made must be one, and a bad one.
     worst = [min(columns[0]), *map(max, columns[1:])]
     for run in runs:
-        values = worst if run.status == "infeasible" else known.get(run.run_id)
+        values = worst if run.status == "infeasible" else values_of.get(run.run_id)
         if values is None and run.status == "complete":
             continue
         params = {n: v for n, v in run.settings.items() if n in dimensions and dimensions[n].space.contains(v)}
@@ -110,15 +111,15 @@ def _class(sampler: str) -> Any:
     import optuna
 
     prefix, _, name = sampler.partition(":")
-    known = [n for n in dir(optuna.samplers) if n.endswith("Sampler") and n not in _ABSTRACT]
-    if prefix != "optuna" or name not in known:
-        names = ["front", *(f"optuna:{n}" for n in known)]
+    classes = [n for n in dir(optuna.samplers) if n.endswith("Sampler") and n not in _ABSTRACT]
+    if prefix != "optuna" or name not in classes:
+        names = ["front", *(f"optuna:{n}" for n in classes)]
         raise UsageError(f"there is no sampler {sampler!r}.{did_you_mean(sampler, names)}")
     return getattr(optuna.samplers, name)
 
 
 def _make(kind: Any, seed: int) -> BaseSampler:
-    known = inspect.signature(kind.__init__).parameters
+    parameters = inspect.signature(kind.__init__).parameters
     wanted: dict[str, Any] = {
         "seed": seed,
         "constraints_func": lambda trial: trial.system_attrs["constraints"],
@@ -129,5 +130,5 @@ def _make(kind: Any, seed: int) -> BaseSampler:
         wanted |= {"multivariate": True, "group": True, "n_startup_trials": 1}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sampler: BaseSampler = kind(**{name: value for name, value in wanted.items() if name in known})
+        sampler: BaseSampler = kind(**{name: value for name, value in wanted.items() if name in parameters})
     return sampler

@@ -6,14 +6,14 @@ import random
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 
+from workbench.prices import Prices
 from workbench.result import Result, originals
 from workbench.search import memory, spread
-from workbench.search.request import Prices
 from workbench.space import Value, allowed
 from workbench.study import Study
 
 TPE = "optuna:TPESampler"
-STARTS = 8
+SPREAD_RUNS = 8
 """Runs that are spread over the space before the TPE sampler is asked."""
 
 _ATTEMPTS = 8
@@ -34,7 +34,7 @@ def propose(
         study: The study.
         results: Its Results so far, those being made included: nothing is proposed that one of them covers.
         prices: Of compute and labels, now.
-        sampler: `optuna:CLASS`, a sampler of `optuna.samplers`. With TPE, the first `STARTS` runs are spread over
+        sampler: `optuna:CLASS`, a sampler of `optuna.samplers`. With TPE, the first `SPREAD_RUNS` runs are spread over
             the space instead.
         seed: Seed of all that is random here.
         admits: Whether settings may be run, e.g. within what is left of a budget.
@@ -44,13 +44,15 @@ def propose(
     """
     results = originals(results)
     runs = memory.last_words(results)
-    taken = {r.run_id: dict(r.settings) for r in results if r.status == "interrupted"}  # whoever wants those runs continues them
+    # An interrupted run is taken up by whoever continues it: proposing its settings anew would make it twice.
+    taken = {r.run_id: dict(r.settings) for r in results if r.status == "interrupted"}
     taken |= {run.run_id: dict(run.settings) for run in runs}
     others = list(taken.values())
-    if len(others) >= STARTS or sampler != TPE:
+    if len(others) >= SPREAD_RUNS or sampler != TPE:
         for attempt in range(_ATTEMPTS):
             chosen = zlib.crc32(f"{seed}/{len(results)}/{attempt}".encode())
             settings = memory.ask(study, runs, prices, sampler, chosen)
+            # A sampler with few categories proposes what was run again and again: a few other seeds, then the farthest free one.
             if allowed(study.dimensions, settings) and not spread.covered(settings, others) and admits(settings):
                 return settings
     return spread.farthest(study, others, random.Random(f"{seed}/{len(results)}"), admits)

@@ -11,7 +11,7 @@ from scipy import linalg
 
 from workbench.search.arms import Arm, Milestone
 from workbench.search.features import Features, Floats
-from workbench.search.surrogate import Ints, Points, Posterior, Surrogate
+from workbench.search.surrogate import Ints, Observations, Posterior, Surrogate
 from workbench.search.warp import Warp
 
 MOST_POINTS = 400
@@ -53,8 +53,10 @@ class Belief:
         views = 2 if self._losses and all(len(arm.losses) == arm.done for arm in seen) else 1
         most = MOST_POINTS // views
         if len(picked) > most:
+            # Sorted, so that the rows keep the order of the arms whatever the generator drew.
             picked = [picked[i] for i in np.sort(rng.choice(len(picked), most, replace=False))]
         scores = np.array([seen[i].scores[k] for i, k in picked])
+        # Ranks rather than raw scores: a single diverged run would set the scale on which all others look alike.
         self.warp = Warp(scores)
         z = self.warp.to(scores)[None]
         if views > 1:
@@ -63,8 +65,11 @@ class Belief:
         of, run = np.unique([i for i, _ in picked], return_inverse=True)
         points = self._points(run, [seen[i].milestones[k] for i, k in picked])
         rows = self.rows([seen[i] for i in of])
+        # With losses gone, or come, the number of hyperparameters changes: the old ones mean nothing then.
         if self._surrogate is None or self._surrogate.views != views:
             self._surrogate, self._fitted = Surrogate(self.features.categorical, views=views), 0
+        # At a growth of 1 every fit starts afresh: one that starts from the last fit depends on what was asked before, and a
+        # restarted sweep would decide otherwise.
         if self._growth <= 1 or z.size >= self._growth * self._fitted or z.size - self._fitted >= REFIT_MOST:
             self._surrogate.fit(rows, points, z, afresh=self._growth <= 1)
             self._fitted = z.size
@@ -88,9 +93,9 @@ class Belief:
         flat = [arm.milestones[k] for arm, ks in zip(arms, milestones, strict=True) for k in ks]
         return ScoreForecasts(self._posterior, self.warp, self.rows(arms), self._points(run, flat))
 
-    def _points(self, run: Ints, milestones: Sequence[Milestone]) -> Points:
+    def _points(self, run: Ints, milestones: Sequence[Milestone]) -> Observations:
         progress = np.log(np.array([s.progress for s in milestones]) / self._first) / self._range
-        return Points(run, progress, np.log([s.labels for s in milestones]))
+        return Observations(run, progress, np.log([s.labels for s in milestones]))
 
 
 class ScoreForecasts:
@@ -108,7 +113,7 @@ class ScoreForecasts:
         v: What `Posterior.covariance` needs of them.
     """
 
-    def __init__(self, posterior: Posterior, warp: Warp, rows: Floats, points: Points) -> None:
+    def __init__(self, posterior: Posterior, warp: Warp, rows: Floats, points: Observations) -> None:
         self.rows, self.points = rows, points
         self._posterior, self._warp = posterior, warp
         self._mean, self._variance, self.v = posterior.predict(rows, points)
@@ -122,7 +127,7 @@ class ScoreForecasts:
         return self._warp.back(self._mean + normals @ self.factor().T)
 
     def given(self, others: ScoreForecasts, normals: Floats, nodes: Floats) -> Floats:
-        """As `at`, once `others` came out as `others.outcomes(normals)`, shape (samples, nodes, milestones)."""
+        """Scores as by `at` once `others` came out as `others.outcomes(normals)`, shape (samples, nodes, milestones)."""
         cross = self.covariance(others)
         gain = linalg.solve_triangular(others.factor(), cross.T, lower=True, check_finite=False).T
         # What is under way says less than all about a neighbour: rounding must not make the rest of its variance negative.
@@ -144,5 +149,5 @@ class ScoreForecasts:
 
 @functools.lru_cache
 def spread(count: int, most: int) -> tuple[int, ...]:
-    """At most so many of the indices 0 … count - 1, the first and the last among them, even in the logarithm of index + 1."""
+    """At most `most` of the indices 0 … count - 1, with the first and the last, spread evenly in the logarithm of index + 1."""
     return tuple(sorted({int(k) - 1 for k in np.round(np.geomspace(1, count, most))}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from workbench.prices import Offer
+from workbench.prices import Prices
 from workbench.space import Value
 from workbench.study import Recipe
 
@@ -17,20 +17,7 @@ Admits = Callable[[Mapping[str, Value], float | None], bool]
 
 
 @dataclass(frozen=True)
-class Prices:
-    """What compute and labels cost now.
-
-    Attributes:
-        offer: Price of compute.
-        label_usd: US$ of one labelled example.
-    """
-
-    offer: Offer
-    label_usd: float = 0.0
-
-
-@dataclass(frozen=True)
-class Checkpoint:
+class CheckpointForecast:
     """A checkpoint that a recipe passes, as it is forecast.
 
     Attributes:
@@ -53,8 +40,8 @@ class Checkpoint:
     fits: float = 1.0
 
 
-CheckpointForecasts = Callable[[Recipe], Sequence[Checkpoint]]
-"""The checkpoints that a recipe passes, shortest first, with their forecast costs."""
+CheckpointForecasts = Callable[[Recipe], Sequence[CheckpointForecast]]
+"""Tells the checkpoints that a recipe passes, shortest first, with their forecast costs."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +51,12 @@ class Costs:
     Attributes:
         prices: Of compute and labels, now.
         checkpoints: Forecasts of the checkpoints that a recipe passes.
-        cold_start: What a start from cold costs beside its checkpoint, in the study's first cost.
+        cold_start_cost: What a start from cold costs beside its checkpoint, in the study's first cost.
     """
 
     prices: Prices
     checkpoints: CheckpointForecasts
-    cold_start: float = 0.0
+    cold_start_cost: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from workbench.errors import UsageError
+from workbench.prices import Prices
 from workbench.result import Result, by_run, cost, originals
 from workbench.search import history
 from workbench.search.arms import Arm, Milestone
-from workbench.search.request import Checkpoint, CheckpointForecasts, Costs, Prices, States
+from workbench.search.request import CheckpointForecast, CheckpointForecasts, Costs, States
 from workbench.space import Value, is_number
 from workbench.study import Recipe, Study
 
@@ -67,7 +68,7 @@ def longest(study: Study, settings: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def new_runs(study: Study, drawn: Sequence[Mapping[str, Value]], forecasts: CheckpointForecasts) -> list[Run]:
-    """Those that could be started with these settings."""
+    """The runs that could be started with these settings."""
     name = study.name
     return [_new(study, name, longest(study, settings), forecasts) for settings in drawn]
 
@@ -82,8 +83,8 @@ def _new(study: Study, name: str, whole: dict[str, Value], forecasts: Checkpoint
             _recipes.clear()
         _recipes[name, key] = study.resolve(whole)
     ahead = forecasts(_recipes[name, key])
-    known = _filled(ahead)
-    milestones = [Milestone(c.progress, c.labels, known[i]) for i, c in enumerate(ahead)]
+    costs = _filled(ahead)
+    milestones = [Milestone(c.progress, c.labels, costs[i]) for i, c in enumerate(ahead)]
     return Run(whole, [c.epochs for c in ahead], Arm(key, _searched(whole), _rising(milestones), fits=ahead[-1].fits))
 
 
@@ -96,6 +97,7 @@ def known_runs(study: Study, results: Sequence[Result], costs: Costs, states: St
             recipe = study.resolve(whole)
         except UsageError:  # of an older form of the study
             continue
+        # Data, model files or a task's code have changed since where the ids differ: that run is another one now.
         if recipe.run_id == run_id:
             run = _known(study, whole, segments, costs.prices, costs.checkpoints(recipe))
             unfit = run_id in alone or any(r.status == "infeasible" for r in segments)
@@ -105,7 +107,9 @@ def known_runs(study: Study, results: Sequence[Result], costs: Costs, states: St
     return runs
 
 
-def _known(study: Study, whole: Mapping[str, Value], segments: Sequence[Result], at: Prices, ahead: Sequence[Checkpoint]) -> Run:
+def _known(
+    study: Study, whole: Mapping[str, Value], segments: Sequence[Result], at: Prices, ahead: Sequence[CheckpointForecast]
+) -> Run:
     """A run: what it has passed as it was measured, what is ahead as it is forecast, at the ratio that the two have had so far."""
     passed = _passed(study, segments)
     ahead_costs = _filled(ahead)
@@ -113,8 +117,8 @@ def _known(study: Study, whole: Mapping[str, Value], segments: Sequence[Result],
     usd_of_label = at.label_usd if study.costs[0] == "usd" else 0.0
     ratio = _ratio(passed, measured, ahead, ahead_costs, usd_of_label)
     milestones, epochs = [], []
-    for r, known in zip(passed, measured, strict=True):
-        guess = _at(ahead, ahead_costs, float(r.examples)) if known is None else known
+    for r, actual in zip(passed, measured, strict=True):
+        guess = _at(ahead, ahead_costs, float(r.examples)) if actual is None else actual
         milestones.append(Milestone(float(max(1, r.examples)), float(max(1, r.labels)), guess))
         epochs.append(r.epochs)
     for c, forecast in zip(ahead, ahead_costs, strict=True):
@@ -139,8 +143,8 @@ def _known(study: Study, whole: Mapping[str, Value], segments: Sequence[Result],
 
 def _passed(study: Study, segments: Sequence[Result]) -> list[Result]:
     """The checkpoints that a run has passed, shortest first."""
-    found = {r.epochs: r for r in segments if r.status == "complete" and study.maximize in r.scores}
-    return [found[epochs] for epochs in sorted(found)]
+    by_epochs = {r.epochs: r for r in segments if r.status == "complete" and study.maximize in r.scores}
+    return [by_epochs[epochs] for epochs in sorted(by_epochs)]
 
 
 def _pending(segments: Sequence[Result], epochs: Sequence[float], done: int) -> int | None:
@@ -152,7 +156,7 @@ def _pending(segments: Sequence[Result], epochs: Sequence[float], done: int) -> 
     return next((i for i in range(done, len(epochs)) if epochs[i] >= max(aims)), len(epochs) - 1)
 
 
-def _filled(ahead: Sequence[Checkpoint]) -> list[float]:
+def _filled(ahead: Sequence[CheckpointForecast]) -> list[float]:
     """Costs of checkpoints; where some are unknown all are in proportion to the work, at the rate of those that are known."""
     rates = [c.cost / c.amount for c in ahead if c.cost is not None and c.cost > 0]
     rate = statistics.median(rates) if rates else 1.0
@@ -162,20 +166,20 @@ def _filled(ahead: Sequence[Checkpoint]) -> list[float]:
 def _ratio(
     passed: Sequence[Result],
     measured: Sequence[float | None],
-    ahead: Sequence[Checkpoint],
+    ahead: Sequence[CheckpointForecast],
     costs: Sequence[float],
     usd_of_label: float,
 ) -> float:
     """Measured by forecast cost, labels left out, at the furthest checkpoint where both are known; 1 without one."""
-    for r, known in zip(reversed(passed), reversed(measured), strict=True):
+    for r, actual in zip(reversed(passed), reversed(measured), strict=True):
         labels = r.labels * usd_of_label
         forecast = _at(ahead, costs, float(r.examples)) - labels
-        if known is not None and known > labels and forecast > 0:
-            return (known - labels) / forecast
+        if actual is not None and actual > labels and forecast > 0:
+            return (actual - labels) / forecast
     return 1.0
 
 
-def _at(ahead: Sequence[Checkpoint], costs: Sequence[float], progress: float) -> float:
+def _at(ahead: Sequence[CheckpointForecast], costs: Sequence[float], progress: float) -> float:
     """The forecast cost at some progress: on straight lines between the checkpoints, and on the first and last of them beyond."""
     if len(ahead) < 2:
         return costs[0]
@@ -196,4 +200,5 @@ def _rising(milestones: Sequence[Milestone]) -> list[Milestone]:
 
 def _searched(settings: Mapping[str, Value]) -> dict[str, Value]:
     """What the search is told of settings: all but the length, which is the progress of the milestones."""
+    # Epochs are no setting to the surrogate: runs that differ in nothing else are one run at two milestones.
     return {name: value for name, value in settings.items() if name != "epochs"}

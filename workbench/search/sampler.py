@@ -25,7 +25,7 @@ from workbench.search.arms import Arm, Milestone
 from workbench.search.engine import FrontSearch
 from workbench.space import Choice, Dimension, Integers, Space, Uniform, Value
 
-STARTS = 6
+RANDOM_TRIALS = 6
 """Trials drawn at random before the search is asked."""
 
 CANDIDATES = 300
@@ -58,12 +58,12 @@ class FrontSampler(optuna.samplers.BaseSampler):
         """
         _axes(study)
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if len(done) < STARTS:
+        if len(done) < RANDOM_TRIALS:
             return {}
-        found: dict[str, BaseDistribution] = {}
-        for each in done:
-            found |= {name: d for name, d in each.distributions.items() if not d.single()}
-        return found
+        space: dict[str, BaseDistribution] = {}
+        for earlier in done:
+            space |= {name: d for name, d in earlier.distributions.items() if not d.single()}
+        return space
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         """The parameters of the next trial, as far as the search can tell which it will have.
@@ -76,17 +76,19 @@ class FrontSampler(optuna.samplers.BaseSampler):
         quality, price = _axes(study)
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        # Trials of other workers are pending arms: without them all workers would be sent to the same place.
         busy = [t for t in running if t.number != trial.number and t.params]
-        known = [({n: v for n, v in t.params.items() if n in search_space}, t.values) for t in done]
-        if any(values[price] <= 0 for _, values in known):
+        complete = [({n: v for n, v in t.params.items() if n in search_space}, t.values) for t in done]
+        if any(values[price] <= 0 for _, values in complete):
             raise ValueError(f"objective {price} is minimised, and the cost of a trial must be above 0.")
+        # Seeded by the trial's number, which no two workers share: they would else all propose the same.
         rng = self._rng(trial.number)
-        conditions = _conditions(search_space, [settings for settings, _ in known])
+        conditions = _conditions(search_space, [settings for settings, _ in complete])
         candidates = [_candidate(search_space, conditions, rng) for _ in range(CANDIDATES)]
         pending = [{n: v for n, v in t.params.items() if n in search_space} for t in busy]
         dimensions = {name: Dimension(name, _space(d)) for name, d in search_space.items()}
-        costs = predict_log_cost(dimensions, [(s, values[price]) for s, values in known], [*pending, *candidates])
-        arms = [Arm(("done", i), s, [_milestone(v[price])], [v[quality]]) for i, (s, v) in enumerate(known)]
+        costs = predict_log_cost(dimensions, [(s, values[price]) for s, values in complete], [*pending, *candidates])
+        arms = [Arm(("done", i), s, [_milestone(v[price])], [v[quality]]) for i, (s, v) in enumerate(complete)]
         ahead = [[_milestone(math.exp(c))] for c in costs]
         arms += [Arm(("busy", i), s, m, pending=0) for i, (s, m) in enumerate(zip(pending, ahead, strict=False))]
         arms += [Arm(i, s, m) for i, (s, m) in enumerate(zip(candidates, ahead[len(pending) :], strict=True))]
@@ -106,7 +108,7 @@ class FrontSampler(optuna.samplers.BaseSampler):
 
 def predict_log_cost(
     dimensions: Mapping[str, Dimension],
-    known: Sequence[tuple[Mapping[str, Value], float]],
+    trials: Sequence[tuple[Mapping[str, Value], float]],
     candidates: Sequence[Mapping[str, Value]],
 ) -> list[float]:
     """Logarithms of the costs that candidates are expected to have.
@@ -116,16 +118,17 @@ def predict_log_cost(
 
     Args:
         dimensions: The space.
-        known: Settings with their cost, above 0; at least one.
+        trials: Settings with their cost, above 0; at least one.
         candidates: Settings.
     """
-    mean = sum(math.log(cost) for _, cost in known) / len(known)
+    mean = sum(math.log(cost) for _, cost in trials) / len(trials)
     if not candidates:
         return []
-    table = np.array([_columns(dimensions, settings) for settings, _ in known])
-    y = np.array([math.log(cost) - mean for _, cost in known])
+    table = np.array([_columns(dimensions, settings) for settings, _ in trials])
+    y = np.array([math.log(cost) - mean for _, cost in trials])
     middle = table.mean(0)
     centred = table - middle
+    # Centred, so that the penalty leaves the mean cost alone.
     weights = np.linalg.solve(centred.T @ centred + _RIDGE * np.eye(table.shape[1]), centred.T @ y)
     wanted = np.array([_columns(dimensions, settings) for settings in candidates])
     return [float(value) for value in mean + (wanted - middle) @ weights]
@@ -151,25 +154,25 @@ _Conditions = Mapping[str, tuple[str, set[Any]] | None]
 
 
 def _conditions(space: Mapping[str, BaseDistribution], seen: Sequence[Mapping[str, Any]]) -> _Conditions:
-    """For each parameter that trials may lack: the categorical one and its options that go with it, None where none does.
+    """The condition of each parameter that trials may lack: a categorical parameter with the options that go with it, or None.
 
     A define-by-run space does not say when a parameter exists. Where the options of a categorical parameter part those that have it
     from those that lack it without exception, they are taken to decide on it.
     """
-    found: dict[str, tuple[str, set[Any]] | None] = {}
+    conditions: dict[str, tuple[str, set[Any]] | None] = {}
     for name in space:
         having, lacking = [s for s in seen if name in s], [s for s in seen if name not in s]
         if not lacking:
             continue
-        found[name] = None
+        conditions[name] = None
         for other, distribution in space.items():
             if other == name or not isinstance(distribution, CategoricalDistribution) or any(other not in s for s in having):
                 continue
             options = {s[other] for s in having}
             if not options & {s[other] for s in lacking if other in s}:
-                found[name] = (other, options)
+                conditions[name] = (other, options)
                 break
-    return found
+    return conditions
 
 
 def _candidate(space: Mapping[str, BaseDistribution], conditions: _Conditions, rng: random.Random) -> dict[str, Any]:
@@ -189,7 +192,7 @@ def _candidate(space: Mapping[str, BaseDistribution], conditions: _Conditions, r
 
 
 def _space(distribution: BaseDistribution) -> Space:
-    """The same as a hole of a recipe."""
+    """The distribution as a space of the workbench."""
     if isinstance(distribution, CategoricalDistribution):
         return Choice(tuple(distribution.choices))
     if isinstance(distribution, IntDistribution):
@@ -216,7 +219,7 @@ def _columns(dimensions: Mapping[str, Dimension], settings: Mapping[str, Value])
     for name, dimension in dimensions.items():
         space = dimension.space
         if isinstance(space, Choice):
-            row += [float(name in settings and settings[name] == option) for option in space.labels]
+            row += [float(name in settings and settings[name] == option) for option in space.names]
             continue
         assert isinstance(space, (Uniform, Integers))
         scale = math.log if space.log else float

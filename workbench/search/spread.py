@@ -21,7 +21,7 @@ def farthest(
     rng: random.Random,
     admits: Callable[[Mapping[str, Value]], bool] = lambda settings: True,
 ) -> dict[str, Value] | None:
-    """Of random settings those farthest from all that were run: every method and model comes early. None when none is left.
+    """The random settings that lie farthest from all that were run: every method and model comes early. None when none is left.
 
     Only settings that `admits` are taken.
     """
@@ -34,6 +34,8 @@ def farthest(
         crowd = sum(name in settings and other.get(name) == settings[name] for other in taken for name in options)
         return distance - crowd / (1 + len(taken))
 
+    # Drawing is enough while the space is large. A small one may have one configuration left that no draw meets: it
+    # is looked for in order.
     drawn = [draw(dimensions, rng) for _ in range(_DRAWS)]
     free = [settings for settings in drawn if not covered(settings, taken) and admits(settings)]
     if free:
@@ -47,6 +49,7 @@ def covered(settings: Mapping[str, Value], taken: Sequence[Mapping[str, Value]])
     epochs = settings.get("epochs")
     for other in taken:
         if all(name in other and other[name] == value for name, value in settings.items() if name != "epochs"):
+            # A longer run passed through this one: its checkpoint holds the answer already.
             far = other.get("epochs")
             if not isinstance(epochs, (int, float)) or not isinstance(far, (int, float)) or far >= epochs:
                 return True
@@ -72,7 +75,7 @@ def _all(dimensions: Sequence[Dimension], chosen: Mapping[str, Value]) -> Iterat
 
 def _values(space: Space) -> Sequence[Value]:
     if isinstance(space, Choice):
-        return space.labels
+        return space.names
     assert isinstance(space, (Uniform, Integers))
     return range(space.low, space.high + 1) if isinstance(space, Integers) else [space.low, space.high]
 

@@ -19,9 +19,11 @@ class Warp:
     """
 
     def __init__(self, y: Floats) -> None:
+        # A diverged run is cut to twice as far below the median as the best lies above it: what it says is "bad", not how bad.
         middle = float(np.median(y))
         low = middle - 2 * (float(y.max()) - middle) - 1e-12
         y = np.maximum(y, low)
+        # Half a rank off both ends: the best and the worst would else be infinitely far.
         z = special.ndtri((stats.rankdata(y) - 0.5) / len(y))
         self._centre, self._scale = float(z.mean()), float(z.std()) + 1e-12
         self.low = low

@@ -72,8 +72,8 @@ def _run(path: Path) -> ModuleType:
 
 def _hint(error: BaseException, module: ModuleType) -> str:
     """Python names an argument that a function does not know; say which was meant."""
-    found = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'(?!.*Did you mean)", said(error))
-    owner = vars(module).get(found[1]) if found else None
-    if found is None or not callable(owner):
+    mistake = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'(?!.*Did you mean)", said(error))
+    owner = vars(module).get(mistake[1]) if mistake else None
+    if mistake is None or not callable(owner):
         return ""
-    return "." + did_you_mean(found[2], (name for name in inspect.signature(owner).parameters if name != "self"))
+    return "." + did_you_mean(mistake[2], (name for name in inspect.signature(owner).parameters if name != "self"))

@@ -142,8 +142,8 @@ class Recipe:
 def _labels(task: Any) -> int | None:
     """The fewest labelled examples that a task may train on; None where that is no setting."""
     train = getattr(task, "train", None)
-    found = min(train.ends) if isinstance(train, Space) else train
-    return found if is_whole(found) else None
+    fewest = min(train.ends) if isinstance(train, Space) else train
+    return fewest if is_whole(fewest) else None
 
 
 def _refuse_few(task: Any, method: Method) -> None:

@@ -105,18 +105,18 @@ class Study:
     @functools.cached_property  # a decision asks for them with every recipe it looks at
     def dimensions(self) -> dict[str, Dimension]:
         """The holes of the recipe by name, outermost first; what only training reads comes after the method, and not with all."""
-        found, method = dimensions(self.recipe), self.recipe.method
+        holes, method = dimensions(self.recipe), self.recipe.method
         unread: dict[str, list[tuple[str, Value]]] = {}
         for option in method.options if isinstance(method, Choice) else ():
             if not option.trains:
                 kept = dimensions(dataclasses.replace(self.recipe, method=option))
-                for name, dimension in found.items():
+                for name, dimension in holes.items():
                     if name not in kept and name != "method" and not dimension.when:
                         unread.setdefault(name, []).append(("method", option.name))
         if barred := self._barred():
-            found["method"] = dataclasses.replace(found["method"], barred=barred)
-        always = {name: dimension for name, dimension in found.items() if name not in unread}
-        return always | {name: dataclasses.replace(found[name], unless=tuple(of)) for name, of in unread.items()}
+            holes["method"] = dataclasses.replace(holes["method"], barred=barred)
+        always = {name: dimension for name, dimension in holes.items() if name not in unread}
+        return always | {name: dataclasses.replace(holes[name], unless=tuple(of)) for name, of in unread.items()}
 
     def _barred(self) -> tuple[tuple[tuple[str, Value], Value], ...]:
         """Methods that are not for a model, of those that the study chooses from."""

@@ -140,7 +140,7 @@ def _settings(holes: Sequence[Dimension], bounds: Sequence[str], known: Mapping[
     if not hole.exists(known):
         yield from _settings(others, bounds, known)
         return
-    options: Sequence[Value] = hole.space.labels if isinstance(hole.space, Choice) else hole.space.ends
+    options: Sequence[Value] = hole.space.names if isinstance(hole.space, Choice) else hole.space.ends
     numbers = [option for option in options if is_number(option)]
     if numbers and hole.name not in bounds:
         options = [max(numbers)]  # type: ignore[type-var]

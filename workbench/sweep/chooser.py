@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from workbench import search
+from workbench.prices import Prices
 from workbench.result import Result
 from workbench.search import Step
 from workbench.space import Value
@@ -68,7 +69,7 @@ class Chooser:
         return search.decide(
             self.study,
             results,
-            search.Costs(search.Prices(budget.offer, budget.label_usd), self.outlook.checkpoints),
+            search.Costs(Prices(budget.offer, budget.label_usd), self.outlook.checkpoints),
             search.Strategy(
                 sampler=self.sampler,
                 seed=self.seed,

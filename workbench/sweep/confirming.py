@@ -85,7 +85,7 @@ def left(plan: Iterable[Replicate], results: Sequence[Result]) -> list[Replicate
     done = {r.recipe_id for r in results if r.status == "complete"}
     given_up = {r.run_id for r in results if r.status == "infeasible"}
     for segments in by_run(r for r in results if r.replicate_of is not None).values():
-        deaths = sum(r.status == "interrupted" and r.reason.split(":")[0] in ("died", "bug") for r in segments)
+        deaths = sum(r.died for r in segments)
         given_up |= {segments[0].run_id} if deaths >= MAX_INTERRUPTIONS else set()
     return [each for each in plan if each.recipe.id not in done and each.recipe.run_id not in given_up]
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from workbench.result import Cause
+
 
 class Interruptions:
     """Handles SIGINT and SIGTERM while it is entered, in the main thread.
@@ -61,6 +63,18 @@ class Interruptions:
     def explain(self, reason: str) -> None:
         """Say why a SIGTERM comes that no person sent."""
         self.reason, self._own = self.reason or reason, True
+
+    @property
+    def cause(self) -> Cause:
+        """Why work is ended: a budget, a person, or a foreign SIGTERM."""
+        if self.reason:
+            return Cause.STOPPED_BY_BUDGET
+        return Cause.STOPPED_BY_PERSON if self.by == "you" else Cause.STOPPED_BY_SIGNAL
+
+    @property
+    def detail(self) -> str:
+        """The same in words."""
+        return self.reason or ("by a person" if self.by == "you" else f"by {self.by}")
 
     def check(self) -> None:
         """Raise KeyboardInterrupt where a person does not want to wait any more."""

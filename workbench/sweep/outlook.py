@@ -9,7 +9,7 @@ from statistics import NormalDist
 from workbench.forecast import Forecast, Forecaster, on_offer
 from workbench.prices import Offer
 from workbench.result import Result
-from workbench.search import Checkpoint
+from workbench.search import CheckpointForecast
 from workbench.study import Recipe
 
 
@@ -25,23 +25,23 @@ class Outlook:
     def __init__(self, forecaster: Forecaster, offer: Offer, label_usd: float) -> None:
         self.forecaster, self._offer, self._label_usd = forecaster, offer, label_usd
         self._cost = forecaster.study.costs[0]
-        self._known: dict[Hashable, Sequence[Checkpoint]] = {}
+        self._known: dict[Hashable, Sequence[CheckpointForecast]] = {}
 
     def learn(self, results: Sequence[Result]) -> None:
         """Take in what the ledger holds now."""
         self.forecaster.learn(results)
         self._known.clear()
 
-    def checkpoints(self, recipe: Recipe) -> Sequence[Checkpoint]:
+    def checkpoints(self, recipe: Recipe) -> Sequence[CheckpointForecast]:
         """The checkpoints that a recipe passes, shortest first."""
         key = self.forecaster.key(recipe)
         if key not in self._known:
             self._known[key] = [self._checkpoint(recipe, epochs) for epochs in self.forecaster.checkpoints(recipe)]
         return self._known[key]
 
-    def _checkpoint(self, recipe: Recipe, epochs: float) -> Checkpoint:
+    def _checkpoint(self, recipe: Recipe, epochs: float) -> CheckpointForecast:
         forecast = self.forecaster.segment(recipe, 0.0, epochs)
-        return Checkpoint(
+        return CheckpointForecast(
             epochs=epochs,
             progress=max(1.0, float(forecast.steps * recipe.batch_size)),  # both are looked at as logarithms: nothing is as one
             labels=max(1.0, float(forecast.labels)),

@@ -18,7 +18,7 @@ from workbench.front.confirmed import confirmed_front
 from workbench.front.view import View
 from workbench.meter import Meter
 from workbench.prices import Offer
-from workbench.result import Result
+from workbench.result import Result, offer_record
 from workbench.study import Study
 from workbench.sweep.limits import Limits
 from workbench.tracking import MlflowTracker
@@ -53,7 +53,7 @@ def note_start(
         "git": provenance["git_commit"],
         "versions": provenance["versions"],
         "limits": dataclasses.asdict(limits),
-        "offer": of_offer(offer),
+        "offer": offer_record(offer),
         "label_usd": label_usd,
     }
     front = confirmed_front(results, View(study.maximize, study.costs, {}, offer, label_usd))
@@ -86,20 +86,6 @@ def _packages() -> dict[str, str]:
     """The version of each installed package, by name."""
     found = {named["Name"]: named["Version"] for each in metadata.distributions() if (named := each.metadata)["Name"]}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
-
-
-def of_offer(offer: Offer) -> dict[str, Any]:
-    """An offer as a Result keeps it."""
-    return {
-        "id": offer.id,
-        "name": offer.name,
-        "platform": offer.platform,
-        "instance": offer.instance,
-        "gpus": offer.gpus,
-        "usd_per_hour": str(offer.usd_per_hour),
-        "usd_per_kwh": None if offer.usd_per_kwh is None else str(offer.usd_per_kwh),
-        "date": offer.date,
-    }
 
 
 def _git_commit(path: Path | None) -> str | None:

@@ -24,7 +24,7 @@ from workbench.ledger import AWAY_SECONDS, Lease, Ledger, Patience
 from workbench.meter import Meter, Tenant, Window
 from workbench.prices import Offer
 from workbench.quantities import dollars, duration
-from workbench.result import Result, Spending, by_run, cost, current, originals
+from workbench.result import Cause, Result, Spending, by_run, cost, current, offer_record, originals
 from workbench.result.outdated import outdated_text
 from workbench.search import Step
 from workbench.space import Value
@@ -266,7 +266,7 @@ class Sweeping:
                 self.observer.note(f"Trial {result.trial} was killed while its last result was written: it is whole now.")
                 continue
             self.observer.note(
-                f"Trial {result.trial} was interrupted: {result.reason.removeprefix('died: ')}. Charged "
+                f"Trial {result.trial} was interrupted: {result.detail}. Charged "
                 f"{duration(result.consumed.seconds)} of work; its finished checkpoints are kept, and it can be continued."
             )
         return bool(mended)
@@ -349,13 +349,13 @@ class Sweeping:
     def _nothing_works(self, results: Sequence[Result]) -> str:
         """That every model failed with every method, and nothing was ever completed; empty where there is hope."""
         results = current(results)  # what failed of another model says nothing of this one
-        faults = [r for r in results if r.status == "infeasible" and r.reason.startswith("fault:")]
+        faults = [r for r in results if r.status == "infeasible" and r.cause is Cause.FAULT]
         if not faults or any(r.status == "complete" for r in results):
             return ""
         pairs = {(model, method.name) for model, method in methods_of(self.study)}
         if not pairs <= {(r.model, r.method) for r in faults}:
             return ""
-        return f"no model could be trained with any method; last: {faults[-1].reason.removeprefix('fault: ')}"
+        return f"no model could be trained with any method; last: {faults[-1].detail}"
 
     def _leased(self, step: Step, results: Sequence[Result]) -> Chosen | None:
         """The step with the lease of its Result; None when another machine's worker was quicker."""
@@ -432,20 +432,22 @@ class Sweeping:
                 self.ledger.release(self.lease)
             status = "FINISHED"
         except Infeasible as error:
-            self._end("infeasible", f"{error.reason}: {error.detail}")
+            self._end("infeasible", Cause(error.reason), error.detail)
             status = "FAILED"
         except KeyboardInterrupt:
             self._cut()
             raise
         except UsageError as error:
             if isinstance(error, DataError):  # is about no one recipe
-                self._interrupt(f"fault: {error}")
+                self._interrupt(Cause.FAULT, str(error))
                 raise
-            self._end("infeasible", f"fault: {' '.join(str(error).split())}")
+            self._end("infeasible", Cause.FAULT, " ".join(str(error).split()))
             status = "FAILED"
         except Exception as error:
-            reason = f"fault: {error}" if isinstance(error, WorkbenchError) else f"bug: {type(error).__name__}: {error}"
-            self._interrupt(reason)
+            if isinstance(error, WorkbenchError):
+                self._interrupt(Cause.FAULT, str(error))
+            else:
+                self._interrupt(Cause.BUG, f"{type(error).__name__}: {error}")
             raise
         finally:
             self.progress = None
@@ -547,7 +549,7 @@ class Sweeping:
             status="running",
             inputs=recipe.inputs,
             provenance=self.provenance | {"data_digest": recipe.inputs["data"], TO_COME: self.account.labels_to_come(recipe)},
-            offer=provenance.of_offer(self.offer),
+            offer=offer_record(self.offer),
             label_usd=self.label_usd,
             started=time.time(),
             trial=min((r.trial for r in results if r.run_id == run_id and r.trial is not None), default=None),
@@ -589,15 +591,14 @@ class Sweeping:
 
     def _cut(self) -> None:
         """Write that the run was stopped on its way; it can go on from its last state."""
-        by = "a person" if self.interruptions.by == "you" else self.interruptions.by
-        self._end("interrupted", f"stopped: {self.interruptions.reason or f'by {by}'}")
+        self._end("interrupted", self.interruptions.cause, self.interruptions.detail)
 
-    def _interrupt(self, reason: str) -> None:
+    def _interrupt(self, cause: Cause, detail: str) -> None:
         """Write that an error ended the run, and the sweep with it."""
         with contextlib.suppress(EnvironmentFault):  # a ledger that cannot be written is the first error already
-            self._end("interrupted", reason)
+            self._end("interrupted", cause, detail)
 
-    def _end(self, status: str, reason: str) -> None:
+    def _end(self, status: str, cause: Cause, detail: str) -> None:
         """Write how a run ended without a checkpoint; what it consumed goes under training."""
         if self.lease is None or self.lease.finished:
             return
@@ -607,7 +608,8 @@ class Sweeping:
             spent, labels = spent.doing(self.progress.work), self.progress.labels
         usage = {} if status == "interrupted" else {"train": spent}
         known = replace(self.lease.result, provenance=_made(self.lease.result))
-        ended = replace(known, status=status, reason=reason, usage=usage, labels=labels, finished=time.time())
+        known = replace(known, status=status, cause=cause, reason=cause.reason(detail))
+        ended = replace(known, usage=usage, labels=labels, finished=time.time())
         self._write(ended, {"train": spent})
 
     def _write(self, result: Result, phases: Mapping[str, Usage]) -> list[Result]:

@@ -37,8 +37,8 @@ class Ranking(SearchTask):
             return Embedding(
                 self.query_of, self.taught, self.searched, self.text_of, self.max_length, self.temperature, self.ordered
             )
-        how = self.query_of, self.taught, self.ordered, self.text_of
-        return formulations.relevance(kind, self, *how, max_length=self.max_length)
+        both = formulations.CrossEncoder(self.query_of, self.taught, self.ordered, self.text_of, self.max_length)
+        return formulations.relevance(kind, self, both)
 
     def taught(self, example: Example) -> list[str]:
         """The best document of a query and `negatives` others: those known not to answer it, then those that seem to."""

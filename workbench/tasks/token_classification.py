@@ -39,10 +39,9 @@ class TokenClassification(LabelledTask):
         return TaggedWords(self.tokens, self.tags, self.names, tuple(name for name, _ in self.labels), self.group)
 
     def formulation(self, kind: str) -> Formulation:
-        return formulations.token_classification(
-            kind, self, self.words(), _words, _tags, max_length=self.max_length, stride=self.stride,
-            max_new_tokens=self.max_new_tokens, instruction=self.instruction,
-        )  # fmt: skip
+        limits = formulations.TokenLimits(max_length=self.max_length, stride=self.stride, max_new_tokens=self.max_new_tokens)
+        text = formulations.TaggedText(_words, _tags)
+        return formulations.token_classification(kind, self, self.words(), text, limits, instruction=self.instruction)
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Sequence[str]]) -> dict[str, float]:
         return entity_scores([_tags(example) for example in examples], predictions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import repeat
 from typing import Any
 
@@ -30,6 +30,25 @@ class ManualClock:
         self.now += seconds
 
 
+@dataclass(frozen=True)
+class FakeHost:
+    """The machine of a `FakeMeter`.
+
+    Attributes:
+        cpus: Busy logical CPUs: cpu_seconds = seconds x cpus.
+        watts: Processor power: cpu_energy_j = seconds x watts.
+        memory_bytes: Peak resident memory of every window.
+        gpus: GPUs held, each half busy, drawing `gpu_watts` and using `memory_bytes`.
+        gpu_watts: Board power of one GPU.
+    """
+
+    cpus: float = 2.0
+    watts: float = 10.0
+    memory_bytes: int = 1 << 30
+    gpus: int = 0
+    gpu_watts: float = 300.0
+
+
 class FakeMeter(Meter):
     """A `Meter` that measures nothing: closing a window makes its scripted seconds pass.
 
@@ -41,11 +60,7 @@ class FakeMeter(Meter):
     Args:
         seconds_per_window: Seconds of every window, or of one after another; the script must not run out.
         clock: The clock to move.
-        cpus: Busy logical CPUs: cpu_seconds = seconds x cpus.
-        watts: Processor power: cpu_energy_j = seconds x watts.
-        memory_bytes: Peak resident memory of every window.
-        gpus: GPUs held, each half busy, drawing `gpu_watts` and using `memory_bytes`.
-        gpu_watts: Board power of one GPU.
+        host: The machine; None: one of two busy CPUs and no GPU.
         unknown: Names of `Usage` fields that this meter cannot measure: they are None.
         stalled_share: Share of each window by which others made it longer, 0 to 1; may be changed while the meter is in use.
     """
@@ -55,31 +70,27 @@ class FakeMeter(Meter):
         seconds_per_window: float | Iterable[float] = 1.0,
         *,
         clock: ManualClock | None = None,
-        cpus: float = 2.0,
-        watts: float = 10.0,
-        memory_bytes: int = 1 << 30,
-        gpus: int = 0,
-        gpu_watts: float = 300.0,
+        host: FakeHost | None = None,
         unknown: Collection[str] = (),
         stalled_share: float = 0.0,
     ) -> None:
         self.clock = clock or ManualClock()
         super().__init__(clock=self.clock, sample_interval_seconds=None, gpu=False)
-        self.devices = tuple(Device(i, f"GPU-fake-{i}", "fake", None) for i in range(gpus))
+        self.host = host or FakeHost()
+        self.devices = tuple(Device(i, f"GPU-fake-{i}", "fake", None) for i in range(self.host.gpus))
         script = seconds_per_window if isinstance(seconds_per_window, Iterable) else repeat(seconds_per_window)
         self._script: Iterator[float] = iter(script)
-        self._cpus, self._watts, self._memory_bytes = cpus, watts, memory_bytes
-        self._gpus, self._gpu_watts, self._unknown = gpus, gpu_watts, tuple(unknown)
+        self._unknown = tuple(unknown)
         self.stalled_share = stalled_share
 
     @property
     def description(self) -> dict[str, Any]:
         """The keys of a real meter, the same on every machine."""
         gpus = [asdict(device) for device in self.devices]
-        return dict.fromkeys(super().description) | {"host": "fake", "cpu": "fake", "cpus_held": self._cpus, "gpus": gpus}
+        return dict.fromkeys(super().description) | {"host": "fake", "cpu": "fake", "cpus_held": self.host.cpus, "gpus": gpus}
 
     def measure(self) -> Reading:
-        return Reading(self.clock(), TreeReading(0, self._memory_bytes, self._memory_bytes))
+        return Reading(self.clock(), TreeReading(0, self.host.memory_bytes, self.host.memory_bytes))
 
     def usage_of(self, window: Window, close: bool = False) -> Usage:
         if close and window.final is None and self.clock() == window.opening.at:
@@ -93,13 +104,13 @@ class FakeMeter(Meter):
         held_s = seconds - others_s
         numbers: dict[str, float | None] = {
             "seconds": seconds,
-            "cpu_seconds": held_s * self._cpus,
-            "cpu_energy_j": held_s * self._watts,
-            "peak_memory_bytes": self._memory_bytes,
-            "gpu_seconds": held_s * self._gpus,
-            "gpu_board_energy_j": held_s * self._gpus * self._gpu_watts,
-            "gpu_busy_seconds": held_s * self._gpus / 2,
-            "gpu_peak_memory_bytes": self._memory_bytes if self._gpus else 0,
+            "cpu_seconds": held_s * self.host.cpus,
+            "cpu_energy_j": held_s * self.host.watts,
+            "peak_memory_bytes": self.host.memory_bytes,
+            "gpu_seconds": held_s * self.host.gpus,
+            "gpu_board_energy_j": held_s * self.host.gpus * self.host.gpu_watts,
+            "gpu_busy_seconds": held_s * self.host.gpus / 2,
+            "gpu_peak_memory_bytes": self.host.memory_bytes if self.host.gpus else 0,
             "gpu_throttled_seconds": 0.0,
             "io_read_bytes": 0,
             "io_write_bytes": 0,
@@ -108,21 +119,21 @@ class FakeMeter(Meter):
             "stalled_energy_j": 0.0,
             "others_cpu_seconds": seconds * self.stalled_share,
         }
-        known = numbers | dict.fromkeys(self._unknown)
+        figures = numbers | dict.fromkeys(self._unknown)
         sources = {name: "unknown: fake" if name in self._unknown else "fake" for name in numbers}
-        devices = tuple(self._device(device, held_s, known) for device in self.devices)
+        devices = tuple(self._device(device, held_s, figures) for device in self.devices)
         errors = {"stalled_seconds": ALONE_ERROR * (1 - self.stalled_share) / self.stalled_share} if self.stalled_share else {}
-        return Usage(**known, sources=sources, others_seconds=others_s, errors=errors, devices=devices)
+        return Usage(**figures, sources=sources, others_seconds=others_s, errors=errors, devices=devices)
 
-    def _device(self, device: Device, held_s: float, known: Mapping[str, Any]) -> DeviceUsage:
-        """One GPU's part: what is unknown of their sum is unknown of each."""
+    def _device(self, device: Device, held_s: float, figures: Mapping[str, Any]) -> DeviceUsage:
+        """The part of a GPU: what is unknown of their sum is unknown of each."""
         return DeviceUsage(
             device.uuid,
             device.name,
             held_s,
-            None if known["gpu_board_energy_j"] is None else held_s * self._gpu_watts,
-            None if known["gpu_busy_seconds"] is None else held_s / 2,
-            None if known["gpu_throttled_seconds"] is None else 0.0,
-            known["gpu_peak_memory_bytes"],
-            energy_source="unknown" if known["gpu_board_energy_j"] is None else "fake",
+            None if figures["gpu_board_energy_j"] is None else held_s * self.host.gpu_watts,
+            None if figures["gpu_busy_seconds"] is None else held_s / 2,
+            None if figures["gpu_throttled_seconds"] is None else 0.0,
+            figures["gpu_peak_memory_bytes"],
+            energy_source="unknown" if figures["gpu_board_energy_j"] is None else "fake",
         )

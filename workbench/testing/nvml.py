@@ -48,7 +48,7 @@ class TraceRow(NamedTuple):
 
 @dataclass
 class FakeGpu:
-    """One GPU, or a MIG slice of one. Change its attributes at any moment; power by `set_power`, which keeps the energy so far.
+    """A GPU, or a MIG slice of one. Change its attributes at any moment; power by `set_power`, which keeps the energy so far.
 
     Attributes:
         name: Product name.
@@ -87,6 +87,14 @@ class FakeGpu:
     _trace: list[TraceRow] = field(default_factory=list, repr=False)
     _now: Callable[[], float] = field(default=lambda: 0.0, repr=False)
     _course: list[tuple[float, float, float]] = field(default_factory=list, repr=False)  # from when, watts, joules by then
+
+    def plug_in(self, clock: Callable[[], float]) -> None:
+        """Run by this clock from now on, the energy counter standing at `counter_j`."""
+        self._now, self._course = clock, [(clock(), self.power_w, self.counter_j)]
+
+    def now(self) -> float:
+        """Seconds by its clock."""
+        return self._now()
 
     def set_power(self, watts: float) -> None:
         """Draw another power from now on."""
@@ -172,7 +180,7 @@ class FakeNvml:
         self.users = 0
         for index, gpu in enumerate(self.gpus):
             gpu.uuid = gpu.uuid or f"GPU-{index:08x}-0000-4000-8000-000000000000"
-            gpu._now, gpu._course = clock, [(clock(), gpu.power_w, gpu.counter_j)]
+            gpu.plug_in(clock)
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[FakeNvml]:
@@ -318,7 +326,7 @@ def _clock_reasons(gpu: FakeGpu, reasons: Any) -> int:
 
 
 def _process_utilisation(gpu: FakeGpu, samples: Any, count: Any, since_us: Any) -> int:
-    now_us = round(gpu._now() * 1e6) + 1  # never 0, which asks for everything
+    now_us = round(gpu.now() * 1e6) + 1  # never 0, which asks for everything
     fresh = list(gpu.process_utilisation.items()) if now_us > since_us.value else []
     if not fresh:
         return int(pynvml.NVML_ERROR_NOT_FOUND)

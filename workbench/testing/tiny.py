@@ -56,13 +56,13 @@ class TinyTask(Task):
 
     def _sentences(self, count: int, side: int) -> list[dict[str, Any]]:
         rng = np.random.default_rng((self.seed, side))
-        found = []
+        sentences = []
         for i in range(count):
             words = rng.integers(_KEY + 1, _WORDS, int(rng.integers(4, 13)))
             if i % 2:
                 words[rng.integers(len(words))] = _KEY
-            found.append({"id": f"{side}/{i}", "words": words.tolist(), "label": i % 2})
-        return found
+            sentences.append({"id": f"{side}/{i}", "words": words.tolist(), "label": i % 2})
+        return sentences
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class TinyFormulation(Formulation):
 
 @dataclass(frozen=True)
 class TinyText(TinyTask):
-    """The same question, answered in words by whatever writes, and as a class by an encoder."""
+    """Asks the same question of every kind of model: one that writes answers in words, an encoder by a class."""
 
     def formulation(self, kind: str) -> Formulation:
         if kind == "encoder":

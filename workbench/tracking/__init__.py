@@ -18,7 +18,7 @@ Importing this package does not import mlflow.
 """
 
 from workbench.tracking.store import default_uri, examine
-from workbench.tracking.tracker import MlflowTracker
+from workbench.tracking.tracker import Listener, MlflowTracker
 from workbench.tracking.ui import Page, serve, ui_command
 
-__all__ = ["MlflowTracker", "Page", "default_uri", "examine", "serve", "ui_command"]
+__all__ = ["Listener", "MlflowTracker", "Page", "default_uri", "examine", "serve", "ui_command"]

@@ -52,5 +52,5 @@ class Child:
 
     def outdone_by(self, result: Result, maximize: str) -> bool:
         """Whether this Result of the run is better than the best that is shown."""
-        known = page.best((result,), maximize)
-        return known is not None and (self.best is None or known.scores[maximize] > self.best)
+        scored = page.best((result,), maximize)
+        return scored is not None and (self.best is None or scored.scores[maximize] > self.best)

@@ -93,7 +93,7 @@ def _columns(study: Study, score: str) -> Sequence[str]:
 
 def _column(name: str, space: Space) -> str:
     """A setting's column: of numbers their mirrors, since MLflow sorts params as texts."""
-    named = isinstance(space, Choice) and not all(map(is_number, space.labels))
+    named = isinstance(space, Choice) and not all(map(is_number, space.names))
     return f"params.`{name}`" if named else f"metrics.`hp/{name}`"
 
 

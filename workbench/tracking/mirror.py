@@ -1,4 +1,4 @@
-"""Writing Results to MLflow, so that writing them again changes nothing. Synchronous: the notebook's thread calls it."""
+"""Writing Results to MLflow, so that writing them again changes nothing. Synchronous: the tracker's thread calls it."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from workbench.prices import Offer
+from workbench.prices import Prices
 from workbench.result import Result
 from workbench.space import Choice
 from workbench.study import Study
 from workbench.tracking import page, process_tags
 from workbench.tracking.child import Child
-from workbench.tracking.session import Session
+from workbench.tracking.session import Metrics, Session
 
 
 class Mirror:
-    """One study's experiment in one store. Every method may be repeated after a failure; each raises what MLflow raises."""
+    """Writes a study's experiment in a store. Every method may be repeated after a failure, and raises what MLflow raises."""
 
     def __init__(
         self,
         study: Study,
         tracking_uri: str,
-        offer: Offer,
-        label_usd: float,
+        prices: Prices,
         on_run: Callable[[str, str], None],
         sweep: str | None = None,
     ) -> None:
-        self._study, self._uri, self._offer, self._label_usd, self._on_run = study, tracking_uri, offer, label_usd, on_run
-        self._priced = f"{offer.name} at {offer.usd_per_hour} US$/h ({offer.date}), {label_usd:g} US$ a label"
+        self._study, self._uri, self._prices, self._on_run = study, tracking_uri, prices, on_run
+        offer = prices.offer
+        self._priced = f"{offer.name} at {offer.usd_per_hour} US$/h ({offer.date}), {prices.label_usd:g} US$ a label"
         self._session: Session | None = None
         self._children: dict[str, Child] = {}  # by run_id, as the session found them
         self._maximize = study.maximize
@@ -44,8 +44,8 @@ class Mirror:
         """Open the store anew, and read what it holds of this study: other sweeps may have written since."""
         self._session = None
         session = Session(self._study, self._uri)
-        found = reversed(list(session.search("run")))
-        self._children = {run.data.tags["workbench.run_id"]: Child.of(run, self._maximize) for run in found}
+        runs = reversed(list(session.search("run")))
+        self._children = {run.data.tags["workbench.run_id"]: Child.of(run, self._maximize) for run in runs}
         self._session = session
 
     # The sweep: a parent run.
@@ -55,11 +55,11 @@ class Mirror:
         session = self._open()
         git = parent.get("git")
         commit = git.get("commit") if isinstance(git, Mapping) else git
-        known = {"note.content": parent.get("question"), "source.name": parent.get("command"), "source.git.commit": commit}
+        facts = {"note.content": parent.get("question"), "source.name": parent.get("command"), "source.git.commit": commit}
         own = {"mlflow.source.type": "LOCAL", "mlflow.user": process_tags.user(), **process_tags.process()}
         name = _sweep_name(began, _NAMES.get(str(parent.get("sampler")), "sweep"))
         self._parent = session.find_or_create("sweep", self._sweep, name, began, own)
-        tags = {f"mlflow.{tag}": str(value) for tag, value in known.items() if value}
+        tags = {f"mlflow.{tag}": str(value) for tag, value in facts.items() if value}
         session.log(self._parent, tags=own | tags, params=dict(page.flat(parent)))  # one that joined may have made it
         session.client.log_dict(self._parent, dict(parent), "sweep.json")
         self._log_texts(texts)
@@ -82,7 +82,7 @@ class Mirror:
         self._log_texts(texts)
         note = page.sweep_note(self._study.question, texts.get("front.md", ""))
         tags = {"mlflow.note.content": note} | ({"workbench.ended": reason} if reason else {})
-        session.log(self._parent, tags=tags, metrics=page.finite(metrics), at=ended)
+        session.log(self._parent, tags=tags, metrics=Metrics(page.finite(metrics), ended))
         session.client.set_terminated(self._parent, status, page.milliseconds(ended))
 
     def mark_front(self, run_ids: Collection[str]) -> None:
@@ -154,11 +154,11 @@ class Mirror:
         best = page.best(done, self._maximize)
         return best is not None and child.outdone_by(best, self._maximize)
 
-    def end_orphans(self, known: Collection[str]) -> None:
+    def end_orphans(self, run_ids: Collection[str]) -> None:
         """End children that a dead sweep left running before the ledger heard of them."""
         self._open()
         for run_id, child in self._children.items():
-            if child.status == "RUNNING" and run_id not in known and child.sweep not in {*self._others, self._sweep}:
+            if child.status == "RUNNING" and run_id not in run_ids and child.sweep not in {*self._others, self._sweep}:
                 self._terminate(child, "KILLED", time.time())
 
     def _write(self, child: Child, result: Result) -> None:
@@ -169,23 +169,23 @@ class Mirror:
         if mark not in child.marks:
             if result.samples:
                 session.client.log_dict(child.id, {"samples": list(result.samples)}, f"samples/step-{result.step:06}.json")
-            said = {"workbench.results": str(len(child.marks) + 1), "workbench.offer": self._priced}
-            said |= page.front_tag(bool(child.on_front)) | page.tags(result)  # not on the front until somebody says so
-            numbers = page.metrics(result, self._offer, self._label_usd)
-            self._log_best(child, result, said, metrics=numbers, at=result.finished, step=result.step)
+            tags = {"workbench.results": str(len(child.marks) + 1), "workbench.offer": self._priced}
+            tags |= page.front_tag(bool(child.on_front)) | page.tags(result)  # not on the front until somebody says so
+            numbers = page.metrics(result, self._prices.offer, self._prices.label_usd)
+            self._log_best(child, result, tags, Metrics(numbers, result.finished, result.step))
             child.marks.add(mark)
             child.on_front = bool(child.on_front)
         elif child.results < len(child.marks):  # killed between the metrics and the tags
             session.log(child.id, tags={"workbench.results": str(len(child.marks))})
         child.results = len(child.marks)
 
-    def _log_best(self, child: Child, result: Result | None, tags: Mapping[str, str], **logged: Any) -> None:
+    def _log_best(self, child: Child, result: Result | None, tags: Mapping[str, str], metrics: Metrics | None = None) -> None:
         """Log it, and with it that this Result is the best of its run, if it is better than what the run shows."""
         best: dict[str, float] = {}
         if result is not None and child.outdone_by(result, self._maximize):
-            best = page.best_metrics(result, self._study, self._offer, self._label_usd)
+            best = page.best_metrics(result, self._study, self._prices.offer, self._prices.label_usd)
             tags = {**tags, "workbench.best_recipe_id": result.recipe_id}
-        self._open().log(child.id, tags=tags, whole=best, **logged)
+        self._open().log(child.id, tags=tags, whole=best, metrics=metrics)
         if result is not None and best:
             child.best = result.scores[self._maximize]
 
@@ -217,7 +217,7 @@ class Mirror:
 
     def _prepare(self, child: Child, result: Result) -> None:
         session, method = self._open(), self._study.dimensions.get("method")
-        methods = method.space.labels if method and isinstance(method.space, Choice) else (result.method,)
+        methods = method.space.names if method and isinstance(method.space, Choice) else (result.method,)
         session.client.log_dict(child.id, dict(result.recipe), "recipe.json")
         session.client.log_dict(child.id, dict(result.provenance), "provenance.json")
         if digest := self._digest(result):

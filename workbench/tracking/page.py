@@ -139,8 +139,8 @@ def sweep_note(question: str, front_markdown: str) -> str:
 
 def colour(method: str, methods: Iterable[Value]) -> str:
     """A colour for the charts: one per method of the study, in the order of their names, as in the figures of the front."""
-    known = sorted(map(str, methods))
-    return _COLOURS[known.index(method) % len(_COLOURS)] if method in known else _COLOURS[0]
+    names = sorted(map(str, methods))
+    return _COLOURS[names.index(method) % len(_COLOURS)] if method in names else _COLOURS[0]
 
 
 def finite(numbers: Mapping[str, Any]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -19,6 +20,21 @@ _TAG_LIMIT, _PARAM_LIMIT = 5000, 500  # characters, of the oldest servers in use
 _IDENTITY = {"sweep": "workbench.sweep", "run": "workbench.run_id"}
 
 
+@dataclass(frozen=True)
+class Metrics:
+    """Figures of one step.
+
+    Attributes:
+        values: Finite numbers, by name.
+        at: When they were measured, in seconds since 1970.
+        step: Their step.
+    """
+
+    values: Mapping[str, float]
+    at: float
+    step: int = 0
+
+
 class Session:
     """Opens the store and the study's experiment in it, each created where it is missing. Raises what MLflow raises."""
 
@@ -31,11 +47,11 @@ class Session:
         """All MLflow runs of a kind, `sweep` or `run`, that meet the condition, oldest first."""
         where, token = f"tags.`workbench.kind` = '{kind}'{condition and f' and {condition}'}", None
         while True:
-            found = self.client.search_runs(
+            batch = self.client.search_runs(
                 [self.experiment], where, max_results=1000, order_by=["attributes.start_time ASC"], page_token=token
             )
-            yield from found
-            if not (token := found.token):
+            yield from batch
+            if not (token := batch.token):
                 return
 
     def find(self, kind: str, identity: str) -> Run | None:
@@ -57,27 +73,25 @@ class Session:
         *,
         tags: Mapping[str, str],
         params: Mapping[str, str] | None = None,
-        metrics: Mapping[str, float] | None = None,
+        metrics: Metrics | None = None,
         whole: Mapping[str, float] | None = None,
-        at: float = 0.0,
-        step: int = 0,
     ) -> None:
-        """One call for all. A text over MLflow's limit goes to an artifact, and in its place stands where it is.
+        """Write tags, params and metrics in one call. A text over MLflow's limit goes to an artifact, and its tag says where it is.
 
         Args:
             run: MLflow's id of the run.
             tags: May be written again, with other values.
             params: May be written again, with the same values.
-            metrics: Finite numbers.
+            metrics: Figures of one step.
             whole: Finite numbers that are of the whole run. MLflow shows of each metric what was written last at the highest
                 step: at step 0 these can be put right, and being without a course the charts show them as bars.
-            at: When `metrics` were measured, in seconds since 1970.
-            step: Their step.
         """
         from mlflow.entities import Metric, Param, RunTag
 
         now = page.milliseconds(time.time())
-        numbers = [Metric(name, value, page.milliseconds(at), step) for name, value in (metrics or {}).items()]
+        metrics = metrics or Metrics({}, 0.0)
+        at = page.milliseconds(metrics.at)
+        numbers = [Metric(name, value, at, metrics.step) for name, value in metrics.values.items()]
         self.client.log_batch(
             run,
             metrics=numbers + [Metric(name, value, now, 0) for name, value in (whole or {}).items()],
@@ -101,15 +115,15 @@ class Session:
         return f"{len(text)} characters: see the artifact {file}"
 
     def _experiment(self, study: Study) -> str:
-        said = experiment.tags(study)
+        tags = experiment.tags(study)
         with store.exclusive(self.uri):
-            found = self.client.get_experiment_by_name(study.name)
-            if found is None:
+            existing = self.client.get_experiment_by_name(study.name)
+            if existing is None:
                 root = store.artifact_root(self.uri)
-                return str(self.client.create_experiment(study.name, root and f"{root}/{quote(study.name)}", said))
-        if found.lifecycle_stage != "active":
-            self.client.restore_experiment(found.experiment_id)  # its name is taken for ever: there is no other place to write
-        for name, text in said.items():
-            if name not in found.tags:  # made by an older version; what people have changed stays
-                self.client.set_experiment_tag(found.experiment_id, name, text)
-        return str(found.experiment_id)
+                return str(self.client.create_experiment(study.name, root and f"{root}/{quote(study.name)}", tags))
+        if existing.lifecycle_stage != "active":
+            self.client.restore_experiment(existing.experiment_id)  # its name is taken for ever: there is no other place to write
+        for name, text in tags.items():
+            if name not in existing.tags:  # made by an older version; what people have changed stays
+                self.client.set_experiment_tag(existing.experiment_id, name, text)
+        return str(existing.experiment_id)

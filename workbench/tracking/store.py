@@ -1,4 +1,4 @@
-"""The store behind the notebook: opened with a short temper, created whole or not at all."""
+"""The store behind the tracker: opened without long retries, and created whole or not at all."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ def examine(tracking_uri: str) -> str:
     if path is not None and is_empty(path):
         return f"{path} (an empty file; made a store by the first sweep)"
     try:
-        found = _look(tracking_uri)
+        contents = _look(tracking_uri)
     except Exception as error:  # whatever a database, its driver or SQLAlchemy raises
         lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
         advice = "Move it away" if path else "Start it, or correct its address"
         raise EnvironmentFault(
             f"{named(tracking_uri)} cannot be used: {shown(lines[0])}. {advice}, or give --tracking-uri."
         ) from error
-    if text := _unfit(tracking_uri, found):
+    if text := _unfit(tracking_uri, contents):
         raise EnvironmentFault(text)
-    return f"{named(tracking_uri)}: {found.runs} runs" if found.tables else f"{named(tracking_uri)} (made by the first sweep)"
+    return f"{named(tracking_uri)}: {contents.runs} runs" if contents.tables else f"{named(tracking_uri)} (made by the first sweep)"
 
 
 def check(tracking_uri: str) -> None:
@@ -78,7 +78,7 @@ def check(tracking_uri: str) -> None:
         raise EnvironmentFault(text)
 
 
-class _Found(NamedTuple):
+class _Contents(NamedTuple):
     """What a database holds: names of its tables, the version of MLflow's schema, and how many runs."""
 
     tables: frozenset[str]
@@ -86,7 +86,7 @@ class _Found(NamedTuple):
     runs: int = 0
 
 
-def _look(tracking_uri: str) -> _Found:
+def _look(tracking_uri: str) -> _Contents:
     """Look into a database without writing to it. Raises what SQLAlchemy and the driver raise."""
     import sqlalchemy
     from sqlalchemy.pool import NullPool
@@ -102,37 +102,37 @@ def _look(tracking_uri: str) -> _Found:
     with engine.connect() as connection:
         tables = frozenset(sqlalchemy.inspect(connection).get_table_names())
         if not tables >= _OURS:
-            return _Found(tables)
+            return _Contents(tables)
         version = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalar()
-        return _Found(tables, version, connection.execute(sqlalchemy.text("SELECT count(*) FROM runs")).scalar() or 0)
+        return _Contents(tables, version, connection.execute(sqlalchemy.text("SELECT count(*) FROM runs")).scalar() or 0)
 
 
 _OURS = frozenset(("alembic_version", "experiments", "runs"))
 """Tables of every store since MLflow 1.0."""
 
 
-def _unfit(tracking_uri: str, found: _Found) -> str:
+def _unfit(tracking_uri: str, contents: _Contents) -> str:
     """Why the installed MLflow cannot use such a database, and what to do; empty where it can."""
     where = named(tracking_uri)
-    if not found.tables:
+    if not contents.tables:
         return ""
-    if not found.tables >= _OURS:
-        some = ", ".join(sorted(found.tables)[:4])
+    if not contents.tables >= _OURS:
+        some = ", ".join(sorted(contents.tables)[:4])
         return (
             f"{where} is another program's database (it holds {some}), and no store of MLflow's. Give --tracking-uri another one."
         )
-    head, known = schemas()
-    if not head or found.version == head:
+    head, revisions = schemas()
+    if not head or contents.version == head:
         return ""
     installed = f"the installed MLflow {metadata.version('mlflow')}"
-    if found.version and found.version not in known:
+    if contents.version and contents.version not in revisions:
         return (
-            f"{where} was made by a newer MLflow: {installed} does not know its schema, {found.version}. "
+            f"{where} was made by a newer MLflow: {installed} does not know its schema, {contents.version}. "
             "Upgrade it (pip install --upgrade mlflow), or give --tracking-uri another store."
         )
     keep = "Copy the file" if sqlite_path(tracking_uri) else "Make a backup"
     return (
-        f"{where} was made by an older MLflow: its schema is {found.version}, and {installed} needs {head}. "
+        f"{where} was made by an older MLflow: its schema is {contents.version}, and {installed} needs {head}. "
         f"{keep} while nobody writes to it, then run `mlflow db upgrade {shlex.quote(shown(absolute(tracking_uri)))}`."
     )
 
@@ -145,14 +145,14 @@ def schemas() -> tuple[str, frozenset[str]]:
     """
     spec = importlib.util.find_spec("mlflow")
     folder = Path(spec.origin).parent / "store" / "db_migrations" / "versions" if spec and spec.origin else Path()
-    known, older = set(), set()
+    revisions, older = set(), set()
     for file in folder.glob("*.py"):
         text = file.read_text(encoding="utf-8")
-        known |= set(re.findall(r"""^revision(?:: str)? = ["'](\w+)["']""", text, re.MULTILINE))
+        revisions |= set(re.findall(r"""^revision(?:: str)? = ["'](\w+)["']""", text, re.MULTILINE))
         for line in re.findall(r"^down_revision(?::[^=]*)? = (.+)$", text, re.MULTILINE):
             older |= set(re.findall(r"""["'](\w+)["']""", line))
-    heads = known - older
-    return (heads.pop() if len(heads) == 1 else ""), frozenset(known)
+    heads = revisions - older
+    return (heads.pop() if len(heads) == 1 else ""), frozenset(revisions)
 
 
 def _ask_server(tracking_uri: str) -> str:
@@ -199,7 +199,7 @@ def uri_of(path: Path, options: Mapping[str, Any] | None = None) -> str:
 
 
 def absolute(tracking_uri: str) -> str:
-    """The same store whatever the working directory: a relative SQLite file is made absolute. Raises as `sqlite_path` does."""
+    """The URI that leads to the same store from any folder: that of a SQLite file is made absolute. Raises as `sqlite_path`."""
     path = sqlite_path(tracking_uri)
     if path is None:
         return tracking_uri
@@ -226,8 +226,8 @@ def sqlite_path(tracking_uri: str) -> Path | None:
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
         return None
     _, _, asked = tracking_uri.partition("?")
-    said = [part.partition("=") for part in re.split("[&;]", asked)] if asked else []
-    if any(not sign or ("uri" not in url.query and name not in _OPTIONS) for name, sign, _ in said):
+    options = [part.partition("=") for part in re.split("[&;]", asked)] if asked else []
+    if any(not sign or ("uri" not in url.query and name not in _OPTIONS) for name, sign, _ in options):
         whole = Path(re.sub(r"^sqlite[^:]*:///", "", tracking_uri))
         raise UsageError(
             f"--tracking-uri {tracking_uri!r}: what follows the '?' is read as options, and the store would lie at {url.database}. "

@@ -1,4 +1,4 @@
-"""The notebook as the sweep sees it: calls that return at once, and a thread that writes them down."""
+"""The tracker as the sweep sees it: calls that return at once, and a thread that writes them down."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import textwrap
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from workbench.errors import EnvironmentFault
-from workbench.prices import Offer
+from workbench.prices import Prices
 from workbench.result import Result
 from workbench.study import Study
 from workbench.tracking import page, store
@@ -19,20 +20,30 @@ from workbench.tracking.mirror import Mirror
 from workbench.tracking.writer import Job, Writer
 
 
+@dataclass(frozen=True)
+class Listener:
+    """Who is told what the tracker does; both are called from its thread.
+
+    Attributes:
+        on_problem: Called with one sentence when MLflow cannot be reached, answers again, or refuses a record.
+        on_run: Called with run_id and MLflow's run id, once for each child run that was created or continued.
+    """
+
+    on_problem: Callable[[str], None] = lambda message: None
+    on_run: Callable[[str, str], None] = lambda run_id, mlflow_run_id: None
+
+
 class MlflowTracker:
-    """The MLflow notebook of a sweep: experiment = study, one parent run per sweep, one child run per run.
+    """Mirrors a sweep in MLflow: experiment = study, one parent run per sweep, one child run per run.
 
     Every method returns at once and none raises over MLflow; a daemon thread writes, and retries what fails.
-    `on_problem` and `on_run` are called from that thread.
 
     Args:
         study: The study; its name is the experiment's.
         tracking_uri: The store: `sqlite:////…/mlflow.db`, another database, or a server's address. Raises UsageError where
             it leads elsewhere than it looks: see `store.sqlite_path`.
-        offer: The priced machine at which costs are shown.
-        label_usd: Price of a label, in US$.
-        on_problem: Called with one sentence when MLflow cannot be reached, answers again, or refuses a record.
-        on_run: Called with run_id and MLflow's run id, once for each child run that was created or continued.
+        prices: Prices at which costs are shown.
+        listener: Who is told of problems and of runs; None: nobody.
         sweep: Id of the sweep, where several processes are part of one; a new one when not given.
         pause_seconds: Pause before the first retry; it doubles up to a minute.
     """
@@ -41,20 +52,17 @@ class MlflowTracker:
         self,
         study: Study,
         tracking_uri: str,
-        offer: Offer,
+        prices: Prices,
         *,
-        label_usd: float = 0.0,
-        on_problem: Callable[[str], None] = lambda message: None,
-        on_run: Callable[[str, str], None] = lambda run_id, mlflow_run_id: None,
+        listener: Listener | None = None,
         sweep: str | None = None,
         pause_seconds: float = 1.0,
     ) -> None:
         self.study = study
         self.tracking_uri = store.absolute(tracking_uri)
         self._where = store.named(self.tracking_uri)
-        self._on_problem = on_problem
-        self._on_run = on_run
-        self._mirror = Mirror(study, self.tracking_uri, offer, label_usd, self._tell, sweep)
+        self._listener = listener or Listener()
+        self._mirror = Mirror(study, self.tracking_uri, prices, self._tell, sweep)
         self._front: frozenset[str] | None = None
         self._writer = Writer(self._mirror.connect, self._away, self._back, self._refused, pause_seconds)
 
@@ -114,9 +122,9 @@ class MlflowTracker:
 
     def front(self, run_ids: Collection[str]) -> None:
         """Say of every run whether it holds a point of the front now: these do, all others do not."""
-        if (known := frozenset(run_ids)) != self._front:
-            self._front = known
-            self._put("the front", self._mirror.mark_front, known)
+        if (members := frozenset(run_ids)) != self._front:
+            self._front = members
+            self._put("the front", self._mirror.mark_front, members)
 
     def running(self, result: Result) -> None:
         """A run, or its next segment, has begun."""
@@ -166,9 +174,9 @@ class MlflowTracker:
         with contextlib.suppress(Exception):  # the writer meets the same error, and reports it
             store.load()
 
-    def _catch_up(self, known: Sequence[Result]) -> frozenset[str]:
+    def _catch_up(self, history: Sequence[Result]) -> frozenset[str]:
         """Queue what MLflow lacks of each run; their ids."""
-        runs = _by_run(known)
+        runs = _by_run(history)
         for results in runs.values():
             done = [result for result in results if result.status != "running"]
             self._put("earlier results", self._mirror.catch_up, results, results=done)
@@ -180,15 +188,15 @@ class MlflowTracker:
 
     def _tell(self, run_id: str, mlflow_run_id: str) -> None:
         try:
-            self._on_run(run_id, mlflow_run_id)
+            self._listener.on_run(run_id, mlflow_run_id)
         except Exception as error:  # the caller's trouble is no reason to keep the run out of MLflow
-            self._on_problem(f"the MLflow run {mlflow_run_id} of the run {run_id} could not be noted ({_reason(error)}).")
+            self._listener.on_problem(f"the MLflow run {mlflow_run_id} of the run {run_id} could not be noted ({_reason(error)}).")
 
     def _away(self, error: Exception) -> None:
-        self._on_problem(self._absence(error))
+        self._listener.on_problem(self._absence(error))
 
     def _absence(self, error: Exception) -> str:
-        """That MLflow cannot be written to, and why."""
+        """A sentence that says that MLflow cannot be written to, and why."""
         if isinstance(error, EnvironmentFault):  # no waiting mends it
             kept = "The runs are safe in the ledger; the next sweep writes them once that is mended."
             return f"MLflow cannot be written to. {error} {kept}"
@@ -200,16 +208,16 @@ class MlflowTracker:
         return f"{where} ({reason}); the runs are safe in the ledger, and {mend}."
 
     def _back(self) -> None:
-        self._on_problem(f"MLflow at {self._where} answers again; what it missed is being written.")
+        self._listener.on_problem(f"MLflow at {self._where} answers again; what it missed is being written.")
 
     def _refused(self, job: Job, error: Exception) -> None:
-        self._on_problem(f"MLflow refused {job.what} ({_reason(error)}); the ledger has it.")
+        self._listener.on_problem(f"MLflow refused {job.what} ({_reason(error)}); the ledger has it.")
 
 
-def _by_run(known: Sequence[Result]) -> Mapping[str, list[Result]]:
+def _by_run(results: Sequence[Result]) -> Mapping[str, list[Result]]:
     """The Results of each run, by its id, oldest first."""
     runs: dict[str, list[Result]] = defaultdict(list)
-    for result in sorted(known, key=lambda r: (r.finished or r.started, r.step)):
+    for result in sorted(results, key=lambda r: (r.finished or r.started, r.step)):
         runs[result.run_id].append(result)
     return runs
 

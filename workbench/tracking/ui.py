@@ -50,8 +50,9 @@ class Page:
         where = f"{self.url}/ajax-api/2.0/mlflow/experiments/search"
         request = urllib.request.Request(where, asked, {"Content-Type": "application/json"})  # noqa: S310  http, and our own
         with _LOCAL.open(request, timeout=30) as answer:
-            found = json.load(answer).get("experiments", [])
-        return {each["name"]: self._address(each) for each in found if each["experiment_id"] != "0"}  # MLflow's own, empty
+            experiments = json.load(answer).get("experiments", [])
+        own = [experiment for experiment in experiments if experiment["experiment_id"] != "0"]  # that one is MLflow's, and empty
+        return {experiment["name"]: self._address(experiment) for experiment in own}
 
     def _address(self, found: dict[str, object]) -> str:
         tags = found.get("tags") or []

@@ -10,11 +10,18 @@ from dataclasses import dataclass
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+"""Pauses between two looks at a store that is away: they begin at the first and double up to the longest."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of writing: what it is, how it is done (again, if need be), and which Results it holds."""
+    """A piece of writing.
+
+    Attributes:
+        what: What is written, in words.
+        write: Writes it; may be called again after a failure.
+        results: The Results in it.
+    """
 
     what: str
     write: Callable[[], None]

@@ -1,0 +1,212 @@
+"""How much work the phases of a recipe are, in amounts that take time: FLOPs, layer passes, updates, tokens, examples."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import statistics
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench import flops, methods
+from workbench.forecast import pairs
+from workbench.forecast.machine import Machine
+from workbench.forecast.sample import Data, sampled
+from workbench.methods import Method
+from workbench.study import Recipe
+from workbench.tasks.base import Task
+from workbench.training.batches import MAX_TOKENS, OVERHEAD_TOKENS, checkpoint_epochs, split, steps_for
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model with a method, built without weights.
+
+    Attributes:
+        shape: Its shape, as the formula of FLOPs needs it; None where that is unknown.
+        parameters: All its parameters.
+        trainable: Those that learn.
+        layers: Its layers, one where that is unknown.
+        frozen: Whether a body lies below all that learns: its output for a row is computed once.
+        model: The model, on the meta device: it holds no numbers.
+    """
+
+    shape: flops.Shape | None
+    parameters: int
+    trainable: int
+    layers: int
+    frozen: bool
+    model: Any = field(repr=False)
+
+
+class Amounts:
+    """Counts the work of recipes. What it learns of a task or a model is kept.
+
+    Args:
+        machine: What will train: micro-batches differ between processors and GPUs.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self._data: dict[tuple[Any, ...], Data] = {}
+        self._pairs: dict[tuple[Any, ...], Pair] = {}
+        self._per_example: dict[tuple[Any, ...], tuple[float, float]] = {}
+        self._passes: dict[tuple[Any, ...], float] = {}
+
+    def of(self, recipe: Recipe) -> dict[str, dict[str, float]]:
+        """What each phase of the recipe does, by the names of `timing.CONSTANTS` and `flops`; one evaluation."""
+        return self.of_steps(recipe, self.steps(recipe, float(recipe.epochs)))
+
+    def of_steps(self, recipe: Recipe, steps: int, graded: int | None = None, *, done: int = 0) -> dict[str, dict[str, float]]:
+        """What each phase does, as `of`, for so many steps of the recipe.
+
+        Args:
+            recipe: The recipe.
+            steps: Optimiser steps.
+            graded: Dev examples that it is graded by; None: all.
+            done: Steps that were made before: bodies that are frozen were passed by what these steps saw.
+        """
+        data, pair = self.data_of(recipe), self.pair(recipe)
+        train, evaluate = self._flops_per_example(recipe)
+        graded = data.dev_examples if graded is None else graded
+        passes = self._passes_per_step(recipe) * pair.layers
+        size, count = recipe.batch_size, data.train_examples
+        seen, before = (min(count, n * size) if recipe.method.trains else count for n in (done + steps, done))
+        trained, passed = train * steps * size, steps * passes
+        if pair.frozen or recipe.method.fits:
+            once = flops.forward(_known(pair), list(itertools.chain(*data.train))) / max(1, len(data.train))
+            fresh = seen - (before if pair.frozen and recipe.method.trains else 0)
+            trained = once * fresh + (self._above_per_example(recipe) * steps * size if pair.frozen else trained)
+            passed = passes * fresh / size + (0 if pair.frozen else passed)
+        dev_tokens = statistics.fmean(map(sum, data.dev)) * data.dev_examples + sum(data.shared)
+        return {
+            "data": {"encoded": data.tokens * data.train_examples + dev_tokens},
+            "load": {"loads": 1.0, "parameters": float(pair.parameters)},
+            "train": {"flops": trained, "layer_passes": passed, "updates": float(steps * pair.trainable)},
+            "evaluate": {
+                "flops": evaluate * graded + flops.forward(_known(pair), data.shared),
+                "graded": float(graded),
+                **self._decoded(recipe, graded),
+            },
+        }
+
+    def _decoded(self, recipe: Recipe, graded: int) -> dict[str, float]:
+        """What writing answers takes beside their FLOPs: every number of the model is read again for each token of a batch."""
+        data = self.data_of(recipe)
+        if not any(data.written):
+            return {}
+        limit = MAX_TOKENS.get(self.machine.kind, MAX_TOKENS["cpu"])
+        batches = max(1.0, statistics.fmean(map(sum, data.asked)) * graded / limit)
+        return {"decoded": batches * max(data.written) * self.pair(recipe).parameters}
+
+    def tokens_per_example(self, recipe: Recipe) -> float:
+        """Mean tokens of a training example, from the sample."""
+        return self.data_of(recipe).tokens
+
+    def checkpoints(self, recipe: Recipe) -> list[float]:
+        """Epochs at which the recipe is evaluated."""
+        data = self.data_of(recipe)
+        return checkpoint_epochs(
+            recipe.epochs, batch_size=recipe.batch_size, examples=data.train_examples, dev_examples=data.dev_examples
+        )
+
+    def key(self, recipe: Recipe) -> Hashable:
+        """What a forecast depends on: recipes of equal keys, which differ in a learning rate for instance, have equal ones."""
+        return (recipe.task, self.pair_key(recipe), recipe.method.name, recipe.batch_size, recipe.epochs)
+
+    def data_of(self, recipe: Recipe) -> Data:
+        """A sample of the recipe's rows, drawn once for all recipes that read the same ones."""
+        method = recipe.method
+        key = (recipe.task, recipe.model, method.labelled, method.trains and method.fits, method.asking)
+        if key not in self._data:
+            self._data[key] = sampled(recipe)
+        return self._data[key]
+
+    def pair_key(self, recipe: Recipe) -> tuple[Any, ...]:
+        """What the shape of the recipe's model depends on."""
+        return (
+            recipe.model,
+            form_of(recipe.task),
+            recipe.method.kind,
+            recipe.weights,
+            _shaping(recipe.method),
+            recipe.method.asking,
+        )
+
+    def pair(self, recipe: Recipe) -> Pair:
+        """The recipe's model with its method, built once.
+
+        Raises:
+            UsageError: The method cannot be applied to the model.
+        """
+        key = self.pair_key(recipe)
+        if key not in self._pairs:
+            model = pairs.wrapped(recipe.task, recipe.model, recipe.method)
+            shape = flops.shape(model)
+            counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
+            config = getattr(model, "config", None)
+            layers = shape.layers if shape else int(getattr(config, "num_hidden_layers", None) or 1)
+            frozen = methods.body(model) is not None
+            self._pairs[key] = Pair(
+                shape, sum(n for n, _ in counts), sum(n for n, learns in counts if learns), layers, frozen, model
+            )
+        return self._pairs[key]
+
+    def _flops_per_example(self, recipe: Recipe) -> tuple[float, float]:
+        """FLOPs of training on one example and of evaluating one, on average over the sample.
+
+        Where the formula has no answer, 6·N·T and 2·N·T of all parameters stand in: only ratios of runs of one pair use them.
+        """
+        key = (recipe.task, self.pair_key(recipe))
+        if key not in self._per_example:
+            data, pair = self.data_of(recipe), self.pair(recipe)
+            of = _known(pair)
+            train, dev = list(itertools.chain(*data.train)), list(itertools.chain(*data.dev))
+            asked = [length + written for length, written in zip(itertools.chain(*data.asked), data.written, strict=True)]
+            self._per_example[key] = (
+                flops.training(of, train) / max(1, len(data.train)),
+                (flops.forward(of, dev) + flops.forward(of, asked)) / len(data.dev),
+            )
+        return self._per_example[key]
+
+    def _above_per_example(self, recipe: Recipe) -> float:
+        """FLOPs of training only what learns, on the outputs of what lies below it, for one example."""
+        data, pair = self.data_of(recipe), self.pair(recipe)
+        return flops.training(flops.above(_known(pair)), list(itertools.chain(*data.train))) / max(1, len(data.train))
+
+    def _passes_per_step(self, recipe: Recipe) -> float:
+        """Micro-batches that a step is split into, on average over the sample."""
+        data, size = self.data_of(recipe), recipe.batch_size
+        key = (recipe.task, recipe.model, recipe.batch_size, data.together)
+        if key not in self._passes:
+            overhead = OVERHEAD_TOKENS.get(self.machine.kind, OVERHEAD_TOKENS["cpu"])
+            if not data.train:
+                return 0.0
+            if data.together:
+                return 1.0
+            starts = range(0, max(1, len(data.train) - size + 1), size)
+            steps = [sorted(itertools.chain(*(data.train[(s + i) % len(data.train)] for i in range(size)))) for s in starts]
+            self._passes[key] = statistics.fmean(len(split(step, overhead)) for step in steps)
+        return self._passes[key]
+
+    def steps(self, recipe: Recipe, epochs: float) -> int:
+        """Optimiser steps that the recipe makes in so many epochs."""
+        return steps_for(epochs, recipe.batch_size, self.data_of(recipe).train_examples)
+
+
+def _known(pair: Pair) -> flops.Shape:
+    """The shape of a model. Where it is unknown all parameters stand in one layer: only ratios of such figures are used."""
+    return pair.shape or flops.Shape(pair.parameters, pair.parameters, pair.parameters, 0, 0)
+
+
+def form_of(task: Task) -> tuple[Any, ...]:
+    """Everything of a task but how many labels it buys: its rows and the model's head are made by these settings."""
+    return (type(task), *(getattr(task, field.name) for field in dataclasses.fields(task) if field.name != "train"))
+
+
+def _shaping(method: Method) -> str:
+    """What of a method's settings may change shapes, as text: of a fraction (alpha, dropout) only whether there is one."""
+    settings = {name: value > 0 if isinstance(value, float) else value for name, value in method.settings.items()}
+    return json.dumps(settings, sort_keys=True, default=repr)
