@@ -1,4 +1,5 @@
-"""Which small encoder, tuned how and on how many labels, answers questions about Python APIs best per dollar?"""
+"""Which small encoder, tuned how and on how many labels,
+answers questions about Python APIs best per dollar?"""
 
 from workbench import Recipe, Study, bitfit, choice, full, integers, loguniform, peft
 from workbench.tasks import question_answering
@@ -11,7 +12,13 @@ study = Study(
             full(learning_rate=loguniform(5e-5, 5e-4)),
             bitfit(learning_rate=loguniform(2e-3, 2e-2)),
             peft("ia3", learning_rate=loguniform(5e-3, 5e-2)),
-            peft("lora", learning_rate=loguniform(3e-4, 2e-3), r=choice(4, 16), lora_alpha=32, target_modules="all-linear"),
+            peft(
+                "lora",
+                learning_rate=loguniform(3e-4, 2e-3),
+                r=choice(4, 16),
+                lora_alpha=32,
+                target_modules="all-linear",
+            ),
         ),
         epochs=integers(1, 2),
         batch_size=4,

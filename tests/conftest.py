@@ -11,6 +11,7 @@ from unittest import mock
 
 import alembic.script
 import alembic.util
+import hypothesis
 import pytest
 import stores
 from commands import ANSI, DASHBOARDS, Printed, begun, here, study_text
@@ -38,6 +39,13 @@ _head, _heads = alembic.script.ScriptDirectory.get_current_head, {}
 alembic.script.ScriptDirectory.get_current_head = lambda self: (
     _heads[self.dir] if self.dir in _heads else _heads.setdefault(self.dir, _head(self))
 )
+
+
+def pytest_configure(config):
+    """Of what hypothesis makes up, the fast part tries a quarter, where a test does not say how much."""
+    if config.option.markexpr == "not slow":
+        hypothesis.settings.register_profile("fast", max_examples=25)
+        hypothesis.settings.load_profile("fast")
 
 
 @pytest.fixture(scope="module", autouse=True)

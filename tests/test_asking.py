@@ -209,3 +209,23 @@ def test_ways_to_choose_examples_that_there_are_not() -> None:
             few_shot(shots=2, choose=wrong)
     with pytest.raises(UsageError, match=r"'few_shot' chooses 8 examples of train=4\. Buy more labels, or ask with fewer"):
         recipe(task=TinyText(train=choice(4, 64)), method=few_shot(shots=choice(2, 8), choose="nearest"))
+
+
+@pytest.mark.parametrize(
+    ("train", "method", "of"),
+    [
+        (64, few_shot(shots=100), 64),
+        (64, few_shot(shots=choice(4, 100)), 64),
+        (choice(16, 64), few_shot(shots=65), 64),
+        (64, choice(zero_shot(), few_shot(shots=100)), 64),
+        (choice(16, 64), choice(zero_shot(), few_shot(shots=32, choose="nearest")), 16),
+    ],
+)
+def test_more_shots_than_labels_are_refused(train: Any, method: Any, of: int) -> None:
+    with pytest.raises(UsageError, match=rf"'few_shot' chooses \d+ examples of train={of}\. Buy more labels, or ask with fewer"):
+        Study(recipe(task=TinyText(train=train), method=method), maximize="accuracy")
+
+
+def test_the_first_ones_are_bought_for_a_method_alone() -> None:
+    study = Study(recipe(task=TinyText(train=choice(16, 64)), method=few_shot(shots=choice(4, 64))), maximize="accuracy")
+    assert study.resolve({"few_shot.shots": 4}).task.train == 4  # type: ignore[attr-defined]

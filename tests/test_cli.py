@@ -406,12 +406,28 @@ def test_plan_refuses_what_cannot_be_trained(command, tmp_path, tiny):
     assert {p.name for p in tmp_path.iterdir()} == {"tiny.py"}  # no empty study is left behind
 
 
-def test_plan_forecasts_what_is_left_and_no_more_runs_than_there_are(command, tmp_path, tiny):
-    def told(*words):
-        code, _, err = command("plan", "tiny.py", *words)
+@pytest.fixture
+def told(command):
+    """What the plan says of the runs of a study."""
+
+    def told():
+        code, _, err = command("plan", "tiny.py")
         assert code == 0
         return [line for line in err.splitlines() if "of this study" in line or "more run" in line or "Next" in line]
 
+    return told
+
+
+def test_plan_forecasts_one_run_where_there_is_one(command, tmp_path, tiny, told):
+    (tmp_path / "tiny.py").write_text(study_text(tiny, "full(learning_rate=2e-3)"))
+    assert told()[0].startswith("1 run of this study is forecast to take ")
+    assert "1 run of this study is forecast to take " in command("sweep", "tiny.py", "--sampler", "optuna:RandomSampler")[2]
+    assert told()[0] == "The one run of this study has been made."
+    assert "A sweep of 1 run of tiny.py" in command("platforms", "tiny.py")[1]
+
+
+@pytest.mark.slow
+def test_plan_forecasts_what_is_left_and_no_more_runs_than_there_are(command, tmp_path, tiny, told):
     (tmp_path / "tiny.py").write_text(study_text(tiny, "choice(full(learning_rate=1e-3), bitfit(learning_rate=1e-3))"))
     assert told()[0].startswith("2 runs of this study are forecast to take ")  # of the 16 that a study allows
     sampler = ("--sampler", "optuna:RandomSampler")
@@ -422,12 +438,6 @@ def test_plan_forecasts_what_is_left_and_no_more_runs_than_there_are(command, tm
     assert "1 more run is forecast to take " in err
     assert told() == ["All 2 runs of this study have been made.", "Next: `workbench front tiny.py`"]
     assert "forecast to take" not in command("sweep", "tiny.py", *sampler)[2]
-
-    (tmp_path / "tiny.py").write_text(study_text(tiny, "full(learning_rate=2e-3)"))
-    assert told()[0].startswith("1 run of this study is forecast to take ")
-    assert "1 run of this study is forecast to take " in command("sweep", "tiny.py", *sampler)[2]
-    assert told()[0] == "The one run of this study has been made."
-    assert "A sweep of 1 run of tiny.py" in command("platforms", "tiny.py")[1]
 
 
 def test_a_sweep_that_learned_nothing_says_so(command, tmp_path, tiny):

@@ -1,11 +1,15 @@
 """Confirmation: real training with new seeds, the test split, the bill, kills and budgets."""
 
+import hashlib
 import json
 import os
 import re
+import shutil
 import signal
+import sqlite3
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -27,8 +31,30 @@ from workbench.testing import FakeMeter, TinyTask
 from workbench.usage import Usage, total
 
 
+def copied(of, to):
+    """The ledger and the states of a folder, in another one."""
+    with closing(sqlite3.connect(of / "optuna.db")) as ledger, closing(sqlite3.connect(to / "optuna.db")) as copy:
+        ledger.backup(copy)
+    shutil.copytree(of / "states", to / "states")
+
+
 class Desk(Bench):
     """A study that is swept and confirmed as often as wanted."""
+
+    def __init__(self, study_file, folder, swept):
+        super().__init__(study_file, folder)
+        self.before = swept
+
+    def swept(self, trials):
+        """The Results of a sweep that is made once for all tests that begin with it."""
+        kept = self.before / f"{hashlib.sha256(self.file.read_bytes()).hexdigest()}-{trials}"
+        if kept.exists():
+            copied(kept, self.folder)
+        else:
+            self.sweep(Limits(trials=trials))
+            kept.mkdir()
+            copied(self.folder, kept)
+        return self.ledger.results()
 
     @property
     def view(self):
@@ -55,9 +81,15 @@ class Desk(Bench):
         return pareto_front(self.ledger.results(), self.view)
 
 
+@pytest.fixture(scope="module")
+def before(tmp_path_factory):
+    """Holds the sweeps that tests begin with."""
+    return tmp_path_factory.mktemp("before")
+
+
 @pytest.fixture
-def desk(study_file, tmp_path):
-    return Desk(study_file, tmp_path)
+def desk(study_file, tmp_path, before):
+    return Desk(study_file, tmp_path, before)
 
 
 @pytest.fixture
@@ -79,7 +111,7 @@ def new(results):
 
 
 def test_every_member_is_run_with_new_seeds_and_graded_once(desk, reads):
-    before = desk.sweep(Limits(trials=3)).results
+    before = desk.sweep(Limits(trials=2)).results
     assert reads == []  # no sweep reads the test split
     members = desk.members
     outcome = desk.confirm(seeds=2)
@@ -107,7 +139,7 @@ def test_every_member_is_run_with_new_seeds_and_graded_once(desk, reads):
 
 def test_checkpoints_of_one_run_are_made_by_one_run_again(desk):
     finite(desk, "full(learning_rate=5e-3)", "4")
-    desk.sweep(Limits(trials=1))
+    desk.swept(1)
     made = new(desk.confirm(seeds=1).results)
     assert len(made) == len(desk.members)
     assert len({r.run_id for r in made}) == 1
@@ -127,7 +159,7 @@ def test_while_others_disturb_it_that_is_said(does, desk, monkeypatch):
 
 @pytest.mark.slow
 def test_more_seeds_add_to_those_there_are(desk):
-    desk.sweep(Limits(trials=2))
+    desk.swept(2)
     first = desk.confirm(seeds=1).results
     more = desk.confirm(seeds=3).results
     assert more[: len(first)] == first
@@ -136,7 +168,7 @@ def test_more_seeds_add_to_those_there_are(desk):
 
 @pytest.mark.slow
 def test_the_search_and_its_limits_do_not_see_replicates(desk):
-    desk.sweep(Limits(trials=2))
+    desk.swept(2)
     results = desk.confirm().results
     proposed = {
         "now": search.propose(desk.study, results, Prices(OFFER)),
@@ -162,7 +194,7 @@ def test_a_searched_seed_stays_a_setting_and_new_ones_lie_beyond(desk):
 @pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_where_it_stood(desk, monkeypatch, reads):
     finite(desk, "full(learning_rate=5e-3)", "4")
-    desk.sweep(Limits(trials=1))
+    desk.swept(1)
     members = desk.members
     beginning, seen = Ear.recorded, []
 
@@ -191,7 +223,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_stood(desk, monkeypatch, reads)
 
 @pytest.mark.slow
 def test_a_dead_worker_keeps_what_it_had_graded(desk, reads):
-    desk.sweep(Limits(trials=1))
+    desk.swept(1)
     (member, *_) = desk.members
     ledger, study = desk.ledger, desk.study
     plan = replicates(study, ledger.results(), desk.view, 1)
@@ -228,7 +260,7 @@ def test_seeds_that_diverge_are_recorded_and_not_tried_again(desk, monkeypatch):
 
 @pytest.mark.slow
 def test_a_budget_that_is_spent_or_too_small_stops_it(desk):
-    swept = desk.sweep(Limits(trials=2)).results
+    swept = desk.swept(2)
     assert "is spent" in desk.confirm(Limits(max_hours=1e-4)).reason
     hours = spending(swept, OFFER, 0.0).seconds / 3600 + 100 / 3600
     outcome = desk.confirm(Limits(max_hours=hours), forecaster=Told(desk.study, lambda recipe: 2000.0))
@@ -240,7 +272,7 @@ def test_a_budget_that_is_spent_or_too_small_stops_it(desk):
 
 @pytest.mark.slow
 def test_what_fits_is_known_before_anything_is_begun(desk):
-    swept = desk.sweep(Limits(trials=2)).results
+    swept = desk.swept(2)
     plan = replicates(desk.study, swept, desk.view, 2)
     spent = spending(swept, OFFER, 0.0).seconds
 
@@ -259,7 +291,7 @@ def test_what_fits_is_known_before_anything_is_begun(desk):
 
 @pytest.mark.slow
 def test_what_a_run_took_with_the_first_seed_counts_where_a_forecast_says_less(desk):
-    swept = desk.sweep(Limits(trials=2)).results
+    swept = desk.swept(2)
     plan = replicates(desk.study, swept, desk.view, 1)
     _, seconds = expected(plan, swept, desk.view)
     assert seconds > sum(each.member.cold.seconds for each in longest(plan))  # grading comes to it
@@ -275,7 +307,7 @@ def test_what_a_run_took_with_the_first_seed_counts_where_a_forecast_says_less(d
 
 @pytest.mark.slow
 def test_changed_data_are_refused(desk, monkeypatch):
-    desk.sweep(Limits(trials=1))
+    desk.swept(1)
     monkeypatch.setattr(TinyTask, "digest", lambda self: "other")
     with pytest.raises(Refused, match="cannot be made again: the study's data"):
         desk.confirm()
@@ -283,7 +315,7 @@ def test_changed_data_are_refused(desk, monkeypatch):
 
 @pytest.mark.slow
 def test_an_edited_study_takes_its_confirmation_over(desk):
-    desk.sweep(Limits(trials=2))
+    desk.swept(2)
     results = desk.confirm().results
     before = confirmations(results, desk.view)
     desk.edit("integers(1, 4, log=True)", "integers(1, 8, log=True)")
@@ -294,7 +326,7 @@ def test_an_edited_study_takes_its_confirmation_over(desk):
 
 @pytest.mark.slow
 def test_missing_weights_are_told_and_cost_no_more(desk):
-    desk.sweep(Limits(trials=1))
+    desk.swept(1)
     for path in (desk.states / "weights").iterdir():
         path.unlink()
     results = desk.confirm(seeds=1).results

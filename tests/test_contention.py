@@ -23,7 +23,7 @@ from workbench.meter.bill import Facts, Peaks, Reading
 from workbench.meter.contention import ALONE_ERROR, RunQueue, Thread, Waits
 from workbench.meter.host import TreeReading
 from workbench.report import tables
-from workbench.report.answers import contended_text, cost_text
+from workbench.report.answers import contended_text, cost_cells, cost_text
 from workbench.report.records import front_record, runs_record
 from workbench.report.rows import result_rows
 from workbench.result import Result, cost, estimate, spending
@@ -323,6 +323,11 @@ def test_every_view_marks_it():
     assert "20 s" in text
     assert contended_text([quiet], sweeps.VIEW) == ""
     assert "contended)" in cost_text(sweeps.VIEW, busy, "usd", band=True)
+    cells = cost_cells(sweeps.VIEW, busy, ("usd", "seconds"))
+    assert [cell.count("contended") for cell in cells] == [1, 0]
+    assert cells[0] == cost_text(sweeps.VIEW, busy, "usd", band=True)
+    assert cells[1] == cost_text(sweeps.VIEW, busy, "seconds", band=True).replace(", contended)", ")")
+    assert " to " in cells[1]
     points = front_record("s-1", results, sweeps.VIEW)["points"]
     assert [(p["contended"], p["basis"], p["seconds"], p["seconds_measured"]) for p in points] == [
         (True, "contended", pytest.approx(20.0), 100.0),

@@ -32,6 +32,7 @@ from workbench.quantities import many
 from workbench.report import answers
 from workbench.report.answers import cost_text
 from workbench.report.axes import AXES
+from workbench.report.doubts import doubts
 from workbench.report.reproduce import reproduce
 from workbench.report.text import describe
 
@@ -128,6 +129,17 @@ def test_confirmed_points_stand_at_their_means(tmp_path: Path, page) -> None:
     assert f"{best.scores['f1'] - 2:.1f}" in said(test)
     assert "3 new seeds" in said(test)
     assert answers.answer(*view(url)) in said(test)
+
+
+def test_the_home_page_says_what_the_command_doubts(tmp_path: Path, page) -> None:
+    url = made.write(tmp_path, made.runs(9))
+    assert "grade every point" not in said(page(url))
+    grading = {"dev_examples": 48, "graded_examples": 48, "constant_score": 99.0}
+    Ledger.find(None, url).note_grading(grading)
+    told = doubts(*view(url), grading)
+    assert len(told) == 2
+    text = said(page(url))
+    assert all(doubt in text for doubt in told)
 
 
 def test_labels_of_their_own_are_a_third_axis(tmp_path: Path, page) -> None:

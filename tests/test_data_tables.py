@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from workbench.data import docstrings, fingerprints, hub, load, pytopics
-from workbench.data.labelled import LabelledTexts, in_order, in_words
+from workbench.data.labelled import AlikeLabels, LabelledTexts, in_order, in_words
 from workbench.data.written import Conversations, Translations
 from workbench.errors import DataError, UsageError, WorkbenchError
 
@@ -383,6 +383,36 @@ def test_labels_that_cannot_be_classes(tmp_path):
         load(str(tmp_path / "f"), LabelledTexts())
 
 
+def test_spellings_of_one_label_are_told_with_their_rows(tmp_path):
+    rows = [*ROWS, *({"text": f"x {i}", "label": label} for i, label in enumerate(("Good", "GOOD", "Good", "Bad")))]
+    file = lines(tmp_path / "a.jsonl", rows)
+    with pytest.raises(AlikeLabels) as error:
+        load(file, LabelledTexts())
+    assert str(error.value) == (
+        f"{file!r}: the labels 'Bad' and 'bad' are both 'bad' in words: 'Bad' stands in 1 row (the first: {file}, line 64), 'bad' "
+        f"stands in 20 rows (the first: {file}, line 2). So it is with 1 more label. Where they are one, write them alike, or give "
+        "fold_labels=True, which reads labels in lower case and underscores as blanks; else tell them apart: "
+        'labels={"label": "words", …}.'
+    )
+    load.cache_clear()
+    folded = load(file, LabelledTexts(fold=True))
+    assert {example["labels"][0] for example in everything(folded)} == {"good", "bad", "odd"}
+    assert not any("place" in example for example in everything(folded))
+    apart = LabelledTexts(labels=("good", "Good", "GOOD", "bad", "Bad", "odd"))  # the remedy of the last sentence
+    assert {example["labels"][0] for example in everything(load(file, apart))} == {*apart.labels}
+
+
+def test_rows_that_repeat_others_are_counted(tmp_path):
+    rows = [*ROWS, ROWS[3], {**ROWS[4], "text": ROWS[4]["text"].upper()}, ROWS[3]]
+    (told,) = load(lines(tmp_path / "a.jsonl", rows), LabelledTexts()).notes
+    assert told == (
+        f"3 of 63 train rows repeat earlier ones, text and label alike (the first: {tmp_path}/a.jsonl, line 61): kept, and each "
+        "counts as a label. Remove what was doubled by mistake."
+    )
+    (told,) = load(lines(tmp_path / "b.jsonl", [*ROWS, ROWS[0]]), LabelledTexts()).notes
+    assert told.startswith("1 of 61 train rows repeats an earlier one, text and label alike")
+
+
 def test_labels_in_order_and_in_words():
     assert in_order(["10", "9", "9", "-1"]) == ("-1", "9", "10")
     assert in_order(["b", "a", "10"]) == ("10", "a", "b")
@@ -489,7 +519,10 @@ def test_banking77():
     data = load(str(Path(REAL) / "text" / "banking77"), LabelledTexts())
     assert len({example["labels"][0] for example in data.train}) == 77
     assert len(data.test) == 3080
-    assert data.notes == ("7 of 10,003 train rows stand in test, too: left out of train.",)
+    assert data.notes[0] == "7 of 10,003 train rows stand in test, too: left out of train."
+    assert data.notes[1].startswith("4 of 9,996 train rows repeat earlier ones, text and label alike (the first: ")
+    assert data.notes[2].startswith("1 of 3,080 test rows repeats an earlier one")
+    assert len(data.notes) == 3
 
 
 ODD = [

@@ -62,7 +62,7 @@ def outcome(made: Recipe, resume: Any = None) -> list[Any]:
     return [(c.recipe.epochs, dict(c.scores), c.weights(), dict(c.usage), c.prefix(), c.tokens) for c in train(made, resume)]
 
 
-@pytest.mark.parametrize("kind", ["words", "spans"])
+@pytest.mark.parametrize("kind", ["spans", pytest.param("words", marks=pytest.mark.slow)])
 def test_results_are_those_of_the_loop_without(tiny: str, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = recipe(task_of(kind, tmp_path), tiny)
     found = outcome(made)
@@ -80,7 +80,7 @@ def test_results_are_those_of_the_loop_without(tiny: str, tmp_path: Path, kind: 
                 torch.testing.assert_close(value, wanted[name], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["words", "spans"])
+@pytest.mark.parametrize("kind", ["words", pytest.param("spans", marks=pytest.mark.slow)])
 def test_what_was_there_before_changes_no_bit_and_no_bill(
     tiny: str, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +111,7 @@ def test_a_smaller_training_set_shares_what_a_larger_one_has(tiny: str, monkeypa
     assert len(calls) == 3
 
 
-@pytest.mark.parametrize("kind", ["words", "spans"])
+@pytest.mark.parametrize("kind", ["spans", pytest.param("words", marks=pytest.mark.slow)])
 def test_a_resumed_run_is_bit_for_bit_the_unbroken_one_and_costs_the_same(tiny: str, tmp_path: Path, kind: str) -> None:
     made = recipe(task_of(kind, tmp_path), tiny)
     whole = outcome(made)
@@ -226,7 +226,7 @@ def test_memory_is_bounded(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < size <= 84 * 33 * 4
     monkeypatch.setattr(features, "MOST_BYTES", 4 * 64 * 32 * 4)
     for seed in range(6):
-        outcome(recipe(TinyTask(train=64, dev=20, seed=seed), tiny))
+        outcome(recipe(TinyTask(train=64, dev=20, seed=seed), tiny, epochs=1))
         assert sum(piece.size for piece in features._kept.values()) <= features.MOST_BYTES
     outcome(recipe(TinyTask(train=65, dev=20, seed=7), tiny))  # one row more than a quarter: its dev rows alone are kept
     assert sum(len(piece.rows) for piece in features._kept.values() if len(piece.rows) == 1) == 0
@@ -240,7 +240,7 @@ def test_kept_weights_answer_the_same(tiny: str, tmp_path: Path) -> None:
     assert not any(module.training for module in tuned_model(made, tmp_path / "w.safetensors").modules())
 
 
-@pytest.mark.parametrize("kind", ["words", "spans"])
+@pytest.mark.parametrize("kind", ["spans", pytest.param("words", marks=pytest.mark.slow)])
 def test_a_forecast_knows_that_further_epochs_cost_next_to_nothing(tiny: str, tmp_path: Path, kind: str) -> None:
     made = recipe(task_of(kind, tmp_path), tiny, epochs=4)
     forecaster = Forecaster(Study(made, maximize="f1" if kind == "spans" else "accuracy"))

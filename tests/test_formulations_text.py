@@ -100,7 +100,7 @@ def decoded(of: Tuning, ids: Any) -> str:
 # A row is worth what it is, whatever its company
 
 
-@once_each("kind, method", KINDS, [FULL, LORA, ADAPTER], label=label, also=[("seq2seq", LORA)])
+@once_each("kind, method", KINDS, [FULL, LORA, ADAPTER], label=label)
 @torch.no_grad()
 def test_the_loss_of_rows_in_a_batch_is_that_of_each_alone(name: Any, kind: str, method: Method) -> None:
     of = shaken(tuned(name(kind), method))
@@ -165,7 +165,14 @@ def test_the_loss_is_the_models_own_times_its_targets(name: Any, kind: str) -> N
         assert rows.items[i] == (1 if kind == "classes" else (batch["labels"] != NO_TARGET).sum())
 
 
-@once_each("kind, method", KINDS, [FULL, LAST, LORA, ADAPTER], label=label, rest=False, also=[("seq2seq", LORA), ("chat", ADAPTER)])
+@pytest.mark.parametrize(
+    "kind, method",
+    [
+        *(("chat", FULL), ("untied", LORA), ("gpt2", ADAPTER), ("seq2seq", LORA), ("classes", LAST)),
+        *(pytest.param(*member, marks=pytest.mark.slow) for member in (("plain", LAST), ("seq2seq", FULL), ("chat", ADAPTER))),
+    ],
+    ids=label,
+)
 def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(name: Any, kind: str, method: Method) -> None:
     resumed_is_unbroken(recipe(name(kind), method, epochs=2))
 

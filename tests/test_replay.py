@@ -1,6 +1,7 @@
 """Replays conserve cost, credit nothing beyond the budget, measure what the plain hypervolume measures, and refuse bad tables."""
 
 import gzip
+import itertools
 import json
 import math
 import os
@@ -332,8 +333,14 @@ def test_moments_that_fall_together_are_seen_together(tmp_path: Path) -> None:
     assert list(script.seen[2][1]) == [1, 1, 0, 0]
 
 
-@pytest.mark.parametrize("workers", [1, 3, 64])
-@pytest.mark.parametrize("name", [*SIMPLE, *SAMPLERS])
+@pytest.mark.parametrize(
+    "name, workers",
+    [
+        *itertools.product(SIMPLE, (1, 3, 64)),
+        *((name, 3) for name in SAMPLERS),
+        *(pytest.param(name, workers, marks=pytest.mark.slow) for name in SAMPLERS for workers in (1, 64)),
+    ],
+)
 def test_cost_is_conserved_and_the_budget_is_kept(table: tables.Table, name: str, workers: int) -> None:
     budget = 0.4 * table.budget(1e9)
     trace = simulate(table, methods.make(name, 1), budget=budget, workers=workers, cold_start_cost=0.3)

@@ -21,7 +21,7 @@ from workbench.quantities import dollars, duration, number
 from workbench.report import answers
 from workbench.report.answers import cost_text, picks, ties_text
 from workbench.report.bill import peak_share, phases_spent
-from workbench.report.doubts import doubts
+from workbench.report.doubts import doubts, few_examples
 from workbench.report.records import find_run, front_markdown, front_record, runs_record
 from workbench.report.rows import result_rows, rows_csv
 from workbench.report.text import describe, settings_text, short_settings, usage_cells
@@ -260,6 +260,19 @@ def test_what_is_to_be_doubted_of_a_front() -> None:
     assert flat.startswith("No point does better than the commonest label given to everything: that has f1 64.0.")
     assert told(ALL, 512, 63.9) == []
     assert told([CHEAP], 1, 64.0)[1].startswith("1 dev example grades every point: a score of 50 is known to about ±50.")
+
+
+def test_where_no_error_is_known_few_examples_are_told_without_a_figure() -> None:
+    def told(graded: int) -> list[str]:
+        return doubts(ALL, view(), {"dev_examples": None, "graded_examples": graded, "constant_score": None})
+
+    (few,) = told(99)
+    assert few.startswith("99 dev examples grade every point, fewer than 100. How far chance moves this score is not known")
+    assert "±" not in few
+    assert told(100) == told(0) == []
+    (one,) = few_examples({"graded_examples": 1})
+    assert one.startswith("1 dev example grades every point, fewer than 100.")
+    assert few_examples({"dev_examples": 120, "graded_examples": 40}) == []
 
 
 def test_labels_read_within_the_first_epoch_are_told_of_how_many() -> None:

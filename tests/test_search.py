@@ -68,8 +68,14 @@ def told(of, results, offer=OFFER, label_usd=0.0):
 # The same history and seed give the same proposal
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("runs", [0, 4, 14])
+@pytest.mark.parametrize(
+    "runs, sampler",
+    [
+        pytest.param(runs, sampler, marks=[pytest.mark.slow] if (runs, sampler) == (14, "GPSampler") else [])
+        for runs in (0, 4, 14)
+        for sampler in SAMPLERS
+    ],
+)
 def test_proposals_are_deterministic_and_in_the_space(sampler, runs):
     of, name = study(), f"optuna:{sampler}"
     results = history(of, runs)

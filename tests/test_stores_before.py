@@ -12,6 +12,7 @@ import pytest
 from test_sweep import OFFER, Ear
 
 from workbench.ledger import Ledger, default_url
+from workbench.prices import Prices
 from workbench.report.failures import kind
 from workbench.result import Cause, Result, by_run
 from workbench.search import left_alone, unfinished
@@ -19,7 +20,7 @@ from workbench.search.history import asked_again, stopped
 from workbench.study import load
 from workbench.sweep import Limits, sweep
 from workbench.testing import FakeMeter
-from workbench.tracking import MlflowTracker, default_uri
+from workbench.tracking import Listener, MlflowTracker, default_uri
 
 STORES = Path(__file__).parent / "fixtures" / "stores_before_causes.tar.xz"
 
@@ -111,7 +112,7 @@ def test_a_sweep_goes_on_from_them_in_both_stores(folder):
     study, meter = load(folder / "tiny.py"), FakeMeter()
     before = Ledger.open(study, default_url(folder)).results()
     ledger = Ledger.open(study, default_url(folder))
-    notebook = MlflowTracker(study, default_uri(folder), OFFER, on_run=ledger.note_mlflow_run)
+    notebook = MlflowTracker(study, default_uri(folder), Prices(OFFER), listener=Listener(on_run=ledger.note_mlflow_run))
     ear = Ear(meter)
     outcome = sweep(
         study,

@@ -157,6 +157,7 @@ def test_kept_weights_tell_the_same_classes_elsewhere(folder, classifier, tmp_pa
     kinds.kept_weights_answer_the_same(made, tmp_path, {"data": folder, "model": classifier})
 
 
+@pytest.mark.parametrize("model", ["masks", pytest.param("norms over rows", marks=pytest.mark.slow)], indirect=True)
 def test_classes_are_taken_up_where_they_were_left(folder, model):
     kinds.resumed_is_unbroken(kinds.recipe(classes(folder), model, epochs=2, method=kinds.full(learning_rate=3e-3)))
 
@@ -199,6 +200,7 @@ def test_speech_is_written_like_anything_else(table, model):
     torch.testing.assert_close(kinds.loss(of, batch), of.model(**batch).loss, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("model", ["masks", pytest.param("norms over rows", marks=pytest.mark.slow)], indirect=True)
 def test_speech_is_taken_up_where_it_was_left(table, model):
     lora = peft("lora", learning_rate=3e-3, r=2, target_modules="all-linear")
     kinds.resumed_is_unbroken(kinds.recipe(speech(table), model, epochs=2, method=lora))
@@ -215,6 +217,7 @@ def test_speech_is_learned_and_its_weights_answer_the_same_elsewhere(table, mode
     assert {"wer", "cer", "word_accuracy"} <= last.scores.keys()
 
 
+@pytest.mark.parametrize("model", ["masks", pytest.param("norms over rows", marks=pytest.mark.slow)], indirect=True)
 def test_what_cannot_be_known_of_sound_is_unknown_and_no_error(folder, table, model):
     for task, score in ((classes(folder), "accuracy"), (speech(table), "word_accuracy")):
         study = Study(kinds.recipe(task, model), maximize=score)

@@ -67,6 +67,23 @@ def test_splits_are_cut_to_what_is_asked_for_and_smaller_ones_are_prefixes(tmp_p
         task(data, train=500).splits()
 
 
+def test_spellings_of_a_label_are_one_where_that_is_said(tmp_path):
+    data = written(tmp_path / "a.jsonl", [*ROWS, row(1, label="First_One"), row(2, label="FIRST one")])
+    with pytest.raises(UsageError, match=r"'First_One' stands in 1 row .*line 121.*fold_labels=True"):
+        task(data).words()
+    folded = task(data, fold_labels=True)
+    assert folded.words() == {"first one": "first one", "second": "second", "third": "third"}
+    named = task(data, fold_labels=True, labels={"First_one": "1", "SECOND": "two", "third": "three"})
+    assert named.words() == {"first one": "1", "second": "two", "third": "three"}
+    assert {label for example in named.splits().dev for label in example["labels"]} <= {*named.words()}
+    record = {name: value for name, value in vars(task(data)).items() if name != "fold_labels"}
+    assert Recipe(task=task(data), model="m", method=full(learning_rate=1), epochs=1).to_json()["task"].keys() - {"type"} == {
+        *record
+    }
+    with pytest.raises(UsageError, match="fold_labels must be True or False"):
+        task(data, fold_labels=choice(True, False))
+
+
 def test_labels_are_those_of_train_in_order_or_those_given(tmp_path):
     data = written(tmp_path / "a.jsonl")
     assert task(data).words() == {"first_one": "first one", "second": "second", "third": "third"}

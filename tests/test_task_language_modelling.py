@@ -7,6 +7,7 @@ import random
 import kinds
 import numpy as np
 import pytest
+from products import once_each
 
 from workbench import Study, peft
 from workbench.data import fingerprints, load, models
@@ -219,9 +220,11 @@ def test_it_is_a_model_like_any_other(data, kind, request):
     kinds.cuts_change_no_gradient(of, rows)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "method", [kinds.full(learning_rate=3e-3), peft("lora", learning_rate=3e-3, r=2, target_modules="all-linear")]
+@once_each(
+    "method, kind",
+    [kinds.full(learning_rate=3e-3), peft("lora", learning_rate=3e-3, r=2, target_modules="all-linear")],
+    KINDS,
+    label=lambda value: value if isinstance(value, str) else value.name,
 )
 def test_it_is_taken_up_where_it_was_left(data, kind, method, request):
     kinds.resumed_is_unbroken(kinds.recipe(task(data), request.getfixturevalue(kind), epochs=2, method=method))

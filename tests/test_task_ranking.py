@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from products import once_each
 from safetensors.torch import save_file
 from test_task_retrieval import ROWS, beir, written
 
@@ -154,8 +155,12 @@ def test_one_and_three_micro_batches_give_one_gradient(name: Any, data: str, kin
         torch.testing.assert_close(gradients[one], others[one], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", [full(learning_rate=3e-3), peft("lora", learning_rate=3e-3, r=2, target_modules="all-linear")])
+LORA = peft("lora", learning_rate=3e-3, r=2, target_modules="all-linear")
+
+
+@once_each(
+    "method, kind", [full(learning_rate=3e-3), LORA], KINDS, label=lambda value: value if isinstance(value, str) else value.name
+)
 def test_a_resumed_run_is_bit_for_bit_the_unbroken_one_and_its_weights_are_kept(
     name: Any, data: str, kind: str, method: Any, tmp_path: Path
 ) -> None:
@@ -173,7 +178,7 @@ def test_a_resumed_run_is_bit_for_bit_the_unbroken_one_and_its_weights_are_kept(
     assert score_test_split(whole, tmp_path / "w.safetensors") == last[3]
 
 
-@pytest.mark.parametrize("kind", ["cross", "bi"])
+@pytest.mark.parametrize("kind", ["cross", pytest.param("bi", marks=pytest.mark.slow)])
 def test_it_learns(name: Any, kind: str, tmp_path: Path) -> None:
     rows = [
         each | {"positive": f"{each['positive']} w63 w63", "negative": [each["positive"].replace("w63", "w60"), f"w60 w6{i % 3}"]}

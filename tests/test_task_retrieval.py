@@ -271,7 +271,13 @@ def test_a_step_is_not_cut_and_the_dev_loss_does_not_depend_on_how_it_is(tmp_pat
     assert whole["dev_loss"] == pytest.approx(float(direct), abs=1e-5)
 
 
-@pytest.mark.parametrize("method", [full(learning_rate=3e-3), peft("lora", learning_rate=3e-3, r=2, target_modules="all-linear")])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(full(learning_rate=3e-3), marks=pytest.mark.slow),
+        peft("lora", learning_rate=3e-3, r=2, target_modules="all-linear"),
+    ],
+)
 def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(tmp_path: Path, tiny: str, method: Any) -> None:
     whole = recipe(task(written(tmp_path / "a.jsonl")), tiny, method, epochs=2)
     prefix, last = None, None
@@ -297,7 +303,9 @@ def test_it_learns_and_its_kept_weights_find_the_same(tmp_path: Path, tiny: str)
     assert score_test_split(made, tmp_path / "w.safetensors") == last.test()
 
 
-@pytest.mark.parametrize("method", ["prompt_tuning", "prefix_tuning", "p_tuning", "ia3", "lora"])
+@pytest.mark.parametrize(
+    "method", ["prompt_tuning", "lora", *(pytest.param(m, marks=pytest.mark.slow) for m in ("prefix_tuning", "p_tuning", "ia3"))]
+)
 def test_pefts_methods_make_vectors_that_do_not_depend_on_their_batch(tmp_path: Path, tiny: str, method: str) -> None:
     more: dict[str, Any] = {"num_virtual_tokens": 3} if method.endswith("tuning") else {}
     made = recipe(task(written(tmp_path / "a.jsonl")), tiny, peft(method, learning_rate=1e-2, **more))

@@ -147,7 +147,11 @@ def test_it_learns(tiny: str) -> None:
 
 @pytest.mark.parametrize(
     "method, averaging",
-    [(full(learning_rate=3e-3), 4.0), (peft("lora", learning_rate=3e-3, r=4), None), (bitfit(learning_rate=3e-3), 4.0)],
+    [
+        (full(learning_rate=3e-3), 4.0),
+        (peft("lora", learning_rate=3e-3, r=4), None),
+        pytest.param(bitfit(learning_rate=3e-3), 4.0, marks=pytest.mark.slow),
+    ],
     ids=["full", "lora", "bitfit"],
 )
 def test_a_continued_run_is_bit_for_bit_the_uninterrupted_one(

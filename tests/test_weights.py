@@ -24,7 +24,7 @@ def recipe(model: str, weights: Any = "float32", method: Any = None) -> Recipe:
     return Recipe(task=TinyText(train=16, dev=8), model=model, method=method or lora, epochs=1, batch_size=4, weights=weights)
 
 
-@pytest.mark.parametrize("weights", ["float32", "bfloat16", "nf4"])
+@pytest.mark.parametrize("weights", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16", "nf4"])
 def test_adapters_learn_in_float32_beside_weights_of_any_kind(model: str, weights: str) -> None:
     tuning = Tuning(recipe(model, weights), torch.device("cpu"), None)
     assert {p.dtype for p in tuning.parameters.values()} == {torch.float32}

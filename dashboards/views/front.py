@@ -21,6 +21,7 @@ from workbench.front.points import Points, stopped
 from workbench.quantities import dollars, many
 from workbench.report.answers import Pick, answer, contended_text, cost_text, picks, score_text, ties_text
 from workbench.report.axes import AXES, Axis
+from workbench.report.doubts import doubts
 from workbench.report.tables import budgets_text, front_rows, ladder
 from workbench.report.text import describe
 from workbench.result import Result
@@ -131,6 +132,10 @@ def _answer(c: Context, points: Points, asked: Asked) -> None:
         cost.metric(AXES[c.cost].unit, cost_text(c.view, pick, c.cost))
         time.metric("time to make it", cost_text(c.view, pick, "seconds"))
     st.markdown(plain(asked.sentence))
+    # What was noted of how points are graded is of the study's own score, and a reader may have chosen another.
+    grading = c.description.get("grading", {}) if c.view.maximize == c.description["maximize"] else {}
+    for doubt in doubts(c.results, c.view, grading):
+        st.caption(plain(doubt))
     if asked.budget is None and asked.target is None and (text := _budgets(c.key, points)):
         st.caption(plain(text))
 

@@ -41,7 +41,7 @@ from workbench.front.serving import Load
 from workbench.front.view import View
 from workbench.quantities import count, dollars, number
 from workbench.report import answers
-from workbench.report.answers import UNITS, answer, contended_text, cost_text, score_text, ties_text
+from workbench.report.answers import UNITS, answer, contended_text, cost_cells, score_text, ties_text
 from workbench.report.doubts import doubts
 from workbench.report.records import front_record
 from workbench.report.text import settings_text
@@ -197,7 +197,7 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
             f"{r.epochs:g}",
             score_text(r.scores[view.maximize], of.get(r.recipe_id)),
         ]
-        cells += [cost_text(view, r, name, band=True) for name in dict.fromkeys((*view.minimize, "seconds"))]
+        cells += cost_cells(view, r, [*dict.fromkeys((*view.minimize, "seconds"))])
         cells += _confirmation(of.get(r.recipe_id), of) if of else []
         table.add_row(*cells, *(["*" if r in members else ""] if everything else []))
     print_table(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -93,7 +94,7 @@ def init(what: str, task: str | None, text: str | None, label: str | None, outpu
             raise
         # That is how a study names columns: there is none yet.
         raise DataError(f"{said} To `workbench init` columns are named by --label COLUMN and --text COLUMN.") from error
-    _write(output, study)
+    _write(output, study.text, study.told)
 
 
 def _stem(data: str) -> str:
@@ -110,7 +111,7 @@ def _refuse(file: Path) -> None:
         raise UsageError(f"{file} is there already, and nothing was written. Name another file: --output FILE.")
 
 
-def _write(file: Path, study: str) -> None:
+def _write(file: Path, study: str, told: Sequence[str] = ()) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as opened:
@@ -119,5 +120,7 @@ def _write(file: Path, study: str) -> None:
         raise UsageError(f"{file} is there already, and nothing was written. Name another file.") from None
     except NotADirectoryError:
         raise UsageError(f"{file} cannot be written: a part of its path is no folder.") from None
+    for line in told:
+        messages.print(line, style="yellow", markup=False)
     messages.print(f"Wrote {file}.", markup=False)
     say_next(f"`workbench plan {file}`")

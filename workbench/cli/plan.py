@@ -45,10 +45,11 @@ from workbench.forecast import is_price_of, on_offer
 from workbench.forecast.pairs import methods_of, recipes
 from workbench.prices import Offer, Prices, label_usd_of
 from workbench.quantities import dollars, duration, many
+from workbench.report.doubts import few_examples
 from workbench.result import by_run, labels_bought, originals
 from workbench.settings import stated
 from workbench.space import Value
-from workbench.sweep import check_data
+from workbench.sweep import check_data, graded_by
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
@@ -56,6 +57,9 @@ if TYPE_CHECKING:
     from workbench.study import Study
 
 CALIBRATION_SECONDS = 10.0
+
+SHORT_SECONDS = 120.0
+"""A sweep that is forecast to take less is begun at once: timing a few steps first would take a good part of that."""
 
 _COLUMNS = ("model", "method", "settings", "tuned", "memory", "shortest", "longest", "energy", "US$", "basis", "fits")
 _RIGHT = ("tuned", "memory", "shortest", "longest", "energy", "US$")
@@ -99,7 +103,7 @@ def plan(options: PlanOptions) -> None:
     loaded = load_study(options.study)
     offer = offer_of(options.platform, loaded)
     with waiting("Reading the data …") as told:
-        for line in check_data(loaded):
+        for line in (*check_data(loaded), *few_examples(graded_by(loaded))):
             messages.print(line, style="yellow", markup=False)
         pairs = []
         for pair in forecast.plan(loaded):
@@ -125,6 +129,7 @@ def plan(options: PlanOptions) -> None:
         _explain(rows, offer, machine)
         most, made = most_runs(loaded, stated("trials", options.trials, loaded)), len(by_run(originals(results)))
         left = 1 if most is None else max(0, most - made)
+        taken = None
         if made:
             messages.print(_made_text(made, most), markup=False)
         if run and left:
@@ -139,9 +144,11 @@ def plan(options: PlanOptions) -> None:
     if not options.as_json and not left:
         say_next(f"`workbench front {options.study}`")
         return
-    calibrated = options.calibrate or not any(_unsure(row) for row in rows)
-    where = f" --platform {options.platform}" if options.platform else ""
-    say_next(f"`workbench {'sweep' if calibrated else 'plan --calibrate'} {options.study}{where}`", as_json=options.as_json)
+    if not options.as_json:
+        # Where one pair was timed or run here, a calibration stands, and another would not time what it could not.
+        begin = options.calibrate or not all(_unsure(row) for row in rows) or (taken and taken.seconds.value < SHORT_SECONDS)
+        where = f" --platform {options.platform}" if options.platform else ""
+        say_next(f"`workbench {'sweep' if begin else 'plan --calibrate'} {options.study}{where}`")
 
 
 def _made_text(made: int, most: int | None) -> str:

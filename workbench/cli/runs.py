@@ -33,7 +33,7 @@ from workbench.front.serving import serving
 from workbench.front.view import View
 from workbench.ledger import Ledger
 from workbench.quantities import count, dollars, duration, number
-from workbench.report.answers import cost_text
+from workbench.report.answers import cost_cells
 from workbench.report.bill import peak_share, phases_spent
 from workbench.report.records import find_run, runs_record
 from workbench.report.text import describe, short_settings, usage_cells
@@ -234,7 +234,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         state = r.status + (f": {r.reason}" if r.reason else "")
         numbers = [_score_text(r.scores[s]) if s in r.scores else "" for s in scores]
         finished = r.status == "complete"
-        price, taken = (cost_text(view, r, name, band=True) if finished else "" for name in ("usd", "seconds"))
+        price, taken = cost_cells(view, r, ("usd", "seconds")) if finished else ("", "")
         checkpoints.add_row(
             str(r.number),
             state,
@@ -255,5 +255,8 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
     for phase in dict.fromkeys((*cold, *spent)):
         bill.add_row(phase, *usage_cells(cold.get(phase)), duration(spent[phase].seconds) if phase in spent else "")
     print_table(bill)
-    for field, source in sorted({f: s for u in cold.values() for f, s in u.sources.items()}.items()):
+    sources = sorted({f: s for u in cold.values() for f, s in u.sources.items()}.items())
+    if sources:
+        console.print("How the bill was measured", style="bold")
+    for field, source in sources:
         console.print(f"{field}: {source}", style="dim", markup=False)

@@ -6,15 +6,17 @@ import json
 import statistics
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workbench import training
 from workbench.data import fingerprints, looks, models
+from workbench.data.builtin import MODELS
 from workbench.data.forms import BUILT_IN
-from workbench.data.labelled import LABEL, TEXT, LabelledTexts, in_order
+from workbench.data.labelled import LABEL, TEXT, AlikeLabels, LabelledTexts, in_order
 from workbench.data.media import LabelledFiles
 from workbench.data.tagged import TaggedWords
 from workbench.errors import EnvironmentFault, UsageError
+from workbench.report.doubts import few_examples
 
 METHODS = {
     "classification": """
@@ -28,6 +30,25 @@ METHODS = {
             peft(
                 "lora", learning_rate=loguniform(5e-4, 2e-3), head_learning_rate=0.02,
                 r=choice(4, 16), lora_alpha=32, target_modules="all-linear",
+            ),
+        ),""",
+    "few labels": """
+        # What is tuned, and how a model is asked. With some hundred labels or fewer the first are often the best, and the cheapest;
+        # the more labels there are, the more the others are worth.{asked}
+        # logistic: a logistic regression on embeddings, fitted at once; suits few labels, and is made in seconds.
+        # setfit: embeddings learn first from pairs of labelled texts; suits some ten labels of each kind.
+        # full: all weights; suits many labels. The output layer, which is new, learns best at a higher rate.
+        # head: the output layer alone. bitfit: that and the biases. lora: small matrices beside the weights.
+        # peft(name, …) takes every method of PEFT.
+        method=choice({zero_shot}
+            logistic(C=loguniform(1, 100){models}),
+            setfit(learning_rate=1e-4, C=10{models}),
+            full(learning_rate=loguniform(5e-5, 5e-4), head_learning_rate=0.01{models}),
+            head(learning_rate=loguniform(5e-3, 5e-2){models}),
+            bitfit(learning_rate=loguniform(1e-3, 1e-2), head_learning_rate=0.02{models}),
+            peft(
+                "lora", learning_rate=loguniform(5e-4, 2e-3), head_learning_rate=0.02,
+                r=choice(4, 16), lora_alpha=32, target_modules="all-linear"{models},
             ),
         ),""",
     "question_answering": """
@@ -61,6 +82,18 @@ METHODS = {
 }
 """What is tuned, of each kind of task, with the rates at which that pays on models of this size."""
 
+ASKED = """
+        # zero_shot: no label at all, a language model is asked for the label by its name; suits names that say what is meant
+        # (labels={"label": "words", …} gives them better ones)."""
+"""Of a language model that is asked, where one is at hand."""
+
+FEW_LABELS = 256
+"""Where the smaller number of labels is at most this, heads that are fitted on embeddings are tried too: on `pytopics` they
+were the best with 64 to 256 labels (`studies/intents.py`)."""
+
+WRITER = "smollm2-135m"
+"""A language model that can be asked for classes without a network, in seconds a hundred texts on a CPU."""
+
 WITH_HEAD = ("classification", "image_classification", "audio_classification")
 """Tasks of which the study has a method that tunes the output layer alone."""
 
@@ -81,6 +114,12 @@ WHAT = {
 }
 """What is labelled."""
 
+DEV = 256
+"""Examples that grade, at most, where a task is not told how many (`dev=` of `workbench.tasks`)."""
+
+FEWEST = 32
+"""The smallest number of labels that is tried beside a larger one."""
+
 ENGLISH = 0.2
 """Of characters that are not ASCII: where there are more, it is said that the built-in models read English."""
 
@@ -97,6 +136,10 @@ class Seen:
         rows: Examples to learn from.
         least: Labels below which nothing is worth a trial.
         texts: Some texts, to see how long they are.
+        dev: Examples to grade by, all that there are.
+        per_example: Scores that are told of example by example, as `Task.per_example`.
+        warned: What of the data has to be known beside what `about` says of them.
+        nameless: Labels are numbers, or a text has several: a language model is not asked for them without an example.
     """
 
     call: str
@@ -106,10 +149,27 @@ class Seen:
     rows: int
     least: int
     texts: Sequence[str]
+    dev: int
+    per_example: Sequence[str] = ()
+    warned: tuple[str, ...] = ()
+    nameless: bool = False
 
 
-def study_text(data: str, task: str | None = None, text: str | None = None, label: str | None = None) -> str:
-    """A study of a data set, as the text of a file.
+@dataclass(frozen=True)
+class Written:
+    """A study that was written.
+
+    Attributes:
+        text: The file's text.
+        told: What of the data has to be known before anything is spent on them, a sentence each.
+    """
+
+    text: str
+    told: tuple[str, ...]
+
+
+def study_text(data: str, task: str | None = None, text: str | None = None, label: str | None = None) -> Written:
+    """A study of a data set, as the text of a file, with what is to be said of it.
 
     Args:
         data: A built-in data set, a file, a folder, or a name on the hub.
@@ -149,20 +209,31 @@ def _classification(data: str, text: str | None, label: str | None) -> Seen:
             if name not in named[field] or sum(each in there.columns for each in named[field]) > 1
         ) + (", several=True" if several else "")
     form = LabelledTexts(text, label, several) if data not in BUILT_IN else LabelledTexts()
-    found = fingerprints.dataset(data, form)
+    folded = ""
+    try:
+        found = fingerprints.dataset(data, form)
+    except AlikeLabels as error:
+        found = fingerprints.dataset(data, replace(form, fold=True))
+        columns += ", fold_labels=True"
+        folded = str(error).partition(" Where they are one,")[0]
+        folded = f"{folded} They are read as one (fold_labels=True): take that out where they are not."
     labels = in_order(name for example in found.train for name in example["labels"])
     shown = ", ".join(labels[:5]) + (", …" if labels[5:] else "")
     read = f" Texts are in {text!r}, labels in {label!r}." if text else ""
     about = (
         f"{len(found.train):,} texts to learn from with {len(labels)} labels ({shown}), {len(found.dev):,} to grade by, "
         f"{len(found.test):,} held out to the end.{read}",
+        *([folded] if folded else []),
         *found.notes,
     )
     score = ("macro_f1", "micro_f1", "subset_accuracy") if several else ("accuracy", "macro_f1")
     texts = [example["text"] for example in found.train[:500]]
+    call = f"classification({_quoted(data)}{columns}"
+    numbers = all(label.removeprefix("-").isdecimal() for label in labels)
     return Seen(
-        f"classification({_quoted(data)}{columns}", about, "classification", score, len(found.train), 4 * len(labels), texts
-    )
+        call, about, "classification", score, len(found.train), 4 * len(labels), texts, len(found.dev), score,
+        warned=(*([folded] if folded else []), *found.notes), nameless=several or numbers,
+    )  # fmt: skip
 
 
 def _questions(data: str) -> Seen:
@@ -172,7 +243,8 @@ def _questions(data: str) -> Seen:
     about = (f"{len(found.train):,} questions to learn from{none}, {len(found.dev):,} to grade by, {len(found.test):,} held out.",)
     texts = [f"{example['question']} {example['context']}" for example in found.train[:500]]
     call = f"question_answering({_quoted(data)}"
-    return Seen(call, about, "question_answering", ("f1", "exact_match"), len(found.train), 128, texts)
+    score = ("f1", "exact_match")
+    return Seen(call, about, "question_answering", score, len(found.train), 128, texts, len(found.dev), score)
 
 
 def _entities(data: str, text: str | None, label: str | None) -> Seen:
@@ -190,7 +262,7 @@ def _entities(data: str, text: str | None, label: str | None) -> Seen:
     texts = [" ".join(example["tokens"]) for example in found.train[:500]]
     score = ("f1", "precision", "recall", "token_accuracy")
     call = f"token_classification({_quoted(data)}{columns}"
-    return Seen(call, about, "token_classification", score, len(found.train), 8 * len(types), texts)
+    return Seen(call, about, "token_classification", score, len(found.train), 8 * len(types), texts, len(found.dev))
 
 
 def _files(data: str, task: str, label: str | None) -> Seen:
@@ -205,56 +277,89 @@ def _files(data: str, task: str, label: str | None) -> Seen:
     )
     column = f", label={_quoted(label)}" if label else ""
     call = f"{task}({_quoted(data)}{column}"
-    return Seen(call, about, task, ("accuracy", "macro_f1"), len(found.train), 4 * len(labels), ())
+    score = ("accuracy", "macro_f1")
+    return Seen(call, about, task, score, len(found.train), 4 * len(labels), (), len(found.dev), score)
 
 
-def _written(seen: Seen) -> str:
+def _written(seen: Seen) -> Written:
     trains = _sizes(seen.rows, seen.least)
     train = f"choice({trains[0]}, {trains[1]})" if trains[1:] else str(trains[0])
     models, machine = _models()
     if seen.kind in FETCHED:
         models, machine = [*FETCHED[seen.kind]], "Small ones, which are fetched from the model hub."
     shown = f"choice({', '.join(map(_quoted, models))})" if models[1:] else _quoted(models[0])
+    methods, names, groups = METHODS[seen.kind], ["bitfit", "choice", "full", "integers", "loguniform", "peft"], ""
+    names += ["head"] if seen.kind in WITH_HEAD else []
+    if seen.kind == "classification" and trains[0] <= FEW_LABELS and _at_hand(models[0]):
+        names += ["logistic", "setfit"]
+        asked = zero_shot = of_encoders = ""
+        if not (seen.nameless or _is_foreign(seen.texts)) and _at_hand(WRITER):
+            groups = f"ENCODERS, WRITERS = ({', '.join(map(_quoted, models))}), ({_quoted(WRITER)},)\n\n"
+            names.append("zero_shot")
+            shown, of_encoders, asked = "choice(*ENCODERS, *WRITERS)", ", models=ENCODERS", ASKED
+            zero_shot = '\n            zero_shot(read="mutual_information", models=WRITERS),'
+            machine += f" {WRITER} is a language model, which is only asked here."
+        methods = METHODS["few labels"].replace("{asked}", asked).replace("{zero_shot}", zero_shot).replace("{models}", of_encoders)
     length, tokens = _length(seen.texts, models[0]) if seen.texts else (0, "")
     what = WHAT[seen.kind]
     scores = " or ".join(f'"{name}"' for name in seen.score)
     foreign = ""
-    if sum(not character.isascii() for text in seen.texts for character in text) > ENGLISH * sum(map(len, seen.texts)):
+    if _is_foreign(seen.texts):
         foreign = "\n        # Your texts are not in English, which these models were made for: name one for your language."
-    asked = seen.kind == "question_answering"
-    steps, size = ("1, 2", "") if asked else ("4, 8", f", max_length={length}" if seen.texts else "")
-    tokens = "" if asked else tokens
-    about = "\n        # ".join(_folded(" ".join((*seen.about, tokens))))
-    return f'''"""Which model, tuned how and on how many labels, does best on my {what} per dollar?"""
+    questions = seen.kind == "question_answering"
+    steps, size = ("1, 2", "") if questions else ("4, 8", f", max_length={length}" if seen.texts else "")
+    tokens = "" if questions else tokens
+    graded = min(seen.dev, DEV)
+    doubts = few_examples({"graded_examples": graded, "dev_examples": graded if seen.score[0] in seen.per_example else None})
+    about = "\n        # ".join(_folded(" ".join((*seen.about, tokens, *doubts))))
+    sizes = "\n        # Two numbers of them are tried: labels are a cost that is searched." if trains[1:] else ""
+    machine = "\n        # ".join(_folded(machine))
+    text = f'''"""Which model, tuned how and on how many labels, does best on my {what} per dollar?"""
 
 # This file is the whole study. Put a value to fix a setting, a distribution to search it:
 #     choice(a, b, c)    uniform(low, high)    loguniform(low, high)    integers(low, high)
 # The first line above is the question that the sweep answers. `workbench plan FILE` says what it will take, before
 # anything is spent; `workbench sweep FILE` runs it; the same command again continues it.
 
-from workbench import Recipe, Study, bitfit, choice, full{", head" if seen.kind in WITH_HEAD else ""}, integers, loguniform, peft
+from workbench import {", ".join(("Recipe", "Study", *sorted(names)))}
 from workbench.tasks import {seen.kind}
 
-study = Study(
+{groups}study = Study(
     Recipe(
         # The data. {about}
-        # `train` is how many labelled {what} are used: what you pay people for.
+        # `train` is how many labelled {what} are used: what you pay people for.{sizes}
         task={seen.call}, train={train}{size}),
-        # The models. {machine}{foreign}
+        # The models.
+        # {machine}{foreign}
         # Others: a name on the model hub ("name@revision"), or a folder.
-        model={shown},{METHODS[seen.kind]}
+        model={shown},{methods}
         # Passes over the data. Every checkpoint on the way is a model that could be deployed, and a point of the front.
         epochs=integers({steps}),
         batch_size=8,
     ),
     maximize="{seen.score[0]}",  # or another score of the task: {scores}
     minimize="usd",  # or "usd_compute", "labels", "seconds", "energy_j", "grams_co2e", or a tuple of them
-    trials=8,  # runs in all; --trials says otherwise
+    trials={12 if "logistic" in names else 8},  # runs in all; --trials says otherwise
     # label_usd=0.05,        # what a label costs you: then labels are on every bill
     # max_usd=1.00,          # what the sweep may spend in all
     # platform="aws:g5.xlarge",  # whose price compute has; `workbench prices` lists them
 )
 '''
+    return Written(text, (*seen.warned, *doubts))
+
+
+def _is_foreign(texts: Sequence[str | Sequence[str]]) -> bool:
+    """Whether texts have more characters that are not ASCII than English has."""
+    plain = ["".join(text) for text in texts]
+    return sum(not character.isascii() for text in plain for character in text) > ENGLISH * sum(map(len, plain))
+
+
+def _at_hand(model: str) -> bool:
+    """Whether a built-in model is installed."""
+    try:
+        return MODELS[model].place.exists()
+    except EnvironmentFault:
+        return False
 
 
 def _quoted(text: str) -> str:
@@ -262,12 +367,18 @@ def _quoted(text: str) -> str:
 
 
 def _sizes(rows: int, least: int) -> list[int]:
-    """Numbers of labels to try: a small one, four times as many where there are, and never more than there are."""
+    """Numbers of labels to try: a small one, four times as many where there are, and never more than there are.
+
+    Of few rows all are tried, and a quarter of them, where that is at least `least` and `FEWEST`.
+    """
     few = 128
     while few < least:
         few *= 2
     few = min(few, rows)
-    return [few, min(4 * few, rows)] if rows >= 1.5 * few else [few]
+    if rows >= 1.5 * few:
+        return [few, min(4 * few, rows)]
+    small = max(least, FEWEST, rows // 32 * 8)
+    return [small, rows] if rows >= 2 * small else [few]
 
 
 def _models() -> tuple[list[str], str]:

@@ -107,6 +107,11 @@ def model(name: str) -> str:
     return _fixed["model", name]
 
 
+def model_now(name: str) -> str:
+    """As `model`, of a folder or file as it is now, whatever was fixed before."""
+    return model(name) if _place(name) is None else _model(name)
+
+
 def check_model(name: str) -> None:
     """Raise EnvironmentFault when a model's folder or file is no longer what `model` has told of."""
     known, place = model(name), _place(name)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from workbench.data import pytopics, values
 from workbench.data.files import wrong
 from workbench.data.forms import Example, Sides
-from workbench.data.tables import Columns, LeftOut, Mistyped, Table, folded, group_column, group_of, pick, text_of
+from workbench.data.tables import PLACE, Columns, LeftOut, Mistyped, Table, folded, group_column, group_of, pick, text_of
 from workbench.errors import UsageError, did_you_mean
 
 TEXT = ("text", "sentence", "utterance")
@@ -28,6 +28,14 @@ MOST_OF_ROWS = 0.5
 MANY = 50
 
 
+MOST_SPELLINGS = 4
+"""Of one label, that an error lists."""
+
+
+class AlikeLabels(UsageError):
+    """Two labels of a data set are the same in words: a model that writes its answer could not tell them apart."""
+
+
 @dataclass(frozen=True)
 class LabelledTexts(Table):
     """Texts with labels: examples are `{"id", "text", "labels", "group"?}`, `labels` being a list.
@@ -38,6 +46,7 @@ class LabelledTexts(Table):
         several: A text may have any number of labels: a list, or a text with `|`, `;` or `,` between them.
         labels: All labels that there may be; empty: those of train.
         group: Column of groups, by which scores are told apart; None: `group`, where there is one.
+        fold: Labels are read as `fold_label` writes them, so that spellings that differ by case, blanks or underscores are one.
     """
 
     built_in: ClassVar[Mapping[str, ModuleType]] = {"pytopics": pytopics}
@@ -47,6 +56,7 @@ class LabelledTexts(Table):
     several: bool = False
     labels: tuple[str, ...] = ()
     group: str | None = None
+    fold: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.text, tuple) and (len(self.text) != 2 or not all(isinstance(name, str) for name in self.text)):
@@ -71,7 +81,8 @@ class LabelledTexts(Table):
 
     def example(self, row: Mapping[str, Any], columns: Columns) -> Example:
         texts = [text_of(row, column) for column in columns["text"]]
-        labels = [*dict.fromkeys(self._labels(row, columns["label"]))]
+        read = self._labels(row, columns["label"])
+        labels = [*dict.fromkeys(map(fold_label, read) if self.fold else read)]
         return {"text": texts if texts[1:] else texts[0], "labels": labels, **group_of(row, columns["group"])}
 
     def _labels(self, row: Mapping[str, Any], column: str | Sequence[str]) -> list[str]:
@@ -95,7 +106,8 @@ class LabelledTexts(Table):
         return list(example["labels"])
 
     def check(self, sides: Sides, data: str) -> Iterator[str]:
-        yield from check_classes(self, sides, data, self.labels, several=self.several)
+        remedy = "write them alike, or give fold_labels=True, which reads labels in lower case and underscores as blanks"
+        yield from check_classes(self, sides, data, self.labels, several=self.several, remedy=remedy)
 
 
 def label_of(row: Mapping[str, Any], column: str) -> str:
@@ -106,7 +118,15 @@ def label_of(row: Mapping[str, Any], column: str) -> str:
     return _label(value, column)
 
 
-def check_classes(form: Table, sides: Sides, data: str, labels: Sequence[str], *, several: bool = False) -> Iterator[str]:
+def check_classes(
+    form: Table,
+    sides: Sides,
+    data: str,
+    labels: Sequence[str],
+    *,
+    several: bool = False,
+    remedy: str = "write them alike",
+) -> Iterator[str]:
     """Look at the labels of all sides and yield what is to be told.
 
     Args:
@@ -115,10 +135,11 @@ def check_classes(form: Table, sides: Sides, data: str, labels: Sequence[str], *
         data: What they are called.
         labels: All that there may be; empty: those of train.
         several: Whether an example may have any number of them.
+        remedy: What to do with spellings that mean one label, behind "Where they are one, ".
 
     Raises:
         DataError: They are no classes, too few, or some stand in dev or test alone.
-        UsageError: Two of them are the same in words.
+        AlikeLabels: Two of them are the same in words, and `labels` does not name them.
     """
     known = labels or in_order(label for example in sides["train"] for label in example["labels"])
     if len(known) < 2 - several or not known:
@@ -141,14 +162,61 @@ def check_classes(form: Table, sides: Sides, data: str, labels: Sequence[str], *
                 f"{f', and {len(strange) - 1:,} more labels are like it' if strange.most_common()[1:] else ''}.{hint} Mend the "
                 "label, or add it there."
             )
-    check_names({label: in_words(label) for label in known}, repr(data))
+    if not labels:  # a task's own words for them are checked with the task
+        _check_spellings(sides, known, data, remedy)
     for side, examples in sides.items():
+        yield from _repeats(form, side, examples)
         told: dict[str, list[str]] = {}
         different = {
             key for example in examples if told.setdefault(key := form.key(example), example["labels"]) != example["labels"]
         }
         if different:
             yield f"{side} has different labels for the same {form.noun}, {len(different):,} times; one is {min(different)[:60]!r}."
+
+
+def _check_spellings(sides: Sides, known: Sequence[str], data: str, remedy: str) -> None:
+    """Raise AlikeLabels where labels are the same in words, with how often each stands there and where first."""
+    spellings: dict[str, list[str]] = {}
+    for label in known:
+        spellings.setdefault(fold_label(label), []).append(label)
+    alike = [each for each in spellings.values() if each[1:]]
+    if not alike:
+        return
+    count, first = Counter[str](), dict[str, str]()
+    for example in (example for examples in sides.values() for example in examples):
+        for label in example["labels"]:
+            count[label] += 1
+            first.setdefault(label, example[PLACE])
+    where = [
+        f"{label!r} stands in {count[label]:,} row{'' if count[label] == 1 else 's'} (the first: {first[label]})"
+        for label in alike[0][:MOST_SPELLINGS]
+    ]
+    more = len(alike) - 1
+    others = f" So it is with {more:,} more label{'' if more == 1 else 's'}." if more else ""
+    raise AlikeLabels(
+        f"{data!r}: the labels {alike[0][0]!r} and {alike[0][1]!r} are both {in_words(alike[0][1])!r} in words: "
+        f'{", ".join(where)}.{others} Where they are one, {remedy}; else tell them apart: labels={{"label": "words", …}}.'
+    )
+
+
+def _repeats(form: Table, side: str, examples: Sequence[Example]) -> Iterator[str]:
+    """How many examples of a side repeat an earlier one of it, the label included."""
+    seen: set[str] = set()
+    again = [example for example in examples if _again(seen, json.dumps([form.key(example), sorted(example["labels"])]))]
+    if again:
+        rows = "rows repeats an earlier one" if len(again) == 1 else "rows repeat earlier ones"
+        counts = "counts as a label" if side == "train" else "is graded"
+        yield (
+            f"{len(again):,} of {len(examples):,} {side} {rows}, {form.noun} and label alike (the first: {again[0][PLACE]}): kept, "
+            f"and each {counts}. Remove what was doubled by mistake."
+        )
+
+
+def _again(seen: set[str], key: str) -> bool:
+    """Whether a key was seen before; from now on it was."""
+    there = key in seen
+    seen.add(key)
+    return there
 
 
 def in_order(labels: Any) -> tuple[str, ...]:
@@ -161,6 +229,11 @@ def in_order(labels: Any) -> tuple[str, ...]:
 def in_words(label: str) -> str:
     """A label as one would say it."""
     return " ".join(label.replace("_", " ").split()) or label
+
+
+def fold_label(label: str) -> str:
+    """A label in lower case, with single blanks for underscores and runs of blanks."""
+    return in_words(label).casefold()
 
 
 def check_names(words: Mapping[str, str], what: str) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-__all__ = ["KINDS", "build", "check", "config", "head", "kind", "pooling", "processor", "resolve", "tokenizer"]
+__all__ = ["KINDS", "build", "check", "config", "head", "kind", "pooling", "processor", "read", "resolve", "tokenizer"]
 
 KINDS = ("encoder", "decoder", "encoder-decoder", "vision", "audio")
 """Kinds of model: what reads a text at once, what writes on from it, what reads one and writes another, images, and sound."""
@@ -139,12 +139,26 @@ def build(
             the head.
         EnvironmentFault: As `resolve`; or the files of its weights are broken.
     """
+    return read(model, auto_class, device=device, seed=seed, dtype=dtype, weights=weights, **settings)[0]
+
+
+def read(
+    model: str,
+    auto_class: str,
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+    weights: str = "float32",
+    **settings: Any,
+) -> tuple[torch.nn.Module, bool]:
+    """What `build` gives, and whether its seed may have drawn a part of it."""
     import torch
     import transformers
 
     dtype = dtype or (torch.float32 if weights == "float32" else torch.bfloat16)
     if (base := adapters.base(model)) is not None:
-        return _merged(model, base, auto_class, device=device, seed=seed, dtype=dtype, weights=weights, **settings)
+        return _merged(model, base, auto_class, device=device, seed=seed, dtype=dtype, weights=weights, **settings), True
     shape = config(model)
     auto = getattr(transformers, auto_class)
     if type(shape) not in auto._model_mapping:
@@ -152,6 +166,7 @@ def build(
     with hub.quiet(), torch.random.fork_rng(devices=[]), loading(model, auto_class):
         shape.update(settings)
         torch.manual_seed(seed)
+        before = torch.get_rng_state()
         if device == "meta":
             with torch.device("meta"):
                 built = auto.from_config(shape, dtype=dtype, trust_remote_code=False)
@@ -175,7 +190,8 @@ def build(
                 if hasattr(module, "support_avx512bf16_for_cpu"):
                     module.support_avx512bf16_for_cpu = False
         built.name_or_path = model  # what an adapter's configuration calls its base: not a folder of this machine
-    return built.to(device).eval()  # type: ignore[no-any-return]
+        drawn = not torch.equal(before, torch.get_rng_state())
+    return built.to(device).eval(), drawn
 
 
 def _merged(

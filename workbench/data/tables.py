@@ -25,6 +25,9 @@ FIRST_ROWS = 100
 ONE_IN = 10
 """Of train one text in so many is split off, for each of dev and test that is not there."""
 
+PLACE = "place"
+"""Key of the file and line of an example, such as `calls.csv, line 7`: it is there until all sides are checked."""
+
 Columns = Mapping[str, Any]
 """Of each field of an example the column that it is read from, or several; None where the data have none."""
 
@@ -67,7 +70,10 @@ class Table(Form):
         return ""
 
     def check(self, sides: Sides, data: str) -> Iterator[str]:
-        """Look at all that was read and yield what is to be told. Raises DataError where it is not what it must be."""
+        """Look at all that was read and yield what is to be told. Raises DataError where it is not what it must be.
+
+        Examples still have their `PLACE` here, and lose it afterwards.
+        """
         yield from ()
 
     def chosen(self, names: Sequence[str], file: str) -> Sequence[str]:
@@ -87,6 +93,9 @@ class Table(Form):
                 raise wrong(f"the {side} side of {data!r} holds no row that can be used. Give a file that has some.")
         notes += self._apart(found, data)
         notes += self.check(found, data)
+        for examples in found.values():
+            for example in examples:
+                del example[PLACE]
         return _split(found, self, data), tuple(notes)
 
     def _side(self, side: str, source: Source, notes: list[str]) -> list[Example]:
@@ -101,7 +110,7 @@ class Table(Form):
                 try:
                     if not isinstance(row, Mapping):
                         raise Mistyped(f"a row must be an object with the names of columns, got {str(row)[:60]!r}.")
-                    examples.append(self.example(row, columns))
+                    examples.append({PLACE: place, **self.example(row, columns)})
                 except LeftOut as error:
                     left[str(error)] += 1
                     first.setdefault(str(error), place)

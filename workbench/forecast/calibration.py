@@ -24,7 +24,7 @@ EXAMPLES, DEV_EXAMPLES = 64, 32
 """Examples that steps are taken from, and that an evaluation is timed on: enough to show what one costs."""
 
 WRITTEN_EXAMPLES = 8
-"""The same where answers are written, which takes some hundred times as long as reading them off."""
+"""Dev examples that an evaluation is timed on where answers are written: that takes some hundred times as long."""
 
 GPU_FLOP_SECONDS = 1e-13
 """Where the fit starts on a GPU whose peak is unknown."""
@@ -42,7 +42,7 @@ class Calibration:
         machine: Its `Machine.name`.
         date: When it was timed, ISO 8601 in UTC.
         constants: Seconds for one FLOP, layer pass and update, fitted to the steps.
-        timings: Of each model and method: a step, an evaluation, loading, encoding.
+        timings: What a step, an evaluation, loading and encoding took, for each model and method.
         busy: Whether others used the machine's processors meanwhile: all timings may then be too long.
     """
 

@@ -21,7 +21,7 @@ class Forecast:
         phases: Seconds by phase, one evaluation.
         energy_j: Joules of the cold seconds; None: unknown.
         peak_memory_bytes: Highest memory of what trains; None: unknown.
-        flops: By `workbench.flops`, training and one evaluation; None where the formula has no answer.
+        flops: FLOPs of training and one evaluation by `workbench.flops`; None where the formula has no answer.
         tokens: Training tokens, padding excluded: from a sample of the examples.
         steps: Optimiser steps.
         labels: Distinct labelled examples whose labels reach the loss.
@@ -29,7 +29,7 @@ class Forecast:
         parameters: All parameters.
         trainable_parameters: Those that learn.
         work: What each of the phases does, one evaluation: steps and FLOPs, which are None where the formula has no answer.
-        between_seconds: Of the spent seconds, those beside the phases, at all checkpoints together; None: not seen yet.
+        between_seconds: The part of the spent seconds that lies beside the phases, at all checkpoints; None: not seen yet.
         spent_energy_j: Joules of the spent seconds; None: unknown.
     """
 

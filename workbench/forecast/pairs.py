@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,8 @@ from typing import Any
 
 from workbench import methods
 from workbench.data import models
-from workbench.errors import EnvironmentFault, UsageError
+from workbench.data.builtin import MODELS
+from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.forecast import machine
 from workbench.forecast.memory import WEIGHT_BYTES, state_bytes
 from workbench.methods import Method
@@ -64,12 +66,33 @@ def plan(study: Study) -> Iterator[Plan]:
     memory = machine.device_memory_bytes()
     weights = min(_options(study.recipe.weights), key=lambda each: -WEIGHT_BYTES[each])  # the largest speaks for all
     for model in _options(study.recipe.model):
-        models.config(model)
+        try:
+            models.config(model)
+        except (UsageError, EnvironmentFault) as error:
+            raise type(error)(_with_what_is_at_hand(str(error), study.recipe.task, model)) from error
         tasks = [(task, _problem_of(model, task)) for task in _heads(study.recipe.task, model)]
         for method in _methods(study.recipe.method, model):
             # Of several tasks the one that cannot be, else the largest, speaks for the pair.
             builds = [_build(task, model, method, memory, problem, weights) for task, problem in tasks]
             yield max(builds, key=lambda build: (build.problem != "", build.state_bytes or 0))
+
+
+def _with_what_is_at_hand(text: str, task: Any, model: str) -> str:
+    """What is said of a model of the hub that cannot be had, with the built-in models that can do the task, in the place of all."""
+    name = model.partition("@")[0]
+    all_known = did_you_mean(name, MODELS)
+    if name in MODELS or " Known: " not in all_known or all_known not in text:
+        return text
+    first = _longest_form(_options(task)[0])
+    able = []
+    for built_in in MODELS:
+        with contextlib.suppress(UsageError, EnvironmentFault):
+            first.formulation(models.kind(built_in))
+            able.append(built_in)
+    module = type(first).__module__
+    what = module.rpartition(".")[2] if module.startswith("workbench.tasks.") else type(first).__name__
+    at_hand = f"Built in, for {what} without a network: {', '.join(able)}." if able else f"For {what} no model is built in."
+    return f"{text.replace(all_known, '')} {at_hand}"
 
 
 def recipes(study: Study, model: str, method: Method) -> Iterator[Recipe]:

@@ -36,10 +36,11 @@ GPU_CONSTANTS: Mapping[str, float] = {
     "decoded": 1.0e-11,
     "parameters": 2.0e-9,
 }
-"""The same on a GPU: about 100 launches of 10 us, and 60 bytes at 600 GB/s; assumed, with the formula's band."""
+"""Seconds for one of each amount on a GPU: about 100 launches of 10 us, and 60 bytes at 600 GB/s; assumed, with the formula's
+band."""
 
 FORMULA_SPREAD = math.log(3) / 1.645
-"""Of the formula: nine in ten outcomes within a factor of 3, which is assumed."""
+"""Spread of the formula: nine in ten outcomes lie within a factor of 3, which is assumed."""
 
 _Z = 1.645  # the normal's 95th percentile: nine in ten lie within
 _PRIOR_FREEDOM = 3.0  # observations that the assumed spreads below are worth
@@ -73,7 +74,7 @@ class Guess:
         seconds: The best guess.
         spread: Standard deviation of its logarithm.
         freedom: Observations that the spread is known from.
-        basis: As `Estimate.basis`.
+        basis: How the seconds are known, out of `estimate.BASES`.
         note: From what.
         own: Whether this model and method itself was observed.
     """

@@ -32,7 +32,7 @@ class Typical:
         energy_j: Joules of those seconds; None: unknown.
         phases: The same by phase, as usage; what is spent between phases counts as `idle`. Empty where unknown.
         labels: The most labels that one of them uses: bought once for all runs.
-        peak_memory_bytes: Of the one that takes most; None where that of one is unknown.
+        peak_memory_bytes: Peak of the run that takes most; None where the peak of one is unknown.
         resident_bytes: What of it the host's process holds before there is a model.
         memory_bytes: Memory of the machine that it is a forecast for.
         gpu: Product name of its GPU; None for a processor.
@@ -78,7 +78,7 @@ class Terms:
     """The machine that runs are made on, and the prices that they are paid at.
 
     Attributes:
-        prices: Of compute and labels.
+        prices: Prices of compute and labels.
         same_machine: Whether the offer is the price of the machine that the forecast is for; None: as `is_price_of` tells.
         whole: Whether all GPUs of the machine are paid for, of which a run holds one; electricity is paid once, for what is
             drawn.

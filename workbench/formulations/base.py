@@ -39,8 +39,8 @@ class Rows:
     """Encoded rows, unpadded. An example may give several rows (windows of a long text).
 
     Attributes:
-        columns: Of each input of the model (`input_ids`, …) and each target (`labels`, …) one entry a row: an int32 array of that
-            row's length, or a number.
+        columns: An entry for each row of each input of the model (`input_ids`, …) and each target (`labels`, …): an int32 array
+            of that row's length, or a number.
         example: Index of the example that each row belongs to: shape (rows,), non-decreasing. Rows that all examples are asked
             with, such as the documents that are searched, have the number of examples.
         items: How many targets each row has, shape (rows,): what a step's loss is divided by. 0: the loss leaves the row out.

@@ -29,7 +29,7 @@ NONE = "none"
 """What a language model is to say where a text has none of several labels."""
 
 SEVERAL_TOKENS = 64
-"""Of an answer that names several labels, at most."""
+"""Most tokens of an answer that names several labels."""
 
 CONTENT_FREE = "N/A"
 """A text without content (Zhao et al. 2021, arXiv:2102.09690): what a model makes of it is its leaning."""
@@ -159,8 +159,8 @@ def classification(
     """How a kind of model tells the classes of texts.
 
     Args:
-        kind: As `Task.formulation` gets it.
-        task: Whose it is, for errors.
+        kind: The kind of model, as `Task.formulation` gets it.
+        task: The task, for errors.
         words: All classes in their order, each with its name in words.
         text: The text of an example, or its two texts.
         labels: The classes of an example.

@@ -12,7 +12,7 @@ from workbench.formulations.base import Example, Formulation, Reach, Rows, Shots
 from workbench.objectives import NO_TARGET, Embed, InBatchNegatives, Inference, Objective
 
 DEEPEST = 100
-"""So many documents are told for each query, at most."""
+"""Most documents that are told for a query."""
 
 QUERIES_AT_ONCE = 256
 """Queries that are compared with all documents at once: a bound on memory."""
@@ -31,7 +31,7 @@ class Embedding(Formulation):
         searched: Names of the documents that examples are searched in, for all of them together.
         text: The text of a document, by its name.
         max_length: Tokens of a row at most; what is longer loses its end.
-        temperature: As `InBatchNegatives.temperature`.
+        temperature: Divides similarities, as in `InBatchNegatives`.
         among: Names of those that are to be put in order for one example; None: all that are searched.
     """
 

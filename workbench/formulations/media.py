@@ -34,7 +34,7 @@ class MediaClassification(Formulation):
         labels: All classes, in the order of the head's outputs.
         label: The class of an example, in a list.
         inputs: What the model gets of it, always of one size.
-        most_seconds: Of a sound, what is behind them is not heard; 0 of images.
+        most_seconds: Seconds of a sound after which nothing is heard; 0 for images.
     """
 
     head: str
@@ -102,7 +102,7 @@ def made(examples: Sequence[Example], make: Callable[[Example], Mapping[str, np.
     """Columns of what is made of each example: all of it once, as much as memory may hold of it kept.
 
     Raises:
-        UsageError: Of one example something else is made than of the others.
+        UsageError: An example becomes other inputs than the others.
     """
     kept: list[Mapping[str, np.ndarray] | None] = []
     names: tuple[str, ...] = ()

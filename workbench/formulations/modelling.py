@@ -17,7 +17,7 @@ from workbench.objectives import NO_TARGET, Inference, Likelihoods, Objective, R
 TEXTS_AT_ONCE = 256
 
 KEPT, DRAWN = 0.1, 0.1
-"""Of the tokens that an encoder has to tell, those that are left as they are, and those in whose place a random one stands: as in
+"""Shares of the tokens that an encoder has to tell that are left as they are, and that a random one stands in for: as in
 BERT (Devlin et al. 2019, arXiv:1810.04805)."""
 
 
@@ -25,11 +25,11 @@ class Likelihood(NamedTuple):
     """What a model makes of a text.
 
     Attributes:
-        log_likelihood: Of all tokens that it had to tell, the sum of the logarithms of what it gave them; natural, at most 0.
+        log_likelihood: Sum of the natural logarithms of the probabilities that it gave all tokens that it had to tell; at most 0.
         tokens: How many those are.
         right: For how many of them it found the right one the likeliest.
-        bytes: Of those tokens' text in UTF-8.
-        words: Of the text, parted by blanks; 0 where not all of it was told.
+        bytes: Bytes of those tokens' text in UTF-8.
+        words: Words of the text, parted by blanks; 0 where not all of it was told.
     """
 
     log_likelihood: float
@@ -182,8 +182,8 @@ def language_modelling(
     """How a kind of model is taught a language, and how well it knows it.
 
     Args:
-        kind: As `Task.formulation` gets it.
-        task: Whose it is, for errors.
+        kind: The kind of model, as `Task.formulation` gets it.
+        task: The task, for errors.
         text: The text of an example.
         max_length: Tokens of a row at most.
         mask_probability: Share of the tokens that an encoder has to tell.

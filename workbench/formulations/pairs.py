@@ -82,10 +82,10 @@ class WrittenRelevance(Formulation):
 
     Attributes:
         plain: The question and its answer as text, of an example that is a pair: `{"query", "document", "answer"}`.
-        query: As `CrossEncoder.query`.
-        taught: As `CrossEncoder.taught`.
-        candidates: As `CrossEncoder.candidates`.
-        text: As `CrossEncoder.text`.
+        query: The query of an example.
+        taught: Names of documents that an example is learned by, as in `CrossEncoder`.
+        candidates: Names of the documents that are to be put in order for an example.
+        text: The text of a document, by its name.
     """
 
     plain: TextGeneration
@@ -163,8 +163,8 @@ def relevance(
     """How a kind of model tells whether documents answer a query, by a look at both together.
 
     Args:
-        kind: As `Task.formulation` gets it.
-        task: Whose it is, for errors.
+        kind: The kind of model, as `Task.formulation` gets it.
+        task: The task, for errors.
         encoder: The formulation of an encoder; another kind of model is asked about the same queries and documents.
 
     Raises:

@@ -17,7 +17,7 @@ from workbench.formulations.media import hearing, made, refuse_deaf, tokens_of
 from workbench.objectives import NO_TARGET, Batch, Ctc, Inference, Objective, Read
 
 STEPS_A_SECOND = 2
-"""Of models that take no mask a sound is filled up with silence to a whole number of such steps, so that some are of one length."""
+"""Models that take no mask get a sound filled up with silence to a whole number of such steps, so that some are of one length."""
 
 _MARKS = re.compile(r"[^\w\s']|_")
 

@@ -217,8 +217,8 @@ def token_classification(
     """How a kind of model finds the entities of a text.
 
     Args:
-        kind: As `Task.formulation` gets it.
-        task: Whose it is, for errors.
+        kind: The kind of model, as `Task.formulation` gets it.
+        task: The task, for errors.
         types: All types of entity in their order, each with its name in words.
         text: The words of an example, and their tags.
         limits: Tokens that are read and written.

@@ -29,7 +29,7 @@ _SERVER_PASSES = (
     *("starting up", "shutting down", "recovery", "not yet accepting", "terminating"),
     *("too many", "remaining connection slots"),
 )
-"""In what a server says as it refuses a connection, for which there is no code: it will take it soon."""
+"""Words of a server that refuses a connection for a while; there is no code for that."""
 
 
 class Incompatible(Exception):

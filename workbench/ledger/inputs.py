@@ -18,7 +18,7 @@ class Judge:
     """Says which inputs of a Result have changed.
 
     Args:
-        study: As it is loaded now; None where only the ledger is at hand, which has noted what its last sweep knew.
+        study: The study as it is loaded now; None where only the ledger is at hand, which has noted what its last sweep knew.
 
     Attributes:
         known: Fingerprints (`inputs.Known`): what the study says, and of the rest what was noted.

@@ -14,7 +14,7 @@ AWAY_SECONDS = 600.0
 """How long a sweep waits for a ledger that was there when it began: a server may be restarted, a network mended."""
 
 OPENING_SECONDS = 10.0
-"""The same of a command that opens one: an address that is wrong is told soon."""
+"""How long a command waits that opens a ledger: a wrong address must be told soon."""
 
 FULL_SECONDS = 10.0
 """How long a full disk is waited for, once what can be made again was dropped from it: nobody else clears it in minutes."""

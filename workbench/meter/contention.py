@@ -30,7 +30,7 @@ class Waits(NamedTuple):
 
     Attributes:
         waited_ns: Waiting for a CPU, the sum over threads.
-        stalled_ns: By how much the waits made the time since longer.
+        stalled_ns: Time by which the waits made the time since then longer.
     """
 
     waited_ns: int = 0

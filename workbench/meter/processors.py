@@ -12,7 +12,7 @@ class CpuPower(NamedTuple):
     Attributes:
         idle_w: Watts while it does nothing.
         busy_w: Watts while it is fully busy.
-        basis: Whose figures these are, in words.
+        basis: The source of these figures, in words.
         error: Relative uncertainty of the joules made with them.
     """
 
@@ -23,14 +23,15 @@ class CpuPower(NamedTuple):
 
 
 AVERAGE = CpuPower(0.74, 3.5, "Cloud Carbon Footprint's AWS average, whole server", 0.5)
-"""Of a processor that is not known: Cloud Carbon Footprint's averages for AWS, made from SPECpower's figures for whole
+"""Power of a processor that is not known: Cloud Carbon Footprint's averages for AWS, made from SPECpower's figures for whole
 servers, so memory and fans are in them (https://www.cloudcarbonfootprint.org/docs/methodology, section "Energy Estimate:
 Compute", read in microsite/docs/Methodology.md @1559c186). Its error spans the table below from Haswell on, 1.69 to 4.74 W busy
 against 3.5."""
 
 _SAME_ERROR = 0.3
-"""Of a known microarchitecture: two of the project's lists, of different servers, differ by 27 % for one (Haswell busy: 4.74 W
-in AWS's, 6.01 W in Azure's); rounded up. Inside a list the servers differ too, which the averages no longer show."""
+"""Relative uncertainty for a known microarchitecture: two of the project's lists, of different servers, differ by 27 % for one
+(Haswell busy: 4.74 W in AWS's, 6.01 W in Azure's); rounded up. Inside a list the servers differ too, which the averages no longer
+show."""
 
 WATTS = {
     "Sandy Bridge": (2.169, 8.575),

@@ -251,7 +251,7 @@ class Window:
     Attributes:
         opening: The reading that it began with.
         peaks: Highest memory since then; the meter raises it at every reading.
-        tenant: Whose share it sees; None for the whole.
+        tenant: The tenant whose share it sees; None for the whole.
         final: What it consumed, once it is closed; None until then.
     """
 

@@ -27,12 +27,12 @@ class Protocol:
     """What is fixed before anything is run.
 
     Attributes:
-        methods: By name; the others are compared with `front`, or with the first where it is not among them.
+        methods: Names of the methods; the others are compared with `front`, or with the first where it is not among them.
         seeds: How many, from 0: seed s of one method is paired with seed s of another.
-        budget: In mean full runs of the table, capped at the whole table's cost.
+        budget: Budget in mean full runs of the table, capped at the whole table's cost.
         workers: Numbers of workers, each its own comparison.
-        credit: Of `regret.CREDITS`.
-        cost: Of `regret.COST_SCALES`.
+        credit: What is a point of the front, out of `regret.CREDITS`.
+        cost: The scale of cost, out of `regret.COST_SCALES`.
         launch_share: Cost of a cold start, as a share of the median full run's.
     """
 
@@ -183,7 +183,7 @@ def _table_record(table: Table, goal: Goal, protocol: Protocol) -> dict[str, Any
 def _comparison(
     table: Table, cells: Mapping[str, _Cell], workers: int, protocol: Protocol, everything: _Cells, index: int
 ) -> list[dict[str, Any]]:
-    """A row for each method on one table with so many workers."""
+    """A row for each method on a table, with `workers` of them."""
     base = cells[protocol.against]
     others = [name for name in protocol.methods if name != protocol.against]
     p = {name: statistics.rank_test(cells[name].areas, base.areas) for name in others}

@@ -21,7 +21,7 @@ CREDITS = ("checkpoints", "finished")
 """What is a point of the front: every checkpoint, or only the last of runs that were trained to their end."""
 
 COST_SCALES = ("log", "linear")
-"""In what the cost is measured along the hypervolume."""
+"""Scales in which the hypervolume measures cost."""
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Shares of the budget at which the regret is told."""
@@ -70,8 +70,8 @@ class Goal:
 
     Args:
         table: The pool.
-        credit: Of `CREDITS`.
-        cost: Of `COST_SCALES`.
+        credit: What is a point of the front, out of `CREDITS`.
+        cost: The scale of cost, out of `COST_SCALES`.
     """
 
     table: Table
@@ -130,8 +130,8 @@ class Curve:
     """Normalised hypervolume regret, a step wherever it fell: from 1 with nothing to 0 with the table's whole front.
 
     Attributes:
-        spent: By then, increasing, the first 0.
-        time: By then, in virtual time.
+        spent: What was spent by each step, increasing, the first 0.
+        time: Virtual time of each step.
         regret: From then on.
     """
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from workbench.replay.tables import Table
 
 COLD_START_SHARE = 0.02
-"""Of the median full run's cost: what a cold start costs beside the curve, the same for every method."""
+"""Share of the median full run's cost that a cold start costs beside the curve, the same for every method."""
 
 _EXACT = 1e-9  # relative; events so near each other are one moment
 
@@ -56,10 +56,10 @@ class State:
         cold_start_cost: What a cold start costs, in the table's unit.
         budget: What may be spent.
         ends_only: Whether only finished runs are credited.
-        spent: By all workers, so far.
+        spent: What all workers have spent so far.
         time: Since the start.
         passed: How many checkpoints each run has passed.
-        pending: To which checkpoint, by index, a worker is taking it; -1 where none is.
+        pending: The checkpoint, by index, that a worker is taking each run to; -1 where nobody is.
         failed: Whether it was seen to fail.
         changed: Runs that something happened to, once for each event: what a method has not yet seen lies at the end.
     """
@@ -103,9 +103,9 @@ class Trace:
     """What happened: one entry of each array a checkpoint that was reached within the budget, in order.
 
     Attributes:
-        spent: By all workers until then.
-        time: Of the moment.
-        run: Whose it was.
+        spent: What all workers had spent by then.
+        time: Virtual time of the moment.
+        run: The run, by index.
         stop: Which of its checkpoints, by index.
         total_spent: At the end; at most the budget.
         total_time: At the end.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 RESAMPLES = 2000
 LEVEL = 0.05
-"""Of all tests and intervals."""
+"""Level of all tests, and what intervals leave out."""
 
 Numbers = NDArray[np.float64]
 
@@ -48,8 +48,8 @@ class Ranking:
     """Methods over tables.
 
     Attributes:
-        mean_ranks: Of each method, 1 the best.
-        friedman_p: Of Friedman's test that all are alike; None with fewer than three methods or two tables.
+        mean_ranks: Mean rank of each method, 1 the best.
+        friedman_p: The p of Friedman's test that all are alike; None with fewer than three methods or two tables.
         critical_difference: Mean ranks that are farther apart differ by Nemenyi's test; None as above.
     """
 

@@ -37,8 +37,8 @@ class Run:
         settings: Its settings by name; one that its method lacks is absent.
         costs: What each of its checkpoints costs from cold, increasing, in the table's unit. A run that failed has the
             checkpoints that it was to have: to a method it looks like any other until it fails.
-        qualities: Of the checkpoints that were reached, the first of `costs`: finite, to be maximised.
-        losses: Of the same checkpoints; none where the table does not have one of each.
+        qualities: Qualities of the checkpoints that were reached, the first of `costs`: finite, to be maximised.
+        losses: Losses of the same checkpoints; none where the table lacks the loss of one.
         recorded: Cost of its last recorded checkpoint; 0 where it has none.
         status: `ok`, or how it failed.
     """
@@ -69,10 +69,10 @@ class Table:
     """A pool of recorded runs.
 
     Attributes:
-        name: By which reports call it.
-        meta: As the file says: what quality and cost are, source, licence.
+        name: Its name in reports.
+        meta: What the file says of itself: what quality and cost are, source, licence.
         dimensions: The space of the settings.
-        runs: In the file's order.
+        runs: The runs in the file's order.
         digest: CRC-32 of the file's text, in hexadecimal.
     """
 

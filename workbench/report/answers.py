@@ -138,6 +138,20 @@ def cost_text(view: View, result: Result, name: str, *, band: bool = False) -> s
     return banded(found, lambda value: _amount(value, name)) if band else _amount(found.value, name)
 
 
+def cost_cells(view: View, result: Result, names: Sequence[str]) -> list[str]:
+    """Costs of a point as `cost_text` has them, with bands, for a row of a table: what they rest on is said once, in the first."""
+    bases: set[str] = set()
+    cells = []
+    for name in names:
+        found = view.estimate(result, name)
+        text = cost_text(view, result, name, band=True)
+        if found is not None and found.basis in bases:
+            text = text.replace(f", {found.basis})", ")").replace(f" ({found.basis})", "")
+        cells.append(text)
+        bases |= {found.basis} if found is not None else set()
+    return cells
+
+
 def contended_text(results: Sequence[Result], view: View) -> str:
     """Say what the costs of contended points are, and which point others disturbed most; empty where none is contended.
 

@@ -13,6 +13,10 @@ from workbench.result import Result, originals
 WIDE = 10.0
 """Points on either side of a score of 50, from which on a dev set is small."""
 
+FEW = 100
+"""Dev examples below which a set is small where the standard error of the score is not known: a share of so many examples would be
+known to about `WIDE`, and a score that is no share is hardly known better."""
+
 
 def doubts(results: Sequence[Result], view: View, grading: Mapping[str, Any]) -> list[str]:
     """Return what is to be doubted of a study's points, a sentence each; none where nothing is, or no point has a score.
@@ -23,7 +27,7 @@ def doubts(results: Sequence[Result], view: View, grading: Mapping[str, Any]) ->
         grading: What grades the points, as `workbench.sweep.graded_by` tells it; empty where that is unknown.
     """
     scores = [r.scores[view.maximize] for r in originals(results) if r.status == "complete" and view.maximize in r.scores]
-    constant, examples = grading.get("constant_score"), grading.get("dev_examples")
+    constant = grading.get("constant_score")
     if not scores:
         return []
     told = []
@@ -32,12 +36,31 @@ def doubts(results: Sequence[Result], view: View, grading: Mapping[str, Any]) ->
             f"No point does better than the commonest label given to everything: that has {view.maximize} {constant:.1f}. Try more "
             "labels, more epochs, other learning rates or a larger model."
         )
+    return [*told, *few_examples(grading)]
+
+
+def few_examples(grading: Mapping[str, Any]) -> list[str]:
+    """That the dev set is too small to tell points apart, as one sentence or two in a list; empty where it is large enough.
+
+    It needs no result: `workbench plan` and `workbench init` say it before anything is spent.
+
+    Args:
+        grading: As `doubts` takes it. Where `dev_examples` is known, the score's standard error is that of a share at worst, and
+            its figure is told; where only `graded_examples` is, no figure is claimed.
+    """
+    examples, graded = grading.get("dev_examples"), grading.get("graded_examples")
     if examples and (half := half_width(examples)) >= WIDE:
-        told.append(
+        return [
             f"{many(examples, 'dev example')} grade{'s' if examples == 1 else ''} every point: a score of 50 is known to about "
             f"±{min(half, 50):.0f}. Smaller differences between points may be luck; more dev examples tell."
-        )
-    return told
+        ]
+    if not examples and graded and graded < FEW:
+        grade = "grades" if graded == 1 else "grade"
+        return [
+            f"{many(graded, 'dev example')} {grade} every point, fewer than {FEW}. How far chance moves this score is not known: "
+            "differences between points may be luck, and more dev examples tell."
+        ]
+    return []
 
 
 def half_width(examples: int) -> float:

@@ -69,7 +69,7 @@ class Decision:
     Attributes:
         action: `start` a run, `continue` one, `wait` until another worker has recorded something, or `stop` the search.
         key: The key of the arm; None where there is nothing to do.
-        milestone: To which of its milestones, by index, it is taken before the search is asked again.
+        milestone: The milestone, by index, to which it is taken before the search is asked again.
         gain: Expected growth of the hypervolume, in score x natural logarithm of cost; nan where it is not known yet.
         spend: Expected cost of that, in the unit of `Milestone.cost`.
         reason: Why, in words.

@@ -43,7 +43,7 @@ class Peer:
     Args:
         dimensions: The space; a dimension is suggested only where it exists.
         sampler: Name of the sampler's class.
-        seed: Of the sampler.
+        seed: Seed of the sampler.
         group: TPE models parameters jointly, each group of conditional ones by itself (`multivariate`, `group`).
         parallel: Several trials will run at once.
     """

@@ -48,10 +48,10 @@ class Step:
 
     Attributes:
         action: `start` a run, `continue` one, `wait` until another worker has recorded something, or `stop`.
-        settings: Of the run, its `epochs` being how far it may go at most; None when there is none.
+        settings: Settings of the run, its `epochs` being how far it may go at most; None where there is no run.
         until: Epochs of the checkpoint it is taken to before the search is asked again; None: to its end.
         gain_per_usd: Expected growth of the hypervolume, in score x decades of cost, for a US$; None where it is not known.
-        reason: In words.
+        reason: Why, in words.
     """
 
     action: str

@@ -62,7 +62,7 @@ class Staircase:
 
         Args:
             scores: Samples of the scores at the milestones, shape (samples, arms, milestones).
-            log_costs: Of the milestones, ascending, shape (arms, milestones).
+            log_costs: Logarithms of the costs of the milestones, ascending, shape (arms, milestones).
         """
         best = np.maximum.accumulate(scores, axis=-1)
         held = self.above(best, log_costs)  # held from its own cost to the end

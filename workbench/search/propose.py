@@ -33,7 +33,7 @@ def propose(
     Args:
         study: The study.
         results: Its Results so far, those being made included: nothing is proposed that one of them covers.
-        prices: Of compute and labels, now.
+        prices: Prices of compute and labels now.
         sampler: `optuna:CLASS`, a sampler of `optuna.samplers`. With TPE, the first `SPREAD_RUNS` runs are spread over
             the space instead.
         seed: Seed of all that is random here.

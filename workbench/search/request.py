@@ -49,7 +49,7 @@ class Costs:
     """What runs have cost and will cost: measured usage at these prices, and forecasts of what lies ahead at the same prices.
 
     Attributes:
-        prices: Of compute and labels, now.
+        prices: Prices of compute and labels now.
         checkpoints: Forecasts of the checkpoints that a recipe passes.
         cold_start_cost: What a start from cold costs beside its checkpoint, in the study's first cost.
     """
@@ -66,7 +66,7 @@ class Strategy:
     Attributes:
         sampler: `front`, or `optuna:CLASS`: then whole runs are proposed, and interrupted ones finished first.
         seed: Seed of all that is random in a decision.
-        reference: Of each objective, the value at which a point adds nothing to the hypervolume; None leaves it to the search.
+        reference: The value of each objective at which a point adds nothing to the hypervolume; None leaves it to the search.
         stop_below: Stop when the best decision's `gain_per_usd` is below it; None never stops for that.
         may_wait: Whether a worker may wait for what others will find though it could do something: where that saves its cost.
             A machine that workers share costs the same meanwhile.

@@ -20,7 +20,7 @@ _MOST_RECIPES = 4096
 again."""
 
 _GROWTH = 1e-6
-"""By how much, relatively, a checkpoint costs more than the one before at least: measured costs can lie closer than their noise."""
+"""Relative amount by which a checkpoint costs more than the one before at least: measured costs can lie closer than their noise."""
 
 
 @dataclass(frozen=True)

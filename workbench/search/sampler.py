@@ -41,7 +41,7 @@ class FrontSampler(optuna.samplers.BaseSampler):
     them. Those of which nothing is known yet are drawn at random.
 
     Args:
-        seed: Of all that is random here; None for another one each time. The same history and seed give the same proposal.
+        seed: Seed of all that is random here; None for another one each time. The same history and seed give the same proposal.
     """
 
     def __init__(self, *, seed: int | None = None) -> None:

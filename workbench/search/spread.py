@@ -12,7 +12,7 @@ from workbench.study import Study
 
 _DRAWS = 64
 _ASKED = 1024
-"""Of how many configurations that are left it is asked whether they are admitted, when no drawn one was."""
+"""Configurations that are asked about in order, when none that was drawn is admitted."""
 
 
 def farthest(

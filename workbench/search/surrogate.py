@@ -101,8 +101,8 @@ class _Gaps:
     Settings that the same runs have are one array: a study of many methods has many settings, most of them of few runs.
 
     Args:
-        rows: Of the runs, shape (runs, columns).
-        others: Of the others, shape (others, columns). Given the same array, each pair is looked at once.
+        rows: Settings of the runs, shape (runs, columns).
+        others: Settings of other runs, shape (others, columns). Given the same array, each pair is looked at once.
         categorical: Which columns are options, shape (columns,).
     """
 
@@ -267,11 +267,11 @@ class Surrogate:
         """Find hyperparameters, starting from those before unless `afresh`. Keeps the start where that fails.
 
         Args:
-            rows: Of the runs, shape (runs, columns).
+            rows: Settings of the runs, shape (runs, columns).
             points: Where they were seen.
             y: What was seen there, shape (views, points).
             afresh: Whether to forget the hyperparameters that were found before.
-            iterations: Of L-BFGS, at most.
+            iterations: Most iterations of L-BFGS.
         """
         if afresh:
             self.theta = self._start.copy()

@@ -63,11 +63,46 @@ def _run(path: Path) -> ModuleType:
         line = line_in(str(path), error)
         if line is None and isinstance(error, OSError):
             raise StudyError(f"{path} cannot be read: {error}.") from error
-        what = str(error) if isinstance(error, WorkbenchError) else f"{said(error)}{_hint(error, module)}"
+        what = str(error) if isinstance(error, WorkbenchError) else _needed(error) or f"{said(error)}{_hint(error, module)}"
         raise StudyError(f"{path}, line {line or '?'}: {what}") from error
     finally:
         sys.path.remove(folder)
     return module
+
+
+EXAMPLES = {
+    "full": {"learning_rate": "loguniform(5e-5, 5e-4)"},
+    "head": {"learning_rate": "loguniform(5e-3, 5e-2)"},
+    "bitfit": {"learning_rate": "loguniform(1e-3, 1e-2)"},
+    "adapter": {"learning_rate": "loguniform(1e-4, 3e-3)"},
+    "peft": {"method": '"lora"', "learning_rate": "loguniform(5e-4, 2e-3)"},
+    "setfit": {"learning_rate": "1e-4"},
+    "few_shot": {"shots": "4"},
+    "Recipe": {
+        "task": 'classification("my.csv", train=128)',
+        "model": '"minilm-l6"',
+        "method": "full(learning_rate=1e-4)",
+        "epochs": "integers(1, 4)",
+    },
+    "Study": {"recipe": "Recipe(…)", "maximize": '"accuracy"'},
+}
+"""What may be written for the arguments that cannot be left out, by what they belong to."""
+
+OF_TASKS = {"data": '"my.csv"', "train": "choice(64, 256)"}
+"""The same of tasks, which all need these."""
+
+
+def _needed(error: BaseException) -> str:
+    """What a call of something of ours lacks, and what to write; empty where it is another error."""
+    found = re.search(r"^(\w+)(?:\.__init__)?\(\) missing \d+ required [\w-]+ arguments?: (.+)$", str(error))
+    if found is None or not isinstance(error, TypeError):
+        return ""
+    owner, missing = found[1], re.findall(r"'(\w+)'", found[2])
+    known = EXAMPLES.get(owner, OF_TASKS)
+    examples = [f"{name}={known[name]}" for name in missing if name in known]
+    if len(examples) < len(missing):  # not ours
+        return ""
+    return f"{owner}() needs {' and '.join(missing)}, e.g. {', '.join(examples)}."
 
 
 def _hint(error: BaseException, module: ModuleType) -> str:

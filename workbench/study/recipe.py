@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +48,7 @@ class Recipe:
         precision: `float32`, `bfloat16` (autocast), or `auto`: bfloat16 on GPUs that have it.
         weights: What holds the model's own weights: `float32`, `bfloat16`, or `nf4`, which is four bits (Dettmers et al. 2023,
             arXiv:2305.14314) and needs the package bitsandbytes. Other than float32 only where they are left as they are.
-        seed: Of the head's first weights, dropout and adapters. The order of examples belongs to the task.
+        seed: Seed of the head's first weights, of dropout and of adapters. The order of examples belongs to the task.
     """
 
     task: Task
@@ -87,9 +88,10 @@ class Recipe:
             for name, value in _UNREAD.items():
                 object.__setattr__(self, name, value)
             if self.method.bought is not None:
+                _refuse_few(self.task, self.method, max)  # before it is lost how many the task says
                 object.__setattr__(self, "task", _with_labels(self.task, self.method.bought))
             else:
-                _refuse_few(self.task, self.method)
+                _refuse_few(self.task, self.method, min)
         needed = not isinstance(self.method, Method) or self.method.labelled
         if needed and any(_labels(task) == 0 for task in ends(self.task)):
             raise UsageError("train must be at least 1 where something is trained; got 0.")
@@ -139,18 +141,22 @@ class Recipe:
         return dataclasses.replace(self, epochs=int(epochs) if float(epochs).is_integer() else epochs)
 
 
-def _labels(task: Any) -> int | None:
-    """The fewest labelled examples that a task may train on; None where that is no setting."""
+def _labels(task: Any, which: Callable[..., Any] = min) -> int | None:
+    """The fewest labelled examples that a task may train on, or with `max` the most; None where that is no setting."""
     train = getattr(task, "train", None)
-    fewest = min(train.ends) if isinstance(train, Space) else train
-    return fewest if is_whole(fewest) else None
+    count = which(train.ends) if isinstance(train, Space) else train
+    return count if is_whole(count) else None
 
 
-def _refuse_few(task: Any, method: Method) -> None:
-    """Raise UsageError where a task may have fewer labelled examples than a method puts before a question."""
-    fewest = min((count for option in ends(task) if (count := _labels(option)) is not None), default=method.shots)
-    if fewest < method.shots:
-        raise UsageError(f"{method.name!r} chooses {method.shots} examples of train={fewest}. Buy more labels, or ask with fewer.")
+def _refuse_few(task: Any, method: Method, which: Callable[..., Any]) -> None:
+    """Raise UsageError where a task may have fewer labelled examples than a method puts before a question.
+
+    What chooses among all that are bought needs them at the fewest (`which` is min); what buys the first ones just for itself is
+    bound by the most that the task is ever given (max).
+    """
+    train = which((count for option in ends(task) if (count := _labels(option, which)) is not None), default=method.shots)
+    if train < method.shots:
+        raise UsageError(f"{method.name!r} chooses {method.shots} examples of train={train}. Buy more labels, or ask with fewer.")
 
 
 def _with_labels(task: Any, count: int) -> Any:

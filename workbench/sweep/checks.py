@@ -57,8 +57,9 @@ def check_data(study: Study) -> list[str]:
 def graded_by(study: Study) -> dict[str, Any]:
     """What grades the study's points, as `report.doubts` takes it; empty where its data are of a choice. Raises as `check_data`.
 
-    `dev_examples` is how many there are, where the score is told of example by example; `constant_score` what giving all of them
-    the commonest answer has. Each is None where it is not known.
+    `graded_examples` is how many dev examples there are; `dev_examples` the same where the score is told of example by example, so
+    that its standard error is known, else None; `constant_score` what giving all of them the commonest answer has, None where that
+    is not known.
     """
     task = study.recipe.task
     if isinstance(task, Choice):
@@ -66,9 +67,10 @@ def graded_by(study: Study) -> dict[str, Any]:
     task = resolve(task, next(_settings(list(dimensions(task).values()), task.bounds, {})))
     name = study.maximize.removeprefix(WORST_GROUP)
     with _of_its_author(task):
-        examples = len(task.splits().dev) if name in task.per_example else None
+        graded = len(task.splits().dev)
+        examples = graded if name in task.per_example else None
         constant = task.constant_scores().get(study.maximize)
-    return {"dev_examples": examples, "constant_score": constant}
+    return {"dev_examples": examples, "graded_examples": graded, "constant_score": constant}
 
 
 def _check_groups(maximize: str, task: Task) -> None:

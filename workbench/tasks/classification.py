@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from workbench import formulations
-from workbench.data.labelled import LabelledTexts
+from workbench.data.labelled import LabelledTexts, fold_label
+from workbench.errors import UsageError
 from workbench.formulations import Example, Formulation, Labelled
 from workbench.space import check, is_whole
 from workbench.tasks.class_scores import commonest_scores, label_scores, several_scores
@@ -28,14 +29,19 @@ class Classification(LabelledTask):
     label: str | tuple[str, ...] | None
     max_length: int
     instruction: str
+    fold_labels: bool = field(default=False, metadata={"later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self, "max_length", lambda value: is_whole(value) and value >= 8, "a whole number of at least 8")
+        if not isinstance(self.fold_labels, bool):  # no hole either: it decides which classes there are
+            raise UsageError(f"fold_labels must be True or False; got {self.fold_labels!r}.")
 
     @property
     def form(self) -> LabelledTexts:
-        return LabelledTexts(self.text, self.label, self.several, tuple(name for name, _ in self.labels), self.group)
+        return LabelledTexts(
+            self.text, self.label, self.several, tuple(name for name, _ in self.labels), self.group, self.fold_labels
+        )
 
     def formulation(self, kind: str) -> Formulation:
         return formulations.classification(
@@ -83,6 +89,7 @@ def classification(
     several: bool = False,
     max_length: int = 128,
     instruction: str = "The topic of this text in one or two words:",
+    fold_labels: bool = False,
     seed: int = 0,
     name: str | None = None,
 ) -> Classification:
@@ -101,6 +108,8 @@ def classification(
             and 1. Scored by micro and macro F1, and by subset accuracy.
         max_length: Tokens of an encoder's row, special tokens included. What is longer loses its end.
         instruction: What a language model is asked behind the text.
+        fold_labels: Labels that differ only by case, blanks and underscores are one: they are read in lower case, with blanks. Such
+            labels are refused otherwise, as most of them are slips of the keyboard.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
 
@@ -108,7 +117,10 @@ def classification(
         UsageError: A value is out of its range. Data is read later, by `splits`.
     """
     kind = SeveralLabels if several else Classification
+    known = named(labels)
+    if fold_labels is True:
+        known = tuple({fold_label(label): said for label, said in known}.items())
     return kind(
         data=data, train=train, dev=dev, test=test, text=columns(text), label=columns(label), group=group, max_length=max_length,
-        labels=named(labels), instruction=instruction, seed=seed, name=name,
+        labels=known, instruction=instruction, fold_labels=fold_labels, seed=seed, name=name,
     )  # fmt: skip

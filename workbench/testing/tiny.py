@@ -28,7 +28,7 @@ class TinyTask(Task):
     Attributes:
         train: Labelled examples to train on.
         dev: Examples that grade each checkpoint.
-        seed: Of the sentences and their order.
+        seed: Seed of the sentences and their order.
         data: What the data set is called in records.
     """
 
@@ -171,7 +171,7 @@ def tiny_decoder(folder: Path, *, chat: bool = True, tied: bool = True, width: i
         folder: Where it goes.
         chat: With the chat template `CHAT`.
         tied: The output matrix is that of the embeddings.
-        width: Of the model.
+        width: Width of the model.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -220,7 +220,7 @@ def tiny_vision(folder: Path, *, width: int = 32, size: int = 16) -> str:
 
     Args:
         folder: Where it goes.
-        width: Of the model.
+        width: Width of the model.
         size: Pixels of a side of the images that it sees, in patches of 4.
     """
     from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
@@ -243,7 +243,7 @@ def tiny_audio(folder: Path, *, width: int = 32, writes: bool = True, masks: boo
 
     Args:
         folder: Where it goes.
-        width: Of the model.
+        width: Width of the model.
         writes: With a tokeniser of small letters; else it can only tell classes.
         masks: It is told what of a row is padding, as large ones are; else it norms over whole rows, as the base one does.
     """

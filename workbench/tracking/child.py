@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Child:
+class ChildRun:
     """A child run, as a session found it or has written it since.
 
     Attributes:
@@ -37,7 +37,7 @@ class Child:
     marks: set[tuple[int, int]] | None = None
 
     @classmethod
-    def of(cls, run: Run, maximize: str) -> Child:
+    def of(cls, run: Run, maximize: str) -> ChildRun:
         """What MLflow says of a run of a study that maximises this score."""
         tags = run.data.tags
         return cls(

@@ -14,7 +14,7 @@ from workbench.result import Result
 from workbench.space import Choice
 from workbench.study import Study
 from workbench.tracking import page, process_tags
-from workbench.tracking.child import Child
+from workbench.tracking.child import ChildRun
 from workbench.tracking.session import Metrics, Session
 
 
@@ -33,7 +33,7 @@ class Mirror:
         offer = prices.offer
         self._priced = f"{offer.name} at {offer.usd_per_hour} US$/h ({offer.date}), {prices.label_usd:g} US$ a label"
         self._session: Session | None = None
-        self._children: dict[str, Child] = {}  # by run_id, as the session found them
+        self._children: dict[str, ChildRun] = {}  # by run_id, as the session found them
         self._maximize = study.maximize
         self._sweep = sweep or uuid.uuid4().hex
         self._parent = ""
@@ -45,7 +45,7 @@ class Mirror:
         self._session = None
         session = Session(self._study, self._uri)
         runs = reversed(list(session.search("run")))
-        self._children = {run.data.tags["workbench.run_id"]: Child.of(run, self._maximize) for run in runs}
+        self._children = {run.data.tags["workbench.run_id"]: ChildRun.of(run, self._maximize) for run in runs}
         self._session = session
 
     # The sweep: a parent run.
@@ -161,7 +161,7 @@ class Mirror:
             if child.status == "RUNNING" and run_id not in run_ids and child.sweep not in {*self._others, self._sweep}:
                 self._terminate(child, "KILLED", time.time())
 
-    def _write(self, child: Child, result: Result) -> None:
+    def _write(self, child: ChildRun, result: Result) -> None:
         """Log one Result in one call, unless it is there: at a newer price it must not become a second value of its step."""
         session, mark = self._open(), (result.step, page.milliseconds(result.finished))
         if child.marks is None:
@@ -179,7 +179,7 @@ class Mirror:
             session.log(child.id, tags={"workbench.results": str(len(child.marks))})
         child.results = len(child.marks)
 
-    def _log_best(self, child: Child, result: Result | None, tags: Mapping[str, str], metrics: Metrics | None = None) -> None:
+    def _log_best(self, child: ChildRun, result: Result | None, tags: Mapping[str, str], metrics: Metrics | None = None) -> None:
         """Log it, and with it that this Result is the best of its run, if it is better than what the run shows."""
         best: dict[str, float] = {}
         if result is not None and child.outdone_by(result, self._maximize):
@@ -189,25 +189,25 @@ class Mirror:
         if result is not None and best:
             child.best = result.scores[self._maximize]
 
-    def _terminate(self, child: Child, status: str, ended: float) -> None:
+    def _terminate(self, child: ChildRun, status: str, ended: float) -> None:
         self._open().client.set_terminated(child.id, status, page.milliseconds(ended))
         child.status = status
 
-    def _lookup(self, run_id: str) -> Child | None:
+    def _lookup(self, run_id: str) -> ChildRun | None:
         """The child of a run: from the index, or made by another sweep since the index was read."""
         session = self._open()
         if run_id not in self._children and (run := session.find("run", run_id)) is not None:
-            self._children[run_id] = Child.of(run, self._maximize)
+            self._children[run_id] = ChildRun.of(run, self._maximize)
         return self._children.get(run_id)
 
-    def _prepared(self, result: Result) -> Child:
+    def _prepared(self, result: Result) -> ChildRun:
         """The child of the result's run, created if need be, with all that is written once."""
         child = self._lookup(result.run_id)
         if child is None:
             own = {"workbench.sweep": self._sweep, "mlflow.user": process_tags.user(), "mlflow.source.type": "LOCAL"}
             own |= {"mlflow.parentRunId": self._parent} if self._parent else {}
             made = self._open().find_or_create("run", result.run_id, page.run_name(result), result.started, own)
-            child = self._children[result.run_id] = Child(made, sweep=self._sweep)
+            child = self._children[result.run_id] = ChildRun(made, sweep=self._sweep)
         if result.run_id not in self._told:
             self._on_run(result.run_id, child.id)
             self._told.add(result.run_id)
@@ -215,7 +215,7 @@ class Mirror:
             self._prepare(child, result)
         return child
 
-    def _prepare(self, child: Child, result: Result) -> None:
+    def _prepare(self, child: ChildRun, result: Result) -> None:
         session, method = self._open(), self._study.dimensions.get("method")
         methods = method.space.names if method and isinstance(method.space, Choice) else (result.method,)
         session.client.log_dict(child.id, dict(result.recipe), "recipe.json")

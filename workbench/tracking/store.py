@@ -240,7 +240,7 @@ def sqlite_path(tracking_uri: str) -> Path | None:
 
 
 _OPTIONS = ("timeout", "detect_types", "isolation_level", "check_same_thread", "cached_statements", "uri", "autocommit")
-"""Of SQLite's driver, that a URI may set."""
+"""Options of SQLite's driver that a URI may set."""
 
 
 def is_empty(path: Path) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from workbench import methods
-from workbench.data import models
+from workbench.data import bases, models
 from workbench.errors import Infeasible, UsageError, is_out_of_memory
 from workbench.formulations import Rows
 from workbench.meter import Meter, Window
@@ -113,6 +113,7 @@ def train(
     except Exception as error:
         if not is_out_of_memory(error):
             raise
+        bases.forget()  # what comes next may need the memory
         raise Infeasible("out_of_memory", str(error).rsplit("] ", 1)[-1].split(". ")[0]) from None
     finally:
         if own:
@@ -179,7 +180,8 @@ def warm_up(recipe: Recipe) -> None:
     models.processor(recipe.model)
     recipe.task.provision()
     formulation = recipe.formulation
-    models.build(recipe.model, formulation.auto_class, device="meta", **formulation.settings)
+    if not bases.is_kept(recipe.model, formulation.auto_class, recipe.weights, **formulation.settings):
+        models.build(recipe.model, formulation.auto_class, device="meta", **formulation.settings)
 
 
 def _train(
@@ -213,9 +215,11 @@ def _train(
     with phase("data"):
         train_rows, dev, encoding = _encode(recipe, meter)
     with phase("load"):
-        tuning = Tuning(recipe, where, resume)
+        tuning = Tuning(recipe, where, resume, meter.window)
     cold.setdefault("data", encoding)
-    cold.setdefault("load", spent["load"])
+    # As alone: a model that was at hand is paid for by each run as if it had read it.
+    known = tuning.base_took is tuning.base_alone
+    cold.setdefault("load", spent["load"] if known else spent["load"] - tuning.base_took + tuning.base_alone)
 
     examples = recipe.task.splits()
     count, trains = len(examples.train), recipe.method.trains

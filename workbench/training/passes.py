@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from workbench import flops, methods
-from workbench.data import fingerprints, models
+from workbench.data import bases, fingerprints, models
 from workbench.errors import Infeasible
 from workbench.formulations import Example, Formulation, Rows, Shots
 from workbench.objectives import Answers, Read
@@ -54,18 +54,30 @@ def questions(formulation: Formulation, examples: Sequence[Example], processor: 
 class Passes:
     """A recipe's model with its method on it: what it gives for rows, and how it is graded."""
 
-    def __init__(self, recipe: Recipe, where: torch.device) -> None:
+    def __init__(self, recipe: Recipe, where: torch.device, window: bases.Window | None = None) -> None:
+        """Have the model with its method on it.
+
+        Args:
+            recipe: A recipe without holes.
+            where: The device.
+            window: Opens a window of a meter, by which it is known what reading a model took: such a model is shared by the runs of
+                a process. None: it is read for this one.
+        """
         self.recipe, self.where = recipe, where
         torch.manual_seed(recipe.seed)
         self.formulation = recipe.formulation
         self.processor = models.processor(recipe.model)
         self.objective, self.inference = self.formulation.objective, self.formulation.inference(self.processor)
         auto_class = self.formulation.auto_class
-        base = models.build(recipe.model, auto_class, seed=recipe.seed, weights=recipe.weights, **self.formulation.settings)
+        how = {"seed": recipe.seed, "weights": recipe.weights, **self.formulation.settings}
+        built = None if window is None else bases.build(recipe.model, auto_class, window=window, **how)
+        base = models.build(recipe.model, auto_class, **how) if built is None else built.model
+        self.base_took, self.base_alone = (Usage(), Usage()) if built is None else (built.took, built.alone)
         self.head = methods.head_names(recipe.method, base)
         model = methods.apply(recipe.method, base, auto_class=auto_class)
         self.lesson = methods.lesson(recipe.method, self.objective)
         self.model = model.to(where)
+        bases.own(p for p in self.model.parameters() if p.requires_grad)  # now, for a step is fitted to what memory is free
         self.body = methods.body(self.model)
         self.learn()
         self.step = 0  # of an optimiser, done

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from workbench import flops, methods
-from workbench.data import models
+from workbench.data import bases, models
 from workbench.errors import Infeasible, UsageError
 from workbench.formulations import Rows
 from workbench.study import Recipe
@@ -45,8 +45,8 @@ class Progress:
 class Tuning(Passes):
     """A model being tuned: parameters, optimiser and averages, all of it in one place so that it can be left and taken up."""
 
-    def __init__(self, recipe: Recipe, where: torch.device, resume: ResumeState | None) -> None:
-        super().__init__(recipe, where)
+    def __init__(self, recipe: Recipe, where: torch.device, resume: ResumeState | None, window: bases.Window | None = None) -> None:
+        super().__init__(recipe, where, window)
         self.parameters = {methods.plain_name(name): p for name, p in self.model.named_parameters() if p.requires_grad}
         self.of_head = [name in self.head for name in self.parameters]
         self.optimizer = self.make_optimizer() if self.parameters else None

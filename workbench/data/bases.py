@@ -1,0 +1,166 @@
+"""Pre-trained models that a process has read once, of which each run gets one of its own.
+
+Reading a model anew costs each run of a sweep between 0.3 and 0.5 CPU seconds; a copy of its structure costs hundredths. The copy's
+tensors share the kept one's memory until somebody writes to them (copy on write, by torch itself, whatever way they are written to:
+PEFT changes frozen weights in place where an adapter is initialised from them). So no run can change what the next one gets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from workbench import process
+from workbench.data import fingerprints, models
+from workbench.errors import is_out_of_memory
+from workbench.usage import Usage
+
+if TYPE_CHECKING:
+    import torch
+
+MOST_BYTES = 2 << 30
+"""What is kept in all, the latest used."""
+
+SHARE = 0.25
+"""Of the memory that is free or kept here, so much is kept at most: on a small machine training needs it more."""
+
+Window = Callable[[], contextlib.AbstractContextManager[Any]]
+"""Opens a window of a meter, which has its `usage` when it is closed."""
+
+
+class _Base(NamedTuple):
+    model: torch.nn.Module
+    size: int
+    usage: Usage
+
+
+class Built(NamedTuple):
+    """A model of a run's own.
+
+    Attributes:
+        model: As `models.build` gives it.
+        took: What having it took now.
+        alone: What it takes a run that is alone, which reads it.
+    """
+
+    model: torch.nn.Module
+    took: Usage
+    alone: Usage
+
+
+_kept: OrderedDict[tuple[Any, ...], _Base] = OrderedDict()
+
+
+def build(model: str, auto_class: str, *, seed: int, weights: str, window: Window, **settings: Any) -> Built:
+    """A model of its own with a task's head on it, bit for bit that of `models.build`: read now, or a copy of what was.
+
+    Kept models are told apart by the content of the model's files as they are now, the class, the precision, all settings, and by
+    the seed where that draws a part of the model. Weights in four bits are read each time.
+
+    Args:
+        model: As `models.build`.
+        auto_class: As `models.build`.
+        seed: As `models.build`.
+        weights: As `models.build`.
+        window: Measures what reading takes.
+        **settings: As `models.build`.
+
+    Raises:
+        UsageError: As `models.build`.
+        EnvironmentFault: As `models.build`.
+    """
+    of = _key(model, auto_class, weights, settings)
+    for key in ((*of, None), (*of, seed)):
+        if key in _kept:
+            _kept.move_to_end(key)
+            with window() as opened:
+                own = _copy(_kept[key].model)
+            return Built(own, opened.usage, _kept[key].usage)
+    with window() as opened:
+        read, drawn = models.read(model, auto_class, seed=seed, weights=weights, **settings)
+        size = _made_own(read) if weights != "nf4" and of == _key(model, auto_class, weights, settings) else None
+        copied = None if size is None else _copied(read)
+    if size is not None and copied is not None:
+        _kept[*of, seed if drawn else None] = _Base(read, size, opened.usage)
+        _make_room(_bound())
+    return Built(read if copied is None else copied, opened.usage, opened.usage)
+
+
+def is_kept(model: str, auto_class: str, weights: str, **settings: Any) -> bool:
+    """Whether a model with these files, this head and precision has been read whole, and is at hand."""
+    of = _key(model, auto_class, weights, settings)
+    return any(key[:-1] == of for key in _kept)
+
+
+def forget() -> None:
+    """Give back the memory of all that is kept."""
+    _kept.clear()
+
+
+def own(tensors: Iterable[torch.Tensor]) -> None:
+    """Give tensors memory of their own now, rather than at the first write."""
+    for each in tensors:
+        each.data_ptr()  # torch copies what is shared as soon as it can no longer see who writes to it
+
+
+def _key(model: str, auto_class: str, weights: str, settings: dict[str, Any]) -> tuple[Any, ...]:
+    return model, fingerprints.model_now(model), auto_class, weights, repr(sorted(settings.items()))
+
+
+def _bound() -> int:
+    held = sum(base.size for base in _kept.values())
+    return min(MOST_BYTES, int(SHARE * (process.available_bytes() + held)))
+
+
+def _make_room(bound: int) -> None:
+    while sum(base.size for base in _kept.values()) > bound:
+        _kept.popitem(last=False)
+
+
+def _made_own(model: torch.nn.Module) -> int | None:
+    """Bytes of a model's tensors, each of which has memory of its own now; None where it is not one to be kept.
+
+    Tensors of a file that is mapped into memory are copied: such memory cannot be shared until it is written to.
+    """
+    import torch
+
+    if not hasattr(torch, "_lazy_clone"):
+        return None
+    parameters, buffers = [*model.parameters()], [*model.buffers()]
+    if not all(type(each) is torch.nn.Parameter and each.device.type == "cpu" for each in parameters):
+        return None
+    places = [each.untyped_storage()._cdata for each in parameters]
+    if len({*places}) < len(places) or {*places} & {each.untyped_storage()._cdata for each in buffers}:
+        return None  # views of one another, which copies would not be
+    size = sum(each.nbytes for each in (*parameters, *buffers))
+    if size > _bound():
+        return None
+    for each in parameters:
+        try:
+            torch._lazy_clone(each.detach())
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            each.data = each.data.clone()
+    return size
+
+
+def _copied(model: torch.nn.Module) -> torch.nn.Module | None:
+    """A copy; None of a model that cannot be copied."""
+    try:
+        return _copy(model)
+    except Exception as error:  # whatever a model's own attributes raise when they are copied
+        if is_out_of_memory(error):
+            raise
+        return None
+
+
+def _copy(model: torch.nn.Module) -> torch.nn.Module:
+    """The same model whose parameters share memory with this one's until either is written to."""
+    import torch
+
+    shared = {id(p): torch.nn.Parameter(torch._lazy_clone(p.detach()), requires_grad=p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, shared)
