@@ -63,18 +63,7 @@ class Desk(Bench):
     def confirm(self, limits=None, *, seeds=2, meter=None, **options):
         self.meter = meter or FakeMeter()
         self.ear, self.notebook = Ear(self.meter), Quiet()
-        return confirm(
-            self.study,
-            ledger=self.ledger,
-            notebook=self.notebook,
-            view=self.view,
-            limits=limits or Limits(),
-            folder=self.states,
-            seeds=seeds,
-            observer=self.ear,
-            meter=self.meter,
-            **options,
-        )
+        return confirm(self.job(limits or Limits(), **options), self.view, seeds)
 
     @property
     def members(self):

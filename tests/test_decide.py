@@ -15,7 +15,7 @@ from workbench.prices import Prices
 from workbench.result import Cause, Result
 from workbench.search import CheckpointForecast, engine
 from workbench.search.arms import Decision
-from workbench.search.runs import key_of, known_runs, longest, new_runs
+from workbench.search.runs import key_of, known_runs, new_runs
 from workbench.usage import Usage
 
 EPOCHS = (0.5, 1.0, 2.0, 4.0)
@@ -45,7 +45,7 @@ def decide(of, results=(), *, label_usd=0.0, checkpoints=ahead, cold_start_cost=
 
 def result(of, chosen, epochs, status="complete", *, score=50.0, usd=None, number=None, **more):
     """A checkpoint of a run, or how it ended on its way there."""
-    chosen = longest(of, chosen)
+    chosen = of.longest(chosen)
     recipe = of.resolve(chosen).with_epochs(epochs)
     known = {"recipe_id": recipe.id, "run_id": recipe.run_id, "recipe": recipe.to_json()}
     usage = {"train": Usage(seconds=(epochs if usd is None else usd) * SECONDS)} if status == "complete" else {}
@@ -323,8 +323,8 @@ def test_where_costs_are_unknown_the_work_stands_in_for_them():
 
 def test_a_run_is_known_by_all_its_settings_but_its_length():
     assert key_of({"a": 1, "epochs": 2}) == key_of({"epochs": 4, "a": 1}) != key_of({"a": 2, "epochs": 2})
-    assert longest(study(), {"a": 1, "epochs": 2}) == {"a": 1, "epochs": 4}
-    assert longest(study(epochs=2, method=bitfit(learning_rate=1e-3)), {"a": 1}) == {"a": 1}
+    assert study().longest({"a": 1, "epochs": 2}) == {"a": 1, "epochs": 4}
+    assert study(epochs=2, method=bitfit(learning_rate=1e-3)).longest({"a": 1}) == {"a": 1}
 
 
 # Whole runs, by Optuna's samplers

@@ -8,7 +8,19 @@ from typing import Any
 import pytest
 
 from workbench.prices import Offer
-from workbench.result import SCHEMA, Result, carried, cost, estimate, labels_bought, mean_costs, spending, spent_usd
+from workbench.result import (
+    SCHEMA,
+    Cause,
+    Result,
+    carried,
+    cost,
+    estimate,
+    labels_bought,
+    mean_costs,
+    same_machine,
+    spending,
+    spent_usd,
+)
 from workbench.usage import DeviceUsage, Usage, Work
 
 HOUR = Offer("p", "m", "", 0, "", "owned", Decimal("3.6"), "here", "2026-01-01")  # a tenth of a cent a second
@@ -53,6 +65,55 @@ def test_a_compact_record_says_common_sources_once_and_reads_the_same() -> None:
     assert json.dumps(record).count("a long text") == 1
     assert Result.from_json(record) == result
     assert Result.from_json(a_result(usage={}, spent={}).to_json(compact=True)) == a_result(usage={}, spent={})
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "cause"),
+    [
+        ("infeasible", "out_of_memory: 24 GiB", Cause.OUT_OF_MEMORY),
+        ("infeasible", "diverged: the training loss is nan", Cause.DIVERGED),
+        ("infeasible", "fault: no such layer: x", Cause.FAULT),
+        ("interrupted", "fault: the disk is full.", Cause.FAULT),
+        ("interrupted", "bug: KeyError: 1", Cause.BUG),
+        ("interrupted", "died: its worker (process 7 on host) is gone", Cause.DIED),
+        ("interrupted", "stopped: by a person", Cause.STOPPED_BY_PERSON),
+        ("interrupted", "stopped: by SIGTERM", Cause.STOPPED_BY_SIGNAL),
+        ("interrupted", "stopped: the budget of $1.00 is spent ($0.9999)", Cause.STOPPED_BY_BUDGET),
+        ("interrupted", "canceled: manually canceled", Cause.CANCELED),
+        ("interrupted", "failed: so", Cause.FAILED),
+        ("interrupted", "success: the file has no test accuracy", Cause.UNKNOWN),
+        ("interrupted", "", None),
+        ("complete", "", None),
+        ("running", "", None),
+    ],
+)
+def test_a_record_without_a_cause_has_the_one_that_its_reason_told(status: str, reason: str, cause: Cause | None) -> None:
+    record = a_result(status=status, reason=reason).to_json()
+    del record["cause"]
+    read = Result.from_json(record)
+    assert (read.cause, read.reason) == (cause, reason)
+    again = json.loads(json.dumps(read.to_json()))
+    assert again["cause"] == (None if cause is None else str(cause))
+    assert Result.from_json(again) == read
+
+
+def test_a_cause_that_only_a_later_version_knows_is_read_as_unknown() -> None:
+    record = a_result(status="interrupted").to_json() | {"cause": "struck_by_lightning"}
+    assert Result.from_json(record).cause is Cause.UNKNOWN
+
+
+def test_an_offer_on_record_names_its_machine_though_only_its_name_did_before() -> None:
+    there = {"name": "q:four:us:on_demand", "usd_per_hour": "14.4", "date": "2026-01-01"}
+    record = a_result(offer=there, spent={"train": Usage(100.0, gpu_seconds=100.0)}).to_json()
+    record["provenance"] = {"device": {"gpus": [{"name": "NVIDIA L40S"}]}}
+    read = Result.from_json(record)
+    assert (read.offer["platform"], read.offer["instance"], read.offer["gpus"]) == ("q", "four", 1)
+    assert same_machine(read, Offer("q", "four", "NVIDIA L40S", 1, "eu", "spot", Decimal(9), "x", "2026"))
+    assert not same_machine(read, Offer("q", "other", "NVIDIA L40S", 1, "", "spot", Decimal(9), "x", "2026"))
+    assert spending([read], HOUR, 0.0).usd == pytest.approx(0.4)
+    assert read.paid is not None
+    assert read.paid.usd_per_hour == Decimal("14.4")
+    assert a_result().paid is None
 
 
 def test_the_number_of_its_trial_is_the_ledgers_to_give() -> None:

@@ -18,7 +18,7 @@ from workbench.result import Cause, Result, by_run
 from workbench.search import left_alone, unfinished
 from workbench.search.history import asked_again, stopped
 from workbench.study import load
-from workbench.sweep import Limits, sweep
+from workbench.sweep import Job, Limits, sweep
 from workbench.testing import FakeMeter
 from workbench.tracking import Listener, MlflowTracker, default_uri
 
@@ -114,17 +114,8 @@ def test_a_sweep_goes_on_from_them_in_both_stores(folder):
     ledger = Ledger.open(study, default_url(folder))
     notebook = MlflowTracker(study, default_uri(folder), Prices(OFFER), listener=Listener(on_run=ledger.note_mlflow_run))
     ear = Ear(meter)
-    outcome = sweep(
-        study,
-        ledger=ledger,
-        notebook=notebook,
-        offer=OFFER,
-        label_usd=0.0,
-        limits=Limits(trials=7),
-        folder=folder / "states",
-        observer=ear,
-        meter=meter,
-    )
+    known = {"ledger": ledger, "notebook": notebook, "offer": OFFER, "label_usd": 0.0, "observer": ear, "meter": meter}
+    outcome = sweep(Job(study=study, limits=Limits(trials=7), folder=folder / "states", **known))
     assert notebook.close(20.0) == 0
     assert outcome.results[: len(before)] == before
     assert "Continuing: 8 runs in the ledger" in ear.notes[0]

@@ -28,8 +28,7 @@ from workbench.report.failures import kind
 from workbench.result import Cause, by_run, spent_usd
 from workbench.search import MAX_INTERRUPTIONS, unfinished
 from workbench.study import load
-from workbench.sweep import OVERSHOOT_SECONDS, Account, Budget, Limits, Observer, check_offer, sweep
-from workbench.sweep import work as module
+from workbench.sweep import OVERSHOOT_SECONDS, Account, Budget, Job, Limits, Observer, check_offer, current, job, sweep
 from workbench.sweep.file_lock import FileLock
 from workbench.sweep.limits import TO_COME
 from workbench.testing import FakeHost, FakeMeter, TinyTask
@@ -97,18 +96,12 @@ class Bench:
     def sweep(self, limits=None, *, notebook=None, meter=None, label_usd=0.0, **options):
         self.meter = meter or FakeMeter()
         self.ear, self.notebook = Ear(self.meter), notebook or Quiet()
-        return sweep(
-            self.study,
-            ledger=self.ledger,
-            notebook=self.notebook,
-            offer=OFFER,
-            label_usd=label_usd,
-            limits=limits or Limits(trials=3),
-            folder=self.states,
-            observer=self.ear,
-            meter=self.meter,
-            **options,
-        )
+        search = {name: options.pop(name) for name in ("sampler", "seed") if name in options}
+        return sweep(self.job(limits or Limits(trials=3), label_usd=label_usd, **options), **search)
+
+    def job(self, limits, **options):
+        known = {"offer": OFFER, "label_usd": 0.0, "observer": self.ear, "meter": self.meter, "notebook": self.notebook}
+        return Job(study=self.study, ledger=self.ledger, limits=limits, folder=self.states, **known | options)
 
 
 @pytest.fixture
@@ -626,8 +619,8 @@ class Script:
     def __init__(self, *steps):
         self.steps, self.asked = list(steps), []
 
-    def __call__(self, study, results, *, checkpoints, current, cached, **_):
-        self.asked.append((current, set(cached)))
+    def __call__(self, study, results, costs, strategy, allowance, states):
+        self.asked.append((states.current, set(states.cached)))
         if not self.steps:
             return search.Step("stop", reason="the script is over")
         method, until = self.steps.pop(0)
@@ -716,7 +709,7 @@ def impatient(monkeypatch):
     """A ledger's pauses take no time, and it is waited for half a second."""
     monkeypatch.setattr(patience, "_FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(patience, "_LONGEST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(module, "AWAY_SECONDS", 0.5)
+    monkeypatch.setattr(job, "AWAY_SECONDS", 0.5)
 
 
 def away_at(monkeypatch, *calls, closes=None):
@@ -751,7 +744,7 @@ def test_a_ledger_that_stays_away_ends_it_and_the_next_start_writes_what_was_mad
     with monkeypatch.context() as patch:
         away_at(patch, *range(2, 10**4), closes=press)
         if pressed:
-            patch.setattr(module, "AWAY_SECONDS", 600.0)
+            patch.setattr(job, "AWAY_SECONDS", 600.0)
             outcome = bench.sweep(Limits(trials=1))
             assert (outcome.interrupted, outcome.reason) == (True, "you stopped it at once")
         else:
@@ -775,7 +768,7 @@ def test_a_ledger_that_stays_away_ends_it_and_the_next_start_writes_what_was_mad
 @pytest.mark.slow
 def test_what_others_spend_while_the_ledger_is_away_is_reckoned(bench, monkeypatch):
     """A budget is not passed because nobody can say what they spend."""
-    monkeypatch.setattr(module, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(current, "SILENT_SECONDS", 0.1)
     loss, results, seen = Classes.loss, Ledger.results, []
 
     def slow(self, *arguments):
@@ -968,9 +961,9 @@ def test_a_folder_that_cannot_be_locked_is_told_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", refused)
     notes = []
-    turn = FileLock(tmp_path / "there", notes.append)
+    lock = FileLock(tmp_path / "there", notes.append)
     for _ in range(2):
-        with turn.taken(), turn.taken():
+        with lock.taken(), lock.taken():
             pass
     assert len(notes) == 1
     assert "cannot be locked (No locks available)" in notes[0]

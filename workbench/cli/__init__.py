@@ -44,6 +44,9 @@ _COMMANDS = {
     "doctor": ("doctor", "Show what this machine has, and what to mend."),
 }
 
+_HIDDEN = {"worker": ("worker", "Work on a sweep that another process has begun.")}
+"""Commands that only other commands begin: no help lists them."""
+
 _GROUPS = {
     "Work": ("init", "plan", "sweep", "confirm", "retry", "import", "replay"),
     "See": ("front", "status", "runs", "run", "export", "dashboard", "mlflow"),
@@ -59,16 +62,17 @@ class _Commands(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        known = _COMMANDS | _HIDDEN
+        if cmd_name not in known:
             return None
-        module = importlib.import_module(f"workbench.cli.{_COMMANDS[cmd_name][0]}")
+        module = importlib.import_module(f"workbench.cli.{known[cmd_name][0]}")
         command: click.Command = getattr(module, "import_" if cmd_name == "import" else cmd_name)  # a word of Python's own
-        known = {param.name for param in command.params}
-        command.params += [param for param in _everywhere() if param.name not in known]
+        own = {param.name for param in command.params}
+        command.params += [param for param in _everywhere() if param.name not in own]
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in _COMMANDS and not ctx.resilient_parsing:
+        if args and not args[0].startswith("-") and args[0] not in _COMMANDS | _HIDDEN and not ctx.resilient_parsing:
             raise click.UsageError(f"there is no command {args[0]!r}.{did_you_mean(args[0], _COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
 

@@ -30,7 +30,18 @@ EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 
 @dataclass(frozen=True, kw_only=True)
 class DashboardOptions:
-    """The arguments and options of `workbench dashboard`."""
+    """The options of `dashboard`, by the names that click gives them.
+
+    Attributes:
+        study: The study's file or name; None: the newest.
+        port: Where it listens.
+        host: On which address.
+        no_browser: Whether no browser is opened.
+        mlflow_url: Where the MLflow UI answers; None: on this machine.
+        public_url: Where a reverse proxy shows it; None without one.
+        tracking_uri: MLflow's store; None: the file in this folder.
+        storage: The ledger's database; None: the file in this folder.
+    """
 
     study: str | None
     port: int
@@ -56,7 +67,7 @@ class DashboardOptions:
 @tracking_option
 @storage_option
 @gathered(DashboardOptions)
-def dashboard(options: DashboardOptions) -> None:
+def dashboard(asked: DashboardOptions) -> None:
     """Show STUDY (a study file, or its name; the newest when none is named) in the browser. Ctrl-C ends it.
 
     It reads the ledger and never writes: it can run beside a sweep, which it neither blocks nor slows. Nothing is loaded from
@@ -64,37 +75,37 @@ def dashboard(options: DashboardOptions) -> None:
     --public-url too, or takes it off, is the same.
     """
     app = folder() / "app.py"
-    if options.study:
-        os.environ["WORKBENCH_DASHBOARD_STUDY"] = open_ledger(options.study, options.storage).name
-    os.environ["WORKBENCH_STORAGE"] = ledger_url(options.storage)
-    served = options.tracking_uri if options.tracking_uri and options.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
-    os.environ["WORKBENCH_MLFLOW_URL"] = (options.mlflow_url or served).rstrip("/")
-    if options.host not in LOOPBACK:
+    if asked.study:
+        os.environ["WORKBENCH_DASHBOARD_STUDY"] = open_ledger(asked.study, asked.storage).name
+    os.environ["WORKBENCH_STORAGE"] = ledger_url(asked.storage)
+    served = asked.tracking_uri if asked.tracking_uri and asked.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+    os.environ["WORKBENCH_MLFLOW_URL"] = (asked.mlflow_url or served).rstrip("/")
+    if asked.host not in LOOPBACK:
         messages.print(
-            f"Listening on {options.host}: everyone who reaches this machine there sees your runs.", style="yellow", markup=False
+            f"Listening on {asked.host}: everyone who reaches this machine there sees your runs.", style="yellow", markup=False
         )
-    _refuse_if_taken(options.host, options.port)
-    base = urlsplit(options.public_url or "").path.rstrip("/")
-    address = f"http://{shown_host(options.host)}:{options.port}{base and f'{base}/'}"
-    outside = f"{options.public_url}, by its proxy; here {address}" if options.public_url else address
-    messages.print(f"Dashboard: {outside} (ledger {shown(ledger_url(options.storage))}). Ctrl-C ends it.", markup=False)
+    _refuse_if_taken(asked.host, asked.port)
+    base = urlsplit(asked.public_url or "").path.rstrip("/")
+    address = f"http://{shown_host(asked.host)}:{asked.port}{base and f'{base}/'}"
+    outside = f"{asked.public_url}, by its proxy; here {address}" if asked.public_url else address
+    messages.print(f"Dashboard: {outside} (ledger {shown(ledger_url(asked.storage))}). Ctrl-C ends it.", markup=False)
     import streamlit
     from starlette.middleware import Middleware
 
     @contextlib.asynccontextmanager
     async def opened(_: object) -> AsyncIterator[None]:
         threading.Thread(target=_warm, args=(app.parent,), daemon=True).start()
-        if not options.no_browser:  # in a thread: a browser that blocks must not hold the server back
+        if not asked.no_browser:  # in a thread: a browser that blocks must not hold the server back
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         yield
 
     streamlit.App(app, lifespan=opened, middleware=[Middleware(_Rooted, base=base)]).run(
-        config=settings(options.host, options.port, options.public_url)
+        config=settings(asked.host, asked.port, asked.public_url)
     )
 
 
 def public_address(url: str) -> str:
-    """Return the address at which a proxy shows the dashboard, ending in `/`. Raises UsageError where it is none."""
+    """The address at which a proxy shows the dashboard, ending in `/`. Raises UsageError where it is none."""
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
@@ -114,8 +125,8 @@ def public_address(url: str) -> str:
 class _Rooted:
     """Tells the page in the browser where its server is: at the root of its address, or at `base` below it.
 
-    Otherwise an address that names a page is first tried as the server's own place, and the browser notes two errors. A
-    request that a proxy passes on without `base` is treated as if it had it.
+    Otherwise an address that names a page is first tried as the server's own place, and the browser notes two errors. What a proxy
+    passes on without `base` is taken as if it were there.
     """
 
     def __init__(self, app: Any, base: str = "") -> None:
@@ -155,7 +166,7 @@ class _Rooted:
 
 
 def _warm(pages: Path) -> None:
-    """Load and read what the first page needs, while its reader is on the way. The page tells of a faulty ledger."""
+    """Load and read what the first page needs while its reader is still on the way. What is wrong with the ledger the page says."""
     sys.path.insert(0, str(pages))  # where Streamlit finds the app's modules too, once it has run it
     with contextlib.suppress(WorkbenchError):
         importlib.import_module("context").warm(os.environ["WORKBENCH_STORAGE"], os.environ.get("WORKBENCH_DASHBOARD_STUDY"))
@@ -164,7 +175,7 @@ def _warm(pages: Path) -> None:
 
 
 def folder() -> Path:
-    """Return where the app lies: beside the package in a checkout, inside it in a wheel. Raises EnvironmentFault if missing."""
+    """Where the app lies: beside the package in a checkout, inside it in a wheel. Raises EnvironmentFault where it is missing."""
     package = Path(__file__).resolve().parents[1]
     for place in (package / "_dashboards", package.parent / "dashboards"):
         if (place / "app.py").is_file():
@@ -175,12 +186,12 @@ def folder() -> Path:
 
 
 def settings(host: str, port: int, public_url: str | None = None) -> dict[str, object]:
-    """Return Streamlit's options: local, guarded, and silent towards the outside.
+    """Streamlit's options: local, guarded, and silent towards the outside.
 
-    With an address that is set, Streamlit asks nobody for another address of this machine. The allowed hosts guard the
-    WebSocket against pages elsewhere that use a name which they made to mean this machine; whoever listens everywhere is
-    known by names that cannot be told from here. Behind a proxy the WebSocket has the public host as its origin, and the
-    public host or our own as its host: both are let in, and no third one.
+    With an address that is set Streamlit asks nobody for another one of this machine. The allowed hosts guard the WebSocket
+    against pages elsewhere that call themselves by a name which they made to mean this machine; who listens everywhere is known
+    by names that cannot be told from here. Behind a proxy the WebSocket comes with the public host as its origin, and with that or
+    our own as its host, as the proxy has it: both are let in, and no third one.
     """
     public = urlsplit(public_url or "")
     allowed = [host.strip("[]"), "127.0.0.1", "localhost", *([public.hostname] if public.hostname else [])]
@@ -207,7 +218,7 @@ def settings(host: str, port: int, public_url: str | None = None) -> dict[str, o
 
 
 def shown_host(host: str) -> str:
-    """Return the host as an address names it."""
+    """The host as an address names it."""
     return "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
 
 

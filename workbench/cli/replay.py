@@ -40,7 +40,20 @@ _FEW = 6
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayOptions:
-    """The arguments and options of `workbench replay`."""
+    """The options of `replay`, by the names that click gives them.
+
+    Attributes:
+        tables: Files of recorded runs.
+        methods: What is compared, with commas; None: all.
+        seeds: Replays of each method.
+        budget: In mean full runs of the table.
+        workers: Virtual workers, with commas.
+        credit: Which points of a run the front has: `checkpoints` or `finished`.
+        cost: How the hypervolume measures cost: `log` or `linear`.
+        html: Where the any-time curves are drawn; None: nowhere.
+        jobs: Processes; None: one a CPU.
+        as_json: Whether data are printed for programs.
+    """
 
     tables: tuple[Path, ...]
     methods: str | None
@@ -76,7 +89,7 @@ class ReplayOptions:
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes. [default: one a CPU]")
 @json_option
 @gathered(ReplayOptions)
-def replay(options: ReplayOptions) -> None:
+def replay(asked: ReplayOptions) -> None:
     """Replay searches on recorded runs, in virtual time.
 
     A TABLE is a file of JSON lines, gzipped or not: first {"meta": {"space": …}}, then a run a line: {"config", "curve", "status"}.
@@ -84,31 +97,29 @@ def replay(options: ReplayOptions) -> None:
     Reported is the regret of the hypervolume against the best that the table holds, and the cost to reach 95 % and 99 % of it.
     """
     protocol = protocols.Protocol(
-        methods=_listed(options.methods, "--methods") if options.methods is not None else METHODS,
-        seeds=options.seeds,
-        budget=options.budget,
-        workers=tuple(_count(word) for word in _listed(options.workers, "--workers")),
-        credit=options.credit,
-        cost=options.cost,
+        methods=_listed(asked.methods, "--methods") if asked.methods is not None else METHODS,
+        seeds=asked.seeds,
+        budget=asked.budget,
+        workers=tuple(_count(word) for word in _listed(asked.workers, "--workers")),
+        credit=asked.credit,
+        cost=asked.cost,
     )
     with reading("Reading the tables …"):
-        read = [files.read(path) for path in options.tables]
+        read = [files.read(path) for path in asked.tables]
     names = [table.name for table in read]
     if len(set(names)) < len(names):
         raise UsageError(f"two tables are called alike: {', '.join(names)}. Give each once.")
     with _bar() as moved:
-        record = protocols.replay(read, protocol, processes=options.jobs or cpus(), progress=moved)
-    if options.html:
-        with writing(options.html):
-            figures.write_html(figures.regret(record), options.html)
-        messages.print(f"The curves are drawn in {options.html}.", markup=False)
-    if options.as_json:
+        record = protocols.replay(read, protocol, processes=asked.jobs or cpus(), progress=moved)
+    if asked.html:
+        with writing(asked.html):
+            figures.write_html(figures.regret(record), asked.html)
+        messages.print(f"The curves are drawn in {asked.html}.", markup=False)
+    if asked.as_json:
         print_json(record)
     else:
         _show(record)
-        say_next(
-            f"`{command_line()} --html FILE` draws the curves" if options.html is None else f"open {options.html} in a browser"
-        )
+        say_next(f"`{command_line()} --html FILE` draws the curves" if asked.html is None else f"open {asked.html} in a browser")
 
 
 def _listed(text: str, option: str) -> tuple[str, ...]:
@@ -126,7 +137,7 @@ def _count(word: str) -> int:
 
 @contextmanager
 def _bar() -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal, and elsewhere one line."""
+    """A bar on a terminal; elsewhere one line."""
     columns = (TextColumn("Replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=messages, transient=True, disable=not messages.moves) as progress:
         task = progress.add_task("replay", total=None)
@@ -181,7 +192,7 @@ def _show_cells(table: dict[str, Any], workers: int, rows: list[dict[str, Any]],
 
 
 def _ratio(ratio: dict[str, Any] | None) -> str:
-    """Write a ratio with its interval: `≥ 4.2 (3.1 to 5.6)`. One without a bound on either side is unknown."""
+    """`≥ 4.2 (3.1 to 5.6)`; what lies without bound above and below is unknown."""
     if ratio is None:
         return ""
     least, most = ratio["least"], ratio["most"]

@@ -2,130 +2,152 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import sys
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from workbench import forecast, search
-from workbench.cli import complete
-from workbench.cli import workers as several
-from workbench.cli.common import (
-    COUNT,
-    POSITIVE,
-    SHARE,
-    json_option,
-    ledger_url,
-    load_study,
-    messages,
-    offer_of,
-    price_options,
-    storage_option,
-    tracking_option,
-    waiting,
-    warn_if_busy,
-)
+from workbench.cli import complete, workers
+from workbench.cli.common import COUNT, POSITIVE, SHARE, messages, waiting, warn_if_busy
 from workbench.cli.confirm import SEEDS, confirm_front
 from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, forecaster_of, most_runs
-from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, catch_up_first, end_notebook, open_notebook
+from workbench.cli.notebook import end_notebook
 from workbench.cli.options import placed, setting
 from workbench.cli.progress import Progress
+from workbench.cli.setup import (
+    Measured,
+    Setup,
+    TrainingOptions,
+    budget_options,
+    place_options,
+    prices_of,
+    study_argument,
+    url_of,
+    yes_option,
+)
 from workbench.cli.spending import ask, show_outcome
 from workbench.front.bounds import bounds
 from workbench.front.members import pareto_front
 from workbench.front.view import View
-from workbench.ledger import AWAY_SECONDS, Ledger, Patience
-from workbench.meter import training_meter
-from workbench.prices import Prices, label_usd_of
+from workbench.ledger import Ledger
+from workbench.prices import Prices
 from workbench.quantities import dollars
 from workbench.result import by_run, labels_bought, originals
 from workbench.settings import stated
-from workbench.sweep import Budget, Limits, Neighbours, Orders, Unwritten, check_data, check_offer, graded_by, provenance
+from workbench.sweep import Unwritten, check_data, graded_by, provenance
 from workbench.sweep import sweep as work
+
+if TYPE_CHECKING:
+    from workbench.ledger import Patience
+    from workbench.prices import Offer
+    from workbench.study import Study
+    from workbench.sweep import Limits, Outcome
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _LIMITS = "--trials, --max-hours, --max-usd, --max-energy-kwh, --max-labels"
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions(TrainingOptions):
+    """The options of `sweep`, by the names that click gives them.
+
+    Attributes:
+        trials: Runs in all; None: what the study says.
+        max_labels: Distinct labels to buy in all; None is no bound.
+        confirm_share: Share of the budgets that is kept to confirm the front; None: it is not confirmed.
+        confirm_seeds: New seeds then.
+        stop_below: Least growth that the next US$ is expected to buy; None is no bound.
+        workers: Processes that work at once.
+        log_samples: Examples that are put on record with each checkpoint.
+        seed: Of the search.
+        sampler: Who decides.
+    """
+
+    trials: int | None
+    max_labels: int | None
+    confirm_share: float | None
+    confirm_seeds: int
+    stop_below: float | None
+    workers: int
+    log_samples: int
+    seed: int
+    sampler: str
+
+    def limits(self) -> Limits:
+        """When the sweep ends, if nothing is kept to confirm its front."""
+        trials = stated("trials", self.trials, self.loaded)
+        return replace(super().limits(), trials=trials, max_labels=self.max_labels, stop_below=self.stop_below)
+
+    def check(self, offer: Offer, label_usd: float) -> None:
+        """Raise UsageError where the sampler cannot search this space, or cannot end as it is told to."""
+        with placed("sampler"):
+            search.check_sampler(self.sampler, self.loaded)
+        if self.stop_below is not None:
+            search.check_stop_below(self.loaded, Prices(offer, label_usd), self.sampler)
+
+
+def sweep_options(command: F) -> F:
+    """The options of `SweepOptions`: a worker of a sweep is begun with those of its sweep."""
+    count, whole = click.IntRange(min=1), click.IntRange(min=0)
+    declared = (
+        study_argument,
+        setting("--trials", type=COUNT, help="Runs in all, those of earlier starts included. [default: the study's]"),
+        budget_options(),
+        setting("--max-labels", type=COUNT, metavar="N", help="Distinct labels to buy in all."),
+        setting(
+            "--confirm-share",
+            type=SHARE,
+            metavar="SHARE",
+            help="Keep this share of US$, hours and energy, and confirm the front with it at the end.",
+        ),
+        setting("--confirm-seeds", type=SEEDS, default=3, show_default=True, help="New seeds then."),
+        setting(
+            "--stop-below",
+            type=POSITIVE,
+            metavar="X",
+            help="Stop when the next US$ is expected to add less than X to the hypervolume (score x decades of cost).",
+        ),
+        setting(
+            "--workers",
+            type=count,
+            default=1,
+            show_default=True,
+            metavar="N",
+            help="Processes that work at once on this machine: each has one of its GPUs, or a share of its CPUs.",
+        ),
+        setting(
+            "--log-samples",
+            type=whole,
+            default=0,
+            show_default=True,
+            metavar="N",
+            help="Put N examples of the dev set on record with each checkpoint's predictions, in ledger and MLflow.",
+        ),
+        yes_option,
+        setting("--seed", type=whole, default=0, show_default=True, help="Of the search."),
+        setting(
+            "--sampler",
+            default="front",
+            show_default=True,
+            metavar="NAME",
+            shell_complete=complete.samplers,
+            help="Who decides: front, or optuna:CLASS.",
+        ),
+        place_options,
+    )
+    for option in reversed(declared):
+        command = option(command)
+    return command
+
+
 @click.command()
-@click.argument("study", shell_complete=complete.study_files)
-@setting("--trials", type=COUNT, help="Runs in all, those of earlier starts included. [default: the study's]")
-@setting("--max-hours", type=POSITIVE, metavar="H", help="Hours of work in all.")
-@setting(
-    "--max-usd",
-    type=POSITIVE,
-    metavar="USD",
-    help="US$ to spend in all, on compute and labels. [default: the study's]",
-)
-@setting("--max-energy-kwh", type=POSITIVE, metavar="KWH", help="Energy of processors and GPUs in all.")
-@setting("--max-labels", type=COUNT, metavar="N", help="Distinct labels to buy in all.")
-@setting(
-    "--confirm-share",
-    type=SHARE,
-    metavar="SHARE",
-    help="Keep this share of US$, hours and energy, and confirm the front with it at the end.",
-)
-@setting("--confirm-seeds", type=SEEDS, default=3, show_default=True, help="New seeds then.")
-@setting(
-    "--stop-below",
-    type=POSITIVE,
-    metavar="X",
-    help="Stop when the next US$ is expected to add less than X to the hypervolume (score x decades of cost).",
-)
-@setting(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Processes that work at once on this machine: each has one of its GPUs, or a share of its CPUs.",
-)
-@setting(
-    "--log-samples",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Put N examples of the dev set on record with each checkpoint's predictions, in ledger and MLflow.",
-)
-@click.option("--as-worker", is_flag=True, hidden=True)
-@click.option("--yes", is_flag=True, help="Do not ask before spending on a paid platform.")
-@setting("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the search.")
-@setting(
-    "--sampler",
-    default="front",
-    show_default=True,
-    metavar="NAME",
-    shell_complete=complete.samplers,
-    help="Who decides: front, or optuna:CLASS.",
-)
-@price_options
-@storage_option
-@tracking_option
-@json_option
-def sweep(
-    study: str,
-    trials: int | None,
-    max_hours: float | None,
-    max_usd: float | None,
-    max_energy_kwh: float | None,
-    max_labels: int | None,
-    confirm_share: float | None,
-    confirm_seeds: int,
-    stop_below: float | None,
-    workers: int,
-    log_samples: int,
-    as_worker: bool,
-    yes: bool,
-    seed: int,
-    sampler: str,
-    platform: str | None,
-    label_usd: float | None,
-    storage: str | None,
-    tracking_uri: str | None,
-    as_json: bool,
-) -> None:
+@sweep_options
+def sweep(**options: Any) -> None:
     """Search the space of the file STUDY for the front of cost and quality.
 
     Limits count all starts together: running the same command again continues, and does nothing once a limit is reached.
@@ -133,148 +155,140 @@ def sweep(
     and taken up again, wherever the next US$ is expected to add most to the front; --trials counts those started.
     Ctrl-C goes on to the next checkpoint and prints the front; a second one stops at once. Nothing finished is lost.
     """
-    loaded = load_study(study)
-    offer = offer_of(platform, loaded)
-    label = label_usd_of(label_usd, loaded)
-    with contextlib.nullcontext() if as_worker else waiting("Preparing data and models …"):
-
-        def check() -> None:
-            for line in check_data(loaded):  # first, as in `plan`
-                messages.print(line, style="yellow", markup=False)
-            forecast.check(loaded)
-
-        with placed("sampler"):
-            search.check_sampler(sampler, loaded)
-        if stop_below is not None:
-            search.check_stop_below(loaded, Prices(offer, label), sampler)
-        meter = training_meter()
-        holder = meter.hold(name=loaded.name)
-        window = holder.window()
-        check_offer(offer, meter)
-        fresh = not as_worker and not Ledger.holds(loaded.name, ledger_url(storage))
-        if fresh:  # what is refused leaves no empty study behind
-            check()
-        # A worker is begun in the middle of a sweep: as that it waits for a ledger that is away.
-        patience = Patience(AWAY_SECONDS, lambda text: messages.print(text, style="yellow", markup=False)) if as_worker else None
-        ledger = Ledger.open(loaded, ledger_url(storage), patience)
-        if not as_worker:
-            ledger.note_inputs()
-        view = View.of(ledger.description, offer, label)
-        limits = Limits(
-            trials=stated("trials", trials, loaded),
-            max_hours=max_hours,
-            max_usd=stated("max_usd", max_usd, loaded),
-            max_energy_kwh=max_energy_kwh,
-            max_labels=max_labels,
-            stop_below=stop_below,
-        )
-        whole = limits
-        limits = limits if confirm_share is None else limits.keeping(confirm_share)
-        budget = Budget(limits, offer, label, gpus=len(meter.devices))
-        # A lease is another sweep at work, or a dead one that has to be put right: both are told of by the sweep itself.
-        left = Unwritten(Path.cwd() / ".workbench" / loaded.name) or ledger.leases()
-        reached = "" if as_worker or left else _reached(budget, ledger, sampler)
-        if not reached:
-            if not as_worker and not fresh:
-                check()
-            if not as_worker:
-                ledger.note_grading(graded_by(loaded))
-            forecaster = forecaster_of(loaded, storage, ledger.results())
-
-    def go_on() -> None:
-        if confirm_share is not None and pareto_front(ledger.results(), view):
-            confirm_front(loaded, study, confirm_seeds, whole, offer, label, storage, tracking_uri, yes=yes, as_json=as_json)
-
+    asked = SweepOptions(**options)
+    offer, label_usd = prices_of(asked)
+    with waiting("Preparing data and models …"):
+        setup, reached = _set_up(asked, offer, label_usd)
     if reached:
-        catch_up_first(loaded, ledger, offer, label, tracking_uri)
-        messages.print(f"Nothing to do: {reached}. Raise the limit to go on ({_LIMITS}).")
-        meter.close()
-        go_on()
-        show_outcome(loaded, ledger, ledger.results(), view, as_json=as_json)
-        sys.exit(0 if pareto_front(ledger.results(), view) else 1)
-    if as_worker:
-        orders = Orders.read(sys.stdin)
-        Neighbours(meter, sys.stdin)
-        workers, sweep_id, before, apart = orders.workers, orders.sweep, orders.before, orders.apart
-    else:
-        _print_head(loaded.question, view, len(loaded.dimensions))
-        warn_if_busy()
-        made = len(by_run(originals(ledger.results())))
-        to_come = (most_runs(loaded, limits.trials) or UNBOUNDED_RUNS) - made
-        runs = max(1, to_come)  # where none may start, those begun may go on
-        run = forecast.typical(forecaster)
-        labels = max(labels_bought(ledger.results()).values(), default=0)
-        taken = forecast.of_runs(run, runs, forecast.Terms(Prices(offer, label), same_machine=True), starts=1, labels_bought=labels)
-        budgets = bounds(budget.spent(ledger.results()), dataclasses.asdict(limits))
-        if to_come > 0:
-            told = (expectation(taken, runs, offer, more=made > 0), budget_text(taken, runs, budgets))
-            messages.print(" ".join(filter(None, told)), markup=False)
-        sweep_id, before, apart = several.new_sweep(), window.close(), False
-        ask(budget, taken.usd if taken else None, yes=yes, bounded=bool(limits.trials))
-        window = holder.window()  # what a person takes to answer is not the sweep's
-    notebook = open_notebook(loaded, ledger, offer, label, tracking_uri, sweep=sweep_id)
-    code = 0
-    try:
-        with meter, (several.Reporting if as_worker else Progress)(view, budget) as progress:
-            if workers > 1 and not as_worker:
-                ledger.note_begin(dataclasses.asdict(limits))
-                provenance.note_start(
-                    notebook, loaded, provenance.of(loaded, meter), offer, label, limits, ledger.results(running=True),
-                    sampler=sampler, seed=seed, workers=workers,
-                )  # fmt: skip
-                before = before + window.close()
-                outcome, code = several.supervise(
-                    workers, sweep_id, before, ledger=ledger, study=loaded, offer=offer, notebook=notebook, observer=progress
-                )
-            else:
-                outcome = work(
-                    loaded,
-                    ledger=ledger,
-                    notebook=notebook,
-                    offer=offer,
-                    label_usd=label,
-                    limits=limits,
-                    folder=Path.cwd() / ".workbench" / loaded.name,
-                    sampler=sampler,
-                    seed=seed,
-                    observer=progress,
-                    meter=meter,
-                    holder=holder,
-                    window=window,
-                    before=before,
-                    forecaster=forecaster,
-                    workers=workers,
-                    joined=as_worker,
-                    apart=apart,
-                    log_samples=log_samples,
-                )
-    except BaseException:
-        notebook.close(MLFLOW_PATIENCE_SECONDS)  # how the run ended is on its way; the next start ends the sweep's own entry
-        raise
-    if as_worker:
-        several.tell(ended=outcome.reason, interrupted=outcome.interrupted)
-        notebook.close(MLFLOW_PATIENCE_SECONDS)
-        sys.exit(130 if outcome.interrupted else 0)
-    messages.print(f"\nThe sweep ended: {outcome.reason}.")
-    confirming = confirm_share is not None and not outcome.interrupted and not code
-    if not confirming:
-        show_outcome(loaded, ledger, outcome.results, view, as_json=as_json, then="sweep" if outcome.interrupted else "")
-    end_notebook(notebook, outcome, view)
-    if confirming:
-        go_on()
-        show_outcome(loaded, ledger, outcome.results, view, as_json=as_json)
-    sys.exit(code or (130 if outcome.interrupted else 0 if pareto_front(outcome.results, view) else 1))
+        _end_at_once(setup, asked, reached)
+    outcome, code = _worked(setup, asked)
+    sys.exit(code or (130 if outcome.interrupted else 0 if pareto_front(outcome.results, setup.view) else 1))
 
 
-def _reached(budget: Budget, ledger: Ledger, sampler: str) -> str:
+def opened(
+    asked: SweepOptions, offer: Offer, label_usd: float, first: Callable[[], None], patience: Patience | None = None
+) -> Setup:
+    """What a sweep and each of its workers open: the meter first, so that all that follows is on the bill.
+
+    Args:
+        asked: The options.
+        offer: What prices compute.
+        label_usd: Price of a label, in US$.
+        first: Called before the ledger is opened, which is made then.
+        patience: How long a ledger that is away is waited for; some seconds when not given.
+    """
+    asked.check(offer, label_usd)
+    measured = Measured.of(asked.loaded, offer)
+    first()
+    ledger = Ledger.open(asked.loaded, url_of(asked), patience)
+    whole = asked.limits()
+    limits = whole if asked.confirm_share is None else whole.keeping(asked.confirm_share)
+    return Setup(asked, offer, label_usd, measured, ledger, limits)
+
+
+def _set_up(asked: SweepOptions, offer: Offer, label_usd: float) -> tuple[Setup, str]:
+    """All that a sweep needs, and which limit is reached already, in words: then nothing is checked or forecast."""
+    checked = False
+
+    def first() -> None:  # what is refused leaves no empty study behind
+        nonlocal checked
+        if not Ledger.holds(asked.loaded.name, url_of(asked)):
+            _check(asked.loaded)
+            checked = True
+
+    setup = opened(asked, offer, label_usd, first)
+    setup.ledger.note_inputs()
+    # A lease is another sweep at work, or a dead one that has to be put right: both are told of by the sweep itself.
+    left = Unwritten(setup.folder) or setup.ledger.leases()
+    reached = "" if left else _reached(setup, asked.sampler)
+    if not reached:
+        if not checked:
+            _check(asked.loaded)
+        setup.ledger.note_grading(graded_by(asked.loaded))
+        setup.forecaster = forecaster_of(asked.loaded, asked.storage, setup.ledger.results())
+    return setup, reached
+
+
+def _check(study: Study) -> None:
+    """Say what looks wrong, and raise UsageError where a sweep would fail."""
+    for line in check_data(study):  # first, as in `plan`
+        messages.print(line, style="yellow", markup=False)
+    forecast.check(study)
+
+
+def _reached(setup: Setup, sampler: str) -> str:
     """Which limit has been reached, in words; empty when none.
 
     With the search's own sampler the last of the trials has only been started when their number is full: whether they are taken
     further is for the search to say, unless its last sweep ended by itself.
     """
-    results, ended = ledger.results(), ledger.ended
+    results, ended = setup.ledger.results(), setup.ledger.ended
     settled = sampler != search.DEFAULT or (ended is not None and not ended["interrupted"])
-    return budget.reached(results) if settled else budget.exhausted(budget.spent(results))
+    return setup.budget.reached(results) if settled else setup.budget.exhausted(setup.budget.spent(results))
+
+
+def _end_at_once(setup: Setup, asked: SweepOptions, reached: str) -> NoReturn:
+    """Say that there is nothing to do, confirm the front if that is asked for, show it, and exit."""
+    setup.catch_up()
+    messages.print(f"Nothing to do: {reached}. Raise the limit to go on ({_LIMITS}).")
+    setup.measured.meter.close()
+    _confirm(setup, asked)
+    results = setup.ledger.results()
+    show_outcome(setup.study, setup.ledger, results, setup.view, as_json=asked.as_json)
+    sys.exit(0 if pareto_front(results, setup.view) else 1)
+
+
+def _confirm(setup: Setup, asked: SweepOptions) -> None:
+    """Confirm the front with what was kept for that, and exit; nothing where that is not asked for, or there is no front."""
+    if asked.confirm_share is not None and pareto_front(setup.ledger.results(), setup.view):
+        confirm_front(asked, asked.confirm_seeds, asked.limits())
+
+
+def _tell_and_ask(setup: Setup, asked: SweepOptions) -> None:
+    """Say what the sweep will take, and ask where that may be much. Raises Refused."""
+    assert setup.forecaster is not None
+    _print_head(setup.study.question, setup.view, len(setup.study.dimensions))
+    warn_if_busy()
+    results = setup.ledger.results()
+    made = len(by_run(originals(results)))
+    to_come = (most_runs(setup.study, setup.limits.trials) or UNBOUNDED_RUNS) - made
+    runs = max(1, to_come)  # where none may start, those begun may go on
+    run = forecast.typical(setup.forecaster)
+    labels = max(labels_bought(results).values(), default=0)
+    terms = forecast.Terms(Prices(setup.offer, setup.label_usd), same_machine=True)
+    taken = forecast.of_runs(run, runs, terms, starts=1, labels_bought=labels)
+    budgets = bounds(setup.budget.spent(results), dataclasses.asdict(setup.limits))
+    if to_come > 0:
+        told = (expectation(taken, runs, setup.offer, more=made > 0), budget_text(taken, runs, budgets))
+        messages.print(" ".join(filter(None, told)), markup=False)
+    with setup.measured.unbilled():
+        ask(setup.budget, taken.usd if taken else None, yes=asked.yes, bounded=bool(setup.limits.trials))
+
+
+def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
+    """Sweep, show what came of it, and confirm it where that is asked for; the exit code of a worker that failed, or 0."""
+    _tell_and_ask(setup, asked)
+    sweep_id, code = workers.new_sweep(), 0
+    with setup.notebook(sweep_id) as notebook, setup.measured.meter, Progress(setup.view, setup.budget) as progress:
+        job = setup.job(notebook, progress, workers=asked.workers, log_samples=asked.log_samples)
+        if asked.workers == 1:
+            outcome = work(job, sampler=asked.sampler, seed=asked.seed)
+        else:
+            how: dict[str, str | int] = {"sampler": asked.sampler, "seed": asked.seed}
+            made_with = provenance.of(setup.study, setup.measured.meter)
+            setup.ledger.note_begin(dataclasses.asdict(setup.limits))
+            provenance.note_start(job, made_with, setup.ledger.results(running=True), how)
+            outcome, code = workers.supervise(replace(job, before=setup.measured.closed()), sweep_id)
+    messages.print(f"\nThe sweep ended: {outcome.reason}.")
+    then = "sweep" if outcome.interrupted else ""
+    if asked.confirm_share is None or outcome.interrupted or code:
+        show_outcome(setup.study, setup.ledger, outcome.results, setup.view, as_json=asked.as_json, then=then)
+        end_notebook(notebook, outcome, setup.view)
+        return outcome, code
+    end_notebook(notebook, outcome, setup.view)
+    _confirm(setup, asked)
+    show_outcome(setup.study, setup.ledger, outcome.results, setup.view, as_json=asked.as_json)
+    return outcome, code
 
 
 def _print_head(question: str, view: View, dimensions: int) -> None:

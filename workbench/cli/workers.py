@@ -17,15 +17,11 @@ from workbench.cli.common import messages
 from workbench.cli.progress import Progress
 from workbench.errors import EnvironmentFault
 from workbench.meter import Meter, number_gpus_as_nvml
-from workbench.sweep import Observer, Orders, Outcome, Supervisor
+from workbench.sweep import Job, Orders, Outcome, Supervisor
+from workbench.usage import Usage
 
 if TYPE_CHECKING:
-    from workbench.ledger import Ledger
-    from workbench.prices import Offer
     from workbench.result import Result
-    from workbench.study import Study
-    from workbench.tracking import MlflowTracker
-    from workbench.usage import Usage
 
 
 class Reporting(Progress):
@@ -54,47 +50,29 @@ def new_sweep() -> str:
     return uuid.uuid4().hex
 
 
-def supervise(
-    workers: int,
-    sweep: str,
-    before: Usage,
-    *,
-    ledger: Ledger,
-    study: Study,
-    offer: Offer,
-    notebook: MlflowTracker,
-    observer: Observer,
-) -> tuple[Outcome, int]:
-    """Have so many workers do what this command was asked for; how it ended, and the exit code of one that failed, or 0.
+def supervise(job: Job, sweep: str) -> tuple[Outcome, int]:
+    """Have the job's workers do what this command was asked for; how it ended, and the exit code of one that failed, or 0.
 
     Args:
-        workers: How many.
+        job: The sweep, whose notebook is begun. What was consumed `before` the first of them charges.
         sweep: The id of the sweep that they are part of.
-        before: What was consumed until now: the first of them charges it.
-        ledger: The study's.
-        study: The study.
-        offer: What prices compute.
-        notebook: The sweep's, begun.
-        observer: Is told what the supervisor has to say.
     """
     gpus = devices()
-    first = Orders(workers, sweep, before, apart=len(gpus) >= workers)
-    orders = [first, *[dataclasses.replace(first, before=type(before)())] * (workers - 1)]
-    command = [sys.executable, "-m", "workbench", *sys.argv[1:], "--as-worker"]
+    first = Orders(job.workers, sweep, job.before or Usage(), apart=len(gpus) >= job.workers)
+    orders = [first, *[dataclasses.replace(first, before=Usage())] * (job.workers - 1)]
+    words = sys.argv[1:]
+    at = words.index("sweep")  # before it stand flags alone
+    command = [sys.executable, "-m", "workbench", *words[:at], "worker", *words[at + 1 :]]
     supervisor = Supervisor(
         command,
         orders,
         gpus,
-        ledger=ledger,
-        study=study,
-        offer=offer,
-        notebook=notebook,
+        job,
         told=lambda index, text: messages.print(f"worker {index}: {text}", markup=False, highlight=False),
-        note=observer.note,
     )
     outcome = supervisor.run()
     with contextlib.suppress(EnvironmentFault):  # it is away, and was waited for
-        ledger.note_end(outcome.reason, interrupted=outcome.interrupted)
+        job.ledger.note_end(outcome.reason, interrupted=outcome.interrupted)
     return outcome, supervisor.failure
 
 

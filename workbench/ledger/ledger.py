@@ -293,7 +293,7 @@ class Ledger(ReadableLedger):
             state=TrialState.RUNNING,
             user_attrs={LEASE: trials.lease_record(result, spent), _TOKEN: token},
             system_attrs={CONSTRAINTS: trials.FEASIBLE},
-            **trials.parameters(study, {name: value for name, value in result.settings.items() if name != "epochs"}),
+            **trials.parameters(study, result.run_settings),
         )
         trial_id, number = self._made(template, token, first)
         trial = number if result.trial is None else result.trial

@@ -139,9 +139,8 @@ def settings_in(study: Study, result: Result) -> dict[str, Value] | None:
             settings[name] = result.settings[name] if name in result.settings else _recorded(result.recipe, name)
         except LookupError:
             return None
-    longest = settings | ({"epochs": _ends(study.dimensions["epochs"].space)[1]} if "epochs" in settings else {})
     try:
-        recipe = study.resolve(longest)
+        recipe = study.resolve(study.longest(settings))
     except UsageError:
         return None
     # A checkpoint need not be an option of epochs: it is in the space when a longer run of it is.

@@ -98,6 +98,11 @@ class Result:
         return float(self.recipe["epochs"])
 
     @property
+    def run_settings(self) -> dict[str, Value]:
+        """The settings that all checkpoints of its run share: all but how long it was trained."""
+        return {name: value for name, value in self.settings.items() if name != "epochs"}
+
+    @property
     def method(self) -> str:
         return str(self.recipe["method"]["name"])
 

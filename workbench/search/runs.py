@@ -12,7 +12,7 @@ from workbench.result import Result, by_run, cost, originals
 from workbench.search import history
 from workbench.search.arms import Arm, Milestone
 from workbench.search.request import CheckpointForecast, CheckpointForecasts, Costs, States
-from workbench.space import Value, is_number
+from workbench.space import Value
 from workbench.study import Recipe, Study
 
 _MOST_RECIPES = 4096
@@ -59,18 +59,10 @@ def key_of(settings: Mapping[str, Value]) -> object:
     return tuple(sorted((name, value) for name, value in settings.items() if name != "epochs"))
 
 
-def longest(study: Study, settings: Mapping[str, Value]) -> dict[str, Value]:
-    """The settings of the longest form of a run."""
-    hole = study.dimensions.get("epochs")
-    if hole is None or not hole.exists(settings):
-        return dict(settings)
-    return {**settings, "epochs": max(e for e in hole.space.ends if is_number(e))}
-
-
 def new_runs(study: Study, drawn: Sequence[Mapping[str, Value]], forecasts: CheckpointForecasts) -> list[Run]:
     """The runs that could be started with these settings."""
     name = study.name
-    return [_new(study, name, longest(study, settings), forecasts) for settings in drawn]
+    return [_new(study, name, study.longest(settings), forecasts) for settings in drawn]
 
 
 _recipes: dict[tuple[str, object], Recipe] = {}
@@ -92,7 +84,7 @@ def known_runs(study: Study, results: Sequence[Result], costs: Costs, states: St
     """The runs that Results tell of. One that the study as it stands does not contain is left out."""
     alone, runs = history.left_alone(results), []
     for run_id, segments in by_run(originals(results)).items():
-        whole = longest(study, segments[-1].settings)
+        whole = study.longest(segments[-1].settings)
         try:
             recipe = study.resolve(whole)
         except UsageError:  # of an older form of the study

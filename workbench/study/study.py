@@ -162,10 +162,17 @@ class Study:
         epochs, hole = settings.get("epochs"), self.dimensions.get("epochs")
         if hole is None or not is_number(epochs) or hole.space.contains(epochs):
             return resolve(self.recipe, settings)
-        longest = resolve(self.recipe, {**settings, "epochs": max(hole.space.ends)})
+        longest = resolve(self.recipe, self.longest(settings))
         if not 0 < float(epochs) < longest.epochs:  # type: ignore[arg-type]
             return resolve(self.recipe, settings)  # says what is wrong
         return longest.with_epochs(float(epochs))  # type: ignore[arg-type]
+
+    def longest(self, settings: Mapping[str, Value]) -> dict[str, Value]:
+        """The settings of the longest form of a run: with the most epochs that the study allows, where it searches them."""
+        hole = self.dimensions.get("epochs")
+        if hole is None or not hole.exists(settings):
+            return dict(settings)
+        return {**settings, "epochs": max(e for e in hole.space.ends if is_number(e))}
 
 
 DEFAULTS: Mapping[str, Any] = {

@@ -11,7 +11,7 @@ from workbench.usage import Usage, add_phases, total
 
 
 class UsageAccumulator:
-    """The open bill of one worker.
+    """What one worker has consumed since its last Result: its open bill.
 
     Args:
         holder: The meter's, whose windows are the bill.

@@ -7,37 +7,26 @@ that nobody picked have no luck in them, and the test split was read by no searc
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from workbench import training
 from workbench.errors import Refused, UsageError
-from workbench.forecast import Forecaster
 from workbench.front.members import pareto_front
 from workbench.front.view import View
-from workbench.ledger import AWAY_SECONDS, Ledger, Patience
-from workbench.meter import Meter, Tenant, Window
 from workbench.result import Result, by_run
-from workbench.search import MAX_INTERRUPTIONS, Step
+from workbench.search import MAX_INTERRUPTIONS
 from workbench.space import Space, Value
 from workbench.study import Recipe, Study
 from workbench.sweep.account import Account
-from workbench.sweep.accumulator import UsageAccumulator
-from workbench.sweep.budget import Budget, watch
-from workbench.sweep.chooser import Chooser
-from workbench.sweep.disturbance import lookout
-from workbench.sweep.file_lock import FileLock
-from workbench.sweep.heart import heart
-from workbench.sweep.interruptions import Interruptions
-from workbench.sweep.limits import Limits
-from workbench.sweep.observer import Observer, Outcome
-from workbench.sweep.shelf import Shelf
-from workbench.sweep.unwritten import Unwritten
-from workbench.sweep.work import Chosen, Sweeping
-from workbench.tracking import MlflowTracker
+from workbench.sweep.current import CurrentWork
+from workbench.sweep.decisions import Answer, Claim, Done, Proposal
+from workbench.sweep.grading import Grading
+from workbench.sweep.job import Context, Job
+from workbench.sweep.observer import Outcome
+from workbench.sweep.runner import run
+from workbench.sweep.runs import LongestRun
 from workbench.usage import Usage
 
 if TYPE_CHECKING:
@@ -65,13 +54,18 @@ def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) 
     Raises:
         Refused: A member, or all that there is, cannot be made again, as the study's data are not what they were.
     """
-    hole = study.recipe.seed
-    first = 1 + int(max(hole.ends) if isinstance(hole, Space) else hole)
+    first = first_new_seed(study)
     members = [(member, _recipe(study, member)) for member in pareto_front(results, view)]
     if not members and (gone := next((r for r in results if r.outdated and r.status == "complete"), None)):
         raise _not_again(gone)
     trained = [(member, recipe) for member, recipe in members if recipe.method.trains]
     return [Replicate(m, replace(recipe, seed=seed)) for seed in range(first, first + seeds) for m, recipe in trained]
+
+
+def first_new_seed(study: Study) -> int:
+    """The whole number above all seeds that the study may use."""
+    hole = study.recipe.seed
+    return 1 + int(max(hole.ends) if isinstance(hole, Space) else hole)
 
 
 def asked(results: Sequence[Result], view: View) -> list[Result]:
@@ -149,160 +143,129 @@ def longest(plan: Iterable[Replicate]) -> list[Replicate]:
     return list(found.values())
 
 
-def confirm(
-    study: Study,
-    *,
-    ledger: Ledger,
-    notebook: MlflowTracker,
-    view: View,
-    limits: Limits,
-    folder: Path,
-    seeds: int = SEEDS,
-    observer: Observer | None = None,
-    meter: Meter | None = None,
-    holder: Tenant | None = None,
-    window: Window | None = None,
-    before: Usage | None = None,
-    forecaster: Forecaster | None = None,
-) -> Outcome:
+def confirm(job: Job, view: View, seeds: int = SEEDS) -> Outcome:
     """Train the front's members with new seeds, and grade them, and the weights that the sweep kept, on the test split.
 
     Members that are checkpoints of one run are made by one run again. Each becomes a Result with `replicate_of` and
-    `test_scores`, written once; running again goes on where the last start stopped. The other arguments, and errors, are those of
-    `workbench.sweep.sweep`.
+    `test_scores`, written once; running again goes on where the last start stopped. Errors are those of `workbench.sweep.sweep`.
 
     Args:
-        study: The study.
-        ledger: Where its Results are and go.
-        notebook: Mirrors them.
-        view: The prices at which the front is meant.
-        limits: Budgets; as a sweep's they count all that the study has spent, the sweep's part included. Trials do not count.
-        folder: Where states and weights are kept.
+        job: What it works with. Its limits are budgets alone: as a sweep's they count all that the study has spent, the sweep's
+            part included.
+        view: The prices at which the front is meant; they take the place of the job's.
         seeds: How many new seeds.
-        observer: Is told what happens.
-        meter: Measures.
-        holder: The meter's, whose windows are the bill.
-        window: One of the holder's, opened when the work began.
-        before: What was consumed before that window.
-        forecaster: Says what a run will take.
 
     Raises:
         Refused: A member cannot be made again, as the study's data are not what they were.
     """
-    observer = observer or Observer()
-    with contextlib.ExitStack() as stack:
-        meter = meter or stack.enter_context(Meter())
-        interruptions = stack.enter_context(Interruptions(observer.stopping))
-        holder = holder or stack.enter_context(meter.hold(name=study.name))
-        budget = Budget(dataclasses.replace(limits, trials=None), view.offer, view.label_usd, gpus=len(meter.devices))
-        account = Account(budget, forecaster or Forecaster(study))
-        shelf = Shelf(folder, observer.note)
-        ledger = ledger.patient(Patience(AWAY_SECONDS, observer.note, shelf.make_room, interruptions.check))
-        chooser = _Planned(study, account, shelf, view, seeds)
-        work = _Confirming(
-            study, ledger, notebook, account, shelf, chooser, FileLock(folder, observer.note), observer, meter, holder,
-            interruptions, UsageAccumulator(holder, window, before), Unwritten(folder),
-        )  # fmt: skip
-        stack.enter_context(heart(ledger, work.pulse))
-        stack.enter_context(watch(budget, work.spent_now, interruptions.explain))
-        stack.enter_context(lookout(holder, observer.note))
-        return work.work()
+    limits = replace(job.limits, trials=None)  # replicates are no trials
+    job = replace(job, offer=view.offer, label_usd=view.label_usd, limits=limits)
+    return run(
+        job,
+        lambda context: ConfirmationPlanner(context, view, seeds),
+        lambda context, work: HeldOutGrading(context, work, view),
+    )
 
 
-class _Planned(Chooser):
-    """Chooses among what is planned, whatever any search would say.
+class ConfirmationPlanner:
+    """Proposes what is planned, whatever any search would say: the front's runs, seed by seed.
 
-    Attributes:
-        plan: All replicates.
-        chosen: The longest of the run that was chosen last.
-        wanted: Of that run: members by the replicate's id.
+    Args:
+        context: What the worker works with.
+        view: The prices at which the front is meant.
+        seeds: How many new seeds.
     """
 
-    def __init__(self, study: Study, account: Account, shelf: Shelf, view: View, seeds: int) -> None:
-        super().__init__(study, account, shelf, "confirm", 0)
-        self.view, self.seeds = view, seeds
-        self.plan: Sequence[Replicate] = ()
-        self.wanted: Mapping[str, Result] = {}
+    what = "confirmation"
 
-    def step(self, results: Sequence[Result], current: str | None = None) -> Step:
-        self.account.ask_anew()
+    def __init__(self, context: Context, view: View, seeds: int) -> None:
+        self._context, self._view, self._seeds = context, view, seeds
+        self.how: dict[str, str | int] = {"sampler": "confirm", "seed": 0}
+
+    def over(self, results: Sequence[Result]) -> str:
+        """Which budget is spent, in words."""
+        return self._context.account.exhausted()
+
+    def next(self, results: Sequence[Result], current: str | None = None) -> Answer:
+        """The first run of the plan that is missing, is not being made, and fits the budget."""
+        account = self._context.account
+        account.ask_anew()
         busy = {r.run_id for r in results if r.status == "running"}
-        if self.account.bounded:
-            self.account.forecaster.learn(results)
-        self.plan = replicates(self.study, results, self.view, self.seeds)
-        open_ = [each for each in left(self.plan, results) if each.recipe.run_id not in busy]
-        chosen = next((e for e in longest(open_) if _admitted(e, open_, results, self.view, self.account)), None)
+        if account.bounded:
+            account.forecaster.learn(results)
+        plan = replicates(self._context.study, results, self._view, self._seeds)
+        open_ = [each for each in left(plan, results) if each.recipe.run_id not in busy]
+        chosen = next((e for e in longest(open_) if _admitted(e, open_, results, self._view, account)), None)
         if chosen is None:
-            return Step("stop")
-        self.chosen = chosen
-        self.wanted = {each.recipe.id: each.member for each in open_ if each.recipe.run_id == chosen.recipe.run_id}
-        return Step("start", _settings(chosen.member))
+            return Done(self._why(plan, results))
+        same = [each for each in open_ if each.recipe.run_id == chosen.recipe.run_id]
+        wanted = {each.recipe.id: each.member.recipe_id for each in same}
+        return Proposal(LongestRun(chosen.recipe, _settings(chosen.member), wanted))
 
-    def why(self, step: Step, results: Sequence[Result]) -> str:
-        missing = {each.recipe.id for each in self.plan} - {r.recipe_id for r in results if r.status == "complete"}
-        if self.account.refused:
-            return self.account.refused
-        if left(self.plan, results):
+    def leave(self, run_id: str) -> None:
+        """Whether what is left of a run fits is asked again each time: its replicates are all that there is to do."""
+
+    def _why(self, plan: Sequence[Replicate], results: Sequence[Result]) -> str:
+        """Why nothing of the plan is proposed, in words."""
+        missing = {each.recipe.id for each in plan} - {r.recipe_id for r in results if r.status == "complete"}
+        if self._context.account.refused:
+            return self._context.account.refused
+        if left(plan, results):
             return "another worker is making what is left"
-        many = f"{self.seeds} new seed{'' if self.seeds == 1 else 's'}"
+        many = f"{self._seeds} new seed{'' if self._seeds == 1 else 's'}"
         failed = f", but for {len(missing)} that could not be trained" if missing else ""
         return f"every member of the front has been run with {many}{failed}"
 
 
-@dataclass
-class _Confirming(Sweeping):
-    """A sweep whose runs are not proposed but planned."""
+class HeldOutGrading(Grading):
+    """On the held-out test split: each replicate, and once the weights that the sweep kept and what was only asked.
 
-    chooser: _Planned
-    what: ClassVar[str] = "confirmation"
+    Args:
+        context: What the worker works with.
+        work: What it is making.
+        view: The prices at which the front is meant.
+    """
 
-    def _leased(self, step: Step, results: Sequence[Result]) -> Chosen | None:
-        assert step.settings is not None
-        recipe = self.chooser.chosen.recipe  # its seed is none of the study's: settings do not make it
-        stub = replace(self._stub(recipe, step.settings, results), replicate_of=self.chooser.chosen.member.recipe_id)
-        return self._lease(step, recipe, stub, results)
+    def __init__(self, context: Context, work: CurrentWork, view: View) -> None:
+        self._context, self._work, self._view = context, work, view
 
-    def _train(self, chosen: Chosen) -> Chosen | None:
-        if chosen.recipe.seed == self.chooser.plan[0].recipe.seed:  # the first alone, or two workers would grade the same
-            self._grade(chosen.results)
-        return super()._train(chosen)
+    def before(self, claim: Claim) -> None:
+        """With the first new seed, score the weights that the sweep kept of the run's members, and what was only asked."""
+        if claim.run.recipe.seed != first_new_seed(self._context.study):  # or two workers would grade the same
+            return
+        made = {r.recipe_id: r for r in claim.results if r.status == "complete"}
+        members = [made[name] for name in (claim.run.replicates or {}).values()]
+        scored = {name for r in claim.results for name in r.test_scores}
+        for member in (*members, *asked(claim.results, self._view)):
+            if member.recipe_id not in scored:
+                self._grade(member)
 
-    def _grade(self, results: Sequence[Result]) -> None:
-        """Score on the test split the weights that the sweep kept of the members at hand, and what was only asked."""
-        assert self.lease is not None
-        scored = {name for r in results for name in r.test_scores}
-        for member in (*self.chooser.wanted.values(), *asked(results, self.chooser.view)):
-            if member.recipe_id in scored:
-                continue
-            recipe, path = _recipe(self.study, member), self.shelf.weights(member.recipe_id)
-            if path is None and recipe.method.labelled:
-                where = f"trial {member.trial} at {member.epochs:g} epochs"
-                self.observer.note(f"The weights of {where} are not here: its new seeds alone are graded on the test split.")
-                continue
-            self.observer.doing("Grading on the test split")
-            with self.bill.phase("test"), self.interruptions.breakable():
-                training.warm_up(recipe)
-                scores = training.test(recipe, path)
-            # In the lease at once: its next beat, and whatever becomes of the run, puts it on record.
-            known = {**self.lease.result.test_scores, member.recipe_id: scores}
-            self.lease.result = replace(self.lease.result, test_scores=known if scores else self.lease.result.test_scores)
-
-    def _checkpoint(self, chosen: Chosen, checkpoint: Checkpoint) -> Chosen | None:
-        if checkpoint.recipe.id in self.chooser.wanted:
-            return super()._checkpoint(chosen, checkpoint)
-        self.bill.add(checkpoint.spent)  # no member of the front: nobody asks for another seed of it
-        with self.bill.phase("checkpoint"):
-            self.shelf.save_state(checkpoint.prefix())
-        return chosen
-
-    def _result(self, stub: Result, checkpoint: Checkpoint) -> Result:
-        result = super()._result(stub, checkpoint)
-        self.observer.doing("Grading on the test split")
-        with self.bill.phase("test"), self.interruptions.breakable():
+    def of(self, checkpoint: Checkpoint) -> Mapping[str, float]:
+        """The replicate's scores."""
+        context = self._context
+        context.observer.doing("Grading on the test split")
+        with context.bill.phase("test"), context.interruptions.breakable():
             scores = checkpoint.test()
-        self.observer.doing("Training")
-        graded = {**result.test_scores, result.recipe_id: scores} if scores else result.test_scores
-        return replace(result, replicate_of=self.chooser.wanted[result.recipe_id].recipe_id, test_scores=graded)
+        context.observer.doing("Training")
+        return scores
+
+    def _grade(self, member: Result) -> None:
+        """Score one member's own weights, if they are here."""
+        context, lease = self._context, self._work.lease
+        assert lease is not None
+        recipe, path = _recipe(context.study, member), context.checkpoints.weights(member.recipe_id)
+        if path is None and recipe.method.labelled:
+            where = f"trial {member.trial} at {member.epochs:g} epochs"
+            context.observer.note(f"The weights of {where} are not here: its new seeds alone are graded on the test split.")
+            return
+        context.observer.doing("Grading on the test split")
+        with context.bill.phase("test"), context.interruptions.breakable():
+            training.warm_up(recipe)
+            scores = training.test(recipe, path)
+        if scores:
+            # In the lease at once: its next beat, and whatever becomes of the run, puts it on record.
+            known = {**lease.result.test_scores, member.recipe_id: scores}
+            lease.result = replace(lease.result, test_scores=known)
 
 
 def _recipe(study: Study, member: Result) -> Recipe:

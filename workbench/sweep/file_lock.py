@@ -1,4 +1,4 @@
-"""One worker at a time chooses what to run: a lock that the workers of one folder share."""
+"""One worker at a time in a folder: who chooses what is next also takes its lease before anybody else chooses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from workbench.process import exclusive
 
 
 class FileLock:
-    """A lock on a folder, re-entrant, under which one worker at a time chooses and takes the lease of what it chose.
+    """A lock on a folder that workers share. It may be entered in itself.
+
+    A worker decides from what the ledger holds, and writes what it decided. Between the two nobody else may decide, or both
+    choose the same run: the ledger's leases would keep them apart, but one of the two decisions is lost. It is re-entrant since
+    a checkpoint is recorded, its state saved and the next step chosen in one turn: in between another worker would find a run
+    without a lease whose newest state is not there yet, and train that stretch again.
 
     Where the folder cannot be made or locked, `note` is told once: then the ledger's leases alone keep workers apart.
     """
@@ -20,7 +25,7 @@ class FileLock:
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
-        """Wait for the lock, and hold it within the block."""
+        """Wait for the lock, and hold it."""
         with contextlib.ExitStack() as stack:
             if not self._depth:
                 try:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench import carbon, prices, process
 from workbench.front.confirmed import confirmed_front
@@ -20,8 +20,9 @@ from workbench.meter import Meter
 from workbench.prices import Offer
 from workbench.result import Result, offer_record
 from workbench.study import Study
-from workbench.sweep.limits import Limits
-from workbench.tracking import MlflowTracker
+
+if TYPE_CHECKING:
+    from workbench.sweep.job import Job
 
 _PACKAGES = ("torch", "transformers", "peft", "optuna", "mlflow")
 
@@ -36,29 +37,22 @@ def of(study: Study, meter: Meter) -> dict[str, Any]:
     }
 
 
-def note_start(
-    notebook: MlflowTracker,
-    study: Study,
-    provenance: Mapping[str, Any],
-    offer: Offer,
-    label_usd: float,
-    limits: Limits,
-    results: Sequence[Result],
-    **how: Any,
-) -> None:
-    """Note one start of a sweep; `provenance` is that of its Results, `how` what else there is to say, as plain data."""
+def note_start(job: Job, provenance: Mapping[str, Any], results: Sequence[Result], how: Mapping[str, str | int]) -> None:
+    """Note one start of a job in its notebook; `provenance` is that of its Results, `how` says who decides, as plain data."""
+    study, offer = job.study, job.offer
     parent = {
         "question": study.question,
         "command": process.command_line(),
         "git": provenance["git_commit"],
         "versions": provenance["versions"],
-        "limits": dataclasses.asdict(limits),
+        "limits": dataclasses.asdict(job.limits),
         "offer": offer_record(offer),
-        "label_usd": label_usd,
+        "label_usd": job.label_usd,
+        "workers": job.workers,
     }
-    front = confirmed_front(results, View(study.maximize, study.costs, {}, offer, label_usd))
-    files = documents(provenance, offer, label_usd)
-    notebook.start(parent | how, results, front={r.run_id for r in front}, artifacts=files)
+    front = confirmed_front(results, View(study.maximize, study.costs, {}, offer, job.label_usd))
+    files = documents(provenance, offer, job.label_usd)
+    job.notebook.start({**parent, **how}, results, front={r.run_id for r in front}, artifacts=files)
 
 
 def documents(provenance: Mapping[str, Any], offer: Offer, label_usd: float) -> dict[str, str]:

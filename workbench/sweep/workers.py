@@ -21,14 +21,12 @@ from types import FrameType
 from typing import Any, TextIO
 
 from workbench.errors import EnvironmentFault
-from workbench.ledger import AWAY_SECONDS, Ledger, Patience
+from workbench.ledger import AWAY_SECONDS, Patience
 from workbench.meter import Meter, Tenant
-from workbench.prices import Offer
 from workbench.process import cpus
 from workbench.result import Result
-from workbench.study import Study
+from workbench.sweep.job import Job
 from workbench.sweep.observer import Outcome
-from workbench.tracking import MlflowTracker
 from workbench.usage import Usage
 
 MAX_DEATHS = 3
@@ -115,12 +113,9 @@ class Supervisor:
         command: What starts one; it reads `Orders` from its standard input.
         orders: Of each, in their order: so many are started.
         devices: GPUs to go round, as `CUDA_VISIBLE_DEVICES` names them; empty without any.
-        ledger: The study's.
-        study: The study.
-        offer: What prices compute.
-        notebook: Is told what a worker that was killed could not tell it any more.
+        job: The sweep that they are to do. Its notebook is told what a worker that was killed could not tell it any more, and its
+            observer what the supervisor has to say.
         told: Is called with what a worker says to people, and its number; from other threads.
-        note: Is called with what the supervisor has to say.
     """
 
     def __init__(
@@ -128,18 +123,13 @@ class Supervisor:
         command: Sequence[str],
         orders: Sequence[Orders],
         devices: Sequence[str],
-        *,
-        ledger: Ledger,
-        study: Study,
-        offer: Offer,
-        notebook: MlflowTracker,
+        job: Job,
         told: Callable[[int, str], None],
-        note: Callable[[str], None],
     ) -> None:
-        self._command, self._orders, self._study, self._offer = command, orders, study, offer
-        self._ledger = ledger.patient(Patience(AWAY_SECONDS, note, check=self._check))
-        self._results = list(ledger.results())
-        self._notebook, self._told, self._note = notebook, told, note
+        self._command, self._orders, self._job, self._told = command, orders, job, told
+        self._note = job.observer.note
+        self._ledger = job.ledger.patient(Patience(AWAY_SECONDS, self._note, check=self._check))
+        self._results = list(job.ledger.results())
         self._workers = [_Worker(i, devices[i % len(devices)] if devices else None) for i in range(len(orders))]
         self._sending = threading.Lock()
         self._requested = 0  # how often an end was asked for
@@ -179,7 +169,7 @@ class Supervisor:
         with contextlib.suppress(EnvironmentFault):
             known = self._ledger.results(running=True)
             self._results = [r for r in known if r.status != "running"]
-            self._notebook.catch_up(known)
+            self._job.notebook.catch_up(known)
         return self._results
 
     def _check(self) -> None:
@@ -210,7 +200,7 @@ class Supervisor:
         if worker.ended is not None or (code == 130 and self._requested):
             return
         with contextlib.suppress(EnvironmentFault):  # it is away: the next start puts it right
-            for result in self._ledger.reconcile(self._study, self._offer):
+            for result in self._ledger.reconcile(self._job.study, self._job.offer):
                 self._note(f"Trial {result.trial} was {result.status}: what it had consumed is charged.")
         self._read()
         if code > 0:  # it has said why, and another one would say the same

@@ -33,7 +33,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 
 def run_name(result: Result) -> str:
     """`0042 lora r8 lr2e-4 minilm-l3 s0`: trial, then what was searched: method, its settings, model, the rest, seed."""
-    swept = {name: value for name, value in result.settings.items() if name not in ("epochs", "seed")}
+    swept = {name: value for name, value in result.run_settings.items() if name != "seed"}
     if not swept:
         swept = {"method": result.method, "model": result.model}
     words = ["----" if result.trial is None else f"{result.trial:04d}"]
@@ -50,7 +50,7 @@ def run_name(result: Result) -> str:
 
 def params(result: Result) -> dict[str, str]:
     """The settings that were searched. `epochs` is a metric: it grows when a run is continued, and MLflow's params are fixed."""
-    return {key(name): str(value) for name, value in result.settings.items() if name != "epochs"}
+    return {key(name): str(value) for name, value in result.run_settings.items()}
 
 
 def file_name(name: str) -> str:
@@ -80,7 +80,7 @@ def metrics(result: Result, offer: Offer, label_usd: float) -> dict[str, float]:
 
 def mirrors(result: Result) -> dict[str, float]:
     """The numeric settings as metrics `hp/…`: MLflow sorts params as texts, where 9 comes after 10."""
-    numbers = {f"hp/{name}": value for name, value in result.settings.items() if name != "epochs"}
+    numbers = {f"hp/{name}": value for name, value in result.run_settings.items()}
     return dict(list(finite(numbers).items())[:_MAX_MIRRORS])
 
 
@@ -123,7 +123,7 @@ def front_tag(on_front: bool) -> dict[str, str]:
 def note(result: Result, study: str) -> str:
     """The run's description, in markdown."""
     lines = [f"A run of the study `{study}`, with all its checkpoints as steps. Its recipe is the artifact `recipe.json`.", ""]
-    lines += [f"- {name}: `{value}`" for name, value in result.settings.items() if name != "epochs"]
+    lines += [f"- {name}: `{value}`" for name, value in result.run_settings.items()]
     return "\n".join(lines)
 
 

@@ -17,7 +17,7 @@ LEAST_FREE_BYTES = 64 << 20
 """Below this a disk is held to be full, and states of runs are dropped for the ledger's sake."""
 
 
-class Shelf:
+class CheckpointStore:
     """Keeps states and weights in `folder`; `note` is told what could not be kept."""
 
     def __init__(self, folder: Path, note: Callable[[str], None]) -> None:

@@ -1,4 +1,8 @@
-"""Tells the ledger, again and again, that this worker lives and what it has consumed."""
+"""Tells the ledger, again and again, that this worker lives and what it has consumed.
+
+A lease whose heartbeat has stopped is anybody's to put right: so a beat never waits for the work, nor the work for a beat. What
+was consumed after the last beat of a worker that was killed is charged at its rate until then, for one interval.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from workbench.sweep.regularly import Regularly
 from workbench.usage import Usage
 
 
-def heart(ledger: Ledger, pulse: Callable[[], tuple[Lease | None, Mapping[str, Usage], int]]) -> Regularly:
+def heartbeat(ledger: Ledger, pulse: Callable[[], tuple[Lease | None, Mapping[str, Usage], int]]) -> Regularly:
     """Beats in a ledger while it is entered.
 
     Args:

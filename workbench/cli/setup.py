@@ -1,0 +1,239 @@
+"""What the commands that train share: their options, what is opened for them, and how they ask and tell before they spend."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from workbench.cli import complete
+from workbench.cli.common import (
+    POSITIVE,
+    json_option,
+    ledger_url,
+    load_study,
+    offer_of,
+    price_options,
+    storage_option,
+    tracking_option,
+)
+from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, catch_up_first, open_notebook
+from workbench.cli.options import setting
+from workbench.front.view import View
+from workbench.meter import training_meter
+from workbench.prices import label_usd_of
+from workbench.settings import stated
+from workbench.sweep import Budget, Job, Limits, check_offer
+from workbench.usage import Usage
+
+if TYPE_CHECKING:
+    from workbench.forecast import Forecaster
+    from workbench.ledger import Ledger
+    from workbench.meter import Meter, Tenant, Window
+    from workbench.prices import Offer
+    from workbench.study import Study
+    from workbench.sweep import Observer
+    from workbench.tracking import MlflowTracker
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The options of every command that trains, by the names that click gives them.
+
+    Attributes:
+        study: The study's file.
+        max_hours: Hours of work in all; None is no bound, as for the two after it.
+        max_usd: US$ to spend in all; None: what the study says.
+        max_energy_kwh: Energy in all.
+        yes: Whether nobody is asked before much is spent.
+        platform: The offer that prices compute; None: the study's.
+        label_usd: Price of a label in US$; None: the study's.
+        storage: The ledger's database; None: the file in this folder.
+        tracking_uri: MLflow's store; None: the file in this folder.
+        as_json: Whether data are printed for programs.
+    """
+
+    study: str
+    max_hours: float | None
+    max_usd: float | None
+    max_energy_kwh: float | None
+    yes: bool
+    platform: str | None
+    label_usd: float | None
+    storage: str | None
+    tracking_uri: str | None
+    as_json: bool
+
+    @cached_property
+    def loaded(self) -> Study:
+        """The study, loaded once. Raises StudyError."""
+        return load_study(self.study)
+
+    def limits(self) -> Limits:
+        """The budgets, without any bound on the number of runs."""
+        max_usd = stated("max_usd", self.max_usd, self.loaded)
+        return Limits(max_hours=self.max_hours, max_usd=max_usd, max_energy_kwh=self.max_energy_kwh)
+
+
+def budget_options(counted: str = "", said: str = "on compute and labels.") -> Callable[[F], F]:
+    """`--max-hours`, `--max-usd` and `--max-energy-kwh`.
+
+    Args:
+        counted: What else they count, as the help says it.
+        said: What the dollars are spent on, as the help says it.
+    """
+    hours, energy = "Hours of work in all", "Energy of processors and GPUs in all" if not counted else "Energy in all"
+
+    def decorate(command: F) -> F:
+        usd = f"US$ to spend in all, {said} [default: the study's]"
+        command = setting("--max-energy-kwh", type=POSITIVE, metavar="KWH", help=f"{energy}{counted}.")(command)
+        command = setting("--max-usd", type=POSITIVE, metavar="USD", help=usd)(command)
+        return setting("--max-hours", type=POSITIVE, metavar="H", help=f"{hours}{counted}.")(command)
+
+    return decorate
+
+
+def study_argument(command: F) -> F:
+    """STUDY: the file of a study."""
+    return click.argument("study", shell_complete=complete.study_files)(command)
+
+
+def yes_option(command: F) -> F:
+    """`--yes`: nobody is asked."""
+    return click.option("--yes", is_flag=True, help="Do not ask before spending on a paid platform.")(command)
+
+
+def place_options(command: F) -> F:
+    """Prices, stores, and `--json`."""
+    return price_options(storage_option(tracking_option(json_option(command))))
+
+
+@dataclass
+class Measured:
+    """The meter of a command, and its bill until the work begins.
+
+    Attributes:
+        meter: Measures this process.
+        holder: Its holder, whose windows are the bill.
+        window: The open one.
+        before: What was consumed before it.
+    """
+
+    meter: Meter
+    holder: Tenant
+    window: Window
+    before: Usage = field(default_factory=Usage)
+
+    @classmethod
+    def of(cls, study: Study, offer: Offer) -> Measured:
+        """From now on. Raises Refused where the offer's price is none of this machine's."""
+        meter = training_meter()
+        holder = meter.hold(name=study.name)
+        measured = cls(meter, holder, holder.window())
+        check_offer(offer, meter)
+        return measured
+
+    def closed(self) -> Usage:
+        """All that was consumed until now; nothing more is counted."""
+        self.before += self.window.close()
+        return self.before
+
+    @contextlib.contextmanager
+    def unbilled(self) -> Iterator[None]:
+        """Within, nothing is on the bill: what a person takes to answer is not the sweep's."""
+        self.closed()
+        yield
+        self.window = self.holder.window()
+
+
+@dataclass
+class Setup:
+    """A study with its prices, its ledger and its meter: what a command that trains has opened.
+
+    Attributes:
+        options: What was asked for.
+        offer: What prices compute.
+        label_usd: Price of a label, in US$.
+        measured: The meter.
+        ledger: The study's.
+        limits: When the work ends.
+        forecaster: Says what runs will take; None where nothing is to be run.
+    """
+
+    options: TrainingOptions
+    offer: Offer
+    label_usd: float
+    measured: Measured
+    ledger: Ledger
+    limits: Limits
+    forecaster: Forecaster | None = None
+
+    @property
+    def study(self) -> Study:
+        """The study."""
+        return self.options.loaded
+
+    @property
+    def folder(self) -> Path:
+        """Where states and weights are kept."""
+        return Path.cwd() / ".workbench" / self.study.name
+
+    @cached_property
+    def view(self) -> View:
+        """The study's objectives at these prices."""
+        return View.of(self.ledger.description, self.offer, self.label_usd)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """The limits at these prices."""
+        return Budget(self.limits, self.offer, self.label_usd, gpus=len(self.measured.meter.devices))
+
+    def catch_up(self) -> None:
+        """Write to MLflow what it lacks, where there is nothing else to do."""
+        catch_up_first(self.study, self.ledger, self.offer, self.label_usd, self.options.tracking_uri)
+
+    @contextlib.contextmanager
+    def notebook(self, sweep: str | None = None) -> Iterator[MlflowTracker]:
+        """The MLflow notebook, for the work and for its end; `sweep` is the id of a sweep that several processes are part of."""
+        opened = open_notebook(self.study, self.ledger, self.offer, self.label_usd, self.options.tracking_uri, sweep=sweep)
+        try:
+            yield opened
+        except BaseException:
+            # How the run ended is on its way; the next start ends the sweep's own entry.
+            opened.close(MLFLOW_PATIENCE_SECONDS)
+            raise
+
+    def job(self, notebook: MlflowTracker, observer: Observer, **more: Any) -> Job:
+        """What the sweep is given; `more` are other fields of its job."""
+        return Job(
+            study=self.study,
+            ledger=self.ledger,
+            notebook=notebook,
+            offer=self.offer,
+            label_usd=self.label_usd,
+            limits=self.limits,
+            folder=self.folder,
+            observer=observer,
+            meter=self.measured.meter,
+            holder=self.measured.holder,
+            window=self.measured.window,
+            forecaster=self.forecaster,
+            **{"before": self.measured.before, **more},
+        )
+
+
+def prices_of(options: TrainingOptions) -> tuple[Offer, float]:
+    """The offer, and the price of a label, that count for a command. Raises UsageError."""
+    return offer_of(options.platform, options.loaded), label_usd_of(options.label_usd, options.loaded)
+
+
+def url_of(options: TrainingOptions) -> str:
+    """The ledger's URL."""
+    return ledger_url(options.storage)

@@ -1,0 +1,101 @@
+"""What a worker is making now, and what it knows of all that is made: read by its main thread and by two others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from workbench.errors import EnvironmentFault
+from workbench.ledger import Lease
+from workbench.result import Result, Spending
+from workbench.sweep.job import Context
+from workbench.usage import Usage
+
+if TYPE_CHECKING:
+    from workbench.training import Progress
+
+LOOKS_PER_READING = 4
+"""The watch reads what others have spent at every fourth look, once a second: it is they who say it so often."""
+
+SILENT_SECONDS = 3.0
+"""After so long without a reading of the ledger, what others spend meanwhile is reckoned."""
+
+
+class CurrentWork:
+    """The work at hand, as the heartbeat tells it and the budget's watch counts it.
+
+    Args:
+        context: What the worker works with.
+
+    Attributes:
+        lease: Of the Result that is being made, or was made last.
+        progress: Of the training at hand.
+        results: All finished Results, as the main thread has read them last.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.lease: Lease | None = None
+        self.progress: Progress | None = None
+        self.results: Sequence[Result] = ()
+        self._context = context
+        self._reader = context.ledger.reader()  # the watch's: it looks from another thread
+        self._looks = 0
+        self._others = 0  # at work when the ledger was last read
+        self._read_at = time.monotonic()
+
+    @property
+    def held(self) -> int | None:
+        """The trial of the lease that is held; None while none is."""
+        lease = self.lease
+        return None if lease is None or lease.finished else lease.number
+
+    def read(self) -> list[Result]:
+        """All Results, those that others are making included; the account is brought up to date by them."""
+        results = self._context.ledger.results(running=True)
+        self._context.account.note(results)
+        self._others = sum(r.status == "running" and r.number != self.held for r in results)
+        self._read_at = time.monotonic()
+        self.results = [r for r in results if r.status != "running"]
+        return results
+
+    def someone_else(self, results: Sequence[Result]) -> bool:
+        """Whether another worker seems to be at work: it may have died since."""
+        return any(r.status == "running" and r.number != self.held for r in results)
+
+    def pulse(self) -> tuple[Lease | None, Mapping[str, Usage], int]:
+        """The lease now held, what was consumed since the last Result, and the labels that its run has used.
+
+        Called by the heartbeat while the main thread writes a Result, then opens a new bill, then takes the next lease. Read
+        in this order, a new bill can only meet an old lease, which is finished and takes no beat. Read in the other, the old
+        bill could meet the new lease, and a kill then charged the same work twice.
+        """
+        lease = self.lease
+        return lease, {"train": self._context.bill.consumed()}, self.progress.labels if self.progress else 0
+
+    def spent_now(self) -> Spending:
+        """What is spent until now, the work under way and that of other sweeps on this ledger included. For the watch.
+
+        While the ledger is away others are taken to go on: a budget is not passed because nobody can say what they spend.
+        """
+        account, bill = self._context.account, self._context.bill
+        before = self.held
+        results = self._look() if self._looks % LOOKS_PER_READING == 0 else None
+        self._looks += 1
+        # A Result on its way into the ledger is on the meter's bill and in the ledger at once: counted then, it counts twice.
+        with bill.settling:
+            held, progress = self.held, self.progress
+            if results is not None and held == before:  # else they are of before what we have written since: they are read again
+                others = [r for r in results if r.number != held]  # what we have consumed is read from the meter
+                account.note(others)
+                self._others, self._read_at = sum(r.status == "running" for r in others), time.monotonic()
+            making = self.lease.result if self.lease is not None and held is not None else None
+            spent = account.with_work(bill.consumed(), making, progress.labels if progress else 0)
+            silent = time.monotonic() - self._read_at
+            return spent + account.unseen(silent, self._others) if silent > SILENT_SECONDS and self._others else spent
+
+    def _look(self) -> list[Result] | None:
+        try:
+            return self._reader.results(running=True)
+        except EnvironmentFault:
+            return None

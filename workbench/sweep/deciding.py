@@ -1,0 +1,129 @@
+"""From what a planner proposes to what the runner does: the proposal's lease is taken, or nothing is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from workbench.forecast.pairs import methods_of
+from workbench.ledger import Lease
+from workbench.result import Cause, Result, current, offer_record
+from workbench.sweep.current import CurrentWork
+from workbench.sweep.decisions import Claim, Continue, Decision, Done, Proposal, Release, Switch, Wait
+from workbench.sweep.job import Context
+from workbench.sweep.limits import TO_COME, promised
+from workbench.sweep.mending import Mending
+from workbench.sweep.planner import Planner
+from workbench.sweep.runs import RunCheckpoint
+
+
+class Decider:
+    """Decides what its worker does, one worker of the folder at a time.
+
+    Args:
+        context: What the worker works with.
+        work: What it is making.
+        planner: Says what comes next.
+        mending: Puts right what dead workers left.
+    """
+
+    def __init__(self, context: Context, work: CurrentWork, planner: Planner, mending: Mending) -> None:
+        self._context, self._work, self._planner, self._mending = context, work, planner, mending
+
+    def decide(self, in_memory: str | None = None) -> Decision:
+        """What is done next, the lease taken that it needs; `in_memory` is the id of the run in memory."""
+        context = self._context
+        while True:
+            results = self._work.read()
+            if self._work.someone_else(results) and self._mending.reconcile():
+                results = self._work.read()
+                context.notebook.catch_up(results)  # they could not tell it of their last Results themselves
+            if (end := self._end(results)) is not None:
+                return end
+            context.observer.doing("Choosing what is next")
+            with context.bill.phase("decide"), context.lock.taken():
+                results = self._work.read()  # the ledger is never broken into: a lock of a library's that is torn open stays shut
+                with context.interruptions.breakable():
+                    answer = self._planner.next(results, in_memory)
+                claim = self._claim(answer, results) if isinstance(answer, Proposal) else None
+            if claim is not None:
+                return Continue(claim) if claim.run.run_id == in_memory else Switch(claim)
+            if isinstance(answer, Done):
+                return answer
+            if in_memory is not None:  # nobody waits, or is asked a second time, with a model in memory
+                return Release()
+            if isinstance(answer, Wait):
+                return answer
+
+    def leave(self, run_id: str) -> None:
+        """A run is left since its next stretch, by its own speed, would pass a budget."""
+        self._planner.leave(run_id)
+
+    def stopped(self, how: str = "") -> Done:
+        """That it ends because somebody asked for it, and `how`."""
+        asked = self._context.interruptions
+        return Done(asked.reason or f"{asked.by} stopped it{how}", asked.cause)
+
+    def _end(self, results: Sequence[Result]) -> Done | None:
+        """That a limit is reached, that nothing works, or that somebody asked for an end; None where nothing ends it."""
+        if reason := self._planner.over(results) or self._nothing_works(results):
+            return Done(reason)
+        return self.stopped() if self._context.interruptions.requested else None
+
+    def _nothing_works(self, results: Sequence[Result]) -> str:
+        """That every model failed with every method, and nothing was ever completed; empty where there is hope."""
+        results = current(results)  # what failed of another model says nothing of this one
+        faults = [r for r in results if r.status == "infeasible" and r.cause is Cause.FAULT]
+        if not faults or any(r.status == "complete" for r in results):
+            return ""
+        pairs = {(model, method.name) for model, method in methods_of(self._context.study)}
+        if not pairs <= {(r.model, r.method) for r in faults}:
+            return ""
+        return f"no model could be trained with any method; last: {faults[-1].detail}"
+
+    def _claim(self, proposal: Proposal, results: Sequence[Result]) -> Claim | None:
+        """A proposal with the lease of its Result; None when another machine's worker was quicker."""
+        context, stub = self._context, self._stub(proposal.target, results)
+        # The lease tells the ledger what is consumed already. Until it is known as ours the watch would count that as somebody
+        # else's too, and end a sweep whose budget is not spent.
+        with context.bill.settling:
+            lease = context.ledger.lease(context.study, stub, {"train": context.bill.consumed()})
+            if lease is not None and not self._within_limits(lease, results):
+                context.ledger.release(lease)
+                lease = None
+            if lease is None:
+                return None
+            self._work.lease = lease
+        return Claim(proposal, replace(stub, trial=lease.result.trial), lease, results)
+
+    def _within_limits(self, lease: Lease, results: Sequence[Result]) -> bool:
+        """Whether the limits are kept with what other machines' workers have taken since `results` were read, and before us."""
+        known = {r.number for r in results} | {lease.number}
+        now = self._context.ledger.results(running=True)
+        if all(r.number in known for r in now):
+            return True
+        others = [r for r in now if r.number != lease.number]
+        return self._context.job.limits.admit(lease.result, promised(lease.result), others)
+
+    def _stub(self, target: RunCheckpoint, results: Sequence[Result]) -> Result:
+        """The Result to be made, as far as it is known before."""
+        context, recipe = self._context, target.recipe
+        return Result(
+            recipe_id=recipe.id,
+            run_id=recipe.run_id,
+            recipe=recipe.to_json(),
+            settings=target.settings,
+            status="running",
+            inputs=recipe.inputs,
+            provenance={
+                **context.provenance,
+                "data_digest": recipe.inputs["data"],
+                TO_COME: context.account.labels_to_come(recipe),
+            },
+            offer=offer_record(context.job.offer),
+            label_usd=context.job.label_usd,
+            started=time.time(),
+            replicate_of=target.replicate_of,
+            trial=min((r.trial for r in results if r.run_id == recipe.run_id and r.trial is not None), default=None),
+        )

@@ -1,0 +1,115 @@
+"""What a worker does next, said explicitly.
+
+A planner answers with a `Proposal`, `Wait` or `Done`. The decider takes the lease of what was proposed, and the runner acts on
+one of five decisions:
+
+    Continue    the run in memory goes on
+    Switch      another run is taken up; what is in memory is let go first
+    Release     the run in memory is let go, and the planner is asked again
+    Wait        nothing can be done until another worker has recorded something
+    Done        it ends
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workbench.ledger import Lease
+from workbench.result import Cause, Result
+from workbench.sweep.runs import LongestRun, RunCheckpoint
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A run that a planner wants to be taken further.
+
+    Attributes:
+        run: The run to its longest.
+        until: Epochs of the checkpoint after which the planner is asked again; None: it is made whole, or not at all.
+    """
+
+    run: LongestRun
+    until: float | None = None
+
+    @property
+    def target(self) -> RunCheckpoint:
+        """The checkpoint that it is taken to."""
+        return self.run.at(self.until)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A proposal, with the right to carry it out.
+
+    Attributes:
+        proposal: What is to be done.
+        stub: The Result to be made, as far as it is known before.
+        lease: The right to make it.
+        results: All Results when it was chosen, those being made included.
+    """
+
+    proposal: Proposal
+    stub: Result
+    lease: Lease
+    results: Sequence[Result]
+
+    @property
+    def run(self) -> LongestRun:
+        """The run that is taken further."""
+        return self.proposal.run
+
+
+@dataclass(frozen=True)
+class Continue:
+    """The run in memory goes on."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True)
+class Switch:
+    """Another run is taken up."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True)
+class Release:
+    """The run in memory is let go, and the planner is asked again: what comes next may need the memory, or time."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing can be done until another worker has recorded something.
+
+    Attributes:
+        known: All Results when that was decided.
+    """
+
+    known: Sequence[Result] = ()
+
+
+@dataclass(frozen=True)
+class Done:
+    """It ends.
+
+    Attributes:
+        reason: Why, in words.
+        cause: Who stopped it on the way; None where it came to its end.
+    """
+
+    reason: str
+    cause: Cause | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a person, or a signal from outside, ended it: a budget is a planned end."""
+        return self.cause in (Cause.STOPPED_BY_PERSON, Cause.STOPPED_BY_SIGNAL)
+
+
+Answer = Proposal | Wait | Done
+"""What a planner says."""
+
+Decision = Continue | Switch | Release | Wait | Done
+"""What the runner does."""

@@ -1,0 +1,147 @@
+"""What a sweep or a confirmation is given, as one value; and what is opened for it while it works, as another."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench.forecast import Forecaster
+from workbench.ledger import AWAY_SECONDS, Ledger, Patience
+from workbench.meter import Meter, Tenant, Window
+from workbench.prices import Offer
+from workbench.study import Study
+from workbench.sweep import provenance
+from workbench.sweep.account import Account
+from workbench.sweep.accumulator import UsageAccumulator
+from workbench.sweep.budget import Budget
+from workbench.sweep.checkpoint_store import CheckpointStore
+from workbench.sweep.file_lock import FileLock
+from workbench.sweep.interruptions import Interruptions
+from workbench.sweep.limits import Limits
+from workbench.sweep.observer import Observer
+from workbench.sweep.unwritten import Unwritten
+from workbench.tracking import MlflowTracker
+from workbench.usage import Usage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What one start of a sweep, of one of its workers, or of a confirmation is given.
+
+    Attributes:
+        study: The study.
+        ledger: Where its Results are and go.
+        notebook: Mirrors them; never waited for.
+        offer: What prices compute.
+        label_usd: What a label costs, in US$.
+        limits: When to stop. Of a confirmation budgets alone; both count all that the study has spent.
+        folder: Where states and weights are kept.
+        observer: Is told what happens.
+        meter: Measures; a new one when not given.
+        holder: The meter's, whose windows are the bill: where others use the GPU too, its share; a new one when not given.
+        window: One of the holder's, opened when the work began: what was consumed since is charged to the first Result.
+        before: What was consumed before that window, and is charged with it.
+        forecaster: Says what a run will take, so that none is started that does not fit a budget; a new one when not given.
+        workers: How many sweeps of this study work at once on this machine, this one included.
+        joined: It is one worker of a sweep whose beginning and end somebody else notes; while it waits, it is charged nothing.
+        apart: Such a one with a GPU to itself, for which nobody is charged then: it may wait where that is wise. On a machine
+            that workers share the others are charged for all of it.
+        log_samples: So many examples of the dev set, the first, are put on record with each checkpoint's predictions.
+    """
+
+    study: Study
+    ledger: Ledger
+    notebook: MlflowTracker
+    offer: Offer
+    label_usd: float
+    limits: Limits
+    folder: Path
+    observer: Observer = field(default_factory=Observer)
+    meter: Meter | None = None
+    holder: Tenant | None = None
+    window: Window | None = None
+    before: Usage | None = None
+    forecaster: Forecaster | None = None
+    workers: int = 1
+    joined: bool = False
+    apart: bool = False
+    log_samples: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """A job at work: what it was given, and what was opened for it.
+
+    Attributes:
+        job: What it was given.
+        ledger: The job's, which is waited for where it is away.
+        meter: Measures.
+        holder: The meter's, whose windows are the bill.
+        interruptions: Ctrl-C, SIGTERM, and the end of a budget.
+        account: What is spent and bought so far.
+        checkpoints: States that runs are continued from, and the weights of the front.
+        lock: Held by the worker that chooses.
+        bill: What was consumed since the last Result.
+        unwritten: Results that the ledger was away for.
+        provenance: What all Results of this start were made with, as plain data.
+    """
+
+    job: Job
+    ledger: Ledger
+    meter: Meter
+    holder: Tenant
+    interruptions: Interruptions
+    account: Account
+    checkpoints: CheckpointStore
+    lock: FileLock
+    bill: UsageAccumulator
+    unwritten: Unwritten
+    provenance: Mapping[str, Any]
+
+    @property
+    def study(self) -> Study:
+        """The job's."""
+        return self.job.study
+
+    @property
+    def observer(self) -> Observer:
+        """The job's."""
+        return self.job.observer
+
+    @property
+    def notebook(self) -> MlflowTracker:
+        """The job's."""
+        return self.job.notebook
+
+    @property
+    def budget(self) -> Budget:
+        """The job's limits at its prices."""
+        return self.account.budget
+
+
+@contextlib.contextmanager
+def opened(job: Job) -> Iterator[Context]:
+    """All that a job needs, for as long as it works."""
+    with contextlib.ExitStack() as stack:
+        meter = job.meter or stack.enter_context(Meter())
+        interruptions = stack.enter_context(Interruptions(job.observer.stopping))
+        holder = job.holder or stack.enter_context(meter.hold(name=job.study.name))
+        budget = Budget(job.limits, job.offer, job.label_usd, gpus=len(meter.devices))
+        checkpoints = CheckpointStore(job.folder, job.observer.note)
+        patience = Patience(AWAY_SECONDS, job.observer.note, checkpoints.make_room, interruptions.check)
+        yield Context(
+            job=job,
+            ledger=job.ledger.patient(patience),
+            meter=meter,
+            holder=holder,
+            interruptions=interruptions,
+            account=Account(budget, job.forecaster or Forecaster(job.study)),
+            checkpoints=checkpoints,
+            lock=FileLock(job.folder, job.observer.note),
+            bill=UsageAccumulator(holder, job.window, job.before),
+            unwritten=Unwritten(job.folder),
+            provenance=provenance.of(job.study, meter),
+        )

@@ -1,0 +1,217 @@
+"""What comes next: the search's decision, or an Optuna sampler's, within what is left of the budgets.
+
+A planner is given to the runner, which knows nothing of how it decides: the planner of a confirmation is in
+`workbench.sweep.replicating`. What a person wants tried again (`workbench retry`) the search itself puts before all else.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from workbench import search
+from workbench.prices import Prices
+from workbench.result import Result
+from workbench.search import Step
+from workbench.space import Value
+from workbench.study import Recipe
+from workbench.sweep.decisions import Answer, Done, Proposal, Wait
+from workbench.sweep.job import Context
+from workbench.sweep.limits import broken_off, started
+from workbench.sweep.outlook import Outlook
+from workbench.sweep.runs import LongestRun
+
+_MOST_RECIPES = 4096
+"""So many are kept, of a kilobyte or two each."""
+
+
+class Planner(Protocol):
+    """Says what is done next."""
+
+    @property
+    def what(self) -> str:
+        """What is planned, in a word: `sweep` or `confirmation`."""
+
+    @property
+    def how(self) -> Mapping[str, str | int]:
+        """Who decides, as plain data: `sampler` and `seed`."""
+
+    def over(self, results: Sequence[Result]) -> str:
+        """Which limit is reached, in words; empty when none is."""
+
+    def next(self, results: Sequence[Result], current: str | None = None) -> Answer:
+        """What to do next.
+
+        Args:
+            results: All Results, those that are being made included.
+            current: The id of the run in memory; None without one.
+        """
+
+    def leave(self, run_id: str) -> None:
+        """A run was left since its next stretch, by its own speed, would pass a budget."""
+
+
+def planner(context: Context, sampler: str, seed: int) -> Planner:
+    """The planner of a sweep, by the name of its sampler; see `workbench.search.decide`."""
+    if sampler == search.DEFAULT:
+        return FrontPlanner(context, seed)
+    return OptunaPlanner(context, sampler, seed)
+
+
+class FrontPlanner:
+    """The workbench's own search, which takes runs further wherever that is expected to add most to the front.
+
+    Args:
+        context: What the worker works with.
+        seed: Of the decisions.
+    """
+
+    what = "sweep"
+
+    def __init__(self, context: Context, seed: int) -> None:
+        self._search = _Search(context, search.DEFAULT, seed)
+        self._context = context
+        self.how: dict[str, str | int] = {"sampler": search.DEFAULT, "seed": seed}
+
+    def over(self, results: Sequence[Result]) -> str:
+        """Which budget is spent, in words: of the number of trials the search itself decides."""
+        return self._context.account.exhausted()
+
+    def next(self, results: Sequence[Result], current: str | None = None) -> Answer:
+        """What adds most to the front."""
+        limits = self._context.job.limits
+        self._search.learn(results)
+        starts_left = limits.starts_left(results)
+        # Where no more runs may start, those broken off before a checkpoint have used their start, and may go on.
+        again = broken_off(results) if starts_left == 0 else set()
+        among = again | search.begun(results) if again else None
+        step = self._search.ask(results, current, starts_left=len(again) or starts_left, among=among)
+        if step.action == "stop" and step.reason == search.EXHAUSTED and again and not self._context.account.refused:
+            return Done(limits.all_begun(len(started(results))))
+        return self._search.answer(step, results)
+
+    def leave(self, run_id: str) -> None:
+        """It is not taken further by this start."""
+        self._search.too_dear.add(run_id)
+
+
+class OptunaPlanner:
+    """A sampler of Optuna's, which proposes whole runs; those that were interrupted are finished first.
+
+    Args:
+        context: What the worker works with.
+        sampler: Its name, `optuna:CLASS`.
+        seed: Of the decisions.
+    """
+
+    what = "sweep"
+
+    def __init__(self, context: Context, sampler: str, seed: int) -> None:
+        self._search = _Search(context, sampler, seed)
+        self._context = context
+        self.how: dict[str, str | int] = {"sampler": sampler, "seed": seed}
+
+    def over(self, results: Sequence[Result]) -> str:
+        """That all trials are done, or which budget is spent, in words."""
+        return self._context.job.limits.done(results) or self._context.account.exhausted()
+
+    def next(self, results: Sequence[Result], current: str | None = None) -> Answer:
+        """The next whole run."""
+        if self._context.account.bounded:
+            self._search.learn(results)
+        starts_left = self._context.job.limits.starts_left(results)
+        return self._search.answer(self._search.ask(results, current, starts_left=starts_left), results)
+
+    def leave(self, run_id: str) -> None:
+        """It is not taken further by this start."""
+        self._search.too_dear.add(run_id)
+
+
+class _Search:
+    """How both ask `workbench.search`: with forecasts of what lies ahead, and within the budgets.
+
+    Attributes:
+        too_dear: Runs that were left because their next stretch, by their own speed, would pass a budget.
+    """
+
+    def __init__(self, context: Context, sampler: str, seed: int) -> None:
+        budget = context.budget
+        self._context = context
+        self._prices = Prices(budget.offer, budget.label_usd)
+        self._strategy = search.Strategy(
+            sampler=sampler,
+            seed=seed,
+            reference=context.ledger.description.get("reference"),
+            stop_below=budget.limits.stop_below,
+            may_wait=context.job.joined and context.job.apart,
+        )
+        self._outlook = Outlook(context.account.forecaster, budget.offer, budget.label_usd)
+        self._recipes: dict[tuple[tuple[str, Value], ...], Recipe] = {}
+        self.too_dear: set[str] = set()
+
+    def learn(self, results: Sequence[Result]) -> None:
+        """Forecast by what the ledger holds now."""
+        self._outlook.learn(results)
+
+    def ask(
+        self,
+        results: Sequence[Result],
+        current: str | None,
+        *,
+        starts_left: int | None,
+        among: Collection[str] | None = None,
+    ) -> Step:
+        """The search's step; only the runs `among` these may be taken further, where they are given."""
+        context = self._context
+        context.account.ask_anew()
+        admits = functools.partial(self._admits, results=results, among=among)
+        return search.decide(
+            context.study,
+            results,
+            search.Costs(self._prices, self._outlook.checkpoints),
+            self._strategy,
+            search.Allowance(starts=starts_left, usd=context.account.usd_left(), admits=admits),
+            search.States(cached=self._cached(), current=current),
+        )
+
+    def answer(self, step: Step, results: Sequence[Result]) -> Answer:
+        """The step as a planner says it."""
+        if step.settings is not None:
+            return Proposal(LongestRun(self._context.study.resolve(step.settings), step.settings), step.until)
+        return Done(self._why(step, results)) if step.action == "stop" else Wait(results)
+
+    def _why(self, step: Step, results: Sequence[Result]) -> str:
+        """Why the sweep ends with this step, in words."""
+        if step.reason == search.NO_START:
+            return self._context.job.limits.all_begun(len(search.begun(results)))
+        if step.reason == search.EXHAUSTED and self._context.account.refused:
+            return self._context.account.refused
+        return step.reason
+
+    def _cached(self) -> Collection[str]:
+        """Runs whose state is at hand: of no use to a sampler of whole runs."""
+        return self._context.checkpoints.kept() if self._strategy.sampler == search.DEFAULT else ()
+
+    def _admits(
+        self, settings: Mapping[str, Value], until: float | None, *, results: Sequence[Result], among: Collection[str] | None
+    ) -> bool:
+        """Whether a run, until so many epochs, fits what is left of the budgets, by its forecast, and is `among` these."""
+        account = self._context.account
+        if not account.bounded and among is None:
+            return True
+        recipe = self._recipe(settings)
+        if among is not None and recipe.run_id not in among:
+            return False
+        if not account.bounded:
+            return True
+        return recipe.run_id not in self.too_dear and account.admits(recipe, results, until)
+
+    def _recipe(self, settings: Mapping[str, Value]) -> Recipe:
+        """The recipe of these settings, made once: a decision asks about hundreds, and the next one about most of them again."""
+        known = tuple(sorted(settings.items()))
+        if known not in self._recipes:
+            if len(self._recipes) >= _MOST_RECIPES:
+                self._recipes.clear()
+            self._recipes[known] = self._context.study.resolve(settings)
+        return self._recipes[known]

@@ -1,0 +1,145 @@
+"""How Results are made of what was trained, and written in the place of their lease."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import EnvironmentFault, Refused
+from workbench.front.members import pareto_front
+from workbench.front.view import View
+from workbench.result import Cause, Result, cost
+from workbench.sweep.current import CurrentWork
+from workbench.sweep.grading import Grading
+from workbench.sweep.job import Context
+from workbench.sweep.limits import TO_COME
+from workbench.sweep.runs import LongestRun
+from workbench.usage import Usage
+
+if TYPE_CHECKING:
+    from workbench.training import Checkpoint
+
+
+class Recorder:
+    """Writes what came of the work at hand.
+
+    Args:
+        context: What the worker works with.
+        work: What it is making.
+        grading: What checkpoints are graded on beside the dev set.
+    """
+
+    def __init__(self, context: Context, work: CurrentWork, grading: Grading) -> None:
+        self._context, self._work, self._grading = context, work, grading
+
+    def checkpoint(self, run: LongestRun, made: Checkpoint) -> Result:
+        """A checkpoint's Result, to be written.
+
+        Raises:
+            Refused: A cost that the study minimises cannot be measured here.
+        """
+        assert self._work.lease is not None
+        stub, at = self._work.lease.result, run.at(made.recipe.epochs)
+        result = replace(
+            stub,
+            provenance=_made(stub),
+            recipe_id=made.recipe.id,
+            recipe=made.recipe.to_json(),
+            settings=at.settings,
+            status="complete",
+            scores=made.scores,
+            usage=made.usage,
+            labels=made.labels,
+            step=made.step,
+            examples=made.examples,
+            tokens=made.tokens,
+            trainable_parameters=made.trainable_parameters,
+            serving=made.serving,
+            samples=self._samples(made),
+            finished=time.time(),
+            replicate_of=at.replicate_of,
+        )
+        for name in self._context.study.costs:
+            if cost(result, name, self._context.job.offer, self._context.job.label_usd) is None:
+                raise Refused(
+                    f"{name} cannot be measured on this machine, and the study minimises it. Minimise another cost, e.g. 'seconds'."
+                )
+        scores = self._grading.of(made)
+        return replace(result, test_scores={**result.test_scores, result.recipe_id: scores}) if scores else result
+
+    def _samples(self, made: Checkpoint) -> list[dict[str, Any]]:
+        count = self._context.job.log_samples
+        if not count:  # nothing of the data is put on record unasked
+            return []
+        pairs = zip(made.recipe.task.splits().dev, made.predictions, strict=True)
+        return [{"example": dict(e), "prediction": p} for e, p in itertools.islice(pairs, count)]
+
+    def cut(self) -> None:
+        """Write that the run was stopped on its way; it can go on from its last state."""
+        self.end("interrupted", self._context.interruptions.cause, self._context.interruptions.detail)
+
+    def broke(self, cause: Cause, detail: str) -> None:
+        """Write that an error ended the run, and the sweep with it."""
+        with contextlib.suppress(EnvironmentFault):  # a ledger that cannot be written is the first error already
+            self.end("interrupted", cause, detail)
+
+    def end(self, status: str, cause: Cause, detail: str) -> None:
+        """Write how a run ended without a checkpoint; what it consumed goes under training."""
+        lease, progress = self._work.lease, self._work.progress
+        if lease is None or lease.finished:
+            return
+        spent = self._context.bill.unaccounted()
+        labels = 0
+        if progress is not None:
+            spent, labels = spent.doing(progress.work), progress.labels
+        ended = replace(
+            lease.result,
+            provenance=_made(lease.result),
+            status=status,
+            cause=cause,
+            reason=cause.reason(detail),
+            usage={} if status == "interrupted" else {"train": spent},
+            labels=labels,
+            finished=time.time(),
+        )
+        self.write(ended, {"train": spent})
+
+    def write(self, result: Result, phases: Mapping[str, Usage]) -> list[Result]:
+        """Write a Result, with all that was consumed since the one before, in the place of the lease."""
+        bill = self._context.bill
+        # The ledger has the Result and the meter a new bill at one moment for the watch, or it would count the work twice.
+        with bill.settling:
+            with bill.settled(phases) as spent:
+                written = self._finish(replace(result, spent=dict(spent)))
+            results = [r for r in self._work.read() if r.status != "running"]
+        self._context.notebook.record(written)
+        self._context.observer.recorded(written, results)
+        return results
+
+    def _finish(self, result: Result) -> Result:
+        context, lease = self._context, self._work.lease
+        assert lease is not None
+        try:
+            return context.ledger.finish(lease, result, context.study, context.job.offer)
+        except (EnvironmentFault, KeyboardInterrupt):
+            if context.unwritten.keep(lease, result):
+                lease.finished = True  # nothing else is to be written in its place
+                context.observer.note(
+                    "The ledger could not be written: the result is kept here, and written when the sweep goes on."
+                )
+            raise
+
+    def members(self, results: Sequence[Result]) -> set[str]:
+        """Ids of the recipes on the front of these Results."""
+        study, job = self._context.study, self._context.job
+        view = View(study.maximize, study.costs, {}, job.offer, job.label_usd)
+        return {r.recipe_id for r in pareto_front(results, view)}
+
+
+def _made(stub: Result) -> Mapping[str, Any]:
+    """The provenance of a Result that is to come no more."""
+    return {name: value for name, value in stub.provenance.items() if name != TO_COME}

@@ -1,0 +1,171 @@
+"""The one runner: it asks what is next, and does it, until nothing is.
+
+    planner     what comes next: the search's, Optuna's, or a confirmation's
+    decider     takes the lease of what was proposed, or finds that it ends
+    run         trains one run, and records its checkpoints
+    runner      acts on decisions; tells who listens how it begins, waits and ends
+
+A sweep and a confirmation differ in their planner and their grading alone, which are given to it. What the runner must hold,
+whatever it is given:
+
+- A Result is made under a lease, which others respect while its heartbeat goes on; one that is silent is put right by anybody.
+- All time is on the bill of exactly one Result: what is consumed between two belongs to the second.
+- A run is continued from the state of a checkpoint that is on record, never from a later one.
+- A budget is watched beside the work, from another thread, and ends it as a SIGTERM does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+
+from workbench.errors import EnvironmentFault
+from workbench.quantities import dollars, many
+from workbench.result import by_run
+from workbench.result.outdated import outdated_text
+from workbench.sweep import provenance
+from workbench.sweep.budget import watch
+from workbench.sweep.current import CurrentWork
+from workbench.sweep.deciding import Decider
+from workbench.sweep.decisions import Done, Release, Switch, Wait
+from workbench.sweep.disturbance import lookout
+from workbench.sweep.grading import Grading
+from workbench.sweep.heartbeat import heartbeat
+from workbench.sweep.job import Context, Job, opened
+from workbench.sweep.mending import Mending
+from workbench.sweep.observer import Outcome
+from workbench.sweep.planner import Planner
+from workbench.sweep.recording import Recorder
+from workbench.sweep.training_run import TrainingRun
+
+WAIT_SECONDS = 0.5
+"""How often a worker that waits for others looks whether they have recorded something."""
+
+
+def run(
+    job: Job,
+    planner_of: Callable[[Context], Planner],
+    grading_of: Callable[[Context, CurrentWork], Grading] = lambda context, work: Grading(),
+) -> Outcome:
+    """Do a job: what the planner says, until it says that it is done.
+
+    Raises:
+        EnvironmentFault: The ledger can no longer be written, or has been away for ten minutes; what it lacks then is kept in the
+            folder, and written when the job is begun again.
+        Exception: A bug, with its traceback; the run is recorded as interrupted first.
+    """
+    with opened(job) as context:
+        work = CurrentWork(context)
+        runner = Runner(context, work, planner_of(context), grading_of(context, work))
+        with (
+            heartbeat(context.ledger, work.pulse),
+            watch(context.budget, work.spent_now, context.interruptions.explain),
+            lookout(context.holder, job.observer.note),
+        ):
+            return runner.work()
+
+
+class Runner:
+    """A worker.
+
+    Args:
+        context: What it works with.
+        work: What it is making, as others ask.
+        planner: Says what comes next.
+        grading: What checkpoints are graded on beside the dev set.
+    """
+
+    def __init__(self, context: Context, work: CurrentWork, planner: Planner, grading: Grading) -> None:
+        self._context, self._work, self._planner = context, work, planner
+        self._mending = Mending(context)
+        self._decider = Decider(context, work, planner, self._mending)
+        self._run = TrainingRun(context, work, Recorder(context, work, grading), grading, self._decider)
+
+    def work(self) -> Outcome:
+        """All of it, from the first look at the ledger to the last."""
+        context = self._context
+        try:
+            self._begin()
+            done = self._until_done()
+        except KeyboardInterrupt:
+            done = self._decider.stopped(" at once")
+        finally:
+            context.bill.close()
+        results = self._work.results
+        try:
+            if not context.job.joined:
+                context.ledger.note_end(done.reason, interrupted=done.interrupted, what=self._planner.what)
+            results = context.ledger.results()
+        except (EnvironmentFault, KeyboardInterrupt):  # it stays away, or a person does not wait for it
+            context.observer.note("The ledger is away: what it holds is told as it was last read.")
+        return Outcome(list(results), done.reason, done.interrupted)
+
+    def _until_done(self) -> Done:
+        """Act on one decision after another."""
+        decision = self._decider.decide()
+        while not isinstance(decision, Done):
+            if isinstance(decision, Switch):
+                decision = self._run.take(decision.claim)
+                continue
+            if isinstance(decision, Wait):
+                self._wait(decision)
+            else:
+                assert isinstance(decision, Release)  # nothing is in memory here that could go on
+            decision = self._decider.decide()
+        return decision
+
+    def _begin(self) -> None:
+        context = self._context
+        self._mending.write_what_is_missing()
+        mended = self._mending.reconcile()
+        results = self._work.read()
+        others = len({r.run_id for r in results if r.status == "running"})
+        if others:
+            runs = many(others, "run")
+            context.observer.note(f"Another sweep of this study is at work ({runs} now): sharing the ledger with it.")
+        finished = [r for r in results if r.status != "running"]
+        if finished:
+            runs = many(len(by_run(finished)), "run")
+            spent = dollars(context.budget.spent(finished).usd)
+            context.observer.note(f"Continuing: {runs} in the ledger, {spent} spent so far.")
+        if outdated := outdated_text(finished):
+            context.observer.note(outdated)
+        context.observer.doing("Starting MLflow")
+        if context.job.joined:
+            context.notebook.join()
+            if mended:
+                context.notebook.catch_up(results)
+        else:
+            context.ledger.note_begin(dataclasses.asdict(context.job.limits))
+            provenance.note_start(context.job, context.provenance, results, self._planner.how)
+        context.bill.add({"provision": context.bill.consumed()})  # the start of the program, its checks, and MLflow's
+
+    def _wait(self, wait: Wait) -> None:
+        """Until another worker has recorded something, or is gone, or an end was asked for."""
+        context = self._context
+        context.observer.doing("Waiting for the other workers")
+        before = [(r.number, r.status) for r in wait.known]
+        with self._at_rest():
+            while not context.interruptions.requested:
+                with context.interruptions.breakable():
+                    time.sleep(WAIT_SECONDS)
+                if self._mending.reconcile():
+                    # They could not tell MLflow of their last Results themselves.
+                    context.notebook.catch_up(self._work.read())
+                if [(r.number, r.status) for r in self._work.read()] != before:
+                    return
+
+    @contextlib.contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """Of several workers one that waits leaves the machine to the others."""
+        if not self._context.job.joined:
+            yield
+            return
+        with self._context.bill.rest():
+            self._context.observer.waiting(True)
+            try:
+                yield
+            finally:
+                self._context.observer.waiting(False)

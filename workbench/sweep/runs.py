@@ -1,0 +1,75 @@
+"""A run to its longest, and a checkpoint of it: what is planned, before anything is made.
+
+A checkpoint is a recipe with fewer epochs, and so are the settings that make it. Both are worked out here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from workbench.space import Value
+from workbench.study import Recipe
+
+
+@dataclass(frozen=True)
+class LongestRun:
+    """A run as far as it may ever go. The schedule has no length, so that all shorter forms of it are its checkpoints.
+
+    Attributes:
+        recipe: The recipe with the most epochs that the run may have.
+        settings: The study's settings that make it, by path.
+        replicates: Of a confirmation's run: which checkpoints are to be recorded, by their recipe's id, each with the id of the
+            recipe that it is a replicate of. None of a sweep's run, all of whose checkpoints are points of their own.
+    """
+
+    recipe: Recipe
+    settings: Mapping[str, Value]
+    replicates: Mapping[str, str] | None = None
+
+    @property
+    def run_id(self) -> str:
+        """What all its checkpoints share."""
+        return self.recipe.run_id
+
+    @property
+    def epochs(self) -> float:
+        """How many it has at most."""
+        return float(self.recipe.epochs)
+
+    def at(self, epochs: float | None = None) -> RunCheckpoint:
+        """Its checkpoint after so many epochs; None is its end."""
+        return RunCheckpoint(self, self.recipe if epochs is None else self.recipe.with_epochs(epochs))
+
+    def wants(self, recipe_id: str) -> bool:
+        """Whether a checkpoint, by its recipe's id, is to be recorded."""
+        return self.replicates is None or recipe_id in self.replicates
+
+
+@dataclass(frozen=True)
+class RunCheckpoint:
+    """A checkpoint of a run, made or to be made.
+
+    Attributes:
+        run: The run to its longest.
+        recipe: The recipe with this checkpoint's epochs.
+    """
+
+    run: LongestRun
+    recipe: Recipe
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the training examples by then."""
+        return float(self.recipe.epochs)
+
+    @property
+    def settings(self) -> dict[str, Value]:
+        """The settings that make it; `epochs` is among them where the study searches it."""
+        own = {"epochs": self.recipe.epochs} if "epochs" in self.run.settings else {}
+        return {**self.run.settings, **own}
+
+    @property
+    def replicate_of(self) -> str | None:
+        """The id of the recipe of which it is a replicate; None of a point of its own."""
+        return None if self.run.replicates is None else self.run.replicates[self.recipe.id]

@@ -1,0 +1,202 @@
+"""One run at work: it is trained from its last state, and each checkpoint is recorded as soon as it is evaluated."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from workbench import training
+from workbench.data import fingerprints
+from workbench.errors import DataError, EnvironmentFault, Infeasible, UsageError, WorkbenchError
+from workbench.result import Cause, Result, originals
+from workbench.sweep.current import CurrentWork
+from workbench.sweep.deciding import Decider
+from workbench.sweep.decisions import Claim, Continue, Decision, Release, Switch
+from workbench.sweep.grading import Grading
+from workbench.sweep.job import Context
+from workbench.sweep.recording import Recorder
+from workbench.usage import Work
+
+if TYPE_CHECKING:
+    from workbench.training import Checkpoint
+
+
+class TrainingRun:
+    """Carries out claims, one run at a time.
+
+    Args:
+        context: What the worker works with.
+        work: What it is making.
+        recorder: Writes Results.
+        grading: What checkpoints are graded on beside the dev set.
+        decider: Says at each checkpoint that was aimed at what comes next.
+    """
+
+    def __init__(self, context: Context, work: CurrentWork, recorder: Recorder, grading: Grading, decider: Decider) -> None:
+        self._context, self._work, self._recorder = context, work, recorder
+        self._grading, self._decider = grading, decider
+
+    def take(self, claim: Claim) -> Decision:
+        """Carry out a claim, and those after it that go on with the same run; gives the decision that ended it.
+
+        Raises:
+            KeyboardInterrupt: It is to end now. What was consumed is on record.
+            DataError: The study's data cannot be used, which is about no one recipe.
+            Exception: A bug, or a fault of the machine; the run is recorded as interrupted first.
+        """
+        context, run = self._context, claim.run
+        self._tell(claim)
+        status = "KILLED"
+        try:
+            decision = self._train(claim)
+            if not isinstance(decision, Switch) and self._work.held is not None and self._work.lease is not None:
+                context.ledger.release(self._work.lease)  # all of it was there already
+            status = "FINISHED"
+        except Infeasible as error:
+            self._recorder.end("infeasible", Cause(error.reason), error.detail)
+            decision, status = Release(), "FAILED"
+        except KeyboardInterrupt:
+            self._recorder.cut()
+            raise
+        except UsageError as error:
+            if isinstance(error, DataError):  # is about no one recipe
+                self._recorder.broke(Cause.FAULT, str(error))
+                raise
+            self._recorder.end("infeasible", Cause.FAULT, " ".join(str(error).split()))
+            decision, status = Release(), "FAILED"
+        except WorkbenchError as error:
+            self._recorder.broke(Cause.FAULT, str(error))
+            raise
+        except Exception as error:
+            self._recorder.broke(Cause.BUG, f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            self._work.progress = None
+            context.notebook.finished(run.run_id, status)
+        return decision
+
+    def _tell(self, claim: Claim) -> None:
+        """Say that a run begins, or goes on."""
+        run = claim.run
+        done = [r.epochs for r in claim.results if r.run_id == run.run_id and r.status == "complete"]
+        self._context.observer.started(
+            claim.lease,
+            len({r.run_id for r in originals(claim.results)} | {run.run_id}),
+            claim.proposal.target.epochs,
+            whole=run.epochs,
+            since=max(done, default=0.0),
+        )
+        self._context.notebook.running(claim.lease.result)
+
+    def _train(self, claim: Claim) -> Decision:
+        """Train from the cached state, and record each checkpoint, until something else is decided than to go on."""
+        context, recipe = self._context, claim.run.recipe
+        self._grading.before(claim)
+        context.observer.doing("Preparing data and model")
+        with context.bill.phase("provision"), context.interruptions.breakable():
+            fingerprints.check_model(recipe.model)
+            training.warm_up(recipe)
+        _leave_imports_out_of_collections()
+        earlier = [r for r in claim.results if r.run_id == recipe.run_id]
+        done = {r.recipe_id for r in earlier if r.status == "complete"}
+        # A state is that of a shorter recipe of the same run: the schedule has no length, so that going on from it gives the
+        # numbers of a run that never stopped. One that is as long as the run, or longer, is of no use to it.
+        prefix = context.checkpoints.state(recipe.run_id) if earlier else None
+        resume = prefix if prefix and prefix.epochs < recipe.epochs else None
+        self._work.progress = training.Progress(labels=max((r.labels for r in earlier), default=0))
+        segments = training.train(recipe, resume, meter=context.holder, progress=self._work.progress)
+        with contextlib.closing(segments):  # type: ignore[type-var]
+            while True:
+                context.observer.doing("Training")
+                with context.interruptions.breakable():
+                    checkpoint = next(segments, None)
+                if checkpoint is None:
+                    return Release()
+                if checkpoint.recipe.id in done:  # its state was dropped and had to be made again: dearer, and nothing new
+                    context.bill.add(checkpoint.spent)
+                    continue
+                decision = self._pass(claim, checkpoint)
+                if not isinstance(decision, Continue):
+                    return decision
+                claim = decision.claim
+
+    def _pass(self, claim: Claim, checkpoint: Checkpoint) -> Decision:
+        """What follows a checkpoint: it is recorded if it is to be, and the run goes on, or something else is decided."""
+        if claim.run.wants(checkpoint.recipe.id):
+            return self._record(claim, checkpoint)
+        self._context.bill.add(checkpoint.spent)  # no member of the front: nobody asks for another seed of it
+        with self._context.bill.phase("checkpoint"):
+            self._context.checkpoints.save_state(checkpoint.prefix())
+        return Continue(claim)
+
+    def _record(self, claim: Claim, checkpoint: Checkpoint) -> Decision:
+        """Record a checkpoint, and take the lease of what comes next: the run goes on to its target, or the planner is asked."""
+        context, work = self._context, self._work
+        result = self._recorder.checkpoint(claim.run, checkpoint)
+        # Weights before the Result, state after it: a kill in between leaves neither a member of the front that cannot be
+        # deployed nor a run continued past a checkpoint that was never recorded.
+        # By what was read last: the ledger is asked nothing before it has the Result, or the Result would be lost with the answer.
+        if result.recipe_id in self._recorder.members([*work.results, result]):
+            with context.bill.phase("checkpoint"):
+                context.checkpoints.save_weights(result.recipe_id, checkpoint.weights())
+        with context.lock.taken():  # nobody takes the run up before its state is there
+            with self._state_kept(checkpoint):
+                results = self._recorder.write(result, checkpoint.spent)
+            if work.progress is not None:
+                work.progress.work = Work()  # it is on record: a stop from here on must not count it again
+            dear = "" if checkpoint.next_step is None else context.account.overrun(result, checkpoint)
+            # Asked once: who presses Ctrl-C from here on has the run go on to its next checkpoint.
+            ending = context.interruptions.requested and not context.interruptions.at_once
+            on_the_way = checkpoint.next_step is not None and not dear and _is_on_the_way(claim, result, ending)
+            if on_the_way:
+                with self._state_kept(checkpoint), context.bill.settling:
+                    work.lease = context.ledger.lease(context.study, replace(claim.stub, started=time.time()))
+            self._keep(checkpoint, results)
+            if on_the_way and ending:  # whole or nothing: it is interrupted, and the next start finishes it
+                self._recorder.cut()
+                return Release()
+            if on_the_way:
+                return Continue(claim) if work.lease is not None else Release()
+            if dear:
+                self._decider.leave(result.run_id)
+            if checkpoint.next_step is None or dear:
+                return Release()
+            decision = self._decider.decide(result.run_id)
+        if isinstance(decision, Continue):
+            context.observer.continuing(decision.claim.proposal.target.epochs)
+        return decision
+
+    def _keep(self, checkpoint: Checkpoint, results: list[Result]) -> None:
+        """Keep the state to go on from, and the weights of the front alone."""
+        with self._context.bill.phase("checkpoint"):
+            self._context.checkpoints.save_state(checkpoint.prefix())
+            members = self._recorder.members(results)
+            self._context.checkpoints.keep_weights(members)
+        self._context.notebook.front({r.run_id for r in results if r.recipe_id in members})
+
+    @contextlib.contextmanager
+    def _state_kept(self, checkpoint: Checkpoint) -> Iterator[None]:
+        """Where the ledger stays away, the state of a checkpoint that is written, or kept to be, is kept too, to go on from."""
+        try:
+            yield
+        except (EnvironmentFault, KeyboardInterrupt):
+            if self._work.lease is not None and self._work.lease.finished:
+                self._context.checkpoints.save_state(checkpoint.prefix())
+            raise
+
+
+def _is_on_the_way(claim: Claim, result: Result, ending: bool) -> bool:
+    """Whether the checkpoint aimed at is still to come; a run that can be left anywhere is left where an end was asked for."""
+    until = claim.proposal.until
+    return until is None or (result.epochs < until and not ending)
+
+
+@functools.cache  # once a process; to ask gc whether it was done takes 0.05 s
+def _leave_imports_out_of_collections() -> None:
+    """Each run ends with a collection of garbage: 0.36 s through all that was imported, 0.004 s without."""
+    gc.freeze()
