@@ -1,4 +1,4 @@
-"""What the reader chooses for all pages: study, prices, the score, the cost. Each choice has its place in the URL."""
+"""What the reader chooses for all pages: study, prices, score and cost. Each choice has its place in the URL."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import streamlit as st
 
 from workbench import prices
-from workbench.cli.common import label_usd_of, offer_of
 from workbench.errors import UsageError, did_you_mean
+from workbench.front.view import View
 from workbench.ledger import LedgerSnapshot
-from workbench.report import AXES, View, axes
+from workbench.report.axes import AXES, axes
 from workbench.result import Result
 
 
 def study(names: Sequence[str], wanted: str | None) -> str:
-    """Which study is shown: the one chosen here, else the one that the command named, else the newest."""
+    """Return the study that is shown: the one chosen here, else the one that the command named, else the newest."""
     asked = st.query_params.get("study")
     if asked and asked not in names:
         raise UsageError(f"there is no study {asked!r} in this ledger.{did_you_mean(asked, names)}")
@@ -29,7 +29,7 @@ def study(names: Sequence[str], wanted: str | None) -> str:
 
 
 def view(reading: LedgerSnapshot, version: tuple[Any, ...]) -> tuple[View, str]:
-    """The prices and objectives chosen, and the cost axis. What needs all Results is asked once a `version` and price."""
+    """Return the prices and objectives and the cost axis chosen. What needs all Results is cached by version and price."""
     description = reading.description
     with st.sidebar:
         offer = _offer(description)
@@ -43,9 +43,10 @@ def view(reading: LedgerSnapshot, version: tuple[Any, ...]) -> tuple[View, str]:
 
 
 def objectives(own: View, metric: str, cost: str, most: float) -> View:
-    """The study's view with another score, or another cost in the place of its own.
+    """Return the study's view with another score, or with another cost in the place of its own.
 
-    A study knows the reference points of its own objectives alone. That of another cost is ten times the most that a point costs.
+    A study knows the reference points of its own objectives only. That of another cost is ten times the most that a point
+    costs.
     """
     if metric != own.maximize:
         own = replace(own, maximize=metric, reference={**own.reference, metric: 0.0})
@@ -65,8 +66,8 @@ def _most(key: tuple[Any, ...], cost: str, _results: Sequence[Result], _own: Vie
 
 
 def _offer(description: Mapping[str, Any]) -> prices.Offer:
-    """Whose price compute is seen at."""
-    default = offer_of(None, description)
+    """Return the offer at which compute is priced."""
+    default = prices.offer_of(None, description)
     offers = {offer.name: offer for offer in sorted(prices.load(), key=lambda o: (o.commitment != "owned", o.name))}
     offers |= {default.name: default}
     names = list(offers)
@@ -86,7 +87,7 @@ def _label_usd(description: Mapping[str, Any]) -> float:
         st.number_input(
             "Price of a label, US$",
             min_value=0.0,
-            value=label_usd_of(None, description),
+            value=prices.label_usd_of(None, description),
             step=0.01,
             format="%.4g",
             key="label_usd",
@@ -97,7 +98,7 @@ def _label_usd(description: Mapping[str, Any]) -> float:
 
 
 def _metric(results: Sequence[Result], own: View) -> str:
-    """Which score is looked at; losses are none: smaller is better there."""
+    """Return the score that is looked at. Losses are not offered, since less is better there."""
     names = [
         own.maximize,
         *(n for n in dict.fromkeys(n for r in results for n in r.scores) if n != own.maximize and "loss" not in n),
@@ -108,6 +109,6 @@ def _metric(results: Sequence[Result], own: View) -> str:
 
 
 def _cost(known: Sequence[str]) -> str:
-    """Which cost is looked at. The URL says its title: that is what the widget binds."""
+    """Return the cost that is looked at. The URL holds its title, which is what the widget binds."""
     titles = {AXES[name].title: name for name in known}
     return titles[str(st.selectbox("Cost", list(titles), key="cost", bind="query-params"))]

@@ -1,7 +1,7 @@
 """What every page is given: the ledger as it was read, and the prices and objectives that the reader chose.
 
-The ledger is read anew at each run of the script, by a connection that cannot write and is closed at once; what was parsed
-before is kept. Every choice has its place in the URL, so that an address says what its reader saw.
+The ledger is read anew at each run of the script, by a connection that cannot write and is closed at once; what was
+parsed before is kept. Every choice has its place in the URL, so that an address says what its reader saw.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import choices
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from workbench.cli.common import view_of
 from workbench.errors import WorkbenchError
+from workbench.front.points import Points
+from workbench.front.view import View, view_of
 from workbench.ledger import Ledger, LedgerSnapshot, default_url
 from workbench.ledger.store import sqlite_path
-from workbench.report import Points, View
 from workbench.result import Result
 
 
@@ -32,17 +32,17 @@ class Context:
 
     Attributes:
         name: The study's full name.
-        description: What was noted of it when its ledger was made.
+        description: What was noted of the study when its ledger was made.
         results: Finished Results in the order of their trials.
-        running: Those being made, as they stood at the last heartbeat.
+        running: Results that are being made, as they stood at the last heartbeat.
         leases: The records of their workers: process, host, heartbeat, spend.
-        ended: How the last sweep ended; None while one works, or was killed.
+        ended: How the last sweep ended; None while one works, or if it was killed.
         mlflow_runs: MLflow's run id for each run id that has one.
-        view: Prices and objectives as chosen.
-        cost: The cost axis as chosen, a name of `report.AXES`.
-        url: The ledger's database.
-        version: Changes when a Result is added: what was computed for it holds for the next run of the script too.
-        pages: The pages that there are, by the names of their files.
+        view: The prices and objectives chosen.
+        cost: The cost axis chosen, a name of `workbench.report.axes.AXES`.
+        url: The URL of the ledger's database.
+        version: Changes when a Result is added. What was computed for a version holds for the next run of the script too.
+        pages: The pages, by the names of their files.
     """
 
     name: str
@@ -75,7 +75,7 @@ def _points(key: tuple[Any, ...], _context: Context) -> Points:
 
 
 def warm(url: str, wanted: str | None) -> None:
-    """Have read and worked out what the first page will ask for, while its reader is still on the way.
+    """Read and work out what the first page will ask for, while its reader is still on the way.
 
     Raises:
         WorkbenchError: The ledger, or the study, is not there. The page says so too.
@@ -88,7 +88,7 @@ def warm(url: str, wanted: str | None) -> None:
 
 
 def open_context(pages: Mapping[str, StreamlitPage]) -> Context | None:
-    """Read the ledger and the sidebar's choices; where there is nothing to show, say why, and None."""
+    """Read the ledger and the sidebar's choices. Where there is nothing to show, say why, and return None."""
     url = os.environ.get("WORKBENCH_STORAGE") or default_url(Path.cwd())
     try:
         names = _names(url)
@@ -125,7 +125,7 @@ def _context(url: str, name: str, reading: LedgerSnapshot, version: tuple[Any, .
 
 
 def _names(url: str) -> list[str]:
-    """Names of all studies, the newest last as far as it was known when the first page was opened."""
+    """Return the names of all studies, the newest last, as far as it was known when the first page was opened."""
     ledger = _newest(url, _file(url))
     return [*ledger.others, ledger.name]
 
@@ -136,7 +136,7 @@ def _newest(url: str, of_file: tuple[int, int] | None) -> Ledger:
 
 
 def read(url: str, name: str) -> LedgerSnapshot:
-    """All that the ledger says of a study now. Raises what `Ledger.find` raises."""
+    """Return all that the ledger says of a study now. Raises what `Ledger.find` raises."""
     ledger, lock = _ledger(url, name, _file(url))
     with lock:  # two readers of the page are two threads
         return ledger.read()
@@ -144,7 +144,7 @@ def read(url: str, name: str) -> LedgerSnapshot:
 
 @st.cache_resource(show_spinner=False, max_entries=16)
 def _ledger(url: str, name: str, of_file: tuple[int, int] | None) -> tuple[Ledger, threading.Lock]:
-    """The ledger's reader, which remembers what it has parsed: only what is new is read again."""
+    """Return the ledger's reader, which remembers what it has parsed: only what is new is read again."""
     ledger = Ledger.find(name, url, read_only=True)
     ledger.read()
     gc.freeze()  # these objects stay: the collector need not look at all of them again while somebody moves a slider
@@ -152,7 +152,7 @@ def _ledger(url: str, name: str, of_file: tuple[int, int] | None) -> tuple[Ledge
 
 
 def _file(url: str) -> tuple[int, int] | None:
-    """Which file it is: a store that was removed and made anew has nothing to do with what was read of the old one."""
+    """Return the identity of the file: a store that was removed and made anew has nothing to do with the old one."""
     path = sqlite_path(url)
     if path is None or not path.exists():
         return None

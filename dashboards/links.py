@@ -1,4 +1,4 @@
-"""Ways from one page to another, and to the MLflow UI."""
+"""Links from one page to another, and to the MLflow UI."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ KEPT = ("study", "platform", "label_usd", "metric", "cost")
 
 
 def run_address(trial: object) -> str:
-    """The address of a run's page, on this server and below the path at which a proxy shows it, with all that was chosen."""
+    """Return the address of a run's page with all that was chosen, below the path at which a proxy shows this server."""
     kept = {name: value for name, value in st.query_params.to_dict().items() if name in KEPT}
     base = str(st.get_option("server.baseUrlPath")).strip("/")
     return f"{base and f'/{base}'}/run?{urlencode({**kept, 'id': trial})}"
 
 
 def to_run(c: Context, result: Result) -> None:
-    """A link to the page of a result's run, with all that was chosen."""
+    """Show a link to the page of a result's run, with all that was chosen."""
     if "run" in c.pages:
         kept = {name: value for name, value in st.query_params.to_dict().items() if name != "point"}
         st.page_link(
@@ -35,7 +35,7 @@ def to_run(c: Context, result: Result) -> None:
 
 
 def to_mlflow(c: Context, result: Result) -> None:
-    """A link to the run in MLflow where its UI answers; otherwise the command that starts it."""
+    """Show a link to the run in MLflow where its UI answers, otherwise the command that starts the UI."""
     run_id = c.mlflow_runs.get(result.run_id)
     if run_id is None:
         return
@@ -48,7 +48,7 @@ def to_mlflow(c: Context, result: Result) -> None:
 
 @st.cache_data(ttl=5, show_spinner=False)
 def _answers(url: str) -> bool:
-    """Whether something listens there. Only this machine is asked: an address elsewhere is taken to be what it was said to be."""
+    """Return whether something listens at an address. Only this machine is asked; other addresses are trusted."""
     parts = urlsplit(url)
     if parts.hostname not in ("127.0.0.1", "localhost", "::1"):
         return True

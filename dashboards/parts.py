@@ -1,4 +1,4 @@
-"""What pages are made of: a figure with its text, a table under a fold, and nothing where there is nothing."""
+"""The parts of pages: a figure with its text, and a table under a fold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def chart(figure: Figure, alt: str, key: str) -> None:
-    """A figure; `alt` says to who cannot see it what it shows."""
+    """Show a figure. `alt` says what it shows to readers who cannot see it."""
     st.plotly_chart(figure, alt=alt, key=key, config={"displaylogo": False})
 
 
@@ -25,9 +25,9 @@ MONEY, SHORT, COUNT = "$%.3g", "%.1f", "%d"
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], formats: Mapping[str, str], *, expanded: bool = False) -> None:
-    """The figures as a table under a fold: for who cannot see them, and for who wants the numbers.
+    """Show figures as a table under a fold, for readers who cannot see the figure and for those who want the numbers.
 
-    `formats` says of columns of numbers how these are written. Where a row has a `trial`, that opens its run.
+    `formats` says how columns of numbers are written. Where a row has a `trial`, that opens its run.
     """
     if not rows:
         return
@@ -39,5 +39,5 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], formats: Mapping[str, s
 
 
 def looks(c: Context, by: str = "method") -> dict[str, tuple[str, str]]:
-    """Colour and symbol of each method, as on the front."""
+    """Return colour and symbol of each method, as on the front."""
     return figures.looks(str(getattr(r, by)) for r in c.results if r.status == "complete")

@@ -2,7 +2,7 @@
 
 
 def plain(text: str) -> str:
-    """Text for markdown: two dollar signs in a sentence are no formula, and what stands in a name is no markup."""
+    """Escape text for markdown, so that two dollar signs are no formula and nothing in a name is markup."""
     for sign in ("\\", "$", "*", "_", "`", "[", "]", "<", "#", "|", "~", ":"):
         text = text.replace(sign, f"\\{sign}")
     return text

@@ -11,10 +11,10 @@ from typing import Any
 
 import made
 
+from workbench.front.view import View
 from workbench.ledger import Ledger
 from workbench.ledger.trials import lease_record
 from workbench.prices import Offer
-from workbench.report import View
 from workbench.result import Result
 from workbench.result.legacy import cause_of
 from workbench.usage import Usage, Work

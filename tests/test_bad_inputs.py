@@ -88,7 +88,7 @@ def said_by_command(words):
         contextlib.redirect_stderr(nowhere),
     ):
         patch.setattr(sys, "argv", ["workbench", *words])
-        patch.setattr("workbench.sweep.sweep", begin)
+        patch.setattr("workbench.cli.sweep.work", begin)
         try:
             main()
         except SystemExit as end:

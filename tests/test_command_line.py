@@ -14,20 +14,20 @@ import pytest
 from click.testing import CliRunner
 from commands import study_text
 
-from workbench import settings
+from workbench import prices, settings
 from workbench.cli import _COMMANDS, _GROUPS, cli, options, spending, terminal
 from workbench.cli.common import messages, warn_if_busy
 from workbench.cli.init import STUDY
-from workbench.errors import StudyError
+from workbench.errors import StudyError, UsageError
 from workbench.ledger import Ledger, default_url
 from workbench.meter import host
-from workbench.study import load
+from workbench.study import DEFAULTS, load
 
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch):
     for name in (*settings.OPTIONS, "settings", "quiet", "no_progress"):
-        monkeypatch.delenv(options.variable(name), raising=False)
+        monkeypatch.delenv(settings.variable(name), raising=False)
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_no_password_is_shown(command, monkeypatch):
 def test_a_study_that_states_its_default_is_taken_at_its_word(command, tiny, tmp_path):
     (tmp_path / "workbench.toml").write_text('label_usd = 0.25\nplatform = "aws:g5.xlarge"\ntrials = 3\nmax_usd = 1\n')
     said = origins(command, stating(tiny, tmp_path, label_usd=0.0, platform="local", trials=16, max_usd=None))
-    assert [said[name] for name in options.OF_STUDIES] == [("local", "study"), (0.0, "study"), (16, "study"), (None, "study")]
+    assert [said[name] for name in settings.OF_STUDIES] == [("local", "study"), (0.0, "study"), (16, "study"), (None, "study")]
 
 
 def test_prices_of_a_ledger_go_by_the_same_order(in_swept, command, tmp_path, monkeypatch):
@@ -158,8 +158,47 @@ def test_the_sweep_goes_by_it(in_swept, command, tmp_path, monkeypatch):
 
 def test_old_ledgers_did_not_note_what_was_stated():
     old = {"label_usd": 0.3, "platform": "local"}
-    assert options.origin("label_usd", None, old) == (0.3, "study")
-    assert options.origin("platform", None, old) == ("local", "default")
+    assert settings.origin("label_usd", None, old) == (0.3, "study")
+    assert settings.origin("platform", None, old) == ("local", "default")
+
+
+def test_who_asks_for_no_flag_goes_by_the_same_order(tmp_path, monkeypatch):
+    """The dashboard has no flags: what it shows at first are the prices that every command goes by."""
+    of_ledger = {"label_usd": 0.0, "platform": "local", "stated": []}
+    (tmp_path / "workbench.toml").write_text('label_usd = 0.25\nplatform = "aws:g5.xlarge"')
+    monkeypatch.setenv("WORKBENCH_SETTINGS", str(tmp_path / "workbench.toml"))
+    assert prices.label_usd_of(None, of_ledger) == 0.25
+    assert prices.label_usd_of(None, {**of_ledger, "stated": ["label_usd"]}) == 0
+    assert prices.offer_of(None, of_ledger).instance == "g5.xlarge"
+    monkeypatch.setenv("WORKBENCH_LABEL_USD", "0.5")
+    monkeypatch.setenv("WORKBENCH_PLATFORM", "local")
+    assert prices.label_usd_of(None, {**of_ledger, "stated": ["label_usd"]}) == 0.5
+    assert prices.label_usd_of(1.0, of_ledger) == 1
+    assert prices.offer_of(None, of_ledger).platform == "local"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("WORKBENCH_LABEL_USD", "dear"), ("WORKBENCH_LABEL_USD", "-1"), ("WORKBENCH_TRIALS", "2.5")]
+)
+def test_a_wrong_value_of_a_variable_is_said_with_its_name(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=rf"{name} must be .* got '{value}'"):
+        settings.in_environment(name.removeprefix("WORKBENCH_").lower())
+
+
+def test_a_wrong_platform_is_said_with_the_place_where_it_stands(tmp_path, monkeypatch):
+    of_ledger = {"label_usd": 0.0, "platform": "local", "stated": []}
+    (tmp_path / "workbench.toml").write_text('platform = "nowhere"')
+    monkeypatch.setenv("WORKBENCH_SETTINGS", str(tmp_path / "workbench.toml"))
+    with pytest.raises(UsageError, match=r"platform in .*workbench.toml: no offer is called 'nowhere'"):
+        prices.offer_of(None, of_ledger)
+    monkeypatch.setenv("WORKBENCH_PLATFORM", "elsewhere")
+    with pytest.raises(UsageError, match="the environment variable WORKBENCH_PLATFORM: no offer is called 'elsewhere'"):
+        prices.offer_of(None, of_ledger)
+
+
+def test_the_defaults_of_settings_are_those_of_a_study():
+    assert {name: DEFAULTS[name] for name in settings.OF_STUDIES} == settings.STUDY_DEFAULTS
 
 
 def test_what_a_study_states_survives_its_loading(tiny, tmp_path):

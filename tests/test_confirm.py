@@ -16,13 +16,15 @@ import pytest
 from commands import Command, study_text, workbench
 from test_sweep import OFFER, Bench, Ear, Quiet, Told, finite
 
-from workbench import report, search
+from workbench import search
 from workbench.errors import Refused, UsageError
+from workbench.front.confirmed import confirmations, confirmed_front
+from workbench.front.members import pareto_front
+from workbench.front.view import View
 from workbench.ledger import Ledger, default_url
 from workbench.objectives import Classes
 from workbench.prices import Prices
-from workbench.report import View
-from workbench.result import Cause, Result, originals, spending
+from workbench.result import Cause, Result, by_run, originals, spending
 from workbench.study import load
 from workbench.sweep import Account, Budget, Limits, confirm, disturbance, expected, left, longest, nothing_fits, replicates
 from workbench.testing import FakeMeter, TinyTask
@@ -65,7 +67,7 @@ class Desk(Bench):
 
     @property
     def members(self):
-        return report.front(self.ledger.results(), self.view)
+        return pareto_front(self.ledger.results(), self.view)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +177,7 @@ def test_a_searched_seed_stays_a_setting_and_new_ones_lie_beyond(desk):
     made = new(desk.confirm(seeds=2).results)
     assert {r.seed for r in made} == {5, 6}
     assert all("seed" not in r.settings for r in made)
-    assert report.confirmed(desk.ledger.results(), desk.view).keys() == {m.recipe_id for m in desk.members}
+    assert confirmations(desk.ledger.results(), desk.view).keys() == {m.recipe_id for m in desk.members}
 
 
 @pytest.mark.slow
@@ -202,7 +204,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_stood(desk, monkeypatch, reads)
     done = [r for r in new(results) if r.status == "complete"]
     assert sorted((r.replicate_of, r.seed) for r in done) == sorted((m.recipe_id, s) for m in members for s in (1, 2))
     assert len(reads) == 3 * len(members)
-    for run in report.by_run(done).values():  # nothing was trained twice
+    for run in by_run(done).values():  # nothing was trained twice
         assert sum(r.spent["train"].work.steps for r in run if "train" in r.spent) <= run[-1].step
     desk.sweep(Limits(trials=1))
     assert desk.ledger.results() == results  # a sweep does not take up what a confirmation left
@@ -229,7 +231,7 @@ def test_a_dead_worker_keeps_what_it_had_graded(desk, reads):
     )
     assert ended.test_scores[member.recipe_id]["accuracy"] == 12.0
     results = desk.confirm(seeds=1).results
-    assert report.confirmed(results, desk.view)[member.recipe_id].test_original == 12.0
+    assert confirmations(results, desk.view)[member.recipe_id].test_original == 12.0
     assert len(reads) == 2 * len(desk.members) - 1
 
 
@@ -241,7 +243,7 @@ def test_seeds_that_diverge_are_recorded_and_not_tried_again(desk, monkeypatch):
     outcome = desk.confirm(seeds=2)
     assert outcome.reason.endswith(f"but for {2 * len(desk.members)} that could not be trained")
     assert {r.status for r in new(outcome.results)} == {"infeasible"}
-    assert report.standing(outcome.results, desk.view) == []
+    assert confirmed_front(outcome.results, desk.view) == []
     assert desk.confirm(seeds=2).results == outcome.results
 
 
@@ -304,9 +306,9 @@ def test_changed_data_are_refused(desk, monkeypatch):
 def test_an_edited_study_takes_its_confirmation_over(desk):
     desk.swept(2)
     results = desk.confirm().results
-    before = report.confirmed(results, desk.view)
+    before = confirmations(results, desk.view)
     desk.edit("integers(1, 4, log=True)", "integers(1, 8, log=True)")
-    after = report.confirmed(desk.ledger.results(), desk.view)
+    after = confirmations(desk.ledger.results(), desk.view)
     assert {n: (c.score, c.test) for n, c in after.items()} == {n: (c.score, c.test) for n, c in before.items()}
     assert left(replicates(desk.study, desk.ledger.results(), desk.view, 2), desk.ledger.results()) == []
 
@@ -429,7 +431,7 @@ def test_kills_in_the_middle_lose_nothing(tmp_path, tiny):
     results = ledger.results(running=True)
     assert results[: len(held)] == held
     view = View.of(ledger.description, OFFER, 0.0)
-    members = report.front(results, view)
+    members = pareto_front(results, view)
     made = [r for r in new(results) if r.status == "complete"]
     assert sorted((r.replicate_of, r.seed) for r in made) == sorted((m.recipe_id, s) for m in members for s in (1, 2, 3))
     assert all(r.consumed.seconds > 0 for r in new(results))

@@ -14,13 +14,17 @@ import pytest
 import sweeps
 from made import OFFER as LOCAL
 
-from workbench import prices, report
+from workbench import prices
 from workbench.cli.progress import Progress
+from workbench.front.members import pareto_front
+from workbench.front.points import Points
 from workbench.meter import Meter, bill, contention
 from workbench.meter.bill import Facts, Peaks, Reading
 from workbench.meter.contention import ALONE_ERROR, RunQueue, Thread, Waits
 from workbench.meter.host import TreeReading
 from workbench.report import tables
+from workbench.report.answers import contended_text, cost_cells, cost_text
+from workbench.report.records import front_record, runs_record
 from workbench.report.rows import result_rows
 from workbench.result import Result, cost, estimate, spending
 from workbench.sweep import Budget, Limits
@@ -307,31 +311,31 @@ def test_a_contended_point_is_carried_to_other_machines_as_it_would_be_alone():
 
 def test_the_front_compares_points_by_what_they_take_alone():
     dear, cheap = disturbed("busy", f1=60.0), sweeps.result("quiet", f1=50.0, seconds=30.0)
-    assert report.front([dear, cheap], sweeps.VIEW) == [dear]
+    assert pareto_front([dear, cheap], sweeps.VIEW) == [dear]
 
 
 def test_every_view_marks_it():
     results = sweeps.numbered([disturbed("busy", f1=60.0), sweeps.result("quiet", f1=70.0, seconds=30.0)])
     busy, quiet = results
-    text = report.contended_text(results, sweeps.VIEW)
+    text = contended_text(results, sweeps.VIEW)
     assert text.startswith("1 of 2 points is contended")
     assert "1 min 40 s" in text
     assert "20 s" in text
-    assert report.contended_text([quiet], sweeps.VIEW) == ""
-    assert "contended)" in report.cost_text(sweeps.VIEW, busy, "usd", band=True)
-    cells = report.cost_cells(sweeps.VIEW, busy, ("usd", "seconds"))
+    assert contended_text([quiet], sweeps.VIEW) == ""
+    assert "contended)" in cost_text(sweeps.VIEW, busy, "usd", band=True)
+    cells = cost_cells(sweeps.VIEW, busy, ("usd", "seconds"))
     assert [cell.count("contended") for cell in cells] == [1, 0]
-    assert cells[0] == report.cost_text(sweeps.VIEW, busy, "usd", band=True)
-    assert cells[1] == report.cost_text(sweeps.VIEW, busy, "seconds", band=True).replace(", contended)", ")")
+    assert cells[0] == cost_text(sweeps.VIEW, busy, "usd", band=True)
+    assert cells[1] == cost_text(sweeps.VIEW, busy, "seconds", band=True).replace(", contended)", ")")
     assert " to " in cells[1]
-    points = report.front_record("s-1", results, sweeps.VIEW)["points"]
+    points = front_record("s-1", results, sweeps.VIEW)["points"]
     assert [(p["contended"], p["basis"], p["seconds"], p["seconds_measured"]) for p in points] == [
         (True, "contended", pytest.approx(20.0), 100.0),
         (False, "measured", 30.0, 30.0),
     ]
-    assert [r["contended"] for r in report.runs_record(results, sweeps.VIEW, {})] == [True, False]
+    assert [r["contended"] for r in runs_record(results, sweeps.VIEW, {})] == [True, False]
     assert [r["contended"] for r in result_rows(results, sweeps.VIEW, {})] == [True, False]
-    assert [r["contended"] for r in tables.front_rows(report.Points.of(results, sweeps.VIEW))] == ["contended", None]
+    assert [r["contended"] for r in tables.front_rows(Points.of(results, sweeps.VIEW))] == ["contended", None]
     assert [r["contended"] for r in tables.run_rows(results, sweeps.VIEW, {})] == [True, False]
     assert [page.tags(r)["workbench.contended"] for r in results] == ["true", "false"]
     assert page.metrics(busy, sweeps.RATE, 0.0)["cost/seconds"] == pytest.approx(20.0)

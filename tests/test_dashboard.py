@@ -19,12 +19,22 @@ from commands import DASHBOARDS
 from optuna.trial import TrialState, create_trial
 from streamlit.testing.v1 import AppTest
 
-from workbench import prices, report
+from workbench import prices, quantities
 from workbench.cli import dashboard
 from workbench.errors import EnvironmentFault
+from workbench.front.members import pareto_front
+from workbench.front.points import Points
+from workbench.front.view import View
 from workbench.ledger import Ledger
 from workbench.ledger.create import RESULT
 from workbench.ledger.trials import lease_record
+from workbench.quantities import many
+from workbench.report import answers
+from workbench.report.answers import cost_text
+from workbench.report.axes import AXES
+from workbench.report.doubts import doubts
+from workbench.report.reproduce import reproduce
+from workbench.report.text import describe
 
 pytestmark = pytest.mark.usefixtures("no_components")
 
@@ -37,9 +47,9 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> str:
     return made.write(tmp_path_factory.mktemp("ledger"), [*made.runs(30), made.failed(90), made.failed(91)])
 
 
-def view(url: str, **changes: object) -> tuple[list, report.View]:
+def view(url: str, **changes: object) -> tuple[list, View]:
     ledger = Ledger.find(None, url)
-    of = report.View.of(ledger.description, prices.find("local"), 0.0)
+    of = View.of(ledger.description, prices.find("local"), 0.0)
     return ledger.results(), replace(of, **changes)
 
 
@@ -52,18 +62,18 @@ def said(test: AppTest) -> str:
 def test_the_app_opens_on_the_front(ledger: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_STORAGE", ledger)
     test = AppTest.from_file(str(APP), default_timeout=60).run()
-    assert report.answer(*view(ledger)) in said(test)
+    assert answers.answer(*view(ledger)) in said(test)
 
 
 def test_the_home_page_gives_the_answer_that_the_command_gives(ledger: str, page) -> None:
     test = page(ledger)
     results, of = view(ledger)
-    assert report.answer(results, of) in said(test)
+    assert answers.answer(results, of) in said(test)
     assert made.QUESTION in said(test)
     best = max((r for r in results if r.scores), key=lambda r: r.scores["f1"])
     assert [m.value for m in test.metric] == [
         f"{best.scores['f1']:.1f}",
-        *(report.cost_text(of, best, n) for n in ("usd", "seconds")),
+        *(cost_text(of, best, n) for n in ("usd", "seconds")),
     ]
 
 
@@ -71,18 +81,18 @@ def test_the_sliders_ask_for_a_budget_and_a_target(ledger: str, page) -> None:
     test = page(ledger)
     results, of = view(ledger)
     test.select_slider(key="budget_usd").set_value(0.5).run()
-    assert report.answer(results, of, budget_usd=0.5) in said(test)
+    assert answers.answer(results, of, budget_usd=0.5) in said(test)
     test.slider(key="target").set_value(60.0).run()
-    assert report.answer(results, of, budget_usd=0.5, target=60.0) in said(test)
+    assert answers.answer(results, of, budget_usd=0.5, target=60.0) in said(test)
 
 
 def test_an_address_says_what_its_reader_saw(ledger: str, page) -> None:
     results, of = view(ledger, minimize=("seconds",), label_usd=0.1)
     test = page(ledger, cost="seconds", target="70", label_usd="0.1", platform="local:cpu:owned", hide_stopped="true")
-    assert report.answer(results, of, target=70.0) in said(test)
+    assert answers.answer(results, of, target=70.0) in said(test)
     assert test.toggle(key="hide_stopped").value is True
     dearer = page(ledger, label_usd="0.1")
-    assert report.answer(*view(ledger, label_usd=0.1)) in said(dearer)
+    assert answers.answer(*view(ledger, label_usd=0.1)) in said(dearer)
 
 
 def test_another_offer_prices_every_run_anew(ledger: str, page) -> None:
@@ -90,21 +100,21 @@ def test_another_offer_prices_every_run_anew(ledger: str, page) -> None:
     offer = prices.find("aws:p4d.24xlarge")
     test = page(ledger, platform=offer.name)
     assert offer.name in said(test)
-    assert report.answer(results, report.View.of(made.describe(), offer, 0.0)) in said(test)
+    assert answers.answer(results, View.of(made.describe(), offer, 0.0)) in said(test)
 
 
 def test_a_point_that_was_chosen_has_its_panel_and_leads_to_its_run(ledger: str, page) -> None:
     results, of = view(ledger)
-    cheap = report.front(results, of)[0]
+    cheap = pareto_front(results, of)[0]
     test = page(ledger, point=str(cheap.number))
     assert "The point you chose" in said(test)
-    assert report.describe(cheap) in said(test)
+    assert describe(cheap) in said(test)
 
 
 def test_the_table_of_the_front_tells_what_a_point_more_costs(ledger: str, page) -> None:
     table = page(ledger).dataframe[0].value
     results, of = view(ledger)
-    members = report.front(results, of)
+    members = pareto_front(results, of)
     assert list(table["trial"]) == [r.trial for r in members]
     extra = (of.cost(members[1], "usd") - of.cost(members[0], "usd")) / (members[1].scores["f1"] - members[0].scores["f1"])
     assert table["marginal"][1] == pytest.approx(extra)
@@ -118,7 +128,7 @@ def test_confirmed_points_stand_at_their_means(tmp_path: Path, page) -> None:
     test = page(url)
     assert f"{best.scores['f1'] - 2:.1f}" in said(test)
     assert "3 new seeds" in said(test)
-    assert report.answer(*view(url)) in said(test)
+    assert answers.answer(*view(url)) in said(test)
 
 
 def test_the_home_page_says_what_the_command_doubts(tmp_path: Path, page) -> None:
@@ -126,16 +136,16 @@ def test_the_home_page_says_what_the_command_doubts(tmp_path: Path, page) -> Non
     assert "grade every point" not in said(page(url))
     grading = {"dev_examples": 48, "graded_examples": 48, "constant_score": 99.0}
     Ledger.find(None, url).note_grading(grading)
-    doubts = report.doubts(*view(url), grading)
-    assert len(doubts) == 2
+    told = doubts(*view(url), grading)
+    assert len(told) == 2
     text = said(page(url))
-    assert all(doubt in text for doubt in doubts)
+    assert all(doubt in text for doubt in told)
 
 
 def test_labels_of_their_own_are_a_third_axis(tmp_path: Path, page) -> None:
     url = made.write(tmp_path, made.runs(9), minimize=("usd_compute", "labels"))
     test = page(url)
-    assert report.answer(*view(url)) in said(test)
+    assert answers.answer(*view(url)) in said(test)
     assert [tab.label for tab in test.tabs] == ["Cost and quality", "Three axes"]
 
 
@@ -153,7 +163,7 @@ def test_compare_names_the_best_method_under_each_budget_and_what_differs_betwee
     results, of = view(ledger)
     for _, row in budgets.iterrows():
         starred = [method for method in budgets.columns[1:] if row[method].startswith("★")]
-        sentence = report.answer(results, of, budget_usd=float(row["budget"].strip("$").replace(",", "")))
+        sentence = answers.answer(results, of, budget_usd=float(row["budget"].strip("$").replace(",", "")))
         assert [f"best is {method} " in sentence for method in starred] == [True]
     test.multiselect(key="compare").set_value(["0", "3", "4"]).run()
     assert test.query_params["runs"] == "0,3,4"
@@ -178,8 +188,8 @@ def test_a_run_has_its_bill_its_settings_and_the_way_to_make_it_again(tmp_path: 
     test = page(url, "run", id="0")
     results, _ = view(url)
     last = max((r for r in results if r.trial == 0), key=lambda r: r.epochs)
-    assert report.describe(last) in said(test)
-    assert report.reproduce(last, {"path": "studies/mine.py"}) in said(test)
+    assert describe(last) in said(test)
+    assert reproduce(last, {"path": "studies/mine.py"}) in said(test)
     checkpoints, bill, settings = (frame.value for frame in test.dataframe)
     assert list(checkpoints["epochs"]) == [1.0, 2.0, 4.0]
     assert list(bill["phase"]) == ["load", "train", "evaluate"]
@@ -250,7 +260,7 @@ def test_several_studies_are_chosen_between(tmp_path: Path, page) -> None:
     test = page(url)
     assert test.selectbox(key="study").value == "new-00000000"
     old = page(url, study="old-00000000")
-    assert report.answer(Ledger.find("old", url).results(), view(url)[1]) in said(old)
+    assert answers.answer(Ledger.find("old", url).results(), view(url)[1]) in said(old)
     assert "Did you mean" in said(page(url, study="odl-00000000"))
 
 
@@ -504,14 +514,14 @@ def test_counts_are_whole_in_words_figures_and_flags(tmp_path: Path) -> None:
     from workbench.cli.common import limit_flags
     from workbench.cli.plan import _short
 
-    assert report.AXES["labels"].text(1_234_567.0) == "1,234,567 labels"
-    assert report.AXES["labels"].text(1024.0) == "1,024 labels"
-    assert report.many(12_345_678_901, "token") == "12,345,678,901 tokens"
-    assert (report.count(0.5), report.count(float("inf"))) == ("0.5", "inf")
+    assert AXES["labels"].text(1_234_567.0) == "1,234,567 labels"
+    assert AXES["labels"].text(1024.0) == "1,024 labels"
+    assert many(12_345_678_901, "token") == "12,345,678,901 tokens"
+    assert (quantities.count(0.5), quantities.count(float("inf"))) == ("0.5", "inf")
     assert limit_flags({"max_labels": 1_234_567, "max_usd": 0.1, "trials": 1}) == " --max-labels 1234567 --max-usd 0.1 --trials 1"
     assert [_short(n) for n in (999, 9_600, 999_999, 22_713_216)] == ["999", "9.6 k", "1 M", "22.7 M"]
     found = [replace(made.run(n), number=n, labels=1_234_567 + n) for n in range(8)]
-    seen = report.View.of(made.describe(("labels",)), made.OFFER, 0.0)
-    drawn = figures.html(figures.front(report.Points.of(found, seen), seen, title=""))
+    seen = View.of(made.describe(("labels",)), made.OFFER, 0.0)
+    drawn = figures.html(figures.front(Points.of(found, seen), seen, title=""))
     assert "1,234,56" in drawn
     assert "%{x:.3g}" not in drawn

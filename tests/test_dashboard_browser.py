@@ -17,8 +17,12 @@ from urllib.parse import urlsplit
 import made
 import pytest
 
-from workbench import prices, report
+from workbench import prices
+from workbench.front.points import Points
+from workbench.front.view import View
 from workbench.ledger import Ledger
+from workbench.report import answers
+from workbench.report.tables import ladder
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 
@@ -186,7 +190,7 @@ def test_the_menu_holds_every_page_and_choices_stay_when_pages_change(served: st
 def test_a_point_is_clicked_and_leads_to_its_run_and_to_mlflow(served: str, ledger: str, notebook: str, watched: Watched) -> None:
     watched.open(served)
     results = Ledger.find(None, ledger).results()
-    points = report.Points.of(results, report.View.of(made.describe(), prices.find("local"), 0.0))
+    points = Points.of(results, View.of(made.describe(), prices.find("local"), 0.0))
     member = points.members[0]
     assert "Take this one" in watched.page.locator('[data-testid="stMain"]').inner_text()
     click_point(watched, member.number)
@@ -232,14 +236,14 @@ def click_point(watched: Watched, number: int) -> None:
 def test_the_sliders_are_moved_by_keyboard_and_the_answer_follows(served: str, ledger: str, watched: Watched) -> None:
     watched.open(served)
     results = Ledger.find(None, ledger).results()
-    view = report.View.of(made.describe(), prices.find("local"), 0.0)
+    view = View.of(made.describe(), prices.find("local"), 0.0)
     budget, target = watched.page.get_by_role("slider").nth(0), watched.page.get_by_role("slider").nth(1)
     budget.focus()
     for _ in range(4):
         watched.page.keyboard.press("ArrowLeft")
     watched.page.wait_for_url("**budget_usd=**")
-    stop = report.ladder(*_span(results, view))[-4]
-    watched.page.get_by_text(report.answer(results, view, budget_usd=stop).split(" the best")[0]).first.wait_for()
+    stop = ladder(*_span(results, view))[-4]
+    watched.page.get_by_text(answers.answer(results, view, budget_usd=stop).split(" the best")[0]).first.wait_for()
     target.focus()
     for _ in range(30):
         watched.page.keyboard.press("ArrowRight")
@@ -249,18 +253,20 @@ def test_the_sliders_are_moved_by_keyboard_and_the_answer_follows(served: str, l
     watched.shot("front-asked")
     copied = watched.page.url
     watched.open(copied)
-    assert report.answer(results, view, budget_usd=stop, target=30.0) in watched.page.locator('[data-testid="stMain"]').inner_text()
+    assert (
+        answers.answer(results, view, budget_usd=stop, target=30.0) in watched.page.locator('[data-testid="stMain"]').inner_text()
+    )
 
 
 def _span(results, view) -> tuple[float, float]:
-    costs = [cost for r in report.Points.of(results, view).found if (cost := view.cost(r, "usd"))]
+    costs = [cost for r in Points.of(results, view).found if (cost := view.cost(r, "usd"))]
     return min(costs), max(costs)
 
 
 def test_a_figure_says_in_words_what_it_shows(served: str, ledger: str, watched: Watched) -> None:
     watched.open(served)
     results = Ledger.find(None, ledger).results()
-    answer = report.answer(results, report.View.of(made.describe(), prices.find("local"), 0.0))
+    answer = answers.answer(results, View.of(made.describe(), prices.find("local"), 0.0))
     watched.page.get_by_role("figure", name=answer).wait_for()
 
 

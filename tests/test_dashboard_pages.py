@@ -10,8 +10,8 @@ from commands import DASHBOARDS
 from streamlit.testing.v1 import AppTest
 from sweeps import failed, ledger_of, numbered, result
 
-from workbench import report
 from workbench.ledger import Ledger
+from workbench.report.axes import AXES
 
 pytestmark = pytest.mark.usefixtures("no_components")
 
@@ -151,7 +151,7 @@ def test_curves_can_be_chosen_among(monkeypatch, swept):
     assert "2 of 14 runs" in said(at)
     at.text_input(key="curves_trials").set_value("999").run()
     assert "No run is selected." in said(at)
-    along = opened(monkeypatch, swept, "curves", curves_axis=report.AXES["usd"].title)  # as in an address that was sent to one
+    along = opened(monkeypatch, swept, "curves", curves_axis=AXES["usd"].title)  # as in an address that was sent to one
     assert along.selectbox(key="curves_axis").value == "usd"
     assert not along.exception
 

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
-from workbench import figures, prices, report
+from workbench import figures, prices
+from workbench.front.members import pareto_front
+from workbench.front.points import Points
+from workbench.front.view import View
+from workbench.report import answers
 from workbench.result import Result
 from workbench.usage import Usage
 
@@ -20,14 +24,14 @@ def point(number: int, method: str, f1: float, seconds: float) -> Result:
 
 
 @pytest.fixture
-def view() -> report.View:
-    return report.View("f1", ("usd",), {"f1": 0.0, "usd": 1.0}, prices.find("local"), 0.0)
+def view() -> View:
+    return View("f1", ("usd",), {"f1": 0.0, "usd": 1.0}, prices.find("local"), 0.0)
 
 
 FOUR = [point(0, "full", 50, 20), point(1, "lora", 60, 40), point(2, "lora", 40, 60), point(3, "full", 30, 10)]
 
 
-def test_every_point_is_drawn_once_and_the_front_is_a_staircase_of_diamonds(view: report.View) -> None:
+def test_every_point_is_drawn_once_and_the_front_is_a_staircase_of_diamonds(view: View) -> None:
     stairs, diamonds, *groups = figures.front(FOUR, view).data
     assert list(stairs.y) == list(diamonds.y) == [30, 50, 60]
     assert diamonds.marker.symbol == "diamond-open"
@@ -39,12 +43,12 @@ def test_every_point_is_drawn_once_and_the_front_is_a_staircase_of_diamonds(view
     assert dominated.marker.symbol in {symbol for name, _, symbol in styles if name == "lora"}
 
 
-def test_dominated_points_of_a_run_can_be_hidden_and_the_front_never(view: report.View) -> None:
+def test_dominated_points_of_a_run_can_be_hidden_and_the_front_never(view: View) -> None:
     *_, full, lora = figures.front(FOUR, view, hidden={r.run_id for r in FOUR}).data
     assert (list(full.customdata), list(lora.customdata)) == ([3, 0], [1])
 
 
-def test_confirmed_points_have_their_interval(view: report.View) -> None:
+def test_confirmed_points_have_their_interval(view: View) -> None:
     best = FOUR[1]
     again = [
         replace(
@@ -57,7 +61,7 @@ def test_confirmed_points_have_their_interval(view: report.View) -> None:
         )
         for s, f1 in ((1, 57.0), (2, 59.0))
     ]
-    points = report.Points.of([*FOUR, *again], view)
+    points = Points.of([*FOUR, *again], view)
     trace = next(t for t in figures.front(points, view).data if t.name == "lora" and t.marker.color != figures.GREY)
     known = points.confirmed[best.recipe_id].score
     assert list(trace.y) == [58.0]
@@ -65,7 +69,7 @@ def test_confirmed_points_have_their_interval(view: report.View) -> None:
     assert trace.error_y.arrayminus[0] == pytest.approx(58.0 - known.low)
 
 
-def test_baselines_are_drawn_where_there_are_some(view: report.View) -> None:
+def test_baselines_are_drawn_where_there_are_some(view: View) -> None:
     untuned = replace(point(9, "none", 12, 1), recipe={**FOUR[0].recipe, "method": {"name": "none"}, "epochs": 0})
     texts = [a.text for a in figures.front([*FOUR, untuned], view).layout.annotations]
     assert [text.rsplit(" for $", 1)[0] for text in texts] == ["untuned 12.0", "best full tuning 50.0"]
@@ -73,9 +77,9 @@ def test_baselines_are_drawn_where_there_are_some(view: report.View) -> None:
     assert not figures.front([FOUR[1]], view).layout.annotations
 
 
-def test_what_was_asked_is_marked(view: report.View) -> None:
-    points = report.Points.of(FOUR, view)
-    picks = report.picks(points, budget=0.0004, target=55.0)
+def test_what_was_asked_is_marked(view: View) -> None:
+    points = Points.of(FOUR, view)
+    picks = answers.picks(points, budget=0.0004, target=55.0)
     drawn = figures.mark(figures.front(points, view), points, budget=0.0004, target=55.0, picks=picks, chosen=FOUR[2])
     texts = " ".join(a.text for a in drawn.layout.annotations)
     for words in ("budget $0.0004", "target 55", "f1 50.0", "f1 60.0"):
@@ -84,10 +88,10 @@ def test_what_was_asked_is_marked(view: report.View) -> None:
     assert list(drawn.data[-1].y) == [40]
 
 
-def test_of_a_cloud_one_point_of_each_spot_is_drawn(view: report.View) -> None:
+def test_of_a_cloud_one_point_of_each_spot_is_drawn(view: View) -> None:
     many = [point(n, "full" if n % 2 else "lora", 1 + n % 50, 10 + n) for n in range(700)]
     twins = [replace(r, recipe_id=f"{k}/{r.number}", number=1000 * k + r.number) for r in many for k in (1, 2, 3)]
-    members = {r.number for r in report.front(many, view)}
+    members = {r.number for r in pareto_front(many, view)}
     clouds = [t for t in figures.front([*many, *twins], view).data if t.marker.color == figures.GREY]
     drawn = [n for t in clouds for n in t.customdata]
     assert len(members) < len(drawn) < figures.CLOUD
@@ -96,9 +100,7 @@ def test_of_a_cloud_one_point_of_each_spot_is_drawn(view: report.View) -> None:
     assert {by_number[n].scores["f1"] for n in drawn} == set(range(1, 51))  # no row of spots is left out
 
 
-def test_what_is_still_a_cloud_is_drawn_by_the_graphics_card_and_says_less(
-    view: report.View, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_still_a_cloud_is_drawn_by_the_graphics_card_and_says_less(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules["workbench.figures.front"]
     monkeypatch.setattr(module, "CLOUD", 20)
     many = [point(n, "full", 1 + n % 50, 10 + n) for n in range(200)]
@@ -107,23 +109,23 @@ def test_what_is_still_a_cloud_is_drawn_by_the_graphics_card_and_says_less(
     assert cloud.x.dtype == "float32"
 
 
-def test_two_costs_have_an_axis_each(view: report.View) -> None:
+def test_two_costs_have_an_axis_each(view: View) -> None:
     two = replace(view, minimize=("usd_compute", "labels"), reference={})
-    drawn = figures.front_3d(report.Points.of(FOUR, two))
+    drawn = figures.front_3d(Points.of(FOUR, two))
     assert sorted(z for trace in drawn.data for z in trace.z) == [30, 40, 50, 60]
     assert {y for trace in drawn.data for y in trace.y} == {10.0}
     more = [*FOUR, replace(point(7, "full", 45, 60), labels=5)]  # on the front for its labels alone: no step
-    stairs, diamonds, *_ = figures.front(report.Points.of(more, two), two).data
+    stairs, diamonds, *_ = figures.front(Points.of(more, two), two).data
     assert (list(stairs.y), list(diamonds.y)) == ([30, 50, 60], [30, 50, 60, 45])
 
 
-def test_methods_as_the_budget_grows(view: report.View) -> None:
-    full, lora = figures.by_method(report.Points.of(FOUR, view)).data
+def test_methods_as_the_budget_grows(view: View) -> None:
+    full, lora = figures.by_method(Points.of(FOUR, view)).data
     assert (list(full.y), list(lora.y)) == ([30, 50, 50], [60, 60])  # each goes on to the dearest point
 
 
 def test_a_run_s_curve_and_its_phases() -> None:
-    view = report.View("f1", ("usd",), {}, prices.find("local"), 0.0)
+    view = View("f1", ("usd",), {}, prices.find("local"), 0.0)
     longer = replace(FOUR[0], recipe={**FOUR[0].recipe, "epochs": 2}, scores={"f1": 55.0})
     (line,) = figures.run_curve([[longer, FOUR[0]]], view).data
     assert (list(line.x), list(line.y)) == ([1, 2], [50, 55])
@@ -133,11 +135,11 @@ def test_a_run_s_curve_and_its_phases() -> None:
     ]
 
 
-def test_no_point_is_an_empty_figure(view: report.View) -> None:
+def test_no_point_is_an_empty_figure(view: View) -> None:
     assert len(figures.front([], view).data) == 0
 
 
-def test_the_file_opens_without_a_network(view: report.View, tmp_path: Path) -> None:
+def test_the_file_opens_without_a_network(view: View, tmp_path: Path) -> None:
     figures.write_html(figures.front([point(0, "full", 50, 20)], view), tmp_path / "front.html")
     text = (tmp_path / "front.html").read_text(encoding="utf-8")
     assert "Plotly.newPlot" in text

@@ -6,7 +6,15 @@ import pytest
 import sweeps
 from sweeps import VIEW, failed, result
 
-from workbench import figures, prices, report
+from workbench import figures, prices
+from workbench.front.curves import curves
+from workbench.front.importance import best_of_runs, importance, swept
+from workbench.front.label_curve import best_by_labels, line
+from workbench.front.members import pareto_front
+from workbench.front.trajectory import trajectory
+from workbench.report.elsewhere import elsewhere
+from workbench.report.failures import failures, memory_map
+from workbench.report.importance import short_name
 
 SWEEP = sweeps.sweep(16)
 LOOKS = figures.looks(sweeps.METHODS)
@@ -20,7 +28,7 @@ def test_methods_have_a_colour_and_a_shape_of_their_own_while_there_are_enough()
 
 
 def test_every_curve_is_a_line_with_its_checkpoints() -> None:
-    shown = report.curves(SWEEP, VIEW, "usd")
+    shown = curves(SWEEP, VIEW, "usd")
     drawn = figures.curves(shown, VIEW, "usd", LOOKS)
     legend = [trace for trace in drawn.data if trace.showlegend is not False]
     lines = [trace for trace in drawn.data if trace.showlegend is False]
@@ -32,11 +40,11 @@ def test_every_curve_is_a_line_with_its_checkpoints() -> None:
 
 
 def test_importance_stands_side_by_side_and_chance_is_hatched() -> None:
-    found = report.matters(SWEEP, VIEW)
+    found = importance(SWEEP, VIEW)
     assert found is not None
     drawn = figures.importance(found, VIEW)
     names = [name for trace in drawn.data for name in trace.y]
-    assert sorted(names) == sorted(2 * [report.short_name(effect.name) for effect in found.quality])
+    assert sorted(names) == sorted(2 * [short_name(effect.name) for effect in found.quality])
     assert {(trace.name, trace.marker.pattern.shape) for trace in drawn.data} == {
         ("told apart from chance", ""),
         ("could be chance", "/"),
@@ -45,8 +53,8 @@ def test_importance_stands_side_by_side_and_chance_is_hatched() -> None:
 
 @pytest.mark.parametrize("name", ["model", "lora.r", "epochs", "full.learning_rate"])
 def test_a_slice_holds_the_runs_that_have_the_setting(name: str) -> None:
-    points = report.best_of_runs(SWEEP, VIEW, name)
-    members = {r.recipe_id for r in report.front(SWEEP, VIEW)}
+    points = best_of_runs(SWEEP, VIEW, name)
+    members = {r.recipe_id for r in pareto_front(SWEEP, VIEW)}
     drawn = figures.by_setting(points, VIEW, name, LOOKS, members)
     assert sum(size > 10 for trace in drawn.data for size in trace.marker.size) == len(members & {r.recipe_id for r in points})
     assert sum(len(trace.x) for trace in drawn.data) == len(points) > 0
@@ -59,8 +67,8 @@ def test_many_runs_are_drawn_by_the_graphics_card() -> None:
 
 
 def test_parallel_coordinates_have_an_axis_for_each_setting_cost_and_quality() -> None:
-    names = [name for name in report.swept(SWEEP) if name != "epochs"]
-    (trace,) = figures.parallel(report.best_of_runs(SWEEP, VIEW), VIEW, names, "usd").data
+    names = [name for name in swept(SWEEP) if name != "epochs"]
+    (trace,) = figures.parallel(best_of_runs(SWEEP, VIEW), VIEW, names, "usd").data
     assert [axis.label for axis in trace.dimensions] == ["model", "method", "labels", "learning rate", "lora r", "US$", "f1"]
     assert {len(axis["values"]) for axis in trace.dimensions} == {16}
     rank = next(axis for axis in trace.dimensions if axis.label == "lora r")
@@ -68,24 +76,24 @@ def test_parallel_coordinates_have_an_axis_for_each_setting_cost_and_quality() -
 
 
 def test_labels_have_a_line_for_each_method_and_a_band_only_from_three_counts() -> None:
-    groups = report.best_by_labels(SWEEP, VIEW, by="method")
-    whole = report.best_by_labels(SWEEP, VIEW)[""]
-    drawn = figures.labels(groups, report.line(whole), VIEW, LOOKS)
+    groups = best_by_labels(SWEEP, VIEW, by="method")
+    whole = best_by_labels(SWEEP, VIEW)[""]
+    drawn = figures.labels(groups, line(whole), VIEW, LOOKS)
     assert {trace.name for trace in drawn.data} == {"95 % band", "line through the best", *groups}
     bare = figures.labels(groups, None, VIEW, LOOKS)
     assert {trace.name for trace in bare.data} == set(groups)
 
 
 def test_the_course_is_a_staircase_in_money_or_in_seconds() -> None:
-    (steps,) = figures.course(report.course(SWEEP, VIEW)).data
+    (steps,) = figures.course(trajectory(SWEEP, VIEW)).data
     assert steps.line.shape == "hv"
     assert list(steps.y) == sorted(steps.y)
-    unknown = [replace(stage, usd=None) for stage in report.course(SWEEP, VIEW)]
+    unknown = [replace(stage, usd=None) for stage in trajectory(SWEEP, VIEW)]
     assert figures.course(unknown).layout.xaxis.title.text == "seconds of work"
 
 
 def test_offers_stand_with_their_bands_and_one_s_own_is_bold() -> None:
-    found = report.elsewhere(SWEEP, VIEW, [VIEW.offer, *prices.load()[:6]], 50.0)
+    found = elsewhere(SWEEP, VIEW, [VIEW.offer, *prices.load()[:6]], 50.0)
     drawn = figures.elsewhere(found, VIEW.offer.id)
     names = [name for trace in drawn.data for name in trace.y]
     assert len(names) == len(found) > 1
@@ -95,7 +103,7 @@ def test_offers_stand_with_their_bands_and_one_s_own_is_bold() -> None:
 
 def test_memory_is_told_in_words_and_failures_by_phase() -> None:
     results = [result("a", model="l2"), failed("b", "out_of_memory: x", model="l6")]
-    (cells,) = figures.memory(report.memory_map(results)).data
+    (cells,) = figures.memory(memory_map(results)).data
     assert [list(row) for row in cells.text] == [["fits: 1 run, 1.0 GiB", "does not fit: 0 of 1 run"]]
-    drawn = figures.failures(report.failures(results, VIEW))
+    drawn = figures.failures(failures(results, VIEW))
     assert [(trace.name, list(trace.x)) for trace in drawn.data] == [("train", [5.0])]

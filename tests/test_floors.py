@@ -9,15 +9,16 @@ PACKAGE = Path(__file__).parents[1] / "workbench"
 
 FLOORS = {
     **dict.fromkeys(("errors", "space", "settings", "usage", "estimate", "pareto", "process"), 0),
-    **dict.fromkeys(("prices", "carbon", "flops", "meter", "data"), 1),
+    **dict.fromkeys(("prices", "carbon", "flops", "meter", "data", "quantities"), 1),
     "objectives": 2,
     "formulations": 3,
     **dict.fromkeys(("tasks", "methods"), 4),
     **dict.fromkeys(("study", "result"), 5),
-    **dict.fromkeys(("training", "forecast", "search", "ledger", "tracking", "imports"), 6),
-    **dict.fromkeys(("report", "figures", "sweep", "health", "replay"), 7),
-    "cli": 8,
-    "testing": 9,  # may use all, and none may use it
+    "front": 6,
+    **dict.fromkeys(("training", "forecast", "search", "ledger", "tracking", "imports"), 7),
+    **dict.fromkeys(("report", "figures", "sweep", "health", "replay"), 8),
+    "cli": 9,
+    "testing": 10,  # may use all, and none may use it
 }
 TOP = {"__init__", "__main__"}  # the public names, and `python -m workbench`
 
@@ -26,9 +27,7 @@ SIDEWAYS = {
     ("settings", "errors"),
     ("carbon", "prices"),  # grams are a view of an offer too
     ("search", "ledger"),  # a space's distributions are those that the ledger stores
-    ("sweep", "report"),
     ("figures", "report"),
-    ("replay", "report"),
     ("forecast", "training"),  # a forecast counts the steps, checkpoints and micro-batches of the loop itself
 }
 """Imports between rooms of one floor, `(who, whom)`: the only ones, and never in a circle."""
@@ -60,6 +59,16 @@ HOUSES = {
     "psutil": {"meter", "forecast", "health", "process"},
 }
 """Rooms that may import a dependency."""
+
+INNER = {
+    ("cli/__init__.py", "workbench.cli.common"): "--help draws no table: rich is not imported for it",
+    ("forecast/pairs.py", "workbench.forecast.passes"): "a mode of torch's dispatcher, a class of torch's: torch",
+    ("methods/__init__.py", "workbench.methods.heads"): "closed forms on tensors: torch",
+    ("methods/__init__.py", "workbench.methods.adapters"): "layers of a model: torch",
+    ("search/decide.py", "workbench.search.engine"): "a surrogate's linear algebra: scipy",
+}
+"""Imports of our own inside functions, `(file, module)` and why: the only ones, at most 15. Commands are no reason: the group
+imports a command's module when it is used. Neither are libraries: they are imported inside the functions of their houses."""
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -144,3 +153,30 @@ def test_each_heavy_dependency_has_one_house() -> None:
             if package in HOUSES:
                 allowed = ", ".join(sorted(HOUSES[package])) or "nobody"
                 assert room(path) in HOUSES[package], f"{path.relative_to(PACKAGE)}, line {line}: {package} belongs to {allowed}"
+
+
+def inner_imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Every module of our own that a file imports inside a function, and its line."""
+    for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "workbench":
+                    packages = "workbench", path.parent.relative_to(PACKAGE.parent).as_posix().replace("/", ".")
+                    for alias in node.names:  # a module of a package, or something in a module
+                        yield (f"{node.module}.{alias.name}" if node.module in packages else str(node.module)), node.lineno
+
+
+def test_our_own_modules_are_imported_at_the_top() -> None:
+    found = {(path.relative_to(PACKAGE).as_posix(), name): line for path in MODULES for name, line in inner_imports(path)}
+    assert [f"{file}, line {found[file, name]}: {name}" for file, name in found.keys() - INNER.keys()] == []
+    assert INNER.keys() - found.keys() == set(), "an exception that nothing needs any more"
+    assert len(INNER) <= 15
+
+
+def test_the_dashboard_knows_nothing_of_the_command_line() -> None:
+    pages = sorted((PACKAGE.parent / "dashboards").rglob("*.py"))
+    assert pages
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        assert "workbench.cli" not in text, path.name
+        assert "import cli" not in text, path.name

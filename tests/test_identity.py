@@ -15,9 +15,11 @@ import pytest
 from workbench import Recipe, bitfit, full, methods, peft
 from workbench.data import fingerprints, hub, readers
 from workbench.errors import DataError, EnvironmentFault
+from workbench.front.members import pareto_front
+from workbench.front.view import View
 from workbench.ledger import Ledger, default_url
-from workbench.report import View, front, outdated_text
 from workbench.result import Cause, Result, originals, spending
+from workbench.result.outdated import outdated_text
 from workbench.study import load
 from workbench.sweep import Limits
 from workbench.tasks import question_answering, source
@@ -363,7 +365,7 @@ def test_results_of_other_inputs_are_on_the_bill_and_nothing_else(place) -> None
         assert now.read().results == [result]
         assert now.changed_since == ["data", "model"]
         assert originals([result]) == []
-        assert front([result], View.of(now.description, now_offer(), 0.0)) == []
+        assert pareto_front([result], View.of(now.description, now_offer(), 0.0)) == []
         assert Limits(trials=1).done([result]) == ""
         assert spending([result], now_offer(), 0.0).seconds == 1.0
         assert "outdated" not in result.to_json()
@@ -493,7 +495,7 @@ def test_replaced_weights_are_another_model(place, command) -> None:
 
     reading = open_ledger("s", None).read()  # what the dashboard reads
     view = View.of(reading.description, now_offer(), 0.0)
-    assert {r.trial for r in front(reading.results, view)} <= {p["trial"] for p in second["points"]}
+    assert {r.trial for r in pareto_front(reading.results, view)} <= {p["trial"] for p in second["points"]}
 
 
 @pytest.mark.slow

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench import prices, report
+from workbench import prices
 from workbench.errors import DataError, EnvironmentFault, UsageError
+from workbench.front.members import pareto_front
+from workbench.front.view import View
 from workbench.imports import peft_comparison
 from workbench.imports.fields import Fields
 from workbench.ledger import Ledger, default_url
-from workbench.report import View
-from workbench.result import Result, cost, spent_usd
+from workbench.result import Result, by_run, cost, spent_usd
 
 REAL = os.environ.get("WORKBENCH_DATA")
 REAL_FOLDER = Path(REAL or "") / "peft_results" / "MetaMathQA"
@@ -141,7 +142,7 @@ def experiment(result):
 def front(ledger, platform=None):
     description = ledger.description
     view = View.of(description, prices.find(platform or description["platform"]), description["label_usd"])
-    return [experiment(r) for r in report.front(ledger.results(), view)]
+    return [experiment(r) for r in pareto_front(ledger.results(), view)]
 
 
 def test_a_file_becomes_a_result_with_all_that_it_tells(folder):
@@ -240,7 +241,7 @@ def test_importing_again_adds_what_is_new_or_changed_and_nothing_else(folder, ur
     numbers = [r.number for r in ledger.results()]
     assert numbers == [r.trial for r in ledger.results()] == list(range(12))
     assert Ledger.names(url) == [ledger.name]
-    assert len(report.by_run(ledger.results())) == 12
+    assert len(by_run(ledger.results())) == 12
 
 
 def test_a_study_of_another_name_is_another_study(folder, url):

@@ -8,7 +8,7 @@ import pytest
 from workbench.data import load
 from workbench.data.looks import look
 from workbench.errors import UsageError
-from workbench.report import few_examples
+from workbench.report.doubts import few_examples
 from workbench.study import load as load_study
 from workbench.sweep import check_data, graded_by
 

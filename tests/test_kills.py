@@ -20,7 +20,7 @@ import stores
 from places import Place
 
 from workbench.ledger import Ledger, default_url
-from workbench.report import by_run
+from workbench.result import by_run
 from workbench.tracking import store
 from workbench.usage import total
 

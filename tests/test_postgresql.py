@@ -6,7 +6,7 @@ import pytest
 from places import Place
 
 from workbench.ledger import Ledger
-from workbench.report import by_run
+from workbench.result import by_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -11,10 +11,20 @@ from typing import Any
 
 import pytest
 
-from workbench import report
+from workbench.front.hypervolume import hypervolume
+from workbench.front.members import cheapest, pareto_front
+from workbench.front.points import Points, marginal
+from workbench.front.serving import BreakEven, break_even, serving
+from workbench.front.view import View
 from workbench.prices import Offer
-from workbench.report import View
+from workbench.quantities import dollars, duration, number
+from workbench.report import answers
+from workbench.report.answers import cost_text, picks, ties_text
+from workbench.report.bill import peak_share, phases_spent
+from workbench.report.doubts import doubts, few_examples
+from workbench.report.records import find_run, front_markdown, front_record, runs_record
 from workbench.report.rows import result_rows, rows_csv
+from workbench.report.text import describe, settings_text, short_settings, usage_cells
 from workbench.result import Cause, Result
 from workbench.usage import Usage, Work
 
@@ -56,73 +66,73 @@ def epochs(result: Result, count: float, **changes: Any) -> Result:
 
 
 def test_the_front_is_sorted_from_cheap_to_dear() -> None:
-    assert report.front(ALL, view()) == [CHEAP, MIDDLE, BEST]
-    assert report.front([], view()) == []
-    assert report.front([BROKEN], view()) == []
+    assert pareto_front(ALL, view()) == [CHEAP, MIDDLE, BEST]
+    assert pareto_front([], view()) == []
+    assert pareto_front([BROKEN], view()) == []
 
 
 def test_points_that_tie_exactly_are_all_members_and_are_named_once() -> None:
     twin = epochs(point("ffff", 62.0, 40, trial=7), 3)
     for found in ([*ALL, twin], [twin, *ALL]):
-        members = report.front(found, view())
+        members = pareto_front(found, view())
         assert {r.run_id for r in members} == {r.run_id for r in (CHEAP, MIDDLE, BEST, twin)}
         assert [view().cost(r, "usd") for r in members] == sorted(view().cost(r, "usd") or 0 for r in members)
-        assert report.hypervolume(found, view()) == pytest.approx(report.hypervolume(ALL, view()))
-        assert report.answer(found, view()) == report.answer(ALL, view())
-        assert report.ties_text(members, view()).startswith("2 points tie exactly: trials ")
-        assert "7 at 3 epochs" in report.front_markdown(found, view())
-        points = report.Points.of(found, view())
-        assert [m is None for m in report.marginal(points)] == [True, False, True, False]
-        entries = {p["recipe_id"] for p in report.front_record("s", found, view())["points"] if p["on_front"]}
+        assert hypervolume(found, view()) == pytest.approx(hypervolume(ALL, view()))
+        assert answers.answer(found, view()) == answers.answer(ALL, view())
+        assert ties_text(members, view()).startswith("2 points tie exactly: trials ")
+        assert "7 at 3 epochs" in front_markdown(found, view())
+        points = Points.of(found, view())
+        assert [m is None for m in marginal(points)] == [True, False, True, False]
+        entries = {p["recipe_id"] for p in front_record("s", found, view())["points"] if p["on_front"]}
         assert {twin.recipe_id, MIDDLE.recipe_id} <= entries
-    assert report.ties_text(report.front(ALL, view()), view()) == ""
+    assert ties_text(pareto_front(ALL, view()), view()) == ""
     many = [point(f"{i:04}", 62.0, 40, recipe_id=f"{i:016}") for i in range(9)]
-    assert report.ties_text(many, view()).endswith(" and 3 more.")
+    assert ties_text(many, view()).endswith(" and 3 more.")
 
 
 def test_a_tie_with_the_best_names_one_answer() -> None:
     twin = point("ffff", 64.0, 100, trial=7)
-    text = report.answer([*ALL, twin], view())
+    text = answers.answer([*ALL, twin], view())
     assert text.count("64.0") == 1
-    assert [p.why for p in report.picks(report.Points.of([*ALL, twin], view()))] == ["best", "nearly"]
+    assert [p.why for p in picks(Points.of([*ALL, twin], view()))] == ["best", "nearly"]
 
 
 def test_a_longer_checkpoint_a_recipe_recorded_twice_and_a_replicate_are_no_ties() -> None:
     longer = epochs(replace(BEST, recipe_id="longer", number=9), 4)
-    assert report.front([longer, *ALL], view()) == [CHEAP, MIDDLE, BEST]
+    assert pareto_front([longer, *ALL], view()) == [CHEAP, MIDDLE, BEST]
     again, replicate = replace(BEST, number=9), point("ffff", 64.0, 100, replicate_of=BEST.recipe_id)
-    assert report.front([*ALL, again], view()) == [CHEAP, MIDDLE, BEST]
-    assert replicate not in report.front([*ALL, replicate], view())
+    assert pareto_front([*ALL, again], view()) == [CHEAP, MIDDLE, BEST]
+    assert replicate not in pareto_front([*ALL, replicate], view())
 
 
 def test_what_has_no_score_or_an_unknown_cost_is_no_point() -> None:
     unknown = point("x", 99.0, 1, usage={"train": Usage(seconds=1.0, cpu_energy_j=None)})
-    assert report.front([unknown, CHEAP], view("energy_j")) == [CHEAP]
-    assert report.front([unknown, CHEAP], view("usd")) == [unknown]
+    assert pareto_front([unknown, CHEAP], view("energy_j")) == [CHEAP]
+    assert pareto_front([unknown, CHEAP], view("usd")) == [unknown]
     assert view().coordinates(point("x", 99.0, 1, scores={"accuracy": 1.0})) is None
     assert view().coordinates(point("x", 99.0, 1, status="interrupted")) is None
 
 
 def test_prices_decide_the_front() -> None:
     few = point("few", 55.0, 50, labels=10)
-    assert few not in report.front([*ALL, few], view())
-    assert few in report.front([*ALL, few], view(label_usd=1.0))
-    assert report.front([*ALL, few], view("usd_compute", label_usd=1.0)) == [CHEAP, MIDDLE, BEST]
-    assert few in report.front([*ALL, few], view("usd", "labels"))
+    assert few not in pareto_front([*ALL, few], view())
+    assert few in pareto_front([*ALL, few], view(label_usd=1.0))
+    assert pareto_front([*ALL, few], view("usd_compute", label_usd=1.0)) == [CHEAP, MIDDLE, BEST]
+    assert few in pareto_front([*ALL, few], view("usd", "labels"))
 
 
 def test_hypervolume_is_in_score_times_decades_of_cost() -> None:
     # 10 s cost a cent: three decades below the reference of ten dollars
-    assert report.hypervolume([CHEAP], view()) == pytest.approx(50 * 3)
-    assert report.hypervolume([CHEAP, BEST], view()) == pytest.approx(50 * 3 + 14 * 2)
-    assert report.hypervolume(ALL, view()) > report.hypervolume([CHEAP, BEST], view())
-    assert report.hypervolume([BROKEN], view()) == report.hypervolume([], view()) == 0
-    assert report.hypervolume([point("x", 0.0, 10)], view()) == 0
+    assert hypervolume([CHEAP], view()) == pytest.approx(50 * 3)
+    assert hypervolume([CHEAP, BEST], view()) == pytest.approx(50 * 3 + 14 * 2)
+    assert hypervolume(ALL, view()) > hypervolume([CHEAP, BEST], view())
+    assert hypervolume([BROKEN], view()) == hypervolume([], view()) == 0
+    assert hypervolume([point("x", 0.0, 10)], view()) == 0
 
 
 def test_halving_a_cost_counts_the_same_anywhere() -> None:
     def gained(seconds: float) -> float:
-        return report.hypervolume([point("a", 50, seconds / 2)], view()) - report.hypervolume([point("a", 50, seconds)], view())
+        return hypervolume([point("a", 50, seconds / 2)], view()) - hypervolume([point("a", 50, seconds)], view())
 
     assert gained(1.0) == pytest.approx(gained(100.0)) == pytest.approx(50 * math.log10(2))
 
@@ -134,27 +144,27 @@ LORA = "lora (r=8, lr=2e-4) on small, 512 labels, 2 epochs: f1"
 
 def test_the_answer() -> None:
     assert (
-        report.answer(ALL, view())
+        answers.answer(ALL, view())
         == f"The best is {LORA} 64.0 for $0.10. 96% of that quality comes 60% cheaper: {LORA} 62.0 for $0.04."
     )
 
 
 def test_the_answer_without_a_cheaper_one_nearly_as_good() -> None:
-    assert report.answer([BEST, CHEAP], view()) == f"The best is {LORA} 64.0 for $0.10."
-    assert report.answer([BEST], view()) == f"The best is {LORA} 64.0 for $0.10."
-    assert report.answer([BEST, point("x", 63.0, 99.9)], view()) == f"The best is {LORA} 64.0 for $0.10."  # 0.1 % is no news
+    assert answers.answer([BEST, CHEAP], view()) == f"The best is {LORA} 64.0 for $0.10."
+    assert answers.answer([BEST], view()) == f"The best is {LORA} 64.0 for $0.10."
+    assert answers.answer([BEST, point("x", 63.0, 99.9)], view()) == f"The best is {LORA} 64.0 for $0.10."  # 0.1 % is no news
 
 
 def test_a_study_in_which_nothing_was_learnt_or_paid_has_an_answer() -> None:
-    assert report.answer([point("x", 0.0, 10), point("y", 0.0, 5)], view()) == f"The best is {LORA} 0.0 for $0.005."
-    assert report.answer([point("x", 5.0, 10), point("y", 5.0, 10)], view("labels")).startswith("The best is")
-    assert report.answer([point("x", 5.0, 10, labels=0)], view("labels")).endswith("f1 5.0 for 0 labels.")
+    assert answers.answer([point("x", 0.0, 10), point("y", 0.0, 5)], view()) == f"The best is {LORA} 0.0 for $0.005."
+    assert answers.answer([point("x", 5.0, 10), point("y", 5.0, 10)], view("labels")).startswith("The best is")
+    assert answers.answer([point("x", 5.0, 10, labels=0)], view("labels")).endswith("f1 5.0 for 0 labels.")
 
 
 @pytest.mark.parametrize("results", [[], [BROKEN], [point("x", 1.0, 1, status="interrupted")]])
 def test_the_answer_before_a_run_has_finished(results: list[Result]) -> None:
     for more in ({}, {"budget_usd": 1.0}, {"target": 1.0}):
-        assert report.answer(results, view(), **more) == "No run has finished yet: there is nothing to choose from."
+        assert answers.answer(results, view(), **more) == "No run has finished yet: there is nothing to choose from."
 
 
 @pytest.mark.parametrize(
@@ -167,7 +177,7 @@ def test_the_answer_before_a_run_has_finished(results: list[Result]) -> None:
     ],
 )
 def test_the_answer_to_a_budget(budget: float, expected: str) -> None:
-    assert report.answer(ALL, view(), budget_usd=budget) == expected
+    assert answers.answer(ALL, view(), budget_usd=budget) == expected
 
 
 @pytest.mark.parametrize(
@@ -180,43 +190,44 @@ def test_the_answer_to_a_budget(budget: float, expected: str) -> None:
     ],
 )
 def test_the_answer_to_a_target(target: float, expected: str) -> None:
-    assert report.answer(ALL, view(), target=target) == expected
+    assert answers.answer(ALL, view(), target=target) == expected
 
 
 def test_a_point_that_only_seems_to_reach_the_target_is_not_passed_over_in_silence() -> None:
     near = point("near", 61.98, 30)
-    text = report.answer([*ALL, near], view(), target=62.0)
+    text = answers.answer([*ALL, near], view(), target=62.0)
     assert (
-        text == f"{report.answer(ALL, view(), target=62.0)} Cheaper, at $0.03, and only 0.02 below it: {LORA.removesuffix(': f1')}."
+        text
+        == f"{answers.answer(ALL, view(), target=62.0)} Cheaper, at $0.03, and only 0.02 below it: {LORA.removesuffix(': f1')}."
     )
-    assert report.answer([*ALL, near], view(), target=61.9) == f"The cheapest that reaches f1 61.9 is {LORA} 62.0 for $0.03."
-    assert report.answer([*ALL, point("far", 61.9, 30)], view(), target=62.0) == report.answer(ALL, view(), target=62.0)
-    assert report.answer([point("near", 61.98, 30)], view(), target=62.0).endswith("62.0 for $0.03. That is only 0.02 below it.")
+    assert answers.answer([*ALL, near], view(), target=61.9) == f"The cheapest that reaches f1 61.9 is {LORA} 62.0 for $0.03."
+    assert answers.answer([*ALL, point("far", 61.9, 30)], view(), target=62.0) == answers.answer(ALL, view(), target=62.0)
+    assert answers.answer([point("near", 61.98, 30)], view(), target=62.0).endswith("62.0 for $0.03. That is only 0.02 below it.")
 
 
 def test_budget_and_target_are_both_answered() -> None:
-    both = report.answer(ALL, view(), budget_usd=0.01, target=60.0)
-    assert both == report.answer(ALL, view(), budget_usd=0.01) + " " + report.answer(ALL, view(), target=60.0)
+    both = answers.answer(ALL, view(), budget_usd=0.01, target=60.0)
+    assert both == answers.answer(ALL, view(), budget_usd=0.01) + " " + answers.answer(ALL, view(), target=60.0)
 
 
 def test_of_points_that_are_as_good_the_cheaper_one_is_named() -> None:
     twin = point("ffff", 64.0, 80)
-    assert "64.0 for $0.08" in report.answer([BEST, twin], view())
-    assert "64.0 for $0.08" in report.answer([BEST, twin], view(), budget_usd=1)
-    assert "64.0 for $0.10" in report.answer([BEST, point("gggg", 63.0, 100)], view(), target=60)
+    assert "64.0 for $0.08" in answers.answer([BEST, twin], view())
+    assert "64.0 for $0.08" in answers.answer([BEST, twin], view(), budget_usd=1)
+    assert "64.0 for $0.10" in answers.answer([BEST, point("gggg", 63.0, 100)], view(), target=60)
 
 
 def test_the_sentences_fit_what_is_minimised() -> None:
     few = point("few", 60.0, 50, labels=128)
-    answer = report.answer([few, BEST], view("labels"))
+    answer = answers.answer([few, BEST], view("labels"))
     assert answer == (
         f"The best is {LORA} 64.0 for 512 labels. 93% of that quality comes with 75% fewer labels: "
         "lora (r=8, lr=2e-4) on small, 128 labels, 2 epochs: f1 60.0 for 128 labels."
     )
-    assert report.answer([few, BEST], view("seconds")).count("in 50% less time") == 1
-    assert report.answer([few, BEST], view("seconds"), target=60).startswith("The quickest that reaches f1 60 is")
-    assert report.answer([few, BEST], view("labels"), budget_usd=1).endswith("f1 64.0 for 512 labels and $0.10.")
-    assert report.answer([few, BEST], view("usd", "labels")).startswith(f"The best is {LORA} 64.0 for $0.10 and 512 labels.")
+    assert answers.answer([few, BEST], view("seconds")).count("in 50% less time") == 1
+    assert answers.answer([few, BEST], view("seconds"), target=60).startswith("The quickest that reaches f1 60 is")
+    assert answers.answer([few, BEST], view("labels"), budget_usd=1).endswith("f1 64.0 for 512 labels and $0.10.")
+    assert answers.answer([few, BEST], view("usd", "labels")).startswith(f"The best is {LORA} 64.0 for $0.10 and 512 labels.")
 
 
 def test_every_cost_has_its_words() -> None:
@@ -225,26 +236,26 @@ def test_every_cost_has_its_words() -> None:
     half = point("half", 60.0, 50, labels=128, usage={"train": Usage(seconds=50, cpu_energy_j=5.0)})
     for name in COSTS:
         best = replace(BEST, usage={"train": Usage(seconds=100, cpu_energy_j=10.0)})
-        assert "% of that quality comes" in report.answer([half, best], view(name))
-        assert "that reaches f1 60 is" in report.answer([half, best], view(name), target=60)
-        assert report.cost_text(view(name), best, name)
+        assert "% of that quality comes" in answers.answer([half, best], view(name))
+        assert "that reaches f1 60 is" in answers.answer([half, best], view(name), target=60)
+        assert cost_text(view(name), best, name)
 
 
 def test_one_label_is_no_labels() -> None:
-    assert report.describe(epochs(point("x", 1.0, 1, labels=1), 1)) == "lora (r=8, lr=2e-4) on small, 1 label, 1 epoch"
-    assert report.describe(epochs(point("x", 1.0, 1, labels=0), 0.5)) == "lora (r=8, lr=2e-4) on small, 0 labels, 0.5 epochs"
-    assert report.describe(point("x", 1.0, 1, labels=10000, settings={})) == "lora on small, 10,000 labels, 2 epochs"
-    assert report.cost_text(view("labels"), point("x", 1.0, 1, labels=1), "labels") == "1 label"
+    assert describe(epochs(point("x", 1.0, 1, labels=1), 1)) == "lora (r=8, lr=2e-4) on small, 1 label, 1 epoch"
+    assert describe(epochs(point("x", 1.0, 1, labels=0), 0.5)) == "lora (r=8, lr=2e-4) on small, 0 labels, 0.5 epochs"
+    assert describe(point("x", 1.0, 1, labels=10000, settings={})) == "lora on small, 10,000 labels, 2 epochs"
+    assert cost_text(view("labels"), point("x", 1.0, 1, labels=1), "labels") == "1 label"
 
 
 def test_what_is_to_be_doubted_of_a_front() -> None:
     def told(results: list[Result], examples: int | None = None, constant: float | None = None) -> list[str]:
-        return report.doubts(results, view(), {"dev_examples": examples, "constant_score": constant})
+        return doubts(results, view(), {"dev_examples": examples, "constant_score": constant})
 
     (small,) = told(ALL, 48)
     assert small.startswith("48 dev examples grade every point: a score of 50 is known to about ±14.")
     assert told(ALL, 96)
-    assert told(ALL, 97) == told(ALL, None) == told([], 48) == told([BROKEN], 48) == report.doubts(ALL, view(), {}) == []
+    assert told(ALL, 97) == told(ALL, None) == told([], 48) == told([BROKEN], 48) == doubts(ALL, view(), {}) == []
     (flat,) = told(ALL, 512, 64.0)
     assert flat.startswith("No point does better than the commonest label given to everything: that has f1 64.0.")
     assert told(ALL, 512, 63.9) == []
@@ -253,21 +264,21 @@ def test_what_is_to_be_doubted_of_a_front() -> None:
 
 def test_where_no_error_is_known_few_examples_are_told_without_a_figure() -> None:
     def told(graded: int) -> list[str]:
-        return report.doubts(ALL, view(), {"dev_examples": None, "graded_examples": graded, "constant_score": None})
+        return doubts(ALL, view(), {"dev_examples": None, "graded_examples": graded, "constant_score": None})
 
     (few,) = told(99)
     assert few.startswith("99 dev examples grade every point, fewer than 100. How far chance moves this score is not known")
     assert "±" not in few
     assert told(100) == told(0) == []
-    (one,) = report.few_examples({"graded_examples": 1})
+    (one,) = few_examples({"graded_examples": 1})
     assert one.startswith("1 dev example grades every point, fewer than 100.")
-    assert report.few_examples({"dev_examples": 120, "graded_examples": 40}) == []
+    assert few_examples({"dev_examples": 120, "graded_examples": 40}) == []
 
 
 def test_labels_read_within_the_first_epoch_are_told_of_how_many() -> None:
     def told(labels: int, count: float) -> str:
         of = point("x", 1.0, 1, labels=labels, settings={})
-        return report.describe(replace(of, recipe={**of.recipe, "task": {"train": 1280}, "epochs": count}))
+        return describe(replace(of, recipe={**of.recipe, "task": {"train": 1280}, "epochs": count}))
 
     assert told(64, 0.05) == "lora on small, 64 of 1,280 labels, 0.05 epochs"
     assert told(1280, 2) == "lora on small, 1,280 labels, 2 epochs"
@@ -295,7 +306,7 @@ def test_labels_read_within_the_first_epoch_are_told_of_how_many() -> None:
     ],
 )
 def test_dollars(value: float | None, text: str) -> None:
-    assert report.dollars(value) == text
+    assert dollars(value) == text
 
 
 @pytest.mark.parametrize(
@@ -316,7 +327,7 @@ def test_dollars(value: float | None, text: str) -> None:
     ],
 )
 def test_duration(seconds: float, text: str) -> None:
-    assert report.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -340,25 +351,25 @@ def test_duration(seconds: float, text: str) -> None:
     ],
 )
 def test_number(value: Any, text: str) -> None:
-    assert report.number(value) == text
+    assert number(value) == text
 
 
 def test_settings_are_called_by_the_end_of_their_path() -> None:
-    assert report.short_settings({"lora.r": 8, "lora.learning_rate": 0.00123, "task.train": 128}) == "r=8, lr=0.0012, train=128"
-    assert report.settings_text(CHEAP) == "r=8, lr=2e-4"
+    assert short_settings({"lora.r": 8, "lora.learning_rate": 0.00123, "task.train": 128}) == "r=8, lr=0.0012, train=128"
+    assert settings_text(CHEAP) == "r=8, lr=2e-4"
 
 
 def test_what_was_not_measured_is_called_unknown() -> None:
     unknown = Usage(seconds=1.0, cpu_seconds=None, cpu_energy_j=None, peak_memory_bytes=None)
-    assert report.usage_cells(unknown) == ("1.0 s", "unknown", "unknown", "unknown")
-    assert report.usage_cells(Usage(seconds=1.0, cpu_seconds=2.0, cpu_energy_j=3.0, peak_memory_bytes=2**20)) == (
+    assert usage_cells(unknown) == ("1.0 s", "unknown", "unknown", "unknown")
+    assert usage_cells(Usage(seconds=1.0, cpu_seconds=2.0, cpu_energy_j=3.0, peak_memory_bytes=2**20)) == (
         "1.0 s",
         "2.0 s",
         "3 J",
         "1 MiB",
     )
-    assert report.usage_cells(None) == ("", "", "", "")
-    assert report.cost_text(view("energy_j"), point("x", 1.0, 1, usage={"train": unknown}), "energy_j") == "unknown"
+    assert usage_cells(None) == ("", "", "", "")
+    assert cost_text(view("energy_j"), point("x", 1.0, 1, usage={"train": unknown}), "energy_j") == "unknown"
 
 
 # The records
@@ -376,11 +387,11 @@ RUN_KEYS = {
 
 
 def test_the_record_of_the_front_is_the_contract() -> None:
-    record = json.loads(json.dumps(report.front_record("qa-1", ALL, view(label_usd=0.25), target=60.0), allow_nan=False))
+    record = json.loads(json.dumps(front_record("qa-1", ALL, view(label_usd=0.25), target=60.0), allow_nan=False))
     assert record.keys() >= FRONT_KEYS
     assert (record["study"], record["maximize"], record["minimize"]) == ("qa-1", "f1", ["usd"])
-    assert record["answer"] == report.answer(ALL, view(label_usd=0.25), target=60.0)
-    assert record["hypervolume"] == report.hypervolume(ALL, view(label_usd=0.25))
+    assert record["answer"] == answers.answer(ALL, view(label_usd=0.25), target=60.0)
+    assert record["hypervolume"] == hypervolume(ALL, view(label_usd=0.25))
     assert len(record["points"]) == 4  # what is complete
     assert all(p.keys() >= POINT_KEYS for p in record["points"])
     first = record["points"][0]
@@ -392,7 +403,7 @@ def test_the_record_of_the_front_is_the_contract() -> None:
 
 def test_the_record_of_runs_is_the_contract() -> None:
     early, late = epochs(BEST, 1, recipe_id="early", number=1, started=5.0), epochs(BEST, 2, number=2, started=9.0)
-    record = report.runs_record([early, late, BROKEN], view(label_usd=0.25), {BEST.run_id: "m1"})
+    record = runs_record([early, late, BROKEN], view(label_usd=0.25), {BEST.run_id: "m1"})
     record = json.loads(json.dumps(record, allow_nan=False))
     assert [entry["status"] for entry in record] == ["complete", "infeasible"]
     assert all(entry.keys() >= RUN_KEYS for entry in record)
@@ -417,7 +428,7 @@ def test_the_results_as_comma_separated_values() -> None:
 
 def test_the_status_of_a_run_is_its_last_word_and_its_figures_those_of_its_furthest_checkpoint() -> None:
     def status(*segments: Result) -> tuple[str, float]:
-        (entry,) = report.runs_record(segments, view(), {})
+        (entry,) = runs_record(segments, view(), {})
         return entry["status"], entry["epochs"]
 
     done = epochs(BEST, 1, number=1)
@@ -431,14 +442,14 @@ def test_the_status_of_a_run_is_its_last_word_and_its_figures_those_of_its_furth
 
 def test_what_an_interrupted_run_costs_is_what_its_furthest_checkpoint_does() -> None:
     stop = epochs(replace(BEST, spent={"train": Usage(50.0)}), 2, number=2, status="interrupted", scores={}, usage={})
-    (entry,) = report.runs_record([epochs(BEST, 1, number=1), stop], view(), {})
+    (entry,) = runs_record([epochs(BEST, 1, number=1), stop], view(), {})
     assert (entry["usd"], entry["usd_spent"]) == (pytest.approx(0.1), pytest.approx(0.25))
     assert (entry["score"], entry["seconds"]) == (64.0, 100.0)
 
 
 def test_an_interrupted_run_costs_what_it_consumed() -> None:
     stopped = replace(BEST, status="interrupted", scores={}, usage={}, labels=0)
-    (entry,) = report.runs_record([stopped], view(), {})
+    (entry,) = runs_record([stopped], view(), {})
     assert entry["usd"] == entry["usd_spent"] == pytest.approx(0.2)
     assert entry["seconds"] == 200.0
     assert entry["checkpoints"][0]["usd"] is None  # what it would cost from cold is not known
@@ -449,16 +460,16 @@ def test_runs_are_found_by_number_or_by_the_beginning_of_an_id() -> None:
     c = replace(MIDDLE, trial=1, number=1, run_id="1234" * 4)
     d = replace(BEST, trial=1234, number=1234)
     results = [a, c, b, d]
-    assert report.find_run(results, "0") == report.find_run(results, "3") == report.find_run(results, "aaaa") == [a, b]
-    assert report.find_run(results, "feedf") == [a, b]
-    assert report.find_run(results, "1") == report.find_run(results, "12341") == [c]
-    assert report.find_run(results, "1234") == [d]  # a number before the beginning of an id
-    assert report.find_run(results, "aa") == report.find_run(results, "9") == report.find_run(results, "") == []
+    assert find_run(results, "0") == find_run(results, "3") == find_run(results, "aaaa") == [a, b]
+    assert find_run(results, "feedf") == [a, b]
+    assert find_run(results, "1") == find_run(results, "12341") == [c]
+    assert find_run(results, "1234") == [d]  # a number before the beginning of an id
+    assert find_run(results, "aa") == find_run(results, "9") == find_run(results, "") == []
 
 
 def test_the_front_as_a_table_for_the_notebook() -> None:
-    lines = report.front_markdown(ALL, view()).splitlines()
-    assert lines[0] == report.answer(ALL, view())
+    lines = front_markdown(ALL, view()).splitlines()
+    assert lines[0] == answers.answer(ALL, view())
     assert lines[2] == "| trial | model | method | settings | labels | epochs | f1 | usd |"
     assert len(lines) == 4 + 3
     assert lines[4] == "| 0 | small | lora | r=8, lr=2e-4 | 512 | 2 | 50.0 | $0.01 |"
@@ -466,9 +477,9 @@ def test_the_front_as_a_table_for_the_notebook() -> None:
 
 
 def test_phases_add_up_over_results() -> None:
-    spent = report.phases_spent([CHEAP, BEST])
+    spent = phases_spent([CHEAP, BEST])
     assert spent["train"].seconds == 2 * 10 + 2 * 100
-    assert report.phases_spent([]) == {}
+    assert phases_spent([]) == {}
 
 
 # Views: as billed, spread over adopted models, served
@@ -524,20 +535,20 @@ def test_the_sweep_is_spread_over_the_models_that_are_adopted() -> None:
     metered = replace(view(), offer=replace(RATE, usd_per_kwh=Decimal("0.3")))
     unknown = metered.spread(dark, 1)
     assert unknown.cost(CHEAP, "usd") is None
-    json.dumps(report.front_record("s", dark, unknown), allow_nan=False)
+    json.dumps(front_record("s", dark, unknown), allow_nan=False)
 
 
 def test_serving_at_a_stated_load_holds_whole_machines() -> None:
     prices_view = replace(view(), offer=ON_DEMAND)
     fast = here(served(BEST, 50.0))
-    full = report.serving(fast, prices_view)
+    full = serving(fast, prices_view)
     assert full is not None
     assert full.usd_per_1000.value == full.usd_per_1000.low == pytest.approx(0.001 / 50 * 1000)
     assert (full.predictions_per_second.value, full.latency_seconds) == (50.0, 0.01)
-    loaded = report.serving(fast, prices_view, 60.0)
+    loaded = serving(fast, prices_view, 60.0)
     assert loaded is not None
     assert loaded.usd_per_1000.value == pytest.approx(2 * 0.001 / 60 * 1000)
-    assert report.serving(here(BEST), prices_view) is None
+    assert serving(here(BEST), prices_view) is None
 
 
 def test_serving_on_another_device_has_a_band_and_no_latency() -> None:
@@ -545,7 +556,7 @@ def test_serving_on_another_device_has_a_band_and_no_latency() -> None:
     result = served(point("a", 50.0, 100, provenance=gpu), 50.0)
     result = replace(result, usage={"evaluate": Usage(2.0, gpu_seconds=2.0, work=Work(examples=100))})
     there = Offer("q", "o", "A100-80GB", 1, "", "on_demand", Decimal("3.6"), "here", "2026-01-01")
-    found = report.serving(result, replace(view(), offer=there))
+    found = serving(result, replace(view(), offer=there))
     assert found is not None
     assert (found.usd_per_1000.basis, found.latency_seconds) == ("scaled", None)
     assert found.predictions_per_second.low < found.predictions_per_second.value < found.predictions_per_second.high
@@ -555,37 +566,37 @@ def test_serving_on_another_device_has_a_band_and_no_latency() -> None:
 def test_a_dearer_model_that_serves_faster_is_cheaper_after_some_predictions() -> None:
     prices_view = replace(view(), offer=ON_DEMAND)
     slow, fast = here(served(CHEAP, 10.0)), here(served(BEST, 50.0))
-    found = report.break_even(slow, fast, prices_view)
+    found = break_even(slow, fast, prices_view)
     assert found is not None
     assert found.predictions is not None
     assert not found.cheaper_before
     usd = [prices_view.cost(r, "usd") or 0.0 for r in (slow, fast)]
-    per = [s.usd_per_1000.value / 1000 for r in (slow, fast) if (s := report.serving(r, prices_view))]
+    per = [s.usd_per_1000.value / 1000 for r in (slow, fast) if (s := serving(r, prices_view))]
     assert usd[0] + found.predictions * per[0] == pytest.approx(usd[1] + found.predictions * per[1])
-    back = report.break_even(fast, slow, prices_view)
-    assert back == report.BreakEven(found.predictions, cheaper_before=True)
-    assert report.break_even(slow, here(served(BEST, 5.0)), prices_view) == report.BreakEven(None, cheaper_before=False)
-    assert report.break_even(here(served(BEST, 5.0)), slow, prices_view) == report.BreakEven(None, cheaper_before=True)
-    assert report.break_even(slow, here(BEST), prices_view) is None
+    back = break_even(fast, slow, prices_view)
+    assert back == BreakEven(found.predictions, cheaper_before=True)
+    assert break_even(slow, here(served(BEST, 5.0)), prices_view) == BreakEven(None, cheaper_before=False)
+    assert break_even(here(served(BEST, 5.0)), slow, prices_view) == BreakEven(None, cheaper_before=True)
+    assert break_even(slow, here(BEST), prices_view) is None
 
 
 def test_unknown_dollars_are_never_the_cheapest() -> None:
     gpu = {"device": {"gpus": [{"name": "NVIDIA L40S"}]}}
     dark = point("dark", 40.0, 1, labels=10, provenance=gpu)  # a desktop tells nothing of it
     by_labels = view("labels")
-    assert report.cheapest([dark, CHEAP], by_labels) == CHEAP
-    assert "f1 50.0" in report.answer([dark, CHEAP], by_labels, budget_usd=1.0)
-    assert "is unknown on" in report.answer([dark], by_labels, budget_usd=1.0)
-    assert "no finished run has a known cost" in report.answer([dark], view()).lower()
-    assert "No run has finished yet" in report.answer([], view())
+    assert cheapest([dark, CHEAP], by_labels) == CHEAP
+    assert "f1 50.0" in answers.answer([dark, CHEAP], by_labels, budget_usd=1.0)
+    assert "is unknown on" in answers.answer([dark], by_labels, budget_usd=1.0)
+    assert "no finished run has a known cost" in answers.answer([dark], view()).lower()
+    assert "No run has finished yet" in answers.answer([], view())
 
 
 def test_the_share_of_the_peak_needs_a_known_gpu_and_counted_flops() -> None:
     gpu = {"device": {"gpus": [{"name": "NVIDIA L40S"}]}}
     usage = {"train": Usage(seconds=10.0, work=Work(flops=362e12, formula="f"))}
-    assert report.peak_share(point("a", 1.0, 1, usage=usage, provenance=gpu)) == pytest.approx(0.1)
-    assert report.peak_share(point("a", 1.0, 1, usage=usage)) is None
-    assert report.peak_share(point("a", 1.0, 1, provenance=gpu)) is None
+    assert peak_share(point("a", 1.0, 1, usage=usage, provenance=gpu)) == pytest.approx(0.1)
+    assert peak_share(point("a", 1.0, 1, usage=usage)) is None
+    assert peak_share(point("a", 1.0, 1, provenance=gpu)) is None
 
 
 def test_a_scaled_cost_is_said_to_be_one() -> None:
@@ -593,16 +604,16 @@ def test_a_scaled_cost_is_said_to_be_one() -> None:
     usage = {"train": Usage(seconds=100.0, gpu_seconds=100.0)}
     result = point("a", 50.0, 100, usage=usage, provenance=gpu)
     there = Offer("q", "o", "A100-80GB", 1, "", "on_demand", Decimal("3.6"), "here", "2026-01-01")
-    text = report.cost_text(replace(view(), offer=there), result, "usd", band=True)
+    text = cost_text(replace(view(), offer=there), result, "usd", band=True)
     assert re.fullmatch(r"\$0\.\d+ \(\$0\.\d+ to \$0\.\d+, scaled\)", text)
-    assert report.cost_text(view(), result, "usd", band=True) == "unknown"
-    record = report.front_record("s", [result], replace(view(), offer=there))["points"][0]
+    assert cost_text(view(), result, "usd", band=True) == "unknown"
+    record = front_record("s", [result], replace(view(), offer=there))["points"][0]
     assert record["basis"] == "scaled"
     assert record["usd_low"] < record["usd"] < record["usd_high"]
 
 
 def test_the_view_is_part_of_the_record() -> None:
-    record = report.front_record("s", ALL, view())
+    record = front_record("s", ALL, view())
     assert record["view"]["offer"] == RATE.name
     assert record["view"]["g_co2e_per_kwh"] > 0
     assert record["spent_usd"] == pytest.approx(0.49)

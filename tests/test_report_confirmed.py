@@ -11,8 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_report import point, view
 
-from workbench import report
-from workbench.report.confirmed import estimates, holm, p_value, scatters, ties, unrepeatable
+from workbench.front.confirmed import confirmations, confirmed_front, corrected_points, unrepeatable
+from workbench.front.hypervolume import hypervolume
+from workbench.front.intervals import Interval, estimates, holm, p_value, seed_variances, ties
+from workbench.front.members import pareto_front
+from workbench.report.answers import answer
+from workbench.report.records import front_record, runs_record
 from workbench.result import Result
 
 SCORES = st.lists(st.floats(0, 100), min_size=1, max_size=6)
@@ -89,9 +93,9 @@ def test_the_winners_curse_is_in_what_was_searched_and_not_in_what_new_seeds_say
     for _ in range(1500):
         truths = [rng.uniform(60, 62) for _ in range(20)]
         found = [point(f"p{i:02}", t + rng.gauss(0, 1), 10) for i, t in enumerate(truths)]
-        (winner,) = report.front(found, view())
+        (winner,) = pareto_front(found, view())
         truth = truths[found.index(winner)]
-        known = report.confirmed([*found, *seeds(winner, *(truth + rng.gauss(0, 1) for _ in range(3)))], view())
+        known = confirmations([*found, *seeds(winner, *(truth + rng.gauss(0, 1) for _ in range(3)))], view())
         naive.append(winner.scores["f1"] - truth)
         mended.append(known[winner.recipe_id].score.mean - truth)
     error = stdev(mended) / math.sqrt(len(mended))
@@ -116,8 +120,8 @@ def test_unequal_points_are_told_apart() -> None:
 
 
 def test_one_seed_tells_nothing_of_the_scatter() -> None:
-    assert estimates([[60.0], [70.0]], [0, 1]) == [report.Interval(60.0), report.Interval(70.0)]
-    assert scatters([[60.0], [70.0]], [0, 1]) == [None, None]
+    assert estimates([[60.0], [70.0]], [0, 1]) == [Interval(60.0), Interval(70.0)]
+    assert seed_variances([[60.0], [70.0]], [0, 1]) == [None, None]
     assert ties([[60.0], [70.0]], [0, 1]) is None
     assert ties([], []) is None
     assert estimates([[]], [0]) == [None]
@@ -155,10 +159,10 @@ def test_every_interval_holds_its_mean(groups: list[list[float]]) -> None:
 
 
 def test_without_new_seeds_nothing_is_said() -> None:
-    assert report.confirmed(FRONT, view()) == {}
-    assert report.corrected(FRONT, view()) == FRONT
-    assert report.standing(FRONT, view()) == report.front(FRONT, view())
-    record = report.front_record("s-1", FRONT, view())
+    assert confirmations(FRONT, view()) == {}
+    assert corrected_points(FRONT, view()) == FRONT
+    assert confirmed_front(FRONT, view()) == pareto_front(FRONT, view())
+    record = front_record("s-1", FRONT, view())
     assert [p["confirmed"] for p in record["points"]] == [None] * 3
     assert "not confirmed" not in record["answer"]
 
@@ -166,61 +170,61 @@ def test_without_new_seeds_nothing_is_said() -> None:
 def test_replicates_are_no_points_of_their_own() -> None:
     lucky = again(MIDDLE, 99.0, 1)
     results = [*FRONT, lucky]
-    assert report.front(results, view()) == FRONT
+    assert pareto_front(results, view()) == FRONT
     assert view().coordinates(lucky) is None
-    assert len(report.front_record("s-1", results, view())["points"]) == 3
-    entries = report.runs_record(results, view(), {})
+    assert len(front_record("s-1", results, view())["points"]) == 3
+    entries = runs_record(results, view(), {})
     assert [e["replicate_of"] for e in entries] == [None, None, None, MIDDLE.recipe_id]
 
 
 def test_the_selected_seed_is_left_out_and_the_front_is_drawn_anew() -> None:
     results = [*FRONT, *seeds(CHEAP, 49.0, 50.0, 51.0), *seeds(MIDDLE, 62.0, 63.0, 61.0), *seeds(BEST, 58.0, 60.0, 59.0)]
-    known = report.confirmed(results, view())
+    known = confirmations(results, view())
     assert [known[r.recipe_id].score.mean for r in FRONT] == [50.0, 62.0, 59.0]
     assert known[CHEAP.recipe_id].score.low == pytest.approx(50 - 2.4469 / math.sqrt(3), abs=1e-3)  # t of 6 degrees of freedom
-    assert report.standing(results, view()) == [CHEAP, MIDDLE]
-    assert report.front(results, view()) == FRONT  # what a continued sweep and a second confirmation go by
-    record = report.front_record("s-1", results, view())
+    assert confirmed_front(results, view()) == [CHEAP, MIDDLE]
+    assert pareto_front(results, view()) == FRONT  # what a continued sweep and a second confirmation go by
+    record = front_record("s-1", results, view())
     assert [p["on_front"] for p in record["points"]] == [True, True, False]
     assert [p["score"] for p in record["points"]] == [50.0, 62.0, 64.0]
     assert record["answer"].startswith(
         "The best is lora (r=8, lr=2e-4) on small, 512 labels, 2 epochs: f1 62.0 (60.6 to 63.4, 3 new"
     )
-    assert record["hypervolume"] < report.hypervolume(FRONT, view())
+    assert record["hypervolume"] < hypervolume(FRONT, view())
 
 
 def test_points_that_were_never_on_the_front_do_not_come_up_by_their_luck() -> None:
     beaten = point("dddd", 61.5, 41)
     results = [*FRONT, beaten, *seeds(MIDDLE, 55.0, 56.0), *seeds(CHEAP, 50.0, 50.5), *seeds(BEST, 60.0, 61.0)]
-    assert report.standing(results, view()) == FRONT
+    assert confirmed_front(results, view()) == FRONT
 
 
 def test_the_cheapest_of_those_tied_with_the_best_is_named() -> None:
     results = [*FRONT, *seeds(CHEAP, 49.0, 50.0, 51.0), *seeds(MIDDLE, 61.8, 63.0, 61.0), *seeds(BEST, 62.0, 63.2, 61.6)]
-    known = report.confirmed(results, view())
+    known = confirmations(results, view())
     assert known[BEST.recipe_id].tied_with == (MIDDLE.recipe_id,)
     assert known[CHEAP.recipe_id].tied_with == ()
-    text = report.answer(results, view())
+    text = answer(results, view())
     assert "New seeds do not tell it apart from one that comes 60% cheaper: take" in text
     assert "f1 61.9" in text.split("take")[1]
     wide = [*FRONT, *seeds(MIDDLE, 34.0, 44.0, 54.0), *seeds(BEST, 54.0, 64.0, 74.0)]
-    assert MIDDLE.recipe_id in (report.confirmed(wide, view())[BEST.recipe_id].tied_with or ())
-    assert "take" not in report.answer(wide, view())  # few seeds tell little apart: the best's interval must hold it too
+    assert MIDDLE.recipe_id in (confirmations(wide, view())[BEST.recipe_id].tied_with or ())
+    assert "take" not in answer(wide, view())  # few seeds tell little apart: the best's interval must hold it too
 
 
 def test_a_budget_and_a_target_are_answered_by_confirmed_scores() -> None:
     results = [*FRONT, *seeds(MIDDLE, 55.0, 56.0), *seeds(CHEAP, 50.0, 50.5)]
-    assert "f1 55.5" in report.answer(results, view(), budget_usd=0.04)
-    assert "f1 64.0 (not confirmed)" in report.answer(results, view(), target=60.0)
+    assert "f1 55.5" in answer(results, view(), budget_usd=0.04)
+    assert "f1 64.0 (not confirmed)" in answer(results, view(), target=60.0)
 
 
 def test_seeds_that_failed_are_told() -> None:
     results = [*FRONT, *seeds(MIDDLE, 62.0, None, 61.0), *seeds(BEST, None, None)]
-    known = report.confirmed(results, view())[MIDDLE.recipe_id]
+    known = confirmations(results, view())[MIDDLE.recipe_id]
     assert (known.seeds, known.failed, known.score.mean) == (2, 1, 61.5)
     assert unrepeatable(results, view()) == {BEST.recipe_id}
-    assert report.standing(results, view()) == [CHEAP, MIDDLE]
-    assert "2 new seeds, 1 more failed" in report.answer(results, view())
+    assert confirmed_front(results, view()) == [CHEAP, MIDDLE]
+    assert "2 new seeds, 1 more failed" in answer(results, view())
 
 
 def test_test_scores_are_told_apart_from_those_of_the_weights_that_were_kept() -> None:
@@ -229,10 +233,10 @@ def test_test_scores_are_told_apart_from_those_of_the_weights_that_were_kept() -
 
     first, second = seeds(MIDDLE, 62.0, 63.0)
     results = [*FRONT, graded(first, 58.0, **{MIDDLE.recipe_id: {"f1": 57.0}}), graded(second, 60.0)]
-    known = report.confirmed(results, view())[MIDDLE.recipe_id]
+    known = confirmations(results, view())[MIDDLE.recipe_id]
     assert known.test is not None
     assert (known.test.mean, known.test_original) == (59.0, 57.0)
-    record = report.front_record("s-1", results, view())["points"][1]["confirmed"]
+    record = front_record("s-1", results, view())["points"][1]["confirmed"]
     assert record == {
         "seeds": 2,
         "failed": 0,
@@ -243,5 +247,5 @@ def test_test_scores_are_told_apart_from_those_of_the_weights_that_were_kept() -
         **{name: record[name] for name in ("low", "high", "test_low", "test_high")},
         "tied_with": [],
     }
-    some = report.confirmed([*FRONT, graded(first, 58.0), second], view())[MIDDLE.recipe_id]
+    some = confirmations([*FRONT, graded(first, 58.0), second], view())[MIDDLE.recipe_id]
     assert some.test is None

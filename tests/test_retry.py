@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 from test_sweep import OFFER, WHOLE, Bench, Told, finite, made
 
-from workbench import report, search, training
+from workbench import search, training
 from workbench.errors import Infeasible
+from workbench.front.view import View
 from workbench.ledger import default_url
-from workbench.report import View
+from workbench.report.records import runs_record
 from workbench.result import Cause, spending
 from workbench.search import MAX_INTERRUPTIONS
 from workbench.sweep import Limits
@@ -54,7 +55,7 @@ def test_a_failed_run_is_taken_up_again_and_counts_from_then_on(failed, sampler)
     assert after[0].reason == "to be tried again: out_of_memory: there was none"
     assert after[0].trial == after[-1].trial == before["full"].trial
     view = View.of(ledger.description, OFFER, 0.0)
-    entry = next(e for e in report.runs_record(outcome.results, view, {}) if e["method"] == "full")
+    entry = next(e for e in runs_record(outcome.results, view, {}) if e["method"] == "full")
     assert entry["status"] == "complete"
     assert failed.sweep(Limits(), sampler=sampler).results == outcome.results
 

@@ -10,8 +10,10 @@ import click
 import command_reference
 import pytest
 
-from workbench import carbon, prices, report, settings
+from workbench import carbon, prices, settings
 from workbench.cli import _COMMANDS, cli
+from workbench.front.view import View
+from workbench.report.records import front_record
 from workbench.study import load
 
 ROOT = Path(__file__).parents[1]
@@ -222,7 +224,7 @@ def test_the_fronts_shown_are_those_of_the_records(study: str, metric: str) -> N
 
 def front_rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
     """The front of a record as the command prints it, without the settings."""
-    from workbench.report import text
+    from workbench.quantities import dollars, duration
 
     return [
         (
@@ -232,8 +234,8 @@ def front_rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
             f"{point['labels']:,}",
             f"{point['epochs']:g}",
             f"{point['score']:.1f}",
-            text.dollars(point["usd"]),
-            text.duration(point["seconds"]),
+            dollars(point["usd"]),
+            duration(point["seconds"]),
         )
         for point in sorted(record["points"], key=lambda point: point["usd"])
         if point["on_front"]
@@ -495,7 +497,7 @@ def test_the_pages_told_are_those_of_the_menu() -> None:
 
 
 def test_the_view_of_a_front_has_a_record_of_its_own() -> None:
-    view = report.View("f1", ("usd",), {"f1": 0.0, "usd": 1.0}, prices.find("local"), 0.0)
+    view = View("f1", ("usd",), {"f1": 0.0, "usd": 1.0}, prices.find("local"), 0.0)
     told = text_of("workbench/cli/README.md").split("## JSON", 1)[1]
     (first, *_) = re.findall(r"```json\n(.*?)```", told, re.S)
-    assert set(json.loads(first)) == set(report.front_record("name", [], view))
+    assert set(json.loads(first)) == set(front_record("name", [], view))

@@ -13,9 +13,8 @@ from test_sweep import OFFER, Ear
 
 from workbench.ledger import Ledger, default_url
 from workbench.prices import Prices
-from workbench.report import by_run
 from workbench.report.failures import kind
-from workbench.result import Cause, Result
+from workbench.result import Cause, Result, by_run
 from workbench.search import left_alone, unfinished
 from workbench.search.history import asked_again, stopped
 from workbench.study import load

@@ -12,15 +12,20 @@ from dataclasses import replace
 
 import pytest
 
-from workbench import prices, report, search, training
+from workbench import prices, search, training
+from workbench import result as result
 from workbench.errors import DataError, EnvironmentFault, Infeasible, Refused, UsageError
 from workbench.estimate import Estimate
 from workbench.forecast import Forecaster
+from workbench.front.members import pareto_front
+from workbench.front.view import View
 from workbench.ledger import Away, Ledger, default_url, patience
 from workbench.objectives import Classes
 from workbench.prices import Prices
+from workbench.report.answers import cost_text
+from workbench.report.bill import phases_spent
 from workbench.report.failures import kind
-from workbench.result import Cause, spent_usd
+from workbench.result import Cause, by_run, spent_usd
 from workbench.search import MAX_INTERRUPTIONS, unfinished
 from workbench.study import load
 from workbench.sweep import OVERSHOOT_SECONDS, Account, Budget, Job, Limits, Observer, check_offer, current, job, sweep
@@ -144,7 +149,7 @@ def test_the_ledger_holds_what_was_told_and_all_that_was_spent(bench):
     assert [run for _, run, _ in bench.ear.runs][:3] == [1, 2, 3]
     assert {run for _, run, _ in bench.ear.runs} == {1, 2, 3}  # those begun were taken up again
     assert total(r.consumed for r in outcome.results).seconds == pytest.approx(bench.ear.clock)
-    phases = report.phases_spent(outcome.results)
+    phases = phases_spent(outcome.results)
     assert {"provision", "load", "data", "train", "evaluate", "checkpoint", "decide", "idle"} == set(phases)
     told = [call for call in bench.notebook.told if call[0] == "record"]
     assert [result for _, result in told] == outcome.results
@@ -172,7 +177,7 @@ def test_running_again_goes_on_and_ends_at_once_when_all_is_done(bench):
     assert "Continuing: 1 run in the ledger" in bench.ear.notes[0]
     after = bench.sweep(Limits(trials=2)).results
     assert after[: len(before)] == before
-    assert len(report.by_run(after)) == 2
+    assert len(by_run(after)) == 2
     assert [run for _, run, _ in bench.ear.runs] == [2]
 
 
@@ -267,7 +272,7 @@ def test_labels_are_a_budget_that_is_kept_to_the_last_one(bench):
     outcome = bench.sweep(Limits(max_labels=40, trials=4))
     assert max(r.labels for r in outcome.results) == 32
     assert {r.recipe["task"]["train"] for r in outcome.results if r.epochs >= 1} == {32}
-    assert len(report.by_run(outcome.results)) == 4
+    assert len(by_run(outcome.results)) == 4
     none = bench.sweep(Limits(max_labels=8, trials=9))
     assert "labels is spent (32)" in none.reason
 
@@ -418,7 +423,7 @@ def test_one_interruption_stops_at_the_next_checkpoint(bench, monkeypatch):
     outcome = bench.sweep()
     assert (outcome.interrupted, outcome.reason) == (True, "you stopped it")
     assert bench.ledger.ended["interrupted"]
-    assert len(report.by_run(outcome.results)) == 1
+    assert len(by_run(outcome.results)) == 1
     assert len(outcome.results) == 1
     assert outcome.results[-1].epochs <= bench.ear.runs[0][2]
     for _ in range(100):  # it is said by a thread
@@ -833,8 +838,8 @@ def test_a_full_disk_is_freed_of_states_before_a_result_is_lost(bench, small_dis
 @pytest.mark.slow
 def test_weights_of_the_front_are_kept_and_of_nothing_else(bench):
     outcome = bench.sweep(Limits(trials=4))
-    view = report.View.of(bench.ledger.description, OFFER, 0.0)
-    members = {r.recipe_id for r in report.front(outcome.results, view)}
+    view = View.of(bench.ledger.description, OFFER, 0.0)
+    members = {r.recipe_id for r in pareto_front(outcome.results, view)}
     assert {path.stem for path in (bench.states / "weights").iterdir()} == members
     assert len(members) < len(outcome.results)
 
@@ -862,7 +867,7 @@ def test_two_workers_share_one_ledger_and_pay_once(bench):
 
 @pytest.mark.slow
 def test_a_busy_machine_makes_points_contended_and_the_sweep_as_dear_as_it_is(bench, monkeypatch):
-    monkeypatch.setattr(training, "_encoded", {})  # what its slower meter measures is no other test's
+    monkeypatch.setattr("workbench.training.loop._encoded", {})  # what its slower meter measures is no other test's
     quiet = bench.sweep(Limits(trials=2), sampler=WHOLE).results
     shutil.rmtree(bench.states)
     for left in bench.folder.glob("optuna.db*"):
@@ -871,12 +876,12 @@ def test_a_busy_machine_makes_points_contended_and_the_sweep_as_dear_as_it_is(be
     assert [r.recipe_id for r in busy] == [r.recipe_id for r in quiet]
     assert all(r.contended for r in busy)
     assert not any(r.contended for r in quiet)
-    view = report.View.of(bench.ledger.description, OFFER, 0.0)
+    view = View.of(bench.ledger.description, OFFER, 0.0)
     alone = [view.cost(r, "usd") for r in busy]
     expected = pytest.approx([view.cost(r, "usd") for r in quiet], rel=0.02)
     assert alone == expected, "everything took twice as long, half of it for others"
     assert spent_usd(busy, OFFER, 0.0) == pytest.approx(2 * spent_usd(quiet, OFFER, 0.0), rel=0.2)
-    assert "contended" in report.cost_text(view, busy[0], "usd", band=True)
+    assert "contended" in cost_text(view, busy[0], "usd", band=True)
 
 
 # Limits are exact
@@ -894,7 +899,7 @@ def test_several_workers_make_no_run_more_than_may_be(bench, sampler):
         worker.join()
     results = bench.ledger.results(running=True)
     assert {r.status for r in results} == {"complete"}
-    assert len(report.by_run(results)) == 4
+    assert len(by_run(results)) == 4
 
 
 @pytest.mark.slow
@@ -927,7 +932,7 @@ def test_a_run_that_died_before_its_first_checkpoint_has_used_its_start_and_is_t
     ledger.finish(lease, replace(lease.result, status="interrupted", cause=Cause.DIED, reason="died: so"), bench.study, OFFER)
     outcome = bench.sweep(Limits(trials=2))
     assert outcome.reason == "2 of 2 trials are done"
-    assert len(report.by_run(outcome.results)) == 2
+    assert len(by_run(outcome.results)) == 2
     assert {r.run_id for r in outcome.results if r.status == "complete"} == {r.run_id for r in outcome.results}
 
 

@@ -27,8 +27,8 @@ from workbench import Recipe, Study, choice, full, integers, loguniform, peft, p
 from workbench.cli.notebook import end_notebook
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.formulations import Formulation
+from workbench.front.view import View
 from workbench.prices import Prices
-from workbench.report import View
 from workbench.result import Result
 from workbench.sweep import Outcome
 from workbench.tasks.base import Splits, Task

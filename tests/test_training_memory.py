@@ -168,7 +168,7 @@ def test_a_step_for_which_there_is_no_room_at_all_is_infeasible(name: Any, monke
         twice.append(of.cut.recompute)
         return of
 
-    monkeypatch.setattr("workbench.training.Tuning", make)
+    monkeypatch.setattr("workbench.training.loop.Tuning", make)
     with pytest.raises(Infeasible) as caught:
         list(train(made))
     assert (caught.value.reason, caught.value.detail) == ("out_of_memory", "CUDA out of memory")

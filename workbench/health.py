@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from workbench import carbon, prices, settings
+from workbench import carbon, ledger, prices, settings, tracking
+from workbench.data import cache
+from workbench.data.builtin import MODELS
 from workbench.errors import WorkbenchError
+from workbench.meter import Meter
 
 PACKAGES = ("torch", "transformers", "peft", "optuna", "mlflow", "datasets", "streamlit", "plotly")
 LEAST_FREE_BYTES = 4 << 30
@@ -96,8 +99,6 @@ def _bindings() -> Iterator[Finding]:
 
 
 def _meters() -> Iterator[Finding]:
-    from workbench.meter import Meter
-
     with Meter(sample_interval_seconds=1.0) as meter:
         with meter.window() as window:
             sum(range(10**6))
@@ -112,8 +113,6 @@ def _meters() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from workbench.data.builtin import MODELS
-
     found: list[str] = []
     missing: dict[str, list[str]] = {}
     for name, of in MODELS.items():
@@ -146,8 +145,6 @@ def _prices() -> Iterator[Finding]:
 
 def _home() -> Iterator[Finding]:
     """Said only where something was done about it."""
-    from workbench.data import cache
-
     try:
         said = cache.make_home()
     except WorkbenchError as error:
@@ -169,8 +166,6 @@ def _disk(folder: Path) -> Iterator[Finding]:
 
 
 def _stores(storage: str, tracking_uri: str) -> Iterator[Finding]:
-    from workbench import ledger, tracking
-
     for subject, check, where in (("ledger", ledger.examine, storage), ("MLflow store", tracking.examine, tracking_uri)):
         try:
             yield Finding(subject, "ok", check(where))

@@ -1,4 +1,4 @@
-"""Methods and runs beside each other."""
+"""The page Compare: methods and runs beside each other."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ from context import Context
 from links import to_run
 from words import plain
 
-from workbench import figures, report
-from workbench.report import AXES, Points
+from workbench import figures
+from workbench.front.points import Points
+from workbench.quantities import number
+from workbench.report import tables
+from workbench.report.answers import cost_text, picks
+from workbench.report.axes import AXES
+from workbench.report.tables import best_within, flat
+from workbench.report.text import describe
 from workbench.result import Result
 
 MOST = 4
 
 
 def show(c: Context) -> None:
-    """What each method reaches within a budget; two to four runs, and only what differs between them."""
+    """Show what each method reaches within a budget, and two to four runs with the settings that differ between them."""
     st.subheader("Compare", anchor=False)
     if states.nothing(c):
         return
@@ -26,9 +32,9 @@ def show(c: Context) -> None:
 
 
 def _methods(c: Context, points: Points) -> None:
-    """The best under each budget, method by method."""
+    """Show the best point of each method within each budget."""
     view, axis = c.view, AXES[c.cost]
-    found = report.best_within(points)
+    found = best_within(points)
     st.markdown(f"##### The best {view.maximize} under each budget, by method")
     if not found:
         st.info(f"No point has a {axis.unit} above 0: there is no budget to draw.")
@@ -36,7 +42,7 @@ def _methods(c: Context, points: Points) -> None:
     largest, best = found[-1]
     leader = max(best.values(), key=points.score)
     score = f"{view.maximize} {points.score(leader):.1f}"
-    alt = f"With {axis.text(largest)} the best method is {leader.method}: {report.describe(leader)}, {score}."
+    alt = f"With {axis.text(largest)} the best method is {leader.method}: {describe(leader)}, {score}."
     st.plotly_chart(figures.by_method(points), width="stretch", key="by_method", alt=alt)
     methods = sorted({r.method for r in points.found})
     rows = [{"budget": axis.text(budget)} | {m: _cell(c, points, best.get(m), best) for m in methods} for budget, best in found]
@@ -49,15 +55,15 @@ def _cell(c: Context, points: Points, r: Result | None, best: dict[str, Result])
     if r is None:
         return "nothing"
     star = "★ " if points.score(r) == max(map(points.score, best.values())) else ""
-    return f"{star}{points.score(r):.1f} for {report.cost_text(c.view, r, c.cost)}"
+    return f"{star}{points.score(r):.1f} for {cost_text(c.view, r, c.cost)}"
 
 
 def _runs(c: Context, points: Points) -> None:
-    """Two to four points beside each other."""
+    """Show two to four points beside each other."""
     st.markdown("##### Two to four runs, and what differs between them")
     furthest = {str(r.trial): r for r in sorted(points.found, key=lambda r: r.epochs)}
     names = sorted(furthest, key=int)
-    default = list(dict.fromkeys(str(p.point.trial) for p in report.picks(points)))[:MOST]
+    default = list(dict.fromkeys(str(p.point.trial) for p in picks(points)))[:MOST]
     if len(default) < 2:
         default = list(dict.fromkeys([*default, *(str(r.trial) for r in reversed(points.members))]))[:2]
     asked = [name for name in st.query_params.get("runs", "").split(",") if name in furthest]
@@ -66,7 +72,7 @@ def _runs(c: Context, points: Points) -> None:
         names,
         default=asked[:MOST] or default,
         max_selections=MOST,
-        format_func=lambda name: f"{name}: {report.describe(furthest[name])}",
+        format_func=lambda name: f"{name}: {describe(furthest[name])}",
         key="compare",
         on_change=_remember,
         help="Each stands as its furthest checkpoint does.",
@@ -96,25 +102,23 @@ def _remember() -> None:
 
 
 def _rows(c: Context, runs: list[Result]) -> list[list[str]]:
-    """What the runs came to, then their settings: rows that are the same for all are left out."""
+    """Return what the runs came to, then the settings that differ between them."""
     view = c.view
     outcomes: dict[str, list[str]] = {
         name: [f"{r.scores[name]:.2f}" if name in r.scores else "" for r in runs]
         for name in dict.fromkeys(n for r in runs for n in r.scores)
     }
     for name in dict.fromkeys((c.cost, "usd_compute", "seconds", "energy_j", "grams_co2e")):
-        outcomes[AXES[name].title] = [report.cost_text(view, r, name) for r in runs]
+        outcomes[AXES[name].title] = [cost_text(view, r, name) for r in runs]
     outcomes["tuned numbers"] = [f"{r.trainable_parameters:,}" if r.trainable_parameters else "unknown" for r in runs]
-    outcomes["predictions a second"] = [
-        report.number(r.serving["predictions_per_second"]) if r.serving else "unknown" for r in runs
-    ]
+    outcomes["predictions a second"] = [number(r.serving["predictions_per_second"]) if r.serving else "unknown" for r in runs]
     rows = {name: cells for name, cells in outcomes.items() if len(set(cells)) > 1}
-    for name, values in report.differing(runs).items():
-        rows[name] = ["" if value is None else report.number(value) for value in values]
+    for name, values in tables.differing(runs).items():
+        rows[name] = ["" if value is None else number(value) for value in values]
     return [[name, *cells] for name, cells in rows.items()]
 
 
 def _same(runs: list[Result]) -> str:
-    differing = report.differing(runs)
-    same = {name: value for name, value in report.flat(runs[0].recipe) if name not in differing and value not in (None, "", {})}
-    return "The same in all: " + ", ".join(f"{name} {report.number(value)}" for name, value in same.items()) + "."
+    differing = tables.differing(runs)
+    same = {name: value for name, value in flat(runs[0].recipe) if name not in differing and value not in (None, "", {})}
+    return "The same in all: " + ", ".join(f"{name} {number(value)}" for name, value in same.items()) + "."

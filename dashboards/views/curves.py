@@ -1,4 +1,4 @@
-"""Curves: how quality grows as runs go on."""
+"""The page Curves: how the score grows as runs go on."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from context import Context
 from parts import SHORT, chart, looks, table
 from words import plain
 
-from workbench import figures, report
-from workbench.report import Curve
+from workbench import figures
+from workbench.front.curves import ALONG, SHOWN, Curve, chosen, curves
+from workbench.quantities import many
+from workbench.report.axes import AXES, axes
+from workbench.report.curves import curves_text
+from workbench.report.text import describe
 
 MOST = 100
 
 
 def show(c: Context) -> None:
-    """The page."""
+    """Show the page."""
     st.subheader("Curves", anchor=False)
     if not any(r.status == "complete" for r in c.results):
         states.nothing(c)
@@ -27,7 +31,7 @@ def show(c: Context) -> None:
     place = st.container()
     axis = _axis(c)
     known = _known(c.key, c, axis)
-    place.markdown(plain(report.curves_text(known, c.view)))
+    place.markdown(plain(curves_text(known, c.view)))
     if not known:
         st.info("There are checkpoints, but none is known on this axis. Choose another one.")
         return
@@ -36,7 +40,7 @@ def show(c: Context) -> None:
         st.info("No run is selected.")
         return
     chart(figures.curves(shown, c.view, axis, looks(c)), _alt(c, shown, len(known)), "curves_figure")
-    st.caption(f"{len(shown):,} of {report.many(len(known), 'run')}. Thick lines and large marks: on the front.")
+    st.caption(f"{len(shown):,} of {many(len(known), 'run')}. Thick lines and large marks: on the front.")
     table(
         "The curves as a table",
         [_row(c, curve, i, axis) for curve in shown for i in range(len(curve.points))],
@@ -45,21 +49,21 @@ def show(c: Context) -> None:
 
 
 def _axis(c: Context) -> str:
-    known = [*report.ALONG, *(name for name in report.axes(c.results, c.view) if name != "labels")]
+    known = [*ALONG, *(name for name in axes(c.results, c.view) if name != "labels")]
 
     def title(name: str) -> str:
-        return report.ALONG[name] if name in report.ALONG else report.AXES[name].title
+        return ALONG[name] if name in ALONG else AXES[name].title
 
     return str(st.selectbox("Along", known, format_func=title, key="curves_axis", bind="query-params"))
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _known(key: tuple[Any, ...], _c: Context, axis: str) -> Sequence[Curve]:
-    return report.curves(_c.results, _c.view, axis)
+    return curves(_c.results, _c.view, axis)
 
 
 def _selected(known: Sequence[Curve]) -> list[Curve]:
-    """Those that the reader wants to see."""
+    """Return the curves that the reader wants to see."""
     methods, models = (sorted({getattr(curve.last, name) for curve in known}) for name in ("method", "model"))
     columns = st.columns(4)
     of_methods = columns[0].multiselect("Methods", methods, key="curves_methods", bind="query-params", placeholder="all")
@@ -67,9 +71,7 @@ def _selected(known: Sequence[Curve]) -> list[Curve]:
     wanted = columns[2].text_input("Trials", key="curves_trials", bind="query-params", placeholder="all, or for example 3, 14")
     most = min(MOST, len(known))
     count = (
-        most
-        if most < 2
-        else columns[3].slider("Runs shown", 1, most, min(most, report.SHOWN), key="curves_count", bind="query-params")
+        most if most < 2 else columns[3].slider("Runs shown", 1, most, min(most, SHOWN), key="curves_count", bind="query-params")
     )
     trials = set(re.findall(r"\d+", wanted))
     kept = [
@@ -79,22 +81,22 @@ def _selected(known: Sequence[Curve]) -> list[Curve]:
         and (not of_models or curve.last.model in of_models)
         and (not trials or str(curve.last.trial) in trials)
     ]
-    return report.chosen(kept, int(count))
+    return chosen(kept, int(count))
 
 
 def _alt(c: Context, shown: Sequence[Curve], of: int) -> str:
     best = max(shown, key=lambda curve: max(curve.scores))
     ends = f"{best.scores[0]:.1f} to {best.scores[-1]:.1f}"
     what = f"Lines of {len(shown)} of {of} runs, {c.view.maximize} against how far they had come."
-    return f"{what} The best one, trial {best.last.trial}, goes from {ends}: {report.describe(best.last)}."
+    return f"{what} The best one, trial {best.last.trial}, goes from {ends}: {describe(best.last)}."
 
 
 def _row(c: Context, curve: Curve, i: int, axis: str) -> dict[str, Any]:
-    r, cost = curve.points[i], report.AXES.get(axis)
+    r, cost = curve.points[i], AXES.get(axis)
     return {
         "trial": r.trial,
-        "run": report.describe(r),
-        report.ALONG.get(axis, cost.unit if cost else axis): curve.x[i] / (cost.per_unit if cost else 1.0),
+        "run": describe(r),
+        ALONG.get(axis, cost.unit if cost else axis): curve.x[i] / (cost.per_unit if cost else 1.0),
         c.view.maximize: curve.scores[i],
         "on the front": curve.on_front[i],
     }

@@ -1,4 +1,4 @@
-"""Data size: quality against the number of labels, and what more of them would buy."""
+"""The page Data size: the score against the number of labels, and what more of them would add."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from context import Context
 from parts import SHORT, chart, looks, table
 from words import plain
 
-from workbench import figures, report
-from workbench.report import Best
+from workbench import figures
+from workbench.front.label_curve import Best, best_by_labels, line
+from workbench.report.labels import labels_text
+from workbench.report.text import describe
 
 
 def show(c: Context) -> None:
-    """The page."""
+    """Show the page."""
     st.subheader("Data size", anchor=False)
     if not any(r.status == "complete" for r in c.results):
         states.nothing(c)
         return
     whole = _best(c.key, c, "").get("", [])
-    text = report.labels_text(whole, c.view)
+    text = labels_text(whole, c.view)
     st.markdown(plain(text))
     if not whole:
         return
     by = st.radio("A line for each", ["method", "model"], horizontal=True, key="data_size_by", bind="query-params")
     groups = _best(c.key, c, str(by))
-    chart(figures.labels(groups, report.line(whole), c.view, looks(c, by)), text, "data_size_figure")
+    chart(figures.labels(groups, line(whole), c.view, looks(c, by)), text, "data_size_figure")
     st.caption("The best of many runs is higher than the best of few: look at how many each mark is the best of.")
     table(
         "The marks as a table",
@@ -40,7 +42,7 @@ def show(c: Context) -> None:
 
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _best(key: tuple[Any, ...], _c: Context, by: str) -> Mapping[str, Sequence[Best]]:
-    return report.best_by_labels(_c.results, _c.view, by=by)
+    return best_by_labels(_c.results, _c.view, by=by)
 
 
 def _row(name: str, best: Best, c: Context) -> dict[str, Any]:
@@ -50,5 +52,5 @@ def _row(name: str, best: Best, c: Context) -> dict[str, Any]:
         f"best {c.view.maximize}": best.score,
         "the best of": best.points,
         "trial": best.point.trial,
-        "run": report.describe(best.point),
+        "run": describe(best.point),
     }

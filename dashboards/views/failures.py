@@ -1,4 +1,4 @@
-"""Failures: what failed and where, what did not fit into memory, and the money that bought no model."""
+"""The page Failures: what failed and where, what did not fit into memory, and what that cost."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ from context import Context
 from parts import SHORT, chart, table
 from words import plain
 
-from workbench import figures, report
-from workbench.report import Failure, dollars, duration
+from workbench import figures
+from workbench.quantities import dollars, duration
+from workbench.report.failures import Failure, failures, failures_text, memory_map, memory_text, waste
+from workbench.report.text import describe_plan
 
 
 def show(c: Context) -> None:
-    """The page."""
+    """Show the page."""
     st.subheader("Failures", anchor=False)
-    text = report.failures_text(c.results, c.view)
+    text = failures_text(c.results, c.view)
     st.markdown(plain(text))
-    known = report.failures(c.results, c.view)
+    known = failures(c.results, c.view)
     if known:
         _wasted(c, known, text)
-    fits = report.memory_map(c.results)
+    fits = memory_map(c.results)
     st.markdown("##### What fits into memory")
-    st.markdown(plain(report.memory_text(fits)))
+    st.markdown(plain(memory_text(fits)))
     if fits:
-        chart(figures.memory(fits), report.memory_text(fits), "failures_memory")
+        chart(figures.memory(fits), memory_text(fits), "failures_memory")
         st.caption("How many runs of those tried, and the highest memory of those that fitted: of a GPU, or of the process.")
 
 
 def _wasted(c: Context, known: Sequence[Failure], text: str) -> None:
-    lost = report.waste(c.results, c.view)
+    lost = waste(c.results, c.view)
     columns = st.columns(3)
     columns[0].metric("Spent on no model", dollars(lost.usd))
     columns[1].metric("Share of all compute", "unknown" if lost.share is None else f"{lost.share:.1%}")
@@ -39,7 +41,7 @@ def _wasted(c: Context, known: Sequence[Failure], text: str) -> None:
     st.markdown("##### By type and phase")
     chart(figures.failures(known), text, "failures_figure")
     table("By type and phase as a table", [row for failure in known for row in _by_phase(failure)], {"seconds": SHORT})
-    rows = [_row(failure, r.trial, r.reason, report.describe_plan(r), r) for failure in known for r in failure.segments]
+    rows = [_row(failure, r.trial, r.reason, describe_plan(r), r) for failure in known for r in failure.segments]
     table(f"All {len(rows):,} failures and what they said", rows, {"seconds": SHORT}, expanded=len(rows) <= 20)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -13,13 +16,36 @@ from links import to_mlflow, to_run
 from parts import COUNT, MONEY, SHORT
 from words import plain
 
-from workbench import figures, report
-from workbench.report import AXES, Axis, Pick, Points
+from workbench import figures
+from workbench.front.points import Points, stopped
+from workbench.quantities import dollars, many
+from workbench.report.answers import Pick, answer, contended_text, cost_text, picks, score_text, ties_text
+from workbench.report.axes import AXES, Axis
+from workbench.report.doubts import doubts
+from workbench.report.tables import budgets_text, front_rows, ladder
+from workbench.report.text import describe
 from workbench.result import Result
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What the reader asks of the front, and what answers it.
+
+    Attributes:
+        budget: What a point may cost, in units of the view's first cost; None for no limit.
+        target: The score that it must reach; None for none.
+        picks: The points that the answer names, the one to take first.
+        sentence: The answer.
+    """
+
+    budget: float | None
+    target: float | None
+    picks: Sequence[Pick]
+    sentence: str
+
+
 def show(c: Context) -> None:
-    """The answer, the figure with what stands beside it, and the front as a table."""
+    """Show the answer, the figure with the point to take beside it, and the front as a table."""
     st.subheader(c.description.get("question") or c.name, anchor=False)
     if states.nothing(c):
         return
@@ -38,37 +64,42 @@ def show(c: Context) -> None:
 
 @st.fragment(run_every=10)
 def _watch(c: Context) -> None:
-    """While a sweep works: look every ten seconds whether there is a Result more."""
+    """While a sweep works, look every ten seconds whether there is a new Result."""
     if len(read(c.url, c.name).results) != len(c.results):
         st.rerun()
 
 
 @st.fragment
 def _answers(c: Context, hide: bool) -> None:
-    """All that a slider changes; the ledger is not read again for it."""
+    """Show all that a slider changes. The ledger is not read again for it."""
     points = c.points
     top = st.container(border=True)
     budget, target = _sliders(c, points)
-    found = report.picks(points, budget=budget, target=target)
+    asked = Asked(
+        budget,
+        target,
+        picks(points, budget=budget, target=target),
+        answer(points, c.view, budget=budget, target=target),
+    )
     with top:
-        _answer(c, points, found, budget, target)
+        _answer(c, points, asked)
     drawing, panel = st.columns([67, 33], gap="medium")
     chosen = _chosen(points)
     with drawing:
-        _figure(c, points, hide, found, chosen, budget, target)
+        _figure(c, points, hide, chosen, asked)
     with panel:
-        shown = chosen or (found[0].point if found else None)
+        shown = chosen or (asked.picks[0].point if asked.picks else None)
         if shown is not None:
             _panel(c, points, shown, "The point you chose" if chosen else "Take this one")
     _table(c, points)
 
 
 def _sliders(c: Context, points: Points) -> tuple[float | None, float | None]:
-    """Budget and target, None where they are at their end: nothing is asked."""
+    """Return budget and target; None for one whose slider is at its end."""
     view, axis = c.view, AXES[c.cost]
     left, right = st.columns(2, gap="medium")
     costs = [cost / axis.per_unit for r in points.found if (cost := view.cost(r, c.cost))]
-    stops = [*report.ladder(min(costs, default=1.0), max(costs, default=1.0)), math.inf]
+    stops = [*ladder(min(costs, default=1.0), max(costs, default=1.0)), math.inf]
     budget = left.select_slider(
         f"Budget for one model, {axis.unit}",
         stops,
@@ -91,29 +122,28 @@ def _sliders(c: Context, points: Points) -> tuple[float | None, float | None]:
     return None if math.isinf(budget) else budget * axis.per_unit, target or None
 
 
-def _answer(c: Context, points: Points, found: list[Pick], budget: float | None, target: float | None) -> None:
-    """The sentence, and its figures large enough to be read from the other side of a table."""
-    if found:
-        pick = found[0].point
+def _answer(c: Context, points: Points, asked: Asked) -> None:
+    """Show the answer, and its figures in large print."""
+    if asked.picks:
+        pick = asked.picks[0].point
         what, quality, cost, time = st.columns([5, 2, 3, 3], vertical_alignment="center")
-        what.markdown(f"##### Take {pick.method} on {pick.model}\n{report.describe(pick)}")
+        what.markdown(f"##### Take {pick.method} on {pick.model}\n{describe(pick)}")
         quality.metric(c.view.maximize, f"{points.score(pick):.1f}")
-        cost.metric(AXES[c.cost].unit, report.cost_text(c.view, pick, c.cost))
-        time.metric("time to make it", report.cost_text(c.view, pick, "seconds"))
-    st.markdown(plain(report.answer(points, c.view, budget=budget, target=target)))
+        cost.metric(AXES[c.cost].unit, cost_text(c.view, pick, c.cost))
+        time.metric("time to make it", cost_text(c.view, pick, "seconds"))
+    st.markdown(plain(asked.sentence))
     # What was noted of how points are graded is of the study's own score, and a reader may have chosen another.
     grading = c.description.get("grading", {}) if c.view.maximize == c.description["maximize"] else {}
-    for doubt in report.doubts(c.results, c.view, grading):
+    for doubt in doubts(c.results, c.view, grading):
         st.caption(plain(doubt))
-    if budget is None and target is None and (text := _budgets(c.key, points)):
+    if asked.budget is None and asked.target is None and (text := _budgets(c.key, points)):
         st.caption(plain(text))
 
 
-def _figure(
-    c: Context, points: Points, hide: bool, found: list[Pick], chosen: Result | None, budget: float | None, target: float | None
-) -> None:
-    drawn = figures.mark(_drawn(c.key, hide, points), points, budget=budget, target=target, picks=found, chosen=chosen)
-    alt = f"{AXES[c.cost].title} against {c.view.maximize}. {report.answer(points, c.view, budget=budget, target=target)}"
+def _figure(c: Context, points: Points, hide: bool, chosen: Result | None, asked: Asked) -> None:
+    drawn = _drawn(c.key, hide, points)
+    drawn = figures.mark(drawn, points, budget=asked.budget, target=asked.target, picks=asked.picks, chosen=chosen)
+    alt = f"{AXES[c.cost].title} against {c.view.maximize}. {asked.sentence}"
     flat = st.container()
     if len(c.view.minimize) > 1:
         flat, solid = st.tabs(["Cost and quality", "Three axes"])
@@ -134,7 +164,7 @@ def _figure(
 
 @st.cache_data(show_spinner=False, max_entries=16)
 def _budgets(key: tuple[Any, ...], _points: Points) -> str:
-    return report.budgets_text(_points)
+    return budgets_text(_points)
 
 
 _CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
@@ -142,13 +172,13 @@ _CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d
 
 @st.cache_data(show_spinner=False, max_entries=16)
 def _drawn(key: tuple[Any, ...], hide: bool, _points: Points) -> Any:
-    """The figure without what the sliders add: it is the same until the ledger or the prices change."""
-    drawn = figures.front(_points, _points.view, hidden=report.stopped(_points) if hide else ())
+    """Return the figure without what the sliders add: it is the same until the ledger or the prices change."""
+    drawn = figures.front(_points, _points.view, hidden=stopped(_points) if hide else ())
     return drawn.update_layout(width=None, height=None, legend={"orientation": "h", "y": 1.08, "x": 0}, margin={"t": 40, "r": 40})
 
 
 def _clicked() -> None:
-    """A point of the figure was clicked: its number goes into the URL; a click beside all points takes it out again."""
+    """Put the number of a clicked point of the figure into the URL; a click beside all points takes it out again."""
     picked = [p["customdata"] for p in st.session_state["front_chart"]["selection"]["points"] if p.get("customdata") is not None]
     _choose(picked[0] if picked else None)
 
@@ -168,21 +198,21 @@ def _chosen(points: Points) -> Result | None:
 
 
 def _panel(c: Context, points: Points, r: Result, title: str) -> None:
-    """What a point is and costs, and the ways on from it."""
+    """Show what a point is and costs, and links to its run."""
     view = c.view
     with st.container(border=True):
         st.markdown(f"**{title}**")
-        st.markdown(report.describe(r))
+        st.markdown(describe(r))
         known = points.confirmed.get(r.recipe_id)
         facts = {
-            "compute (C)": report.cost_text(view, r, "usd_compute", band=True),
-            "labels (D)": f"{report.dollars(view.cost(r, 'usd_labels'))}, {report.many(r.labels, 'label')}",
-            "C + D": report.cost_text(view, r, "usd", band=True),
-            "time": report.cost_text(view, r, "seconds", band=True),
-            "energy": report.cost_text(view, r, "energy_j"),
-            "CO2e": report.cost_text(view, r, "grams_co2e"),
+            "compute (C)": cost_text(view, r, "usd_compute", band=True),
+            "labels (D)": f"{dollars(view.cost(r, 'usd_labels'))}, {many(r.labels, 'label')}",
+            "C + D": cost_text(view, r, "usd", band=True),
+            "time": cost_text(view, r, "seconds", band=True),
+            "energy": cost_text(view, r, "energy_j"),
+            "CO2e": cost_text(view, r, "grams_co2e"),
         }
-        score = report.score_text(r.scores[view.maximize], known)
+        score = score_text(r.scores[view.maximize], known)
         st.markdown(
             "\n".join(
                 [f"| {view.maximize} | {score} |", "|---|---|", *(f"| {name} | {plain(text)} |" for name, text in facts.items())]
@@ -193,11 +223,10 @@ def _panel(c: Context, points: Points, r: Result, title: str) -> None:
 
 
 def _table(c: Context, points: Points) -> None:
-    """The front in figures; a row can be chosen with the keyboard."""
+    """Show the front as a table, in which a row can be chosen with the keyboard."""
     st.markdown("##### The front, cheapest first")
     axis = AXES[c.cost]
-    table = pd.DataFrame(report.front_rows(points)).dropna(axis="columns", how="all")
-    st.session_state["front_numbers"] = list(table["number"])
+    table = pd.DataFrame(front_rows(points)).dropna(axis="columns", how="all")
     score = st.column_config.NumberColumn(c.view.maximize, format="%.1f")
     shown = table.drop(columns=[name for name in ("low", "high", "new_seeds") if name in table])
     if points.confirmed:
@@ -208,7 +237,7 @@ def _table(c: Context, points: Points) -> None:
         hide_index=True,
         key="front_table",
         placeholder="",
-        on_select=_row_chosen,
+        on_select=functools.partial(_row_chosen, list(table["number"])),
         selection_mode="single-row",
         column_config={
             "number": None,
@@ -221,9 +250,9 @@ def _table(c: Context, points: Points) -> None:
             ),
         },
     )
-    if text := report.contended_text(points.members, c.view):
+    if text := contended_text(points.members, c.view):
         st.caption(plain(text))
-    if text := report.ties_text(points.best, points.view):
+    if text := ties_text(points.best, points.view):
         st.caption(plain(text))
     st.download_button(
         "Download as CSV",
@@ -236,12 +265,12 @@ def _table(c: Context, points: Points) -> None:
 
 
 def _interval(points: Points, r: Result) -> str:
-    """What new seeds say of a point's score."""
+    """Write what new seeds say of a point's score."""
     known = points.confirmed.get(r.recipe_id)
     if known is None:
         return "not confirmed"
     ends = "" if known.score.low is None or known.score.high is None else f"{known.score.low:.1f} to {known.score.high:.1f}, "
-    return f"{ends}{report.many(known.seeds, 'new seed')}"
+    return f"{ends}{many(known.seeds, 'new seed')}"
 
 
 def _cost_column(name: str) -> Any:
@@ -253,6 +282,7 @@ def _format(axis: Axis) -> str:
     return MONEY if axis.money else COUNT if axis.counted else "%.3g"
 
 
-def _row_chosen() -> None:
+def _row_chosen(numbers: Sequence[int]) -> None:
+    """Put the number of the chosen row into the URL, or take it out. `numbers` are those of the table's rows."""
     rows = st.session_state["front_table"]["selection"]["rows"]
-    _choose(st.session_state["front_numbers"][rows[0]] if rows else None)
+    _choose(numbers[rows[0]] if rows else None)

@@ -1,4 +1,4 @@
-"""Prices: all runs at every offer of the price book, and the cheapest place for a quality."""
+"""The page Prices: all runs at every offer of the price book, and the cheapest place for a score."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from context import Context
 from parts import MONEY, chart, table
 from words import plain
 
-from workbench import figures, prices, report
-from workbench.report import Elsewhere, duration
+from workbench import figures, prices
+from workbench.quantities import duration
+from workbench.report.elsewhere import Elsewhere, elsewhere, elsewhere_text
+from workbench.report.text import describe
 
 SHOWN = 15
 MONIES = dict.fromkeys(("US$ an hour", "US$", "from", "to"), MONEY)
 
 
 def show(c: Context) -> None:
-    """The page."""
+    """Show the page."""
     st.subheader("Prices", anchor=False)
     scores = [r.scores[c.view.maximize] for r in c.results if r.status == "complete" and c.view.maximize in r.scores]
     if not scores:
@@ -31,11 +33,11 @@ def show(c: Context) -> None:
         target = _target(c.view.maximize, max(scores))
     spot = right.checkbox("Spot prices too", key="prices_spot", bind="query-params", help="They end at any time.")
     found = _found(c.key, c, target, spot)
-    place.markdown(plain(report.elsewhere_text(found, c.view, target)))
+    place.markdown(plain(elsewhere_text(found, c.view, target)))
     if not found:
         return
     shown = _shown(found, c.view.offer.id)
-    chart(figures.elsewhere(shown, c.view.offer.id), report.elsewhere_text(found, c.view, target), "prices_figure")
+    chart(figures.elsewhere(shown, c.view.offer.id), elsewhere_text(found, c.view, target), "prices_figure")
     if len(found) > len(shown):
         st.caption(f"The {len(shown)} cheapest of {len(found)} offers; all of them are in the table.")
     table("All offers, their prices' source and date", [_row(each) for each in found], MONIES, expanded=True)
@@ -43,7 +45,7 @@ def show(c: Context) -> None:
 
 
 def _target(metric: str, best: float) -> float:
-    """The least quality, at first nine tenths of the best. The range stays as it is while a sweep finds better ones."""
+    """Return the least score, at first nine tenths of the best. The range stays while a sweep finds better ones."""
     most = 1.0 if best <= 1 else 100.0 if best <= 100 else best
     return float(
         st.slider(
@@ -62,11 +64,11 @@ def _target(metric: str, best: float) -> float:
 @st.cache_resource(max_entries=32, show_spinner="Pricing every run at every offer …")
 def _found(key: tuple[Any, ...], _c: Context, target: float, spot: bool) -> Sequence[Elsewhere]:
     offers = {offer.id: offer for offer in (*prices.load(), _c.view.offer) if spot or offer.commitment != "spot"}
-    return report.elsewhere(_c.results, _c.view, list(offers.values()), target)
+    return elsewhere(_c.results, _c.view, list(offers.values()), target)
 
 
 def _shown(found: Sequence[Elsewhere], here: str) -> list[Elsewhere]:
-    """The cheapest, and the offer that the page is at."""
+    """Return the cheapest offers, and the offer that the page is at."""
     return [each for i, each in enumerate(found) if i < SHOWN or each.offer.id == here]
 
 
@@ -86,7 +88,7 @@ def _row(each: Elsewhere) -> dict[str, Any]:
         "price is": offer.confidence,
         "fits": {True: "yes", False: "no", None: "unknown"}[each.fits],
         "trial": each.point.trial,
-        "model": report.describe(each.point),
+        "model": describe(each.point),
     }
 
 

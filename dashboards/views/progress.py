@@ -1,4 +1,4 @@
-"""Progress: what a sweep has spent of its budget, how fast, and what for."""
+"""The page Progress: what a sweep has spent of its budgets, how fast, and for what."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from context import Context, read
 from parts import MONEY, SHORT, chart, table
 from words import plain
 
-from workbench import figures, report
+from workbench import figures
 from workbench.errors import WorkbenchError
-from workbench.report import Progress, Settled, Stage, dollars, duration, number
+from workbench.front.trajectory import Stage, trajectory
+from workbench.quantities import dollars, duration, number
+from workbench.report.course import course_text
+from workbench.report.progress import Progress, Settled, progress
+from workbench.report.text import describe
 
 REFRESH_SECONDS = 2.0
 """While somebody works."""
@@ -26,7 +30,7 @@ FORMATS = {"US$ spent": MONEY, "seconds of work": SHORT, "hypervolume": SHORT}
 
 
 def show(c: Context) -> None:
-    """The page."""
+    """Show the page."""
     st.subheader("Progress", anchor=False)
     state = _now(c).state
     every = {"working": REFRESH_SECONDS, "starting": REFRESH_SECONDS, "ended": None}.get(state, IDLE_SECONDS)
@@ -36,7 +40,7 @@ def show(c: Context) -> None:
         st.markdown("The study has no reference point for these objectives: no hypervolume can be given.")
         return
     stages = _course(c.key, c)
-    text = report.course_text(stages)
+    text = course_text(stages)
     st.markdown(plain(text))
     if any(stage.hypervolume for stage in stages):
         chart(figures.course(stages), text, "progress_figure")
@@ -50,9 +54,8 @@ def show(c: Context) -> None:
 
 
 def _now(c: Context) -> Progress:
-    known = _settled(c.key, c)
     limits = c.description.get("limits")
-    return report.progress(c.results, c.leases, c.ended, c.view, now=time.time(), limits=limits, settled=known)
+    return progress(_settled(c.key, c), c.leases, c.ended, c.view, now=time.time(), limits=limits)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -61,7 +64,7 @@ def _settled(key: tuple[Any, ...], _c: Context) -> Settled:
 
 
 def _strip(c: Context, state: str) -> None:
-    """The live part: read again each time, alone; the page follows when a result is added, or a sweep begins or ends."""
+    """Show the live part, which is read again on its own. The page follows when a Result is added, or a sweep begins or ends."""
     try:
         reading = read(c.url, c.name)
     except WorkbenchError as error:
@@ -82,7 +85,7 @@ def _strip(c: Context, state: str) -> None:
 
 
 def _figures(found: Progress) -> None:
-    """Spend, rate, time left and the front in figures; budgets as bars."""
+    """Show spend, rate, time left and the front as figures, and budgets as bars."""
     columns = st.columns(5)
     columns[0].metric("Spent", dollars(found.spent.usd), help="Compute and labels of all starts, what is under way included.")
     columns[1].metric("Work", duration(found.spent.seconds), help="Seconds of all workers together.")
@@ -98,7 +101,7 @@ def _figures(found: Progress) -> None:
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _course(key: tuple[Any, ...], _c: Context) -> Sequence[Stage]:
-    return report.course(_c.results, _c.view)
+    return trajectory(_c.results, _c.view)
 
 
 def _row(stage: Stage) -> dict[str, Any]:
@@ -107,5 +110,5 @@ def _row(stage: Stage) -> dict[str, Any]:
         "US$ spent": stage.usd,
         "seconds of work": stage.seconds,
         "hypervolume": stage.hypervolume,
-        "result": report.describe(stage.result),
+        "result": describe(stage.result),
     }

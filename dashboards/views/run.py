@@ -1,4 +1,4 @@
-"""One run: what it is, what it cost, how it went, and how it is made again."""
+"""The page of one run: what it is, what it cost, how it went, and how it is made again."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ from context import Context
 from links import to_mlflow
 from words import plain
 
-from workbench import figures, prices, report
-from workbench.result import Result
+from workbench import figures, prices
+from workbench.quantities import dollars, duration, many, number
+from workbench.report.answers import cost_text, score_text
+from workbench.report.bill import phases_spent
+from workbench.report.records import find_run
+from workbench.report.reproduce import reproduce
+from workbench.report.tables import flat, sample_rows
+from workbench.report.text import describe, usage_cells
+from workbench.result import Result, carried
 
 
 def show(c: Context) -> None:
-    """The run that `?id=` names: a trial number, or the beginning of an id."""
+    """Show the run that `?id=` names: a trial number, or the beginning of an id."""
     wanted = st.query_params.get("id", "")
-    segments = report.find_run([*c.results, *c.running], wanted) if wanted else []
+    segments = find_run([*c.results, *c.running], wanted) if wanted else []
     if not segments:
         st.subheader("Run", anchor=False)
         st.warning(plain(f"{c.name} has no run {wanted!r}.") if wanted else "No run was asked for.")
@@ -28,7 +35,7 @@ def show(c: Context) -> None:
     last = max(segments, key=lambda r: r.number or 0)
     r = max(points, key=lambda p: p.epochs, default=last)
     st.subheader(f"Run {r.trial}", anchor=False)
-    st.markdown(plain(report.describe(r)))
+    st.markdown(plain(describe(r)))
     if last.status != "complete":
         st.warning(plain(f"{last.status}: {last.reason}" if last.reason else last.status))
     if points:
@@ -48,28 +55,28 @@ def show(c: Context) -> None:
 def _figures(c: Context, r: Result) -> None:
     view = c.view
     facts = {
-        view.maximize: report.score_text(r.scores[view.maximize], None) if view.maximize in r.scores else "unknown",
-        "C, compute": report.cost_text(view, r, "usd_compute"),
-        "D, labels": report.dollars(view.cost(r, "usd_labels")),
-        "time": report.cost_text(view, r, "seconds"),
-        "energy": report.cost_text(view, r, "energy_j"),
-        "CO2e": report.cost_text(view, r, "grams_co2e").removesuffix(" CO2e"),
+        view.maximize: score_text(r.scores[view.maximize], None) if view.maximize in r.scores else "unknown",
+        "C, compute": cost_text(view, r, "usd_compute"),
+        "D, labels": dollars(view.cost(r, "usd_labels")),
+        "time": cost_text(view, r, "seconds"),
+        "energy": cost_text(view, r, "energy_j"),
+        "CO2e": cost_text(view, r, "grams_co2e").removesuffix(" CO2e"),
     }
     for place, (name, text) in zip(st.columns([3, 5, 4, 6, 5, 5]), facts.items(), strict=True):
         place.metric(name, text)
     known = c.points.confirmed.get(r.recipe_id)
     if known is not None:
-        st.markdown(f"With new seeds its {view.maximize} is {report.score_text(r.scores[view.maximize], known)}.")
+        st.markdown(f"With new seeds its {view.maximize} is {score_text(r.scores[view.maximize], known)}.")
     on_front = [p for p in c.points.members if p.run_id == r.run_id]
     if on_front:
         *others, last = on_front
-        before = f"{', '.join(report.number(p.epochs) for p in others)} and " if others else ""
-        ends = f"{before}{report.many(last.epochs, 'epoch')}"
+        before = f"{', '.join(number(p.epochs) for p in others)} and " if others else ""
+        ends = f"{before}{many(last.epochs, 'epoch')}"
         st.markdown(f":material/trending_up: On the front at {ends}.")
 
 
 def _checkpoints(c: Context, segments: list[Result], points: list[Result]) -> None:
-    """How the score grew: each checkpoint is a model that could be deployed."""
+    """Show how the score grew. Each checkpoint is a model that could be deployed."""
     st.markdown("##### Checkpoints")
     best = max((p for p in points if c.view.maximize in p.scores), key=lambda p: p.scores[c.view.maximize], default=None)
     if best is not None:
@@ -93,22 +100,22 @@ def _checkpoints(c: Context, segments: list[Result], points: list[Result]) -> No
 
 
 def _bill(c: Context, r: Result, segments: list[Result]) -> None:
-    """What each phase cost from cold, and what was really spent."""
+    """Show what each phase costs from cold, and what was really spent."""
     st.markdown("##### The bill, by phase")
-    there, spent = report.carried(r, c.view.offer), report.phases_spent(segments)
+    there, spent = carried(r, c.view.offer), phases_spent(segments)
     cold = there.phases if there else {}
     usd = {name: amount for name, usage in cold.items() if (amount := prices.usd(usage, c.view.offer)) is not None}
     labels = c.view.cost(r, "usd_labels")
     parts = {**usd, **({"labels": labels} if labels else {})}
     if parts:
         dearest = max(parts, key=lambda name: parts[name])
-        alt = f"Of {report.dollars(sum(parts.values()))} most goes to {dearest}: {report.dollars(parts[dearest])}."
+        alt = f"Of {dollars(sum(parts.values()))} most goes to {dearest}: {dollars(parts[dearest])}."
         st.plotly_chart(figures.phases(parts, unit="US$"), width="stretch", key="phases", alt=alt)
     rows = []
     for name in dict.fromkeys((*cold, *spent)):
-        time, cpu, energy, peak = report.usage_cells(cold.get(name))
-        money = report.dollars(usd[name]) if name in usd else ""
-        really = report.duration(spent[name].seconds) if name in spent else ""
+        time, cpu, energy, peak = usage_cells(cold.get(name))
+        money = dollars(usd[name]) if name in usd else ""
+        really = duration(spent[name].seconds) if name in spent else ""
         rows.append(
             {
                 "phase": name,
@@ -121,23 +128,21 @@ def _bill(c: Context, r: Result, segments: list[Result]) -> None:
             }
         )
     if labels:
-        rows.append({"phase": "labels", "US$": report.dollars(labels)})
+        rows.append({"phase": "labels", "US$": dollars(labels)})
     st.dataframe(pd.DataFrame(rows).fillna(""), hide_index=True)
     if there and there.note:
         st.caption(plain(f"{there.basis}: {there.note}"))
 
 
 def _samples(r: Result) -> None:
-    """What it predicted on a few examples of the dev set, where the sweep was told to keep them."""
+    """Show the predictions on a few examples of the dev set, where the sweep kept them."""
     if not r.samples:
         return
     st.markdown("##### Predictions")
-    rows = report.sample_rows(r)
+    rows = sample_rows(r)
     config = {name: st.column_config.TextColumn(width="small" if _short(name, rows) else "medium") for name in rows[0]}
     st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=config)
-    st.caption(
-        f"The first {len(r.samples)} examples of the dev set at {report.many(r.epochs, 'epoch')}. A click on a cell shows it all."
-    )
+    st.caption(f"The first {len(r.samples)} examples of the dev set at {many(r.epochs, 'epoch')}. A click on a cell shows it all.")
 
 
 def _short(name: str, rows: list[dict[str, str]]) -> bool:
@@ -145,9 +150,9 @@ def _short(name: str, rows: list[dict[str, str]]) -> bool:
 
 
 def _settings(r: Result, began: float) -> None:
-    """Everything that made it; `began` is when the run did, in seconds since 1970."""
+    """Show all settings of the run. `began` is its start, in seconds since 1970."""
     st.markdown("##### Configuration")
-    rows = [(name, report.number(value)) for name, value in report.flat(r.recipe) if value is not None]
+    rows = [(name, number(value)) for name, value in flat(r.recipe) if value is not None]
     st.dataframe(pd.DataFrame(rows, columns=["setting", "value"]), hide_index=True, height=min(420, 38 + 35 * len(rows)))
     st.markdown("##### Where it comes from")
     versions = ", ".join(f"{name} {version}" for name, version in dict(r.provenance.get("versions", {})).items())
@@ -166,7 +171,7 @@ def _settings(r: Result, began: float) -> None:
 
 def _again(c: Context, r: Result) -> None:
     st.markdown("##### Make it again")
-    command = report.reproduce(r, c.description)
+    command = reproduce(r, c.description)
     if command:
         st.code(command, language="bash")
         st.caption("Trains this point from nothing and prints its scores; ledger and MLflow are not touched.")

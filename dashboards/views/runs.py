@@ -1,4 +1,4 @@
-"""All runs: to filter, to sort, to take away."""
+"""The page Runs: all runs, to filter, to sort and to download."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import streamlit as st
 from context import Context
 from links import run_address
 
-from workbench import report
+from workbench.quantities import many
+from workbench.report.tables import run_rows
 
 
 def show(c: Context) -> None:
-    """The table of runs."""
+    """Show the table of runs."""
     st.subheader("Runs", anchor=False)
     rows = _rows((*c.key, tuple(r.number for r in c.running)), c)
     if rows.empty:
         st.info("No run yet. `workbench sweep STUDY` makes some: this page shows them as they come.")
         return
     shown = _filtered(rows)
-    count = f"{len(shown)} of {report.many(len(rows), 'run')}"
+    count = f"{len(shown)} of {many(len(rows), 'run')}"
     st.caption(f"{count}. A run stands as its furthest checkpoint does. A click on a head sorts by it.")
     links = [run_address(trial) for trial in shown["trial"]]
     st.dataframe(
@@ -44,11 +45,11 @@ def show(c: Context) -> None:
 
 @st.cache_resource(show_spinner="Listing the runs …", max_entries=8)
 def _rows(key: tuple[Any, ...], _c: Context) -> pd.DataFrame:
-    return pd.DataFrame(report.run_rows([*_c.results, *_c.running], _c.view, _c.mlflow_runs))
+    return pd.DataFrame(run_rows([*_c.results, *_c.running], _c.view, _c.mlflow_runs))
 
 
 def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the reader asks for."""
+    """Return the rows that the reader asks for."""
     status, method, model, words = st.columns([2, 3, 2, 3])
     for place, name in ((status, "status"), (method, "method"), (model, "model")):
         known = sorted(rows[name].unique())

@@ -22,8 +22,7 @@ from typing import Any
 
 from workbench import prices
 from workbench.ledger import Ledger, default_url
-from workbench.report import by_run
-from workbench.result import spent_usd
+from workbench.result import by_run, spent_usd
 from workbench.testing import tiny_model
 from workbench.usage import total
 

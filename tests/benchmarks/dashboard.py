@@ -32,9 +32,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import made
 from test_dashboard_browser import CHROMIUM, free_port, wait_for
 
-from workbench import figures, report
+from workbench import figures
+from workbench.front.points import Points
+from workbench.front.view import View
 from workbench.ledger import Ledger
-from workbench.report import Points, View
+from workbench.report.answers import answer, picks
+from workbench.report.tables import front_rows, run_rows
 
 READERS = 8
 
@@ -142,10 +145,10 @@ def inside(url: str) -> dict[str, Any]:
         "points_ms": round(worked, 1),
         "figure_ms": milliseconds(lambda: figures.front(points, view), 3),
         "figure_bytes": len(drawn.to_json()),
-        "slider_answer_ms": milliseconds(lambda: report.answer(points, view, **asked)),
-        "slider_picks_ms": milliseconds(lambda: report.picks(points, **asked)),
-        "front_rows_ms": milliseconds(lambda: report.front_rows(points)),
-        "run_rows_ms": milliseconds(lambda: report.run_rows(first.results, view, first.mlflow_runs), 3),
+        "slider_answer_ms": milliseconds(lambda: answer(points, view, **asked)),
+        "slider_picks_ms": milliseconds(lambda: picks(points, **asked)),
+        "front_rows_ms": milliseconds(lambda: front_rows(points)),
+        "run_rows_ms": milliseconds(lambda: run_rows(first.results, view, first.mlflow_runs), 3),
     }
 
 

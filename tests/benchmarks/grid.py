@@ -31,11 +31,14 @@ from typing import Any
 
 import numpy as np
 
-from workbench import pareto, prices, report
+from workbench import pareto, prices
+from workbench.front.hypervolume import hypervolume
+from workbench.front.members import pareto_front
+from workbench.front.view import View
 from workbench.ledger import Ledger, default_url
 from workbench.meter.host import cpu_model
 from workbench.replay import tables
-from workbench.report import View
+from workbench.report.text import describe
 from workbench.result import Result, by_run, spent_usd
 from workbench.space import Choice, is_number
 from workbench.study import load
@@ -95,7 +98,7 @@ def course(view: View, results: Sequence[Result]) -> list[dict[str, float]]:
         known = results[:n]
         cpu = total(r.consumed for r in known).cpu_seconds
         usd = spent_usd(known, view.offer, view.label_usd)
-        steps.append({"usd": usd, "cpu_seconds": cpu, "hypervolume": report.hypervolume(known, view)})
+        steps.append({"usd": usd, "cpu_seconds": cpu, "hypervolume": hypervolume(known, view)})
     return steps
 
 
@@ -114,13 +117,13 @@ def compare(folder: Path, sweeps: dict[str, list[Path]]) -> dict[str, Any]:
     ledger, view, results = opened(folder)
     cpu = total(r.consumed for r in results).cpu_seconds
     usd = spent_usd(results, view.offer, view.label_usd)
-    grid = {"usd": usd, "cpu_seconds": cpu, "hypervolume": report.hypervolume(results, view)}
+    grid = {"usd": usd, "cpu_seconds": cpu, "hypervolume": hypervolume(results, view)}
     points = [(view.cost(r, "usd"), r.scores[view.maximize]) for r in results if r.status == "complete"]
     near = {
         "usd": 1.0001 * max(cost for cost, _ in points if cost),
         view.maximize: float(np.quantile([q for _, q in points], 0.05)),
     }
-    whole = report.hypervolume(results, replace(view, reference=near))
+    whole = hypervolume(results, replace(view, reference=near))
     found: dict[str, Any] = {}
     for sampler, folders in sweeps.items():
         for each in folders:
@@ -128,10 +131,10 @@ def compare(folder: Path, sweeps: dict[str, list[Path]]) -> dict[str, Any]:
             assert own.reference == view.reference, "hypervolumes against different reference points cannot be compared"
             steps = course(own, made)
             row = {"runs": len(by_run(made)), "results": len(made), **summary(steps, grid), "course": steps}
-            row["share_by_the_reference_of_replays"] = report.hypervolume(made, replace(own, reference=near)) / whole
+            row["share_by_the_reference_of_replays"] = hypervolume(made, replace(own, reference=near)) / whole
             found.setdefault(sampler, []).append(row)
-    front = report.front(results, view)
-    best = [{"cost_usd": view.cost(r, "usd"), "f1": r.scores[view.maximize], "recipe": report.describe(r)} for r in front]
+    front = pareto_front(results, view)
+    best = [{"cost_usd": view.cost(r, "usd"), "f1": r.scores[view.maximize], "recipe": describe(r)} for r in front]
     return {
         "machine": {"cpu": cpu_model(), "platform": platform.platform()},
         "versions": {name: metadata.version(name) for name in ("workbench", "torch", "transformers", "optuna")},

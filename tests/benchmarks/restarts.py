@@ -25,8 +25,7 @@ from places import Place
 from servers import Server, server
 
 from workbench.ledger import Ledger
-from workbench.report import by_run
-from workbench.result import Result
+from workbench.result import Result, by_run
 from workbench.testing import tiny_model
 
 

@@ -25,6 +25,7 @@ import torch
 
 from workbench import Method, Recipe, full, peft, training
 from workbench.tasks import question_answering
+from workbench.training import loop
 from workbench.training.batches import steps_for
 from workbench.training.tuning import Tuning
 
@@ -70,7 +71,7 @@ ARMS = {"polynomial": (Tuning, 4.0), "last": (Tuning, None), "schedulefree": (Sc
 def scores(arm: str, method: Method, seed: int) -> dict[int, float]:
     """F1 on the dev set at each of LENGTHS."""
     tuning, averaging = ARMS[arm]
-    training.Tuning = tuning  # type: ignore[misc]
+    loop.Tuning = tuning  # type: ignore[misc]
     found: dict[int, float] = {}
     for epochs in LENGTHS if arm == "decay" else LENGTHS[-1:]:
         task = question_answering("pydocs", train=EXAMPLES)

@@ -56,7 +56,7 @@ _GROUPS = {
 
 
 class _Commands(click.Group):
-    """Imports a command's module when it is used: `workbench --help` imports none."""
+    """A group that imports the module of a command when the command is used: `workbench --help` imports none."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -83,7 +83,7 @@ class _Commands(click.Group):
                 formatter.write_dl([(name.ljust(width), _COMMANDS[name][1]) for name in names])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Commands with what they do; click would import them all for it."""
+        """Return the commands with what they do, without importing them, as click would."""
         from click.shell_completion import CompletionItem
 
         named = [CompletionItem(name, help=text) for name, (_, text) in _COMMANDS.items() if name.startswith(incomplete)]
@@ -91,7 +91,7 @@ class _Commands(click.Group):
 
 
 def _everywhere() -> list[click.Option]:
-    """Options that may stand before the command and after it."""
+    """Return the options that may stand before the command and after it."""
 
     def apply(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         if value and not ctx.resilient_parsing:

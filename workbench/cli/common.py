@@ -18,14 +18,18 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from workbench import prices, process, report
+from workbench import prices, process
 from workbench.cli import complete, terminal
-from workbench.cli.options import check_address, origin, placed, setting, stated
+from workbench.cli.options import check_address, placed, setting
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
-from workbench.report import View
+from workbench.front import view
+from workbench.front.view import View
+from workbench.ledger import Ledger, default_url
+from workbench.meter import host
+from workbench.result.outdated import changes, outdated_text
+from workbench.study import load
 
 if TYPE_CHECKING:
-    from workbench.ledger import Ledger
     from workbench.prices import Offer
     from workbench.result import Result
     from workbench.study import Study
@@ -46,13 +50,13 @@ class _Console(Console):
         return self.is_terminal and not self.still and not self.quiet
 
     def on_broken_pipe(self) -> None:
-        """`workbench runs | head`: nobody reads on, and that is no error; nor must there be one when Python flushes at exit."""
+        """End quietly where nobody reads on, as in `workbench runs | head`; Python must not fail when it flushes at exit either."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0)
 
 
 class _Finite(click.FloatRange):
-    """A range of numbers without `nan` and `inf`, which no comparison bounds."""
+    """A range of numbers that holds neither `nan` nor `inf`, which no comparison excludes."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
@@ -84,13 +88,13 @@ _BLANKS_AT_END = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
 
 
 class Table(RichTable):
-    """A table without lines. Its cells are shown as they are: what stands in a name or a reason is no markup, and nothing is cut.
+    """A table without lines. Its cells are shown as they are: nothing in a name or a reason is markup, and nothing is cut.
 
     Args:
-        title: Stands above it.
-        narrow: One space between columns, not two.
-        fold: Fold cells into the terminal's width, for prose. Otherwise rows stay whole, however long: names are to be typed again,
-            and numbers to be read.
+        title: The title above it.
+        narrow: Whether columns are one space apart, not two.
+        fold: Whether cells are folded into the width of the terminal, as prose is. Otherwise rows stay whole, however long,
+            since names are to be typed again and numbers to be read.
     """
 
     def __init__(self, *, title: str | None = None, narrow: bool = False, fold: bool = False) -> None:
@@ -111,7 +115,7 @@ class Table(RichTable):
 
 
 def print_table(table: Table) -> None:
-    """A table on standard output, as wide as it is but for blanks at the ends: a terminal breaks lines that it has no room for."""
+    """Print a table on standard output in its natural width. The terminal breaks lines that it has no room for."""
     natural = _natural_width(table)
     wide = console if table.fold or natural <= console.width else _Console(highlight=False, emoji=False, width=natural)
     with wide.capture() as drawn:
@@ -120,7 +124,7 @@ def print_table(table: Table) -> None:
 
 
 def fits(table: Table) -> bool:
-    """Whether a table's lines are no longer than those of standard output."""
+    """Return whether the lines of a table are no longer than those of standard output."""
     return _natural_width(table) <= console.width
 
 
@@ -142,7 +146,11 @@ messages = _console(stderr=True)
 
 @contextlib.contextmanager
 def waiting(text: str) -> Iterator[Callable[[str], None]]:
-    """Say what is waited for: beside something that moves on a terminal, once elsewhere. Gives what says how far it is."""
+    """Say what is waited for: beside something that moves on a terminal, once elsewhere.
+
+    Yields:
+        A function that says how far it is.
+    """
     if messages.moves:
         with messages.status(text) as status:
             yield status.update
@@ -153,13 +161,13 @@ def waiting(text: str) -> Iterator[Callable[[str], None]]:
 
 @contextlib.contextmanager
 def reading(text: str = "Reading the ledger …") -> Iterator[None]:
-    """The same of what takes a second: elsewhere than on a terminal nothing is said of it."""
+    """Say what is waited for if it takes a second only: beside something that moves on a terminal, not at all elsewhere."""
     with messages.status(text) if messages.moves else contextlib.nullcontext():
         yield
 
 
 def say_next(text: str, *, as_json: bool = False) -> None:
-    """The end of a command: the next sensible one, once, on standard error. Not where a program reads."""
+    """Say on standard error which command comes next. Nothing is said where a program reads."""
     if not as_json:
         messages.print(f"Next: {text}", style="dim", markup=False, soft_wrap=True)  # a command that is copied is one line
 
@@ -169,9 +177,10 @@ _BUSY_SHARE = 0.25
 
 
 def warn_if_busy() -> bool:
-    """Whether others use this machine's processors now; then say that runs look dearer than they are: threads wait for each other.
+    """Return whether others use this machine's processors now, and say then that times may come out too long.
 
-    The load average tells of the last minute, in which another sweep may have ended: where it is high the machine is looked at.
+    The load average covers the last minute, in which another sweep may have ended. Where it is high, the processors are
+    looked at for half a second.
     """
     cpus = process.cpus()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
@@ -183,27 +192,25 @@ def warn_if_busy() -> bool:
 
 
 def _cpus_in_use() -> float:
-    """How many CPUs of this machine work, in the next half second."""
-    from workbench.meter import host
-
+    """Return how many CPUs of this machine are busy during the next half second."""
     began, busy = time.perf_counter(), host.cpu_time().busy_s
     time.sleep(0.5)
     return (host.cpu_time().busy_s - busy) / (time.perf_counter() - began)
 
 
 def storage_option(command: F) -> F:
-    """`--storage URL`: where the ledger is."""
+    """Declare `--storage URL`: where the ledger is."""
     text = "The ledger's database. [default: sqlite:///optuna.db here]"
     return setting("--storage", metavar="URL", callback=check_address, help=text)(command)
 
 
 def tracking_option(command: F) -> F:
-    """`--tracking-uri URI`: where MLflow keeps its runs."""
+    """Declare `--tracking-uri URI`: where MLflow keeps its runs."""
     return setting("--tracking-uri", metavar="URI", help="MLflow's store. [default: sqlite:///mlflow.db here]")(command)
 
 
 def price_options(command: F) -> F:
-    """`--platform` and `--label-usd`: the prices of a view."""
+    """Declare `--platform` and `--label-usd`: the prices of a view."""
     label = setting("--label-usd", type=AMOUNT, metavar="USD", help="Price of one labelled example. [default: the study's]")
     text = "Offer that prices compute: platform, or platform:instance. [default: the study's]"
     return setting("--platform", metavar="NAME", shell_complete=complete.platforms, help=text)(label(command))
@@ -214,7 +221,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def listening_options(port: int) -> Callable[[F], F]:
-    """`--port` and `--host`: where a page is served; `port` is the default."""
+    """Declare `--port` and `--host`: where a page is served. `port` is the default port."""
 
     def decorate(command: F) -> F:
         command = click.option(
@@ -229,24 +236,18 @@ def listening_options(port: int) -> Callable[[F], F]:
 
 
 def json_option(command: F) -> F:
-    """`--json`: data for programs."""
+    """Declare `--json`: data for programs."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def ledger_url(storage: str | None) -> str:
-    """The ledger's URL: the option's, else the file in this folder."""
-    from workbench.ledger import default_url
-
+    """Return the ledger's URL: the option's, else that of the file in this folder."""
     return storage or default_url(Path.cwd())
 
 
 def open_ledger(study: str | None, storage: str | None, *, read_only: bool = True) -> Ledger:
-    """The ledger of a study by its file, its name or its file's stem; the newest study when none is named."""
-    from workbench.ledger import Ledger
-
+    """Return the ledger of a study by its file, its name or the stem of its file; that of the newest study when none is named."""
     if study and (study.endswith(".py") or Path(study).is_file()):
-        from workbench.study import load
-
         loaded = load(study)
         return Ledger.find(loaded.name, ledger_url(storage), path=study, read_only=read_only, study=loaded)
     ledger = Ledger.find(study, ledger_url(storage), read_only=read_only)
@@ -259,8 +260,8 @@ def open_ledger(study: str | None, storage: str | None, *, read_only: bool = Tru
 
 
 def tell_inputs(ledger: Ledger, results: Sequence[Result]) -> None:
-    """Say which Results are of other inputs, and what `tell_changes` does."""
-    if text := report.outdated_text(results):
+    """Say which Results have changed inputs, and which inputs have changed since the last sweep."""
+    if text := outdated_text(results):
         messages.print(text, style="yellow", markup=False)
     tell_changes(ledger)
 
@@ -268,14 +269,14 @@ def tell_inputs(ledger: Ledger, results: Sequence[Result]) -> None:
 def tell_changes(ledger: Ledger) -> None:
     """Say which inputs of the study have changed since its last sweep, or that this cannot be seen."""
     if since := ledger.changed_since:
-        messages.print(f"Since the last sweep {report.changes(since)}.", style="yellow", markup=False)
+        messages.print(f"Since the last sweep {changes(since)}.", style="yellow", markup=False)
     if ledger.unseen:
         text = f"Whether the study's inputs are what they were at its last sweep cannot be seen: {ledger.unseen}"
         messages.print(text, style="yellow", markup=False)
 
 
 def no_such_run(study: str, results: Sequence[Result], wanted: str) -> UsageError:
-    """That a study has no such run, and which was meant."""
+    """Return the error that a study has no such run, with the run that may have been meant."""
     trials = [r.trial for r in results if r.trial is not None]
     known = {r.run_id for r in results}
     if not trials:
@@ -290,25 +291,20 @@ def no_such_run(study: str, results: Sequence[Result], wanted: str) -> UsageErro
 
 
 def offer_of(platform: str | None, study: Study | Mapping[str, Any]) -> Offer:
-    """The offer that was asked for, else the study's own, else that of `workbench.toml`, else the desktop."""
-    name, said = origin("platform", platform, study)
-    with placed("platform", said):
-        return prices.find(name)
-
-
-def label_usd_of(label_usd: float | None, study: Study | Mapping[str, Any]) -> float:
-    """The price of a label that was asked for, else the study's own, else that of `workbench.toml`, else 0."""
-    return float(stated("label_usd", label_usd, study))
+    """Return the offer that prices compute, as `prices.offer_of` finds it. An error says where the wrong name stands."""
+    with placed("platform"):
+        return prices.offer_of(platform, study)
 
 
 def view_of(description: Mapping[str, Any], platform: str | None = None, label_usd: float | None = None) -> View:
-    """A study's view of its Results at the prices asked for, by what its ledger says of it."""
-    return View.of(description, offer_of(platform, description), label_usd_of(label_usd, description))
+    """Return the view of a study's Results at the prices asked for, by what its ledger says of it."""
+    with placed("platform"):
+        return view.view_of(description, platform, label_usd)
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What goes wrong while a file that was asked for is written, said as an error. Raises EnvironmentFault."""
+    """Turn errors of the system, while a file that was asked for is written, into EnvironmentFault."""
     try:
         yield
     except OSError as error:
@@ -316,22 +312,22 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def print_json(record: Any) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document on standard output."""
     print_text(json.dumps(record, indent=2, ensure_ascii=not terminal.is_unicode()))
 
 
 def print_text(text: str) -> None:
-    """Text on standard output as it is: no markup in it, no line of it folded."""
+    """Print text on standard output as it is: nothing in it is markup, and no line is folded."""
     console.print(text, markup=False, soft_wrap=True)
 
 
 def limit_flags(limits: Mapping[str, Any]) -> str:
-    """The limits of a sweep as it was begun last, as flags: ` --trials 3 --max-usd 0.5`; with them it goes on within them."""
+    """Write the limits of the last sweep as flags: ` --trials 3 --max-usd 0.5`. With them a sweep goes on within them."""
     return "".join(f" --{name.replace('_', '-')} {most:.15g}" for name, most in limits.items() if most is not None)
 
 
 def study_path(ledger: Ledger) -> str | None:
-    """The file of a swept study, from here where it lies below; None of one that was imported."""
+    """Return the file of a study, relative to this folder where it lies below it; None of a study that was imported."""
     path = ledger.description.get("path")
     if path is None or not Path(path).is_relative_to(Path.cwd()):
         return path
@@ -339,7 +335,5 @@ def study_path(ledger: Ledger) -> str | None:
 
 
 def load_study(path: str) -> Study:
-    """The study of a file."""
-    from workbench.study import load
-
+    """Return the study of a file."""
     return load(path)

@@ -1,4 +1,4 @@
-"""What the shell completes on Tab: study files, studies, runs, offers. Nothing heavy is imported: it would not be used."""
+"""What the shell completes on Tab: study files, studies, runs and offers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from workbench import prices
+from workbench.cli.options import stored
 from workbench.errors import WorkbenchError
+from workbench.ledger import default_url, glance
 
 SHOWN = 50
 """So many runs are offered at most, the newest."""
@@ -21,7 +24,7 @@ _BYTES = 20_000
 
 
 def study_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Files that hold a Study: in the folder that was begun, and of this one a folder below too."""
+    """Return the files that hold a Study, in the folder that is being typed; of this folder also those one folder below."""
     folder = Path(incomplete if incomplete.endswith("/") else Path(incomplete).parent)
     found = sorted(folder.glob("*.py"))
     found += sorted(p for p in folder.glob("*/*.py") if not p.parent.name.startswith(".")) if folder == Path() else []
@@ -30,9 +33,7 @@ def study_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
 
 
 def studies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Study files, and the names of studies in the ledger."""
-    from workbench.ledger import glance
-
+    """Return study files, and the names of studies in the ledger."""
     names = glance.names(_ledger(ctx))
     stems = dict.fromkeys(name.rsplit("-", 1)[0] for name in reversed(names))
     words = [*stems, *(names if incomplete else ())]
@@ -40,18 +41,14 @@ def studies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 
 def runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Runs of the study that was named, or of the newest, by their trial, each with its model, method and status."""
-    from workbench.ledger import glance
-
+    """Return the runs of the study that was named, or of the newest, by trial, each with its model, method and status."""
     known = glance.runs(_ledger(ctx), _name(ctx.params.get("study")), incomplete, SHOWN)
     taken = set(ctx.params.get("runs") or ())
     return [CompletionItem(str(trial), help=text) for trial, text in known.items() if str(trial) not in taken]
 
 
 def platforms(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Platforms of the price book; once one is named, its offers."""
-    from workbench import prices
-
+    """Return the platforms of the price book; once one is named, its offers."""
     with contextlib.suppress(WorkbenchError):
         book = prices.load()
         words = {o.name if ":" in incomplete else o.platform for o in book}
@@ -60,16 +57,14 @@ def platforms(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 
 def gpus(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """GPUs of the price book."""
-    from workbench import prices
-
+    """Return the GPUs of the price book."""
     with contextlib.suppress(WorkbenchError):
         return _items(sorted({o.gpu for o in prices.load() if o.gpu and o.gpu.casefold().startswith(incomplete.casefold())}))
     return []
 
 
 def samplers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The search, and the samplers of Optuna's that are most used."""
+    """Return the search, and the samplers of Optuna that are used most."""
     known = ("front", "optuna:TPESampler", "optuna:GPSampler", "optuna:NSGAIISampler", "optuna:RandomSampler")
     return _items(word for word in known if word.startswith(incomplete))
 
@@ -88,15 +83,12 @@ def _holds_a_study(path: Path) -> bool:
 
 
 def _ledger(ctx: click.Context) -> str:
-    """The ledger's URL as the command will have it. A wrong setting completes nothing, and is told when the command runs."""
-    from workbench.cli.common import ledger_url
-    from workbench.cli.options import stored
-
+    """Return the ledger's URL. A wrong setting completes nothing; the command itself tells it."""
     with contextlib.suppress(WorkbenchError):
-        return ledger_url(stored(ctx))
+        return stored(ctx) or default_url(Path.cwd())
     return ""
 
 
 def _name(study: str | None) -> str | None:
-    """The name in the store that begins as a file's does, or was named itself."""
+    """Return the name in the store: that of a study file begins with its stem."""
     return Path(study).stem if study and study.endswith(".py") else study

@@ -1,4 +1,4 @@
-"""`workbench completion`: what teaches a shell to complete."""
+"""`workbench completion`: the lines that teach a shell to complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`workbench config`: what is set, and who says so."""
+"""`workbench config`: the value of each setting, and where it comes from."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import click
 from click.core import ParameterSource
 
 from workbench import settings
-from workbench.cli import complete, options
+from workbench.cli import complete
 from workbench.cli.common import Table, json_option, load_study, print_json, print_table, say_next
+from workbench.cli.sweep import sweep
+from workbench.ledger import shown  # of a server without its password
 from workbench.settings import OPTIONS
 
 _DEFAULTS = {"storage": "sqlite:///optuna.db", "tracking_uri": "sqlite:///mlflow.db"}
@@ -54,22 +56,18 @@ def config(study: str | None, origin: bool, as_json: bool) -> None:
 
 
 def _settings(study: str | None) -> Iterator[Set]:
-    """Every setting as the command `sweep` has it. Raises as that does where a variable or a file is wrong."""
-    from workbench.cli.sweep import sweep
-    from workbench.ledger import shown  # of a server without its password
-    from workbench.study import DEFAULTS
-
+    """Yield every setting as the command `sweep` has it. Raises as that does where a variable or a file is wrong."""
     asked = sweep.make_context("sweep", [study or "STUDY"], parent=click.get_current_context().parent)
     file = settings.load().path
-    known = load_study(study) if study else {**DEFAULTS, "stated": []}
+    known = load_study(study) if study else {**settings.STUDY_DEFAULTS, "stated": []}
     for name in OPTIONS:
         value, source = asked.params[name], asked.get_parameter_source(name)
         if name in _DEFAULTS:
             value = _DEFAULTS[name] if value is None else shown(value) if "@" in value else value
         if source is ParameterSource.ENVIRONMENT:
-            yield Set(name, value, f"environment: {options.variable(name)}")
+            yield Set(name, value, f"environment: {settings.variable(name)}")
             continue
         who = "file" if source is ParameterSource.DEFAULT_MAP else "default"
-        if name in options.OF_STUDIES:
-            value, who = options.origin(name, None, known)
+        if name in settings.OF_STUDIES:
+            value, who = settings.origin(name, None, known)
         yield Set(name, value, {"study": f"study: {study}", "file": f"file: {file}", "default": "default"}[who])

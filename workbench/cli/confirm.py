@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from workbench import report
 from workbench.cli.common import messages, waiting, warn_if_busy
+from workbench.cli.forecasting import forecaster_of
 from workbench.cli.notebook import end_notebook
+from workbench.cli.progress import Progress
 from workbench.cli.setup import (
     Measured,
     Setup,
@@ -23,10 +24,17 @@ from workbench.cli.setup import (
     url_of,
     yes_option,
 )
+from workbench.cli.spending import ask, show_outcome
 from workbench.errors import UsageError
 from workbench.estimate import Estimate
-from workbench.report import View, dollars, duration
+from workbench.front.members import pareto_front
+from workbench.front.view import View
+from workbench.ledger import Ledger
+from workbench.quantities import dollars, duration
 from workbench.result import Result
+from workbench.result.outdated import outdated_text
+from workbench.sweep import Account, expected, left, longest, nothing_fits, replicates
+from workbench.sweep import confirm as work
 
 if TYPE_CHECKING:
     from workbench.sweep import Limits, Replicate
@@ -95,11 +103,6 @@ def confirm_front(asked: TrainingOptions, seeds: int, limits: Limits) -> NoRetur
         seeds: How many new seeds.
         limits: Budgets; trials do not count.
     """
-    from workbench.cli.progress import Progress
-    from workbench.cli.spending import ask, show_outcome
-    from workbench.sweep import confirm as work
-    from workbench.sweep import expected, left
-
     with waiting("Preparing to confirm the front …"):
         setup = _opened(asked, replace(limits, trials=None))  # replicates are no trials
         plan = _planned(setup, seeds)
@@ -129,13 +132,11 @@ def confirm_front(asked: TrainingOptions, seeds: int, limits: Limits) -> NoRetur
 
 def _opened(asked: TrainingOptions, limits: Limits) -> Setup:
     """The study's ledger, in which there is a front to confirm, and the meter. Raises UsageError."""
-    from workbench.ledger import Ledger
-
     offer, label_usd = prices_of(asked)
     ledger = Ledger.find(asked.loaded.name, url_of(asked), path=asked.study, study=asked.loaded)
     results = ledger.results()
-    if not report.front(results, View.of(ledger.description, offer, label_usd)):
-        outdated = report.outdated_text(results)
+    if not pareto_front(results, View.of(ledger.description, offer, label_usd)):
+        outdated = outdated_text(results)
         told = f" {outdated}" if outdated else ""
         raise UsageError(f"{ledger.name} has no finished run to confirm.{told} Run `workbench sweep {asked.study}` first.")
     return Setup(asked, offer, label_usd, Measured.of(asked.loaded, offer), ledger, limits)
@@ -143,9 +144,6 @@ def _opened(asked: TrainingOptions, limits: Limits) -> Setup:
 
 def _planned(setup: Setup, seeds: int) -> _Plan:
     """What is to be done, and whether anything of it can be; then the set-up is given its forecaster."""
-    from workbench.cli.forecasting import forecaster_of
-    from workbench.sweep import Account, left, nothing_fits, replicates
-
     results = setup.ledger.results()
     whole = replicates(setup.study, results, setup.view, seeds)
     plan = left(whole, results)
@@ -166,8 +164,6 @@ def _made(whole: Sequence[Replicate], results: Sequence[Result]) -> int:
 
 def _tell(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> Estimate | None:
     """Say what is to be done, and what it is likely to take. Gives US$, None where unknown."""
-    from workbench.sweep import expected, longest
-
     usd, seconds = expected(plan, results, view)
     members = len({each.member.recipe_id for each in plan})
     count = len(longest(plan))

@@ -20,7 +20,9 @@ from urllib.parse import urlsplit
 import click
 
 from workbench.cli.common import LOOPBACK, ledger_url, listening_options, messages, open_ledger, storage_option, tracking_option
+from workbench.cli.options import gathered
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError
+from workbench.ledger import shown
 
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 """Not to listen on an address of its own is to listen on all."""
@@ -64,16 +66,14 @@ class DashboardOptions:
 )
 @tracking_option
 @storage_option
-def dashboard(**options: Any) -> None:
+@gathered(DashboardOptions)
+def dashboard(asked: DashboardOptions) -> None:
     """Show STUDY (a study file, or its name; the newest when none is named) in the browser. Ctrl-C ends it.
 
     It reads the ledger and never writes: it can run beside a sweep, which it neither blocks nor slows. Nothing is loaded from
     elsewhere and nothing is sent anywhere. A reverse proxy before it has to pass WebSockets on; whether it passes on the path of
     --public-url too, or takes it off, is the same.
     """
-    asked = DashboardOptions(**options)
-    from workbench.ledger import shown
-
     app = folder() / "app.py"
     if asked.study:
         os.environ["WORKBENCH_DASHBOARD_STUDY"] = open_ledger(asked.study, asked.storage).name

@@ -8,6 +8,8 @@ import sys
 import click
 
 from workbench.cli.common import console, json_option, ledger_url, print_json, say_next, storage_option, tracking_option, waiting
+from workbench.health import examine
+from workbench.tracking import default_uri
 
 _MARKS = {"ok": "[green]ok  [/green]", "note": "[yellow]note[/yellow]", "fail": "[red]fail[/red]"}
 
@@ -21,9 +23,6 @@ def doctor(storage: str | None, tracking_uri: str | None, as_json: bool) -> None
     from pathlib import Path
 
     with waiting("Looking around …"):
-        from workbench.health import examine
-        from workbench.tracking import default_uri
-
         findings = examine(ledger_url(storage), tracking_uri or default_uri(Path.cwd()), Path.cwd())
     if as_json:
         print_json([dataclasses.asdict(f) for f in findings])

@@ -1,4 +1,4 @@
-"""`workbench export`: everything that is known of a study, in one file."""
+"""`workbench export`: all that is known of a study, in one file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from workbench import figures
 from workbench.cli import complete
 from workbench.cli.common import messages, open_ledger, price_options, reading, say_next, storage_option, view_of, writing
 from workbench.errors import UsageError
-from workbench.report import Points, View
+from workbench.front.points import Points
+from workbench.front.view import View
 from workbench.report.rows import result_rows, rows_csv
 
 if TYPE_CHECKING:
@@ -58,8 +60,6 @@ def export(study: str, kind: str, output: Path | None, platform: str | None, lab
 def _written(ledger: Ledger, view: View, kind: str) -> bytes:
     results = ledger.results(running=True)
     if kind == "html":
-        from workbench import figures
-
         return figures.html(figures.front(Points.of(results, view), view, title=ledger.description["question"])).encode()
     rows = result_rows(results, view, ledger.mlflow_runs)
     if kind == "json":
@@ -72,7 +72,7 @@ def _written(ledger: Ledger, view: View, kind: str) -> bytes:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The rows with columns of one type each: whole numbers stay whole where some are missing, a mixture becomes text."""
+    """Return the rows with columns of one type each: whole numbers stay whole where some are missing, mixtures become text."""
     import pandas as pd
 
     table = pd.DataFrame.from_records(list(rows)).convert_dtypes()
@@ -82,7 +82,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _to_standard_output(data: bytes) -> None:
-    """Bytes as they are, whatever the terminal's encoding; a reader that leaves early is no error."""
+    """Write bytes as they are, whatever the encoding of the terminal. A reader that leaves early is no error."""
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
         sys.stdout.buffer.write(data)

@@ -1,4 +1,4 @@
-"""What the commands that forecast share: the forecaster of a study, with what was timed and what was run here."""
+"""What the commands that forecast share: the forecaster of a study, with what was timed and run here."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.cli.common import ledger_url, messages
 from workbench.errors import EnvironmentFault, UsageError
+from workbench.forecast import Calibration, Forecaster, Terms, trials_within
+from workbench.ledger import Ledger
 from workbench.prices import Offer, Prices
-from workbench.report import dollars, duration
+from workbench.quantities import dollars, duration
+from workbench.result import labels_bought, spent_usd
+from workbench.search.spread import every
+from workbench.space import Uniform
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
-    from workbench.forecast import Calibration, Forecaster, Taken, Typical
-    from workbench.report import Bound
+    from workbench.forecast import Taken, Typical
+    from workbench.front.bounds import Bound
     from workbench.result import Result
     from workbench.study import Study
 
@@ -29,20 +34,15 @@ UNBOUNDED_RUNS = 100
 
 
 def forecaster_of(study: Study, storage: str | None, results: Sequence[Result] | None = None) -> Forecaster:
-    """A forecaster that knows what was timed here, and the study's Results where it was swept: those given, else the ledger's."""
-    from workbench.forecast import Forecaster
-
+    """Return a forecaster that knows what was timed here, and the study's Results: those given, else those of its ledger."""
     return Forecaster(study, results_of(study, storage) if results is None else results, _calibration())
 
 
 def most_runs(study: Study, trials: int | None) -> int | None:
-    """How many runs a sweep makes at most: as many as its bound allows, and as the study has settings; None: any number.
+    """Return how many runs a sweep makes at most, by its limit and by the settings that the study has; None for any number.
 
-    How long a run goes is not counted: a longer one goes on from a shorter one.
+    The lengths of runs do not count, since a longer run goes on from a shorter one.
     """
-    from workbench.search.spread import every
-    from workbench.space import Uniform
-
     dimensions = {name: dimension for name, dimension in study.dimensions.items() if name != "epochs"}
     if any(isinstance(dimension.space, Uniform) for dimension in dimensions.values()):
         return trials
@@ -52,9 +52,9 @@ def most_runs(study: Study, trials: int | None) -> int | None:
 
 
 def expectation(taken: Taken | None, runs: int, offer: Offer, *, more: bool = False) -> str:
-    """What so many runs of a sweep take, as a sentence: `12 runs are forecast to take 6 min (4 min to 9 min) …`.
+    """Say what so many runs of a sweep take: `12 runs are forecast to take 6 min (4 min to 9 min) …`.
 
-    `taken` is what `forecast.of_runs` says of them on the offer; with `more` they are told as those beside what is there.
+    `taken` is what `forecast.of_runs` says of them at the offer. With `more` they are told as further runs.
     """
     count = f"{runs} more run{'' if runs == 1 else 's'}" if more else f"{runs} run{'' if runs == 1 else 's'} of this study"
     if taken is None:
@@ -66,12 +66,12 @@ def expectation(taken: Taken | None, runs: int, offer: Offer, *, more: bool = Fa
 
 
 def budget_text(taken: Taken | None, runs: int, bounds: Sequence[Bound]) -> str:
-    """That a budget ends a sweep before so many runs, as a sentence; empty where none does, or it is unknown.
+    """Say that a budget ends a sweep before so many runs; empty where none does, or that is unknown.
 
     Args:
         taken: What so many runs take.
-        runs: How many.
-        bounds: The sweep's budgets, and what is spent of each.
+        runs: The number of runs.
+        bounds: The budgets of the sweep, and what is spent of each.
     """
     if taken is None:
         return ""
@@ -91,18 +91,18 @@ def budget_text(taken: Taken | None, runs: int, bounds: Sequence[Bound]) -> str:
 
 
 def basis_of(taken: Taken) -> str:
-    """What the seconds rest on: a basis, and `scaled` beside it where they were carried over to another machine."""
+    """Return the basis of the seconds, with `scaled` beside it where they were carried over to another machine."""
     basis = taken.seconds.basis
     return f"{basis}, scaled" if taken.carried and basis != "scaled" else basis
 
 
 def banded(estimate: Estimate, write: Callable[[float], str]) -> str:
-    """`12 min 30 s (4 min 00 s to 40 min 00 s)`."""
+    """Write an estimate with its band: `12 min 30 s (4 min 00 s to 40 min 00 s)`."""
     return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)})"
 
 
 def band(of: Estimate) -> str:
-    """The band in short: `±8 %`, or `×/÷ 3` where it is wide."""
+    """Write the band in short: `±8 %`, or `×/÷ 3` where it is wide."""
     if of.value <= 0:
         return ""
     factor = of.high / of.value
@@ -114,10 +114,10 @@ class Bought:
     """How many runs are left in a budget.
 
     Attributes:
-        budget: US$ in all.
-        label_usd: Price of a label.
-        spent: US$ of it that the study has spent already; None: unknown.
-        trials: Runs that the rest buys; None: unknown.
+        budget: US$ of the whole budget.
+        label_usd: Price of a label in US$.
+        spent: US$ of it that the study has spent already; None where that is unknown.
+        trials: Number of runs that the rest pays for; None where that is unknown.
     """
 
     budget: float
@@ -127,10 +127,7 @@ class Bought:
 
     @classmethod
     def of(cls, run: Typical | None, offer: Offer, budget: float, label_usd: float, results: Sequence[Result]) -> Bought:
-        """At an offer, after these Results; `run` is None where some pair cannot be trained."""
-        from workbench.forecast import Terms, trials_within
-        from workbench.result import labels_bought, spent_usd
-
+        """Work it out at an offer, after these Results. `run` is None where some pair cannot be trained."""
         spent = spent_usd(results, offer, label_usd)
         if run is None or spent is None:
             return cls(budget, label_usd, spent, None)
@@ -139,12 +136,12 @@ class Bought:
         return cls(budget, label_usd, spent, trials)
 
     def record(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return it as plain data."""
         return {"budget_usd": self.budget, "spent_usd": self.spent, "trials_within_budget": self.trials and asdict(self.trials)}
 
     @property
     def text(self) -> str:
-        """As a sentence."""
+        """Say it in a sentence."""
         trials, budget = self.trials, dollars(self.budget)
         if self.spent is None:
             return f"How many runs {budget} still buys is unknown: so is what this study has spent already."
@@ -168,9 +165,7 @@ def keep_calibration(calibration: Calibration) -> None:
 
 
 def _calibration() -> Calibration | None:
-    """What was timed; None where nothing was, or, which is said, where the file is not to be understood: it can be made again."""
-    from workbench.forecast import Calibration
-
+    """Return what was timed; None where nothing was, or where the file cannot be read, which is said: it can be made again."""
     try:
         return Calibration.from_json(json.loads(CALIBRATION.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -182,9 +177,7 @@ def _calibration() -> Calibration | None:
 
 
 def results_of(study: Study, storage: str | None) -> list[Result]:
-    """The study's Results; none where it was not swept."""
-    from workbench.ledger import Ledger
-
+    """Return the study's Results; none where it was not swept."""
     with contextlib.suppress(UsageError, EnvironmentFault):
         return Ledger.find(study.name, ledger_url(storage), study=study).results()
     return []

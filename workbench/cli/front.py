@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from workbench import report
+from workbench import figures
 from workbench.cli import complete
 from workbench.cli.common import (
     NUMBER,
@@ -32,9 +32,39 @@ from workbench.cli.common import (
     view_of,
     writing,
 )
+from workbench.cli.options import gathered
 from workbench.cli.serving import rival_of, show_serving
-from workbench.report import View, dollars
-from workbench.result import Result, originals
+from workbench.front.confirmed import Confirmed, confirmations, confirmed_front, corrected_points
+from workbench.front.members import pareto_front
+from workbench.front.points import Points
+from workbench.front.serving import Load
+from workbench.front.view import View
+from workbench.quantities import count, dollars, number
+from workbench.report import answers
+from workbench.report.answers import UNITS, answer, contended_text, cost_cells, score_text, ties_text
+from workbench.report.doubts import doubts
+from workbench.report.records import front_record
+from workbench.report.text import settings_text
+from workbench.result import Result, carried, originals
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontOptions:
+    """The arguments and options of `workbench front`."""
+
+    study: str | None
+    budget_usd: float | None
+    target: float | None
+    everything: bool
+    billed: bool
+    adopted: int | None
+    load_per_second: float | None
+    against: str | None
+    html: Path | None
+    platform: str | None
+    label_usd: float | None
+    storage: str | None
+    as_json: bool
 
 
 @click.command()
@@ -66,76 +96,61 @@ from workbench.result import Result, originals
 @price_options
 @storage_option
 @json_option
-def front(
-    study: str | None,
-    budget_usd: float | None,
-    target: float | None,
-    everything: bool,
-    billed: bool,
-    adopted: int | None,
-    load_per_second: float | None,
-    against: str | None,
-    html: Path | None,
-    platform: str | None,
-    label_usd: float | None,
-    storage: str | None,
-    as_json: bool,
-) -> None:
+@gathered(FrontOptions)
+def front(options: FrontOptions) -> None:
     """Show the front of STUDY (a study file, or its name), and the answer to its question.
 
     Every checkpoint is a point: a model that could be deployed. Its cost is what making it alone would cost. With another
     --platform every run is priced again: as measured on the same device, carried over by stated ratios to another, with a band.
     """
     with reading():
-        ledger = open_ledger(study, storage)
+        ledger = open_ledger(options.study, options.storage)
         results = ledger.results()
-    view = replace(view_of(ledger.description, platform, label_usd), billed=billed)
-    view = view.spread(results, adopted) if adopted else view
-    rival = rival_of(results, view, against)
-    if html or not as_json:
-        points = report.Points.of(results, view)
-        budget = budget_usd if view.minimize[0] == "usd" else None
-        picks = report.picks(points, budget=budget, target=target)
-    if html:
-        from workbench import figures
-
+    view = replace(view_of(ledger.description, options.platform, options.label_usd), billed=options.billed)
+    view = view.spread(results, options.adopted) if options.adopted else view
+    rival = rival_of(results, view, options.against)
+    if options.html or not options.as_json:
+        points = Points.of(results, view)
+        budget = options.budget_usd if view.minimize[0] == "usd" else None
+        picks = answers.picks(points, budget=budget, target=options.target)
+    if options.html:
         drawn = figures.front(points, view, title=ledger.description["question"])
-        with writing(html):
-            figures.write_html(figures.mark(drawn, points, budget=budget, target=target, picks=picks), html)
-        messages.print(f"The front is drawn in {html}.", markup=False)
-    if as_json:
-        record = report.front_record(
-            ledger.name, results, view, budget_usd=budget_usd, target=target, load_per_second=load_per_second, against=rival
-        )
+        with writing(options.html):
+            figures.write_html(figures.mark(drawn, points, budget=budget, target=options.target, picks=picks), options.html)
+        messages.print(f"The front is drawn in {options.html}.", markup=False)
+    if options.as_json:
+        load = Load(options.load_per_second, rival)
+        record = front_record(ledger.name, results, view, budget_usd=options.budget_usd, target=options.target, load=load)
         print_json(record)
     else:
-        show_front(results, view, everything=everything)
-        if rival is not None and (load_per_second or against):
-            show_serving(results, view, load_per_second, rival)
-        print_text(report.answer(points, view, budget_usd=budget_usd, target=target))
+        show_front(results, view, everything=options.everything)
+        if rival is not None and (options.load_per_second or options.against):
+            show_serving(results, view, options.load_per_second, rival)
+        print_text(answer(points, view, budget_usd=options.budget_usd, target=options.target))
         _explain(results, view)
         tell_doubts(results, view, ledger.description["grading"])
         tell_inputs(ledger, results)
         if ledger.ended:
             messages.print(f"The last {ledger.ended['what']} ended: {ledger.ended['reason']}.", style="dim", markup=False)
-        wanting = (target is not None or budget_usd is not None) and not picks
-        _say_next(results, view, study or ledger.name, study_path(ledger), limit_flags(ledger.description["limits"]), wanting)
-    if not report.front(results, view):
+        wanting = (options.target is not None or options.budget_usd is not None) and not picks
+        limits = limit_flags(ledger.description["limits"])
+        _say_next(results, view, options.study or ledger.name, study_path(ledger), limits, wanting)
+    if not pareto_front(results, view):
         sys.exit(1)
 
 
 def tell_doubts(results: Sequence[Result], view: View, grading: Mapping[str, Any]) -> None:
     """Say what is to be doubted of the points."""
-    for line in report.doubts(results, view, grading):
+    for line in doubts(results, view, grading):
         messages.print(line, style="yellow", markup=False)
 
 
 def _say_next(results: Sequence[Result], view: View, name: str, path: str | None, limits: str, wanting: bool) -> None:
-    """Sweep where there is nothing yet, or nothing that was wanted, then confirm, then look at the runs."""
-    members = report.front(results, view)
+    """Say what comes next: a sweep where there is nothing yet, or nothing that was wanted; then confirming; then the runs."""
+    members = pareto_front(results, view)
     if path and (wanting or not members):
         say_next(f"`workbench sweep {path}`" + (f" with a higher limit than{limits}" if limits else ""))
-    elif path and any(r.recipe_id not in report.confirmed(results, view) for r in members):
+    elif path and any(r.recipe_id not in confirmations(results, view) for r in members):
         say_next(f"`workbench confirm {path}`: new seeds show how much of this was luck")
     else:
         say_next(f"`workbench runs {name}`")
@@ -157,7 +172,7 @@ def _explain(results: Sequence[Result], view: View) -> None:
 
 def show_front(results: Sequence[Result], view: View, *, everything: bool = False) -> None:
     """Print the front as a table, cheapest first; with `everything` the dominated points too."""
-    members, of = report.standing(results, view), report.confirmed(results, view)
+    members, of = confirmed_front(results, view), confirmations(results, view)
     shown = [r for r in results if view.coordinates(r) is not None] if everything else members
     if not shown:
         return
@@ -166,7 +181,7 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
     for name in ("trial", "model", "method", "settings", "labels", "epochs", view.maximize):
         table.add_column(name, justify="right" if name in ("trial", "labels", "epochs", view.maximize) else "left")
     for name in dict.fromkeys((*view.minimize, "seconds")):
-        table.add_column(report.UNITS[name] if name != "seconds" else "time", justify="right")
+        table.add_column(UNITS[name] if name != "seconds" else "time", justify="right")
     if of:
         table.add_column("test split", justify="right")
         table.add_column("tied with")
@@ -177,43 +192,43 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
             str(r.trial),
             r.model,
             r.method,
-            report.settings_text(r),
-            report.count(r.labels),
+            settings_text(r),
+            count(r.labels),
             f"{r.epochs:g}",
-            report.score_text(r.scores[view.maximize], of.get(r.recipe_id)),
+            score_text(r.scores[view.maximize], of.get(r.recipe_id)),
         ]
-        cells += report.cost_cells(view, r, [*dict.fromkeys((*view.minimize, "seconds"))])
+        cells += cost_cells(view, r, [*dict.fromkeys((*view.minimize, "seconds"))])
         cells += _confirmation(of.get(r.recipe_id), of) if of else []
         table.add_row(*cells, *(["*" if r in members else ""] if everything else []))
     print_table(table)
-    ties = report.ties_text(report.front(report.corrected(results, view), view), view)
+    ties = ties_text(pareto_front(corrected_points(results, view), view), view)
     if ties:
         print_text(ties)
-    for r in report.front(results, view):
+    for r in pareto_front(results, view):
         if r not in members:
             why = "no new seed could be trained"
             if r.recipe_id in of:
                 now, before = of[r.recipe_id].score.mean, r.scores[view.maximize]
                 why = f"with new seeds its {view.maximize} is {now:.1f} ({before:.1f} before), no better than a cheaper one's"
-            print_text(f"No longer on the front: trial {r.trial} at {report.number(r.epochs)} epochs; {why}.")
+            print_text(f"No longer on the front: trial {r.trial} at {number(r.epochs)} epochs; {why}.")
 
 
-def _confirmation(known: report.Confirmed | None, of: Mapping[str, report.Confirmed]) -> list[str]:
-    """What new seeds say of a point: its score on the test split, and the points that they do not tell it apart from."""
+def _confirmation(known: Confirmed | None, of: Mapping[str, Confirmed]) -> list[str]:
+    """Return what new seeds say of a point: its score on the test split, and the points that it is tied with."""
     if known is None:
         return ["", "not confirmed"]
     test = known.test
     band = "" if test is None or test.low is None or test.high is None else f" ({test.low:.1f} to {test.high:.1f})"
     tied = [of[name].point for name in known.tied_with or ()]
-    names = ", ".join(f"{r.trial} at {report.number(r.epochs)}" for r in tied)
+    names = ", ".join(f"{r.trial} at {number(r.epochs)}" for r in tied)
     return ["" if test is None else f"{test.mean:.1f}{band}", names if known.tied_with is not None else "unknown"]
 
 
 def explain_costs(results: Sequence[Result], view: View) -> None:
     """Say what dollars and seconds are where they are not as measured: carried over to the view's machine, or contended."""
-    if text := report.contended_text(results, view):
+    if text := contended_text(results, view):
         messages.print(text, style="dim", markup=False)
-    found = [each for r in results if (each := report.carried(r, view.offer)) is not None]
+    found = [each for r in results if (each := carried(r, view.offer)) is not None]
     for note in sorted({each.note for each in found if each.basis == "scaled"}):
         text = f"Scaled: no run was made on {view.offer.name}; US$ and time are carried over {note}."
         messages.print(text, style="dim", markup=False)

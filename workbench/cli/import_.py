@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from workbench.cli.common import ledger_url, messages, say_next, storage_option, waiting
+from workbench.imports import peft_comparison
+from workbench.ledger import Ledger
 
 
 @click.command("import")
@@ -22,9 +24,6 @@ def import_(source: str, folder: Path, name: str, platform: str | None, storage:
     Nothing is downloaded. Importing again adds what is new or changed. `workbench front`, `runs` and `run` show the study.
     """
     with waiting(f"Reading {folder} …"):
-        from workbench.imports import peft_comparison
-        from workbench.ledger import Ledger
-
         found = peft_comparison.read(folder, name=name, platform=platform)
         ledger = Ledger.open_imported(found.name, found.description, ledger_url(storage))
         new = ledger.add(found.results)

@@ -98,13 +98,13 @@ def init(what: str, task: str | None, text: str | None, label: str | None, outpu
 
 
 def _stem(data: str) -> str:
-    """What a study of these data is called."""
+    """Return the name of a study of these data."""
     name = Path(data.partition(":")[0]).name
     return "".join(each if each.isalnum() else "_" for each in name.removesuffix(suffix_of(name))).strip("_") or "study"
 
 
 def _refuse(file: Path) -> None:
-    """Before the data are looked at, which takes a while. Raises UsageError."""
+    """Refuse what can be refused before the data are read, which takes a while. Raises UsageError."""
     if file.suffix != ".py":
         raise UsageError(f"a study is a Python file, and {file} is none by its name. Call it for instance {file}.py.")
     if file.exists():

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from workbench import report
 from workbench.cli import complete
 from workbench.cli.common import (
     LOOPBACK,
-    label_usd_of,
     ledger_url,
     listening_options,
     load_study,
@@ -24,10 +23,30 @@ from workbench.cli.common import (
     tracking_option,
     waiting,
 )
+from workbench.cli.notebook import catch_up
+from workbench.cli.options import gathered
 from workbench.errors import UsageError
+from workbench.ledger import Ledger
+from workbench.prices import label_usd_of
+from workbench.quantities import many
+from workbench.tracking import default_uri, serve
 
 if TYPE_CHECKING:
     from workbench.tracking import Page
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlflowOptions:
+    """The arguments and options of `workbench mlflow`."""
+
+    study: str | None
+    catch_up: bool
+    port: int
+    host: str
+    platform: str | None
+    label_usd: float | None
+    storage: str | None
+    tracking_uri: str | None
 
 
 @click.command()
@@ -37,34 +56,24 @@ if TYPE_CHECKING:
 @price_options
 @storage_option
 @tracking_option
-def mlflow(
-    study: str | None,
-    catch_up: bool,
-    port: int,
-    host: str,
-    platform: str | None,
-    label_usd: float | None,
-    storage: str | None,
-    tracking_uri: str | None,
-) -> None:
+@gathered(MlflowOptions)
+def mlflow(options: MlflowOptions) -> None:
     """Serve the MLflow UI on the right store, with one worker, and say what to open. Ctrl-C ends it.
 
     With --catch-up it writes to the store what it lacks of the file STUDY instead: it was away while the study was swept.
     """
-    from workbench.tracking import default_uri, serve
-
-    if catch_up:
-        if study is None:
+    if options.catch_up:
+        if options.study is None:
             raise UsageError("--catch-up needs the study's file: workbench mlflow STUDY --catch-up.")
-        sys.exit(_catch_up(study, platform, label_usd, storage, tracking_uri))
-    if study is not None:
+        sys.exit(_catch_up(options.study, options.platform, options.label_usd, options.storage, options.tracking_uri))
+    if options.study is not None:
         raise UsageError("the MLflow UI shows all studies of a store: leave STUDY out, or say what of it with --catch-up.")
-    uri = tracking_uri or default_uri(Path.cwd())
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: or the server would live on, and hold the port
-    page = serve(uri, host=host, port=port)
-    if host not in LOOPBACK:
+    uri = options.tracking_uri or default_uri(Path.cwd())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: or the server would live on, and hold the options.port
+    page = serve(uri, host=options.host, port=options.port)
+    if options.host not in LOOPBACK:
         messages.print(
-            f"It listens on {host}: whoever can reach this machine can read your runs, and change them.",
+            f"It listens on {options.host}: whoever can reach this machine can read your runs, and change them.",
             style="yellow",
             markup=False,
         )
@@ -82,21 +91,18 @@ def mlflow(
 
 
 def _catch_up(path: str, platform: str | None, label_usd: float | None, storage: str | None, tracking_uri: str | None) -> int:
-    """Write what MLflow lacks of a study, and say how much it was. The exit code."""
-    from workbench.cli.notebook import catch_up
-    from workbench.ledger import Ledger
-
+    """Write what MLflow lacks of a study, and say how much that was. Return the exit code."""
     study = load_study(path)
     ledger = Ledger.find(study.name, ledger_url(storage), path=path, study=study)
     lacked, behind = catch_up(study, ledger, offer_of(platform, study), label_usd_of(label_usd, study), tracking_uri)
     if not behind:
-        text = f"{report.many(lacked, 'run')} written" if lacked else "nothing was missing"
+        text = f"{many(lacked, 'run')} written" if lacked else "nothing was missing"
         messages.print(f"MLflow has all of {ledger.name}: {text}.", markup=False)
     return 4 if behind else 0
 
 
 def _tell(page: Page) -> None:
-    """Say what to open: the newest study's runs, and where others are."""
+    """Say what to open: the runs of the newest study first."""
     try:
         studies = page.studies()
     except (OSError, ValueError):  # the page itself says what is wrong with its store

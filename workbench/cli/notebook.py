@@ -5,20 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench import process, report
+from workbench import figures, process
 from workbench.cli.common import messages, waiting
 from workbench.errors import EnvironmentFault
+from workbench.front.confirmed import confirmed_front, corrected_points
+from workbench.front.hypervolume import hypervolume
+from workbench.front.points import Points
+from workbench.front.view import View
 from workbench.prices import Prices
-from workbench.report import View
+from workbench.quantities import many
+from workbench.report.records import front_markdown
 from workbench.report.rows import result_rows, rows_csv
-from workbench.result import originals, spent_usd
+from workbench.result import by_run, originals, spent_usd
+from workbench.sweep import Outcome
+from workbench.tracking import Listener, MlflowTracker, default_uri
 
 if TYPE_CHECKING:
     from workbench.ledger import Ledger
     from workbench.prices import Offer
     from workbench.study import Study
-    from workbench.sweep import Outcome
-    from workbench.tracking import MlflowTracker
 
 MLFLOW_PATIENCE_SECONDS = 20.0
 """How long the end of a command waits for MLflow; what is missing then is written at the next start."""
@@ -28,8 +33,6 @@ def open_notebook(
     study: Study, ledger: Ledger, offer: Offer, label_usd: float, tracking_uri: str | None, *, sweep: str | None = None
 ) -> MlflowTracker:
     """The notebook at this URI, else in this folder. `sweep` is the id of a sweep that several processes are part of."""
-    from workbench.tracking import Listener, MlflowTracker, default_uri
-
     listener = Listener(lambda text: messages.print(text, style="yellow", markup=False), ledger.note_mlflow_run)
     uri = tracking_uri or default_uri(Path.cwd())
     return MlflowTracker(study, uri, Prices(offer, label_usd), listener=listener, sweep=sweep)
@@ -44,8 +47,6 @@ def catch_up(study: Study, ledger: Ledger, offer: Offer, label_usd: float, track
     Raises:
         EnvironmentFault: MLflow cannot be reached, or its store cannot be used.
     """
-    from workbench.sweep import Outcome
-
     notebook = open_notebook(study, ledger, offer, label_usd, tracking_uri)
     results, view = ledger.results(running=True), View.of(ledger.description, offer, label_usd)
     with waiting("Looking for what MLflow lacks …"):
@@ -65,26 +66,26 @@ def catch_up_first(study: Study, ledger: Ledger, offer: Offer, label_usd: float,
         messages.print(str(error), style="yellow", markup=False)
     else:
         if written:
-            messages.print(f"MLflow lacked {report.many(written, 'run')}: caught up.")
+            messages.print(f"MLflow lacked {many(written, 'run')}: caught up.")
 
 
 def end_notebook(notebook: MlflowTracker, outcome: Outcome, view: View) -> int:
     """Write down in MLflow how it ended, and say what is missing there. How many records are."""
     results = outcome.results
-    points, members = report.corrected(results, view), report.standing(results, view)
+    points, members = corrected_points(results, view), confirmed_front(results, view)
     scores = {r.recipe_id: r.scores[view.maximize] for r in points if view.maximize in r.scores}
     best = max(members, key=lambda r: scores[r.recipe_id], default=None)
     with waiting("Bringing MLflow up to date …"):
         notebook.end(
             {
                 "spent/usd": spent_usd(results, view.offer, view.label_usd),
-                "spent/runs": float(len(report.by_run(originals(results)))),
+                "spent/runs": float(len(by_run(originals(results)))),
                 "front/size": float(len(members)),
-                "front/hypervolume": report.hypervolume(points, view),
+                "front/hypervolume": hypervolume(points, view),
                 f"best/{view.maximize}": None if best is None else scores[best.recipe_id],
                 "best/usd": None if best is None else view.cost(best, "usd"),
             },
-            report.front_markdown(results, view),
+            front_markdown(results, view),
             "KILLED" if outcome.interrupted else "FINISHED",
             artifacts=_artifacts(notebook.study, outcome, view),
             reason=outcome.reason,
@@ -93,7 +94,7 @@ def end_notebook(notebook: MlflowTracker, outcome: Outcome, view: View) -> int:
         behind = notebook.close(MLFLOW_PATIENCE_SECONDS)
     if behind:
         messages.print(
-            f"MLflow is {report.many(behind, 'record')} behind; the next `workbench sweep` writes what is missing, and so does "
+            f"MLflow is {many(behind, 'record')} behind; the next `workbench sweep` writes what is missing, and so does "
             "`workbench mlflow STUDY --catch-up`. Nothing is missing in the ledger.",
             style="yellow",
         )
@@ -102,7 +103,5 @@ def end_notebook(notebook: MlflowTracker, outcome: Outcome, view: View) -> int:
 
 def _artifacts(study: Study, outcome: Outcome, view: View) -> dict[str, str]:
     """The front as a page that needs nothing else, and the runs as a table."""
-    from workbench import figures
-
-    page = figures.html(figures.front(report.Points.of(outcome.results, view), view, title=study.question))
+    page = figures.html(figures.front(Points.of(outcome.results, view), view, title=study.question))
     return {"front.html": page, "runs.csv": rows_csv(result_rows(outcome.results, view, {}))}

@@ -2,43 +2,36 @@
 
     flag > WORKBENCH_NAME > the study > workbench.toml, else [tool.workbench] of pyproject.toml > default
 
-Flags, variables and defaults are click's; the file is asked where click has come to the default. Four settings can be stated by
-a study too (`OF_STUDIES`): of these click gives the flag or the variable alone, and `stated` does the rest. Variables are named one
-by one: click's `auto_envvar_prefix` would have one for each command, and for every flag, `--yes` included.
+Flags, variables and defaults are click's; the file is asked where click has come to the default. Four settings
+can be stated by a study too (`settings.OF_STUDIES`): of these click gives the flag or the variable alone, and
+`settings.stated` does the rest. Variables are named one by one: click's `auto_envvar_prefix` would have one for
+each command, and for every flag, `--yes` included.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from workbench import settings
 from workbench.errors import UsageError
-from workbench.settings import OPTIONS
-
-if TYPE_CHECKING:
-    from workbench.study import Study
+from workbench.settings import OF_STUDIES, OPTIONS, variable
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-OF_STUDIES = ("platform", "label_usd", "trials", "max_usd")
-"""Settings that are fields of a study too."""
-
-
-def variable(name: str) -> str:
-    """The environment variable of a setting: `WORKBENCH_MAX_USD` of `max_usd`."""
-    return f"WORKBENCH_{name.upper()}"
+Given = TypeVar("Given")
+R = TypeVar("R")
 
 
 class Variable(click.Option):
     """An option that an environment variable can set too."""
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
-        """The value as its type. A wrong one is answered with the place where it stands."""
+        """Return the value as its type. The error about a wrong value names the place where it stands."""
         try:
             return super().process_value(ctx, value)
         except click.BadParameter as error:
@@ -59,7 +52,7 @@ class Setting(Variable):
         self.envvar = variable(self.name)
 
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
-        """The value, and where it is from: click's, unless that is the default and the settings file says better."""
+        """Return the value and its source: click's, unless that is the default and the settings file has the value."""
         value, source = super().consume_value(ctx, opts)
         if source is ParameterSource.DEFAULT and self.name not in OF_STUDIES and not ctx.resilient_parsing:
             known = settings.load().options.get(str(self.name))
@@ -69,7 +62,7 @@ class Setting(Variable):
 
 
 def check_address(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """A database's URL, by its looks: whether it leads anywhere is found when it is opened. Raises BadParameter."""
+    """Return a database's URL if it looks like one. Whether it leads anywhere is found when it is opened. Raises BadParameter."""
     if value is not None and "://" not in value:
         example = "sqlite:///optuna.db or postgresql+psycopg2://user@host/name"
         raise click.BadParameter(f"{value!r} is not a database URL. Use for instance {example}.", ctx, param)
@@ -77,23 +70,35 @@ def check_address(ctx: click.Context, param: click.Parameter, value: str | None)
 
 
 @contextlib.contextmanager
-def placed(name: str, said: str = "") -> Iterator[None]:
-    """Where the value of a setting stands is said with what is wrong about it, unless a flag or a study's file says so itself.
-
-    Args:
-        name: The setting's.
-        said: Who said it, as `origin` has it, where that is known.
-    """
+def placed(name: str) -> Iterator[None]:
+    """Where a variable or a file has set an option, add that place to the error about its value."""
     try:
         yield
     except UsageError as error:
         ctx = click.get_current_context(silent=True)
         source = ctx.get_parameter_source(name) if ctx else None
-        if source is ParameterSource.ENVIRONMENT:
-            raise UsageError(f"the environment variable {variable(name)}: {error}") from error
-        if said == "file" or source is ParameterSource.DEFAULT_MAP:
-            raise UsageError(f"{name} in {settings.load().path}: {error}") from error
+        said = {ParameterSource.ENVIRONMENT: "environment", ParameterSource.DEFAULT_MAP: "file"}
+        if source in said:
+            raise UsageError(f"{settings.place(name, said[source])}{error}") from error
         raise
+
+
+def gathered(options: Callable[..., Given]) -> Callable[[Callable[[Given], R]], Callable[..., R]]:
+    """Give a command its arguments and options as one value.
+
+    Args:
+        options: A dataclass with a field for each of them, of the parameter's name. The decorator stands below those
+            that declare the parameters.
+    """
+
+    def decorate(command: Callable[[Given], R]) -> Callable[..., R]:
+        @functools.wraps(command)
+        def called(**given: Any) -> R:
+            return command(options(**given))
+
+        return called
+
+    return decorate
 
 
 def setting(*names: str, **known: Any) -> Callable[[F], F]:
@@ -102,38 +107,6 @@ def setting(*names: str, **known: Any) -> Callable[[F], F]:
 
 
 def stored(ctx: click.Context) -> str | None:
-    """Where a command that is being typed has its ledger: click looks for no default then. Raises as `settings.load` does."""
+    """Return the ledger's URL for a command being typed: click looks for no default then. Raises as `settings.load` does."""
     given: str | None = ctx.params.get("storage")
     return given or str(settings.load().options.get("storage") or "") or None
-
-
-def stated(name: str, given: Any, study: Study | Mapping[str, Any]) -> Any:
-    """What counts of a setting that a study can state: see `origin`."""
-    return origin(name, given, study)[0]
-
-
-def origin(name: str, given: Any, study: Study | Mapping[str, Any]) -> tuple[Any, str]:
-    """The value of a setting out of `OF_STUDIES`, and who said it: `given`, `study`, `file` or `default`.
-
-    Args:
-        name: Its name.
-        given: The flag's or the variable's value; None when neither is there.
-        study: The study, or what its ledger noted of it.
-    """
-    if given is not None:
-        return given, "given"
-    own, said = _of(study, name)
-    if said:
-        return own, "study"
-    known = settings.load().options.get(name)
-    return (own, "default") if known is None else (known, "file")
-
-
-def _of(study: Study | Mapping[str, Any], name: str) -> tuple[Any, bool]:
-    """A study's value, and whether it is the study that says so. Of old ledgers, which did not note it, what differs is stated."""
-    if not isinstance(study, Mapping):
-        return getattr(study, name), name in study.stated
-    from workbench.study import DEFAULTS
-
-    value = study[name]
-    return value, name in study["stated"] if "stated" in study else value != DEFAULTS[name]

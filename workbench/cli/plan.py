@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from workbench import forecast
 from workbench.cli import complete
 from workbench.cli.common import (
     COUNT,
     POSITIVE,
     Table,
     json_option,
-    label_usd_of,
     load_study,
     messages,
     offer_of,
@@ -39,11 +39,17 @@ from workbench.cli.forecasting import (
     most_runs,
     results_of,
 )
-from workbench.cli.options import setting, stated
+from workbench.cli.options import gathered, setting
 from workbench.errors import UsageError
-from workbench.prices import Offer, Prices
-from workbench.report import by_run, dollars, duration, few_examples, many
-from workbench.result import labels_bought, originals
+from workbench.forecast import is_price_of, on_offer
+from workbench.forecast.pairs import methods_of, recipes
+from workbench.prices import Offer, Prices, label_usd_of
+from workbench.quantities import dollars, duration, many
+from workbench.report.doubts import few_examples
+from workbench.result import by_run, labels_bought, originals
+from workbench.settings import stated
+from workbench.space import Value
+from workbench.sweep import check_data, graded_by
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
@@ -59,6 +65,20 @@ _COLUMNS = ("model", "method", "settings", "tuned", "memory", "shortest", "longe
 _RIGHT = ("tuned", "memory", "shortest", "longest", "energy", "US$")
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """The arguments and options of `workbench plan`."""
+
+    study: str
+    calibrate: bool
+    trials: int | None
+    max_usd: float | None
+    platform: str | None
+    label_usd: float | None
+    storage: str | None
+    as_json: bool
+
+
 @click.command()
 @click.argument("study", shell_complete=complete.study_files)
 @click.option("--calibrate", is_flag=True, help="Time a few steps of every model and method first: about 10 s, kept for later.")
@@ -72,28 +92,17 @@ _RIGHT = ("tuned", "memory", "shortest", "longest", "energy", "US$")
 @price_options
 @storage_option
 @json_option
-def plan(
-    study: str,
-    calibrate: bool,
-    trials: int | None,
-    max_usd: float | None,
-    platform: str | None,
-    label_usd: float | None,
-    storage: str | None,
-    as_json: bool,
-) -> None:
+@gathered(PlanOptions)
+def plan(options: PlanOptions) -> None:
     """Read the data of the file STUDY, build every model with every method on the meta device, and forecast what they take.
 
     Shows for each how many numbers it tunes, whether it fits, and the memory, seconds, energy and US$ of its shortest and longest
     recipe on this machine, with basis and band. Runs of the study that were made here sharpen it, --calibrate does too.
     At a --platform with another GPU, seconds, energy and US$ are those there: carried over by FLOPs or by stated ratios.
     """
-    loaded = load_study(study)
-    offer = offer_of(platform, loaded)
+    loaded = load_study(options.study)
+    offer = offer_of(options.platform, loaded)
     with waiting("Reading the data …") as told:
-        from workbench import forecast
-        from workbench.sweep import check_data, graded_by
-
         for line in (*check_data(loaded), *few_examples(graded_by(loaded))):
             messages.print(line, style="yellow", markup=False)
         pairs = []
@@ -101,16 +110,16 @@ def plan(
             pairs.append(pair)
             told(f"Building models without weights, {len(pairs)} done, {pair.method} on {pair.model} last …")
         machine = forecast.Machine.here()
-    if calibrate:
+    if options.calibrate:
         _calibrate(loaded, machine, busy=warn_if_busy())
     with waiting("Forecasting …"):
-        results = results_of(loaded, storage)
-        forecaster = forecaster_of(loaded, storage, results)
+        results = results_of(loaded, options.storage)
+        forecaster = forecaster_of(loaded, options.storage, results)
         rows = [_Row.of(each, forecaster, offer) for each in pairs]
-        budget, label = stated("max_usd", max_usd, loaded), label_usd_of(label_usd, loaded)
+        budget, label = stated("max_usd", options.max_usd, loaded), label_usd_of(options.label_usd, loaded)
         run = forecast.typical(forecaster) if all(p.fits for p in pairs) else None
         bought = Bought.of(run, offer, budget, label, results) if budget else None
-    if as_json:
+    if options.as_json:
         more = {"budget_usd": budget, "spent_usd": None, "trials_within_budget": None} | (bought.record() if bought else {})
         print_json([row.record() | more for row in rows])
     else:
@@ -118,7 +127,7 @@ def plan(
         for problem in forecast.problems(pairs):
             messages.print(problem, style="red", markup=False)
         _explain(rows, offer, machine)
-        most, made = most_runs(loaded, stated("trials", trials, loaded)), len(by_run(originals(results)))
+        most, made = most_runs(loaded, stated("trials", options.trials, loaded)), len(by_run(originals(results)))
         left = 1 if most is None else max(0, most - made)
         taken = None
         if made:
@@ -130,20 +139,20 @@ def plan(
         if bought:
             messages.print(bought.text, markup=False)
     if not all(p.fits for p in pairs):
-        say_next("mend the study, or leave out what does not fit", as_json=as_json)
+        say_next("mend the study, or leave out what does not fit", as_json=options.as_json)
         sys.exit(UsageError.exit_code)
-    if not as_json and not left:
-        say_next(f"`workbench front {study}`")
+    if not options.as_json and not left:
+        say_next(f"`workbench front {options.study}`")
         return
-    if not as_json:
+    if not options.as_json:
         # Where one pair was timed or run here, a calibration stands, and another would not time what it could not.
-        begin = calibrate or not all(_unsure(row) for row in rows) or (taken and taken.seconds.value < SHORT_SECONDS)
-        where = f" --platform {platform}" if platform else ""
-        say_next(f"`workbench {'sweep' if begin else 'plan --calibrate'} {study}{where}`")
+        begin = options.calibrate or not all(_unsure(row) for row in rows) or (taken and taken.seconds.value < SHORT_SECONDS)
+        where = f" --platform {options.platform}" if options.platform else ""
+        say_next(f"`workbench {'sweep' if begin else 'plan --calibrate'} {options.study}{where}`")
 
 
 def _made_text(made: int, most: int | None) -> str:
-    """How many of a sweep's runs have been made, as a sentence."""
+    """Say how many of a sweep's runs have been made."""
     if most is None or made > most:
         return f"{many(made, 'run')} of this study {'has' if made == 1 else 'have'} been made."
     if made == most:
@@ -165,8 +174,6 @@ class _Row:
     def of(cls, plan: Plan, forecaster: Forecaster, offer: Offer) -> _Row:
         if not plan.fits:
             return cls(plan)
-        from workbench.forecast import on_offer
-        from workbench.forecast.pairs import methods_of, recipes
 
         method = next(
             m
@@ -180,7 +187,7 @@ class _Row:
 
     @property
     def verdict(self) -> str:
-        """Whether it fits, judged by state and by the band of the peak."""
+        """Say whether it fits, judged by its state and by the band of its peak."""
         peak = self.longest.peak_memory_bytes if self.longest else None
         there = self.plan.memory_bytes
         if not self.plan.fits:
@@ -190,7 +197,7 @@ class _Row:
         return "no?" if peak.value > there else "tight" if peak.high > there else "yes"
 
     def record(self) -> dict[str, Any]:
-        """As JSON: keys are only ever added."""
+        """Return it as plain data. Keys are only ever added."""
         ends = {"shortest": (self.shortest, self.shortest_taken), "longest": (self.longest, self.longest_taken)}
         return (
             dataclasses.asdict(self.plan)
@@ -200,20 +207,16 @@ class _Row:
 
 
 def _end_record(end: Forecast, taken: Taken | None) -> dict[str, Any]:
-    """A forecast as it is here, and under `on_offer` what the table shows: seconds, energy and US$ at the offer."""
+    """Return a forecast for this machine, and under `on_offer` what the table shows: seconds, energy and US$ at the offer."""
     there = None if taken is None else dataclasses.asdict(taken)
     return dataclasses.asdict(end) | {"usd": _plain(taken.usd) if taken else None, "on_offer": there}
 
 
 def _settings(method: Any) -> dict[str, Any]:
-    from workbench.space import Value
-
     return {name: value for name, value in method.settings.items() if isinstance(value, Value)}
 
 
 def _calibrate(study: Study, machine: Machine, *, busy: bool) -> None:
-    from workbench import forecast
-
     with messages.status("Timing …") as status:
         made = forecast.calibrate(
             study, CALIBRATION_SECONDS, machine=machine, busy=busy, observe=lambda text: _progress(status, f"Timing {text} …")
@@ -259,7 +262,7 @@ def _cells(row: _Row) -> tuple[str, ...]:
 
 
 def _short(count: int) -> str:
-    """A count in three digits: `9.6 k`, `15.5 M`."""
+    """Write a count in three digits: `9.6 k`, `15.5 M`."""
     rounded = float(f"{count:.3g}")  # before the letter is chosen: 999,999 is 1 M
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if rounded >= size:
@@ -268,7 +271,7 @@ def _short(count: int) -> str:
 
 
 def _explain(rows: Sequence[_Row], offer: Offer, machine: Machine) -> None:
-    """What the table's words mean, on standard error."""
+    """Say on standard error what the words of the table mean."""
     known = [row for row in rows if row.longest]
     messages.print(
         f"{_place(known, offer, machine)} from nothing, with one evaluation: the time of the shortest recipe, and memory, time, "
@@ -284,14 +287,12 @@ def _explain(rows: Sequence[_Row], offer: Offer, machine: Machine) -> None:
 
 
 def _unsure(row: _Row) -> bool:
-    """Whether its seconds rest on a formula alone."""
+    """Return whether the seconds of a row rest on a formula alone."""
     return row.longest is not None and (row.longest.seconds is None or row.longest.seconds.basis == "formula")
 
 
 def _place(known: Sequence[_Row], offer: Offer, machine: Machine) -> str:
-    """On which machine, and why on that one."""
-    from workbench.forecast import is_price_of
-
+    """Say which machine the forecast is for, and why."""
     here = f"On this machine ({machine.name})"
     if is_price_of(machine.name if machine.kind == "cuda" else None, offer):
         return f"{here},"
@@ -309,7 +310,7 @@ def _place(known: Sequence[_Row], offer: Offer, machine: Machine) -> str:
 
 
 def _notes(row: _Row) -> list[str]:
-    """Basis, band and source of every figure of a row's longest recipe, e.g. `memory: formula, ±30 %: weights …`."""
+    """Return basis, band and source of every figure of a row's longest recipe, e.g. `memory: formula, ±30 %: weights …`."""
     taken, memory = row.longest_taken, row.longest.peak_memory_bytes if row.longest else None
     figures = (
         ("seconds", taken and taken.seconds),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +17,6 @@ from workbench.cli.common import (
     Table,
     fits,
     json_option,
-    label_usd_of,
     load_study,
     messages,
     print_json,
@@ -26,14 +26,30 @@ from workbench.cli.common import (
     waiting,
 )
 from workbench.cli.forecasting import band, banded, forecaster_of, most_runs
-from workbench.cli.options import setting, stated
-from workbench.report import dollars, duration, many, number
+from workbench.cli.options import gathered, setting
+from workbench.forecast import rank, typical
+from workbench.prices import label_usd_of
+from workbench.quantities import dollars, duration, many, number
+from workbench.settings import stated
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
     from workbench.forecast import Ranked
 
 SHOWN = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlatformsOptions:
+    """The arguments and options of `workbench platforms`."""
+
+    study: str | None
+    trials: int | None
+    spot: bool
+    everything: bool
+    label_usd: float | None
+    storage: str | None
+    as_json: bool
 
 
 @click.command()
@@ -44,9 +60,8 @@ SHOWN = 15
 @setting("--label-usd", type=AMOUNT, metavar="USD", help="Price of one labelled example. [default: the study's]")
 @storage_option
 @json_option
-def platforms(
-    study: str | None, trials: int | None, spot: bool, everything: bool, label_usd: float | None, storage: str | None, as_json: bool
-) -> None:
+@gathered(PlatformsOptions)
+def platforms(options: PlatformsOptions) -> None:
     """Rank the offers of the price book for the file STUDY: memory, time, US$ and CO2e of a sweep, each with its band.
 
     US$ are those of the whole machine, which is how it is rented; a sweep trains on one GPU of it.
@@ -54,35 +69,33 @@ def platforms(
     `workbench plan STUDY --calibrate` and with results. Without STUDY the offers stand by US$ for 10^18 FLOPs at their peak.
     Facts about a platform are columns of a table that `workbench.toml` can change.
     """
-    offers = [o for o in prices.load() if spot or o.commitment != "spot"]
-    if study is None:
-        _show_peaks(offers, everything=everything, as_json=as_json)
+    offers = [o for o in prices.load() if options.spot or o.commitment != "spot"]
+    if options.study is None:
+        _show_peaks(offers, everything=options.everything, as_json=options.as_json)
         return
-    loaded = load_study(study)
-    runs = most_runs(loaded, stated("trials", trials, loaded)) or 16
+    loaded = load_study(options.study)
+    runs = most_runs(loaded, stated("trials", options.trials, loaded)) or 16
     with waiting("Reading the data, building models without weights …"):
-        from workbench.forecast import rank, typical
-
-        run = typical(forecaster_of(loaded, storage))
-        ranked = rank(run, runs, offers, label_usd_of(label_usd, loaded))
-    if as_json:
+        run = typical(forecaster_of(loaded, options.storage))
+        ranked = rank(run, runs, offers, label_usd_of(options.label_usd, loaded))
+    if options.as_json:
         print_json([_record(each) for each in ranked])
         return
-    shown, title = ranked if everything else ranked[:SHOWN], f"A sweep of {many(runs, 'run')} of {study}"
+    shown, title = ranked if options.everything else ranked[:SHOWN], f"A sweep of {many(runs, 'run')} of {options.study}"
     table = _table(shown, title, banded)
     print_table(table if fits(table) else _table(shown, title, _with_factor))
-    _show_more(len(ranked), everything=everything)
+    _show_more(len(ranked), everything=options.everything)
     times = {round(each.taken.seconds.value) for each in ranked if each.offer.gpus and each.taken}
     if len(times) == 1:
         text = "Every GPU here takes the least time of a step (0.02 s, assumed): its price alone tells them apart."
         messages.print(text, style="dim", markup=False)
     _show_facts({each.offer.platform for each in ranked})
     best = next((each.offer.name for each in ranked if each.fits and each.taken), None)
-    say_next(f"`workbench plan {study} --platform {best}`" if best else f"`workbench plan {study} --calibrate`")
+    say_next(f"`workbench plan {options.study} --platform {best}`" if best else f"`workbench plan {options.study} --calibrate`")
 
 
 def _table(ranked: Sequence[Ranked], title: str, with_band: Callable[[Estimate, Callable[[float], str]], str]) -> Table:
-    """The offers; `with_band` writes an estimate and how far it may be off."""
+    """Return the offers as a table. `with_band` writes an estimate and its band."""
     table = Table(title=title)
     for name in ("offer", "GPU", "US$/h", "fits", "time", "US$", "g CO2e", "basis"):
         table.add_column(name, justify="right" if name in ("US$/h", "time", "US$", "g CO2e") else "left")
@@ -98,12 +111,12 @@ def _table(ranked: Sequence[Ranked], title: str, with_band: Callable[[Estimate, 
 
 
 def _with_factor(estimate: Estimate, write: Callable[[float], str]) -> str:
-    """`1 min 09 s ×/÷ 7.6`."""
+    """Write an estimate with its band as a factor: `1 min 09 s ×/÷ 7.6`."""
     return f"{write(estimate.value)} {band(estimate)}".rstrip()
 
 
 def _show_peaks(offers: list[prices.Offer], *, everything: bool, as_json: bool) -> None:
-    """Offers by price of their peak: what can be said without a study."""
+    """Print the offers by the price of their peak FLOPs, which needs no study."""
     ranked: list[tuple[float, prices.Offer]] = []
     for o in offers:
         gpu = prices.gpu(o.gpu) if o.gpus else None

@@ -10,7 +10,7 @@ from workbench import settings
 from workbench.cli import complete
 from workbench.cli.common import Table, json_option, messages, print_json, print_table, say_next, waiting
 from workbench.errors import UsageError, did_you_mean
-from workbench.prices import Offer, load
+from workbench.prices import Offer, live, load
 from workbench.prices import gpu as model_of
 
 
@@ -51,14 +51,12 @@ def prices(platform: str | None, gpu: str | None, spot: bool, live: bool, as_jso
 
 
 def _live() -> tuple[Offer, ...]:
-    from workbench.prices import live
-
     with waiting("Asking gpuhunt for today's prices …"):
         return live.offers()
 
 
 def _chosen(book: Sequence[Offer], platform: str | None, gpu: str | None) -> list[Offer]:
-    """The offers of a platform and a GPU, as asked for; an unknown one is answered with a near one."""
+    """Return the offers of a platform and a GPU. The error about an unknown one names a similar one."""
     wanted = [] if platform is None else platform.split(":")
     there = [o for o in book if o.name.split(":")[: len(wanted)] == wanted or o.id == platform]
     if not there:
@@ -76,7 +74,7 @@ def _is_gpu(offer: Offer, asked: str) -> bool:
 
 
 def _rank(offer: Offer) -> tuple[bool, float, str]:
-    """By US$ for an hour of one GPU; machines without one at the end, by their hour."""
+    """Return the key by which offers are sorted: US$ for an hour of one GPU; machines without one come last, by their hour."""
     return not offer.gpus, float(offer.usd_per_gpu_hour or offer.usd_per_hour), offer.name
 
 

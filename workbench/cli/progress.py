@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Any
 from rich.live import Live
 from rich.text import Text
 
-from workbench import report
 from workbench.cli.common import messages
-from workbench.report import View, duration
+from workbench.front.bounds import seconds_left
+from workbench.front.members import pareto_front
+from workbench.front.view import View
+from workbench.quantities import count, duration, many
+from workbench.report.answers import cost_text
+from workbench.report.progress import spent_text
+from workbench.report.text import settings_text
 from workbench.result import Result, Spending, originals
 from workbench.sweep import Budget, Observer
+from workbench.training.batches import steps_for
 
 if TYPE_CHECKING:
     from workbench.ledger import Lease
@@ -23,12 +29,13 @@ REFRESHES_PER_SECOND = 4
 
 
 class Progress(Observer):
-    """An observer of the sweep: one line as a run begins and one per result; on a terminal also a line that moves.
+    """An observer of the sweep that prints one line as a run begins and one per Result; on a terminal also one that moves.
 
     Args:
         view: Prices and objectives.
-        budget: The sweep's.
-        ahead: Seconds that what is planned will still take, after these Results; None where nothing is planned, or it is unknown.
+        budget: The budget of the sweep.
+        ahead: Returns the seconds that what is planned will still take after these Results; None where that is unknown, or
+            nothing is planned.
     """
 
     def __init__(self, view: View, budget: Budget, ahead: Callable[[Sequence[Result]], float | None] = lambda _: None) -> None:
@@ -52,13 +59,13 @@ class Progress(Observer):
         messages.print(text, style="yellow", markup=False)
 
     def doing(self, text: str) -> None:
-        """Something else goes on from now."""
+        """Say what goes on from now."""
         self._doing, self._since = text, time.monotonic()
 
     def started(self, lease: Lease, run: int, target: float, *, whole: float, since: float) -> None:
         """A run begins, or goes on."""
         result = lease.result
-        settings = report.settings_text(result)
+        settings = settings_text(result)
         labels = _labels(result.recipe, target)
         epochs = f", to {target:g}{f' of {whole:g}' if target < whole else ''} epoch{'' if whole == 1 else 's'}" if whole else ""
         self._run = f"[{run}/{self._trials}]" if self._trials else f"[{run}]"
@@ -79,25 +86,25 @@ class Progress(Observer):
         """A result is in the ledger."""
         self._since = time.monotonic()
         spent = self._budget.spent(results)
-        self._tail = f"{report.spent_text(spent, self._limits)}{self._left(result, results, spent)}"
+        self._tail = f"{spent_text(spent, self._limits)}{self._left(result, results, spent)}"
         line = f"{result.status} ({result.reason})"
         if result.status == "complete":
             epochs = f"{self._target:g} epoch{'' if self._target == 1 else 's'}"
             at = f" at {result.epochs:g} of {epochs}" if self._target else ""
             self._score = f"{self._view.maximize} {result.scores[self._view.maximize]:.1f}{at}"
-            price = " and ".join(report.cost_text(self._view, result, name) for name in self._view.minimize)
+            price = " and ".join(cost_text(self._view, result, name) for name in self._view.minimize)
             price += f" (contended; it took {duration(result.cold.seconds)})" if result.contended else ""
-            line = f"{self._score} for {price}{'  on the front' if result in report.front(results, self._view) else ''}"
+            line = f"{self._score} for {price}{'  on the front' if result in pareto_front(results, self._view) else ''}"
             if tested := result.test_scores.get(result.recipe_id):
                 line += f"; {tested[self._view.maximize]:.1f} on the test split"
         messages.print(f"    {line}; {self._tail}", markup=False)
 
     def _left(self, result: Result, results: Sequence[Result], spent: Spending) -> str:
-        """Time left until the trials, or what is planned, are done or a budget is spent."""
+        """Return the time until all trials, or what is planned, are done, or until a budget is spent."""
         done = {r.run_id for r in originals(results) if r.status in ("complete", "infeasible")}
         if result.status == "complete" and result.epochs < self._target:
             done.discard(result.run_id)
-        bounds = (report.seconds_left(spent, self._limits, len(done)), self._ahead(results))
+        bounds = (seconds_left(spent, self._limits, len(done)), self._ahead(results))
         left = min((bound for bound in bounds if bound is not None), default=None)
         return f", about {duration(left)} left" if left else ""
 
@@ -107,12 +114,10 @@ class Progress(Observer):
 
 
 def _labels(recipe: Mapping[str, Any], target: float) -> str:
-    """How many labels a run is going to have read at its target, and of how many where that is not all: within the first epoch."""
-    from workbench.training.batches import steps_for
-
+    """Write how many labels a run will have read at its target, and of how many where that is not all, within the first epoch."""
     train = recipe["task"].get("train")
     if not train:
         return ""
     read = min(train, steps_for(target, recipe["batch_size"], train) * recipe["batch_size"]) if target else train
-    part = f"{report.count(read)} of " if read < train and target < 1 else ""
-    return f", {part}{report.many(train, 'label')}"
+    part = f"{count(read)} of " if read < train and target < 1 else ""
+    return f", {part}{many(train, 'label')}"

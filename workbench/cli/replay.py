@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from workbench import figures
 from workbench.cli.common import (
     POSITIVE,
     Table,
@@ -23,8 +24,12 @@ from workbench.cli.common import (
     say_next,
     writing,
 )
+from workbench.cli.options import gathered
 from workbench.errors import UsageError
 from workbench.process import command_line, cpus
+from workbench.replay import protocol as protocols
+from workbench.replay import tables as files
+from workbench.replay.methods import METHODS
 
 _SHOWN = (0.01, 0.1, 0.5, 1.0)
 """Shares of the budget whose regret is printed; --json has more."""
@@ -83,18 +88,14 @@ class ReplayOptions:
 )
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes. [default: one a CPU]")
 @json_option
-def replay(**options: Any) -> None:
+@gathered(ReplayOptions)
+def replay(asked: ReplayOptions) -> None:
     """Replay searches on recorded runs, in virtual time.
 
     A TABLE is a file of JSON lines, gzipped or not: first {"meta": {"space": …}}, then a run a line: {"config", "curve", "status"}.
     All methods meet the same pool, know what each configuration costs, and pay for all they train, launches and failures included.
     Reported is the regret of the hypervolume against the best that the table holds, and the cost to reach 95 % and 99 % of it.
     """
-    asked = ReplayOptions(**options)
-    from workbench.replay import protocol as protocols
-    from workbench.replay import tables as files
-    from workbench.replay.methods import METHODS
-
     protocol = protocols.Protocol(
         methods=_listed(asked.methods, "--methods") if asked.methods is not None else METHODS,
         seeds=asked.seeds,
@@ -111,8 +112,6 @@ def replay(**options: Any) -> None:
     with _bar() as moved:
         record = protocols.replay(read, protocol, processes=asked.jobs or cpus(), progress=moved)
     if asked.html:
-        from workbench import figures
-
         with writing(asked.html):
             figures.write_html(figures.regret(record), asked.html)
         messages.print(f"The curves are drawn in {asked.html}.", markup=False)

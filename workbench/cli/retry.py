@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from workbench import report
 from workbench.cli import complete
 from workbench.cli.common import limit_flags, messages, no_such_run, open_ledger, reading, say_next, storage_option, study_path
 from workbench.errors import Refused
+from workbench.report.records import find_run
 from workbench.report.text import describe_plan
-from workbench.result import Result, current
+from workbench.result import Result, by_run, current
+from workbench.result.outdated import changes
 
 if TYPE_CHECKING:
     from workbench.ledger import Ledger
@@ -47,17 +48,17 @@ def retry(study: str, runs: tuple[str, ...], storage: str | None) -> None:
 
 
 def _all_failed(results: Sequence[Result]) -> list[list[Result]]:
-    return [segments for segments in report.by_run(current(results)).values() if _ends_badly(segments)]
+    return [segments for segments in by_run(current(results)).values() if _ends_badly(segments)]
 
 
 def _failed(ledger: Ledger, results: Sequence[Result], wanted: str) -> list[Result]:
-    """The run asked for. Raises UsageError where there is none, and Refused where it did not fail."""
-    segments = report.find_run(results, wanted)
+    """Return the run that was asked for. Raises UsageError if there is none, and Refused if it did not fail."""
+    segments = find_run(results, wanted)
     if not segments:
         raise no_such_run(ledger.name, results, wanted)
     if segments[-1].outdated:
         raise Refused(
-            f"trial {segments[-1].trial} is of other inputs: {report.changes(segments[-1].outdated)} since. "
+            f"trial {segments[-1].trial} is of other inputs: {changes(segments[-1].outdated)} since. "
             "A sweep runs the study with those that it has now."
         )
     if not _ends_badly(segments):
@@ -67,5 +68,5 @@ def _failed(ledger: Ledger, results: Sequence[Result], wanted: str) -> list[Resu
 
 
 def _ends_badly(segments: Sequence[Result]) -> bool:
-    """Whether a run was ended by a failure, and nobody has taken it further since or is at it."""
+    """Return whether a run ended by a failure, and nobody has taken it further since or is at it."""
     return segments[-1].status in ("infeasible", "interrupted")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import click
 from rich.text import Text
 
-from workbench import carbon, report
+from workbench import carbon
 from workbench.cli import complete
 from workbench.cli.common import (
     Table,
@@ -30,11 +29,16 @@ from workbench.cli.common import (
 )
 from workbench.cli.front import explain_costs
 from workbench.errors import UsageError
-from workbench.report import View, dollars, duration
+from workbench.front.serving import serving
+from workbench.front.view import View
+from workbench.ledger import Ledger
+from workbench.quantities import count, dollars, duration, number
+from workbench.report.answers import cost_cells
+from workbench.report.bill import peak_share, phases_spent
+from workbench.report.records import find_run, runs_record
+from workbench.report.text import describe, short_settings, usage_cells
 from workbench.result import AGAIN, Cause, Result, mean_costs
-
-if TYPE_CHECKING:
-    from workbench.ledger import Ledger
+from workbench.result.outdated import changes
 
 MOST_BESIDE = 8
 """So many other studies are looked through for a run of the same name."""
@@ -57,7 +61,7 @@ def runs(
         ledger = open_ledger(study, storage)
         view = view_of(ledger.description, platform, label_usd)
         results = ledger.results(running=True)
-    entries = report.runs_record(results, view, ledger.mlflow_runs)
+    entries = runs_record(results, view, ledger.mlflow_runs)
     entries = [e for e in entries if status in (None, e["status"])]
     if as_json:
         print_json(entries)
@@ -95,8 +99,8 @@ def runs(
             + (f" (seed {e['seed']} of trial {firsts.get(e['replicate_of'], '?')})" if e["replicate_of"] else ""),
             e["model"],
             e["method"],
-            report.short_settings(own),
-            report.count(e["labels"]),
+            short_settings(own),
+            count(e["labels"]),
             f"{e['epochs']:g}",
             "" if score is None else f"{score:.1f}",
             "" if score is None else dollars(e["usd"]),
@@ -125,7 +129,7 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
         ledger = open_ledger(study, storage)
         view = view_of(ledger.description, platform, label_usd)
         results = ledger.results(running=True)
-        segments = report.find_run(results, run_id)
+        segments = find_run(results, run_id)
         beside = [] if study else _beside(ledger, storage, run_id)
     named = f"`workbench run {run_id} --study {beside[-1]}`" if beside else ""
     if not segments:
@@ -137,7 +141,7 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
     if as_json:
         print_json(
             {
-                "run": report.runs_record(segments, view, ledger.mlflow_runs)[0],
+                "run": runs_record(segments, view, ledger.mlflow_runs)[0],
                 "results": [r.to_json() | {"number": r.number, "outdated": list(r.outdated)} for r in segments],
             }
         )
@@ -149,15 +153,13 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
 
 
 def _beside(ledger: Ledger, storage: str | None, wanted: str) -> list[str]:
-    """Which other studies here have a run that is called so, of the newest few."""
-    from workbench.ledger import Ledger
-
+    """Return which other studies here, of the newest few, have a run of that name."""
     others = [Ledger.find(name, ledger_url(storage), read_only=True) for name in ledger.others[-MOST_BESIDE:]]
-    return [other.name for other in others if report.find_run(other.results(running=True), wanted)]
+    return [other.name for other in others if find_run(other.results(running=True), wanted)]
 
 
 def _work_text(r: Result) -> str:
-    """Tokens and FLOPs of the training, and how fast they were."""
+    """Write the tokens and FLOPs of the training, and their rates."""
     train = r.usage.get("train")
     if train is None or not train.work.tokens:
         return ""
@@ -165,20 +167,20 @@ def _work_text(r: Result) -> str:
     text = f"{work.examples:,} examples, {work.tokens:,} tokens ({work.padded_tokens:,} with padding)"
     if not work.flops or train.flops_per_second is None:
         return text
-    share = report.peak_share(r)
+    share = peak_share(r)
     peak = "" if share is None else f", {share:.1%} of its peak"
     return f"{text}, {work.flops:.3g} FLOPs ({work.formula}) at {train.flops_per_second / 1e9:,.1f} GFLOP/s{peak}"
 
 
 def _means_text(r: Result, view: View) -> str:
-    """The mean cost of an example in tuning, and in pre-training where there was some."""
+    """Write the mean cost of an example in tuning, and in pre-training where there was some."""
     mean = mean_costs(r, view.offer)
     parts = {"tuning": mean.tuning_example, "pre-training": mean.pretraining_example}
     return ", ".join(f"{dollars(usd)} a {name} example" for name, usd in parts.items() if usd is not None)
 
 
 def _serving_text(r: Result, view: View) -> str:
-    served = report.serving(r, view)
+    served = serving(r, view)
     if served is None:
         return ""
     latency = "" if served.latency_seconds is None else f", {served.latency_seconds * 1000:.1f} ms alone"
@@ -191,24 +193,24 @@ def _carbon_text(r: Result, view: View) -> str:
     grams, intensity = view.cost(r, "grams_co2e"), carbon.intensity(view.offer)
     if grams is None:
         return ""
-    return f"{report.number(float(grams))} g from cold ({intensity.g_co2e_per_kwh:g} g/kWh: {intensity.place}, {intensity.year})"
+    return f"{number(float(grams))} g from cold ({intensity.g_co2e_per_kwh:g} g/kWh: {intensity.place}, {intensity.year})"
 
 
 def _score_text(score: float) -> str:
-    """Of any kind: a per cent as elsewhere, `30.0`; a loss to three digits."""
+    """Write a score of any kind: a per cent with one digit, `30.0`; a loss with three."""
     return f"{score:.1f}" if abs(score) >= 10 else f"{score:.3g}"
 
 
 def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> None:
     last = segments[-1]
-    console.print(Text(f"Trial {last.trial}", style="bold").append(f"  {report.describe(last)}", style="not bold"))
+    console.print(Text(f"Trial {last.trial}", style="bold").append(f"  {describe(last)}", style="not bold"))
     facts = {
         "run": last.run_id,
         "started": f"{datetime.fromtimestamp(segments[0].started):%Y-%m-%d %H:%M:%S}",
-        "settings": report.short_settings(last.settings),
+        "settings": short_settings(last.settings),
         "seed": str(last.seed),
         "confirms": last.replicate_of or "",
-        "left off": f"the front: of other inputs ({report.changes(last.outdated)})" if last.outdated else "",
+        "left off": f"the front: of other inputs ({changes(last.outdated)})" if last.outdated else "",
         "test split": ", ".join(f"{name} {_score_text(score)}" for name, score in last.test_scores.get(last.recipe_id, {}).items()),
         "tuned numbers": f"{last.trainable_parameters:,}" if last.trainable_parameters else "",
         "work": _work_text(last),
@@ -232,13 +234,13 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         state = r.status + (f": {r.reason}" if r.reason else "")
         numbers = [_score_text(r.scores[s]) if s in r.scores else "" for s in scores]
         finished = r.status == "complete"
-        price, taken = report.cost_cells(view, r, ("usd", "seconds")) if finished else ("", "")
+        price, taken = cost_cells(view, r, ("usd", "seconds")) if finished else ("", "")
         checkpoints.add_row(
             str(r.number),
             state,
             f"{r.epochs:g}",
-            report.count(r.step),
-            report.count(r.labels),
+            count(r.step),
+            count(r.labels),
             *numbers,
             price,
             taken,
@@ -249,9 +251,9 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
     for name in ("phase", "from cold", "CPU time", "energy", "peak memory", "really spent"):
         bill.add_column(name, justify="left" if name == "phase" else "right")
     cold = next((r.usage for r in reversed(segments) if r.usage), {})
-    spent = report.phases_spent(segments)
+    spent = phases_spent(segments)
     for phase in dict.fromkeys((*cold, *spent)):
-        bill.add_row(phase, *report.usage_cells(cold.get(phase)), duration(spent[phase].seconds) if phase in spent else "")
+        bill.add_row(phase, *usage_cells(cold.get(phase)), duration(spent[phase].seconds) if phase in spent else "")
     print_table(bill)
     sources = sorted({f: s for u in cold.values() for f, s in u.sources.items()}.items())
     if sources:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workbench import report
 from workbench.cli.common import Table, messages, print_table, print_text
 from workbench.errors import UsageError
-from workbench.report import View, dollars
+from workbench.front.members import cheapest, pareto_front
+from workbench.front.serving import BreakEven, break_even, serving
+from workbench.front.view import View
+from workbench.quantities import banded, dollars
+from workbench.report.records import find_run
+from workbench.report.text import describe
 from workbench.result import Result
 
 
 def rival_of(results: Sequence[Result], view: View, wanted: str | None) -> Result | None:
-    """The point that others are compared with: the best of the run asked for, else the cheapest of the front."""
+    """Return the point that others are compared with: the best of the run asked for, else the cheapest of the front."""
     if wanted is None:
-        return report.cheapest(results, view)
-    segments = report.find_run(results, wanted)
+        return cheapest(results, view)
+    segments = find_run(results, wanted)
     one = [r for r in segments if str(r.number) == wanted and wanted != str(r.trial)]  # a checkpoint by its own number
     points = [r for r in one or segments if view.coordinates(r) is not None]
     if not points:
@@ -31,22 +35,22 @@ def show_serving(results: Sequence[Result], view: View, load_per_second: float |
     table = Table(title=_serving_title(view, load_per_second))
     for name in ("trial", "epochs", view.maximize, "US$", "predictions/s", "latency", "US$ for 1,000", "against it"):
         table.add_column(name, justify="left" if name == "against it" else "right")
-    for r in report.front(results, view):
-        served = report.serving(r, view, load_per_second)
+    for r in pareto_front(results, view):
+        served = serving(r, view, load_per_second)
         cells = ["unknown"] * 3
         if served is not None:
             latency = "unknown" if served.latency_seconds is None else f"{served.latency_seconds * 1000:.1f} ms"
-            speed = report.banded(served.predictions_per_second, lambda rate: f"{rate:,.0f}")
-            cells = [speed, latency, report.banded(served.usd_per_1000, dollars)]
-        meets = "" if r is rival else _meets(report.break_even(rival, r, view, load_per_second))
+            speed = banded(served.predictions_per_second, lambda rate: f"{rate:,.0f}")
+            cells = [speed, latency, banded(served.usd_per_1000, dollars)]
+        meets = "" if r is rival else _meets(break_even(rival, r, view, load_per_second))
         score = f"{r.scores[view.maximize]:.1f}"
         table.add_row(str(r.trial), f"{r.epochs:g}", score, dollars(view.cost(r, "usd")), *cells, meets)
     print_table(table)
-    print_text(f"Against {report.describe(rival)}.\n")
+    print_text(f"Against {describe(rival)}.\n")
 
 
-def _meets(found: report.BreakEven | None) -> str:
-    """`cheaper after 12,000 predictions`."""
+def _meets(found: BreakEven | None) -> str:
+    """Write a break-even: `cheaper after 12,000 predictions`."""
     if found is None:
         return "unknown"
     if found.predictions is None:

@@ -15,7 +15,6 @@ from workbench.cli import complete
 from workbench.cli.common import (
     POSITIVE,
     json_option,
-    label_usd_of,
     ledger_url,
     load_study,
     offer_of,
@@ -24,8 +23,12 @@ from workbench.cli.common import (
     tracking_option,
 )
 from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, catch_up_first, open_notebook
-from workbench.cli.options import setting, stated
-from workbench.report import View
+from workbench.cli.options import setting
+from workbench.front.view import View
+from workbench.meter import training_meter
+from workbench.prices import label_usd_of
+from workbench.settings import stated
+from workbench.sweep import Budget, Job, Limits, check_offer
 from workbench.usage import Usage
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from workbench.meter import Meter, Tenant, Window
     from workbench.prices import Offer
     from workbench.study import Study
-    from workbench.sweep import Budget, Job, Limits, Observer
+    from workbench.sweep import Observer
     from workbench.tracking import MlflowTracker
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -75,8 +78,6 @@ class TrainingOptions:
 
     def limits(self) -> Limits:
         """The budgets, without any bound on the number of runs."""
-        from workbench.sweep import Limits
-
         max_usd = stated("max_usd", self.max_usd, self.loaded)
         return Limits(max_hours=self.max_hours, max_usd=max_usd, max_energy_kwh=self.max_energy_kwh)
 
@@ -133,9 +134,6 @@ class Measured:
     @classmethod
     def of(cls, study: Study, offer: Offer) -> Measured:
         """From now on. Raises Refused where the offer's price is none of this machine's."""
-        from workbench.meter import training_meter
-        from workbench.sweep import check_offer
-
         meter = training_meter()
         holder = meter.hold(name=study.name)
         measured = cls(meter, holder, holder.window())
@@ -195,8 +193,6 @@ class Setup:
     @cached_property
     def budget(self) -> Budget:
         """The limits at these prices."""
-        from workbench.sweep import Budget
-
         return Budget(self.limits, self.offer, self.label_usd, gpus=len(self.measured.meter.devices))
 
     def catch_up(self) -> None:
@@ -216,8 +212,6 @@ class Setup:
 
     def job(self, notebook: MlflowTracker, observer: Observer, **more: Any) -> Job:
         """What the sweep is given; `more` are other fields of its job."""
-        from workbench.sweep import Job
-
         return Job(
             study=self.study,
             ledger=self.ledger,

@@ -1,4 +1,4 @@
-"""Before and after the commands that spend: they ask, and they tell what came of it."""
+"""Before and after the commands that spend: what they ask, and how they report what came of it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from workbench import process, report
+from workbench import process
 from workbench.cli.common import messages, print_json, print_text, say_next
 from workbench.cli.forecasting import banded
 from workbench.cli.front import show_front, tell_doubts
 from workbench.errors import Refused
-from workbench.report import View, dollars, duration
-from workbench.result import Result, spending
+from workbench.front.members import pareto_front
+from workbench.front.view import View
+from workbench.quantities import dollars, duration, many
+from workbench.report.answers import answer
+from workbench.report.records import front_record
+from workbench.result import Result, by_run, spending
+from workbench.result.outdated import outdated_text
+from workbench.sweep import SEEDS, expected, left, longest, replicates
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
@@ -27,9 +33,12 @@ ASK_ABOVE_USD = 10.0
 
 
 def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, what: str = "sweep") -> None:
-    """Ask before much is spent on a paid platform; where nobody can be asked, --yes must say so.
+    """Ask before much is spent on a paid platform. Where nobody can be asked, `--yes` must say so.
 
-    Nothing is asked where what is likely is little, and `bounded`. Raises Refused.
+    Nothing is asked where little is likely to be spent, and `bounded`.
+
+    Raises:
+        Refused: The answer is no, or nobody can be asked.
     """
     offer, limits = budget.offer, budget.limits
     if yes or offer.commitment == "owned":
@@ -51,28 +60,28 @@ def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, wh
 def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: View, *, as_json: bool, then: str = "") -> None:
     """Print what the sweep was for: the bill on standard error, the front and the answer on standard output.
 
-    `then` is the command that comes next, where that is another than what the results ask for.
+    `then` is the command that comes next, where it is another than the one that the results ask for.
     """
     spent = spending(results, view.offer, view.label_usd)
     first = [r for r in results if r.replicate_of is None]  # those of other inputs too: this is the bill
-    runs = len(report.by_run(first))
-    again = len(report.by_run(results)) - runs
+    runs = len(by_run(first))
+    again = len(by_run(results)) - runs
     text = f"{runs} run{'' if runs == 1 else 's'}" + (f" and {again} with new seeds" if again else "")
     messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {text}.\n")
-    if outdated := report.outdated_text(results):
+    if outdated := outdated_text(results):
         messages.print(outdated, style="yellow", markup=False)
     if as_json:
-        print_json(report.front_record(ledger.name, results, view))
+        print_json(front_record(ledger.name, results, view))
     else:
         show_front(results, view)
-        print_text(f"\n{report.answer(results, view)}")
+        print_text(f"\n{answer(results, view)}")
         tell_doubts(results, view, ledger.description["grading"])
         following = _following(study, results, view, then or ("front" if again else ""))
         click.get_current_context().call_on_close(lambda: say_next(following))  # MLflow is yet to be told
 
 
 def _following(study: Study, results: Sequence[Result], view: View, verb: str) -> str:
-    """What comes next: `verb`, where one is given; else what the results ask for."""
+    """Return what comes next: `verb` where it is given, else what the results ask for."""
     context = click.get_current_context()
     path = context.params["study"]
     if verb and verb == context.command.name:
@@ -80,14 +89,12 @@ def _following(study: Study, results: Sequence[Result], view: View, verb: str) -
     if not verb and results and all(r.status == "interrupted" for r in results):
         return f"`workbench plan {path} --calibrate` says what a run takes here: what may be spent was spent before any checkpoint"
     # What was not trained comes out the same with every seed.
-    verb = verb or ("confirm" if any(r.epochs for r in report.front(results, view)) else "runs")
+    verb = verb or ("confirm" if any(r.epochs for r in pareto_front(results, view)) else "runs")
     return f"`workbench {verb} {path}`{_price_of_confirming(study, results, view) if verb == 'confirm' else ''}"
 
 
 def _price_of_confirming(study: Study, results: Sequence[Result], view: View) -> str:
-    """What new seeds of the front's runs are likely to take, in words: what the same runs took with the first seed."""
-    from workbench.sweep import SEEDS, expected, left, longest, replicates
-
+    """Say what new seeds of the front's runs are likely to cost, by what the same runs took with the first seed."""
     try:
         plan = left(replicates(study, results, view, SEEDS), results)
     except Refused:  # its data have changed meanwhile: confirming will say it
@@ -95,5 +102,5 @@ def _price_of_confirming(study: Study, results: Sequence[Result], view: View) ->
     usd, spent = expected(plan, results, view)[0], spending(results, view.offer, view.label_usd).usd
     if usd is None or spent is None:
         return ""
-    runs = report.many(len(longest(plan)), "run")
+    runs = many(len(longest(plan)), "run")
     return f": {runs} with new seeds, about {dollars(usd)} more ({dollars(spent + usd)} in all)"

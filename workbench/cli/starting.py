@@ -8,8 +8,15 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from workbench import training
+from workbench.data import fingerprints, looks, models
+from workbench.data.builtin import MODELS
+from workbench.data.forms import BUILT_IN
+from workbench.data.labelled import LABEL, TEXT, AlikeLabels, LabelledTexts, in_order
+from workbench.data.media import LabelledFiles
+from workbench.data.tagged import TaggedWords
 from workbench.errors import EnvironmentFault, UsageError
-from workbench.report import few_examples
+from workbench.report.doubts import few_examples
 
 METHODS = {
     "classification": """
@@ -173,9 +180,6 @@ def study_text(data: str, task: str | None = None, text: str | None = None, labe
     Raises:
         UsageError: It cannot be told what the data are for, or there is no task for them; and as `workbench.data.load`.
     """
-    from workbench.data import looks
-    from workbench.data.forms import BUILT_IN
-
     if task is None:
         task = BUILT_IN[data] if data in BUILT_IN else looks.task_of(data)
     if task not in TASKS:
@@ -191,10 +195,6 @@ def study_text(data: str, task: str | None = None, text: str | None = None, labe
 
 
 def _classification(data: str, text: str | None, label: str | None) -> Seen:
-    from workbench.data import fingerprints, looks
-    from workbench.data.forms import BUILT_IN
-    from workbench.data.labelled import LABEL, TEXT, AlikeLabels, LabelledTexts, in_order
-
     several, columns = False, ""
     if data not in BUILT_IN:
         there = looks.look(data)
@@ -237,8 +237,6 @@ def _classification(data: str, text: str | None, label: str | None) -> Seen:
 
 
 def _questions(data: str) -> Seen:
-    from workbench.data import fingerprints
-
     found = fingerprints.dataset(data)
     unanswerable = sum(not example["answers"]["text"] for example in found.train)
     none = f", {unanswerable:,} of them without an answer" if unanswerable else ""
@@ -250,10 +248,6 @@ def _questions(data: str) -> Seen:
 
 
 def _entities(data: str, text: str | None, label: str | None) -> Seen:
-    from workbench.data import fingerprints
-    from workbench.data.labelled import in_order
-    from workbench.data.tagged import TaggedWords
-
     form = TaggedWords(text, label)
     found = fingerprints.dataset(data, form)
     types = in_order(name for example in found.train for name in form.labels_of(example))
@@ -272,10 +266,6 @@ def _entities(data: str, text: str | None, label: str | None) -> Seen:
 
 
 def _files(data: str, task: str, label: str | None) -> Seen:
-    from workbench.data import fingerprints
-    from workbench.data.labelled import in_order
-    from workbench.data.media import LabelledFiles
-
     media = "image" if task == "image_classification" else "sound"
     found = fingerprints.dataset(data, LabelledFiles(media, label=label))
     labels = in_order(name for example in found.train for name in example["labels"])
@@ -366,8 +356,6 @@ def _is_foreign(texts: Sequence[str | Sequence[str]]) -> bool:
 
 def _at_hand(model: str) -> bool:
     """Whether a built-in model is installed."""
-    from workbench.data.builtin import MODELS
-
     try:
         return MODELS[model].place.exists()
     except EnvironmentFault:
@@ -395,17 +383,13 @@ def _sizes(rows: int, least: int) -> list[int]:
 
 def _models() -> tuple[list[str], str]:
     """Models that fit this machine, smallest first, and why."""
-    from workbench.training import device
-
-    if device().type != "cpu":
+    if training.device().type != "cpu":
         return ["minilm-l3", "minilm-l6"], "Built-in ones, which need no network; this machine's GPU has room for far larger ones."
     return ["minilm-l2", "minilm-l3"], "Built-in ones that this machine, without a GPU, tunes in a minute; minilm-l6 is larger."
 
 
 def _length(texts: Sequence[str | Sequence[str]], model: str) -> tuple[int, str]:
     """Tokens that a row needs for nineteen in twenty texts, at least 32 and at most 256; and a sentence on it."""
-    from workbench.data import models
-
     plain = [text if isinstance(text, str) else " ".join(text) for text in texts]
     try:
         sizes = [len(ids) for ids in models.tokenizer(model)(plain, verbose=False)["input_ids"]]

@@ -22,6 +22,7 @@ from workbench.cli.common import (
     tell_changes,
     view_of,
 )
+from workbench.report.progress import Settled, progress
 
 
 @click.command()
@@ -34,18 +35,17 @@ def status(study: str | None, platform: str | None, label_usd: float | None, sto
 
     Who works at what, what is spent of which budget and how fast, how long it will go on, and why it ended.
     """
-    from workbench.report.progress import progress
-
     with reading():
         ledger = open_ledger(study, storage)
         now = time.time()
         known = ledger.heard(ledger.read(), now)
         description = known.description
+        view = view_of(ledger.description, platform, label_usd)
         found = progress(
-            known.results,
+            Settled.of(known.results, view),
             [record for _, record in known.leases],
             known.ended,
-            view_of(ledger.description, platform, label_usd),
+            view,
             now=now,
             limits=description.get("limits"),
         )

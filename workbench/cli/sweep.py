@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from workbench import report
-from workbench.cli import complete
+from workbench import forecast, search
+from workbench.cli import complete, workers
 from workbench.cli.common import COUNT, POSITIVE, SHARE, messages, waiting, warn_if_busy
 from workbench.cli.confirm import SEEDS, confirm_front
 from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, forecaster_of, most_runs
 from workbench.cli.notebook import end_notebook
-from workbench.cli.options import placed, setting, stated
+from workbench.cli.options import placed, setting
+from workbench.cli.progress import Progress
 from workbench.cli.setup import (
     Measured,
     Setup,
@@ -29,9 +30,16 @@ from workbench.cli.setup import (
     yes_option,
 )
 from workbench.cli.spending import ask, show_outcome
+from workbench.front.bounds import bounds
+from workbench.front.members import pareto_front
+from workbench.front.view import View
+from workbench.ledger import Ledger
 from workbench.prices import Prices
-from workbench.report import View, dollars
-from workbench.result import labels_bought, originals
+from workbench.quantities import dollars
+from workbench.result import by_run, labels_bought, originals
+from workbench.settings import stated
+from workbench.sweep import Unwritten, check_data, graded_by, provenance
+from workbench.sweep import sweep as work
 
 if TYPE_CHECKING:
     from workbench.ledger import Patience
@@ -77,8 +85,6 @@ class SweepOptions(TrainingOptions):
 
     def check(self, offer: Offer, label_usd: float) -> None:
         """Raise UsageError where the sampler cannot search this space, or cannot end as it is told to."""
-        from workbench import search
-
         with placed("sampler"):
             search.check_sampler(self.sampler, self.loaded)
         if self.stop_below is not None:
@@ -156,7 +162,7 @@ def sweep(**options: Any) -> None:
     if reached:
         _end_at_once(setup, asked, reached)
     outcome, code = _worked(setup, asked)
-    sys.exit(code or (130 if outcome.interrupted else 0 if report.front(outcome.results, setup.view) else 1))
+    sys.exit(code or (130 if outcome.interrupted else 0 if pareto_front(outcome.results, setup.view) else 1))
 
 
 def opened(
@@ -171,8 +177,6 @@ def opened(
         first: Called before the ledger is opened, which is made then.
         patience: How long a ledger that is away is waited for; some seconds when not given.
     """
-    from workbench.ledger import Ledger
-
     asked.check(offer, label_usd)
     measured = Measured.of(asked.loaded, offer)
     first()
@@ -184,9 +188,6 @@ def opened(
 
 def _set_up(asked: SweepOptions, offer: Offer, label_usd: float) -> tuple[Setup, str]:
     """All that a sweep needs, and which limit is reached already, in words: then nothing is checked or forecast."""
-    from workbench.ledger import Ledger
-    from workbench.sweep import Unwritten, graded_by
-
     checked = False
 
     def first() -> None:  # what is refused leaves no empty study behind
@@ -210,9 +211,6 @@ def _set_up(asked: SweepOptions, offer: Offer, label_usd: float) -> tuple[Setup,
 
 def _check(study: Study) -> None:
     """Say what looks wrong, and raise UsageError where a sweep would fail."""
-    from workbench import forecast
-    from workbench.sweep import check_data
-
     for line in check_data(study):  # first, as in `plan`
         messages.print(line, style="yellow", markup=False)
     forecast.check(study)
@@ -224,8 +222,6 @@ def _reached(setup: Setup, sampler: str) -> str:
     With the search's own sampler the last of the trials has only been started when their number is full: whether they are taken
     further is for the search to say, unless its last sweep ended by itself.
     """
-    from workbench import search
-
     results, ended = setup.ledger.results(), setup.ledger.ended
     settled = sampler != search.DEFAULT or (ended is not None and not ended["interrupted"])
     return setup.budget.reached(results) if settled else setup.budget.exhausted(setup.budget.spent(results))
@@ -239,33 +235,31 @@ def _end_at_once(setup: Setup, asked: SweepOptions, reached: str) -> NoReturn:
     _confirm(setup, asked)
     results = setup.ledger.results()
     show_outcome(setup.study, setup.ledger, results, setup.view, as_json=asked.as_json)
-    sys.exit(0 if report.front(results, setup.view) else 1)
+    sys.exit(0 if pareto_front(results, setup.view) else 1)
 
 
 def _confirm(setup: Setup, asked: SweepOptions) -> None:
     """Confirm the front with what was kept for that, and exit; nothing where that is not asked for, or there is no front."""
-    if asked.confirm_share is not None and report.front(setup.ledger.results(), setup.view):
+    if asked.confirm_share is not None and pareto_front(setup.ledger.results(), setup.view):
         confirm_front(asked, asked.confirm_seeds, asked.limits())
 
 
 def _tell_and_ask(setup: Setup, asked: SweepOptions) -> None:
     """Say what the sweep will take, and ask where that may be much. Raises Refused."""
-    from workbench import forecast
-
     assert setup.forecaster is not None
     _print_head(setup.study.question, setup.view, len(setup.study.dimensions))
     warn_if_busy()
     results = setup.ledger.results()
-    made = len(report.by_run(originals(results)))
+    made = len(by_run(originals(results)))
     to_come = (most_runs(setup.study, setup.limits.trials) or UNBOUNDED_RUNS) - made
     runs = max(1, to_come)  # where none may start, those begun may go on
     run = forecast.typical(setup.forecaster)
     labels = max(labels_bought(results).values(), default=0)
     terms = forecast.Terms(Prices(setup.offer, setup.label_usd), same_machine=True)
     taken = forecast.of_runs(run, runs, terms, starts=1, labels_bought=labels)
-    bounds = report.bounds(setup.budget.spent(results), dataclasses.asdict(setup.limits))
+    budgets = bounds(setup.budget.spent(results), dataclasses.asdict(setup.limits))
     if to_come > 0:
-        told = (expectation(taken, runs, setup.offer, more=made > 0), budget_text(taken, runs, bounds))
+        told = (expectation(taken, runs, setup.offer, more=made > 0), budget_text(taken, runs, budgets))
         messages.print(" ".join(filter(None, told)), markup=False)
     with setup.measured.unbilled():
         ask(setup.budget, taken.usd if taken else None, yes=asked.yes, bounded=bool(setup.limits.trials))
@@ -273,11 +267,6 @@ def _tell_and_ask(setup: Setup, asked: SweepOptions) -> None:
 
 def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
     """Sweep, show what came of it, and confirm it where that is asked for; the exit code of a worker that failed, or 0."""
-    from workbench.cli import workers
-    from workbench.cli.progress import Progress
-    from workbench.sweep import provenance
-    from workbench.sweep import sweep as work
-
     _tell_and_ask(setup, asked)
     sweep_id, code = workers.new_sweep(), 0
     with setup.notebook(sweep_id) as notebook, setup.measured.meter, Progress(setup.view, setup.budget) as progress:

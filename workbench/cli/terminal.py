@@ -11,7 +11,7 @@ _PLAIN = {"…": "...", "×": "x", "÷": "/", "±": "+/-", "≥": ">=", "≤": "
 
 
 def write_what_it_can() -> None:
-    """From now on standard output and error write a letter that their encoding lacks in plain ones, else as a question mark."""
+    """Make standard output and error write letters that their encoding lacks as plain ones, or as question marks."""
     codecs.register_error("workbench", _plainly)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -19,12 +19,12 @@ def write_what_it_can() -> None:
 
 
 def is_unicode() -> bool:
-    """Whether standard output can write every letter."""
+    """Return whether standard output can write every letter."""
     return codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name.startswith("utf")
 
 
 def is_coloured() -> bool:
-    """Whether colour is wanted: https://no-color.org."""
+    """Return whether colour is wanted (https://no-color.org)."""
     return not os.environ.get("NO_COLOR")
 
 

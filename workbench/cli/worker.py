@@ -16,17 +16,16 @@ from workbench.cli.forecasting import forecaster_of
 from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS
 from workbench.cli.setup import prices_of
 from workbench.cli.sweep import SweepOptions, opened, sweep_options
+from workbench.cli.workers import Reporting, tell
+from workbench.ledger import AWAY_SECONDS, Patience
+from workbench.sweep import Neighbours, Orders
+from workbench.sweep import sweep as work
 
 
 @click.command(hidden=True)
 @sweep_options
 def worker(**options: Any) -> None:
     """Work on a sweep that another process has begun, and ends."""
-    from workbench.cli.workers import Reporting, tell
-    from workbench.ledger import AWAY_SECONDS, Patience
-    from workbench.sweep import Neighbours, Orders
-    from workbench.sweep import sweep as work
-
     asked = SweepOptions(**options)
     offer, label_usd = prices_of(asked)
     # It is begun in the middle of a sweep: as that it waits for a ledger that is away.

@@ -16,11 +16,11 @@ import click
 from workbench.cli.common import messages
 from workbench.cli.progress import Progress
 from workbench.errors import EnvironmentFault
+from workbench.meter import Meter, number_gpus_as_nvml
 from workbench.sweep import Job, Orders, Outcome, Supervisor
 from workbench.usage import Usage
 
 if TYPE_CHECKING:
-    from workbench.meter import Meter
     from workbench.result import Result
 
 
@@ -78,8 +78,6 @@ def supervise(job: Job, sweep: str) -> tuple[Outcome, int]:
 
 def devices() -> list[str]:
     """The visible GPUs, as `CUDA_VISIBLE_DEVICES` names them."""
-    from workbench.meter import Meter, number_gpus_as_nvml
-
     number_gpus_as_nvml()
     with Meter(sample_interval_seconds=None) as meter:
         return named(meter, os.environ.get("CUDA_VISIBLE_DEVICES"))

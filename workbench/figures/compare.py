@@ -1,13 +1,15 @@
-"""Methods beside each other: what each reaches as the budget grows; and how the score of one run grew."""
+"""Methods and runs compared: what each method reaches as the budget grows, and how the score of a run grew."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from workbench import report
 from workbench.figures.style import COLOURS, SYMBOLS, ticks
-from workbench.report import AXES, Points, View
+from workbench.front.points import Points
+from workbench.front.view import View
+from workbench.report.axes import AXES
+from workbench.report.text import describe
 from workbench.result import Result
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def by_method(points: Points) -> Figure:
-    """A staircase for each method: the best score that a budget (logarithmic) pays for. Unlike the front's, none hides another."""
+    """Draw a staircase for each method: the best score within a budget (logarithmic). Dominated methods are shown too."""
     import plotly.graph_objects as go
 
     view, figure = points.view, go.Figure()
@@ -36,7 +38,7 @@ def by_method(points: Points) -> Figure:
         figure.add_scatter(
             x=[x for x, _, _ in steps],
             y=[y for _, y, _ in steps],
-            text=[report.describe(r) for _, _, r in steps],
+            text=[describe(r) for _, _, r in steps],
             mode="lines+markers",
             name=method,
             line={"shape": "hv", "color": COLOURS[i % len(COLOURS)], "width": 2},
@@ -62,7 +64,7 @@ def by_method(points: Points) -> Figure:
 
 
 def run_curve(runs: Sequence[Sequence[Result]], view: View) -> Figure:
-    """Score of every checkpoint against the epochs trained, a line for each run."""
+    """Draw the score of every checkpoint against the epochs trained, a line for each run."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -90,7 +92,7 @@ def run_curve(runs: Sequence[Sequence[Result]], view: View) -> Figure:
 
 
 def phases(usd: dict[str, float], *, unit: str) -> Figure:
-    """One bar whose parts are the phases of a run, in the order in which they come."""
+    """Draw one bar whose parts are the phases of a run, in their order."""
     import plotly.graph_objects as go
 
     figure = go.Figure()

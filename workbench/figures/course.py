@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from workbench import report
 from workbench.figures.style import COLOURS
-from workbench.report import Stage
+from workbench.front.trajectory import Stage
+from workbench.quantities import dollars, duration
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
 def course(stages: Sequence[Stage]) -> Figure:
-    """The front's hypervolume by the time that so much was spent: in US$, in seconds of work where those are unknown."""
+    """Draw the front's hypervolume against the spend: in US$, or in seconds of work where US$ are unknown."""
     import plotly.graph_objects as go
 
     money = all(stage.usd is not None for stage in stages)
     last = len(stages) - 1
     kept = [s for i, s in enumerate(stages) if i in (0, last) or s.hypervolume > stages[i - 1].hypervolume]
-    words = [report.dollars(stage.usd) if money else report.duration(stage.seconds) for stage in kept]
+    words = [dollars(stage.usd) if money else duration(stage.seconds) for stage in kept]
     figure = go.Figure()
     figure.add_scatter(
         x=[stage.usd if money else stage.seconds for stage in kept],

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from workbench import report
 from workbench.figures.style import log_axis
-from workbench.report import Curve, View
+from workbench.front.curves import ALONG, Curve
+from workbench.front.view import View
+from workbench.report.axes import AXES
+from workbench.report.text import describe
 from workbench.result import Result
 
 if TYPE_CHECKING:
@@ -15,17 +17,17 @@ if TYPE_CHECKING:
 
 
 def curves(shown: Sequence[Curve], view: View, axis: str, looks: Mapping[str, tuple[str, str]]) -> Figure:
-    """Quality against how far runs had come (logarithmic): a line for each, those with a member of the front strong.
+    """Draw the score against how far runs had come (logarithmic), a line a run; lines with a member of the front are strong.
 
     Args:
         shown: The curves.
         view: Prices and objectives.
-        axis: What they run along, of `report.ALONG` or `report.AXES`.
+        axis: The axis that they run along, of `workbench.front.curves.ALONG` or `workbench.report.axes.AXES`.
         looks: Colour and symbol of each method (`workbench.figures.looks`).
     """
     import plotly.graph_objects as go
 
-    cost = report.AXES.get(axis)
+    cost = AXES.get(axis)
     per_unit = cost.per_unit if cost else 1.0
     figure = go.Figure()
     for method in sorted({curve.last.method for curve in shown}):  # the legend: strong, whatever line of it comes first
@@ -56,7 +58,7 @@ def curves(shown: Sequence[Curve], view: View, axis: str, looks: Mapping[str, tu
     figure.update_layout(
         xaxis=log_axis(
             [x / per_unit for curve in shown for x in curve.x],
-            f"{cost.title if cost else report.ALONG[axis]} (logarithmic)",
+            f"{cost.title if cost else ALONG[axis]} (logarithmic)",
             money=bool(cost and cost.money),
         ),
         yaxis={"title": view.maximize},
@@ -68,4 +70,4 @@ def curves(shown: Sequence[Curve], view: View, axis: str, looks: Mapping[str, tu
 
 
 def _hover(point: Result, on_front: bool) -> str:
-    return f"trial {point.trial}: {report.describe(point)}{', on the front' if on_front else ''}"
+    return f"trial {point.trial}: {describe(point)}{', on the front' if on_front else ''}"

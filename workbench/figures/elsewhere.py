@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from workbench import report
 from workbench.figures.style import COLOURS, GREY, SYMBOLS, log_axis
-from workbench.report import Elsewhere, dollars
+from workbench.quantities import banded, dollars
+from workbench.report.elsewhere import Elsewhere
+from workbench.report.text import describe
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -16,7 +17,7 @@ TERMS = {"owned": "one's own", "on_demand": "on demand", "reserved": "reserved",
 
 
 def elsewhere(found: Sequence[Elsewhere], here: str) -> Figure:
-    """US$ at each offer (logarithmic), the cheapest above, with its band; colour and shape are the terms of the offer.
+    """Draw the US$ at each offer (logarithmic) with their bands, the cheapest on top; colour and shape are the offer's terms.
 
     Args:
         found: The offers, cheapest first.
@@ -42,7 +43,7 @@ def elsewhere(found: Sequence[Elsewhere], here: str) -> Figure:
                     "color": GREY,
                     "thickness": 1.5,
                 },
-                text=[f"{report.banded(e.usd, dollars)}: trial {e.point.trial}, {report.describe(e.point)}" for e in group],
+                text=[f"{banded(e.usd, dollars)}: trial {e.point.trial}, {describe(e.point)}" for e in group],
                 hovertemplate="%{y}<br>%{text}<extra></extra>",
             )
     values = [value for each in found for value in (each.usd.low, each.usd.high)]

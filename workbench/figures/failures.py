@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from workbench import report
 from workbench.figures.style import COLOURS
-from workbench.report import Failure, Fit
+from workbench.quantities import duration, many
+from workbench.report.failures import Failure, Fit, settings_words
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -17,7 +17,7 @@ _SCALE = ("#009E73", "#E69F00", "#D55E00")
 
 
 def failures(known: Sequence[Failure]) -> Figure:
-    """Seconds of work by type of failure, the phases in which they went stacked."""
+    """Draw the seconds of work of each type of failure, stacked by phase."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -30,7 +30,7 @@ def failures(known: Sequence[Failure]) -> Figure:
             orientation="h",
             name=phase,
             marker={"color": COLOURS[i % len(COLOURS)], "pattern": {"shape": ("", "/", "x", ".", "-", "+", "|")[i % 7]}},
-            text=[report.duration(s) for s in seconds],
+            text=[duration(s) for s in seconds],
             textposition="none",
             hovertemplate=f"%{{y}}, {phase}: %{{text}}<extra></extra>",
         )
@@ -47,12 +47,12 @@ def failures(known: Sequence[Failure]) -> Figure:
 
 
 def memory(known: Sequence[Fit]) -> Figure:
-    """Models across, settings that decide memory down: what fitted says so in words, and by colour."""
+    """Draw which model (across) fits with which settings (down), in words and in colour."""
     import plotly.graph_objects as go
 
     models = sorted({fit.model for fit in known})
-    rows = list(dict.fromkeys(report.settings_words(fit) for fit in sorted(known, key=lambda fit: fit.rank)))
-    cells = {(report.settings_words(fit), fit.model): fit for fit in known}
+    rows = list(dict.fromkeys(settings_words(fit) for fit in sorted(known, key=lambda fit: fit.rank)))
+    cells = {(settings_words(fit), fit.model): fit for fit in known}
     grid = [[cells.get((row, model)) for model in models] for row in rows]
     figure = go.Figure(
         go.Heatmap(
@@ -83,4 +83,4 @@ def memory(known: Sequence[Fit]) -> Figure:
 def _cell(fit: Fit) -> str:
     peak = "" if fit.peak_bytes is None else f", {fit.peak_bytes / 2**30:.1f} GiB"
     tries = f"{fit.fitted} of " if fit.out_of_memory else ""
-    return f"{fit.verdict}: {tries}{report.many(fit.fitted + fit.out_of_memory, 'run')}{peak}"
+    return f"{fit.verdict}: {tries}{many(fit.fitted + fit.out_of_memory, 'run')}{peak}"

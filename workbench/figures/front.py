@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench import report
 from workbench.figures.style import COLOURS, GREY, INK, SYMBOLS, ticks
-from workbench.report import AXES, Pick, Points, View
+from workbench.front.points import Points, baselines
+from workbench.front.view import View
+from workbench.report.answers import Pick, cost_text
+from workbench.report.axes import AXES
+from workbench.report.text import describe
 from workbench.result import Result
 
 if TYPE_CHECKING:
@@ -34,16 +37,16 @@ _SAID = {
 
 
 def front(results: Sequence[Result] | Points, view: View, *, title: str = "", hidden: Collection[str] = ()) -> Figure:
-    """Cost from cold (logarithmic) against the score: every checkpoint, and the front as a staircase.
+    """Draw cost from cold (logarithmic) against the score: every checkpoint, and the front as a staircase.
 
-    Members of the front stand in a diamond, with their method's colour and shape and, where new seeds tell it, a 95 % interval;
-    dominated points are grey. What a tuned model is measured against is a dotted line.
+    Members of the front stand in a diamond, with the colour and shape of their method and, where new seeds tell it, a 95 %
+    interval. Dominated points are grey. Baselines are dotted lines.
 
     Args:
         results: All Results of a study, or its points at this view.
-        view: Prices and objectives; the first cost is drawn.
-        title: Stands above it.
-        hidden: Run ids whose dominated points are left out.
+        view: Prices and objectives. The first cost is drawn.
+        title: The title above the figure.
+        hidden: Ids of the runs whose dominated points are left out.
     """
     import plotly.graph_objects as go
 
@@ -99,14 +102,14 @@ def mark(
     picks: Sequence[Pick] = (),
     chosen: Result | None = None,
 ) -> Figure:
-    """The same figure with what was asked of it: lines for budget and target, and a label at each point that answers.
+    """Add what the reader asked: lines for budget and target, and a label at each point that answers.
 
     Args:
-        figure: What `front` has drawn; it is changed.
-        points: What it was drawn from.
-        budget: In units of the view's first cost.
-        target: Of the score.
-        picks: What `report.picks` has found.
+        figure: What `front` has drawn. It is changed.
+        points: The points that it was drawn from.
+        budget: What a point may cost, in the unit of the view's first cost; None for no limit.
+        target: The score that a point must reach; None for none.
+        picks: The points that the answer names (`workbench.report.answers.picks`).
         chosen: A point to put a ring around.
     """
     view = points.view
@@ -136,7 +139,7 @@ def _cost(r: Result, view: View) -> float:
 
 
 def _thinned(dominated: Sequence[Result], points: Points) -> list[Result]:
-    """The last of each spot of the figure: those under it would not be seen."""
+    """Return the last point at each spot of the figure: those below it would not be seen."""
     where = np.array([(math.log10(max(_cost(r, points.view), 1e-12)), points.score(r)) for r in dominated])
     spans = np.maximum(where.max(axis=0) - where.min(axis=0), 1e-12)
     spots = np.round((where - where.min(axis=0)) / spans * SPOTS).astype(int)
@@ -155,7 +158,7 @@ def _stairs(figure: Figure, points: Points) -> None:
 
 
 def _markers(group: Sequence[Result], points: Points, i: int, *, kept: bool) -> dict[str, Any]:
-    """One trace of points of a method. `customdata` is the number in the ledger, for whoever clicks."""
+    """Return one trace with the points of a method. `customdata` is the number in the ledger, for clicks."""
     view, axis = points.view, AXES[points.view.minimize[0]]
     said: dict[str, Any] = {
         "hovertemplate": f"trial %{{customdata}}<br>%{{y:.1f}} for %{{x:{',.0f' if axis.counted else '.3g'}}}<extra></extra>"
@@ -164,7 +167,7 @@ def _markers(group: Sequence[Result], points: Points, i: int, *, kept: bool) -> 
         costs = [axis.text(view.cost(r, view.minimize[0]) or 0.0) for r in group]
         said = {
             "text": [
-                f"trial {r.trial}: {report.describe(r)}<br>{cost}{' (contended)' if r.contended else ''}"
+                f"trial {r.trial}: {describe(r)}<br>{cost}{' (contended)' if r.contended else ''}"
                 for r, cost in zip(group, costs, strict=True)
             ],
             "hovertemplate": f"%{{text}}<br>{view.maximize} %{{y:.1f}}<extra></extra>",
@@ -189,7 +192,7 @@ def _markers(group: Sequence[Result], points: Points, i: int, *, kept: bool) -> 
 
 
 def _intervals(group: Sequence[Result], points: Points) -> dict[str, Any]:
-    """95 % intervals over new seeds, as error bars; nothing where none is known."""
+    """Return error bars with the 95 % intervals over new seeds; none where no interval is known."""
     known = [points.confirmed.get(r.recipe_id) for r in group]
     ends = [
         None if k is None or k.score.low is None or k.score.high is None else (k.score.low, k.score.mean, k.score.high)
@@ -203,12 +206,12 @@ def _intervals(group: Sequence[Result], points: Points) -> dict[str, Any]:
 
 
 def _baselines(figure: Figure, points: Points) -> None:
-    for name, r in report.baselines(points).items():
+    for name, r in baselines(points).items():
         y = points.score(r)
         figure.add_shape(
             type="line", x0=0, x1=1, xref="x domain", y0=y, y1=y, line={"color": INK, "width": 1, "dash": "dot"}, layer="below"
         )
-        price = report.cost_text(points.view, r, points.view.minimize[0])
+        price = cost_text(points.view, r, points.view.minimize[0])
         text = f"{'best ' if name == 'full tuning' else ''}{name} {y:.1f} for {price}"
         # At the end of the line that the front is further from: it rises from the lower left to the upper right.
         high = y > max(map(points.score, points.found)) / 2
@@ -217,9 +220,9 @@ def _baselines(figure: Figure, points: Points) -> None:
 
 
 def _label(pick: Pick, points: Points) -> dict[str, Any]:
-    """A label with an arrow at a point. White on a dark ground: it is read on a light page and on a dark one.
+    """Return a label with an arrow at a point. White on a dark ground can be read on a light page and on a dark one.
 
-    It stands above the staircase, where no point can be: left of its own, or over it where the figure begins.
+    It stands above the staircase, where no point can be: left of its own point, or over it where the figure begins.
     """
     view, r = points.view, pick.point
     cost = _cost(r, view)
@@ -227,7 +230,7 @@ def _label(pick: Pick, points: Points) -> dict[str, Any]:
     from_left = math.log(cost / min(costs)) / math.log(max(costs) / min(costs)) if cost > 0 and max(costs) > min(costs) else 0.0
     first = pick.why in ("within", "best")
     aside, above = (-70 if first else -115, -60 if first else -16) if from_left > 0.5 else (0, -60)
-    price = report.cost_text(view, r, view.minimize[0])
+    price = cost_text(view, r, view.minimize[0])
     text = f"{_SAID[pick.why]}<br><b>{view.maximize} {r.scores[view.maximize]:.1f} for {price}</b>"
     return {
         "text": text,

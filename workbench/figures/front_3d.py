@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workbench import report
 from workbench.figures.style import COLOURS, GREY, INK, ticks
-from workbench.report import AXES, Points
+from workbench.front.points import Points
+from workbench.report.axes import AXES
+from workbench.report.text import describe
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -16,9 +17,9 @@ _SHAPES = ("circle", "square", "diamond", "cross", "x", "circle-open", "square-o
 
 
 def front_3d(points: Points) -> Figure:
-    """The first two costs of the view (logarithmic where none is 0) against the score: where labels are an objective of their own.
+    """Draw the first two costs of the view (logarithmic unless one is 0) against the score.
 
-    Members of the front are large and have their method's colour and shape; a stalk says where they stand on the floor.
+    Members of the front are large and have the colour and shape of their method; a stalk shows their place on the floor.
     """
     import plotly.graph_objects as go
 
@@ -38,7 +39,7 @@ def front_3d(points: Points) -> Figure:
                 name=method,
                 legendgroup=method,
                 showlegend=kept or all(r.method != method for r in points.members),
-                text=[f"trial {r.trial}: {report.describe(r)}" for r in group],
+                text=[f"trial {r.trial}: {describe(r)}" for r in group],
                 hovertemplate="%{text}<br>%{z:.1f}<extra></extra>",
                 marker={
                     "size": 7 if kept else 3,

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from workbench import report
 from workbench.figures.style import GREY
-from workbench.report import Best, Line, View
+from workbench.front.label_curve import MORE, Best, Line
+from workbench.front.view import View
+from workbench.report.text import describe
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
 def labels(groups: Mapping[str, Sequence[Best]], found: Line | None, view: View, looks: Mapping[str, tuple[str, str]]) -> Figure:
-    """The best score at each number of labels (logarithmic), a line for each method or model; and what more would buy, with a band.
+    """Draw the best score at each number of labels (logarithmic), a line for each group, and what more labels would add.
 
     Args:
         groups: The best points of each method or model.
@@ -27,7 +28,7 @@ def labels(groups: Mapping[str, Sequence[Best]], found: Line | None, view: View,
     figure = go.Figure()
     counts = sorted({best.labels for group in groups.values() for best in group})
     if found is not None:
-        ahead = [found.most, found.most + report.MORE]
+        ahead = [found.most, found.most + MORE]
         at = [found.at(count) for count in ahead]
         figure.add_scatter(
             x=[*ahead, *ahead[::-1]],
@@ -58,7 +59,7 @@ def labels(groups: Mapping[str, Sequence[Best]], found: Line | None, view: View,
             name=name,
             line={"color": colour, "width": 2},
             marker={"symbol": symbol, "size": 11},
-            text=[f"trial {best.point.trial}: {report.describe(best.point)}, the best of {best.points}" for best in group],
+            text=[f"trial {best.point.trial}: {describe(best.point)}, the best of {best.points}" for best in group],
             hovertemplate="%{text}<br>%{y:.1f} with %{x:,} labels<extra></extra>",
         )
     best = max((best.score for group in groups.values() for best in group), default=0.0)

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 def regret(record: Mapping[str, Any]) -> Figure:
-    """Any-time curves of `workbench replay`: a panel for each table and number of workers, a line for each method.
+    """Draw the any-time curves of `workbench replay`: a panel for each table and number of workers, a line for each method.
 
-    Across: share of the budget spent (logarithmic). Up: mean hypervolume regret, from 1 with nothing to 0 with the best front.
+    The x axis is the share of the budget spent (logarithmic), the y axis the mean hypervolume regret: 1 with nothing, 0 with
+    the best front.
     """
     from plotly.subplots import make_subplots
 

@@ -1,4 +1,4 @@
-"""Settings: how much each matters, quality by one of them, and all that vary side by side."""
+"""Settings: their importance, the score by one of them, and all that vary side by side."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench import report
 from workbench.figures.front import CLOUD
 from workbench.figures.style import COLOURS, GREY
-from workbench.report import Effect, Matters, View
+from workbench.front.importance import Effect, Importance, setting
+from workbench.front.view import View
+from workbench.quantities import number
+from workbench.report.axes import AXES
+from workbench.report.importance import short_name, swing_text
+from workbench.report.text import describe
 from workbench.result import Result
 
 if TYPE_CHECKING:
@@ -22,15 +26,15 @@ MOST_NAMED = 12
 """More values of a setting than this are not all named on its axis."""
 
 
-def importance(found: Matters, view: View) -> Figure:
-    """What each setting does to quality (points) and to cost (a factor), side by side: bars with bands.
+def importance(found: Importance, view: View) -> Figure:
+    """Draw the effect of each setting on the score (points) and on the cost (a factor), with its band.
 
-    Full bars are told apart from chance, hatched ones are not.
+    Full bars are significant, hatched ones are not.
     """
     from plotly.subplots import make_subplots
 
     titles = [f"{view.maximize}: points between worst and best value"]
-    titles.append(f"{report.AXES[found.cost_name].unit}: factor between cheapest and dearest value")
+    titles.append(f"{AXES[found.cost_name].unit}: factor between cheapest and dearest value")
     figure: Figure = make_subplots(cols=2, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.06)
     order = [effect.name for effect in found.quality][::-1]  # the first stands above
     named: set[bool] = set()  # kinds of bars that are in the legend already
@@ -42,7 +46,7 @@ def importance(found: Matters, view: View) -> Figure:
                 unit = view.maximize if column == 1 else ""
                 figure.add_bar(**_bars(shown, unit, sure=sure, first=sure not in named), col=column, row=1)
                 named.add(sure)
-    figure.update_yaxes(categoryorder="array", categoryarray=[report.short_name(name) for name in order])
+    figure.update_yaxes(categoryorder="array", categoryarray=[short_name(name) for name in order])
     largest = max(effect.swing.high for effect in found.cost)
     every = (1, 1.5, 2, 3, 5) if largest < 6 else (1, 2, 5, 10, 20, 50, 100, 1000, 10000)
     marks = [m for m in every if m <= 1.3 * largest]
@@ -60,7 +64,7 @@ def _bars(effects: Sequence[Effect], unit: str, *, sure: bool, first: bool) -> d
     write = (lambda x: x) if unit else (lambda x: math.log10(max(x, 1.0)))
     values = [write(effect.swing.value) for effect in effects]
     return {
-        "y": [report.short_name(effect.name) for effect in effects],
+        "y": [short_name(effect.name) for effect in effects],
         "x": values,
         "orientation": "h",
         "name": "told apart from chance" if sure else "could be chance",
@@ -79,7 +83,7 @@ def _bars(effects: Sequence[Effect], unit: str, *, sure: bool, first: bool) -> d
             "color": GREY,
             "thickness": 1.5,
         },
-        "text": [f"{report.swing_text(effect, unit)}, best: {report.number(effect.best)}" for effect in effects],
+        "text": [f"{swing_text(effect, unit)}, best: {number(effect.best)}" for effect in effects],
         "textposition": "none",
         "hovertemplate": "%{y}: %{text}<extra></extra>",
     }
@@ -88,18 +92,18 @@ def _bars(effects: Sequence[Effect], unit: str, *, sure: bool, first: bool) -> d
 def by_setting(
     points: Sequence[Result], view: View, name: str, looks: Mapping[str, tuple[str, str]], members: Collection[str] = ()
 ) -> Figure:
-    """Quality by one setting: each run's best checkpoint where it has the setting, those of the front large.
+    """Draw the score by one setting: the best checkpoint of each run that has the setting, members of the front large.
 
     Args:
-        points: Those to draw (`report.best_of_runs`).
+        points: The points to draw (`workbench.front.importance.best_of_runs`).
         view: Prices and objectives.
-        name: The setting's path, or `epochs`.
+        name: Path of the setting, or `epochs`.
         looks: Colour and symbol of each method.
-        members: Recipe ids of the front.
+        members: Recipe ids of the members of the front.
     """
     import plotly.graph_objects as go
 
-    values = [report.setting(r, name) for r in points]
+    values = [setting(r, name) for r in points]
     numbers = all(isinstance(value, (int, float)) for value in values)
     figure = go.Figure()
     draw = figure.add_scattergl if len(points) > CLOUD else figure.add_scatter
@@ -107,7 +111,7 @@ def by_setting(
         group = [r for r in points if r.method == method]
         colour, symbol = looks[method]
         draw(
-            x=[report.setting(r, name) if numbers else str(report.setting(r, name)) for r in group],
+            x=[setting(r, name) if numbers else str(setting(r, name)) for r in group],
             y=[r.scores[view.maximize] for r in group],
             mode="markers",
             name=method,
@@ -118,16 +122,16 @@ def by_setting(
                 "opacity": 1.0,
                 "line": {"width": [1.5 if r.recipe_id in members else 0 for r in group], "color": "#222"},
             },
-            text=[f"trial {r.trial}: {report.describe(r)}" for r in group],
+            text=[f"trial {r.trial}: {describe(r)}" for r in group],
             hovertemplate="%{text}<br>%{y:.1f}<extra></extra>",
         )
-    axis: dict[str, Any] = {"title": report.short_name(name)}
+    axis: dict[str, Any] = {"title": short_name(name)}
     if numbers and values:
         low, high = min(values), max(values)
         distinct = sorted(set(values))
         axis |= {"type": "log"} if low > 0 and high > 4 * low else {}
         if len(distinct) <= MOST_NAMED:
-            axis |= {"tickvals": distinct, "ticktext": [report.number(value) for value in distinct]}
+            axis |= {"tickvals": distinct, "ticktext": [number(value) for value in distinct]}
     else:
         axis |= {"type": "category", "categoryorder": "array", "categoryarray": sorted({str(value) for value in values})}
     figure.update_layout(
@@ -141,10 +145,10 @@ def by_setting(
 
 
 def parallel(points: Sequence[Result], view: View, names: Sequence[str], cost: str) -> Figure:
-    """One line a point, as each run's best checkpoint, across all settings that vary, its cost and its quality, also its colour.
+    """Draw one line for the best checkpoint of each run, across all settings that vary, its cost and its score.
 
-    What every method calls by one name, as its learning rate, has one axis. A setting that a run does not have, as one of another
-    method, is a dash at the foot of its axis.
+    The score is the colour of the line too. Settings that all methods call by one name, such as the learning rate, share an
+    axis. A setting that a run does not have is a dash at the foot of its axis.
     """
     import plotly.graph_objects as go
 
@@ -154,10 +158,8 @@ def parallel(points: Sequence[Result], view: View, names: Sequence[str], cost: s
     axes = [_axis(label, [_first(r, same) for r in points]) for label, same in _merged(names).items()]
     low, high = (min(costs), max(costs)) if costs else (0.0, 1.0)
     marks = [low + (high - low) * i / 3 for i in range(4)]
-    write = report.AXES[cost].text
-    axes.append(
-        {"label": report.AXES[cost].unit, "values": costs, "tickvals": marks, "ticktext": [write(10**mark) for mark in marks]}
-    )
+    write = AXES[cost].text
+    axes.append({"label": AXES[cost].unit, "values": costs, "tickvals": marks, "ticktext": [write(10**mark) for mark in marks]})
     axes.append({"label": view.maximize, "values": scores})
     figure = go.Figure(
         go.Parcoords(
@@ -175,20 +177,20 @@ def parallel(points: Sequence[Result], view: View, names: Sequence[str], cost: s
 
 
 def _merged(names: Sequence[str]) -> dict[str, list[str]]:
-    """Settings by the label of their axis: those of several methods that have one name share it."""
+    """Return the settings by the label of their axis: settings of several methods that have one name share it."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(name if name.startswith("task.") else name.rsplit(".", 1)[-1], []).append(name)
-    return {report.short_name(same[0] if len(same) == 1 else last): same for last, same in groups.items()}
+    return {short_name(same[0] if len(same) == 1 else last): same for last, same in groups.items()}
 
 
 def _first(point: Result, names: Sequence[str]) -> Any:
-    """The value of the one of these settings that a point has."""
-    return next((value for name in names if (value := report.setting(point, name)) is not None), None)
+    """Return the value of the first of these settings that a point has."""
+    return next((value for name in names if (value := setting(point, name)) is not None), None)
 
 
 def _axis(label: str, values: Sequence[Any]) -> dict[str, Any]:
-    """One axis: numbers in their logarithm where they span more than a factor of 4, other values in turn; a dash for none."""
+    """Return an axis: numbers in their logarithm where they span more than a factor of 4, other values in turn, a dash for none."""
     known = [value for value in values if value is not None]
     place: dict[Any, float]
     if all(isinstance(value, (int, float)) for value in known):
@@ -200,6 +202,6 @@ def _axis(label: str, values: Sequence[Any]) -> dict[str, Any]:
     named = list(place) if len(place) <= MOST_NAMED else [list(place)[round(i * (len(place) - 1) / 5)] for i in range(6)]
     least, most = min(place.values(), default=0.0), max(place.values(), default=1.0)
     nothing = least - 0.2 * ((most - least) or 1.0)
-    ticks = {place[value]: report.number(value) for value in named} | ({nothing: "–"} if None in values else {})
+    ticks = {place[value]: number(value) for value in named} | ({nothing: "–"} if None in values else {})
     at = [nothing if value is None else place[value] for value in values]
     return {"label": label, "values": at, "tickvals": list(ticks), "ticktext": list(ticks.values())}

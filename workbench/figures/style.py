@@ -1,4 +1,4 @@
-"""What all figures share: colours, shapes, ticks, and one file that holds everything."""
+"""What all figures share: colours, shapes, ticks, and the file that holds everything."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import report
+from workbench.quantities import dollars, number
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -28,35 +28,35 @@ MOST_TICKS = 10
 
 
 def looks(methods: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Colour and symbol of each method, the same on all pages that are told of the same methods."""
+    """Return colour and symbol of each method, the same for the same methods in all figures."""
     names = sorted(set(methods))
     count = len(COLOURS)
     return {name: (COLOURS[i % count], SYMBOLS[(i + i // count) % count]) for i, name in enumerate(names)}
 
 
 def log_axis(values: Sequence[float], title: str, *, money: bool) -> dict[str, Any]:
-    """A logarithmic axis with its ticks written out."""
+    """Return a logarithmic axis with its ticks written out."""
     known = [value for value in values if value > 0]
     every = ticks(known)
     marks = [mark for mark in every if min(known) / 2 <= mark <= max(known) * 2]
     marks = [mark for mark in every[::3] if mark in marks] if len(marks) > MOST_TICKS else marks  # powers of ten alone
-    write = report.dollars if money else report.number
+    write = dollars if money else number
     return {"type": "log", "title": title, "tickvals": marks, "ticktext": [write(mark) for mark in marks]}
 
 
 def html(figure: Figure) -> str:
-    """One page with everything in it, plotly.js too: it opens without a network, and is as wide as the window that shows it."""
+    """Return one page with everything in it, plotly.js too. It needs no network, and is as wide as its window."""
     fluid = type(figure)(figure).update_layout(width=None)
     return str(fluid.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False, "responsive": True}))
 
 
 def write_html(figure: Figure, path: Path) -> None:
-    """Write `html` to a file."""
+    """Write the page of `html` to a file."""
     path.write_text(html(figure), encoding="utf-8")
 
 
 def ticks(costs: Sequence[float]) -> list[float]:
-    """1, 2 and 5 times each power of ten that the costs span: plotly would write $0.0001 as $100μ."""
+    """Return 1, 2 and 5 times each power of ten that the costs span, as text, since plotly would write $0.0001 as $100μ."""
     known = [c for c in costs if c > 0]
     if not known:
         return []

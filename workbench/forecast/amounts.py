@@ -17,6 +17,7 @@ from workbench.forecast.sample import Data, sampled
 from workbench.methods import Method
 from workbench.study import Recipe
 from workbench.tasks.base import Task
+from workbench.training.batches import MAX_TOKENS, OVERHEAD_TOKENS, checkpoint_epochs, split, steps_for
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,6 @@ class Amounts:
 
     def _decoded(self, recipe: Recipe, graded: int) -> dict[str, float]:
         """What writing answers takes beside their FLOPs: every number of the model is read again for each token of a batch."""
-        from workbench.training.batches import MAX_TOKENS
-
         data = self.data_of(recipe)
         if not any(data.written):
             return {}
@@ -108,8 +107,6 @@ class Amounts:
 
     def checkpoints(self, recipe: Recipe) -> list[float]:
         """Epochs at which the recipe is evaluated."""
-        from workbench.training.batches import checkpoint_epochs
-
         data = self.data_of(recipe)
         return checkpoint_epochs(
             recipe.epochs, batch_size=recipe.batch_size, examples=data.train_examples, dev_examples=data.dev_examples
@@ -183,8 +180,6 @@ class Amounts:
 
     def _passes_per_step(self, recipe: Recipe) -> float:
         """Micro-batches that a step is split into, on average over the sample."""
-        from workbench.training.batches import OVERHEAD_TOKENS, split
-
         data, size = self.data_of(recipe), recipe.batch_size
         key = (recipe.task, recipe.model, recipe.batch_size, data.together)
         if key not in self._passes:
@@ -200,8 +195,6 @@ class Amounts:
 
     def steps(self, recipe: Recipe, epochs: float) -> int:
         """Optimiser steps that the recipe makes in so many epochs."""
-        from workbench.training.batches import steps_for
-
         return steps_for(epochs, recipe.batch_size, self.data_of(recipe).train_examples)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench import methods
+from workbench import methods, training
 from workbench.errors import Infeasible, UsageError
 from workbench.forecast import pairs
 from workbench.forecast.forecaster import Forecaster
@@ -120,8 +120,6 @@ def calibrate(
     """
     import torch
 
-    from workbench import training
-
     machine = machine or Machine.here()
     forecaster = Forecaster(study, machine=machine)
     recipes = _recipes(study)
@@ -176,11 +174,9 @@ class _Bench:
 
     def prepare(self) -> list[Timing]:
         """Load and encode."""
-        from workbench.training.tuning import Tuning
-
         recipe, splits = self.recipe, self.recipe.task.splits()
         began = self._clock()
-        self.tuning = Tuning(recipe, self.where, None)
+        self.tuning = training.Tuning(recipe, self.where, None)
         loaded = self._clock()
         self._encode(splits)
         encoded = self._clock()
@@ -194,13 +190,12 @@ class _Bench:
         ]
 
     def _encode(self, splits: Splits) -> None:
-        from workbench.training.passes import questions
 
         formulation, processor, trains = self.tuning.formulation, self.tuning.processor, self.recipe.method.trains
         self.train = formulation.encode(splits.train[:EXAMPLES] if trains else (), processor)
         graded = splits.dev[: WRITTEN_EXAMPLES if self.tuning.inference.writes else DEV_EXAMPLES]
         shots = methods.shots(self.recipe.method, formulation, splits.train)
-        self.dev = questions(formulation, graded, processor, shots, loss=self.recipe.learns)
+        self.dev = training.questions(formulation, graded, processor, shots, loss=self.recipe.learns)
 
     def steps(self, until: float) -> tuple[list[Timing], list[Timing]]:
         """Time steps of the recipe's batch size and of one example in turn, after one of each that is not counted.

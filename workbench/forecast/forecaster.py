@@ -19,6 +19,8 @@ from workbench.forecast.timing import CONSTANTS, CPU_FLOPS, FORMULA_SPREAD, GPU_
 from workbench.prices.devices import ARITHMETIC_SHARE
 from workbench.result import Result
 from workbench.study import Recipe, Study
+from workbench.training import memory as activations
+from workbench.training.batches import widest
 from workbench.usage import Work, total
 
 if TYPE_CHECKING:
@@ -160,9 +162,6 @@ class Forecaster:
         return Estimate(value, low, high, basis, self._watts.note)
 
     def _peak(self, recipe: Recipe) -> Estimate | None:
-        from workbench.training import memory as activations
-        from workbench.training.batches import widest
-
         key = (recipe.task, self.work.pair_key(recipe), recipe.batch_size)
         measured = self._measured_memory.get(_memory_key(recipe))
         if measured:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from workbench import flops
 from workbench.estimate import Estimate
+from workbench.training.batches import MAX_TOKENS
 
 FLOAT_BYTES = 4
 
@@ -41,8 +42,6 @@ class Activations:
 
     def bytes_on(self, kind: str) -> int | None:
         """The most that training or evaluation keeps on a `cpu` or on `cuda`; None where it is unknown."""
-        from workbench.training.batches import MAX_TOKENS
-
         if self.saved is None and (self.layers is None or self.width is None):
             return None
         width = self.width or 0

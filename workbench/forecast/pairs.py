@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from workbench import methods
+from workbench.data import models
+from workbench.data.builtin import MODELS
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.forecast import machine
 from workbench.forecast.memory import WEIGHT_BYTES, state_bytes
@@ -60,8 +63,6 @@ def plan(study: Study) -> Iterator[Plan]:
         UsageError: A model does not exist.
         EnvironmentFault: A model's configuration cannot be fetched.
     """
-    from workbench.data import models
-
     memory = machine.device_memory_bytes()
     weights = min(_options(study.recipe.weights), key=lambda each: -WEIGHT_BYTES[each])  # the largest speaks for all
     for model in _options(study.recipe.model):
@@ -78,9 +79,6 @@ def plan(study: Study) -> Iterator[Plan]:
 
 def _with_what_is_at_hand(text: str, task: Any, model: str) -> str:
     """What is said of a model of the hub that cannot be had, with the built-in models that can do the task, in the place of all."""
-    from workbench.data import models
-    from workbench.data.builtin import MODELS
-
     name = model.partition("@")[0]
     all_known = did_you_mean(name, MODELS)
     if name in MODELS or " Known: " not in all_known or all_known not in text:
@@ -140,8 +138,6 @@ def problems(pairs: Sequence[Plan]) -> list[str]:
 
 def _problem_of(model: str, task: Task) -> str:
     """What is known against a model for a task, whatever the method; empty when nothing is."""
-    from workbench.data import models
-
     try:
         formulation = task.formulation(models.kind(model))
         models.check(model, formulation.auto_class, **formulation.settings)
@@ -166,7 +162,6 @@ def _problem_of(model: str, task: Task) -> str:
 
 def _problem_of_rows(task: Task, model: str, method: Method, built: Any) -> str:
     """Why the wrapped model cannot take the longest row of the task; empty where it can."""
-    from workbench.data import models
     from workbench.forecast import passes
 
     formulation, tokenizer = task.formulation(models.kind(model)), models.processor(model)
@@ -198,8 +193,6 @@ def _problem_of_rows(task: Task, model: str, method: Method, built: Any) -> str:
 
 
 def _build(task: Task, model: str, method: Method, memory: int, problem: str, weights: str) -> Plan:
-    from workbench.data import models
-
     settings: dict[str, Value] = {name: value for name, value in method.settings.items() if isinstance(value, Value)}
     if problem:
         return Plan(model, method.name, settings, problem=problem)
@@ -234,9 +227,6 @@ def wrapped(task: Task, model: str, method: Method, device: str = "meta") -> Any
     """
     import torch
 
-    from workbench import methods
-    from workbench.data import models
-
     formulation = task.formulation(models.kind(model))
     base = models.build(model, formulation.auto_class, device=device, **formulation.settings)
     try:
@@ -259,8 +249,6 @@ def _heads(task: Any, model: str) -> Iterator[Task]:
     Raises:
         UsageError: A task cannot be done by a model of this kind.
     """
-    from workbench.data import models
-
     by_form: dict[str, Task] = {}
     for option in sorted((_longest_form(each) for each in _options(task)), key=lambda each: getattr(each, "max_length", 0)):
         try:

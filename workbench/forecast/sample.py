@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from workbench import methods
+from workbench import methods, training
+from workbench.data import models
 from workbench.formulations import Rows
 from workbench.objectives import Inference, Likelihood, Objective
 from workbench.study import Recipe
@@ -57,14 +58,13 @@ class Data:
 
 def sampled(recipe: Recipe) -> Data:
     """Encode at most `SAMPLE` examples of each side for the recipe's model. Raises as `splits`, `formulation` and `encode` do."""
-    from workbench.data import models
-    from workbench.training.passes import questions
-
     processor, splits = models.processor(recipe.model), recipe.task.splits()
     formulation = recipe.formulation
     trained = splits.train if recipe.method.labelled else ()
     rows = formulation.encode(_spread_out(trained), processor)
-    dev = questions(formulation, _spread_out(splits.dev), processor, methods.shots(recipe.method, formulation, splits.train))
+    dev = training.questions(
+        formulation, _spread_out(splits.dev), processor, methods.shots(recipe.method, formulation, splits.train)
+    )
     apart = dev.asked is not dev.labelled
     own = int(np.searchsorted(dev.asked.example, len(dev.examples)))  # the rest is asked once
     return Data(

@@ -13,6 +13,7 @@ own time: no two hosts' clocks are compared.
 A trial that FAILed without a Result is a lease that was given back unused.
 """
 
+from workbench.ledger import store
 from workbench.ledger.address import default_url
 from workbench.ledger.faults import shown
 from workbench.ledger.ledger import Ledger
@@ -39,8 +40,6 @@ __all__ = [
 
 def examine(url: str) -> str:
     """What the database at `url` holds, in words, changing nothing. Raises EnvironmentFault when it cannot be used."""
-    from workbench.ledger import store
-
     path = store.sqlite_path(url)
     if path is not None and not path.exists():
         return f"{path} (not there yet; made by the first sweep)"

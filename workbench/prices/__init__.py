@@ -5,6 +5,7 @@ whole machines and serving are views beside it. The facts are rows of the CSV fi
 `workbench.toml` adds to or overrides them.
 """
 
+from workbench.prices.asked import label_usd_of, offer_of
 from workbench.prices.book import DEFAULT, find, load
 from workbench.prices.devices import Gpu, fits, gpu, gpus, same_gpu
 from workbench.prices.offers import JOULES_PER_KWH, Offer, Prices, electricity_usd, usd
@@ -18,6 +19,8 @@ __all__ = [
     "Offer",
     "find",
     "load",
+    "label_usd_of",
+    "offer_of",
     "usd",
     "electricity_usd",
     "Gpu",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench import report
+from workbench.front.intervals import holm
 from workbench.meter.host import cpu_model
 from workbench.replay import methods, parallel, statistics
 from workbench.replay.regret import AREA_FROM, SHARES, Curve, Goal
@@ -187,7 +187,7 @@ def _comparison(
     base = cells[protocol.against]
     others = [name for name in protocol.methods if name != protocol.against]
     p = {name: statistics.rank_test(cells[name].areas, base.areas) for name in others}
-    corrected = report.holm(p)
+    corrected = holm(p)
     rows = []
     for name in protocol.methods:
         cell = cells[name]

@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from workbench.front.confirmed import Confirmed
+from workbench.front.points import Points
+from workbench.front.view import View
 from workbench.prices import JOULES_PER_KWH
-from workbench.report.confirmed import Confirmed
-from workbench.report.points import Points
-from workbench.report.text import banded, describe, dollars, duration, many, number
-from workbench.report.view import View
+from workbench.quantities import banded, dollars, duration, many, number
+from workbench.report.text import describe
 from workbench.result import Result, originals
 
 UNITS = {
@@ -42,13 +43,18 @@ _SAVED = {
 }
 
 
+_MOST_TIED = 6
+"""So many of the points that tie are named."""
+
+
 @dataclass(frozen=True)
 class Pick:
-    """A point that is named in an answer.
+    """A point that an answer names.
 
     Attributes:
-        why: `within` the budget, `reaching` the target, the `best`, `tied` with the best, or `nearly` as good.
-        point: The point, with the score that it stands at.
+        why: Why it is named: it is the best `within` the budget, the cheapest `reaching` the target, the `best`, `tied`
+            with the best, or `nearly` as good.
+        point: The point, with its confirmed score where it has one.
     """
 
     why: str
@@ -63,17 +69,17 @@ def answer(
     target: float | None = None,
     budget: float | None = None,
 ) -> str:
-    """The sentence that answers the study's question.
+    """Return the sentence that answers the study's question.
 
-    Points that were confirmed stand at their mean over new seeds, with its 95 % interval; of those tied with the best the
-    cheapest is named.
+    Points that were confirmed have their mean score over new seeds, with its 95 % interval. Of the points that are tied
+    with the best one, the cheapest is named.
 
     Args:
         results: All Results of the study, or its points at this view.
         view: Prices and objectives.
-        budget_usd: Name the best point whose cost from cold (compute and labels) is at most this.
+        budget_usd: Name the best point whose cost from cold, compute and labels, is at most this many US$.
         target: Name the cheapest point whose score is at least this.
-        budget: As `budget_usd`, in units of the view's first cost.
+        budget: As `budget_usd`, but in the unit of the view's first cost.
     """
     points = results if isinstance(results, Points) else Points.of(results, view)
     known, of = points.candidates, points.confirmed
@@ -103,12 +109,12 @@ def answer(
 
 
 def picks(points: Points, *, budget: float | None = None, target: float | None = None) -> list[Pick]:
-    """The points that `answer` names, the one to take first; empty where nothing is to choose from.
+    """Return the points that `answer` names, the one to take first; none where there is nothing to choose from.
 
     Args:
-        points: A study's points.
-        budget: In units of the view's first cost.
-        target: Of the score.
+        points: The points of a study.
+        budget: What a point may cost, in the unit of the view's first cost; None for no limit.
+        target: The score that it must reach; None for none.
     """
     if not points.candidates:
         return []
@@ -125,7 +131,7 @@ def picks(points: Points, *, budget: float | None = None, target: float | None =
 
 
 def cost_text(view: View, result: Result, name: str, *, band: bool = False) -> str:
-    """One cost of a point with its unit, `unknown` where it was not measured; with `band` also how far it may be off."""
+    """Write one cost of a point with its unit, and with its band if asked for; `unknown` where it was not measured."""
     found = view.estimate(result, name)
     if found is None:
         return "unknown"
@@ -147,10 +153,10 @@ def cost_cells(view: View, result: Result, names: Sequence[str]) -> list[str]:
 
 
 def contended_text(results: Sequence[Result], view: View) -> str:
-    """What the costs of contended points are, with the one that others disturbed most; empty where none is.
+    """Say what the costs of contended points are, and which point others disturbed most; empty where none is contended.
 
-    `2 of 9 points are contended: other programs used the machine meanwhile, and their costs are what they would take alone, by
-    estimate. Trial 28 took 15 min 02 s, and would take 21 s.`
+    `2 of 9 points are contended: other programs used the machine meanwhile, and their costs are what they would take
+    alone, by estimate. Trial 28 took 15 min 02 s, and would take 21 s.`
     """
     points = [r for r in originals(results) if r.status == "complete"]
     contended = [r for r in points if r.contended]
@@ -179,8 +185,27 @@ def _amount(value: float, name: str) -> str:
     return many(value, "label") if name == "labels" else f"{value:,.0f} {UNITS[name]}"
 
 
+def ties_text(members: Sequence[Result], view: View) -> str:
+    """Say which members of a front tie exactly in all objectives of the view; empty where none do.
+
+    Args:
+        members: The members of the front with their confirmed scores, as in `Points.best`.
+        view: Prices and objectives.
+    """
+    groups: dict[tuple[float, ...] | None, list[Result]] = {}
+    for r in members:
+        groups.setdefault(view.coordinates(r), []).append(r)
+    sentences = []
+    for tied in groups.values():
+        if len(tied) > 1:
+            names = [f"{r.trial} at {many(r.epochs, 'epoch')}" for r in tied[:_MOST_TIED]]
+            more = f" and {len(tied) - _MOST_TIED} more" if len(tied) > _MOST_TIED else ""
+            sentences.append(f"{len(tied)} points tie exactly: trials {', '.join(names)}{more}.")
+    return " ".join(sentences)
+
+
 def score_text(score: float, known: Confirmed | None) -> str:
-    """A score, or what new seeds say of it: `68.9 (67.5 to 70.3, 3 new seeds)`."""
+    """Write a score, or what new seeds say of it: `68.9 (67.5 to 70.3, 3 new seeds)`."""
     if known is None or not known.seeds:
         return f"{score:.1f}"
     mean, low, high = known.score.mean, known.score.low, known.score.high
@@ -190,20 +215,20 @@ def score_text(score: float, known: Confirmed | None) -> str:
 
 
 def _best(points: Points) -> Result:
-    """The highest score; of equal ones the cheapest."""
+    """Return the point with the highest score; of equal ones the cheapest."""
     view = points.view
     return max(points.best, key=lambda r: (r.scores[view.maximize], -_first(view, r)))
 
 
 def _reaching(points: Points, target: float) -> Result | None:
-    """The cheapest point with at least this score."""
+    """Return the cheapest point whose score is at least the target; None where there is none."""
     view = points.view
     reaching = [r for r in points.best if r.scores[view.maximize] >= target]
     return min(reaching, key=lambda r: (_first(view, r), -r.scores[view.maximize]), default=None)
 
 
 def _just_below_text(points: Points, target: float, reaching: Result) -> str:
-    """Of the points that come cheaper and are shown as if they reached the target the best: it would seem to be passed over."""
+    """Name the best of the cheaper points whose rounded score seems to reach the target, since it would seem to be passed over."""
     view = points.view
     cheaper = [r for r in points.best if _seems(r, view, target) and _first(view, r) < _first(view, reaching)]
     if not cheaper:
@@ -213,7 +238,7 @@ def _just_below_text(points: Points, target: float, reaching: Result) -> str:
 
 
 def _seems(result: Result, view: View, target: float) -> bool:
-    """Whether a score below the target is shown as if it were not."""
+    """Return whether a score below the target reaches it once it is rounded to be shown."""
     score: float = result.scores[view.maximize]
     return score < target <= round(score, 1)
 
@@ -223,14 +248,14 @@ def _missed(result: Result, view: View, target: float) -> str:
 
 
 def _affordable(points: Points, name: str, budget: float) -> Result | None:
-    """The best point that costs at most so much."""
+    """Return the best point that costs at most the budget; None where there is none."""
     of = points.best if name in points.view.minimize else points.candidates
     priced = [(price, r) for r in of if (price := points.view.cost(r, name)) is not None and price <= budget]
     return max(priced, key=lambda pair: (pair[1].scores[points.view.maximize], -pair[0]), default=(0.0, None))[1]
 
 
 def _within(points: Points, name: str, budget: float) -> str:
-    """The best point that costs at most so much, in words."""
+    """Say which point is the best within a budget."""
     view, of = points.view, points.confirmed
     best = _affordable(points, name, budget)
     among = points.best if name in view.minimize else points.candidates
@@ -243,9 +268,10 @@ def _within(points: Points, name: str, budget: float) -> str:
 
 
 def _tied(points: Points, best: Result) -> Result | None:
-    """The cheapest point that new seeds do not tell apart from the best; None where none is cheaper.
+    """Return the cheapest point that new seeds do not tell apart from the best one; None where none is cheaper.
 
-    Its mean must also lie within the best's interval: few seeds leave much untold, and a tie alone would then name anything.
+    Its mean must also lie within the interval of the best: few seeds tell little apart, and a tie alone would then name
+    almost any point.
     """
     of, view = points.confirmed, points.view
     if best.recipe_id not in of:
@@ -265,7 +291,7 @@ def _tied_text(points: Points, best: Result) -> str:
 
 
 def _nearly(points: Points, best: Result) -> Result | None:
-    """The cheapest point with nine tenths of the best score; None where none is cheaper."""
+    """Return the cheapest point with nine tenths of the best score; None where none is cheaper."""
     view = points.view
     top = best.scores[view.maximize]
     enough = [r for r in points.best if r.scores[view.maximize] >= 0.9 * top]
@@ -274,7 +300,7 @@ def _nearly(points: Points, best: Result) -> Result | None:
 
 
 def _nearly_text(points: Points, best: Result) -> str:
-    """What is given up, and saved, by a point that is nearly as good."""
+    """Say what share of the quality a nearly as good point has, and what it saves."""
     cheaper, view = _nearly(points, best), points.view
     if cheaper is None:
         return ""
@@ -284,7 +310,7 @@ def _nearly_text(points: Points, best: Result) -> str:
 
 
 def _saved(view: View, best: Result, cheaper: Result) -> int:
-    """By how many percent the cheaper point is cheaper, rounded down."""
+    """Return by how many percent the cheaper point is cheaper, rounded down."""
     price = _first(view, best)
     return math.floor(100 * (1 - _first(view, cheaper) / price)) if price > 0 else 0
 

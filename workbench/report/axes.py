@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from workbench import prices
-from workbench.report.text import count, dollars, number
-from workbench.report.view import View
+from workbench.front.view import View
+from workbench.quantities import count, dollars, number
 from workbench.result import Result
 
 
 class Axis(NamedTuple):
-    """A cost as an axis.
+    """A cost as an axis of a figure.
 
     Attributes:
-        title: What it is, with its unit.
+        title: The name of the cost, with its unit.
         unit: The unit in which it is read.
-        per_unit: How many of what is stored are one of it: 3,600 seconds are an hour.
+        per_unit: How many of the stored unit are one of this unit: an hour is 3,600 seconds.
     """
 
     title: str
@@ -26,16 +26,16 @@ class Axis(NamedTuple):
 
     @property
     def money(self) -> bool:
-        """Whether it is in US$."""
+        """Whether the cost is in US$."""
         return self.unit == "US$"
 
     @property
     def counted(self) -> bool:
-        """Whether it is a number of things, which is never rounded."""
+        """Whether the cost is a number of things, which is never rounded."""
         return self.unit == "labels"
 
     def text(self, stored: float) -> str:
-        """An amount in this unit: `$0.0021`, `0.35 kWh`, `1,024 labels`; money has its sign."""
+        """Write a stored amount in this unit: `$0.0021`, `0.35 kWh`, `1,024 labels`."""
         value = stored / self.per_unit
         if self.counted:
             return f"{count(value)} {self.unit}"
@@ -55,7 +55,7 @@ AXES = {
 
 
 def axes(results: Sequence[Result], view: View) -> list[str]:
-    """The costs that say something here: known for a point, and not nothing for all of them. Those of the view come first."""
+    """Return the names of the costs that are known and not 0 for some point. The first cost of the view comes first."""
     points = [r for r in results if r.status == "complete"]
     asked = [
         name for name in AXES if name != "gpu_seconds" or view.offer.gpus

@@ -1,69 +1,15 @@
-"""The course of a sweep: what its front had come to by the time that so much was spent."""
+"""What the last half of a sweep's spend has brought, in a sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from workbench import pareto
-from workbench.report.text import dollars, many, number
-from workbench.report.view import View, front, hypervolume
-from workbench.result import Result, labelled_set, spent_usd
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The front when one more Result was recorded.
-
-    Attributes:
-        result: That Result.
-        usd: US$ spent until then on compute and labels; None from where it is unknown.
-        seconds: Seconds of work until then.
-        hypervolume: Of the front until then, in score x decades of cost.
-    """
-
-    result: Result
-    usd: float | None
-    seconds: float
-    hypervolume: float
-
-
-def course(results: Sequence[Result], view: View) -> list[Stage]:
-    """The stages of a sweep, in the order in which Results were recorded; of confirmations only the spend counts.
-
-    The hypervolume is worked out again only where a Result joins the front.
-
-    Raises:
-        KeyError: The view's objectives have no reference point.
-    """
-    usd: float | None = 0.0
-    seconds = volume = 0.0
-    members: list[Result] = []
-    bought: dict[str, int] = {}
-    found = []
-    for r in sorted((r for r in results if r.status != "running"), key=lambda r: (r.finished, r.number or 0)):
-        compute = spent_usd([r], view.offer, 0.0)
-        labels = _new_labels(r, bought)
-        usd = None if usd is None or compute is None else usd + compute + labels * view.label_usd
-        seconds += r.consumed.seconds
-        point = view.coordinates(r)
-        if point is not None and not any(pareto.dominates(view.coordinates(m) or (), point) for m in members):
-            members = front([*members, r], view)
-            volume = hypervolume(members, view)
-        found.append(Stage(r, usd, seconds, volume))
-    return found
-
-
-def _new_labels(r: Result, bought: dict[str, int]) -> int:
-    """How many labels a Result bought that were not bought before; none where an older form of the study had paid for it."""
-    name = labelled_set(r.recipe["task"])
-    before = bought.get(name, 0)
-    bought[name] = max(before, r.labels)
-    return 0 if "taken_over_from" in r.provenance else bought[name] - before
+from workbench.front.trajectory import Stage
+from workbench.quantities import dollars, many, number
 
 
 def course_text(stages: Sequence[Stage]) -> str:
-    """What the last half of the spend has brought: whether going on still pays."""
+    """Say how much of the hypervolume the last half of the spend has brought: whether going on still pays."""
     scored = [stage for stage in stages if stage.hypervolume > 0]
     if not scored:
         return "Nothing is known to be on the front at these prices." if stages else "Nothing is on the front yet."

@@ -1,113 +1,16 @@
-"""How quality grows as runs go on: a curve for each run, through its checkpoints; and whether it still rises at their ends."""
+"""Whether longer training still pays, in a sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import median
 
-from workbench.report.text import many, number
-from workbench.report.view import View, front
-from workbench.result import Result, by_run, originals
-
-ALONG = {"step": "optimiser steps", "tokens": "training tokens", "examples": "training examples"}
-"""What a curve can run over beside the costs of a view, and its name."""
-
-SHOWN = 20
-"""So many curves can be told apart on a screen, just."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One run's checkpoints, shortest first.
-
-    Attributes:
-        points: Its checkpoints.
-        x: How far each had come, on the axis that was asked for; all known, all above 0.
-        scores: Their scores.
-        on_front: Whether each is on the front.
-    """
-
-    points: tuple[Result, ...]
-    x: tuple[float, ...]
-    scores: tuple[float, ...]
-    on_front: tuple[bool, ...]
-
-    @property
-    def last(self) -> Result:
-        """Its furthest checkpoint."""
-        return self.points[-1]
-
-
-def curves(results: Sequence[Result], view: View, axis: str = "step") -> list[Curve]:
-    """The curves of all runs that can be drawn, those with a member of the front first, then by their best score.
-
-    Args:
-        results: All Results of the study.
-        view: Prices and objectives.
-        axis: One of `ALONG`, or a cost of the view, from cold: `usd`, `seconds`, …
-    """
-    members = {id(r) for r in front(results, view)}
-    points = [r for r in originals(results) if r.status == "complete" and view.maximize in r.scores]
-    found = []
-    for segments in by_run(points).values():
-        known = [(r, progress_along(r, view, axis) or 0.0) for r in sorted(segments, key=lambda r: r.epochs)]
-        known = [(r, along) for r, along in known if along > 0]
-        if known:
-            kept, x = zip(*known, strict=True)
-            found.append(Curve(kept, x, tuple(r.scores[view.maximize] for r in kept), tuple(id(r) in members for r in kept)))
-    return sorted(found, key=lambda curve: (not any(curve.on_front), -max(curve.scores)))
-
-
-def progress_along(result: Result, view: View, axis: str) -> float | None:
-    """How far a checkpoint has come on an axis; None where that is unknown."""
-    return float(getattr(result, axis)) if axis in ALONG else view.cost(result, axis)
-
-
-def chosen(known: Sequence[Curve], most: int = SHOWN) -> list[Curve]:
-    """At most so many of the curves, in their order: all methods take turns, so that the best of each is seen beside the front."""
-    queues: dict[str, list[Curve]] = {}
-    for curve in known:
-        queues.setdefault(curve.last.method, []).append(curve)
-    members = [curve for curve in known if any(curve.on_front)][:most]
-    kept, turn = {id(curve) for curve in members}, 0
-    while len(kept) < min(most, len(known)):
-        for queue in queues.values():
-            if turn < len(queue) and len(kept) < most:
-                kept.add(id(queue[turn]))
-        turn += 1
-    return [curve for curve in known if id(curve) in kept]
-
-
-@dataclass(frozen=True)
-class Rise:
-    """Whether quality still rises where runs end.
-
-    Attributes:
-        runs: Runs that have a checkpoint at half of their steps or before: those that tell.
-        best_at_end: How many of them scored best at their furthest checkpoint.
-        gain: Median of what the last doubling of steps brought, in points of the score; None without such a run.
-    """
-
-    runs: int
-    best_at_end: int
-    gain: float | None
-
-
-def rise(known: Sequence[Curve]) -> Rise:
-    """Whether quality still rises where these runs end."""
-    gains, at_end = [], 0
-    for curve in known:
-        steps = [r.step or r.epochs for r in curve.points]
-        halves = [i for i, step in enumerate(steps) if step <= steps[-1] / 2]
-        if halves:
-            gains.append(curve.scores[-1] - curve.scores[halves[-1]])
-            at_end += curve.scores[-1] >= max(curve.scores)
-    return Rise(len(gains), at_end, median(gains) if gains else None)
+from workbench.front.curves import Curve, rise
+from workbench.front.view import View
+from workbench.quantities import many, number
 
 
 def curves_text(known: Sequence[Curve], view: View) -> str:
-    """The sentence above the curves: whether longer training still pays."""
+    """Say whether longer training still pays."""
     if not known:
         return "No run has a checkpoint that can be drawn yet."
     found = rise(known)
@@ -124,5 +27,5 @@ def curves_text(known: Sequence[Curve], view: View) -> str:
 
 
 def number_signed(value: float) -> str:
-    """`+8.1`, `-0.3`."""
+    """Write a number with its sign: `+8.1`, `-0.3`."""
     return f"{value:+.1f}" if abs(value) >= 0.05 or value == 0 else f"{'+' if value > 0 else '-'}{number(abs(value))}"

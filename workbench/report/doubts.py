@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.report.text import many
-from workbench.report.view import View
+from workbench.front.view import View
+from workbench.quantities import many
 from workbench.result import Result, originals
 
 WIDE = 10.0
@@ -19,12 +19,12 @@ known to about `WIDE`, and a score that is no share is hardly known better."""
 
 
 def doubts(results: Sequence[Result], view: View, grading: Mapping[str, Any]) -> list[str]:
-    """What is to be doubted of a study's points, a sentence each; none where nothing is, or no point has a score.
+    """Return what is to be doubted of a study's points, a sentence each; none where nothing is, or no point has a score.
 
     Args:
         results: All Results of the study.
         view: Prices and objectives.
-        grading: What grades the points, as `workbench.sweep.graded_by` tells it; empty where that is not known.
+        grading: What grades the points, as `workbench.sweep.graded_by` tells it; empty where that is unknown.
     """
     scores = [r.scores[view.maximize] for r in originals(results) if r.status == "complete" and view.maximize in r.scores]
     constant = grading.get("constant_score")
@@ -64,5 +64,8 @@ def few_examples(grading: Mapping[str, Any]) -> list[str]:
 
 
 def half_width(examples: int) -> float:
-    """Of the 95 % interval of a score of 50 that is a share of so many examples, at least 1, in points: there it is widest."""
+    """Return the half-width of the 95 % interval of a score of 50, in points, where the score is a share of so many examples.
+
+    That is where the interval is widest. `examples` is at least 1.
+    """
     return 1.96 * 100 * math.sqrt(0.25 / examples)

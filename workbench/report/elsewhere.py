@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 from workbench import prices
 from workbench.estimate import Estimate
+from workbench.front.confirmed import corrected_points
+from workbench.front.view import View
 from workbench.prices import Offer
-from workbench.report.confirmed import corrected
-from workbench.report.text import banded, describe, dollars, many, number, peak_memory
-from workbench.report.view import View
+from workbench.quantities import banded, dollars, many, number
+from workbench.report.text import describe, peak_memory
 from workbench.result import Result
 
 CANDIDATES = 300
@@ -19,14 +20,14 @@ CANDIDATES = 300
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """The cheapest model that reaches a target, on one offer.
+    """The cheapest model that reaches a target, at one offer.
 
     Attributes:
         offer: The offer.
         point: The model.
-        usd: What it costs there, from cold, labels included.
-        seconds: How long it takes there.
-        fits: Whether its memory fits there; None where that is unknown, as after a run without a GPU.
+        usd: Its US$ from cold at that offer, labels included.
+        seconds: Its seconds at that offer.
+        fits: Whether it fits into the memory there; None where that is unknown, as after a run without a GPU.
     """
 
     offer: Offer
@@ -37,17 +38,17 @@ class Elsewhere:
 
 
 def elsewhere(results: Sequence[Result], view: View, offers: Sequence[Offer], target: float | None = None) -> list[Elsewhere]:
-    """The cheapest model that reaches a target on each offer, the cheapest offer first.
+    """Return the cheapest model that reaches a target at each offer, the cheapest offer first.
 
-    Offers are left out on which no such model has a known cost (`prices.carry`), or none fits into memory.
+    Offers at which no such model has a known cost (`prices.carry`), or none fits into memory, are left out.
 
     Args:
         results: All Results of the study.
-        view: Prices and objectives; its offer is looked at only as one of `offers`.
-        offers: Where.
+        view: Prices and objectives. Its own offer counts only as one of `offers`.
+        offers: The offers that are compared.
         target: The least score; None for any.
     """
-    points = [r for r in corrected(results, view) if _reaches(r, view, target)]
+    points = [r for r in corrected_points(results, view) if _reaches(r, view, target)]
     usd = {id(r): view.cost(r, "usd") for r in points}
     points.sort(key=lambda r: (usd[id(r)] is None, usd[id(r)] or 0.0, -r.scores[view.maximize]))
     found = [each for offer in offers if (each := _cheapest(points[:CANDIDATES], replace(view, offer=offer))) is not None]
@@ -73,18 +74,18 @@ def _cheapest(points: Sequence[Result], view: View) -> Elsewhere | None:
 
 
 def _fits(r: Result, offer: Offer) -> bool | None:
-    """Whether a point's memory fits on an offer. A process's memory says nothing of a GPU's, nor the other way round."""
+    """Return whether a point fits into the memory of an offer. A process's memory says nothing of a GPU's, nor the reverse."""
     peak = peak_memory(r.cold)
     return None if peak is None or bool(r.device) != bool(offer.gpus) else prices.fits(peak, offer)
 
 
 def rented(found: Sequence[Elsewhere]) -> list[Elsewhere]:
-    """Those that somebody rents out, spot prices left out: they end at any time."""
+    """Return the offers that somebody rents out, without spot prices, which may end at any time."""
     return [each for each in found if each.offer.commitment not in ("owned", "spot")]
 
 
 def elsewhere_text(found: Sequence[Elsewhere], view: View, target: float | None = None) -> str:
-    """The sentence above the prices: the cheapest place for a target, against the one that the view is at, and how sure that is."""
+    """Say where the target is reached for the least money, compared with the view's own offer, and how sure that is."""
     quality = f"{view.maximize} {target:g}" if target is not None else "any quality"
     if not found:
         return f"No model that reaches {quality} has a known cost on any offer of the price book."

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.report.text import dollars, duration, many, peak_memory
-from workbench.report.view import View
+from workbench.front.view import View
+from workbench.quantities import dollars, duration, many
+from workbench.report.text import peak_memory
 from workbench.result import AGAIN, Cause, Result, by_run, spending, spent_usd
 from workbench.usage import Usage, add_phases
 
@@ -27,16 +28,16 @@ _MEMORY = ("method", "batch_size", "max_length", "precision")
 
 @dataclass(frozen=True)
 class Failure:
-    """Work of one type that bought no model.
+    """Work of one type that brought no model.
 
     Attributes:
-        kind: In words; see `kind`.
+        kind: The type, in words.
         status: `infeasible` or `interrupted`.
-        segments: Its Results.
-        runs: How many runs they are of.
+        segments: The Results of that type.
+        runs: Number of runs that they belong to.
         phases: What they consumed, by phase.
-        usd: US$ of compute; None where unknown.
-        seconds: Seconds of work.
+        usd: US$ of their compute; None where unknown.
+        seconds: Seconds of their work.
     """
 
     kind: str
@@ -49,7 +50,7 @@ class Failure:
 
 
 def kind(result: Result) -> str:
-    """The type of a failure, in words."""
+    """Return the type of a failure, in words."""
     if result.retry:
         return AGAIN
     cause = result.cause or Cause.UNKNOWN
@@ -59,7 +60,7 @@ def kind(result: Result) -> str:
 
 
 def failures(results: Sequence[Result], view: View) -> list[Failure]:
-    """All failures by type, the dearest first."""
+    """Return all failures by type, the dearest first."""
     groups: dict[tuple[str, str], list[Result]] = {}
     for r in results:
         if r.status in FAILED:
@@ -80,9 +81,10 @@ class Waste:
     """What failures cost.
 
     Attributes:
-        usd: US$ of compute that bought no model; None where unknown.
-        seconds: Seconds of work.
-        share: Of all compute that was spent, 0 to 1: in US$, in seconds where these are unknown; None before anything was.
+        usd: US$ of compute that brought no model; None where unknown.
+        seconds: Seconds of work that brought none.
+        share: Their share of all compute that was spent, 0 to 1: of US$, or of seconds where US$ are unknown. None before
+            anything was spent.
     """
 
     usd: float | None
@@ -91,7 +93,7 @@ class Waste:
 
 
 def waste(results: Sequence[Result], view: View) -> Waste:
-    """What infeasible and interrupted work cost; labels are left out: those that were bought stay bought."""
+    """Return what infeasible and interrupted work cost. Labels are left out, since those that were bought stay bought."""
     finished = [r for r in results if r.status != "running"]
     lost = [r for r in finished if r.status in FAILED]
     whole, part = (spending(each, view.offer, 0.0) for each in (finished, lost))
@@ -102,7 +104,7 @@ def waste(results: Sequence[Result], view: View) -> Waste:
 
 
 def failures_text(results: Sequence[Result], view: View) -> str:
-    """The sentence above the failures: how many runs failed, of what, and what that cost."""
+    """Say how many runs failed, of what, and what that cost."""
     finished = [r for r in results if r.status != "running"]
     known = failures(finished, view)
     runs = by_run(finished)
@@ -128,9 +130,9 @@ class Fit:
     Attributes:
         model: The model.
         settings: The settings that decide memory and differ in this study, by name.
-        fitted: Runs that reached a checkpoint.
-        out_of_memory: Runs that ran out of it.
-        peak_bytes: Highest memory of those that fitted; None where not measured.
+        fitted: Number of runs that reached a checkpoint.
+        out_of_memory: Number of runs that ran out of memory.
+        peak_bytes: Highest peak memory of the runs that fitted; None where it was not measured.
     """
 
     model: str
@@ -151,9 +153,9 @@ class Fit:
 
 
 def memory_map(results: Sequence[Result]) -> list[Fit]:
-    """Which models fitted with which of the settings that decide memory, as far as it was tried: method, batch size, …
+    """Return which models fitted with which of the settings that decide memory: method, batch size, length, precision.
 
-    Settings that are the same in all runs are left out, but for the method.
+    Only what was tried is in it. Settings that are the same in all runs are left out, the method excepted.
     """
     groups: dict[tuple[Any, ...], list[list[Result]]] = {}
     for segments in by_run(results).values():
@@ -171,7 +173,7 @@ def memory_map(results: Sequence[Result]) -> list[Fit]:
 
 
 def memory_text(known: Sequence[Fit]) -> str:
-    """The sentence above the map: what did not fit."""
+    """Say what did not fit into memory."""
     if not known:
         return "No run has shown yet whether its model fits into memory."
     lost = [fit for fit in known if fit.out_of_memory]
@@ -182,7 +184,7 @@ def memory_text(known: Sequence[Fit]) -> str:
 
 
 def settings_words(fit: Fit) -> str:
-    """`lora, batch size 8`."""
+    """Write the settings of a fit: `lora, batch size 8`."""
     return ", ".join(str(v) if name == "method" else f"{name.replace('_', ' ')} {v}" for name, v in fit.settings.items())
 
 

@@ -1,115 +1,17 @@
-"""Quality against the number of labels, and what the next 1,000 labels would buy."""
+"""What more labels would buy, in a sentence."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import fmean
 
-from workbench.estimate import Estimate
-from workbench.report.confirmed import corrected, half_width
-from workbench.report.text import describe, dollars
-from workbench.report.view import View
-from workbench.result import Result
-
-MORE = 1000
-"""Labels that are thought of being bought next."""
-
-LEAST_COUNTS = 3
-"""A straight line always goes through two counts: from three on it can be seen to be off."""
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best point with so many labels.
-
-    Attributes:
-        labels: Distinct labels that reached its loss, > 0.
-        point: The point, at the score that stands.
-        score: Its score.
-        points: Of how many points it is the best.
-    """
-
-    labels: int
-    point: Result
-    score: float
-    points: int
-
-
-def best_by_labels(results: Sequence[Result], view: View, *, by: str = "") -> dict[str, list[Best]]:
-    """The best point at each number of labels, fewest first.
-
-    Args:
-        results: All Results of the study.
-        view: Prices and objectives.
-        by: `method` or `model`: a list for each; empty for one of all, under the empty name.
-    """
-    groups: dict[str, dict[int, list[Result]]] = {}
-    for r in corrected(results, view):
-        if r.status == "complete" and r.replicate_of is None and view.maximize in r.scores and r.labels > 0:
-            groups.setdefault(str(getattr(r, by)) if by else "", {}).setdefault(r.labels, []).append(r)
-    return {name: [_best(counts[labels], view) for labels in sorted(counts)] for name, counts in sorted(groups.items())}
-
-
-def _best(points: Sequence[Result], view: View) -> Best:
-    point = max(points, key=lambda r: r.scores[view.maximize])
-    return Best(point.labels, point, point.scores[view.maximize], len(points))
-
-
-@dataclass(frozen=True)
-class Line:
-    """The best scores as a straight line in the logarithm of the number of labels: score = base + slope x log2(labels).
-
-    A learning curve bends down sooner or later, so a line is the hopeful side of what more labels buy. And the best of many points
-    is higher than the best of few: where a search looked harder at one number of labels, the line leans towards it.
-
-    Attributes:
-        base: Of the line, in points of the score.
-        slope: What a doubling of the labels brings, in points of the score.
-        slope_error: 95 % half-width of it, Student's t on `counts` - 2 degrees of freedom.
-        counts: Numbers of labels that it goes through, at least 3.
-        most: The largest of them.
-    """
-
-    base: float
-    slope: float
-    slope_error: float
-    counts: int
-    most: int
-
-    def at(self, labels: float) -> Estimate:
-        """The score at so many labels, as far as the slope tells: exact at `most`."""
-        doublings = math.log2(labels / self.most)
-        middle, half = self.base + self.slope * math.log2(labels), abs(self.slope_error * doublings)
-        return Estimate(middle, middle - half, middle + half, "formula", f"a line through {self.counts} numbers of labels")
-
-    def gain(self, more: int = MORE) -> Estimate:
-        """What so many labels beyond the most that were tried would add to the score."""
-        now, then = self.base + self.slope * math.log2(self.most), self.at(self.most + more)
-        return Estimate(then.value - now, then.low - now, then.high - now, then.basis, then.note)
-
-
-def bent(best: Sequence[Best]) -> bool:
-    """Whether the most labels did no better than fewer of them: what comes then, no line through all of them tells."""
-    return len(best) > 1 and best[-1].score <= max(each.score for each in best[:-1])
-
-
-def line(best: Sequence[Best]) -> Line | None:
-    """The line through the best scores by least squares; None from fewer than three numbers of labels, and once it has bent."""
-    if len(best) < LEAST_COUNTS or bent(best):
-        return None
-    x, y = [math.log2(each.labels) for each in best], [each.score for each in best]
-    middle, mean = fmean(x), fmean(y)
-    spread = sum((a - middle) ** 2 for a in x)
-    slope = sum((a - middle) * (b - mean) for a, b in zip(x, y, strict=True)) / spread
-    base, dof = mean - slope * middle, len(best) - 2
-    off = sum((b - base - slope * a) ** 2 for a, b in zip(x, y, strict=True)) / dof
-    return Line(base, slope, half_width(dof) * math.sqrt(off / spread), len(best), best[-1].labels)
+from workbench.front.label_curve import LEAST_COUNTS, MORE, Best, bent, line
+from workbench.front.view import View
+from workbench.quantities import dollars
+from workbench.report.text import describe
 
 
 def labels_text(best: Sequence[Best], view: View, more: int = MORE) -> str:
-    """The sentence above the figure: the best at the most labels, and what more of them would buy, or why that cannot be said."""
+    """Name the best point, and say what more labels would add to its score, or why that is unknown."""
     if not best:
         return "No point with labels has a score yet."
     top = max(best, key=lambda each: (each.score, -each.labels))

@@ -1,70 +1,26 @@
-"""How a sweep stands: what is spent of which budget, how fast, for how long yet, what its front has come to, who works at what."""
+"""How a sweep stands: what is spent of its budgets and how fast, its front, the time left, and its workers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from workbench import prices
+from workbench.front.bounds import Bound, bounds, seconds_left, usd_per_hour
+from workbench.front.confirmed import corrected_points
+from workbench.front.hypervolume import hypervolume
+from workbench.front.members import pareto_front
+from workbench.front.view import View
 from workbench.ledger.trials import alive, of_lease
-from workbench.report.confirmed import corrected
-from workbench.report.outdated import kinds, text_of
-from workbench.report.text import describe_plan, dollars, duration, many, number
-from workbench.report.view import View, front, hypervolume
+from workbench.quantities import dollars, duration, many, number
+from workbench.report.text import describe_plan
 from workbench.result import Result, Spending, current, labels_bought, originals, spending
-
-
-@dataclass(frozen=True)
-class Bound:
-    """One budget of a sweep.
-
-    Attributes:
-        name: `usd`, `seconds`, `energy_j` or `labels`: the field of `Spending` that it bounds, and its unit.
-        spent: What is spent of it; None where that is unknown.
-        most: What may be spent, > 0.
-    """
-
-    name: str
-    spent: float | None
-    most: float
-
-    @property
-    def share(self) -> float | None:
-        """What is spent of what may be, 0 to 1 and a little above; None where it is unknown."""
-        return None if self.spent is None else self.spent / self.most
-
-    def words(self, amount: float) -> str:
-        """An amount of it: `$0.0021`, `5 min 00 s`."""
-        write: Mapping[str, Callable[[float], str]] = {"usd": dollars, "seconds": duration, "energy_j": kwh}
-        return write[self.name](amount) if self.name in write else f"{amount:,.0f}"
-
-    def __str__(self) -> str:
-        spent = "unknown" if self.spent is None else self.words(self.spent)
-        return f"{spent} of {self.words(self.most)}{' labels' if self.name == 'labels' else ''}"
-
-
-def kwh(joules: float) -> str:
-    """`0.0012 kWh`."""
-    return f"{number(joules / prices.JOULES_PER_KWH)} kWh"
-
-
-def bounds(spent: Spending, limits: Mapping[str, float | None]) -> list[Bound]:
-    """The budgets among the limits of a sweep, by the names of `workbench.sweep.Limits`, and what is spent of each."""
-    known = (
-        ("max_usd", "usd", 1.0),
-        ("max_hours", "seconds", 3600.0),
-        ("max_energy_kwh", "energy_j", prices.JOULES_PER_KWH),
-        ("max_labels", "labels", 1.0),
-    )
-    return [
-        Bound(name, getattr(spent, name), most * unit) for limit, name, unit in known if (most := limits.get(limit)) is not None
-    ]
+from workbench.result.outdated import kinds, text_of
 
 
 def spent_text(spent: Spending, limits: Mapping[str, float | None], *, workers: int = 1) -> str:
-    """What is spent, of how much, and how fast: `$0.0021 of $0.01, 5 min 00 s of 1 h 00 min spent ($0.05/h)`."""
+    """Say what is spent, of how much, and how fast: `$0.0021 of $0.01, 5 min 00 s of 1 h 00 min spent ($0.05/h)`."""
     parts = [str(bound) for bound in bounds(spent, limits)]
     if limits.get("max_usd") is None:
         parts.insert(0, dollars(spent.usd))
@@ -72,41 +28,17 @@ def spent_text(spent: Spending, limits: Mapping[str, float | None], *, workers: 
     return f"{', '.join(parts)} spent{'' if rate is None else f' ({dollars(rate)}/h)'}"
 
 
-def usd_per_hour(spent: Spending, workers: int = 1) -> float | None:
-    """US$ that an hour takes, by all that was spent until now, with so many at work at once; None where it is unknown."""
-    return spent.usd / spent.seconds * 3600 * workers if spent.usd is not None and spent.seconds > 0 else None
-
-
-def seconds_to_bound(spent: Spending, limits: Mapping[str, float | None]) -> float | None:
-    """Seconds of work until the first budget is spent, going on as until now; None without a budget or a known rate.
-
-    Labels do not count: they are bought at the start of runs, not as time passes.
-    """
-    shares = [bound.share for bound in bounds(spent, limits) if bound.share and bound.name != "labels"]
-    fullest = max((share for share in shares if share is not None), default=0.0)
-    return max(0.0, spent.seconds / fullest - spent.seconds) if fullest and spent.seconds else None
-
-
-def seconds_left(spent: Spending, limits: Mapping[str, float | None], done: int) -> float | None:
-    """Seconds of work until the trials are done, at the mean of the `done` ones, or a budget is spent, whichever is sooner."""
-    left, trials = seconds_to_bound(spent, limits), limits.get("trials")
-    if trials and done:
-        whole = max(0.0, trials - done) * spent.seconds / done
-        left = whole if left is None else min(left, whole)
-    return left
-
-
 @dataclass(frozen=True)
 class Worker:
-    """Who holds a lease, and what for. As text a sentence.
+    """A worker that holds a lease. As text it is a sentence.
 
     Attributes:
-        pid: Its process.
-        host: Where it runs.
-        making: The Result it makes, as it stood at its last heartbeat.
-        seconds: Work since its previous Result.
-        silent_seconds: Since its last heartbeat.
-        lives: Whether its process lives; one on another host is taken to be dead after a minute of silence.
+        pid: The worker's process.
+        host: The host that it runs on.
+        making: The Result that it makes, as it stood at the last heartbeat.
+        seconds: Seconds of work since its previous Result.
+        silent_seconds: Seconds since the last heartbeat.
+        lives: Whether the process lives. On another host it counts as dead after a minute of silence.
     """
 
     pid: int
@@ -131,25 +63,25 @@ class Progress:
     Attributes:
         state: `working`; `ended`; `broken` where one began, or left leases, and nobody works any more; `starting` where one has
             begun and has chosen nothing yet; `new` before any.
-        reason: Why the last sweep ended, in words; empty unless it has.
+        reason: Why the last sweep ended, in words; empty unless it has ended.
         what: What ended: `sweep` or `confirmation`.
-        runs: Runs begun, replicates left out.
-        broken_off: Runs that were broken off before their first checkpoint, and count as none begun.
-        trials: Runs that may be begun; None without a bound.
-        points: Checkpoints that can be chosen from, at the view's prices.
-        failed: Runs that are infeasible.
-        replicates: Runs with new seeds, of a confirmation.
+        runs: Number of runs begun, without replicates.
+        broken_off: Number of runs that were broken off before their first checkpoint. They do not count as begun.
+        trials: Number of runs that may be begun; None without a limit.
+        points: Number of checkpoints that can be chosen, at the view's prices.
+        failed: Number of infeasible runs.
+        replicates: Number of runs with new seeds, of a confirmation.
         spent: What all starts have spent until now, the work under way included.
         bounds: The budgets of the sweep that began last.
         limits: All its limits, by name.
-        usd_per_hour: At what rate, while it works; None where nobody works, or it is unknown.
-        seconds_left: Until it ends, going on as until now with those who work; None where nobody does, or nothing bounds it.
-        outdated: How many Results are of other inputs than the study has now: they are in `spent`, and in nothing else.
-        changed: Which inputs those are, out of `workbench.result.inputs.KINDS`.
-        front: How many points are on the front.
-        hypervolume: Of the front, in score x decades of cost; None where no point's cost is known, or the objectives have no
-            reference point.
-        workers: Who holds a lease.
+        usd_per_hour: The rate of spending while it works; None where nobody works, or the rate is unknown.
+        seconds_left: Seconds until it ends, going on as until now; None where nobody works, or nothing bounds it.
+        outdated: Number of Results whose inputs have changed since. They are in `spent`, and in nothing else.
+        changed: Which inputs have changed, out of `workbench.result.inputs.KINDS`.
+        front: Number of members of the front.
+        hypervolume: Hypervolume of the front, in score x decades of cost; None where no point's cost is known, or the
+            objectives have no reference point.
+        workers: The workers that hold a lease.
     """
 
     state: str
@@ -174,11 +106,11 @@ class Progress:
 
     @property
     def at_work(self) -> int:
-        """How many work now."""
+        """The number of workers at work now."""
         return sum(worker.lives for worker in self.workers)
 
     def sentences(self) -> list[str]:
-        """What there is to say, the most important first; one sentence for each worker at the end."""
+        """Return all there is to say, the most important first, and a sentence for each worker at the end."""
         said = [self._headline(), self._money()] if self.runs or self.workers or self.outdated else [self._headline()]
         if self.points:
             volume = (
@@ -211,21 +143,22 @@ class Progress:
 
 @dataclass(frozen=True)
 class Settled:
-    """What finished Results say of a sweep: it is worked out once until there is another one.
+    """What the finished Results of a sweep say. It is worked out once until there is one more.
 
     Attributes:
         spent: What they have spent.
-        bought: Labels they have bought, by data set.
-        begun: Runs that count as started, by id.
-        broken_off: Runs that were broken off before they counted, by id.
-        done: Runs with a checkpoint, or infeasible.
-        failed: How many runs are infeasible.
-        replicates: How many runs are replicates.
-        outdated: How many Results are of other inputs.
-        changed: Which inputs those are.
-        points: How many points can be chosen from.
-        front: How many of them are on the front.
-        hypervolume: Of the front; None as in `Progress`.
+        bought: Labels that they have bought, by data set.
+        begun: Ids of the runs that count as begun.
+        broken_off: Ids of the runs that were broken off before they counted.
+        done: Ids of the runs that have a checkpoint, or are infeasible.
+        failed: Number of infeasible runs.
+        replicates: Number of replicates.
+        results: Number of all Results.
+        outdated: Number of Results whose inputs have changed since.
+        changed: Which inputs have changed.
+        points: Number of points that can be chosen.
+        front: Number of members of the front.
+        hypervolume: Hypervolume of the front; None as in `Progress`.
     """
 
     spent: Spending
@@ -238,16 +171,17 @@ class Settled:
     points: int
     front: int
     hypervolume: float | None
+    results: int = 0
     outdated: int = 0
     changed: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, results: Sequence[Result], view: View) -> Settled:
-        """Of all Results of a study; those being made are left out."""
+        """Work it out from all Results of a study. Those being made are left out."""
         finished = [r for r in results if r.status != "running"]
         sound, known = originals(finished), current(finished)
-        points = [r for r in corrected(finished, view) if view.coordinates(r) is not None]
-        members = front(points, view)
+        points = [r for r in corrected_points(finished, view) if view.coordinates(r) is not None]
+        members = pareto_front(points, view)
         measured = view.reference.keys() >= {view.maximize, *view.minimize} and (points or not any(r.scores for r in known))
         begun = frozenset(r.run_id for r in sound if r.status != "interrupted")
         return cls(
@@ -261,12 +195,13 @@ class Settled:
             points=len(points),
             front=len(members),
             hypervolume=hypervolume(members, view) if measured else None,
+            results=len(results),
             outdated=len(finished) - len(known),
             changed=tuple(kinds(finished)),
         )
 
     def with_work(self, making: Sequence[Result], view: View) -> Spending:
-        """What is spent with the work under way: each label once."""
+        """Return what is spent with the work under way. Each label counts once."""
         more = {name: max(0, count - self.bought.get(name, 0)) for name, count in labels_bought(making).items()}
         work = replace(spending(making, view.offer, 0.0), labels=sum(more.values()))
         usd = None if work.usd is None else work.usd + view.label_usd * work.labels
@@ -274,34 +209,33 @@ class Settled:
 
 
 def progress(
-    results: Sequence[Result],
+    settled: Settled,
     leases: Sequence[Mapping[str, Any]],
     ended: Mapping[str, Any] | None,
     view: View,
     *,
     now: float,
     limits: Mapping[str, float | None] | None = None,
-    settled: Settled | None = None,
 ) -> Progress:
-    """How a sweep stands.
+    """Return how a sweep stands.
 
     Args:
-        results: All Results of the study; those being made are left out, and taken from the leases.
-        leases: The leases' records, as `Ledger.leases` gives them: worker, heartbeat, usage so far, the Result to be made.
-        ended: How the last sweep ended (`Ledger.ended`); None while one works, or was killed.
+        settled: What the finished Results of the study say; those being made are taken from the leases.
+        leases: The records of the leases, as `Ledger.leases` gives them: worker, heartbeat, usage so far, Result to be made.
+        ended: How the last sweep ended (`Ledger.ended`); None while one works, or if it was killed.
         view: Prices and objectives.
         now: Seconds since 1970.
-        limits: Of the sweep that began last (`limits` in `Ledger.description`); None where they are not known.
-        settled: What these Results say, where it was worked out before.
+        limits: The limits of the sweep that began last (`limits` in `Ledger.description`); None where they are unknown.
     """
-    settled, limits = settled or Settled.of(results, view), limits or {}
+    limits = limits or {}
     workers = tuple(_worker(record, now) for record in leases)
     making = [worker.making for worker in workers]
     spent, at_work = settled.with_work(making, view), sum(worker.lives for worker in workers)
     done = settled.done - {r.run_id for r in making}
     left = seconds_left(spent, limits, len(done)) if at_work else None
     trials = limits.get("trials")
-    idle = "broken" if workers or (results and limits) else "starting" if limits else "new"  # results may have been taken over
+    swept = settled.results and limits  # without limits the Results may have been taken over from an older form
+    idle = "broken" if workers or swept else "starting" if limits else "new"
     return Progress(
         state="working" if at_work else "ended" if ended else idle,
         reason="" if at_work or not ended else str(ended["reason"]),

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from workbench import carbon
-from workbench.report.answers import answer, cost_text, score_text
+from workbench.front.confirmed import Confirmed, confirmations, confirmed_front, corrected_points
+from workbench.front.hypervolume import hypervolume
+from workbench.front.intervals import Interval
+from workbench.front.members import cheapest, pareto_front
+from workbench.front.serving import Load
+from workbench.front.view import View
+from workbench.quantities import count
+from workbench.report.answers import answer, cost_text, score_text, ties_text
 from workbench.report.bill import bill_record, serving_record
-from workbench.report.confirmed import confirmed, confirmed_record, corrected, standing
-from workbench.report.outdated import outdated_record
-from workbench.report.points import ties_text
-from workbench.report.text import count, peak_memory, settings_text
-from workbench.report.view import View, cheapest, front, hypervolume
+from workbench.report.text import peak_memory, settings_text
 from workbench.result import Result, by_run, originals, spent_usd
+from workbench.result.outdated import outdated_record
 from workbench.usage import total
 
 
@@ -24,25 +30,25 @@ def front_record(
     *,
     budget_usd: float | None = None,
     target: float | None = None,
-    load_per_second: float | None = None,
-    against: Result | None = None,
+    load: Load | None = None,
 ) -> dict[str, Any]:
     """The study's points as plain data: the contract of `workbench front --json`.
 
-    `load_per_second` is the load at which serving is priced; `against` the point that break-evens are counted against, the
-    cheapest of the front when not given. After a confirmation `on_front`, `hypervolume` and the answer are those of the scores
-    that new seeds gave; a point's `score` stays the one that was measured first.
+    `load` says at what load serving is priced, and against which point break-evens are counted. After a
+    confirmation `on_front`, `hypervolume` and the answer are those of the scores that new seeds gave; a point's
+    `score` stays the one that was measured first.
     """
-    members = {id(r) for r in standing(results, view)}
-    of = confirmed(results, view)
-    against = against or cheapest(results, view)
+    members = {id(r) for r in confirmed_front(results, view)}
+    of = confirmations(results, view)
+    load = load or Load()
+    load = replace(load, against=load.against or cheapest(results, view))
     intensity = carbon.intensity(view.offer)
     return {
         "study": name,
         "maximize": view.maximize,
         "minimize": list(view.minimize),
         "answer": answer(results, view, budget_usd=budget_usd, target=target),
-        "hypervolume": hypervolume(corrected(results, view), view),
+        "hypervolume": hypervolume(corrected_points(results, view), view),
         "points": [
             {
                 "trial": r.trial,
@@ -67,7 +73,7 @@ def front_record(
                 "trainable_parameters": r.trainable_parameters,
                 "confirmed": confirmed_record(of.get(r.recipe_id)),
                 **bill_record(r, view),
-                **serving_record(r, view, load_per_second, against),
+                **serving_record(r, view, load.per_second, load.against),
             }
             for r in originals(results)
             if r.status == "complete"
@@ -81,7 +87,7 @@ def front_record(
             "billed": view.billed,
             "adopted": view.adopted,
             "sweep_usd": view.sweep_usd,
-            "load_per_second": load_per_second,
+            "load_per_second": load.per_second,
             "carbon_id": intensity.id,
             "g_co2e_per_kwh": intensity.g_co2e_per_kwh,
             "pue": carbon.pue(view.offer),
@@ -90,11 +96,11 @@ def front_record(
 
 
 def front_markdown(results: Sequence[Result], view: View) -> str:
-    """The front as a markdown table under the answer, for whoever reads the notebook."""
+    """Return the answer, and the front as a markdown table, for the notes of an MLflow run."""
     names = ["trial", "model", "method", "settings", "labels", "epochs", view.maximize, *view.minimize]
     lines = [answer(results, view), "", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-    of = confirmed(results, view)
-    for r in standing(results, view):
+    of = confirmations(results, view)
+    for r in confirmed_front(results, view):
         cells = [
             str(r.trial),
             r.model,
@@ -105,14 +111,35 @@ def front_markdown(results: Sequence[Result], view: View) -> str:
             score_text(r.scores[view.maximize], of.get(r.recipe_id)),
         ]
         lines.append(f"| {' | '.join([*cells, *(cost_text(view, r, name) for name in view.minimize)])} |")
-    ties = ties_text(front(corrected(results, view), view), view)
+    ties = ties_text(pareto_front(corrected_points(results, view), view), view)
     return "\n".join([*lines, *(["", ties] if ties else [])]) + "\n"
 
 
-def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One entry per run as plain data: the contract of `workbench runs --json`.
+def confirmed_record(known: Confirmed | None) -> dict[str, object] | None:
+    """Return what new seeds say of a point as plain data; None for a point that is not confirmed."""
+    if known is None:
+        return None
+    test = known.test or Interval(math.nan)
+    return {
+        "seeds": known.seeds,
+        "failed": known.failed,
+        "mean": known.score.mean,
+        "low": known.score.low,
+        "high": known.score.high,
+        "test_mean": None if known.test is None else test.mean,
+        "test_low": test.low,
+        "test_high": test.high,
+        "test_original": known.test_original,
+        "usd": known.usd,
+        "tied_with": None if known.tied_with is None else list(known.tied_with),
+    }
 
-    Its status and reason are its last word; scores, usage and costs are those of its furthest checkpoint, where it has one.
+
+def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return one entry per run as plain data: the contract of `workbench runs --json`.
+
+    Status and reason are those of the run's last Result (`last_word`). Scores, usage and costs are those of its furthest
+    checkpoint, where it has one.
     """
     entries = []
     for segments in by_run(results).values():
@@ -168,7 +195,10 @@ def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
 
 
 def find_run(results: Sequence[Result], wanted: str) -> list[Result]:
-    """The Results of a run by its trial number, or by the beginning of its run id or of a recipe id; empty if there is none."""
+    """Return the Results of the run that is meant by a trial number, or by the beginning of a run id or recipe id.
+
+    There are none where no run is meant.
+    """
     runs = by_run(results).values()
     for segments in runs:
         if any(wanted in (str(r.trial), str(r.number)) for r in segments):
@@ -180,7 +210,7 @@ def find_run(results: Sequence[Result], wanted: str) -> list[Result]:
 
 
 def last_word(segments: Sequence[Result]) -> Result:
-    """What a run has come to: that it is being made, is infeasible, its furthest checkpoint, or an interruption."""
+    """Return the Result that says what a run has come to: being made, infeasible, complete up to a checkpoint, or interrupted."""
     rank = {"running": 3, "infeasible": 2, "complete": 1, "interrupted": 0}
     last = max(segments, key=lambda r: (rank[r.status], r.epochs))
     newest = max(segments, key=lambda r: r.number or 0)

@@ -9,9 +9,9 @@ from workbench.result import Result
 
 
 def reproduce(result: Result, description: Mapping[str, Any]) -> str:
-    """Shell commands that train a point again from nothing and print its scores; empty where no study file is behind it.
+    """Return shell commands that train a point again from nothing and print its scores; empty where there is no study file.
 
-    On a processor and with the same versions the scores are the same bit for bit. Nothing is written to ledger or MLflow.
+    On a CPU and with the same versions the scores are the same, bit for bit. Nothing is written to ledger or MLflow.
     """
     path = description.get("path")
     if not path:

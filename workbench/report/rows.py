@@ -7,21 +7,21 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.report.confirmed import standing
+from workbench.front.confirmed import confirmed_front
+from workbench.front.view import View
 from workbench.report.text import peak_memory
-from workbench.report.view import View
 from workbench.result import Result, spent_usd
 
 
 def result_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One row for each Result, in the order given; all rows have the same columns, and unknown is None.
+    """Return one row for each Result, in the order given. All rows have the same columns; what is unknown is None.
 
     Args:
-        results: All Results, those being made included or not.
-        view: Prices.
+        results: All Results, with or without those being made.
+        view: The prices.
         mlflow_runs: MLflow's run id by run id (`Ledger.mlflow_runs`).
     """
-    members = {id(r) for r in standing(results, view)}
+    members = {id(r) for r in confirmed_front(results, view)}
     rows = [
         (
             _identity(r, id(r) in members),
@@ -40,7 +40,7 @@ def result_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
 
 
 def rows_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of `result_rows` as comma-separated values under their columns' names; what is unknown is empty."""
+    """Write the rows of `result_rows` as comma-separated values under the names of their columns; unknown cells are empty."""
     text = io.StringIO()
     table = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
     table.writeheader()
@@ -77,7 +77,7 @@ def _scores(r: Result) -> dict[str, Any]:
 
 
 def _cold(r: Result, view: View) -> dict[str, Any]:
-    """What making the point alone would have cost; None of what is no point."""
+    """Return what making the point alone from cold would have cost; None in each column where the Result is no point."""
     costs = ("usd", "usd_compute", "usd_labels", "seconds", "energy_j", "grams_co2e")
     known = r.status == "complete"
     return {name: view.cost(r, name) if known else None for name in costs} | {

@@ -6,20 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from workbench.front.points import Points, marginal
+from workbench.front.view import View
 from workbench.report.axes import AXES
-from workbench.report.points import Points, marginal
 from workbench.report.records import last_word
 from workbench.report.text import peak_memory, settings_text
-from workbench.report.view import View
 from workbench.result import Result, by_run, spent_usd
 
 _STEPS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 
 
 def front_rows(points: Points) -> list[dict[str, Any]]:
-    """The front as it stands, cheapest first: what each member is, reaches and costs, and what its last point of score costs.
+    """Return the members of the front, cheapest first: what each is, reaches and costs, and its marginal price.
 
-    Costs are in the units of `AXES`; `marginal` is in that of the first cost, see `workbench.report.marginal`.
+    Costs are in the units of `AXES`. `marginal` is in the unit of the first cost, see `workbench.front.points.marginal`.
     """
     view, rows = points.view, []
     for r, more in zip(points.members, marginal(points), strict=True):
@@ -46,9 +46,10 @@ def front_rows(points: Points) -> list[dict[str, Any]]:
 
 
 def run_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A row for each run, in the order in which they began: its last word, and its furthest checkpoint where it has one.
+    """Return a row for each run, in the order in which they began: its last Result, and its furthest checkpoint.
 
-    Fewer figures than `runs_record`, which asks of every run what serving, carbon and bands are: ten thousand are done in a second.
+    It has fewer figures than `runs_record`, which works out serving, carbon and bands for every run: ten thousand runs are
+    done in a second.
     """
     rows = []
     for segments in by_run(results).values():
@@ -81,7 +82,7 @@ def run_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, st
 
 
 def ladder(low: float, high: float) -> list[float]:
-    """Round amounts from the decade of `low` to that of `high`, ten a decade: the stops of a budget's slider."""
+    """Return round amounts from the decade of `low` to that of `high`, ten a decade: the stops of a slider for budgets."""
     if not 0 < low <= high < math.inf:
         return []
     powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
@@ -89,10 +90,10 @@ def ladder(low: float, high: float) -> list[float]:
 
 
 def best_within(points: Points) -> list[tuple[float, dict[str, Result]]]:
-    """For each of a few budgets the best point of every method that it pays for, of all methods and budgets that have one.
+    """Return the best point of every method within each of a few budgets, leaving out budgets that buy nothing.
 
-    Points with new seeds stand at their mean over them, others at the one score that was measured.
-    Budgets are 1, 2 and 5 times the powers of ten that the points span, in units of the view's first cost.
+    Points with new seeds have their mean score over them. The budgets are 1, 2 and 5 times the powers of ten that the
+    points span, in the unit of the view's first cost.
     """
     view = points.view
     name = view.minimize[0]
@@ -116,7 +117,7 @@ def best_within(points: Points) -> list[tuple[float, dict[str, Result]]]:
 
 
 def budgets_text(points: Points) -> str:
-    """What a few budgets buy, those left out that buy nothing better than a smaller one; empty where there is but one.
+    """Say what a few budgets buy; budgets that buy nothing better than a smaller one are left out. Empty for one budget.
 
     `Within $0.20: 23.2 (lora on minilm-l3); $0.50: 56.4 (full on minilm-l3).`
     """
@@ -130,7 +131,7 @@ def budgets_text(points: Points) -> str:
 
 
 def sample_rows(result: Result) -> list[dict[str, str]]:
-    """A Result's samples for a table: the prediction, then what each example holds, the longest last; ids are left out."""
+    """Return a Result's samples as rows: the prediction, then the fields of each example, the longest last, without ids."""
     said = [{name: str(value) for name, value in flat(sample["example"]) if name != "id"} for sample in result.samples]
     names = sorted(
         dict.fromkeys(name for each in said for name in each), key=lambda name: sum(len(each.get(name, "")) for each in said)
@@ -140,14 +141,14 @@ def sample_rows(result: Result) -> list[dict[str, str]]:
 
 
 def differing(runs: Sequence[Result]) -> dict[str, list[Any]]:
-    """The settings of a few points that are not the same in all of them, by dotted name; None where one has no such setting."""
+    """Return the settings that differ between a few points, by dotted name; the value is None where a point has no such setting."""
     records = [dict(flat(r.recipe)) for r in runs]
     names = dict.fromkeys(name for record in records for name in record)
     return {name: values for name in names if len(set(map(repr, values := [record.get(name) for record in records]))) > 1}
 
 
 def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested plain data as dotted names and values; what names a type is left out."""
+    """Return nested plain data as pairs of dotted names and values. Names of types are left out."""
     found: list[tuple[str, Any]] = []
     for name, value in record.items():
         if isinstance(value, Mapping):

@@ -18,6 +18,7 @@ the same history and seed give the same decision.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from workbench.search.decide import EXHAUSTED, LEARNING_RUNS, NO_START, Step, check_stop_below, decide
@@ -56,7 +57,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """`FrontSampler` is a class of Optuna's, which is imported only when it is asked for."""
     if name == "FrontSampler":
-        from workbench.search.sampler import FrontSampler
-
-        return FrontSampler
+        return importlib.import_module("workbench.search.sampler").FrontSampler
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from workbench.data import fingerprints
 from workbench.errors import StudyError, WorkbenchError, did_you_mean, line_in, said
 from workbench.study.study import Study
 
@@ -22,7 +23,6 @@ def load(path: str | Path) -> Study:
     path = Path(path)
     if not path.is_file():
         raise StudyError(f"there is no study file {path}.{_near(path)}")
-    from workbench.data import fingerprints
 
     fingerprints.look_again()  # a study that is loaded is one of the files as they are now
     module = _run(path)

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workbench import methods
+from workbench.data import fingerprints, models
 from workbench.errors import UsageError
 from workbench.formulations import Formulation
 from workbench.methods import Method
 from workbench.space import Choice, Space, check, ends, is_number, is_whole
 from workbench.study.record import digest, plain
+from workbench.tasks import source
 from workbench.tasks.base import Task
 
 WEIGHTS = ("float32", "bfloat16", "nf4")
@@ -101,8 +103,6 @@ class Recipe:
         Raises:
             UsageError: A model of this kind cannot do the task, or not be asked so; or as `models.kind`.
         """
-        from workbench.data import models
-
         return self.task.formulation(models.kind(self.model)).reading(self.method.read)
 
     def to_json(self) -> dict[str, Any]:
@@ -118,9 +118,6 @@ class Recipe:
 
         Those that are empty are left out: the name says it all. Raises as `Task.digest` does.
         """
-        from workbench.data import fingerprints
-        from workbench.tasks import source
-
         more: dict[str, str | int] = {
             "model": fingerprints.model(self.model),
             "code": source.fingerprint(self.task),

@@ -13,9 +13,9 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from workbench import prices, report
+from workbench import prices
+from workbench.front.bounds import Bound, bounds
 from workbench.prices import Offer
-from workbench.report import Bound
 from workbench.result import Result, Spending, spending
 from workbench.sweep.limits import Limits
 from workbench.sweep.regularly import Regularly
@@ -98,7 +98,7 @@ class Budget:
 
     def _bounds(self, spent: Spending) -> list[Bound]:
         """All but that of labels, which are bought at the start of a run."""
-        return [bound for bound in report.bounds(spent, asdict(self.limits)) if bound.name != "labels"]
+        return [bound for bound in bounds(spent, asdict(self.limits)) if bound.name != "labels"]
 
     def _reserve(self, bound: Bound, spent: Spending) -> float:
         """What is kept back of a budget, in its own unit."""

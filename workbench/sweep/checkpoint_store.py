@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import process
+from workbench import process, training
 
 if TYPE_CHECKING:
     from workbench.training import ResumeState
@@ -25,9 +25,7 @@ class CheckpointStore:
 
     def state(self, run_id: str) -> ResumeState | None:
         """The state in which a run was left, if it is still there."""
-        from workbench.training import ResumeCache
-
-        return ResumeCache(self._states).find(run_id)
+        return training.ResumeCache(self._states).find(run_id)
 
     def weights(self, recipe_id: str) -> Path | None:
         """The file with a point's weights, if it is there."""
@@ -40,10 +38,8 @@ class CheckpointStore:
 
     def save_state(self, prefix: ResumeState) -> None:
         """Keep the state of a run in place of its earlier one."""
-        from workbench.training import ResumeCache
-
         with self._saving("The state of this run, to continue it from,"):
-            ResumeCache(self._states).save(prefix)
+            training.ResumeCache(self._states).save(prefix)
 
     def save_weights(self, recipe_id: str, weights: Mapping[str, Any]) -> None:
         """Keep the weights of a point: tensors by name."""

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from workbench import report
+from workbench import training
 from workbench.errors import Refused, UsageError
-from workbench.report import View
-from workbench.result import Result
+from workbench.front.members import pareto_front
+from workbench.front.view import View
+from workbench.result import Result, by_run
 from workbench.search import MAX_INTERRUPTIONS
 from workbench.space import Space, Value
 from workbench.study import Recipe, Study
@@ -54,7 +55,7 @@ def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) 
         Refused: A member, or all that there is, cannot be made again, as the study's data are not what they were.
     """
     first = first_new_seed(study)
-    members = [(member, _recipe(study, member)) for member in report.front(results, view)]
+    members = [(member, _recipe(study, member)) for member in pareto_front(results, view)]
     if not members and (gone := next((r for r in results if r.outdated and r.status == "complete"), None)):
         raise _not_again(gone)
     trained = [(member, recipe) for member, recipe in members if recipe.method.trains]
@@ -70,14 +71,14 @@ def first_new_seed(study: Study) -> int:
 def asked(results: Sequence[Result], view: View) -> list[Result]:
     """Members of the front that were not trained, and whose scores on the test split are not known."""
     scored = {name for r in results for name in r.test_scores}
-    return [member for member in report.front(results, view) if member.epochs == 0 and member.recipe_id not in scored]
+    return [member for member in pareto_front(results, view) if member.epochs == 0 and member.recipe_id not in scored]
 
 
 def left(plan: Iterable[Replicate], results: Sequence[Result]) -> list[Replicate]:
     """Those that are still to be made: not recorded, and their run neither infeasible nor the death of worker after worker."""
     done = {r.recipe_id for r in results if r.status == "complete"}
     given_up = {r.run_id for r in results if r.status == "infeasible"}
-    for segments in report.by_run(r for r in results if r.replicate_of is not None).values():
+    for segments in by_run(r for r in results if r.replicate_of is not None).values():
         deaths = sum(r.died for r in segments)
         given_up |= {segments[0].run_id} if deaths >= MAX_INTERRUPTIONS else set()
     return [each for each in plan if each.recipe.id not in done and each.recipe.run_id not in given_up]
@@ -259,8 +260,6 @@ class HeldOutGrading(Grading):
             return
         context.observer.doing("Grading on the test split")
         with context.bill.phase("test"), context.interruptions.breakable():
-            from workbench import training
-
             training.warm_up(recipe)
             scores = training.test(recipe, path)
         if scores:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from workbench.meter import Tenant
-from workbench.report import duration
+from workbench.quantities import duration
 from workbench.sweep.regularly import Regularly
 from workbench.usage import Usage
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench import report
+from workbench.quantities import duration
 from workbench.sweep.job import Context
 
 
@@ -26,7 +26,7 @@ class Mending:
                 continue
             context.observer.note(
                 f"Trial {result.trial} was interrupted: {result.detail}. Charged "
-                f"{report.duration(result.consumed.seconds)} of work; its finished checkpoints are kept, and it can be continued."
+                f"{duration(result.consumed.seconds)} of work; its finished checkpoints are kept, and it can be continued."
             )
         return bool(mended)
 

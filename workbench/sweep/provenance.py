@@ -13,7 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import carbon, prices, process, report
+from workbench import carbon, prices, process
+from workbench.front.confirmed import confirmed_front
+from workbench.front.view import View
 from workbench.meter import Meter
 from workbench.prices import Offer
 from workbench.result import Result, offer_record
@@ -48,7 +50,7 @@ def note_start(job: Job, provenance: Mapping[str, Any], results: Sequence[Result
         "label_usd": job.label_usd,
         "workers": job.workers,
     }
-    front = report.standing(results, report.View(study.maximize, study.costs, {}, offer, job.label_usd))
+    front = confirmed_front(results, View(study.maximize, study.costs, {}, offer, job.label_usd))
     files = documents(provenance, offer, job.label_usd)
     job.notebook.start({**parent, **how}, results, front={r.run_id for r in front}, artifacts=files)
 

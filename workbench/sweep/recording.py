@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from workbench import report
 from workbench.errors import EnvironmentFault, Refused
+from workbench.front.members import pareto_front
+from workbench.front.view import View
 from workbench.result import Cause, Result, cost
 from workbench.sweep.current import CurrentWork
 from workbench.sweep.grading import Grading
@@ -135,8 +136,8 @@ class Recorder:
     def members(self, results: Sequence[Result]) -> set[str]:
         """Ids of the recipes on the front of these Results."""
         study, job = self._context.study, self._context.job
-        view = report.View(study.maximize, study.costs, {}, job.offer, job.label_usd)
-        return {r.recipe_id for r in report.front(results, view)}
+        view = View(study.maximize, study.costs, {}, job.offer, job.label_usd)
+        return {r.recipe_id for r in pareto_front(results, view)}
 
 
 def _made(stub: Result) -> Mapping[str, Any]:

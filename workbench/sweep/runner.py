@@ -21,8 +21,10 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 
-from workbench import report
 from workbench.errors import EnvironmentFault
+from workbench.quantities import dollars, many
+from workbench.result import by_run
+from workbench.result.outdated import outdated_text
 from workbench.sweep import provenance
 from workbench.sweep.budget import watch
 from workbench.sweep.current import CurrentWork
@@ -121,14 +123,14 @@ class Runner:
         results = self._work.read()
         others = len({r.run_id for r in results if r.status == "running"})
         if others:
-            runs = report.many(others, "run")
+            runs = many(others, "run")
             context.observer.note(f"Another sweep of this study is at work ({runs} now): sharing the ledger with it.")
         finished = [r for r in results if r.status != "running"]
         if finished:
-            runs = report.many(len(report.by_run(finished)), "run")
-            spent = report.dollars(context.budget.spent(finished).usd)
+            runs = many(len(by_run(finished)), "run")
+            spent = dollars(context.budget.spent(finished).usd)
             context.observer.note(f"Continuing: {runs} in the ledger, {spent} spent so far.")
-        if outdated := report.outdated_text(finished):
+        if outdated := outdated_text(finished):
             context.observer.note(outdated)
         context.observer.doing("Starting MLflow")
         if context.job.joined:

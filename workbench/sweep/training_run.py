@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from workbench import training
 from workbench.data import fingerprints
 from workbench.errors import DataError, EnvironmentFault, Infeasible, UsageError, WorkbenchError
 from workbench.result import Cause, Result, originals
@@ -98,8 +99,6 @@ class TrainingRun:
         self._grading.before(claim)
         context.observer.doing("Preparing data and model")
         with context.bill.phase("provision"), context.interruptions.breakable():
-            from workbench import training
-
             fingerprints.check_model(recipe.model)
             training.warm_up(recipe)
         _leave_imports_out_of_collections()

@@ -1,331 +1,63 @@
 """The one training loop: `train(recipe)` yields checkpoints, and knows nothing of studies, stores or prices.
 
-Each checkpoint is the result of the same recipe with fewer epochs, because the schedule has no length: the learning rate
-warms up over a fixed number of steps and is constant after them, and what is evaluated is a running average of the weights.
-Closing the generator frees everything.
+loop         the loop itself; weights that a sweep keeps, read again and graded on the test split
+tuning       one run's model, optimiser and averages
+passes       a model's forward passes: what it predicts, and what grades it
+batches      which examples make a step, and how its rows are split
+features     what of a model that does not learn is computed once
+memory       how many rows fit into memory at once
+faults       what goes wrong in a model, told from what goes wrong in this package
+resume_state the state of a shorter recipe of the same run, from which a run goes on
+
+Importing torch takes seconds, so the names below are looked up in their modules when they are first used: whoever
+imports this package to count steps, or to offer a command, does not wait for it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+import importlib
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
-from workbench import methods
-from workbench.data import bases, models
-from workbench.errors import Infeasible, UsageError, is_out_of_memory
-from workbench.formulations import Rows
-from workbench.meter import Meter, Window
-from workbench.study import Recipe
-from workbench.training.batches import checkpoint_epochs, steps_for
-from workbench.training.passes import Questions, questions
-from workbench.training.resume_state import ResumeCache, ResumeState
-from workbench.training.tuning import Progress, Tuning
-from workbench.usage import Usage, Work, add_phases, total
+if TYPE_CHECKING:
+    from workbench.training.batches import checkpoint_epochs
+    from workbench.training.loop import Checkpoint, device, test, train, tuned_model, warm_up
+    from workbench.training.passes import questions
+    from workbench.training.resume_state import ResumeCache, ResumeState
+    from workbench.training.tuning import Progress, Tuning
 
 __all__ = [
     "Checkpoint",
     "Progress",
     "ResumeCache",
     "ResumeState",
+    "Tuning",
     "checkpoint_epochs",
     "device",
+    "questions",
     "test",
     "train",
     "tuned_model",
     "warm_up",
 ]
 
-
-T = TypeVar("T")
-
-KEPT_ROWS = 8
-"""Tasks, as a model reads them, whose rows are kept across runs."""
-
-
-class Windows(Protocol):
-    """What opens windows of time: a meter, or one holder's part of it."""
-
-    def window(self) -> Window:
-        """Open a window now."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """A model that could be deployed: what `recipe` gives.
-
-    Attributes:
-        recipe: The recipe with this checkpoint's `epochs`.
-        scores: The task's scores on the dev set, and `dev_loss`; without that where nothing is learned and it would take a pass of
-            its own.
-        labels: Distinct labelled examples whose labels reached the loss.
-        step: Optimiser steps done.
-        next_step: Optimiser steps done by the next checkpoint; None for the last one.
-        next_labels: `labels` then.
-        examples: Training examples processed, repeats included.
-        tokens: Training tokens processed, padding excluded.
-        trainable_parameters: How many numbers are tuned.
-        usage: Cold usage by phase: load, data, training to here and this evaluation alone.
-        spent: What was really consumed since the checkpoint before, by phase.
-        serving: `latency_seconds`, the median of one prediction alone (measured once a run), and `predictions_per_second`
-            of the evaluation, which predicts in batches; scoring is in neither.
-        predictions: The predictions on the dev set, one per example.
-        prefix: Gives the state to continue from. Call it before the generator goes on.
-        weights: Gives the tuned weights as evaluated, by name. Call it before the generator goes on.
-        test: Gives the scores on the held-out test split and `test_loss`; empty where nothing is held out. No search may read
-            them. Call it before the generator goes on.
-    """
-
-    recipe: Recipe
-    scores: Mapping[str, float]
-    labels: int
-    step: int
-    next_step: int | None
-    next_labels: int
-    examples: int
-    tokens: int
-    trainable_parameters: int
-    usage: Mapping[str, Usage]
-    spent: Mapping[str, Usage]
-    serving: Mapping[str, float]
-    predictions: Sequence[Any]
-    prefix: Callable[[], ResumeState]
-    weights: Callable[[], dict[str, torch.Tensor]]
-    test: Callable[[], dict[str, float]]
+_MODULES = {
+    "Checkpoint": "loop",
+    "Progress": "tuning",
+    "ResumeCache": "resume_state",
+    "ResumeState": "resume_state",
+    "Tuning": "tuning",
+    "checkpoint_epochs": "batches",
+    "device": "loop",
+    "questions": "passes",
+    "test": "loop",
+    "train": "loop",
+    "tuned_model": "loop",
+    "warm_up": "loop",
+}
+"""The module of each name."""
 
 
-def train(
-    recipe: Recipe,
-    resume: ResumeState | None = None,
-    *,
-    meter: Windows | None = None,
-    progress: Progress | None = None,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Iterator[Checkpoint]:
-    """Tune a model as the recipe says and yield its checkpoints, the last one being the recipe's own.
-
-    Args:
-        recipe: A recipe without holes.
-        resume: State of a shorter recipe of the same run; on a CPU the rest is then bit for bit the same.
-        meter: Measures the phases; a new one when not given.
-        progress: Is kept up to date at every step.
-        clock: Seconds, for the speed of predictions.
-
-    Raises:
-        Infeasible: Out of memory, a loss that is not finite, or a model that fails with these inputs. The memory is freed.
-        UsageError: The model cannot be loaded, or the method not be applied to it.
-    """
-    own = None if meter else Meter()
-    try:
-        yield from _train(recipe, resume, meter or own, progress or Progress(), clock)  # type: ignore[arg-type]
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        bases.forget()  # what comes next may need the memory
-        raise Infeasible("out_of_memory", str(error).rsplit("] ", 1)[-1].split(". ")[0]) from None
-    finally:
-        if own:
-            own.close()
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-def tuned_model(recipe: Recipe, weights: str | Path) -> torch.nn.Module:
-    """The model that a recipe gave, from the weights that a sweep keeps of its front's members; in evaluation mode, on the CPU.
-
-    What it reads is made by `workbench.data.models.processor`: its tokeniser, or its processor of images or sound. The labels of a
-    model that tells classes are in its configuration, called as in the data:
-
-        >>> from workbench.data import models
-        >>> model, tokenizer = tuned_model(recipe, weights), models.processor(recipe.model)
-        >>> inputs = tokenizer("Where is my parcel?", truncation=True, max_length=recipe.task.max_length, return_tensors="pt")
-        >>> model.config.id2label[int(model(**inputs).logits.argmax())]
-        'delivery'
-
-    For the prompts and answers of a model that writes, `recipe.formulation` has `encode`, `inference` and `decode`.
-
-    Args:
-        recipe: What was trained; `Study.resolve` makes it from the settings that `workbench run ID --json` shows.
-        weights: `.workbench/STUDY/weights/RECIPE_ID.safetensors`.
-
-    Raises:
-        UsageError: The file does not belong to such a recipe.
-    """
-    return _tuned(recipe, weights, torch.device("cpu")).model.eval()
-
-
-def test(recipe: Recipe, weights: str | Path | None) -> dict[str, float]:
-    """Scores on the held-out test split, and `test_loss`, of weights as `tuned_model` takes them; empty where nothing is held out.
-
-    None: of a recipe that trains nothing.
-
-    Raises:
-        UsageError: The file does not belong to such a recipe.
-    """
-    return _test(Tuning(recipe, device(), None) if weights is None else _tuned(recipe, weights, device()))
-
-
-def _tuned(recipe: Recipe, weights: str | Path, where: torch.device) -> Tuning:
-    """A model with weights from a file: to be evaluated, not to be trained on."""
-    from safetensors.torch import load_file
-
-    tuning = Tuning(recipe, where, None)
-    kept = {methods.plain_name(name): w for name, w in load_file(weights).items()}
-    if not tuning.adopt(kept):
-        raise UsageError(f"{weights} holds the weights of another recipe than {recipe.id}: its names or shapes differ.")
-    return tuning
-
-
-def device() -> torch.device:
-    """The device that trains: the first visible GPU, else the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-
-
-def warm_up(recipe: Recipe) -> None:
-    """Have at hand what is fetched, built or imported once per machine or process, so that no run pays for it."""
-    methods.warm_up(recipe.method)
-    models.processor(recipe.model)
-    recipe.task.provision()
-    formulation = recipe.formulation
-    if not bases.is_kept(recipe.model, formulation.auto_class, recipe.weights, **formulation.settings):
-        models.build(recipe.model, formulation.auto_class, device="meta", **formulation.settings)
-
-
-def _train(
-    recipe: Recipe, resume: ResumeState | None, meter: Windows, progress: Progress, clock: Callable[[], float]
-) -> Iterator[Checkpoint]:
-    warm_up(recipe)
-    where = device()
-    cold: dict[str, Usage] = dict(resume.usage) if resume else {}
-    spent: dict[str, Usage] = {}
-    serving: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def phase(name: str) -> Iterator[list[Usage]]:
-        before = tuning.work if name in ("train", "evaluate") else Work()
-        used: list[Usage] = []  # what this time took, once it is over
-        with meter.window() as window:
-            yield used
-            if where.type == "cuda":
-                torch.cuda.synchronize()
-        done = tuning.work - before if name in ("train", "evaluate") else Work()
-        used.append(window.usage.doing(done))
-        spent[name] = spent.get(name, Usage()) + used[0]
-
-    def at_hand(name: str, rows: Sequence[Rows], counts: Sequence[int], known: int = 0) -> Usage:
-        """Compute once what of a model that does not learn gives for rows, in a phase; what that takes of a run that is alone."""
-        if tuning.features is None:
-            return Usage()
-        with phase(name):
-            return total(tuning.prepare(each, count, meter.window, known) for each, count in zip(rows, counts, strict=True))
-
-    with phase("data"):
-        train_rows, dev, encoding = _encode(recipe, meter)
-    with phase("load"):
-        tuning = Tuning(recipe, where, resume, meter.window)
-    cold.setdefault("data", encoding)
-    # As alone: a model that was at hand is paid for by each run as if it had read it.
-    known = tuning.base_took is tuning.base_alone
-    cold.setdefault("load", spent["load"] if known else spent["load"] - tuning.base_took + tuning.base_alone)
-
-    examples = recipe.task.splits()
-    count, trains = len(examples.train), recipe.method.trains
-    grid = checkpoint_epochs(recipe.epochs, batch_size=recipe.batch_size, examples=count, dev_examples=len(examples.dev))
-    targets = [steps_for(epochs, recipe.batch_size, count) for epochs in grid]
-    for epochs, target, upcoming in zip(grid, targets, [*targets[1:], None], strict=True):
-        if target <= tuning.step and resume:
-            continue
-        seen = min(count, target * recipe.batch_size) if trains else count
-        before, after = (int(np.searchsorted(train_rows.example, n)) for n in (min(count, tuning.step * recipe.batch_size), seen))
-        features = at_hand("train", [train_rows], [after], before)
-        with phase("train") as used:
-            tuning.run(train_rows, target, count, progress)
-            tuning.fit_head(train_rows, seen)
-        cold["train"] = cold.get("train", Usage()) + used[0] + features
-        asked = [dev.labelled] if dev.asked is dev.labelled else [dev.labelled, dev.asked]
-        features = at_hand("evaluate", asked, [*map(len, asked)])
-        with phase("evaluate") as used:
-            scores, predictions, serving["predictions_per_second"] = tuning.evaluate(dev, clock, features.seconds)
-        evaluation = used[0] + features
-        if "latency_seconds" not in serving:
-            with phase("evaluate"):
-                serving["latency_seconds"] = tuning.latency(dev, clock)
-        processed = tuning.step * recipe.batch_size
-        before_evaluation = dict(cold)
-        shorter = recipe.with_epochs(epochs)
-        yield Checkpoint(
-            recipe=shorter,
-            scores=scores,
-            labels=min(count, processed) if trains else count,
-            step=tuning.step,
-            next_step=upcoming,
-            next_labels=min(count, (upcoming or tuning.step) * recipe.batch_size) if trains else count,
-            examples=processed,
-            tokens=tuning.tokens,
-            trainable_parameters=sum(p.numel() for p in tuning.parameters.values()),
-            usage=add_phases(cold, {"evaluate": evaluation}),
-            spent=dict(spent),
-            serving=dict(serving),
-            predictions=predictions,
-            prefix=lambda: tuning.prefix(shorter, before_evaluation),  # noqa: B023  called before the loop goes on
-            weights=tuning.averaged,
-            test=lambda: _test(tuning),
-        )
-        spent.clear()
-        progress.work = Work()
-        tuning.restore_random()
-
-
-_encoded: dict[tuple[Any, ...], tuple[Rows, Questions, Usage]] = {}
-
-
-def _encode(recipe: Recipe, meter: Windows) -> tuple[Rows, Questions, Usage]:
-    """Rows to train on and to be graded by, and what it took to make them. Kept across runs: trials share them."""
-    task, trains = recipe.task, recipe.epochs > 0 or recipe.method.fits
-    key = (task, recipe.model, trains, recipe.learns, recipe.method.asking)
-
-    def make() -> tuple[Rows, Questions, Usage]:
-        with meter.window() as window:
-            processor, splits = models.processor(recipe.model), task.splits()
-            formulation = recipe.formulation
-            shots = methods.shots(recipe.method, formulation, splits.train)
-            train_rows = formulation.encode(splits.train if trains else (), processor)
-            dev = questions(formulation, splits.dev, processor, shots, loss=recipe.learns)
-        return train_rows, dev, window.usage
-
-    return _remembered(_encoded, key, make)
-
-
-_test_rows: dict[tuple[Any, ...], Questions] = {}
-
-
-def _test(tuning: Tuning) -> dict[str, float]:
-    """Scores on the test split, whose rows are kept across runs."""
-    recipe = tuning.recipe
-    if not recipe.task.splits().test:
-        return {}
-
-    def make() -> Questions:
-        splits, formulation = recipe.task.splits(), tuning.formulation
-        shots = methods.shots(recipe.method, formulation, splits.train)
-        return questions(formulation, splits.test, tuning.processor, shots, loss=recipe.learns)
-
-    return tuning.test(_remembered(_test_rows, (recipe.task, recipe.model, recipe.learns, recipe.method.asking), make))
-
-
-def _remembered(known: dict[tuple[Any, ...], T], key: tuple[Any, ...], make: Callable[[], T]) -> T:
-    """What was made by this key, the latest few of which are kept."""
-    if key not in known:
-        made = make()
-        if len(known) >= KEPT_ROWS:
-            known.pop(next(iter(known)))
-        known[key] = made
-    return known[key]
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"workbench.training.{_MODULES[name]}"), name)

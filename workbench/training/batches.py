@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from workbench.formulations import Rows
+
+if TYPE_CHECKING:
+    import torch
 
 OVERHEAD_TOKENS = {"cpu": 48, "cuda": 8192}
 """What one more forward and backward pass costs, in tokens: why a step is not split to the last row. On a CPU the time

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
-
-import torch
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workbench import flops, process
 from workbench.formulations import Rows
 from workbench.objectives import Objective
+
+if TYPE_CHECKING:
+    import torch
 
 SPREAD = 1.5
 """What a step may take beyond what is counted: an optimiser's and a loss's passing tensors, and an allocator's gaps."""
@@ -35,6 +36,8 @@ class Cut(NamedTuple):
 
 def room(where: torch.device, trainable: int) -> int:
     """Bytes that are free for what a micro-batch keeps, beside gradients and moments of so many numbers that learn."""
+    import torch
+
     free = torch.cuda.mem_get_info(where)[0] if where.type == "cuda" else process.available_bytes()
     return int(free) - 4 * 4 * trainable  # a gradient, two moments, and the copy while averages are evaluated
 
@@ -106,6 +109,8 @@ def saved_bytes(model: Any, objective: Objective, rows: Rows, shape: tuple[int, 
 
 
 def _with_mask(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    import torch
+
     given = kwargs["input_ids"] if kwargs.get("input_ids") is not None else kwargs["inputs_embeds"]
     count, tokens = given.shape[:2]
     mask = torch.zeros((count, 1, tokens, tokens), dtype=next(module.parameters()).dtype, device=given.device)
@@ -113,6 +118,8 @@ def _with_mask(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 def _saved(model: Any, objective: Objective, rows: Rows, shape: tuple[int, int]) -> int | None:
+    import torch
+
     count, tokens = shape
     where = next(model.parameters()).device
     batch = {name: value.to(where) for name, value in rows.blank(count, tokens).items()}

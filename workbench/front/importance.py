@@ -24,9 +24,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.estimate import Estimate
-from workbench.report.confirmed import holm
-from workbench.report.text import many, number
-from workbench.report.view import View
+from workbench.front.intervals import holm
+from workbench.front.view import View
 from workbench.result import Result, originals
 
 if TYPE_CHECKING:
@@ -35,31 +34,31 @@ if TYPE_CHECKING:
     Matrix = NDArray[Any]
 
 LEAST_RUNS = 8
-"""With fewer runs nothing is said."""
+"""Least number of runs from which importance is estimated."""
 
 LEAST_TESTED = 5
-"""A setting that fewer runs have, as one of a rare method, is not tested: signed ranks of four are never sure."""
+"""A setting that fewer runs have is not tested: with four pairs the signed-rank test cannot be significant."""
 
 LEVEL = 0.05
-"""Of the tests, all settings together."""
+"""Family-wise level of the tests over all settings."""
 
 DRAWS = 200
 FOLDS = 20
 RIDGES = (0.01, 0.1, 1.0, 10.0, 100.0)
 MOST_RUNS = 400
-"""Of more runs an even selection is taken: nothing is gained by more, and a page is waiting."""
+"""From more runs an even selection of this many is taken: more gain nothing, and a page waits for the answer."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What one setting does to one outcome.
+    """The effect of one setting on the score, or on a cost.
 
     Attributes:
-        name: Its path, as in a Result's settings.
-        swing: Between its best and its worst value that were tried, the others being equal: points of the score, or a factor of
-            the cost; with its 90 % band.
-        sure: Whether it is told apart from no effect at all.
-        best: The value that does best, among those tried.
+        name: Path of the setting, as in a Result's `settings`.
+        swing: Difference between the best and the worst value that were tried, the other settings being equal: in
+            points of the score, or as a factor of the cost; with its 90 % band.
+        sure: Whether the effect is significant.
+        best: The best of the values that were tried.
     """
 
     name: str
@@ -69,16 +68,16 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Matters:
-    """What the settings do to quality and to cost.
+class Importance:
+    """The effects of all settings on the score and on one cost.
 
     Attributes:
-        quality: One effect for each setting that varies, the greatest first.
-        cost: The same of the cost, in factors.
-        cost_name: Which cost.
-        runs: How many runs that rests on.
-        explained: Share of the scatter of the score, and of the logarithm of the cost, between runs that were not used for
-            fitting which the model explains; 1 is all, 0 or less is nothing.
+        quality: The effects on the score, of each setting that varies, the greatest first.
+        cost: The effects on the cost, as factors.
+        cost_name: Name of the cost.
+        runs: Number of runs that the effects are estimated from.
+        explained: Cross-validated R² over runs, of the score and of the logarithm of the cost: 1 explains all of the
+            variance between runs, 0 or less none of it.
     """
 
     quality: tuple[Effect, ...]
@@ -89,7 +88,7 @@ class Matters:
 
 
 def swept(results: Sequence[Result]) -> list[str]:
-    """The settings that take more than one value, in the order in which they were found; `epochs` among them for checkpoints."""
+    """Return the settings that take more than one value, in the order of their first appearance; `epochs` counts as one."""
     values: dict[str, set[Any]] = {}
     for r in results:
         for name, value in {**r.settings, "epochs": r.epochs}.items():
@@ -98,12 +97,12 @@ def swept(results: Sequence[Result]) -> list[str]:
 
 
 def setting(result: Result, name: str) -> Any:
-    """The value of a setting in a checkpoint; None where its method has no such setting."""
+    """Return the value of a setting in a checkpoint; None where its method has no such setting."""
     return result.epochs if name == "epochs" else result.settings.get(name)
 
 
 def best_of_runs(results: Sequence[Result], view: View, name: str = "") -> list[Result]:
-    """Each run's best checkpoint, of those runs that have the setting `name`; all checkpoints where that is `epochs`."""
+    """Return the best checkpoint of each run that has the setting `name`; all checkpoints where that is `epochs`."""
     points = [r for r in originals(results) if view.coordinates(r) is not None]
     points = [r for r in points if not name or setting(r, name) is not None]
     if name == "epochs":
@@ -115,26 +114,13 @@ def best_of_runs(results: Sequence[Result], view: View, name: str = "") -> list[
     return list(best.values())
 
 
-def slice_text(points: Sequence[Result], view: View, name: str) -> str:
-    """What one setting's values came to, each at its best: `best f1 by model: minilm-l6 84.6 (8 runs), …`."""
-    groups: dict[Any, list[Result]] = {}
-    for r in points:
-        groups.setdefault(setting(r, name), []).append(r)
-    best = sorted(
-        ((max(r.scores[view.maximize] for r in group), value, group) for value, group in groups.items()), key=lambda b: -b[0]
-    )
-    told = [f"{number(value)}: {score:.1f} ({many(len({r.run_id for r in group}), 'run')})" for score, value, group in best[:8]]
-    rest = f", and {len(best) - len(told)} more" if len(best) > len(told) else ""
-    return f"Best {view.maximize} by {short_name(name)}, {'; '.join(told)}{rest}."
-
-
-def matters(results: Sequence[Result], view: View, cost: str = "") -> Matters | None:
-    """Which settings matter; None from fewer than `LEAST_RUNS` runs, or where nothing varies.
+def importance(results: Sequence[Result], view: View, cost: str = "") -> Importance | None:
+    """Estimate how much each setting changes the score and a cost; None from fewer than `LEAST_RUNS` runs, or where nothing varies.
 
     Args:
         results: All Results of the study.
         view: Prices and objectives.
-        cost: Which cost; empty for the study's first.
+        cost: Name of the cost; empty for the view's first.
     """
     import numpy as np
 
@@ -148,49 +134,12 @@ def matters(results: Sequence[Result], view: View, cost: str = "") -> Matters | 
     if len(kept) < LEAST_RUNS or not names:
         return None
     parts = [_columns([setting(r, name) for r in points]) for name in names]
-    owner = np.array([kept[r.run_id] for r in points])
+    run_of = np.array([kept[r.run_id] for r in points])
     scores = np.array([r.scores[view.maximize] for r in points])
     costs = np.log([view.cost(r, cost) or math.nan for r in points])
-    quality, told = _effects(names, parts, scores, owner, points)
-    dear, told_cost = _effects(names, parts, costs, owner, points, factor=True)
-    return Matters(quality, dear, cost, len(kept), (told, told_cost))
-
-
-def matters_text(found: Matters | None, view: View, results: Sequence[Result]) -> str:
-    """The sentence above the figure: what quality and cost hang on, and how sure that is."""
-    if found is None:
-        runs = len({r.run_id for r in originals(results) if view.coordinates(r) is not None})
-        return f"{runs} run{'' if runs == 1 else 's'} cannot say what matters: it takes {LEAST_RUNS}, and settings that vary."
-    quality = _told(view.maximize, found.quality, "points")
-    cost = _told(_cost_name(found.cost_name), found.cost, "")
-    shares = [f"{max(0.0, share):.0%}" for share in found.explained]
-    return (
-        f"{quality[:1].upper()}{quality[1:]}; {cost}. From {found.runs} runs, each predicted from the others: the settings explain "
-        f"{shares[0]} of the scatter in {view.maximize}, {shares[1]} of that in cost."
-    )
-
-
-def short_name(name: str) -> str:
-    """A setting's path as a reader says it: `lora learning rate`, `labels`."""
-    return {"task.train": "labels"}.get(name, name.replace(".", " ").replace("_", " "))
-
-
-def swing_text(effect: Effect, unit: str) -> str:
-    """`12.3 f1 (8.1 to 15)`; of a cost, without a unit, `x 2.9 (2.7 to 3.1)`."""
-    low, value, high = (number(round(x, 2)) for x in (effect.swing.low, effect.swing.value, effect.swing.high))
-    return f"{value} {unit} ({low} to {high})" if unit else f"x {value} ({low} to {high})"
-
-
-def _told(outcome: str, effects: Sequence[Effect], unit: str) -> str:
-    sure = [effect for effect in effects if effect.sure]
-    named = [f"{short_name(effect.name)} ({swing_text(effect, unit).split(' (')[0]})" for effect in (sure or effects)[:3]]
-    if not sure:
-        return f"no setting's effect on {outcome} can be told apart from chance yet, the largest is that of {named[0]}"
-    return f"{outcome} depends most on {', '.join(named)}"
-
-
-def _cost_name(name: str) -> str:
-    return {"usd": "US$", "usd_compute": "US$ of compute", "energy_j": "energy", "grams_co2e": "CO2e"}.get(name, name)
+    quality, explained = _effects(names, parts, scores, run_of, points)
+    dear, explained_cost = _effects(names, parts, costs, run_of, points, factor=True)
+    return Importance(quality, dear, cost, len(kept), (explained, explained_cost))
 
 
 # The model
@@ -218,26 +167,26 @@ def _columns(values: Sequence[Any]) -> Matrix:
 
 
 def _effects(
-    names: Sequence[str], parts: Sequence[Matrix], y: Matrix, owner: Any, points: Sequence[Result], *, factor: bool = False
+    names: Sequence[str], parts: Sequence[Matrix], y: Matrix, run_of: Any, points: Sequence[Result], *, factor: bool = False
 ) -> tuple[tuple[Effect, ...], float]:
     """The effect of each setting on an outcome, and the share of its scatter between unseen runs that all of them explain."""
     import numpy as np
 
-    runs = int(owner.max()) + 1
-    weights = 1.0 / np.bincount(owner, minlength=runs)[owner]
+    runs = int(run_of.max()) + 1
+    weights = 1.0 / np.bincount(run_of, minlength=runs)[run_of]
     design = np.column_stack(parts)
     ends = np.cumsum([0, *(part.shape[1] for part in parts)])
-    whole, ridge = _predicted(design, y, weights, owner)
-    scatter = np.bincount(owner, weights * (y - np.average(y, weights=weights)) ** 2, runs)
-    chances, swings, best = {}, {}, {}
+    whole, ridge = _predicted(design, y, weights, run_of)
+    scatter = np.bincount(run_of, weights * (y - np.average(y, weights=weights)) ** 2, runs)
+    p_values, swings, best = {}, {}, {}
     for i, name in enumerate(names):
-        without, _ = _predicted(np.delete(design, slice(ends[i], ends[i + 1]), axis=1), y, weights, owner)
-        have = np.unique(owner[parts[i].any(axis=1)])
+        without, _ = _predicted(np.delete(design, slice(ends[i], ends[i + 1]), axis=1), y, weights, run_of)
+        have = np.unique(run_of[parts[i].any(axis=1)])
         if len(have) >= LEAST_TESTED:
-            chances[name] = _chance(np.sqrt(without[have]) - np.sqrt(whole[have]))
+            p_values[name] = _p_value(np.sqrt(without[have]) - np.sqrt(whole[have]))
     rng = np.random.default_rng(0)
     drawn = [
-        _swings(parts, ends, _fit(design, y, weights * rng.multinomial(runs, [1 / runs] * runs)[owner], ridge))
+        _swings(parts, ends, _fit(design, y, weights * rng.multinomial(runs, [1 / runs] * runs)[run_of], ridge))
         for _ in range(DRAWS)
     ]
     fitted = _fit(design, y, weights, ridge)
@@ -251,7 +200,7 @@ def _effects(
         effect = parts[i] @ fitted[ends[i] : ends[i + 1]]
         known = [k for k, point in enumerate(points) if setting(point, name) is not None]
         best[name] = setting(points[max(known, key=lambda k: sign * effect[k])], name)
-    adjusted = holm(chances)
+    adjusted = holm(p_values)
     effects = [Effect(name, swings[name], adjusted.get(name, 1.0) < LEVEL, best[name]) for name in names]
     effects.sort(key=lambda effect: (not effect.sure, -effect.swing.value))
     return tuple(effects), float(1 - whole.sum() / scatter.sum()) if scatter.sum() else 0.0
@@ -267,20 +216,20 @@ def _fit(design: Matrix, y: Matrix, weights: Matrix, ridge: float) -> Matrix:
     return found
 
 
-def _predicted(design: Matrix, y: Matrix, weights: Matrix, owner: Any) -> tuple[Matrix, float]:
+def _predicted(design: Matrix, y: Matrix, weights: Matrix, run_of: Any) -> tuple[Matrix, float]:
     """Each run's squared error when it is predicted from the others, by the ridge for which their sum is least; and that ridge."""
     import numpy as np
 
-    runs = int(owner.max()) + 1
+    runs = int(run_of.max()) + 1
     fold = np.arange(runs) % min(runs, FOLDS)
     best: tuple[Matrix, float] | None = None
     for ridge in RIDGES:
         errors = np.zeros(len(y))
         for k in range(fold.max() + 1):
-            out = fold[owner] == k
+            out = fold[run_of] == k
             coefficients = _fit(design[~out], y[~out], weights[~out], ridge)
             errors[out] = y[out] - np.column_stack([design[out], np.ones(out.sum())]) @ coefficients
-        by_run = np.bincount(owner, weights * errors**2, runs)
+        by_run = np.bincount(run_of, weights * errors**2, runs)
         if best is None or by_run.sum() < best[0].sum():
             best = by_run, ridge
     assert best is not None
@@ -296,7 +245,7 @@ def _swings(parts: Sequence[Matrix], ends: Any, coefficients: Matrix) -> list[fl
     return found
 
 
-def _chance(worse: Matrix) -> float:
+def _p_value(worse: Matrix) -> float:
     """One-sided p of Wilcoxon's signed-rank test: whether errors are greater without a setting, over runs."""
     from scipy.stats import wilcoxon
 

@@ -1,6 +1,7 @@
-"""A study's points at one view, worked out once: what sentences, tables and figures of a front are drawn from.
+"""All points of a study at one view, worked out once: sentences, tables and figures of a front are made from them.
 
-After a confirmation a point stands at the mean over its new seeds (`workbench.report.confirmed`); its Result is as it was found.
+After a confirmation the score of a point is the mean over its new seeds (`workbench.front.confirmed`). Its Result stays
+as it was measured.
 """
 
 from __future__ import annotations
@@ -9,14 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from workbench.front.confirmed import Confirmed, confirmations, corrected_points
+from workbench.front.members import pareto_front
+from workbench.front.view import View
 from workbench.methods.base import FITTED
-from workbench.report.confirmed import Confirmed, confirmed, corrected
-from workbench.report.text import many
-from workbench.report.view import View, front
 from workbench.result import Result, originals
-
-_NAMED = 6
-"""So many of the points that tie are named."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +23,13 @@ class Points:
 
     Attributes:
         view: Prices and objectives.
-        found: All points whose score and costs are known, as they were found, in the order of their trials.
-        candidates: Those that may be chosen, with the score that they stand at: all, until some are confirmed.
-        best: Those of the candidates that no other dominates, cheapest first: whatever is the best or the cheapest at something
-            that the view asks for is one of them.
-        members: The front as it stands, cheapest first, as they were found.
-        confirmed: What new seeds say, by recipe id.
-        unknown: Finished points whose cost is not known at these prices.
+        found: All points whose score and costs are known, as they were measured, in the order of their trials.
+        candidates: The points that may be chosen, with their confirmed scores. Until some are confirmed these are all.
+        best: The candidates that no other dominates, cheapest first. Whatever is best or cheapest in an objective of
+            the view is among them.
+        members: The same points as `best`, as they were measured.
+        confirmed: What new seeds say of a point, by its recipe id.
+        unknown: Number of finished points whose cost is unknown at these prices.
     """
 
     view: View
@@ -44,25 +42,25 @@ class Points:
 
     @classmethod
     def of(cls, results: Sequence[Result], view: View) -> Points:
-        """The points of all Results of a study."""
+        """Work out the points from all Results of a study."""
         found = [r for r in results if view.coordinates(r) is not None]
         finished = sum(r.status == "complete" for r in originals(results))
-        known, candidates = confirmed(results, view), found
+        known, candidates = confirmations(results, view), found
         if known or any(r.replicate_of is not None for r in results):
-            candidates = [r for r in corrected(results, view) if view.coordinates(r) is not None]
-        best = members = front(candidates, view)
+            candidates = [r for r in corrected_points(results, view) if view.coordinates(r) is not None]
+        best = members = pareto_front(candidates, view)
         if candidates is not found:
             as_found = {r.recipe_id: r for r in found}
             members = [as_found[r.recipe_id] for r in best]
         return cls(view, found, candidates, best, members, known, finished - len(found))
 
     def score(self, result: Result) -> float:
-        """The score that a point stands at: the mean over new seeds where there are some."""
+        """Return the score of a point: the mean over its new seeds where it has some."""
         known = self.confirmed.get(result.recipe_id)
         return result.scores[self.view.maximize] if known is None else known.score.mean
 
     def on_front(self, result: Result) -> bool:
-        """Whether a point of `found` is a member of the front as it stands."""
+        """Return whether a point of `found` is a member of the front."""
         return id(result) in self._members
 
     @cached_property
@@ -70,30 +68,11 @@ class Points:
         return frozenset(map(id, self.members))
 
 
-def ties_text(members: Sequence[Result], view: View) -> str:
-    """Which members of a front tie exactly in all that the view asks for; empty where none do.
-
-    Args:
-        members: The front, each member with the score that it stands at, as `Points.best` has them.
-        view: Prices and objectives.
-    """
-    groups: dict[tuple[float, ...] | None, list[Result]] = {}
-    for r in members:
-        groups.setdefault(view.coordinates(r), []).append(r)
-    sentences = []
-    for tied in groups.values():
-        if len(tied) > 1:
-            names = [f"{r.trial} at {many(r.epochs, 'epoch')}" for r in tied[:_NAMED]]
-            more = f" and {len(tied) - _NAMED} more" if len(tied) > _NAMED else ""
-            sentences.append(f"{len(tied)} points tie exactly: trials {', '.join(names)}{more}.")
-    return " ".join(sentences)
-
-
 def marginal(points: Points) -> list[float | None]:
-    """What each member of the front costs more than the next cheaper one, for each point of score that it is better by.
+    """Return what one more point of score costs at each member of the front, coming from the next cheaper member.
 
-    In units of the view's first cost, in the order of `members`. None for the first, and with several costs: there the next
-    cheaper one is not defined.
+    The values are in the unit of the view's first cost, in the order of `members`. The first member has none; and no
+    member has one where the view minimises several costs, since a next cheaper member is not defined there.
     """
     if len(points.view.minimize) > 1:
         return [None] * len(points.members)
@@ -107,7 +86,10 @@ def marginal(points: Points) -> list[float | None]:
 
 
 def baselines(points: Points) -> dict[str, Result]:
-    """What a tuned model is measured against, where it was recorded: the model untuned, and the best of full tuning."""
+    """Return the points that tuned models are compared with: the best untuned model, and the best of full tuning.
+
+    They have the keys `untuned` and `full tuning`, as far as there are such points.
+    """
     score = points.view.maximize
     kinds = {
         "untuned": [r for r in points.found if r.epochs == 0 and r.recipe["method"].get("kind") not in FITTED],
@@ -117,13 +99,13 @@ def baselines(points: Points) -> dict[str, Result]:
 
 
 def _is_full(result: Result) -> bool:
-    """Whether all weights learned, whatever the study calls that."""
+    """Return whether all weights were trained, whatever the study calls the method."""
     method = result.recipe["method"]
     return bool(method.get("kind", result.method) == "full" and not method.get("settings"))
 
 
 def stopped(points: Points) -> set[str]:
-    """Run ids of the runs that were left before the longest of the study had ended."""
+    """Return the ids of the runs that have fewer epochs than the longest run of the study."""
     furthest: dict[str, float] = {}
     for r in points.found:
         furthest[r.run_id] = max(r.epochs, furthest.get(r.run_id, 0.0))

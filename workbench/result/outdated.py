@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from workbench.report.text import many
+from workbench.quantities import many
 from workbench.result import Result, inputs
 
 _WORDS = {

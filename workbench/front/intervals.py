@@ -1,0 +1,126 @@
+"""Means over seeds with their 95 % intervals, and which of them are tied."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, variance
+from typing import TypeVar
+
+CONFIDENCE = 0.95
+OWN_VARIANCE_SEEDS = 10
+"""From this number of seeds on, the variance of a point is estimated from its own seeds: its 95 % interval is then within a
+factor of 2 to either side."""
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds with its 95 % interval. The ends are None where the variance is unknown."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class SeedVariance:
+    """A variance over seeds, and its degrees of freedom, at least 1."""
+
+    variance: float
+    dof: int
+
+
+def estimates(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) -> list[Interval | None]:
+    """Return the mean of each group of scores over seeds, with its 95 % interval (Student's t); None for an empty group.
+
+    Args:
+        groups: The scores of each point, one a seed.
+        runs: The run of each point. Points of one run share their seeds, which are counted once.
+    """
+    found: list[Interval | None] = []
+    for values, scatter in zip(groups, seed_variances(groups, runs), strict=True):
+        if not values:
+            found.append(None)
+        elif scatter is None:
+            found.append(Interval(fmean(values)))
+        else:
+            half = half_width(scatter.dof) * math.sqrt(scatter.variance / len(values))
+            found.append(Interval(fmean(values), fmean(values) - half, fmean(values) + half))
+    return found
+
+
+def seed_variances(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) -> list[SeedVariance | None]:
+    """Return the variance over seeds of each group; None where it is unknown.
+
+    It is pooled over all groups: the within-groups mean square of a one-way analysis of variance. A group with at least
+    `OWN_VARIANCE_SEEDS` seeds has its own. Arguments as for `estimates`.
+    """
+    several = [(values, run) for values, run in zip(groups, runs, strict=True) if len(values) > 1]
+    pooled = None
+    if several:
+        within = sum((len(values) - 1) * variance(values) for values, _ in several)
+        by_run: dict[Hashable, int] = {}
+        for values, run in several:
+            by_run[run] = max(by_run.get(run, 0), len(values) - 1)
+        pooled = SeedVariance(within / sum(len(values) - 1 for values, _ in several), sum(by_run.values()))
+    return [SeedVariance(variance(v), len(v) - 1) if len(v) >= OWN_VARIANCE_SEEDS else pooled for v in groups]
+
+
+def ties(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) -> list[set[int]] | None:
+    """Return with which other groups each group is tied.
+
+    Each group is compared with the next one and with the best one. Two groups are tied when a t-test of the difference
+    of their means, corrected over all comparisons by Holm's method, does not tell them apart at 5 %.
+
+    Args:
+        groups: The scores of each point over seeds, cheapest point first; none is empty.
+        runs: The run of each point, as for `estimates`.
+
+    Returns:
+        For each group a set of indices; None where a variance is unknown.
+    """
+    known = [each for each in seed_variances(groups, runs) if each is not None]
+    if len(known) < len(groups) or not groups:
+        return None
+    means = [fmean(values) for values in groups]
+    best = max(range(len(groups)), key=lambda i: (means[i], -i))
+    pairs = {(i, i + 1) for i in range(len(groups) - 1)} | {(min(i, best), max(i, best)) for i in range(len(groups)) if i != best}
+    chances = {}
+    for a, b in pairs:
+        error = math.sqrt(known[a].variance / len(groups[a]) + known[b].variance / len(groups[b]))
+        chances[a, b] = p_value(means[a] - means[b], error, min(known[a].dof, known[b].dof))
+    tied: list[set[int]] = [set() for _ in groups]
+    for (a, b), p in holm(chances).items():
+        if p >= 1 - CONFIDENCE:
+            tied[a].add(b)
+            tied[b].add(a)
+    return tied
+
+
+def p_value(difference: float, error: float, dof: int) -> float:
+    """Two-sided p of Student's t for a difference with this standard error."""
+    if error == 0:
+        return float(difference == 0)
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(dof, -abs(difference) / error))
+
+
+def holm(chances: Mapping[K, float]) -> dict[K, float]:
+    """p-values adjusted by Holm's step-down method: those below alpha are significant with a family-wise error of at most alpha."""
+    adjusted: dict[K, float] = {}
+    highest = 0.0
+    for i, (key, p) in enumerate(sorted(chances.items(), key=lambda item: item[1])):
+        highest = max(highest, min(1.0, (len(chances) - i) * p))
+        adjusted[key] = highest
+    return adjusted
+
+
+def half_width(dof: int) -> float:
+    """Of Student's t with so many degrees of freedom: the half-width of a 95 % interval in standard errors."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(dof, 0.5 + CONFIDENCE / 2))

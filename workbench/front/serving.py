@@ -1,0 +1,98 @@
+"""What serving a point costs, and after how many predictions a cheaper service has paid for a dearer training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workbench import prices
+from workbench.estimate import Estimate
+from workbench.front.view import View
+from workbench.result import Result, same_machine
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What the predictions of a point cost on the view's machine.
+
+    Attributes:
+        usd_per_1000: US$ for 1,000 predictions at the stated load, with their band.
+        predictions_per_second: Throughput of one device of the machine, with its band.
+        latency_seconds: Seconds that one prediction alone takes, as measured; None on another device.
+    """
+
+    usd_per_1000: Estimate
+    predictions_per_second: Estimate
+    latency_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Load:
+    """The load at which points are served, and the point that the others are compared with.
+
+    Attributes:
+        per_second: Predictions asked for each second, on average; None for a machine that is fully used.
+        against: The point that break-evens are counted against; None for the cheapest of the front.
+    """
+
+    per_second: float | None = None
+    against: Result | None = None
+
+
+def serving(result: Result, view: View, load_per_second: float | None = None) -> Serving | None:
+    """Return what serving a point costs; None where its throughput was not measured, or cannot be carried to the device.
+
+    The throughput is that of the point's evaluation. On another device it is scaled as the evaluation is, and has the
+    band of that scaling.
+
+    Args:
+        result: A point.
+        view: The prices.
+        load_per_second: Predictions asked for, on average; None for a machine that is fully used.
+    """
+    measured = result.serving.get("predictions_per_second")
+    evaluation = result.usage.get("evaluate")
+    if not measured or evaluation is None or not evaluation.seconds:
+        return None
+    same, contended = same_machine(result, view.offer), bool(result.contended)
+    there = prices.carry({"evaluate": evaluation}, result.device, view.offer, same_machine=same, contended=contended)
+    if there is None or not there.seconds.low:
+        return None
+    seconds = there.seconds
+    fast, slow, best = (measured * evaluation.seconds / each for each in (seconds.low, seconds.high, seconds.value))
+    speed = Estimate(best, slow, fast, there.basis, there.note)
+    joules, examples = there.phases["evaluate"].energy_j, evaluation.work.examples
+    per_prediction = joules / examples if joules is not None and examples else None
+    usd = [
+        prices.serving_usd_per_1000(view.offer, rate, load_per_second, energy_j_per_prediction=per_prediction)
+        for rate in (speed.value, speed.high, speed.low)
+    ]
+    value, low, high = usd
+    if value is None or low is None or high is None:
+        return None
+    # The median of a few single predictions: a burst of others does not move it.
+    latency = result.serving.get("latency_seconds") if there.basis in ("measured", "contended") else None
+    return Serving(Estimate(value, low, high, there.basis, there.note), speed, latency)
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """How the whole cost of a point, training and serving, compares with that of a rival as predictions are made.
+
+    Attributes:
+        predictions: The number of predictions after which both have cost the same; None where they never do.
+        cheaper_before: Whether the point is the cheaper one before that, or always where the two never meet.
+    """
+
+    predictions: float | None
+    cheaper_before: bool
+
+
+def break_even(rival: Result, point: Result, view: View, load_per_second: float | None = None) -> BreakEven | None:
+    """Return after how many predictions a point and its rival have cost the same; None where a cost is unknown."""
+    usd = [view.cost(r, "usd") for r in (rival, point)]
+    serve = [serving(r, view, load_per_second) for r in (rival, point)]
+    if usd[0] is None or usd[1] is None or serve[0] is None or serve[1] is None:
+        return None
+    each = [s.usd_per_1000.value for s in serve if s is not None]
+    meet = prices.break_even_predictions(usd[0], each[0], usd[1], each[1])
+    return BreakEven(meet or None, (usd[1], each[1]) < (usd[0], each[0]))

@@ -1,0 +1,119 @@
+"""A study's objectives at one offer and one price of a label: what a point costs, and where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from workbench import prices
+from workbench.estimate import Estimate
+from workbench.prices import Offer
+from workbench.result import Result, cost, estimate, spent_usd
+
+
+def view_of(description: Mapping[str, Any], platform: str | None = None, label_usd: float | None = None) -> View:
+    """The view of a study's Results at the prices asked for, else at those that `settings.origin` finds.
+
+    Args:
+        description: What the study's ledger noted of it.
+        platform: The name of an offer; None where none was asked for.
+        label_usd: The price of a labelled example in US$; None where none was asked for.
+
+    Raises:
+        UsageError: No offer has that name.
+    """
+    return View.of(description, prices.offer_of(platform, description), prices.label_usd_of(label_usd, description))
+
+
+@dataclass(frozen=True)
+class View:
+    """The objectives of a study, and the prices at which its Results are seen.
+
+    Attributes:
+        maximize: Name of the score that is maximised.
+        minimize: Names of the costs that are minimised, at least one.
+        reference: The reference point of the hypervolume, by the names of the objectives. It is stored when the study
+            is made, so that hypervolumes of one study can be compared.
+        offer: The priced machine.
+        label_usd: Price of one labelled example in US$, at least 0.
+        billed: Whether US$ are those that the platform bills for one rental of the whole machine: rounded up, with
+            its minimum, and for all GPUs.
+        adopted: The number of adopted models over which the compute of the whole sweep is spread (see `spread`);
+            None where none of it is added.
+        sweep_usd: What the sweep has spent on compute in US$; None where that is unknown. It is read only where
+            `adopted` is given.
+    """
+
+    maximize: str
+    minimize: tuple[str, ...]
+    reference: Mapping[str, float]
+    offer: Offer
+    label_usd: float
+    billed: bool = False
+    adopted: int | None = None
+    sweep_usd: float | None = None
+
+    @classmethod
+    def of(cls, description: Mapping[str, Any], offer: Offer, label_usd: float) -> View:
+        """The view that a ledger's description asks for."""
+        return cls(description["maximize"], tuple(description["minimize"]), description["reference"], offer, label_usd)
+
+    def spread(self, results: Sequence[Result], adopted: int) -> View:
+        """Return this view with the sweep's own compute added to every bill, spread over so many adopted models.
+
+        The US$ of a point are then its C + D from cold, plus `spent on compute / adopted` for having been found. Labels
+        are counted in D alone, since they are bought once. If the spend is unknown, the US$ of every point are unknown.
+
+        Args:
+            results: All Results of the study.
+            adopted: Number of models that will be used, at least 1.
+        """
+        return replace(self, adopted=adopted, sweep_usd=spent_usd(results, self.offer, 0.0))
+
+    def estimate(self, result: Result, name: str) -> Estimate | None:
+        """Return one cost of a point with its band, in the unit that its name says; None where it is unknown."""
+        if name not in ("usd", "usd_compute") or not (self.billed or self.adopted):
+            return estimate(result, name, self.offer, self.label_usd)
+        compute = self._billed(result) if self.billed else estimate(result, "usd_compute", self.offer, self.label_usd)
+        if compute is not None and self.adopted:
+            compute = None if self.sweep_usd is None else compute + Estimate.exact(self.sweep_usd / self.adopted)
+        labels = Estimate.exact(result.labels * self.label_usd if name == "usd" else 0.0)
+        return None if compute is None else compute + labels
+
+    def cost(self, result: Result, name: str) -> float | None:
+        """Return one cost of a point in the unit that its name says; None where it is unknown."""
+        if self.billed or self.adopted:
+            found = self.estimate(result, name)
+            return None if found is None else found.value
+        return cost(result, name, self.offer, self.label_usd)
+
+    def _billed(self, result: Result) -> Estimate | None:
+        """Return the US$ of compute as the platform bills them, with their band."""
+        seconds, joules = (estimate(result, each, self.offer, self.label_usd) for each in ("seconds", "energy_j"))
+        if seconds is None:
+            return None
+        ends = [
+            prices.billed_usd(getattr(seconds, end), self.offer, energy_j=None if joules is None else getattr(joules, end))
+            for end in ("value", "low", "high")
+        ]
+        value, low, high = ends
+        return None if value is None or low is None or high is None else Estimate(value, low, high, seconds.basis, seconds.note)
+
+    def coordinates(self, result: Result) -> tuple[float, ...] | None:
+        """Return the coordinates of a Result as a point to be minimised: minus its score, then its costs.
+
+        There are none for a Result that is not complete, for one of which a coordinate is unknown, and for one whose
+        inputs have changed since. Neither are there for a replicate: it says something of another point, and a front
+        that took the best of several seeds would pick the lucky ones.
+        """
+        costs = [self.cost(result, name) for name in self.minimize]
+        if (
+            result.replicate_of is not None
+            or result.outdated
+            or result.status != "complete"
+            or self.maximize not in result.scores
+            or any(c is None for c in costs)
+        ):
+            return None
+        return (-result.scores[self.maximize], *(c for c in costs if c is not None))
