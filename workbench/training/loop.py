@@ -37,7 +37,7 @@ KEPT_ROWS = 8
 
 
 class Windows(Protocol):
-    """What opens windows of time: a meter, or one holder's part of it."""
+    """What opens windows of time: a meter, or one tenant's part of it."""
 
     def window(self) -> Window:
         """Open a window now."""
