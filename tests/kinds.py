@@ -9,11 +9,12 @@ import torch
 from commands import forks, start
 from safetensors.torch import save_file
 
-from workbench import Recipe, full
+from workbench import Recipe, full, methods
 from workbench.formulations import Rows
 from workbench.objectives import Batch
 from workbench.testing import tiny_decoder, tiny_model, tiny_seq2seq
 from workbench.training import train
+from workbench.training.passes import questions
 from workbench.training.tuning import Tuning
 
 CPU = torch.device("cpu")
@@ -55,6 +56,13 @@ def tuned(task: Any, model: str, **more: Any) -> Tuning:
                 p.normal_(std=0.3)
     made.model.eval()
     return made
+
+
+def untuned_loss(made: Recipe) -> float:
+    """The loss on the dev set of a recipe's model before it has learned: no score where that takes a pass of its own."""
+    of = Tuning(made, CPU, None)
+    dev = questions(of.formulation, made.task.splits().dev, of.processor, methods.shots(made.method, of.formulation, ()))
+    return of.evaluate(dev, lambda: 0.0)[0]["dev_loss"]
 
 
 def loss(of: Tuning, batch: Batch) -> torch.Tensor:

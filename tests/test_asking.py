@@ -203,6 +203,18 @@ def test_the_forecast_knows_what_the_nearest_cost(decoder: str) -> None:
     assert forecast.work["evaluate"].flops > 2 * bare.work["evaluate"].flops
 
 
+def test_what_trains_nothing_takes_no_pass_for_its_loss(decoder: str) -> None:
+    asked = text_recipe(decoder, method=zero_shot())
+    tuned = text_recipe(decoder, method=full(learning_rate=1e-9), epochs=1)
+    (only,), (*_, last) = train(asked), train(tuned)
+    assert last.scores.keys() - only.scores.keys() == {"dev_loss"}
+    rows = asked.formulation.encode(asked.task.splits().dev, models.processor(decoder))  # those of the loss
+    done = (each.usage["evaluate"].work for each in (only, last))
+    assert next(done).tokens == next(done).tokens - int(rows.lengths.sum())
+    untuned, learned = (Forecaster(Study(each, maximize="accuracy")).run(each).work["evaluate"].flops for each in (asked, tuned))
+    assert untuned < learned
+
+
 def test_ways_to_choose_examples_that_there_are_not() -> None:
     for wrong in ("last", None, choice("first", "nearest")):
         with pytest.raises(UsageError, match="choose must be 'first' or 'nearest'; got"):

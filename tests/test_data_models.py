@@ -161,3 +161,10 @@ def test_the_hub_is_asked_once_and_never_when_offline_is_set(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert hub.reachable() is False
     hub.reachable.cache_clear()
+
+
+def test_another_model_saved_into_a_folder_is_of_its_own_kind(tmp_path):
+    from workbench.testing import tiny_decoder, tiny_model
+
+    assert models.kind(tiny_model(tmp_path)) == "encoder"
+    assert models.kind(tiny_decoder(tmp_path)) == "decoder"

@@ -1,4 +1,6 @@
-"""The runner and what is given to it: decisions, runs and their checkpoints, and a planner that no search is behind."""
+"""The runner and what is given to it: decisions, runs and their checkpoints, and a planner that no
+search is behind.
+"""
 
 import sys
 

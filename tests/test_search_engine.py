@@ -466,3 +466,18 @@ def test_what_is_under_way_to_a_checkpoint_is_no_end():
     arms = [replace(arm, pending=2) if i == 1 else arm for i, arm in enumerate(begun(seen=10))]
     found = FrontSearch(DIMENSIONS, ends_only=True).decide(arms)
     assert found.action == "wait" or found.milestone == len(arms[found.key].milestones) - 1
+
+
+def test_losses_stay_a_view_beside_arms_that_have_none():
+    """What trains nothing has a score and no loss, and takes the others' losses from nobody."""
+    arms, views, said = begun(seen=20), [], []
+    asked = [replace(arm, losses=()) if arm.done == 1 else arm for arm in arms]
+    later = [arm for arm in arms if not arm.done]
+    for of in (arms, asked, [replace(arm, losses=()) for arm in arms]):
+        belief = quality.Belief(Features(DIMENSIONS))
+        belief.learn(of, np.random.default_rng(0))
+        views.append(belief._surrogate.views)
+        said.append(belief.of(later, np.full((len(later), 1), 4)).at(np.zeros(1)))
+    assert views == [2, 2, 1]
+    assert np.isfinite(said).all()
+    assert not np.allclose(said[1], said[2])

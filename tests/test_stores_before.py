@@ -1,4 +1,5 @@
-"""A ledger and an MLflow store of the version before Results recorded causes: they open, and go on, as they did there.
+"""A ledger and an MLflow store of the version before Results recorded causes: they open, and go on,
+as they did there.
 
 `fixtures/stores_before_causes.py` says how that version made them.
 """
@@ -38,7 +39,9 @@ ENDS = [
     (20, "interrupted", Cause.OUT_OF_MEMORY, True, "to be tried again"),
     (22, "interrupted", Cause.STOPPED_BY_PERSON, False, "stopped"),
 ]
-"""Number, status, cause, whether another try was asked for, and what people are told, of all that ended without a checkpoint."""
+"""Number, status, cause, whether another try was asked for, and what people are told, of all that
+ended without a checkpoint.
+"""
 
 
 @pytest.fixture

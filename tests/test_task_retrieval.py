@@ -404,7 +404,7 @@ def test_predictions_are_the_nearest_documents(tmp_path: Path, tiny: str) -> Non
         assert len(ranking) == 20
         assert [score for _, score in ranking] == sorted((score for _, score in ranking), reverse=True)
     json.dumps(only.predictions)
-    assert {*only.scores} == {"ndcg_at_10", "mrr", "recall_at_1", "recall_at_10", "dev_loss"}
+    assert {*only.scores} == {"ndcg_at_10", "mrr", "recall_at_1", "recall_at_10"}
 
 
 def test_scores_by_group(tmp_path: Path, tiny: str) -> None:

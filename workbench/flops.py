@@ -20,6 +20,10 @@ from typing import Any, NamedTuple
 FORMULA = "transformer-matmul-1"
 """Id of the formula of this module, kept with every number that it gave."""
 
+KEPT_FLOATS = 34
+"""Numbers a token and width 1 that a layer keeps for its way back, attention's scores left out: 34 bytes at 16 bits by Korthikanti
+et al. 2022 (arXiv:2205.05198, equation 1), taken as so many numbers, as a plain float32 form keeps copies."""
+
 _TOGETHER = (
     {"query", "key", "value"},
     {"q_proj", "k_proj", "v_proj"},

@@ -71,7 +71,7 @@ class DeviceUsage:
         energy_source: How the joules were got: `counter`, `instant_power`, `average_power`, `model` or `unknown`; several are
             joined by ` + `.
         energy_error: Relative uncertainty of the joules, e.g. 0.05; None where they are unknown.
-        shared_by: How it was split among those who held it: `process_utilisation`, `work`, `equal`; empty for one holder.
+        shared_by: How it was split among those who held it: `process_utilisation`, `work`, `equal`; empty for one tenant.
         partial: The device was lost: what is known ends before the window does.
         overheated_seconds: The part of `throttled_seconds` in which heat, or a failing power supply, held the clocks down.
         strangers_seconds: Seconds in which kernels of processes that are not ours ran; None where NVML does not tell them apart.
@@ -130,7 +130,7 @@ class Usage:
         gpu_busy_seconds: Device-seconds in which a kernel was running (utilisation x seconds).
         gpu_peak_memory_bytes: Highest memory used on one GPU. Adds as a maximum.
         sources: How each field was measured, e.g. `{"cpu_energy_j": "estimated: …"}`.
-        others_seconds: Of the seconds, the part that fell on others who held this host at the same time; 0 for one holder.
+        others_seconds: Of the seconds, the part that fell on others who held this host at the same time; 0 for one tenant.
         gpu_throttled_seconds: Device-seconds in which clocks were held down by heat or a power limit.
         io_read_bytes: Bytes that our processes had read from storage.
         io_write_bytes: Bytes that our processes had written to storage.

@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import Any
 
 from workbench import flops
-from workbench.forecast import memory
 from workbench.forecast.timing import GPU_CONSTANTS, formula
 from workbench.meter import Meter
 from workbench.prices.devices import ARITHMETIC_SHARE
@@ -90,7 +89,7 @@ def seconds(of: flops.Shape, lengths: Sequence[float], steps: float, passes: flo
 
 def gib(weights: float, of: flops.Shape, rows: int, tokens: int, vocabulary: int) -> float:
     """Weights and states, what 16-bit layers keep (34 bytes a token, layer and width), logits at 16 and twice at 32 bits."""
-    kept = memory.KEPT_FLOATS * rows * tokens * of.layers * of.width
+    kept = flops.KEPT_FLOATS * rows * tokens * of.layers * of.width
     return (weights + kept + 10.0 * rows * tokens * vocabulary) / 2**30
 
 

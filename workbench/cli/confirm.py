@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from workbench.cli.common import messages, waiting, warn_if_busy
 from workbench.cli.forecasting import forecaster_of
 from workbench.cli.notebook import end_notebook
+from workbench.cli.options import gathered
 from workbench.cli.progress import Progress
 from workbench.cli.setup import (
     Measured,
@@ -59,13 +60,15 @@ class ConfirmOptions(TrainingOptions):
 @budget_options(", the sweep's included", "the sweep's share included.")
 @yes_option
 @place_options
-def confirm(**options: Any) -> None:
-    """Train the members of the front of STUDY again with new seeds, and grade them on the held-out test split.
+@gathered(ConfirmOptions)
+def confirm(asked: ConfirmOptions) -> None:
+    """Train the members of the front of STUDY again with new seeds, and grade them on the held-out
+    test split.
 
-    The search kept the luckiest of many scores. New seeds show what a member's recipe is worth: the front then stands at their
-    means, with 95 % intervals, and says which members they do not tell apart. Running again continues; more --seeds add to them.
+    The search kept the luckiest of many scores. New seeds show what a member's recipe is worth: the
+    front then stands at their means, with 95 % intervals, and says which members they do not tell
+    apart. Running again continues; more --seeds add to them.
     """
-    asked = ConfirmOptions(**options)
     confirm_front(asked, asked.seeds, asked.limits())
 
 
@@ -131,7 +134,9 @@ def confirm_front(asked: TrainingOptions, seeds: int, limits: Limits) -> NoRetur
 
 
 def _opened(asked: TrainingOptions, limits: Limits) -> Setup:
-    """The study's ledger, in which there is a front to confirm, and the meter. Raises UsageError."""
+    """The study's ledger, in which there is a front to confirm, and the meter. Raises
+    UsageError.
+    """
     offer, label_usd = prices_of(asked)
     ledger = Ledger.find(asked.loaded.name, url_of(asked), path=asked.study, study=asked.loaded)
     results = ledger.results()
@@ -143,7 +148,9 @@ def _opened(asked: TrainingOptions, limits: Limits) -> Setup:
 
 
 def _planned(setup: Setup, seeds: int) -> _Plan:
-    """What is to be done, and whether anything of it can be; then the set-up is given its forecaster."""
+    """What is to be done, and whether anything of it can be; then the set-up is given its
+    forecaster.
+    """
     results = setup.ledger.results()
     whole = replicates(setup.study, results, setup.view, seeds)
     plan = left(whole, results)

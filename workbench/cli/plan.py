@@ -103,12 +103,14 @@ def plan(options: PlanOptions) -> None:
     loaded = load_study(options.study)
     offer = offer_of(options.platform, loaded)
     with waiting("Reading the data …") as told:
-        for line in (*check_data(loaded), *few_examples(graded_by(loaded))):
+        for line in check_data(loaded):
             messages.print(line, style="yellow", markup=False)
         pairs = []
         for pair in forecast.plan(loaded):
             pairs.append(pair)
             told(f"Building models without weights, {len(pairs)} done, {pair.method} on {pair.model} last …")
+        for line in few_examples(graded_by(loaded)):  # behind what may refuse the study: that stands alone
+            messages.print(line, style="yellow", markup=False)
         machine = forecast.Machine.here()
     if options.calibrate:
         _calibrate(loaded, machine, busy=warn_if_busy())

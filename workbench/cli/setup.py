@@ -1,4 +1,6 @@
-"""What the commands that train share: their options, what is opened for them, and how they ask and tell before they spend."""
+"""What the commands that train share: their options, what is opened for them, and how they ask and
+tell before they spend.
+"""
 
 from __future__ import annotations
 
@@ -201,7 +203,9 @@ class Setup:
 
     @contextlib.contextmanager
     def notebook(self, sweep: str | None = None) -> Iterator[MlflowTracker]:
-        """The MLflow notebook, for the work and for its end; `sweep` is the id of a sweep that several processes are part of."""
+        """The MLflow notebook, for the work and for its end; `sweep` is the id of a sweep that
+        several processes are part of.
+        """
         opened = open_notebook(self.study, self.ledger, self.offer, self.label_usd, self.options.tracking_uri, sweep=sweep)
         try:
             yield opened

@@ -16,7 +16,7 @@ from workbench.cli.common import COUNT, POSITIVE, SHARE, messages, waiting, warn
 from workbench.cli.confirm import SEEDS, confirm_front
 from workbench.cli.forecasting import UNBOUNDED_RUNS, budget_text, expectation, forecaster_of, most_runs
 from workbench.cli.notebook import end_notebook
-from workbench.cli.options import placed, setting
+from workbench.cli.options import gathered, placed, setting
 from workbench.cli.progress import Progress
 from workbench.cli.setup import (
     Measured,
@@ -59,7 +59,8 @@ class SweepOptions(TrainingOptions):
     Attributes:
         trials: Runs in all; None: what the study says.
         max_labels: Distinct labels to buy in all; None is no bound.
-        confirm_share: Share of the budgets that is kept to confirm the front; None: it is not confirmed.
+        confirm_share: Share of the budgets that is kept to confirm the front; None: it is not
+            confirmed.
         confirm_seeds: New seeds then.
         stop_below: Least growth that the next US$ is expected to buy; None is no bound.
         workers: Processes that work at once.
@@ -84,7 +85,9 @@ class SweepOptions(TrainingOptions):
         return replace(super().limits(), trials=trials, max_labels=self.max_labels, stop_below=self.stop_below)
 
     def check(self, offer: Offer, label_usd: float) -> None:
-        """Raise UsageError where the sampler cannot search this space, or cannot end as it is told to."""
+        """Raise UsageError where the sampler cannot search this space, or cannot end as it is told
+        to.
+        """
         with placed("sampler"):
             search.check_sampler(self.sampler, self.loaded)
         if self.stop_below is not None:
@@ -147,15 +150,16 @@ def sweep_options(command: F) -> F:
 
 @click.command()
 @sweep_options
-def sweep(**options: Any) -> None:
+@gathered(SweepOptions)
+def sweep(asked: SweepOptions) -> None:
     """Search the space of the file STUDY for the front of cost and quality.
 
-    Limits count all starts together: running the same command again continues, and does nothing once a limit is reached.
-    A run that is forecast not to fit a budget is not started; one that would pass it is stopped. Runs are left at checkpoints
-    and taken up again, wherever the next US$ is expected to add most to the front; --trials counts those started.
-    Ctrl-C goes on to the next checkpoint and prints the front; a second one stops at once. Nothing finished is lost.
+    Limits count all starts together: running the same command again continues, and does nothing
+    once a limit is reached. A run that is forecast not to fit a budget is not started; one that
+    would pass it is stopped. Runs are left at checkpoints and taken up again, wherever the next US$
+    is expected to add most to the front; --trials counts those started. Ctrl-C goes on to the next
+    checkpoint and prints the front; a second one stops at once. Nothing finished is lost.
     """
-    asked = SweepOptions(**options)
     offer, label_usd = prices_of(asked)
     with waiting("Preparing data and models …"):
         setup, reached = _set_up(asked, offer, label_usd)
@@ -168,7 +172,8 @@ def sweep(**options: Any) -> None:
 def opened(
     asked: SweepOptions, offer: Offer, label_usd: float, first: Callable[[], None], patience: Patience | None = None
 ) -> Setup:
-    """What a sweep and each of its workers open: the meter first, so that all that follows is on the bill.
+    """What a sweep and each of its workers open: the meter first, so that all that follows is on
+    the bill.
 
     Args:
         asked: The options.
@@ -187,7 +192,9 @@ def opened(
 
 
 def _set_up(asked: SweepOptions, offer: Offer, label_usd: float) -> tuple[Setup, str]:
-    """All that a sweep needs, and which limit is reached already, in words: then nothing is checked or forecast."""
+    """All that a sweep needs, and which limit is reached already, in words: then nothing is checked
+    or forecast.
+    """
     checked = False
 
     def first() -> None:  # what is refused leaves no empty study behind
@@ -198,7 +205,8 @@ def _set_up(asked: SweepOptions, offer: Offer, label_usd: float) -> tuple[Setup,
 
     setup = opened(asked, offer, label_usd, first)
     setup.ledger.note_inputs()
-    # A lease is another sweep at work, or a dead one that has to be put right: both are told of by the sweep itself.
+    # A lease is another sweep at work, or a dead one that has to be put right: both are told of by
+    # the sweep itself.
     left = Unwritten(setup.folder) or setup.ledger.leases()
     reached = "" if left else _reached(setup, asked.sampler)
     if not reached:
@@ -219,8 +227,9 @@ def _check(study: Study) -> None:
 def _reached(setup: Setup, sampler: str) -> str:
     """Which limit has been reached, in words; empty when none.
 
-    With the search's own sampler the last of the trials has only been started when their number is full: whether they are taken
-    further is for the search to say, unless its last sweep ended by itself.
+    With the search's own sampler the last of the trials has only been started when their number is
+    full: whether they are taken further is for the search to say, unless its last sweep ended by
+    itself.
     """
     results, ended = setup.ledger.results(), setup.ledger.ended
     settled = sampler != search.DEFAULT or (ended is not None and not ended["interrupted"])
@@ -228,7 +237,9 @@ def _reached(setup: Setup, sampler: str) -> str:
 
 
 def _end_at_once(setup: Setup, asked: SweepOptions, reached: str) -> NoReturn:
-    """Say that there is nothing to do, confirm the front if that is asked for, show it, and exit."""
+    """Say that there is nothing to do, confirm the front if that is asked for, show it, and
+    exit.
+    """
     setup.catch_up()
     messages.print(f"Nothing to do: {reached}. Raise the limit to go on ({_LIMITS}).")
     setup.measured.meter.close()
@@ -239,7 +250,9 @@ def _end_at_once(setup: Setup, asked: SweepOptions, reached: str) -> NoReturn:
 
 
 def _confirm(setup: Setup, asked: SweepOptions) -> None:
-    """Confirm the front with what was kept for that, and exit; nothing where that is not asked for, or there is no front."""
+    """Confirm the front with what was kept for that, and exit; nothing where that is not asked for,
+    or there is no front.
+    """
     if asked.confirm_share is not None and pareto_front(setup.ledger.results(), setup.view):
         confirm_front(asked, asked.confirm_seeds, asked.limits())
 
@@ -266,7 +279,9 @@ def _tell_and_ask(setup: Setup, asked: SweepOptions) -> None:
 
 
 def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
-    """Sweep, show what came of it, and confirm it where that is asked for; the exit code of a worker that failed, or 0."""
+    """Sweep, show what came of it, and confirm it where that is asked for; the exit code of a
+    worker that failed, or 0.
+    """
     _tell_and_ask(setup, asked)
     sweep_id, code = workers.new_sweep(), 0
     with setup.notebook(sweep_id) as notebook, setup.measured.meter, Progress(setup.view, setup.budget) as progress:

@@ -1,19 +1,20 @@
-"""The hidden command `workbench worker`: one of the processes of `workbench sweep --workers N`, begun by its supervisor.
+"""The hidden command `workbench worker`: one of the processes of `workbench sweep --workers N`,
+begun by its supervisor.
 
-It is given the words that its sweep was given, reads its orders from standard input, and tells the supervisor there is one on
-standard output; see `workbench.sweep.workers`.
+It is given the words that its sweep was given, reads its orders from standard input, and tells the
+supervisor there is one on standard output; see `workbench.sweep.workers`.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import click
 
 from workbench.cli.common import messages
 from workbench.cli.forecasting import forecaster_of
 from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS
+from workbench.cli.options import gathered
 from workbench.cli.setup import prices_of
 from workbench.cli.sweep import SweepOptions, opened, sweep_options
 from workbench.cli.workers import Reporting, tell
@@ -24,9 +25,9 @@ from workbench.sweep import sweep as work
 
 @click.command(hidden=True)
 @sweep_options
-def worker(**options: Any) -> None:
+@gathered(SweepOptions)
+def worker(asked: SweepOptions) -> None:
     """Work on a sweep that another process has begun, and ends."""
-    asked = SweepOptions(**options)
     offer, label_usd = prices_of(asked)
     # It is begun in the middle of a sweep: as that it waits for a ledger that is away.
     patience = Patience(AWAY_SECONDS, lambda text: messages.print(text, style="yellow", markup=False))

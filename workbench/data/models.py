@@ -85,11 +85,20 @@ def kind(model: str) -> str:
     Raises:
         UsageError: It is none of them.
     """
-    return _kind(model)
+    return _kind(model, _config_file(model))
+
+
+def _config_file(model: str) -> tuple[int, ...]:
+    """What tells the config.json of a folder from one that is written over it: inode, size and time. Nothing of other models."""
+    try:
+        stat = (cache.expanded(adapters.base(model) or model) / "config.json").stat()
+    except OSError:
+        return ()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=64)
-def _kind(model: str) -> str:
+def _kind(model: str, config_file: tuple[int, ...]) -> str:
     from transformers.models.auto import modeling_auto as known
 
     shape = config(model)

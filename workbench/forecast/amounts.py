@@ -159,11 +159,13 @@ class Amounts:
 
         Where the formula has no answer, 6·N·T and 2·N·T of all parameters stand in: only ratios of runs of one pair use them.
         """
-        key = (recipe.task, self.pair_key(recipe))
+        key = (recipe.task, self.pair_key(recipe), recipe.learns)
         if key not in self._per_example:
             data, pair = self.data_of(recipe), self.pair(recipe)
             of = _known(pair)
             train, dev = list(itertools.chain(*data.train)), list(itertools.chain(*data.dev))
+            # Where predictions take passes of their own, the loss of what learns nothing is not computed.
+            dev = dev if recipe.learns or not data.asked else []
             asked = [length + written for length, written in zip(itertools.chain(*data.asked), data.written, strict=True)]
             self._per_example[key] = (
                 flops.training(of, train) / max(1, len(data.train)),

@@ -194,7 +194,8 @@ class _Bench:
         formulation, processor, trains = self.tuning.formulation, self.tuning.processor, self.recipe.method.trains
         self.train = formulation.encode(splits.train[:EXAMPLES] if trains else (), processor)
         graded = splits.dev[: WRITTEN_EXAMPLES if self.tuning.inference.writes else DEV_EXAMPLES]
-        self.dev = training.questions(formulation, graded, processor, methods.shots(self.recipe.method, formulation, splits.train))
+        shots = methods.shots(self.recipe.method, formulation, splits.train)
+        self.dev = training.questions(formulation, graded, processor, shots, loss=self.recipe.learns)
 
     def steps(self, until: float) -> tuple[list[Timing], list[Timing]]:
         """Time steps of the recipe's batch size and of one example in turn, after one of each that is not counted.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from workbench import flops
 from workbench.estimate import Estimate
 from workbench.training.batches import MAX_TOKENS
 
@@ -12,10 +13,6 @@ FLOAT_BYTES = 4
 EVALUATED_FLOATS = 14
 """Numbers a token of width 1 that are alive at once in a forward pass without gradients: the stream, queries, keys, values and
 their products, and a feed-forward of four times the width with its activation."""
-
-KEPT_FLOATS = 34
-"""Numbers a token and width 1 that a layer keeps for its way back, attention's scores left out: 34 bytes at 16 bits by Korthikanti
-et al. 2022 (arXiv:2205.05198, equation 1), taken as so many numbers, as a plain float32 form keeps copies."""
 
 
 WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "nf4": 0.53}
@@ -32,7 +29,7 @@ class Activations:
     """What a forward pass keeps, and by what it is reckoned.
 
     Attributes:
-        saved: Bytes by `training.memory.saved_bytes`; None takes the formula of `KEPT_FLOATS`.
+        saved: Bytes by `training.memory.saved_bytes`; None takes the formula of `flops.KEPT_FLOATS`.
         layers: Attention layers; None is unknown.
         width: Their width; None is unknown.
         shape: Rows and tokens of the widest micro-batch.
@@ -48,7 +45,7 @@ class Activations:
         if self.saved is None and (self.layers is None or self.width is None):
             return None
         width = self.width or 0
-        by_formula = FLOAT_BYTES * KEPT_FLOATS * self.shape[0] * self.shape[1] * (self.layers or 0) * width
+        by_formula = FLOAT_BYTES * flops.KEPT_FLOATS * self.shape[0] * self.shape[1] * (self.layers or 0) * width
         evaluated = FLOAT_BYTES * EVALUATED_FLOATS * MAX_TOKENS.get(kind, MAX_TOKENS["cpu"]) * width
         return max(by_formula if self.saved is None else self.saved, evaluated)
 

@@ -1,4 +1,6 @@
-"""Why work ended without a checkpoint: one value that programs go by, so that nobody reads it out of a sentence."""
+"""Why work ended without a checkpoint: one value that programs go by, so that nobody reads it out
+of a sentence.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ class Cause(StrEnum):
     """A loss was not a finite number."""
 
     FAULT = "fault"
-    """Of an infeasible run: its model cannot be loaded, wrapped or run as the recipe says. Of an interrupted one: its machine."""
+    """Of an infeasible run: its model cannot be loaded, wrapped or run as the recipe says. Of an
+    interrupted one: its machine.
+    """
 
     BUG = "bug"
     """An error that nobody foresaw."""
@@ -50,12 +54,16 @@ class Cause(StrEnum):
 
     @property
     def is_stop(self) -> bool:
-        """Whether somebody ended the work on purpose: it speaks against nothing, and the run can go on."""
+        """Whether somebody ended the work on purpose: it speaks against nothing, and the run can go
+        on.
+        """
         return self in (Cause.STOPPED_BY_PERSON, Cause.STOPPED_BY_SIGNAL, Cause.STOPPED_BY_BUDGET)
 
     @property
     def is_death(self) -> bool:
-        """Whether the run may be what killed its worker: one that does so again and again is left alone."""
+        """Whether the run may be what killed its worker: one that does so again and again is left
+        alone.
+        """
         return self in (Cause.DIED, Cause.BUG)
 
     @property

@@ -1,7 +1,8 @@
-"""Records of earlier versions, made whole: the one place that knows how Results were written before.
+"""Records of earlier versions, made whole: the one place that knows how Results were written
+before.
 
-Stored Results are read for ever. What a later version records explicitly is worked out here from what an earlier one wrote in
-its place, so that everything else finds it where it is now.
+Stored Results are read for ever. What a later version records explicitly is worked out here from
+what an earlier one wrote in its place, so that everything else finds it where it is now.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def upgraded(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def cause_of(status: str, reason: str) -> Cause | None:
-    """What the wording of a reason told before causes were recorded; None of a Result that did not end badly, or does not say why.
+    """What the wording of a reason told before causes were recorded; None of a Result that did not
+    end badly, or does not say why.
 
     Reasons began with a word and a colon. Of a stop the rest told who had asked for it.
     """
@@ -37,7 +39,9 @@ def cause_of(status: str, reason: str) -> Cause | None:
 
 
 def _offer(offer: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """An offer's record: platform and instance stood in its name alone, and one GPU was meant where the machine had any."""
+    """An offer's record: platform and instance stood in its name alone, and one GPU was meant where
+    the machine had any.
+    """
     platform, _, rest = str(offer.get("name", "")).partition(":")
     gpus = (provenance.get("device") or {}).get("gpus") or ()
     return {"platform": platform, "instance": rest.partition(":")[0], "gpus": 1 if gpus else 0, **offer}

@@ -50,7 +50,8 @@ class Belief:
         self._range = max(math.log(max(last for _, last in ends) / self._first), 1e-9)
         seen = [arm for arm in arms if arm.done]
         picked = [(i, k) for i, arm in enumerate(seen) for k in spread(arm.done, KEPT_CHECKPOINTS)]
-        views = 2 if self._losses and all(len(arm.losses) == arm.done for arm in seen) else 1
+        told = [len(arm.losses) == arm.done for arm in seen]
+        views = 2 if self._losses and 2 * sum(told[i] for i, _ in picked) > len(picked) else 1
         most = MOST_POINTS // views
         if len(picked) > most:
             # Sorted, so that the rows keep the order of the arms whatever the generator drew.
@@ -60,8 +61,11 @@ class Belief:
         self.warp = Warp(scores)
         z = self.warp.to(scores)[None]
         if views > 1:
-            losses = -np.log(np.maximum([seen[i].losses[k] for i, k in picked], 1e-12))
-            z = np.vstack([z, Warp(losses).to(losses)])
+            # What trains nothing has no loss: it stands in this view where its score stands in the other, which adds nothing to it.
+            has = np.array([told[i] for i, _ in picked])
+            losses = -np.log(np.maximum([seen[i].losses[k] for i, k in picked if told[i]], 1e-12))
+            z = np.vstack([z, z])
+            z[1, has] = Warp(losses).to(losses)
         of, run = np.unique([i for i, _ in picked], return_inverse=True)
         points = self._points(run, [seen[i].milestones[k] for i, k in picked])
         rows = self.rows([seen[i] for i in of])

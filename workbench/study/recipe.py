@@ -136,6 +136,11 @@ class Recipe:
         """The id of the run: recipes that differ in nothing but `epochs` are checkpoints of one run."""
         return digest(self.to_json() | {"epochs": None}, **self.inputs)
 
+    @property
+    def learns(self) -> bool:
+        """Whether anything is learned step by step; what is not has no use for its loss on the dev set."""
+        return self.method.trains and self.epochs > 0
+
     def with_epochs(self, epochs: float) -> Recipe:
         """The same recipe, trained for another length."""
         return dataclasses.replace(self, epochs=int(epochs) if float(epochs).is_integer() else epochs)

@@ -14,18 +14,18 @@ class UsageAccumulator:
     """What one worker has consumed since its last Result: its open bill.
 
     Args:
-        holder: The meter's, whose windows are the bill.
-        window: One of the holder's, opened when the work began; a new one when not given.
+        tenant: The meter's, whose windows are the bill.
+        window: One of the tenant's, opened when the work began; a new one when not given.
         before: What was consumed before that window, and is charged with it.
 
     Attributes:
         settling: Held while the ledger and the meter both know of the same work, so that it counts once.
     """
 
-    def __init__(self, holder: Tenant, window: Window | None = None, before: Usage | None = None) -> None:
+    def __init__(self, tenant: Tenant, window: Window | None = None, before: Usage | None = None) -> None:
         self.settling = threading.Lock()
-        self._holder = holder
-        self._window = window or holder.window()
+        self._tenant = tenant
+        self._window = window or tenant.window()
         self._before = before or Usage()
         self._resting = False  # the window is closed, and what it saw in `_before`
         self._phases: dict[str, Usage] = {}
@@ -45,7 +45,7 @@ class UsageAccumulator:
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """What is consumed within goes into a phase."""
-        window = self._holder.window()
+        window = self._tenant.window()
         try:
             yield
         finally:
@@ -57,7 +57,7 @@ class UsageAccumulator:
 
         After the block a new bill is open; after an error in it the old one still is.
         """
-        whole, fresh = self.consumed(), self._holder.window()
+        whole, fresh = self.consumed(), self._tenant.window()
         known = add_phases(phases, self._phases)
         try:
             yield add_phases(known, {"idle": whole - total(known.values())})
@@ -76,7 +76,7 @@ class UsageAccumulator:
             yield
         finally:
             with self.settling:
-                self._window, self._resting = self._holder.window(), False
+                self._window, self._resting = self._tenant.window(), False
 
     def close(self) -> None:
         """Nothing more is measured."""

@@ -1,7 +1,9 @@
-"""Confirmation: the front's members are trained once more with new seeds, and graded on the held-out test split.
+"""Confirmation: the front's members are trained once more with new seeds, and graded on the
+held-out test split.
 
-A front picks the best of many noisy scores, so its members were partly lucky: the winner's curse. Their scores with seeds
-that nobody picked have no luck in them, and the test split was read by no search. What comes of both, `report.confirmed` says.
+A front picks the best of many noisy scores, so its members were partly lucky: the winner's curse.
+Their scores with seeds that nobody picked have no luck in them, and the test split was read by no
+search. What comes of both, `report.confirmed` says.
 """
 
 from __future__ import annotations
@@ -45,14 +47,16 @@ class Replicate:
 
 
 def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) -> list[Replicate]:
-    """All replicates that confirm the front as the sweep found it, seed by seed, so that a short budget treats members alike.
+    """All replicates that confirm the front as the sweep found it, seed by seed, so that a short
+    budget treats members alike.
 
-    Members that were only asked have none: no seed takes part in what they answer; they are graded on the test split beside the
-    first run (`asked`). The new seeds are the whole numbers above all
+    Members that were only asked have none: no seed takes part in what they answer; they are graded
+    on the test split beside the first run (`asked`). The new seeds are the whole numbers above all
     that the study may use: the same for every member and every start.
 
     Raises:
-        Refused: A member, or all that there is, cannot be made again, as the study's data are not what they were.
+        Refused: A member, or all that there is, cannot be made again, as the study's data are not
+            what they were.
     """
     first = first_new_seed(study)
     members = [(member, _recipe(study, member)) for member in pareto_front(results, view)]
@@ -69,13 +73,17 @@ def first_new_seed(study: Study) -> int:
 
 
 def asked(results: Sequence[Result], view: View) -> list[Result]:
-    """Members of the front that were not trained, and whose scores on the test split are not known."""
+    """Members of the front that were not trained, and whose scores on the test split are not
+    known.
+    """
     scored = {name for r in results for name in r.test_scores}
     return [member for member in pareto_front(results, view) if member.epochs == 0 and member.recipe_id not in scored]
 
 
 def left(plan: Iterable[Replicate], results: Sequence[Result]) -> list[Replicate]:
-    """Those that are still to be made: not recorded, and their run neither infeasible nor the death of worker after worker."""
+    """Those that are still to be made: not recorded, and their run neither infeasible nor the death
+    of worker after worker.
+    """
     done = {r.recipe_id for r in results if r.status == "complete"}
     given_up = {r.run_id for r in results if r.status == "infeasible"}
     for segments in by_run(r for r in results if r.replicate_of is not None).values():
@@ -85,7 +93,8 @@ def left(plan: Iterable[Replicate], results: Sequence[Result]) -> list[Replicate
 
 
 def nothing_fits(plan: Sequence[Replicate], results: Sequence[Result], view: View, account: Account, started: Usage) -> str:
-    """Why none of the runs of a plan fits what is left of the budget, in words; empty where one does.
+    """Why none of the runs of a plan fits what is left of the budget, in words; empty where one
+    does.
 
     Args:
         plan: What is still to be made.
@@ -101,7 +110,9 @@ def nothing_fits(plan: Sequence[Replicate], results: Sequence[Result], view: Vie
 
 
 def _admitted(run: Replicate, plan: Sequence[Replicate], results: Sequence[Result], view: View, account: Account) -> bool:
-    """Whether a run fits what is left of the budget: by its forecast, and by what it took with the first seed."""
+    """Whether a run fits what is left of the budget: by its forecast, and by what it took with the
+    first seed.
+    """
     if not account.bounded:
         return True
     _, seconds = expected([each for each in plan if each.recipe.run_id == run.recipe.run_id], results, view)
@@ -110,7 +121,8 @@ def _admitted(run: Replicate, plan: Sequence[Replicate], results: Sequence[Resul
 
 
 def expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> tuple[float | None, float | None]:
-    """US$ of compute and seconds that replicates are likely to take: what the same runs took, and grading on the test split.
+    """US$ of compute and seconds that replicates are likely to take: what the same runs took, and
+    grading on the test split.
 
     None where what they took is not known. `results` are all that there are.
     """
@@ -144,14 +156,16 @@ def longest(plan: Iterable[Replicate]) -> list[Replicate]:
 
 
 def confirm(job: Job, view: View, seeds: int = SEEDS) -> Outcome:
-    """Train the front's members with new seeds, and grade them, and the weights that the sweep kept, on the test split.
+    """Train the front's members with new seeds, and grade them, and the weights that the sweep
+    kept, on the test split.
 
-    Members that are checkpoints of one run are made by one run again. Each becomes a Result with `replicate_of` and
-    `test_scores`, written once; running again goes on where the last start stopped. Errors are those of `workbench.sweep.sweep`.
+    Members that are checkpoints of one run are made by one run again. Each becomes a Result with
+    `replicate_of` and `test_scores`, written once; running again goes on where the last start
+    stopped. Errors are those of `workbench.sweep.sweep`.
 
     Args:
-        job: What it works with. Its limits are budgets alone: as a sweep's they count all that the study has spent, the sweep's
-            part included.
+        job: What it works with. Its limits are budgets alone: as a sweep's they count all that the
+            study has spent, the sweep's part included.
         view: The prices at which the front is meant; they take the place of the job's.
         seeds: How many new seeds.
 
@@ -203,7 +217,9 @@ class ConfirmationPlanner:
         return Proposal(LongestRun(chosen.recipe, _settings(chosen.member), wanted))
 
     def leave(self, run_id: str) -> None:
-        """Whether what is left of a run fits is asked again each time: its replicates are all that there is to do."""
+        """Whether what is left of a run fits is asked again each time: its replicates are all that
+        there is to do.
+        """
 
     def _why(self, plan: Sequence[Replicate], results: Sequence[Result]) -> str:
         """Why nothing of the plan is proposed, in words."""
@@ -218,7 +234,8 @@ class ConfirmationPlanner:
 
 
 class HeldOutGrading(Grading):
-    """On the held-out test split: each replicate, and once the weights that the sweep kept and what was only asked.
+    """On the held-out test split: each replicate, and once the weights that the sweep kept and what
+    was only asked.
 
     Args:
         context: What the worker works with.
@@ -230,7 +247,9 @@ class HeldOutGrading(Grading):
         self._context, self._work, self._view = context, work, view
 
     def before(self, claim: Claim) -> None:
-        """With the first new seed, score the weights that the sweep kept of the run's members, and what was only asked."""
+        """With the first new seed, score the weights that the sweep kept of the run's members, and
+        what was only asked.
+        """
         if claim.run.recipe.seed != first_new_seed(self._context.study):  # or two workers would grade the same
             return
         made = {r.recipe_id: r for r in claim.results if r.status == "complete"}
@@ -263,7 +282,8 @@ class HeldOutGrading(Grading):
             training.warm_up(recipe)
             scores = training.test(recipe, path)
         if scores:
-            # In the lease at once: its next beat, and whatever becomes of the run, puts it on record.
+            # In the lease at once: its next beat, and whatever becomes of the run, puts it on
+            # record.
             known = {**lease.result.test_scores, member.recipe_id: scores}
             lease.result = replace(lease.result, test_scores=known)
 

@@ -1,4 +1,6 @@
-"""What a worker is making now, and what it knows of all that is made: read by its main thread and by two others."""
+"""What a worker is making now, and what it knows of all that is made: read by its main thread and
+by two others.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from workbench.training import Progress
 
 LOOKS_PER_READING = 4
-"""The watch reads what others have spent at every fourth look, once a second: it is they who say it so often."""
+"""The watch reads what others have spent at every fourth look, once a second: it is they who say it
+so often.
+"""
 
 SILENT_SECONDS = 3.0
 """After so long without a reading of the ledger, what others spend meanwhile is reckoned."""
@@ -51,7 +55,9 @@ class CurrentWork:
         return None if lease is None or lease.finished else lease.number
 
     def read(self) -> list[Result]:
-        """All Results, those that others are making included; the account is brought up to date by them."""
+        """All Results, those that others are making included; the account is brought up to date by
+        them.
+        """
         results = self._context.ledger.results(running=True)
         self._context.account.note(results)
         self._others = sum(r.status == "running" and r.number != self.held for r in results)
@@ -64,25 +70,30 @@ class CurrentWork:
         return any(r.status == "running" and r.number != self.held for r in results)
 
     def pulse(self) -> tuple[Lease | None, Mapping[str, Usage], int]:
-        """The lease now held, what was consumed since the last Result, and the labels that its run has used.
+        """The lease now held, what was consumed since the last Result, and the labels that its run
+        has used.
 
-        Called by the heartbeat while the main thread writes a Result, then opens a new bill, then takes the next lease. Read
-        in this order, a new bill can only meet an old lease, which is finished and takes no beat. Read in the other, the old
-        bill could meet the new lease, and a kill then charged the same work twice.
+        Called by the heartbeat while the main thread writes a Result, then opens a new bill, then
+        takes the next lease. Read in this order, a new bill can only meet an old lease, which is
+        finished and takes no beat. Read in the other, the old bill could meet the new lease, and a
+        kill then charged the same work twice.
         """
         lease = self.lease
         return lease, {"train": self._context.bill.consumed()}, self.progress.labels if self.progress else 0
 
     def spent_now(self) -> Spending:
-        """What is spent until now, the work under way and that of other sweeps on this ledger included. For the watch.
+        """What is spent until now, the work under way and that of other sweeps on this ledger
+        included. For the watch.
 
-        While the ledger is away others are taken to go on: a budget is not passed because nobody can say what they spend.
+        While the ledger is away others are taken to go on: a budget is not passed because nobody
+        can say what they spend.
         """
         account, bill = self._context.account, self._context.bill
         before = self.held
         results = self._look() if self._looks % LOOKS_PER_READING == 0 else None
         self._looks += 1
-        # A Result on its way into the ledger is on the meter's bill and in the ledger at once: counted then, it counts twice.
+        # A Result on its way into the ledger is on the meter's bill and in the ledger at once:
+        # counted then, it counts twice.
         with bill.settling:
             held, progress = self.held, self.progress
             if results is not None and held == before:  # else they are of before what we have written since: they are read again

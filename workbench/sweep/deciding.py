@@ -1,4 +1,6 @@
-"""From what a planner proposes to what the runner does: the proposal's lease is taken, or nothing is."""
+"""From what a planner proposes to what the runner does: the proposal's lease is taken, or nothing
+is.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Decider:
         self._context, self._work, self._planner, self._mending = context, work, planner, mending
 
     def decide(self, in_memory: str | None = None) -> Decision:
-        """What is done next, the lease taken that it needs; `in_memory` is the id of the run in memory."""
+        """What is done next, the lease taken that it needs; `in_memory` is the id of the run in
+        memory.
+        """
         context = self._context
         while True:
             results = self._work.read()
@@ -66,13 +70,17 @@ class Decider:
         return Done(asked.reason or f"{asked.by} stopped it{how}", asked.cause)
 
     def _end(self, results: Sequence[Result]) -> Done | None:
-        """That a limit is reached, that nothing works, or that somebody asked for an end; None where nothing ends it."""
+        """That a limit is reached, that nothing works, or that somebody asked for an end; None
+        where nothing ends it.
+        """
         if reason := self._planner.over(results) or self._nothing_works(results):
             return Done(reason)
         return self.stopped() if self._context.interruptions.requested else None
 
     def _nothing_works(self, results: Sequence[Result]) -> str:
-        """That every model failed with every method, and nothing was ever completed; empty where there is hope."""
+        """That every model failed with every method, and nothing was ever completed; empty where
+        there is hope.
+        """
         results = current(results)  # what failed of another model says nothing of this one
         faults = [r for r in results if r.status == "infeasible" and r.cause is Cause.FAULT]
         if not faults or any(r.status == "complete" for r in results):
@@ -83,10 +91,12 @@ class Decider:
         return f"no model could be trained with any method; last: {faults[-1].detail}"
 
     def _claim(self, proposal: Proposal, results: Sequence[Result]) -> Claim | None:
-        """A proposal with the lease of its Result; None when another machine's worker was quicker."""
+        """A proposal with the lease of its Result; None when another machine's worker was
+        quicker.
+        """
         context, stub = self._context, self._stub(proposal.target, results)
-        # The lease tells the ledger what is consumed already. Until it is known as ours the watch would count that as somebody
-        # else's too, and end a sweep whose budget is not spent.
+        # The lease tells the ledger what is consumed already. Until it is known as ours the watch
+        # would count that as somebody else's too, and end a sweep whose budget is not spent.
         with context.bill.settling:
             lease = context.ledger.lease(context.study, stub, {"train": context.bill.consumed()})
             if lease is not None and not self._within_limits(lease, results):
@@ -98,7 +108,9 @@ class Decider:
         return Claim(proposal, replace(stub, trial=lease.result.trial), lease, results)
 
     def _within_limits(self, lease: Lease, results: Sequence[Result]) -> bool:
-        """Whether the limits are kept with what other machines' workers have taken since `results` were read, and before us."""
+        """Whether the limits are kept with what other machines' workers have taken since `results`
+        were read, and before us.
+        """
         known = {r.number for r in results} | {lease.number}
         now = self._context.ledger.results(running=True)
         if all(r.number in known for r in now):

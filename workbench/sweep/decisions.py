@@ -1,7 +1,7 @@
 """What a worker does next, said explicitly.
 
-A planner answers with a `Proposal`, `Wait` or `Done`. The decider takes the lease of what was proposed, and the runner acts on
-one of five decisions:
+A planner answers with a `Proposal`, `Wait` or `Done`. The decider takes the lease of what was
+proposed, and the runner acts on one of five decisions:
 
     Continue    the run in memory goes on
     Switch      another run is taken up; what is in memory is let go first
@@ -26,7 +26,8 @@ class Proposal:
 
     Attributes:
         run: The run to its longest.
-        until: Epochs of the checkpoint after which the planner is asked again; None: it is made whole, or not at all.
+        until: Epochs of the checkpoint after which the planner is asked again; None: it is made
+            whole, or not at all.
     """
 
     run: LongestRun
@@ -76,7 +77,9 @@ class Switch:
 
 @dataclass(frozen=True)
 class Release:
-    """The run in memory is let go, and the planner is asked again: what comes next may need the memory, or time."""
+    """The run in memory is let go, and the planner is asked again: what comes next may need the
+    memory, or time.
+    """
 
 
 @dataclass(frozen=True)

@@ -58,13 +58,13 @@ class Disturbance:
 
 
 @contextlib.contextmanager
-def lookout(holder: Tenant, note: Callable[[str], None]) -> Iterator[None]:
-    """Has a `Disturbance` look at a holder's meter again and again while it is entered.
+def lookout(tenant: Tenant, note: Callable[[str], None]) -> Iterator[None]:
+    """Has a `Disturbance` look at a tenant's meter again and again while it is entered.
 
     Args:
-        holder: Whose work may be disturbed.
+        tenant: Whose work may be disturbed.
         note: As for `Disturbance`; called from another thread.
     """
     disturbance = Disturbance(note)
-    with holder.window() as window, Regularly(lambda: disturbance.look(window.read()), LOOK_SECONDS, name="disturbance"):
+    with tenant.window() as window, Regularly(lambda: disturbance.look(window.read()), LOOK_SECONDS, name="disturbance"):
         yield

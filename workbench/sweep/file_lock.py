@@ -1,4 +1,6 @@
-"""One worker at a time in a folder: who chooses what is next also takes its lease before anybody else chooses."""
+"""One worker at a time in a folder: who chooses what is next also takes its lease before anybody
+else chooses.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,14 @@ from workbench.process import exclusive
 class FileLock:
     """A lock on a folder that workers share. It may be entered in itself.
 
-    A worker decides from what the ledger holds, and writes what it decided. Between the two nobody else may decide, or both
-    choose the same run: the ledger's leases would keep them apart, but one of the two decisions is lost. It is re-entrant since
-    a checkpoint is recorded, its state saved and the next step chosen in one turn: in between another worker would find a run
-    without a lease whose newest state is not there yet, and train that stretch again.
+    A worker decides from what the ledger holds, and writes what it decided. Between the two nobody
+    else may decide, or both choose the same run: the ledger's leases would keep them apart, but one
+    of the two decisions is lost. It is re-entrant since a checkpoint is recorded, its state saved
+    and the next step chosen in one turn: in between another worker would find a run without a lease
+    whose newest state is not there yet, and train that stretch again.
 
-    Where the folder cannot be made or locked, `note` is told once: then the ledger's leases alone keep workers apart.
+    Where the folder cannot be made or locked, `note` is told once: then the ledger's leases alone
+    keep workers apart.
     """
 
     def __init__(self, folder: Path, note: Callable[[str], None] = lambda text: None) -> None:

@@ -1,4 +1,6 @@
-"""What a run is graded on beside the dev set: nothing while a sweep searches, the held-out test split when it is confirmed."""
+"""What a run is graded on beside the dev set: nothing while a sweep searches, the held-out test
+split when it is confirmed.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Tells the ledger, again and again, that this worker lives and what it has consumed.
 
-A lease whose heartbeat has stopped is anybody's to put right: so a beat never waits for the work, nor the work for a beat. What
-was consumed after the last beat of a worker that was killed is charged at its rate until then, for one interval.
+A lease whose heartbeat has stopped is anybody's to put right: so a beat never waits for the work,
+nor the work for a beat. What was consumed after the last beat of a worker that was killed is
+charged at its rate until then, for one interval.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ def heartbeat(ledger: Ledger, pulse: Callable[[], tuple[Lease | None, Mapping[st
 
     Args:
         ledger: Where it beats.
-        pulse: Gives the lease now held, if any, what was consumed since the last Result, and the labels used so far.
+        pulse: Gives the lease now held, if any, what was consumed since the last Result, and the
+            labels used so far.
     """
 
     def beat() -> None:

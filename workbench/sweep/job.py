@@ -1,4 +1,6 @@
-"""What a sweep or a confirmation is given, as one value; and what is opened for it while it works, as another."""
+"""What a sweep or a confirmation is given, as one value; and what is opened for it while it works,
+as another.
+"""
 
 from __future__ import annotations
 
@@ -37,19 +39,25 @@ class Job:
         notebook: Mirrors them; never waited for.
         offer: What prices compute.
         label_usd: What a label costs, in US$.
-        limits: When to stop. Of a confirmation budgets alone; both count all that the study has spent.
+        limits: When to stop. Of a confirmation budgets alone; both count all that the study has
+            spent.
         folder: Where states and weights are kept.
         observer: Is told what happens.
         meter: Measures; a new one when not given.
-        holder: The meter's, whose windows are the bill: where others use the GPU too, its share; a new one when not given.
-        window: One of the holder's, opened when the work began: what was consumed since is charged to the first Result.
+        holder: The meter's, whose windows are the bill: where others use the GPU too, its share; a
+            new one when not given.
+        window: One of the holder's, opened when the work began: what was consumed since is charged
+            to the first Result.
         before: What was consumed before that window, and is charged with it.
-        forecaster: Says what a run will take, so that none is started that does not fit a budget; a new one when not given.
+        forecaster: Says what a run will take, so that none is started that does not fit a budget; a
+            new one when not given.
         workers: How many sweeps of this study work at once on this machine, this one included.
-        joined: It is one worker of a sweep whose beginning and end somebody else notes; while it waits, it is charged nothing.
-        apart: Such a one with a GPU to itself, for which nobody is charged then: it may wait where that is wise. On a machine
-            that workers share the others are charged for all of it.
-        log_samples: So many examples of the dev set, the first, are put on record with each checkpoint's predictions.
+        joined: It is one worker of a sweep whose beginning and end somebody else notes; while it
+            waits, it is charged nothing.
+        apart: Such a one with a GPU to itself, for which nobody is charged then: it may wait where
+            that is wise. On a machine that workers share the others are charged for all of it.
+        log_samples: So many examples of the dev set, the first, are put on record with each
+            checkpoint's predictions.
     """
 
     study: Study

@@ -1,7 +1,9 @@
-"""What comes next: the search's decision, or an Optuna sampler's, within what is left of the budgets.
+"""What comes next: the search's decision, or an Optuna sampler's, within what is left of the
+budgets.
 
-A planner is given to the runner, which knows nothing of how it decides: the planner of a confirmation is in
-`workbench.sweep.replicating`. What a person wants tried again (`workbench retry`) the search itself puts before all else.
+A planner is given to the runner, which knows nothing of how it decides: the planner of a
+confirmation is in `workbench.sweep.confirming`. What a person wants tried again, by `workbench
+retry`, the search itself puts before all else.
 """
 
 from __future__ import annotations
@@ -60,7 +62,8 @@ def planner(context: Context, sampler: str, seed: int) -> Planner:
 
 
 class FrontPlanner:
-    """The workbench's own search, which takes runs further wherever that is expected to add most to the front.
+    """The workbench's own search, which takes runs further wherever that is expected to add most to
+    the front.
 
     Args:
         context: What the worker works with.
@@ -83,7 +86,8 @@ class FrontPlanner:
         limits = self._context.job.limits
         self._search.learn(results)
         starts_left = limits.starts_left(results)
-        # Where no more runs may start, those broken off before a checkpoint have used their start, and may go on.
+        # Where no more runs may start, those broken off before a checkpoint have used their start,
+        # and may go on.
         again = broken_off(results) if starts_left == 0 else set()
         among = again | search.begun(results) if again else None
         step = self._search.ask(results, current, starts_left=len(again) or starts_left, among=among)
@@ -97,7 +101,8 @@ class FrontPlanner:
 
 
 class OptunaPlanner:
-    """A sampler of Optuna's, which proposes whole runs; those that were interrupted are finished first.
+    """A sampler of Optuna's, which proposes whole runs; those that were interrupted are finished
+    first.
 
     Args:
         context: What the worker works with.
@@ -132,7 +137,8 @@ class _Search:
     """How both ask `workbench.search`: with forecasts of what lies ahead, and within the budgets.
 
     Attributes:
-        too_dear: Runs that were left because their next stretch, by their own speed, would pass a budget.
+        too_dear: Runs that were left because their next stretch, by their own speed, would pass a
+            budget.
     """
 
     def __init__(self, context: Context, sampler: str, seed: int) -> None:
@@ -162,7 +168,9 @@ class _Search:
         starts_left: int | None,
         among: Collection[str] | None = None,
     ) -> Step:
-        """The search's step; only the runs `among` these may be taken further, where they are given."""
+        """The search's step; only the runs `among` these may be taken further, where they are
+        given.
+        """
         context = self._context
         context.account.ask_anew()
         admits = functools.partial(self._admits, results=results, among=among)
@@ -196,7 +204,9 @@ class _Search:
     def _admits(
         self, settings: Mapping[str, Value], until: float | None, *, results: Sequence[Result], among: Collection[str] | None
     ) -> bool:
-        """Whether a run, until so many epochs, fits what is left of the budgets, by its forecast, and is `among` these."""
+        """Whether a run, until so many epochs, fits what is left of the budgets, by its forecast,
+        and is `among` these.
+        """
         account = self._context.account
         if not account.bounded and among is None:
             return True
@@ -208,7 +218,9 @@ class _Search:
         return recipe.run_id not in self.too_dear and account.admits(recipe, results, until)
 
     def _recipe(self, settings: Mapping[str, Value]) -> Recipe:
-        """The recipe of these settings, made once: a decision asks about hundreds, and the next one about most of them again."""
+        """The recipe of these settings, made once: a decision asks about hundreds, and the next one
+        about most of them again.
+        """
         known = tuple(sorted(settings.items()))
         if known not in self._recipes:
             if len(self._recipes) >= _MOST_RECIPES:

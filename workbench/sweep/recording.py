@@ -109,9 +109,12 @@ class Recorder:
         self.write(ended, {"train": spent})
 
     def write(self, result: Result, phases: Mapping[str, Usage]) -> list[Result]:
-        """Write a Result, with all that was consumed since the one before, in the place of the lease."""
+        """Write a Result, with all that was consumed since the one before, in the place of the
+        lease.
+        """
         bill = self._context.bill
-        # The ledger has the Result and the meter a new bill at one moment for the watch, or it would count the work twice.
+        # The ledger has the Result and the meter a new bill at one moment for the watch, or it
+        # would count the work twice.
         with bill.settling:
             with bill.settled(phases) as spent:
                 written = self._finish(replace(result, spent=dict(spent)))

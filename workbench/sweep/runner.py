@@ -5,10 +5,11 @@
     run         trains one run, and records its checkpoints
     runner      acts on decisions; tells who listens how it begins, waits and ends
 
-A sweep and a confirmation differ in their planner and their grading alone, which are given to it. What the runner must hold,
-whatever it is given:
+A sweep and a confirmation differ in their planner and their grading alone, which are given to it.
+What the runner must hold, whatever it is given:
 
-- A Result is made under a lease, which others respect while its heartbeat goes on; one that is silent is put right by anybody.
+- A Result is made under a lease, which others respect while its heartbeat goes on; one that is
+  silent is put right by anybody.
 - All time is on the bill of exactly one Result: what is consumed between two belongs to the second.
 - A run is continued from the state of a checkpoint that is on record, never from a later one.
 - A budget is watched beside the work, from another thread, and ends it as a SIGTERM does.
@@ -52,8 +53,8 @@ def run(
     """Do a job: what the planner says, until it says that it is done.
 
     Raises:
-        EnvironmentFault: The ledger can no longer be written, or has been away for ten minutes; what it lacks then is kept in the
-            folder, and written when the job is begun again.
+        EnvironmentFault: The ledger can no longer be written, or has been away for ten minutes;
+            what it lacks then is kept in the folder, and written when the job is begun again.
         Exception: A bug, with its traceback; the run is recorded as interrupted first.
     """
     with opened(job) as context:

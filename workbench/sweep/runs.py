@@ -1,6 +1,7 @@
 """A run to its longest, and a checkpoint of it: what is planned, before anything is made.
 
-A checkpoint is a recipe with fewer epochs, and so are the settings that make it. Both are worked out here and nowhere else.
+A checkpoint is a recipe with fewer epochs, and so are the settings that make it. Both are worked
+out here and nowhere else.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from workbench.study import Recipe
 
 @dataclass(frozen=True)
 class LongestRun:
-    """A run as far as it may ever go. The schedule has no length, so that all shorter forms of it are its checkpoints.
+    """A run as far as it may ever go. The schedule has no length, so that all shorter forms of it
+    are its checkpoints.
 
     Attributes:
         recipe: The recipe with the most epochs that the run may have.
         settings: The study's settings that make it, by path.
-        replicates: Of a confirmation's run: which checkpoints are to be recorded, by their recipe's id, each with the id of the
-            recipe that it is a replicate of. None of a sweep's run, all of whose checkpoints are points of their own.
+        replicates: Of a confirmation's run: which checkpoints are to be recorded, by their recipe's
+            id, each with the id of the recipe that it is a replicate of. None of a sweep's run, all
+            of whose checkpoints are points of their own.
     """
 
     recipe: Recipe

@@ -1,4 +1,6 @@
-"""The sweep: recipes of a study are run until a limit is reached, a person stops it, or the space is exhausted."""
+"""The sweep: recipes of a study are run until a limit is reached, a person stops it, or the space
+is exhausted.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from workbench.sweep.runner import run
 
 
 def sweep(job: Job, *, sampler: str = search.DEFAULT, seed: int = 0) -> Outcome:
-    """Run recipes of the study until a limit is reached, a person stops it, or the space is exhausted.
+    """Run recipes of the study until a limit is reached, a person stops it, or the space is
+    exhausted.
 
     Args:
         job: What it works with, and within which limits.
@@ -18,8 +21,8 @@ def sweep(job: Job, *, sampler: str = search.DEFAULT, seed: int = 0) -> Outcome:
         seed: Of the decisions.
 
     Raises:
-        EnvironmentFault: The ledger can no longer be written, or has been away for ten minutes; what it lacks then is kept in the
-            folder, and written when the sweep is begun again.
+        EnvironmentFault: The ledger can no longer be written, or has been away for ten minutes;
+            what it lacks then is kept in the folder, and written when the sweep is begun again.
         Exception: A bug, with its traceback; the run is recorded as interrupted first.
     """
     return run(job, lambda context: planner(context, sampler, seed))

@@ -1,4 +1,6 @@
-"""One run at work: it is trained from its last state, and each checkpoint is recorded as soon as it is evaluated."""
+"""One run at work: it is trained from its last state, and each checkpoint is recorded as soon as it
+is evaluated.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,8 @@ class TrainingRun:
         self._grading, self._decider = grading, decider
 
     def take(self, claim: Claim) -> Decision:
-        """Carry out a claim, and those after it that go on with the same run; gives the decision that ended it.
+        """Carry out a claim, and those after it that go on with the same run; gives the decision
+        that ended it.
 
         Raises:
             KeyboardInterrupt: It is to end now. What was consumed is on record.
@@ -94,7 +97,9 @@ class TrainingRun:
         self._context.notebook.running(claim.lease.result)
 
     def _train(self, claim: Claim) -> Decision:
-        """Train from the cached state, and record each checkpoint, until something else is decided than to go on."""
+        """Train from the cached state, and record each checkpoint, until something else is decided
+        than to go on.
+        """
         context, recipe = self._context, claim.run.recipe
         self._grading.before(claim)
         context.observer.doing("Preparing data and model")
@@ -104,8 +109,9 @@ class TrainingRun:
         _leave_imports_out_of_collections()
         earlier = [r for r in claim.results if r.run_id == recipe.run_id]
         done = {r.recipe_id for r in earlier if r.status == "complete"}
-        # A state is that of a shorter recipe of the same run: the schedule has no length, so that going on from it gives the
-        # numbers of a run that never stopped. One that is as long as the run, or longer, is of no use to it.
+        # A state is that of a shorter recipe of the same run: the schedule has no length, so that
+        # going on from it gives the numbers of a run that never stopped. One that is as long as the
+        # run, or longer, is of no use to it.
         prefix = context.checkpoints.state(recipe.run_id) if earlier else None
         resume = prefix if prefix and prefix.epochs < recipe.epochs else None
         self._work.progress = training.Progress(labels=max((r.labels for r in earlier), default=0))
@@ -126,7 +132,9 @@ class TrainingRun:
                 claim = decision.claim
 
     def _pass(self, claim: Claim, checkpoint: Checkpoint) -> Decision:
-        """What follows a checkpoint: it is recorded if it is to be, and the run goes on, or something else is decided."""
+        """What follows a checkpoint: it is recorded if it is to be, and the run goes on, or
+        something else is decided.
+        """
         if claim.run.wants(checkpoint.recipe.id):
             return self._record(claim, checkpoint)
         self._context.bill.add(checkpoint.spent)  # no member of the front: nobody asks for another seed of it
@@ -135,12 +143,15 @@ class TrainingRun:
         return Continue(claim)
 
     def _record(self, claim: Claim, checkpoint: Checkpoint) -> Decision:
-        """Record a checkpoint, and take the lease of what comes next: the run goes on to its target, or the planner is asked."""
+        """Record a checkpoint, and take the lease of what comes next: the run goes on to its
+        target, or the planner is asked.
+        """
         context, work = self._context, self._work
         result = self._recorder.checkpoint(claim.run, checkpoint)
-        # Weights before the Result, state after it: a kill in between leaves neither a member of the front that cannot be
-        # deployed nor a run continued past a checkpoint that was never recorded.
-        # By what was read last: the ledger is asked nothing before it has the Result, or the Result would be lost with the answer.
+        # Weights before the Result, state after it: a kill in between leaves neither a member of
+        # the front that cannot be deployed nor a run continued past a checkpoint that was never
+        # recorded. By what was read last: the ledger is asked nothing before it has the Result, or
+        # the Result would be lost with the answer.
         if result.recipe_id in self._recorder.members([*work.results, result]):
             with context.bill.phase("checkpoint"):
                 context.checkpoints.save_weights(result.recipe_id, checkpoint.weights())
@@ -181,7 +192,9 @@ class TrainingRun:
 
     @contextlib.contextmanager
     def _state_kept(self, checkpoint: Checkpoint) -> Iterator[None]:
-        """Where the ledger stays away, the state of a checkpoint that is written, or kept to be, is kept too, to go on from."""
+        """Where the ledger stays away, the state of a checkpoint that is written, or kept to be, is
+        kept too, to go on from.
+        """
         try:
             yield
         except (EnvironmentFault, KeyboardInterrupt):
@@ -191,12 +204,16 @@ class TrainingRun:
 
 
 def _is_on_the_way(claim: Claim, result: Result, ending: bool) -> bool:
-    """Whether the checkpoint aimed at is still to come; a run that can be left anywhere is left where an end was asked for."""
+    """Whether the checkpoint aimed at is still to come; a run that can be left anywhere is left
+    where an end was asked for.
+    """
     until = claim.proposal.until
     return until is None or (result.epochs < until and not ending)
 
 
 @functools.cache  # once a process; to ask gc whether it was done takes 0.05 s
 def _leave_imports_out_of_collections() -> None:
-    """Each run ends with a collection of garbage: 0.36 s through all that was imported, 0.004 s without."""
+    """Each run ends with a collection of garbage: 0.36 s through all that was imported, 0.004 s
+    without.
+    """
     gc.freeze()

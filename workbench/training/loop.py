@@ -37,7 +37,7 @@ KEPT_ROWS = 8
 
 
 class Windows(Protocol):
-    """What opens windows of time: a meter, or one holder's part of it."""
+    """What opens windows of time: a meter, or one tenant's part of it."""
 
     def window(self) -> Window:
         """Open a window now."""
@@ -49,7 +49,8 @@ class Checkpoint:
 
     Attributes:
         recipe: The recipe with this checkpoint's `epochs`.
-        scores: The task's scores on the dev set, and `dev_loss`.
+        scores: The task's scores on the dev set, and `dev_loss`; without that where nothing is learned and it would take a pass of
+            its own.
         labels: Distinct labelled examples whose labels reached the loss.
         step: Optimiser steps done.
         next_step: Optimiser steps done by the next checkpoint; None for the last one.
@@ -275,7 +276,7 @@ _encoded: dict[tuple[Any, ...], tuple[Rows, Questions, Usage]] = {}
 def _encode(recipe: Recipe, meter: Windows) -> tuple[Rows, Questions, Usage]:
     """Rows to train on and to be graded by, and what it took to make them. Kept across runs: trials share them."""
     task, trains = recipe.task, recipe.epochs > 0 or recipe.method.fits
-    key = (task, recipe.model, trains, recipe.method.asking)
+    key = (task, recipe.model, trains, recipe.learns, recipe.method.asking)
 
     def make() -> tuple[Rows, Questions, Usage]:
         with meter.window() as window:
@@ -283,7 +284,7 @@ def _encode(recipe: Recipe, meter: Windows) -> tuple[Rows, Questions, Usage]:
             formulation = recipe.formulation
             shots = methods.shots(recipe.method, formulation, splits.train)
             train_rows = formulation.encode(splits.train if trains else (), processor)
-            dev = questions(formulation, splits.dev, processor, shots)
+            dev = questions(formulation, splits.dev, processor, shots, loss=recipe.learns)
         return train_rows, dev, window.usage
 
     return _remembered(_encoded, key, make)
@@ -300,9 +301,10 @@ def _test(tuning: Tuning) -> dict[str, float]:
 
     def make() -> Questions:
         splits, formulation = recipe.task.splits(), tuning.formulation
-        return questions(formulation, splits.test, tuning.processor, methods.shots(recipe.method, formulation, splits.train))
+        shots = methods.shots(recipe.method, formulation, splits.train)
+        return questions(formulation, splits.test, tuning.processor, shots, loss=recipe.learns)
 
-    return tuning.test(_remembered(_test_rows, (recipe.task, recipe.model, recipe.method.asking), make))
+    return tuning.test(_remembered(_test_rows, (recipe.task, recipe.model, recipe.learns, recipe.method.asking), make))
 
 
 def _remembered(known: dict[tuple[Any, ...], T], key: tuple[Any, ...], make: Callable[[], T]) -> T:

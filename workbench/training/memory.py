@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 SPREAD = 1.5
 """What a step may take beyond what is counted: an optimiser's and a loss's passing tensors, and an allocator's gaps."""
 
-FLOATS = 34 * 2
-"""Numbers a token, layer and width of 1 that a micro-batch keeps at most: twice those of `forecast.memory.KEPT_FLOATS`."""
+MOST_FLOATS = 2 * flops.KEPT_FLOATS
+"""Numbers a token, layer and width of 1 that a micro-batch keeps at most. Twice what the formula says, as feed-forwards may
+be wider than four times the width, and adapters keep inputs of their own: below this bound nothing needs to be counted."""
 
 
 class Cut(NamedTuple):
@@ -55,7 +56,7 @@ def cut(rows: int, tokens: int, free: int, config: Any, counted: Callable[[int],
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     layers, width, heads = (getattr(text, name, None) or 0 for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
     layers *= 2 if getattr(config, "is_encoder_decoder", False) else 1
-    a_token = layers * (FLOATS * width + 4 * heads * tokens) + 4 * (getattr(text, "vocab_size", None) or 0)
+    a_token = layers * (MOST_FLOATS * width + 4 * heads * tokens) + 4 * (getattr(text, "vocab_size", None) or 0)
     if layers and width and 4 * a_token * rows * tokens < free:
         return Cut()
     if (kept := counted(rows)) is None or SPREAD * kept <= free:

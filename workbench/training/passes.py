@@ -34,7 +34,7 @@ class Questions:
 
     Attributes:
         examples: What the rows are made of.
-        labelled: With their answers, for the loss.
+        labelled: With their answers, for the loss; none where that is not asked for.
         asked: Without them; the very same where a prediction is read off the pass of the loss.
     """
 
@@ -43,11 +43,22 @@ class Questions:
     asked: Rows
 
 
-def questions(formulation: Formulation, examples: Sequence[Example], processor: Any, shots: Shots = ()) -> Questions:
-    """Encode what a model is graded by, each question behind its examples with their answers."""
-    labelled = formulation.encode(examples, processor, shots=shots)
+def questions(
+    formulation: Formulation, examples: Sequence[Example], processor: Any, shots: Shots = (), *, loss: bool = True
+) -> Questions:
+    """Encode what a model is graded by, each question behind its examples with their answers.
+
+    Args:
+        formulation: The model's.
+        examples: What it is graded by.
+        processor: The model's.
+        shots: Examples before each question.
+        loss: Whether the loss is asked for where that takes a pass of its own. It doubles the price of a model that is only asked.
+    """
     if isinstance(formulation.inference(processor), Read):
+        labelled = formulation.encode(examples, processor, shots=shots)
         return Questions(examples, labelled, labelled)
+    labelled = formulation.encode(examples if loss else (), processor, shots=shots if loss else ())
     return Questions(examples, labelled, formulation.encode(examples, processor, answers=False, shots=shots))
 
 
@@ -149,7 +160,8 @@ class Passes:
     def evaluate(
         self, dev: Questions, clock: Callable[[], float], beside: float = 0.0
     ) -> tuple[dict[str, float], list[Any], float]:
-        """Scores and predictions of the averaged weights on the dev set, and predictions per second.
+        """Scores and predictions of the averaged weights on the dev set, and predictions per second; `dev_loss` is a score where
+        there are rows for it.
 
         Args:
             dev: What they are graded by.
@@ -165,16 +177,17 @@ class Passes:
         shared = int(dev.asked.lengths[np.searchsorted(dev.asked.example, len(dev.examples)) :].sum())
         rate = len(dev.examples) / max((clock() - began + beside) * (1 - shared / max(1, work.tokens)), 1e-9)
         self.work = self.work + work
-        return self.recipe.task.grade(dev.examples, predictions) | {"dev_loss": loss}, predictions, rate
+        scores = self.recipe.task.grade(dev.examples, predictions)
+        return scores | ({} if loss is None else {"dev_loss": loss}), predictions, rate
 
     @torch.inference_mode()
     def test(self, of: Questions) -> dict[str, float]:
-        """Scores of the averaged weights on the held-out test split, and `test_loss`. Raises Infeasible as `evaluate` does."""
+        """Scores on the held-out test split, and `test_loss` where `evaluate` has `dev_loss`. Raises Infeasible as that does."""
         loss, predictions, _ = self._predict(of)
-        return self.recipe.task.grade(of.examples, predictions) | {"test_loss": loss}
+        return self.recipe.task.grade(of.examples, predictions) | ({} if loss is None else {"test_loss": loss})
 
-    def _predict(self, of: Questions) -> tuple[float, list[Any], Work]:
-        """Mean loss of the target items, predictions of the examples, and what that was."""
+    def _predict(self, of: Questions) -> tuple[float | None, list[Any], Work]:
+        """Mean loss of the target items, None without rows for it; predictions of the examples, and what that was."""
         outputs: list[Any] = [None] * len(of.asked)
         losses, padded = torch.zeros((), device=self.where), 0
         read = self.inference.read if isinstance(self.inference, Read) else None
@@ -197,8 +210,8 @@ class Passes:
             work = self.work_of(of.labelled.lengths.tolist(), padded, len(of.examples), flops.forward, above=above)
             for chosen, inputs in evaluation_batches(of.asked, self.where) if read is None else ():
                 work += self._ask(of.asked, chosen, inputs, outputs)
-        loss = float(losses) / max(1, int(of.labelled.items.sum()))
-        if not math.isfinite(loss):
+        loss = float(losses) / max(1, int(of.labelled.items.sum())) if len(of.labelled) else None
+        if loss is not None and not math.isfinite(loss):
             raise Infeasible("diverged", f"the loss of the predictions is {loss} at step {self.step}")
         return loss, self.formulation.decode(of.examples, of.asked, outputs, self.processor), work
 
