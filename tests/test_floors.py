@@ -26,6 +26,7 @@ SIDEWAYS = {
     ("space", "errors"),  # errors lie under everything
     ("settings", "errors"),
     ("carbon", "prices"),  # grams are a view of an offer too
+    ("study", "result"),  # a study minimises costs of Results
     ("search", "ledger"),  # a space's distributions are those that the ledger stores
     ("figures", "report"),
     ("forecast", "training"),  # a forecast counts the steps, checkpoints and micro-batches of the loop itself

@@ -231,10 +231,10 @@ def test_the_sentences_fit_what_is_minimised() -> None:
 
 
 def test_every_cost_has_its_words() -> None:
-    from workbench.study import COSTS
+    from workbench.result import MINIMIZABLE
 
     half = point("half", 60.0, 50, labels=128, usage={"train": Usage(seconds=50, cpu_energy_j=5.0)})
-    for name in COSTS:
+    for name in MINIMIZABLE:
         best = replace(BEST, usage={"train": Usage(seconds=100, cpu_energy_j=10.0)})
         assert "% of that quality comes" in answers.answer([half, best], view(name))
         assert "that reaches f1 60 is" in answers.answer([half, best], view(name), target=60)

@@ -9,6 +9,8 @@ import pytest
 
 from workbench.prices import Offer
 from workbench.result import (
+    COSTS,
+    MINIMIZABLE,
     SCHEMA,
     Cause,
     Result,
@@ -158,9 +160,30 @@ def test_costs_are_views_of_what_was_used_from_cold(name: str, expected: float) 
 
 
 def test_every_cost_that_a_study_can_minimise_is_a_view() -> None:
-    from workbench.study import COSTS
+    assert all(cost(a_result(), name, HOUR, 0.25) is not None for name in MINIMIZABLE)
 
-    assert all(cost(a_result(), name, HOUR, 0.25) is not None for name in COSTS)
+
+@pytest.mark.parametrize(
+    "name, reference, written, usd_each",
+    [
+        ("usd", 86.4 + 24 * 0.15 + 50.0, "$7,200.00", 1.0),
+        ("usd_compute", 86.4 + 24 * 0.15, "$7,200.00", 1.0),
+        ("labels", 2000.0, "7,200 labels", 0.25),
+        ("seconds", 86400.0, "2 h 00 min", 0.001),
+        ("energy_j", 86.4e6, "7,200 J", None),
+        ("grams_co2e", 43200.0, "7200 g CO2e", None),
+        ("gpu_seconds", None, "2 GPU-hours", None),
+        ("usd_labels", None, "$7,200.00", 1.0),
+    ],
+)
+def test_a_cost_says_its_reference_its_words_and_its_price(
+    name: str, reference: float | None, written: str, usd_each: float | None
+) -> None:
+    asked, offer = COSTS[name], dataclasses.replace(HOUR, amount=Decimal("3.6"), usd_per_kwh=Decimal("0.15"))
+    assert (asked.name, asked.text(7200.0)) == (name, written)
+    assert asked.reference is None or asked.reference(offer, 200.0, 0.25) == pytest.approx(reference)
+    assert (name in MINIMIZABLE) == (reference is not None)
+    assert asked.usd_each(offer, 0.25) == pytest.approx(usd_each)
 
 
 def test_an_unknown_cost_is_none_and_one_that_does_not_exist_is_a_bug() -> None:

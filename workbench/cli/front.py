@@ -41,11 +41,11 @@ from workbench.front.serving import Load
 from workbench.front.view import View
 from workbench.quantities import count, dollars, number
 from workbench.report import answers
-from workbench.report.answers import UNITS, answer, contended_text, cost_cells, score_text, ties_text
+from workbench.report.answers import answer, contended_text, cost_cells, score_text, ties_text
 from workbench.report.doubts import doubts
 from workbench.report.records import front_record
 from workbench.report.text import settings_text
-from workbench.result import Result, carried, originals
+from workbench.result import COSTS, Result, carried, originals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +181,7 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
     for name in ("trial", "model", "method", "settings", "labels", "epochs", view.maximize):
         table.add_column(name, justify="right" if name in ("trial", "labels", "epochs", view.maximize) else "left")
     for name in dict.fromkeys((*view.minimize, "seconds")):
-        table.add_column(UNITS[name] if name != "seconds" else "time", justify="right")
+        table.add_column(COSTS[name].unit if name != "seconds" else "time", justify="right")
     if of:
         table.add_column("test split", justify="right")
         table.add_column("tied with")

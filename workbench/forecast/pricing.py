@@ -24,6 +24,7 @@ class Taken:
         grams_co2e: Operational grams; None: unknown.
         energy_j: Joules of processors and GPU boards; None: unknown.
         carried: The offer is another machine than the forecast is for: all of this was carried over to it.
+        gpu_seconds: GPUs held x seconds; None: unknown.
     """
 
     seconds: Estimate
@@ -31,6 +32,7 @@ class Taken:
     grams_co2e: Estimate | None
     energy_j: Estimate | None = None
     carried: bool = False
+    gpu_seconds: Estimate | None = None
 
 
 def is_price_of(gpu: str | None, offer: Offer) -> bool:
@@ -87,6 +89,7 @@ def taken_on(
         grams_co2e=None if joules is None or per_joule is None else joules * per_joule,
         energy_j=joules,
         carried=there.basis == "scaled",
+        gpu_seconds=there.gpu_seconds and _banded(there.gpu_seconds, seconds, seconds),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from workbench import pareto
 from workbench.front.view import View
-from workbench.result import Result
+from workbench.result import COSTS, Result
 
 
 def hypervolume(results: Sequence[Result], view: View) -> float:
@@ -26,4 +26,4 @@ def hypervolume(results: Sequence[Result], view: View) -> float:
 
 def _decade(name: str, value: float) -> float:
     """Return log10 of a cost. No label counts as one label, since 0 has no logarithm."""
-    return math.log10(max(value, 1.0 if name == "labels" else 1e-12))
+    return math.log10(max(value, COSTS[name].least))

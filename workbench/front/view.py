@@ -9,7 +9,7 @@ from typing import Any
 from workbench import prices
 from workbench.estimate import Estimate
 from workbench.prices import Offer
-from workbench.result import Result, cost, estimate, spent_usd
+from workbench.result import COSTS, Result, cost, estimate, spent_usd
 
 
 def view_of(description: Mapping[str, Any], platform: str | None = None, label_usd: float | None = None) -> View:
@@ -73,12 +73,12 @@ class View:
 
     def estimate(self, result: Result, name: str) -> Estimate | None:
         """Return one cost of a point with its band, in the unit that its name says; None where it is unknown."""
-        if name not in ("usd", "usd_compute") or not (self.billed or self.adopted):
+        if not COSTS[name].pays_compute or not (self.billed or self.adopted):
             return estimate(result, name, self.offer, self.label_usd)
         compute = self._billed(result) if self.billed else estimate(result, "usd_compute", self.offer, self.label_usd)
         if compute is not None and self.adopted:
             compute = None if self.sweep_usd is None else compute + Estimate.exact(self.sweep_usd / self.adopted)
-        labels = Estimate.exact(result.labels * self.label_usd if name == "usd" else 0.0)
+        labels = Estimate.exact(COSTS[name].of_labels(result.labels, self.label_usd) or 0.0)
         return None if compute is None else compute + labels
 
     def cost(self, result: Result, name: str) -> float | None:

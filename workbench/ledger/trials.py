@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import prices, process
 from workbench.errors import UsageError
 from workbench.prices import Offer
-from workbench.result import Result, cost
+from workbench.result import COSTS, Result, cost
 from workbench.space import Choice, Dimension, Integers, Space, Uniform, Value
 from workbench.study import Study
 from workbench.usage import Usage
@@ -151,17 +151,9 @@ def describe(study: Study) -> dict[str, Any]:
     """What is noted of a study when its ledger is made: question, objectives, reference point."""
     labels = study.dimensions.get("task.train")
     train = _ends(labels.space)[1] if labels else getattr(study.recipe.task, "train", 1)
-    day = Usage(seconds=86400.0)
     offer = prices.find(study.platform)
-    usd = float(offer.usd_per_hour) * 24 + (prices.electricity_usd(day.seconds * 1000, offer) or 0.0)
-    reference = {
-        "usd": usd + train * study.label_usd,
-        "usd_compute": usd,
-        "labels": 10.0 * train,
-        "seconds": day.seconds,
-        "energy_j": day.seconds * 1000,
-        "grams_co2e": day.seconds * 1000 * 1800 / prices.JOULES_PER_KWH,
-    }
+    known = {name: COSTS[name].reference for name in study.costs}
+    reference = {name: of(offer, train, study.label_usd) for name, of in known.items() if of}
     return {
         "question": study.question,
         "path": str(study.path) if study.path else None,
@@ -170,8 +162,7 @@ def describe(study: Study) -> dict[str, Any]:
         "label_usd": study.label_usd,
         "platform": study.platform,
         "stated": sorted(study.stated & {"label_usd", "platform"}),
-        # Score 0 for a day of the machine, all labels bought (1 kW for energy, at 1.8 kg CO2e/kWh): nobody's model is worse.
-        "reference": {study.maximize: 0.0} | {name: reference[name] for name in study.costs},
+        "reference": {study.maximize: 0.0} | reference,
         "created": time.time(),
         "schema": 1,
     }

@@ -52,6 +52,12 @@ class Carried:
     basis: str
     note: str = ""
 
+    @property
+    def gpu_seconds(self) -> Estimate | None:
+        """As many GPUs as were held, for the seconds there; None where that is unknown."""
+        held = total(self.phases.values()).gpu_seconds
+        return None if held is None or not self.seconds.value else self.seconds * (held / self.seconds.value)
+
 
 def carry(
     phases: Mapping[str, Usage], measured_on: str | None, offer: Offer, *, same_machine: bool = False, contended: bool = False

@@ -9,39 +9,9 @@ from dataclasses import dataclass
 from workbench.front.confirmed import Confirmed
 from workbench.front.points import Points
 from workbench.front.view import View
-from workbench.prices import JOULES_PER_KWH
-from workbench.quantities import banded, dollars, duration, many, number
+from workbench.quantities import banded, duration, many, number
 from workbench.report.text import describe
-from workbench.result import Result, originals
-
-UNITS = {
-    "usd": "US$",
-    "usd_compute": "US$ of compute",
-    "labels": "labels",
-    "seconds": "s",
-    "gpu_seconds": "GPU-s",
-    "energy_j": "J",
-    "grams_co2e": "g CO2e",
-}
-_LEAST = {
-    "usd": "cheapest",
-    "usd_compute": "cheapest to compute",
-    "labels": "one with the fewest labels",
-    "seconds": "quickest",
-    "gpu_seconds": "one with the least GPU time",
-    "energy_j": "one with the least energy",
-    "grams_co2e": "one with the least CO2e",
-}
-_SAVED = {
-    "usd": "{} cheaper",
-    "usd_compute": "with {} less spent on compute",
-    "labels": "with {} fewer labels",
-    "seconds": "in {} less time",
-    "gpu_seconds": "with {} less GPU time",
-    "energy_j": "with {} less energy",
-    "grams_co2e": "with {} less CO2e",
-}
-
+from workbench.result import COSTS, Result, originals
 
 _MOST_TIED = 6
 """So many of the points that tie are named."""
@@ -95,7 +65,8 @@ def answer(
     if target is not None:
         reaching = _reaching(points, target)
         if reaching is not None:
-            text = f"The {_LEAST[view.minimize[0]]} that reaches {view.maximize} {target:g} is {_point(reaching, view, of)}."
+            least = COSTS[view.minimize[0]].phrases.least
+            text = f"The {least} that reaches {view.maximize} {target:g} is {_point(reaching, view, of)}."
             text += _just_below_text(points, target, reaching)
         else:
             best = _best(points)
@@ -135,7 +106,7 @@ def cost_text(view: View, result: Result, name: str, *, band: bool = False) -> s
     found = view.estimate(result, name)
     if found is None:
         return "unknown"
-    return banded(found, lambda value: _amount(value, name)) if band else _amount(found.value, name)
+    return banded(found, COSTS[name].text) if band else COSTS[name].text(found.value)
 
 
 def cost_cells(view: View, result: Result, names: Sequence[str]) -> list[str]:
@@ -169,20 +140,6 @@ def contended_text(results: Sequence[Result], view: View) -> str:
     if worst.alone.seconds < worst.cold.seconds:
         text += f" Trial {worst.trial} took {duration(worst.cold.seconds)}, and would take {duration(worst.alone.seconds)}."
     return text
-
-
-def _amount(value: float, name: str) -> str:
-    if name.startswith("usd"):
-        return dollars(value)
-    if name == "seconds":
-        return duration(value)
-    if name == "gpu_seconds":
-        return f"{number(value / 3600)} GPU-hours"
-    if name == "grams_co2e":
-        return f"{number(float(value))} {UNITS[name]}"
-    if name == "energy_j" and value >= 0.1 * JOULES_PER_KWH:
-        return f"{number(value / JOULES_PER_KWH)} kWh"
-    return many(value, "label") if name == "labels" else f"{value:,.0f} {UNITS[name]}"
 
 
 def ties_text(members: Sequence[Result], view: View) -> str:
@@ -263,8 +220,8 @@ def _within(points: Points, name: str, budget: float) -> str:
     if not priced:
         return f"What the points cost in US$ is unknown on {view.offer.name}."
     if best is not None:
-        return f"Within {_amount(budget, name)} the best is {_point(best, view, of, name)}."
-    return f"Nothing costs {_amount(budget, name)} or less; the cheapest is {_point(min(priced)[2], view, of, name)}."
+        return f"Within {COSTS[name].text(budget)} the best is {_point(best, view, of, name)}."
+    return f"Nothing costs {COSTS[name].text(budget)} or less; the cheapest is {_point(min(priced)[2], view, of, name)}."
 
 
 def _tied(points: Points, best: Result) -> Result | None:
@@ -286,7 +243,7 @@ def _tied_text(points: Points, best: Result) -> str:
     cheaper, view = _tied(points, best), points.view
     if cheaper is None:
         return ""
-    least = _SAVED[view.minimize[0]].format(f"{_saved(view, best, cheaper)}%")
+    least = COSTS[view.minimize[0]].phrases.saved.format(f"{_saved(view, best, cheaper)}%")
     return f" New seeds do not tell it apart from one that comes {least}: take {_point(cheaper, view, points.confirmed)}."
 
 
@@ -305,7 +262,7 @@ def _nearly_text(points: Points, best: Result) -> str:
     if cheaper is None:
         return ""
     share = math.floor(100 * cheaper.scores[view.maximize] / best.scores[view.maximize])
-    saved = _SAVED[view.minimize[0]].format(f"{_saved(view, best, cheaper)}%")
+    saved = COSTS[view.minimize[0]].phrases.saved.format(f"{_saved(view, best, cheaper)}%")
     return f" {share}% of that quality comes {saved}: {_point(cheaper, view, points.confirmed)}."
 
 

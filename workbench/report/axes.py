@@ -3,54 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from workbench import prices
 from workbench.front.view import View
-from workbench.quantities import count, dollars, number
-from workbench.result import Result
+from workbench.result import COSTS, Result
 
-
-class Axis(NamedTuple):
-    """A cost as an axis of a figure.
-
-    Attributes:
-        title: The name of the cost, with its unit.
-        unit: The unit in which it is read.
-        per_unit: How many of the stored unit are one of this unit: an hour is 3,600 seconds.
-    """
-
-    title: str
-    unit: str
-    per_unit: float = 1.0
-
-    @property
-    def money(self) -> bool:
-        """Whether the cost is in US$."""
-        return self.unit == "US$"
-
-    @property
-    def counted(self) -> bool:
-        """Whether the cost is a number of things, which is never rounded."""
-        return self.unit == "labels"
-
-    def text(self, stored: float) -> str:
-        """Write a stored amount in this unit: `$0.0021`, `0.35 kWh`, `1,024 labels`."""
-        value = stored / self.per_unit
-        if self.counted:
-            return f"{count(value)} {self.unit}"
-        return dollars(value) if self.money else f"{number(float(value))} {self.unit}"
-
-
-AXES = {
-    "usd": Axis("US$, compute + labels (C + D)", "US$"),
-    "usd_compute": Axis("US$, compute alone (C)", "US$"),
-    "gpu_seconds": Axis("GPU-hours", "GPU-hours", 3600.0),
-    "energy_j": Axis("energy, kWh", "kWh", prices.JOULES_PER_KWH),
-    "grams_co2e": Axis("g CO2e", "g CO2e"),
-    "seconds": Axis("seconds", "s"),
-    "labels": Axis("labels bought (D)", "labels"),
-}
+AXES = {name: cost.axis for name, cost in COSTS.items() if cost.axis}
 """By the name of the cost, as `View.cost` takes it."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from workbench.front.importance import LEAST_RUNS, Effect, Importance, setting
 from workbench.front.view import View
 from workbench.quantities import many, number
-from workbench.result import Result, originals
+from workbench.result import COSTS, Result, originals
 
 
 def slice_text(points: Sequence[Result], view: View, name: str) -> str:
@@ -30,7 +30,7 @@ def importance_text(found: Importance | None, view: View, results: Sequence[Resu
         runs = len({r.run_id for r in originals(results) if view.coordinates(r) is not None})
         return f"{runs} run{'' if runs == 1 else 's'} cannot say what matters: it takes {LEAST_RUNS}, and settings that vary."
     quality = _told(view.maximize, found.quality, "points")
-    cost = _told(_cost_name(found.cost_name), found.cost, "")
+    cost = _told(COSTS[found.cost_name].phrases.noun, found.cost, "")
     shares = [f"{max(0.0, share):.0%}" for share in found.explained]
     return (
         f"{quality[:1].upper()}{quality[1:]}; {cost}. From {found.runs} runs, each predicted from the others: the settings explain "
@@ -55,7 +55,3 @@ def _told(outcome: str, effects: Sequence[Effect], unit: str) -> str:
     if not sure:
         return f"no setting's effect on {outcome} can be told apart from chance yet, the largest is that of {named[0]}"
     return f"{outcome} depends most on {', '.join(named)}"
-
-
-def _cost_name(name: str) -> str:
-    return {"usd": "US$", "usd_compute": "US$ of compute", "energy_j": "energy", "grams_co2e": "CO2e"}.get(name, name)

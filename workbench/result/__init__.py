@@ -10,7 +10,18 @@ spending  what a sweep has spent
 """
 
 from workbench.result.causes import Cause
-from workbench.result.costs import COSTS, MeanCosts, carried, cost, estimate, mean_costs, same_machine
+from workbench.result.costs import (
+    COSTS,
+    MINIMIZABLE,
+    Axis,
+    Cost,
+    MeanCosts,
+    carried,
+    cost,
+    estimate,
+    mean_costs,
+    same_machine,
+)
 from workbench.result.inputs import current
 from workbench.result.offers import offer_record
 from workbench.result.record import AGAIN, SCHEMA, STATUSES, Result, again, by_run, originals
@@ -19,9 +30,12 @@ from workbench.result.spending import Spending, labelled_set, labels_bought, spe
 __all__ = [
     "AGAIN",
     "COSTS",
+    "MINIMIZABLE",
     "SCHEMA",
     "STATUSES",
+    "Axis",
     "Cause",
+    "Cost",
     "MeanCosts",
     "Result",
     "Spending",

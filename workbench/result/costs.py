@@ -1,36 +1,275 @@
-"""What a point costs from cold, at any offer: as measured on the machine it ran on, carried over to another."""
+"""What a point costs from cold, at any offer: as measured on the machine it ran on, carried over to another.
+
+`COSTS` is the one table of all costs.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from workbench import carbon, prices
 from workbench.estimate import Estimate
 from workbench.prices import Carried, Offer
+from workbench.quantities import count, dollars, duration, many, number
 from workbench.result.record import Result
-from workbench.usage import total
+from workbench.usage import Usage
 
-COSTS = ("usd", "usd_compute", "usd_labels", "labels", "seconds", "gpu_seconds", "energy_j", "grams_co2e")
-"""What a point costs: US$ of compute and labels together and apart, labels, and physical quantities. See `estimate`."""
+SECONDS_PER_DAY = 86400.0
+DAY_JOULES = SECONDS_PER_DAY * 1000
+"""Joules of a machine that draws 1 kW for a day: the reference of energy, and of what follows from it."""
+
+
+class Compute(Protocol):
+    """What compute takes on the machine of an offer, as measured, carried over or forecast."""
+
+    @property
+    def seconds(self) -> Estimate:
+        """Wall-clock seconds."""
+
+    @property
+    def gpu_seconds(self) -> Estimate | None:
+        """GPUs held x seconds; None where it is unknown."""
+
+    @property
+    def usd(self) -> Estimate | None:
+        """US$ of compute; None where it is unknown."""
+
+    @property
+    def energy_j(self) -> Estimate | None:
+        """Joules of processors and GPU boards; None where it is unknown."""
+
+
+class Axis(NamedTuple):
+    """A cost as an axis of a figure.
+
+    Attributes:
+        title: The name of the cost, with its unit.
+        unit: The unit in which it is read.
+        per_unit: How many of the stored unit are one of this unit: an hour is 3,600 seconds.
+    """
+
+    title: str
+    unit: str
+    per_unit: float = 1.0
+
+    @property
+    def money(self) -> bool:
+        """Whether the cost is in US$."""
+        return self.unit == "US$"
+
+    @property
+    def counted(self) -> bool:
+        """Whether the cost is a number of things, which is never rounded."""
+        return self.unit == "labels"
+
+    def text(self, stored: float) -> str:
+        """Write a stored amount in this unit: `$0.0021`, `0.35 kWh`, `1,024 labels`."""
+        value = stored / self.per_unit
+        if self.counted:
+            return f"{count(value)} {self.unit}"
+        return dollars(value) if self.money else f"{number(float(value))} {self.unit}"
+
+
+class Phrases(NamedTuple):
+    """How sentences speak of a cost.
+
+    Attributes:
+        noun: What a score or a setting is compared with: `US$ of compute`.
+        least: The point that costs least, after `the`: `cheapest`.
+        saved: What a cheaper point saves, with a place for the share: `{} cheaper`.
+    """
+
+    noun: str
+    least: str
+    saved: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One cost of a point: what it is called, how it is written, and how it is worked out.
+
+    A cost is the sum of what compute takes and of what the labels count for; most have one of the two only.
+
+    Attributes:
+        name: Its name in study files, records and columns.
+        unit: The unit of a stored amount, as tables write it.
+        phrases: How sentences speak of it.
+        text: Writes a stored amount with its unit.
+        axis: The axis of a figure that is drawn over it; None where none is.
+        of_compute: The part that is due to compute, on the machine of an offer, in the stored unit; None (the function)
+            where compute does not count, None (its value) where the part is unknown.
+        per_label: What one label counts for, in the stored unit, by its price in US$; None where labels do not count.
+        reference: The coordinate of a study's reference point, by its offer, the most labels that a run uses, and the
+            price of a label. Nobody's model is worse than score 0 for a day of the machine (1 kW, 1.8 kg CO2e/kWh) with
+            all labels bought. None for a cost that no study can minimise.
+        usd_each: US$ for one stored unit, by offer and price of a label; its value is None where the cost has no price.
+        least: The smallest amount that is told apart from 0, for logarithms.
+    """
+
+    name: str
+    unit: str
+    phrases: Phrases
+    text: Callable[[float], str]
+    axis: Axis | None = None
+    of_compute: Callable[[Compute, Offer], Estimate | None] | None = None
+    per_label: Callable[[float], float] | None = None
+    reference: Callable[[Offer, float, float], float] | None = None
+    usd_each: Callable[[Offer, float], float | None] = lambda offer, label_usd: None
+    least: float = 1e-12
+
+    @property
+    def pays_compute(self) -> bool:
+        """Whether it holds US$ of compute, alone or beside labels."""
+        return self.of_compute is _compute_usd
+
+    def of_labels(self, labels: int, label_usd: float) -> float | None:
+        """Return what so many labels count for, in the stored unit; None where labels do not count."""
+        return None if self.per_label is None else labels * self.per_label(label_usd)
+
+    def of(self, there: Compute | None, labels: int, offer: Offer, label_usd: float) -> Estimate | None:
+        """Return the cost of compute and labels; None where it is unknown.
+
+        Args:
+            there: What compute takes on the machine of the offer; None where that is unknown.
+            labels: How many distinct labels are used.
+            offer: The priced machine.
+            label_usd: Price of one labelled example in US$.
+        """
+        of_labels = self.of_labels(labels, label_usd)
+        if self.of_compute is None:
+            return None if of_labels is None else Estimate.exact(of_labels)
+        compute = None if there is None else self.of_compute(there, offer)
+        return compute if compute is None or of_labels is None else compute + Estimate.exact(of_labels)
+
+
+def _compute_usd(there: Compute, offer: Offer) -> Estimate | None:
+    return there.usd
+
+
+def _grams_co2e(there: Compute, offer: Offer) -> Estimate | None:
+    per_joule = carbon.grams_per_joule(offer)
+    return None if there.energy_j is None or per_joule is None else there.energy_j * per_joule
+
+
+def _day_usd(offer: Offer) -> float:
+    """US$ of a day of the machine at 1 kW."""
+    return float(offer.usd_per_hour) * 24 + (prices.electricity_usd(DAY_JOULES, offer) or 0.0)
+
+
+def _second_usd(offer: Offer, label_usd: float) -> float | None:
+    return prices.usd(Usage(1.0, gpu_seconds=1.0 if offer.gpus else 0.0), offer)
+
+
+_GPU_HOURS = Axis("GPU-hours", "GPU-hours", 3600.0)
+_KWH = Axis("energy, kWh", "kWh", prices.JOULES_PER_KWH)
+_GRAMS = Axis("g CO2e", "g CO2e")
+
+COSTS: Mapping[str, Cost] = {
+    cost.name: cost
+    for cost in (
+        Cost(
+            "usd",
+            "US$",
+            Phrases("US$", "cheapest", "{} cheaper"),
+            dollars,
+            Axis("US$, compute + labels (C + D)", "US$"),
+            of_compute=_compute_usd,
+            per_label=lambda label_usd: label_usd,
+            reference=lambda offer, labels, label_usd: _day_usd(offer) + labels * label_usd,
+            usd_each=lambda offer, label_usd: 1.0,
+        ),
+        Cost(
+            "usd_compute",
+            "US$ of compute",
+            Phrases("US$ of compute", "cheapest to compute", "with {} less spent on compute"),
+            dollars,
+            Axis("US$, compute alone (C)", "US$"),
+            of_compute=_compute_usd,
+            reference=lambda offer, labels, label_usd: _day_usd(offer),
+            usd_each=lambda offer, label_usd: 1.0,
+        ),
+        Cost(
+            "usd_labels",
+            "US$ of labels",
+            Phrases("US$ of labels", "one with the cheapest labels", "with {} less spent on labels"),
+            dollars,
+            per_label=lambda label_usd: label_usd,
+            usd_each=lambda offer, label_usd: 1.0,
+        ),
+        Cost(
+            "gpu_seconds",
+            "GPU-s",
+            Phrases("gpu_seconds", "one with the least GPU time", "with {} less GPU time"),
+            _GPU_HOURS.text,
+            _GPU_HOURS,
+            of_compute=lambda there, offer: there.gpu_seconds,
+        ),
+        Cost(
+            "energy_j",
+            "J",
+            Phrases("energy", "one with the least energy", "with {} less energy"),
+            lambda joules: _KWH.text(joules) if joules >= 0.1 * prices.JOULES_PER_KWH else f"{joules:,.0f} J",
+            _KWH,
+            of_compute=lambda there, offer: there.energy_j,
+            reference=lambda offer, labels, label_usd: DAY_JOULES,
+        ),
+        Cost(
+            "grams_co2e",
+            "g CO2e",
+            Phrases("CO2e", "one with the least CO2e", "with {} less CO2e"),
+            _GRAMS.text,
+            _GRAMS,
+            of_compute=_grams_co2e,
+            reference=lambda offer, labels, label_usd: DAY_JOULES * 1800 / prices.JOULES_PER_KWH,
+        ),
+        Cost(
+            "seconds",
+            "s",
+            Phrases("seconds", "quickest", "in {} less time"),
+            duration,
+            Axis("seconds", "s"),
+            of_compute=lambda there, offer: there.seconds,
+            reference=lambda offer, labels, label_usd: SECONDS_PER_DAY,
+            usd_each=_second_usd,
+        ),
+        Cost(
+            "labels",
+            "labels",
+            Phrases("labels", "one with the fewest labels", "with {} fewer labels"),
+            lambda labels: many(labels, "label"),
+            Axis("labels bought (D)", "labels"),
+            per_label=lambda label_usd: 1.0,
+            reference=lambda offer, labels, label_usd: 10.0 * labels,
+            usd_each=lambda offer, label_usd: label_usd or None,
+            least=1.0,  # no label counts as one
+        ),
+    )
+}
+"""What a point costs, by name: US$ of compute and labels together and apart, labels, and physical quantities.
+
+The objective is `minimise C + D, maximise P`. C is `usd_compute`: what loading, data, pre-training, training and one
+evaluation cost, seconds held x the offer's rate (and joules x the price of electricity, for hardware one owns). D is
+`usd_labels`: distinct labels that reached the loss x the price of a label. `usd` is C + D; P is the task's score.
+"""
+
+MINIMIZABLE = tuple(name for name, cost in COSTS.items() if cost.reference)
+"""Names of the costs that a study can minimise."""
 
 
 def cost(result: Result, name: str, offer: Offer, label_usd: float) -> float | None:
     """One of `COSTS` for this point from cold, at these prices: the value of `estimate`; None where it is unknown."""
-    if (
-        name in ("usd", "usd_compute") and result.usage and same_machine(result, offer)
-    ):  # by far the most frequent question, without a band
-        compute = prices.usd(result.alone, offer)
-        return compute if compute is None or name == "usd_compute" else compute + result.labels * label_usd
+    asked = COSTS[name]
+    if asked.pays_compute and result.usage and same_machine(result, offer):  # by far the most frequent question, without a band
+        compute, of_labels = prices.usd(result.alone, offer), asked.of_labels(result.labels, label_usd)
+        return compute if compute is None or of_labels is None else compute + of_labels
     found = estimate(result, name, offer, label_usd)
     return None if found is None else found.value
 
 
 def estimate(result: Result, name: str, offer: Offer, label_usd: float) -> Estimate | None:
     """One of `COSTS` for this point from cold, at these prices, with its band.
-
-    The objective is `minimise C + D, maximise P`. C is `usd_compute`: what loading, data, pre-training, training and one
-    evaluation cost, seconds held x the offer's rate (and joules x the price of electricity, for hardware one owns). D is
-    `usd_labels`: distinct labels that reached the loss x the price of a label. `usd` is C + D; P is the task's score.
 
     Seconds, joules and dollars are as measured where the offer is the machine it ran on, or has the same GPU; elsewhere
     they are carried over by stated ratios (`workbench.prices.carry`), and the basis says `scaled`. Where others used the machine
@@ -39,23 +278,9 @@ def estimate(result: Result, name: str, offer: Offer, label_usd: float) -> Estim
     Returns:
         The number, or None where it was not measured, or cannot be carried over to the offer's device.
     """
-    if name == "labels":
-        return Estimate.exact(float(result.labels))
-    if name == "usd_labels":
-        return Estimate.exact(result.labels * label_usd)
-    there = carried(result, offer)
-    if there is None:
-        return None
-    if name == "grams_co2e":
-        per_joule = carbon.grams_per_joule(offer)
-        return None if there.energy_j is None or per_joule is None else there.energy_j * per_joule
-    if name == "usd":
-        return None if there.usd is None else there.usd + Estimate.exact(result.labels * label_usd)
-    if name == "gpu_seconds":  # as many devices as were held, for the seconds there
-        held = total(there.phases.values()).gpu_seconds
-        return None if held is None or not there.seconds.value else there.seconds * (held / there.seconds.value)
-    known: dict[str, Estimate | None] = {"usd_compute": there.usd, "seconds": there.seconds, "energy_j": there.energy_j}
-    return known[name]
+    asked = COSTS[name]
+    there = carried(result, offer) if asked.of_compute else None
+    return asked.of(there, result.labels, offer, label_usd)
 
 
 def carried(result: Result, offer: Offer) -> Carried | None:

@@ -15,10 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from workbench import prices
 from workbench.errors import UsageError
 from workbench.prices import Prices
-from workbench.result import Result, originals
+from workbench.result import COSTS, Result, originals
 from workbench.search import history
 from workbench.search.arms import Arm, Decision
 from workbench.search.propose import propose
@@ -27,7 +26,6 @@ from workbench.search.runs import Run, key_of, known_runs, new_runs
 from workbench.search.spread import every
 from workbench.space import Dimension, Uniform, Value, draw
 from workbench.study import Study
-from workbench.usage import Usage
 
 POOL = 300
 """Configurations that could be started and are compared at each decision."""
@@ -160,12 +158,7 @@ def check_stop_below(study: Study, at: Prices, sampler: str = DEFAULT) -> None:
 
 def _usd_per_cost(study: Study, at: Prices) -> float | None:
     """US$ for one unit of the study's first cost; None where it has no price."""
-    name = study.costs[0]
-    if name in ("usd", "usd_compute"):
-        return 1.0
-    if name == "seconds":
-        return prices.usd(Usage(1.0, gpu_seconds=1.0 if at.offer.gpus else 0.0), at.offer)
-    return at.label_usd or None if name == "labels" else None
+    return COSTS[study.costs[0]].usd_each(at.offer, at.label_usd)
 
 
 def _whole(study: Study, results: Sequence[Result], at: Prices, strategy: Strategy, allowance: Allowance) -> Step:

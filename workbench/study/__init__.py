@@ -8,6 +8,6 @@ record   recipes as plain data, and the digests that name them
 
 from workbench.study.loading import load
 from workbench.study.recipe import Recipe
-from workbench.study.study import COSTS, DEFAULTS, Study
+from workbench.study.study import DEFAULTS, Study
 
-__all__ = ["COSTS", "DEFAULTS", "Recipe", "Study", "load"]
+__all__ = ["DEFAULTS", "Recipe", "Study", "load"]

@@ -11,15 +11,13 @@ from typing import Any, TypeVar
 
 from workbench import prices
 from workbench.errors import UsageError, did_you_mean
+from workbench.result import MINIMIZABLE
 from workbench.space import Choice, Dimension, Space, Value, check, dimensions, ends, is_number, is_whole, resolve
 from workbench.study.recipe import Recipe
 from workbench.study.record import digest
 from workbench.tasks.base import GAP, WORST_GROUP
 
 T = TypeVar("T")
-
-COSTS = ("usd", "usd_compute", "labels", "seconds", "energy_j", "grams_co2e")
-"""What a study can minimise: US$ of compute and labels together, of compute alone, and physical quantities."""
 
 
 class Unset:
@@ -45,7 +43,7 @@ class Study:
     Attributes:
         recipe: The recipe with its holes: the space.
         maximize: A score of the task, or `worst_group_` and its name where the data have groups.
-        minimize: A cost out of `COSTS`, or several. `usd` is compute plus labels.
+        minimize: A cost out of `workbench.result.MINIMIZABLE`, or several. `usd` is compute plus labels.
         label_usd: Price of one labelled example in US$.
         platform: Name of the offer that prices compute (`workbench.prices.find`).
         trials: How many runs a sweep makes unless told otherwise, all its starts together; None for no bound.
@@ -89,8 +87,8 @@ class Study:
         if not self.costs:
             raise UsageError("minimize is empty: name at least one cost.")
         for cost in self.costs:
-            if cost not in COSTS:
-                raise UsageError(f"minimize={cost!r} is not a cost.{did_you_mean(str(cost), COSTS)}")
+            if cost not in MINIMIZABLE:
+                raise UsageError(f"minimize={cost!r} is not a cost.{did_you_mean(str(cost), MINIMIZABLE)}")
         if len(set(self.costs)) < len(self.costs):
             raise UsageError(f"minimize={self.minimize!r} names a cost twice.")
         prices.find(self.platform)

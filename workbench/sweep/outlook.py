@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 from workbench.forecast import Forecast, Forecaster, on_offer
 from workbench.prices import Offer
-from workbench.result import Result
+from workbench.result import COSTS, Result
 from workbench.search import CheckpointForecast
 from workbench.study import Recipe
 
@@ -24,7 +24,7 @@ class Outlook:
 
     def __init__(self, forecaster: Forecaster, offer: Offer, label_usd: float) -> None:
         self.forecaster, self._offer, self._label_usd = forecaster, offer, label_usd
-        self._cost = forecaster.study.costs[0]
+        self._cost = COSTS[forecaster.study.costs[0]]
         self._known: dict[Hashable, Sequence[CheckpointForecast]] = {}
 
     def learn(self, results: Sequence[Result]) -> None:
@@ -54,24 +54,19 @@ class Outlook:
     def _load(self, forecast: Forecast) -> float:
         """The study's first cost of loading the model; 0 where it is unknown, or labels."""
         load, whole, found = forecast.phases["load"], forecast.seconds, self._of(forecast)
-        if self._cost == "labels" or load is None or whole is None or found is None or not whole.value:
+        if self._cost.of_compute is None or load is None or whole is None or found is None or not whole.value:
             return 0.0
-        compute = found - (forecast.labels * self._label_usd if self._cost == "usd" else 0.0)
+        compute = found - (self._cost.of_labels(forecast.labels, self._label_usd) or 0.0)
         return compute * load.value / whole.value
 
     def _of(self, forecast: Forecast) -> float | None:
         """The study's first cost of what is forecast; None: unknown."""
-        if self._cost == "labels":
-            return max(1.0, float(forecast.labels))
+        if self._cost.of_compute is None:
+            return max(self._cost.least, self._cost.of_labels(forecast.labels, self._label_usd) or 0.0)
         # With one evaluation at its end: `segment` counts those on the way in what is spent alone.
         taken = on_offer(forecast, self.forecaster.machine, self._offer, same_machine=True)
-        if taken is None:
-            return None
-        names = {"usd": "usd", "usd_compute": "usd", "seconds": "seconds", "energy_j": "energy_j", "grams_co2e": "grams_co2e"}
-        found = getattr(taken, names[self._cost])
-        if found is None:
-            return None
-        return float(found.value) + (forecast.labels * self._label_usd if self._cost == "usd" else 0.0)
+        found = self._cost.of(taken, forecast.labels, self._offer, self._label_usd)
+        return None if found is None else float(found.value)
 
 
 def _fits(forecast: Forecast, memory_bytes: int) -> float:
