@@ -142,6 +142,17 @@ def test_the_home_page_says_what_the_command_doubts(tmp_path: Path, page) -> Non
     assert all(doubt in text for doubt in told)
 
 
+def test_the_answer_is_worked_out_once_each_time(tmp_path: Path, page, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = made.write(tmp_path, made.runs(9))
+    page(url)  # imports the page
+    calls = []
+    monkeypatch.setattr(
+        sys.modules["views.front"], "answer", lambda *args, **asked: calls.append(asked) or answers.answer(*args, **asked)
+    )
+    page(url)
+    assert calls == [{"budget": None, "target": None}]
+
+
 def test_labels_of_their_own_are_a_third_axis(tmp_path: Path, page) -> None:
     url = made.write(tmp_path, made.runs(9), minimize=("usd_compute", "labels"))
     test = page(url)
