@@ -282,10 +282,10 @@ def test_what_fits_is_known_before_anything_is_begun(desk):
 def test_what_a_run_took_with_the_first_seed_counts_where_a_forecast_says_less(desk):
     swept = desk.swept(2)
     plan = replicates(desk.study, swept, desk.view, 1)
-    _, seconds = expected(plan, swept, desk.view)
+    seconds = expected(plan, swept, desk.view).seconds.value
     assert seconds > sum(each.member.cold.seconds for each in longest(plan))  # grading comes to it
     quickest = min(
-        expected([e for e in plan if e.recipe.run_id == run.recipe.run_id], swept, desk.view)[1] for run in longest(plan)
+        expected([e for e in plan if e.recipe.run_id == run.recipe.run_id], swept, desk.view).seconds.value for run in longest(plan)
     )
     spent = spending(swept, OFFER, 0.0).seconds
     for more, fits in ((0.9 * quickest, False), (1.1 * quickest + 2, True)):

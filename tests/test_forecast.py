@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from workbench import Recipe, Study, bitfit, choice, flops, full, head, integers, peft, space, study, training
 from workbench.errors import UsageError
+from workbench.estimate import Estimate
 from workbench.forecast import (
     Calibration,
+    CostForecast,
     Forecaster,
     Machine,
     Terms,
@@ -34,7 +36,7 @@ from workbench.forecast import (
 )
 from workbench.forecast.timing import CONSTANTS, Correction, Guess, _student, fit, formula
 from workbench.prices import Offer, Prices
-from workbench.result import Result
+from workbench.result import Result, Spending
 from workbench.testing import TinyTask
 from workbench.testing.tiny import TinyFormulation
 from workbench.training import memory as activations
@@ -532,6 +534,27 @@ def test_on_its_own_machine_a_forecast_stands_and_is_priced_with_its_electricity
     assert plain.usd.value == pytest.approx(forecast.seconds.value / 3600)
     assert metered.usd.value == pytest.approx(plain.usd.value + forecast.energy_j.value / 3.6e6 * 0.3)
     assert metered.usd.high > plain.usd.high + (metered.usd.value - plain.usd.value)  # watts are uncertain too
+
+
+def test_work_on_the_machine_that_is_paid_for_is_priced_by_its_seconds_and_joules() -> None:
+    seconds, joules = Estimate.within(3600.0, 2.0, "formula"), Estimate.within(3.6e6, 3.0, "formula")
+    found = CostForecast.here(seconds, joules, Prices(KWH, 0.5), labels=4)
+    assert found.usd is not None
+    assert (found.usd.value, found.usd.low, found.usd.high) == pytest.approx((1 + 0.3 + 2, 0.5 + 0.1 + 2, 2 + 0.9 + 2))
+    assert found.spending == Spending(found.usd.value, 3600.0, 3.6e6, 4)
+    compute, labels, grams = (found.cost(name) for name in ("usd_compute", "labels", "grams_co2e"))
+    assert compute is not None and labels is not None  # noqa: PT018
+    assert (compute.value, labels.value) == (pytest.approx(1.3), 4.0)
+    assert grams == found.grams_co2e
+    unmetered = CostForecast.here(seconds, None, Prices(KWH, 0.5), labels=4)
+    assert unmetered.usd is None  # its electricity is paid by the kWh
+    assert unmetered.spending == Spending(None, 3600.0, None, 4)
+    two = CostForecast.here(seconds, None, Prices(FOUR), gpus=2)
+    assert two.usd is not None
+    assert two.usd.value == pytest.approx(7.444 / 2)
+    assert list(two.to_json()) == ["seconds", "usd", "grams_co2e", "energy_j", "carried"]
+    assert two.to_json()["seconds"] == {"value": 3600.0, "low": 1800.0, "high": 7200.0, "basis": "formula", "note": ""}
+    assert two.to_json()["energy_j"] is None
 
 
 def test_elsewhere_a_forecast_is_carried_over(tiny: str) -> None:

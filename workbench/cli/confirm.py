@@ -121,7 +121,8 @@ def confirm_front(asked: TrainingOptions, seeds: int, limits: Limits) -> NoRetur
         ask(setup.budget, likely, yes=asked.yes, bounded=True, what="confirmation")
 
     def ahead(made: Sequence[Result]) -> float | None:
-        return expected(left(plan.whole, made), made, setup.view)[1]
+        likely = expected(left(plan.whole, made), made, setup.view)
+        return None if likely is None else likely.seconds.value
 
     with setup.notebook() as notebook, setup.measured.meter, Progress(setup.view, setup.budget, ahead) as progress:
         outcome = work(setup.job(notebook, progress), setup.view, seeds)
@@ -171,12 +172,13 @@ def _made(whole: Sequence[Replicate], results: Sequence[Result]) -> int:
 
 def _tell(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> Estimate | None:
     """Say what is to be done, and what it is likely to take. Gives US$, None where unknown."""
-    usd, seconds = expected(plan, results, view)
+    likely = expected(plan, results, view)
+    usd = None if likely is None else likely.cost("usd_compute")
     members = len({each.member.recipe_id for each in plan})
     count = len(longest(plan))
     taken = "how long they take is unknown"
-    if usd is not None and seconds is not None:
-        taken = f"about {dollars(usd)} and {duration(seconds)}, by what the same runs took with the first seed"
+    if usd is not None and likely is not None:
+        taken = f"about {dollars(usd.value)} and {duration(likely.seconds.value)}, by what the same runs took with the first seed"
     runs = f"{count} run{'' if count == 1 else 's'}"
     messages.print(f"{members} member{'' if members == 1 else 's'} of the front to confirm by {runs} with new seeds: {taken}.")
-    return None if usd is None else Estimate.within(usd, 2.0, "measured")
+    return None if usd is None else Estimate.within(usd.value, 2.0, "measured")

@@ -21,7 +21,7 @@ from workbench.space import Uniform
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
-    from workbench.forecast import Taken, Typical
+    from workbench.forecast import CostForecast, Typical
     from workbench.front.bounds import Bound
     from workbench.result import Result
     from workbench.study import Study
@@ -51,7 +51,7 @@ def most_runs(study: Study, trials: int | None) -> int | None:
     return settings if settings < bound else trials
 
 
-def expectation(taken: Taken | None, runs: int, offer: Offer, *, more: bool = False) -> str:
+def expectation(taken: CostForecast | None, runs: int, offer: Offer, *, more: bool = False) -> str:
     """Say what so many runs of a sweep take: `12 runs are forecast to take 6 min (4 min to 9 min) …`.
 
     `taken` is what `forecast.of_runs` says of them at the offer. With `more` they are told as further runs.
@@ -65,7 +65,7 @@ def expectation(taken: Taken | None, runs: int, offer: Offer, *, more: bool = Fa
     return f"{count} {verb} forecast to take {banded(taken.seconds, duration)} and {usd}{where}, {basis_of(taken)}."
 
 
-def budget_text(taken: Taken | None, runs: int, bounds: Sequence[Bound]) -> str:
+def budget_text(taken: CostForecast | None, runs: int, bounds: Sequence[Bound]) -> str:
     """Say that a budget ends a sweep before so many runs; empty where none does, or that is unknown.
 
     Args:
@@ -90,7 +90,7 @@ def budget_text(taken: Taken | None, runs: int, bounds: Sequence[Bound]) -> str:
     return f"{left} is spent sooner: it pays for {many}, run whole."
 
 
-def basis_of(taken: Taken) -> str:
+def basis_of(taken: CostForecast) -> str:
     """Return the basis of the seconds, with `scaled` beside it where they were carried over to another machine."""
     basis = taken.seconds.basis
     return f"{basis}, scaled" if taken.carried and basis != "scaled" else basis

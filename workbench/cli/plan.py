@@ -53,7 +53,7 @@ from workbench.sweep import check_data, graded_by
 
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
-    from workbench.forecast import Forecast, Forecaster, Machine, Plan, Taken
+    from workbench.forecast import CostForecast, Forecast, Forecaster, Machine, Plan
     from workbench.study import Study
 
 CALIBRATION_SECONDS = 10.0
@@ -169,8 +169,8 @@ class _Row:
     plan: Plan
     shortest: Forecast | None = None
     longest: Forecast | None = None
-    shortest_taken: Taken | None = None
-    longest_taken: Taken | None = None
+    shortest_taken: CostForecast | None = None
+    longest_taken: CostForecast | None = None
 
     @classmethod
     def of(cls, plan: Plan, forecaster: Forecaster, offer: Offer) -> _Row:
@@ -208,9 +208,9 @@ class _Row:
         )
 
 
-def _end_record(end: Forecast, taken: Taken | None) -> dict[str, Any]:
+def _end_record(end: Forecast, taken: CostForecast | None) -> dict[str, Any]:
     """Return a forecast for this machine, and under `on_offer` what the table shows: seconds, energy and US$ at the offer."""
-    there = None if taken is None else dataclasses.asdict(taken)
+    there = None if taken is None else taken.to_json()
     return dataclasses.asdict(end) | {"usd": _plain(taken.usd) if taken else None, "on_offer": there}
 
 

@@ -99,8 +99,9 @@ def _price_of_confirming(study: Study, results: Sequence[Result], view: View) ->
         plan = left(replicates(study, results, view, SEEDS), results)
     except Refused:  # its data have changed meanwhile: confirming will say it
         return ""
-    usd, spent = expected(plan, results, view)[0], spending(results, view.offer, view.label_usd).usd
-    if usd is None or spent is None:
+    likely, spent = expected(plan, results, view), spending(results, view.offer, view.label_usd).usd
+    if likely is None or (compute := likely.cost("usd_compute")) is None or spent is None:
         return ""
+    usd = compute.value
     runs = many(len(longest(plan)), "run")
     return f": {runs} with new seeds, about {dollars(usd)} more ({dollars(spent + usd)} in all)"

@@ -9,18 +9,19 @@ from workbench.forecast.forecast import Forecast
 from workbench.forecast.forecaster import Forecaster
 from workbench.forecast.machine import Machine, device_memory_bytes
 from workbench.forecast.pairs import Plan, check, plan, problems
-from workbench.forecast.pricing import Taken, is_price_of, on_offer
+from workbench.forecast.pricing import Compute, CostForecast, is_price_of, on_offer
 from workbench.forecast.timing import Timing
 from workbench.forecast.typical import Ranked, Terms, Typical, of_runs, rank, trials_within, typical
 
 __all__ = [
     "Calibration",
+    "Compute",
+    "CostForecast",
     "Forecast",
     "Forecaster",
     "Machine",
     "Plan",
     "Ranked",
-    "Taken",
     "Terms",
     "Timing",
     "Typical",

@@ -4,35 +4,116 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from workbench import carbon, prices
+from workbench import prices
 from workbench.estimate import BASES, Estimate
 from workbench.forecast.forecast import Forecast
 from workbench.forecast.machine import Machine
-from workbench.prices import Offer
+from workbench.prices import Offer, Prices
+from workbench.result import COSTS, Spending
 from workbench.usage import Usage, Work
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What runs take on an offer.
+class Compute:
+    """What compute will take on the machine of an offer.
 
     Attributes:
         seconds: Seconds of work.
-        usd: US$ of compute and labels, an owner's electricity in them; None: unknown.
-        grams_co2e: Operational grams; None: unknown.
+        usd: US$ of compute, an owner's electricity in them; None: unknown.
         energy_j: Joules of processors and GPU boards; None: unknown.
-        carried: The offer is another machine than the forecast is for: all of this was carried over to it.
         gpu_seconds: GPUs held x seconds; None: unknown.
+        carried: The offer is another machine than the forecast is for: all of this was carried over to it.
     """
 
     seconds: Estimate
     usd: Estimate | None
-    grams_co2e: Estimate | None
-    energy_j: Estimate | None = None
+    energy_j: Estimate | None
+    gpu_seconds: Estimate | None
     carried: bool = False
-    gpu_seconds: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class CostForecast:
+    """What work that is still to be done will cost at an offer: the one form of all such forecasts.
+
+    It is worked out by `here` for the machine that works, from seconds and joules alone, and by `on_offer` and `of_runs`
+    for any offer, from usage by phase.
+
+    Attributes:
+        compute: What compute will take.
+        labels: How many labels are to be bought for it.
+        prices: Prices of compute and labels.
+    """
+
+    compute: Compute
+    labels: int
+    prices: Prices
+
+    @classmethod
+    def here(cls, seconds: Estimate, energy_j: Estimate | None, paid: Prices, *, gpus: int = 0, labels: int = 0) -> CostForecast:
+        """Return the cost of work on the very machine that is paid for: nothing is carried over.
+
+        Args:
+            seconds: How long the work takes.
+            energy_j: Joules of processors and GPU boards; None: unknown.
+            paid: Prices of compute and labels.
+            gpus: How many GPUs of the machine are held.
+            labels: How many labels are to be bought.
+        """
+
+        def at(end: str) -> float | None:
+            joules = None if energy_j is None else getattr(energy_j, end)
+            lasts = getattr(seconds, end)
+            return prices.usd(Usage(lasts, cpu_energy_j=joules, gpu_seconds=lasts * gpus), paid.offer)
+
+        value, low, high = at("value"), at("low"), at("high")
+        usd = None
+        if value is not None and low is not None and high is not None:
+            usd = replace(seconds, value=value, low=low, high=high)
+        return cls(Compute(seconds, usd, energy_j, seconds * gpus), labels, paid)
+
+    def cost(self, name: str) -> Estimate | None:
+        """Return one of `workbench.result.COSTS`, in its stored unit; None where it is unknown."""
+        return COSTS[name].of(self.compute, self.labels, self.prices.offer, self.prices.label_usd)
+
+    @property
+    def seconds(self) -> Estimate:
+        """Seconds of work."""
+        return self.compute.seconds
+
+    @property
+    def usd(self) -> Estimate | None:
+        """US$ of compute and labels, an owner's electricity in them; None where they are unknown."""
+        return self.cost("usd")
+
+    @property
+    def energy_j(self) -> Estimate | None:
+        """Joules of processors and GPU boards; None where they are unknown."""
+        return self.compute.energy_j
+
+    @property
+    def grams_co2e(self) -> Estimate | None:
+        """Operational grams of CO2e; None where they are unknown."""
+        return self.cost("grams_co2e")
+
+    @property
+    def carried(self) -> bool:
+        """Whether the offer is another machine than the forecast is for: all was carried over to it."""
+        return self.compute.carried
+
+    @property
+    def spending(self) -> Spending:
+        """What would be spent, by the best guesses."""
+        usd, energy_j = (None if each is None else each.value for each in (self.usd, self.energy_j))
+        return Spending(usd, self.seconds.value, energy_j, self.labels)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data, each estimate with its band."""
+        figures = {name: getattr(self, name) for name in ("seconds", "usd", "grams_co2e", "energy_j")}
+        return {name: of and asdict(of) for name, of in figures.items()} | {"carried": self.carried}
 
 
 def is_price_of(gpu: str | None, offer: Offer) -> bool:
@@ -48,9 +129,15 @@ def is_price_of(gpu: str | None, offer: Offer) -> bool:
 
 
 def on_offer(
-    forecast: Forecast, machine: Machine, offer: Offer, *, same_machine: bool | None = None, spent: bool = False
-) -> Taken | None:
-    """What a recipe takes on an offer, labels not in it; None where nothing is known of it there.
+    forecast: Forecast,
+    machine: Machine,
+    offer: Offer,
+    *,
+    same_machine: bool | None = None,
+    spent: bool = False,
+    label_usd: float = 0.0,
+) -> CostForecast | None:
+    """What a recipe will cost on an offer; None where nothing is known of it there.
 
     The band is that of the forecast times that of carrying it over (`prices.carry`).
 
@@ -60,36 +147,37 @@ def on_offer(
         offer: The offer.
         same_machine: The offer is the price of that very machine; None: as `is_price_of` tells.
         spent: What a sweep spends on it, rather than what it takes with one evaluation.
+        label_usd: Price of one labelled example in US$.
     """
     seconds = forecast.spent_seconds if spent else forecast.seconds
     energy_j = forecast.spent_energy_j if spent else forecast.energy_j
     phases = usage_by_phase([forecast], machine, spent=spent)
-    return taken_on(phases, machine.name if machine.kind == "cuda" else None, offer, seconds, energy_j, same_machine)
+    compute = compute_on(phases, machine.name if machine.kind == "cuda" else None, offer, seconds, energy_j, same_machine)
+    return None if compute is None else CostForecast(compute, forecast.labels, Prices(offer, label_usd))
 
 
-def taken_on(
+def compute_on(
     phases: Mapping[str, Usage],
     gpu: str | None,
     offer: Offer,
     seconds: Estimate | None,
     energy_j: Estimate | None,
     same_machine: bool | None,
-) -> Taken | None:
+) -> Compute | None:
     """What phases take on an offer, with the bands of their seconds and of carrying them over."""
     same = is_price_of(gpu, offer) if same_machine is None else same_machine
     there = prices.carry(phases, gpu, offer, same_machine=same) if phases else None
     if there is None or seconds is None:
         return None
-    drawn, per_joule = energy_j or seconds, carbon.grams_per_joule(offer)
+    drawn = energy_j or seconds
     joules = there.energy_j and _banded(there.energy_j, seconds, drawn)
     paid = seconds if offer.usd_per_kwh is None else replace(seconds, basis=max(seconds.basis, drawn.basis, key=BASES.index))
-    return Taken(
+    return Compute(
         seconds=_banded(there.seconds, seconds, seconds),
         usd=there.usd and _banded(there.usd, seconds, paid),
-        grams_co2e=None if joules is None or per_joule is None else joules * per_joule,
         energy_j=joules,
-        carried=there.basis == "scaled",
         gpu_seconds=there.gpu_seconds and _banded(there.gpu_seconds, seconds, seconds),
+        carried=there.basis == "scaled",
     )
 
 

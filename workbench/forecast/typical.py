@@ -11,7 +11,7 @@ from decimal import Decimal
 from workbench import prices, space
 from workbench.estimate import BASES, Estimate
 from workbench.forecast.forecaster import Forecaster
-from workbench.forecast.pricing import Taken, taken_on, usage_by_phase
+from workbench.forecast.pricing import Compute, CostForecast, compute_on, usage_by_phase
 from workbench.prices import Offer, Prices
 from workbench.usage import Usage
 
@@ -89,7 +89,7 @@ class Terms:
     whole: bool = False
 
 
-def of_runs(run: Typical, runs: float, terms: Terms, *, starts: int = 0, labels_bought: int = 0) -> Taken | None:
+def of_runs(run: Typical, runs: float, terms: Terms, *, starts: int = 0, labels_bought: int = 0) -> CostForecast | None:
     """What so many typical runs take on an offer: labels once, the rest each time; None where nothing is known of it there.
 
     Args:
@@ -103,15 +103,24 @@ def of_runs(run: Typical, runs: float, terms: Terms, *, starts: int = 0, labels_
     if terms.whole:
         hourly = offer.usd_per_hour * Decimal(max(1, offer.gpus))
         priced = replace(offer, amount=hourly, unit="hour", currency="USD", exchange=None)
-    one = taken_on(run.phases, run.gpu, priced, run.seconds, run.energy_j, terms.same_machine)
+    one = compute_on(run.phases, run.gpu, priced, run.seconds, run.energy_j, terms.same_machine)
     if one is None:
         return None
-    usd, grams_co2e, energy_j = (None if each is None else each * runs for each in (one.usd, one.grams_co2e, one.energy_j))
-    start = Estimate.within(START_SECONDS * starts, 2.0, one.seconds.basis)
-    if usd is not None:
-        rate = prices.usd(Usage(1.0, gpu_seconds=1.0 if offer.gpus else 0.0), priced)
-        usd = usd + start * (rate or 0.0) + Estimate.exact(max(0, run.labels - labels_bought) * terms.prices.label_usd)
-    return Taken(one.seconds * runs + start, usd, grams_co2e, energy_j, one.carried)
+    lasting, nothing = Estimate.within(START_SECONDS * starts, 2.0, one.seconds.basis), Estimate.exact(0.0)
+    start = CostForecast.here(lasting, nothing, Prices(priced), gpus=1 if offer.gpus else 0).compute
+    whole = Compute(
+        seconds=one.seconds * runs + start.seconds,
+        usd=_sum(one.usd, runs, start.usd),
+        energy_j=_sum(one.energy_j, runs, start.energy_j),
+        gpu_seconds=_sum(one.gpu_seconds, runs, start.gpu_seconds),
+        carried=one.carried,
+    )
+    return CostForecast(whole, max(0, run.labels - labels_bought), Prices(priced, terms.prices.label_usd))
+
+
+def _sum(one: Estimate | None, runs: float, start: Estimate | None) -> Estimate | None:
+    """So many runs and the starts of the sweep."""
+    return None if one is None or start is None else one * runs + start
 
 
 def trials_within(
@@ -149,7 +158,7 @@ class Ranked:
 
     offer: Offer
     fits: bool | None
-    taken: Taken | None
+    taken: CostForecast | None
 
 
 def rank(run: Typical, runs: float, offers: Iterable[Offer], label_usd: float) -> list[Ranked]:
@@ -161,7 +170,7 @@ def rank(run: Typical, runs: float, offers: Iterable[Offer], label_usd: float) -
     return sorted(ranked, key=_place)
 
 
-def _rented(run: Typical, runs: float, offer: Offer, label_usd: float) -> Taken | None:
+def _rented(run: Typical, runs: float, offer: Offer, label_usd: float) -> CostForecast | None:
     """What runs take on a whole machine. A rented machine is never taken to be this one, as `prices.carry` has it."""
     return of_runs(run, runs, Terms(Prices(offer, label_usd), same_machine=False, whole=True), starts=1)
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from workbench import prices
-from workbench.forecast import Forecaster
+from workbench.estimate import Estimate
+from workbench.forecast import CostForecast, Forecaster
 from workbench.result import Result, Spending, labelled_set, labels_bought
 from workbench.study import Recipe
 from workbench.sweep.budget import Budget
@@ -92,29 +93,41 @@ class Account:
             return ""
         return f"no run that is left fits the budget (the cheapest one looked at would take {self.refusals[min(self.refusals)]})"
 
-    def admits(self, recipe: Recipe, results: Sequence[Result], until: float | None = None, *, least_seconds: float = 0.0) -> bool:
-        """Whether a run, or what is missing of it, fits what is left by its forecast. What is unknown passes: the watch sees it.
+    def admits(
+        self,
+        recipe: Recipe,
+        results: Sequence[Result],
+        until: float | None = None,
+        *,
+        least: CostForecast | None = None,
+    ) -> bool:
+        """Whether a run, or what is missing of it, fits what is left by its forecast. What is unknown
+        passes: the watch sees it.
 
-        `until` is to how many epochs it is taken; None: to its end. It takes `least_seconds`, whatever is forecast.
+        Args:
+            recipe: The run.
+            results: All Results.
+            until: To how many epochs it is taken; None: to its end.
+            least: It takes the seconds of this at least, whatever is forecast.
         """
         began = max((r.epochs for r in results if r.run_id == recipe.run_id and r.status == "complete"), default=0.0)
         end = float(recipe.epochs if until is None else until)
         # Hundreds of runs are asked about in one decision, and most differ in what no forecast depends on.
-        asked = (self.forecaster.key(recipe), began, end, least_seconds)
+        asked = (self.forecaster.key(recipe), began, end, least and least.seconds)
         if asked not in self._asked:
-            self._asked[asked] = self._fits(recipe, began, end, least_seconds)
+            self._asked[asked] = self._fits(recipe, began, end, least)
         return self._asked[asked]
 
-    def _fits(self, recipe: Recipe, began: float, end: float, least_seconds: float) -> bool:
+    def _fits(self, recipe: Recipe, began: float, end: float, least: CostForecast | None) -> bool:
         """Whether it fits; a refusal is kept."""
         forecast = self.forecaster.segment(recipe, began, end, cold=True)
+        seconds, energy_j = forecast.spent_seconds, forecast.spent_energy_j
+        if least and (seconds is None or least.seconds.value > seconds.value):
+            seconds = least.seconds
+        if seconds is None:  # its labels alone are known
+            seconds = energy_j = Estimate.exact(0.0)
         labels = self._new_labels(recipe.to_json()["task"], forecast.labels)
-        seconds = max(least_seconds, 0.0 if forecast.spent_seconds is None else forecast.spent_seconds.value)
-        if forecast.spent_seconds is None and not least_seconds:
-            more = Spending(usd=labels * self.budget.label_usd, labels=labels)
-        else:
-            energy_j = None if forecast.spent_energy_j is None else forecast.spent_energy_j.value
-            more = self.budget.of_work(seconds, energy_j, labels)
+        more = self.budget.forecast(seconds, energy_j, labels).spending
         refused = self.budget.overrun(self._recorded, more)
         if refused:
             self.refusals[more.usd or 0.0] = refused

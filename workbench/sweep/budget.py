@@ -13,13 +13,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from workbench import prices
+from workbench.estimate import Estimate
+from workbench.forecast import CostForecast
 from workbench.front.bounds import Bound, bounds
-from workbench.prices import Offer
+from workbench.prices import Offer, Prices
 from workbench.result import Result, Spending, spending
 from workbench.sweep.limits import Limits
 from workbench.sweep.regularly import Regularly
-from workbench.usage import Usage
 
 RESERVE_SECONDS = 1.0
 """Work that is kept back of every budget, to stop a run and to write down what it was."""
@@ -92,9 +92,13 @@ class Budget:
 
     def of_work(self, seconds: float, energy_j: float | None, labels: int) -> Spending:
         """What so much work on this machine costs; a forecast without joules passes no budget of them."""
-        usage = Usage(seconds, cpu_energy_j=energy_j, gpu_seconds=seconds * self._gpus)
-        usd = prices.usd(usage, self.offer)
-        return Spending(None if usd is None else usd + labels * self.label_usd, seconds, energy_j, labels)
+        joules = None if energy_j is None else Estimate.exact(energy_j)
+        return self.forecast(Estimate.exact(seconds), joules, labels).spending
+
+    def forecast(self, seconds: Estimate, energy_j: Estimate | None, labels: int) -> CostForecast:
+        """What so much work on this machine will cost, with its band."""
+        paid = Prices(self.offer, self.label_usd)
+        return CostForecast.here(seconds, energy_j, paid, gpus=self._gpus, labels=labels)
 
     def _bounds(self, spent: Spending) -> list[Bound]:
         """All but that of labels, which are bought at the start of a run."""

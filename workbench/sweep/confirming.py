@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING
 
 from workbench import training
 from workbench.errors import Refused, UsageError
+from workbench.estimate import Estimate
+from workbench.forecast import Compute, CostForecast
 from workbench.front.members import pareto_front
 from workbench.front.view import View
+from workbench.prices import Prices
 from workbench.result import Result, by_run
 from workbench.search import MAX_INTERRUPTIONS
 from workbench.space import Space, Value
@@ -115,14 +118,14 @@ def _admitted(run: Replicate, plan: Sequence[Replicate], results: Sequence[Resul
     """
     if not account.bounded:
         return True
-    _, seconds = expected([each for each in plan if each.recipe.run_id == run.recipe.run_id], results, view)
+    first = expected([each for each in plan if each.recipe.run_id == run.recipe.run_id], results, view)
     done = any(r.run_id == run.recipe.run_id for r in results)  # what is missing of it takes less than the whole
-    return account.admits(run.recipe, results, least_seconds=0.0 if done or seconds is None else seconds)
+    return account.admits(run.recipe, results, least=None if done else first)
 
 
-def expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> tuple[float | None, float | None]:
-    """US$ of compute and seconds that replicates are likely to take: what the same runs took, and
-    grading on the test split.
+def expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> CostForecast | None:
+    """What replicates are likely to cost: what the same runs took, and grading on the test split. No
+    labels are bought for them, and joules are not forecast.
 
     None where what they took is not known. `results` are all that there are.
     """
@@ -130,14 +133,16 @@ def expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -
     usd = [view.cost(each.member, "usd_compute") for each in runs]
     seconds = [view.cost(each.member, "seconds") for each in runs]
     if None in usd or None in seconds:
-        return None, None
+        return None
     scored = {name for result in results for name in result.test_scores}
     kept = {each.member.recipe_id: each for each in plan if each.member.recipe_id not in scored}  # the sweep's own weights
     training, trained = sum(filter(None, usd)), sum(filter(None, seconds))
     graded = [(each.member, each.recipe) for each in (*plan, *kept.values())]
     graded += [(member, plan[0].recipe) for member in asked(results, view) if plan]
     whole = trained + sum(_grading_seconds(member, recipe) for member, recipe in graded)
-    return training * whole / trained if trained else training, whole
+    usd_compute = Estimate.exact(training * whole / trained if trained else training)
+    compute = Compute(Estimate.exact(whole), usd_compute, energy_j=None, gpu_seconds=None)
+    return CostForecast(compute, 0, Prices(view.offer, view.label_usd))
 
 
 def _grading_seconds(member: Result, recipe: Recipe) -> float:

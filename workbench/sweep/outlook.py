@@ -64,8 +64,9 @@ class Outlook:
         if self._cost.of_compute is None:
             return max(self._cost.least, self._cost.of_labels(forecast.labels, self._label_usd) or 0.0)
         # With one evaluation at its end: `segment` counts those on the way in what is spent alone.
-        taken = on_offer(forecast, self.forecaster.machine, self._offer, same_machine=True)
-        found = self._cost.of(taken, forecast.labels, self._offer, self._label_usd)
+        machine, label_usd = self.forecaster.machine, self._label_usd
+        taken = on_offer(forecast, machine, self._offer, same_machine=True, label_usd=label_usd)
+        found = None if taken is None else taken.cost(self._cost.name)
         return None if found is None else float(found.value)
 
 
