@@ -241,6 +241,28 @@ def test_every_cost_has_its_words() -> None:
         assert cost_text(view(name), best, name)
 
 
+def test_every_column_has_a_value_and_a_text() -> None:
+    from workbench.report.columns import COLUMNS, POINT, cells, values
+
+    best = replace(BEST, usage={"train": Usage(seconds=100, cpu_energy_j=10.0)})
+    assert all(isinstance(text, str) for text in cells(best, view("usd"), *COLUMNS))
+    assert list(values(best, view("usd"), "seed", "epochs")) == ["seed", "epochs"]
+    asked = values(best, view("usd"), "score", "usd", "labels", "energy_j", "seconds_measured", "settings")
+    assert asked == {
+        "score": 64.0,
+        "usd": view("usd").cost(best, "usd"),
+        "labels": 512,
+        "energy_j": 10.0,
+        "seconds_measured": 100,
+        "settings": dict(best.settings),
+    }
+    assert cells(best, view("usd"), *POINT)[1:] == [best.model, best.method, "r=8, lr=2e-4", "512", f"{best.epochs:g}"]
+    assert cells(best, view("usd"), "energy_j", "score") == ["10 J", "64.0"]
+    assert [COLUMNS[name].unit for name in ("usd", "labels", "seconds_measured")] == ["US$", "labels", "s"]
+    with pytest.raises(KeyError):
+        values(best, view("usd"), "nonesuch")
+
+
 def test_one_label_is_no_labels() -> None:
     assert describe(epochs(point("x", 1.0, 1, labels=1), 1)) == "lora (r=8, lr=2e-4) on small, 1 label, 1 epoch"
     assert describe(epochs(point("x", 1.0, 1, labels=0), 0.5)) == "lora (r=8, lr=2e-4) on small, 0 labels, 0.5 epochs"

@@ -14,6 +14,7 @@ from workbench import figures, prices
 from workbench.quantities import dollars, duration, many, number
 from workbench.report.answers import cost_text, score_text
 from workbench.report.bill import phases_spent
+from workbench.report.columns import values
 from workbench.report.records import find_run
 from workbench.report.reproduce import reproduce
 from workbench.report.tables import flat, sample_rows
@@ -85,9 +86,7 @@ def _checkpoints(c: Context, segments: list[Result], points: list[Result]) -> No
     names = list(dict.fromkeys(name for p in points for name in p.scores))
     rows = [
         {
-            "epochs": p.epochs,
-            "step": p.step,
-            "labels": p.labels,
+            **values(p, c.view, "epochs", "step", "labels"),
             **{name: p.scores.get(name) for name in names},
             "US$": c.view.cost(p, "usd"),
             "seconds": c.view.cost(p, "seconds"),

@@ -39,12 +39,12 @@ from workbench.front.members import pareto_front
 from workbench.front.points import Points
 from workbench.front.serving import Load
 from workbench.front.view import View
-from workbench.quantities import count, dollars, number
+from workbench.quantities import dollars, number
 from workbench.report import answers
 from workbench.report.answers import answer, contended_text, cost_cells, score_text, ties_text
+from workbench.report.columns import COLUMNS, POINT, cells
 from workbench.report.doubts import doubts
 from workbench.report.records import front_record
-from workbench.report.text import settings_text
 from workbench.result import COSTS, Result, carried, originals
 
 
@@ -178,8 +178,9 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
         return
     shown = sorted(shown, key=lambda r: (view.cost(r, view.minimize[0]) or 0.0, r.number or 0))
     table = Table()
-    for name in ("trial", "model", "method", "settings", "labels", "epochs", view.maximize):
-        table.add_column(name, justify="right" if name in ("trial", "labels", "epochs", view.maximize) else "left")
+    for name in POINT:
+        table.add_column(name, justify="right" if COLUMNS[name].counts else "left")
+    table.add_column(view.maximize, justify="right")
     for name in dict.fromkeys((*view.minimize, "seconds")):
         table.add_column(COSTS[name].unit if name != "seconds" else "time", justify="right")
     if of:
@@ -188,18 +189,10 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
     if everything:
         table.add_column("front")
     for r in shown:
-        cells = [
-            str(r.trial),
-            r.model,
-            r.method,
-            settings_text(r),
-            count(r.labels),
-            f"{r.epochs:g}",
-            score_text(r.scores[view.maximize], of.get(r.recipe_id)),
-        ]
-        cells += cost_cells(view, r, [*dict.fromkeys((*view.minimize, "seconds"))])
-        cells += _confirmation(of.get(r.recipe_id), of) if of else []
-        table.add_row(*cells, *(["*" if r in members else ""] if everything else []))
+        row = [*cells(r, view, *POINT), score_text(r.scores[view.maximize], of.get(r.recipe_id))]
+        row += cost_cells(view, r, [*dict.fromkeys((*view.minimize, "seconds"))])
+        row += _confirmation(of.get(r.recipe_id), of) if of else []
+        table.add_row(*row, *(["*" if r in members else ""] if everything else []))
     print_table(table)
     ties = ties_text(pareto_front(corrected_points(results, view), view), view)
     if ties:

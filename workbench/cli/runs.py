@@ -35,6 +35,7 @@ from workbench.ledger import Ledger
 from workbench.quantities import count, dollars, duration, number
 from workbench.report.answers import cost_cells
 from workbench.report.bill import peak_share, phases_spent
+from workbench.report.columns import cells
 from workbench.report.records import find_run, runs_record
 from workbench.report.text import describe, short_settings, usage_cells
 from workbench.result import AGAIN, Cause, Result, mean_costs
@@ -238,9 +239,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         checkpoints.add_row(
             str(r.number),
             state,
-            f"{r.epochs:g}",
-            count(r.step),
-            count(r.labels),
+            *cells(r, view, "epochs", "step", "labels"),
             *numbers,
             price,
             taken,

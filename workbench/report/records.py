@@ -14,10 +14,9 @@ from workbench.front.intervals import Interval
 from workbench.front.members import cheapest, pareto_front
 from workbench.front.serving import Load
 from workbench.front.view import View
-from workbench.quantities import count
 from workbench.report.answers import answer, cost_text, score_text, ties_text
 from workbench.report.bill import bill_record, serving_record
-from workbench.report.text import peak_memory, settings_text
+from workbench.report.columns import POINT, cells, values
 from workbench.result import Result, by_run, originals, spent_usd
 from workbench.result.outdated import outdated_record
 from workbench.usage import total
@@ -51,26 +50,13 @@ def front_record(
         "hypervolume": hypervolume(corrected_points(results, view), view),
         "points": [
             {
-                "trial": r.trial,
-                "recipe_id": r.recipe_id,
-                "step": r.step,
-                "model": r.model,
-                "method": r.method,
-                "settings": dict(r.settings),
-                "score": r.scores.get(view.maximize),
-                "usd": view.cost(r, "usd"),
-                "usd_compute": view.cost(r, "usd_compute"),
-                "usd_labels": view.cost(r, "usd_labels"),
-                "labels": r.labels,
-                "seconds": view.cost(r, "seconds"),
-                "energy_j": view.cost(r, "energy_j"),
-                "peak_memory_bytes": peak_memory(r.cold),
+                **values(r, view, "trial", "recipe_id", "step", "model", "method", "settings", "score"),
+                **values(r, view, "usd", "usd_compute", "usd_labels", "labels", "seconds", "energy_j"),
+                **values(r, view, "peak_memory_bytes"),
                 "offer_id": view.offer.id,
                 "price_date": view.offer.date,
                 "on_front": id(r) in members,
-                "epochs": r.epochs,
-                "seed": r.seed,
-                "trainable_parameters": r.trainable_parameters,
+                **values(r, view, "epochs", "seed", "trainable_parameters"),
                 "confirmed": confirmed_record(of.get(r.recipe_id)),
                 **bill_record(r, view),
                 **serving_record(r, view, load.per_second, load.against),
@@ -97,20 +83,13 @@ def front_record(
 
 def front_markdown(results: Sequence[Result], view: View) -> str:
     """Return the answer, and the front as a markdown table, for the notes of an MLflow run."""
-    names = ["trial", "model", "method", "settings", "labels", "epochs", view.maximize, *view.minimize]
+    names = [*POINT, view.maximize, *view.minimize]
     lines = [answer(results, view), "", f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     of = confirmations(results, view)
     for r in confirmed_front(results, view):
-        cells = [
-            str(r.trial),
-            r.model,
-            r.method,
-            settings_text(r),
-            count(r.labels),
-            f"{r.epochs:g}",
-            score_text(r.scores[view.maximize], of.get(r.recipe_id)),
-        ]
-        lines.append(f"| {' | '.join([*cells, *(cost_text(view, r, name) for name in view.minimize)])} |")
+        score = score_text(r.scores[view.maximize], of.get(r.recipe_id))
+        told = [*cells(r, view, *POINT), score, *(cost_text(view, r, name) for name in view.minimize)]
+        lines.append(f"| {' | '.join(told)} |")
     ties = ties_text(pareto_front(corrected_points(results, view), view), view)
     return "\n".join([*lines, *(["", ties] if ties else [])]) + "\n"
 
@@ -149,42 +128,25 @@ def runs_record(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
         whole = total(usage.values())
         entries.append(
             {
-                "trial": last.trial,
-                "recipe_id": point.recipe_id,
-                "status": last.status,
-                "cause": last.cause,
-                "retry": last.retry,
-                "reason": last.reason,
-                "model": last.model,
-                "method": last.method,
-                "settings": dict(last.settings),
-                "seed": last.seed,
-                "scores": dict(point.scores),
+                **values(last, view, "trial"),
+                **values(point, view, "recipe_id"),
+                **values(last, view, "status", "cause", "retry", "reason", "model", "method", "settings", "seed"),
+                **values(point, view, "scores"),
                 "usage": whole.to_json() | {"phases": {p: u.to_json() for p, u in usage.items()}},
                 "usd": view.cost(point, "usd") if point.usage else spent_usd([point], view.offer, view.label_usd),
                 "mlflow_run_id": mlflow_runs.get(last.run_id),
                 "started": segments[0].started,
                 "seconds": view.cost(point, "seconds") if point.usage else whole.seconds,
-                "run_id": last.run_id,
-                "labels": point.labels,
-                "epochs": point.epochs,
-                "step": point.step,
+                **values(last, view, "run_id"),
+                **values(point, view, "labels", "epochs", "step"),
                 "usd_spent": spent_usd(segments, view.offer, 0.0),
-                "usd_compute": view.cost(point, "usd_compute"),
-                "usd_labels": view.cost(point, "usd_labels"),
-                "score": point.scores.get(view.maximize),
-                "replicate_of": point.replicate_of,
+                **values(point, view, "usd_compute", "usd_labels", "score", "replicate_of"),
                 "outdated": list(last.outdated),
-                "test_scores": dict(point.test_scores.get(point.recipe_id, {})),
+                **values(point, view, "test_scores"),
                 **bill_record(point, view),
                 "checkpoints": [
                     {
-                        "recipe_id": r.recipe_id,
-                        "number": r.number,
-                        "status": r.status,
-                        "epochs": r.epochs,
-                        "step": r.step,
-                        "scores": dict(r.scores),
+                        **values(r, view, "recipe_id", "number", "status", "epochs", "step", "scores"),
                         "usd": view.cost(r, "usd") if r.usage else None,
                     }
                     for r in segments

@@ -9,8 +9,14 @@ from typing import Any
 
 from workbench.front.confirmed import confirmed_front
 from workbench.front.view import View
-from workbench.report.text import peak_memory
+from workbench.report.columns import values
 from workbench.result import Result, spent_usd
+
+_COLD = (
+    *("usd", "usd_compute", "usd_labels", "seconds", "energy_j", "grams_co2e"),
+    *("gpu_seconds", "contended", "seconds_measured", "stalled_seconds", "peak_memory_bytes"),
+)
+"""Columns of what making a point alone from cold would have cost."""
 
 
 def result_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -24,7 +30,7 @@ def result_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str,
     members = {id(r) for r in confirmed_front(results, view)}
     rows = [
         (
-            _identity(r, id(r) in members),
+            _identity(r, view, id(r) in members),
             _scores(r),
             _cold(r, view),
             _phases(r),
@@ -48,26 +54,15 @@ def rows_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _identity(r: Result, on_front: bool) -> dict[str, Any]:
+def _identity(r: Result, view: View, on_front: bool) -> dict[str, Any]:
     return {
-        "number": r.number,
-        "trial": r.trial,
-        "run_id": r.run_id,
-        "recipe_id": r.recipe_id,
-        "status": r.status,
+        **values(r, view, "number", "trial", "run_id", "recipe_id", "status"),
         "reason": r.reason or None,
         "on_front": on_front,
-        "replicate_of": r.replicate_of,
+        **values(r, view, "replicate_of"),
         "outdated": "+".join(r.outdated) or None,
-        "model": r.model,
-        "method": r.method,
-        "seed": r.seed,
-        "epochs": r.epochs,
-        "step": r.step,
-        "examples": r.examples,
-        "tokens": r.tokens,
-        "labels": r.labels,
-        "trainable_parameters": r.trainable_parameters,
+        **values(r, view, "model", "method", "seed", "epochs", "step", "examples", "tokens", "labels"),
+        **values(r, view, "trainable_parameters"),
     }
 
 
@@ -78,16 +73,9 @@ def _scores(r: Result) -> dict[str, Any]:
 
 def _cold(r: Result, view: View) -> dict[str, Any]:
     """Return what making the point alone from cold would have cost; None in each column where the Result is no point."""
-    costs = ("usd", "usd_compute", "usd_labels", "seconds", "energy_j", "grams_co2e")
-    known = r.status == "complete"
-    return {name: view.cost(r, name) if known else None for name in costs} | {
-        "gpu_seconds": r.alone.gpu_seconds if known else None,
-        "contended": r.contended if known else None,
-        "seconds_measured": r.cold.seconds if known else None,
-        "stalled_seconds": r.cold.stalled_seconds if known else None,
-        "peak_memory_bytes": peak_memory(r.cold) if known else None,
-        "flops": (r.cold.work.flops or None) if known else None,
-    }
+    if r.status != "complete":
+        return dict.fromkeys((*_COLD, "flops"))
+    return values(r, view, *_COLD) | {"flops": r.cold.work.flops or None}
 
 
 def _phases(r: Result) -> dict[str, Any]:

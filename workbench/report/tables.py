@@ -9,6 +9,7 @@ from typing import Any
 from workbench.front.points import Points, marginal
 from workbench.front.view import View
 from workbench.report.axes import AXES
+from workbench.report.columns import values
 from workbench.report.records import last_word
 from workbench.report.text import peak_memory, settings_text
 from workbench.result import Result, by_run, spent_usd
@@ -25,13 +26,9 @@ def front_rows(points: Points) -> list[dict[str, Any]]:
     for r, more in zip(points.members, marginal(points), strict=True):
         known = points.confirmed.get(r.recipe_id)
         row: dict[str, Any] = {
-            "number": r.number,
-            "trial": r.trial,
-            "method": r.method,
+            **values(r, view, "number", "trial", "method"),
             "settings": settings_text(r),
-            "model": r.model,
-            "labels": r.labels,
-            "epochs": r.epochs,
+            **values(r, view, "model", "labels", "epochs"),
             view.maximize: points.score(r),
             "low": None if known is None else known.score.low,
             "high": None if known is None else known.score.high,
@@ -57,15 +54,11 @@ def run_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, st
         point = max((r for r in segments if r.status == "complete"), key=lambda r: r.epochs, default=None)
         rows.append(
             {
-                "trial": last.trial,
-                "status": last.status,
-                "reason": last.reason,
-                "method": last.method,
+                **values(last, view, "trial", "status", "reason", "method"),
                 "settings": settings_text(last),
-                "model": last.model,
-                "labels": (point or last).labels,
-                "epochs": (point or last).epochs,
-                "seed": last.seed,
+                **values(last, view, "model"),
+                **values(point or last, view, "labels", "epochs"),
+                **values(last, view, "seed"),
                 view.maximize: None if point is None else point.scores.get(view.maximize),
                 **{name: None if point is None else _in_unit(view, point, name) for name in ("usd", "usd_compute", "seconds")},
                 "energy_j": None if point is None else _in_unit(view, point, "energy_j"),
@@ -74,7 +67,7 @@ def run_rows(results: Sequence[Result], view: View, mlflow_runs: Mapping[str, st
                 "contended": None if point is None else point.contended,
                 "replicate_of": last.replicate_of or "",
                 "outdated": ", ".join(last.outdated),
-                "run_id": last.run_id,
+                **values(last, view, "run_id"),
                 "mlflow_run_id": mlflow_runs.get(last.run_id),
             }
         )
