@@ -21,12 +21,12 @@ from typing import Any, Self
 
 from workbench import process
 from workbench.errors import UsageError
-from workbench.meter import bill, host, power
-from workbench.meter.bill import Peaks, Reading
+from workbench.meter import host, power, usage_between
 from workbench.meter.gpu import Device
-from workbench.meter.nvidia import Nvml
 from workbench.meter.processors import cpu_power
 from workbench.meter.tenants import Tenant, Tenants
+from workbench.meter.usage_between import Peaks, Reading
+from workbench.meter.visible_gpus import Nvml
 from workbench.usage import Usage
 
 
@@ -77,7 +77,7 @@ class Meter:
         absence, watts = self._nvml.absence, cpu_power(model)
         # A quota makes threads wait whenever it is used up, on the quietest host too.
         no_waits = "unknown: this container's CPU quota makes threads wait as others do" if cpus < process.cpus() else ""
-        self._facts = bill.Facts(
+        self._facts = usage_between.Facts(
             cpus, model, self._rapl.source, rate, self.devices, absence, watts, memory, ram_watts_per_gib, no_waits
         )
         self._windows: list[Window] = []
@@ -226,7 +226,7 @@ class Meter:
 
     def usage_between(self, first: Reading, last: Reading, peaks: Peaks) -> Usage:
         """Consumption between two readings of one view, and the highest memory seen meanwhile."""
-        return bill.usage(first, last, peaks, self._facts)
+        return usage_between.usage(first, last, peaks, self._facts)
 
     def release(self, tenant: Tenant) -> None:
         """Close a tenant's windows and give it no more shares."""
