@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from workbench import Method, Recipe, Study, bitfit, choice, forecast, full, head, loguniform, methods, peft, study
-from workbench.data import hub, models
+from workbench.data import hub, model_files, models
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.forecast import Plan, check, machine, plan
 from workbench.tasks import classification, image_classification
@@ -305,7 +305,7 @@ def test_segments_that_a_model_has_not_are_refused(tmp_path: Path) -> None:
 
 def test_of_a_model_out_of_reach_it_is_said_what_is_built_in_for_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "reachable", lambda: False)
-    models._on_hub.cache_clear()
+    model_files._on_hub.cache_clear()
 
     def said(task: Any) -> str:
         with pytest.raises(EnvironmentFault) as caught:
