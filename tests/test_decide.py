@@ -198,8 +198,8 @@ class Told:
         self.seen.update(dimensions=dimensions, reference=reference)
         return self
 
-    def decide(self, arms, *, cold_start_cost, start_worth, may_wait):
-        self.seen.update(arms=arms, cold_start_cost=cold_start_cost, start_worth=start_worth, may_wait=may_wait)
+    def decide(self, arms, *, cold_start_cost, start_penalty, may_wait):
+        self.seen.update(arms=arms, cold_start_cost=cold_start_cost, start_penalty=start_penalty, may_wait=may_wait)
         return self.decision(arms)
 
 
@@ -260,7 +260,7 @@ def test_what_the_search_is_told_of(told):
     assert len({a.key for a in seen["arms"]}) == len(seen["arms"])
     assert all(not a.done and a.pending is None for a in pool)
     assert len(pool) == 300
-    assert seen["start_worth"] == 0.0  # as many as it likes
+    assert seen["start_penalty"] == 0.0  # as many as it likes
     assert seen["may_wait"]
     decide(of, results)
     assert not seen["arms"][0].cached
@@ -280,7 +280,7 @@ def test_a_start_is_worth_a_whole_run_where_their_number_is_bounded_or_its_share
         {"starts": 4, "usd": 1e9},
     ):
         decide(of, [result(of, SETTINGS, 1)], **bounds)
-        worth.append(seen["start_worth"])
+        worth.append(seen["start_penalty"])
     whole = sum(arm.milestones[-1].cost for arm in seen["arms"] if not arm.done) / sum(not arm.done for arm in seen["arms"])
     assert worth == pytest.approx([whole, whole, 0.25, whole])
     assert whole > 1.0

@@ -4,14 +4,19 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from workbench.cli import main
+from workbench.cli.forecasting import budget_text
 from workbench.cli.plan import band
 from workbench.estimate import Estimate
+from workbench.forecast import CostForecast
+from workbench.front.bounds import Bound
+from workbench.prices import Offer, Prices
 
 Command = Callable[..., tuple[Any, str, str]]
 
@@ -30,6 +35,24 @@ def command(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pyte
         return end.value.code, out, err
 
     return run
+
+
+def test_the_budget_that_ends_a_sweep_soonest_is_named() -> None:
+    offer = Offer("p", "m", "", 0, "", "owned", Decimal(1), "here", "2026-01-01")
+    taken = CostForecast.here(
+        Estimate.exact(3600.0), Estimate.exact(3.6e6), Prices(offer, 0.5), labels=2
+    )  # $2, of it $1 for labels
+    hours, usd, kwh, labels = (
+        Bound("seconds", 0.0, 2700.0),
+        Bound("usd", 0.5, 1.0),
+        Bound("energy_j", 0.0, 3.6e6),
+        Bound("labels", 0.0, 1.0),
+    )
+    assert budget_text(taken, 10, [hours]) == "The budget of 45 min 00 s is spent sooner: it pays for about 8 of them, run whole."
+    left = budget_text(taken, 10, [hours, usd, kwh, labels])
+    assert left == "What is left of $1.00 is spent sooner: it pays for about 2 of them, run whole."
+    assert budget_text(taken, 10, [kwh]) == budget_text(taken, 10, [labels]) == budget_text(taken, 10, []) == ""
+    assert budget_text(None, 10, [hours]) == budget_text(taken, 10, [Bound("usd", None, 0.1)]) == ""
 
 
 def test_before_anything_is_spent(command: Command, study_file: Path) -> None:

@@ -229,13 +229,13 @@ def test_a_start_that_is_worth_much_is_not_used_up_for_a_cheap_run():
     dear = Arm("dear", {"rate": 1e-3, "model": "large", "method": "full"}, [Milestone(2.0**k, 1.0, 50 * 2.0**k) for k in range(5)])
     cheap = [replace(arm, milestones=[Milestone(2.0**k, 1.0, 2.0**k) for k in range(5)]) for arm in arms_of(20, seed=3)]
     keys = {
-        worth: [FrontSearch(DIMENSIONS, seed=s).decide([*cheap, dear], start_worth=worth).key for s in range(200)]
+        worth: [FrontSearch(DIMENSIONS, seed=s).decide([*cheap, dear], start_penalty=worth).key for s in range(200)]
         for worth in (0, 1e4)
     }
     assert keys[0].count("dear") == 0
     assert 2 <= keys[1e4].count("dear") <= 25  # one of 21
     known = begun(30, 10)
-    free = [FrontSearch(DIMENSIONS).decide(known, start_worth=worth) for worth in (0.0, 1e4)]
+    free = [FrontSearch(DIMENSIONS).decide(known, start_penalty=worth) for worth in (0.0, 1e4)]
     spent = [d.spend for d in free]
     assert spent[1] >= spent[0]
     assert free[1].action == "continue"  # what is begun needs no start

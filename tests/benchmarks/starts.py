@@ -45,8 +45,8 @@ class Bounded:
         for run in set(state.changed):
             self.arms[run] = replace(self.arms[run], scores=tuple(state.scores(run).tolist()), infeasible=bool(state.failed[run]))
         begun = [arm for arm in self.arms if arm.done or arm.infeasible]
-        worth = self.share * statistics.fmean(arm.milestones[-1].cost for arm in self.arms if not arm.done)
-        ask = partial(self.search.decide, cold_start_cost=state.cold_start_cost, start_worth=worth)
+        penalty = self.share * statistics.fmean(arm.milestones[-1].cost for arm in self.arms if not arm.done)
+        ask = partial(self.search.decide, cold_start_cost=state.cold_start_cost, start_penalty=penalty)
         decision = ask(self.arms)
         if decision.action == "start" and len(begun) >= self.starts:
             decision = replace(decision, action="stop") if decision.gain > 0 else ask(begun)

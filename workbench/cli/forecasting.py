@@ -75,11 +75,13 @@ def budget_text(taken: CostForecast | None, runs: int, bounds: Sequence[Bound]) 
     """
     if taken is None:
         return ""
-    whole = {"usd": taken.usd, "seconds": taken.seconds, "energy_j": taken.energy_j}
     shares = [
         (max(0.0, bound.most - bound.spent) / forecast.value, bound)
         for bound in bounds
-        if bound.spent is not None and (forecast := whole.get(bound.name)) is not None and forecast.value > 0
+        if bound.spent is not None
+        and bound.name != "labels"
+        and (forecast := taken.cost(bound.name)) is not None
+        and forecast.value > 0
     ]
     share, bound = min(shares, key=lambda pair: pair[0], default=(1.0, None))
     if bound is None or share >= 1:

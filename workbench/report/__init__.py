@@ -5,6 +5,7 @@ What they tell of is computed below, in `workbench.front`. Import from the modul
 answers    the sentence that answers the study's question
 axes       costs in the units that people read them in
 bill       what a point costs beside its making, as plain data
+columns    the one table of a Result's columns: name, unit, value, text
 course     what the last half of the spend has brought
 curves     whether longer training still pays
 doubts     what is to be doubted: nothing learned, too few dev examples

@@ -21,7 +21,7 @@ DAY_JOULES = SECONDS_PER_DAY * 1000
 """Joules of a machine that draws 1 kW for a day: the reference of energy, and of what follows from it."""
 
 
-class Compute(Protocol):
+class ComputeAmounts(Protocol):
     """What compute takes on the machine of an offer, as measured, carried over or forecast."""
 
     @property
@@ -113,7 +113,7 @@ class Cost:
     phrases: Phrases
     text: Callable[[float], str]
     axis: Axis | None = None
-    of_compute: Callable[[Compute, Offer], Estimate | None] | None = None
+    of_compute: Callable[[ComputeAmounts, Offer], Estimate | None] | None = None
     per_label: Callable[[float], float] | None = None
     reference: Callable[[Offer, float, float], float] | None = None
     usd_each: Callable[[Offer, float], float | None] = lambda offer, label_usd: None
@@ -128,7 +128,12 @@ class Cost:
         """Return what so many labels count for, in the stored unit; None where labels do not count."""
         return None if self.per_label is None else labels * self.per_label(label_usd)
 
-    def of(self, there: Compute | None, labels: int, offer: Offer, label_usd: float) -> Estimate | None:
+    @property
+    def mixes_labels(self) -> bool:
+        """Whether labels count beside compute."""
+        return self.of_compute is not None and self.per_label is not None
+
+    def of(self, there: ComputeAmounts | None, labels: int, offer: Offer, label_usd: float) -> Estimate | None:
         """Return the cost of compute and labels; None where it is unknown.
 
         Args:
@@ -144,11 +149,11 @@ class Cost:
         return compute if compute is None or of_labels is None else compute + Estimate.exact(of_labels)
 
 
-def _compute_usd(there: Compute, offer: Offer) -> Estimate | None:
+def _compute_usd(there: ComputeAmounts, offer: Offer) -> Estimate | None:
     return there.usd
 
 
-def _grams_co2e(there: Compute, offer: Offer) -> Estimate | None:
+def _grams_co2e(there: ComputeAmounts, offer: Offer) -> Estimate | None:
     per_joule = carbon.grams_per_joule(offer)
     return None if there.energy_j is None or per_joule is None else there.energy_j * per_joule
 

@@ -101,10 +101,10 @@ def decide(
     origin = strategy.reference
     reference = None if origin is None else Reference(score=origin[study.maximize], cost=origin[study.costs[0]])
     engine = FrontSearch(dimensions, seed=_salt(strategy.seed, len(results)), reference=reference)
-    # With twelve starts and no worth of a start a sweep began twelve of the cheapest runs, and ended with most of its
+    # With twelve starts and no penalty of a start a sweep began twelve of the cheapest runs, and ended with most of its
     # money unspent.
-    worth = _start_worth(runs, allowance, usd)
-    ask = functools.partial(engine.decide, cold_start_cost=costs.cold_start_cost, start_worth=worth, may_wait=strategy.may_wait)
+    penalty = _start_penalty(runs, allowance, usd)
+    ask = functools.partial(engine.decide, cold_start_cost=costs.cold_start_cost, start_penalty=penalty, may_wait=strategy.may_wait)
     chosen, decision = _admitted(ask, runs, admits)
     if chosen is not None and chosen.run_id not in begun and allowance.starts == 0:
         if decision.gain > 0:  # it would add more than any run that there is
@@ -205,8 +205,9 @@ def _with_pool(
     return [replace(run, arm=replace(run.arm, drawn=max(1, times[run.key]))) for run in pool]
 
 
-def _start_worth(runs: Sequence[Run], allowance: Allowance, usd_per_cost: float | None) -> float:
-    """What one of the starts that are left is worth, in the study's first cost; 0 where their number is not bounded.
+def _start_penalty(runs: Sequence[Run], allowance: Allowance, usd_per_cost: float | None) -> float:
+    """What is added to the cost of a new run when it is weighed, in the study's first cost: what one
+    of the starts that are left is worth; 0 where their number is not bounded.
 
     Whoever bounds the runs alone would pay for so many whole ones. On recorded runs, with twelve starts, that finds more of the
     hypervolume on four tables of six and as much on two (`tests/benchmarks/results/starts.json`).

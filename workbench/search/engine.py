@@ -1,8 +1,29 @@
-"""The search of the cost-quality front: one index over new and frozen runs.
+"""The search of the cost-quality front: freeze-thaw, cost-aware expected hypervolume improvement.
 
-Each decision compares, for every run that exists or could be started and each checkpoint it could be taken to, the growth of the
-hypervolume that is to be expected with what it would cost: the run and the checkpoint with the most growth per unit of cost come
-next. This replaces sampler and pruner: a run that is not worth its next checkpoint stays frozen until it is.
+A free worker takes the run, and takes it to the checkpoint, with the greatest index:
+
+    argmax  P(feasible) x E[HVI] / (cost ahead + start penalty)      over runs x rungs
+
+    P(feasible)    chance that the run neither runs out of memory nor diverges
+    E[HVI]         expected growth of the front's hypervolume, in score x natural logarithm of cost,
+                   once the run has passed that checkpoint (expected hypervolume improvement)
+    cost ahead     what is still to be paid to get there: taking the run up included, what a cached
+                   state has paid for left out
+    start penalty  added for new runs where the number of starts is bounded; 0 where it is not
+
+Improvement per unit of cost is what makes it cost-aware. It is freeze-thaw in that runs which were
+left (frozen) are weighed beside those that could be started, by one index: this replaces sampler and
+pruner, and a run that is not worth its next checkpoint stays frozen until it is.
+
+Three words for places on a run's way:
+
+    checkpoint  a model on the way that is evaluated, and could be deployed
+    milestone   a checkpoint in the search's plain numbers: progress, labels, cost; passed or ahead
+    rung        a milestone at which a decision may have the run left: at most `MOST_RUNGS` of a run,
+                denser towards its beginning
+
+Until `FIRST_RUNS` are begun and two scores are known there is too little to fit: those runs are
+drawn, cheap ones more often.
 """
 
 from __future__ import annotations
@@ -10,6 +31,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +53,13 @@ FIRST_RUNS = 6
 MOST_FIRST_RUNS = 16
 """How many of many workers make the first runs; the others wait for what these show."""
 
-WORTH = 0.3
-"""A worker waits when the best that is left promises, once what is under way is known, less than this share of the best of all."""
+WAIT_BELOW = 0.3
+"""A worker waits when the best index of what it could do, once what is under way is known, is less
+than this share of the best of all, what is under way included.
+"""
 
 FIRST_RUNG = 1
-"""The rung, by index, to which the first runs are taken."""
+"""The rung to which the first runs are taken, by its index among the rungs: the second."""
 
 START_POWER = 1.5
 """The first runs are drawn with a chance in proportion to their cost to the power of minus this."""
@@ -43,20 +67,27 @@ START_POWER = 1.5
 MOST_NEW = 300
 """New arms that a decision looks at."""
 
-HORIZONS = 6
-"""Milestones of a run that a decision looks at, spread evenly in the logarithm of their number."""
+MOST_RUNGS = 6
+"""Most rungs of a run: so many of its milestones, spread evenly in the logarithm of their number."""
 
 SAMPLES = 8
 """Joint samples of what is under way, over which growth is averaged."""
 
 _NODES = np.arange(-1.5, 5.01, 0.5)
+"""Quadrature nodes of a normal distribution, in standard deviations from its mean: they reach far
+into the upper tail, where growth of a front lies.
+"""
+
 _WEIGHTS = np.diff(special.ndtr(np.r_[_NODES - 0.25, np.inf]))
-"""Where a normal distribution is evaluated, and with what weights: far into the upper tail, where growth of a front lies."""
+"""The probability that each node stands for: from 0.25 below it to 0.25 above it, for the last one
+all that lies above. The 4 % below -1.75 are dropped, as if nothing grew there: the weights sum to
+0.96.
+"""
 
 Bools = NDArray[np.bool_]
 
-Known = Callable[[Sequence[float], Floats], Staircase]
-"""Makes the front of all known points together with some of these costs and scores."""
+FrontWith = Callable[[Sequence[float], Floats], Staircase]
+"""Makes the front of all known points together with some more, of these costs and scores."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +101,22 @@ class Reference:
 
     score: float | None = None
     cost: float | None = None
+
+
+class _Candidates(NamedTuple):
+    """The runs that one decision compares, with the rungs ahead of each.
+
+    Attributes:
+        arms: The runs: first those that a worker may take, then those that others are taking.
+        free: How many of them, from the first, a worker may take.
+        rungs: Milestones that each could be taken to, by index, shape (arms, rungs).
+        costs: What these cost from cold, of the same shape.
+    """
+
+    arms: Sequence[Arm]
+    free: int
+    rungs: Ints
+    costs: Floats
 
 
 class FrontSearch:
@@ -99,15 +146,16 @@ class FrontSearch:
         self._belief = Belief(Features(dimensions), losses="loss" not in self._ablate, refit_growth=refit_growth)
 
     def decide(
-        self, arms: Sequence[Arm], *, cold_start_cost: float = 0.0, start_worth: float = 0.0, may_wait: bool = True
+        self, arms: Sequence[Arm], *, cold_start_cost: float = 0.0, start_penalty: float = 0.0, may_wait: bool = True
     ) -> Decision:
         """What a free worker does next.
 
         Args:
             arms: All runs that exist, and those that could be started.
             cold_start_cost: What a start from cold costs beside the milestones' costs, in the same unit.
-            start_worth: What one of the starts that are left is worth, in the same unit, where their number is bounded: a new run
-                is weighed as if it cost so much more, or cheap ones would use them up. It is not spent.
+            start_penalty: What is added to the cost of a new run in its index, in the same unit,
+                where the number of starts that are left is bounded, or cheap runs would use them
+                up. It is not spent, and in no `Decision.spend`.
             may_wait: Whether the worker may be told to wait for what others will find, though something is left that it could do:
                 where that saves what it would have cost.
         """
@@ -128,17 +176,18 @@ class FrontSearch:
             # Many workers at once would otherwise spend on draws what the first scores could have saved.
             if may_wait and busy and begun - seen >= MOST_FIRST_RUNS:
                 return Decision("wait", reason="the first runs are under way")
-            return self._start(new, rng, start_worth)
+            return self._start(new, rng, start_penalty)
         try:
-            return self._best(arms, free, rng, cold_start_cost, start_worth, may_wait)
+            return self._best(arms, free, rng, cold_start_cost, start_penalty, may_wait)
         except linalg.LinAlgError:  # a sweep that was paid for does not end because its model cannot be made
-            return self._start(free, rng, start_worth)
+            return self._start(free, rng, start_penalty)
 
-    def _start(self, free: Sequence[Arm], rng: np.random.Generator, worth: float) -> Decision:
+    def _start(self, free: Sequence[Arm], rng: np.random.Generator, start_penalty: float) -> Decision:
         """An arm drawn with a chance that falls with its cost, taken to its second rung."""
         targets = [next(k for k in self._rungs(arm)[FIRST_RUNG:] or (len(arm.milestones) - 1,) if k >= arm.done) for arm in free]
         costs = np.array([arm.milestones[k].cost for arm, k in zip(free, targets, strict=True)])
-        weight = ((costs + worth) / (costs + worth).min()) ** -(0.0 if "cheap-start" in self._ablate else START_POWER)
+        weighed = costs + start_penalty
+        weight = (weighed / weighed.min()) ** -(0.0 if "cheap-start" in self._ablate else START_POWER)
         # A method without settings stands here once, beside hundreds of another's learning rates: weighted by how often
         # it was drawn it comes as often as the space has it. Before, `zero_shot` came last of 150.
         weight *= [arm.fits * arm.drawn for arm in free]
@@ -152,79 +201,92 @@ class FrontSearch:
         free: Sequence[Arm],
         rng: np.random.Generator,
         cold_start_cost: float,
-        worth: float,
+        start_penalty: float,
         may_wait: bool,
     ) -> Decision:
-        """The run and the checkpoint with the greatest index."""
+        """The run and the rung with the greatest index, or to wait."""
         # The belief is of all arms, infeasible and pending ones too: what they showed before still counts.
         self._belief.learn(arms, rng)
-        new = [arm for arm in free if not arm.done]
-        if len(new) > MOST_NEW:
-            new = [new[i] for i in rng.choice(len(new), MOST_NEW, replace=False)]
         pending = [arm for arm in arms if arm.pending is not None]
-        open_ = [arm for arm in free if arm.done] + new
-        candidates = open_ + [arm for arm in pending if arm.done < len(arm.milestones)]
-        milestones = self._milestones(candidates)
-        # A point of the front costs what its run costs from cold, whatever of it was paid before: fronts use the first, the
-        # index below divides by what is still to be paid.
-        costs = np.array([[arm.milestones[k].cost for k in ks] for arm, ks in zip(candidates, milestones, strict=True)])
-        # What a cached state has paid for is not paid again; without it a run starts from nothing, which is why a frozen
-        # run whose state was dropped competes with new ones at its full price.
-        had = np.array([arm.milestones[arm.done - 1].cost if arm.done and arm.cached else 0.0 for arm in candidates])
-        taking_up = np.where(had == 0, cold_start_cost, [arm.resume for arm in candidates])
-        spend = costs - had[:, None] + taking_up[:, None]
-        # A run that may turn out infeasible is worth its gain times the chance that it does not, at its full cost.
-        works = self._works(candidates, arms)[:, None]
-        weighed = spend + np.array([0.0 if arm.done else worth for arm in candidates])[:, None]
-        # Scaled by a power of two, which rounds nothing: of the tiniest costs the index would overflow.
-        weighed = np.ldexp(weighed, -np.frexp(weighed.max())[1])
-        index = works / (np.ones_like(spend) if "dollars" in self._ablate else weighed)
+        candidates = self._candidates(free, pending, rng)
+        ahead = _cost_ahead(candidates, cold_start_cost)
+        feasible = self._feasible(candidates.arms, arms)
+        per_cost = self._per_cost(candidates, feasible, ahead, start_penalty)
 
-        forecasts, front_of = self._belief.of(candidates, milestones), self._known(arms)
-        counts = self._counts(candidates, milestones)
-        grown = _growth(front_of([], np.zeros(0)), forecasts.at(_NODES), costs, counts)
-        # Runs under way are candidates for the comparison alone: their growth is what a waiting worker waits for.
+        forecasts = self._belief.of(candidates.arms, candidates.rungs)
+        eligible = self._eligible(candidates.arms, candidates.rungs)
+        front_with = self._front_with(arms)
+        growth = _growth(front_with([], np.zeros(0)), forecasts.at(_NODES), candidates.costs, eligible)
+        index = growth * per_cost
+        # Runs under way are in this comparison alone: what they promise is what a waiting worker waits for.
+        best_of_all = float(index.max())
         if pending:
-            going = float((grown * index).max())
-            grown, index = self._growth_beside(front_of, forecasts, costs, counts, pending, rng)[: len(open_)], index[: len(open_)]
-        i, j = divmod(int((grown * index).argmax()), milestones.shape[1])
-        arm = candidates[i]
+            growth = self._growth_beside(front_with, forecasts, candidates.costs, eligible, pending, rng)
+            index = (growth * per_cost)[: candidates.free]
+        i, j = divmod(int(index.argmax()), index.shape[1])
         # Only workers with a GPU each may wait: on a shared machine a waiting worker's neighbours were charged for its
         # time, and points made then were up to twice as dear.
-        if may_wait and pending and float((grown * index).max()) < WORTH * going:
+        if may_wait and pending and float(index.max()) < WAIT_BELOW * best_of_all:
             return Decision("wait", reason="what is under way will tell more than what is left would bring")
+        arm = candidates.arms[i]
         return Decision(
             "continue" if arm.done else "start",
             arm.key,
-            int(milestones[i, j]),
-            gain=float(works[i, 0] * grown[i, j]),
-            spend=float(spend[i, j]),
+            int(candidates.rungs[i, j]),
+            gain=float(feasible[i] * growth[i, j]),
+            spend=float(ahead[i, j]),
             reason="most growth per unit of cost",
         )
 
+    def _candidates(self, free: Sequence[Arm], pending: Sequence[Arm], rng: np.random.Generator) -> _Candidates:
+        """What is compared: frozen runs, at most `MOST_NEW` new ones, and those under way."""
+        new = [arm for arm in free if not arm.done]
+        if len(new) > MOST_NEW:
+            new = [new[i] for i in rng.choice(len(new), MOST_NEW, replace=False)]
+        open_ = [arm for arm in free if arm.done] + new
+        arms = open_ + [arm for arm in pending if arm.done < len(arm.milestones)]
+        rungs = self._rungs_ahead(arms)
+        # A point of the front costs what its run costs from cold, whatever of it was paid before:
+        # fronts are of these costs, the index divides by what is still to be paid (`_cost_ahead`).
+        costs = np.array([[arm.milestones[k].cost for k in ks] for arm, ks in zip(arms, rungs, strict=True)])
+        return _Candidates(arms, len(open_), rungs, costs)
+
+    def _per_cost(self, candidates: _Candidates, feasible: Floats, ahead: Floats, start_penalty: float) -> Floats:
+        """P(feasible) / (cost ahead + start penalty), which times growth is the index; shape
+        (candidates, rungs).
+
+        A run that may turn out infeasible is worth its growth times the chance that it does not, at
+        its full cost.
+        """
+        weighed = ahead + np.array([0.0 if arm.done else start_penalty for arm in candidates.arms])[:, None]
+        # Scaled by a power of two, which rounds nothing: of the tiniest costs the index would overflow.
+        weighed = np.ldexp(weighed, -np.frexp(weighed.max())[1])
+        per_cost: Floats = feasible[:, None] / (np.ones_like(ahead) if "dollars" in self._ablate else weighed)
+        return per_cost
+
     def _growth_beside(
         self,
-        front_of: Known,
+        front_with: FrontWith,
         forecasts: ScoreForecasts,
         costs: Floats,
-        counts: Bools,
+        eligible: Bools,
         pending: Sequence[Arm],
         rng: np.random.Generator,
     ) -> Floats:
         """Expected growth as by `_growth`, averaged over joint samples of what is under way."""
         targets = [arm.pending for arm in pending if arm.pending is not None]
-        ahead = np.array(targets)[:, None]
-        under_way = self._belief.of(pending, ahead)
+        milestones = np.array(targets)[:, None]
+        under_way = self._belief.of(pending, milestones)
         normals = rng.standard_normal((SAMPLES, len(pending)))
-        made = [arm.milestones[k].cost for arm, k in zip(pending, targets, strict=True)]
+        at_cost = [arm.milestones[k].cost for arm, k in zip(pending, targets, strict=True)]
         # A checkpoint that is no point of the front stands at minus infinity: it tells of its run, and adds nothing.
-        outcomes = np.where(self._counts(pending, ahead)[:, 0], under_way.outcomes(normals), -np.inf)
+        outcomes = np.where(self._eligible(pending, milestones)[:, 0], under_way.outcomes(normals), -np.inf)
         draws = zip(outcomes, forecasts.given(under_way, normals, _NODES), strict=True)
-        grown = [_growth(front_of(made, outcome), scores, costs, counts) for outcome, scores in draws]
-        return sum(grown, np.zeros(costs.shape)) / SAMPLES
+        growths = [_growth(front_with(at_cost, outcome), scores, costs, eligible) for outcome, scores in draws]
+        return sum(growths, np.zeros(costs.shape)) / SAMPLES
 
-    def _known(self, arms: Sequence[Arm]) -> Known:
-        """What makes the front of all known points together with some of these costs and scores."""
+    def _front_with(self, arms: Sequence[Arm]) -> FrontWith:
+        """What makes the front of all known points together with some more."""
         cost = np.log([s.cost for arm in arms for s in arm.milestones[: arm.done]])
         score = np.array([q for arm in arms for q in arm.scores])
         least = float(np.quantile(score, 0.05)) if self._reference.score is None else self._reference.score
@@ -240,13 +302,13 @@ class FrontSearch:
 
         return front
 
-    def _counts(self, arms: Sequence[Arm], milestones: Ints) -> Bools:
+    def _eligible(self, arms: Sequence[Arm], milestones: Ints) -> Bools:
         """Which of some milestones of arms, shape (arms, milestones), would be points of the front."""
         last = np.array([len(arm.milestones) - 1 for arm in arms])
-        counts: Bools = (milestones == last[:, None]) | (not self._ends_only)
-        return counts
+        eligible: Bools = (milestones == last[:, None]) | (not self._ends_only)
+        return eligible
 
-    def _works(self, candidates: Sequence[Arm], arms: Sequence[Arm]) -> Floats:
+    def _feasible(self, candidates: Sequence[Arm], arms: Sequence[Arm]) -> Floats:
         """Chance that a run does not turn out infeasible, shape (candidates,): by its forecast, and by how similar runs came out.
 
         It is a mean over the runs that were begun, weighted by similarity, with one feasible run far away as a prior.
@@ -260,8 +322,8 @@ class FrontSearch:
         begun = np.array([arm.done > 0 for arm in candidates])
         return np.where(begun, 1.0, fits * (good + 1.0) / (good + bad + 1.0))
 
-    def _milestones(self, candidates: Sequence[Arm]) -> Ints:
-        """The milestones that each could be taken to, by index, shape (candidates, milestones).
+    def _rungs_ahead(self, candidates: Sequence[Arm]) -> Ints:
+        """The rungs that each could be taken to, as indices of milestones, shape (candidates, rungs).
 
         An arm with fewer repeats its last one, which adds nothing.
         """
@@ -270,8 +332,8 @@ class FrontSearch:
         return np.array([ks + [ks[-1]] * (most - len(ks)) for ks in ahead])
 
     def _rungs(self, arm: Arm) -> tuple[int, ...]:
-        """The milestones, by index, at which a run may be left."""
-        return (len(arm.milestones) - 1,) if "freeze" in self._ablate else spread(len(arm.milestones), HORIZONS)
+        """The rungs of a run, as indices of its milestones."""
+        return (len(arm.milestones) - 1,) if "freeze" in self._ablate else spread(len(arm.milestones), MOST_RUNGS)
 
 
 def _finite(arms: Sequence[Arm]) -> Sequence[Arm]:
@@ -294,15 +356,30 @@ def _finite(arms: Sequence[Arm]) -> Sequence[Arm]:
     ]
 
 
-def _growth(front: Staircase, draws: Floats, costs: Floats, counts: Bools) -> Floats:
-    """Expected growth of the hypervolume, shape (candidates, milestones).
+def _cost_ahead(candidates: _Candidates, cold_start_cost: float) -> Floats:
+    """What is still to be paid to take each run to each of its rungs, shape (candidates, rungs).
+
+    What a cached state has paid for is not paid again; without it a run starts from nothing, which
+    is why a frozen run whose state was dropped competes with new ones at its full price.
+    """
+    paid = np.array([arm.milestones[arm.done - 1].cost if arm.done and arm.cached else 0.0 for arm in candidates.arms])
+    taking_up = np.where(paid == 0, cold_start_cost, [arm.resume for arm in candidates.arms])
+    ahead: Floats = candidates.costs - paid[:, None] + taking_up[:, None]
+    return ahead
+
+
+def _growth(front: Staircase, draws: Floats, costs: Floats, eligible: Bools) -> Floats:
+    """Expected growth of the hypervolume by the time that each rung is passed, shape (candidates, rungs).
+
+    All rungs of a run are taken to lie equally far from their means, in standard deviations: each
+    node gives one trajectory of the run.
 
     Args:
         front: The front that grows.
-        draws: Scores at `_NODES`, shape (nodes, candidates x milestones).
-        costs: Costs of the milestones, shape (candidates, milestones).
-        counts: Which of them would be points of the front, of the same shape.
+        draws: Scores at `_NODES`, shape (nodes, candidates x rungs).
+        costs: Costs of the rungs from cold, shape (candidates, rungs).
+        eligible: Which of them would be points of the front, of the same shape.
     """
-    scores = np.where(counts, draws.reshape(-1, *costs.shape), -np.inf)
-    grown: Floats = np.tensordot(_WEIGHTS, front.of_trajectories(scores, np.log(costs)), 1)
-    return grown
+    scores = np.where(eligible, draws.reshape(-1, *costs.shape), -np.inf)
+    growth: Floats = np.tensordot(_WEIGHTS, front.of_trajectories(scores, np.log(costs)), 1)
+    return growth

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from workbench.errors import UsageError
 from workbench.prices import Prices
-from workbench.result import Result, by_run, cost, originals
+from workbench.result import COSTS, Result, by_run, cost, originals
 from workbench.search import history
 from workbench.search.arms import Arm, Milestone
 from workbench.search.request import CheckpointForecast, CheckpointForecasts, Costs, States
@@ -106,7 +106,8 @@ def _known(
     passed = _passed(study, segments)
     ahead_costs = _filled(ahead)
     measured = [cost(r, study.costs[0], at.offer, at.label_usd) for r in passed]
-    usd_of_label = at.label_usd if study.costs[0] == "usd" else 0.0
+    first = COSTS[study.costs[0]]
+    usd_of_label = (first.of_labels(1, at.label_usd) or 0.0) if first.mixes_labels else 0.0
     ratio = _ratio(passed, measured, ahead, ahead_costs, usd_of_label)
     milestones, epochs = [], []
     for r, actual in zip(passed, measured, strict=True):
