@@ -547,15 +547,15 @@ def test_a_bill_is_rounded_at_each_end_of_its_band() -> None:
 
 def test_the_sweep_is_spread_over_the_models_that_are_adopted() -> None:
     compute = 2 * (10 + 40 + 100 + 90 + 5) / 1000
-    alone = view(label_usd=0.1).spread(ALL, 1)
+    alone = view(label_usd=0.1).amortized_over(1, ALL)
     assert alone.cost(CHEAP, "usd_compute") == pytest.approx(0.01 + compute)
     assert alone.cost(CHEAP, "usd") == pytest.approx(0.01 + compute + 51.2)
-    two = view().spread(ALL, 2)
+    two = view().amortized_over(2, ALL)
     assert two.cost(CHEAP, "usd") == pytest.approx(0.01 + compute / 2)
     assert two.cost(CHEAP, "seconds") == 10
     dark = [*ALL, point("x", 1.0, 1, spent={"train": Usage(1.0, cpu_energy_j=None)})]
     metered = replace(view(), offer=replace(RATE, usd_per_kwh=Decimal("0.3")))
-    unknown = metered.spread(dark, 1)
+    unknown = metered.amortized_over(1, dark)
     assert unknown.cost(CHEAP, "usd") is None
     json.dumps(front_record("s", dark, unknown), allow_nan=False)
 

@@ -107,7 +107,7 @@ def front(options: FrontOptions) -> None:
         ledger = open_ledger(options.study, options.storage)
         results = ledger.results()
     view = replace(view_of(ledger.description, options.platform, options.label_usd), billed=options.billed)
-    view = view.spread(results, options.adopted) if options.adopted else view
+    view = view.amortized_over(options.adopted, results) if options.adopted else view
     rival = rival_of(results, view, options.against)
     if options.html or not options.as_json:
         points = Points.of(results, view)

@@ -1,4 +1,8 @@
-"""A study's objectives at one offer and one price of a label: what a point costs, and where it lies."""
+"""What turns a Result into a point: a study's objectives, and the prices at which they are seen.
+
+A Result holds what was measured. A `View` adds which score and which costs count, the priced machine
+and the price of a label: with these a Result has costs, and coordinates among other points.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any
 from workbench import prices
 from workbench.estimate import Estimate
 from workbench.prices import Offer
-from workbench.result import COSTS, Result, cost, estimate, spent_usd
+from workbench.result import COSTS, Result, costs, spent_usd
 
 
 def view_of(description: Mapping[str, Any], platform: str | None = None, label_usd: float | None = None) -> View:
@@ -39,8 +43,8 @@ class View:
         label_usd: Price of one labelled example in US$, at least 0.
         billed: Whether US$ are those that the platform bills for one rental of the whole machine: rounded up, with
             its minimum, and for all GPUs.
-        adopted: The number of adopted models over which the compute of the whole sweep is spread (see `spread`);
-            None where none of it is added.
+        adopted: The number of adopted models over which the compute of the whole sweep is amortised
+            (see `amortized_over`); None where none of it is added.
         sweep_usd: What the sweep has spent on compute in US$; None where that is unknown. It is read only where
             `adopted` is given.
     """
@@ -59,38 +63,44 @@ class View:
         """The view that a ledger's description asks for."""
         return cls(description["maximize"], tuple(description["minimize"]), description["reference"], offer, label_usd)
 
-    def spread(self, results: Sequence[Result], adopted: int) -> View:
-        """Return this view with the sweep's own compute added to every bill, spread over so many adopted models.
+    def amortized_over(self, adopted: int, results: Sequence[Result]) -> View:
+        """Return this view with the sweep's own compute added to every bill, amortised over so many adopted models.
 
-        The US$ of a point are then its C + D from cold, plus `spent on compute / adopted` for having been found. Labels
-        are counted in D alone, since they are bought once. If the spend is unknown, the US$ of every point are unknown.
+        The US$ of a point are then its compute + labels from cold, plus `spent on compute / adopted`
+        for having been found. The sweep's labels are not added: they are bought once, and a point's
+        own are counted already. If the spend is unknown, the US$ of every point are unknown.
 
         Args:
-            results: All Results of the study.
             adopted: Number of models that will be used, at least 1.
+            results: All Results of the study.
         """
         return replace(self, adopted=adopted, sweep_usd=spent_usd(results, self.offer, 0.0))
 
     def estimate(self, result: Result, name: str) -> Estimate | None:
         """Return one cost of a point with its band, in the unit that its name says; None where it is unknown."""
         if not COSTS[name].pays_compute or not (self.billed or self.adopted):
-            return estimate(result, name, self.offer, self.label_usd)
-        compute = self._billed(result) if self.billed else estimate(result, "usd_compute", self.offer, self.label_usd)
+            return costs.estimate(result, name, self.offer, self.label_usd)
+        compute = self._billed(result) if self.billed else costs.estimate(result, "usd_compute", self.offer, self.label_usd)
         if compute is not None and self.adopted:
             compute = None if self.sweep_usd is None else compute + Estimate.exact(self.sweep_usd / self.adopted)
         labels = Estimate.exact(COSTS[name].of_labels(result.labels, self.label_usd) or 0.0)
         return None if compute is None else compute + labels
 
     def cost(self, result: Result, name: str) -> float | None:
-        """Return one cost of a point in the unit that its name says; None where it is unknown."""
+        """Return one cost of a point in the unit that its name says; None where it is unknown.
+
+        It is the value of `estimate`.
+        """
         if self.billed or self.adopted:
             found = self.estimate(result, name)
             return None if found is None else found.value
-        return cost(result, name, self.offer, self.label_usd)
+        # Not by `estimate`: this is asked of every point of every table and figure, and
+        # `costs.cost` prices a point on the machine it ran on without making a band.
+        return costs.cost(result, name, self.offer, self.label_usd)
 
     def _billed(self, result: Result) -> Estimate | None:
         """Return the US$ of compute as the platform bills them, with their band."""
-        seconds, joules = (estimate(result, each, self.offer, self.label_usd) for each in ("seconds", "energy_j"))
+        seconds, joules = (costs.estimate(result, each, self.offer, self.label_usd) for each in ("seconds", "energy_j"))
         if seconds is None:
             return None
         ends = [
@@ -107,13 +117,13 @@ class View:
         inputs have changed since. Neither are there for a replicate: it says something of another point, and a front
         that took the best of several seeds would pick the lucky ones.
         """
-        costs = [self.cost(result, name) for name in self.minimize]
+        amounts = [self.cost(result, name) for name in self.minimize]
         if (
             result.replicate_of is not None
             or result.outdated
             or result.status != "complete"
             or self.maximize not in result.scores
-            or any(c is None for c in costs)
+            or any(amount is None for amount in amounts)
         ):
             return None
-        return (-result.scores[self.maximize], *(c for c in costs if c is not None))
+        return (-result.scores[self.maximize], *(amount for amount in amounts if amount is not None))

@@ -1,8 +1,17 @@
 """The meter of a host and the windows of time that are opened on it.
 
+    instruments       running totals of processors, memory, storage and GPUs
+    Reading           all of them at one moment (`Meter.measure`)
+    Reading           the same moment as a tenant sees it: its share of the totals
+    Usage             the difference of two readings of one view: `usage(first, last, ...)`
+
 Instruments keep running totals; a window is the difference of two readings, so windows nest and
 overlap freely, and windows that share their edges sum to the one around them. Peaks cannot be
 subtracted: each open window keeps its own, raised by every reading.
+
+Whoever measures opens windows by `Meter.window`, or by the `Tenant.window` of what `Meter.hold`
+gives. `open_window`, `release`, `usage_of`, `usage_between` and `measure` are for meter, tenants and
+windows among themselves, and for `workbench.testing.FakeMeter`: each says who calls it.
 """
 
 from __future__ import annotations
@@ -114,7 +123,9 @@ class Meter:
         return bool(self._windows)
 
     def window(self) -> Window:
-        """Open a window now. As a context manager it closes when its block ends, by an exception too."""
+        """Open a window now, of the whole host: for whoever measures. As a context manager it closes
+        when its block ends, by an exception too.
+        """
         return self.open_window()
 
     def hold(self, pid: int | None = None, name: str = "") -> Tenant:
@@ -127,15 +138,18 @@ class Meter:
             name: Whatever tells it apart to a reader.
         """
         # The reading ends the interval of those who were here before: the newcomer has no part in it.
-        with self._alone():
+        with self._locked():
             self._read()
             tenant = Tenant(self, pid, name, len(self._nvml.gpus))
             self._tenants.add(tenant, self._nvml.gpus)
         return tenant
 
     def open_window(self, tenant: Tenant | None = None) -> Window:
-        """Open a window that sees what a tenant does; the whole where that is None."""
-        with self._alone():
+        """Open a window that sees what a tenant does; the whole where that is None.
+
+        Called by `window` here and by `Tenant.window`.
+        """
+        with self._locked():
             if tenant is not None and not tenant.is_open:
                 raise UsageError("this tenant has been closed and gets no more shares; take a new one with Meter.hold")
             # The window begins with the reading itself, so that windows which share an edge share the reading, and sum.
@@ -149,7 +163,7 @@ class Meter:
 
     def sample(self) -> None:
         """Take the background reading now, as the thread does by itself."""
-        with self._alone():
+        with self._locked():
             self._read()
 
     def close(self) -> None:
@@ -169,16 +183,23 @@ class Meter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _alone(self) -> AbstractContextManager[object]:
-        """The lock that keeps the sampler and the windows from reading at once."""
-        if self._pid != os.getpid():  # a forked child has no sampler, and may have inherited a locked lock
-            self._lock, self._thread, self._pid = threading.RLock(), None, os.getpid()
-            # The parent's tenants are not this process's: both would charge for the same host.
-            self._tenants.forget()
+    def _locked(self) -> AbstractContextManager[object]:
+        """The lock that keeps the sampler and the windows from reading at once, in a forked child too."""
+        if self._pid != os.getpid():
+            self._after_fork()
         return self._lock
 
+    def _after_fork(self) -> None:
+        """Make this a meter of the child: it has no sampler, and may have inherited a locked lock."""
+        self._lock, self._thread, self._pid = threading.RLock(), None, os.getpid()
+        # The parent's tenants are not this process's: both would charge for the same host.
+        self._tenants.forget()
+
     def measure(self) -> Reading:
-        """Read every instrument. The clock comes first, so a window pays for its own opening."""
+        """Read every instrument. The clock comes first, so a window pays for its own opening.
+
+        Called by the meter itself, at every reading; `FakeMeter` replaces it.
+        """
         # CPU time is read right after the clock: what the other instruments take falls into the next interval.
         at, tree = self._clock(), self._tree.read()
         trees = self._tenants.read_trees()
@@ -213,8 +234,11 @@ class Meter:
         return seen._replace(tree=own)
 
     def usage_of(self, window: Window, close: bool = False) -> Usage:
-        """What a window has consumed until now; `close` makes that its last word."""
-        with self._alone():
+        """What a window has consumed until now; `close` makes that its last word.
+
+        Called by `Window.read` and `Window.close`; `FakeMeter` lets its scripted time pass here.
+        """
+        with self._locked():
             if window.final is not None:
                 return window.final
             last = self._seen_by(window.tenant, self._read())
@@ -225,12 +249,15 @@ class Meter:
             return usage
 
     def usage_between(self, first: Reading, last: Reading, peaks: Peaks) -> Usage:
-        """Consumption between two readings of one view, and the highest memory seen meanwhile."""
+        """Consumption between two readings of one view, and the highest memory seen meanwhile.
+
+        Called by `usage_of`; `FakeMeter` replaces it.
+        """
         return usage_between.usage(first, last, peaks, self._facts)
 
     def release(self, tenant: Tenant) -> None:
-        """Close a tenant's windows and give it no more shares."""
-        with self._alone():
+        """Close a tenant's windows and give it no more shares. Called by `Tenant.close`."""
+        with self._locked():
             if not tenant.is_open:
                 return
             for window in tuple(self._windows):
