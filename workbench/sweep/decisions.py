@@ -1,7 +1,8 @@
 """What a worker does next, said explicitly.
 
 A planner answers with a `Proposal`, `Wait` or `Done`. The decider takes the lease of what was
-proposed, and the runner acts on one of five decisions:
+proposed, and what follows is one of five decisions. `TrainingRun`, which has the run in memory, acts
+on `Continue` itself; the others are the runner's:
 
     Continue    the run in memory goes on
     Switch      another run is taken up; what is in memory is let go first
@@ -115,4 +116,4 @@ Answer = Proposal | Wait | Done
 """What a planner says."""
 
 Decision = Continue | Switch | Release | Wait | Done
-"""What the runner does."""
+"""What a worker does."""

@@ -1,18 +1,26 @@
 """The one runner: it asks what is next, and does it, until nothing is.
 
-    planner     what comes next: the search's, Optuna's, or a confirmation's
-    decider     takes the lease of what was proposed, or finds that it ends
-    run         trains one run, and records its checkpoints
-    runner      acts on decisions; tells who listens how it begins, waits and ends
+    planner        what comes next: the search's, Optuna's, or a confirmation's
+    decider        takes the lease of what was proposed, or finds that it ends
+    training run   trains one run, and records its checkpoints
+    runner         acts on decisions; tells who listens how it begins, waits and ends
+
+Of the five decisions (`workbench.sweep.decisions`) four are acted on here: `Switch`, `Release`, `Wait`
+and `Done`. `Continue` never arrives: at each checkpoint that was aimed at, while the run is still in
+memory, `TrainingRun` asks the decider itself, and goes on by itself. What it hands back is the first
+decision that is another.
 
 A sweep and a confirmation differ in their planner and their grading alone, which are given to it.
-What the runner must hold, whatever it is given:
+What must hold, whatever they are, and who keeps it:
 
-- A Result is made under a lease, which others respect while its heartbeat goes on; one that is
-  silent is put right by anybody.
-- All time is on the bill of exactly one Result: what is consumed between two belongs to the second.
-- A run is continued from the state of a checkpoint that is on record, never from a later one.
-- A budget is watched beside the work, from another thread, and ends it as a SIGTERM does.
+- A Result is made under a lease (`Decider` takes it, `Recorder` writes in its place), which others
+  respect while its `heartbeat` goes on; one that is silent is put right by anybody (`Mending`).
+- All time is on the bill of exactly one Result: what is consumed between two belongs to the second
+  (`UsageAccumulator`, which `Recorder.write` settles).
+- A run is continued from the state of a checkpoint that is on record, never from a later one
+  (`TrainingRun`: what is to be recorded is, before its state goes into the `CheckpointStore`).
+- A budget is watched beside the work, from another thread, and ends it as a SIGTERM does
+  (`workbench.sweep.budget.watch`).
 """
 
 from __future__ import annotations
@@ -30,7 +38,7 @@ from workbench.sweep import provenance
 from workbench.sweep.budget import watch
 from workbench.sweep.claiming import Decider
 from workbench.sweep.current import CurrentWork
-from workbench.sweep.decisions import Done, Release, Switch, Wait
+from workbench.sweep.decisions import Continue, Done, Release, Switch, Wait
 from workbench.sweep.disturbance import lookout
 from workbench.sweep.grading import Grading
 from workbench.sweep.heartbeat import heartbeat
@@ -69,7 +77,7 @@ def run(
 
 
 class Runner:
-    """A worker.
+    """A worker: it does one thing after another, of those that its planner proposes.
 
     Args:
         context: What it works with.
@@ -82,7 +90,7 @@ class Runner:
         self._context, self._work, self._planner = context, work, planner
         self._mending = Mending(context)
         self._decider = Decider(context, work, planner, self._mending)
-        self._run = TrainingRun(context, work, Recorder(context, work, grading), grading, self._decider)
+        self._training = TrainingRun(context, work, Recorder(context, work, grading), grading, self._decider)
 
     def work(self) -> Outcome:
         """All of it, from the first look at the ledger to the last."""
@@ -104,18 +112,21 @@ class Runner:
         return Outcome(list(results), done.reason, done.interrupted)
 
     def _until_done(self) -> Done:
-        """Act on one decision after another."""
+        """Act on one decision after another. Between two of them no run is in memory."""
         decision = self._decider.decide()
-        while not isinstance(decision, Done):
-            if isinstance(decision, Switch):
-                decision = self._run.take(decision.claim)
-                continue
-            if isinstance(decision, Wait):
-                self._wait(decision)
-            else:
-                assert isinstance(decision, Release)  # nothing is in memory here that could go on
-            decision = self._decider.decide()
-        return decision
+        while True:
+            match decision:
+                case Done():
+                    return decision
+                case Switch(claim):
+                    decision = self._training.take(claim)
+                case Wait():
+                    self._wait(decision)
+                    decision = self._decider.decide()
+                case Release():  # the run is let go already
+                    decision = self._decider.decide()
+                case Continue():
+                    raise AssertionError("a run goes on within TrainingRun.take alone")
 
     def _begin(self) -> None:
         context = self._context
@@ -124,13 +135,13 @@ class Runner:
         results = self._work.read()
         others = len({r.run_id for r in results if r.status == "running"})
         if others:
-            runs = many(others, "run")
-            context.observer.note(f"Another sweep of this study is at work ({runs} now): sharing the ledger with it.")
+            at_work = many(others, "run")
+            context.observer.note(f"Another sweep of this study is at work ({at_work} now): sharing the ledger with it.")
         finished = [r for r in results if r.status != "running"]
         if finished:
-            runs = many(len(by_run(finished)), "run")
+            known = many(len(by_run(finished)), "run")
             spent = dollars(context.budget.spent(finished).usd)
-            context.observer.note(f"Continuing: {runs} in the ledger, {spent} spent so far.")
+            context.observer.note(f"Continuing: {known} in the ledger, {spent} spent so far.")
         if outdated := outdated_text(finished):
             context.observer.note(outdated)
         context.observer.doing("Starting MLflow")
