@@ -13,7 +13,7 @@ import made
 
 from workbench.front.view import View
 from workbench.ledger import Ledger
-from workbench.ledger.trials import lease_record
+from workbench.ledger.leases import lease_record
 from workbench.prices import Offer
 from workbench.result import Result
 from workbench.result.legacy import cause_of

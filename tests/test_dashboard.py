@@ -27,7 +27,7 @@ from workbench.front.points import Points
 from workbench.front.view import View
 from workbench.ledger import Ledger
 from workbench.ledger.create import RESULT
-from workbench.ledger.trials import lease_record
+from workbench.ledger.leases import lease_record
 from workbench.quantities import many
 from workbench.report import answers
 from workbench.report.answers import cost_text

@@ -96,7 +96,7 @@ def test_a_budget_and_prices(command: Command, study_file: Path) -> None:
 def test_a_calibration_is_kept_and_used_again(command: Command, study_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from workbench.cli import plan
 
-    monkeypatch.setattr(plan, "CALIBRATION_SECONDS", 0.1)
+    monkeypatch.setattr(plan, "CALIBRATION_SECONDS", 2.0)  # of a busy machine, less leaves pairs out
     code, out, err = command("plan", study_file.name, "--calibrate")
     assert code == 0
     assert "Timing lora on" in err

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workbench.meter import Meter, training_meter
+from workbench.meter import Meter, training_meter, visible_gpus
 from workbench.meter import gpu as gpu_module
-from workbench.meter import nvidia as nvidia_module
-from workbench.meter.nvidia import visible
+from workbench.meter.visible_gpus import visible
 from workbench.testing import FakeGpu, FakeNvml, ManualClock
 from workbench.testing.nvml import _OF_DEVICE
 from workbench.usage import total
@@ -409,7 +408,7 @@ def test_the_training_meter_bills_the_first_visible_gpu_alone(monkeypatch):
 # Other bindings than those asked for: the package pynvml up to 11.5 hides nvidia-ml-py
 
 USED = sorted(
-    set(re.findall(r'nvml\("(\w+)"', "".join(Path(module.__file__).read_text() for module in (gpu_module, nvidia_module))))
+    set(re.findall(r'nvml\("(\w+)"', "".join(Path(module.__file__).read_text() for module in (gpu_module, visible_gpus))))
 )
 
 

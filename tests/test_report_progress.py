@@ -11,7 +11,7 @@ import pytest
 from workbench import process
 from workbench.front.bounds import bounds, seconds_left
 from workbench.front.view import View
-from workbench.ledger.trials import lease_record
+from workbench.ledger.leases import lease_record
 from workbench.prices import Offer
 from workbench.report.progress import Settled, progress, spent_text
 from workbench.result import Cause, Result, Spending

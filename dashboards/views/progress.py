@@ -16,9 +16,9 @@ from workbench import figures
 from workbench.errors import WorkbenchError
 from workbench.front.trajectory import Stage, trajectory
 from workbench.quantities import dollars, duration, number
-from workbench.report.course import course_text
 from workbench.report.progress import Progress, Settled, progress
 from workbench.report.text import describe
+from workbench.report.trajectory import course_text
 
 REFRESH_SECONDS = 2.0
 """While somebody works."""

@@ -35,7 +35,7 @@ from typing import Any
 from workbench import flops
 from workbench.forecast.timing import GPU_CONSTANTS, formula
 from workbench.meter import Meter
-from workbench.prices.devices import ARITHMETIC_SHARE
+from workbench.prices.datasheets import ARITHMETIC_SHARE
 
 BAND = 3.0
 L40S_FLOPS, A10G_FLOPS, A10G_GIB = 362e12, 70e12, 22.5

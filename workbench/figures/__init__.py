@@ -13,7 +13,6 @@ regret     any-time curves of searches on recorded runs
 """
 
 from workbench.figures.compare import by_method, phases, run_curve
-from workbench.figures.course import course
 from workbench.figures.curves import curves
 from workbench.figures.elsewhere import elsewhere
 from workbench.figures.failures import failures, memory
@@ -23,6 +22,7 @@ from workbench.figures.labels import labels
 from workbench.figures.regret import regret
 from workbench.figures.settings import by_setting, importance, parallel
 from workbench.figures.style import COLOURS, DASHES, GREY, INK, SYMBOLS, html, looks, write_html
+from workbench.figures.trajectory import course
 
 __all__ = [
     "CLOUD",

@@ -16,7 +16,7 @@ from workbench.forecast.amounts import Amounts, form_of
 from workbench.forecast.forecast import Forecast
 from workbench.forecast.machine import Machine, name_of
 from workbench.forecast.timing import CONSTANTS, CPU_FLOPS, FORMULA_SPREAD, GPU_CONSTANTS, Correction, Guess, Timing, formula
-from workbench.prices.devices import ARITHMETIC_SHARE
+from workbench.prices.datasheets import ARITHMETIC_SHARE
 from workbench.result import Result
 from workbench.study import Recipe, Study
 from workbench.training import memory as activations

@@ -16,10 +16,11 @@ A trial that FAILed without a Result is a lease that was given back unused.
 from workbench.ledger import store
 from workbench.ledger.address import default_url
 from workbench.ledger.faults import shown
+from workbench.ledger.leases import HEARTBEAT_SECONDS, SILENCE_SECONDS, Lease, alive
 from workbench.ledger.ledger import Ledger
 from workbench.ledger.patience import AWAY_SECONDS, Away, Patience
-from workbench.ledger.reading import HEARTBEAT_SECONDS, Lease, LedgerSnapshot
-from workbench.ledger.trials import SILENCE_SECONDS, alive, distribution
+from workbench.ledger.reading import LedgerSnapshot
+from workbench.ledger.trials import distribution
 
 __all__ = [
     "AWAY_SECONDS",

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import prices
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
-from workbench.ledger import trials
+from workbench.ledger import leases, trials
 from workbench.ledger.create import CONSTRAINTS, RESULT, create, finished, others, studies, take_over
 from workbench.ledger.faults import mapped, shown
 from workbench.ledger.inputs import Judge
+from workbench.ledger.leases import HEARTBEAT_SECONDS, Lease, new_token
 from workbench.ledger.noted import BEGUN, ENDED, mapping
 from workbench.ledger.patience import OPENING_SECONDS, Patience
-from workbench.ledger.reading import HEARTBEAT_SECONDS, INPUTS, LEASE, RETRIED, Lease, ReadableLedger, new_token
+from workbench.ledger.reading import INPUTS, LEASE, RETRIED, ReadableLedger
 from workbench.ledger.store import open_storage
 from workbench.prices import Offer
 from workbench.result import Cause, Result
@@ -189,7 +190,7 @@ class Ledger(ReadableLedger):
 
         It is not tried again: the next one says more.
         """
-        record = trials.lease_record(replace(lease.result, labels=labels), spent)
+        record = leases.lease_record(replace(lease.result, labels=labels), spent)
         self._once(lambda: self._storage.set_trial_user_attr(lease.trial_id, LEASE, record))
 
     def finish(self, lease: Lease, result: Result, study: Study, offer: Offer) -> Result:
@@ -291,7 +292,7 @@ class Ledger(ReadableLedger):
 
         template = create_trial(
             state=TrialState.RUNNING,
-            user_attrs={LEASE: trials.lease_record(result, spent), _TOKEN: token},
+            user_attrs={LEASE: leases.lease_record(result, spent), _TOKEN: token},
             system_attrs={CONSTRAINTS: trials.FEASIBLE},
             **trials.parameters(study, result.run_settings),
         )

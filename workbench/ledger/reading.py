@@ -6,21 +6,18 @@ import contextlib
 import gc
 import json
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from workbench.errors import EnvironmentFault
-from workbench.ledger import trials
+from workbench.ledger import leases, trials
 from workbench.ledger.create import RESULT, STUDY
 from workbench.ledger.faults import mapped, shown
+from workbench.ledger.leases import HEARTBEAT_SECONDS, Lease
 from workbench.ledger.noted import NotedStudy, description_of, ended_of, mapping, mlflow_runs_of
 from workbench.ledger.patience import Patience
 from workbench.result import Result, again
-
-HEARTBEAT_SECONDS = 1.0
-"""Seconds between two beats of a worker; what a dead worker may have spent unseen is charged for as long."""
 
 LEASE = "workbench:lease"
 """Key of the attribute that holds a lease's record."""
@@ -30,34 +27,6 @@ INPUTS = "workbench:inputs"
 
 RETRIED = "workbench:retried"
 """Key of the last trial, by run id, of those that no longer speak against a run."""
-
-
-def new_token() -> str:
-    """A name for one attempt to make a trial, which no other attempt has."""
-    return uuid.uuid4().hex
-
-
-@dataclass
-class Lease:
-    """The right to make one Result.
-
-    Attributes:
-        trial_id: Optuna's id of the RUNNING trial that stands for it.
-        result: The Result to be made, as far as it is known.
-        finished: Whether the Result was written, or the lease given back.
-        token: Stands in the trial's attributes, so that an attempt whose answer was lost can be recognised.
-    """
-
-    trial_id: int
-    result: Result
-    finished: bool = False
-    token: str = field(default_factory=new_token)
-
-    @property
-    def number(self) -> int:
-        """Number of the trial in its study."""
-        assert self.result.number is not None
-        return self.result.number
 
 
 @dataclass(frozen=True)
@@ -135,7 +104,7 @@ class ReadableLedger(NotedStudy):
         It waits for a few beats only where a worker of another host seems silent, because that host's clock may be apart from
         ours.
         """
-        silent = {x.trial_id: r["beat"] for x, r in reading.leases if trials.lives(r) is None and not trials.alive(r, now)}
+        silent = {x.trial_id: r["beat"] for x, r in reading.leases if leases.lives(r) is None and not leases.alive(r, now)}
         if not silent:
             return reading
         time.sleep(3 * HEARTBEAT_SECONDS)
@@ -167,7 +136,7 @@ class ReadableLedger(NotedStudy):
         ]
 
     def _lease_of(self, trial_id: int, number: int, record: Mapping[str, Any]) -> Lease:
-        return Lease(trial_id, self._parsed(lambda r: trials.of_lease(r, number), record, number))
+        return Lease(trial_id, self._parsed(lambda r: leases.of_lease(r, number), record, number))
 
     def _parsed(self, parse: Callable[[Any], Result], record: Mapping[str, Any], number: int) -> Result:
         try:
@@ -195,7 +164,7 @@ class ReadableLedger(NotedStudy):
         rows = self._asked(query, **values)
         with mapped(self._url):
             records = [(trial_id, number, state, json.loads(text)) for trial_id, number, state, text in rows]
-        records = [row for row in records if (trials.is_lease if row[2] == "RUNNING" else trials.is_result)(row[3])]
+        records = [row for row in records if (leases.is_lease if row[2] == "RUNNING" else trials.is_result)(row[3])]
         # A beat counts from when we first saw it, by our own clock: clocks of two hosts may be any time apart.
         now, heard = time.monotonic(), self._heard
         beats = {trial_id: float(record["beat"]) for trial_id, _, state, record in records if state == "RUNNING"}
@@ -208,9 +177,9 @@ class ReadableLedger(NotedStudy):
         The clock of another host may be any time apart from ours. So its worker is silent once its beat has not changed for
         `SILENCE_SECONDS` of our own, in all of which the ledger could be read.
         """
-        by_host = trials.lives(record)
+        by_host = leases.lives(record)
         beat, since = self._heard.get(trial_id, (None, time.monotonic()))
-        return by_host if by_host is not None else beat is None or time.monotonic() - since < trials.SILENCE_SECONDS
+        return by_host if by_host is not None else beat is None or time.monotonic() - since < leases.SILENCE_SECONDS
 
     @property
     def changed_since(self) -> list[str]:

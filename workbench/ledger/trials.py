@@ -1,26 +1,22 @@
-"""How Results and studies are written as Optuna's trials: states, values, distributions; and what a lease records."""
+"""How Results and studies are written as Optuna's trials: states, values, distributions."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench import prices, process
+from workbench import prices
 from workbench.errors import UsageError
 from workbench.prices import Offer
 from workbench.result import COSTS, Result, cost
 from workbench.space import Choice, Dimension, Integers, Space, Uniform, Value
 from workbench.study import Study
-from workbench.usage import Usage
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import TrialState
-
-SILENCE_SECONDS = 60.0
-"""How long a worker of another host may be silent before it is held dead: beats come every second, and a host may be busy."""
 
 FEASIBLE, INFEASIBLE = [-1.0], [1.0]
 """Optuna's constraints: above 0 is violated."""
@@ -69,59 +65,12 @@ def outcome(result: Result, study: Study | Objectives, offer: Offer) -> tuple[Tr
     return TrialState.COMPLETE, [float(result.scores[study.maximize]), *(c for c in costs if c is not None)]
 
 
-def lease_record(result: Result, spent: Mapping[str, Usage]) -> dict[str, Any]:
-    """What a worker notes of itself and of the Result it is making, at each beat."""
-    return {
-        **process.this_process(),
-        "beat": time.time(),
-        "spent": {name: usage.to_json() for name, usage in spent.items()},
-        "result": result.to_json(compact=True),
-    }
-
-
-def of_lease(record: Mapping[str, Any], number: int) -> Result:
-    """The Result being made, as it stood at the last beat."""
-    result = Result.from_json(record["result"])
-    spent = {name: Usage.from_json(usage) for name, usage in record["spent"].items()}
-    trial = number if result.trial is None else result.trial
-    return replace(result, status="running", spent=spent, finished=record["beat"], trial=trial, number=number)
-
-
-def lives(record: Mapping[str, Any]) -> bool | None:
-    """Whether the worker of a lease still lives, by this host's processes; None where they do not tell: it is on another host.
-
-    One that beat last before this host's last start is gone with it.
-    """
-    return False if process.is_before_start(str(record["host"]), float(record["beat"])) else process.lives(record)
-
-
-def alive(record: Mapping[str, Any], now: float | None = None) -> bool:
-    """Whether the worker of a lease seems to live, for people to read: on another host, whether it has beaten lately.
-
-    That is by its clock and by this host's, which can be apart; `now` is in seconds since 1970. What is decided by it is decided
-    by `Ledger.reconcile`, which trusts no other clock.
-    """
-    by_host = lives(record)
-    return (time.time() if now is None else now) - float(record["beat"]) < SILENCE_SECONDS if by_host is None else by_host
-
-
 def is_result(record: object) -> bool:
     """Whether a record is that of a Result, and not something that another program has put in its place."""
     return (
         isinstance(record, dict)
         and all(isinstance(record.get(name), str) for name in ("recipe_id", "run_id", "status"))
         and all(isinstance(record.get(name), dict) for name in ("recipe", "settings"))
-    )
-
-
-def is_lease(record: object) -> bool:
-    """Whether a record is that of a lease, and not something that another program has put in its place."""
-    return (
-        isinstance(record, dict)
-        and is_result(record.get("result"))
-        and isinstance(record.get("host"), str)
-        and isinstance(record.get("spent"), dict)
-        and all(isinstance(record.get(name), (int, float)) for name in ("pid", "process_started", "beat"))
     )
 
 

@@ -13,8 +13,8 @@ The only house of `pynvml`. Importing it loads neither `pynvml` nor `psutil`; ma
 import os
 
 from workbench.meter.gpu import Device
+from workbench.meter.meter import Meter, Window
 from workbench.meter.tenants import Tenant
-from workbench.meter.windows import Meter, Window
 
 __all__ = ["Device", "Meter", "Tenant", "Window", "number_gpus_as_nvml", "training_meter"]
 

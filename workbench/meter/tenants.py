@@ -29,8 +29,8 @@ from workbench.meter.host import ProcessTree, TreeReading
 from workbench.meter.shares import METHODS, Party, apportion, split, weigh
 
 if TYPE_CHECKING:
-    from workbench.meter.bill import Reading
-    from workbench.meter.windows import Meter, Window
+    from workbench.meter.meter import Meter, Window
+    from workbench.meter.usage_between import Reading
 
 STEADY_NS = 100_000_000
 """Intervals shorter than 0.1 s, which the edges of windows cut out, keep the weights of the interval before: within such an

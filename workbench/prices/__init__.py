@@ -7,7 +7,7 @@ whole machines and serving are views beside it. The facts are rows of the CSV fi
 
 from workbench.prices.asked import label_usd_of, offer_of
 from workbench.prices.book import DEFAULT, find, load
-from workbench.prices.devices import Gpu, fits, gpu, gpus, same_gpu
+from workbench.prices.datasheets import Gpu, fits, gpu, gpus, same_gpu
 from workbench.prices.offers import JOULES_PER_KWH, Offer, Prices, electricity_usd, usd
 from workbench.prices.platforms import Platform, platform
 from workbench.prices.repricing import Carried, carry

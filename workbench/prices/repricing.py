@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from workbench.estimate import Estimate
-from workbench.prices.devices import SMALL_STEP_SHARE, Gpu, gpu, same_gpu
+from workbench.prices.datasheets import SMALL_STEP_SHARE, Gpu, gpu, same_gpu
 from workbench.prices.offers import Offer, usd
 from workbench.usage import Usage, total
 

@@ -12,7 +12,7 @@ from workbench.front.confirmed import corrected_points
 from workbench.front.hypervolume import hypervolume
 from workbench.front.members import pareto_front
 from workbench.front.view import View
-from workbench.ledger.trials import alive, of_lease
+from workbench.ledger.leases import alive, of_lease
 from workbench.quantities import dollars, duration, many, number
 from workbench.report.text import describe_plan
 from workbench.result import Result, Spending, current, labels_bought, originals, spending

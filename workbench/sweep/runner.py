@@ -36,8 +36,8 @@ from workbench.result import by_run
 from workbench.result.outdated import outdated_text
 from workbench.sweep import provenance
 from workbench.sweep.budget import watch
+from workbench.sweep.claiming import Decider
 from workbench.sweep.current import CurrentWork
-from workbench.sweep.deciding import Decider
 from workbench.sweep.decisions import Continue, Done, Release, Switch, Wait
 from workbench.sweep.disturbance import lookout
 from workbench.sweep.grading import Grading

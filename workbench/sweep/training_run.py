@@ -16,8 +16,8 @@ from workbench import training
 from workbench.data import fingerprints
 from workbench.errors import DataError, EnvironmentFault, Infeasible, UsageError, WorkbenchError
 from workbench.result import Cause, Result, originals
+from workbench.sweep.claiming import Decider
 from workbench.sweep.current import CurrentWork
-from workbench.sweep.deciding import Decider
 from workbench.sweep.decisions import Claim, Continue, Decision, Release, Switch
 from workbench.sweep.grading import Grading
 from workbench.sweep.job import Context

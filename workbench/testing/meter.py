@@ -8,9 +8,9 @@ from itertools import repeat
 from typing import Any
 
 from workbench.meter import Device, Meter, Window
-from workbench.meter.bill import Peaks, Reading, others_seconds
 from workbench.meter.contention import ALONE_ERROR
 from workbench.meter.host import TreeReading
+from workbench.meter.usage_between import Peaks, Reading, others_seconds
 from workbench.usage import DeviceUsage, Usage
 
 

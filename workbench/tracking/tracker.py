@@ -15,9 +15,9 @@ from workbench.errors import EnvironmentFault
 from workbench.prices import Prices
 from workbench.result import Result
 from workbench.study import Study
-from workbench.tracking import page, store
+from workbench.tracking import run_data, store
 from workbench.tracking.mirror import Mirror
-from workbench.tracking.writer import Job, Writer
+from workbench.tracking.retry_queue import Job, RetryQueue
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class MlflowTracker:
         self._listener = listener or Listener()
         self._mirror = Mirror(study, self.tracking_uri, prices, self._tell, sweep)
         self._front: frozenset[str] | None = None
-        self._writer = Writer(self._mirror.connect, self._away, self._back, self._refused, pause_seconds)
+        self._writer = RetryQueue(self._mirror.connect, self._away, self._back, self._refused, pause_seconds)
 
     def start(
         self,
@@ -87,7 +87,7 @@ class MlflowTracker:
         """
         self._load()
         path, running = self.study.path, any(result.status == "running" for result in known)
-        texts = {page.file_name(path.name): path.read_text(encoding="utf-8")} if path and path.is_file() else {}
+        texts = {run_data.file_name(path.name): path.read_text(encoding="utf-8")} if path and path.is_file() else {}
         self._put("the sweep", self._mirror.open_sweep, dict(parent), texts | dict(artifacts or {}), time.time(), running)
         runs = self._catch_up(known)
         self._put("runs left open", self._mirror.end_orphans, runs)

@@ -28,7 +28,7 @@ class Job:
     results: frozenset[Hashable] = frozenset()
 
 
-class Writer:
+class RetryQueue:
     """Writes jobs one after another in a daemon thread, which starts with the first job.
 
     A job that fails is followed by `connect`. Where that fails too the store is away: the job waits, with growing pauses,

@@ -30,12 +30,12 @@ from typing import Any, Self
 
 from workbench import process
 from workbench.errors import UsageError
-from workbench.meter import bill, host, power
-from workbench.meter.bill import Peaks, Reading
+from workbench.meter import host, power, usage_between
 from workbench.meter.gpu import Device
-from workbench.meter.nvidia import Nvml
 from workbench.meter.processors import cpu_power
 from workbench.meter.tenants import Tenant, Tenants
+from workbench.meter.usage_between import Peaks, Reading
+from workbench.meter.visible_gpus import Nvml
 from workbench.usage import Usage
 
 
@@ -86,7 +86,7 @@ class Meter:
         absence, watts = self._nvml.absence, cpu_power(model)
         # A quota makes threads wait whenever it is used up, on the quietest host too.
         no_waits = "unknown: this container's CPU quota makes threads wait as others do" if cpus < process.cpus() else ""
-        self._facts = bill.Facts(
+        self._facts = usage_between.Facts(
             cpus, model, self._rapl.source, rate, self.devices, absence, watts, memory, ram_watts_per_gib, no_waits
         )
         self._windows: list[Window] = []
@@ -253,7 +253,7 @@ class Meter:
 
         Called by `usage_of`; `FakeMeter` replaces it.
         """
-        return bill.usage(first, last, peaks, self._facts)
+        return usage_between.usage(first, last, peaks, self._facts)
 
     def release(self, tenant: Tenant) -> None:
         """Close a tenant's windows and give it no more shares. Called by `Tenant.close`."""
