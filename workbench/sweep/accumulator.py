@@ -1,4 +1,8 @@
-"""What was consumed since the last Result: one window is always open, so that all time is on the bill, wherever it went."""
+"""What was consumed since the last Result.
+
+One window of the meter is always open while the worker works, so that no time is missing from the
+bill, whatever it was spent on.
+"""
 
 from __future__ import annotations
 
@@ -53,10 +57,13 @@ class UsageAccumulator:
 
     @contextlib.contextmanager
     def settled(self, phases: Mapping[str, Usage]) -> Iterator[dict[str, Usage]]:
-        """All that was consumed since the last Result by phase, for a Result to charge: these phases, those noted, the rest idle.
+        """Yield all that was consumed since the last Result, by phase, for a Result to charge.
 
-        After the block a new bill is open; after an error in it the old one still is.
+        What belongs neither to `phases` nor to a phase noted before is `idle`. After the block a
+        new bill is open; after an error in the block the old bill stays open.
         """
+        # The next window opens where this bill ends, before the Result is written: the time that
+        # the write takes is then charged to the next Result, and none is lost or counted twice.
         whole, fresh = self.consumed(), self._tenant.window()
         known = add_phases(phases, self._phases)
         try:
@@ -69,7 +76,11 @@ class UsageAccumulator:
 
     @contextlib.contextmanager
     def rest(self) -> Iterator[None]:
-        """Within, nothing is consumed: the machine is left to other workers, who are charged for all of it meanwhile."""
+        """Consume nothing within the block. The other workers of the machine are charged for all of
+        it meanwhile.
+        """
+        # Closing the window and setting the flag must look like one step to the
+        # budget's watch; a reading in between would count the window twice.
         with self.settling:
             self._before, self._resting = self._before + self._window.close(), True
         try:

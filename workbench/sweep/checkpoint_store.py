@@ -1,4 +1,7 @@
-"""The folder of a sweep: states that runs are continued from, and the weights of the front. What is lost here costs no result."""
+"""The folder of a sweep: states to continue runs from, and the weights of the front's members.
+
+Losing a file in it costs time, never a Result: those are in the ledger.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +53,8 @@ class CheckpointStore:
                 folder.mkdir(parents=True, exist_ok=True)
             draft = process.draft(self._states / recipe_id)  # where drafts of dead workers are cleared away
             save_file(dict(weights), draft)
+            # Both folders are on one file system, so the
+            # rename is atomic: no reader sees half a file.
             draft.replace(self._weights / f"{recipe_id}.safetensors")
 
     def keep_weights(self, members: Collection[str]) -> None:
@@ -71,8 +76,10 @@ class CheckpointStore:
 
         try:
             yield
+        # Safetensors reports a full disk as an error of its own, which is no OSError.
         except (OSError, SafetensorError) as error:
             self._note(f"{what} could not be saved: {error}.")
+            # What is left of the file would keep the disk full.
             with contextlib.suppress(OSError):
                 for draft in self._states.glob(process.draft(Path("*")).name):
                     draft.unlink(missing_ok=True)

@@ -61,6 +61,8 @@ def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) 
         Refused: A member, or all that there is, cannot be made again, as the study's data are not
             what they were.
     """
+    # Seeds are the outer loop: when the budget ends early every
+    # member has about as many new scores, and none is favoured.
     first = first_new_seed(study)
     members = [(member, _recipe(study, member)) for member in pareto_front(results, view)]
     if not members and (gone := next((r for r in results if r.outdated and r.status == "complete"), None)):
@@ -84,12 +86,13 @@ def asked(results: Sequence[Result], view: View) -> list[Result]:
 
 
 def left(plan: Iterable[Replicate], results: Sequence[Result]) -> list[Replicate]:
-    """Those that are still to be made: not recorded, and their run neither infeasible nor the death
-    of worker after worker.
+    """The replicates that are still to be made: those that are not recorded, and whose run is
+    neither infeasible nor has killed `MAX_INTERRUPTIONS` workers.
     """
     done = {r.recipe_id for r in results if r.status == "complete"}
     given_up = {r.run_id for r in results if r.status == "infeasible"}
     for segments in by_run(r for r in results if r.replicate_of is not None).values():
+        # As in the search: a run that kills its worker each time would be taken up again for ever.
         deaths = sum(r.died for r in segments)
         given_up |= {segments[0].run_id} if deaths >= MAX_INTERRUPTIONS else set()
     return [each for each in plan if each.recipe.id not in done and each.recipe.run_id not in given_up]
@@ -140,13 +143,16 @@ def expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -
     graded = [(each.member, each.recipe) for each in (*plan, *kept.values())]
     graded += [(member, plan[0].recipe) for member in asked(results, view) if plan]
     whole = trained + sum(_grading_seconds(member, recipe) for member, recipe in graded)
+    # Grading is priced at the rate of the training that was measured, since it has no bill yet.
     usd_compute = Estimate.exact(training * whole / trained if trained else training)
     compute = Compute(Estimate.exact(whole), usd_compute, energy_j=None, gpu_seconds=None)
     return CostForecast(compute, 0, Prices(view.offer, view.label_usd))
 
 
 def _grading_seconds(member: Result, recipe: Recipe) -> float:
-    """Of one grading on the test split, by how long the member's evaluation on the dev set took."""
+    """Seconds of grading a member on the test split, scaled by size from its evaluation on the dev
+    set. 0 where that was not measured.
+    """
     splits, evaluation = recipe.task.splits(), member.usage.get("evaluate")
     return evaluation.seconds * len(splits.test) / len(splits.dev) if evaluation and splits.dev else 0.0
 
@@ -209,6 +215,7 @@ class ConfirmationPlanner:
         """The first run of the plan that is missing, is not being made, and fits the budget."""
         account = self._context.account
         account.ask_anew()
+        # Members of one run are made by one worker; two would train the same steps twice.
         busy = {r.run_id for r in results if r.status == "running"}
         if account.bounded:
             account.forecaster.learn(results)
@@ -222,8 +229,8 @@ class ConfirmationPlanner:
         return Proposal(LongestRun(chosen.recipe, _settings(chosen.member), wanted))
 
     def leave(self, run_id: str) -> None:
-        """Whether what is left of a run fits is asked again each time: its replicates are all that
-        there is to do.
+        """Nothing is noted: whether the rest of a run fits is asked anew each time, since there is
+        nothing else to do.
         """
 
     def _why(self, plan: Sequence[Replicate], results: Sequence[Result]) -> str:
@@ -239,8 +246,8 @@ class ConfirmationPlanner:
 
 
 class HeldOutGrading(Grading):
-    """On the held-out test split: each replicate, and once the weights that the sweep kept and what
-    was only asked.
+    """Grades on the held-out test split: each replicate, and once the weights that the sweep kept
+    and the models that were only asked.
 
     Args:
         context: What the worker works with.
@@ -278,6 +285,7 @@ class HeldOutGrading(Grading):
         context, lease = self._context, self._work.lease
         assert lease is not None
         recipe, path = _recipe(context.study, member), context.checkpoints.weights(member.recipe_id)
+        # A model that no label was used for is made again by loading it, and needs no file.
         if path is None and recipe.method.labelled:
             where = f"trial {member.trial} at {member.epochs:g} epochs"
             context.observer.note(f"The weights of {where} are not here: its new seeds alone are graded on the test split.")
@@ -297,6 +305,8 @@ def _recipe(study: Study, member: Result) -> Recipe:
     """The recipe that made a member."""
     with contextlib.suppress(UsageError):
         recipe = study.resolve(member.settings).with_epochs(member.epochs)
+        # The id covers the content of data and model files too. With another id the same
+        # settings would train something else, and its scores would not confirm this member.
         if recipe.id == member.recipe_id:
             return recipe
     raise _not_again(member)

@@ -1,5 +1,5 @@
-"""From what a planner proposes to what the runner does: the proposal's lease is taken, or nothing
-is.
+"""Turns a planner's proposal into a decision: the lease of what was proposed is taken, or nothing
+is done.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ class Decider:
         self._context, self._work, self._planner, self._mending = context, work, planner, mending
 
     def decide(self, in_memory: str | None = None) -> Decision:
-        """What is done next, the lease taken that it needs; `in_memory` is the id of the run in
-        memory.
+        """Decide what is done next, and take the lease that it needs.
+
+        Args:
+            in_memory: The id of the run whose model is in memory; None without one.
         """
         context = self._context
         while True:
@@ -46,6 +48,9 @@ class Decider:
             if (end := self._end(results)) is not None:
                 return end
             context.observer.doing("Choosing what is next")
+            # Reading, choosing and taking the lease are one turn under
+            # the lock. Results are read again inside: those from before
+            # may lack what another worker took while this one waited.
             with context.bill.phase("decide"), context.lock.taken():
                 results = self._work.read()  # the ledger is never broken into: a lock of a library's that is torn open stays shut
                 with context.interruptions.breakable():
@@ -78,13 +83,14 @@ class Decider:
         return self.stopped() if self._context.interruptions.requested else None
 
     def _nothing_works(self, results: Sequence[Result]) -> str:
-        """That every model failed with every method, and nothing was ever completed; empty where
-        there is hope.
+        """Say that every model failed with every method and nothing was ever completed; empty where
+        something may still work.
         """
         results = current(results)  # what failed of another model says nothing of this one
         faults = [r for r in results if r.status == "infeasible" and r.cause is Cause.FAULT]
         if not faults or any(r.status == "complete" for r in results):
             return ""
+        # A pair that was not tried may still work, so all of them must have failed.
         pairs = {(model, method.name) for model, method in methods_of(self._context.study)}
         if not pairs <= {(r.model, r.method) for r in faults}:
             return ""
@@ -113,6 +119,8 @@ class Decider:
         """
         known = {r.number for r in results} | {lease.number}
         now = self._context.ledger.results(running=True)
+        # The lock keeps workers of one folder apart. Only machines
+        # that share no folder can have taken something since.
         if all(r.number in known for r in now):
             return True
         others = [r for r in now if r.number != lease.number]

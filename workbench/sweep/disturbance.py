@@ -12,13 +12,15 @@ from workbench.sweep.regularly import Regularly
 from workbench.usage import Usage
 
 LOOK_SECONDS = 2.0
-"""How often the meter is looked at."""
+"""Seconds between two looks at the meter."""
 
 SPAN_SECONDS = 10.0
-"""Over how long the share is taken by which others hold the work up: a compiler that runs for a second is not worth a line."""
+"""The seconds over which the lost share of time is averaged, so that a compiler that runs for one
+second is not worth a line."""
 
 BEGINS, ENDS = 0.15, 0.03
-"""Shares of the time lost at which a disturbance begins and ends. They lie apart, so that no line is said again and again."""
+"""The lost shares of time at which a disturbance begins and ends. They lie apart, or a share near
+one limit would print line after line."""
 
 
 class Disturbance:

@@ -53,6 +53,7 @@ class Limits:
 
     def done(self, results: Sequence[Result]) -> str:
         """That all trials are done, in words; empty when they are not."""
+        # Interrupted runs are taken up again, so they are not done, though they have used a start.
         runs = {r.run_id for r in originals(results) if r.status != "interrupted"} - {r.run_id for r in unfinished(results)}
         return self.all_begun(len(runs)) if self.trials is not None and len(runs) >= self.trials else ""
 
@@ -61,15 +62,17 @@ class Limits:
         return None if self.trials is None else max(0, self.trials - len(started(results)))
 
     def admit(self, lease: Result, labels: int, others: Sequence[Result]) -> bool:
-        """Whether a lease keeps to them, of several workers that chose at the same moment.
+        """Whether a lease keeps to the limits where several workers chose at the same moment.
 
-        The order of trials decides, which all of them see alike: the one that comes first keeps what it took.
+        The order of trials decides, which all of them see alike: the first keeps what it took.
 
         Args:
             lease: The Result to be made.
             labels: How many its run will have used.
-            others: All that are known by now, those that are being made included.
+            others: All Results known by now, those that are being made included.
         """
+        # Of two workers that took the last start at once, exactly one must yield.
+        # Both see the same numbers, which the database gives in one order.
         before = [r for r in others if r.status != "running" or (r.number or 0) < (lease.number or 0)]
         runs = started(before)
         if self.trials is not None and lease.replicate_of is None and lease.run_id not in runs and len(runs) >= self.trials:

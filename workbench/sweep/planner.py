@@ -25,7 +25,7 @@ from workbench.sweep.outlook import Outlook
 from workbench.sweep.runs import LongestRun
 
 _MOST_RECIPES = 4096
-"""So many are kept, of a kilobyte or two each."""
+"""How many recipes are kept, of a kilobyte or two each."""
 
 
 class Planner(Protocol):
@@ -90,6 +90,8 @@ class FrontPlanner:
         # and may go on.
         again = broken_off(results) if starts_left == 0 else set()
         among = again | search.begun(results) if again else None
+        # With `among` the search may not propose a new run, but it takes up broken
+        # ones as if they were starts: it must be told that there are some left.
         step = self._search.ask(results, current, starts_left=len(again) or starts_left, among=among)
         if step.action == "stop" and step.reason == search.EXHAUSTED and again and not self._context.account.refused:
             return Done(limits.all_begun(len(started(results))))
@@ -148,8 +150,12 @@ class _Search:
         self._strategy = search.Strategy(
             sampler=sampler,
             seed=seed,
+            # The hypervolume that is maximised must be the one that is shown,
+            # so both use the reference point that was stored with the study.
             reference=context.ledger.description.get("reference"),
             stop_below=budget.limits.stop_below,
+            # Only a worker with a GPU to itself may wait. On a shared machine one that waits costs
+            # as much as one that works, and points made meanwhile came out up to twice as dear.
             may_wait=context.job.joined and context.job.apart,
         )
         self._outlook = Outlook(context.account.forecaster, budget.offer, budget.label_usd)
@@ -223,6 +229,7 @@ class _Search:
         """
         known = tuple(sorted(settings.items()))
         if known not in self._recipes:
+            # Emptied whole: what is needed again is made again at the next decision.
             if len(self._recipes) >= _MOST_RECIPES:
                 self._recipes.clear()
             self._recipes[known] = self._context.study.resolve(settings)

@@ -56,12 +56,16 @@ def note_start(job: Job, provenance: Mapping[str, Any], results: Sequence[Result
 
 
 def documents(provenance: Mapping[str, Any], offer: Offer, label_usd: float) -> dict[str, str]:
-    """What is kept with each start of a sweep as files, by name: all prices as they were known, and the whole environment."""
+    """The files that are kept with each start of a sweep, by name: all prices as they were known
+    then, and the whole environment.
+    """
     grid = carbon.intensity(offer)
     seen = {
         "offer": offer.to_json(),
         "label_usd": label_usd,
         "carbon": dataclasses.asdict(grid) | {"id": grid.id, "pue": carbon.pue(offer)},
+        # The whole book, not the one offer: years later a run
+        # can be priced elsewhere at the prices of its day.
         "book": [each.to_json() for each in prices.load()],
     }
     environment = {

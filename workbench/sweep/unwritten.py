@@ -31,6 +31,8 @@ class Unwritten:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             draft.write_text(json.dumps(record), encoding="utf-8")
+            # Written whole or not at all: a kill in the middle
+            # leaves no half record to be read as a Result.
             draft.replace(path)
         except OSError:
             return False
@@ -48,6 +50,8 @@ class Unwritten:
                 found = str(record["token"]), Result.from_json(record["lease"]), Result.from_json(record["result"])
             lease = ledger.lease_of(found[0], found[1]) if found else None
             if found and lease:
+                # The token finds an attempt that reached the ledger after all, so writing again
+                # adds no second Result. The file goes last: a kill before that repeats the write.
                 written = ledger.finish(lease, found[2], study, offer)
                 path.unlink(missing_ok=True)
                 yield written
