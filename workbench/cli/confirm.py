@@ -117,6 +117,7 @@ def confirm_front(asked: TrainingOptions, seeds: int, limits: Limits) -> NoRetur
         sys.exit(0 if not plan.whole or _made(plan.whole, plan.results) else 1)
     warn_if_busy()
     likely = _tell(plan.left, plan.results, setup.view)
+    # How long a person takes to answer is not work.
     with setup.measured.unbilled():
         ask(setup.budget, likely, yes=asked.yes, bounded=True, what="confirmation")
 
@@ -141,6 +142,7 @@ def _opened(asked: TrainingOptions, limits: Limits) -> Setup:
     offer, label_usd = prices_of(asked)
     ledger = Ledger.find(asked.loaded.name, url_of(asked), path=asked.study, study=asked.loaded)
     results = ledger.results()
+    # Before the meter is opened: a study without a front is told so at once.
     if not pareto_front(results, View.of(ledger.description, offer, label_usd)):
         outdated = outdated_text(results)
         told = f" {outdated}" if outdated else ""
@@ -155,6 +157,8 @@ def _planned(setup: Setup, seeds: int) -> _Plan:
     results = setup.ledger.results()
     whole = replicates(setup.study, results, setup.view, seeds)
     plan = left(whole, results)
+    # A lease is that of another worker or of a dead one. Either way
+    # it is the confirmation that waits for it or puts it right.
     reached = "" if setup.ledger.leases() else setup.budget.reached(results) if plan else "the front is confirmed"
     too_dear = ""
     if not reached:
@@ -181,4 +185,6 @@ def _tell(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> E
         taken = f"about {dollars(usd.value)} and {duration(likely.seconds.value)}, by what the same runs took with the first seed"
     runs = f"{count} run{'' if count == 1 else 's'}"
     messages.print(f"{members} member{'' if members == 1 else 's'} of the front to confirm by {runs} with new seeds: {taken}.")
+    # The same recipe takes about the same with another
+    # seed; a factor of 2 leaves room for a busier machine.
     return None if usd is None else Estimate.within(usd.value, 2.0, "measured")

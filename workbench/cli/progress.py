@@ -44,6 +44,7 @@ class Progress(Observer):
         self._doing, self._since = "Starting", time.monotonic()
         self._run = self._score = self._tail = ""
         self._target = 0.0
+        # Transient: the moving line leaves nothing behind among the lines that stay.
         self._live = Live(get_renderable=self._line, console=messages, refresh_per_second=REFRESHES_PER_SECOND, transient=True)
 
     def __enter__(self) -> Progress:
@@ -69,6 +70,7 @@ class Progress(Observer):
         labels = _labels(result.recipe, target)
         epochs = f", to {target:g}{f' of {whole:g}' if target < whole else ''} epoch{'' if whole == 1 else 's'}" if whole else ""
         self._run = f"[{run}/{self._trials}]" if self._trials else f"[{run}]"
+        # Replicates are no trials, so they have no place in their count.
         if result.replicate_of is not None:
             self._run = f"[seed {result.seed}]"
         self._target, self._score = target, ""
@@ -103,6 +105,7 @@ class Progress(Observer):
         """Return the time until all trials, or what is planned, are done, or until a budget is spent."""
         done = {r.run_id for r in originals(results) if r.status in ("complete", "infeasible")}
         if result.status == "complete" and result.epochs < self._target:
+            # A run on its way to its target is not done, though it has a checkpoint.
             done.discard(result.run_id)
         bounds = (seconds_left(spent, self._limits, len(done)), self._ahead(results))
         left = min((bound for bound in bounds if bound is not None), default=None)
@@ -118,6 +121,7 @@ def _labels(recipe: Mapping[str, Any], target: float) -> str:
     train = recipe["task"].get("train")
     if not train:
         return ""
+    # Training reads whole batches, and the last one of an epoch may be short.
     read = min(train, steps_for(target, recipe["batch_size"], train) * recipe["batch_size"]) if target else train
     part = f"{count(read)} of " if read < train and target < 1 else ""
     return f", {part}{many(train, 'label')}"

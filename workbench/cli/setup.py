@@ -136,6 +136,7 @@ class Measured:
     @classmethod
     def of(cls, study: Study, offer: Offer) -> Measured:
         """From now on. Raises Refused where the offer's price is none of this machine's."""
+        # The meter comes first: loading data and models is part of what a sweep costs.
         meter = training_meter()
         holder = meter.hold(name=study.name)
         measured = cls(meter, holder, holder.window())
@@ -209,6 +210,7 @@ class Setup:
         opened = open_notebook(self.study, self.ledger, self.offer, self.label_usd, self.options.tracking_uri, sweep=sweep)
         try:
             yield opened
+        # Ctrl-C and refusals too: what is queued for MLflow would be lost with the process.
         except BaseException:
             # How the run ended is on its way; the next start ends the sweep's own entry.
             opened.close(MLFLOW_PATIENCE_SECONDS)

@@ -20,11 +20,14 @@ from workbench.errors import EnvironmentFault, UsageError
 from workbench.report.doubts import few_examples
 
 FEW_LABELS = 256
-"""Where the smaller number of labels is at most this, heads that are fitted on embeddings are tried too: on `pytopics` they
-were the best with 64 to 256 labels (`studies/intents.py`)."""
+"""Heads that are fitted on embeddings are tried too where the smaller number of labels is at most
+this. On `pytopics` they were the best with 64 to 256 labels (`studies/intents.py`).
+"""
 
 WRITER = "smollm2-135m"
-"""A language model that can be asked for classes without a network, in seconds a hundred texts on a CPU."""
+"""A language model that needs no network. On a CPU it takes seconds to be asked for the classes of
+a hundred texts.
+"""
 
 WITH_HEAD = ("classification", "image_classification", "audio_classification")
 """Tasks of which the study has a method that tunes the output layer alone."""
@@ -53,7 +56,9 @@ FEWEST = 32
 """The smallest number of labels that is tried beside a larger one."""
 
 ENGLISH = 0.2
-"""Of characters that are not ASCII: where there are more, it is said that the built-in models read English."""
+"""The share of characters outside ASCII above which a text is taken not to be English, which is
+what the built-in models read.
+"""
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,8 @@ def _classification(data: str, text: str | None, label: str | None) -> Seen:
     try:
         found = fingerprints.dataset(data, form)
     except AlikeLabels as error:
+        # Two spellings of one label would be two classes. The study
+        # is written so that it runs, and says what was folded.
         found = fingerprints.dataset(data, replace(form, fold=True))
         columns += ", fold_labels=True"
         folded = str(error).partition(" Where they are one,")[0]
@@ -161,6 +168,7 @@ def _classification(data: str, text: str | None, label: str | None) -> Seen:
     score = ("macro_f1", "micro_f1", "subset_accuracy") if several else ("accuracy", "macro_f1")
     texts = [example["text"] for example in found.train[:500]]
     call = f"classification({_quoted(data)}{columns}"
+    # A language model is asked for a label by its name, and a number names nothing.
     numbers = all(label.removeprefix("-").isdecimal() for label in labels)
     return Seen(
         call, about, "classification", score, len(found.train), 4 * len(labels), texts, len(found.dev), score,
@@ -309,6 +317,7 @@ def _sizes(rows: int, least: int) -> list[int]:
     few = min(few, rows)
     if rows >= 1.5 * few:
         return [few, min(4 * few, rows)]
+    # A quarter, in whole batches of 8.
     small = max(least, FEWEST, rows // 32 * 8)
     return [small, rows] if rows >= 2 * small else [few]
 
@@ -327,6 +336,7 @@ def _length(texts: Sequence[str | Sequence[str]], model: str) -> tuple[int, str]
         sizes = [len(ids) for ids in models.tokenizer(model)(plain, verbose=False)["input_ids"]]
     except EnvironmentFault:  # the built-in models are not installed: the plan says so
         sizes = [len(text) // 3 for text in plain]
+    # The last of 19 cuts into twentieths is the 95 % quantile.
     cut = statistics.quantiles(sizes, n=20)[-1] if sizes[1:] else max(sizes)
     length = min(256, max(32, 16 * -(-int(cut) // 16)))
     return length, f"They have {statistics.median(sizes):.0f} tokens in the median; max_length={length} holds 19 of 20 whole."

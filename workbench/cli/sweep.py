@@ -143,6 +143,7 @@ def sweep_options(command: F) -> F:
         ),
         place_options,
     )
+    # Decorators apply from the bottom up, and the help lists options from the top down.
     for option in reversed(declared):
         command = option(command)
     return command
@@ -182,6 +183,7 @@ def opened(
         first: Called before the ledger is opened, which is made then.
         patience: How long a ledger that is away is waited for; some seconds when not given.
     """
+    # Before anything is opened: a sampler that cannot search the space leaves no trace.
     asked.check(offer, label_usd)
     measured = Measured.of(asked.loaded, offer)
     first()
@@ -242,6 +244,7 @@ def _end_at_once(setup: Setup, asked: SweepOptions, reached: str) -> NoReturn:
     """
     setup.catch_up()
     messages.print(f"Nothing to do: {reached}. Raise the limit to go on ({_LIMITS}).")
+    # Confirming opens a meter of its own.
     setup.measured.meter.close()
     _confirm(setup, asked)
     results = setup.ledger.results()
@@ -291,6 +294,8 @@ def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
         else:
             how: dict[str, str | int] = {"sampler": asked.sampler, "seed": asked.seed}
             made_with = provenance.of(setup.study, setup.measured.meter)
+            # A single worker notes the beginning itself. Of several none does: without
+            # this the study would go on showing how the sweep before it ended.
             setup.ledger.note_begin(dataclasses.asdict(setup.limits))
             provenance.note_start(job, made_with, setup.ledger.results(running=True), how)
             outcome, code = workers.supervise(replace(job, before=setup.measured.closed()), sweep_id)

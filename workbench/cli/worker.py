@@ -47,6 +47,8 @@ def worker(asked: SweepOptions) -> None:
             log_samples=asked.log_samples,
         )
         outcome = work(job, sampler=asked.sampler, seed=asked.seed)
+    # Told before MLflow is waited for: a worker that
+    # said this is not started again, however it ends.
     tell(ended=outcome.reason, interrupted=outcome.interrupted)
     notebook.close(MLFLOW_PATIENCE_SECONDS)
     sys.exit(130 if outcome.interrupted else 0)

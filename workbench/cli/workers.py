@@ -58,6 +58,8 @@ def supervise(job: Job, sweep: str) -> tuple[Outcome, int]:
         sweep: The id of the sweep that they are part of.
     """
     gpus = devices()
+    # Only the first worker charges what was consumed
+    # before, and only workers with a GPU each may wait.
     first = Orders(job.workers, sweep, job.before or Usage(), apart=len(gpus) >= job.workers)
     orders = [first, *[dataclasses.replace(first, before=Usage())] * (job.workers - 1)]
     words = sys.argv[1:]
@@ -78,6 +80,8 @@ def supervise(job: Job, sweep: str) -> tuple[Outcome, int]:
 
 def devices() -> list[str]:
     """The visible GPUs, as `CUDA_VISIBLE_DEVICES` names them."""
+    # By default CUDA numbers the fastest GPU first and NVML goes by the
+    # bus: a worker would train on one GPU and be billed for another.
     number_gpus_as_nvml()
     with Meter(sample_interval_seconds=None) as meter:
         return named(meter, os.environ.get("CUDA_VISIBLE_DEVICES"))
@@ -85,5 +89,6 @@ def devices() -> list[str]:
 
 def named(meter: Meter, visible: str | None) -> list[str]:
     """The GPUs of a meter by the names that were used of them, or by number."""
+    # A scheduler may have given this job GPUs 4 to 7: workers need those names, not numbers from 0.
     names = [name.strip() for name in visible.split(",")] if visible else []
     return [names[i] if i < len(names) else str(i) for i in range(len(meter.devices))]
