@@ -74,14 +74,14 @@ def confirm(asked: ConfirmOptions) -> None:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a confirmation is to do.
+    """What a confirmation has to do.
 
     Attributes:
         whole: All replicates of the front.
-        left: Those that are still to be made.
+        left: The replicates that are still to be made.
         results: All Results.
-        reached: Why there is nothing to do, in words; empty where there is.
-        too_dear: Why nothing of it fits the budget, in words; empty where something does.
+        reached: Why there is nothing to do, in words; empty where there is something.
+        too_dear: Why no replicate fits the budget, in words; empty where one does.
     """
 
     whole: Sequence[Replicate]
@@ -136,8 +136,8 @@ def confirm_front(asked: TrainingOptions, seeds: int, limits: Limits) -> NoRetur
 
 
 def _opened(asked: TrainingOptions, limits: Limits) -> Setup:
-    """The study's ledger, in which there is a front to confirm, and the meter. Raises
-    UsageError.
+    """Open the study's ledger and the meter. Raises UsageError where there is no front to
+    confirm.
     """
     offer, label_usd = prices_of(asked)
     ledger = Ledger.find(asked.loaded.name, url_of(asked), path=asked.study, study=asked.loaded)
@@ -151,8 +151,8 @@ def _opened(asked: TrainingOptions, limits: Limits) -> Setup:
 
 
 def _planned(setup: Setup, seeds: int) -> _Plan:
-    """What is to be done, and whether anything of it can be; then the set-up is given its
-    forecaster.
+    """Work out what is to be done and whether any of it fits the budget. Where there is something
+    to do, the set-up is given a forecaster.
     """
     results = setup.ledger.results()
     whole = replicates(setup.study, results, setup.view, seeds)
@@ -175,7 +175,7 @@ def _made(whole: Sequence[Replicate], results: Sequence[Result]) -> int:
 
 
 def _tell(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> Estimate | None:
-    """Say what is to be done, and what it is likely to take. Gives US$, None where unknown."""
+    """Say what is to be done and what it is likely to take. Return the US$; None where unknown."""
     likely = expected(plan, results, view)
     usd = None if likely is None else likely.cost("usd_compute")
     members = len({each.member.recipe_id for each in plan})

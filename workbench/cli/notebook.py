@@ -59,7 +59,9 @@ def catch_up(study: Study, ledger: Ledger, offer: Offer, label_usd: float, track
 
 
 def catch_up_first(study: Study, ledger: Ledger, offer: Offer, label_usd: float, tracking_uri: str | None) -> None:
-    """The same before a command says that there is nothing to do; an MLflow that is away is said, and is no error."""
+    """Catch up before a command says that there is nothing to do. An MLflow that is away is told,
+    and is no error.
+    """
     try:
         written, _ = catch_up(study, ledger, offer, label_usd, tracking_uri)
     except EnvironmentFault as error:
@@ -70,7 +72,9 @@ def catch_up_first(study: Study, ledger: Ledger, offer: Offer, label_usd: float,
 
 
 def end_notebook(notebook: MlflowTracker, outcome: Outcome, view: View) -> int:
-    """Write down in MLflow how it ended, and say what is missing there. How many records are."""
+    """Write to MLflow how the work ended, and say what is missing there. Return how many records
+    are.
+    """
     results = outcome.results
     # The summary tells what stands after a confirmation, so scores are the means over new seeds.
     points, members = corrected_points(results, view), confirmed_front(results, view)

@@ -1,8 +1,8 @@
 """The hidden command `workbench worker`: one of the processes of `workbench sweep --workers N`,
-begun by its supervisor.
+started by its supervisor.
 
-It is given the words that its sweep was given, reads its orders from standard input, and tells the
-supervisor there is one on standard output; see `workbench.sweep.workers`.
+It gets the same words as its sweep, reads its orders from standard input, and reports to the
+supervisor on standard output; see `workbench.sweep.workers`.
 """
 
 from __future__ import annotations

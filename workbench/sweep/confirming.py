@@ -2,8 +2,8 @@
 held-out test split.
 
 A front picks the best of many noisy scores, so its members were partly lucky: the winner's curse.
-Their scores with seeds that nobody picked have no luck in them, and the test split was read by no
-search. What comes of both, `report.confirmed` says.
+Seeds that nobody picked have no such luck in their scores, and no search has read the test split.
+`workbench.front.confirmed` works out what follows from both.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from workbench.training import Checkpoint
 
 SEEDS = 3
-"""New seeds unless told otherwise: with fewer than two nothing is known of the scatter."""
+"""New seeds by default. With fewer than two nothing is known of the scatter."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,21 @@ class Replicate:
 
 
 def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) -> list[Replicate]:
-    """All replicates that confirm the front as the sweep found it, seed by seed, so that a short
-    budget treats members alike.
+    """All replicates that confirm the front as the sweep found it, seed by seed.
 
-    Members that were only asked have none: no seed takes part in what they answer; they are graded
-    on the test split beside the first run (`asked`). The new seeds are the whole numbers above all
-    that the study may use: the same for every member and every start.
+    Members that were only asked have none, since no seed takes part in what they answer. They are
+    graded on the test split beside the first run (`asked`). The new seeds are the whole numbers
+    above all that the study may use, the same for every member and every start.
+
+    Args:
+        study: The study.
+        results: All Results.
+        view: The prices at which the front is meant.
+        seeds: The number of new seeds.
 
     Raises:
-        Refused: A member, or all that there is, cannot be made again, as the study's data are not
-            what they were.
+        Refused: A member cannot be made again, since the study's data are not what they were, or
+            no point can for that reason.
     """
     # Seeds are the outer loop: when the budget ends early every
     # member has about as many new scores, and none is favoured.
@@ -78,9 +83,7 @@ def first_new_seed(study: Study) -> int:
 
 
 def asked(results: Sequence[Result], view: View) -> list[Result]:
-    """Members of the front that were not trained, and whose scores on the test split are not
-    known.
-    """
+    """The members of the front that were not trained and have no score on the test split yet."""
     scored = {name for r in results for name in r.test_scores}
     return [member for member in pareto_front(results, view) if member.epochs == 0 and member.recipe_id not in scored]
 
@@ -116,8 +119,8 @@ def nothing_fits(plan: Sequence[Replicate], results: Sequence[Result], view: Vie
 
 
 def _admitted(run: Replicate, plan: Sequence[Replicate], results: Sequence[Result], view: View, account: Account) -> bool:
-    """Whether a run fits what is left of the budget: by its forecast, and by what it took with the
-    first seed.
+    """Whether a run fits what is left of the budget, by its forecast and by what the same run took
+    with its first seed.
     """
     if not account.bounded:
         return True
@@ -127,10 +130,18 @@ def _admitted(run: Replicate, plan: Sequence[Replicate], results: Sequence[Resul
 
 
 def expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> CostForecast | None:
-    """What replicates are likely to cost: what the same runs took, and grading on the test split. No
-    labels are bought for them, and joules are not forecast.
+    """What replicates are likely to cost: what the same runs took, and the grading on the test
+    split.
 
-    None where what they took is not known. `results` are all that there are.
+    No labels are bought for them, and joules are not forecast.
+
+    Args:
+        plan: The replicates.
+        results: All Results.
+        view: The prices.
+
+    Returns:
+        The forecast; None where it is unknown what some run took.
     """
     runs = longest(plan)
     usd = [view.cost(each.member, "usd_compute") for each in runs]
@@ -158,7 +169,7 @@ def _grading_seconds(member: Result, recipe: Recipe) -> float:
 
 
 def longest(plan: Iterable[Replicate]) -> list[Replicate]:
-    """Of each run of a plan its longest replicate, in the order in which the runs come."""
+    """The longest replicate of each run of a plan, in the order of the runs."""
     found: dict[str, Replicate] = {}
     for each in plan:
         known = found.setdefault(each.recipe.run_id, each)
@@ -320,5 +331,5 @@ def _not_again(member: Result) -> Refused:
 
 
 def _settings(member: Result) -> dict[str, Value]:
-    """A member's settings, of which another seed is none."""
+    """A member's settings without its seed, which a replicate has of its own."""
     return {name: value for name, value in member.settings.items() if name != "seed"}

@@ -25,7 +25,7 @@ class Decider:
 
     Args:
         context: What the worker works with.
-        work: What it is making.
+        work: What the worker is making.
         planner: Says what comes next.
         mending: Puts right what dead workers left.
     """
@@ -66,17 +66,17 @@ class Decider:
                 return answer
 
     def leave(self, run_id: str) -> None:
-        """A run is left since its next stretch, by its own speed, would pass a budget."""
+        """Leave a run whose next stretch, judged by its own speed, would pass a budget."""
         self._planner.leave(run_id)
 
     def stopped(self, how: str = "") -> Done:
-        """That it ends because somebody asked for it, and `how`."""
+        """The end that somebody asked for. `how` is added to the reason."""
         asked = self._context.interruptions
         return Done(asked.reason or f"{asked.by} stopped it{how}", asked.cause)
 
     def _end(self, results: Sequence[Result]) -> Done | None:
-        """That a limit is reached, that nothing works, or that somebody asked for an end; None
-        where nothing ends it.
+        """The end where a limit is reached, nothing works, or somebody asked for it; None where the
+        work goes on.
         """
         if reason := self._planner.over(results) or self._nothing_works(results):
             return Done(reason)
@@ -97,7 +97,7 @@ class Decider:
         return f"no model could be trained with any method; last: {faults[-1].detail}"
 
     def _claim(self, proposal: Proposal, results: Sequence[Result]) -> Claim | None:
-        """A proposal with the lease of its Result; None when another machine's worker was
+        """Take the lease of a proposal's Result; None where a worker on another machine was
         quicker.
         """
         context, stub = self._context, self._stub(proposal.target, results)
@@ -114,8 +114,8 @@ class Decider:
         return Claim(proposal, replace(stub, trial=lease.result.trial), lease, results)
 
     def _within_limits(self, lease: Lease, results: Sequence[Result]) -> bool:
-        """Whether the limits are kept with what other machines' workers have taken since `results`
-        were read, and before us.
+        """Whether the limits still hold with the leases that workers on other machines have taken
+        before ours, since `results` were read.
         """
         known = {r.number for r in results} | {lease.number}
         now = self._context.ledger.results(running=True)
@@ -127,7 +127,7 @@ class Decider:
         return self._context.job.limits.admit(lease.result, promised(lease.result), others)
 
     def _stub(self, target: RunCheckpoint, results: Sequence[Result]) -> Result:
-        """The Result to be made, as far as it is known before."""
+        """The Result to be made, with all that is known before the work."""
         context, recipe = self._context, target.recipe
         return Result(
             recipe_id=recipe.id,

@@ -10,7 +10,9 @@ from workbench.result import Result, labels_bought, originals
 from workbench.search import begun, left_alone, unfinished
 
 TO_COME = "labels_to_come"
-"""In the provenance of a Result that is being made: how many labels its run will have used by then."""
+"""The key, in the provenance of a Result that is being made, of the labels that its run will have
+used.
+"""
 
 
 def promised(result: Result) -> int:
@@ -26,7 +28,9 @@ def broken_off(results: Sequence[Result]) -> set[str]:
 
 
 def started(results: Sequence[Result]) -> set[str]:
-    """Runs that have used a start: they have a checkpoint or failed, somebody is at them, or they are to be taken up again."""
+    """Runs that have used a start: those that have a checkpoint, failed, are being made, or are to
+    be taken up again.
+    """
     return begun(results) | broken_off(results)
 
 
@@ -52,7 +56,7 @@ class Limits:
     stop_below: float | None = None
 
     def done(self, results: Sequence[Result]) -> str:
-        """That all trials are done, in words; empty when they are not."""
+        """Say that all trials are done; empty when they are not."""
         # Interrupted runs are taken up again, so they are not done, though they have used a start.
         runs = {r.run_id for r in originals(results) if r.status != "interrupted"} - {r.run_id for r in unfinished(results)}
         return self.all_begun(len(runs)) if self.trials is not None and len(runs) >= self.trials else ""
@@ -81,7 +85,7 @@ class Limits:
         return self.max_labels is None or sum(bought.values()) <= self.max_labels
 
     def all_begun(self, runs: int) -> str:
-        """That so many runs are all that may be started, in words."""
+        """Say that so many runs are all that may be started."""
         return f"{runs} of {self.trials} trials are done"
 
     def keeping(self, share: float) -> Limits:

@@ -1,4 +1,4 @@
-"""How Results are made of what was trained, and written in the place of their lease."""
+"""Makes Results of what was trained, and writes each in the place of its lease."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Recorder:
         self._context, self._work, self._grading = context, work, grading
 
     def checkpoint(self, run: LongestRun, made: Checkpoint) -> Result:
-        """A checkpoint's Result, to be written.
+        """Make the Result of a checkpoint. It is not written yet.
 
         Raises:
             Refused: A cost that the study minimises cannot be measured here.
@@ -81,7 +81,7 @@ class Recorder:
         return [{"example": dict(e), "prediction": p} for e, p in itertools.islice(pairs, count)]
 
     def cut(self) -> None:
-        """Write that the run was stopped on its way; it can go on from its last state."""
+        """Write that the run was stopped on its way. It can go on from its last state."""
         self.end("interrupted", self._context.interruptions.cause, self._context.interruptions.detail)
 
     def broke(self, cause: Cause, detail: str) -> None:

@@ -44,12 +44,14 @@ class TrainingRun:
         self._grading, self._decider = grading, decider
 
     def take(self, claim: Claim) -> Decision:
-        """Carry out a claim, and those after it that go on with the same run; gives the decision
-        that ended it.
+        """Carry out a claim, and those after it that go on with the same run.
+
+        Returns:
+            The decision that ended it.
 
         Raises:
-            KeyboardInterrupt: It is to end now. What was consumed is on record.
-            DataError: The study's data cannot be used, which is about no one recipe.
+            KeyboardInterrupt: The work is to end now. What was consumed is on record.
+            DataError: The study's data cannot be used, which concerns every recipe.
             Exception: A bug, or a fault of the machine; the run is recorded as interrupted first.
         """
         context, run = self._context, claim.run
