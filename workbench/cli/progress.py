@@ -64,7 +64,7 @@ class Progress(Observer):
         self._doing, self._since = text, time.monotonic()
 
     def started(self, lease: Lease, run: int, target: float, *, whole: float, since: float) -> None:
-        """A run begins, or goes on."""
+        """Print that a run begins or goes on."""
         result = lease.result
         settings = settings_text(result)
         labels = _labels(result.recipe, target)
@@ -81,11 +81,11 @@ class Progress(Observer):
         messages.print(f"{self._run} {what}{so_far}", markup=False)
 
     def continuing(self, target: float) -> None:
-        """The run goes on."""
+        """Note the epochs that the run goes on to."""
         self._target = target
 
     def recorded(self, result: Result, results: Sequence[Result]) -> None:
-        """A result is in the ledger."""
+        """Print what a Result came to, and what is spent."""
         self._since = time.monotonic()
         spent = self._budget.spent(results)
         self._tail = f"{spent_text(spent, self._limits)}{self._left(result, results, spent)}"

@@ -206,7 +206,7 @@ class Setup:
 
     @contextlib.contextmanager
     def notebook(self, sweep: str | None = None) -> Iterator[MlflowTracker]:
-        """The MLflow notebook, for the work and for its end; `sweep` is the id of a sweep that
+        """Open the MLflow notebook for the work and for its end. `sweep` is the id of a sweep that
         several processes are part of.
         """
         opened = open_notebook(self.study, self.ledger, self.offer, self.label_usd, self.options.tracking_uri, sweep=sweep)
@@ -219,7 +219,7 @@ class Setup:
             raise
 
     def job(self, notebook: MlflowTracker, observer: Observer, **more: Any) -> Job:
-        """What the sweep is given; `more` are other fields of its job."""
+        """Make the job. `more` are further fields of it."""
         return Job(
             study=self.study,
             ledger=self.ledger,
@@ -243,5 +243,5 @@ def prices_of(options: TrainingOptions) -> tuple[Offer, float]:
 
 
 def url_of(options: TrainingOptions) -> str:
-    """The ledger's URL."""
+    """Return the URL of the ledger that a command uses."""
     return ledger_url(options.storage)

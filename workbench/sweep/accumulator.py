@@ -18,9 +18,9 @@ class UsageAccumulator:
     """What one worker has consumed since its last Result: its open bill.
 
     Args:
-        tenant: The meter's, whose windows are the bill.
-        window: One of the tenant's, opened when the work began; a new one when not given.
-        before: What was consumed before that window, and is charged with it.
+        tenant: The tenant of the meter whose windows are the bill.
+        window: A window of the tenant, opened when the work began; None for a new one.
+        before: What was consumed before that window. It is charged with it.
 
     Attributes:
         settling: Held while the ledger and the meter both know of the same work, so that it counts once.
@@ -39,16 +39,16 @@ class UsageAccumulator:
         return self._before if self._resting else self._before + self._window.read()
 
     def unaccounted(self) -> Usage:
-        """What of it belongs to no phase yet."""
+        """What was consumed since the last Result and belongs to no phase yet."""
         return self.consumed() - total(self._phases.values())
 
     def add(self, phases: Mapping[str, Usage]) -> None:
-        """Part of what was consumed went into these phases."""
+        """Note that part of what was consumed went into these phases."""
         self._phases = add_phases(self._phases, phases)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """What is consumed within goes into a phase."""
+        """Charge what is consumed in the block to a phase."""
         window = self._tenant.window()
         try:
             yield
@@ -90,5 +90,5 @@ class UsageAccumulator:
                 self._window, self._resting = self._tenant.window(), False
 
     def close(self) -> None:
-        """Nothing more is measured."""
+        """End the measurement."""
         self._window.close()

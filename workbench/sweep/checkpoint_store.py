@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from workbench.training import ResumeState
 
 LEAST_FREE_BYTES = 64 << 20
-"""Below this a disk is held to be full, and states of runs are dropped for the ledger's sake."""
+"""A disk with less room counts as full, and the states of runs are dropped to leave it to the
+ledger.
+"""
 
 
 class CheckpointStore:
@@ -27,11 +29,11 @@ class CheckpointStore:
         self._states, self._weights, self._note = folder / "prefixes", folder / "weights", note
 
     def state(self, run_id: str) -> ResumeState | None:
-        """The state in which a run was left, if it is still there."""
+        """The state in which a run was left; None where it is gone."""
         return training.ResumeCache(self._states).find(run_id)
 
     def weights(self, recipe_id: str) -> Path | None:
-        """The file with a point's weights, if it is there."""
+        """The file with a point's weights; None where there is none."""
         path = self._weights / f"{recipe_id}.safetensors"
         return path if path.is_file() else None
 
@@ -65,7 +67,9 @@ class CheckpointStore:
                     path.unlink(missing_ok=True)
 
     def make_room(self) -> None:
-        """Drop what can be made again where the disk is full: states of runs can, a Result cannot."""
+        """Drop the states of runs where the disk is full: they can be made again, and a Result
+        cannot.
+        """
         if self._states.is_dir() and shutil.disk_usage(self._states).free < LEAST_FREE_BYTES:
             for path in self._states.glob("*.safetensors"):
                 path.unlink(missing_ok=True)

@@ -283,7 +283,7 @@ class HeldOutGrading(Grading):
                 self._grade(member)
 
     def of(self, checkpoint: Checkpoint) -> Mapping[str, float]:
-        """The replicate's scores."""
+        """Grade a replicate on the test split, and return its scores."""
         context = self._context
         context.observer.doing("Grading on the test split")
         with context.bill.phase("test"), context.interruptions.breakable():

@@ -112,7 +112,7 @@ class Done:
 
 
 Answer = Proposal | Wait | Done
-"""What a planner says."""
+"""What a planner answers."""
 
 Decision = Continue | Switch | Release | Wait | Done
-"""What the runner does."""
+"""What the runner acts on."""

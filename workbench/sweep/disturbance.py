@@ -24,10 +24,10 @@ one limit would print line after line."""
 
 
 class Disturbance:
-    """What is to be said of the share of its time that work loses to others.
+    """Says when work begins to lose time to others, and when it no longer does.
 
     Args:
-        note: Is told a line when a disturbance begins, and one when it ends.
+        note: Called with a line when a disturbance begins, and with one when it ends.
     """
 
     def __init__(self, note: Callable[[str], None]) -> None:
@@ -61,10 +61,10 @@ class Disturbance:
 
 @contextlib.contextmanager
 def lookout(tenant: Tenant, note: Callable[[str], None]) -> Iterator[None]:
-    """Has a `Disturbance` look at a tenant's meter again and again while it is entered.
+    """Have a `Disturbance` look at a tenant's meter regularly while the context is entered.
 
     Args:
-        tenant: Whose work may be disturbed.
+        tenant: The tenant whose work may be disturbed.
         note: As for `Disturbance`; called from another thread.
     """
     disturbance = Disturbance(note)

@@ -75,7 +75,7 @@ class Interruptions:
 
     @property
     def detail(self) -> str:
-        """The same in words."""
+        """Who or what ends the work, in words."""
         return self.reason or ("by a person" if self.by == "you" else f"by {self.by}")
 
     def check(self) -> None:

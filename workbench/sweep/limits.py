@@ -1,4 +1,4 @@
-"""When a sweep ends."""
+"""The limits of a sweep, and which runs have used a start."""
 
 from __future__ import annotations
 

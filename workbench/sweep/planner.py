@@ -128,7 +128,7 @@ class OptunaPlanner:
         return self._context.job.limits.done(results) or self._context.account.exhausted()
 
     def next(self, results: Sequence[Result], current: str | None = None) -> Answer:
-        """The next whole run."""
+        """The next run, to be made whole."""
         if self._context.account.bounded:
             self._search.learn(results)
         starts_left = self._context.job.limits.starts_left(results)

@@ -1,4 +1,6 @@
-"""What must be known to read a Result's figures years later: versions, commit, device, price."""
+"""The provenance of Results: the versions, commit, device and prices that a reader needs years
+later.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,9 @@ def _packages() -> dict[str, str]:
 
 
 def _git_commit(path: Path | None) -> str | None:
-    """The commit of the folder that the study stands in, with `+` when it has changes; None outside a repository."""
+    """The commit of the study's folder, with a `+` where it has changes; None outside a
+    repository.
+    """
     if path is None:
         return None
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+"]

@@ -15,7 +15,7 @@ from workbench.study import Study
 
 
 class Unwritten:
-    """A folder below `folder` with a file for each: the Result, and the token of its lease."""
+    """A folder below `folder`, with a file for each Result and the token of its lease."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "unwritten"
@@ -39,9 +39,10 @@ class Unwritten:
         return True
 
     def write(self, ledger: Ledger, study: Study, offer: Offer) -> Iterator[Result]:
-        """Write those whose leases the ledger knows, once each, and give them as they were written.
+        """Write the Results whose leases the ledger knows, once each, and yield them as they were
+        written.
 
-        Another store's, and what cannot be read, are left where they are.
+        Files of another store, and files that cannot be read, are left where they are.
         """
         for path in sorted(self._folder.glob("*.json")):
             found = None

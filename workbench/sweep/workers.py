@@ -54,7 +54,7 @@ class Orders:
     apart: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
+        """The orders as plain data."""
         return asdict(self) | {"before": self.before.to_json()}
 
     @classmethod
@@ -85,7 +85,7 @@ class Neighbours:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def hold(self, pids: Sequence[int]) -> None:
-        """From now on the machine is shared with these processes."""
+        """Share the machine with these processes from now on."""
         for pid in self._held.keys() - set(pids):
             self._held.pop(pid).close()
         for pid in set(pids) - self._held.keys():

@@ -132,7 +132,7 @@ class FakeMeter(Meter):
         return Usage(**figures, sources=sources, others_seconds=others_s, errors=errors, devices=devices)
 
     def _device(self, device: Device, held_s: float, figures: Mapping[str, Any]) -> DeviceUsage:
-        """The part of a GPU: what is unknown of their sum is unknown of each."""
+        """One GPU's part. What is unknown of the sum is unknown of each GPU."""
         return DeviceUsage(
             device.uuid,
             device.name,

@@ -93,7 +93,7 @@ class FakeGpu:
         self._now, self._course = clock, [(clock(), self.power_w, self.counter_j)]
 
     def now(self) -> float:
-        """Seconds by its clock."""
+        """The time by the GPU's clock, in seconds."""
         return self._now()
 
     def set_power(self, watts: float) -> None:
@@ -255,7 +255,7 @@ def _count(fake: FakeNvml, count: Any) -> int:
 
 
 def _boards(fake: FakeNvml) -> list[int]:
-    """Places of what has an index: slices have none."""
+    """The places of the boards. MIG slices are left out, since NVML gives them no index."""
     return [place for place, gpu in enumerate(fake.gpus) if gpu.parent is None]
 
 
@@ -276,7 +276,7 @@ def _parent(fake: FakeNvml, gpu: FakeGpu, handle: Any) -> int:
 
 
 def _give(fake: FakeNvml, place: int, handle: Any) -> int:
-    """Write a handle: an opaque pointer, here the place of the GPU counted from 1."""
+    """Write a handle. It is an opaque pointer, here the place of the GPU counted from 1."""
     if fake.gpus[place].lost:
         return int(pynvml.NVML_ERROR_GPU_IS_LOST)
     ctypes.cast(handle, ctypes.POINTER(ctypes.c_void_p))[0] = place + 1

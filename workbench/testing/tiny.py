@@ -251,8 +251,9 @@ def tiny_audio(folder: Path, *, width: int = 32, writes: bool = True, masks: boo
     Args:
         folder: Where it goes.
         width: Width of the model.
-        writes: With a tokeniser of small letters; else it can only tell classes.
-        masks: It is told what of a row is padding, as large ones are; else it norms over whole rows, as the base one does.
+        writes: Whether it has a tokeniser of small letters. Otherwise it can only tell classes.
+        masks: Whether it is told which part of a row is padding, as the large models are. Otherwise
+            it normalises over whole rows, as the base model does.
     """
     from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Model, Wav2Vec2Processor
 
@@ -290,7 +291,9 @@ def tiny_audio(folder: Path, *, width: int = 32, writes: bool = True, masks: boo
 
 
 def _write(model: Callable[..., Any], config: Any, folder: Path, **more: Any) -> None:
-    """A model of a configuration, with random weights that are the same each time; nobody else's random numbers are used up."""
+    """Write a model of a configuration. Its random weights are the same each time, and the caller's
+    random numbers are left as they are.
+    """
     import torch
 
     with torch.random.fork_rng():
