@@ -60,9 +60,12 @@ def intensity(offer: Offer) -> Intensity:
     facts = _facts()
     if (place := f"{offer.platform}/{offer.region}") in facts:
         return facts[place]
+    # Marketplaces write the two letters of a country as the region; the facts use three. Any other
+    # region is tried as it is.
     country = _COUNTRIES.get(place) or (_ISO3.get(offer.region, "") if len(offer.region) == 2 else offer.region)
     if (place := f"country/{country}") in facts:
         return facts[place]
+    # The grid that a user states is the one at their desk: it says nothing of a rented machine.
     own = _stated() if offer.commitment == "owned" else None
     return own or facts["any/world"]
 
@@ -94,6 +97,7 @@ def embodied_grams_co2e(usage: Usage, offer: Offer) -> float | None:
     carbon = settings.load().carbon
     if offer.commitment != "owned" or "embodied_kg_co2e" not in carbon:
         return None
+    # TS x RS of the specification at once: held seconds are the time, times our share of the host.
     share = usage.held_seconds / (float(carbon["lifetime_years"]) * SECONDS_PER_YEAR)
     return float(carbon["embodied_kg_co2e"]) * 1000 * share
 
@@ -115,12 +119,13 @@ def _stated() -> Intensity | None:
 
 @lru_cache
 def _facts() -> dict[str, Intensity]:
-    """The shipped facts by place. Of two world averages the later stands, which is the first in the file."""
+    """The shipped facts by place. Where the file has two rows of a place, the first one stands."""
     facts: dict[str, Intensity] = {}
     text = resources.files("workbench").joinpath("carbon.csv").read_text(encoding="utf-8")
     for row in csv.DictReader(io.StringIO(text)):
         basis = {"country": "country", "any": "world_average"}.get(row["platform"], "region")
         place = f"{row['platform']}/{row['region']}"
+        # The world has two averages; the file lists the later year first.
         facts.setdefault(place, Intensity(float(row["g_co2e_per_kwh"]), place, row["year"], row["source"], basis))
     return facts
 

@@ -60,6 +60,8 @@ PYPROJECT = "pyproject.toml"
 """Name of a file whose table `[tool.workbench]` is read where there is no settings file."""
 
 
+# Compared and hashed by identity: mappings have no hash, and the price book is cached by this
+# object.
 @dataclass(frozen=True, eq=False)
 class Settings:
     """What a settings file says, checked; numbers are `int` or `Decimal`, dates are text.
@@ -101,6 +103,7 @@ def load(path: Path | None = None) -> Settings:
     named = path or (Path(variable) if (variable := os.environ.get("WORKBENCH_SETTINGS")) else None)
     for file in (named,) if named else (Path.cwd() / FILE, Path.cwd() / PYPROJECT):
         try:
+            # Some editors begin a file with a byte order mark, at which tomllib would stop.
             return _parse(file.read_text(encoding="utf-8-sig"), file)
         except FileNotFoundError:
             if named is not None:
@@ -121,6 +124,7 @@ class _Kind(NamedTuple):
 
 
 def _is_number(value: Any) -> bool:
+    # True is an int to Python, and TOML knows inf and nan, which no amount may be.
     return isinstance(value, int | Decimal) and not isinstance(value, bool) and Decimal(value).is_finite()
 
 
@@ -253,6 +257,7 @@ def in_environment(name: str) -> str | int | float | None:
     try:
         value = int(text) if text.strip().lstrip("+-").isdigit() else Decimal(text)
     except InvalidOperation:
+        # It fits no kind, so words that are no number are refused with those out of range.
         value = Decimal("nan")
     if not kind.fits(value):
         raise UsageError(f"the environment variable {variable(name)} must be {kind.words}; got {text!r}.")
@@ -311,9 +316,11 @@ def _of_study(study: States | Mapping[str, Any], name: str) -> tuple[Any, bool]:
 _TABLES = ("offers", "owned", "currencies", "carbon", "platforms")
 
 
+# By its text: an edit counts at once, and an unchanged file gives the same object every time.
 @lru_cache(maxsize=16)
 def _parse(text: str, path: Path) -> Settings:
     try:
+        # A price of 0.1 stays 0.1: it stands in the id of its offer, which stored Results hold.
         record = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path} is no TOML: {error}.") from error

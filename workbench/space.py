@@ -119,6 +119,7 @@ class Integers(Space):
     def sample(self, rng: random.Random) -> int:
         if not self.log:
             return rng.randint(self.low, self.high)
+        # Half a unit wider at both ends, which rounding would draw too seldom otherwise.
         drawn = math.exp(rng.uniform(math.log(self.low - 0.5), math.log(self.high + 0.5)))
         return min(self.high, max(self.low, round(drawn)))
 
@@ -170,12 +171,14 @@ class Dimension:
 
 
 def allowed(found: Mapping[str, Dimension], settings: Mapping[str, Value]) -> bool:
-    """Whether no setting is one that cannot stand beside the others."""
+    """Whether all these settings can stand beside each other, by the `barred` of their dimensions."""
     return all(found[name].given(settings).contains(value) for name, value in settings.items() if found[name].barred)
 
 
 def label(option: Any) -> Value:
     """The setting by which an option is known: itself, or its `name`."""
+    # nan is unequal to itself, so no stored setting would find it again; JSON has neither it nor
+    # inf.
     if isinstance(option, float) and not math.isfinite(option):
         raise UsageError(f"choice() got {option!r}: an option must be finite.")
     if isinstance(option, Value):
@@ -216,6 +219,8 @@ def resolve(value: T, settings: Mapping[str, Value]) -> T:
         return int(cast(int, setting)) if isinstance(hole, Integers) else setting
 
     filled = cast(T, _map(value, "", fill))
+    # A setting without a hole is of another form of the study: it must not be passed over in
+    # silence.
     for name in settings:
         if name not in used:
             known = dimensions(value)
@@ -233,7 +238,7 @@ def settings_of(value: Any, filled: Any) -> dict[str, Value] | None:
 
 
 def sample(value: Any, rng: random.Random) -> dict[str, Value]:
-    """Settings for all holes of `value`, each drawn from its own distribution."""
+    """Draw settings for all holes of `value` that exist together, each from its own distribution."""
     return draw(dimensions(value), rng)
 
 
@@ -264,7 +269,7 @@ def check(owner: Any, field: str, ok: Callable[[Any], bool], wanted: str) -> Non
 
 
 def ends(value: Any) -> tuple[Any, ...]:
-    """The value itself, or what of a hole speaks for all that it may be filled with."""
+    """The value itself; of a hole its ends, which speak for all that it may be filled with."""
     return tuple(value.ends) if isinstance(value, Space) else (value,)
 
 
@@ -280,6 +285,7 @@ def is_whole(value: Any) -> bool:
 
 def _same(setting: Value, name: Value) -> bool:
     """Equal, and True is not 1."""
+    # To Python True == 1, yet a flag is no number.
     return setting == name and isinstance(setting, bool) == isinstance(name, bool)
 
 
@@ -296,6 +302,7 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
             raise UsageError("a set cannot hold a choice or a range: its items have no place. Use a list.")
     elif dataclasses.is_dataclass(value) and not isinstance(value, (type, Space)):
         for each in dataclasses.fields(value):
+            # `dataclasses.replace` refuses fields that the constructor does not take.
             if each.init:
                 yield each.name, getattr(value, each.name)
 
@@ -326,6 +333,7 @@ def _map(value: Any, prefix: str, fill: Callable[[str, Space], Any]) -> Any:
         chosen = fill(prefix, value)
         return chosen if isinstance(chosen, Value) else _map(chosen, str(label(chosen)), fill)
     changes = {name: _map(child, _path(prefix, value, name, child), fill) for name, child in _children(value)}
+    # What has no hole is handed back as it is, not made anew: `replace` would check it once more.
     if all(changes[name] is child for name, child in _children(value)):
         return value
     if isinstance(value, (list, tuple)):
@@ -338,6 +346,7 @@ def _match(value: Any, filled: Any, prefix: str, found: dict[str, Value]) -> boo
         for option in value.options:
             inner: dict[str, Value] = {}
             if isinstance(option, Value):
+                # Through `contains`, which does not take True for 1.
                 if isinstance(filled, Value) and Choice((option,)).contains(filled):
                     found[prefix] = option
                     return True

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+# Stored records are read by these names for ever: names are added, never changed.
 PHASES = ("provision", "load", "data", "pretrain", "train", "evaluate", "test", "checkpoint", "decide", "idle")
 """The flat, sibling phases of a run. A run is their sum."""
 
@@ -190,6 +191,7 @@ class Usage:
         So where others made the window longer by more than `CONTENDED_SHARE` of it, or heat held a GPU's clocks down for as much
         of it. None where neither is known to be so, and one is not known.
         """
+        # Stalls are compared with wall-clock time, heat with device-seconds.
         parts = ((self.stalled_seconds, self.seconds), (self.gpu_overheated_seconds, self.gpu_seconds))
         shares = [None if part is None or whole is None else part > CONTENDED_SHARE * whole for part, whole in parts]
         return True if any(shares) else None if None in shares else False
@@ -205,6 +207,7 @@ class Usage:
         """
         if not self.stalled_seconds or self.seconds <= 0:
             return self
+        # At the lower end of the band more of the stall is taken out than was estimated.
         certain = max(0.0, 1 - sign * self.errors.get("stalled_seconds", 0.0))
         stalled = min(self.seconds, self.stalled_seconds * certain)
         ratio = 1 - stalled / self.seconds
@@ -248,6 +251,7 @@ class Usage:
         amounts: dict[str, Any] = {}
         for name in _NUMBERS:
             amount = getattr(self, name)
+            # Peaks do not grow with time; bytes stay whole numbers.
             amounts[name] = amount if amount is None or name in _PEAKS else type(amount)(amount * ratio)
         amounts["seconds"] = seconds
         return Usage(**amounts, sources=dict.fromkeys(self.sources, f"estimated: {reason}"), errors=self.errors)
@@ -268,6 +272,7 @@ class Usage:
         rest: dict[str, Any] = {}
         for name in _NUMBERS:
             a, b = getattr(self, name), getattr(other, name)
+            # Two readings of one meter may differ by a rounding: what remains is never below 0.
             rest[name] = a if name in _PEAKS else None if a is None or b is None else max(type(a)(0), a - b)
         return Usage(**rest, sources=self.sources, errors=self.errors, work=self.work - other.work, partial=self.partial)
 
@@ -309,6 +314,8 @@ def total(windows: Iterable[Usage]) -> Usage:
     parts = list(windows)
     if len(parts) <= 1:
         return parts[0] if parts else Usage()
+    # Field by field in one pass, not by `+` pair by pair: ten thousand Results are summed at a
+    # look.
     totals: dict[str, Any] = {}
     for name in _NUMBERS:
         amounts = [getattr(part, name) for part in parts]
@@ -321,6 +328,7 @@ def total(windows: Iterable[Usage]) -> Usage:
             sources = _merge(sources, part.sources)
         if part.devices:
             devices = _merged_devices(devices, part.devices)
+        # By identity: most windows share the default, and comparing it field by field costs time.
         if part.work is not _NO_WORK:
             work = work + part.work
     return Usage(
@@ -350,7 +358,7 @@ def _added(a: Any, b: Any) -> Any:
 
 
 def _joined(a: str, b: str, separator: str) -> str:
-    """Both texts with each of their parts named once."""
+    """Join two texts of parts, naming each part once."""
     return separator.join(dict.fromkeys(part for text in (a, b) for part in text.split(separator) if part))
 
 
@@ -361,6 +369,7 @@ def _weighted(*parts: tuple[float | None, float | None]) -> float | None:
     amounts = sum(abs(amount or 0.0) for amount, _ in parts)
     if not amounts:
         return max((error for _, error in parts if error is not None), default=None)
+    # Weighted, not added in squares: errors of one instrument go the same way.
     return sum(abs(amount or 0.0) * (error or 0.0) for amount, error in parts) / amounts
 
 

@@ -242,6 +242,7 @@ COSTS: Mapping[str, Cost] = {
             Axis("labels bought (D)", "labels"),
             per_label=lambda label_usd: 1.0,
             reference=lambda offer, labels, label_usd: 10.0 * labels,
+            # Labels that cost nothing have no price to be weighed by.
             usd_each=lambda offer, label_usd: label_usd or None,
             least=1.0,  # no label counts as one
         ),
@@ -279,6 +280,7 @@ def estimate(result: Result, name: str, offer: Offer, label_usd: float) -> Estim
         The number, or None where it was not measured, or cannot be carried over to the offer's device.
     """
     asked = COSTS[name]
+    # Labels need no machine: their cost is known where nothing can be carried over.
     there = carried(result, offer) if asked.of_compute else None
     return asked.of(there, result.labels, offer, label_usd)
 
@@ -289,6 +291,7 @@ def carried(result: Result, offer: Offer) -> Carried | None:
         return None
     known = result._carried
     if offer not in known:
+        # Worked out once for each offer: a view asks for it a dozen times a point.
         same, contended = same_machine(result, offer), bool(result.contended)
         known[offer] = prices.carry(result.usage, result.device, offer, same_machine=same, contended=contended)
     return known[offer]
@@ -296,7 +299,7 @@ def carried(result: Result, offer: Offer) -> Carried | None:
 
 @dataclass(frozen=True)
 class MeanCosts:
-    """The two terms of the document's second line, `1/N_D Σ C_i(θ, T) + 1/N_T Σ C_i(θ, D)`, in US$ of compute.
+    """Mean costs of an example, `1/N_D Σ C_i(θ, T) + 1/N_T Σ C_i(θ, D)`: of pre-training and of tuning, in US$ of compute.
 
     Attributes:
         pretraining_example: Cost of the phase `pretrain` / examples processed in it; None without pre-training.
@@ -329,9 +332,11 @@ def mean_costs(result: Result, offer: Offer) -> MeanCosts:
 
 def same_machine(result: Result, offer: Offer) -> bool:
     """Whether the offer is a price of the machine it ran on. A machine with another GPU is another machine, whatever was said."""
+    # The GPU decides first: a run that was priced by mistake at an offer of another GPU is scaled.
     if offer.gpus and result.device and prices.same_gpu(result.device, offer.gpu) is False:
         return False
     known = result.offer
+    # An id changes with the price and its date; at a newer price platform and instance still tell.
     if known.get("id") == offer.id:
         return True
     return bool(known) and (known.get("platform"), known.get("instance")) == (offer.platform, offer.instance)

@@ -21,6 +21,7 @@ AGAIN = "to be tried again"
 """What people are told of a failure after which somebody has asked for another try."""
 
 
+# Without slots: `cached_property` keeps its value in `__dict__`, past the frozen `__setattr__`.
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """One recipe's outcome: a checkpoint of a run, or how a run ended without one.
@@ -32,7 +33,7 @@ class Result:
         settings: The study's settings that made it, by path; `epochs` is this checkpoint's.
         status: One of `STATUSES`.
         cause: Why it is infeasible or was interrupted; None otherwise.
-        reason: The same in words for people, else empty: no program reads it.
+        reason: The cause in words for people, else empty: no program reads it.
         scores: The task's scores and `dev_loss`; empty unless complete.
         usage: The cold cost by phase: what this checkpoint alone would have consumed from nothing. It has its own single
             evaluation and no earlier one, and shared things in full.
@@ -179,6 +180,8 @@ class Result:
         record = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in apart}
         phases = {name: {p: u.to_json() for p, u in getattr(self, name).items()} for name in ("usage", "spent")}
         if compact:
+            # Most windows of a record name the same meters: said once, ten thousand Results read
+            # quicker.
             windows = [window for by_phase in phases.values() for window in by_phase.values()]
             shared = set.intersection(*(set(w["sources"].items()) for w in windows)) if windows else set()
             for window in windows:
@@ -189,6 +192,7 @@ class Result:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Result:
         """Rebuild from `to_json`, of this or any earlier version; keys of a later schema are ignored."""
+        # The one place where old records are made new: nothing above asks which version wrote one.
         record = upgraded(record)
         known = {name: record[name] for name in cls.__dataclass_fields__ if name in record and name not in _SEEN}
         known["cause"] = None if record["cause"] is None else Cause(record["cause"])

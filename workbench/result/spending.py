@@ -45,9 +45,12 @@ def spending(results: Iterable[Result], offer: Offer, label_usd: float) -> Spend
     known = list(results)
     compute = [_spent_usd(r, offer) for r in known if r.spent]
     joules = [r.consumed.energy_j for r in known]
+    # An older form of the study has paid for these: they are on its bill.
     before = labels_bought(r for r in known if _taken_over(r))
     labels = sum(bought - before.get(name, 0) for name, bought in labels_bought(known).items())
     return Spending(
+        # One unknown part makes the sum unknown: a budget must not be passed by what nobody
+        # metered.
         usd=None if None in compute else sum(c for c in compute if c is not None) + label_usd * labels,
         seconds=sum(r.consumed.seconds for r in known),
         energy_j=None if None in joules else sum(j for j in joules if j is not None),
@@ -75,6 +78,7 @@ def labels_bought(results: Iterable[Result]) -> dict[str, int]:
     bought: dict[str, int] = {}
     for r in results:
         key = labelled_set(r.recipe["task"])
+        # Not the sum: smaller training sets are prefixes of larger ones, of one data set and seed.
         bought[key] = max(bought.get(key, 0), r.labels)
     return bought
 

@@ -29,6 +29,8 @@ class Classification(LabelledTask):
     label: str | tuple[str, ...] | None
     max_length: int
     instruction: str
+    # `later`: left out of a recipe while it has its default, so ids from before the field still
+    # hold.
     fold_labels: bool = field(default=False, metadata={"later": True})
 
     def __post_init__(self) -> None:
@@ -119,6 +121,7 @@ def classification(
     kind = SeveralLabels if several else Classification
     known = named(labels)
     if fold_labels is True:
+        # Labels that fold to one are one, called by the words of the last.
         known = tuple({fold_label(label): said for label, said in known}.items())
     return kind(
         data=data, train=train, dev=dev, test=test, text=columns(text), label=columns(label), group=group, max_length=max_length,

@@ -41,9 +41,11 @@ class LanguageModelling(TableTask):
         )
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Likelihood]) -> dict[str, float]:
+        # Summed before it is divided, as the lm-evaluation-harness does: texts weigh by their
+        # length.
         whole = Likelihood(*map(sum, zip(*predictions, strict=True)))
         per = {"perplexity": whole.tokens, "byte_perplexity": whole.bytes, "word_perplexity": whole.words}
-        # Of a model that goes to pieces it is more than a number can be: then it is not known.
+        # A model that goes to pieces has more than `math.exp` can hold (it overflows at 709.8): unknown.
         nats = {name: -whole.log_likelihood / count for name, count in per.items() if count}
         found = {name: math.exp(value) for name, value in nats.items() if value < 700}
         found |= {"accuracy": 100 * whole.right / whole.tokens} if whole.tokens else {}

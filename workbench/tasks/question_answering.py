@@ -52,9 +52,12 @@ class QuestionAnswering(Task):
 
     def provision(self) -> None:
         super().provision()
+        # The first score imports torchmetrics, which no run should pay for.
         squad_score([""], [[""]], self.language)
 
     def splits(self) -> Splits:
+        # Not in `__post_init__`: while a recipe is put together, each of the two may still be a
+        # hole.
         if self.stride >= self.max_length - self.max_length // 2:
             raise UsageError(
                 f"stride={self.stride} leaves no room to advance in rows of max_length={self.max_length}, half of which a "
@@ -131,6 +134,7 @@ def question_answering(
 
 @functools.lru_cache(maxsize=8)
 def _shuffled(data: str, digest: str, seed: int) -> tuple[tuple[Example, ...], ...]:
+    # The digest is a part of the key alone: an edited file is read again.
     found = fingerprints.dataset(data)
     return found.shuffled("train", seed), found.shuffled("dev"), found.shuffled("test")
 

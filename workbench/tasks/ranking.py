@@ -49,6 +49,8 @@ class Ranking(SearchTask):
         """The candidates of a query: those that answer it, those known not to, and those that seem to; in an order by name."""
         wrong = [name for name in example["negatives"] if name not in example["relevant"]]
         found = [*dict.fromkeys([*example["relevant"], *wrong, *self.alike(example, self.candidates)])]
+        # By name: the order in which candidates are read must not tell which of them answers. None
+        # that answers is left out, or NDCG would be that of another question.
         return sorted(found[: max(self.candidates, len(example["relevant"]))])
 
     def searched(self, examples: Sequence[Example]) -> list[str]:

@@ -46,6 +46,7 @@ class SearchTask(TableTask):
         super().__post_init__()
         check(self, "max_length", lambda v: is_whole(v) and v >= 8, "a whole number of at least 8")
         check(self, "temperature", lambda v: is_number(v) and v > 0, "a number above 0")
+        # Tasks are keys of caches, so every field must have a hash.
         if isinstance(self.before, list):
             object.__setattr__(self, "before", tuple(self.before))
         given: Any = self.before
@@ -85,6 +86,8 @@ def taught(example: Example) -> list[str]:
 
 @functools.lru_cache(maxsize=4)
 def _texts(data: str, form: Searches, digest: str) -> dict[str, str]:
+    # By a hash, not in the order of the file: the first documents are searched, and files are often
+    # sorted by subject. The digest is a part of the key alone: an edited file is read again.
     found = {each["id"]: each["text"] for each in fingerprints.dataset(data, form).documents}
     return {name: found[name] for name in sorted(found, key=lambda name: hashlib.blake2b(name.encode()).digest())}
 
@@ -95,6 +98,7 @@ def _index(data: str, form: Searches, digest: str) -> tuple[Any, Any, list[str]]
 
     texts = _texts(data, form, digest)
     words = TfidfVectorizer(sublinear_tf=True)
+    # Shape (words, documents) in CSR: a query (1, words) is then one sparse product.
     return words, words.fit_transform(texts.values()).T.tocsr(), [*texts]
 
 
@@ -102,4 +106,5 @@ def _index(data: str, form: Searches, digest: str) -> tuple[Any, Any, list[str]]
 def _alike(data: str, form: Searches, digest: str, query: str, count: int) -> tuple[str, ...]:
     words, matrix, names = _index(data, form, digest)
     scores = (words.transform([query]) @ matrix).toarray()[0]
+    # Stable: documents that score alike keep the order of `names` on every machine.
     return tuple(names[i] for i in np.argsort(-scores, kind="stable")[:count])

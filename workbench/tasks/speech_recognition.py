@@ -73,7 +73,7 @@ def speech_recognition(
         file: Column of the paths; found where called `audio`, `file_name`, `path` or `file`.
         text: Column of what is said; found where called `text`, `sentence`, `transcription` or `transcript`.
         group: Column of groups, such as speakers: scores of the worst are told beside the others (`worst_group_word_accuracy`).
-        max_seconds: What takes longer is neither learned from nor asked, and counts as not understood.
+        max_seconds: A longer sound is neither learned from nor asked, and counts as not understood.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
 

@@ -38,6 +38,7 @@ class TableTask(Task):
     name: str | None = None
 
     def __post_init__(self) -> None:
+        # `low=low`: a lambda would see the value of the last turn of the loop.
         for field, low in {"train": 0, "dev": 1, "test": 0, "seed": 0}.items():
             check(self, field, lambda value, low=low: is_whole(value) and value >= low, f"a whole number of at least {low}")  # type: ignore[misc]
         check(self, "name", lambda value: value is None or isinstance(value, str), "a name, or None")
@@ -50,6 +51,8 @@ class TableTask(Task):
         """Which columns are read, and what becomes of their rows."""
 
     def splits(self) -> Splits:
+        # Cut after shuffling by the data's seed: a smaller training set is a prefix of a larger
+        # one.
         train, dev, test = _shuffled(self.data, self.form, self.digest(), self.seed)
         if self.train > len(train):
             raise UsageError(f"train={self.train}: {self.data!r} has {len(train)} examples to train on. Ask for at most that many.")
@@ -109,6 +112,7 @@ def columns(given: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
 
 @functools.lru_cache(maxsize=8)
 def _words(data: str, form: Table, digest: str) -> tuple[tuple[str, str], ...]:
+    # The digest is a part of the key alone, here and below: an edited file is read again.
     train = fingerprints.dataset(data, form).train
     return tuple((name, in_words(name)) for name in in_order(name for example in train for name in form.labels_of(example)))
 
