@@ -73,6 +73,7 @@ class Amounts:
         graded = data.dev_examples if graded is None else graded
         passes = self._passes_per_step(recipe) * pair.layers
         size, count = recipe.batch_size, data.train_examples
+        # A row passes a frozen body once: after the first epoch its output is at hand.
         seen, before = (min(count, n * size) if recipe.method.trains else count for n in (done + steps, done))
         trained, passed = train * steps * size, steps * passes
         if pair.frozen or recipe.method.fits:
@@ -99,6 +100,7 @@ class Amounts:
             return {}
         limit = MAX_TOKENS.get(self.machine.kind, MAX_TOKENS["cpu"])
         batches = max(1.0, statistics.fmean(map(sum, data.asked)) * graded / limit)
+        # A batch is written to the end of its longest answer.
         return {"decoded": batches * max(data.written) * self.pair(recipe).parameters}
 
     def tokens_per_example(self, recipe: Recipe) -> float:
@@ -143,6 +145,7 @@ class Amounts:
         """
         key = self.pair_key(recipe)
         if key not in self._pairs:
+            # Without weights: a plan of large models must fit a small machine.
             model = pairs.wrapped(recipe.task, recipe.model, recipe.method)
             shape = flops.shape(model)
             counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
@@ -189,6 +192,7 @@ class Amounts:
             if data.together:
                 return 1.0
             starts = range(0, max(1, len(data.train) - size + 1), size)
+            # A batch larger than the sample goes through it again.
             steps = [sorted(itertools.chain(*(data.train[(s + i) % len(data.train)] for i in range(size)))) for s in starts]
             self._passes[key] = statistics.fmean(len(split(step, overhead)) for step in steps)
         return self._passes[key]
@@ -204,11 +208,14 @@ def _known(pair: Pair) -> flops.Shape:
 
 
 def form_of(task: Task) -> tuple[Any, ...]:
-    """Everything of a task but how many labels it buys: its rows and the model's head are made by these settings."""
+    """Return the type of a task and all its settings but `train`: they make its rows and the model's head.
+
+    Runs of tasks of one form speak for each other's memory; with another form a run of short rows would speak for long ones.
+    """
     return (type(task), *(getattr(task, field.name) for field in dataclasses.fields(task) if field.name != "train"))
 
 
 def _shaping(method: Method) -> str:
-    """What of a method's settings may change shapes, as text: of a fraction (alpha, dropout) only whether there is one."""
+    """Write the settings of a method that may change shapes, as text. Of a fraction (dropout) only whether it is above 0 counts."""
     settings = {name: value > 0 if isinstance(value, float) else value for name, value in method.settings.items()}
     return json.dumps(settings, sort_keys=True, default=repr)

@@ -117,6 +117,7 @@ class Forecaster:
         seconds = estimate.total(phases.values())
         if seconds is not None and phases["train"] is not None:  # what the others rest on is much the same
             seconds = replace(seconds, note=phases["train"].note)
+        # The cold seconds hold one evaluation; a sweep makes one at every checkpoint.
         more = None if phases["evaluate"] is None else phases["evaluate"] * float(evaluations - 1)
         between = self._between and self._between * float(evaluations)
         spent = estimate.total([seconds, more, between] if between else [seconds, more])
@@ -131,6 +132,7 @@ class Forecaster:
             flops=None if pair.shape is None else amounts["train"]["flops"] + amounts["evaluate"]["flops"],
             tokens=steps * recipe.batch_size * data.tokens,
             steps=steps,
+            # Labels that the steps do not come to are not bought.
             labels=min(data.train_examples, aim * recipe.batch_size) if recipe.method.trains else data.train_examples,
             evaluations=evaluations,
             parameters=pair.parameters,
@@ -141,7 +143,7 @@ class Forecaster:
         )
 
     def _formula(self, amounts: Mapping[str, float]) -> Guess:
-        """What assumed, or calibrated, constants say; 0 seconds where the speed of the machine is unknown."""
+        """Guess seconds by the constants, assumed or calibrated; 0 where the speed of the machine is unknown."""
         if "flops" in amounts and self.constants.get("flops") is None:
             return Guess(0.0, FORMULA_SPREAD)
         return Guess(formula(amounts, self.constants), FORMULA_SPREAD, note="assumed speeds")  # type: ignore[arg-type]
@@ -169,6 +171,8 @@ class Forecaster:
             return Estimate.within(float(max(measured)), MEASURED_MEMORY_FACTOR, "measured", note)
         if key not in self._peaks:
             data, pair = self.work.data_of(recipe), self.work.pair(recipe)
+            # The widest micro-batch decides, so it is made of the longest rows; a sample that is
+            # smaller than a batch is taken again.
             longest = sorted(data.train or data.dev, key=sum)[-recipe.batch_size :]
             lengths = list(itertools.chain(*longest)) * -(-recipe.batch_size // len(longest))
             whole = (len(lengths), max(lengths))
@@ -192,6 +196,7 @@ class Forecaster:
         """Take in the study's Results, in place of those known before: ratios, watts and peaks of each run's last one made here."""
         self._corrections = list(self._timed)
         here = [r for r in results if r.status == "complete" and name_of(r.provenance.get("device", {})) == self.machine.name]
+        # Checkpoints of one run share its luck: a run counts once, by the longest.
         last = {r.run_id: r for r in sorted(here, key=lambda r: r.step)}
         timings: list[tuple[Timing, Guess]] = []
         self._measured_memory: dict[Hashable, list[int]] = {}
@@ -220,7 +225,10 @@ class Forecaster:
             if phase in result.usage:
                 guess = self._formula(of_phase)
                 for correction in self._corrections:
+                    # Measured against what the calibration said already, not against the bare
+                    # formula.
                     guess = correction.apply(guess, phase, recipe.model, recipe.method.name)
+                # Without what other programs caused: a forecast is of the machine alone.
                 timing = Timing(phase, recipe.model, recipe.method.name, of_phase, result.undisturbed[phase].seconds)
                 timings.append((timing, guess))
         return timings

@@ -83,6 +83,7 @@ def _with_what_is_at_hand(text: str, task: Any, model: str) -> str:
     all_known = did_you_mean(name, MODELS)
     if name in MODELS or " Known: " not in all_known or all_known not in text:
         return text
+    # The first task stands for the others: this is a hint, not the plan.
     first = _longest_form(_options(task)[0])
     able = []
     for built_in in MODELS:
@@ -249,6 +250,7 @@ def _heads(task: Any, model: str) -> Iterator[Task]:
     Raises:
         UsageError: A task cannot be done by a model of this kind.
     """
+    # In the order of their rows' length, so that of one kind of head the longest stays.
     by_form: dict[str, Task] = {}
     for option in sorted((_longest_form(each) for each in _options(task)), key=lambda each: getattr(each, "max_length", 0)):
         try:

@@ -22,6 +22,7 @@ def sample(tokenizer: Any, length: int) -> dict[str, torch.Tensor]:
     rows = {}
     for name in names:
         whole = list(encoded[name])
+        # Special tokens stay at both ends; one word is repeated between them.
         rows[name] = (whole[:1] + whole[1:2] * (length - len(whole)) + whole[1:])[:length]
     rows["attention_mask"] = [1] * len(rows["input_ids"])
     rows["labels"] = rows["input_ids"]
@@ -31,6 +32,7 @@ def sample(tokenizer: Any, length: int) -> dict[str, torch.Tensor]:
 def failure(model: torch.nn.Module, objective: Objective, batch: Batch) -> Exception | None:
     """What a forward pass raises; None where it raises nothing, or memory does not suffice to find out."""
     try:
+        # A plan leaves no trace in the random state, and devices=[] keeps CUDA from being begun.
         with torch.random.fork_rng(devices=[]), torch.no_grad(), _Bounds():  # type: ignore[no-untyped-call]
             objective.forward(model, batch)
     except WorkbenchError:
@@ -68,6 +70,7 @@ class _Bounds(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if places.device.type != "meta" and places.numel() and not 0 <= int(places.min()) <= int(places.max()) < len(table):
                 raise IndexError(f"row {int(places.max())} of a table of {len(table)} rows")
         devices = {leaf.device.type for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        # Operations refuse tensors of two devices: what is counted goes to the weights.
         if len(devices) > 1 and "meta" in devices:
             args, kwargs = tree_map(lambda leaf: leaf.to("meta") if isinstance(leaf, torch.Tensor) else leaf, (args, kwargs))
         return func(*args, **kwargs)

@@ -64,6 +64,7 @@ class CostForecast:
             labels: How many labels are to be bought.
         """
 
+        # Low seconds are paid with low joules: both are off by the same speed of one machine.
         def at(end: str) -> float | None:
             joules = None if energy_j is None else getattr(energy_j, end)
             lasts = getattr(seconds, end)
@@ -213,6 +214,7 @@ def _drawing(seconds: float, machine: Machine, forecast: Forecast) -> Usage:
     if forecast.energy_j and forecast.seconds:
         watts = forecast.energy_j.value / forecast.seconds.value
         processors = min(processors, watts) if on_gpu else watts
+        # Only the sum is known from earlier runs; the processors draw what the meter's model says.
         board = watts - processors
         error = max(0.0, forecast.energy_j.high / forecast.seconds.high / watts - 1)
         errors = {"cpu_energy_j": error} | ({"gpu_board_energy_j": error} if on_gpu else {})
@@ -226,7 +228,13 @@ def _drawing(seconds: float, machine: Machine, forecast: Forecast) -> Usage:
 
 
 def _banded(carried: Estimate, seconds: Estimate, band: Estimate) -> Estimate:
-    """A carried amount with the band of a forecast's seconds on top: errors of a product are ratios. `said` has basis and note."""
+    """A carried amount with the band of a forecast's seconds on top, as errors of a product are ratios.
+
+    Args:
+        carried: The amount.
+        seconds: The forecast's seconds, whose band is taken.
+        band: The estimate whose basis and note are taken beside those of `carried`.
+    """
     low, high = (seconds.low / seconds.value, seconds.high / seconds.value) if seconds.value else (1.0, 1.0)
     basis = max(carried.basis, band.basis, key=BASES.index)
     note = "; ".join(note for note in (band.note, carried.note) if note)

@@ -101,6 +101,8 @@ def of_runs(run: Typical, runs: float, terms: Terms, *, starts: int = 0, labels_
     """
     offer = priced = terms.prices.offer
     if terms.whole:
+        # `prices.usd` charges one GPU of the machine: at the machine's price times its GPUs that is
+        # the whole.
         hourly = offer.usd_per_hour * Decimal(max(1, offer.gpus))
         priced = replace(offer, amount=hourly, unit="hour", currency="USD", exchange=None)
     one = compute_on(run.phases, run.gpu, priced, run.seconds, run.energy_j, terms.same_machine)
@@ -142,6 +144,7 @@ def trials_within(
     if taken is None or taken.usd is None:
         return None
     left = max(0.0, budget_usd - spent_usd - terms.prices.label_usd * max(0, run.labels - labels_bought))
+    # The dearest run buys the fewest: the ends change places.
     value, low, high = (float(int(left / usd)) if usd > 0 else 0.0 for usd in (taken.usd.value, taken.usd.high, taken.usd.low))
     return Estimate(value, low, high, taken.usd.basis, taken.usd.note)
 
@@ -180,6 +183,7 @@ def _fits(run: Typical, offer: Offer) -> bool | None:
         return None
     if offer.commitment == "owned" and offer.gpus == 0 and run.gpu is None and offer.memory_gib is None:
         return run.peak_memory_bytes <= run.memory_bytes  # one's own machine without a GPU is taken to be this one
+    # On a GPU what the process itself holds lies in the host's memory.
     on_gpu = offer.gpus > 0 and run.gpu is None
     return prices.fits(run.peak_memory_bytes - (run.resident_bytes if on_gpu else 0), offer)
 
@@ -194,6 +198,7 @@ def _mean(parts: Sequence[Estimate | None]) -> Estimate | None:
     estimates = [part for part in parts if part is not None]
     if len(estimates) < len(parts):
         return None
+    # Ends are averaged, not errors in squares: one machine is off in one direction for all runs.
     value, low, high = (statistics.fmean(getattr(part, end) for part in estimates) for end in ("value", "low", "high"))
     basis = max((part.basis for part in estimates), key=BASES.index)
     return Estimate(value, low, high, basis, f"mean of {len(estimates)} recipes drawn from the space")

@@ -102,9 +102,11 @@ class Fields:
 
 def _float(value: Any) -> float | None:
     """A JSON number as a float, infinite where it is too large for one; None for what is none."""
+    # True is an int to Python, and no number in JSON.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
         return float(value)
     except OverflowError:
+        # JSON writes integers of any length, beyond the largest float too.
         return math.inf

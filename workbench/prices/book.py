@@ -60,6 +60,7 @@ def find(platform: str, book: Sequence[Offer] | None = None) -> Offer:
         raise UsageError(
             f"no offer is called {platform!r}.{near if ' Did you' in near else did_you_mean(platform, {o.platform for o in book})}"
         )
+    # By the GPU, as a machine of eight is not dearer for being larger; the name settles ties.
     return min(firm, key=lambda o: (o.usd_per_gpu_hour or o.usd_per_hour, o.name))
 
 
@@ -85,11 +86,14 @@ def _read(path: Path, chosen: Settings) -> tuple[Offer, ...]:
         raise UsageError(f"the price book {path} cannot be read: {error}.") from error
 
 
+# Rows of another currency take the rate of the settings, so the settings are part of the key.
 @lru_cache(maxsize=16)
 def _parse(text: str, where: str, chosen: Settings | None) -> tuple[Offer, ...]:
+    # newline="": a quoted field may hold line breaks, which must reach the reader as they are.
     reader = csv.DictReader(io.StringIO(text, newline=""))
     offers = []
     try:
+        # Lines of the file, not rows: a quoted field may span several.
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise DataError(
@@ -160,6 +164,7 @@ def _owned(table: Mapping[str, Any], place: str) -> Offer:
     terms = _terms(table) | {"commitment": "owned", "instance": table.get("instance") or table.get("gpu") or "cpu"}
     terms["source"] = f"{table['source']}: {source}" if "source" in table else source
     electricity = None if "power_w" in table else price
+    # A quotient of Decimals has 28 digits, and all of them would stand in the offer's id.
     return Offer(gpus=_gpus(table, place), amount=round(amount, 8), usd_per_kwh=electricity, **terms)
 
 

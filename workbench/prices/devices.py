@@ -56,6 +56,7 @@ def same_gpu(a: str, b: str) -> bool | None:
     if a == b:
         return True
     here, there = gpu(a), gpu(b)
+    # Two names that the table lacks may be one model in two spellings.
     return None if here is None or there is None else here == there
 
 

@@ -94,6 +94,7 @@ class Offer:
                 f"{self.name!r} is priced in {self.currency}, whose rate is unknown. Write it into workbench.toml: "
                 f'[currencies] {self.currency} = {{ usd = …, source = "…", date = "…" }}.'
             )
+        # Divided rather than multiplied by a quotient: a 730th has no end as a Decimal.
         hours = {"day": 24, "month": 730}
         if self.unit in hours:
             return _divided(self.amount * rate, hours[self.unit])
@@ -145,6 +146,7 @@ def usd(usage: Usage, offer: Offer) -> float | None:
     """
     if offer.gpus > 1 and usage.gpu_seconds is None:  # how many of them were held is unknown
         return None
+    # A run that held no GPU of a machine with some pays for its share of the host.
     held = usage.gpu_seconds / offer.gpus if offer.gpus and usage.gpu_seconds else usage.held_seconds
     cost = held / 3600 * float(offer.usd_per_hour)
     electricity = electricity_usd(usage.energy_j, offer)
@@ -159,7 +161,7 @@ def electricity_usd(energy_j: float | None, offer: Offer) -> float | None:
 
 
 def _divided(money: Decimal, parts: int) -> Decimal:
-    """The quotient to twelve digits: a price that is printed, and no 28 digits of a third."""
+    """The quotient to twelve digits: a third with the 28 digits of a Decimal would be printed so."""
     with localcontext() as context:
         context.prec = 12
         return money / parts

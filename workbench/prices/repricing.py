@@ -83,6 +83,7 @@ def carry(
     Returns:
         The usage there, with bands meant to hold nine in ten outcomes; None where there is no honest answer.
     """
+    # A machine with fewer GPUs than were held would need another run, not another price.
     held = max((len(usage.devices) for usage in phases.values()), default=0)
     as_it_was = _UNDISTURBED if contended else _AS_IT_WAS
     if same_machine:
@@ -116,8 +117,11 @@ def _between(here: Gpu, there: Gpu) -> _Rule | None:
     peak, bandwidth = _ratio(here.tensor_tflops, there.tensor_tflops), _ratio(here.bandwidth_gb_s, there.bandwidth_gb_s)
     if peak is None or bandwidth is None:
         return None
+    # What computes goes by the peak, what moves memory by the bandwidth; a step is a mixture of
+    # both.
     times = (math.sqrt(peak * bandwidth), min(peak, bandwidth) / WIDENING, max(peak, bandwidth) * WIDENING)
     note = f"from {here.name} to {there.name}: time x{peak:.2f} by peak, x{bandwidth:.2f} by bandwidth"
+    # Times go by here / there, power by there / here.
     return _Rule(times, _ratio(there.board_power_w, here.board_power_w), "scaled", note)
 
 
@@ -146,14 +150,17 @@ def _on_gpu(usage: Usage, there: Gpu, *, computing: bool) -> Usage | None:
     if computing and usage.seconds > 0:
         if not usage.work.flops or there.tensor_tflops is None:
             return None
+        # A small model's steps do not become free on a large GPU: launching them takes time.
         passes = usage.work.steps or 1 + usage.work.padded_tokens // PASS_TOKENS
         seconds = max(usage.work.flops / (SMALL_STEP_SHARE * there.tensor_tflops * 1e12), passes * STEP_SECONDS)
+        # On the other machine it has the host alone, so its share of the seconds is all of them.
         alone = dataclasses.replace(usage, seconds=usage.held_seconds, others_seconds=0.0)
         usage = _scaled(alone, seconds / usage.held_seconds if usage.held_seconds > 0 else 1.0, 1.0, "from FLOPs")
         usage = dataclasses.replace(usage, seconds=seconds)
     elif power is not None:
         power *= IDLE_POWER_SHARE
     energy = None if power is None else power * seconds
+    # Nothing was seen of a GPU: what it would have shown stays unknown, not 0.
     unknown: dict[str, Any] = dict.fromkeys(("gpu_busy_seconds", "gpu_throttled_seconds", "gpu_peak_memory_bytes"))
     return dataclasses.replace(usage, gpu_seconds=seconds, gpu_board_energy_j=energy, **unknown)
 
@@ -181,6 +188,7 @@ def _estimate(ends: list[float | None], rule: _Rule) -> Estimate | None:
 
 def _end(usage: Usage, rule: _Rule, phase: str, ratio: float, sign: int) -> Usage:
     """One end of a phase's band: its joules shifted by their own uncertainty, and its time scaled where the phase computes."""
+    # Each end of the band with its own estimate of what others caused.
     if rule.contended:
         usage = usage.undisturbed(sign)
     if sign:

@@ -89,4 +89,5 @@ def break_even_predictions(train_usd_a: float, serve_a: float, train_usd_b: floa
     if serve_a == serve_b:
         return None
     number = 1000 * (train_usd_a - train_usd_b) / (serve_b - serve_a)
+    # A negative number is a meeting in the past, before anything was served.
     return number if 0 <= number < math.inf else None

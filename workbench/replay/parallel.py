@@ -46,9 +46,13 @@ def run(
     if processes <= 1 or len(jobs) <= 1:
         yield from ((job, _replay(tables, job, more)) for job in jobs)
         return
+    # Set here, as a child reads it once while it imports numpy: threads of several processes would
+    # fight for the same CPUs.
     kept = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
+    # Forked children would inherit the locks of threads that do not exist in them.
     context = multiprocessing.get_context("spawn")
+    # Tables go to each process once, not along with every job.
     pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context, initializer=_begin, initargs=(tuple(tables), more))
     try:
         futures = {pool.submit(_in_process, job): job for job in jobs}

@@ -95,6 +95,7 @@ def replay(
         UsageError: A method is not known, or cannot search a table.
         DataError: No point of a table counts.
     """
+    # A wrong name is told now, not after hours of replays.
     for name in protocol.methods:
         methods.make(name, 0, more)
     goals = [Goal(table, protocol.credit, protocol.cost) for table in tables]
@@ -228,6 +229,7 @@ def _told(cell: _Cell) -> dict[str, Any]:
 
 def _cost_record(cell: _Cell, base: _Cell, share: float) -> dict[str, Any]:
     """Cost to reach a share of the best hypervolume, and as a ratio to the base's, paired by seed."""
+    # A seed that never got there is dearer than all: the median holds while most did.
     costs = [np.inf if cost is None else cost for cost in cell.reached(share)]
     times = [np.inf if when is None else when for when in cell.reached(share, time=True)]
     median, time = float(np.median(costs)), float(np.median(times))
@@ -259,6 +261,7 @@ def _median_bounds(ranges: Iterable[tuple[float, float]]) -> dict[str, float | N
 
 def _verdict(cell: _Cell, base: _Cell, p: float, corrected: float) -> dict[str, Any]:
     difference = float(np.mean(cell.areas) - np.mean(base.areas))
+    # Less area is better: it is regret.
     told_apart = corrected < statistics.LEVEL
     return {
         "difference": difference,

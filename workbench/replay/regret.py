@@ -40,6 +40,7 @@ class Staircase:
 
     def __init__(self, cost: float, quality: float) -> None:
         self.volume = 0.0
+        # Step i begins at `_costs[i]` and has the height `_qualities[i]`; both ends are sentinels.
         self._costs, self._qualities = [-math.inf, cost], [quality, math.inf]
 
     def add(self, cost: float, quality: float) -> float:
@@ -81,6 +82,7 @@ class Goal:
     @cached_property
     def reference(self) -> tuple[float, float]:
         """Cost, in the table's unit, and quality."""
+        # A little beyond the dearest point, or that one would dominate nothing.
         return 1.0001 * float(self.table.points[:, 0].max()), float(np.quantile(self.table.points[:, 1], 0.05))
 
     @cached_property
@@ -121,6 +123,7 @@ class Goal:
                     spent.append(when)
                     time.append(at)
                     volume.append(stairs.volume)
+        # Growths are added one by one, and their rounding may pass the best.
         share = np.minimum(np.array(volume) / self.best, 1.0)
         return Curve(np.array(spent), np.array(time), 1.0 - share)
 
@@ -141,6 +144,7 @@ class Curve:
 
     def at(self, spent: Sequence[float] | Numbers) -> Numbers:
         """Regret when so much was spent."""
+        # Spending is a sum of floats: a checkpoint reached with the last cent counts.
         return self.regret[np.searchsorted(self.spent, np.asarray(spent) * (1 + 1e-9), side="right") - 1]
 
     def area(self, budget: float) -> float:

@@ -115,6 +115,7 @@ def read(path: Path) -> Table:
         DataError: It is no table; the message names the line and what to do.
     """
     text = _text(path)
+    # Not `splitlines`, which also breaks at U+2028 and the like inside JSON strings.
     lines = [(f"{path}, line {n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise DataError(f'{path} is empty. The first line must be {{"meta": …}}, each other one a run.')
@@ -132,6 +133,7 @@ def read(path: Path) -> Table:
             meta=meta,
             dimensions=_conditional(dimensions, [run.settings for run in raw]),
             runs=tuple(_planned(raw)),
+            # Of the text, so a table has one digest whether it is compressed or not.
             digest=f"{zlib.crc32(text.encode()):08x}",
         )
         total, widest = float(table.full_costs.sum()), float(np.ptp(table.points[:, 1]))
@@ -256,6 +258,7 @@ def _planned(raw: Sequence[_Raw]) -> Iterator[Run]:
     typical = float(np.median([costs[-1] / len(costs) for costs in finished]))
     for settings, costs, qualities, losses, status in raw:
         more = stops - len(costs) if status != "ok" else 0
+        # A run that recorded nothing is planned at the typical cost of a checkpoint.
         step = float(costs[-1]) / len(costs) if len(costs) else typical
         last = float(costs[-1]) if len(costs) else 0.0
         plan = np.concatenate([costs, last + step * np.arange(1, more + 1)])
@@ -268,6 +271,7 @@ def _conditional(dimensions: Mapping[str, Dimension], pool: Sequence[Mapping[str
     for name, dimension in dimensions.items():
         prefix, dot, _ = name.rpartition(".")
         having = [settings for settings in pool if name in settings]
+        # A name alone proves nothing: every run that has the setting must have the option.
         owner = next((other for other in dimensions if having and all(s.get(other) == prefix for s in having)), None)
         when = ((owner, prefix),) if dot and owner is not None else ()
         conditional[name] = Dimension(name, dimension.space, when)

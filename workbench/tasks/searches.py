@@ -86,8 +86,8 @@ def taught(example: Example) -> list[str]:
 
 @functools.lru_cache(maxsize=4)
 def _texts(data: str, form: Searches, digest: str) -> dict[str, str]:
-    # By a hash, not in the order of the file: the first documents are searched, and files are often
-    # sorted by subject. The digest is a part of the key alone: an edited file is read again.
+    # By a hash of the name: which documents are searched depends on no order of the file and on no
+    # seed. The digest is a part of the key alone: an edited file is read again.
     found = {each["id"]: each["text"] for each in fingerprints.dataset(data, form).documents}
     return {name: found[name] for name in sorted(found, key=lambda name: hashlib.blake2b(name.encode()).digest())}
 
