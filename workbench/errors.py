@@ -63,14 +63,18 @@ class Infeasible(Exception):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out: Python's, a GPU's, or that of torch's CPU allocator."""
+    """Whether an error means that memory ran out: Python's, a GPU's, or that of torch's CPU
+    allocator.
+    """
     # By the name of the class, so that this floor imports no torch. Its CPU allocator raises a
     # plain RuntimeError, which only its words tell from others.
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint `" Did you mean 'epochs'?"`, or all known words when none is near."""
+    """Return a hint to append to a message: `" Did you mean 'epochs'?"`, or all known words when
+    none is near.
+    """
     known = sorted(set(known))
     folded = {other.casefold(): other for other in known}
     near = difflib.get_close_matches(word.casefold(), folded)
@@ -80,7 +84,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def said(error: BaseException) -> str:
-    """An error's class and text. The class alone where `str(error)` itself raises, as a user's own class may."""
+    """An error's class and text. The class alone where `str(error)` itself raises, as a user's own
+    class may.
+    """
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:
@@ -88,6 +94,6 @@ def said(error: BaseException) -> str:
 
 
 def line_in(file: str, error: BaseException) -> int | None:
-    """The innermost line of a file that an error passed through; None where it passed through none."""
+    """The innermost line of a file that an error passed through; None for none."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return lines[-1] if lines else None

@@ -38,7 +38,9 @@ _ONCE_A_ROW = ("pooler", "classifier", "pre_classifier")
 """Modules of encoders that see one token of a row: with thousands of others beside it, nothing."""
 
 _NOT_ONCE = ("num_local_experts", "num_experts", "n_routed_experts", "num_hidden_groups")
-"""Settings of models in which a token does not meet each weight exactly once: experts are chosen, ALBERT's layers are shared."""
+"""Settings of models in which a token does not meet each weight exactly once: experts are chosen,
+ALBERT's layers are shared.
+"""
 
 _OF_PREFIX = ("PREFIX_TUNING", "ADAPTION_PROMPT")
 """Prompt methods whose tokens are keys and values only, and pass through no other matrix."""
@@ -70,11 +72,15 @@ class Shape:
 
 
 def shape(model: Any) -> Shape | None:
-    """The shape of a built model, also one on the meta device; None where its configuration does not tell.
+    """Return the shape of a built model, which may be on the meta device.
 
-    Nothing is run: matrices are told by their names, classes and dimensions, and what lies above the lowest parameter that learns
-    by the order of registration. None for encoder-decoders, for models of which a token does not meet every weight once
-    (`_NOT_ONCE`), for convolutions, and where the configuration has no layers and heads.
+    Nothing is run. Matrices are recognised by their names, classes and dimensions. What lies above
+    the lowest parameter that learns is read from the order of registration.
+
+    Returns:
+        The shape; None for encoder-decoders, for models in which a token does not meet every weight
+        once (`_NOT_ONCE`), for convolutions, and where the configuration states no layers and
+        heads.
     """
     whole: Any = getattr(model, "config", None)
     config: Any = whole.get_text_config() if hasattr(whole, "get_text_config") else whole
@@ -115,25 +121,34 @@ def shape(model: Any) -> Shape | None:
 
 
 def above(of: Shape) -> Shape:
-    """The shape of the part that learns alone, for a model whose frozen body's output is already at hand."""
+    """The shape of the part that learns alone, for a model whose frozen body's output is known."""
     return Shape(of.trainable_weights, of.trainable_weights, of.backward_weights, 0, of.width, backward_layers=0)
 
 
 def forward(of: Shape, lengths: Sequence[int], past: Sequence[int] = ()) -> float:
-    """FLOPs of one forward pass over rows of these lengths: 2·N·T + 4·L·T²·d summed over rows, T with virtual tokens.
+    """Count the FLOPs of one forward pass over rows: 2·N·T + 4·L·T²·d for each row, T with its
+    virtual tokens.
 
     Args:
         of: The model.
         lengths: Tokens of each row.
-        past: Tokens before those of each row whose keys and values are there already: T² is T·(T + past) then. Empty: none.
+        past: How many tokens before each row have their keys and values cached; T² becomes T·(T +
+            past). Empty: none.
     """
     return 2.0 * of.weights * _tokens(of, lengths) + of.layers * _attention(of, lengths, past)
 
 
 def training(of: Shape, lengths: Sequence[int], *, recompute: bool = False) -> float:
-    """FLOPs of forward and backward passes over rows of these lengths; `recompute` adds a second forward pass.
+    """Count the FLOPs of a forward and a backward pass over rows of these lengths.
 
-    The module's formula: 2·(N + N_trainable + N_backward)·T + 4·(L + 2·L_backward)·T²·d, summed over rows.
+    By the module's formula they are 2·(N + N_trainable + N_backward)·T + 4·(L + 2·L_backward)·T²·d,
+    summed over rows.
+
+    Args:
+        of: The model.
+        lengths: Tokens of each row.
+        recompute: Whether layers are computed twice (gradient checkpointing): it adds a second
+            forward pass.
     """
     once = forward(of, lengths)
     back = of.backward_layers
@@ -191,7 +206,7 @@ def unwrapped(model: Any) -> Any:
 
 
 def _group(path: str) -> tuple[str, ...]:
-    """The key of all modules at one height: a module alone, or those of `_TOGETHER` under one parent."""
+    """The key of the modules at one height: one alone, or those of `_TOGETHER` in one parent."""
     *parents, name = path.split(".")
     alike = next((together for together in _TOGETHER if name in together), None)
     return (*parents, min(alike) if alike else name)

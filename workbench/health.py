@@ -87,7 +87,9 @@ def _barriers() -> Finding:
 
 
 def _bindings() -> Iterator[Finding]:
-    """Whether an old `pynvml` hides nvidia-ml-py: before version 12 both install a module `pynvml`, and the last one stays."""
+    """Whether an old `pynvml` hides nvidia-ml-py: before version 12 both install a module `pynvml`,
+    and the last one stays.
+    """
     try:
         version = metadata.version("pynvml")
     except metadata.PackageNotFoundError:

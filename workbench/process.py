@@ -16,12 +16,16 @@ from typing import Any
 
 
 def this_process() -> dict[str, Any]:
-    """What tells this process from every other: `host`, `pid`, and `process_started` in seconds of a clock of that host."""
+    """Return a record that tells this process from every other: `host`, `pid`, and
+    `process_started`, in seconds of a host's clock.
+    """
     return {"host": host(), "pid": os.getpid(), "process_started": _started(os.getpid())}
 
 
 def lives(record: Mapping[str, Any]) -> bool | None:
-    """Whether the process of such a record lives; None when it is on another host, where this one cannot look."""
+    """Whether the process of a `this_process` record is alive; None for another host, where this
+    one cannot look.
+    """
     if record.get("host") != host():
         return None
     # A process number is given out again, and then its start differs. The clock ticks at 10 ms, and
@@ -56,7 +60,7 @@ def sleep_at_barriers() -> None:
 
 
 def available_bytes() -> int:
-    """Memory of this host that a process can still have."""
+    """Return the bytes of memory that this host can still give to a process."""
     import psutil
 
     return int(psutil.virtual_memory().available)
@@ -70,9 +74,10 @@ def cpus() -> int:
 
 @functools.cache
 def host() -> str:
-    """The host since its last start, as far as its processes see each other.
+    """Return a name of this host that changes with each start and differs between containers.
 
-    Process numbers are used again after a restart, and mean something else in another container.
+    Process numbers are given out anew after a restart, and in another container they belong to
+    other processes.
     """
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
@@ -104,11 +109,13 @@ LOCK_FILE = ".workbench.lock"
 
 @contextlib.contextmanager
 def exclusive(folder: Path, unlockable: Callable[[str], None] = lambda reason: None) -> Iterator[None]:
-    """Hold a folder alone among all processes of all machines that share it; on Windows nobody is held back.
+    """Hold a folder alone among all processes of all machines that share it; on Windows nobody is
+    held back.
 
     Args:
         folder: It must be there.
-        unlockable: Is told why the folder cannot be locked, where it cannot: then nobody is held back.
+        unlockable: Is told why the folder cannot be locked, where it cannot: then nobody is held
+            back.
 
     Raises:
         OSError: The folder is not there.
@@ -125,7 +132,9 @@ def exclusive(folder: Path, unlockable: Callable[[str], None] = lambda reason: N
 
 
 def _lock(folder: Path, unlockable: Callable[[str], None]) -> int | None:
-    """Wait for the lock and return the descriptor that holds it; None where the folder cannot be locked."""
+    """Wait for the lock and return the descriptor that holds it; None where the folder cannot be
+    locked.
+    """
     import fcntl
 
     descriptor = None
@@ -155,7 +164,9 @@ _DRAFT_SECONDS = 86400.0
 
 
 def draft(path: Path) -> Path:
-    """The path beside `path` at which this process writes it first. The name tells its owner, for `is_left`."""
+    """The path beside `path` at which this process writes it first. The name tells its owner, for
+    `is_left`.
+    """
     return path.with_name(f"{path.stem}.{_host_id()}-{os.getpid()}.tmp")
 
 
@@ -182,7 +193,9 @@ def _host_id() -> str:
 
 
 def _started(pid: int) -> float | None:
-    """When a process began, in seconds of a clock of this host; None for no process, and for a zombie."""
+    """When a process began, in seconds of a clock of this host; None for no process, and for a
+    zombie.
+    """
     if sys.platform == "linux":  # since the host's start: the time of day may be put right while the process lives
         try:
             # The second field is the name in brackets and may hold blanks and brackets itself, so

@@ -92,9 +92,11 @@ class Settings:
 
 
 def load(path: Path | None = None) -> Settings:
-    """The settings at `path`, else where `WORKBENCH_SETTINGS` says, else in the working folder or its `pyproject.toml`, else none.
+    """Read the settings at `path`, else where `WORKBENCH_SETTINGS` says, else in the working folder
+    or its `pyproject.toml`.
 
-    The file is read at every call, so an edit counts at once; a text that was read before is not checked again.
+    Without any of them nothing is set. The file is read at every call, so an edit counts at once; a
+    text that was read before is not checked again.
 
     Raises:
         UsageError: A file that was named is not there or is no text.
@@ -298,14 +300,21 @@ def stated(name: str, flag: Any, study: States | Mapping[str, Any]) -> Any:
 
 
 def place(name: str, said: str) -> str:
-    """Where a value stands that `said` has given, to be said before what is wrong about it; empty for a flag and a study."""
+    """Name the place of a value, as a prefix for a message about it; empty for a flag and a study.
+
+    Args:
+        name: The option.
+        said: Who gave the value, as `origin` tells.
+    """
     places = {"environment": f"the environment variable {variable(name)}: ", "file": f"{name} in {load().path}: "}
     return places.get(said, "")
 
 
 def _of_study(study: States | Mapping[str, Any], name: str) -> tuple[Any, bool]:
-    """A study's value, and whether the study states it. Old ledgers did not note that: there a value counts as stated if it differs
-    from the default.
+    """Return a study's value, and whether the study states it.
+
+    Old ledgers did not note what was stated: there a value counts as stated if it differs from the
+    default.
     """
     if not isinstance(study, Mapping):
         return getattr(study, name), name in study.stated

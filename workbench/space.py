@@ -171,7 +171,7 @@ class Dimension:
 
 
 def allowed(found: Mapping[str, Dimension], settings: Mapping[str, Value]) -> bool:
-    """Whether all these settings can stand beside each other, by the `barred` of their dimensions."""
+    """Whether these settings can stand beside each other, by the `barred` of their dimensions."""
     return all(found[name].given(settings).contains(value) for name, value in settings.items() if found[name].barred)
 
 
@@ -190,7 +190,11 @@ def label(option: Any) -> Value:
 
 
 def dimensions(value: Any) -> dict[str, Dimension]:
-    """All holes in `value`, outermost first, by name. Raises UsageError when two holes share a name."""
+    """Return all holes in `value` by name, outermost first.
+
+    Raises:
+        UsageError: Two holes share a name.
+    """
     found: dict[str, Dimension] = {}
     for dimension in _holes(value, "", ()):
         other = found.setdefault(dimension.name, dimension)
@@ -200,7 +204,7 @@ def dimensions(value: Any) -> dict[str, Dimension]:
 
 
 def resolve(value: T, settings: Mapping[str, Value]) -> T:
-    """`value` with every hole filled from `settings`.
+    """Return `value` with every hole filled from `settings`.
 
     Raises:
         UsageError: A setting is missing, does not fit its hole, or belongs to no hole that exists.
@@ -232,18 +236,18 @@ def resolve(value: T, settings: Mapping[str, Value]) -> T:
 
 
 def settings_of(value: Any, filled: Any) -> dict[str, Value] | None:
-    """The settings that turn `value` into `filled`, or None where no settings do: the inverse of `resolve`."""
+    """Invert `resolve`: return the settings that turn `value` into `filled`; None if none do."""
     found: dict[str, Value] = {}
     return found if _match(value, filled, "", found) else None
 
 
 def sample(value: Any, rng: random.Random) -> dict[str, Value]:
-    """Draw settings for all holes of `value` that exist together, each from its own distribution."""
+    """Draw settings for the holes of `value` that exist together, each by its distribution."""
     return draw(dimensions(value), rng)
 
 
 def draw(found: Mapping[str, Dimension], rng: random.Random) -> dict[str, Value]:
-    """As `sample`, of holes already found by `dimensions`: for many draws from one space."""
+    """Do as `sample` does, from the holes that `dimensions` returned: for many draws."""
     drawn: dict[str, Value] = {}
     for name, dimension in found.items():
         if dimension.exists(drawn):
@@ -262,7 +266,17 @@ def describe(hole: Space) -> str:
 
 
 def check(owner: Any, field: str, ok: Callable[[Any], bool], wanted: str) -> None:
-    """Raise UsageError unless the field, or all that its hole may be filled with, is `ok`; `wanted` says in words what is."""
+    """Check a field of `owner`; a hole is checked by its ends, which speak for all its values.
+
+    Args:
+        owner: The object that has the field.
+        field: The field's name.
+        ok: Whether a value will do.
+        wanted: In words, which values will do; it stands in the message.
+
+    Raises:
+        UsageError: A value will not do.
+    """
     for each in ends(getattr(owner, field)):
         if not ok(each):
             raise UsageError(f"{field} must be {wanted}; got {each!r}.")
@@ -274,12 +288,12 @@ def ends(value: Any) -> tuple[Any, ...]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number, and not beyond all floats as whole numbers can be; True and False are none."""
+    """Whether a value is a finite number that a float can hold. True and False are none here."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def is_whole(value: Any) -> bool:
-    """Whether it is an int; True and False are none."""
+    """Whether a value is an int. True and False are none here."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -152,10 +152,11 @@ class Correction:
 
 
 def fit(timings: Sequence[Timing], start: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
-    """Fit constants >= 0 for `names` by least squares of relative errors; coordinate descent from `start`.
+    """Fit constants >= 0 for `names` by least squares of relative errors; coordinate descent from
+    `start`.
 
-    Each is drawn towards its start with a fiftieth of the weight of a timing that held nothing else: what the timings do
-    not tell apart stays in proportion.
+    Each is drawn towards its start with a fiftieth of the weight of a timing that held nothing
+    else: what the timings do not tell apart stays in proportion.
     """
     fitted = {name: start[name] for name in names}
     rows = [{name: t.amounts.get(name, 0.0) / t.seconds for name in names} for t in timings if t.seconds > 0]

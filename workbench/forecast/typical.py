@@ -90,7 +90,7 @@ class Terms:
 
 
 def of_runs(run: Typical, runs: float, terms: Terms, *, starts: int = 0, labels_bought: int = 0) -> CostForecast | None:
-    """What so many typical runs take on an offer: labels once, the rest each time; None where nothing is known of it there.
+    """Forecast what a number of typical runs take on an offer: labels once, all else for each run.
 
     Args:
         run: The typical run.
@@ -98,6 +98,9 @@ def of_runs(run: Typical, runs: float, terms: Terms, *, starts: int = 0, labels_
         terms: Machine and prices.
         starts: How often the sweep is started: each takes `START_SECONDS`.
         labels_bought: Labels that earlier runs have bought: they are not bought again.
+
+    Returns:
+        The forecast; None where nothing is known of the runs on that offer.
     """
     offer = priced = terms.prices.offer
     if terms.whole:
@@ -128,17 +131,19 @@ def _sum(one: Estimate | None, runs: float, start: Estimate | None) -> Estimate 
 def trials_within(
     run: Typical, terms: Terms, budget_usd: float, *, spent_usd: float = 0.0, labels_bought: int = 0
 ) -> Estimate | None:
-    """Runs that a budget still pays for: (budget - spent - labels, bought once) / US$ of a typical run.
+    """Runs that a budget still pays for: (budget - spent - labels, bought once) / US$ of a typical
+    run.
 
     Args:
         run: The typical run.
         terms: Machine and prices.
         budget_usd: The budget, what was spent of it included.
         spent_usd: What was spent of it already, on labels too.
-        labels_bought: How many labels were: they are not bought again.
+        labels_bought: Labels that earlier runs have bought: they are not bought again.
 
     Returns:
-        A whole number of runs with whole ends, 0 where the labels alone cost more; None where a run's cost is unknown.
+        A whole number of runs with whole ends, 0 where the labels alone cost more; None where a
+        run's cost is unknown.
     """
     taken = of_runs(run, 1, replace(terms, prices=Prices(terms.prices.offer)))
     if taken is None or taken.usd is None:
@@ -165,9 +170,11 @@ class Ranked:
 
 
 def rank(run: Typical, runs: float, offers: Iterable[Offer], label_usd: float) -> list[Ranked]:
-    """The offers, those that fit first, the cheapest of them first; where the cost is unknown last.
+    """Sort offers: those whose memory fits first, the cheapest of them first, and unknown costs
+    last.
 
-    A machine is paid for as a whole, however many GPUs it has: that is how it is rented, and a sweep holds one.
+    A machine is paid for as a whole, however many GPUs it has: that is how it is rented, and a
+    sweep holds one.
     """
     ranked = [Ranked(offer, _fits(run, offer), _rented(run, runs, offer, label_usd)) for offer in offers]
     return sorted(ranked, key=_place)

@@ -171,7 +171,8 @@ def _columns(values: Sequence[Any]) -> Matrix:
 def _effects(
     names: Sequence[str], parts: Sequence[Matrix], y: Matrix, run_of: Any, points: Sequence[Result], *, factor: bool = False
 ) -> tuple[tuple[Effect, ...], float]:
-    """Return the effect of each setting on an outcome, and the share of the variance between unseen runs that all explain.
+    """Return the effect of each setting on an outcome, and the share of the variance between unseen
+    runs that all explain.
 
     Args:
         names: The settings.
@@ -233,7 +234,8 @@ def _fit(design: Matrix, y: Matrix, weights: Matrix, ridge: float) -> Matrix:
 
 
 def _predicted(design: Matrix, y: Matrix, weights: Matrix, run_of: Any) -> tuple[Matrix, float]:
-    """Return the squared error of each run as predicted from the others, shape (runs,), and the ridge.
+    """Return the squared error of each run as predicted from the others, shape (runs,), and the
+    ridge.
 
     The ridge is the one of `RIDGES` for which the sum of the errors is least.
     """
@@ -257,7 +259,9 @@ def _predicted(design: Matrix, y: Matrix, weights: Matrix, run_of: Any) -> tuple
 
 
 def _swings(parts: Sequence[Matrix], ends: Any, coefficients: Matrix) -> list[float]:
-    """The difference between the highest and the lowest fitted effect of each setting, over the checkpoints that have it."""
+    """The difference between the highest and the lowest fitted effect of each setting, over the
+    checkpoints that have it.
+    """
     found = []
     for i, part in enumerate(parts):
         effect = part[part.any(axis=1)] @ coefficients[ends[i] : ends[i + 1]]

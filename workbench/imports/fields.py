@@ -90,7 +90,9 @@ class Fields:
         return default if self.get(path) is None else self.count(path)
 
     def measured(self, path: str, low: float = -math.inf, high: float = math.inf) -> float | None:
-        """A number between two bounds; None where it is missing, infinite or not a number: then it was not measured."""
+        """A number between two bounds. None where it was not measured: it is missing, infinite or
+        NaN.
+        """
         value = self.get(path)
         number = _float(value)
         if value is None or (number is not None and not math.isfinite(number)):
@@ -101,7 +103,7 @@ class Fields:
 
 
 def _float(value: Any) -> float | None:
-    """A JSON number as a float, infinite where it is too large for one; None for what is none."""
+    """Return a JSON number as a float, infinite where it is too large; None for any other value."""
     # True is an int to Python, and no number in JSON.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None

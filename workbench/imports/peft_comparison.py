@@ -185,7 +185,9 @@ def _scores(metrics: Sequence[Fields]) -> dict[str, float]:
 
 
 def _work(metrics: Sequence[Fields]) -> Work:
-    """What was done by the end, or by the last validation of a run that did not come to it."""
+    """Return the work done by the end of a run, or by its last validation where it did not get
+    there.
+    """
     if not metrics:
         return Work(flops=None)
     last = metrics[-1]
@@ -198,7 +200,7 @@ def _work(metrics: Sequence[Fields]) -> Work:
 
 
 def _usage(seconds: float, field: str) -> Usage:
-    """A window of which the seconds are known, and that the GPU was held in them."""
+    """Make a window whose seconds are known, all of them with the GPU held, and nothing else."""
     usage = Usage.unknown(seconds, f"not measured by the {_SOURCE}")
     told = dict.fromkeys(("seconds", "gpu_seconds"), f"imported: {_SOURCE}, {field}")
     memory = {"gpu_peak_memory_bytes": f"imported: {_SOURCE}, memory reserved while training"} if field == "train_time" else {}
@@ -231,7 +233,9 @@ def _recipe(fields: Fields) -> dict[str, Any]:
 
 
 def _settings(fields: Fields, recipe: Mapping[str, Any]) -> dict[str, Value]:
-    """What tells runs apart in a table: the experiment's name, the learning rate, the adapter's size."""
+    """Return the settings that tell runs apart: the experiment's name, the learning rate, the
+    adapter's size.
+    """
     method = recipe["method"]
     name = method["name"]
     settings: dict[str, Value] = {

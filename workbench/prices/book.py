@@ -25,12 +25,15 @@ HOURS_PER_YEAR = 8760
 
 
 def load(path: Path | None = None) -> tuple[Offer, ...]:
-    """The price book: what ships, with the user's own file over it; or the CSV file at `path` alone.
+    """Return the price book: the shipped one with the user's offers over it, or the CSV file at
+    `path` alone.
 
-    A CSV has the columns of the shipped one; `usd_per_hour` may stand for amount, currency and unit.
+    A CSV has the columns of the shipped one; `usd_per_hour` may stand for amount, currency and
+    unit.
 
     Raises:
-        DataError: A row or table without a platform, whose price is not a positive number or whose currency has no rate.
+        DataError: A row or table without a platform, whose price is not a positive number or whose
+            currency has no rate.
         UsageError: There is no such file, or it is no text.
     """
     chosen = settings.load()
@@ -40,9 +43,14 @@ def load(path: Path | None = None) -> tuple[Offer, ...]:
 
 
 def find(platform: str, book: Sequence[Offer] | None = None) -> Offer:
-    """The cheapest offer whose name begins with `platform`, as in `aws`, `aws:p4d.24xlarge`, `vast:1x-H200-32-65536`.
+    """Return the cheapest offer whose name begins with `platform`, which may be an offer's id too.
 
-    Spot prices are taken only when asked for by their full name, or id. Cheapest is per GPU, of machines that have some.
+    Spot prices are taken only where they are asked for by their full name or id. Machines with GPUs
+    are compared by the price of one GPU.
+
+    Args:
+        platform: As in `aws`, `aws:p4d.24xlarge`, `vast:1x-H200-32-65536`.
+        book: The offers; None: the price book.
 
     Raises:
         UsageError: No offer has that name.
@@ -66,7 +74,9 @@ def find(platform: str, book: Sequence[Offer] | None = None) -> Offer:
 
 @lru_cache(maxsize=16)
 def _merged(chosen: Settings, own: tuple[Offer, ...] | None) -> tuple[Offer, ...]:
-    """Shipped, the user's CSV and the user's tables, each over what went before. Settings are one object as long as unchanged."""
+    """Merge the shipped book, the user's CSV and the user's tables: each replaces offers of the
+    same name before it.
+    """
     book = {offer.name: offer for offer in _shipped()}
     for more in (own or (), _tables(chosen)):
         book |= {offer.name: offer for offer in more}
@@ -150,10 +160,11 @@ def _tables(chosen: Settings) -> tuple[Offer, ...]:
 
 
 def _owned(table: Mapping[str, Any], place: str) -> Offer:
-    """A machine of one's own: its purchase spread over the hours in which it works.
+    """Price a machine of one's own: its purchase is spread over the hours in which it works.
 
-    amount = purchase_usd / (lifetime_years x 8760 h x utilisation), and power_w / 1000 x electricity on top where a draw is
-    stated; otherwise the joules that a run is measured to take are paid for by the kWh.
+    amount = purchase_usd / (lifetime_years x 8760 h x utilisation), and power_w / 1000 x
+    electricity on top where a draw is stated; otherwise the joules that a run is measured to take
+    are paid for by the kWh.
     """
     years, share, price = (Decimal(table[n]) for n in ("lifetime_years", "utilisation", "electricity_usd_per_kwh"))
     amount = Decimal(table["purchase_usd"]) / (years * HOURS_PER_YEAR * share)

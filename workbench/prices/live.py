@@ -23,10 +23,11 @@ _NAMES = {"lambdalabs": "lambda", "vastai": "vast"}
 def offers(
     query: Callable[[], Iterable[Any]] | None = None, *, today: Callable[[], datetime.date] = datetime.date.today
 ) -> tuple[Offer, ...]:
-    """Offers of NVIDIA GPUs and of machines without any that can be rented now, as gpuhunt's catalogue lists them.
+    """Return the offers that can be rented now, of NVIDIA GPUs and of machines without one, by
+    gpuhunt's catalogue.
 
-    A platform whose catalogue cannot be read is missing from them. Left out are rows without a price, and
-    spot rows that repeat the list price: in catalogues that means unknown.
+    A platform whose catalogue cannot be read is missing from them. Left out are rows without a
+    price, and spot rows that repeat the list price: in catalogues that means unknown.
 
     Args:
         query: Returns gpuhunt's `CatalogItem`s; `gpuhunt.query` unless given.

@@ -62,7 +62,7 @@ class Carried:
 def carry(
     phases: Mapping[str, Usage], measured_on: str | None, offer: Offer, *, same_machine: bool = False, contended: bool = False
 ) -> Carried | None:
-    """What these phases would be on the machine of an offer. Pure: a record is never changed by it.
+    """Carry the usage of a run over to the machine of an offer. A record is never changed by it.
 
     - The same GPU model, or `same_machine`: as measured.
     - A run on a CPU stands as measured on a machine of one's own without a GPU (`owned`: it is taken to be this one), and is
@@ -78,10 +78,12 @@ def carry(
         measured_on: The GPU's name as NVML gives it; None for a run on the CPU alone.
         offer: The machine to carry it to.
         same_machine: The offer is a price of the very machine it ran on.
-        contended: Others used that machine meanwhile: it is carried as it would have been without them (`Usage.undisturbed`).
+        contended: Others used that machine meanwhile: it is carried as it would have been without
+            them (`Usage.undisturbed`).
 
     Returns:
-        The usage there, with bands meant to hold nine in ten outcomes; None where there is no honest answer.
+        The usage there, with bands meant to hold nine in ten outcomes; None where there is no
+        honest answer.
     """
     # A machine with fewer GPUs than were held would need another run, not another price.
     held = max((len(usage.devices) for usage in phases.values()), default=0)
@@ -145,7 +147,9 @@ def _from_cpu(phases: Mapping[str, Usage], offer: Offer, as_it_was: _Rule) -> Ca
 
 
 def _on_gpu(usage: Usage, there: Gpu, *, computing: bool) -> Usage | None:
-    """A CPU's window on one GPU; None where its FLOPs are unknown. The processor goes on at the power that it had."""
+    """Carry a window of a CPU over to one GPU; None where its FLOPs are unknown. The processor
+    keeps the power it had.
+    """
     seconds, power = usage.held_seconds, there.board_power_w
     if computing and usage.seconds > 0:
         if not usage.work.flops or there.tensor_tflops is None:
@@ -187,7 +191,9 @@ def _estimate(ends: list[float | None], rule: _Rule) -> Estimate | None:
 
 
 def _end(usage: Usage, rule: _Rule, phase: str, ratio: float, sign: int) -> Usage:
-    """One end of a phase's band: its joules shifted by their own uncertainty, and its time scaled where the phase computes."""
+    """Return one end of a phase's band: joules shifted by their uncertainty, and time scaled where
+    the phase computes.
+    """
     # Each end of the band with its own estimate of what others caused.
     if rule.contended:
         usage = usage.undisturbed(sign)
@@ -216,7 +222,9 @@ _TIMES = (
 
 
 def _scaled(usage: Usage, ratio: float, power: float | None, note: str) -> Usage:
-    """A window that takes `ratio` x the time, its boards drawing `power` x as much; no longer one of its devices' windows."""
+    """Stretch a window to `ratio` x its time, its boards drawing `power` x as much. It loses its
+    breakdown by device.
+    """
     numbers = {name: None if (value := getattr(usage, name)) is None else value * ratio for name in _TIMES}
     joules = numbers["gpu_board_energy_j"]
     if joules:

@@ -113,7 +113,16 @@ METHODS = (
 
 
 def make(name: str, seed: int, more: Makers | None = None) -> SearchMethod:
-    """A fresh method, of those here or of `more`. Raises UsageError when there is none of that name."""
+    """Make a fresh method, of those here or of `more`.
+
+    Args:
+        name: Its name, as in `METHODS`, `front:no-freeze` or `optuna:TPESampler`.
+        seed: Its seed.
+        more: Makers of further methods by name.
+
+    Raises:
+        UsageError: There is no method of that name.
+    """
     if more and name in more:
         return more[name](seed)
     head, _, tail = name.partition(":")

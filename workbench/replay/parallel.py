@@ -39,9 +39,17 @@ class Job(NamedTuple):
 def run(
     tables: Sequence[Table], jobs: Sequence[Job], processes: int, more: methods.Makers | None = None
 ) -> Iterator[tuple[Job, Trace]]:
-    """All replays as they end, in any order. Several processes are started anew and keep one thread each.
+    """Run all replays and yield each with its trace as it ends, in any order.
 
-    `more` are methods that `methods` does not know; for several processes they must be functions or classes of a module.
+    Args:
+        tables: The tables that jobs name by index.
+        jobs: The replays.
+        processes: How many run side by side, each in a new process with one thread.
+        more: Makers of methods that `methods` lacks. With several processes they must be functions
+            or classes of a module, as they are pickled.
+
+    Yields:
+        A job and its trace.
     """
     if processes <= 1 or len(jobs) <= 1:
         yield from ((job, _replay(tables, job, more)) for job in jobs)

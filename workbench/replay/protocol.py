@@ -52,7 +52,9 @@ class Protocol:
 
 @dataclass(frozen=True, eq=False)
 class _Cell:
-    """What came of a method on a table with so many workers: traces and regret curves by seed."""
+    """The replays of a method on a table with one number of workers: traces and regret curves by
+    seed.
+    """
 
     budget: float
     traces: list[Trace]
@@ -82,12 +84,14 @@ def replay(
     progress: Callable[[int, int], None] = lambda done, total: None,
     more: methods.Makers | None = None,
 ) -> dict[str, Any]:
-    """Replay all and tell what came out: `protocol`, `machine`, `versions`, `tables`, `results`, `across`.
+    """Replay all methods on all tables. The record has `protocol`, `machine`, `versions`, `tables`,
+    `results`, `across`.
 
     Args:
         tables: The pools.
         protocol: What is compared, and how.
-        processes: How many replays run side by side. The record is the same, but for seconds of real time.
+        processes: How many replays run side by side. The record is the same, but for seconds of
+            real time.
         progress: Called with how many replays are done, of how many.
         more: Methods from elsewhere that `protocol` names.
 
@@ -254,7 +258,7 @@ def _ratio(cell: _Cell, base: _Cell, share: float) -> dict[str, Any]:
 
 
 def _median_bounds(ranges: Iterable[tuple[float, float]]) -> dict[str, float | None]:
-    """Between what the median of ratios lies, of which each is only known to lie in a range."""
+    """Return the bounds of a median of ratios, each of which is only known to lie in a range."""
     least, most = (float(np.median(ends)) for ends in zip(*ranges, strict=True))
     return {"least": least or None, "most": most if np.isfinite(most) else None}
 

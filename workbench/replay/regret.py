@@ -44,7 +44,7 @@ class Staircase:
         self._costs, self._qualities = [-math.inf, cost], [quality, math.inf]
 
     def add(self, cost: float, quality: float) -> float:
-        """Add a point; what the hypervolume grew by, 0 where it is dominated."""
+        """Add a point and return the growth of the hypervolume: 0 where it is dominated."""
         costs, qualities = self._costs, self._qualities
         at = bisect.bisect_right(costs, cost) - 1  # the last step that is as cheap
         if cost >= costs[-1] or quality <= qualities[at]:
@@ -65,9 +65,10 @@ class Staircase:
 
 @dataclass(frozen=True, eq=False)
 class Goal:
-    """What a table has to be found: fixed before anything is run.
+    """The front that a table holds, and how it is measured: fixed before anything is run.
 
-    The reference point is the 5 % quantile of all recorded qualities, at 1.0001 times the highest cost.
+    The reference point is the 5 % quantile of all recorded qualities, at 1.0001 times the highest
+    cost.
 
     Args:
         table: The pool.
@@ -143,7 +144,7 @@ class Curve:
     regret: Numbers
 
     def at(self, spent: Sequence[float] | Numbers) -> Numbers:
-        """Regret when so much was spent."""
+        """Return the regret at amounts spent; both have the shape of `spent`."""
         # Spending is a sum of floats: a checkpoint reached with the last cent counts.
         return self.regret[np.searchsorted(self.spent, np.asarray(spent) * (1 + 1e-9), side="right") - 1]
 
@@ -155,6 +156,8 @@ class Curve:
         return float((self.at(ends[:-1]) * widths).sum() / widths.sum())
 
     def reach(self, share: float) -> tuple[float, float] | None:
-        """What was spent, and when it was, as the hypervolume reached a share of the best; None where it never did."""
+        """Return what was spent, and the virtual time, when the hypervolume reached a share of the
+        best; None: it never did.
+        """
         places = np.flatnonzero(self.regret <= 1.0 - share + 1e-12)
         return (float(self.spent[places[0]]), float(self.time[places[0]])) if len(places) else None

@@ -32,7 +32,7 @@ class Assignment(NamedTuple):
 
 
 class Idle(Enum):
-    """What a method says that has no work to give."""
+    """The answer of a method that has no work to give."""
 
     WAIT = "wait"
     """… until something is recorded."""
@@ -222,7 +222,7 @@ class _Simulation:
         self._push(run, state.cold_start_cost if cold else 0.0)
 
     def _push(self, run: int, more: float = 0.0) -> None:
-        """The moment at which a run that a worker is at passes its next checkpoint, or fails."""
+        """Note the moment at which a run under way passes its next checkpoint, or fails."""
         record, done = self.state.table.runs[run], int(self.state.passed[run])
         before = record.costs[done - 1] if done else 0.0
         target = record.costs[done] if done < len(record.qualities) else record.failing_cost

@@ -299,11 +299,14 @@ def carried(result: Result, offer: Offer) -> Carried | None:
 
 @dataclass(frozen=True)
 class MeanCosts:
-    """Mean costs of an example, `1/N_D Σ C_i(θ, T) + 1/N_T Σ C_i(θ, D)`: of pre-training and of tuning, in US$ of compute.
+    """Mean costs of an example, `1/N_D Σ C_i(θ, T) + 1/N_T Σ C_i(θ, D)`: of pre-training and of
+    tuning, in US$ of compute.
 
     Attributes:
-        pretraining_example: Cost of the phase `pretrain` / examples processed in it; None without pre-training.
-        tuning_example: Cost of the phase `train` / examples processed in it, repeats included; None where unknown.
+        pretraining_example: Cost of the phase `pretrain` / examples processed in it; None without
+            pre-training.
+        tuning_example: Cost of the phase `train` / examples processed in it, repeats included; None
+            where unknown.
     """
 
     pretraining_example: float | None

@@ -25,17 +25,21 @@ changed, with `+` between them."""
 
 
 def key(kind: str, recipe: Mapping[str, Any]) -> str:
-    """The key under which an input of a recipe is kept, from its record: the model's name; for data and code a hash of the task."""
+    """The key under which an input of a recipe is kept, from its record: the model's name; for data
+    and code a hash of the task.
+    """
     if kind == "model":
         return str(recipe["model"])
     return hashlib.sha256(json.dumps(recipe["task"], sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def changed(result: Result, known: Known) -> tuple[str, ...]:
-    """Which inputs of a Result are not what they are now, out of `KINDS`; an input of which nothing is known is what it was.
+    """Which inputs of a Result are not what they are now, out of `KINDS`; an input of which nothing
+    is known is what it was.
 
-    A Result without fingerprints was made before there were any. Its provenance holds a digest of its data. Whether the rest is
-    still what it was is told by making its recipe again and comparing ids: see `without_fingerprints`.
+    A Result without fingerprints was made before there were any. Its provenance holds a digest of
+    its data. Whether the rest is still what it was is told by making its recipe again and comparing
+    ids: see `without_fingerprints`.
     """
     if not result.inputs and (told := known.get("runs", {}).get(result.run_id)) is not None:
         return tuple(filter(None, told.split("+")))

@@ -15,7 +15,9 @@ from workbench.errors import UsageError
 from workbench.formulations import Example, Formulation
 
 WORST_GROUP, GAP = "worst_group_", "gap_"
-"""Prefixes of a metric's name: for its value in the worst group, and for the gap from there to the best."""
+"""Prefixes of a metric's name: for its value in the worst group, and for the gap from there to the
+best.
+"""
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,12 @@ class Task(ABC):
 
     @abstractmethod
     def digest(self) -> str:
-        """Return a hash of the data's content as this process has read it: a recipe on other data is another recipe.
+        """Return a hash of the data's content as this process has read it: a recipe on other data
+        is another recipe.
 
-        Of files, not of their names: `workbench.data.fingerprints.data` gives that of a data set that `workbench.data.load` reads.
-        It is asked for with every recipe, so it must be quick. The task's code is no part of it: it is fingerprinted beside it.
+        Of files, not of their names: `workbench.data.fingerprints.data` gives that of a data set
+        that `workbench.data.load` reads. It is asked for with every recipe, so it must be quick.
+        The task's code is no part of it: it is fingerprinted beside it.
         """
 
     @abstractmethod
@@ -80,7 +84,8 @@ class Task(ABC):
         """
 
     def notes(self) -> list[str]:
-        """Return a line for each thing that was left out of the data or is doubtful, to be told before anything is spent.
+        """Return a line for each thing that was left out of the data or is doubtful, to be told
+        before anything is spent.
 
         Raises what `splits` raises.
         """
@@ -88,7 +93,8 @@ class Task(ABC):
         return []
 
     def constant_scores(self) -> dict[str, float]:
-        """Return the dev scores of giving every example the commonest answer; empty where no answer is common.
+        """Return the dev scores of giving every example the commonest answer; empty where no answer
+        is common.
 
         A front whose best point does no better is doubted. Raises what `splits` raises.
         """

@@ -45,7 +45,9 @@ def label_scores(examples: Sequence[Example], predictions: Sequence[Labelled]) -
 
 
 def commonest_scores(examples: Sequence[Example]) -> dict[str, float]:
-    """`label_scores` of giving each of these examples, at least one, the label that most of them have."""
+    """Return the `label_scores` of giving all examples, at least one, the label that most of them
+    have.
+    """
     commonest = Counter(example["labels"][0] for example in examples).most_common(1)[0][0]
     return label_scores(examples, [Labelled((commonest,), None)] * len(examples))
 

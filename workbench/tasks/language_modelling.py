@@ -45,7 +45,7 @@ class LanguageModelling(TableTask):
         # length.
         whole = Likelihood(*map(sum, zip(*predictions, strict=True)))
         per = {"perplexity": whole.tokens, "byte_perplexity": whole.bytes, "word_perplexity": whole.words}
-        # A model that goes to pieces has more than `math.exp` can hold (it overflows at 709.8): unknown.
+        # A model that goes to pieces passes what `math.exp` can hold (709.8): unknown.
         nats = {name: -whole.log_likelihood / count for name, count in per.items() if count}
         found = {name: math.exp(value) for name, value in nats.items() if value < 700}
         found |= {"accuracy": 100 * whole.right / whole.tokens} if whole.tokens else {}

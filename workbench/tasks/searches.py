@@ -73,13 +73,18 @@ class SearchTask(TableTask):
         return f"{self.before[1]}{self.texts[name]}"
 
     def alike(self, example: Example, count: int) -> list[str]:
-        """So many documents that share the rarest words with a query, by TF-IDF, those that answer it left out; nearest first."""
+        """Return the documents that share the rarest words with a query, by TF-IDF, nearest first.
+
+        Args:
+            example: The query. Documents that answer it are left out.
+            count: How many documents to return, at most.
+        """
         found = _alike(self.data, self.form, self.digest(), example["query"], count + len(example["relevant"]))
         return [name for name in found if name not in example["relevant"]][:count]
 
 
 def taught(example: Example) -> list[str]:
-    """The best document of a query, and those that are known not to answer it."""
+    """Return the names of the best document of a query and of those known not to answer it."""
     grades: Mapping[str, int] = example["relevant"]
     return [max(grades, key=lambda name: grades[name]), *(name for name in example["negatives"] if name not in grades)]
 

@@ -33,7 +33,9 @@ def fingerprint(task: Any) -> str:
 
 
 def _definitions(value: Any, *, task: bool = False) -> Iterator[Any]:
-    """Yield the users' classes and functions that a value is made of; a task counts wherever it is installed."""
+    """Yield the users' classes and functions that a value is made of; a task counts wherever it is
+    installed.
+    """
     if isinstance(value, Mapping):
         for each in value.values():
             yield from _definitions(each)

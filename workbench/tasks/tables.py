@@ -94,10 +94,11 @@ class LabelledTask(TableTask):
 
 
 def named(labels: Mapping[object, str] | Sequence[str] | None) -> tuple[tuple[str, str], ...]:
-    """Labels as a user gives them, each with what it is called: the other half of a mapping, else its own words.
+    """Pair each label that a user gives with its name in words: the value of a mapping, else the
+    label's own words.
 
     Raises:
-        UsageError: It is one text.
+        UsageError: `labels` is a single text.
     """
     if isinstance(labels, str):
         raise UsageError(f"labels={labels!r}: give all labels in a list, or what each is called in a mapping.")
@@ -106,7 +107,7 @@ def named(labels: Mapping[object, str] | Sequence[str] | None) -> tuple[tuple[st
 
 
 def columns(given: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
-    """A column's name, or those of several, as they stand in a task: a value that does not change."""
+    """Return the name of a column, or those of several as a tuple: tasks need a hash."""
     return given if given is None or isinstance(given, str) else tuple(given)
 
 

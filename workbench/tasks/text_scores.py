@@ -46,7 +46,9 @@ def translation_scores(predictions: Sequence[str], references: Sequence[str], to
 
 
 def signature(tokenize: str = "13a") -> str:
-    """SacreBLEU's signatures of the two scores: what makes them comparable with those that others report."""
+    """Return sacreBLEU's signatures of both scores, without which they cannot be compared with
+    others' reports.
+    """
     found = []
     for name, settings in (("BLEU", {"tokenize": tokenize}), ("chrF", {})):
         metric = _metric(name.upper(), **settings)
