@@ -49,11 +49,9 @@ class Intensity:
 
 
 def intensity(offer: Offer) -> Intensity:
-    """Return the intensity of the grid under an offer: of its platform's region, else of its
-    country.
+    """Return the intensity of the grid under an offer: of its region, else of its country.
 
-    Where neither is known it is the user's for an owned machine, and the world's average for any
-    other.
+    Where neither is known, it is the user's for an owned machine, else the world's average.
 
     Regions are looked up for AWS and Google Cloud, countries for marketplaces that name one. The
     user's is the `[carbon]` table of the settings: a figure, or a country's three letters, or

@@ -63,9 +63,7 @@ class Infeasible(Exception):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out: Python's, a GPU's, or that of torch's CPU
-    allocator.
-    """
+    """Whether an error means that memory ran out, in Python, on a GPU or in torch on a CPU."""
     # By the name of the class, so that this floor imports no torch. Its CPU allocator raises a
     # plain RuntimeError, which only its words tell from others.
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)

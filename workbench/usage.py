@@ -274,7 +274,7 @@ class Usage:
         return total((self, other))
 
     def __sub__(self, other: Usage) -> Usage:
-        """Take a part out of a window. Nothing falls below 0, peaks are kept, and unknown stays
+        """Take a part out of a window: nothing falls below 0, peaks are kept, unknown stays
         unknown.
 
         The breakdown by device is left out, since the rest of a device's window is no window of it.

@@ -86,8 +86,7 @@ class Forecaster:
             recipe: A recipe of at least `to_epochs`.
             from_epochs: Epochs that are made already; 0 is the start.
             to_epochs: Epochs after it.
-            cold: Whether model and data have to be loaded; None means only where `from_epochs` is
-                0.
+            cold: Whether model and data have to be loaded; None: where `from_epochs` is 0.
         """
         return self._forecast(recipe, from_epochs, to_epochs, cold=from_epochs <= 0 if cold is None else cold)
 

@@ -78,9 +78,7 @@ def plan(study: Study) -> Iterator[Plan]:
 
 
 def _with_what_is_at_hand(text: str, task: Any, model: str) -> str:
-    """Reword the message about a model that cannot be fetched: name the built-in models that can do
-    this task, not all.
-    """
+    """Name the built-in models that can do the task, not all, where a model cannot be fetched."""
     name = model.partition("@")[0]
     all_known = did_you_mean(name, MODELS)
     if name in MODELS or " Known: " not in all_known or all_known not in text:

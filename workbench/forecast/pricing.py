@@ -239,8 +239,7 @@ def _drawing(seconds: float, machine: Machine, forecast: Forecast) -> Usage:
 
 
 def _banded(carried: Estimate, seconds: Estimate, band: Estimate) -> Estimate:
-    """A carried amount with the band of a forecast's seconds on top, as errors of a product are
-    ratios.
+    """Widen a carried amount by the band of a forecast's seconds: errors of a product are ratios.
 
     Args:
         carried: The amount.

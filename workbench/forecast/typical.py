@@ -131,8 +131,9 @@ def _sum(one: Estimate | None, runs: float, start: Estimate | None) -> Estimate 
 def trials_within(
     run: Typical, terms: Terms, budget_usd: float, *, spent_usd: float = 0.0, labels_bought: int = 0
 ) -> Estimate | None:
-    """Runs that a budget still pays for: (budget - spent - labels, bought once) / US$ of a typical
-    run.
+    """Forecast the runs that a budget still pays for: (budget - spent - labels) / US$ of a run.
+
+    Labels are bought once for all runs.
 
     Args:
         run: The typical run.

@@ -128,8 +128,8 @@ def importance(results: Sequence[Result], view: View, cost: str = "") -> Importa
     points = [r for r in originals(results) if view.coordinates(r) is not None and (view.cost(r, cost) or 0.0) > 0]
     runs = list(dict.fromkeys(r.run_id for r in points))
     step = -(-len(runs) // MOST_RUNS)
-    kept = {run: i for i, run in enumerate(runs[::step] if step else [])}
     # Every n-th run in the order of trials, so that early and late ones of a search both count.
+    kept = {run: i for i, run in enumerate(runs[::step] if step else [])}
     points = [r for r in points if r.run_id in kept]
     names = swept(points)
     if len(kept) < LEAST_RUNS or not names:
@@ -196,7 +196,8 @@ def _effects(
         without, _ = _predicted(np.delete(design, slice(ends[i], ends[i + 1]), axis=1), y, weights, run_of)
         have = np.unique(run_of[parts[i].any(axis=1)])
         if len(have) >= LEAST_TESTED:
-            # Roots, so that the errors ranked are in points of the score and not in their squares.
+            # Roots, so that the errors that are ranked have the unit of the outcome, not its
+            # square.
             p_values[name] = _p_value(np.sqrt(without[have]) - np.sqrt(whole[have]))
     # Whole runs are drawn, as the checkpoints of one run are not independent; the seed is fixed, so
     # a page shows the same bands each time.
@@ -234,10 +235,9 @@ def _fit(design: Matrix, y: Matrix, weights: Matrix, ridge: float) -> Matrix:
 
 
 def _predicted(design: Matrix, y: Matrix, weights: Matrix, run_of: Any) -> tuple[Matrix, float]:
-    """Return the squared error of each run as predicted from the others, shape (runs,), and the
-    ridge.
+    """Return the squared error of each run as predicted from the others, and the ridge used.
 
-    The ridge is the one of `RIDGES` for which the sum of the errors is least.
+    Errors have the shape (runs,). The ridge is the one of `RIDGES` for which their sum is least.
     """
     import numpy as np
 

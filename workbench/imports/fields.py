@@ -90,9 +90,7 @@ class Fields:
         return default if self.get(path) is None else self.count(path)
 
     def measured(self, path: str, low: float = -math.inf, high: float = math.inf) -> float | None:
-        """A number between two bounds. None where it was not measured: it is missing, infinite or
-        NaN.
-        """
+        """A number between two bounds; None where it is missing, infinite or NaN: not measured."""
         value = self.get(path)
         number = _float(value)
         if value is None or (number is not None and not math.isfinite(number)):

@@ -163,7 +163,7 @@ def _outcome(fields: Fields, metrics: Sequence[Fields]) -> tuple[str, Cause | No
     state = fields.text("train_info.status")
     message = " ".join(fields.text_or("run_info.error_msg", fields.text_or("train_info.error_msg", "")).split())
     scores = _scores(metrics)
-    # "success" alone is not enough: some files end without a test.
+    # "success" alone is not enough: without a test there is no score to be a point with.
     if state == "success" and "accuracy" in scores:
         return "complete", None, "", scores
     if "out of memory" in message.lower():

@@ -96,9 +96,9 @@ class Offer:
                 f"{self.name!r} is priced in {self.currency}, whose rate is unknown. Write it into workbench.toml: "
                 f'[currencies] {self.currency} = {{ usd = …, source = "…", date = "…" }}.'
             )
-        # Divided rather than multiplied by a quotient: a 730th has no end as a Decimal.
         hours = {"day": 24, "month": 730}
         if self.unit in hours:
+            # Divided at the end: 1/730 has no end as a Decimal.
             return _divided(self.amount * rate, hours[self.unit])
         return self.amount * rate * {"hour": 1, "second": 3600, "gpu_hour": max(1, self.gpus)}[self.unit]
 

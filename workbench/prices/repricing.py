@@ -85,13 +85,13 @@ def carry(
         The usage there, with bands meant to hold nine in ten outcomes; None where there is no
         honest answer.
     """
-    # A machine with fewer GPUs than were held would need another run, not another price.
     held = max((len(usage.devices) for usage in phases.values()), default=0)
     as_it_was = _UNDISTURBED if contended else _AS_IT_WAS
     if same_machine:
         return _carried(phases, as_it_was, offer)
     if measured_on is None:
         return _from_cpu(phases, offer, as_it_was)
+    # On fewer GPUs than were held it would be another run, not the same at another price.
     if offer.gpus < max(1, held):
         return None
     if same_gpu(measured_on, offer.gpu):

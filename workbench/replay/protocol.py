@@ -265,12 +265,12 @@ def _median_bounds(ranges: Iterable[tuple[float, float]]) -> dict[str, float | N
 
 def _verdict(cell: _Cell, base: _Cell, p: float, corrected: float) -> dict[str, Any]:
     difference = float(np.mean(cell.areas) - np.mean(base.areas))
-    # Less area is better: it is regret.
     told_apart = corrected < statistics.LEVEL
     return {
         "difference": difference,
         "p": p,
         "p_holm": corrected,
+        # The area is that of regret: less is better.
         "verdict": ("worse" if difference > 0 else "better") if told_apart else "tied",
     }
 

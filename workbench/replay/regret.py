@@ -144,7 +144,7 @@ class Curve:
     regret: Numbers
 
     def at(self, spent: Sequence[float] | Numbers) -> Numbers:
-        """Return the regret at amounts spent; both have the shape of `spent`."""
+        """Return the regret after each of some amounts spent, in an array of their shape."""
         # Spending is a sum of floats: a checkpoint reached with the last cent counts.
         return self.regret[np.searchsorted(self.spent, np.asarray(spent) * (1 + 1e-9), side="right") - 1]
 

@@ -27,7 +27,7 @@ def class_scores(truth: Sequence[str], predicted: Sequence[str], confidence: Seq
     labels = sorted({*truth, *predicted} - {""})
     scores = {
         "accuracy": 100 * float(accuracy_score(truth, predicted)),
-        # 0 is what scikit-learn takes too, with a warning at every evaluation.
+        # scikit-learn takes 0 too, but warns at every evaluation.
         "macro_f1": 100 * float(f1_score(truth, predicted, labels=labels, average="macro", zero_division=0)),
     }
     known = [each for each in confidence if each is not None]

@@ -50,7 +50,7 @@ class Ranking(SearchTask):
         wrong = [name for name in example["negatives"] if name not in example["relevant"]]
         found = [*dict.fromkeys([*example["relevant"], *wrong, *self.alike(example, self.candidates)])]
         # By name: the order in which candidates are read must not tell which of them answers. None
-        # that answers is left out, or NDCG would be that of another question.
+        # that answers is left out, as the ideal order that NDCG divides by counts them all.
         return sorted(found[: max(self.candidates, len(example["relevant"]))])
 
     def searched(self, examples: Sequence[Example]) -> list[str]:

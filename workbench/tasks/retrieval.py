@@ -34,8 +34,7 @@ class Retrieval(SearchTask):
         """Documents that these examples are searched in: those that answer them, and the first of the others."""
         own = dict.fromkeys(name for example in examples for name in example["relevant"])
         most = len(self.texts) if self.documents is None else max(self.documents, len(own))
-        # `texts` is ordered by a hash of names, so the others are an even draw that no seed
-        # changes.
+        # `texts` is ordered by a hash of names, so the others are a draw that no seed changes.
         return [*own, *[name for name in self.texts if name not in own][: most - len(own)]]
 
     def notes(self) -> list[str]:

@@ -39,6 +39,7 @@ class TextGeneration(TableTask):
         return formulations.text_generation(kind, self, _prompt, _answer, max_new_tokens=self.max_new_tokens)
 
     def score(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+        # The last turn alone is graded; earlier ones are part of the prompt.
         return text_scores(predictions, [_answer(example) for example in examples])
 
 
