@@ -16,7 +16,12 @@ SHORTEST = 8
 
 
 def sample(tokenizer: Any, length: int) -> dict[str, torch.Tensor]:
-    """Two rows of so many tokens, with every input that the tokeniser makes of a pair of texts and labels, shape (2, length)."""
+    """Make two rows of tokens with every input that the tokeniser makes of a pair of texts, and
+    labels.
+
+    Returns:
+        The inputs by name, each of shape (2, length).
+    """
     encoded = tokenizer("a", "a")
     names = [name for name in tokenizer.model_input_names if name in encoded and name != "attention_mask"]
     rows = {}
@@ -30,7 +35,9 @@ def sample(tokenizer: Any, length: int) -> dict[str, torch.Tensor]:
 
 
 def failure(model: torch.nn.Module, objective: Objective, batch: Batch) -> Exception | None:
-    """What a forward pass raises; None where it raises nothing, or memory does not suffice to find out."""
+    """Return what a forward pass raises; None where it raises nothing, or memory is too small to
+    find out.
+    """
     try:
         # A plan leaves no trace in the random state, and devices=[] keeps CUDA from being begun.
         with torch.random.fork_rng(devices=[]), torch.no_grad(), _Bounds():  # type: ignore[no-untyped-call]
@@ -43,7 +50,15 @@ def failure(model: torch.nn.Module, objective: Objective, batch: Batch) -> Excep
 
 
 def longest(model: torch.nn.Module, objective: Objective, tokenizer: Any, fails: int) -> int:
-    """Tokens of the longest row that the model takes, where it takes none of `fails`; 0 if it takes no row at all."""
+    """Return the tokens of the longest row that a model takes, by bisection; 0 if it takes no row
+    at all.
+
+    Args:
+        model: The model, which may be on the meta device.
+        objective: What it is trained for.
+        tokenizer: Its tokeniser.
+        fails: Tokens of a row that it does not take.
+    """
     if failure(model, objective, sample(tokenizer, SHORTEST)):
         return 0
     takes = SHORTEST

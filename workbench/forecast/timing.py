@@ -115,7 +115,9 @@ class Correction:
                 self._assumed[timing.phase] = max(self._assumed.get(timing.phase, 0.0), guess.spread)
 
     def apply(self, guess: Guess, phase: str, model: str, method: str) -> Guess:
-        """The guess after this correction; the same where the phase was never observed."""
+        """Return a guess as this correction changes it: not at all where its phase was never
+        observed.
+        """
         ratios = self._ratios.get(phase)
         if not ratios:
             return guess
@@ -176,7 +178,7 @@ def fit(timings: Sequence[Timing], start: Mapping[str, float], names: Sequence[s
 
 
 def _drawn(values: Sequence[float], towards: float, weight: float) -> float:
-    """Mean of the values and of `weight` more that lie at `towards`."""
+    """Return the mean of values, drawn towards one as if `weight` more values lay there."""
     return (sum(values) + weight * towards) / (len(values) + weight)
 
 

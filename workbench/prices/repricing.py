@@ -54,7 +54,9 @@ class Carried:
 
     @property
     def gpu_seconds(self) -> Estimate | None:
-        """As many GPUs as were held, for the seconds there; None where that is unknown."""
+        """GPUs held x seconds on that machine, with the band of the seconds; None where it is
+        unknown.
+        """
         held = total(self.phases.values()).gpu_seconds
         return None if held is None or not self.seconds.value else self.seconds * (held / self.seconds.value)
 

@@ -18,7 +18,9 @@ from workbench.replay.tables import Table
 Numbers = NDArray[np.float64]
 
 CREDITS = ("checkpoints", "finished")
-"""What is a point of the front: every checkpoint, or only the last of runs that were trained to their end."""
+"""Which checkpoints are points of the front: every one, or only the last of a run that was trained
+to its end.
+"""
 
 COST_SCALES = ("log", "linear")
 """Scales in which the hypervolume measures cost."""

@@ -260,7 +260,9 @@ MINIMIZABLE = tuple(name for name, cost in COSTS.items() if cost.reference)
 
 
 def cost(result: Result, name: str, offer: Offer, label_usd: float) -> float | None:
-    """One of `COSTS` for this point from cold, at these prices: the value of `estimate`; None where it is unknown."""
+    """Return the value of `estimate`: one of `COSTS` for a point from cold; None where it is
+    unknown.
+    """
     asked = COSTS[name]
     if asked.pays_compute and result.usage and same_machine(result, offer):  # by far the most frequent question, without a band
         compute, of_labels = prices.usd(result.alone, offer), asked.of_labels(result.labels, label_usd)
@@ -270,14 +272,16 @@ def cost(result: Result, name: str, offer: Offer, label_usd: float) -> float | N
 
 
 def estimate(result: Result, name: str, offer: Offer, label_usd: float) -> Estimate | None:
-    """One of `COSTS` for this point from cold, at these prices, with its band.
+    """Return one of `COSTS` for a point from cold, with its band.
 
-    Seconds, joules and dollars are as measured where the offer is the machine it ran on, or has the same GPU; elsewhere
-    they are carried over by stated ratios (`workbench.prices.carry`), and the basis says `scaled`. Where others used the machine
-    meanwhile they are what the point would have taken without them, by estimate, and the basis says `contended`.
+    Seconds, joules and dollars are as measured where the offer is the machine it ran on, or has the
+    same GPU; elsewhere they are carried over by stated ratios (`workbench.prices.carry`), and the
+    basis says `scaled`. Where others used the machine meanwhile they are what the point would have
+    taken without them, by estimate, and the basis says `contended`.
 
     Returns:
-        The number, or None where it was not measured, or cannot be carried over to the offer's device.
+        The number, or None where it was not measured, or cannot be carried over to the offer's
+        device.
     """
     asked = COSTS[name]
     # Labels need no machine: their cost is known where nothing can be carried over.
@@ -286,7 +290,9 @@ def estimate(result: Result, name: str, offer: Offer, label_usd: float) -> Estim
 
 
 def carried(result: Result, offer: Offer) -> Carried | None:
-    """The point's cold usage on the machine of an offer; None where nothing is known of it there, or it is no point yet."""
+    """Carry a point's cold usage over to the machine of an offer; None where nothing is known
+    there, or it is no point.
+    """
     if not result.usage:
         return None
     known = result._carried
@@ -321,7 +327,9 @@ class MeanCosts:
 
 
 def mean_costs(result: Result, offer: Offer) -> MeanCosts:
-    """What one pre-training example and one tuning example cost on average, on the machine of an offer."""
+    """Return the mean costs of a pre-training example and of a tuning example on the machine of an
+    offer.
+    """
     there = carried(result, offer)
     phases = {} if there is None else there.phases
 
@@ -334,7 +342,9 @@ def mean_costs(result: Result, offer: Offer) -> MeanCosts:
 
 
 def same_machine(result: Result, offer: Offer) -> bool:
-    """Whether the offer is a price of the machine it ran on. A machine with another GPU is another machine, whatever was said."""
+    """Whether an offer prices the machine that a Result was made on. Another GPU is another
+    machine, whatever was said.
+    """
     # The GPU decides first: a run that was priced by mistake at an offer of another GPU is scaled.
     if offer.gpus and result.device and prices.same_gpu(result.device, offer.gpu) is False:
         return False

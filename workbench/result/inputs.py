@@ -48,7 +48,10 @@ def changed(result: Result, known: Known) -> tuple[str, ...]:
 
 
 def without_fingerprints(result: Result, known: Known) -> tuple[str, ...]:
-    """The same of a Result without fingerprints whose recipe has another id now: what has a fingerprint now had none then."""
+    """Do as `changed` does, for a Result without fingerprints whose recipe has another id now.
+
+    An input that has a fingerprint now had none then, so it counts as changed.
+    """
     return _differing(result, {"data": result.provenance.get("data_digest"), "model": "", "code": ""}, known)
 
 

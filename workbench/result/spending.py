@@ -36,11 +36,12 @@ class Spending:
 
 
 def spending(results: Iterable[Result], offer: Offer, label_usd: float) -> Spending:
-    """What all these Results together have consumed.
+    """Add up what Results have really consumed, at an offer.
 
-    Work on the offer's machine is priced at the offer; work that was done on another one at the price that was paid there, which
-    its record holds: what is spent is never scaled. A task's smaller training set is a prefix of its larger one, so labels of one
-    data set are bought once: the largest number used of each, less what an older form of the study had bought.
+    Work on the offer's machine is priced at the offer; work that was done on another one at the
+    price that was paid there, which its record holds: what is spent is never scaled. A task's
+    smaller training set is a prefix of its larger one, so labels of one data set are bought once:
+    the largest number used of each, less what an older form of the study had bought.
     """
     known = list(results)
     compute = [_spent_usd(r, offer) for r in known if r.spent]
@@ -84,5 +85,7 @@ def labels_bought(results: Iterable[Result]) -> dict[str, int]:
 
 
 def labelled_set(task: Mapping[str, Any]) -> str:
-    """Which labels a task buys, from its record: data set and order, of which a smaller training set is a prefix."""
+    """Name the labels that a task buys, from its record: the data set and its order, of which
+    training sets are prefixes.
+    """
     return f"{task.get('data')}/{task.get('seed')}"

@@ -28,8 +28,8 @@ class SearchTask(TableTask):
         negative: Column of documents that do not, likewise.
         group: Column of groups.
         max_length: Tokens of a row at most.
-        temperature: What cosines are divided by in the loss of embeddings.
-        before: What stands before each query and each document.
+        temperature: Cosines are divided by it in the loss of embeddings.
+        before: Texts put before each query and each document.
     """
 
     bounds: ClassVar[tuple[str, ...]] = ("max_length",)

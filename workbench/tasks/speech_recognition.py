@@ -16,7 +16,7 @@ from workbench.tasks.tables import TableTask
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechRecognition(TableTask):
-    """Write what is said; made by `speech_recognition`, which tells what the fields mean."""
+    """Write what is said; made by `speech_recognition`, which explains the fields."""
 
     metrics: ClassVar[tuple[str, ...]] = ("word_accuracy", "character_accuracy")
     lower_is_better: ClassVar[tuple[str, ...]] = ("wer", "cer")
@@ -72,12 +72,12 @@ def speech_recognition(
             AIFF, of any rate.
         train: Transcribed sounds to train on. A smaller number takes a prefix of what a larger one
             takes.
-        dev: Sounds that grade each checkpoint, at most; fewer where the data has fewer.
-        test: Sounds held out to the end, at most.
-        file: Column of the paths; found where called `audio`, `file_name`, `path` or `file`.
-        text: Column of what is said; found where called `text`, `sentence`, `transcription` or
+        dev: The most sounds that grade each checkpoint; the data may have fewer.
+        test: The most sounds held out to the end.
+        file: Column of the paths; None: the one called `audio`, `file_name`, `path` or `file`.
+        text: Column of what is said; None: the one called `text`, `sentence`, `transcription` or
             `transcript`.
-        group: Column of groups, such as speakers: scores of the worst are told beside the others
+        group: Column of groups, such as speakers: the scores of the worst group are recorded too
             (`worst_group_word_accuracy`).
         max_seconds: A longer sound is neither learned from nor asked, and counts as not understood.
         seed: Orders the training examples. Dev and test are the same for every seed.

@@ -22,10 +22,12 @@ class TableTask(Task):
     """Base of tasks that read a table. A task says by its `form` which columns those are.
 
     Attributes:
-        data: A built-in data set, a file, a folder of them, or a name on the hub, as `workbench.data.load` takes it.
-        train: Labelled examples to train on. A smaller number takes a prefix of what a larger one takes.
-        dev: Examples that grade each checkpoint, at most; fewer where the data has fewer.
-        test: Examples held out to the end, at most.
+        data: A built-in data set, a file, a folder of them, or a name on the hub, as
+            `workbench.data.load` takes it.
+        train: Labelled examples to train on. A smaller number takes a prefix of what a larger one
+            takes.
+        dev: The most examples that grade each checkpoint; the data may have fewer.
+        test: The most examples held out to the end.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
     """
