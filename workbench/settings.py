@@ -60,8 +60,7 @@ PYPROJECT = "pyproject.toml"
 """Name of a file whose table `[tool.workbench]` is read where there is no settings file."""
 
 
-# Compared and hashed by identity: mappings have no hash, and the price book is cached by this
-# object.
+# By identity: mappings have no hash, and the price book is cached by this object.
 @dataclass(frozen=True, eq=False)
 class Settings:
     """What a settings file says, checked; numbers are `int` or `Decimal`, dates are text.

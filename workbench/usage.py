@@ -192,21 +192,18 @@ class Usage:
         where heat held a GPU's clocks down for more than that share. None where neither is known to
         be so and one of them is unknown.
         """
-        # Stalls are compared with wall-clock time, heat with device-seconds.
         parts = ((self.stalled_seconds, self.seconds), (self.gpu_overheated_seconds, self.gpu_seconds))
         shares = [None if part is None or whole is None else part > CONTENDED_SHARE * whole for part, whole in parts]
         return True if any(shares) else None if None in shares else False
 
     def undisturbed(self, sign: int = 0) -> Usage:
-        """Estimate the window as it would be had nobody else used the machine: without
-        `stalled_seconds` and their joules.
+        """Estimate the window had nobody else used the machine: without stalls and their joules.
 
         Work, CPU time and the effects of heat cannot be told apart and are left as they are. A
         window that was not disturbed, or of which that is unknown, is returned itself.
 
         Args:
-            sign: -1 for the lower end of the estimate's band, 1 for its upper end, 0 for the
-                estimate.
+            sign: -1 for the lower end of the estimate's band, 1 for its upper end, else 0.
         """
         if not self.stalled_seconds or self.seconds <= 0:
             return self
@@ -244,8 +241,7 @@ class Usage:
         return cls(**numbers, sources=dict.fromkeys(("cpu_seconds", "cpu_energy_j", "gpu_board_energy_j"), f"unknown: {reason}"))  # type: ignore[arg-type]
 
     def at_this_rate(self, seconds: float, reason: str) -> Usage:
-        """Estimate a window that nobody measured, from the amounts of this one in proportion to its
-        length.
+        """Estimate a window that nobody measured, by this one's amounts in proportion to length.
 
         It has no work and no breakdown by device. Amounts that are unknown here stay unknown; an
         empty window tells nothing.
@@ -274,8 +270,7 @@ class Usage:
         return total((self, other))
 
     def __sub__(self, other: Usage) -> Usage:
-        """Take a part out of a window: nothing falls below 0, peaks are kept, unknown stays
-        unknown.
+        """Take a part out of a window. Peaks are kept, and what is unknown stays unknown.
 
         The breakdown by device is left out, since the rest of a device's window is no window of it.
         """
@@ -324,8 +319,7 @@ def total(windows: Iterable[Usage]) -> Usage:
     parts = list(windows)
     if len(parts) <= 1:
         return parts[0] if parts else Usage()
-    # Field by field in one pass, not by `+` pair by pair: ten thousand Results are summed at a
-    # look.
+    # In one pass, not by `+` pair by pair: ten thousand Results are summed at a look.
     totals: dict[str, Any] = {}
     for name in _NUMBERS:
         amounts = [getattr(part, name) for part in parts]

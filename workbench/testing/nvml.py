@@ -131,8 +131,7 @@ class FakeGpu:
             row = self._trace.pop(0)
             self._draw(row.watts, row.seconds)
             self.utilisation, self.used_bytes, self.reasons = row.utilisation, row.used_bytes, row.reasons
-            # The counter of a reloaded driver starts at 0, and
-            # a meter must not take that for negative energy.
+            # A reloaded driver counts from 0, which is no negative energy.
             if row.event == "reset":
                 self._course = [(row.seconds, row.watts, 0.0)]
             elif row.event == "lost":
