@@ -10,7 +10,7 @@ from typing import Any
 from workbench.errors import EnvironmentFault, Infeasible, WorkbenchError, is_out_of_memory
 
 _BOUNDARIES = {str(Path(__file__).with_name(name)) for name in ("passes.py", "tuning.py")}
-"""Files whose lines call models."""
+"""Files that call models directly, so an error raised by one of their own lines is the model's."""
 
 
 class Shortage(contextlib.AbstractContextManager["Shortage"]):
@@ -39,9 +39,15 @@ def faults_of_the_model() -> Iterator[None]:
     except (WorkbenchError, Infeasible):
         raise
     except Exception as error:
+        # Errors of CUDA span several lines; reports and tables show one.
         text = " ".join(str(error).split())
+        # Whoever called can answer a lack of memory with a smaller step, and a bug of ours keeps
+        # its traceback.
         if is_out_of_memory(error) or _is_ours(error):
             raise
+        # A CUDA error breaks the context of the whole process, so every later run would fail as
+        # well. Newer versions of torch raise it as AcceleratorError, older ones as a RuntimeError
+        # with these words.
         if "CUDA error" in text or type(error).__name__ == "AcceleratorError":
             raise EnvironmentFault(f"the GPU failed: {text} Look at it with nvidia-smi, then start again.") from error
         raise Infeasible("fault", f"{type(error).__name__} out of the model: {text}") from error
