@@ -23,27 +23,34 @@ OURS = ("full", "head", "bitfit", "adapter", *ASKING, *FITTED)
 
 @dataclass(frozen=True)
 class Method:
-    """How a model is tuned, or asked. Made by `full`, `head`, `bitfit`, `adapter`, `peft`, `setfit`, `zero_shot`, ….
+    """How a model is tuned, or asked. Made by `full`, `head`, `bitfit`, `adapter`, `peft`,
+    `setfit`, `zero_shot`, ….
 
     Attributes:
         name: What it is called in tables and in the paths of its settings (`lora.r`).
-        kind: `full`, `head`, `bitfit`, `adapter`, `knn`, `logistic`, `setfit`, `zero_shot`, `few_shot`, or PEFT's name of the
-            method in lower case.
-        learning_rate: Peak learning rate of AdamW for all parameters that learn; > 0. None: nothing learns.
+        kind: `full`, `head`, `bitfit`, `adapter`, `knn`, `logistic`, `setfit`, `zero_shot`,
+            `few_shot`, or PEFT's name of the method in lower case.
+        learning_rate: Peak learning rate of AdamW for all parameters that learn, > 0. None: nothing
+            learns.
         settings: Arguments of PEFT's configuration of the method, or of the function that made it.
-        models: Names of the models that a study has it for; empty: all. It says nothing of what a recipe makes.
-        head_learning_rate: That of the task's head, which is new and learns best at a higher one; > 0. None: as the rest.
-        read: How a language model's choice among a few answers is read: `greedy` writes it token by token, `likelihood` takes the
-            answer with the highest sum of log-likelihoods, `likelihood_per_byte` that with the highest for each byte of its text,
-            `mutual_information` that which the question raises most above what the model says without one, whatever stands before
-            it: the best for asking where the names of classes are not alike.
-            Likelihoods tell how sure a model is, so that the calibration error is known.
+        models: Names of the models of a study that it is for; empty: all. It does not change what a
+            recipe makes.
+        head_learning_rate: Peak learning rate of the task's head, > 0; being new, a head learns
+            best at a higher one. None: as the rest.
+        read: How a language model's choice among a few answers is read. `greedy` writes the answer
+            token by token. `likelihood` takes the answer with the highest sum of log-likelihoods,
+            `likelihood_per_byte` the one whose sum per byte of its text is highest.
+            `mutual_information` takes the answer that the question raises most above what the model
+            says without one; it is best for asking where the names of classes are not alike. With
+            likelihoods the model's confidence, and so the calibration error, is known.
     """
 
     name: str
     kind: str
     learning_rate: float | None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    # `later`: a field that was added afterwards stays out of a recipe's record while it has its
+    # default, so that older recipes keep their ids.
     models: tuple[str, ...] = field(default=(), compare=False, metadata={"later": True})
     head_learning_rate: float | None = field(default=None, metadata={"later": True})
     read: str = field(default=GREEDY, metadata={"later": True})
@@ -69,7 +76,7 @@ class Method:
 
     @property
     def labelled(self) -> bool:
-        """Whether it is made of the task's labelled examples, all that there are."""
+        """Whether it uses all labelled examples that the task asks for."""
         return self.trains or self.fits
 
     @property
@@ -85,7 +92,7 @@ class Method:
 
     @property
     def choose(self) -> str:
-        """Which examples those are: `first` or `nearest`."""
+        """How the examples before a question are chosen: `first` or `nearest`."""
         return str(self.settings.get("choose", "first")) if self.kind == "few_shot" else "first"
 
     @property
@@ -95,7 +102,7 @@ class Method:
 
     @property
     def bought(self) -> int | None:
-        """How many of a task's labelled examples it buys; None: all that the task says."""
+        """How many of a task's labelled examples it buys; None: all that the task asks for."""
         return None if self.labelled or self.choose == "nearest" else self.shots
 
 
@@ -113,15 +120,18 @@ def full(
     Args:
         learning_rate: As `Method.learning_rate`.
         head_learning_rate: As `Method.head_learning_rate`.
-        trainable_layers: How many layers learn, counted from the last one, at least 1; with them what stands behind them: a final
-            norm, a pooler, the task's head. Embeddings, and the matrix by which a language model writes tokens, stay as they are.
-            An encoder-decoder's decoder comes last: only beyond its layers are the encoder's. None: everything learns.
+        trainable_layers: How many layers learn, counted from the last one, at least 1. With them
+            learns all that stands behind them: a final norm, a pooler, the task's head. Embeddings,
+            and the matrix by which a language model writes tokens, stay as they are. In an
+            encoder-decoder the decoder's layers count as the last; only beyond them come the
+            encoder's. None: everything learns.
         name: What it is called in tables and paths.
         models: The models of the study that it is for; empty: all. Any method takes them.
         read: As `Method.read`. Any method takes it.
 
     Raises:
-        UsageError: `trainable_layers` is no whole number of at least 1. That a model has fewer layers is found when it is applied.
+        UsageError: `trainable_layers` is no whole number of at least 1. Whether the model has so
+            many layers is known only when the method is applied.
     """
     settings = {} if trainable_layers is None else {"trainable_layers": count_of("trainable_layers", trainable_layers)}
     return Method(name, "full", learning_rate, settings, names_of(models), head_learning_rate=head_learning_rate, read=read)
@@ -211,7 +221,8 @@ def few_shot(
     Raises:
         UsageError: `shots` is no whole number of at least 1, or `choose` none of the two.
     """
-    if choose not in ("first", "nearest"):  # no hole either: what a recipe buys depends on it
+    # No hole either, as the labels that a recipe buys depend on it.
+    if choose not in ("first", "nearest"):
         raise UsageError(f"choose must be 'first' or 'nearest'; got {choose!r}. To compare both, give two methods of two names.")
     how = {} if choose == "first" else {"choose": choose}
     return Method(name, "few_shot", None, {"shots": count_of("shots", shots), **how}, names_of(models), read=read)
@@ -246,7 +257,11 @@ def peft(
 
 
 def count_of(name: str, value: Any) -> Any:
-    """A setting that counts something, or its hole. Raises UsageError unless all that it may be are whole numbers of at least 1."""
+    """A setting that counts something, or its hole, as it was given.
+
+    Raises:
+        UsageError: Some value that it may have is no whole number of at least 1.
+    """
     for each in ends(value):
         if not is_whole(each) or each < 1:
             raise UsageError(f"{name} must be a whole number, at least 1; got {each!r}.")
@@ -254,8 +269,10 @@ def count_of(name: str, value: Any) -> Any:
 
 
 def names_of(models: Any) -> Any:
-    """Names of models as a method holds them."""
-    return tuple(models) if isinstance(models, (list, tuple)) else models  # anything else is refused by the method
+    """Names of models as a method holds them; anything that is no list is left for `Method` to
+    refuse.
+    """
+    return tuple(models) if isinstance(models, (list, tuple)) else models
 
 
 @functools.lru_cache
@@ -263,6 +280,8 @@ def peft_methods() -> tuple[str, ...]:
     """Names of the methods of the installed PEFT, in lower case. Read from its source: importing it takes seconds."""
     if (root := peft_folder()) is None:
         raise EnvironmentFault("the package peft is not installed. Install workbench with its dependencies again.")
+    # By its syntax tree, as the names are members of an enumeration that only PEFT's import would
+    # make.
     source = (root / "utils" / "peft_types.py").read_text(encoding="utf-8")
     body = next(node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "PeftType")
     return tuple(
