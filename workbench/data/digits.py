@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import Any
 
 GREYS = 16
-"""How many steps there are from black to white."""
+"""Steps from black to white."""
 
 
 def versions() -> dict[str, str]:
@@ -31,6 +31,7 @@ def load() -> dict[str, list[dict[str, Any]]]:
         pixels = (image * (255 / GREYS)).astype(int).tolist()
         name = hashlib.blake2b(json.dumps(pixels).encode(), digest_size=8).hexdigest()
         examples.append({"id": name, "pixels": pixels, "labels": [str(int(label))]})
+    # By a hash of the image: sides do not depend on the order that scikit-learn gives.
     for i, example in enumerate(sorted(examples, key=lambda example: str(example["id"]))):
         sides[parts[i % 10]].append(example)
     return sides

@@ -22,10 +22,12 @@ SECTIONS = {
     **dict.fromkeys(("Returns", "Return", "Yields"), "Returns"),
     **dict.fromkeys(("Raises",), "Raises"),
 }
-"""Headings that are read, and the section each belongs to."""
+"""Headings that are read, and the section that each belongs to."""
 
 NOT_DOCUMENTED = {"conftest", "setup", "externals", "vendored"}
-"""Modules and folders that are no part of a package's own documented interface; tests are left out too."""
+"""Modules and folders that are no part of a package's documented interface; tests are left out as
+well.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,5 +197,7 @@ def _entries(body: list[str], indent: int) -> Iterator[tuple[str, list[str]]]:
 
 
 def drawn(name: str) -> int:
-    """A number of 64 bits drawn by hash: order and sides that rest on it stay what they are when other objects come or go."""
+    """A 64-bit number drawn by hash. Order and sides that rest on it stay the same when other
+    objects come or go.
+    """
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
