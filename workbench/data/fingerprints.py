@@ -268,7 +268,6 @@ def _remember(place: str, signature: Signature, digest: str) -> None:
     """
     newest = max((time_ns for _, *rest in signature for time_ns in rest[1:3] if isinstance(time_ns, int)), default=0)
     if newest / 1e9 < time.time() - _SETTLING_SECONDS:
-        # On a full disk nothing is remembered, which only costs time.
         with contextlib.suppress(OSError, WorkbenchError):
             record = {"place": place, "signature": signature, "digest": digest}
             cache.write(_memory(place), json.dumps(record).encode())

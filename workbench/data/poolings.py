@@ -56,7 +56,7 @@ def is_mean(pooling: Path) -> bool:
 
 def _modes(said: Any) -> list[str]:
     said = said if isinstance(said, dict) else {}
-    # sentence-transformers writes either one name here, or a flag for each way.
+    # sentence-transformers writes either names here, or a flag for each way.
     mode = said.get("pooling_mode")
     if mode is None:
         modes = [name.removeprefix("pooling_mode_") for name, on in said.items() if name.startswith("pooling_mode_") and on]

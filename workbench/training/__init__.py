@@ -57,7 +57,6 @@ _MODULES = {
 """The module of each name."""
 
 
-# Python asks here only for names that it did not find in the module (PEP 562).
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -174,5 +174,4 @@ def padded_tokens(rows: Rows, chosen: np.ndarray) -> int:
 
 
 def _moved(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    # Collators may also pass plain values through, which belong to no device.
     return {name: value.to(device, non_blocking=True) if hasattr(value, "to") else value for name, value in batch.items()}

@@ -39,10 +39,7 @@ def faults_of_the_model() -> Iterator[None]:
     except (WorkbenchError, Infeasible):
         raise
     except Exception as error:
-        # Errors of CUDA span several lines; reports and tables show one.
         text = " ".join(str(error).split())
-        # Whoever called can answer a lack of memory with a smaller step, and a bug of ours keeps
-        # its traceback.
         if is_out_of_memory(error) or _is_ours(error):
             raise
         # A CUDA error breaks the context of the whole process, so every later run would fail as

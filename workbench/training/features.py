@@ -142,7 +142,6 @@ class Features:
                 _kept[keys[number]] = _Piece(computed, opened.usage.doing(work), size)
                 done += work
             _kept.move_to_end(keys[number])
-            # Billed whether it was computed now or by an earlier run.
             used.append(_kept[keys[number]].usage)
         # Only now, as this run's own pieces are the most recent ones and have to survive.
         while sum(piece.size for piece in _kept.values()) > MOST_BYTES:
@@ -234,7 +233,6 @@ class Features:
         for (name, value), gradient in zip(leaves.items(), gradients, strict=True):
             if gradient is None:
                 unread[name] = value.ndim
-            # Shape (rows, tokens, width), of which the head reads nothing but the first token.
             elif value.ndim == 3 and value.shape[1] > 1 and not gradient[:, 1:].any():
                 parts[name] = "first"
             else:

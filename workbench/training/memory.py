@@ -168,7 +168,6 @@ def _saved(model: Any, objective: Objective, rows: Rows, shape: tuple[int, int])
 
     training = model.training
     try:
-        # Dropout draws numbers even here, and must not move the random state of the run.
         with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             # Models look into a mask, and tensors on the meta device hold no numbers.
             output = objective.forward(model.train(), {name: value for name, value in batch.items() if name != "attention_mask"})

@@ -93,7 +93,6 @@ class Passes:
         built = None if window is None else bases.build(recipe.model, auto_class, window=window, **how)
         base = models.build(recipe.model, auto_class, **how) if built is None else built.model
         self.base_took, self.base_alone = (Usage(), Usage()) if built is None else (built.took, built.alone)
-        # Asked first, as the names are the model's own only until PEFT wraps it.
         self.head = methods.head_names(recipe.method, base)
         model = methods.apply(recipe.method, base, auto_class=auto_class)
         self.lesson = methods.lesson(recipe.method, self.objective)
