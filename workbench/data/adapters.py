@@ -142,7 +142,9 @@ def _take_whole_modules(built: Any, weights: dict[str, Any], saved: tuple[str, .
 
 
 def _refuse_other(model: str, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
-    """Raise UsageError unless names and shapes of an adapter's weights are those that the model gives them."""
+    """Raise UsageError unless names and shapes of an adapter's weights are those that the model
+    gives them.
+    """
     wrong = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
     if wrong:
         name = wrong[0].removeprefix(_OF_MODEL)

@@ -97,7 +97,7 @@ def build(model: str, auto_class: str, *, seed: int, weights: str, window: Windo
 
 
 def is_kept(model: str, auto_class: str, weights: str, **settings: Any) -> bool:
-    """Whether a model with these files, this head and precision has been read whole, and is at hand."""
+    """Whether a model with these files, this head and this precision is at hand for copying."""
     of = _key(model, auto_class, weights, settings)
     return any(key[:-1] == of for key in _kept)
 

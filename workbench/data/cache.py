@@ -22,7 +22,8 @@ from workbench.errors import EnvironmentFault, UsageError
 
 
 def folder() -> Path:
-    """The cache folder: `$WORKBENCH_CACHE`, else `workbench` under `$XDG_CACHE_HOME` or `~/.cache`. It may not exist yet.
+    """The cache folder: `$WORKBENCH_CACHE`, else `workbench` under `$XDG_CACHE_HOME` or `~/.cache`.
+    It may not exist yet.
 
     Raises:
         UsageError, EnvironmentFault: As `expanded` and `make_home`.

@@ -26,10 +26,11 @@ closes.
 
 
 def rows(file: Path, suffix: str, *, packed: bool) -> Iterator[tuple[str, dict[str, str]]]:
-    """Rows by the names of the header, with the line that each begins in.
+    """Rows by the header's names, each with the line that it begins in.
 
     Raises:
-        DataError: There is no header, a name stands in it twice, a row has more or fewer fields, or a quote is not closed.
+        DataError: There is no header, a name is in it twice, a row has more or fewer fields, or a
+            quote is not closed.
         EnvironmentFault: As `files.opened`.
     """
     kind = "a gzip file" if packed else "a text file"

@@ -1,6 +1,8 @@
-"""`digits`, a built-in data set of images: 1,797 handwritten digits of 8 x 8 grey pixels, which scikit-learn carries.
+"""`digits`, a built-in data set of images: 1,797 handwritten digits of 8 x 8 grey pixels, which
+scikit-learn carries.
 
-They are the test side of the UCI data set "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak 1998).
+They are the test side of the UCI data set "Optical Recognition of Handwritten Digits" (Alpaydin and
+Kaynak 1998).
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ def versions() -> dict[str, str]:
 
 
 def load() -> dict[str, list[dict[str, Any]]]:
-    """Examples of the sides `train`, `dev` and `test`: `{"id", "pixels", "labels"}`, `pixels` being rows of grey values to 255."""
+    """Examples of the sides `train`, `dev` and `test`: `{"id", "pixels", "labels"}`, where `pixels`
+    are rows of grey values, 0 to 255.
+    """
     from sklearn.datasets import load_digits
 
     found = load_digits()

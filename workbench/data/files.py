@@ -92,7 +92,7 @@ def reading(what: str, kind: str = "a data file") -> Iterator[None]:
 
 @contextlib.contextmanager
 def opened(file: Path, kind: str, *, packed: bool) -> Iterator[IO[bytes]]:
-    """A file to read bytes from, unpacked where it is `packed` in gzip. Raises as `reading` does."""
+    """A file to read bytes from, unpacked where it is `packed` in gzip. Raises as `reading`."""
     with contextlib.ExitStack() as stack:
         with reading(str(file), kind):
             stream: IO[bytes] = stack.enter_context(file.open("rb"))

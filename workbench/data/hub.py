@@ -16,7 +16,9 @@ from workbench.errors import EnvironmentFault, UsageError
 
 @functools.cache
 def reachable() -> bool:
-    """Whether the hub answers within three seconds. Asked once a process; False where HF_HUB_OFFLINE is set."""
+    """Whether the hub answers within three seconds. Asked once a process; False where
+    HF_HUB_OFFLINE is set.
+    """
     from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:

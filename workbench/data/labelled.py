@@ -256,7 +256,9 @@ def fold_label(label: str) -> str:
 
 
 def check_names(words: Mapping[str, str], what: str) -> None:
-    """Raise UsageError where two labels are the same in words: a model that writes its answer could not tell them apart."""
+    """Raise UsageError where two labels are the same in words: a model that writes its answer could
+    not tell them apart.
+    """
     taken: dict[str, str] = {}
     for label, said in words.items():
         other = taken.setdefault(said.casefold(), label)

@@ -51,8 +51,11 @@ class Look:
     columns: tuple[str, ...]
 
     def task(self) -> str:
-        """What the columns are for: `question_answering`, `token_classification`, `retrieval`, `text_generation`, `translation`, or
-        else `classification`.
+        """The task that the columns are for.
+
+        Returns:
+            `question_answering`, `token_classification`, `retrieval`, `text_generation`,
+            `translation`, or else `classification`.
         """
         there = {*self.columns}
         if {"question", "context"} <= there and there & {"answers", "answer"}:
@@ -113,8 +116,14 @@ class Look:
 
 
 def task_of(data: str) -> str:
-    """What a data set is for: a task by its name, as `Look.task`; of folders of images or sound `image_classification` or
-    `audio_classification`, of a file with a word and its tag a line `token_classification`. Raises as `look`.
+    """The task that a data set is for, by its name.
+
+    Returns:
+        As `Look.task`; `image_classification` or `audio_classification` for folders of images or
+        sounds, and `token_classification` for files with a word and its tag per line.
+
+    Raises:
+        DataError, UsageError, EnvironmentFault: As `look`.
     """
     path = cache.expanded(data)
     if path.is_dir():

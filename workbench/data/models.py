@@ -244,7 +244,9 @@ def _merged(
 
 
 def _four_bits(model: str) -> Any:
-    """How a model is held in four bits. Raises EnvironmentFault where bitsandbytes is not installed."""
+    """How a model is held in four bits. Raises EnvironmentFault where bitsandbytes is not
+    installed.
+    """
     import torch
     from transformers import BitsAndBytesConfig
 

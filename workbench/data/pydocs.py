@@ -66,7 +66,8 @@ def versions() -> dict[str, str]:
 def load() -> dict[str, list[dict[str, Any]]]:
     """Examples of the sides `train`, `dev` and `test`, from the cache or built anew (some 15 s).
 
-    Ids are `package.module.object/entry/kind`. The order is fixed and random: any prefix is a fair sample.
+    Ids are `package.module.object/entry/kind`. The order is fixed and random: any prefix is a fair
+    sample.
 
     Raises:
         EnvironmentFault: None of the packages is installed, or the cache cannot be written.
@@ -83,7 +84,11 @@ def load() -> dict[str, list[dict[str, Any]]]:
 
 
 def build(packages: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Examples of each side, from the docstrings of installed `packages` (top-level module names)."""
+    """Examples of each side, from the docstrings of installed packages.
+
+    Args:
+        packages: Top-level module names.
+    """
     objects = [each for package in packages for each in docstrings.documented(package) if _usable(each)]
     objects = list({each.path: each for each in objects}.values())
     sides = _sides(objects)

@@ -33,7 +33,8 @@ def versions() -> dict[str, str]:
 
 
 def load() -> dict[str, list[dict[str, Any]]]:
-    """Examples of the sides `train`, `dev` and `test`, and `documents`, from the cache or built anew (some 15 s). Ids are paths.
+    """Examples of the sides `train`, `dev` and `test`, and `documents`, from the cache or built
+    anew (some 15 s). Ids are paths.
 
     Raises:
         EnvironmentFault: None of the packages is installed, or the cache cannot be written.
@@ -48,7 +49,11 @@ def load() -> dict[str, list[dict[str, Any]]]:
 
 
 def build(packages: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Examples of each side and all documents, from the docstrings of installed `packages` (top-level module names)."""
+    """Examples of each side and all documents, from the docstrings of installed packages.
+
+    Args:
+        packages: Top-level module names.
+    """
     found: dict[str, tuple[str, str]] = {}
     for each in (each for package in packages for each in docstrings.documented(package)):
         query, document = pytopics.sentence(each.summary), document_of(each)

@@ -47,7 +47,8 @@ def versions() -> dict[str, str]:
 
 
 def load() -> dict[str, list[dict[str, Any]]]:
-    """Examples of the sides `train`, `dev` and `test`, from the cache or built anew (some 15 s). Ids are paths.
+    """Examples of the sides `train`, `dev` and `test`, from the cache or built anew (some 15 s).
+    Ids are paths.
 
     Raises:
         EnvironmentFault: Too few of the packages are installed, or the cache cannot be written.

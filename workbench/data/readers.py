@@ -167,7 +167,9 @@ def _name(given: Any, number: int, place: str) -> str:
 
 
 def _answers(row: Mapping[str, Any], place: str) -> tuple[list[str], list[int]]:
-    """Texts and offsets: SQuAD's list of objects, the hub's object of lists, or flat `answer` and `answer_start`."""
+    """Texts and offsets, from SQuAD's list of objects, the hub's object of lists, or flat `answer`
+    and `answer_start`.
+    """
     impossible = _impossible(row, place)
     given, flat = values.plain(row.get("answers")), values.plain(row.get("answer"))
     none = values.missing(flat) or flat in ("", [])

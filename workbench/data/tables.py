@@ -187,7 +187,9 @@ def pick(names: Sequence[str], file: str, field: str, given: str | None, known: 
 
 
 def text_of(row: Mapping[str, Any], column: str) -> str:
-    """The text of a column. Raises LeftOut where there is none, Mistyped where it is something else."""
+    """The text of a column. Raises LeftOut where there is none, Mistyped where it is something
+    else.
+    """
     value = values.plain(row.get(column))
     if values.missing(value) or (isinstance(value, str) and not value.strip()):
         raise LeftOut(f"without a text in {column!r}")

@@ -1,4 +1,4 @@
-"""Questions with their contexts as rows of tokens; a long context gives several overlapping windows."""
+"""Questions and their contexts as rows of tokens; a long context gives overlapping windows."""
 
 from __future__ import annotations
 

@@ -30,9 +30,11 @@ GREEDY, LIKELIHOOD, LIKELIHOOD_PER_BYTE, MUTUAL_INFORMATION = READINGS = (
     "likelihood_per_byte",
     "mutual_information",
 )
-"""How an answer is read off a language model: written, token by token the likeliest; or the likeliest of a few as a whole, by the
-sum of its tokens' log-likelihoods, by that for each byte of its text (`acc` and `acc_norm` of lm-evaluation-harness), or by how
-much higher it is than behind a prompt without content (Holtzman et al. 2021, arXiv:2104.08315; `acc_mutual_info` there)."""
+"""How an answer is read off a language model: written, token by token the likeliest; or the
+likeliest of a few as a whole, by the sum of its tokens' log-likelihoods, by that for each byte of
+its text (`acc` and `acc_norm` of lm-evaluation-harness), or by how much higher it is than behind a
+prompt without content (Holtzman et al. 2021, arXiv:2104.08315; `acc_mutual_info` there).
+"""
 
 Features = list[dict[str, Any]]
 """Rows as transformers' collators take them."""
@@ -213,13 +215,15 @@ class Formulation(ABC):
 
     @abstractmethod
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
-        """Rows of examples.
+        """Make rows of examples.
 
         Args:
             examples: What the task reads.
-            processor: The model's tokeniser, or image or sound processor.
-            answers: With their targets, for the loss; else as the model is asked.
-            shots: Examples with their answers that are put before each question; only what writes text takes any.
+            processor: The model's tokeniser, or its processor of images or sounds.
+            answers: Whether rows have targets, for the loss; otherwise they are as the model is
+                asked.
+            shots: Examples with their answers that stand before each question; only formulations
+                that write text take any.
         """
 
     def question(self, example: Example) -> str:

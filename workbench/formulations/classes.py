@@ -129,7 +129,8 @@ class Classification(Formulation):
 
 @dataclass(frozen=True)
 class WrittenClasses(TextGeneration):
-    """The class of a text, or its classes, written by name; of one class no other words can be written.
+    """The class of a text, or its classes, written by name. With one class nothing but a class's
+    name can be written.
 
     Attributes:
         words: Each class, and its name in words.

@@ -179,7 +179,9 @@ def refuse_deaf(kind: str, task: object) -> None:
 def image_classification(
     kind: str, task: object, data: str, labels: Sequence[str], label: Callable[[Example], Sequence[str]]
 ) -> MediaClassification:
-    """How a kind of model tells the classes of a data set's images. Raises UsageError where it sees none."""
+    """How a kind of model tells the classes of a data set's images. Raises UsageError where it sees
+    no images.
+    """
     if kind != "vision":
         raise UsageError(f"a model of kind {kind!r} cannot do {type(task).__name__}: it sees no images. Choose a model of images.")
     return MediaClassification("AutoModelForImageClassification", tuple(labels), label, functools.partial(pixels, data))
@@ -194,7 +196,9 @@ def audio_classification(
     *,
     max_seconds: float,
 ) -> MediaClassification:
-    """How a kind of model tells the classes of a data set's sounds. Raises UsageError where it hears none."""
+    """How a kind of model tells the classes of a data set's sounds. Raises UsageError where it
+    hears none.
+    """
     refuse_deaf(kind, task)
     inputs = functools.partial(waves, data, max_seconds)
     return MediaClassification("AutoModelForAudioClassification", tuple(labels), label, inputs, max_seconds)

@@ -54,10 +54,11 @@ class SpeechRecognition(Formulation):
         return Read(_letters, self.objective)
 
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
-        """Rows of sounds; of a model that takes no mask, rows of different lengths never share a batch.
+        """Rows of sounds. If the model takes no mask, rows of different lengths never share a
+        batch.
 
         Raises:
-            UsageError: The model has no letters; or no sound is short enough.
+            UsageError: The model has no letters, or no sound is short enough.
         """
         if not hasattr(processor, "tokenizer"):
             raise UsageError("this model comes without letters to write (a tokeniser). Choose one that was made to write.")
@@ -158,6 +159,8 @@ def _letters(output: Any, batch: Batch) -> Sequence[np.ndarray]:
 def speech_recognition(
     kind: str, task: object, data: str, text: Callable[[Example], str], *, max_seconds: float
 ) -> SpeechRecognition:
-    """How a kind of model writes what is said in a data set's sounds. Raises UsageError where it hears none."""
+    """How a kind of model writes what is said in a data set's sounds. Raises UsageError where it
+    hears none.
+    """
     refuse_deaf(kind, task)
     return SpeechRecognition(data, text, max_seconds)

@@ -1,7 +1,8 @@
-"""Methods: which parameters of a model learn, what is wrapped around it, or how it is only asked. The only house of `peft`.
+"""Methods: which parameters of a model learn, what is wrapped around it, or how it is only asked.
+PEFT is used here alone.
 
-A method is a value in a study file. `apply` turns it into a change of a model; the training loop never knows which
-method it is running.
+A method is a value in a study file. `apply` turns it into a change of a model; the training loop
+never knows which method it is running.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def revision(method: Method) -> int:
 
 
 def warm_up(method: Method) -> None:
-    """Import what `apply` will need, so that no run pays for it: PEFT takes seconds the first time."""
+    """Import what `apply` will need, so that no run pays for it: importing PEFT takes seconds."""
     if method.kind not in OURS:
         library()
     if method.fits:

@@ -71,7 +71,9 @@ class Method:
 
     @property
     def fits(self) -> bool:
-        """Whether the head is fitted at once on labelled examples, whatever is learned step by step before."""
+        """Whether the head is fitted at once on labelled examples, even if something is learned
+        step by step before.
+        """
         return self.kind in FITTED
 
     @property
@@ -97,7 +99,9 @@ class Method:
 
     @property
     def asking(self) -> tuple[int, str, str]:
-        """All that decides how a model is asked: the examples before a question, and how an answer is read."""
+        """All that decides how a model is asked: the examples before a question, and how an answer
+        is read.
+        """
         return self.shots, self.choose, self.read
 
     @property
@@ -150,7 +154,9 @@ def bitfit(
     models: Sequence[str] = (),
     read: str = GREEDY,
 ) -> Method:
-    """The biases and the task's head learn (Ben Zaken et al. 2022, arXiv:2106.10199). Arguments as `full` has."""
+    """The biases and the task's head learn (Ben Zaken et al. 2022, arXiv:2106.10199). Arguments are
+    those of `full`.
+    """
     return Method(name, "bitfit", learning_rate, models=names_of(models), head_learning_rate=head_learning_rate, read=read)
 
 
@@ -163,10 +169,12 @@ def adapter(
     models: Sequence[str] = (),
     read: str = GREEDY,
 ) -> Method:
-    """Small modules in every layer learn, the norms of the model and the task's head (Houlsby et al. 2019, arXiv:1902.00751).
+    """Small modules in every layer, the model's norms and the task's head learn (Houlsby et al.
+    2019, arXiv:1902.00751).
 
-    A module stands behind each attention and behind the feed-forward part of a layer. It adds 2 x width x bottleneck weights there,
-    and begins near the identity. Unlike LoRA's, it cannot be merged into the model: it is part of every pass.
+    A module stands behind each attention and behind the feed-forward part of a layer. It adds 2 x
+    width x bottleneck weights there, and begins near the identity. Unlike LoRA's, it cannot be
+    merged into the model: it is part of every pass.
 
     Args:
         learning_rate: As `Method.learning_rate`; 1e-4 to 3e-3 are usual.
@@ -177,8 +185,8 @@ def adapter(
         read: As `Method.read`.
 
     Raises:
-        UsageError: `bottleneck` is no whole number of at least 1. That a model's layers have no place for them is found when it is
-            applied.
+        UsageError: `bottleneck` is no whole number of at least 1. Whether a model's layers have a
+            place for the modules is known only when the method is applied.
     """
     return Method(
         name,
@@ -192,9 +200,11 @@ def adapter(
 
 
 def zero_shot(*, name: str = "zero_shot", models: Sequence[str] = (), read: str = GREEDY) -> Method:
-    """The model is graded as it is: a language model asked without an example, an encoder with a head that nobody trained.
+    """The model is graded as it is: a language model is asked without an example, an encoder has a
+    head that nobody trained.
 
-    It has no use for labels, epochs, batch size, seed and all else that is about training: recipes that differ in those are one.
+    Labels, epochs, batch size, seed and all else about training make no difference: recipes that
+    differ only in those are one.
     """
     return Method(name, "zero_shot", None, models=names_of(models), read=read)
 
@@ -207,19 +217,20 @@ def few_shot(
     models: Sequence[str] = (),
     read: str = GREEDY,
 ) -> Method:
-    """A language model asked with a few labelled examples before each question.
+    """A language model is asked with a few labelled examples before each question.
 
     Args:
-        shots: How many, at least 1.
-        choose: Which of the task's training examples: `first`, the same before every question, so that just these labels are
-            bought; or `nearest`, those whose text is likest to the question's (Liu et al. 2022, arXiv:2101.06804; by TF-IDF of the
-            characters of words, the likest standing last): then all `train` labels of the task are bought.
+        shots: How many examples, at least 1.
+        choose: Which of the task's training examples. `first`: the same before every question, so
+            that only their labels are bought. `nearest`: those whose text is likest to the
+            question's (Liu et al. 2022, arXiv:2101.06804), by TF-IDF of the characters of words,
+            the likest standing last; then all `train` labels of the task are bought.
         name: What it is called in tables and paths.
         models: As `Method.models`.
         read: As `Method.read`.
 
     Raises:
-        UsageError: `shots` is no whole number of at least 1, or `choose` none of the two.
+        UsageError: `shots` is no whole number of at least 1, or `choose` is neither of the two.
     """
     # No hole either, as the labels that a recipe buys depend on it.
     if choose not in ("first", "nearest"):
@@ -238,14 +249,24 @@ def peft(
     read: str = GREEDY,
     **settings: Any,
 ) -> Method:
-    """A method of the installed PEFT by PEFT's own name, in any case, with its configuration's own arguments.
+    """A method of the installed PEFT, with the arguments of PEFT's configuration.
 
-    PEFT chooses the modules to adapt by the model's type where it knows it; name them with `target_modules=` elsewhere.
-    The task's head always learns too. The loop is the same for all methods: AdaLoRA trains without the re-allocation of its ranks,
-    which needs a schedule with an end.
+    PEFT chooses the modules to adapt by the model's type where it knows that; elsewhere name them
+    with `target_modules=`. The task's head always learns as well. The loop is the same for all
+    methods, so AdaLoRA trains without re-allocating its ranks, which would need a schedule with an
+    end.
+
+    Args:
+        method: PEFT's name of the method, in any case.
+        learning_rate: As `Method.learning_rate`.
+        head_learning_rate: As `Method.head_learning_rate`.
+        name: What it is called in tables and paths; None: PEFT's name.
+        models: As `Method.models`.
+        read: As `Method.read`.
+        **settings: Arguments of PEFT's configuration of the method.
 
     Raises:
-        UsageError: PEFT has no method of that name, or the method no such setting.
+        UsageError: PEFT has no method of that name, or the method has no such setting.
     """
     kind = method.lower()
     if kind not in peft_methods():
@@ -277,7 +298,9 @@ def names_of(models: Any) -> Any:
 
 @functools.lru_cache
 def peft_methods() -> tuple[str, ...]:
-    """Names of the methods of the installed PEFT, in lower case. Read from its source: importing it takes seconds."""
+    """Names of the installed PEFT's methods, in lower case. They are read from its source, as
+    importing it takes seconds.
+    """
     if (root := peft_folder()) is None:
         raise EnvironmentFault("the package peft is not installed. Install workbench with its dependencies again.")
     # By its syntax tree, as the names are members of an enumeration that only PEFT's import would

@@ -1,4 +1,6 @@
-"""Methods whose head is not learned step by step: it is fitted at once, on embeddings of the labelled examples."""
+"""Methods whose head is not learned step by step but fitted at once, on embeddings of the labelled
+examples.
+"""
 
 from __future__ import annotations
 

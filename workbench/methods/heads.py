@@ -25,7 +25,9 @@ DOUBT = 0.01
 
 
 class Embedder(torch.nn.Module):
-    """A base model that gives one vector of length 1 a row, shape (rows, width): its last hidden states, pooled."""
+    """A base model that gives one vector of length 1 per row, shape (rows, width): its last hidden
+    states, pooled.
+    """
 
     def __init__(self, base: torch.nn.Module, pooling: str) -> None:
         super().__init__()
@@ -112,7 +114,7 @@ class Logistic(Head):
 
 
 class Neighbours(Head):
-    """The classes of the nearest examples."""
+    """The classes of the nearest examples, whose vectors and votes are the state."""
 
     def __init__(self, width: int, classes: int, *, count: int) -> None:
         super().__init__(width, classes)
@@ -140,7 +142,9 @@ class Neighbours(Head):
 
 
 class FittedClassifier(torch.nn.Module):
-    """A base model with a fitted head on its vectors: gives `logits`, shape (rows, classes), and `embeddings`, (rows, width)."""
+    """A base model with a fitted head: it gives `logits`, shape (rows, classes), and `embeddings`,
+    shape (rows, width).
+    """
 
     def __init__(self, model: Any, head: Head) -> None:
         super().__init__()

@@ -1,4 +1,6 @@
-"""Which examples make a step, and how a step's rows are split into micro-batches with little padding."""
+"""Which examples make a step, and how a step's rows are split into micro-batches with little
+padding.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,8 @@ def _order(examples: int, epoch: int, seed: int) -> np.ndarray:
 def step_examples(step: int, batch_size: int, examples: int, seed: int) -> np.ndarray:
     """Indices of the examples of optimiser step `step` (from 0), shape (batch_size,).
 
-    The stream of examples passes over all of them again and again, in an order that depends on the data seed alone. A
-    step may span two passes, so that no step is smaller than another.
+    The stream of examples passes over all of them again and again, in an order that depends on the
+    data seed alone. A step may span two passes, so that no step is smaller than another.
     """
     places = np.arange(step * batch_size, (step + 1) * batch_size)
     return np.array([_order(examples, int(p) // examples, seed)[int(p) % examples] for p in places])
@@ -69,14 +71,15 @@ def checkpoint_epochs(epochs: float, *, batch_size: int, examples: int, dev_exam
 
 
 def split(lengths: Sequence[int], overhead_tokens: int, max_tokens: int | None = None) -> list[tuple[int, int]]:
-    """Cut rows sorted by length into runs `[start, end)` that cost least: padded tokens plus an overhead for each run.
+    """Cut rows, sorted by length, into runs `[start, end)` of least cost: padded tokens plus an
+    overhead per run.
 
-    Exact, by dynamic programming over the cuts, O(n²) for n rows.
+    The result is exact, by dynamic programming over the cuts, in O(n²) for n rows.
 
     Args:
         lengths: Tokens of each row, non-decreasing.
-        overhead_tokens: What a run costs beside its tokens.
-        max_tokens: Most padded tokens in a run of more than one row.
+        overhead_tokens: Cost of a run in addition to its tokens.
+        max_tokens: The most padded tokens in a run of more than one row; None: no bound.
     """
     best: list[tuple[float, int]] = [(0.0, 0)]
     for end in range(1, len(lengths) + 1):

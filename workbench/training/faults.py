@@ -1,4 +1,6 @@
-"""What goes wrong in a pass through a model: faults of the model itself, a lack of memory, and a device that failed."""
+"""What goes wrong in a pass through a model, told apart: faults of the model itself, a lack of
+memory, a device that failed.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ _BOUNDARIES = {str(Path(__file__).with_name(name)) for name in ("passes.py", "tu
 
 
 class Shortage(contextlib.AbstractContextManager["Shortage"]):
-    """Catches a lack of memory and keeps the error alone: its frames hold the tensors that took it."""
+    """Catches a lack of memory and keeps the error without its frames, which hold the very tensors
+    that took the memory.
+    """
 
     error: BaseException
 
@@ -56,6 +60,6 @@ def _is_ours(error: BaseException) -> bool:
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     here = Path(__file__).parents[1]
-    # A line of the boundary itself is no more than the call of something that Python could not even enter.
+    # An error at a line of the boundary itself comes from a call that Python could not even enter.
     own = "" if traceback is None else traceback.tb_frame.f_code.co_filename
     return Path(own).is_relative_to(here) and own not in _BOUNDARIES

@@ -89,8 +89,8 @@ class Features:
     Args:
         body: The part of the model that does not learn.
         key: All that the body's output for a row depends on.
-        forward: Runs the whole model over a batch; its body is in evaluation mode.
-        work: What rows of these lengths, with so many padded tokens, are.
+        forward: Runs the whole model over a batch, with its body in evaluation mode.
+        work: From the lengths of rows and their padded tokens to the work that they are.
     """
 
     def __init__(
@@ -114,7 +114,8 @@ class Features:
     def prepare(
         self, rows: Rows, count: int, where: torch.device, window: Callable[[], contextlib.AbstractContextManager[Any]]
     ) -> tuple[list[Usage], Work]:
-        """Have the outputs for the first `count` rows at hand, where all of the rows are not too many.
+        """Compute the outputs for the first `count` rows, where they are not at hand and all rows
+        together are few enough to be kept.
 
         Args:
             rows: The rows.
@@ -123,7 +124,7 @@ class Features:
             window: Opens a window of a meter.
 
         Returns:
-            What each piece of them takes, whenever it was computed; and what was done now.
+            The usage of each piece, whenever it was computed; and the work that was done now.
         """
         done = Work()
         if id(rows) not in self._of and not self._fits(rows, where):
@@ -150,7 +151,11 @@ class Features:
 
     @contextlib.contextmanager
     def given(self, rows: Rows, chosen: Sequence[int] | np.ndarray) -> Iterator[bool]:
-        """For a while the body gives what is at hand for these rows, in their order; tells whether that is so."""
+        """For a while the body returns the kept outputs of these rows, in their order.
+
+        Yields:
+            Whether they are at hand; if not, the body computes as ever.
+        """
         if not self.holds(rows, chosen):
             yield False
             return

@@ -1,4 +1,6 @@
-"""The state in which a run was left, and a bounded folder of such states: a run is continued, never repeated."""
+"""The state in which a run was left, and a bounded folder of such states: a run is continued, never
+repeated.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ class ResumeCache:
         self.max_bytes = max_bytes
 
     def save(self, prefix: ResumeState) -> None:
-        """Write the state in place of the run's earlier one; atomic, so a kill leaves the one or the other."""
+        """Write the state in place of the run's earlier one; atomic, so a kill leaves the one or
+        the other.
+        """
         from safetensors.torch import save_file
 
         self.folder.mkdir(parents=True, exist_ok=True)
