@@ -203,7 +203,8 @@ def classification(
 
 
 def _prompt(asked: str, text: Text, example: Example) -> str:
-    # The question stands last: asked before the text, a small model answered nearly all texts of pytopics alike.
+    # The question stands last: asked before the text, a small model answered nearly all texts of
+    # pytopics alike.
     texts = text(example)
     both = texts if isinstance(texts, str) else "First text: {}\nSecond text: {}".format(*texts)
     return f"{both}\n\n{asked}"

@@ -1,5 +1,5 @@
 """Methods: which parameters of a model learn, what is wrapped around it, or how it is only asked.
-PEFT is used here alone.
+Only this package puts PEFT's methods on models.
 
 A method is a value in a study file. `apply` turns it into a change of a model; the training loop
 never knows which method it is running.

@@ -1,5 +1,5 @@
-"""Adapters of Houlsby et al. 2019 (arXiv:1902.00751): small modules in every layer of a model whose
-own weights stay as they are.
+"""Adapters of Houlsby et al. 2019 (arXiv:1902.00751): small modules in every layer of a model, whose
+own matrices stay as they are.
 """
 
 from __future__ import annotations

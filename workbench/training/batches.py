@@ -26,8 +26,8 @@ MAX_TOKENS = {"cpu": 4096, "cuda": 65536}
 
 @lru_cache(maxsize=64)
 def _order(examples: int, epoch: int, seed: int) -> np.ndarray:
-    # The first pass keeps the task's own (already shuffled) order: labels are bought in that order, so a quarter of an
-    # epoch over 512 examples reads the very labels that a recipe with 128 buys.
+    # The first pass keeps the task's own (already shuffled) order. Labels are bought in that order,
+    # so a quarter of an epoch over 512 examples reads the very labels that a recipe with 128 buys.
     return np.arange(examples) if epoch == 0 else np.random.default_rng((seed, epoch)).permutation(examples)
 
 

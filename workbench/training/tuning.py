@@ -175,7 +175,8 @@ class Tuning(Passes):
             padded += padded_tokens(rows, chosen)
             with self.autocast, faults_of_the_model(), self.given(rows, chosen):
                 output = self.lesson.forward(self.model, inputs)
-            # Summed and divided by the target items of the whole step: the gradient is that of one padded batch.
+            # Summed and divided by the target items of the whole step: the gradient is that of one
+            # padded batch.
             loss = self.lesson.loss(output, inputs) / items
             with faults_of_the_model():
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -339,7 +340,8 @@ class Tuning(Passes):
                 if self.average:
                     self.average[i].copy_(prefix.tensors[f"average.{name}"])
                 moments = {k: prefix.tensors.get(f"adamw.{k}.{name}") for k in ("step", "exp_avg", "exp_avg_sq")}
-                # A parameter that the output does not depend on (an unused pooler) never had a gradient, nor a state.
+                # A parameter that the output does not depend on (an unused pooler) never had a
+                # gradient, and so has no moments.
                 state = {k: v.to(self.where).clone() for k, v in moments.items() if v is not None}
                 if state:
                     self.optimizer.state[parameter] = state  # type: ignore[union-attr]
