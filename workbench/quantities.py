@@ -55,4 +55,7 @@ def banded(estimate: Estimate, write: Callable[[float], str]) -> str:
     """Write a figure, with its band and basis where it has a band: `$0.0021 ($0.001 to $0.0044, scaled)`."""
     if estimate.low == estimate.high:
         return write(estimate.value)
-    return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)}, {estimate.basis})"
+    value, low, high = write(estimate.value), write(estimate.low), write(estimate.high)
+    if low == value == high:  # a band too narrow to be read: compute of a cent beside labels of two dollars
+        return f"{value} ({estimate.basis})"
+    return f"{value} ({low} to {high}, {estimate.basis})"

@@ -36,10 +36,10 @@ class CheckpointStore:
         """Ids of the runs whose last state is there."""
         return {path.stem for path in self._states.glob("*.safetensors")}
 
-    def save_state(self, prefix: ResumeState) -> None:
+    def save_state(self, state: ResumeState) -> None:
         """Keep the state of a run in place of its earlier one."""
         with self._saving("The state of this run, to continue it from,"):
-            training.ResumeCache(self._states).save(prefix)
+            training.ResumeCache(self._states).save(state)
 
     def save_weights(self, recipe_id: str, weights: Mapping[str, Any]) -> None:
         """Keep the weights of a point: tensors by name."""

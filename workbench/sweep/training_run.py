@@ -113,8 +113,8 @@ class TrainingRun:
         # A state is that of a shorter recipe of the same run: the schedule has no length, so that
         # going on from it gives the numbers of a run that never stopped. One that is as long as the
         # run, or longer, is of no use to it.
-        prefix = context.checkpoints.state(recipe.run_id) if earlier else None
-        resume = prefix if prefix and prefix.epochs < recipe.epochs else None
+        state = context.checkpoints.state(recipe.run_id) if earlier else None
+        resume = state if state and state.epochs < recipe.epochs else None
         self._work.progress = training.Progress(labels=max((r.labels for r in earlier), default=0))
         segments = training.train(recipe, resume, meter=context.holder, progress=self._work.progress)
         with contextlib.closing(segments):  # type: ignore[type-var]
@@ -140,7 +140,7 @@ class TrainingRun:
             return self._record(claim, checkpoint)
         self._context.bill.add(checkpoint.spent)  # no member of the front: nobody asks for another seed of it
         with self._context.bill.phase("checkpoint"):
-            self._context.checkpoints.save_state(checkpoint.prefix())
+            self._context.checkpoints.save_state(checkpoint.resume_state())
         return Continue(claim)
 
     def _record(self, claim: Claim, checkpoint: Checkpoint) -> Decision:
@@ -186,7 +186,7 @@ class TrainingRun:
     def _keep(self, checkpoint: Checkpoint, results: list[Result]) -> None:
         """Keep the state to go on from, and the weights of the front alone."""
         with self._context.bill.phase("checkpoint"):
-            self._context.checkpoints.save_state(checkpoint.prefix())
+            self._context.checkpoints.save_state(checkpoint.resume_state())
             members = self._recorder.members(results)
             self._context.checkpoints.keep_weights(members)
         self._context.notebook.front({r.run_id for r in results if r.recipe_id in members})
@@ -200,7 +200,7 @@ class TrainingRun:
             yield
         except (EnvironmentFault, KeyboardInterrupt):
             if self._work.lease is not None and self._work.lease.finished:
-                self._context.checkpoints.save_state(checkpoint.prefix())
+                self._context.checkpoints.save_state(checkpoint.resume_state())
             raise
 
 
