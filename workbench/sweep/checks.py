@@ -91,7 +91,7 @@ def _check_splits(task: Task, reads_train: bool) -> None:
         raise UsageError(f"splits() of {own} gave 0 dev examples, and they grade every checkpoint. Give it at least one.")
     if not reads_train:
         return
-    given, asked = len(splits.train), getattr(task, "train", None)
+    given, asked = len(splits.train), getattr(task, "train", 0)
     if not given:
         raise UsageError(
             f"splits() of {own} gave 0 examples to train on, and a method of the study is made of them. Give it at least one, or "
