@@ -30,6 +30,8 @@ def retry(study: str, runs: tuple[str, ...], storage: str | None) -> None:
     named. Their records stay, and so does on the bill what they have spent; a run goes on from its last checkpoint that is kept.
     """
     with reading():
+        # That a run is to be tried again is noted in the
+        # ledger; commands that only read open it read-only.
         ledger = open_ledger(study, storage, read_only=False)
         path = study_path(ledger)
         if path is None:
@@ -43,6 +45,7 @@ def retry(study: str, runs: tuple[str, ...], storage: str | None) -> None:
     for segments in chosen:
         last = segments[-1]
         messages.print(f"Trial {last.trial} is to be tried again: {describe_plan(last)} ({last.reason}).", markup=False)
+    # A sweep does not make replicates: only a confirmation takes those up.
     verb = "confirm" if all(segments[-1].replicate_of is not None for segments in chosen) else "sweep"
     say_next(f"`workbench {verb} {path}{limit_flags(ledger.description['limits']) if verb == 'sweep' else ''}`")
 

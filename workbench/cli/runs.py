@@ -42,7 +42,7 @@ from workbench.result import AGAIN, Cause, Result, mean_costs
 from workbench.result.outdated import changes
 
 MOST_BESIDE = 8
-"""So many other studies are looked through for a run of the same name."""
+"""At most so many other studies are searched for a run of the same name, the newest."""
 
 
 @click.command()
@@ -72,6 +72,7 @@ def runs(
         path = study_path(ledger)
         say_next(f"`workbench sweep {path}`" if path and not results else f"`workbench runs {study or ledger.name}`")
         return
+    # A replicate names the recipe that it confirms; people know that by its trial.
     firsts = {r.recipe_id: r.trial for r in results}
     table = Table()
     for name in (
@@ -161,6 +162,8 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
 
 def _beside(ledger: Ledger, storage: str | None, wanted: str) -> list[str]:
     """Return which other studies here, of the newest few, have a run of that name."""
+    # A run's number says nothing of its study, and the
+    # newest study may not be the one that is meant.
     others = [Ledger.find(name, ledger_url(storage), read_only=True) for name in ledger.others[-MOST_BESIDE:]]
     return [other.name for other in others if find_run(other.results(running=True), wanted)]
 
@@ -255,6 +258,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
     bill = Table(title="The bill, as measured")
     for name in ("phase", "from cold", "CPU time", "energy", "peak memory", "really spent"):
         bill.add_column(name, justify="left" if name == "phase" else "right")
+    # Usage is that of the whole run up to a checkpoint, so the last one has all of it.
     cold = next((r.usage for r in reversed(segments) if r.usage), {})
     spent = phases_spent(segments)
     for phase in dict.fromkeys((*cold, *spent)):

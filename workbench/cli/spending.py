@@ -44,6 +44,7 @@ def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, wh
     if yes or offer.commitment == "owned":
         return
     bounds = [] if limits.max_usd is None else [limits.max_usd]
+    # Hours bound what compute costs, but not what labels cost.
     if limits.max_hours is not None and not budget.label_usd:
         bounds.append(limits.max_hours * float(offer.usd_per_hour))
     most = min(bounds, default=None)
@@ -51,6 +52,7 @@ def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, wh
         return
     spend = f"up to {dollars(most)}" if most is not None else "an unknown sum" if likely is None else banded(likely, dollars)
     text = f"This {what} may spend {spend} on {offer.name}"
+    # A question that nobody sees would hang a job for ever.
     if not messages.is_terminal or not sys.stdin.isatty():
         raise Refused(f"{text}. Say --yes to go on, or set --max-usd.")
     if not click.confirm(f"{text}. Go on?", err=True):

@@ -15,7 +15,9 @@ from workbench.errors import StudyError
 from workbench.formulations import Example, Formulation
 
 WORST_GROUP, GAP = "worst_group_", "gap_"
-"""What is put before a metric's name: its value for the group where it is worst, and how much better it is where it is best."""
+"""Prefixes of a metric's name: for its value in the worst group, and for the gap from there to the
+best.
+"""
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,12 @@ class Task(ABC):
 
     @abstractmethod
     def digest(self) -> str:
-        """A hash of the data itself, as this process has read them: a recipe on other data is another recipe.
+        """Return a hash of the data's content as this process has read it: a recipe on other data
+        is another recipe.
 
-        Of files, not of their names: `workbench.data.fingerprints.data` gives that of a data set that `workbench.data.load` reads.
-        It is asked for with every recipe, so it must be quick. The task's code is no part of it: it is fingerprinted beside it.
+        Of files, not of their names: `workbench.data.fingerprints.data` gives that of a data set
+        that `workbench.data.load` reads. It is asked for with every recipe, so it must be quick.
+        The task's code is no part of it: it is fingerprinted beside it.
         """
 
     @abstractmethod
@@ -80,12 +84,20 @@ class Task(ABC):
         """
 
     def notes(self) -> list[str]:
-        """What of the data was left out or is doubtful, a line each: told before anything is spent. Raises as `splits`."""
+        """Return a line for each thing that was left out of the data or is doubtful, to be told
+        before anything is spent.
+
+        Raises what `splits` raises.
+        """
         self.splits()
         return []
 
     def constant_scores(self) -> dict[str, float]:
-        """The scores on dev of giving every example the commonest answer: empty where no answer is common. Raises as `splits`."""
+        """Return the dev scores of giving every example the commonest answer; empty where no answer
+        is common.
+
+        A front whose best point does no better is doubted. Raises what `splits` raises.
+        """
         return {}
 
     @abstractmethod
@@ -111,6 +123,7 @@ class Task(ABC):
         for i, example in enumerate(examples):
             if "group" in example:
                 places.setdefault(example["group"], []).append(i)
+        # A single group is the best and the worst at once: its gap of 0 would look like a finding.
         if len(places) < 2:
             return scores
         groups = [self.score([examples[i] for i in of], [predictions[i] for i in of]) for of in places.values()]
