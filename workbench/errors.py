@@ -31,7 +31,10 @@ class UsageError(WorkbenchError):
 
 
 class StudyError(UsageError):
-    """A study file that cannot be loaded; the message names the file and the line."""
+    """A study file that cannot be loaded, or a task of a user's own that cannot be used.
+
+    The message names the file and the line, or the task's class.
+    """
 
 
 class DataError(UsageError):
@@ -71,9 +74,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a hint to append to a message: `" Did you mean 'epochs'?"`, or all known words when
-    none is near.
+    none is near; empty where none is known.
     """
     known = sorted(set(known))
+    if not known:
+        return ""
     folded = {other.casefold(): other for other in known}
     near = difflib.get_close_matches(word.casefold(), folded)
     near.sort(key=lambda other: sorted(other) != sorted(word.casefold()))  # "lroa" is as near to "road" as to "lora"

@@ -117,7 +117,7 @@ def runs(
     say_next(f"{shown}: all checkpoints of one; here each run stands at its last")
 
 
-@click.command()
+@click.command(context_settings={"allow_extra_args": True})
 @click.argument("run_id", metavar="ID", shell_complete=complete.runs)
 @click.option(
     "--study", metavar="STUDY", shell_complete=complete.studies, help="The run's study: its file or its name. [default: the newest]"
@@ -127,6 +127,12 @@ def runs(
 @json_option
 def run(run_id: str, study: str | None, platform: str | None, label_usd: float | None, storage: str | None, as_json: bool) -> None:
     """Show the run ID: a trial number, or the beginning of a run's or a recipe's id."""
+    if extra := click.get_current_context().args:  # other commands take the study so
+        named, wanted = (extra[0], run_id) if extra[0].endswith(".py") else (run_id, extra[0])
+        raise UsageError(
+            f"`workbench run` takes one ID, and got {' '.join([run_id, *extra])!r}. A study is named by --study: "
+            f"`workbench run {wanted} --study {named}`."
+        )
     with reading():
         ledger = open_ledger(study, storage)
         view = view_of(ledger.description, platform, label_usd)

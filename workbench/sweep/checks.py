@@ -15,9 +15,9 @@ from workbench.errors import Refused, StudyError, UsageError, WorkbenchError, li
 from workbench.formulations import Reach
 from workbench.meter import Meter
 from workbench.prices import Offer
-from workbench.space import Choice, Dimension, Value, dimensions, is_number, label, resolve
+from workbench.space import Choice, Dimension, Value, dimensions, is_number, is_whole, label, resolve
 from workbench.study import Study
-from workbench.tasks.base import WORST_GROUP, Task
+from workbench.tasks.base import WORST_GROUP, Splits, Task
 
 MOST_MISSED = 0.5
 """The share of a split's targets that may be out of reach. A study in which every setting misses
@@ -37,9 +37,10 @@ def check_data(study: Study) -> list[str]:
 
     Raises:
         DataError: They are not as they must be.
-        UsageError: There are fewer examples, or of a side no more than half of the targets can be given.
+        UsageError: There are fewer examples, or none, or of a side no more than half of the targets can be given.
     """
     named = _options(study.recipe.task)
+    reads_train = any(method.labelled or method.shots for method in _options(study.recipe.method))
     told: list[str] = []
     for task in named:
         alike: dict[str, list[Task]] = {}
@@ -51,6 +52,7 @@ def check_data(study: Study) -> list[str]:
             alike.setdefault(f" of {', '.join(of)}" if of else "", []).append(resolve(task, settings))
         for of_what, forms in alike.items():
             with _of_its_author(forms[0]):
+                _check_splits(forms[0], reads_train)
                 told += forms[0].notes()
             _check_groups(study.maximize, forms[0])
             if task.bounds:
@@ -77,6 +79,36 @@ def graded_by(study: Study) -> dict[str, Any]:
     return {"dev_examples": examples, "graded_examples": graded, "constant_score": constant}
 
 
+def _check_splits(task: Task, reads_train: bool) -> None:
+    """Raise UsageError where a user's own task lacks examples that a study needs; the tasks of ours refuse by themselves.
+
+    Args:
+        task: Without holes.
+        reads_train: A method of the study is made of labelled examples, or asks with some.
+    """
+    if _is_ours(task):
+        return
+    own, splits = type(task).__name__, task.splits()
+    if not isinstance(splits, Splits):
+        raise UsageError(f"splits() of {own} gave a {type(splits).__name__}. Return Splits(train, dev, test) of workbench.tasks.")
+    if not len(splits.dev):
+        raise UsageError(f"splits() of {own} gave 0 dev examples, and they grade every checkpoint. Give it at least one.")
+    if not reads_train:
+        return
+    given, asked = len(splits.train), getattr(task, "train", 0)
+    if not given:
+        raise UsageError(
+            f"splits() of {own} gave 0 examples to train on, and a method of the study is made of them. Give it at least one, or "
+            "name only methods that train on nothing: zero_shot()."
+        )
+    if is_whole(asked) and given < asked:
+        raise UsageError(f"train={asked}: {own} has {given} examples to train on. Ask for at most that many.")
+
+
+def _is_ours(task: Task) -> bool:
+    return type(task).__module__.startswith("workbench.")
+
+
 def _check_groups(maximize: str, task: Task) -> None:
     """Raise UsageError where the study maximises a score over groups and the dev set has fewer than
     two.
@@ -101,7 +133,7 @@ def _of_its_author(task: Task) -> Iterator[None]:
     except Exception as error:
         file = getattr(sys.modules.get(type(task).__module__), "__file__", None)
         line = line_in(file, error) if file else None
-        if line is None or type(task).__module__.startswith("workbench."):
+        if line is None or _is_ours(task):
             raise  # a bug of our own
         raise StudyError(f"{file}, line {line}: {type(task).__name__} cannot read its data: {said(error)}.") from error
 

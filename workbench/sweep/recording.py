@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import EnvironmentFault, Refused
+from workbench.errors import EnvironmentFault, Refused, StudyError
 from workbench.front.members import pareto_front
 from workbench.front.view import View
 from workbench.result import Cause, Result, cost
@@ -40,9 +40,17 @@ class Recorder:
         """Make the Result of a checkpoint. It is not written yet.
 
         Raises:
+            StudyError: The task's scores lack the one that the study maximises.
             Refused: A cost that the study minimises cannot be measured here.
         """
         assert self._work.lease is not None
+        maximize, task = self._context.study.maximize, made.recipe.task
+        if maximize not in made.scores:
+            given = ", ".join(map(str, made.scores)) or "nothing"
+            raise StudyError(
+                f"score() of {type(task).__name__} gave {given}, and the study maximises {maximize}. "
+                "Have score() give it, or maximize another."
+            )
         stub, at = self._work.lease.result, run.at(made.recipe.epochs)
         result = replace(
             stub,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from workbench import training
 from workbench.data import fingerprints
-from workbench.errors import DataError, EnvironmentFault, Infeasible, UsageError, WorkbenchError
+from workbench.errors import DataError, EnvironmentFault, Infeasible, StudyError, UsageError, WorkbenchError
 from workbench.result import Cause, Result, originals
 from workbench.sweep.claiming import Decider
 from workbench.sweep.current import CurrentWork
@@ -51,7 +51,8 @@ class TrainingRun:
 
         Raises:
             KeyboardInterrupt: The work is to end now. What was consumed is on record.
-            DataError: The study's data cannot be used, which concerns every recipe.
+            DataError, StudyError: The study's data, or a user's own task, cannot be used, which
+                concerns every recipe.
             Exception: A bug, or a fault of the machine; the run is recorded as interrupted first.
         """
         context, run = self._context, claim.run
@@ -70,7 +71,7 @@ class TrainingRun:
             self._recorder.cut()
             raise
         except UsageError as error:
-            if isinstance(error, DataError):  # is about no one recipe
+            if isinstance(error, (DataError, StudyError)):  # is about no one recipe
                 self._recorder.broke(Cause.FAULT, str(error))
                 raise
             self._recorder.end("infeasible", Cause.FAULT, " ".join(str(error).split()))

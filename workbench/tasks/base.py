@@ -7,11 +7,11 @@ loop knows tasks only through the methods below.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from workbench.errors import UsageError
+from workbench.errors import StudyError
 from workbench.formulations import Example, Formulation
 
 WORST_GROUP, GAP = "worst_group_", "gap_"
@@ -108,11 +108,17 @@ class Task(ABC):
         """The scores and, where examples have a `group`, of each metric the worst group's and the gap from there to the best.
 
         They are called `worst_group_f1` and `gap_f1`; of the first higher is better, of the second lower.
+
+        Raises:
+            StudyError: `score` gives none of the task's metrics, or no scores by name.
         """
         scores = self.score(examples, predictions)
+        own, named = type(self).__name__, ", ".join(self.metrics)
+        if not isinstance(scores, Mapping):
+            raise StudyError(f"score() of {own} gave a {type(scores).__name__}. Return a number for each of its metrics: {named}.")
         if not {*self.metrics} & {*scores}:
-            named, given = ", ".join(self.metrics), ", ".join(map(str, scores)) or "nothing"
-            raise UsageError(f"score() of {type(self).__name__} gave {given}, and its metrics name {named}. Call them alike.")
+            given = ", ".join(map(str, scores)) or "nothing"
+            raise StudyError(f"score() of {own} gave {given}, and its metrics name {named}. Call them alike.")
         places: dict[str, list[int]] = {}
         for i, example in enumerate(examples):
             if "group" in example:
