@@ -65,7 +65,7 @@ def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: 
     spent = spending(results, view.offer, view.label_usd)
     first = [r for r in results if r.replicate_of is None]  # those of other inputs too: this is the bill
     runs = len(by_run(first))
-    again = len(by_run(results)) - runs
+    again = len(by_run(r for r in results if r.recipe_id != r.run_id)) - runs  # not what was only graded
     text = f"{runs} run{'' if runs == 1 else 's'}" + (f" and {again} with new seeds" if again else "")
     messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {text}.\n")
     if outdated := outdated_text(results):

@@ -191,7 +191,8 @@ class Forecaster:
     def learn(self, results: Sequence[Result]) -> None:
         """Take in the study's Results, in place of those known before: ratios, watts and peaks of each run's last one made here."""
         self._corrections = list(self._timed)
-        here = [r for r in results if r.status == "complete" and name_of(r.provenance.get("device", {})) == self.machine.name]
+        made = [r for r in results if r.status == "complete" and r.scores]  # else it was only graded on the test split
+        here = [r for r in made if name_of(r.provenance.get("device", {})) == self.machine.name]
         last = {r.run_id: r for r in sorted(here, key=lambda r: r.step)}
         timings: list[tuple[Timing, Guess]] = []
         self._measured_memory: dict[Hashable, list[int]] = {}
