@@ -159,12 +159,13 @@ def test_what_no_seed_changes_is_graded_once_where_nothing_else_is_on_the_front(
 
 def test_the_end_says_new_seeds_of_what_learns_alone(desk, reads):
     desk.edit("import Recipe", "import zero_shot, Recipe").edit('minimize="usd"', 'minimize=("usd", "labels")')
-    finite(desk, "zero_shot(), full(learning_rate=5e-3)", "1")
+    finite(desk, "zero_shot(), full(learning_rate=5e-3)", "8")
     desk.sweep(Limits())
-    assert sorted(m.epochs for m in desk.members) == [0, 1]
+    learned_epochs = [m.epochs for m in desk.members if m.epochs]
+    assert 1 <= len(learned_epochs) == len(desk.members) - 1
     learned = "every member of the front that learns has been run with 1 new seed"
     assert desk.confirm(seeds=1).reason == f"{learned}; 1 that no seed changes was graded once on the test split"
-    assert len(reads) == 3
+    assert len(reads) == 1 + 2 * len(learned_epochs)
 
 
 def test_checkpoints_of_one_run_are_made_by_one_run_again(desk):
