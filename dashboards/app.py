@@ -30,6 +30,8 @@ HIDDEN = ("run",)
 
 def _opener(name: str) -> Callable[[], None]:
     def show() -> None:
+        # Imported when it is opened, so that the first page does not wait for what the others
+        # need. `context` is set below: Streamlit runs this whole file anew at each rerun.
         importlib.import_module(f"views.{name}").show(context)
 
     return show

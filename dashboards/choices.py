@@ -36,6 +36,8 @@ def view(reading: LedgerSnapshot, version: tuple[Any, ...]) -> tuple[View, str]:
         label_usd = _label_usd(description)
         own = View.of(description, offer, label_usd)
         metric = _metric(reading.results, own)
+        # Which costs are known depends on the Results and the prices
+        # alone. Asking 10,000 runs at each move of a slider would be felt.
         key = (*version, offer.id, label_usd)
         cost = _cost(_axes(key, reading.results, own))
     most = _most(key, cost, reading.results, own) if cost != own.minimize[0] else 0.0
@@ -56,6 +58,8 @@ def objectives(own: View, metric: str, cost: str, most: float) -> View:
 
 
 @st.cache_data(show_spinner=False, max_entries=32)
+# Streamlit hashes all arguments but those that begin with an underscore:
+# Results would take longer to hash than to look at, and `key` stands for them.
 def _axes(key: tuple[Any, ...], _results: Sequence[Result], _own: View) -> list[str]:
     return axes(_results, _own)
 
@@ -69,6 +73,7 @@ def _offer(description: Mapping[str, Any]) -> prices.Offer:
     """Return the offer at which compute is priced."""
     default = prices.offer_of(None, description)
     offers = {offer.name: offer for offer in sorted(prices.load(), key=lambda o: (o.commitment != "owned", o.name))}
+    # Offers of one name are one choice, and the default must be the offer that the commands use.
     offers |= {default.name: default}
     names = list(offers)
     name = st.selectbox(

@@ -69,6 +69,7 @@ class Context:
         return _points(self.key, self)
 
 
+# A resource is handed out as it is, where `cache_data` would copy all points for every rerun.
 @st.cache_resource(show_spinner=False, max_entries=16)
 def _points(key: tuple[Any, ...], _context: Context) -> Points:
     return Points.of(_context.results, _context.view)
@@ -89,6 +90,7 @@ def warm(url: str, wanted: str | None) -> None:
 
 def open_context(pages: Mapping[str, StreamlitPage]) -> Context | None:
     """Read the ledger and the sidebar's choices. Where there is nothing to show, say why, and return None."""
+    # Streamlit runs this file without arguments: the command hands over its own in the environment.
     url = os.environ.get("WORKBENCH_STORAGE") or default_url(Path.cwd())
     try:
         names = _names(url)
@@ -99,12 +101,15 @@ def open_context(pages: Mapping[str, StreamlitPage]) -> Context | None:
         view, cost = choices.view(reading, version)
     except WorkbenchError as error:
         st.error(_sentence(str(error)))
+        # Nothing waits for the answer: any click runs the script anew, and with it the reading.
         st.button("Try again")
         return None
     return replace(_context(url, name, reading, version, view, cost), pages=pages)
 
 
 def _version(url: str, name: str, reading: LedgerSnapshot) -> tuple[Any, ...]:
+    # Results are never changed, so their number tells a new one.
+    # Edited data or code outdates some of them without adding any.
     return url, _file(url), name, len(reading.results), sum(bool(r.outdated) for r in reading.results)
 
 

@@ -12,7 +12,7 @@ from context import Context
 from workbench.result import Result
 
 KEPT = ("study", "platform", "label_usd", "metric", "cost")
-"""What another page is asked for too."""
+"""The choices in an address that count on every page."""
 
 
 def run_address(trial: object) -> str:
@@ -25,6 +25,7 @@ def run_address(trial: object) -> str:
 def to_run(c: Context, result: Result) -> None:
     """Show a link to the page of a result's run, with all that was chosen."""
     if "run" in c.pages:
+        # The chosen point belongs to the front alone.
         kept = {name: value for name, value in st.query_params.to_dict().items() if name != "point"}
         st.page_link(
             c.pages["run"],
@@ -53,6 +54,7 @@ def _answers(url: str) -> bool:
     if parts.hostname not in ("127.0.0.1", "localhost", "::1"):
         return True
     try:
+        # The page is drawn after this answer, so it waits half a second at most.
         with socket.create_connection((parts.hostname, parts.port or 80), timeout=0.5):
             return True
     except OSError:

@@ -21,7 +21,9 @@ def chart(figure: Figure, alt: str, key: str) -> None:
 
 
 MONEY, SHORT, COUNT = "$%.3g", "%.1f", "%d"
-"""How numbers are written in a table. What is counted is never rounded."""
+"""Formats of numbers in tables. Counts are never rounded: `%.3g` would make 1020 of 1,024
+labels.
+"""
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], formats: Mapping[str, str], *, expanded: bool = False) -> None:
@@ -32,6 +34,7 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], formats: Mapping[str, s
     if not rows:
         return
     columns: dict[str, Any] = {name: st.column_config.NumberColumn(format=text) for name, text in formats.items()}
+    # A cell that is a link shows what the expression finds in its address, here the trial.
     columns["trial"] = st.column_config.LinkColumn(display_text=r"id=(\d+)", help="Opens the run in a new tab.")
     shown = [{**row, **({"trial": run_address(row["trial"])} if "trial" in row else {})} for row in rows]
     with st.expander(title, expanded=expanded):

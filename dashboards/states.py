@@ -34,6 +34,8 @@ def nothing(c: Context) -> bool:
 
 def status(c: Context) -> str:
     """Say in a line where the study stands."""
+    # The lease of a worker that died stays in the ledger until
+    # another one puts it right, so only the living are counted.
     points, now = c.points, ""
     if living := sum(map(alive, c.leases)):
         now = f"{many(living, 'run')} being made now"

@@ -114,17 +114,17 @@ def rows_are_like_any_others(of: Tuning, rows: Rows) -> None:
 
 def resumed_is_unbroken(whole: Recipe) -> None:
     """Of a recipe of two epochs."""
-    prefix, last = None, None
+    state, last = None, None
     for checkpoint in train(whole):
         if checkpoint.recipe.epochs == 1:
-            prefix = checkpoint.prefix()
+            state = checkpoint.resume_state()
         torch.rand(3)
         np.random.rand(3)
         last = (dict(checkpoint.scores), list(checkpoint.predictions), checkpoint.weights())
-    assert prefix is not None
+    assert state is not None
     assert last is not None
     np.random.rand(5)
-    (rest,) = [(dict(c.scores), list(c.predictions), c.weights()) for c in train(whole, prefix)]
+    (rest,) = [(dict(c.scores), list(c.predictions), c.weights()) for c in train(whole, state)]
     assert rest[:2] == last[:2]
     assert rest[2].keys() == last[2].keys()
     assert all(torch.equal(rest[2][each], last[2][each]) for each in last[2])

@@ -80,6 +80,7 @@ def test_a_model_at_hand_is_that_of_the_files(tiny: str, tmp_path: Path, meter: 
         fresh = models.build(name, auto, seed=seed)
         for at_hand in (False, True):
             built = bases.build(name, auto, seed=seed, weights="float32", window=meter.window)
+            assert built.at_hand is at_hand
             assert (built.took is not built.alone) is at_hand
             assert digest(built.model.state_dict()) == digest(fresh.state_dict())
             assert {n: (p.requires_grad, p.dtype) for n, p in built.model.named_parameters()} == {

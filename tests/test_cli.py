@@ -193,10 +193,27 @@ def test_runs_by_status_and_names_that_are_not_there(swept, command, monkeypatch
     assert (code, out) == (0, "")
     assert "No run is infeasible" in err
     assert json.loads(command("runs", "--status", "infeasible", "--json")[1]) == []
-    for words, said in ((["front", "tinny"], "Did you mean 'tiny'"), (["run", "999"], "no run '999'")):
+    for words, said in (
+        (["front", "tinny"], "Did you mean 'tiny'"),
+        (["run", "999"], "no run '999'"),
+        (["run", "tiny.py", "1"], "A study is named by --study: `workbench run 1 --study tiny.py`."),
+        (["run", "1", "tiny.py"], "got '1 tiny.py'. A study is named by --study: `workbench run 1 --study tiny.py`."),
+        (["run", "tiny", "1"], "`workbench run 1 --study tiny`."),
+    ):
         code, out, err = command(*words)
         assert (code, out) == (2, "")
         assert said in one_error(err)
+
+
+@pytest.mark.parametrize("words", [["sweep"], ["plan"], ["front"], ["runs"], ["config"], ["run", "1", "--study"]])
+def test_data_in_place_of_a_study_are_told_apart(command, tmp_path, words):
+    for name in ("tickets.csv", "tickets.jsonl.gz", "tickets.conll", "tickets.txt"):
+        (tmp_path / name).write_text("text,label\nI pay twice,bill\n")
+        code, out, err = command(*words, name)
+        assert (code, out) == (2, "")
+        assert f"{name} is data, not a study, which is a Python file. `workbench init {name}` writes a study of it." in one_error(
+            err
+        )
 
 
 def test_sweeping_again_has_nothing_to_do(swept, command, monkeypatch):

@@ -381,6 +381,16 @@ def test_status(in_swept, command):
     assert record["spent"]["usd"] > 0
 
 
+def test_where_a_person_stopped_a_sweep_it_goes_on_next(in_swept, command):
+    ledger = Ledger.find("tiny", default_url(in_swept))
+    before = ledger.ended
+    try:
+        ledger.note_end("stopped by Ctrl-C", interrupted=True)
+        assert command("status", "tiny")[2].startswith("Next: `workbench sweep tiny.py")
+    finally:
+        ledger.note_end(before["reason"], what=before["what"])
+
+
 def test_what_was_imported_is_not_swept(command, tmp_path):
     described = {"question": "Q?", "maximize": "f1", "minimize": ["usd"], "label_usd": 0.0, "platform": "local"}
     described |= {"reference": {"f1": 0.0, "usd": 1.0}}

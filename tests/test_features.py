@@ -59,7 +59,7 @@ def recipe(task: Any, model: str, method: Any = None, **more: Any) -> Recipe:
 
 
 def outcome(made: Recipe, resume: Any = None) -> list[Any]:
-    return [(c.recipe.epochs, dict(c.scores), c.weights(), dict(c.usage), c.prefix(), c.tokens) for c in train(made, resume)]
+    return [(c.recipe.epochs, dict(c.scores), c.weights(), dict(c.usage), c.resume_state(), c.tokens) for c in train(made, resume)]
 
 
 @pytest.mark.parametrize("kind", ["spans", pytest.param("words", marks=pytest.mark.slow)])

@@ -135,6 +135,7 @@ def test_data_of_which_it_cannot_be_told_what_they_are_for(tmp_path, command):
     (tmp_path / "chat.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
     assert "'chat.jsonl' looks like data for text_generation, and init writes studies for" in said("chat.jsonl")
     assert "no file or folder 'gone.csv'" in said("gone.csv")
+    assert "Give an existing path, or the name of a data set on the hub." in said("gone.csv")
     assert "there is no data 'study', and a study is a Python file" in said("study")
     assert "--task is about data" in said("s.py", "--task", "classification")
     assert "has no column 'nope' (label=)" in said("two.csv", "--label", "nope")

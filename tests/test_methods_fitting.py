@@ -172,12 +172,12 @@ def test_rows_in_a_batch_are_those_of_each_alone(tiny: str, data: str, kind: str
 def test_setfit_goes_on_bit_for_bit_and_learns_from_whole_steps(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = recipe(task(data), tiny, METHODS["setfit"], epochs=2)
     assert Tuning(made, CPU, None).lesson == AlikePairs()
-    prefix, last = None, None
+    state, last = None, None
     for checkpoint in train(made):
-        prefix = checkpoint.prefix() if checkpoint.recipe.epochs == 1 else prefix
+        state = checkpoint.resume_state() if checkpoint.recipe.epochs == 1 else state
         torch.rand(3)
         last = (dict(checkpoint.scores), list(checkpoint.predictions), checkpoint.weights(), checkpoint.usage["train"].work)
-    (rest,) = [(dict(c.scores), list(c.predictions), c.weights(), c.usage["train"].work) for c in train(made, prefix)]
+    (rest,) = [(dict(c.scores), list(c.predictions), c.weights(), c.usage["train"].work) for c in train(made, state)]
     assert last is not None
     assert rest[:2] == last[:2]
     assert rest[3] == last[3]

@@ -1,15 +1,20 @@
 """A task that somebody wrote: mistakes in it are told by its file and line, or by what it must be, and not by ours."""
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from workbench import formulations
+from workbench import Recipe, Study, choice, formulations, full, zero_shot
 from workbench.data import models
 from workbench.errors import StudyError, UsageError
+from workbench.ledger import Ledger, default_url
+from workbench.methods import Method
 from workbench.study import load
 from workbench.sweep import check_data
+from workbench.tasks import Splits, Task
 from workbench.testing import TinyTask
 
 OWN = """from dataclasses import dataclass
@@ -48,6 +53,93 @@ def test_scores_of_other_names_than_the_metrics_are_told(monkeypatch: pytest.Mon
     monkeypatch.setattr(TinyTask, "score", lambda self, examples, predictions: {"f1_macro": 1.0})
     with pytest.raises(UsageError, match=r"score\(\) of TinyTask gave f1_macro, and its metrics name accuracy\."):
         TinyTask().grade([{}], [0])
+
+
+@dataclass(frozen=True)
+class Short(TinyTask):
+    """Gives at most so many examples a side, whatever `train` and `dev` ask for."""
+
+    most_train: int = 64
+    most_dev: int = 32
+
+    def splits(self) -> Splits:
+        splits = super().splits()
+        return Splits(splits.train[: self.most_train], splits.dev[: self.most_dev], splits.test)
+
+
+def asking(task: Task, method: Method) -> Study:
+    return Study(Recipe(task=task, model="m", method=method, epochs=1), maximize="accuracy")
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (Short(most_dev=0), r"splits\(\) of Short gave 0 dev examples, and they grade every checkpoint\. Give it at least one\."),
+        (
+            Short(most_train=0),
+            r"splits\(\) of Short gave 0 examples to train on, .* Give it at least one, or name only .*zero_shot",
+        ),
+        (Short(most_train=48), r"train=64: Short has 48 examples to train on\. Ask for at most that many\."),
+        (Short(train=choice(16, 96)), r"train=96: Short has 64 examples to train on\."),
+    ],
+    ids=["no dev", "no train", "fewer than asked for", "fewer than the most asked for"],
+)
+def test_splits_that_lack_examples_are_refused(task: Task, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        check_data(asking(task, full(learning_rate=1e-3)))
+
+
+def test_splits_that_are_none_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Short, "splits", lambda self: ([], []))
+    with pytest.raises(UsageError, match=r"splits\(\) of Short gave a tuple\. Return Splits\(train, dev, test\)"):
+        check_data(asking(Short(), full(learning_rate=1e-3)))
+
+
+def test_what_only_asks_needs_nothing_to_train_on() -> None:
+    assert check_data(asking(Short(most_train=0), zero_shot())) == []
+    assert check_data(asking(Short(most_train=48, train=48), full(learning_rate=1e-3))) == []
+
+
+def test_a_score_that_is_no_table_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TinyTask, "score", lambda self, examples, predictions: 0.5)
+    with pytest.raises(StudyError, match=r"score\(\) of TinyTask gave a float\. Return a number for each of its metrics: accuracy"):
+        TinyTask().grade([{}], [0])
+
+
+SCORED = """from dataclasses import dataclass
+
+from workbench import Recipe, Study, bitfit, choice, full
+from workbench.testing import TinyTask
+
+
+@dataclass(frozen=True)
+class Own(TinyTask):
+    metrics = ("accuracy", "f1")
+
+    def score(self, examples, predictions):
+        return {GIVEN: 1.0}
+
+
+methods = choice(full(learning_rate=1e-3), bitfit(learning_rate=1e-3))
+study = Study(Recipe(task=Own(), model=MODEL, method=methods, epochs=1), maximize="accuracy")
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("precision", "score() of Own gave precision, and its metrics name accuracy, f1. Call them alike."),
+        ("f1", "score() of Own gave f1, dev_loss, and the study maximises accuracy. Have score() give it, or maximize another."),
+    ],
+)
+def test_a_wrong_score_ends_the_sweep_at_its_first_run(
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path, tiny: str, given: str, said: str
+) -> None:
+    (tmp_path / "own.py").write_text(SCORED.replace("GIVEN", repr(given)).replace("MODEL", repr(tiny)))
+    code, _, err = command("sweep", "own.py", "--trials", "2")
+    assert (code, said in " ".join(err.split())) == (2, True), err
+    (result,) = Ledger.find("own", default_url(tmp_path)).results()
+    assert (result.status, result.reason) == ("interrupted", f"fault: {said}")
 
 
 def test_a_class_that_is_none_of_those_named_is_told(tiny: str) -> None:

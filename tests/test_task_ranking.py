@@ -166,12 +166,12 @@ def test_a_resumed_run_is_bit_for_bit_the_unbroken_one_and_its_weights_are_kept(
     name: Any, data: str, kind: str, method: Any, tmp_path: Path
 ) -> None:
     whole = recipe(task(data, kind), name(kind), method, epochs=2)
-    prefix, last = None, None
+    state, last = None, None
     for checkpoint in train(whole):
-        prefix = checkpoint.prefix() if checkpoint.recipe.epochs == 1 else prefix
+        state = checkpoint.resume_state() if checkpoint.recipe.epochs == 1 else state
         torch.rand(3)
         last = (dict(checkpoint.scores), list(checkpoint.predictions), checkpoint.weights(), checkpoint.test())
-    (rest,) = [(dict(c.scores), list(c.predictions), c.weights()) for c in train(whole, prefix)]
+    (rest,) = [(dict(c.scores), list(c.predictions), c.weights()) for c in train(whole, state)]
     assert last is not None
     assert rest[:2] == last[:2]
     assert all(torch.equal(rest[2][each], last[2][each]) for each in last[2])

@@ -280,12 +280,12 @@ def test_a_step_is_not_cut_and_the_dev_loss_does_not_depend_on_how_it_is(tmp_pat
 )
 def test_a_resumed_run_is_bit_for_bit_the_unbroken_one(tmp_path: Path, tiny: str, method: Any) -> None:
     whole = recipe(task(written(tmp_path / "a.jsonl")), tiny, method, epochs=2)
-    prefix, last = None, None
+    state, last = None, None
     for checkpoint in train(whole):
-        prefix = checkpoint.prefix() if checkpoint.recipe.epochs == 1 else prefix
+        state = checkpoint.resume_state() if checkpoint.recipe.epochs == 1 else state
         torch.rand(3)
         last = (dict(checkpoint.scores), list(checkpoint.predictions), checkpoint.weights())
-    (rest,) = [(dict(c.scores), list(c.predictions), c.weights()) for c in train(whole, prefix)]
+    (rest,) = [(dict(c.scores), list(c.predictions), c.weights()) for c in train(whole, state)]
     assert last is not None
     assert rest[:2] == last[:2]
     assert all(torch.equal(rest[2][each], last[2][each]) for each in last[2])

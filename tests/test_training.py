@@ -163,12 +163,12 @@ def test_a_continued_run_is_bit_for_bit_the_uninterrupted_one(
     for checkpoint in train(whole_recipe):
         whole.append((checkpoint.recipe.epochs, dict(checkpoint.scores), checkpoint.weights()))
         if checkpoint.recipe.epochs == 1:
-            cache.save(checkpoint.prefix())
+            cache.save(checkpoint.resume_state())
         torch.rand(3)  # a consumer may draw numbers: it must not matter
-    prefix = cache.find(whole_recipe.run_id)
-    assert prefix is not None
-    assert prefix.epochs == 1
-    rest = [(c.recipe.epochs, dict(c.scores), c.weights()) for c in train(whole_recipe, prefix)]
+    state = cache.find(whole_recipe.run_id)
+    assert state is not None
+    assert state.epochs == 1
+    rest = [(c.recipe.epochs, dict(c.scores), c.weights()) for c in train(whole_recipe, state)]
     assert [epochs for epochs, _, _ in rest] == [2, 4]
     for (_, scores, weights), (_, other_scores, other_weights) in zip(rest, whole[-2:], strict=True):
         assert scores == other_scores
@@ -196,17 +196,17 @@ def test_kept_weights_give_back_the_evaluated_model(tiny: str, tmp_path: Path) -
 @pytest.mark.slow
 def test_cost_from_cold_leaves_out_earlier_evaluations_and_counts_what_came_before_a_continuation(tiny: str) -> None:
     meter = FakeMeter(seconds_per_window=1.0)
-    prefix, cold, spent = None, [], []
+    state, cold, spent = None, [], []
     for checkpoint in train(recipe(tiny, epochs=4), meter=meter):
         cold.append({name: u.seconds for name, u in checkpoint.usage.items()})
         spent.append({name: u.seconds for name, u in checkpoint.spent.items()})
         if checkpoint.recipe.epochs == 1:
-            prefix = checkpoint.prefix()
+            state = checkpoint.resume_state()
     assert [c["evaluate"] for c in cold] == [1, 1, 1, 1]
     assert [c["train"] for c in cold] == [1, 2, 3, 4]
     assert "load" in spent[0]
     assert all(set(s) == {"train", "evaluate"} for s in spent[1:])
-    continued = list(train(recipe(tiny, epochs=4), prefix, meter=meter))
+    continued = list(train(recipe(tiny, epochs=4), state, meter=meter))
     assert [c.usage["train"].seconds for c in continued] == [3, 4]
     assert continued[0].spent["train"].seconds == 1
     assert continued[0].usage["load"].seconds == cold[0]["load"]
@@ -327,7 +327,7 @@ def test_closing_the_generator_frees_the_model(tiny: str, monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 def test_prefixes_are_bounded_and_a_broken_one_is_no_prefix(tiny: str, tmp_path: object) -> None:
-    states = [next(train(recipe(tiny, seed=seed))).prefix for seed in range(3)]
+    states = [next(train(recipe(tiny, seed=seed))).resume_state for seed in range(3)]
     cache = ResumeCache(tmp_path, max_bytes=1)  # type: ignore[arg-type]
     for state in states:
         cache.save(state())
@@ -360,9 +360,9 @@ def test_work_is_counted_to_the_token_and_continues_where_it_stopped(tiny: str) 
     assert whole[-1].usage["evaluate"].work.examples == 16  # a single evaluation, however many there were
     assert whole[-1].usage["evaluate"].work.tokens == sum(len(example["words"]) for example in rows.dev)
     first = next(segments := train(recipe(tiny, epochs=2), meter=FakeMeter()))
-    prefix = first.prefix()
+    state = first.resume_state()
     segments.close()
-    resumed = list(train(recipe(tiny, epochs=4), prefix, meter=FakeMeter()))
+    resumed = list(train(recipe(tiny, epochs=4), state, meter=FakeMeter()))
     assert resumed[-1].usage["train"].work == last
     assert resumed[0].spent["train"].work == whole[1].spent["train"].work
 

@@ -49,26 +49,35 @@ class Intensity:
 
 
 def intensity(offer: Offer) -> Intensity:
-    """The grid under an offer: its platform's region, else its country, else the user's for owned machines, else the world's.
+    """Return the intensity of the grid under an offer: of its region, else of its country.
 
-    Regions are looked up for AWS and Google Cloud, countries for marketplaces that name one. The user's is the `[carbon]` table
-    of the settings: a figure, or a country's three letters, or `aws/us-east-1`.
+    Where neither is known, it is the user's for an owned machine, else the world's average.
+
+    Regions are looked up for AWS and Google Cloud, countries for marketplaces that name one. The
+    user's is the `[carbon]` table of the settings: a figure, or a country's three letters, or
+    `aws/us-east-1`.
 
     Raises:
-        DataError: The user's region is none that is known.
+        DataError: No intensity is known of the region in the settings.
     """
     facts = _facts()
     if (place := f"{offer.platform}/{offer.region}") in facts:
         return facts[place]
+    # Marketplaces write the two letters of a country as the region; the facts use three. Any other
+    # region is tried as it is.
     country = _COUNTRIES.get(place) or (_ISO3.get(offer.region, "") if len(offer.region) == 2 else offer.region)
     if (place := f"country/{country}") in facts:
         return facts[place]
+    # The grid that a user states is the one at their desk: it says nothing of a rented machine.
     own = _stated() if offer.commitment == "owned" else None
     return own or facts["any/world"]
 
 
 def pue(offer: Offer) -> float | None:
-    """Power usage effectiveness under an offer: the user's `[carbon]` for owned machines, else the platform's; None: unknown."""
+    """Return the power usage effectiveness under an offer, >= 1; None where it is unknown.
+
+    It is that of the user's `[carbon]` table for an owned machine, else the platform's.
+    """
     own = settings.load().carbon.get("pue") if offer.commitment == "owned" else None
     if own is not None:
         return float(own)
@@ -77,16 +86,25 @@ def pue(offer: Offer) -> float | None:
 
 
 def grams_per_joule(offer: Offer) -> float | None:
-    """Operational grams of CO2e for a joule metered on an offer's machine, SCI's O = E·I: PUE x g/kWh / 3.6e6.
+    """Return operational grams of CO2e for each joule metered on an offer's machine, SCI's O = E·I:
+    PUE x g/kWh / 3.6e6.
 
-    Metered are processor and GPU boards; emissions of making the machine are not in it. None where the PUE is unknown.
+    Processors and GPU boards are metered. The emissions of making the machine are not included.
+
+    Returns:
+        Grams for a joule; None where the PUE is unknown.
     """
     overhead = pue(offer)
     return None if overhead is None else overhead * intensity(offer).g_co2e_per_kwh / JOULES_PER_KWH
 
 
 def embodied_grams_co2e(usage: Usage, offer: Offer) -> float | None:
-    """SCI's M for one's own machine: stated embodied kg x 1000 x held seconds / (lifetime_years x 8760 h).
+    """Return SCI's M for one's own machine: stated embodied kg x 1000 x held seconds /
+    (lifetime_years x 8760 h).
+
+    Args:
+        usage: What was consumed; only its held seconds count.
+        offer: The machine.
 
     Returns:
         Grams; None for a rented machine, and where `[carbon]` states no `embodied_kg_co2e`.
@@ -94,6 +112,7 @@ def embodied_grams_co2e(usage: Usage, offer: Offer) -> float | None:
     carbon = settings.load().carbon
     if offer.commitment != "owned" or "embodied_kg_co2e" not in carbon:
         return None
+    # TS x RS of the specification at once: held seconds are the time, times our share of the host.
     share = usage.held_seconds / (float(carbon["lifetime_years"]) * SECONDS_PER_YEAR)
     return float(carbon["embodied_kg_co2e"]) * 1000 * share
 
@@ -115,12 +134,13 @@ def _stated() -> Intensity | None:
 
 @lru_cache
 def _facts() -> dict[str, Intensity]:
-    """The shipped facts by place. Of two world averages the later stands, which is the first in the file."""
+    """The shipped facts by place. Where the file has two rows of a place, the first one stands."""
     facts: dict[str, Intensity] = {}
     text = resources.files("workbench").joinpath("carbon.csv").read_text(encoding="utf-8")
     for row in csv.DictReader(io.StringIO(text)):
         basis = {"country": "country", "any": "world_average"}.get(row["platform"], "region")
         place = f"{row['platform']}/{row['region']}"
+        # The world has two averages; the file lists the later year first.
         facts.setdefault(place, Intensity(float(row["g_co2e_per_kwh"]), place, row["year"], row["source"], basis))
     return facts
 

@@ -31,7 +31,10 @@ class UsageError(WorkbenchError):
 
 
 class StudyError(UsageError):
-    """A study file that cannot be loaded; the message names the file and the line."""
+    """A study file that cannot be loaded, or a task of a user's own that cannot be used.
+
+    The message names the file and the line, or the task's class.
+    """
 
 
 class DataError(UsageError):
@@ -63,13 +66,19 @@ class Infeasible(Exception):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a lack of memory is what an error tells: of Python, of a GPU, or of torch's allocator for CPUs."""
+    """Whether an error means that memory ran out, in Python, on a GPU or in torch on a CPU."""
+    # By the name of the class, so that this floor imports no torch. Its CPU allocator raises a
+    # plain RuntimeError, which only its words tell from others.
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint `" Did you mean 'epochs'?"`, or all known words when none is near."""
+    """Return a hint to append to a message: `" Did you mean 'epochs'?"`, or all known words when
+    none is near; empty where none is known.
+    """
     known = sorted(set(known))
+    if not known:
+        return ""
     folded = {other.casefold(): other for other in known}
     near = difflib.get_close_matches(word.casefold(), folded)
     near.sort(key=lambda other: sorted(other) != sorted(word.casefold()))  # "lroa" is as near to "road" as to "lora"
@@ -78,7 +87,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def said(error: BaseException) -> str:
-    """An error's kind and words; its kind alone where its own text fails, as that of a class in the study file may."""
+    """An error's class and text. The class alone where `str(error)` itself raises, as a user's own
+    class may.
+    """
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:
@@ -86,6 +97,6 @@ def said(error: BaseException) -> str:
 
 
 def line_in(file: str, error: BaseException) -> int | None:
-    """The line of a file in which an error arose, the innermost; None where it was in none of that file."""
+    """The innermost line of a file that an error passed through; None for none."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return lines[-1] if lines else None

@@ -31,12 +31,14 @@ class Estimate:
 
     @classmethod
     def exact(cls, value: float, basis: str = "measured") -> Estimate:
-        """A number without a band."""
+        """Make an estimate whose band has no width: low = value = high."""
         return cls(value, value, value, basis)
 
     @classmethod
     def within(cls, value: float, factor: float, basis: str, note: str = "") -> Estimate:
-        """A band of `value / factor` to `value x factor`, factor >= 1: the error of a product of guesses is a ratio."""
+        """Make a band from `value / factor` to `value x factor`, with factor >= 1: errors of a
+        product of guesses are ratios.
+        """
         return cls(value, value / factor, value * factor, basis, note)
 
     def __mul__(self, number: float) -> Estimate:
@@ -58,7 +60,9 @@ class Estimate:
 
 
 def total(parts: Iterable[Estimate | None]) -> Estimate | None:
-    """Sum of estimates; None, which is unknown, as soon as one is, and for none at all."""
+    """Add estimates up. The sum is unknown (None) as soon as one of them is, and where there are
+    none.
+    """
     result: Estimate | None = None
     for i, part in enumerate(parts):
         if part is None:

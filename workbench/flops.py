@@ -38,7 +38,9 @@ _ONCE_A_ROW = ("pooler", "classifier", "pre_classifier")
 """Modules of encoders that see one token of a row: with thousands of others beside it, nothing."""
 
 _NOT_ONCE = ("num_local_experts", "num_experts", "n_routed_experts", "num_hidden_groups")
-"""Settings of models of which a token meets a weight not just once: experts are chosen, ALBERT's layers are shared."""
+"""Settings of models in which a token does not meet each weight exactly once: experts are chosen,
+ALBERT's layers are shared.
+"""
 
 _OF_PREFIX = ("PREFIX_TUNING", "ADAPTION_PROMPT")
 """Prompt methods whose tokens are keys and values only, and pass through no other matrix."""
@@ -70,20 +72,28 @@ class Shape:
 
 
 def shape(model: Any) -> Shape | None:
-    """The shape of a built model, also one on the meta device; None where its configuration does not tell.
+    """Return the shape of a built model, which may be on the meta device.
 
-    Nothing is run: matrices are told by their names, classes and dimensions, and what lies above the lowest parameter that learns
-    by the order of registration. None for encoder-decoders, for models of which a token does not meet every weight once
-    (`_NOT_ONCE`), for convolutions, and where the configuration has no layers and heads.
+    Nothing is run. Matrices are recognised by their names, classes and dimensions. What lies above
+    the lowest parameter that learns is read from the order of registration.
+
+    Returns:
+        The shape; None for encoder-decoders, for models in which a token does not meet every weight
+        once (`_NOT_ONCE`), for convolutions, and where the configuration states no layers and
+        heads.
     """
     whole: Any = getattr(model, "config", None)
     config: Any = whole.get_text_config() if hasattr(whole, "get_text_config") else whole
     layers, heads, hidden = (getattr(config, name, None) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
+    # Both configurations are asked: the one of a text decoder does not say that it has an encoder
+    # beside it.
     if not (layers and heads and hidden) or any(getattr(each, "is_encoder_decoder", False) for each in (whole, config)):
         return None
     if any(getattr(config, name, None) for name in _NOT_ONCE):
         return None
     method = next(iter(getattr(model, "peft_config", {}).values()), None)
+    # Three dimensions are a convolution, or experts in one tensor. What learns of a PEFT method may
+    # have them (the blocks of BOFT) and is left out of the count.
     if any(p.ndim > 2 and (method is None or not p.requires_grad) for _, p in model.named_parameters()):
         return None
     prompt, kind = bool(getattr(method, "is_prompt_learning", False)), getattr(getattr(method, "peft_type", None), "value", "")
@@ -93,6 +103,9 @@ def shape(model: Any) -> Shape | None:
     if prompt:  # virtual tokens lie below everything; those of a prefix enter at the attention of the first layer
         first = next((each.group for each in found if each.size and _number(each.path) is not None), -1)
         lowest = first if kind in _OF_PREFIX else -1
+    # The lowest that learns needs no gradient of its own input, so its weights are not passed on
+    # the way down; the second matrix of an adapter is, as the gradient reaches the first through
+    # it.
     passed = [each for each in found if lowest is not None and (each.group > lowest or (each.learns and each.second))]
     width = int(heads * (getattr(config, "head_dim", None) or hidden // heads))
     return Shape(
@@ -108,25 +121,34 @@ def shape(model: Any) -> Shape | None:
 
 
 def above(of: Shape) -> Shape:
-    """The shape of what learns alone, on top of a part that does not: of a model whose body's output is at hand."""
+    """The shape of the part that learns alone, for a model whose frozen body's output is known."""
     return Shape(of.trainable_weights, of.trainable_weights, of.backward_weights, 0, of.width, backward_layers=0)
 
 
 def forward(of: Shape, lengths: Sequence[int], past: Sequence[int] = ()) -> float:
-    """FLOPs of one forward pass over rows of these lengths: 2·N·T + 4·L·T²·d summed over rows, T with virtual tokens.
+    """Count the FLOPs of one forward pass over rows: 2·N·T + 4·L·T²·d for each row, T with its
+    virtual tokens.
 
     Args:
         of: The model.
         lengths: Tokens of each row.
-        past: Tokens before those of each row whose keys and values are there already: T² is T·(T + past) then. Empty: none.
+        past: How many tokens before each row have their keys and values cached; T² becomes T·(T +
+            past). Empty: none.
     """
     return 2.0 * of.weights * _tokens(of, lengths) + of.layers * _attention(of, lengths, past)
 
 
 def training(of: Shape, lengths: Sequence[int], *, recompute: bool = False) -> float:
-    """FLOPs of forward and backward passes over rows of these lengths; `recompute` adds a second forward pass.
+    """Count the FLOPs of a forward and a backward pass over rows of these lengths.
 
-    The module's formula: 2·(N + N_trainable + N_backward)·T + 4·(L + 2·L_backward)·T²·d, summed over rows.
+    By the module's formula they are 2·(N + N_trainable + N_backward)·T + 4·(L + 2·L_backward)·T²·d,
+    summed over rows.
+
+    Args:
+        of: The model.
+        lengths: Tokens of each row.
+        recompute: Whether layers are computed twice (gradient checkpointing): it adds a second
+            forward pass.
     """
     once = forward(of, lengths)
     back = of.backward_layers
@@ -158,6 +180,8 @@ class _Parameter(NamedTuple):
 
 def _parameters(model: Any) -> Iterator[_Parameter]:
     """Every parameter at its place, in the order of registration; one that stands in two places (a tied head) at both."""
+    # PEFT keeps a frozen `original_module` beside the copy of a head that learns; only the copy
+    # computes.
     modules = [(path, module) for path, module in model.named_modules() if "original_module" not in path.split(".")]
     adapted = {path.removesuffix(".base_layer") for path, _ in modules if path.endswith(".base_layer")}
     per_token = "ForTokenClassification" in type(unwrapped(model)).__name__
@@ -167,6 +191,8 @@ def _parameters(model: Any) -> Iterator[_Parameter]:
         owner = next((each for each in adapted if path.startswith(f"{each}.")), path)
         group = groups.setdefault(_group(owner), len(groups))
         of_adapter = owner != path and ".base_layer" not in path
+        # Module by module: `model.named_parameters()` lists a tied matrix once, and it multiplies
+        # twice.
         for name, parameter in module.named_parameters(recurse=False):
             size = 0 if _is_no_matrix(path, name, module, parameter, per_token) else _size(module, parameter)
             earlier = matrices.get(owner, 0)
@@ -180,7 +206,7 @@ def unwrapped(model: Any) -> Any:
 
 
 def _group(path: str) -> tuple[str, ...]:
-    """What stands at one height: a module, or those of `_TOGETHER` with one parent."""
+    """The key of the modules at one height: one alone, or those of `_TOGETHER` in one parent."""
     *parents, name = path.split(".")
     alike = next((together for together in _TOGETHER if name in together), None)
     return (*parents, min(alike) if alike else name)
@@ -192,11 +218,15 @@ def _is_no_matrix(path: str, name: str, module: Any, parameter: Any, per_token: 
         any(word in type(module).__name__ for word in ("Embedding", "Norm")) or "embed" in name or "trainable_tokens" in path
     )
     once_a_row = not per_token and any(part in _ONCE_A_ROW for part in parts)
+    # An adapter of an embedding is looked up as well, and the encoder of a prompt sees virtual
+    # tokens, not those of the row.
     return parameter.ndim != 2 or looked_up or once_a_row or parts[-1].startswith("lora_embedding") or "prompt_encoder" in parts
 
 
 def _size(module: Any, parameter: Any) -> int:
-    """Numbers of a matrix; of one that is stored packed, what it stands for."""
+    """Count the numbers of a matrix; of a packed one, the numbers that it stands for."""
+    # bitsandbytes packs two weights of four bits into a byte: `numel` is half of what is
+    # multiplied.
     if parameter.is_floating_point() or not hasattr(module, "in_features"):
         return int(parameter.numel())
     return int(module.in_features * module.out_features)

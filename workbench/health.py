@@ -87,7 +87,9 @@ def _barriers() -> Finding:
 
 
 def _bindings() -> Iterator[Finding]:
-    """The package pynvml, before 12, has a module of the same name as nvidia-ml-py's, and whichever came last is found."""
+    """Whether an old `pynvml` hides nvidia-ml-py: before version 12 both install a module `pynvml`,
+    and the last one stays.
+    """
     try:
         version = metadata.version("pynvml")
     except metadata.PackageNotFoundError:
@@ -120,6 +122,7 @@ def _models() -> Iterator[Finding]:
             of.place  # noqa: B018  says where it is, or what is missing
             found.append(name)
         except WorkbenchError as error:
+            # Models that lack the same package are told together, once.
             missing[str(error)] = [*missing.get(str(error), []), name]
     if found:
         yield Finding("built-in models", "ok", ", ".join(found))
@@ -144,8 +147,10 @@ def _prices() -> Iterator[Finding]:
 
 
 def _home() -> Iterator[Finding]:
-    """Said only where something was done about it."""
+    """Say where caches go, but only where the user's home could not be used."""
     try:
+        # For the whole process, and what it starts: the libraries each look for a home in their own
+        # way.
         said = cache.make_home()
     except WorkbenchError as error:
         yield Finding("home", "fail", str(error))

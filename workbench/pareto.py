@@ -48,6 +48,8 @@ def hypervolume(points: Sequence[Point], reference: Point) -> float:
     for i, point in enumerate(inside):
         depth = (inside[i + 1][-1] if i + 1 < len(inside) else reference[-1]) - point[-1]
         if depth > 0:
+            # Only the front of a slab is handed down: the recursion grows steeply with the number
+            # of points.
             slab = [p[:-1] for p in inside[: i + 1]]
             volume += depth * hypervolume([slab[k] for k in front(slab)], reference[:-1])
     return volume

@@ -16,14 +16,20 @@ from typing import Any
 
 
 def this_process() -> dict[str, Any]:
-    """What tells this process from every other: `host`, `pid`, and `process_started` in seconds of a clock of that host."""
+    """Return a record that tells this process from every other: `host`, `pid`, and
+    `process_started`, in seconds of a host's clock.
+    """
     return {"host": host(), "pid": os.getpid(), "process_started": _started(os.getpid())}
 
 
 def lives(record: Mapping[str, Any]) -> bool | None:
-    """Whether the process of such a record lives; None when it is on another host, where this one cannot look."""
+    """Whether the process of a `this_process` record is alive; None for another host, where this
+    one cannot look.
+    """
     if record.get("host") != host():
         return None
+    # A process number is given out again, and then its start differs. The clock ticks at 10 ms, and
+    # records may have gone through text: a second covers both.
     started = _started(int(record["pid"]))
     return started is not None and abs(started - float(record["process_started"])) < 1.0
 
@@ -54,7 +60,7 @@ def sleep_at_barriers() -> None:
 
 
 def available_bytes() -> int:
-    """Memory of this host that a process can still have."""
+    """Return the bytes of memory that this host can still give to a process."""
     import psutil
 
     return int(psutil.virtual_memory().available)
@@ -62,14 +68,16 @@ def available_bytes() -> int:
 
 def cpus() -> int:
     """Logical CPUs that this process may run on."""
+    # A container or `taskset` may leave fewer CPUs than `os.cpu_count()` tells.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
 def host() -> str:
-    """The host since its last start, as far as its processes see each other.
+    """Return a name of this host that changes with each start and differs between containers.
 
-    Process numbers are used again after a restart, and mean something else in another container.
+    Process numbers are given out anew after a restart, and in another container they belong to
+    other processes.
     """
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
@@ -79,13 +87,19 @@ def host() -> str:
 
 
 def is_before_start(recorded: str, at: float) -> bool:
-    """Whether a moment, in seconds since 1970, of a record's `host` lies before this host's last start, and it is the same host.
+    """Whether a record was written by this host before its last start: then its process is gone.
 
-    What worked there then is gone. False where that is not known.
+    Args:
+        recorded: The record's `host`.
+        at: The moment of the record, in seconds since 1970.
+
+    Returns:
+        False as well where the host is another one, or its start is not known.
     """
     then, own = recorded.split("/"), host().split("/")
     if then[0] != own[0] or len(then) < 2 or then[1:2] == own[1:2] or not hasattr(time, "CLOCK_BOOTTIME"):
         return False
+    # CLOCK_BOOTTIME goes on while the host is suspended, which CLOCK_MONOTONIC does not.
     return at < time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -95,11 +109,13 @@ LOCK_FILE = ".workbench.lock"
 
 @contextlib.contextmanager
 def exclusive(folder: Path, unlockable: Callable[[str], None] = lambda reason: None) -> Iterator[None]:
-    """Held by one process at a time for a folder, of all machines that share it; on Windows it holds nobody back.
+    """Hold a folder alone among all processes of all machines that share it; on Windows nobody is
+    held back.
 
     Args:
         folder: It must be there.
-        unlockable: Is told why the folder cannot be locked, where it cannot: then nobody is held back.
+        unlockable: Is told why the folder cannot be locked, where it cannot: then nobody is held
+            back.
 
     Raises:
         OSError: The folder is not there.
@@ -116,7 +132,9 @@ def exclusive(folder: Path, unlockable: Callable[[str], None] = lambda reason: N
 
 
 def _lock(folder: Path, unlockable: Callable[[str], None]) -> int | None:
-    """A descriptor with a lock; None where none can be had."""
+    """Wait for the lock and return the descriptor that holds it; None where the folder cannot be
+    locked.
+    """
     import fcntl
 
     descriptor = None
@@ -127,7 +145,10 @@ def _lock(folder: Path, unlockable: Callable[[str], None]) -> int | None:
             raise
         except OSError:  # a folder that may not be written, or on a full disk: on a local one a lock on itself does as well
             descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        # A flock belongs to the open file: were it inherited, a child would hold it after our
+        # death.
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+    # Ctrl-C while waiting for the lock must not leak the descriptor either.
     except BaseException as error:
         if descriptor is not None:
             os.close(descriptor)
@@ -143,7 +164,9 @@ _DRAFT_SECONDS = 86400.0
 
 
 def draft(path: Path) -> Path:
-    """Where this process writes what is to become `path`, beside it: in its name stands whose it is. See `is_left`."""
+    """The path beside `path` at which this process writes it first. The name tells its owner, for
+    `is_left`.
+    """
     return path.with_name(f"{path.stem}.{_host_id()}-{os.getpid()}.tmp")
 
 
@@ -155,6 +178,7 @@ def is_left(draft: Path, now: float) -> bool:
         now: The time by the clock of the file system it is on, which may be another machine's: that of a file just written.
     """
     host_id, _, pid = draft.suffixes[-2].lstrip(".").rpartition("-") if len(draft.suffixes) > 1 else ("", "", "")
+    # Of another host or container a process number says nothing here: there only age tells.
     if host_id == _host_id() and pid.isdigit() and _started(int(pid)) is None:
         return True
     try:
@@ -169,9 +193,14 @@ def _host_id() -> str:
 
 
 def _started(pid: int) -> float | None:
-    """When a process began; None when there is none, or it is dead and its parent has not taken note of it."""
+    """When a process began, in seconds of a clock of this host; None for no process, and for a
+    zombie.
+    """
     if sys.platform == "linux":  # since the host's start: the time of day may be put right while the process lives
         try:
+            # The second field is the name in brackets and may hold blanks and brackets itself, so
+            # fields are counted from the last one: the state first, the start in clock ticks
+            # twentieth.
             fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         except OSError:
             return None

@@ -15,12 +15,14 @@ def dollars(value: float | None) -> str:
         return "unknown"
     if not 0 < abs(value) < 1:
         return f"${value:,.2f}"
+    # At least two decimals stay: $0.10, not $0.1.
     cents, digits = f"{value:.{2 - math.floor(math.log10(abs(value)))}f}".split(".")
     return f"${cents}.{digits.rstrip('0'):0<2}"
 
 
 def duration(seconds: float) -> str:
     """Write a duration: `1.2 s`, `42 s`, `3 min 20 s`, `2 h 05 min`, `1,672 h`."""
+    # From 9.95 on one decimal would read `10.0 s`.
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -28,6 +30,7 @@ def duration(seconds: float) -> str:
         return f"{rest} s"
     if minutes < 60:
         return f"{minutes} min {rest:02} s"
+    # Beyond a hundred hours minutes tell nothing.
     return f"{minutes // 60} h {minutes % 60:02} min" if minutes < 6000 else f"{seconds / 3600:,.0f} h"
 
 
@@ -55,4 +58,7 @@ def banded(estimate: Estimate, write: Callable[[float], str]) -> str:
     """Write a figure, with its band and basis where it has a band: `$0.0021 ($0.001 to $0.0044, scaled)`."""
     if estimate.low == estimate.high:
         return write(estimate.value)
-    return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)}, {estimate.basis})"
+    value, low, high = write(estimate.value), write(estimate.low), write(estimate.high)
+    if low == value == high:  # a band too narrow to be read: compute of a cent beside labels of two dollars
+        return f"{value} ({estimate.basis})"
+    return f"{value} ({low} to {high}, {estimate.basis})"

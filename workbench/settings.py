@@ -60,6 +60,7 @@ PYPROJECT = "pyproject.toml"
 """Name of a file whose table `[tool.workbench]` is read where there is no settings file."""
 
 
+# By identity: mappings have no hash, and the price book is cached by this object.
 @dataclass(frozen=True, eq=False)
 class Settings:
     """What a settings file says, checked; numbers are `int` or `Decimal`, dates are text.
@@ -90,9 +91,11 @@ class Settings:
 
 
 def load(path: Path | None = None) -> Settings:
-    """The settings at `path`, else where `WORKBENCH_SETTINGS` says, else in the working folder or its `pyproject.toml`, else none.
+    """Read the settings at `path`, else where `WORKBENCH_SETTINGS` says, else in the working folder
+    or its `pyproject.toml`.
 
-    The file is read at every call, so an edit counts at once; a text that was read before is not checked again.
+    Without any of them nothing is set. The file is read at every call, so an edit counts at once; a
+    text that was read before is not checked again.
 
     Raises:
         UsageError: A file that was named is not there or is no text.
@@ -101,6 +104,7 @@ def load(path: Path | None = None) -> Settings:
     named = path or (Path(variable) if (variable := os.environ.get("WORKBENCH_SETTINGS")) else None)
     for file in (named,) if named else (Path.cwd() / FILE, Path.cwd() / PYPROJECT):
         try:
+            # Some editors begin a file with a byte order mark, at which tomllib would stop.
             return _parse(file.read_text(encoding="utf-8-sig"), file)
         except FileNotFoundError:
             if named is not None:
@@ -121,6 +125,7 @@ class _Kind(NamedTuple):
 
 
 def _is_number(value: Any) -> bool:
+    # True is an int to Python, and TOML knows inf and nan, which no amount may be.
     return isinstance(value, int | Decimal) and not isinstance(value, bool) and Decimal(value).is_finite()
 
 
@@ -253,6 +258,7 @@ def in_environment(name: str) -> str | int | float | None:
     try:
         value = int(text) if text.strip().lstrip("+-").isdigit() else Decimal(text)
     except InvalidOperation:
+        # It fits no kind, so words that are no number are refused with those out of range.
         value = Decimal("nan")
     if not kind.fits(value):
         raise UsageError(f"the environment variable {variable(name)} must be {kind.words}; got {text!r}.")
@@ -293,14 +299,21 @@ def stated(name: str, flag: Any, study: States | Mapping[str, Any]) -> Any:
 
 
 def place(name: str, said: str) -> str:
-    """Where a value stands that `said` has given, to be said before what is wrong about it; empty for a flag and a study."""
+    """Name the place of a value, as a prefix for a message about it; empty for a flag and a study.
+
+    Args:
+        name: The option.
+        said: Who gave the value, as `origin` tells.
+    """
     places = {"environment": f"the environment variable {variable(name)}: ", "file": f"{name} in {load().path}: "}
     return places.get(said, "")
 
 
 def _of_study(study: States | Mapping[str, Any], name: str) -> tuple[Any, bool]:
-    """A study's value, and whether the study states it. Old ledgers did not note that: there a value counts as stated if it differs
-    from the default.
+    """Return a study's value, and whether the study states it.
+
+    Old ledgers did not note what was stated: there a value counts as stated if it differs from the
+    default.
     """
     if not isinstance(study, Mapping):
         return getattr(study, name), name in study.stated
@@ -311,9 +324,11 @@ def _of_study(study: States | Mapping[str, Any], name: str) -> tuple[Any, bool]:
 _TABLES = ("offers", "owned", "currencies", "carbon", "platforms")
 
 
+# By its text: an edit counts at once, and an unchanged file gives the same object every time.
 @lru_cache(maxsize=16)
 def _parse(text: str, path: Path) -> Settings:
     try:
+        # A price of 0.1 stays 0.1: it stands in the id of its offer, which stored Results hold.
         record = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path} is no TOML: {error}.") from error

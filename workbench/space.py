@@ -119,6 +119,7 @@ class Integers(Space):
     def sample(self, rng: random.Random) -> int:
         if not self.log:
             return rng.randint(self.low, self.high)
+        # Half a unit wider at both ends, which rounding would draw too seldom otherwise.
         drawn = math.exp(rng.uniform(math.log(self.low - 0.5), math.log(self.high + 0.5)))
         return min(self.high, max(self.low, round(drawn)))
 
@@ -170,12 +171,14 @@ class Dimension:
 
 
 def allowed(found: Mapping[str, Dimension], settings: Mapping[str, Value]) -> bool:
-    """Whether no setting is one that cannot stand beside the others."""
+    """Whether these settings can stand beside each other, by the `barred` of their dimensions."""
     return all(found[name].given(settings).contains(value) for name, value in settings.items() if found[name].barred)
 
 
 def label(option: Any) -> Value:
     """The setting by which an option is known: itself, or its `name`."""
+    # nan is unequal to itself, so no stored setting would find it again; JSON has neither it nor
+    # inf.
     if isinstance(option, float) and not math.isfinite(option):
         raise UsageError(f"choice() got {option!r}: an option must be finite.")
     if isinstance(option, Value):
@@ -187,7 +190,11 @@ def label(option: Any) -> Value:
 
 
 def dimensions(value: Any) -> dict[str, Dimension]:
-    """All holes in `value`, outermost first, by name. Raises UsageError when two holes share a name."""
+    """Return all holes in `value` by name, outermost first.
+
+    Raises:
+        UsageError: Two holes share a name.
+    """
     found: dict[str, Dimension] = {}
     for dimension in _holes(value, "", ()):
         other = found.setdefault(dimension.name, dimension)
@@ -197,7 +204,7 @@ def dimensions(value: Any) -> dict[str, Dimension]:
 
 
 def resolve(value: T, settings: Mapping[str, Value]) -> T:
-    """`value` with every hole filled from `settings`.
+    """Return `value` with every hole filled from `settings`.
 
     Raises:
         UsageError: A setting is missing, does not fit its hole, or belongs to no hole that exists.
@@ -216,6 +223,8 @@ def resolve(value: T, settings: Mapping[str, Value]) -> T:
         return int(cast(int, setting)) if isinstance(hole, Integers) else setting
 
     filled = cast(T, _map(value, "", fill))
+    # A setting without a hole is of another form of the study: it must not be passed over in
+    # silence.
     for name in settings:
         if name not in used:
             known = dimensions(value)
@@ -227,18 +236,18 @@ def resolve(value: T, settings: Mapping[str, Value]) -> T:
 
 
 def settings_of(value: Any, filled: Any) -> dict[str, Value] | None:
-    """The settings that turn `value` into `filled`, or None where no settings do: the inverse of `resolve`."""
+    """Invert `resolve`: return the settings that turn `value` into `filled`; None if none do."""
     found: dict[str, Value] = {}
     return found if _match(value, filled, "", found) else None
 
 
 def sample(value: Any, rng: random.Random) -> dict[str, Value]:
-    """Settings for all holes of `value`, each drawn from its own distribution."""
+    """Draw settings for the holes of `value` that exist together, each by its distribution."""
     return draw(dimensions(value), rng)
 
 
 def draw(found: Mapping[str, Dimension], rng: random.Random) -> dict[str, Value]:
-    """As `sample`, of holes already found by `dimensions`: for many draws from one space."""
+    """Do as `sample` does, from the holes that `dimensions` returned: for many draws."""
     drawn: dict[str, Value] = {}
     for name, dimension in found.items():
         if dimension.exists(drawn):
@@ -257,29 +266,40 @@ def describe(hole: Space) -> str:
 
 
 def check(owner: Any, field: str, ok: Callable[[Any], bool], wanted: str) -> None:
-    """Raise UsageError unless the field, or all that its hole may be filled with, is `ok`; `wanted` says in words what is."""
+    """Check a field of `owner`; a hole is checked by its ends, which speak for all its values.
+
+    Args:
+        owner: The object that has the field.
+        field: The field's name.
+        ok: Whether a value will do.
+        wanted: In words, which values will do; it stands in the message.
+
+    Raises:
+        UsageError: A value will not do.
+    """
     for each in ends(getattr(owner, field)):
         if not ok(each):
             raise UsageError(f"{field} must be {wanted}; got {each!r}.")
 
 
 def ends(value: Any) -> tuple[Any, ...]:
-    """The value itself, or what of a hole speaks for all that it may be filled with."""
+    """The value itself; of a hole its ends, which speak for all that it may be filled with."""
     return tuple(value.ends) if isinstance(value, Space) else (value,)
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number, and not beyond all floats as whole numbers can be; True and False are none."""
+    """Whether a value is a finite number that a float can hold. True and False are none here."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def is_whole(value: Any) -> bool:
-    """Whether it is an int; True and False are none."""
+    """Whether a value is an int. True and False are none here."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _same(setting: Value, name: Value) -> bool:
     """Equal, and True is not 1."""
+    # To Python True == 1, yet a flag is no number.
     return setting == name and isinstance(setting, bool) == isinstance(name, bool)
 
 
@@ -296,6 +316,7 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
             raise UsageError("a set cannot hold a choice or a range: its items have no place. Use a list.")
     elif dataclasses.is_dataclass(value) and not isinstance(value, (type, Space)):
         for each in dataclasses.fields(value):
+            # `dataclasses.replace` refuses fields that the constructor does not take.
             if each.init:
                 yield each.name, getattr(value, each.name)
 
@@ -326,6 +347,7 @@ def _map(value: Any, prefix: str, fill: Callable[[str, Space], Any]) -> Any:
         chosen = fill(prefix, value)
         return chosen if isinstance(chosen, Value) else _map(chosen, str(label(chosen)), fill)
     changes = {name: _map(child, _path(prefix, value, name, child), fill) for name, child in _children(value)}
+    # What has no hole is handed back as it is, not made anew: `replace` would check it once more.
     if all(changes[name] is child for name, child in _children(value)):
         return value
     if isinstance(value, (list, tuple)):
@@ -338,6 +360,7 @@ def _match(value: Any, filled: Any, prefix: str, found: dict[str, Value]) -> boo
         for option in value.options:
             inner: dict[str, Value] = {}
             if isinstance(option, Value):
+                # Through `contains`, which does not take True for 1.
                 if isinstance(filled, Value) and Choice((option,)).contains(filled):
                     found[prefix] = option
                     return True

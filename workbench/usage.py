@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+# Stored records are read by these names for ever: names are added, never changed.
 PHASES = ("provision", "load", "data", "pretrain", "train", "evaluate", "test", "checkpoint", "decide", "idle")
 """The flat, sibling phases of a run. A run is their sum."""
 
@@ -185,26 +186,28 @@ class Usage:
 
     @property
     def contended(self) -> bool | None:
-        """Whether the figures are not what they would be on a machine that does nothing else.
+        """Whether other programs, or heat, made the figures differ from those of a quiet machine.
 
-        So where others made the window longer by more than `CONTENDED_SHARE` of it, or heat held a GPU's clocks down for as much
-        of it. None where neither is known to be so, and one is not known.
+        That is so where others made the window longer by more than `CONTENDED_SHARE` of it, or
+        where heat held a GPU's clocks down for more than that share. None where neither is known to
+        be so and one of them is unknown.
         """
         parts = ((self.stalled_seconds, self.seconds), (self.gpu_overheated_seconds, self.gpu_seconds))
         shares = [None if part is None or whole is None else part > CONTENDED_SHARE * whole for part, whole in parts]
         return True if any(shares) else None if None in shares else False
 
     def undisturbed(self, sign: int = 0) -> Usage:
-        """The window as it would have been if nobody else had used the machine: without `stalled_seconds` and their joules.
+        """Estimate the window had nobody else used the machine: without stalls and their joules.
 
-        Estimated; what cannot be told (work, CPU time, what heat did) is left as it is. The estimate of an undisturbed window,
-        or one of which it is not known, is the window itself.
+        Work, CPU time and the effects of heat cannot be told apart and are left as they are. A
+        window that was not disturbed, or of which that is unknown, is returned itself.
 
         Args:
-            sign: -1 for the lower end of the estimate's band, 1 for its upper end, 0 for the estimate.
+            sign: -1 for the lower end of the estimate's band, 1 for its upper end, else 0.
         """
         if not self.stalled_seconds or self.seconds <= 0:
             return self
+        # At the lower end of the band more of the stall is taken out than was estimated.
         certain = max(0.0, 1 - sign * self.errors.get("stalled_seconds", 0.0))
         stalled = min(self.seconds, self.stalled_seconds * certain)
         ratio = 1 - stalled / self.seconds
@@ -233,14 +236,19 @@ class Usage:
 
     @classmethod
     def unknown(cls, seconds: float, reason: str) -> Usage:
-        """A window of which nothing but its length is known; `reason` says why."""
+        """Make a window of which only the length in seconds is known; `reason` says why."""
         numbers = dict.fromkeys(_NUMBERS, None) | {"seconds": seconds, "others_seconds": 0.0}
         return cls(**numbers, sources=dict.fromkeys(("cpu_seconds", "cpu_energy_j", "gpu_board_energy_j"), f"unknown: {reason}"))  # type: ignore[arg-type]
 
     def at_this_rate(self, seconds: float, reason: str) -> Usage:
-        """An estimate of a window of that length which nobody measured: this one's amounts, in proportion; no work, no breakdown.
+        """Estimate a window that nobody measured, by this one's amounts in proportion to length.
 
-        What is unknown here stays so; of an empty window nothing is known.
+        It has no work and no breakdown by device. Amounts that are unknown here stay unknown; an
+        empty window tells nothing.
+
+        Args:
+            seconds: Length of the window to estimate.
+            reason: Why nobody measured it; it stands in the sources.
         """
         if self.seconds <= 0:
             return Usage.unknown(seconds, reason)
@@ -248,12 +256,13 @@ class Usage:
         amounts: dict[str, Any] = {}
         for name in _NUMBERS:
             amount = getattr(self, name)
+            # Peaks do not grow with time; bytes stay whole numbers.
             amounts[name] = amount if amount is None or name in _PEAKS else type(amount)(amount * ratio)
         amounts["seconds"] = seconds
         return Usage(**amounts, sources=dict.fromkeys(self.sources, f"estimated: {reason}"), errors=self.errors)
 
     def doing(self, work: Work) -> Usage:
-        """The same window, and what was done in it."""
+        """Return the same window with the work that was done in it."""
         return dataclasses.replace(self, work=work)
 
     def __add__(self, other: Usage) -> Usage:
@@ -261,13 +270,14 @@ class Usage:
         return total((self, other))
 
     def __sub__(self, other: Usage) -> Usage:
-        """What remains when a part is taken out (never below 0); peaks are kept, unknown stays unknown.
+        """Take a part out of a window. Peaks are kept, and what is unknown stays unknown.
 
-        The breakdown by device is left out: what remains of a device is not one of its windows.
+        The breakdown by device is left out, since the rest of a device's window is no window of it.
         """
         rest: dict[str, Any] = {}
         for name in _NUMBERS:
             a, b = getattr(self, name), getattr(other, name)
+            # Two readings of one meter may differ by a rounding: what remains is never below 0.
             rest[name] = a if name in _PEAKS else None if a is None or b is None else max(type(a)(0), a - b)
         return Usage(**rest, sources=self.sources, errors=self.errors, work=self.work - other.work, partial=self.partial)
 
@@ -309,6 +319,7 @@ def total(windows: Iterable[Usage]) -> Usage:
     parts = list(windows)
     if len(parts) <= 1:
         return parts[0] if parts else Usage()
+    # In one pass, not by `+` pair by pair: ten thousand Results are summed at a look.
     totals: dict[str, Any] = {}
     for name in _NUMBERS:
         amounts = [getattr(part, name) for part in parts]
@@ -321,6 +332,7 @@ def total(windows: Iterable[Usage]) -> Usage:
             sources = _merge(sources, part.sources)
         if part.devices:
             devices = _merged_devices(devices, part.devices)
+        # By identity: most windows share the default, and comparing it field by field costs time.
         if part.work is not _NO_WORK:
             work = work + part.work
     return Usage(
@@ -350,7 +362,7 @@ def _added(a: Any, b: Any) -> Any:
 
 
 def _joined(a: str, b: str, separator: str) -> str:
-    """Both texts with each of their parts named once."""
+    """Join two texts of parts, naming each part once."""
     return separator.join(dict.fromkeys(part for text in (a, b) for part in text.split(separator) if part))
 
 
@@ -361,6 +373,7 @@ def _weighted(*parts: tuple[float | None, float | None]) -> float | None:
     amounts = sum(abs(amount or 0.0) for amount, _ in parts)
     if not amounts:
         return max((error for _, error in parts if error is not None), default=None)
+    # Weighted, not added in squares: errors of one instrument go the same way.
     return sum(abs(amount or 0.0) * (error or 0.0) for amount, error in parts) / amounts
 
 

@@ -47,6 +47,8 @@ def _methods(c: Context, points: Points) -> None:
     methods = sorted({r.method for r in points.found})
     rows = [{"budget": axis.text(budget)} | {m: _cell(c, points, best.get(m), best) for m in methods} for budget, best in found]
     st.dataframe(pd.DataFrame(rows), hide_index=True)
+    # A confirmed mean is lower than a lucky score:
+    # without a word the two would be compared as equals.
     mixed = " Points with new seeds stand at their mean, others at one lucky or unlucky score." if points.confirmed else ""
     st.caption(f"★ is the best of a row. A row that would say the same as the one above is left out.{mixed}")
 
@@ -61,11 +63,14 @@ def _cell(c: Context, points: Points, r: Result | None, best: dict[str, Result])
 def _runs(c: Context, points: Points) -> None:
     """Show two to four points beside each other."""
     st.markdown("##### Two to four runs, and what differs between them")
+    # In order of epochs, so that the last entry of a trial is its furthest checkpoint.
     furthest = {str(r.trial): r for r in sorted(points.found, key=lambda r: r.epochs)}
     names = sorted(furthest, key=int)
     default = list(dict.fromkeys(str(p.point.trial) for p in picks(points)))[:MOST]
+    # One point may answer everything, and one run cannot be compared.
     if len(default) < 2:
         default = list(dict.fromkeys([*default, *(str(r.trial) for r in reversed(points.members))]))[:2]
+    # An address may be old, or of another study: runs that are not here are passed over.
     asked = [name for name in st.query_params.get("runs", "").split(",") if name in furthest]
     chosen = st.multiselect(
         "Runs",

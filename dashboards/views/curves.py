@@ -28,6 +28,7 @@ def show(c: Context) -> None:
     if not any(r.status == "complete" for r in c.results):
         states.nothing(c)
         return
+    # The sentence stands above the choice that it depends on, so its place is taken first.
     place = st.container()
     axis = _axis(c)
     known = _known(c.key, c, axis)
@@ -70,6 +71,7 @@ def _selected(known: Sequence[Curve]) -> list[Curve]:
     of_models = columns[1].multiselect("Models", models, key="curves_models", bind="query-params", placeholder="all")
     wanted = columns[2].text_input("Trials", key="curves_trials", bind="query-params", placeholder="all, or for example 3, 14")
     most = min(MOST, len(known))
+    # Streamlit refuses a slider whose two ends are equal.
     count = (
         most if most < 2 else columns[3].slider("Runs shown", 1, most, min(most, SHOWN), key="curves_count", bind="query-params")
     )

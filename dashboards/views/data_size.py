@@ -23,6 +23,7 @@ def show(c: Context) -> None:
     if not any(r.status == "complete" for r in c.results):
         states.nothing(c)
         return
+    # Grouped by nothing: one group of all points.
     whole = _best(c.key, c, "").get("", [])
     text = labels_text(whole, c.view)
     st.markdown(plain(text))

@@ -66,6 +66,8 @@ def show(c: Context) -> None:
 def _watch(c: Context) -> None:
     """While a sweep works, look every ten seconds whether there is a new Result."""
     if len(read(c.url, c.name).results) != len(c.results):
+        # Within a fragment too, this runs the whole script:
+        # the new point concerns every part of the page.
         st.rerun()
 
 
@@ -73,6 +75,7 @@ def _watch(c: Context) -> None:
 def _answers(c: Context, hide: bool) -> None:
     """Show all that a slider changes. The ledger is not read again for it."""
     points = c.points
+    # The answer stands above the sliders that it depends on, so its place is taken first.
     top = st.container(border=True)
     budget, target = _sliders(c, points)
     asked = Asked(
@@ -105,9 +108,11 @@ def _sliders(c: Context, points: Points) -> tuple[float | None, float | None]:
         stops,
         value=math.inf,
         format_func=lambda stop: "no limit" if math.isinf(stop) else axis.text(stop * axis.per_unit),
+        # Each cost has stops of its own, and a stop kept from another would be none of them.
         key=f"budget_{c.cost}",
         bind="query-params",
     )
+    # Some scores are shares of 1, others per cent.
     small = max((r.scores[view.maximize] for r in points.found), default=0.0) <= 1.0
     target = right.slider(
         f"Quality it must reach, {view.maximize}",
@@ -119,6 +124,7 @@ def _sliders(c: Context, points: Points) -> tuple[float | None, float | None]:
         key="target",
         bind="query-params",
     )
+    # A target of 0 is the slider's end, and asks for nothing.
     return None if math.isinf(budget) else budget * axis.per_unit, target or None
 
 
@@ -141,6 +147,7 @@ def _answer(c: Context, points: Points, asked: Asked) -> None:
 
 
 def _figure(c: Context, points: Points, hide: bool, chosen: Result | None, asked: Asked) -> None:
+    # `cache_data` hands out a copy, which `mark` may change.
     drawn = _drawn(c.key, hide, points)
     drawn = figures.mark(drawn, points, budget=asked.budget, target=asked.target, picks=asked.picks, chosen=chosen)
     alt = f"{AXES[c.cost].title} against {c.view.maximize}. {asked.sentence}"
@@ -167,6 +174,7 @@ def _budgets(key: tuple[Any, ...], _points: Points) -> str:
     return budgets_text(_points)
 
 
+# A click chooses a point. A box or a lasso would choose many, which nothing here can show.
 _CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
 
 
@@ -226,6 +234,7 @@ def _table(c: Context, points: Points) -> None:
     """Show the front as a table, in which a row can be chosen with the keyboard."""
     st.markdown("##### The front, cheapest first")
     axis = AXES[c.cost]
+    # Columns that no point fills are left out, such as `contended` where nothing disturbed them.
     table = pd.DataFrame(front_rows(points)).dropna(axis="columns", how="all")
     score = st.column_config.NumberColumn(c.view.maximize, format="%.1f")
     shown = table.drop(columns=[name for name in ("low", "high", "new_seeds") if name in table])
@@ -236,7 +245,10 @@ def _table(c: Context, points: Points) -> None:
         shown,
         hide_index=True,
         key="front_table",
+        # Streamlit would write None into empty cells.
         placeholder="",
+        # Called before the next run of the script: the row must be looked up in
+        # the table that was clicked, as a Result added since may move the rows.
         on_select=functools.partial(_row_chosen, list(table["number"])),
         selection_mode="single-row",
         column_config={
@@ -260,6 +272,7 @@ def _table(c: Context, points: Points) -> None:
         file_name=f"{c.name}-front.csv",
         mime="text/csv",
         icon=":material/download:",
+        # The file is there already: without this a download would run the page anew.
         on_click="ignore",
     )
 

@@ -65,6 +65,7 @@ def _slices(c: Context, names: list[str]) -> None:
 def _parallel(c: Context, names: list[str]) -> None:
     st.markdown("##### All settings that vary")
     alt = f"One line a run across {', '.join(map(short_name, names))}, its cost and its {c.view.maximize}."
+    # Every line is a run at its best checkpoint, so epochs are an outcome here and no setting.
     drawn = figures.parallel(_best(c.key, c, ""), c.view, [n for n in names if n != "epochs"], c.cost)
     chart(drawn, alt, "matters_parallel")
     st.caption("A line is a run, at its best checkpoint. Drag along an axis to keep the runs that pass there.")

@@ -27,6 +27,7 @@ def show(c: Context) -> None:
     if not scores:
         states.nothing(c)
         return
+    # The sentence stands above the target that it answers, so its place is taken first.
     place = st.container()
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     with left:

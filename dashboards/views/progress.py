@@ -21,10 +21,12 @@ from workbench.report.text import describe
 from workbench.report.trajectory import course_text
 
 REFRESH_SECONDS = 2.0
-"""While somebody works."""
+"""Seconds between two readings while somebody works."""
 
 IDLE_SECONDS = 10.0
-"""While nobody does, though no sweep said that it ended: one may begin again."""
+"""Seconds between two readings where nobody works and no sweep has said that it ended: one may
+begin again.
+"""
 
 FORMATS = {"US$ spent": MONEY, "seconds of work": SHORT, "hypervolume": SHORT}
 
@@ -34,6 +36,7 @@ def show(c: Context) -> None:
     st.subheader("Progress", anchor=False)
     state = _now(c).state
     every = {"working": REFRESH_SECONDS, "starting": REFRESH_SECONDS, "ended": None}.get(state, IDLE_SECONDS)
+    # Not a decorator, since the interval depends on the state: an ended sweep is not read again.
     st.fragment(_strip, run_every=every)(c, state)
     st.markdown("##### What the money has bought")
     if not c.view.reference.keys() >= {c.view.maximize, *c.view.minimize}:
@@ -74,6 +77,7 @@ def _strip(c: Context, state: str) -> None:
         st.rerun()
     now = replace(c, leases=[record for _, record in reading.leases], ended=reading.ended, description=reading.description)
     found = _now(now)
+    # The interval belongs to the old state, so the page has to be run anew.
     if found.state != state:
         st.rerun()
     headline, *_ = sentences = found.sentences()
@@ -94,6 +98,7 @@ def _figures(found: Progress) -> None:
     volume = "unknown" if found.hypervolume is None else number(float(found.hypervolume))
     columns[4].metric("Hypervolume", volume, help=f"Of the front's {found.front} points, in score x decades of cost.")
     for bound in found.bounds:
+        # A budget may be passed by a second or two of work, and Streamlit refuses shares above 1.
         st.progress(min(1.0, bound.share or 0.0), text=plain(str(bound)))
     if found.trials:
         st.progress(min(1.0, found.runs / found.trials), text=f"{found.runs:,} of {found.trials:,} runs begun")

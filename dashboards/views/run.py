@@ -33,6 +33,7 @@ def show(c: Context) -> None:
             st.page_link(c.pages["runs"], label="All runs", icon=":material/table_rows:")
         return
     points = [r for r in segments if r.status == "complete"]
+    # The newest attempt says how the run stands, the furthest checkpoint what it has reached.
     last = max(segments, key=lambda r: r.number or 0)
     r = max(points, key=lambda p: p.epochs, default=last)
     st.subheader(f"Run {r.trial}", anchor=False)
@@ -101,6 +102,8 @@ def _checkpoints(c: Context, segments: list[Result], points: list[Result]) -> No
 def _bill(c: Context, r: Result, segments: list[Result]) -> None:
     """Show what each phase costs from cold, and what was really spent."""
     st.markdown("##### The bill, by phase")
+    # Two sums that differ: a point alone from cold, at this offer,
+    # and all that its run has really taken, broken-off work included.
     there, spent = carried(r, c.view.offer), phases_spent(segments)
     cold = there.phases if there else {}
     usd = {name: amount for name, usage in cold.items() if (amount := prices.usd(usage, c.view.offer)) is not None}
@@ -128,6 +131,7 @@ def _bill(c: Context, r: Result, segments: list[Result]) -> None:
         )
     if labels:
         rows.append({"phase": "labels", "US$": dollars(labels)})
+    # The row of labels has no time or energy.
     st.dataframe(pd.DataFrame(rows).fillna(""), hide_index=True)
     if there and there.note:
         st.caption(plain(f"{there.basis}: {there.note}"))
@@ -152,6 +156,7 @@ def _settings(r: Result, began: float) -> None:
     """Show all settings of the run. `began` is its start, in seconds since 1970."""
     st.markdown("##### Configuration")
     rows = [(name, number(value)) for name, value in flat(r.recipe) if value is not None]
+    # In pixels, a head of 38 and rows of 35: short tables have no empty rows, long ones scroll.
     st.dataframe(pd.DataFrame(rows, columns=["setting", "value"]), hide_index=True, height=min(420, 38 + 35 * len(rows)))
     st.markdown("##### Where it comes from")
     versions = ", ".join(f"{name} {version}" for name, version in dict(r.provenance.get("versions", {})).items())

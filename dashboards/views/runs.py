@@ -16,6 +16,7 @@ from workbench.report.tables import run_rows
 def show(c: Context) -> None:
     """Show the table of runs."""
     st.subheader("Runs", anchor=False)
+    # Runs being made are listed but no part of the version, which counts finished Results.
     rows = _rows((*c.key, tuple(r.number for r in c.running)), c)
     if rows.empty:
         st.info("No run yet. `workbench sweep STUDY` makes some: this page shows them as they come.")
@@ -58,6 +59,7 @@ def _filtered(rows: pd.DataFrame) -> pd.DataFrame:
     sought = words.text_input("Search in settings and reasons", key="runs_search", bind="query-params", placeholder="r=8")
     if sought:
         text = rows["settings"] + " " + rows["reason"]
+        # Settings hold brackets and dots, which are to be found as they stand.
         rows = rows[text.str.contains(sought, case=False, regex=False)]
     return rows
 
@@ -74,6 +76,7 @@ def _columns(c: Context) -> dict[str, Any]:
         "energy_j": number("kWh", format="%.3g"),
         "usd_spent": number("US$ spent", format="$%.3g", help="What the sweep really spent on it, without labels."),
         "peak_memory_mib": number("peak MiB", format="%.0f"),
+        # None hides a column; it stays in the downloads.
         "run_id": None,
         "mlflow_run_id": None,
         "replicate_of": st.column_config.TextColumn("confirms"),

@@ -45,7 +45,7 @@ _COMMANDS = {
 }
 
 _HIDDEN = {"worker": ("worker", "Work on a sweep that another process has begun.")}
-"""Commands that only other commands begin: no help lists them."""
+"""Commands that only other commands start. No help lists them."""
 
 _GROUPS = {
     "Work": ("init", "plan", "sweep", "confirm", "retry", "import", "replay"),
@@ -67,16 +67,20 @@ class _Commands(click.Group):
             return None
         module = importlib.import_module(f"workbench.cli.{known[cmd_name][0]}")
         command: click.Command = getattr(module, "import_" if cmd_name == "import" else cmd_name)  # a word of Python's own
+        # The command object lives as long as its module: without
+        # this a second look-up would add the options again.
         own = {param.name for param in command.params}
         command.params += [param for param in _everywhere() if param.name not in own]
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        # Click would say only that there is no such command, without the one that was meant.
         if args and not args[0].startswith("-") and args[0] not in _COMMANDS | _HIDDEN and not ctx.resilient_parsing:
             raise click.UsageError(f"there is no command {args[0]!r}.{did_you_mean(args[0], _COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # Click aligns each section by itself; padded to one width the three read as one table.
         width = max(map(len, _COMMANDS))
         for title, names in _GROUPS.items():
             with formatter.section(title):
@@ -99,6 +103,7 @@ def _everywhere() -> list[click.Option]:
 
             name = "quiet" if param.name == "quiet" else "still"
             setattr(messages, name, True)
+            # The console outlives the command where one process runs several, as tests do.
             ctx.call_on_close(lambda: setattr(messages, name, False))
 
     return [
@@ -133,6 +138,7 @@ def main() -> NoReturn:
     terminal.write_what_it_can()
     try:
         cache.make_home()
+        # In its standalone mode click would exit by itself, and with exit codes of its own.
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
@@ -143,11 +149,15 @@ def main() -> NoReturn:
         click.echo("Stopped.", err=True)
         code = 130
     except OSError as error:
+        # What a user can mend gets a sentence. Any other error
+        # of the system is a bug, and keeps its traceback.
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
             raise
         code = _fail(
             f"{error.strerror}: {error.filename or 'a file'}. Free space or choose a folder you may write to, and run it again.", 4
         )
+    # Without standalone mode click returns what the command
+    # returned, or the code of an early exit such as that of --help.
     sys.exit(code if isinstance(code, int) else 0)
 
 

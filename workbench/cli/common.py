@@ -63,6 +63,7 @@ class _Finite(click.FloatRange):
             float(value)
         except ValueError:
             self.fail(f"{value!r} is no number. Give one without a unit, as 0.5 or 2e-4.", param, ctx)
+        # Click's own range lets `nan` through, as every comparison with it is false.
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is no finite number.", param, ctx)
@@ -84,7 +85,7 @@ COUNT = click.IntRange(1, 10**9)
 
 
 _BLANKS_AT_END = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
-"""With what ends a style after them."""
+"""Blanks at the end of a line, with the escape sequences after them that end a style."""
 
 
 class Table(RichTable):
@@ -106,11 +107,13 @@ class Table(RichTable):
 
     def add_column(self, header: RenderableType = "", *args: Any, **options: Any) -> None:
         """Add a column."""
+        # Rich cuts what is too long with an ellipsis, and a name that is cut cannot be typed again.
         known: dict[str, Any] = {"overflow": "fold", "no_wrap": not self.fold}
         super().add_column(header, *args, **(known | options))
 
     def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
         """Add a row of texts."""
+        # Square brackets in a name or a reason would be read as markup, and vanish.
         super().add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
@@ -118,6 +121,8 @@ def print_table(table: Table) -> None:
     """Print a table on standard output in its natural width. The terminal breaks lines that it has no room for."""
     natural = _natural_width(table)
     wide = console if table.fold or natural <= console.width else _Console(highlight=False, emoji=False, width=natural)
+    # Rich pads every line to the width of the table. Such
+    # blanks make a terminal fold lines that would fit.
     with wide.capture() as drawn:
         wide.print(table)
     console.out("\n".join(_BLANKS_AT_END.sub(r"\1", line) for line in drawn.get().splitlines()), highlight=False)
@@ -173,7 +178,9 @@ def say_next(text: str, *, as_json: bool = False) -> None:
 
 
 _BUSY_SHARE = 0.25
-"""Of the CPUs: with one of two in use by others a run on both can take many times as long."""
+"""The share of the CPUs in use from which a machine is busy. With one CPU of two in use by others,
+a run on both can take many times as long.
+"""
 
 
 def warn_if_busy() -> bool:
@@ -184,6 +191,8 @@ def warn_if_busy() -> bool:
     """
     cpus = process.cpus()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    # The load alone still counts a sweep that has just
+    # ended: the machine was then called busy for a minute.
     if load > _BUSY_SHARE * cpus and _cpus_in_use() > _BUSY_SHARE * cpus:
         text = f"This machine is busy (load {load:.1f} on {cpus} CPUs): times can come out many times too long."
         messages.print(text, style="yellow", markup=False)
@@ -323,11 +332,13 @@ def print_text(text: str) -> None:
 
 def limit_flags(limits: Mapping[str, Any]) -> str:
     """Write the limits of the last sweep as flags: ` --trials 3 --max-usd 0.5`. With them a sweep goes on within them."""
+    # Fifteen digits: `%g` made 1.23457e+06 of --max-labels 1234567 in a command to be copied.
     return "".join(f" --{name.replace('_', '-')} {most:.15g}" for name, most in limits.items() if most is not None)
 
 
 def retry_command(path: str, released: Sequence[Result], limits: Mapping[str, Any]) -> str:
     """Write the command that takes up runs which were released to be tried again, given the last Result of each."""
+    # A sweep does not make replicates: only a confirmation takes those up.
     verb = "confirm" if all(r.replicate_of is not None for r in released) else "sweep"
     return f"`workbench {verb} {path}{limit_flags(limits) if verb == 'sweep' else ''}`"
 

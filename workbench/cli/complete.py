@@ -16,10 +16,10 @@ from workbench.errors import WorkbenchError
 from workbench.ledger import default_url, glance
 
 SHOWN = 50
-"""So many runs are offered at most, the newest."""
+"""At most so many runs are offered, the newest first."""
 
 _FILES = 200
-"""So many Python files are looked into at most, and so many bytes of each."""
+"""At most so many Python files are looked into, and `_BYTES` bytes of each."""
 _BYTES = 20_000
 
 
@@ -35,6 +35,8 @@ def study_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
 def studies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return study files, and the names of studies in the ledger."""
     names = glance.names(_ledger(ctx))
+    # Forms of one study differ in what stands behind the last
+    # dash. One entry is enough until the user begins to type.
     stems = dict.fromkeys(name.rsplit("-", 1)[0] for name in reversed(names))
     words = [*stems, *(names if incomplete else ())]
     return study_files(ctx, param, incomplete) + _items(w for w in words if w.startswith(incomplete))
@@ -42,6 +44,7 @@ def studies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 def runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return the runs of the study that was named, or of the newest, by trial, each with its model, method and status."""
+    # The store's file is asked directly: importing what opens a ledger would make each Tab wait.
     known = glance.runs(_ledger(ctx), _name(ctx.params.get("study")), incomplete, SHOWN)
     taken = set(ctx.params.get("runs") or ())
     return [CompletionItem(str(trial), help=text) for trial, text in known.items() if str(trial) not in taken]
@@ -75,6 +78,7 @@ def _items(words: Iterable[str]) -> list[CompletionItem]:
 
 def _holds_a_study(path: Path) -> bool:
     try:
+        # Looked at as text: importing a file in order to complete its name would run it.
         with path.open("rb") as file:
             text = file.read(_BYTES)
     except OSError:

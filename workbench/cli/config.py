@@ -57,6 +57,8 @@ def config(study: str | None, origin: bool, as_json: bool) -> None:
 
 def _settings(study: str | None) -> Iterator[Set]:
     """Yield every setting as the command `sweep` has it. Raises as that does where a variable or a file is wrong."""
+    # The options of `sweep` are resolved as that command would
+    # do it, so the order of precedence stands in one place.
     asked = sweep.make_context("sweep", [study or "STUDY"], parent=click.get_current_context().parent)
     file = settings.load().path
     known = load_study(study) if study else {**settings.STUDY_DEFAULTS, "stated": []}
@@ -68,6 +70,8 @@ def _settings(study: str | None) -> Iterator[Set]:
             yield Set(name, value, f"environment: {settings.variable(name)}")
             continue
         who = "file" if source is ParameterSource.DEFAULT_MAP else "default"
+        # What a study can state goes between the variable
+        # and the file, which click does not know of.
         if name in settings.OF_STUDIES:
             value, who = settings.origin(name, None, known)
         yield Set(name, value, {"study": f"study: {study}", "file": f"file: {file}", "default": "default"}[who])

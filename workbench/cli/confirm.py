@@ -75,15 +75,15 @@ def confirm(asked: ConfirmOptions) -> None:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a confirmation is to do.
+    """What a confirmation has to do.
 
     Attributes:
         whole: All replicates of the front.
-        left: Those that are still to be made.
+        left: The replicates that are still to be made.
         ungraded: Members that no seed changes, still to be graded on the test split.
         results: All Results.
-        reached: Why there is nothing to do, in words; empty where there is.
-        too_dear: Why nothing of it fits the budget, in words; empty where something does.
+        reached: Why there is nothing to do, in words; empty where there is something.
+        too_dear: Why no replicate fits the budget, in words; empty where one does.
     """
 
     whole: Sequence[Replicate]
@@ -120,6 +120,7 @@ def confirm_front(asked: TrainingOptions, seeds: int, limits: Limits) -> NoRetur
         sys.exit(_code(plan.whole, plan.results, setup.view))
     warn_if_busy()
     likely = _tell(plan, setup.view)
+    # How long a person takes to answer is not work.
     with setup.measured.unbilled():
         ask(setup.budget, likely, yes=asked.yes, bounded=True, what="confirmation")
 
@@ -139,12 +140,13 @@ def confirm_front(asked: TrainingOptions, seeds: int, limits: Limits) -> NoRetur
 
 
 def _opened(asked: TrainingOptions, limits: Limits) -> Setup:
-    """The study's ledger, in which there is a front to confirm, and the meter. Raises
-    UsageError.
+    """Open the study's ledger and the meter. Raises UsageError where there is no front to
+    confirm.
     """
     offer, label_usd = prices_of(asked)
     ledger = Ledger.find(asked.loaded.name, url_of(asked), path=asked.study, study=asked.loaded)
     results = ledger.results()
+    # Before the meter is opened: a study without a front is told so at once.
     if not pareto_front(results, View.of(ledger.description, offer, label_usd)):
         outdated = outdated_text(results)
         told = f" {outdated}" if outdated else ""
@@ -153,14 +155,16 @@ def _opened(asked: TrainingOptions, limits: Limits) -> Setup:
 
 
 def _planned(setup: Setup, seeds: int) -> _Plan:
-    """What is to be done, and whether anything of it can be; then the set-up is given its
-    forecaster.
+    """Work out what is to be done and whether any of it fits the budget. Where there is something
+    to do, the set-up is given a forecaster.
     """
     results = setup.ledger.results()
     whole = replicates(setup.study, results, setup.view, seeds)
     plan = left(whole, results)
     open_ = ungraded(results, setup.view)
     reached = setup.budget.reached(results) if plan or open_ else "the front is confirmed"
+    # A lease is that of another worker or of a dead one. Either way
+    # it is the confirmation that waits for it or puts it right.
     reached = "" if setup.ledger.leases() else reached
     too_dear = ""
     if not reached:
@@ -183,12 +187,11 @@ def _made(whole: Sequence[Replicate], results: Sequence[Result]) -> int:
 
 
 def _tell(planned: _Plan, view: View) -> Estimate | None:
-    """Say what is to be done, and what it is likely to take. Gives US$, None where unknown."""
+    """Say what is to be done and what it is likely to take. Return the US$; None where unknown."""
     plan, results = planned.left, planned.results
-    if not plan:
+    if planned.ungraded and not plan:
         many = len(planned.ungraded)
-        if many:
-            messages.print(f"{many} member{'' if many == 1 else 's'} of the front that no seed changes to grade on the test split.")
+        messages.print(f"{many} member{'' if many == 1 else 's'} of the front that no seed changes to grade on the test split.")
         return None
     likely = expected(plan, results, view)
     usd = None if likely is None else likely.cost("usd_compute")
@@ -199,4 +202,6 @@ def _tell(planned: _Plan, view: View) -> Estimate | None:
         taken = f"about {dollars(usd.value)} and {duration(likely.seconds.value)}, by what the same runs took with the first seed"
     runs = f"{count} run{'' if count == 1 else 's'}"
     messages.print(f"{members} member{'' if members == 1 else 's'} of the front to confirm by {runs} with new seeds: {taken}.")
+    # The same recipe takes about the same with another
+    # seed; a factor of 2 leaves room for a busier machine.
     return None if usd is None else Estimate.within(usd.value, 2.0, "measured")

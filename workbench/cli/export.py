@@ -43,6 +43,7 @@ def export(study: str, kind: str, output: Path | None, platform: str | None, lab
     scores, cost from cold and what was spent, at the prices asked for; the unit is in the column's name, and unknown is empty.
     html: the front as one page that needs no network.
     """
+    # Binary data can leave a terminal unusable, and a page is megabytes of script.
     if kind in ("parquet", "html") and output is None and sys.stdout.isatty():
         raise UsageError(f"{kind} is not for a terminal. Name a file: --output FILE.")
     with reading():
@@ -77,6 +78,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
     table = pd.DataFrame.from_records(list(rows)).convert_dtypes()
     for name in table.select_dtypes("object").columns:
+        # Parquet has one type for a column: a setting that is
+        # a number in one method and a word in another is text.
         table[name] = table[name].map(str, na_action="ignore").astype("string")
     return table
 

@@ -30,7 +30,7 @@ CALIBRATION = Path(".workbench", "calibration.json")
 """Where `plan --calibrate` keeps what it timed, in the folder of the ledger."""
 
 UNBOUNDED_RUNS = 100
-"""So many runs are forecast of a sweep without a bound."""
+"""How many runs are forecast of a sweep that nothing bounds."""
 
 
 def forecaster_of(study: Study, storage: str | None, results: Sequence[Result] | None = None) -> Forecaster:
@@ -47,6 +47,7 @@ def most_runs(study: Study, trials: int | None) -> int | None:
     if any(isinstance(dimension.space, Uniform) for dimension in dimensions.values()):
         return trials
     bound = trials or UNBOUNDED_RUNS
+    # Counted only up to the bound: a space can have millions of settings.
     settings = sum(1 for _ in every(dimensions, bound))
     return settings if settings < bound else trials
 
@@ -83,6 +84,7 @@ def budget_text(taken: CostForecast | None, runs: int, bounds: Sequence[Bound]) 
         and (forecast := taken.cost(bound.name)) is not None
         and forecast.value > 0
     ]
+    # Of several budgets the one that is spent first ends the sweep.
     share, bound = min(shares, key=lambda pair: pair[0], default=(1.0, None))
     if bound is None or share >= 1:
         return ""
@@ -107,6 +109,7 @@ def band(of: Estimate) -> str:
     """Write the band in short: `±8 %`, or `×/÷ 3` where it is wide."""
     if of.value <= 0:
         return ""
+    # A band of a factor of 3 is no "±": what lies below would be negative.
     factor = of.high / of.value
     return f"±{100 * of.error:.0f} %" if factor < 1.5 else f"×/÷ {factor:.2g}"
 
@@ -180,6 +183,7 @@ def _calibration() -> Calibration | None:
 
 def results_of(study: Study, storage: str | None) -> list[Result]:
     """Return the study's Results; none where it was not swept."""
+    # A forecast needs no ledger: it is asked for before the first sweep too.
     with contextlib.suppress(UsageError, EnvironmentFault):
         return Ledger.find(study.name, ledger_url(storage), study=study).results()
     return []

@@ -112,6 +112,7 @@ def front(options: FrontOptions) -> None:
     rival = rival_of(results, view, options.against)
     if options.html or not options.as_json:
         points = Points.of(results, view)
+        # The figure has one axis of cost: a budget in US$ can be drawn only where that is its unit.
         budget = options.budget_usd if view.minimize[0] == "usd" else None
         picks = answers.picks(points, budget=budget, target=options.target)
     if options.html:
@@ -133,6 +134,7 @@ def front(options: FrontOptions) -> None:
         tell_inputs(ledger, results)
         if ledger.ended:
             messages.print(f"The last {ledger.ended['what']} ended: {ledger.ended['reason']}.", style="dim", markup=False)
+        # What was asked for does not exist yet: only more runs can help.
         wanting = (options.target is not None or options.budget_usd is not None) and not picks
         limits = ledger.description["limits"]
         _say_next(results, view, options.study or ledger.name, study_path(ledger), limits, wanting)
@@ -167,6 +169,7 @@ def _explain(results: Sequence[Result], view: View) -> None:
     """Say what the dollars shown are, where they are not simply what was measured at this price."""
     explain_costs(results, view)
     points = [r for r in originals(results) if r.status == "complete"]
+    # A front of fewer points than were made would otherwise look like the whole of it.
     unknown = sum(view.coordinates(r) is None for r in points)
     if unknown:
         text = f"{unknown} of {len(points)} points have no known cost on {view.offer.name}, and are left out."
@@ -205,6 +208,8 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
     if ties:
         print_text(ties)
     for r in pareto_front(results, view):
+        # A member of the sweep's front that vanished after
+        # a confirmation is named, or it would look lost.
         if r not in members:
             why = "no new seed could be trained"
             if r.recipe_id in of:

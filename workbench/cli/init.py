@@ -114,6 +114,7 @@ def _refuse(file: Path) -> None:
 def _write(file: Path, study: str, told: Sequence[str] = ()) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        # Mode x: a file that has appeared meanwhile is not overwritten either.
         with file.open("x", encoding="utf-8") as opened:
             opened.write(study)
     except FileExistsError:

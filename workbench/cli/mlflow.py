@@ -69,7 +69,8 @@ def mlflow(options: MlflowOptions) -> None:
     if options.study is not None:
         raise UsageError("the MLflow UI shows all studies of a store: leave STUDY out, or say what of it with --catch-up.")
     uri = options.tracking_uri or default_uri(Path.cwd())
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: or the server would live on, and hold the options.port
+    # SIGTERM ends it as Ctrl-C does, or the server would live on and hold the port.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     page = serve(uri, host=options.host, port=options.port)
     if options.host not in LOOPBACK:
         messages.print(
@@ -83,6 +84,7 @@ def mlflow(options: MlflowOptions) -> None:
         if ready:
             _tell(page)
         code = page.process.wait()
+    # The server is a process of its own: without this it would outlive the command.
     except KeyboardInterrupt:
         page.process.terminate()
         page.process.wait()

@@ -59,7 +59,9 @@ def catch_up(study: Study, ledger: Ledger, offer: Offer, label_usd: float, track
 
 
 def catch_up_first(study: Study, ledger: Ledger, offer: Offer, label_usd: float, tracking_uri: str | None) -> None:
-    """The same before a command says that there is nothing to do; an MLflow that is away is said, and is no error."""
+    """Catch up before a command says that there is nothing to do. An MLflow that is away is told,
+    and is no error.
+    """
     try:
         written, _ = catch_up(study, ledger, offer, label_usd, tracking_uri)
     except EnvironmentFault as error:
@@ -70,8 +72,11 @@ def catch_up_first(study: Study, ledger: Ledger, offer: Offer, label_usd: float,
 
 
 def end_notebook(notebook: MlflowTracker, outcome: Outcome, view: View) -> int:
-    """Write down in MLflow how it ended, and say what is missing there. How many records are."""
+    """Write to MLflow how the work ended, and say what is missing there. Return how many records
+    are.
+    """
     results = outcome.results
+    # The summary tells what stands after a confirmation, so scores are the means over new seeds.
     points, members = corrected_points(results, view), confirmed_front(results, view)
     scores = {r.recipe_id: r.scores[view.maximize] for r in points if view.maximize in r.scores}
     best = max(members, key=lambda r: scores[r.recipe_id], default=None)
@@ -91,6 +96,7 @@ def end_notebook(notebook: MlflowTracker, outcome: Outcome, view: View) -> int:
             reason=outcome.reason,
             front={r.run_id for r in members},
         )
+        # MLflow is a copy of the ledger. A server that is down must not hold up the end of a sweep.
         behind = notebook.close(MLFLOW_PATIENCE_SECONDS)
     if behind:
         messages.print(

@@ -35,6 +35,7 @@ class Variable(click.Option):
         try:
             return super().process_value(ctx, value)
         except click.BadParameter as error:
+            # Click would name the flag, which the user may never have typed.
             source = ctx.get_parameter_source(str(self.name))
             if source is ParameterSource.ENVIRONMENT:
                 error.param_hint = f"the environment variable {self.envvar}"
@@ -54,6 +55,7 @@ class Setting(Variable):
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
         """Return the value and its source: click's, unless that is the default and the settings file has the value."""
         value, source = super().consume_value(ctx, opts)
+        # Completion parses resiliently: a broken settings file must not end a Tab with an error.
         if source is ParameterSource.DEFAULT and self.name not in OF_STUDIES and not ctx.resilient_parsing:
             known = settings.load().options.get(str(self.name))
             if known is not None:

@@ -119,6 +119,8 @@ def plan(options: PlanOptions) -> None:
         forecaster = forecaster_of(loaded, options.storage, results)
         rows = [_Row.of(each, forecaster, offer) for each in pairs]
         budget, label = stated("max_usd", options.max_usd, loaded), label_usd_of(options.label_usd, loaded)
+        # A sweep with a pair that cannot be trained is
+        # refused, so there is no typical run to forecast.
         run = forecast.typical(forecaster) if all(p.fits for p in pairs) else None
         bought = Bought.of(run, offer, budget, label, results) if budget else None
     if options.as_json:
@@ -183,6 +185,7 @@ class _Row:
             if (model, m.name, _settings(m)) == (plan.model, plan.method, plan.settings)
         )
         found = [forecaster.run(recipe) for recipe in recipes(forecaster.study, plan.model, method)]
+        # Without known seconds, FLOPs and then tokens give the order.
         ordered = sorted(found, key=lambda each: (each.seconds.value if each.seconds else 0.0, each.flops or 0.0, each.tokens))
         ends = ordered[0], ordered[-1]
         return cls(plan, *ends, *(on_offer(each, forecaster.machine, offer) for each in ends))
@@ -196,6 +199,7 @@ class _Row:
             return "no"
         if peak is None or there is None:
             return "yes?"
+        # With a question mark: a forecast has a band, and only a run can tell.
         return "no?" if peak.value > there else "tight" if peak.high > there else "yes"
 
     def record(self) -> dict[str, Any]:
@@ -240,6 +244,8 @@ def _table(rows: Sequence[_Row], study: Study) -> Table:
     table = Table(narrow=True)
     for name in _COLUMNS:
         table.add_column(name, justify="right" if name in _RIGHT else "left")
+    # Only what the study searches tells rows apart; the
+    # rest would make every row as wide as its method.
     searched = {name.rsplit(".", 1)[-1] for name, hole in study.dimensions.items() if hole.when}
     for row in rows:
         settings = ", ".join(f"{k}={v}" for k, v in row.plan.settings.items() if k in searched)

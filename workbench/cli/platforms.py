@@ -83,8 +83,11 @@ def platforms(options: PlatformsOptions) -> None:
         return
     shown, title = ranked if options.everything else ranked[:SHOWN], f"A sweep of {many(runs, 'run')} of {options.study}"
     table = _table(shown, title, banded)
+    # Offers are compared line by line, which folded lines would spoil.
     print_table(table if fits(table) else _table(shown, title, _with_factor))
     _show_more(len(ranked), everything=options.everything)
+    # Small models wait for the launch of kernels on any GPU: a
+    # ranking by price alone must not look like one by speed.
     times = {round(each.taken.seconds.value) for each in ranked if each.offer.gpus and each.taken}
     if len(times) == 1:
         text = "Every GPU here takes the least time of a step (0.02 s, assumed): its price alone tells them apart."

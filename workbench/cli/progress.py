@@ -44,6 +44,7 @@ class Progress(Observer):
         self._doing, self._since = "Starting", time.monotonic()
         self._run = self._score = self._tail = ""
         self._target = 0.0
+        # Transient: the moving line leaves nothing behind among the lines that stay.
         self._live = Live(get_renderable=self._line, console=messages, refresh_per_second=REFRESHES_PER_SECOND, transient=True)
 
     def __enter__(self) -> Progress:
@@ -63,12 +64,13 @@ class Progress(Observer):
         self._doing, self._since = text, time.monotonic()
 
     def started(self, lease: Lease, run: int, target: float, *, whole: float, since: float) -> None:
-        """A run begins, or goes on."""
+        """Print that a run begins or goes on."""
         result = lease.result
         settings = settings_text(result)
         labels = _labels(result.recipe, target)
         epochs = f", to {target:g}{f' of {whole:g}' if target < whole else ''} epoch{'' if whole == 1 else 's'}" if whole else ""
         self._run = f"[{run}/{self._trials}]" if self._trials else f"[{run}]"
+        # Replicates are no trials, so they have no place in their count.
         if result.replicate_of is not None:
             self._run = f"[seed {result.seed}]" if result.recipe["epochs"] else "[test split]"
         self._target, self._score = target, ""
@@ -79,11 +81,11 @@ class Progress(Observer):
         messages.print(f"{self._run} {what}{so_far}", markup=False)
 
     def continuing(self, target: float) -> None:
-        """The run goes on."""
+        """Note the epochs that the run goes on to."""
         self._target = target
 
     def recorded(self, result: Result, results: Sequence[Result]) -> None:
-        """A result is in the ledger."""
+        """Print what a Result came to, and what is spent."""
         self._since = time.monotonic()
         spent = self._budget.spent(results)
         self._tail = f"{spent_text(spent, self._limits)}{self._left(result, results, spent)}"
@@ -107,6 +109,7 @@ class Progress(Observer):
         """Return the time until all trials, or what is planned, are done, or until a budget is spent."""
         done = {r.run_id for r in originals(results) if r.status in ("complete", "infeasible")}
         if result.status == "complete" and result.epochs < self._target:
+            # A run on its way to its target is not done, though it has a checkpoint.
             done.discard(result.run_id)
         bounds = (seconds_left(spent, self._limits, len(done)), self._ahead(results))
         left = min((bound for bound in bounds if bound is not None), default=None)
@@ -122,6 +125,7 @@ def _labels(recipe: Mapping[str, Any], target: float) -> str:
     train = recipe["task"].get("train")
     if not train:
         return ""
+    # Training reads whole batches, and the last one of an epoch may be short.
     read = min(train, steps_for(target, recipe["batch_size"], train) * recipe["batch_size"]) if target else train
     part = f"{count(read)} of " if read < train and target < 1 else ""
     return f", {part}{many(train, 'label')}"

@@ -107,6 +107,7 @@ def replay(asked: ReplayOptions) -> None:
     with reading("Reading the tables …"):
         read = [files.read(path) for path in asked.tables]
     names = [table.name for table in read]
+    # Rows of the record are found by the table's name.
     if len(set(names)) < len(names):
         raise UsageError(f"two tables are called alike: {', '.join(names)}. Give each once.")
     with _bar() as moved:
@@ -198,6 +199,7 @@ def _ratio(ratio: dict[str, Any] | None) -> str:
     least, most = ratio["least"], ratio["most"]
     if least is None and most is None:
         return "unknown"
+    # Where the budget ended in some seeds the median lies between two bounds.
     if least is not None and most is not None and least != most:
         return f"{least:.3g} to {most:.3g}"
     text = f"≥ {least:.3g}" if most is None else f"≤ {most:.3g}" if least is None else f"{least:.3g}"

@@ -30,6 +30,8 @@ def retry(study: str, runs: tuple[str, ...], storage: str | None) -> None:
     named. Their records stay, and so does on the bill what they have spent; a run goes on from its last checkpoint that is kept.
     """
     with reading():
+        # That a run is to be tried again is noted in the
+        # ledger; commands that only read open it read-only.
         ledger = open_ledger(study, storage, read_only=False)
         path = study_path(ledger)
         if path is None:

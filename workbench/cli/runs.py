@@ -42,7 +42,7 @@ from workbench.result import AGAIN, Cause, Result, mean_costs
 from workbench.result.outdated import changes
 
 MOST_BESIDE = 8
-"""So many other studies are looked through for a run of the same name."""
+"""At most so many other studies are searched for a run of the same name, the newest."""
 
 
 @click.command()
@@ -72,6 +72,7 @@ def runs(
         path = study_path(ledger)
         say_next(f"`workbench sweep {path}`" if path and not results else f"`workbench runs {study or ledger.name}`")
         return
+    # A replicate names the recipe that it confirms; people know that by its trial.
     firsts = {r.recipe_id: r.trial for r in results}
     table = Table()
     for name in (
@@ -116,7 +117,7 @@ def runs(
     say_next(f"{shown}: all checkpoints of one; here each run stands at its last")
 
 
-@click.command()
+@click.command(context_settings={"allow_extra_args": True})
 @click.argument("run_id", metavar="ID", shell_complete=complete.runs)
 @click.option(
     "--study", metavar="STUDY", shell_complete=complete.studies, help="The run's study: its file or its name. [default: the newest]"
@@ -126,6 +127,12 @@ def runs(
 @json_option
 def run(run_id: str, study: str | None, platform: str | None, label_usd: float | None, storage: str | None, as_json: bool) -> None:
     """Show the run ID: a trial number, or the beginning of a run's or a recipe's id."""
+    if extra := click.get_current_context().args:  # other commands take the study so
+        named, wanted = (extra[0], run_id) if extra[0].endswith(".py") else (run_id, extra[0])
+        raise UsageError(
+            f"`workbench run` takes one ID, and got {' '.join([run_id, *extra])!r}. A study is named by --study: "
+            f"`workbench run {wanted} --study {named}`."
+        )
     with reading():
         ledger = open_ledger(study, storage)
         view = view_of(ledger.description, platform, label_usd)
@@ -155,6 +162,8 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
 
 def _beside(ledger: Ledger, storage: str | None, wanted: str) -> list[str]:
     """Return which other studies here, of the newest few, have a run of that name."""
+    # A run's number says nothing of its study, and the
+    # newest study may not be the one that is meant.
     others = [Ledger.find(name, ledger_url(storage), read_only=True) for name in ledger.others[-MOST_BESIDE:]]
     return [other.name for other in others if find_run(other.results(running=True), wanted)]
 
@@ -249,6 +258,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
     bill = Table(title="The bill, as measured")
     for name in ("phase", "from cold", "CPU time", "energy", "peak memory", "really spent"):
         bill.add_column(name, justify="left" if name == "phase" else "right")
+    # Usage is that of the whole run up to a checkpoint, so the last one has all of it.
     cold = next((r.usage for r in reversed(segments) if r.usage), {})
     spent = phases_spent(segments)
     for phase in dict.fromkeys((*cold, *spent)):

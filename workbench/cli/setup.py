@@ -51,10 +51,10 @@ class TrainingOptions:
 
     Attributes:
         study: The study's file.
-        max_hours: Hours of work in all; None is no bound, as for the two after it.
-        max_usd: US$ to spend in all; None: what the study says.
-        max_energy_kwh: Energy in all.
-        yes: Whether nobody is asked before much is spent.
+        max_hours: Hours of work in all; None for no limit.
+        max_usd: US$ to spend in all; None for the study's limit.
+        max_energy_kwh: Energy in all, in kWh; None for no limit.
+        yes: Whether much may be spent without asking.
         platform: The offer that prices compute; None: the study's.
         label_usd: Price of a label in US$; None: the study's.
         storage: The ledger's database; None: the file in this folder.
@@ -79,17 +79,17 @@ class TrainingOptions:
         return load_study(self.study)
 
     def limits(self) -> Limits:
-        """The budgets, without any bound on the number of runs."""
+        """The budgets, with no limit on the number of runs."""
         max_usd = stated("max_usd", self.max_usd, self.loaded)
         return Limits(max_hours=self.max_hours, max_usd=max_usd, max_energy_kwh=self.max_energy_kwh)
 
 
 def budget_options(counted: str = "", said: str = "on compute and labels.") -> Callable[[F], F]:
-    """`--max-hours`, `--max-usd` and `--max-energy-kwh`.
+    """Declare `--max-hours`, `--max-usd` and `--max-energy-kwh`.
 
     Args:
-        counted: What else they count, as the help says it.
-        said: What the dollars are spent on, as the help says it.
+        counted: What else they count, in the words of the help.
+        said: What the dollars are spent on, in the words of the help.
     """
     hours, energy = "Hours of work in all", "Energy of processors and GPUs in all" if not counted else "Energy in all"
 
@@ -103,17 +103,17 @@ def budget_options(counted: str = "", said: str = "on compute and labels.") -> C
 
 
 def study_argument(command: F) -> F:
-    """STUDY: the file of a study."""
+    """Declare STUDY: the file of a study."""
     return click.argument("study", shell_complete=complete.study_files)(command)
 
 
 def yes_option(command: F) -> F:
-    """`--yes`: nobody is asked."""
+    """Declare `--yes`: spend without asking."""
     return click.option("--yes", is_flag=True, help="Do not ask before spending on a paid platform.")(command)
 
 
 def place_options(command: F) -> F:
-    """Prices, stores, and `--json`."""
+    """Declare the options of prices and stores, and `--json`."""
     return price_options(storage_option(tracking_option(json_option(command))))
 
 
@@ -122,10 +122,10 @@ class Measured:
     """The meter of a command, and its bill until the work begins.
 
     Attributes:
-        meter: Measures this process.
-        holder: Its holder, whose windows are the bill.
-        window: The open one.
-        before: What was consumed before it.
+        meter: The meter of this process.
+        holder: Its tenant whose windows are the bill.
+        window: The window that is open.
+        before: What was consumed before that window.
     """
 
     meter: Meter
@@ -135,7 +135,8 @@ class Measured:
 
     @classmethod
     def of(cls, study: Study, offer: Offer) -> Measured:
-        """From now on. Raises Refused where the offer's price is none of this machine's."""
+        """Measure from now on. Raises Refused where the offer does not price this machine."""
+        # The meter comes first: loading data and models is part of what a sweep costs.
         meter = training_meter()
         holder = meter.hold(name=study.name)
         measured = cls(meter, holder, holder.window())
@@ -143,13 +144,15 @@ class Measured:
         return measured
 
     def closed(self) -> Usage:
-        """All that was consumed until now; nothing more is counted."""
+        """Stop counting, and return all that was consumed until now."""
         self.before += self.window.close()
         return self.before
 
     @contextlib.contextmanager
     def unbilled(self) -> Iterator[None]:
-        """Within, nothing is on the bill: what a person takes to answer is not the sweep's."""
+        """Leave the block off the bill: the time that a person takes to answer is not the
+        sweep's.
+        """
         self.closed()
         yield
         self.window = self.holder.window()
@@ -203,19 +206,20 @@ class Setup:
 
     @contextlib.contextmanager
     def notebook(self, sweep: str | None = None) -> Iterator[MlflowTracker]:
-        """The MLflow notebook, for the work and for its end; `sweep` is the id of a sweep that
+        """Open the MLflow notebook for the work and for its end. `sweep` is the id of a sweep that
         several processes are part of.
         """
         opened = open_notebook(self.study, self.ledger, self.offer, self.label_usd, self.options.tracking_uri, sweep=sweep)
         try:
             yield opened
+        # Ctrl-C and refusals too: what is queued for MLflow would be lost with the process.
         except BaseException:
             # How the run ended is on its way; the next start ends the sweep's own entry.
             opened.close(MLFLOW_PATIENCE_SECONDS)
             raise
 
     def job(self, notebook: MlflowTracker, observer: Observer, **more: Any) -> Job:
-        """What the sweep is given; `more` are other fields of its job."""
+        """Make the job. `more` are further fields of it."""
         return Job(
             study=self.study,
             ledger=self.ledger,
@@ -234,10 +238,10 @@ class Setup:
 
 
 def prices_of(options: TrainingOptions) -> tuple[Offer, float]:
-    """The offer, and the price of a label, that count for a command. Raises UsageError."""
+    """Return the offer and the price of a label that a command goes by. Raises UsageError."""
     return offer_of(options.platform, options.loaded), label_usd_of(options.label_usd, options.loaded)
 
 
 def url_of(options: TrainingOptions) -> str:
-    """The ledger's URL."""
+    """Return the URL of the ledger that a command uses."""
     return ledger_url(options.storage)

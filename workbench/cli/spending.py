@@ -44,6 +44,7 @@ def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, wh
     if yes or offer.commitment == "owned":
         return
     bounds = [] if limits.max_usd is None else [limits.max_usd]
+    # Hours bound what compute costs, but not what labels cost.
     if limits.max_hours is not None and not budget.label_usd:
         bounds.append(limits.max_hours * float(offer.usd_per_hour))
     most = min(bounds, default=None)
@@ -51,6 +52,7 @@ def ask(budget: Budget, likely: Estimate | None, *, yes: bool, bounded: bool, wh
         return
     spend = f"up to {dollars(most)}" if most is not None else "an unknown sum" if likely is None else banded(likely, dollars)
     text = f"This {what} may spend {spend} on {offer.name}"
+    # A question that nobody sees would hang a job for ever.
     if not messages.is_terminal or not sys.stdin.isatty():
         raise Refused(f"{text}. Say --yes to go on, or set --max-usd.")
     if not click.confirm(f"{text}. Go on?", err=True):
@@ -65,7 +67,8 @@ def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: 
     spent = spending(results, view.offer, view.label_usd)
     first = [r for r in results if r.replicate_of is None]  # those of other inputs too: this is the bill
     runs = len(by_run(first))
-    again = len(by_run(r for r in results if r.recipe_id != r.run_id)) - runs  # not what was only graded
+    # What was only graded has one id for both, and no new seed.
+    again = len(by_run(r for r in results if r.replicate_of is not None and r.recipe_id != r.run_id))
     text = f"{runs} run{'' if runs == 1 else 's'}" + (f" and {again} with new seeds" if again else "")
     messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {text}.\n")
     if outdated := outdated_text(results):

@@ -20,14 +20,17 @@ from workbench.errors import EnvironmentFault, UsageError
 from workbench.report.doubts import few_examples
 
 FEW_LABELS = 256
-"""Where the smaller number of labels is at most this, heads that are fitted on embeddings are tried too: on `pytopics` they
-were the best with 64 to 256 labels (`studies/intents.py`)."""
+"""Heads that are fitted on embeddings are tried too where the smaller number of labels is at most
+this. On `pytopics` they were the best with 64 to 256 labels (`studies/intents.py`).
+"""
 
 WRITER = "smollm2-135m"
-"""A language model that can be asked for classes without a network, in seconds a hundred texts on a CPU."""
+"""A language model that needs no network. On a CPU it takes seconds to be asked for the classes of
+a hundred texts.
+"""
 
 WITH_HEAD = ("classification", "image_classification", "audio_classification")
-"""Tasks of which the study has a method that tunes the output layer alone."""
+"""Tasks whose studies have a method that tunes the output layer alone."""
 
 FETCHED = {
     "image_classification": ("facebook/deit-tiny-patch16-224", "facebook/deit-small-patch16-224"),
@@ -44,34 +47,37 @@ WHAT = {
     "image_classification": "images",
     "audio_classification": "sounds",
 }
-"""What is labelled."""
+"""The word for what is labelled, by kind of task."""
 
 DEV = 256
-"""Examples that grade, at most, where a task is not told how many (`dev=` of `workbench.tasks`)."""
+"""The most examples that grade where a task is not told how many (`dev=` of `workbench.tasks`)."""
 
 FEWEST = 32
 """The smallest number of labels that is tried beside a larger one."""
 
 ENGLISH = 0.2
-"""Of characters that are not ASCII: where there are more, it is said that the built-in models read English."""
+"""The share of characters outside ASCII above which a text is taken not to be English, which is
+what the built-in models read.
+"""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What was found out, to be put into a study.
+    """What was found out about the data, to be put into a study.
 
     Attributes:
-        call: The task as it is written, without `train=`.
-        about: What was seen in the data, a sentence each.
-        kind: Of the task.
-        score: What is maximised, and what else may be.
-        rows: Examples to learn from.
-        least: Labels below which nothing is worth a trial.
-        texts: Some texts, to see how long they are.
-        dev: Examples to grade by, all that there are.
-        per_example: Scores that are told of example by example, as `Task.per_example`.
-        warned: What of the data has to be known beside what `about` says of them.
-        nameless: Labels are numbers, or a text has several: a language model is not asked for them without an example.
+        call: The call that makes the task, without `train=` and the closing bracket.
+        about: Sentences on what was seen in the data.
+        kind: The kind of task, one of `TASKS`.
+        score: The score that is maximised, and the others that could be.
+        rows: The number of examples to learn from.
+        least: The number of labels below which nothing is worth a trial.
+        texts: Some of the texts, to see how long they are.
+        dev: The number of examples to grade by.
+        per_example: The scores that are known example by example, as in `Task.per_example`.
+        warned: Sentences on what is doubtful in the data.
+        nameless: Whether labels are numbers, or a text has several. A language model is not asked
+            for such labels without an example.
     """
 
     call: str
@@ -101,16 +107,21 @@ class Written:
 
 
 def study_text(data: str, task: str | None = None, text: str | None = None, label: str | None = None) -> Written:
-    """A study of a data set, as the text of a file, with what is to be said of it.
+    """Write a study of a data set, as the text of a file.
 
     Args:
         data: A built-in data set, a file, a folder, or a name on the hub.
-        task: One of `TASKS`; None: told by the columns.
-        text: Column of the texts; None: found.
-        label: Column of the labels; None: found.
+        task: One of `TASKS`; None to tell it by the columns.
+        text: The column of the texts; None to look for it.
+        label: The column of the labels; None to look for it.
+
+    Returns:
+        The study, and what has to be said of the data.
 
     Raises:
-        UsageError: It cannot be told what the data are for, or there is no task for them; and as `workbench.data.load`.
+        UsageError: The columns do not tell what the data are for, or there is no task for them.
+        Also
+            raises what `workbench.data.load` raises.
     """
     if task is None:
         task = BUILT_IN[data] if data in BUILT_IN else looks.task_of(data)
@@ -145,6 +156,8 @@ def _classification(data: str, text: str | None, label: str | None) -> Seen:
     try:
         found = fingerprints.dataset(data, form)
     except AlikeLabels as error:
+        # Two spellings of one label would be two classes. The study
+        # is written so that it runs, and says what was folded.
         found = fingerprints.dataset(data, replace(form, fold=True))
         columns += ", fold_labels=True"
         folded = str(error).partition(" Where they are one,")[0]
@@ -161,6 +174,7 @@ def _classification(data: str, text: str | None, label: str | None) -> Seen:
     score = ("macro_f1", "micro_f1", "subset_accuracy") if several else ("accuracy", "macro_f1")
     texts = [example["text"] for example in found.train[:500]]
     call = f"classification({_quoted(data)}{columns}"
+    # A language model is asked for a label by its name, and a number names nothing.
     numbers = all(label.removeprefix("-").isdecimal() for label in labels)
     return Seen(
         call, about, "classification", score, len(found.train), 4 * len(labels), texts, len(found.dev), score,
@@ -299,9 +313,11 @@ def _quoted(text: str) -> str:
 
 
 def _sizes(rows: int, least: int) -> list[int]:
-    """Numbers of labels to try: a small one, four times as many where there are, and never more than there are.
+    """Return the numbers of labels to try: a small one, and four times as many where there are so
+    many rows, never more than there are.
 
-    Of few rows all are tried, and a quarter of them, where that is at least `least` and `FEWEST`.
+    With few rows all of them are tried, and a quarter of them where that is at least `least` and
+    `FEWEST`.
     """
     few = 128
     while few < least:
@@ -309,24 +325,28 @@ def _sizes(rows: int, least: int) -> list[int]:
     few = min(few, rows)
     if rows >= 1.5 * few:
         return [few, min(4 * few, rows)]
+    # A quarter, in whole batches of 8.
     small = max(least, FEWEST, rows // 32 * 8)
     return [small, rows] if rows >= 2 * small else [few]
 
 
 def _models() -> tuple[list[str], str]:
-    """Models that fit this machine, smallest first, and why."""
+    """Return the models that fit this machine, the smallest first, and a sentence that says why."""
     if training.device().type != "cpu":
         return ["minilm-l3", "minilm-l6"], "Built-in ones, which need no network; this machine's GPU has room for far larger ones."
     return ["minilm-l2", "minilm-l3"], "Built-in ones that this machine, without a GPU, tunes in a minute; minilm-l6 is larger."
 
 
 def _length(texts: Sequence[str | Sequence[str]], model: str) -> tuple[int, str]:
-    """Tokens that a row needs for nineteen in twenty texts, at least 32 and at most 256; and a sentence on it."""
+    """Return the tokens that a row needs to hold 19 in 20 texts, from 32 to 256, and a sentence on
+    it.
+    """
     plain = [text if isinstance(text, str) else " ".join(text) for text in texts]
     try:
         sizes = [len(ids) for ids in models.tokenizer(model)(plain, verbose=False)["input_ids"]]
     except EnvironmentFault:  # the built-in models are not installed: the plan says so
         sizes = [len(text) // 3 for text in plain]
+    # The last of 19 cuts into twentieths is the 95 % quantile.
     cut = statistics.quantiles(sizes, n=20)[-1] if sizes[1:] else max(sizes)
     length = min(256, max(32, 16 * -(-int(cut) // 16)))
     return length, f"They have {statistics.median(sizes):.0f} tokens in the median; max_length={length} holds 19 of 20 whole."

@@ -64,9 +64,11 @@ METHODS = {
         ),""",
     ),
 }
-"""What is tuned, of each kind of task, with the rates at which that pays on models of this size."""
+"""The methods of each kind of task, with the ranges of learning rates that suit models of this
+size.
+"""
 
 ASKED = """
         # zero_shot: no label at all, a language model is asked for the label by its name; suits names that say what is meant
         # (labels={"label": "words", …} gives them better ones)."""
-"""Of a language model that is asked, where one is at hand."""
+"""The comment on a language model that is asked, where one is installed."""

@@ -67,7 +67,8 @@ def status(study: str | None, platform: str | None, label_usd: float | None, sto
     for sentence in said if path else [f"{ledger.name} was imported: no sweep works on it.", *said[1:]]:
         print_text(sentence)
     tell_changes(ledger)
-    if path and found.state in ("broken", "new"):
+    left = found.state == "ended" and found.what == "sweep" and bool(known.ended and known.ended.get("interrupted"))
+    if path and (left or found.state in ("broken", "new")):
         say_next(f"`workbench sweep {path}{limit_flags(found.limits)}`")
     elif path and found.state == "ended" and not found.points:
         say_next(f"`workbench sweep {path}` with a higher limit than{limit_flags(found.limits) or ' the last'}")

@@ -95,7 +95,9 @@ class SweepOptions(TrainingOptions):
 
 
 def sweep_options(command: F) -> F:
-    """The options of `SweepOptions`: a worker of a sweep is begun with those of its sweep."""
+    """Declare the options of `SweepOptions`, for `sweep` and for its workers, which are started
+    with the same words.
+    """
     count, whole = click.IntRange(min=1), click.IntRange(min=0)
     declared = (
         study_argument,
@@ -143,6 +145,7 @@ def sweep_options(command: F) -> F:
         ),
         place_options,
     )
+    # Decorators apply from the bottom up, and the help lists options from the top down.
     for option in reversed(declared):
         command = option(command)
     return command
@@ -172,16 +175,17 @@ def sweep(asked: SweepOptions) -> None:
 def opened(
     asked: SweepOptions, offer: Offer, label_usd: float, first: Callable[[], None], patience: Patience | None = None
 ) -> Setup:
-    """What a sweep and each of its workers open: the meter first, so that all that follows is on
-    the bill.
+    """Open what a sweep and each of its workers need, the meter first, so that all that follows is
+    on the bill.
 
     Args:
         asked: The options.
         offer: What prices compute.
         label_usd: Price of a label, in US$.
-        first: Called before the ledger is opened, which is made then.
-        patience: How long a ledger that is away is waited for; some seconds when not given.
+        first: Called before the ledger is opened, which makes one where there is none.
+        patience: How long to wait for a ledger that is away; None for a few seconds.
     """
+    # Before anything is opened: a sampler that cannot search the space leaves no trace.
     asked.check(offer, label_usd)
     measured = Measured.of(asked.loaded, offer)
     first()
@@ -192,8 +196,8 @@ def opened(
 
 
 def _set_up(asked: SweepOptions, offer: Offer, label_usd: float) -> tuple[Setup, str]:
-    """All that a sweep needs, and which limit is reached already, in words: then nothing is checked
-    or forecast.
+    """Open all that a sweep needs, and say which limit is reached already; empty when none is.
+    Where one is, nothing is checked or forecast.
     """
     checked = False
 
@@ -242,6 +246,7 @@ def _end_at_once(setup: Setup, asked: SweepOptions, reached: str) -> NoReturn:
     """
     setup.catch_up()
     messages.print(f"Nothing to do: {reached}. Raise the limit to go on ({_LIMITS}).")
+    # Confirming opens a meter of its own.
     setup.measured.meter.close()
     _confirm(setup, asked)
     results = setup.ledger.results()
@@ -250,8 +255,8 @@ def _end_at_once(setup: Setup, asked: SweepOptions, reached: str) -> NoReturn:
 
 
 def _confirm(setup: Setup, asked: SweepOptions) -> None:
-    """Confirm the front with what was kept for that, and exit; nothing where that is not asked for,
-    or there is no front.
+    """Confirm the front with the share that was kept for it, and exit. Do nothing where that was
+    not asked for or there is no front.
     """
     if asked.confirm_share is not None and pareto_front(setup.ledger.results(), setup.view):
         confirm_front(asked, asked.confirm_seeds, asked.limits())
@@ -279,8 +284,10 @@ def _tell_and_ask(setup: Setup, asked: SweepOptions) -> None:
 
 
 def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
-    """Sweep, show what came of it, and confirm it where that is asked for; the exit code of a
-    worker that failed, or 0.
+    """Sweep, show what came of it, and confirm the front where that was asked for.
+
+    Returns:
+        How it ended, and the exit code of a worker that failed, or 0.
     """
     _tell_and_ask(setup, asked)
     sweep_id, code = workers.new_sweep(), 0
@@ -291,6 +298,8 @@ def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
         else:
             how: dict[str, str | int] = {"sampler": asked.sampler, "seed": asked.seed}
             made_with = provenance.of(setup.study, setup.measured.meter)
+            # A single worker notes the beginning itself. Of several none does: without
+            # this the study would go on showing how the sweep before it ended.
             setup.ledger.note_begin(dataclasses.asdict(setup.limits))
             provenance.note_start(job, made_with, setup.ledger.results(running=True), how)
             outcome, code = workers.supervise(replace(job, before=setup.measured.closed()), sweep_id)

@@ -14,6 +14,7 @@ def write_what_it_can() -> None:
     """Make standard output and error write letters that their encoding lacks as plain ones, or as question marks."""
     codecs.register_error("workbench", _plainly)
     for stream in (sys.stdout, sys.stderr):
+        # A stream that a test or a notebook put in place may lack it.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="workbench")
 
@@ -29,6 +30,7 @@ def is_coloured() -> bool:
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:
+    # The handler is for writing; bytes that cannot be read are an error.
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(_PLAIN.get(letter, "?") for letter in error.object[error.start : error.end]), error.end

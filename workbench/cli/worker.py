@@ -1,8 +1,8 @@
 """The hidden command `workbench worker`: one of the processes of `workbench sweep --workers N`,
-begun by its supervisor.
+started by its supervisor.
 
-It is given the words that its sweep was given, reads its orders from standard input, and tells the
-supervisor there is one on standard output; see `workbench.sweep.workers`.
+It gets the same words as its sweep, reads its orders from standard input, and reports to the
+supervisor on standard output; see `workbench.sweep.workers`.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ def worker(asked: SweepOptions) -> None:
             log_samples=asked.log_samples,
         )
         outcome = work(job, sampler=asked.sampler, seed=asked.seed)
+    # Told before MLflow is waited for: a worker that
+    # said this is not started again, however it ends.
     tell(ended=outcome.reason, interrupted=outcome.interrupted)
     notebook.close(MLFLOW_PATIENCE_SECONDS)
     sys.exit(130 if outcome.interrupted else 0)

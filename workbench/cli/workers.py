@@ -28,20 +28,20 @@ class Reporting(Progress):
     """A worker's observer: lines for people on standard error, and what the supervisor must know on standard output."""
 
     def stopping(self, text: str) -> None:
-        """The supervisor says so, once for all."""
+        """Say nothing: the supervisor says it once for all workers."""
 
     def waiting(self, begins: bool) -> None:
-        """It waits, or is at work again."""
+        """Tell the supervisor that the worker waits, or is at work again."""
         tell(waiting=begins)
 
     def recorded(self, result: Result, results: Sequence[Result]) -> None:
-        """A result is in the ledger."""
+        """Tell the supervisor that a Result is in the ledger."""
         tell(recorded=result.number)
         super().recorded(result, results)
 
 
 def tell(**said: Any) -> None:
-    """Tell the supervisor."""
+    """Write one line of JSON to the supervisor."""
     click.echo(json.dumps(said))
 
 
@@ -51,13 +51,19 @@ def new_sweep() -> str:
 
 
 def supervise(job: Job, sweep: str) -> tuple[Outcome, int]:
-    """Have the job's workers do what this command was asked for; how it ended, and the exit code of one that failed, or 0.
+    """Have the workers of a job do it.
 
     Args:
-        job: The sweep, whose notebook is begun. What was consumed `before` the first of them charges.
-        sweep: The id of the sweep that they are part of.
+        job: The sweep, whose notebook has been started. The first worker charges what was consumed
+            `before`.
+        sweep: The id of the sweep that the workers are part of.
+
+    Returns:
+        How it ended, and the exit code of a worker that failed, or 0.
     """
     gpus = devices()
+    # Only the first worker charges what was consumed
+    # before, and only workers with a GPU each may wait.
     first = Orders(job.workers, sweep, job.before or Usage(), apart=len(gpus) >= job.workers)
     orders = [first, *[dataclasses.replace(first, before=Usage())] * (job.workers - 1)]
     words = sys.argv[1:]
@@ -77,13 +83,16 @@ def supervise(job: Job, sweep: str) -> tuple[Outcome, int]:
 
 
 def devices() -> list[str]:
-    """The visible GPUs, as `CUDA_VISIBLE_DEVICES` names them."""
+    """Return the visible GPUs, as `CUDA_VISIBLE_DEVICES` names them."""
+    # By default CUDA numbers the fastest GPU first and NVML goes by the
+    # bus: a worker would train on one GPU and be billed for another.
     number_gpus_as_nvml()
     with Meter(sample_interval_seconds=None) as meter:
         return named(meter, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def named(meter: Meter, visible: str | None) -> list[str]:
-    """The GPUs of a meter by the names that were used of them, or by number."""
+    """Return a meter's GPUs by the names in `visible`, or by number where it has none for them."""
+    # A scheduler may have given this job GPUs 4 to 7: workers need those names, not numbers from 0.
     names = [name.strip() for name in visible.split(",")] if visible else []
     return [names[i] if i < len(names) else str(i) for i in range(len(meter.devices))]

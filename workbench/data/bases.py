@@ -43,12 +43,14 @@ class Built(NamedTuple):
     Attributes:
         model: As `models.build` gives it.
         took: What having it took now.
-        alone: What it takes a run that is alone, which reads it.
+        alone: What it takes a run that is alone, which reads it; `took` where it was read now.
+        at_hand: Whether it had been read before, and is a copy of what was kept.
     """
 
     model: torch.nn.Module
     took: Usage
     alone: Usage
+    at_hand: bool
 
 
 _kept: OrderedDict[tuple[Any, ...], _Base] = OrderedDict()
@@ -78,7 +80,7 @@ def build(model: str, auto_class: str, *, seed: int, weights: str, window: Windo
             _kept.move_to_end(key)
             with window() as opened:
                 own = _copy(_kept[key].model)
-            return Built(own, opened.usage, _kept[key].usage)
+            return Built(own, opened.usage, _kept[key].usage, at_hand=True)
     with window() as opened:
         read, drawn = models.read(model, auto_class, seed=seed, weights=weights, **settings)
         size = _made_own(read) if weights != "nf4" and of == _key(model, auto_class, weights, settings) else None
@@ -86,7 +88,7 @@ def build(model: str, auto_class: str, *, seed: int, weights: str, window: Windo
     if size is not None and copied is not None:
         _kept[*of, seed if drawn else None] = _Base(read, size, opened.usage)
         _make_room(_bound())
-    return Built(read if copied is None else copied, opened.usage, opened.usage)
+    return Built(read if copied is None else copied, opened.usage, opened.usage, at_hand=False)
 
 
 def is_kept(model: str, auto_class: str, weights: str, **settings: Any) -> bool:

@@ -44,11 +44,9 @@ def _from_disk(path: Path, form: Form) -> dict[str, Source]:
         return {side: [(str(file), formats.rows(file, form)) for file in parts] for side, parts in found.items()}
     if path.exists() or path.is_symlink():
         return {"train": [(str(path), formats.rows(path, form))]}
-    built_in = f", or a built-in one: {', '.join(form.built_in)}" if form.built_in else ""
-    raise wrong(
-        f"there is no file or folder {str(path)!r} (looked in {Path.cwd()}). Give an existing path, the name of a data set "
-        f"on the hub{built_in}."
-    )
+    hub_name = "the name of a data set on the hub"
+    others = f"{hub_name}, or a built-in one: {', '.join(form.built_in)}" if form.built_in else f"or {hub_name}"
+    raise wrong(f"there is no file or folder {str(path)!r} (looked in {Path.cwd()}). Give an existing path, {others}.")
 
 
 def _from_hub(data: str, form: Form) -> dict[str, Source]:

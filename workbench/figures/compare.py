@@ -23,6 +23,7 @@ def by_method(points: Points) -> Figure:
     view, figure = points.view, go.Figure()
     name = view.minimize[0]
     axis = AXES[name]
+    # A logarithmic axis has no place for what costs nothing.
     priced = sorted(
         ((cost / axis.per_unit, r.number or 0, r) for r in points.found if (cost := view.cost(r, name))), key=lambda p: p[:2]
     )
@@ -33,6 +34,8 @@ def by_method(points: Points) -> Figure:
                 steps.append((cost, points.score(r), r))
         if not steps:
             continue
+        # A larger budget still buys what a smaller one does:
+        # each staircase goes on to the dearest point of all.
         if priced[-1][0] > steps[-1][0]:
             steps.append((priced[-1][0], steps[-1][1], steps[-1][2]))
         figure.add_scatter(
@@ -102,6 +105,8 @@ def phases(usd: dict[str, float], *, unit: str) -> Figure:
             y=[""],
             name=name,
             orientation="h",
+            # The pattern says again what the colour says,
+            # for those who cannot tell the colours apart.
             marker={"color": COLOURS[i % len(COLOURS)], "pattern": {"shape": ("", "/", ".", "x", "-", "\\", "|")[i % 7]}},
             hovertemplate=f"{name}: %{{x:.3g}} {unit}<extra></extra>",
         )
@@ -110,6 +115,7 @@ def phases(usd: dict[str, float], *, unit: str) -> Figure:
         barmode="stack",
         height=150,
         margin={"l": 10, "r": 20, "t": 10, "b": 40},
+        # Without this plotly writes $0.0001 as $100μ.
         xaxis={"title": unit, "exponentformat": "none"},
         legend={"orientation": "h", "y": 1.4, "traceorder": "normal"},
         font={"size": 13},

@@ -44,6 +44,7 @@ def curves(shown: Sequence[Curve], view: View, axis: str, looks: Mapping[str, tu
             name=method,
             legendgroup=method,
             showlegend=False,
+            # Paler lines cannot be seen on a dark page.
             opacity=1.0 if strong else 0.6,
             line={"color": colour, "width": 3 if strong else 1.2},
             marker={

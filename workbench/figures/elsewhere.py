@@ -49,6 +49,7 @@ def elsewhere(found: Sequence[Elsewhere], here: str) -> Figure:
     values = [value for each in found for value in (each.usd.low, each.usd.high)]
     figure.update_layout(
         xaxis=log_axis(values, "US$ of one model, from nothing (logarithmic)", money=True),
+        # Plotly counts categories from the bottom.
         yaxis={"categoryorder": "array", "categoryarray": [_name(each, here) for each in found][::-1], "automargin": True},
         legend={"title": "terms", "orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         height=130 + 28 * len(found),

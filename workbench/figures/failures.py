@@ -31,12 +31,14 @@ def failures(known: Sequence[Failure]) -> Figure:
             name=phase,
             marker={"color": COLOURS[i % len(COLOURS)], "pattern": {"shape": ("", "/", "x", ".", "-", "+", "|")[i % 7]}},
             text=[duration(s) for s in seconds],
+            # The text is for the pointer alone: most parts of a bar are too narrow for it.
             textposition="none",
             hovertemplate=f"%{{y}}, {phase}: %{{text}}<extra></extra>",
         )
     figure.update_layout(
         barmode="stack",
         xaxis={"title": "seconds of work that bought no model"},
+        # Plotly puts the first category at the bottom; the dearest failure belongs on top.
         yaxis={"autorange": "reversed", "automargin": True},
         legend={"title": "phase", "traceorder": "normal"},
         showlegend=True,
@@ -58,6 +60,7 @@ def memory(known: Sequence[Fit]) -> Figure:
         go.Heatmap(
             x=models,
             y=rows,
+            # What was never tried stays blank: it is neither fitting nor failing.
             z=[[None if fit is None else _VERDICTS.index(fit.verdict) for fit in row] for row in grid],
             text=[["" if fit is None else _cell(fit) for fit in row] for row in grid],
             texttemplate="%{text}",
@@ -74,6 +77,8 @@ def memory(known: Sequence[Fit]) -> Figure:
     figure.update_layout(
         height=110 + 44 * len(rows),
         margin={"l": 10, "r": 20, "t": 30, "b": 20},
+        # Named as categories, or plotly may take names
+        # that look like numbers for positions on an axis.
         xaxis={"side": "top", "type": "category", "showgrid": False},
         yaxis={"type": "category", "autorange": "reversed", "automargin": True, "showgrid": False},
     )

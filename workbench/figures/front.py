@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 CLOUD = 2000
-"""Of more dominated points than this one of each spot is drawn; if there are still more, by the graphics card. What is said of one
-under the pointer is short then."""
+"""Where there are more dominated points than this, one is drawn for each spot of the figure. If
+there are still more, the graphics card draws them, and the text under the pointer is short.
+"""
 
 SPOTS = (90, 50)
-"""Spots across and up: as many marks as have room beside each other. 10,000 marks take a browser without a GPU seconds to draw."""
+"""Spots across and up, as many marks as have room beside each other. A browser without a GPU takes
+seconds to draw 10,000 marks.
+"""
 
 _SAID = {
     "within": "best within the budget",
@@ -61,6 +64,7 @@ def front(results: Sequence[Result] | Points, view: View, *, title: str = "", hi
     if len(dominated) > CLOUD:
         dominated, legend = _thinned(dominated, points), "method (grey: dominated, one of each spot)"
     draw = go.Scattergl if len(dominated) > CLOUD else go.Scatter
+    # Dominated points first: what is drawn later lies on top, and the front must not be hidden.
     for i, method in enumerate(methods):
         group = [r for r in dominated if r.method == method]
         if group:
@@ -118,6 +122,8 @@ def mark(
     if budget is not None:
         at = budget / axis.per_unit
         figure.add_shape(type="line", x0=at, x1=at, y0=0, y1=1, yref="y domain", line=line)
+        # On a logarithmic axis plotly wants the logarithm for
+        # an annotation, and the amount itself for a shape.
         label = {"text": f"budget {axis.text(budget)}", "x": math.log10(at), "y": 1, "yref": "y domain", "textangle": 0}
         figure.add_annotation(**label, showarrow=False, xanchor="left", yanchor="top", xshift=4, font={"color": INK})
     if target is not None:
@@ -141,12 +147,15 @@ def _cost(r: Result, view: View) -> float:
 def _thinned(dominated: Sequence[Result], points: Points) -> list[Result]:
     """Return the last point at each spot of the figure: those below it would not be seen."""
     where = np.array([(math.log10(max(_cost(r, points.view), 1e-12)), points.score(r)) for r in dominated])
+    # Points that all cost or score the same have no extent to divide by.
     spans = np.maximum(where.max(axis=0) - where.min(axis=0), 1e-12)
     spots = np.round((where - where.min(axis=0)) / spans * SPOTS).astype(int)
     return list({tuple(spot): r for spot, r in zip(spots.tolist(), dominated, strict=True)}.values())
 
 
 def _stairs(figure: Figure, points: Points) -> None:
+    # With two costs a member may be dominated in the
+    # first one, and it is no step of this staircase.
     steps = sorted((_cost(r, points.view), points.score(r)) for r in points.members)
     x, y = [list(side) for side in zip(*steps, strict=True)]
     rising = [step for i, step in enumerate(steps) if all(step[1] > before[1] for before in steps[:i])]  # all of them, at one cost
@@ -163,6 +172,7 @@ def _markers(group: Sequence[Result], points: Points, i: int, *, kept: bool) -> 
     said: dict[str, Any] = {
         "hovertemplate": f"trial %{{customdata}}<br>%{{y:.1f}} for %{{x:{',.0f' if axis.counted else '.3g'}}}<extra></extra>"
     }
+    # A text of its own for each of thousands of points makes the page slow to load.
     if kept or len(points.found) <= CLOUD:
         costs = [axis.text(view.cost(r, view.minimize[0]) or 0.0) for r in group]
         said = {
@@ -173,6 +183,7 @@ def _markers(group: Sequence[Result], points: Points, i: int, *, kept: bool) -> 
             "hovertemplate": f"%{{text}}<br>{view.maximize} %{{y:.1f}}<extra></extra>",
         }
     return said | {
+        # Arrays are sent to the browser as binary data, lists as text.
         "x": np.array([_cost(r, view) for r in group], np.float32),
         "y": np.array([points.score(r) for r in group], np.float32),
         "customdata": np.array([-1 if r.number is None else r.number for r in group], np.int32),
@@ -186,6 +197,7 @@ def _markers(group: Sequence[Result], points: Points, i: int, *, kept: bool) -> 
             "opacity": 1.0 if kept else 0.5,
             "line": {"width": 0},
         },
+        # Plotly fades whatever is not selected: a click on one point would make the others vanish.
         "selected": {"marker": {"opacity": 1.0}},
         "unselected": {"marker": {"opacity": 1.0 if kept else 0.5}},
     }
@@ -229,6 +241,8 @@ def _label(pick: Pick, points: Points) -> dict[str, Any]:
     costs = [c for p in points.found if (c := _cost(p, view)) > 0]
     from_left = math.log(cost / min(costs)) / math.log(max(costs) / min(costs)) if cost > 0 and max(costs) > min(costs) else 0.0
     first = pick.why in ("within", "best")
+    # Offsets in pixels. At the dear end the two labels of an
+    # answer get places of their own, or they would overlap there.
     aside, above = (-70 if first else -115, -60 if first else -16) if from_left > 0.5 else (0, -60)
     price = cost_text(view, r, view.minimize[0])
     text = f"{_SAID[pick.why]}<br><b>{view.maximize} {r.scores[view.maximize]:.1f} for {price}</b>"

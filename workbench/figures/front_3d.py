@@ -38,6 +38,7 @@ def front_3d(points: Points) -> Figure:
                 mode="markers",
                 name=method,
                 legendgroup=method,
+                # Each method once: by its members where it has some, else by its dominated points.
                 showlegend=kept or all(r.method != method for r in points.members),
                 text=[f"trial {r.trial}: {describe(r)}" for r in group],
                 hovertemplate="%{text}<br>%{z:.1f}<extra></extra>",
@@ -59,6 +60,7 @@ def front_3d(points: Points) -> Figure:
         costs = [(view.cost(r, name) or 0.0) / AXES[name].per_unit for r in points.found]
         scene[side] = {
             "title": AXES[name].title,
+            # A model that was only asked can cost no labels at all, and 0 has no logarithm.
             "type": "log" if all(c > 0 for c in costs) else "linear",
             "tickvals": ticks(costs),
         }

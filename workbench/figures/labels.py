@@ -31,6 +31,7 @@ def labels(groups: Mapping[str, Sequence[Best]], found: Line | None, view: View,
         ahead = [found.most, found.most + MORE]
         at = [found.at(count) for count in ahead]
         figure.add_scatter(
+            # A closed outline: along the lower ends of the band, and back along the upper ones.
             x=[*ahead, *ahead[::-1]],
             y=[*(each.low for each in at), *(each.high for each in at[::-1])],
             mode="lines",
@@ -40,6 +41,7 @@ def labels(groups: Mapping[str, Sequence[Best]], found: Line | None, view: View,
             hoverinfo="skip",
             name="95 % band",
         )
+        # Three points are enough, as the line is straight over the logarithm of the labels.
         whole = [counts[0], *ahead]
         figure.add_scatter(
             x=whole,

@@ -28,10 +28,12 @@ def regret(record: Mapping[str, Any]) -> Figure:
         at, method = panels.index((row["table"], row["workers"])), protocol["methods"].index(row["method"])
         line = {
             "color": COLOURS[method % len(COLOURS)],
+            # More methods than colours: each further round of the palette has another dash.
             "dash": DASHES[method // len(COLOURS) % len(DASHES)],
             "width": 3 if row["method"] == protocol["against"] else 1.5,
             "shape": "hv",
         }
+        # One legend for all panels: that of the first.
         more = {"name": row["method"], "legendgroup": row["method"], "showlegend": at == 0, "mode": "lines", "line": line}
         hover = "%{y:.3f} at %{x:.1%} of the budget"
         place = {"row": at // columns + 1, "col": at % columns + 1}

@@ -61,6 +61,8 @@ def importance(found: Importance, view: View) -> Figure:
 
 
 def _bars(effects: Sequence[Effect], unit: str, *, sure: bool, first: bool) -> dict[str, Any]:
+    # A factor is drawn as its logarithm on a linear axis, so that bars stand
+    # on a factor of 1. On an axis of logarithms they would have no foot.
     write = (lambda x: x) if unit else (lambda x: math.log10(max(x, 1.0)))
     values = [write(effect.swing.value) for effect in effects]
     return {
@@ -106,6 +108,7 @@ def by_setting(
     values = [setting(r, name) for r in points]
     numbers = all(isinstance(value, (int, float)) for value in values)
     figure = go.Figure()
+    # As in the front: beyond this many marks only the graphics card is quick enough.
     draw = figure.add_scattergl if len(points) > CLOUD else figure.add_scatter
     for method in sorted({r.method for r in points}):
         group = [r for r in points if r.method == method]
@@ -129,6 +132,7 @@ def by_setting(
     if numbers and values:
         low, high = min(values), max(values)
         distinct = sorted(set(values))
+        # Learning rates span decades, numbers of layers do not.
         axis |= {"type": "log"} if low > 0 and high > 4 * low else {}
         if len(distinct) <= MOST_NAMED:
             axis |= {"tickvals": distinct, "ticktext": [number(value) for value in distinct]}
@@ -180,6 +184,8 @@ def _merged(names: Sequence[str]) -> dict[str, list[str]]:
     """Return the settings by the label of their axis: settings of several methods that have one name share it."""
     groups: dict[str, list[str]] = {}
     for name in names:
+        # A setting of the task keeps its whole path: its last part
+        # may be that of a method's setting with another meaning.
         groups.setdefault(name if name.startswith("task.") else name.rsplit(".", 1)[-1], []).append(name)
     return {short_name(same[0] if len(same) == 1 else last): same for last, same in groups.items()}
 
@@ -192,6 +198,8 @@ def _first(point: Result, names: Sequence[str]) -> Any:
 def _axis(label: str, values: Sequence[Any]) -> dict[str, Any]:
     """Return an axis: numbers in their logarithm where they span more than a factor of 4, other values in turn, a dash for none."""
     known = [value for value in values if value is not None]
+    # Parallel coordinates have linear axes only: logarithms and words are
+    # turned into positions here, and the ticks say what they stand for.
     place: dict[Any, float]
     if all(isinstance(value, (int, float)) for value in known):
         distinct = sorted(set(known))

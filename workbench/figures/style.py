@@ -16,13 +16,17 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's palette, which the colour-blind can tell apart."""
 
 GREY, INK = "#9A9A9A", "#808080"
-"""Of what stands back, and of lines and texts: both are read on a white page and on a dark one."""
+"""The colours of dominated points and of lines and texts. Both can be seen on a white page and on a
+dark one.
+"""
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "x")
 """The shape says again what the colour says."""
 
 DASHES = ("solid", "dash", "dot")
-"""Of lines: further methods take the colours again with another one."""
+"""Styles of lines. Methods beyond the number of colours take the colours again with the next
+style.
+"""
 
 MOST_TICKS = 10
 
@@ -31,6 +35,8 @@ def looks(methods: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Return colour and symbol of each method, the same for the same methods in all figures."""
     names = sorted(set(methods))
     count = len(COLOURS)
+    # After each round of colours the shapes move on by
+    # one, so that 49 methods have a pair of their own.
     return {name: (COLOURS[i % count], SYMBOLS[(i + i // count) % count]) for i, name in enumerate(names)}
 
 
@@ -46,6 +52,7 @@ def log_axis(values: Sequence[float], title: str, *, money: bool) -> dict[str, A
 
 def html(figure: Figure) -> str:
     """Return one page with everything in it, plotly.js too. It needs no network, and is as wide as its window."""
+    # A copy: the caller's figure keeps its width.
     fluid = type(figure)(figure).update_layout(width=None)
     return str(fluid.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False, "responsive": True}))
 
@@ -56,7 +63,10 @@ def write_html(figure: Figure, path: Path) -> None:
 
 
 def ticks(costs: Sequence[float]) -> list[float]:
-    """Return 1, 2 and 5 times each power of ten that the costs span, as text, since plotly would write $0.0001 as $100μ."""
+    """Return 1, 2 and 5 times each power of ten that the costs span.
+
+    The caller writes them out, since plotly itself would write $0.0001 as $100μ.
+    """
     known = [c for c in costs if c > 0]
     if not known:
         return []

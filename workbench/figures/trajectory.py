@@ -17,8 +17,10 @@ def course(stages: Sequence[Stage]) -> Figure:
     """Draw the front's hypervolume against the spend: in US$, or in seconds of work where US$ are unknown."""
     import plotly.graph_objects as go
 
+    # Spending adds up: after one unknown sum all later ones are unknown too.
     money = all(stage.usd is not None for stage in stages)
     last = len(stages) - 1
+    # Results that leave the hypervolume as it is lie on a step that is drawn already.
     kept = [s for i, s in enumerate(stages) if i in (0, last) or s.hypervolume > stages[i - 1].hypervolume]
     words = [dollars(stage.usd) if money else duration(stage.seconds) for stage in kept]
     figure = go.Figure()

@@ -56,23 +56,27 @@ class Amounts:
         self._passes: dict[tuple[Any, ...], float] = {}
 
     def of(self, recipe: Recipe) -> dict[str, dict[str, float]]:
-        """What each phase of the recipe does, by the names of `timing.CONSTANTS` and `flops`; one evaluation."""
+        """Return the work of each phase, with one evaluation, by the names of `timing.CONSTANTS`
+        and `flops`.
+        """
         return self.of_steps(recipe, self.steps(recipe, float(recipe.epochs)))
 
     def of_steps(self, recipe: Recipe, steps: int, graded: int | None = None, *, done: int = 0) -> dict[str, dict[str, float]]:
-        """What each phase does, as `of`, for so many steps of the recipe.
+        """Return the work of each phase, as `of` does, for a number of steps of the recipe.
 
         Args:
             recipe: The recipe.
             steps: Optimiser steps.
             graded: Dev examples that it is graded by; None: all.
-            done: Steps that were made before: bodies that are frozen were passed by what these steps saw.
+            done: Steps that were made before. The rows that they saw have passed a frozen body
+                already.
         """
         data, pair = self.data_of(recipe), self.pair(recipe)
         train, evaluate = self._flops_per_example(recipe)
         graded = data.dev_examples if graded is None else graded
         passes = self._passes_per_step(recipe) * pair.layers
         size, count = recipe.batch_size, data.train_examples
+        # A row passes a frozen body once: after the first epoch its output is at hand.
         seen, before = (min(count, n * size) if recipe.method.trains else count for n in (done + steps, done))
         trained, passed = train * steps * size, steps * passes
         if pair.frozen or recipe.method.fits:
@@ -93,12 +97,15 @@ class Amounts:
         }
 
     def _decoded(self, recipe: Recipe, graded: int) -> dict[str, float]:
-        """What writing answers takes beside their FLOPs: every number of the model is read again for each token of a batch."""
+        """Return the work of writing answers beside their FLOPs: each token of a batch reads every
+        number of the model again.
+        """
         data = self.data_of(recipe)
         if not any(data.written):
             return {}
         limit = MAX_TOKENS.get(self.machine.kind, MAX_TOKENS["cpu"])
         batches = max(1.0, statistics.fmean(map(sum, data.asked)) * graded / limit)
+        # A batch is written to the end of its longest answer.
         return {"decoded": batches * max(data.written) * self.pair(recipe).parameters}
 
     def tokens_per_example(self, recipe: Recipe) -> float:
@@ -113,7 +120,9 @@ class Amounts:
         )
 
     def key(self, recipe: Recipe) -> Hashable:
-        """What a forecast depends on: recipes of equal keys, which differ in a learning rate for instance, have equal ones."""
+        """Return a key by which forecasts can be kept: recipes that differ in a learning rate
+        alone, say, have one key.
+        """
         return (recipe.task, self.pair_key(recipe), recipe.method.name, recipe.batch_size, recipe.epochs)
 
     def data_of(self, recipe: Recipe) -> Data:
@@ -143,6 +152,7 @@ class Amounts:
         """
         key = self.pair_key(recipe)
         if key not in self._pairs:
+            # Without weights: a plan of large models must fit a small machine.
             model = pairs.wrapped(recipe.task, recipe.model, recipe.method)
             shape = flops.shape(model)
             counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
@@ -174,7 +184,9 @@ class Amounts:
         return self._per_example[key]
 
     def _above_per_example(self, recipe: Recipe) -> float:
-        """FLOPs of training only what learns, on the outputs of what lies below it, for one example."""
+        """Return the FLOPs of training on one example where the outputs of the frozen body are
+        known.
+        """
         data, pair = self.data_of(recipe), self.pair(recipe)
         return flops.training(flops.above(_known(pair)), list(itertools.chain(*data.train))) / max(1, len(data.train))
 
@@ -189,6 +201,7 @@ class Amounts:
             if data.together:
                 return 1.0
             starts = range(0, max(1, len(data.train) - size + 1), size)
+            # A batch larger than the sample goes through it again.
             steps = [sorted(itertools.chain(*(data.train[(s + i) % len(data.train)] for i in range(size)))) for s in starts]
             self._passes[key] = statistics.fmean(len(split(step, overhead)) for step in steps)
         return self._passes[key]
@@ -199,16 +212,25 @@ class Amounts:
 
 
 def _known(pair: Pair) -> flops.Shape:
-    """The shape of a model. Where it is unknown all parameters stand in one layer: only ratios of such figures are used."""
+    """Return the shape of a model; where it is unknown, one layer of all parameters, of which only
+    ratios may be used.
+    """
     return pair.shape or flops.Shape(pair.parameters, pair.parameters, pair.parameters, 0, 0)
 
 
 def form_of(task: Task) -> tuple[Any, ...]:
-    """Everything of a task but how many labels it buys: its rows and the model's head are made by these settings."""
+    """Return the type of a task and all its settings but `train`: they make its rows and the
+    model's head.
+
+    Runs of tasks of one form speak for each other's memory; with another form a run of short rows
+    would speak for long ones.
+    """
     return (type(task), *(getattr(task, field.name) for field in dataclasses.fields(task) if field.name != "train"))
 
 
 def _shaping(method: Method) -> str:
-    """What of a method's settings may change shapes, as text: of a fraction (alpha, dropout) only whether there is one."""
+    """Write the settings of a method that may change shapes, as text. Of a fraction (dropout) only
+    whether it is above 0 counts.
+    """
     settings = {name: value > 0 if isinstance(value, float) else value for name, value in method.settings.items()}
     return json.dumps(settings, sort_keys=True, default=repr)

@@ -133,7 +133,10 @@ def calibrate(
             observe(f"no more: {len(recipes) - i} pairs are left out, as this machine takes too long")
             break
         observe(f"{recipe.method.name} on {recipe.model}")
+        # What is left is shared among the pairs that are left: a quick pair leaves more to the
+        # others.
         until = clock() + max(0.0, end - clock()) / (len(recipes) - i)
+        # Without `devices` fork_rng saves the state of every GPU, which begins CUDA on each.
         cuda = [torch.cuda.current_device()] if machine.kind == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             try:
@@ -141,9 +144,12 @@ def calibrate(
                 timings += bench.prepare()
                 of_recipe, of_one = bench.steps(until)
                 timings += [*of_recipe, bench.evaluate()]
+                # Steps of one example are for the fit alone: beside whole batches they tell calls
+                # from FLOPs.
                 steps += [*of_recipe, *of_one]
             except (UsageError, Infeasible, MemoryError, torch.OutOfMemoryError):  # the plan says it, and so will the sweep
                 continue
+    # What a GPU reaches may be unknown before anything is timed; the fit needs a start above 0.
     start = {name: forecaster.constants[name] or GPU_FLOP_SECONDS for name in FITTED}
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Calibration(machine.name, date, fit(steps, start, FITTED), tuple(timings), busy)
@@ -190,7 +196,7 @@ class _Bench:
         ]
 
     def _encode(self, splits: Splits) -> None:
-
+        """Encode a few examples of either side, none to train on where nothing trains."""
         formulation, processor, trains = self.tuning.formulation, self.tuning.processor, self.recipe.method.trains
         self.train = formulation.encode(splits.train[:EXAMPLES] if trains else (), processor)
         graded = splits.dev[: WRITTEN_EXAMPLES if self.tuning.inference.writes else DEV_EXAMPLES]
@@ -225,6 +231,7 @@ class _Bench:
 
     def _step(self, first: int, size: int) -> int:
         """Make an optimiser step and return its tokens."""
+        # An example may have several rows, and they stand together in the order of examples.
         count = int(self.train.example[-1]) + 1
         wanted = [(first + k) % count for k in range(size)]
         batch = np.concatenate([np.flatnonzero(self.train.example == i) for i in wanted])
@@ -247,4 +254,5 @@ class _Bench:
         if self._cuda:
             import torch
 
+            # Kernels run on after the call that launched them: without it only launches are timed.
             torch.cuda.synchronize()

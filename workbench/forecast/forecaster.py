@@ -71,7 +71,7 @@ class Forecaster:
         self.learn(list(results))
 
     def run(self, recipe: Recipe) -> Forecast:
-        """The whole recipe, from nothing.
+        """Forecast the whole recipe, from nothing.
 
         Raises:
             UsageError: The method cannot be applied to the model.
@@ -79,18 +79,21 @@ class Forecaster:
         return self._forecast(recipe, 0.0, float(recipe.epochs), cold=True)
 
     def segment(self, recipe: Recipe, from_epochs: float, to_epochs: float, *, cold: bool | None = None) -> Forecast:
-        """What going on from one length of the recipe to another adds: training, and the evaluations in between and at the end.
+        """Forecast what it adds to go on from one length of a recipe to another: training and
+        evaluations.
 
         Args:
             recipe: A recipe of at least `to_epochs`.
-            from_epochs: Where it stands; 0 is the start.
-            to_epochs: Where it will.
-            cold: Whether model and data are to be loaded; None: just at the start.
+            from_epochs: Epochs that are made already; 0 is the start.
+            to_epochs: Epochs after it.
+            cold: Whether model and data have to be loaded; None: where `from_epochs` is 0.
         """
         return self._forecast(recipe, from_epochs, to_epochs, cold=from_epochs <= 0 if cold is None else cold)
 
     def amounts(self, recipe: Recipe) -> dict[str, dict[str, float]]:
-        """What each phase of the recipe does, by the names of `timing.CONSTANTS` and `flops`; one evaluation."""
+        """Return the work of each phase, with one evaluation, by the names of `timing.CONSTANTS`
+        and `flops`.
+        """
         return self.work.of(recipe)
 
     def checkpoints(self, recipe: Recipe) -> list[float]:
@@ -98,7 +101,9 @@ class Forecaster:
         return self.work.checkpoints(recipe)
 
     def key(self, recipe: Recipe) -> Hashable:
-        """What a forecast depends on: recipes of equal keys, which differ in a learning rate for instance, have equal ones."""
+        """Return a key by which forecasts can be kept: recipes that differ in a learning rate
+        alone, say, have one key.
+        """
         return self.work.key(recipe)
 
     # How it is put together
@@ -117,6 +122,7 @@ class Forecaster:
         seconds = estimate.total(phases.values())
         if seconds is not None and phases["train"] is not None:  # what the others rest on is much the same
             seconds = replace(seconds, note=phases["train"].note)
+        # The cold seconds hold one evaluation; a sweep makes one at every checkpoint.
         more = None if phases["evaluate"] is None else phases["evaluate"] * float(evaluations - 1)
         between = self._between and self._between * float(evaluations)
         spent = estimate.total([seconds, more, between] if between else [seconds, more])
@@ -131,6 +137,7 @@ class Forecaster:
             flops=None if pair.shape is None else amounts["train"]["flops"] + amounts["evaluate"]["flops"],
             tokens=steps * recipe.batch_size * data.tokens,
             steps=steps,
+            # Labels that the steps do not come to are not bought.
             labels=min(data.train_examples, aim * recipe.batch_size) if recipe.method.trains else data.train_examples,
             evaluations=evaluations,
             parameters=pair.parameters,
@@ -141,7 +148,9 @@ class Forecaster:
         )
 
     def _formula(self, amounts: Mapping[str, float]) -> Guess:
-        """What assumed, or calibrated, constants say; 0 seconds where the speed of the machine is unknown."""
+        """Guess seconds by the constants, assumed or calibrated; 0 where the speed of the machine
+        is unknown.
+        """
         if "flops" in amounts and self.constants.get("flops") is None:
             return Guess(0.0, FORMULA_SPREAD)
         return Guess(formula(amounts, self.constants), FORMULA_SPREAD, note="assumed speeds")  # type: ignore[arg-type]
@@ -169,6 +178,8 @@ class Forecaster:
             return Estimate.within(float(max(measured)), MEASURED_MEMORY_FACTOR, "measured", note)
         if key not in self._peaks:
             data, pair = self.work.data_of(recipe), self.work.pair(recipe)
+            # The widest micro-batch decides, so it is made of the longest rows; a sample that is
+            # smaller than a batch is taken again.
             longest = sorted(data.train or data.dev, key=sum)[-recipe.batch_size :]
             lengths = list(itertools.chain(*longest)) * -(-recipe.batch_size // len(longest))
             whole = (len(lengths), max(lengths))
@@ -189,10 +200,14 @@ class Forecaster:
     # What Results teach
 
     def learn(self, results: Sequence[Result]) -> None:
-        """Take in the study's Results, in place of those known before: ratios, watts and peaks of each run's last one made here."""
+        """Correct the forecasts by the study's Results, in place of those known before.
+
+        Ratios, watts and peaks are those of each run's last Result that was made on this machine.
+        """
         self._corrections = list(self._timed)
         made = [r for r in results if r.status == "complete" and r.scores]  # else it was only graded on the test split
         here = [r for r in made if name_of(r.provenance.get("device", {})) == self.machine.name]
+        # Checkpoints of one run share its luck: a run counts once, by the longest.
         last = {r.run_id: r for r in sorted(here, key=lambda r: r.step)}
         timings: list[tuple[Timing, Guess]] = []
         self._measured_memory: dict[Hashable, list[int]] = {}
@@ -221,7 +236,10 @@ class Forecaster:
             if phase in result.usage:
                 guess = self._formula(of_phase)
                 for correction in self._corrections:
+                    # Measured against what the calibration said already, not against the bare
+                    # formula.
                     guess = correction.apply(guess, phase, recipe.model, recipe.method.name)
+                # Without what other programs caused: a forecast is of the machine alone.
                 timing = Timing(phase, recipe.model, recipe.method.name, of_phase, result.undisturbed[phase].seconds)
                 timings.append((timing, guess))
         return timings
@@ -234,12 +252,17 @@ def _constants(machine: Machine) -> dict[str, float | None]:
 
 
 def _memory_key(recipe: Recipe) -> Hashable:
-    """Whose measured peaks speak for a recipe: those of rows of its form. A run of short rows says nothing of one of long rows."""
+    """Return a key that a recipe shares with the runs whose measured peaks speak for it.
+
+    The form of its task is in it: a run of short rows says nothing of one of long rows.
+    """
     return (form_of(recipe.task), recipe.model, recipe.method.name, recipe.method.asking, recipe.weights, recipe.batch_size)
 
 
 def _work(phase: str, amounts: Mapping[str, float], steps: int, *, known: bool) -> Work:
-    """What a phase does; where FLOPs are a stand-in that only ratios may use (not `known`), they are unknown."""
+    """Return the work of a phase; its FLOPs are unknown where they are a stand-in for ratios (not
+    `known`).
+    """
     flops_ = amounts.get("flops", 0.0) if known or "flops" not in amounts else None
     return Work(steps=steps if phase == "train" else 0, flops=flops_)
 

@@ -55,9 +55,11 @@ class Machine:
 
     @classmethod
     def here(cls) -> Machine:
-        """The machine that this process runs on, and what the process holds of it; a GPU's peak and power are its datasheet's.
+        """Describe the machine that this process runs on; a GPU's peak and power are those of its
+        datasheet.
 
-        Call it before CUDA is used, as `meter.training_meter`: CUDA is made to number the GPUs as NVML does.
+        Call it before CUDA is used, as `meter.training_meter`: CUDA is made to number the GPUs as
+        NVML does.
         """
         import torch
 
@@ -74,7 +76,9 @@ class Machine:
 
 
 def name_of(description: Mapping[str, Any]) -> str:
-    """The `Machine.name` of a Result's `provenance["device"]`, which is a meter's description; empty where it does not tell."""
+    """Return the `Machine.name` of a Result's `provenance["device"]`, a meter's description; empty
+    where it lacks one.
+    """
     gpus = description.get("gpus") or ()
     if gpus:
         return str(gpus[0].get("name", ""))
@@ -82,7 +86,9 @@ def name_of(description: Mapping[str, Any]) -> str:
 
 
 def device_memory_bytes() -> int:
-    """Memory of the device that trains: the first GPU's, else what this machine has available."""
+    """Return the bytes of memory that training has: the first GPU's, else what this host has
+    available.
+    """
     import torch
 
     number_gpus_as_nvml()

@@ -21,6 +21,7 @@ WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "nf4": 0.53}
 
 def state_bytes(parameters: int, trainable: int, weights: str = "float32") -> int:
     """Weights once; for what learns: gradient, two moments, average, and the copy kept while the average is evaluated."""
+    # Six floats: the weight itself, its gradient, AdamW's two moments, the average and its copy.
     return round(WEIGHT_BYTES[weights] * (parameters - trainable)) + 6 * FLOAT_BYTES * trainable
 
 
@@ -47,6 +48,7 @@ class Activations:
         width = self.width or 0
         by_formula = FLOAT_BYTES * flops.KEPT_FLOATS * self.shape[0] * self.shape[1] * (self.layers or 0) * width
         evaluated = FLOAT_BYTES * EVALUATED_FLOATS * MAX_TOKENS.get(kind, MAX_TOKENS["cpu"]) * width
+        # Training and evaluation do not hold theirs at once: the larger one is the peak.
         return max(by_formula if self.saved is None else self.saved, evaluated)
 
 

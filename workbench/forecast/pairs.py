@@ -56,8 +56,8 @@ class Plan:
 def plan(study: Study) -> Iterator[Plan]:
     """Build every model with every method of the study, without weights, and yield what that shows.
 
-    Compared are the weights that the model asks for with the headers of its files, its tokeniser with its embeddings, and the
-    longest row of the study with what the wrapped model takes.
+    The weights that a model asks for are compared with the headers of its files, its tokeniser with
+    its embeddings, and the longest row of the study with what the wrapped model takes.
 
     Raises:
         UsageError: A model does not exist.
@@ -78,11 +78,12 @@ def plan(study: Study) -> Iterator[Plan]:
 
 
 def _with_what_is_at_hand(text: str, task: Any, model: str) -> str:
-    """What is said of a model of the hub that cannot be had, with the built-in models that can do the task, in the place of all."""
+    """Name the built-in models that can do the task, not all, where a model cannot be fetched."""
     name = model.partition("@")[0]
     all_known = did_you_mean(name, MODELS)
     if name in MODELS or " Known: " not in all_known or all_known not in text:
         return text
+    # The first task stands for the others: this is a hint, not the plan.
     first = _longest_form(_options(task)[0])
     able = []
     for built_in in MODELS:
@@ -111,7 +112,7 @@ def methods_of(study: Study) -> Iterator[tuple[str, Method]]:
 
 
 def check(study: Study) -> list[Plan]:
-    """The plan of a study that can be swept.
+    """Return the plan of a study, if all of it can be trained.
 
     Raises:
         UsageError: Some model cannot be trained with some method; the message names each such pair.
@@ -125,7 +126,9 @@ def check(study: Study) -> list[Plan]:
 
 
 def problems(pairs: Sequence[Plan]) -> list[str]:
-    """Why pairs cannot be trained here, a line a reason: the methods and models that share it, and the reason."""
+    """Return why pairs cannot be trained here: a line for each reason, with the methods and models
+    that share it.
+    """
     alike: dict[tuple[str, str], list[str]] = {}
     for p in pairs:
         if not p.fits:
@@ -137,7 +140,7 @@ def problems(pairs: Sequence[Plan]) -> list[str]:
 
 
 def _problem_of(model: str, task: Task) -> str:
-    """What is known against a model for a task, whatever the method; empty when nothing is."""
+    """Return why a model cannot do a task, whatever the method; empty where it can."""
     try:
         formulation = task.formulation(models.kind(model))
         models.check(model, formulation.auto_class, **formulation.settings)
@@ -161,7 +164,7 @@ def _problem_of(model: str, task: Task) -> str:
 
 
 def _problem_of_rows(task: Task, model: str, method: Method, built: Any) -> str:
-    """Why the wrapped model cannot take the longest row of the task; empty where it can."""
+    """Return why the wrapped model cannot take the longest row of the task; empty where it can."""
     from workbench.forecast import passes
 
     formulation, tokenizer = task.formulation(models.kind(model)), models.processor(model)
@@ -249,6 +252,7 @@ def _heads(task: Any, model: str) -> Iterator[Task]:
     Raises:
         UsageError: A task cannot be done by a model of this kind.
     """
+    # In the order of their rows' length, so that of one kind of head the longest stays.
     by_form: dict[str, Task] = {}
     for option in sorted((_longest_form(each) for each in _options(task)), key=lambda each: getattr(each, "max_length", 0)):
         try:

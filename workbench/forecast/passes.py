@@ -16,12 +16,18 @@ SHORTEST = 8
 
 
 def sample(tokenizer: Any, length: int) -> dict[str, torch.Tensor]:
-    """Two rows of so many tokens, with every input that the tokeniser makes of a pair of texts and labels, shape (2, length)."""
+    """Make two rows of tokens with every input that the tokeniser makes of a pair of texts, and
+    labels.
+
+    Returns:
+        The inputs by name, each of shape (2, length).
+    """
     encoded = tokenizer("a", "a")
     names = [name for name in tokenizer.model_input_names if name in encoded and name != "attention_mask"]
     rows = {}
     for name in names:
         whole = list(encoded[name])
+        # Special tokens stay at both ends; one word is repeated between them.
         rows[name] = (whole[:1] + whole[1:2] * (length - len(whole)) + whole[1:])[:length]
     rows["attention_mask"] = [1] * len(rows["input_ids"])
     rows["labels"] = rows["input_ids"]
@@ -29,8 +35,11 @@ def sample(tokenizer: Any, length: int) -> dict[str, torch.Tensor]:
 
 
 def failure(model: torch.nn.Module, objective: Objective, batch: Batch) -> Exception | None:
-    """What a forward pass raises; None where it raises nothing, or memory does not suffice to find out."""
+    """Return what a forward pass raises; None where it raises nothing, or memory is too small to
+    find out.
+    """
     try:
+        # A plan leaves no trace in the random state, and devices=[] keeps CUDA from being begun.
         with torch.random.fork_rng(devices=[]), torch.no_grad(), _Bounds():  # type: ignore[no-untyped-call]
             objective.forward(model, batch)
     except WorkbenchError:
@@ -41,7 +50,15 @@ def failure(model: torch.nn.Module, objective: Objective, batch: Batch) -> Excep
 
 
 def longest(model: torch.nn.Module, objective: Objective, tokenizer: Any, fails: int) -> int:
-    """Tokens of the longest row that the model takes, where it takes none of `fails`; 0 if it takes no row at all."""
+    """Return the tokens of the longest row that a model takes, by bisection; 0 if it takes no row
+    at all.
+
+    Args:
+        model: The model, which may be on the meta device.
+        objective: What it is trained for.
+        tokenizer: Its tokeniser.
+        fails: Tokens of a row that it does not take.
+    """
     if failure(model, objective, sample(tokenizer, SHORTEST)):
         return 0
     takes = SHORTEST
@@ -68,6 +85,7 @@ class _Bounds(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if places.device.type != "meta" and places.numel() and not 0 <= int(places.min()) <= int(places.max()) < len(table):
                 raise IndexError(f"row {int(places.max())} of a table of {len(table)} rows")
         devices = {leaf.device.type for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        # Operations refuse tensors of two devices: what is counted goes to the weights.
         if len(devices) > 1 and "meta" in devices:
             args, kwargs = tree_map(lambda leaf: leaf.to("meta") if isinstance(leaf, torch.Tensor) else leaf, (args, kwargs))
         return func(*args, **kwargs)

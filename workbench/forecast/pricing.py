@@ -64,6 +64,7 @@ class CostForecast:
             labels: How many labels are to be bought.
         """
 
+        # Low seconds are paid with low joules: both are off by the same speed of one machine.
         def at(end: str) -> float | None:
             joules = None if energy_j is None else getattr(energy_j, end)
             lasts = getattr(seconds, end)
@@ -137,7 +138,7 @@ def on_offer(
     spent: bool = False,
     label_usd: float = 0.0,
 ) -> CostForecast | None:
-    """What a recipe will cost on an offer; None where nothing is known of it there.
+    """Forecast what a recipe will cost on an offer; None where nothing is known of it there.
 
     The band is that of the forecast times that of carrying it over (`prices.carry`).
 
@@ -164,7 +165,16 @@ def compute_on(
     energy_j: Estimate | None,
     same_machine: bool | None,
 ) -> Compute | None:
-    """What phases take on an offer, with the bands of their seconds and of carrying them over."""
+    """Carry phases over to an offer; None where nothing is known of them there.
+
+    Args:
+        phases: The best guess of usage by phase.
+        gpu: The GPU's name as NVML gives it; None without one.
+        offer: The offer.
+        seconds: Seconds of all phases, whose band the result takes beside that of carrying over.
+        energy_j: Joules of all phases; None where they are unknown.
+        same_machine: Whether the offer prices that very machine; None: as `is_price_of` tells.
+    """
     same = is_price_of(gpu, offer) if same_machine is None else same_machine
     there = prices.carry(phases, gpu, offer, same_machine=same) if phases else None
     if there is None or seconds is None:
@@ -207,12 +217,15 @@ def usage_by_phase(forecasts: Sequence[Forecast], machine: Machine, *, spent: bo
 
 
 def _drawing(seconds: float, machine: Machine, forecast: Forecast) -> Usage:
-    """Usage of a machine for so many seconds at the power of a forecast. What the processors do not draw, the GPU's board does."""
+    """Make the usage of a machine for some seconds at the power of a forecast, split into
+    processors and GPU board.
+    """
     on_gpu, processors, board = machine.kind == "cuda", machine.processor_watts, machine.gpu_watts
     errors = {}
     if forecast.energy_j and forecast.seconds:
         watts = forecast.energy_j.value / forecast.seconds.value
         processors = min(processors, watts) if on_gpu else watts
+        # Only the sum is known from earlier runs; the processors draw what the meter's model says.
         board = watts - processors
         error = max(0.0, forecast.energy_j.high / forecast.seconds.high / watts - 1)
         errors = {"cpu_energy_j": error} | ({"gpu_board_energy_j": error} if on_gpu else {})
@@ -226,7 +239,13 @@ def _drawing(seconds: float, machine: Machine, forecast: Forecast) -> Usage:
 
 
 def _banded(carried: Estimate, seconds: Estimate, band: Estimate) -> Estimate:
-    """A carried amount with the band of a forecast's seconds on top: errors of a product are ratios. `said` has basis and note."""
+    """Widen a carried amount by the band of a forecast's seconds: errors of a product are ratios.
+
+    Args:
+        carried: The amount.
+        seconds: The forecast's seconds, whose band is taken.
+        band: The estimate whose basis and note are taken beside those of `carried`.
+    """
     low, high = (seconds.low / seconds.value, seconds.high / seconds.value) if seconds.value else (1.0, 1.0)
     basis = max(carried.basis, band.basis, key=BASES.index)
     note = "; ".join(note for note in (band.note, carried.note) if note)

@@ -1,4 +1,4 @@
-"""What the examples of a task are for a model, from a sample of them."""
+"""How many rows and tokens the examples of a task are for a model, from a sample of them."""
 
 from __future__ import annotations
 

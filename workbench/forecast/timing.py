@@ -115,10 +115,13 @@ class Correction:
                 self._assumed[timing.phase] = max(self._assumed.get(timing.phase, 0.0), guess.spread)
 
     def apply(self, guess: Guess, phase: str, model: str, method: str) -> Guess:
-        """The guess after this correction; the same where the phase was never observed."""
+        """Return a guess as this correction changes it: not at all where its phase was never
+        observed.
+        """
         ratios = self._ratios.get(phase)
         if not ratios:
             return guess
+        # `within`: of observations of one pair; `among`: of the means of pairs.
         within, freedom = _pooled_spread(list(ratios.values()), self._within)
         between = min(_BETWEEN, self._assumed[phase])
         of_model = {pair: found for pair, found in ratios.items() if pair[0] == model}
@@ -126,11 +129,14 @@ class Correction:
         among, _ = _pooled_spread([everything], between)
         own = ratios.get((model, method), [])
         mean = statistics.fmean(everything)
+        # Of a pair that was not observed: how pairs differ, and how surely their mean is known; of
+        # a new model also how models differ.
         variance = among**2 * (1 + 1 / len(everything)) + (0.0 if of_model else between**2)
         if of_model:
             means = [statistics.fmean(found) for found in of_model.values()]
             mean = _drawn(means, mean, 1.0)
         if own:
+            # Its own observations win the more, the less they spread beside what tells pairs apart.
             mean = _drawn(own, mean, min(1.0, (within / among) ** 2) if among else 1.0)
             variance = within**2 / len(own)
         runs = len(own) or sum(map(len, (of_model or ratios).values()))
@@ -148,14 +154,17 @@ class Correction:
 
 
 def fit(timings: Sequence[Timing], start: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
-    """Constants >= 0 of `names` with the least squares of relative errors; coordinate descent from `start`.
+    """Fit constants >= 0 for `names` by least squares of relative errors; coordinate descent from
+    `start`.
 
-    Each is drawn towards its start as one timing would draw it: what the timings do not tell apart stays in proportion.
+    Each is drawn towards its start with a fiftieth of the weight of a timing that held nothing
+    else: what the timings do not tell apart stays in proportion.
     """
     fitted = {name: start[name] for name in names}
     rows = [{name: t.amounts.get(name, 0.0) / t.seconds for name in names} for t in timings if t.seconds > 0]
     if not rows:
         return fitted
+    # First one factor for the machine's speed, then what tells the constants apart.
     scale = statistics.fmean(1 / max(1e-12, sum(row[name] * start[name] for name in names)) for row in rows)
     aim = {name: start[name] * scale for name in names}
     fitted = dict(aim)
@@ -169,7 +178,7 @@ def fit(timings: Sequence[Timing], start: Mapping[str, float], names: Sequence[s
 
 
 def _drawn(values: Sequence[float], towards: float, weight: float) -> float:
-    """Mean of the values and of `weight` more that lie at `towards`."""
+    """Return the mean of values, drawn towards one as if `weight` more values lay there."""
     return (sum(values) + weight * towards) / (len(values) + weight)
 
 

@@ -90,7 +90,7 @@ class Terms:
 
 
 def of_runs(run: Typical, runs: float, terms: Terms, *, starts: int = 0, labels_bought: int = 0) -> CostForecast | None:
-    """What so many typical runs take on an offer: labels once, the rest each time; None where nothing is known of it there.
+    """Forecast what a number of typical runs take on an offer: labels once, all else for each run.
 
     Args:
         run: The typical run.
@@ -98,9 +98,14 @@ def of_runs(run: Typical, runs: float, terms: Terms, *, starts: int = 0, labels_
         terms: Machine and prices.
         starts: How often the sweep is started: each takes `START_SECONDS`.
         labels_bought: Labels that earlier runs have bought: they are not bought again.
+
+    Returns:
+        The forecast; None where nothing is known of the runs on that offer.
     """
     offer = priced = terms.prices.offer
     if terms.whole:
+        # `prices.usd` charges one GPU of the machine: at the machine's price times its GPUs that is
+        # the whole.
         hourly = offer.usd_per_hour * Decimal(max(1, offer.gpus))
         priced = replace(offer, amount=hourly, unit="hour", currency="USD", exchange=None)
     one = compute_on(run.phases, run.gpu, priced, run.seconds, run.energy_j, terms.same_machine)
@@ -126,22 +131,26 @@ def _sum(one: Estimate | None, runs: float, start: Estimate | None) -> Estimate 
 def trials_within(
     run: Typical, terms: Terms, budget_usd: float, *, spent_usd: float = 0.0, labels_bought: int = 0
 ) -> Estimate | None:
-    """Runs that a budget still pays for: (budget - spent - labels, bought once) / US$ of a typical run.
+    """Forecast the runs that a budget still pays for: (budget - spent - labels) / US$ of a run.
+
+    Labels are bought once for all runs.
 
     Args:
         run: The typical run.
         terms: Machine and prices.
         budget_usd: The budget, what was spent of it included.
         spent_usd: What was spent of it already, on labels too.
-        labels_bought: How many labels were: they are not bought again.
+        labels_bought: Labels that earlier runs have bought: they are not bought again.
 
     Returns:
-        A whole number of runs with whole ends, 0 where the labels alone cost more; None where a run's cost is unknown.
+        A whole number of runs with whole ends, 0 where the labels alone cost more; None where a
+        run's cost is unknown.
     """
     taken = of_runs(run, 1, replace(terms, prices=Prices(terms.prices.offer)))
     if taken is None or taken.usd is None:
         return None
     left = max(0.0, budget_usd - spent_usd - terms.prices.label_usd * max(0, run.labels - labels_bought))
+    # The dearest run buys the fewest: the ends change places.
     value, low, high = (float(int(left / usd)) if usd > 0 else 0.0 for usd in (taken.usd.value, taken.usd.high, taken.usd.low))
     return Estimate(value, low, high, taken.usd.basis, taken.usd.note)
 
@@ -162,9 +171,11 @@ class Ranked:
 
 
 def rank(run: Typical, runs: float, offers: Iterable[Offer], label_usd: float) -> list[Ranked]:
-    """The offers, those that fit first, the cheapest of them first; where the cost is unknown last.
+    """Sort offers: those whose memory fits first, the cheapest of them first, and unknown costs
+    last.
 
-    A machine is paid for as a whole, however many GPUs it has: that is how it is rented, and a sweep holds one.
+    A machine is paid for as a whole, however many GPUs it has: that is how it is rented, and a
+    sweep holds one.
     """
     ranked = [Ranked(offer, _fits(run, offer), _rented(run, runs, offer, label_usd)) for offer in offers]
     return sorted(ranked, key=_place)
@@ -180,6 +191,7 @@ def _fits(run: Typical, offer: Offer) -> bool | None:
         return None
     if offer.commitment == "owned" and offer.gpus == 0 and run.gpu is None and offer.memory_gib is None:
         return run.peak_memory_bytes <= run.memory_bytes  # one's own machine without a GPU is taken to be this one
+    # On a GPU what the process itself holds lies in the host's memory.
     on_gpu = offer.gpus > 0 and run.gpu is None
     return prices.fits(run.peak_memory_bytes - (run.resident_bytes if on_gpu else 0), offer)
 
@@ -194,6 +206,7 @@ def _mean(parts: Sequence[Estimate | None]) -> Estimate | None:
     estimates = [part for part in parts if part is not None]
     if len(estimates) < len(parts):
         return None
+    # Ends are averaged, not errors in squares: one machine is off in one direction for all runs.
     value, low, high = (statistics.fmean(getattr(part, end) for part in estimates) for end in ("value", "low", "high"))
     basis = max((part.basis for part in estimates), key=BASES.index)
     return Estimate(value, low, high, basis, f"mean of {len(estimates)} recipes drawn from the space")

@@ -74,6 +74,7 @@ def seconds_to_bound(spent: Spending, limits: Mapping[str, float | None]) -> flo
     """
     shares = [bound.share for bound in bounds(spent, limits) if bound.share and bound.name != "labels"]
     fullest = max((share for share in shares if share is not None), default=0.0)
+    # The bound that is fullest is met first, all of them filling at their mean rates.
     return max(0.0, spent.seconds / fullest - spent.seconds) if fullest and spent.seconds else None
 
 

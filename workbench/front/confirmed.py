@@ -72,6 +72,7 @@ def confirmations(results: Sequence[Result], view: View) -> dict[str, Confirmed]
     for r in results:
         if r.replicate_of in points and r.status == "complete" and view.maximize in r.scores:
             groups.setdefault(str(r.replicate_of), {})[r.seed] = r
+    # Cheapest first: ties are between neighbours in cost.
     order = sorted(groups, key=lambda name: ((view.coordinates(points[name]) or ())[1:], name))
     runs = [points[name].run_id for name in order]
     scores = [[r.scores[view.maximize] for r in groups[name].values()] for name in order]
@@ -88,6 +89,7 @@ def confirmations(results: Sequence[Result], view: View) -> dict[str, Confirmed]
         found[name] = Confirmed(
             point=points[name],
             seeds=len(scores[i]),
+            # A seed that ran out of memory later on may still have passed this checkpoint.
             failed=len(failures.get(runs[i], set()) - groups[name].keys()),
             score=intervals[i] or Interval(math.nan),
             test=test_intervals[i],
@@ -96,6 +98,7 @@ def confirmations(results: Sequence[Result], view: View) -> dict[str, Confirmed]
             tied_with=None if tied is None else tuple(order[k] for k in sorted(tied[i])),
         )
     for name in graded.keys() - found.keys() & points.keys():
+        # A model that is only asked has no seed: its score stands as measured, without an interval.
         if points[name].epochs == 0:
             score = Interval(points[name].scores[view.maximize])
             test = Interval(graded[name])
@@ -114,6 +117,7 @@ def corrected_points(results: Sequence[Result], view: View) -> list[Result]:
     known, lost = confirmations(results, view), unrepeatable(results, view)
     if not known and not lost:
         return current(results)
+    # An uncorrected point beside corrected scores would win by its luck.
     candidates = {r.recipe_id: r for r in pareto_front(results, view) if r.recipe_id not in lost}
     candidates |= {name: each.point for name, each in known.items()}
     scores = {name: {**r.scores, view.maximize: known[name].score.mean} for name, r in candidates.items() if name in known}

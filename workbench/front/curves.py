@@ -52,6 +52,7 @@ def curves(results: Sequence[Result], view: View, axis: str = "step") -> list[Cu
     found = []
     for segments in by_run(points).values():
         known = [(r, progress_along(r, view, axis) or 0.0) for r in sorted(segments, key=lambda r: r.epochs)]
+        # Axes are logarithmic: a checkpoint at 0 has no place on them.
         known = [(r, along) for r, along in known if along > 0]
         if known:
             kept, x = zip(*known, strict=True)
@@ -99,6 +100,7 @@ def rise(known: Sequence[Curve]) -> Rise:
     gains, at_end = [], 0
     for curve in known:
         steps = [r.step or r.epochs for r in curve.points]
+        # From the last checkpoint in the first half: the gain of at least a doubling.
         halves = [i for i, step in enumerate(steps) if step <= steps[-1] / 2]
         if halves:
             gains.append(curve.scores[-1] - curve.scores[halves[-1]])

@@ -18,6 +18,8 @@ def hypervolume(results: Sequence[Result], view: View) -> float:
     Raises:
         KeyError: The study has no reference point for one of the view's objectives.
     """
+    # The score is negated already, so every coordinate is minimised and the reference is an upper
+    # corner.
     points = [view.coordinates(result) for result in results]
     reference = (-view.reference[view.maximize], *(_decade(name, view.reference[name]) for name in view.minimize))
     found = [(p[0], *map(_decade, view.minimize, p[1:])) for p in points if p is not None]

@@ -128,6 +128,7 @@ def importance(results: Sequence[Result], view: View, cost: str = "") -> Importa
     points = [r for r in originals(results) if view.coordinates(r) is not None and (view.cost(r, cost) or 0.0) > 0]
     runs = list(dict.fromkeys(r.run_id for r in points))
     step = -(-len(runs) // MOST_RUNS)
+    # Every n-th run in the order of trials, so that early and late ones of a search both count.
     kept = {run: i for i, run in enumerate(runs[::step] if step else [])}
     points = [r for r in points if r.run_id in kept]
     names = swept(points)
@@ -157,6 +158,7 @@ def _columns(values: Sequence[Any]) -> Matrix:
         x = np.array(known, dtype=float)
         x = np.log(x) if x.min() > 0 and x.max() > 4 * x.min() else x
         x = (x - x.mean()) / (x.std() or 1.0)
+        # Two values have no curvature.
         columns = [x] if len(set(x)) < 3 else [x, x**2 - (x**2).mean()]
     else:
         texts = np.array([str(value) for value in known])
@@ -169,10 +171,21 @@ def _columns(values: Sequence[Any]) -> Matrix:
 def _effects(
     names: Sequence[str], parts: Sequence[Matrix], y: Matrix, run_of: Any, points: Sequence[Result], *, factor: bool = False
 ) -> tuple[tuple[Effect, ...], float]:
-    """The effect of each setting on an outcome, and the share of its scatter between unseen runs that all of them explain."""
+    """Return the effect of each setting on an outcome, and the share of the variance between unseen
+    runs that all explain.
+
+    Args:
+        names: The settings.
+        parts: Columns of each setting, shape (checkpoints, columns).
+        y: The outcome, shape (checkpoints,).
+        run_of: The run of each checkpoint, by number, shape (checkpoints,).
+        points: The checkpoints themselves.
+        factor: Whether the outcome is the logarithm of a cost, of which less is better.
+    """
     import numpy as np
 
     runs = int(run_of.max()) + 1
+    # Each run weighs 1, however many checkpoints it has.
     weights = 1.0 / np.bincount(run_of, minlength=runs)[run_of]
     design = np.column_stack(parts)
     ends = np.cumsum([0, *(part.shape[1] for part in parts)])
@@ -183,7 +196,11 @@ def _effects(
         without, _ = _predicted(np.delete(design, slice(ends[i], ends[i + 1]), axis=1), y, weights, run_of)
         have = np.unique(run_of[parts[i].any(axis=1)])
         if len(have) >= LEAST_TESTED:
+            # Roots, so that the errors that are ranked have the unit of the outcome, not its
+            # square.
             p_values[name] = _p_value(np.sqrt(without[have]) - np.sqrt(whole[have]))
+    # Whole runs are drawn, as the checkpoints of one run are not independent; the seed is fixed, so
+    # a page shows the same bands each time.
     rng = np.random.default_rng(0)
     drawn = [
         _swings(parts, ends, _fit(design, y, weights * rng.multinomial(runs, [1 / runs] * runs)[run_of], ridge))
@@ -194,6 +211,7 @@ def _effects(
     value = _swings(parts, ends, fitted)
     sign = -1 if factor else 1
     for i, name in enumerate(names):
+        # All resampled swings may lie to one side of the fitted one; a band must hold its value.
         each = [float(x) for x in (value[i], min(low[i], value[i]), max(high[i], value[i]))]
         middle, least, most = map(math.exp, each) if factor else each
         swings[name] = Estimate(middle, least, most, "measured")
@@ -217,10 +235,14 @@ def _fit(design: Matrix, y: Matrix, weights: Matrix, ridge: float) -> Matrix:
 
 
 def _predicted(design: Matrix, y: Matrix, weights: Matrix, run_of: Any) -> tuple[Matrix, float]:
-    """Each run's squared error when it is predicted from the others, by the ridge for which their sum is least; and that ridge."""
+    """Return the squared error of each run as predicted from the others, and the ridge used.
+
+    Errors have the shape (runs,). The ridge is the one of `RIDGES` for which their sum is least.
+    """
     import numpy as np
 
     runs = int(run_of.max()) + 1
+    # Folds are of whole runs: a run on both sides would be predicted from its own checkpoints.
     fold = np.arange(runs) % min(runs, FOLDS)
     best: tuple[Matrix, float] | None = None
     for ridge in RIDGES:
@@ -237,7 +259,9 @@ def _predicted(design: Matrix, y: Matrix, weights: Matrix, run_of: Any) -> tuple
 
 
 def _swings(parts: Sequence[Matrix], ends: Any, coefficients: Matrix) -> list[float]:
-    """How far apart the values of each setting are, by the effects fitted."""
+    """The difference between the highest and the lowest fitted effect of each setting, over the
+    checkpoints that have it.
+    """
     found = []
     for i, part in enumerate(parts):
         effect = part[part.any(axis=1)] @ coefficients[ends[i] : ends[i + 1]]
@@ -249,4 +273,5 @@ def _p_value(worse: Matrix) -> float:
     """One-sided p of Wilcoxon's signed-rank test: whether errors are greater without a setting, over runs."""
     from scipy.stats import wilcoxon
 
+    # Where all differences are 0 there is nothing to rank, and scipy gives no p.
     return float(wilcoxon(worse, alternative="greater").pvalue) if worse.any() else 1.0

@@ -64,6 +64,8 @@ def seed_variances(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) 
         within = sum((len(values) - 1) * variance(values) for values, _ in several)
         by_run: dict[Hashable, int] = {}
         for values, run in several:
+            # Checkpoints of one run share their seeds: counted one by one they would feign
+            # precision.
             by_run[run] = max(by_run.get(run, 0), len(values) - 1)
         pooled = SeedVariance(within / sum(len(values) - 1 for values, _ in several), sum(by_run.values()))
     return [SeedVariance(variance(v), len(v) - 1) if len(v) >= OWN_VARIANCE_SEEDS else pooled for v in groups]
@@ -91,6 +93,7 @@ def ties(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) -> list[se
     chances = {}
     for a, b in pairs:
         error = math.sqrt(known[a].variance / len(groups[a]) + known[b].variance / len(groups[b]))
+        # The fewer degrees of freedom of the two: it errs on the side of a tie.
         chances[a, b] = p_value(means[a] - means[b], error, min(known[a].dof, known[b].dof))
     tied: list[set[int]] = [set() for _ in groups]
     for (a, b), p in holm(chances).items():
@@ -102,6 +105,7 @@ def ties(groups: Sequence[Sequence[float]], runs: Sequence[Hashable]) -> list[se
 
 def p_value(difference: float, error: float, dof: int) -> float:
     """Two-sided p of Student's t for a difference with this standard error."""
+    # Without any scatter a difference is certain, and its t would be infinite.
     if error == 0:
         return float(difference == 0)
     from scipy.special import stdtr
@@ -114,6 +118,8 @@ def holm(chances: Mapping[K, float]) -> dict[K, float]:
     adjusted: dict[K, float] = {}
     highest = 0.0
     for i, (key, p) in enumerate(sorted(chances.items(), key=lambda item: item[1])):
+        # Adjusted p-values never fall in this order: the procedure stops at the first that is not
+        # significant.
         highest = max(highest, min(1.0, (len(chances) - i) * p))
         adjusted[key] = highest
     return adjusted

@@ -81,6 +81,8 @@ class Line:
     def at(self, labels: float) -> Estimate:
         """Return the score that the line gives at so many labels. Its band is that of the slope, and 0 at `most`."""
         doublings = math.log2(labels / self.most)
+        # Only the slope's error grows from `most` on; how surely the best score there is known is
+        # not in it.
         middle, half = self.base + self.slope * math.log2(labels), abs(self.slope_error * doublings)
         return Estimate(middle, middle - half, middle + half, "formula", f"a line through {self.counts} numbers of labels")
 
@@ -105,4 +107,5 @@ def line(best: Sequence[Best]) -> Line | None:
     slope = sum((a - middle) * (b - mean) for a, b in zip(x, y, strict=True)) / spread
     base, dof = mean - slope * middle, len(best) - 2
     off = sum((b - base - slope * a) ** 2 for a, b in zip(x, y, strict=True)) / dof
+    # The standard error of a slope: residual variance over the spread of x.
     return Line(base, slope, half_width(dof) * math.sqrt(off / spread), len(best), best[-1].labels)

@@ -61,6 +61,7 @@ class Points:
 
     def on_front(self, result: Result) -> bool:
         """Return whether a point of `found` is a member of the front."""
+        # By identity: a Result holds mappings, and has no hash.
         return id(result) in self._members
 
     @cached_property
@@ -92,6 +93,7 @@ def baselines(points: Points) -> dict[str, Result]:
     """
     score = points.view.maximize
     kinds = {
+        # A head that is fitted at once has 0 epochs too, and is made from labels all the same.
         "untuned": [r for r in points.found if r.epochs == 0 and r.recipe["method"].get("kind") not in FITTED],
         "full tuning": [r for r in points.found if _is_full(r) and r.epochs > 0],
     }
@@ -101,6 +103,7 @@ def baselines(points: Points) -> dict[str, Result]:
 def _is_full(result: Result) -> bool:
     """Return whether all weights were trained, whatever the study calls the method."""
     method = result.recipe["method"]
+    # With a setting, `full(trainable_layers=k)`, only a part of the weights learns.
     return bool(method.get("kind", result.method) == "full" and not method.get("settings"))
 
 

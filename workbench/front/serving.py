@@ -58,6 +58,7 @@ def serving(result: Result, view: View, load_per_second: float | None = None) ->
     if there is None or not there.seconds.low:
         return None
     seconds = there.seconds
+    # The fewest seconds are the highest throughput: the ends of the band change places.
     fast, slow, best = (measured * evaluation.seconds / each for each in (seconds.low, seconds.high, seconds.value))
     speed = Estimate(best, slow, fast, there.basis, there.note)
     joules, examples = there.phases["evaluate"].energy_j, evaluation.work.examples
@@ -95,4 +96,6 @@ def break_even(rival: Result, point: Result, view: View, load_per_second: float 
         return None
     each = [s.usd_per_1000.value for s in serve if s is not None]
     meet = prices.break_even_predictions(usd[0], each[0], usd[1], each[1])
+    # Two that meet at 0 never meet again. Before a meeting the cheaper training leads; of equal
+    # trainings the cheaper service.
     return BreakEven(meet or None, (usd[1], each[1]) < (usd[0], each[0]))

@@ -43,11 +43,13 @@ def trajectory(results: Sequence[Result], view: View) -> list[Stage]:
     bought: dict[str, int] = {}
     found = []
     for r in sorted((r for r in results if r.status != "running"), key=lambda r: (r.finished, r.number or 0)):
+        # At a label price of 0: summed one by one, each Result would buy its labels again.
         compute = spent_usd([r], view.offer, 0.0)
         labels = _new_labels(r, bought)
         usd = None if usd is None or compute is None else usd + compute + labels * view.label_usd
         seconds += r.consumed.seconds
         point = view.coordinates(r)
+        # Only a new member changes the volume, and the volume is what takes time.
         if point is not None and not any(pareto.dominates(view.coordinates(m) or (), point) for m in members):
             members = pareto_front([*members, r], view)
             volume = hypervolume(members, view)

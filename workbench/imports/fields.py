@@ -90,7 +90,7 @@ class Fields:
         return default if self.get(path) is None else self.count(path)
 
     def measured(self, path: str, low: float = -math.inf, high: float = math.inf) -> float | None:
-        """A number between two bounds; None where it is missing, infinite or not a number: then it was not measured."""
+        """A number between two bounds; None where it is missing, infinite or NaN: not measured."""
         value = self.get(path)
         number = _float(value)
         if value is None or (number is not None and not math.isfinite(number)):
@@ -101,10 +101,12 @@ class Fields:
 
 
 def _float(value: Any) -> float | None:
-    """A JSON number as a float, infinite where it is too large for one; None for what is none."""
+    """Return a JSON number as a float, infinite where it is too large; None for any other value."""
+    # True is an int to Python, and no number in JSON.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
         return float(value)
     except OverflowError:
+        # JSON writes integers of any length, beyond the largest float too.
         return math.inf

@@ -130,6 +130,7 @@ def _result(fields: Fields, file: str, sha256: str, offer: Offer) -> Result:
     memory = fields.count_or("train_info.accelerator_memory_max", fields.count_or("train_info.cuda_memory_max", None))
     work = _work(metrics)
     train = replace(_usage(seconds, "train_time"), gpu_peak_memory_bytes=memory, work=work)
+    # `train_time` holds the test and not the validations, `total_time` all of them.
     validation = sum(m.number_or("eval time", 0.0) for m in metrics)
     rest = max(0.0, total - seconds - validation)
     started = _time(fields)
@@ -142,6 +143,7 @@ def _result(fields: Fields, file: str, sha256: str, offer: Offer) -> Result:
         cause=cause,
         reason=reason,
         scores=scores,
+        # Only what reached its end has a cold cost; the others are on the bill and on no front.
         usage={"train": train} if status == "complete" else {},
         spent={"train": train, "evaluate": _usage(validation, "eval time"), "load": _usage(rest, "total_time less the others")},
         labels=work.examples,
@@ -161,6 +163,7 @@ def _outcome(fields: Fields, metrics: Sequence[Fields]) -> tuple[str, Cause | No
     state = fields.text("train_info.status")
     message = " ".join(fields.text_or("run_info.error_msg", fields.text_or("train_info.error_msg", "")).split())
     scores = _scores(metrics)
+    # "success" alone is not enough: without a test there is no score to be a point with.
     if state == "success" and "accuracy" in scores:
         return "complete", None, "", scores
     if "out of memory" in message.lower():
@@ -182,7 +185,9 @@ def _scores(metrics: Sequence[Fields]) -> dict[str, float]:
 
 
 def _work(metrics: Sequence[Fields]) -> Work:
-    """What was done by the end, or by the last validation of a run that did not come to it."""
+    """Return the work done by the end of a run, or by its last validation where it did not get
+    there.
+    """
     if not metrics:
         return Work(flops=None)
     last = metrics[-1]
@@ -195,7 +200,7 @@ def _work(metrics: Sequence[Fields]) -> Work:
 
 
 def _usage(seconds: float, field: str) -> Usage:
-    """A window of which the seconds are known, and that the GPU was held in them."""
+    """Make a window whose seconds are known, all of them with the GPU held, and nothing else."""
     usage = Usage.unknown(seconds, f"not measured by the {_SOURCE}")
     told = dict.fromkeys(("seconds", "gpu_seconds"), f"imported: {_SOURCE}, {field}")
     memory = {"gpu_peak_memory_bytes": f"imported: {_SOURCE}, memory reserved while training"} if field == "train_time" else {}
@@ -208,6 +213,7 @@ def _recipe(fields: Fields) -> dict[str, Any]:
     optimizer = config.inside("optimizer_kwargs")
     kind = fields.text("run_info.peft_config.peft_type").lower() if fields.get("run_info.peft_config") else "full"
     peft = fields.inside("run_info.peft_config").content if kind != "full" else {}
+    # AdaLoRA writes the ranks that it arrived at into its configuration.
     found_by_training = {"rank_pattern"} if kind == "adalora" else set()
     settings = {key: value for key, value in peft.items() if key not in _NO_SETTINGS | found_by_training}
     batch = config.count("batch_size")
@@ -227,7 +233,9 @@ def _recipe(fields: Fields) -> dict[str, Any]:
 
 
 def _settings(fields: Fields, recipe: Mapping[str, Any]) -> dict[str, Value]:
-    """What tells runs apart in a table: the experiment's name, the learning rate, the adapter's size."""
+    """Return the settings that tell runs apart: the experiment's name, the learning rate, the
+    adapter's size.
+    """
     method = recipe["method"]
     name = method["name"]
     settings: dict[str, Value] = {
@@ -235,6 +243,7 @@ def _settings(fields: Fields, recipe: Mapping[str, Any]) -> dict[str, Value]:
         f"{name}.experiment": fields.text("run_info.experiment_name"),
         f"{name}.learning_rate": method["learning_rate"],
     }
+    # By type: True would pass for an int.
     return settings | {f"{name}.{size}": value for size in _SIZES if type(value := method["settings"].get(size)) is int}
 
 
@@ -264,6 +273,7 @@ def _time(fields: Fields) -> float:
         when = datetime.fromisoformat(text)
     except ValueError:
         raise fields.wrong("run_info.created_at", f"is no time: {text!r}") from None
+    # Without a zone it counts as UTC, so that every machine imports the same moment.
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 

@@ -25,12 +25,15 @@ HOURS_PER_YEAR = 8760
 
 
 def load(path: Path | None = None) -> tuple[Offer, ...]:
-    """The price book: what ships, with the user's own file over it; or the CSV file at `path` alone.
+    """Return the price book: the shipped one with the user's offers over it, or the CSV file at
+    `path` alone.
 
-    A CSV has the columns of the shipped one; `usd_per_hour` may stand for amount, currency and unit.
+    A CSV has the columns of the shipped one; `usd_per_hour` may stand for amount, currency and
+    unit.
 
     Raises:
-        DataError: A row or table without a platform, whose price is not a positive number or whose currency has no rate.
+        DataError: A row or table without a platform, whose price is not a positive number or whose
+            currency has no rate.
         UsageError: There is no such file, or it is no text.
     """
     chosen = settings.load()
@@ -40,9 +43,14 @@ def load(path: Path | None = None) -> tuple[Offer, ...]:
 
 
 def find(platform: str, book: Sequence[Offer] | None = None) -> Offer:
-    """The cheapest offer whose name begins with `platform`, as in `aws`, `aws:p4d.24xlarge`, `vast:1x-H200-32-65536`.
+    """Return the cheapest offer whose name begins with `platform`, which may be an offer's id too.
 
-    Spot prices are taken only when asked for by their full name, or id. Cheapest is per GPU, of machines that have some.
+    Spot prices are taken only where they are asked for by their full name or id. Machines with GPUs
+    are compared by the price of one GPU.
+
+    Args:
+        platform: As in `aws`, `aws:p4d.24xlarge`, `vast:1x-H200-32-65536`.
+        book: The offers; None: the price book.
 
     Raises:
         UsageError: No offer has that name.
@@ -60,12 +68,15 @@ def find(platform: str, book: Sequence[Offer] | None = None) -> Offer:
         raise UsageError(
             f"no offer is called {platform!r}.{near if ' Did you' in near else did_you_mean(platform, {o.platform for o in book})}"
         )
+    # By the GPU, as a machine of eight is not dearer for being larger; the name settles ties.
     return min(firm, key=lambda o: (o.usd_per_gpu_hour or o.usd_per_hour, o.name))
 
 
 @lru_cache(maxsize=16)
 def _merged(chosen: Settings, own: tuple[Offer, ...] | None) -> tuple[Offer, ...]:
-    """Shipped, the user's CSV and the user's tables, each over what went before. Settings are one object as long as unchanged."""
+    """Merge the shipped book, the user's CSV and the user's tables: each replaces offers of the
+    same name before it.
+    """
     book = {offer.name: offer for offer in _shipped()}
     for more in (own or (), _tables(chosen)):
         book |= {offer.name: offer for offer in more}
@@ -85,11 +96,14 @@ def _read(path: Path, chosen: Settings) -> tuple[Offer, ...]:
         raise UsageError(f"the price book {path} cannot be read: {error}.") from error
 
 
+# Rows of another currency take the rate of the settings, so the settings are part of the key.
 @lru_cache(maxsize=16)
 def _parse(text: str, where: str, chosen: Settings | None) -> tuple[Offer, ...]:
+    # newline="": a quoted field may hold line breaks, which must reach the reader as they are.
     reader = csv.DictReader(io.StringIO(text, newline=""))
     offers = []
     try:
+        # Lines of the file, not rows: a quoted field may span several.
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise DataError(
@@ -146,10 +160,11 @@ def _tables(chosen: Settings) -> tuple[Offer, ...]:
 
 
 def _owned(table: Mapping[str, Any], place: str) -> Offer:
-    """A machine of one's own: its purchase spread over the hours in which it works.
+    """Price a machine of one's own: its purchase is spread over the hours in which it works.
 
-    amount = purchase_usd / (lifetime_years x 8760 h x utilisation), and power_w / 1000 x electricity on top where a draw is
-    stated; otherwise the joules that a run is measured to take are paid for by the kWh.
+    amount = purchase_usd / (lifetime_years x 8760 h x utilisation), and power_w / 1000 x
+    electricity on top where a draw is stated; otherwise the joules that a run is measured to take
+    are paid for by the kWh.
     """
     years, share, price = (Decimal(table[n]) for n in ("lifetime_years", "utilisation", "electricity_usd_per_kwh"))
     amount = Decimal(table["purchase_usd"]) / (years * HOURS_PER_YEAR * share)
@@ -160,6 +175,7 @@ def _owned(table: Mapping[str, Any], place: str) -> Offer:
     terms = _terms(table) | {"commitment": "owned", "instance": table.get("instance") or table.get("gpu") or "cpu"}
     terms["source"] = f"{table['source']}: {source}" if "source" in table else source
     electricity = None if "power_w" in table else price
+    # A quotient of Decimals has 28 digits, and all of them would stand in the offer's id.
     return Offer(gpus=_gpus(table, place), amount=round(amount, 8), usd_per_kwh=electricity, **terms)
 
 

@@ -47,7 +47,9 @@ class Gpu:
 
 
 def gpu(name: str) -> Gpu | None:
-    """The GPU of that name, as NVML or the price book spells it; None where the table lacks it, and for a slice of one (MIG)."""
+    """Return the GPU of a name, as NVML or the price book spells it; None where the table lacks it,
+    and for a MIG slice.
+    """
     return _table()[1].get(_plain(name))
 
 
@@ -56,11 +58,12 @@ def same_gpu(a: str, b: str) -> bool | None:
     if a == b:
         return True
     here, there = gpu(a), gpu(b)
+    # Two names that the table lacks may be one model in two spellings.
     return None if here is None or there is None else here == there
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """All that the table has."""
+    """Return all GPUs of the table."""
     return _table()[0]
 
 
@@ -91,6 +94,8 @@ def _table() -> tuple[tuple[Gpu, ...], dict[str, Gpu]]:
 
 
 def _plain(name: str) -> str:
-    """A name without its maker, brands and punctuation: NVML's `NVIDIA GeForce RTX 4090` is `rtx4090`, as in the price book."""
+    """Strip a name of its maker, brands and punctuation: `NVIDIA GeForce RTX 4090` and `RTX4090`
+    become `rtx4090`.
+    """
     words = name.casefold().replace("-", " ").replace("_", " ").split()
     return "".join(word for word in words if word not in ("nvidia", "tesla", "geforce"))

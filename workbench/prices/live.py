@@ -23,10 +23,11 @@ _NAMES = {"lambdalabs": "lambda", "vastai": "vast"}
 def offers(
     query: Callable[[], Iterable[Any]] | None = None, *, today: Callable[[], datetime.date] = datetime.date.today
 ) -> tuple[Offer, ...]:
-    """Offers of NVIDIA GPUs and of machines without any that can be rented now, as gpuhunt's catalogue lists them.
+    """Return the offers that can be rented now, of NVIDIA GPUs and of machines without one, by
+    gpuhunt's catalogue.
 
-    A platform whose catalogue cannot be read is missing from them. Left out are rows without a price, and
-    spot rows that repeat the list price: in catalogues that means unknown.
+    A platform whose catalogue cannot be read is missing from them. Left out are rows without a
+    price, and spot rows that repeat the list price: in catalogues that means unknown.
 
     Args:
         query: Returns gpuhunt's `CatalogItem`s; `gpuhunt.query` unless given.
@@ -51,6 +52,7 @@ def offers(
         ) from error
     source = f"gpuhunt {metadata.version('gpuhunt')} catalogue"
     wanted = [i for i in items if i.price > 0 and (not i.gpu_count or i.gpu_vendor == gpuhunt.AcceleratorVendor.NVIDIA)]
+    # Where a catalogue has no spot price it repeats the list price.
     firm = {(*_place(i), i.price) for i in wanted if not i.spot}
     return tuple(_offer(i, source, today().isoformat()) for i in wanted if not (i.spot and (*_place(i), i.price) in firm))
 
@@ -67,6 +69,7 @@ def _offer(item: Any, source: str, date: str) -> Offer:
         gpus=item.gpu_count,
         region=item.location,
         commitment="spot" if item.spot else "on_demand",
+        # Through text: Decimal(0.1) would be 0.1000000000000000055…
         amount=Decimal(str(item.price)),
         source=source,
         date=date,

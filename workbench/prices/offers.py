@@ -78,7 +78,9 @@ class Offer:
 
     @property
     def name(self) -> str:
-        """How it is asked for: `platform`, refined as far as needed by `:instance:region:commitment`."""
+        """The name by which it is asked for: `platform`, refined as far as needed by
+        `:instance:region:commitment`.
+        """
         return ":".join(part for part in (self.platform, self.instance, self.region, self.commitment) if part)
 
     @cached_property
@@ -96,6 +98,7 @@ class Offer:
             )
         hours = {"day": 24, "month": 730}
         if self.unit in hours:
+            # Divided at the end: 1/730 has no end as a Decimal.
             return _divided(self.amount * rate, hours[self.unit])
         return self.amount * rate * {"hour": 1, "second": 3600, "gpu_hour": max(1, self.gpus)}[self.unit]
 
@@ -133,18 +136,21 @@ class Prices:
 
 
 def usd(usage: Usage, offer: Offer) -> float | None:
-    """Direct compute cost in US$, unrounded: C = held seconds x the machine's rate, plus an owner's electricity.
+    """Return the direct compute cost in US$, unrounded: C = held seconds x the machine's rate, plus
+    an owner's electricity.
 
-    Held are device-seconds over the machine's GPUs, where it has some and they were counted; otherwise our share of the
-    machine's wall-clock. Joules become dollars only on an owned machine whose electricity is paid by the kWh:
-    energy_j / 3.6e6 x usd_per_kwh. Platform rounding, minimum times and whole instances are other views.
+    Held seconds are device-seconds over the number of GPUs, where the machine has some and they
+    were counted; otherwise our share of its wall-clock time. Joules become dollars only on an owned
+    machine whose electricity is paid by the kWh: energy_j / 3.6e6 x usd_per_kwh. Platform rounding,
+    minimum times and whole instances are other views.
 
     Returns:
-        US$; None where electricity is paid by the kWh and the energy is unknown, or where it is unknown how many of several
-        GPUs were held.
+        US$; None where electricity is paid by the kWh and the energy is unknown, or where it is
+        unknown how many of several GPUs were held.
     """
     if offer.gpus > 1 and usage.gpu_seconds is None:  # how many of them were held is unknown
         return None
+    # A run that held no GPU of a machine with some pays for its share of the host.
     held = usage.gpu_seconds / offer.gpus if offer.gpus and usage.gpu_seconds else usage.held_seconds
     cost = held / 3600 * float(offer.usd_per_hour)
     electricity = electricity_usd(usage.energy_j, offer)
@@ -152,14 +158,16 @@ def usd(usage: Usage, offer: Offer) -> float | None:
 
 
 def electricity_usd(energy_j: float | None, offer: Offer) -> float | None:
-    """What the joules cost the owner of a machine, US$: 0 where the offer's amount has them in it, None where they are unknown."""
+    """Return what joules cost the owner of a machine, in US$: 0 where the price includes them, None
+    where they are unknown.
+    """
     if offer.commitment != "owned" or offer.usd_per_kwh is None:
         return 0.0
     return None if energy_j is None else energy_j / JOULES_PER_KWH * float(offer.usd_per_kwh)
 
 
 def _divided(money: Decimal, parts: int) -> Decimal:
-    """The quotient to twelve digits: a price that is printed, and no 28 digits of a third."""
+    """The quotient to twelve digits: prices are printed, and a third of one has 28 as a Decimal."""
     with localcontext() as context:
         context.prec = 12
         return money / parts

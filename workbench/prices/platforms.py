@@ -45,9 +45,9 @@ _NUMBERS = ("billing_seconds", "minimum_seconds", "pue")
 
 
 def platform(name: str) -> Platform:
-    """What is known of a platform, a `[platforms.NAME]` table of the user's settings over the shipped row.
+    """Return the facts about a platform: the user's `[platforms.NAME]` table over the shipped row.
 
-    A platform that nothing is known of has its name and no facts.
+    An unknown platform has its name and no facts.
     """
     known = _shipped().get(name, Platform(name))
     own = settings.load().platforms.get(name, {})

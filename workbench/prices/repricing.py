@@ -54,7 +54,9 @@ class Carried:
 
     @property
     def gpu_seconds(self) -> Estimate | None:
-        """As many GPUs as were held, for the seconds there; None where that is unknown."""
+        """GPUs held x seconds on that machine, with the band of the seconds; None where it is
+        unknown.
+        """
         held = total(self.phases.values()).gpu_seconds
         return None if held is None or not self.seconds.value else self.seconds * (held / self.seconds.value)
 
@@ -62,7 +64,7 @@ class Carried:
 def carry(
     phases: Mapping[str, Usage], measured_on: str | None, offer: Offer, *, same_machine: bool = False, contended: bool = False
 ) -> Carried | None:
-    """What these phases would be on the machine of an offer. Pure: a record is never changed by it.
+    """Carry the usage of a run over to the machine of an offer. A record is never changed by it.
 
     - The same GPU model, or `same_machine`: as measured.
     - A run on a CPU stands as measured on a machine of one's own without a GPU (`owned`: it is taken to be this one), and is
@@ -78,10 +80,12 @@ def carry(
         measured_on: The GPU's name as NVML gives it; None for a run on the CPU alone.
         offer: The machine to carry it to.
         same_machine: The offer is a price of the very machine it ran on.
-        contended: Others used that machine meanwhile: it is carried as it would have been without them (`Usage.undisturbed`).
+        contended: Others used that machine meanwhile: it is carried as it would have been without
+            them (`Usage.undisturbed`).
 
     Returns:
-        The usage there, with bands meant to hold nine in ten outcomes; None where there is no honest answer.
+        The usage there, with bands meant to hold nine in ten outcomes; None where there is no
+        honest answer.
     """
     held = max((len(usage.devices) for usage in phases.values()), default=0)
     as_it_was = _UNDISTURBED if contended else _AS_IT_WAS
@@ -89,6 +93,7 @@ def carry(
         return _carried(phases, as_it_was, offer)
     if measured_on is None:
         return _from_cpu(phases, offer, as_it_was)
+    # On fewer GPUs than were held it would be another run, not the same at another price.
     if offer.gpus < max(1, held):
         return None
     if same_gpu(measured_on, offer.gpu):
@@ -116,8 +121,11 @@ def _between(here: Gpu, there: Gpu) -> _Rule | None:
     peak, bandwidth = _ratio(here.tensor_tflops, there.tensor_tflops), _ratio(here.bandwidth_gb_s, there.bandwidth_gb_s)
     if peak is None or bandwidth is None:
         return None
+    # What computes goes by the peak, what moves memory by the bandwidth; a step is a mixture of
+    # both.
     times = (math.sqrt(peak * bandwidth), min(peak, bandwidth) / WIDENING, max(peak, bandwidth) * WIDENING)
     note = f"from {here.name} to {there.name}: time x{peak:.2f} by peak, x{bandwidth:.2f} by bandwidth"
+    # Times go by here / there, power by there / here.
     return _Rule(times, _ratio(there.board_power_w, here.board_power_w), "scaled", note)
 
 
@@ -141,19 +149,24 @@ def _from_cpu(phases: Mapping[str, Usage], offer: Offer, as_it_was: _Rule) -> Ca
 
 
 def _on_gpu(usage: Usage, there: Gpu, *, computing: bool) -> Usage | None:
-    """A CPU's window on one GPU; None where its FLOPs are unknown. The processor goes on at the power that it had."""
+    """Carry a window of a CPU over to one GPU; None where its FLOPs are unknown. The processor
+    keeps the power it had.
+    """
     seconds, power = usage.held_seconds, there.board_power_w
     if computing and usage.seconds > 0:
         if not usage.work.flops or there.tensor_tflops is None:
             return None
+        # A small model's steps do not become free on a large GPU: launching them takes time.
         passes = usage.work.steps or 1 + usage.work.padded_tokens // PASS_TOKENS
         seconds = max(usage.work.flops / (SMALL_STEP_SHARE * there.tensor_tflops * 1e12), passes * STEP_SECONDS)
+        # On the other machine it has the host alone, so its share of the seconds is all of them.
         alone = dataclasses.replace(usage, seconds=usage.held_seconds, others_seconds=0.0)
         usage = _scaled(alone, seconds / usage.held_seconds if usage.held_seconds > 0 else 1.0, 1.0, "from FLOPs")
         usage = dataclasses.replace(usage, seconds=seconds)
     elif power is not None:
         power *= IDLE_POWER_SHARE
     energy = None if power is None else power * seconds
+    # Nothing was seen of a GPU: what it would have shown stays unknown, not 0.
     unknown: dict[str, Any] = dict.fromkeys(("gpu_busy_seconds", "gpu_throttled_seconds", "gpu_peak_memory_bytes"))
     return dataclasses.replace(usage, gpu_seconds=seconds, gpu_board_energy_j=energy, **unknown)
 
@@ -180,7 +193,10 @@ def _estimate(ends: list[float | None], rule: _Rule) -> Estimate | None:
 
 
 def _end(usage: Usage, rule: _Rule, phase: str, ratio: float, sign: int) -> Usage:
-    """One end of a phase's band: its joules shifted by their own uncertainty, and its time scaled where the phase computes."""
+    """Return one end of a phase's band: joules shifted by their uncertainty, and time scaled where
+    the phase computes.
+    """
+    # Each end of the band with its own estimate of what others caused.
     if rule.contended:
         usage = usage.undisturbed(sign)
     if sign:
@@ -208,7 +224,9 @@ _TIMES = (
 
 
 def _scaled(usage: Usage, ratio: float, power: float | None, note: str) -> Usage:
-    """A window that takes `ratio` x the time, its boards drawing `power` x as much; no longer one of its devices' windows."""
+    """Stretch a window to `ratio` x its time, its boards drawing `power` x as much. It loses its
+    breakdown by device.
+    """
     numbers = {name: None if (value := getattr(usage, name)) is None else value * ratio for name in _TIMES}
     joules = numbers["gpu_board_energy_j"]
     if joules:

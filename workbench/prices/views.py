@@ -10,7 +10,8 @@ from workbench.prices.platforms import platform
 
 
 def billed_seconds(seconds: float, offer: Offer) -> float | None:
-    """Seconds on the bill of a machine that was rented once for `seconds`: rounded up, and at least the minimum.
+    """Return the seconds on the bill of a machine that was rented once for `seconds`: rounded up,
+    at least the minimum.
 
     An owner pays what was used. None where the platform's rounding or minimum is unknown.
     """
@@ -26,9 +27,13 @@ def billed_seconds(seconds: float, offer: Offer) -> float | None:
 
 
 def billed_usd(seconds: float, offer: Offer, *, energy_j: float | None = None) -> float | None:
-    """US$ on the bill for the whole machine, all its GPUs, rented once for `seconds` of wall-clock; never less than direct.
+    """Return the US$ on the bill for a whole machine, all its GPUs, rented once; never less than
+    the direct cost.
 
-    `energy_j` is what an owner's machine took that pays electricity by the kWh.
+    Args:
+        seconds: Wall-clock seconds of the rental.
+        offer: The machine.
+        energy_j: Joules that it took, for an owner who pays electricity by the kWh; None: unknown.
 
     Returns:
         US$; None where the platform's rounding or minimum, or such an owner's energy, is unknown.
@@ -46,16 +51,18 @@ def serving_usd_per_1000(
     *,
     energy_j_per_prediction: float | None = None,
 ) -> float | None:
-    """US$ for 1,000 predictions served on this offer.
+    """Return the US$ for 1,000 predictions served on an offer.
 
-    Without a load the device is fully used: rate / (devices x throughput). With one, as many whole machines as it needs are held
-    all the time, and their price is spread over it: ceil(load / (devices x throughput)) x rate / load.
+    Without a load the device is fully used: rate / (devices x throughput). With a load, as many
+    whole machines as it needs are held all the time, and their price is spread over it: ceil(load /
+    (devices x throughput)) x rate / load.
 
     Args:
         offer: The machine; its devices are its GPUs, or itself when it has none.
         predictions_per_second: Measured throughput of one device, > 0.
         load_per_second: Predictions asked for, on average, > 0; None for as many as can be served.
-        energy_j_per_prediction: For an owner who pays electricity by the kWh; what idle machines draw is not in it.
+        energy_j_per_prediction: For an owner who pays electricity by the kWh; what idle machines
+            draw is not in it.
 
     Returns:
         US$; None where such an owner's energy is unknown.
@@ -78,15 +85,23 @@ def serving_usd_per_1000(
 
 
 def break_even_predictions(train_usd_a: float, serve_a: float, train_usd_b: float, serve_b: float) -> float | None:
-    """Number of predictions at which both models have cost the same, training and serving together.
+    """Return the number of predictions after which two models have cost the same, training and
+    serving together.
 
-    train_a + n · serve_a / 1000 = train_b + n · serve_b / 1000. Beyond it the one that serves for less is the cheaper.
-    `serve_a` and `serve_b` are US$ for 1,000 predictions.
+    It solves train_a + n · serve_a / 1000 = train_b + n · serve_b / 1000. Beyond it the model that
+    serves for less is cheaper.
+
+    Args:
+        train_usd_a: US$ of training the first model.
+        serve_a: US$ for 1,000 predictions of it.
+        train_usd_b: US$ of training the second model.
+        serve_b: US$ for 1,000 predictions of it.
 
     Returns:
-        n >= 0; None where there is none: one of them is never overtaken.
+        n >= 0; None where one of them is never overtaken.
     """
     if serve_a == serve_b:
         return None
     number = 1000 * (train_usd_a - train_usd_b) / (serve_b - serve_a)
+    # A negative number is a meeting in the past, before anything was served.
     return number if 0 <= number < math.inf else None

@@ -38,6 +38,7 @@ class Front:
                 refit_growth=REFIT_GROWTH,
             )
             self._arms = arms_of(state.table)
+        # Only arms that something happened to are made anew: a replay takes thousands of decisions.
         for run in set(state.changed[self._seen :]):
             pending = int(state.pending[run])
             self._arms[run] = replace(

@@ -39,6 +39,7 @@ class MoAsha:
         work = self._promote(state, lambda rung: self._counts[rung] // ETA)
         if work is None and self._new:
             work = self._start(state, self._new.pop(), 0)
+        # A run under way may still fill a rung and earn the next promotion.
         if work is None and self._running:
             return Idle.WAIT
         return work or self._promote(state, lambda rung: len(self._members[rung])) or Idle.STOP
@@ -82,9 +83,12 @@ class MoAsha:
         return next((members[i] for i in priority(points, places) if members[i] not in promoted), None)
 
     def _start(self, state: State, run: int, rung: int) -> Assignment | None:
-        """Assignment until the rung. Rungs of a short run lie on one checkpoint: one that it has passed is passed over.
+        """Assign a run until a rung. Several rungs of a short run lie on one checkpoint: those it
+        has passed are skipped.
 
-        None where it has passed them all: a run of a single checkpoint is at its end in the first rung.
+        Returns:
+            The assignment; None where it has passed all rungs, as a run of a single checkpoint has
+            after the first.
         """
         while rung < RUNGS and stop_of(rung, int(state.stops[run])) < state.passed[run]:
             self._members[rung].append(run)
@@ -99,18 +103,30 @@ class MoAsha:
 
 
 def stop_of(rung: int, stops: int) -> int:
-    """The checkpoint, by index, that a run of so many takes for a rung."""
+    """Return the checkpoint, by index, at which a run of `stops` checkpoints reaches a rung."""
+    # A power of a third is not exact: a rounding up must not cost another checkpoint.
     return max(1, math.ceil(stops * float(ETA) ** (rung - RUNGS + 1) - 1e-9)) - 1
 
 
 def priority(points: NDArray[np.float64], places: int) -> list[int]:
-    """The first `places` of points by non-dominated sorting, within a front by an epsilon-net; coordinates are minimised."""
+    """Return the best points by non-dominated sorting, within a front by an epsilon-net.
+
+    Args:
+        points: Shape (n, 2), both coordinates to be minimised.
+        places: How many points are wanted.
+
+    Returns:
+        Their indices, the best first.
+    """
     left = np.lexsort((points[:, 1], points[:, 0]))
+    # Log cost and quality have different units, so distances are in shares of their ranges.
     scale = np.where(np.ptp(points, axis=0) > 0, np.ptp(points, axis=0), 1.0)
     chosen: list[int] = []
     while len(left) and len(chosen) < places:
         second = points[left, 1]
         best_before = np.concatenate([[np.inf], np.minimum.accumulate(second)[:-1]])
+        # Sorted by cost, a point is on the front if its quality beats all cheaper ones. Strictly:
+        # of equal points the others go to the next front.
         on_front = second < best_before
         chosen += [int(i) for i in _spread(left[on_front], points / scale)]
         left = left[~on_front]
@@ -123,6 +139,7 @@ def _spread(front: NDArray[np.int64], points: NDArray[np.float64]) -> NDArray[np
     first = int(np.argmin(at[:, 1]))
     order, distance = [first], np.linalg.norm(at - at[first], axis=1)
     for _ in range(len(front) - 1):
+        # Below every distance, so it is not chosen again.
         distance[order[-1]] = -1.0
         chosen = int(np.argmax(distance))
         order.append(chosen)

@@ -62,6 +62,7 @@ class TopK:
             run = self._first.pop()
             self._tried.append(run)
             return Assignment(run, _rung(state, run))
+        # All first rungs are compared at once, so the last ones are waited for.
         if any(state.pending[run] == _rung(state, run) for run in self._tried):
             return Idle.WAIT
         free = [run for run in self._tried if state.is_free(run)]
@@ -73,6 +74,7 @@ class TopK:
     def _sample(self, state: State) -> list[int]:
         order = self._rng.permutation(len(state.stops))
         costs = np.array([state.cold_start_cost + state.table.runs[run].costs[_rung(state, run)] for run in order])
+        # Half of the budget is left for the full runs of the best.
         affordable = int(np.searchsorted(np.cumsum(costs), 0.5 * state.budget, side="right"))
         return [int(run) for run in order[: max(1, affordable)]]
 
@@ -111,7 +113,16 @@ METHODS = (
 
 
 def make(name: str, seed: int, more: Makers | None = None) -> SearchMethod:
-    """A fresh method, of those here or of `more`. Raises UsageError when there is none of that name."""
+    """Make a fresh method, of those here or of `more`.
+
+    Args:
+        name: Its name, as in `METHODS`, `front:no-freeze` or `optuna:TPESampler`.
+        seed: Its seed.
+        more: Makers of further methods by name.
+
+    Raises:
+        UsageError: There is no method of that name.
+    """
     if more and name in more:
         return more[name](seed)
     head, _, tail = name.partition(":")

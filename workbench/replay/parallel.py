@@ -39,16 +39,28 @@ class Job(NamedTuple):
 def run(
     tables: Sequence[Table], jobs: Sequence[Job], processes: int, more: methods.Makers | None = None
 ) -> Iterator[tuple[Job, Trace]]:
-    """All replays as they end, in any order. Several processes are started anew and keep one thread each.
+    """Run all replays and yield each with its trace as it ends, in any order.
 
-    `more` are methods that `methods` does not know; for several processes they must be functions or classes of a module.
+    Args:
+        tables: The tables that jobs name by index.
+        jobs: The replays.
+        processes: How many run side by side, each in a new process with one thread.
+        more: Makers of methods that `methods` lacks. With several processes they must be functions
+            or classes of a module, as they are pickled.
+
+    Yields:
+        A job and its trace.
     """
     if processes <= 1 or len(jobs) <= 1:
         yield from ((job, _replay(tables, job, more)) for job in jobs)
         return
+    # Set here, as a child reads it once while it imports numpy: threads of several processes would
+    # fight for the same CPUs.
     kept = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
+    # Forked children would inherit the locks of threads that do not exist in them.
     context = multiprocessing.get_context("spawn")
+    # Tables go to each process once, not along with every job.
     pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context, initializer=_begin, initargs=(tuple(tables), more))
     try:
         futures = {pool.submit(_in_process, job): job for job in jobs}

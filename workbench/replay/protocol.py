@@ -52,7 +52,9 @@ class Protocol:
 
 @dataclass(frozen=True, eq=False)
 class _Cell:
-    """What came of a method on a table with so many workers: traces and regret curves by seed."""
+    """The replays of a method on a table with one number of workers: traces and regret curves by
+    seed.
+    """
 
     budget: float
     traces: list[Trace]
@@ -82,12 +84,14 @@ def replay(
     progress: Callable[[int, int], None] = lambda done, total: None,
     more: methods.Makers | None = None,
 ) -> dict[str, Any]:
-    """Replay all and tell what came out: `protocol`, `machine`, `versions`, `tables`, `results`, `across`.
+    """Replay all methods on all tables. The record has `protocol`, `machine`, `versions`, `tables`,
+    `results`, `across`.
 
     Args:
         tables: The pools.
         protocol: What is compared, and how.
-        processes: How many replays run side by side. The record is the same, but for seconds of real time.
+        processes: How many replays run side by side. The record is the same, but for seconds of
+            real time.
         progress: Called with how many replays are done, of how many.
         more: Methods from elsewhere that `protocol` names.
 
@@ -95,6 +99,7 @@ def replay(
         UsageError: A method is not known, or cannot search a table.
         DataError: No point of a table counts.
     """
+    # A wrong name is told now, not after hours of replays.
     for name in protocol.methods:
         methods.make(name, 0, more)
     goals = [Goal(table, protocol.credit, protocol.cost) for table in tables]
@@ -228,6 +233,7 @@ def _told(cell: _Cell) -> dict[str, Any]:
 
 def _cost_record(cell: _Cell, base: _Cell, share: float) -> dict[str, Any]:
     """Cost to reach a share of the best hypervolume, and as a ratio to the base's, paired by seed."""
+    # A seed that never got there is dearer than all: the median holds while most did.
     costs = [np.inf if cost is None else cost for cost in cell.reached(share)]
     times = [np.inf if when is None else when for when in cell.reached(share, time=True)]
     median, time = float(np.median(costs)), float(np.median(times))
@@ -252,7 +258,7 @@ def _ratio(cell: _Cell, base: _Cell, share: float) -> dict[str, Any]:
 
 
 def _median_bounds(ranges: Iterable[tuple[float, float]]) -> dict[str, float | None]:
-    """Between what the median of ratios lies, of which each is only known to lie in a range."""
+    """Return the bounds of a median of ratios, each of which is only known to lie in a range."""
     least, most = (float(np.median(ends)) for ends in zip(*ranges, strict=True))
     return {"least": least or None, "most": most if np.isfinite(most) else None}
 
@@ -264,6 +270,7 @@ def _verdict(cell: _Cell, base: _Cell, p: float, corrected: float) -> dict[str, 
         "difference": difference,
         "p": p,
         "p_holm": corrected,
+        # The area is that of regret: less is better.
         "verdict": ("worse" if difference > 0 else "better") if told_apart else "tied",
     }
 

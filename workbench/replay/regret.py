@@ -18,7 +18,9 @@ from workbench.replay.tables import Table
 Numbers = NDArray[np.float64]
 
 CREDITS = ("checkpoints", "finished")
-"""What is a point of the front: every checkpoint, or only the last of runs that were trained to their end."""
+"""Which checkpoints are points of the front: every one, or only the last of a run that was trained
+to its end.
+"""
 
 COST_SCALES = ("log", "linear")
 """Scales in which the hypervolume measures cost."""
@@ -40,10 +42,11 @@ class Staircase:
 
     def __init__(self, cost: float, quality: float) -> None:
         self.volume = 0.0
+        # Step i begins at `_costs[i]` and has the height `_qualities[i]`; both ends are sentinels.
         self._costs, self._qualities = [-math.inf, cost], [quality, math.inf]
 
     def add(self, cost: float, quality: float) -> float:
-        """Add a point; what the hypervolume grew by, 0 where it is dominated."""
+        """Add a point and return the growth of the hypervolume: 0 where it is dominated."""
         costs, qualities = self._costs, self._qualities
         at = bisect.bisect_right(costs, cost) - 1  # the last step that is as cheap
         if cost >= costs[-1] or quality <= qualities[at]:
@@ -64,9 +67,10 @@ class Staircase:
 
 @dataclass(frozen=True, eq=False)
 class Goal:
-    """What a table has to be found: fixed before anything is run.
+    """The front that a table holds, and how it is measured: fixed before anything is run.
 
-    The reference point is the 5 % quantile of all recorded qualities, at 1.0001 times the highest cost.
+    The reference point is the 5 % quantile of all recorded qualities, at 1.0001 times the highest
+    cost.
 
     Args:
         table: The pool.
@@ -81,6 +85,7 @@ class Goal:
     @cached_property
     def reference(self) -> tuple[float, float]:
         """Cost, in the table's unit, and quality."""
+        # A little beyond the dearest point, or that one would dominate nothing.
         return 1.0001 * float(self.table.points[:, 0].max()), float(np.quantile(self.table.points[:, 1], 0.05))
 
     @cached_property
@@ -121,6 +126,7 @@ class Goal:
                     spent.append(when)
                     time.append(at)
                     volume.append(stairs.volume)
+        # Growths are added one by one, and their rounding may pass the best.
         share = np.minimum(np.array(volume) / self.best, 1.0)
         return Curve(np.array(spent), np.array(time), 1.0 - share)
 
@@ -140,7 +146,8 @@ class Curve:
     regret: Numbers
 
     def at(self, spent: Sequence[float] | Numbers) -> Numbers:
-        """Regret when so much was spent."""
+        """Return the regret after each of some amounts spent, in an array of their shape."""
+        # Spending is a sum of floats: a checkpoint reached with the last cent counts.
         return self.regret[np.searchsorted(self.spent, np.asarray(spent) * (1 + 1e-9), side="right") - 1]
 
     def area(self, budget: float) -> float:
@@ -151,6 +158,8 @@ class Curve:
         return float((self.at(ends[:-1]) * widths).sum() / widths.sum())
 
     def reach(self, share: float) -> tuple[float, float] | None:
-        """What was spent, and when it was, as the hypervolume reached a share of the best; None where it never did."""
+        """Return what was spent, and the virtual time, when the hypervolume reached a share of the
+        best; None: it never did.
+        """
         places = np.flatnonzero(self.regret <= 1.0 - share + 1e-12)
         return (float(self.spent[places[0]]), float(self.time[places[0]])) if len(places) else None

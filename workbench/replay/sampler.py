@@ -41,6 +41,7 @@ class Sampler:
             return Idle.STOP
         proposed, number = self._peer.ask()
         run = int(free[np.argmin(self._coordinates.distances(proposed)[free])])
+        # The sampler is told the settings that were run, not those that it had proposed.
         self._running[run] = self._peer.instead(number, state.table.runs[run].settings)
         return Assignment(run, int(state.stops[run]) - 1)
 
@@ -73,6 +74,8 @@ class Coordinates:
         """Squared distance of every configuration of the pool. A setting that only one of two has counts as another option."""
         row = self._row(settings)
         gap = self.rows - row
+        # A conditional setting is absent in rows of another method; absent in both is no
+        # difference.
         one = np.isnan(self.rows) != np.isnan(row)
         part = np.where(self.chosen, MISMATCH * (gap != 0), gap**2)
         part = np.where(np.isnan(gap), 0.0, part)

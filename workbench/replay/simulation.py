@@ -32,7 +32,7 @@ class Assignment(NamedTuple):
 
 
 class Idle(Enum):
-    """What a method says that has no work to give."""
+    """The answer of a method that has no work to give."""
 
     WAIT = "wait"
     """… until something is recorded."""
@@ -165,6 +165,7 @@ class _Simulation:
         self._assign()
         while self.events and self._advance(self.events[0][0]):
             now = self.events[0][0]
+            # All that falls on one moment is seen before anybody is given work.
             while self.events and self.events[0][0] <= now * (1 + _EXACT):
                 self._reach(heapq.heappop(self.events)[2])
             self._assign()
@@ -187,6 +188,7 @@ class _Simulation:
         state, busy = self.state, self.state.workers - self.free
         spend = busy * (when - state.time)
         if state.spent + spend > state.budget * (1 + _EXACT):
+            # The workers go on until the money ends, somewhere before the next checkpoint.
             state.time += (state.budget - state.spent) / busy
             state.spent = state.budget
             return False
@@ -196,6 +198,7 @@ class _Simulation:
     def _assign(self) -> None:
         """Ask for work for every free worker. One that is told to wait is asked again when something was recorded."""
         while self.free and not self.stopped:
+            # Real time, for the record alone: no decision depends on it.
             began = time.perf_counter()
             work = self.method.next(self.state)
             self.seconds += time.perf_counter() - began
@@ -219,11 +222,13 @@ class _Simulation:
         self._push(run, state.cold_start_cost if cold else 0.0)
 
     def _push(self, run: int, more: float = 0.0) -> None:
-        """The moment at which a run that a worker is at passes its next checkpoint, or fails."""
+        """Note the moment at which a run under way passes its next checkpoint, or fails."""
         record, done = self.state.table.runs[run], int(self.state.passed[run])
         before = record.costs[done - 1] if done else 0.0
         target = record.costs[done] if done < len(record.qualities) else record.failing_cost
         self.pushed += 1
+        # A run out of memory fails at cost 0: with its cold start paid, its moment has come.
+        # `pushed` keeps moments that coincide in the order of their assignment.
         heapq.heappush(self.events, (self.state.time + more + max(0.0, float(target - before)), self.pushed, run))
 
     def _reach(self, run: int) -> None:

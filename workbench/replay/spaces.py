@@ -66,6 +66,7 @@ def _setting(name: str, value: Any, dimensions: Mapping[str, Dimension], place: 
                 return label
     elif is_number(value):
         low, high = space.ends
+        # Tables are written with few digits: the end of a range may come back a rounding beyond it.
         held = min(max(value, low), high)
         if math.isclose(held, value, rel_tol=ROUNDING) and space.contains(held):
             return int(held) if isinstance(space, Integers) else float(held)

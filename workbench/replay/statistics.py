@@ -28,6 +28,7 @@ class Interval:
 def median_interval(values: Sequence[float] | Numbers, *, seed: int = 0) -> Interval:
     """The median of seeds, with its 95 % interval by the percentile bootstrap over them (Efron 1979)."""
     sample = np.asarray(values, float)
+    # A fixed seed: the same traces give the same record.
     drawn = np.random.default_rng(seed).integers(0, len(sample), (RESAMPLES, len(sample)))
     low, high = np.quantile(np.median(sample[drawn], axis=1), [LEVEL / 2, 1 - LEVEL / 2])
     return Interval(float(np.median(sample)), float(low), float(high))
@@ -64,8 +65,10 @@ def ranking(values: Numbers) -> Ranking:
 
     tables, methods = values.shape
     mean_ranks = tuple(float(rank) for rank in stats.rankdata(values, axis=1).mean(axis=0))
+    # Friedman's test needs three methods; with two there is the signed-rank test.
     if tables < 2 or methods < 3:
         return Ranking(mean_ranks, None, None)
     p = float(stats.friedmanchisquare(*values.T).pvalue)
+    # Nemenyi's q: the studentised range at infinite degrees of freedom, over the root of 2.
     q = float(stats.studentized_range.ppf(1 - LEVEL, methods, np.inf)) / math.sqrt(2)
     return Ranking(mean_ranks, None if math.isnan(p) else p, q * math.sqrt(methods * (methods + 1) / (6 * tables)))

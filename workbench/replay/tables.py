@@ -108,13 +108,14 @@ class Table:
 
 
 def read(path: Path) -> Table:
-    """The table of a file of JSON lines, compressed by gzip or not.
+    """Read a table from a file of JSON lines, compressed by gzip or not.
 
     Raises:
-        UsageError: There is no such file.
-        DataError: It is no table; the message names the line and what to do.
+        UsageError: There is no such file, or it cannot be read.
+        DataError: The file is no table; the message names the line and what to do.
     """
     text = _text(path)
+    # Not `splitlines`, which also breaks at U+2028 and the like inside JSON strings.
     lines = [(f"{path}, line {n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise DataError(f'{path} is empty. The first line must be {{"meta": …}}, each other one a run.')
@@ -132,6 +133,7 @@ def read(path: Path) -> Table:
             meta=meta,
             dimensions=_conditional(dimensions, [run.settings for run in raw]),
             runs=tuple(_planned(raw)),
+            # Of the text, so a table has one digest whether it is compressed or not.
             digest=f"{zlib.crc32(text.encode()):08x}",
         )
         total, widest = float(table.full_costs.sum()), float(np.ptp(table.points[:, 1]))
@@ -188,7 +190,7 @@ class _Raw(NamedTuple):
 
 
 def _run(place: str, line: str, dimensions: Mapping[str, Dimension]) -> _Raw:
-    """What a line says. The curve ends before the first quality that is no finite number."""
+    """Read a run from a line. Its curve ends before the first quality that is no finite number."""
     record = _json(place, line)
     if not isinstance(record.get("config"), dict):
         raise DataError(f'{place}: the run has no "config". Add its settings by name.')
@@ -212,7 +214,7 @@ def _run(place: str, line: str, dimensions: Mapping[str, Dimension]) -> _Raw:
 
 
 def _status(status: Any, place: str) -> str:
-    """How the run ended; `ok` where nothing is said."""
+    """Return how a run ended; `ok` where nothing is said."""
     if status is None or (isinstance(status, str) and status.strip().lower() in ("", "ok")):
         return "ok"
     if not isinstance(status, str):
@@ -246,16 +248,18 @@ def _curve(curve: Any, place: str) -> Iterator[tuple[float, float | None, float 
 
 
 def _planned(raw: Sequence[_Raw]) -> Iterator[Run]:
-    """Runs with all the checkpoints they were to have.
+    """Yield the runs with all the checkpoints that they were to have.
 
-    How long a run that failed was to be is not recorded. It is taken to be as long as the median of those that finished, at its
-    own cost a checkpoint: were its plan as short as its record, every method would know beforehand that it fails.
+    How long a failed run was to be is not recorded. It is taken to be as long as the median of the
+    finished ones, at its own cost of a checkpoint. Were its plan as short as its record, every
+    method would know beforehand that it fails.
     """
     finished = [run.costs for run in raw if run.status == "ok"]
     stops = int(np.median([len(costs) for costs in finished]))
     typical = float(np.median([costs[-1] / len(costs) for costs in finished]))
     for settings, costs, qualities, losses, status in raw:
         more = stops - len(costs) if status != "ok" else 0
+        # A run that recorded nothing is planned at the typical cost of a checkpoint.
         step = float(costs[-1]) / len(costs) if len(costs) else typical
         last = float(costs[-1]) if len(costs) else 0.0
         plan = np.concatenate([costs, last + step * np.arange(1, more + 1)])
@@ -263,11 +267,14 @@ def _planned(raw: Sequence[_Raw]) -> Iterator[Run]:
 
 
 def _conditional(dimensions: Mapping[str, Dimension], pool: Sequence[Mapping[str, Value]]) -> dict[str, Dimension]:
-    """Dimensions with the condition that their names tell: `LORA.r` is there only where some setting is `LORA`."""
+    """Add the condition that a dimension's name tells: `LORA.r` is there only where some setting is
+    `LORA`.
+    """
     conditional: dict[str, Dimension] = {}
     for name, dimension in dimensions.items():
         prefix, dot, _ = name.rpartition(".")
         having = [settings for settings in pool if name in settings]
+        # A name alone proves nothing: every run that has the setting must have the option.
         owner = next((other for other in dimensions if having and all(s.get(other) == prefix for s in having)), None)
         when = ((owner, prefix),) if dot and owner is not None else ()
         conditional[name] = Dimension(name, dimension.space, when)

@@ -14,7 +14,7 @@ from workbench.report.text import describe
 from workbench.result import COSTS, Result, originals
 
 _MOST_TIED = 6
-"""So many of the points that tie are named."""
+"""How many points that tie are named."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,8 @@ def picks(points: Points, *, budget: float | None = None, target: float | None =
         if other is None:
             other, why = _nearly(points, best), "nearly"
         found = [Pick("best", best), *([] if other is None else [Pick(why, other)])]
+        # Of points that new seeds do not tell apart the cheaper one is the
+        # one to take. One that is nearly as good is only an alternative.
         return found[::-1] if why == "tied" else found
     within = None if budget is None else _affordable(points, points.view.minimize[0], budget)
     reaching = None if target is None else _reaching(points, target)
@@ -133,6 +135,7 @@ def contended_text(results: Sequence[Result], view: View) -> str:
     contended = [r for r in points if r.contended]
     if not contended:
         return ""
+    # The extreme case is named, since it shows why the measured seconds are not compared.
     worst = max(contended, key=lambda r: r.cold.seconds - r.alone.seconds)
     are = "is" if len(contended) == 1 else "are"
     text = f"{len(contended)} of {many(len(points), 'point')} {are} contended: other programs used the machine meanwhile, and "
@@ -197,6 +200,8 @@ def _just_below_text(points: Points, target: float, reaching: Result) -> str:
 def _seems(result: Result, view: View, target: float) -> bool:
     """Return whether a score below the target reaches it once it is rounded to be shown."""
     score: float = result.scores[view.maximize]
+    # A score of 39.96 is shown as 40.0. Saying only that
+    # it misses a target of 40 would read as a mistake.
     return score < target <= round(score, 1)
 
 
@@ -206,6 +211,8 @@ def _missed(result: Result, view: View, target: float) -> str:
 
 def _affordable(points: Points, name: str, budget: float) -> Result | None:
     """Return the best point that costs at most the budget; None where there is none."""
+    # A cost that the front does not minimise may be lowest
+    # at a dominated point, so all points are looked at.
     of = points.best if name in points.view.minimize else points.candidates
     priced = [(price, r) for r in of if (price := points.view.cost(r, name)) is not None and price <= budget]
     return max(priced, key=lambda pair: (pair[1].scores[points.view.maximize], -pair[0]), default=(0.0, None))[1]
@@ -261,6 +268,7 @@ def _nearly_text(points: Points, best: Result) -> str:
     cheaper, view = _nearly(points, best), points.view
     if cheaper is None:
         return ""
+    # Rounded down, as the saving is: neither is promised better than it is.
     share = math.floor(100 * cheaper.scores[view.maximize] / best.scores[view.maximize])
     saved = COSTS[view.minimize[0]].phrases.saved.format(f"{_saved(view, best, cheaper)}%")
     return f" {share}% of that quality comes {saved}: {_point(cheaper, view, points.confirmed)}."

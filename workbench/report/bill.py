@@ -19,6 +19,8 @@ def peak_share(result: Result) -> float | None:
     """
     train = result.undisturbed.get("train")
     gpu = prices.gpu(result.device) if result.device else None
+    # `undisturbed` leaves out the time that other programs
+    # took: the share is that of this training alone.
     achieved = train.flops_per_second if train else None
     peak = gpu and (gpu.fp32_tflops if result.recipe.get("precision") == "float32" else gpu.tensor_tflops)
     return achieved / (peak * 1e12) if achieved and peak else None
@@ -40,6 +42,8 @@ def bill_record(r: Result, view: View) -> dict[str, Any]:
         "basis": None if usd is None else usd.basis,
         "contended": r.contended,
         "stalled_seconds": r.cold.stalled_seconds if r.usage else None,
+        # Without usage the Result is no point; a sum over
+        # nothing would be 0 s, which reads as measured.
         "seconds_measured": r.cold.seconds if r.usage else None,
         "usd_low": None if usd is None else usd.low,
         "usd_high": None if usd is None else usd.high,
@@ -48,6 +52,7 @@ def bill_record(r: Result, view: View) -> dict[str, Any]:
         "usd_per_pretraining_example": mean.pretraining_example,
         "usd_per_tuning_example": mean.tuning_example,
         "usd_mean_costs": mean.sum,
+        # A count of 0 means that nothing was counted, which is unknown.
         "flops": train.work.flops or None,
         "flops_formula": train.work.formula or None,
         "flops_per_second": train.flops_per_second,
@@ -60,6 +65,7 @@ def bill_record(r: Result, view: View) -> dict[str, Any]:
 def serving_record(r: Result, view: View, load_per_second: float | None, against: Result | None) -> dict[str, Any]:
     """Return as plain data what serving a point costs, and after how many predictions it has overtaken `against`."""
     served = serving(r, view, load_per_second)
+    # A point does not break even with itself.
     meets = None if against is None or against is r else break_even(against, r, view, load_per_second)
     return {
         "usd_per_1000_predictions": None if served is None else served.usd_per_1000.value,

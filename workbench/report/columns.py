@@ -69,6 +69,7 @@ def _derived(name: str, unit: str, value: Callable[[Result], Any], write: Callab
     return Column(name, unit, lambda result, view: value(result), lambda result, view: text(result), bool(unit))
 
 
+# Functions at module level, not lambdas in the loop below: those would all see its last name.
 def _cost_value(name: str, result: Result, view: View) -> float | None:
     return view.cost(result, name)
 

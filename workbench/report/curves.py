@@ -13,6 +13,7 @@ def curves_text(known: Sequence[Curve], view: View) -> str:
     """Say whether longer training still pays."""
     if not known:
         return "No run has a checkpoint that can be drawn yet."
+    # Judged by doublings of the steps: a further epoch means little to a run that has made many.
     found = rise(known)
     if found.gain is None:
         return (
@@ -21,6 +22,7 @@ def curves_text(known: Sequence[Curve], view: View) -> str:
     share = f"{found.best_at_end:,} of {many(found.runs, 'run')} scored best at the last checkpoint"
     amount = f"the last doubling of steps changed {view.maximize} by {number_signed(found.gain)} in the median"
     says = (
+        # The gain alone would hold for runs that rose over a doubling but had peaked in between.
         "Longer training still pays" if found.gain > 0 and 2 * found.best_at_end > found.runs else "Longer training no longer pays"
     )
     return f"{says}: {share}, and {amount}."

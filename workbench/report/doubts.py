@@ -1,4 +1,6 @@
-"""What is to be doubted of a front: scores that one answer to everything would have, and a dev set too small to tell them apart."""
+"""Reasons to doubt a front: scores no better than one answer to everything, and a dev set too small
+to tell scores apart.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,15 @@ from workbench.quantities import many
 from workbench.result import Result, originals
 
 WIDE = 10.0
-"""Points on either side of a score of 50, from which on a dev set is small."""
+"""A dev set is small where the 95 % interval of a score of 50 reaches at least so many points to
+either side.
+"""
 
 FEW = 100
-"""Dev examples below which a set is small where the standard error of the score is not known: a share of so many examples would be
-known to about `WIDE`, and a score that is no share is hardly known better."""
+"""A dev set with fewer examples is small where the standard error of the score is not known. A
+share of so many examples would be known to about `WIDE` points, and a score that is no share is
+hardly known better.
+"""
 
 
 def doubts(results: Sequence[Result], view: View, grading: Mapping[str, Any]) -> list[str]:
@@ -31,6 +37,8 @@ def doubts(results: Sequence[Result], view: View, grading: Mapping[str, Any]) ->
     if not scores:
         return []
     told = []
+    # On skewed data a model that always gives the commonest label
+    # scores well. A front of such points has learned nothing.
     if constant is not None and max(scores) <= constant:
         told.append(
             f"No point does better than the commonest label given to everything: that has {view.maximize} {constant:.1f}. Try more "

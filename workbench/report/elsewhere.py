@@ -49,6 +49,8 @@ def elsewhere(results: Sequence[Result], view: View, offers: Sequence[Offer], ta
         target: The least score; None for any.
     """
     points = [r for r in corrected_points(results, view) if _reaches(r, view, target)]
+    # Keyed by identity: a Result holds dicts and has no
+    # hash, and imported runs may share a recipe's id.
     usd = {id(r): view.cost(r, "usd") for r in points}
     points.sort(key=lambda r: (usd[id(r)] is None, usd[id(r)] or 0.0, -r.scores[view.maximize]))
     found = [each for offer in offers if (each := _cheapest(points[:CANDIDATES], replace(view, offer=offer))) is not None]
@@ -64,6 +66,7 @@ def _cheapest(points: Sequence[Result], view: View) -> Elsewhere | None:
     best: tuple[float, Result] | None = None
     for r in points:
         usd = view.cost(r, "usd")
+        # An unknown fit is not refused: a run on a CPU says nothing about the memory of a GPU.
         if usd is not None and (best is None or usd < best[0]) and _fits(r, view.offer) is not False:
             best = usd, r
     if best is None:
@@ -94,6 +97,7 @@ def elsewhere_text(found: Sequence[Elsewhere], view: View, target: float | None 
     here = next((each for each in found if each.offer.id == view.offer.id), None)
     if here is not None and here is not first and first.usd.value > 0:
         said += f", {number(here.usd.value / first.usd.value)} times less than on {here.offer.name} ({banded(here.usd, dollars)})"
+    # Where bands overlap the order of the offers is not known, and that has to be said.
     others = [each for each in found[1:] if each.usd.low <= first.usd.high]
     if not others:
         return f"{said}."

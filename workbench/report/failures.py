@@ -21,7 +21,7 @@ KINDS = {
     Cause.DIED: "worker died",
     Cause.FAULT: "fault of the machine",
 }
-"""What people are told of a cause, where that is more than its word."""
+"""The words for causes of failure where the cause's own name does not say enough."""
 
 _MEMORY = ("method", "batch_size", "max_length", "precision")
 
@@ -70,6 +70,7 @@ def failures(results: Sequence[Result], view: View) -> list[Failure]:
         phases: dict[str, Usage] = {}
         for r in segments:
             phases = add_phases(phases, r.spent)
+        # At no price for labels: those that were bought stay bought, and other runs use them.
         usd = spent_usd(segments, view.offer, 0.0)
         seconds = sum(r.consumed.seconds for r in segments)
         found.append(Failure(name, status, tuple(segments), len(by_run(segments)), phases, usd, seconds))
@@ -159,9 +160,12 @@ def memory_map(results: Sequence[Result]) -> list[Fit]:
     """
     groups: dict[tuple[Any, ...], list[list[Result]]] = {}
     for segments in by_run(results).values():
+        # An interrupted run says nothing about memory, and
+        # one that is to be tried again has no verdict yet.
         tried = [r for r in segments if r.status == "complete" or (r.cause is Cause.OUT_OF_MEMORY and not r.retry)]
         if tried:
             groups.setdefault((tried[0].model, *_deciding(tried[0]).values()), []).append(tried)
+    # The first part of a key is the model, hence i + 1.
     differing = {name for i, name in enumerate(_MEMORY) if name == "method" or len({key[i + 1] for key in groups}) > 1}
     found = []
     for (model, *values), runs in sorted(groups.items(), key=lambda item: tuple(map(_rank, item[0]))):
@@ -196,5 +200,6 @@ def _rank(value: Any) -> tuple[float, str]:
 def _deciding(result: Result) -> dict[str, Any]:
     """The settings of a run's recipe that decide its memory beside the model."""
     task = result.recipe["task"]
+    # The length of rows is a setting of the task, the others stand in the recipe itself.
     known = {"method": result.method, "max_length": task.get("max_length")}
     return {name: known[name] if name in known else result.recipe.get(name) for name in _MEMORY}

@@ -19,6 +19,8 @@ def slice_text(points: Sequence[Result], view: View, name: str) -> str:
     best = sorted(
         ((max(r.scores[view.maximize] for r in group), value, group) for value, group in groups.items()), key=lambda b: -b[0]
     )
+    # Eight values are as many as a sentence holds. It also
+    # stands for the figure where a reader cannot see it.
     told = [f"{number(value)}: {score:.1f} ({many(len({r.run_id for r in group}), 'run')})" for score, value, group in best[:8]]
     rest = f", and {len(best) - len(told)} more" if len(best) > len(told) else ""
     return f"Best {view.maximize} by {short_name(name)}, {'; '.join(told)}{rest}."

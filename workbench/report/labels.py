@@ -18,6 +18,8 @@ def labels_text(best: Sequence[Best], view: View, more: int = MORE) -> str:
     said = f"The best is {describe(top.point)}: {view.maximize} {top.score:.1f}."
     price = f" (they cost {dollars(more * view.label_usd)})" if view.label_usd else ""
     counts = ", ".join(f"{each.labels:,}" for each in best)
+    # A line through scores that have stopped rising would promise
+    # more than the data show, even more than a score can be.
     if len(best) >= LEAST_COUNTS and bent(best):
         more_tried = [each.labels for each in best if each.labels > top.labels]
         tried = f"{min(more_tried):,}" if len(more_tried) == 1 else f"{min(more_tried):,} to {max(more_tried):,}"

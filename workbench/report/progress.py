@@ -111,6 +111,7 @@ class Progress:
 
     def sentences(self) -> list[str]:
         """Return all there is to say, the most important first, and a sentence for each worker at the end."""
+        # A study that nobody has swept has spent nothing worth a sentence.
         said = [self._headline(), self._money()] if self.runs or self.workers or self.outdated else [self._headline()]
         if self.points:
             volume = (
@@ -182,6 +183,7 @@ class Settled:
         sound, known = originals(finished), current(finished)
         points = [r for r in corrected_points(finished, view) if view.coordinates(r) is not None]
         members = pareto_front(points, view)
+        # Without a known cost no hypervolume is known; 0 would say that the points are worthless.
         measured = view.reference.keys() >= {view.maximize, *view.minimize} and (points or not any(r.scores for r in known))
         begun = frozenset(r.run_id for r in sound if r.status != "interrupted")
         return cls(
@@ -203,6 +205,8 @@ class Settled:
     def with_work(self, making: Sequence[Result], view: View) -> Spending:
         """Return what is spent with the work under way. Each label counts once."""
         more = {name: max(0, count - self.bought.get(name, 0)) for name, count in labels_bought(making).items()}
+        # The ledger's finished Results and the work under way may
+        # use the same labels, so labels are priced below, once.
         work = replace(spending(making, view.offer, 0.0), labels=sum(more.values()))
         usd = None if work.usd is None else work.usd + view.label_usd * work.labels
         return self.spent + replace(work, usd=usd)
@@ -231,6 +235,7 @@ def progress(
     workers = tuple(_worker(record, now) for record in leases)
     making = [worker.making for worker in workers]
     spent, at_work = settled.with_work(making, view), sum(worker.lives for worker in workers)
+    # A run with a checkpoint that is being taken further is not done.
     done = settled.done - {r.run_id for r in making}
     left = seconds_left(spent, limits, len(done)) if at_work else None
     trials = limits.get("trials")
@@ -250,6 +255,7 @@ def progress(
         bounds=tuple(bounds(spent, limits)),
         limits=limits,
         usd_per_hour=usd_per_hour(spent, at_work) if at_work else None,
+        # Budgets and trials are counted in seconds of work, which the workers spend side by side.
         seconds_left=None if left is None else left / at_work,
         front=settled.front,
         hypervolume=settled.hypervolume,

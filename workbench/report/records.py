@@ -37,6 +37,7 @@ def front_record(
     confirmation `on_front`, `hypervolume` and the answer are those of the scores that new seeds gave; a point's
     `score` stays the one that was measured first.
     """
+    # By identity: imported runs that share a recipe's id are points of their own.
     members = {id(r) for r in confirmed_front(results, view)}
     of = confirmations(results, view)
     load = load or Load()
@@ -162,10 +163,12 @@ def find_run(results: Sequence[Result], wanted: str) -> list[Result]:
     There are none where no run is meant.
     """
     runs = by_run(results).values()
+    # A trial number goes before an id: people type those, and an id may begin with the same digits.
     for segments in runs:
         if any(wanted in (str(r.trial), str(r.number)) for r in segments):
             return segments
     for segments in runs:
+        # Fewer characters of an id would hit some run by chance.
         if len(wanted) >= 4 and any(name.startswith(wanted) for r in segments for name in (r.run_id, r.recipe_id)):
             return segments
     return []
@@ -175,5 +178,6 @@ def last_word(segments: Sequence[Result]) -> Result:
     """Return the Result that says what a run has come to: being made, infeasible, complete up to a checkpoint, or interrupted."""
     rank = {"running": 3, "infeasible": 2, "complete": 1, "interrupted": 0}
     last = max(segments, key=lambda r: (rank[r.status], r.epochs))
+    # A run that was broken off on its way beyond its last checkpoint is interrupted, not complete.
     newest = max(segments, key=lambda r: r.number or 0)
     return newest if newest.status == "interrupted" and last.status == "complete" and last.epochs < newest.epochs else last

@@ -26,6 +26,7 @@ def reproduce(result: Result, description: Mapping[str, Any]) -> str:
         "from workbench.training import train",
         "",
         f"recipe = load({path!r}).resolve({{{settings}}}).with_epochs({result.epochs!r})",
+        # A replicate's seed is none of the study's settings, so it is put in by hand.
         f"for checkpoint in train(replace(recipe, seed={result.seed})):",
         "    print(checkpoint.recipe.epochs, dict(checkpoint.scores))",
         "END",

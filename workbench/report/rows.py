@@ -73,6 +73,7 @@ def _scores(r: Result) -> dict[str, Any]:
 
 def _cold(r: Result, view: View) -> dict[str, Any]:
     """Return what making the point alone from cold would have cost; None in each column where the Result is no point."""
+    # The columns stay, empty: 0 would read as free.
     if r.status != "complete":
         return dict.fromkeys((*_COLD, "flops"))
     return values(r, view, *_COLD) | {"flops": r.cold.work.flops or None}

@@ -91,9 +91,11 @@ def best_within(points: Points) -> list[tuple[float, dict[str, Result]]]:
     view = points.view
     name = view.minimize[0]
     unit = AXES[name].per_unit
+    # The third part is left out of the key: Results have no order, and two equal costs would raise.
     priced = sorted(((cost, r.number or 0, r) for r in points.found if (cost := view.cost(r, name))), key=lambda p: p[:2])
     if not priced:
         return []
+    # Round in the unit that people read, such as kWh, not in the stored joules.
     stops = [x * unit for x in ladder(priced[0][0] / unit, priced[-1][0] / unit) if _leading(x) in (1, 2, 5)]
     found: list[tuple[float, dict[str, Result]]] = []
     best: dict[str, Result] = {}
@@ -137,6 +139,7 @@ def differing(runs: Sequence[Result]) -> dict[str, list[Any]]:
     """Return the settings that differ between a few points, by dotted name; the value is None where a point has no such setting."""
     records = [dict(flat(r.recipe)) for r in runs]
     names = dict.fromkeys(name for record in records for name in record)
+    # By `repr`, since settings may be lists, which have no hash.
     return {name: values for name in names if len(set(map(repr, values := [record.get(name) for record in records]))) > 1}
 
 

@@ -36,6 +36,7 @@ def describe_plan(result: Result) -> str:
 def _labels(result: Result) -> str:
     """Write how many labels reached the loss, and of how many where that is not all, within the first epoch."""
     train = result.recipe["task"].get("train")
+    # After the first epoch every label has reached the loss.
     part = isinstance(train, int) and 0 < result.labels < train and result.epochs < 1
     return f"{count(result.labels)} of {many(train, 'label')}" if part else many(result.labels, "label")
 

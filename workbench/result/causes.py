@@ -50,6 +50,7 @@ class Cause(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Cause:
+        # Enum asks here for a value that it lacks: a later version's record is read, not refused.
         return cls.UNKNOWN
 
     @property

@@ -247,6 +247,7 @@ COSTS: Mapping[str, Cost] = {
             Axis("labels bought (D)", "labels"),
             per_label=lambda label_usd: 1.0,
             reference=lambda offer, labels, label_usd: 10.0 * labels,
+            # Labels that cost nothing have no price to be weighed by.
             usd_each=lambda offer, label_usd: label_usd or None,
             least=1.0,  # no label counts as one
         ),
@@ -264,7 +265,9 @@ MINIMIZABLE = tuple(name for name, cost in COSTS.items() if cost.reference)
 
 
 def cost(result: Result, name: str, offer: Offer, label_usd: float) -> float | None:
-    """One of `COSTS` for this point from cold, at these prices: the value of `estimate`; None where it is unknown."""
+    """Return the value of `estimate`: one of `COSTS` for a point from cold; None where it is
+    unknown.
+    """
     asked = COSTS[name]
     if asked.pays_compute and result.usage and same_machine(result, offer):  # by far the most frequent question, without a band
         compute, of_labels = prices.usd(result.alone, offer), asked.of_labels(result.labels, label_usd)
@@ -274,26 +277,32 @@ def cost(result: Result, name: str, offer: Offer, label_usd: float) -> float | N
 
 
 def estimate(result: Result, name: str, offer: Offer, label_usd: float) -> Estimate | None:
-    """One of `COSTS` for this point from cold, at these prices, with its band.
+    """Return one of `COSTS` for a point from cold, with its band.
 
-    Seconds, joules and dollars are as measured where the offer is the machine it ran on, or has the same GPU; elsewhere
-    they are carried over by stated ratios (`workbench.prices.carry`), and the basis says `scaled`. Where others used the machine
-    meanwhile they are what the point would have taken without them, by estimate, and the basis says `contended`.
+    Seconds, joules and dollars are as measured where the offer is the machine it ran on, or has the
+    same GPU; elsewhere they are carried over by stated ratios (`workbench.prices.carry`), and the
+    basis says `scaled`. Where others used the machine meanwhile they are what the point would have
+    taken without them, by estimate, and the basis says `contended`.
 
     Returns:
-        The number, or None where it was not measured, or cannot be carried over to the offer's device.
+        The number, or None where it was not measured, or cannot be carried over to the offer's
+        device.
     """
     asked = COSTS[name]
+    # Labels need no machine: their cost is known where nothing can be carried over.
     there = carried(result, offer) if asked.of_compute else None
     return asked.of(there, result.labels, offer, label_usd)
 
 
 def carried(result: Result, offer: Offer) -> Carried | None:
-    """The point's cold usage on the machine of an offer; None where nothing is known of it there, or it is no point yet."""
+    """Carry a point's cold usage over to the machine of an offer; None where nothing is known
+    there, or it is no point.
+    """
     if not result.usage:
         return None
     known = result._carried
     if offer not in known:
+        # Worked out once for each offer: a view asks for it a dozen times a point.
         same, contended = same_machine(result, offer), bool(result.contended)
         known[offer] = prices.carry(result.usage, result.device, offer, same_machine=same, contended=contended)
     return known[offer]
@@ -301,11 +310,14 @@ def carried(result: Result, offer: Offer) -> Carried | None:
 
 @dataclass(frozen=True)
 class MeanCosts:
-    """The two terms of the document's second line, `1/N_D Σ C_i(θ, T) + 1/N_T Σ C_i(θ, D)`, in US$ of compute.
+    """Mean costs of an example, `1/N_D Σ C_i(θ, T) + 1/N_T Σ C_i(θ, D)`: of pre-training and of
+    tuning, in US$ of compute.
 
     Attributes:
-        pretraining_example: Cost of the phase `pretrain` / examples processed in it; None without pre-training.
-        tuning_example: Cost of the phase `train` / examples processed in it, repeats included; None where unknown.
+        pretraining_example: Cost of the phase `pretrain` / examples processed in it; None without
+            pre-training.
+        tuning_example: Cost of the phase `train` / examples processed in it, repeats included; None
+            where unknown.
     """
 
     pretraining_example: float | None
@@ -320,7 +332,9 @@ class MeanCosts:
 
 
 def mean_costs(result: Result, offer: Offer) -> MeanCosts:
-    """What one pre-training example and one tuning example cost on average, on the machine of an offer."""
+    """Return the mean costs of a pre-training example and of a tuning example on the machine of an
+    offer.
+    """
     there = carried(result, offer)
     phases = {} if there is None else there.phases
 
@@ -333,10 +347,14 @@ def mean_costs(result: Result, offer: Offer) -> MeanCosts:
 
 
 def same_machine(result: Result, offer: Offer) -> bool:
-    """Whether the offer is a price of the machine it ran on. A machine with another GPU is another machine, whatever was said."""
+    """Whether an offer prices the machine that a Result was made on. Another GPU is another
+    machine, whatever was said.
+    """
+    # The GPU decides first: a run that was priced by mistake at an offer of another GPU is scaled.
     if offer.gpus and result.device and prices.same_gpu(result.device, offer.gpu) is False:
         return False
     known = result.offer
+    # An id changes with the price and its date; at a newer price platform and instance still tell.
     if known.get("id") == offer.id:
         return True
     return bool(known) and (known.get("platform"), known.get("instance")) == (offer.platform, offer.instance)

@@ -25,17 +25,21 @@ changed, with `+` between them."""
 
 
 def key(kind: str, recipe: Mapping[str, Any]) -> str:
-    """What one input of a recipe, from its record, is known by: a model by its name, data and code by the task."""
+    """The key under which an input of a recipe is kept, from its record: the model's name; for data
+    and code a hash of the task.
+    """
     if kind == "model":
         return str(recipe["model"])
     return hashlib.sha256(json.dumps(recipe["task"], sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def changed(result: Result, known: Known) -> tuple[str, ...]:
-    """Which inputs of a Result are not what they are now, out of `KINDS`; an input of which nothing is known is what it was.
+    """Which inputs of a Result are not what they are now, out of `KINDS`; an input of which nothing
+    is known is what it was.
 
-    A Result without fingerprints was made before there were any. Of its data there is a digest in its provenance. Whether the rest
-    is what it was can only tell who makes its recipe again, and looks whether that has its id: see `without_fingerprints`.
+    A Result without fingerprints was made before there were any. Its provenance holds a digest of
+    its data. Whether the rest is still what it was is told by making its recipe again and comparing
+    ids: see `without_fingerprints`.
     """
     if not result.inputs and (told := known.get("runs", {}).get(result.run_id)) is not None:
         return tuple(filter(None, told.split("+")))
@@ -44,7 +48,10 @@ def changed(result: Result, known: Known) -> tuple[str, ...]:
 
 
 def without_fingerprints(result: Result, known: Known) -> tuple[str, ...]:
-    """The same of a Result without fingerprints whose recipe has another id now: what has a fingerprint now had none then."""
+    """Do as `changed` does, for a Result without fingerprints whose recipe has another id now.
+
+    An input that has a fingerprint now had none then, so it counts as changed.
+    """
     return _differing(result, {"data": result.provenance.get("data_digest"), "model": "", "code": ""}, known)
 
 
@@ -52,14 +59,16 @@ def _differing(result: Result, own: Mapping[str, Any], known: Known) -> tuple[st
     found = []
     for kind in ("data", "model", "code"):
         now = known[kind].get(key(kind, result.recipe)) if known.get(kind) else None
+        # None is unknown, on either side, and what is unknown is not held against a Result.
         if now is not None and own[kind] is not None and own[kind] != now:
             found.append(kind)
     method = result.recipe["method"]
+    # The revision is that of the kind: any learning rate, here 1.0, will do.
     if "kind" in method and int(result.inputs.get("method", 0)) != methods.revision(Method(method["name"], method["kind"], 1.0)):
         found.append("method")
     return tuple(found)
 
 
 def current(results: Iterable[Result]) -> list[Result]:
-    """All but those of other inputs."""
+    """Leave out the Results whose inputs have changed since."""
     return [r for r in results if not r.outdated]

@@ -44,4 +44,5 @@ def _offer(offer: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str,
     """
     platform, _, rest = str(offer.get("name", "")).partition(":")
     gpus = (provenance.get("device") or {}).get("gpus") or ()
+    # Unpacked last: what the record says itself goes before what is read out of its name.
     return {"platform": platform, "instance": rest.partition(":")[0], "gpus": 1 if gpus else 0, **offer}

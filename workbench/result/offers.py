@@ -17,6 +17,7 @@ def offer_record(offer: Offer) -> dict[str, Any]:
         "platform": offer.platform,
         "instance": offer.instance,
         "gpus": offer.gpus,
+        # As text: a float would lose digits of the price, and the bill would change with them.
         "usd_per_hour": str(offer.usd_per_hour),
         "usd_per_kwh": None if offer.usd_per_kwh is None else str(offer.usd_per_kwh),
         "date": offer.date,

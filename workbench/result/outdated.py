@@ -27,12 +27,14 @@ def changes(kinds: Iterable[str]) -> str:
 
 
 def outdated_text(results: Sequence[Result]) -> str:
-    """That some Results are of other inputs than the study has, and which changed, in a sentence; empty when none is."""
+    """Write in a sentence how many Results have other inputs than the study, and which changed;
+    empty for none.
+    """
     return text_of(sum(bool(r.outdated) for r in results), kinds(results))
 
 
 def text_of(count: int, changed: Iterable[str]) -> str:
-    """The same of so many, and what changed."""
+    """Write the sentence of `outdated_text` from a number of Results and the changed inputs."""
     if not count:
         return ""
     are, they = ("is", "it") if count == 1 else ("are", "they")
@@ -43,5 +45,5 @@ def text_of(count: int, changed: Iterable[str]) -> str:
 
 
 def outdated_record(results: Sequence[Result]) -> dict[str, object]:
-    """The same as plain data."""
+    """Return what `outdated_text` tells, as plain data."""
     return {"results": sum(bool(r.outdated) for r in results), "changed": kinds(results)}

@@ -21,6 +21,7 @@ AGAIN = "to be tried again"
 """What people are told of a failure after which somebody has asked for another try."""
 
 
+# Without slots: `cached_property` keeps its value in `__dict__`, past the frozen `__setattr__`.
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """One recipe's outcome: a checkpoint of a run, or how a run ended without one.
@@ -32,35 +33,40 @@ class Result:
         settings: The study's settings that made it, by path; `epochs` is this checkpoint's.
         status: One of `STATUSES`.
         cause: Why it is infeasible or was interrupted; None otherwise.
-        reason: The same in words for people, else empty: no program reads it.
+        reason: The cause in words for people, else empty: no program reads it.
         scores: The task's scores and `dev_loss`; empty unless complete.
-        usage: The cold cost by phase: what this checkpoint alone would have consumed from nothing. It has its own single
-            evaluation and no earlier one, and shared things in full.
+        usage: The cold cost by phase: what this checkpoint alone would have consumed from nothing.
+            It has its own single evaluation and no earlier one, and shared things in full.
         spent: What was really consumed since the run's previous Result, by phase.
         labels: Distinct labelled examples whose labels reached the loss.
         step: Optimiser steps done.
         examples: Training examples processed, repeats included.
         tokens: Training tokens processed, padding excluded.
         trainable_parameters: How many numbers were tuned.
-        serving: Speed of its predictions as measured: `latency_seconds` of one alone, `predictions_per_second` in batches.
-        samples: Examples of the dev set with what was predicted, as `{"example": …, "prediction": …}`; empty unless asked for.
-        inputs: Fingerprints of what stood behind the recipe's names when it was run: `Recipe.inputs`. Empty in records made before
-            there were any.
+        serving: Speed of its predictions as measured: `latency_seconds` of one alone,
+            `predictions_per_second` in batches.
+        samples: Examples of the dev set with what was predicted, as `{"example": …, "prediction":
+            …}`; empty unless asked for.
+        inputs: Fingerprints of what stood behind the recipe's names when it was run:
+            `Recipe.inputs`. Empty in records made before there were any.
         provenance: Versions, device, commit, times: what is needed to read the figures years later.
         offer: The offer at which the stored objective values were computed, as plain data.
         label_usd: The price of a label then.
         started: Seconds since 1970 at the start of this segment.
         finished: Seconds since 1970 at its end.
-        replicate_of: Of a confirmation: the recipe that was run again with another seed, by its id. It tells of that recipe's
-            point and is none of its own; its `settings` are that recipe's. None for all that a sweep runs.
-        test_scores: Scores on the held-out test split, by recipe id: its own, and, where the work also graded the weights of
-            points that a sweep had made, theirs. Empty for all that a sweep runs.
+        replicate_of: Of a confirmation: the recipe that was run again with another seed, by its id.
+            It tells of that recipe's point and is none of its own; its `settings` are that
+            recipe's. None for all that a sweep runs.
+        test_scores: Scores on the held-out test split, by recipe id: its own, and, where the work
+            also graded the weights of points that a sweep had made, theirs. Empty for all that a
+            sweep runs.
         trial: Number of the run's first trial in the ledger; None before it is written.
         number: Number of its own trial in the ledger.
-        retry: Whether it is a failure after which a person has asked for another try, as its ledger sees it. Not part of the
-            record.
-        outdated: Which of its inputs are no longer what they were, out of `workbench.result.inputs.KINDS`, as its ledger sees it:
-            such a Result is on the bill, and no point. Not part of the record.
+        retry: Whether it is a failure after which a person has asked for another try, as its ledger
+            sees it. Not part of the record.
+        outdated: Which of its inputs are no longer what they were, out of
+            `workbench.result.inputs.KINDS`, as its ledger sees it: such a Result is on the bill,
+            and no point. Not part of the record.
     """
 
     recipe_id: str
@@ -179,6 +185,8 @@ class Result:
         record = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in apart}
         phases = {name: {p: u.to_json() for p, u in getattr(self, name).items()} for name in ("usage", "spent")}
         if compact:
+            # Most windows of a record name the same meters: said once, ten thousand Results read
+            # quicker.
             windows = [window for by_phase in phases.values() for window in by_phase.values()]
             shared = set.intersection(*(set(w["sources"].items()) for w in windows)) if windows else set()
             for window in windows:
@@ -189,6 +197,7 @@ class Result:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Result:
         """Rebuild from `to_json`, of this or any earlier version; keys of a later schema are ignored."""
+        # The one place where old records are made new: nothing above asks which version wrote one.
         record = upgraded(record)
         known = {name: record[name] for name in cls.__dataclass_fields__ if name in record and name not in _SEEN}
         known["cause"] = None if record["cause"] is None else Cause(record["cause"])

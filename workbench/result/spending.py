@@ -36,18 +36,22 @@ class Spending:
 
 
 def spending(results: Iterable[Result], offer: Offer, label_usd: float) -> Spending:
-    """What all these Results together have consumed.
+    """Add up what Results have really consumed, at an offer.
 
-    Work on the offer's machine is priced at the offer; work that was done on another one at the price that was paid there, which
-    its record holds: what is spent is never scaled. A task's smaller training set is a prefix of its larger one, so labels of one
-    data set are bought once: the largest number used of each, less what an older form of the study had bought.
+    Work on the offer's machine is priced at the offer; work that was done on another one at the
+    price that was paid there, which its record holds: what is spent is never scaled. A task's
+    smaller training set is a prefix of its larger one, so labels of one data set are bought once:
+    the largest number used of each, less what an older form of the study had bought.
     """
     known = list(results)
     compute = [_spent_usd(r, offer) for r in known if r.spent]
     joules = [r.consumed.energy_j for r in known]
+    # An older form of the study has paid for these: they are on its bill.
     before = labels_bought(r for r in known if _taken_over(r))
     labels = sum(bought - before.get(name, 0) for name, bought in labels_bought(known).items())
     return Spending(
+        # One unknown part makes the sum unknown: a budget must not be passed by what nobody
+        # metered.
         usd=None if None in compute else sum(c for c in compute if c is not None) + label_usd * labels,
         seconds=sum(r.consumed.seconds for r in known),
         energy_j=None if None in joules else sum(j for j in joules if j is not None),
@@ -75,10 +79,13 @@ def labels_bought(results: Iterable[Result]) -> dict[str, int]:
     bought: dict[str, int] = {}
     for r in results:
         key = labelled_set(r.recipe["task"])
+        # Not the sum: smaller training sets are prefixes of larger ones, of one data set and seed.
         bought[key] = max(bought.get(key, 0), r.labels)
     return bought
 
 
 def labelled_set(task: Mapping[str, Any]) -> str:
-    """Which labels a task buys, from its record: data set and order, of which a smaller training set is a prefix."""
+    """Name the labels that a task buys, from its record: the data set and its order, of which
+    training sets are prefixes.
+    """
     return f"{task.get('data')}/{task.get('seed')}"

@@ -10,7 +10,7 @@ from workbench.space import Value
 
 @dataclass(frozen=True)
 class Milestone:
-    """A checkpoint at which a run may be left.
+    """A checkpoint of a run in plain numbers, passed or ahead.
 
     Attributes:
         progress: How much it was trained by then, above 0, in one unit for all runs (examples processed).

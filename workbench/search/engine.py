@@ -6,7 +6,8 @@ A free worker takes the run, and takes it to the checkpoint, with the greatest i
 
     P(feasible)    chance that the run neither runs out of memory nor diverges
     E[HVI]         expected growth of the front's hypervolume, in score x natural logarithm of cost,
-                   once the run has passed that checkpoint (expected hypervolume improvement)
+                   once the run has passed that checkpoint (expected hypervolume improvement);
+                   averaged over joint samples of what other workers have under way
     cost ahead     what is still to be paid to get there: taking the run up included, what a cached
                    state has paid for left out
     start penalty  added for new runs where the number of starts is bounded; 0 where it is not

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from workbench.data import fingerprints
+from workbench.data import files, fingerprints
 from workbench.errors import StudyError, WorkbenchError, did_you_mean, line_in, said
 from workbench.study.study import Study
 
@@ -18,11 +18,13 @@ def load(path: str | Path) -> Study:
     """Run a study file and return the one `Study` in it.
 
     Raises:
-        StudyError: There is no such file, it cannot be run, or it does not hold just one Study.
+        StudyError: There is no such file, it is one of data, it cannot be run, or it does not hold just one Study.
     """
     path = Path(path)
     if not path.is_file():
         raise StudyError(f"there is no study file {path}.{_near(path)}")
+    if files.suffix_of(path.name) in (*files.TABLE_SUFFIXES, *files.CONLL, *files.PLAIN):
+        raise StudyError(f"{path} is data, not a study, which is a Python file. `workbench init {path}` writes a study of it.")
 
     fingerprints.look_again()  # a study that is loaded is one of the files as they are now
     module = _run(path)

@@ -9,26 +9,26 @@ decisions          what a worker does next, said explicitly
 training_run       one run at work
 recording          how Results are made and written
 grading            what a run is graded on beside the dev set
-runs               a run to its longest, and a checkpoint of it
-job                what it is all given, and what is opened for it
-current            what a worker is making now, as the heartbeat tells it and the watch counts it
-mending            what workers that died left behind
-observer           who listens, and how a sweep ends
-outlook            what lies ahead of runs, forecast for the search
-limits             when it ends
+runs               a run at its full length, and its checkpoints
+job                what a sweep is given, and what is opened for it
+current            what a worker is making now, for the heartbeat and for the watch
+mending            puts right what dead workers left behind
+observer           is told what happens, and how the sweep ended
+outlook            forecasts of the checkpoints ahead, for the search
+limits             when a sweep ends
 budget             what may still be spent, and the watch that stops before it is passed
-account            what is spent and bought so far, and whether what comes next fits
+account            what is spent and bought so far, and whether the next run fits
 accumulator        what was consumed since the last Result
-checks             what can be known to be wrong before
+checks             finds mistakes before anything is spent
 checkpoint_store   the folder of states and of the front's weights
-unwritten          what the ledger was away for
-file_lock          one worker at a time chooses
+unwritten          Results that wait for a ledger that was away
+file_lock          lets one worker at a time choose
 heartbeat          tells the ledger that this worker lives
-disturbance        says that others use the machine, and when they are done
-regularly          the thread in which these two, and the watch, do so
+disturbance        says when others use the machine, and when they are done
+regularly          the thread of the heartbeat, the disturbance and the watch
 interruptions      Ctrl-C, and where it may break in
-workers            several of them on one machine, and who looks after them
-provenance         what must be known to read the figures years later
+workers            several workers on one machine, and their supervisor
+provenance         what a reader of the figures must know years later
 """
 
 from workbench.sweep.account import Account

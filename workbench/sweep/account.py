@@ -27,7 +27,8 @@ class Account:
         forecaster: Says what a run will take.
 
     Attributes:
-        refusals: Why runs were not admitted since the last one that was started, by what each would cost.
+        refusals: Why runs were not admitted since the last decision began, by the US$ that each
+            would cost.
     """
 
     def __init__(self, budget: Budget, forecaster: Forecaster) -> None:
@@ -48,10 +49,17 @@ class Account:
         self._asked.clear()
 
     def note(self, results: Sequence[Result], more: Usage | None = None) -> None:
-        """Take in what the ledger holds now; `more` is what was consumed and charged to none of it.
+        """Bring the account up to date with the ledger.
 
-        What runs that are being made will buy counts as bought: nobody else has to spend that.
+        The labels that runs in progress are going to use count as bought, since nobody else has to
+        pay for them again.
+
+        Args:
+            results: All Results, those that are being made included.
+            more: What was consumed and is charged to none of them yet.
         """
+        # A run in progress has used few of its labels so far. Counting only
+        # those would let several workers together pass the budget of labels.
         results = [replace(r, labels=max(r.labels, promised(r))) if promised(r) else r for r in results]
         self._asked.clear()
         self._bought = labels_bought(results)
@@ -69,13 +77,19 @@ class Account:
         return recorded + more
 
     def unseen(self, seconds: float, workers: int) -> Spending:
-        """What so many other workers have spent at most in so many seconds in which they could not say it, by the rates so far."""
+        """What other workers may have spent while the ledger was away and they could not report it.
+
+        Args:
+            seconds: How long the ledger has been silent.
+            workers: How many others were at work when it was last read. Each is taken to have
+                worked all the time, at the mean power of the study so far.
+        """
         known, work = self._recorded, seconds * workers
         energy_j = known.energy_j and known.energy_j / known.seconds * work
         return self.budget.of_work(work, energy_j, 0)
 
     def labels_to_come(self, recipe: Recipe) -> int:
-        """How many labels a run will have used at its end; 0 where nothing is bounded, and nobody asks."""
+        """How many labels a run will have used at its end; 0 where no budget asks for it."""
         return self.forecaster.segment(recipe, 0.0, float(recipe.epochs), cold=True).labels if self.bounded else 0
 
     def exhausted(self) -> str:
@@ -88,7 +102,9 @@ class Account:
 
     @property
     def refused(self) -> str:
-        """That nothing fits the budget, by the cheapest run that was not admitted, in words; empty when none was refused."""
+        """A sentence that no run fits, naming the cheapest that was refused; empty when none
+        was.
+        """
         if not self.refusals:
             return ""
         return f"no run that is left fits the budget (the cheapest one looked at would take {self.refusals[min(self.refusals)]})"
@@ -101,15 +117,18 @@ class Account:
         *,
         least: CostForecast | None = None,
     ) -> bool:
-        """Whether a run, or what is missing of it, fits what is left by its forecast. What is unknown
-        passes: the watch sees it.
+        """Whether the forecast of a run, or of the rest of it, fits what is left of the budgets.
+
+        A run whose cost cannot be forecast is admitted, or a study without any measurement could
+        never begin; the watch stops it if it proves too dear.
 
         Args:
             recipe: The run.
-            results: All Results.
-            until: To how many epochs it is taken; None: to its end.
-            least: It takes the seconds of this at least, whatever is forecast.
+            results: All Results, which say how far the run has come.
+            until: The epochs that it is taken to; None for its end.
+            least: A lower bound for the seconds, which counts where the forecast is below it.
         """
+        # A run goes on from its last checkpoint, so only the stretch beyond it has to fit.
         began = max((r.epochs for r in results if r.run_id == recipe.run_id and r.status == "complete"), default=0.0)
         end = float(recipe.epochs if until is None else until)
         # Hundreds of runs are asked about in one decision, and most differ in what no forecast depends on.
@@ -119,7 +138,7 @@ class Account:
         return self._asked[asked]
 
     def _fits(self, recipe: Recipe, began: float, end: float, least: CostForecast | None) -> bool:
-        """Whether it fits; a refusal is kept."""
+        """Whether the run fits. The reason for a refusal is kept in `refusals`."""
         forecast = self.forecaster.segment(recipe, began, end, cold=True)
         seconds, energy_j = forecast.spent_seconds, forecast.spent_energy_j
         if least and (seconds is None or least.seconds.value > seconds.value):
@@ -130,13 +149,23 @@ class Account:
         more = self.budget.forecast(seconds, energy_j, labels).spending
         refused = self.budget.overrun(self._recorded, more)
         if refused:
+            # Keyed by cost, so that the sentence at the
+            # end names the cheapest run that did not fit.
             self.refusals[more.usd or 0.0] = refused
         return not refused
 
     def overrun(self, result: Result, checkpoint: Checkpoint) -> str:
-        """Which budget is spent, or would be passed by the run's next stretch, judged by its own speed so far; empty when none."""
+        """Which budget is spent, or would be passed by the next stretch of the run; empty when
+        none.
+
+        Args:
+            result: The checkpoint's Result, whose own usage says how fast this run trains.
+            checkpoint: The same checkpoint, with the step at which the next one comes.
+        """
         assert checkpoint.next_step is not None
         train, evaluate = result.usage["train"], result.usage["evaluate"]
+        # The speed of this very run replaces the forecast that admitted it, which may have been
+        # off by a factor. Evaluations do not grow with the stretch: there is one at its end.
         stretch = checkpoint.next_step / checkpoint.step - 1  # relative to all steps so far
         joules = (train.energy_j, evaluate.energy_j)
         energy_j = None if None in joules else stretch * (train.energy_j or 0.0) + (evaluate.energy_j or 0.0)

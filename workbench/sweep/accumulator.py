@@ -1,4 +1,8 @@
-"""What was consumed since the last Result: one window is always open, so that all time is on the bill, wherever it went."""
+"""What was consumed since the last Result.
+
+One window of the meter is always open while the worker works, so that no time is missing from the
+bill, whatever it was spent on.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,9 @@ class UsageAccumulator:
     """What one worker has consumed since its last Result: its open bill.
 
     Args:
-        tenant: The meter's, whose windows are the bill.
-        window: One of the tenant's, opened when the work began; a new one when not given.
-        before: What was consumed before that window, and is charged with it.
+        tenant: The tenant of the meter whose windows are the bill.
+        window: A window of the tenant, opened when the work began; None for a new one.
+        before: What was consumed before that window. It is charged with it.
 
     Attributes:
         settling: Held while the ledger and the meter both know of the same work, so that it counts once.
@@ -35,16 +39,16 @@ class UsageAccumulator:
         return self._before if self._resting else self._before + self._window.read()
 
     def unaccounted(self) -> Usage:
-        """What of it belongs to no phase yet."""
+        """What was consumed since the last Result and belongs to no phase yet."""
         return self.consumed() - total(self._phases.values())
 
     def add(self, phases: Mapping[str, Usage]) -> None:
-        """Part of what was consumed went into these phases."""
+        """Note that part of what was consumed went into these phases."""
         self._phases = add_phases(self._phases, phases)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """What is consumed within goes into a phase."""
+        """Charge what is consumed in the block to a phase."""
         window = self._tenant.window()
         try:
             yield
@@ -53,10 +57,13 @@ class UsageAccumulator:
 
     @contextlib.contextmanager
     def settled(self, phases: Mapping[str, Usage]) -> Iterator[dict[str, Usage]]:
-        """All that was consumed since the last Result by phase, for a Result to charge: these phases, those noted, the rest idle.
+        """Yield all that was consumed since the last Result, by phase, for a Result to charge.
 
-        After the block a new bill is open; after an error in it the old one still is.
+        What belongs neither to `phases` nor to a phase noted before is `idle`. After the block a
+        new bill is open; after an error in the block the old bill stays open.
         """
+        # The next window opens where this bill ends, before the Result is written: the time that
+        # the write takes is then charged to the next Result, and none is lost or counted twice.
         whole, fresh = self.consumed(), self._tenant.window()
         known = add_phases(phases, self._phases)
         try:
@@ -69,7 +76,11 @@ class UsageAccumulator:
 
     @contextlib.contextmanager
     def rest(self) -> Iterator[None]:
-        """Within, nothing is consumed: the machine is left to other workers, who are charged for all of it meanwhile."""
+        """Consume nothing within the block. The other workers of the machine are charged for all of
+        it meanwhile.
+        """
+        # Closing the window and setting the flag must look like one step to the
+        # budget's watch; a reading in between would count the window twice.
         with self.settling:
             self._before, self._resting = self._before + self._window.close(), True
         try:
@@ -79,5 +90,5 @@ class UsageAccumulator:
                 self._window, self._resting = self._tenant.window(), False
 
     def close(self) -> None:
-        """Nothing more is measured."""
+        """End the measurement."""
         self._window.close()

@@ -1,8 +1,10 @@
-"""What a sweep may still spend: what is spent is never guessed, what is to come is forecast, and the sweep stops before a bound.
+"""What a sweep may still spend. Spending is measured, never guessed, and the sweep stops before a
+limit.
 
-Three gates, each for what the one before could not see. A run whose forecast does not fit is not started. A run that would
-overrun is stopped at the checkpoint before, judged by its own speed. And a watch reads the meter four times a second and
-stops whatever runs when only the reserve is left. So a budget is passed by no more than `OVERSHOOT_SECONDS` of work.
+Three gates keep a budget, each for what the one before could not see. A run whose forecast does not
+fit is not started. A run that would overrun, judged by its own speed, is stopped at the checkpoint
+before. And a watch reads the meter four times a second, and stops whatever runs when only the
+reserve is left. A budget is therefore passed by no more than `OVERSHOOT_SECONDS` of work.
 """
 
 from __future__ import annotations
@@ -28,10 +30,12 @@ WATCH_SECONDS = 0.25
 """How often the meter is read against the budget: a reading takes 0.3 ms."""
 
 OVERSHOOT_SECONDS = 2.0
-"""By how much work a budget may be passed: what an operation that cannot be broken off takes beyond the reserve. That is one
-kernel, or the writing of a Result and of a checkpoint's state; a state that takes longer to write, or a ledger that has to be
-written to again and again, can pass it by that. Of several sweeps on one ledger each may pass it by so much, as each hears of
-the others' spending once a second."""
+"""By how many seconds of work a budget may be passed.
+
+This is how long an operation that cannot be broken off takes beyond the reserve: one kernel, or
+writing a Result and the state of a checkpoint. A state that takes longer to write, or a ledger that
+has to be tried again and again, passes the budget by that time. Each of several sweeps on one
+ledger may pass it by so much, since each hears of the others' spending once a second."""
 
 
 class Budget:
@@ -61,27 +65,37 @@ class Budget:
         return self.limits.done(results) or self.exhausted(self.spent(results))
 
     def exhausted(self, spent: Spending) -> str:
-        """Which budget is spent but for its reserve, or cannot be kept because what is spent is unknown; empty when none."""
+        """Say which budget is spent but for its reserve, or cannot be kept because its spending is
+        unknown; empty when there is none.
+        """
         for bound in self._bounds(spent):
+            # Taking an unknown amount for 0 would let the
+            # sweep spend without limit. It ends instead.
             if bound.spent is None:
                 return f"what was spent of {bound.words(bound.most)} cannot be measured here, so that budget cannot be kept"
             if bound.spent == 0 and self._reserve(bound, spent) >= bound.most:
                 return f"the budget of {bound.words(bound.most)} is less than a second of work"
             if bound.spent + self._reserve(bound, spent) >= bound.most:
                 return f"the budget of {bound.words(bound.most)} is spent ({bound.words(bound.spent)})"
+        # Labels need no reserve: they are bought as a run
+        # starts, and the budget may be used to the last.
         if self.limits.max_labels is not None and spent.labels > self.limits.max_labels:
             return f"the budget of {self.limits.max_labels:,} labels is spent ({spent.labels:,})"
         return ""
 
     def usd_left(self, spent: Spending) -> float | None:
-        """US$ that may still be spent on compute: of what is bounded in US$ or in hours, the least; None where neither is."""
+        """US$ that may still be spent on compute, by the tighter of the limits in US$ and in hours;
+        None where there is neither.
+        """
         second = self.of_work(1.0, None, 0).usd
         worth = {"usd": 1.0, "seconds": second}
         known = [(bound.most - (bound.spent or 0.0), worth.get(bound.name)) for bound in self._bounds(spent)]
         return min((max(0.0, left) * usd for left, usd in known if usd is not None), default=None)
 
     def overrun(self, spent: Spending, more: Spending) -> str:
-        """Which budget `more` would pass, in words: `$0.02 of $0.01 left`; empty when none. What is unknown passes none."""
+        """Say which budget `more` would pass: `$0.02, of $0.01 left`; empty when none. An unknown
+        amount is not refused here: `exhausted` ends the sweep for it.
+        """
         for bound, then in zip(self._bounds(spent), self._bounds(spent + more), strict=True):
             if bound.spent is not None and then.spent is not None and then.spent + self._reserve(bound, spent) > bound.most:
                 return f"{bound.words(then.spent - bound.spent)}, of {bound.words(max(0.0, bound.most - bound.spent))} left"
@@ -91,7 +105,9 @@ class Budget:
         return ""
 
     def of_work(self, seconds: float, energy_j: float | None, labels: int) -> Spending:
-        """What so much work on this machine costs; a forecast without joules passes no budget of them."""
+        """What so much work on this machine costs. Where `energy_j` is None, no budget of energy
+        refuses it.
+        """
         joules = None if energy_j is None else Estimate.exact(energy_j)
         return self.forecast(Estimate.exact(seconds), joules, labels).spending
 
@@ -101,11 +117,12 @@ class Budget:
         return CostForecast.here(seconds, energy_j, paid, gpus=self._gpus, labels=labels)
 
     def _bounds(self, spent: Spending) -> list[Bound]:
-        """All but that of labels, which are bought at the start of a run."""
+        """The bounds of what is used up over time: all but that of labels."""
         return [bound for bound in bounds(spent, asdict(self.limits)) if bound.name != "labels"]
 
     def _reserve(self, bound: Bound, spent: Spending) -> float:
         """What is kept back of a budget, in its own unit."""
+        # The mean power of the sweep so far. Without a measurement no joules are kept back.
         watts = (spent.energy_j or 0.0) / spent.seconds if spent.seconds else 0.0
         rates = {"usd": float(self.offer.usd_per_hour) / 3600, "seconds": 1.0, "energy_j": watts}
         return rates[bound.name] * RESERVE_SECONDS
@@ -121,6 +138,7 @@ def watch(budget: Budget, spent: Callable[[], Spending], stop: Callable[[str], N
         spent: What is spent until now, the work under way included. Called from another thread; may raise.
         stop: Is told the reason before the main thread is interrupted, as by SIGTERM.
     """
+    # Python runs signal handlers in the main thread alone.
     if not budget.watched or threading.current_thread() is not threading.main_thread():
         return contextlib.nullcontext()
 

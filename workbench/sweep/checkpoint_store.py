@@ -1,4 +1,7 @@
-"""The folder of a sweep: states that runs are continued from, and the weights of the front. What is lost here costs no result."""
+"""The folder of a sweep: states to continue runs from, and the weights of the front's members.
+
+Losing a file in it costs time, never a Result: those are in the ledger.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ if TYPE_CHECKING:
     from workbench.training import ResumeState
 
 LEAST_FREE_BYTES = 64 << 20
-"""Below this a disk is held to be full, and states of runs are dropped for the ledger's sake."""
+"""A disk with less room counts as full, and the states of runs are dropped to leave it to the
+ledger.
+"""
 
 
 class CheckpointStore:
@@ -24,11 +29,11 @@ class CheckpointStore:
         self._states, self._weights, self._note = folder / "prefixes", folder / "weights", note
 
     def state(self, run_id: str) -> ResumeState | None:
-        """The state in which a run was left, if it is still there."""
+        """The state in which a run was left; None where it is gone."""
         return training.ResumeCache(self._states).find(run_id)
 
     def weights(self, recipe_id: str) -> Path | None:
-        """The file with a point's weights, if it is there."""
+        """The file with a point's weights; None where there is none."""
         path = self._weights / f"{recipe_id}.safetensors"
         return path if path.is_file() else None
 
@@ -36,10 +41,10 @@ class CheckpointStore:
         """Ids of the runs whose last state is there."""
         return {path.stem for path in self._states.glob("*.safetensors")}
 
-    def save_state(self, prefix: ResumeState) -> None:
+    def save_state(self, state: ResumeState) -> None:
         """Keep the state of a run in place of its earlier one."""
         with self._saving("The state of this run, to continue it from,"):
-            training.ResumeCache(self._states).save(prefix)
+            training.ResumeCache(self._states).save(state)
 
     def save_weights(self, recipe_id: str, weights: Mapping[str, Any]) -> None:
         """Keep the weights of a point: tensors by name."""
@@ -50,6 +55,8 @@ class CheckpointStore:
                 folder.mkdir(parents=True, exist_ok=True)
             draft = process.draft(self._states / recipe_id)  # where drafts of dead workers are cleared away
             save_file(dict(weights), draft)
+            # Both folders are on one file system, so the
+            # rename is atomic: no reader sees half a file.
             draft.replace(self._weights / f"{recipe_id}.safetensors")
 
     def keep_weights(self, members: Collection[str]) -> None:
@@ -60,7 +67,9 @@ class CheckpointStore:
                     path.unlink(missing_ok=True)
 
     def make_room(self) -> None:
-        """Drop what can be made again where the disk is full: states of runs can, a Result cannot."""
+        """Drop the states of runs where the disk is full: they can be made again, and a Result
+        cannot.
+        """
         if self._states.is_dir() and shutil.disk_usage(self._states).free < LEAST_FREE_BYTES:
             for path in self._states.glob("*.safetensors"):
                 path.unlink(missing_ok=True)
@@ -71,8 +80,10 @@ class CheckpointStore:
 
         try:
             yield
+        # Safetensors reports a full disk as an error of its own, which is no OSError.
         except (OSError, SafetensorError) as error:
             self._note(f"{what} could not be saved: {error}.")
+            # What is left of the file would keep the disk full.
             with contextlib.suppress(OSError):
                 for draft in self._states.glob(process.draft(Path("*")).name):
                     draft.unlink(missing_ok=True)

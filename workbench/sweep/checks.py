@@ -15,15 +15,17 @@ from workbench.errors import Refused, StudyError, UsageError, WorkbenchError, li
 from workbench.formulations import Reach
 from workbench.meter import Meter
 from workbench.prices import Offer
-from workbench.space import Choice, Dimension, Value, dimensions, is_number, label, resolve
+from workbench.space import Choice, Dimension, Value, dimensions, is_number, is_whole, label, resolve
 from workbench.study import Study
-from workbench.tasks.base import WORST_GROUP, Task
+from workbench.tasks.base import WORST_GROUP, Splits, Task
 
 MOST_MISSED = 0.5
-"""Of a side's targets: where no setting of the study lets more than the other half be given, it is not begun."""
+"""The share of a split's targets that may be out of reach. A study in which every setting misses
+more than this is not begun."""
 
 MOST_FORMS = 64
-"""Forms of one task that are looked at: each option of a choice, both ends of a range."""
+"""At most so many forms of one task are looked at. There is one for each option of a choice, and
+for both ends of a range."""
 
 
 def check_data(study: Study) -> list[str]:
@@ -35,18 +37,22 @@ def check_data(study: Study) -> list[str]:
 
     Raises:
         DataError: They are not as they must be.
-        UsageError: There are fewer examples, or of a side no more than half of the targets can be given.
+        UsageError: There are fewer examples, or none, or of a side no more than half of the targets can be given.
     """
     named = _options(study.recipe.task)
+    reads_train = any(method.labelled or method.shots for method in _options(study.recipe.method))
     told: list[str] = []
     for task in named:
         alike: dict[str, list[Task]] = {}
         for settings in itertools.islice(_settings(list(dimensions(task).values()), task.bounds, {}), MOST_FORMS):
+            # Forms that differ only in a length or a count are judged together: a length
+            # that cuts too much is no reason to refuse the study where another one does not.
             others = {name: value for name, value in settings.items() if name not in task.bounds and not is_number(value)}
             of = [f"{name}={value!r}" for name, value in others.items()] + ([str(label(task))] if len(named) > 1 else [])
             alike.setdefault(f" of {', '.join(of)}" if of else "", []).append(resolve(task, settings))
         for of_what, forms in alike.items():
             with _of_its_author(forms[0]):
+                _check_splits(forms[0], reads_train)
                 told += forms[0].notes()
             _check_groups(study.maximize, forms[0])
             if task.bounds:
@@ -73,8 +79,40 @@ def graded_by(study: Study) -> dict[str, Any]:
     return {"dev_examples": examples, "graded_examples": graded, "constant_score": constant}
 
 
+def _check_splits(task: Task, reads_train: bool) -> None:
+    """Raise UsageError where a user's own task lacks examples that a study needs; the tasks of ours refuse by themselves.
+
+    Args:
+        task: Without holes.
+        reads_train: A method of the study is made of labelled examples, or asks with some.
+    """
+    if _is_ours(task):
+        return
+    own, splits = type(task).__name__, task.splits()
+    if not isinstance(splits, Splits):
+        raise UsageError(f"splits() of {own} gave a {type(splits).__name__}. Return Splits(train, dev, test) of workbench.tasks.")
+    if not len(splits.dev):
+        raise UsageError(f"splits() of {own} gave 0 dev examples, and they grade every checkpoint. Give it at least one.")
+    if not reads_train:
+        return
+    given, asked = len(splits.train), getattr(task, "train", 0)
+    if not given:
+        raise UsageError(
+            f"splits() of {own} gave 0 examples to train on, and a method of the study is made of them. Give it at least one, or "
+            "name only methods that train on nothing: zero_shot()."
+        )
+    if is_whole(asked) and given < asked:
+        raise UsageError(f"train={asked}: {own} has {given} examples to train on. Ask for at most that many.")
+
+
+def _is_ours(task: Task) -> bool:
+    return type(task).__module__.startswith("workbench.")
+
+
 def _check_groups(maximize: str, task: Task) -> None:
-    """Raise UsageError where the study maximises a score of groups and the data tell of fewer than two."""
+    """Raise UsageError where the study maximises a score over groups and the dev set has fewer than
+    two.
+    """
     groups = {example["group"] for example in task.splits().dev if "group" in example}
     if maximize.startswith(WORST_GROUP) and len(groups) < 2:
         raise UsageError(
@@ -85,7 +123,9 @@ def _check_groups(maximize: str, task: Task) -> None:
 
 @contextlib.contextmanager
 def _of_its_author(task: Task) -> Iterator[None]:
-    """Where a user's own task fails to read its data, its file and line are told instead of ours. Raises StudyError."""
+    """Name the file and line of a user's own task where it fails to read its data. Raises
+    StudyError.
+    """
     try:
         yield
     except WorkbenchError:
@@ -93,13 +133,17 @@ def _of_its_author(task: Task) -> Iterator[None]:
     except Exception as error:
         file = getattr(sys.modules.get(type(task).__module__), "__file__", None)
         line = line_in(file, error) if file else None
-        if line is None or type(task).__module__.startswith("workbench."):
+        if line is None or _is_ours(task):
             raise  # a bug of our own
         raise StudyError(f"{file}, line {line}: {type(task).__name__} cannot read its data: {said(error)}.") from error
 
 
 def _missed(forms: Sequence[Task], processors: Mapping[str, Any], of_what: str) -> list[str]:
-    """What cannot be given of one task's data, by its form and by processor. Raises UsageError where nearly all forms are lost."""
+    """Say which targets of one task cannot be given, by form and by processor.
+
+    Raises:
+        UsageError: Of some split every form misses more than `MOST_MISSED` of the targets.
+    """
     found: dict[str, list[tuple[Reach, str]]] = {"train": [], "dev": []}
     for task, (model, processor) in itertools.product(forms, processors.items()):
         splits = task.splits()
@@ -108,6 +152,7 @@ def _missed(forms: Sequence[Task], processors: Mapping[str, Any], of_what: str) 
                 reach = task.formulation(models.kind(model)).reach(getattr(splits, side), processor)
                 found[side].append((reach, f"{side} {reach.noun}{of_what}{f' for {model}' if len(processors) > 1 else ''}"))
     for of_side in found.values():
+        # The study is refused by its best setting: a single good one is enough to begin.
         best, what = min(of_side, key=lambda each: each[0].share_missed, default=(Reach(0, {}), ""))
         if best.share_missed > MOST_MISSED:
             raise UsageError(f"{best.told(what)} Too little is left to tune on or to be graded by.")
@@ -115,12 +160,16 @@ def _missed(forms: Sequence[Task], processors: Mapping[str, Any], of_what: str) 
 
 
 def _processors(study: Study) -> dict[str, Any]:
-    """The processors of the study's models that differ, each by the first model that has it; without those that do not load."""
+    """The study's distinct processors, each under the first model that has it. Models that do not
+    load are left out.
+    """
     found: dict[str, tuple[str, Any]] = {}
     for model in _options(study.recipe.model):
         with contextlib.suppress(WorkbenchError):  # the plan of its pairs says so
             processor = models.processor(model)
             key = model
+            # Models of one family often share a tokeniser. Encoding the
+            # data once for each that differs gives the same counts.
             if hasattr(processor, "backend_tokenizer"):
                 content = json.loads(processor.backend_tokenizer.to_str())
                 content |= {"truncation": None, "padding": None}  # set at each use
@@ -134,7 +183,9 @@ def _options(value: Any) -> Sequence[Any]:
 
 
 def _settings(holes: Sequence[Dimension], bounds: Sequence[str], known: Mapping[str, Value]) -> Iterator[Mapping[str, Value]]:
-    """Fillings of a task's holes: each bound at each of its options, each other number at its largest, all else at each option."""
+    """Yield the settings of a task to be checked: each option of what bounds its rows and of what
+    is no number, and the largest value of every other number.
+    """
     if not holes:
         yield known
         return
@@ -144,6 +195,7 @@ def _settings(holes: Sequence[Dimension], bounds: Sequence[str], known: Mapping[
         return
     options: Sequence[Value] = hole.space.names if isinstance(hole.space, Choice) else hole.space.ends
     numbers = [option for option in options if is_number(option)]
+    # Data that have too few examples are found now, not when the search first draws the largest.
     if numbers and hole.name not in bounds:
         options = [max(numbers)]  # type: ignore[type-var]
     for option in options:
@@ -151,10 +203,13 @@ def _settings(holes: Sequence[Dimension], bounds: Sequence[str], known: Mapping[
 
 
 def check_offer(offer: Offer, meter: Meter) -> None:
-    """Raise Refused when the offer is not the price of this machine: a GPU is never billed as a desktop, nor as another model."""
+    """Raise Refused when the offer does not price this machine. A GPU is never billed as a machine
+    without one, nor as another model.
+    """
     if not meter.devices:
         return
     gpu = meter.devices[0].name
+    # None means that the table lacks one of the two names: what is unknown is not refused.
     if offer.gpus and prices.same_gpu(gpu, offer.gpu) is False:
         known = prices.gpu(gpu)
         assert known is not None  # as it is another one

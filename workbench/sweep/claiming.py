@@ -1,5 +1,5 @@
-"""From what a planner proposes to what the runner does: the proposal's lease is taken, or nothing
-is.
+"""Turns a planner's proposal into a decision: the lease of what was proposed is taken, or nothing
+is done.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Decider:
 
     Args:
         context: What the worker works with.
-        work: What it is making.
+        work: What the worker is making.
         planner: Says what comes next.
         mending: Puts right what dead workers left.
     """
@@ -34,8 +34,10 @@ class Decider:
         self._context, self._work, self._planner, self._mending = context, work, planner, mending
 
     def decide(self, in_memory: str | None = None) -> Decision:
-        """What is done next, the lease taken that it needs; `in_memory` is the id of the run in
-        memory.
+        """Decide what is done next, and take the lease that it needs.
+
+        Args:
+            in_memory: The id of the run whose model is in memory; None without one.
         """
         context = self._context
         while True:
@@ -46,6 +48,9 @@ class Decider:
             if (end := self._end(results)) is not None:
                 return end
             context.observer.doing("Choosing what is next")
+            # Reading, choosing and taking the lease are one turn under
+            # the lock. Results are read again inside: those from before
+            # may lack what another worker took while this one waited.
             with context.bill.phase("decide"), context.lock.taken():
                 results = self._work.read()  # the ledger is never broken into: a lock of a library's that is torn open stays shut
                 with context.interruptions.breakable():
@@ -61,37 +66,38 @@ class Decider:
                 return answer
 
     def leave(self, run_id: str) -> None:
-        """A run is left since its next stretch, by its own speed, would pass a budget."""
+        """Leave a run whose next stretch, judged by its own speed, would pass a budget."""
         self._planner.leave(run_id)
 
     def stopped(self, how: str = "") -> Done:
-        """That it ends because somebody asked for it, and `how`."""
+        """The end that somebody asked for. `how` is added to the reason."""
         asked = self._context.interruptions
         return Done(asked.reason or f"{asked.by} stopped it{how}", asked.cause)
 
     def _end(self, results: Sequence[Result]) -> Done | None:
-        """That a limit is reached, that nothing works, or that somebody asked for an end; None
-        where nothing ends it.
+        """The end where a limit is reached, nothing works, or somebody asked for it; None where the
+        work goes on.
         """
         if reason := self._planner.over(results) or self._nothing_works(results):
             return Done(reason)
         return self.stopped() if self._context.interruptions.requested else None
 
     def _nothing_works(self, results: Sequence[Result]) -> str:
-        """That every model failed with every method, and nothing was ever completed; empty where
-        there is hope.
+        """Say that every model failed with every method and nothing was ever completed; empty where
+        something may still work.
         """
         results = current(results)  # what failed of another model says nothing of this one
         faults = [r for r in results if r.status == "infeasible" and r.cause is Cause.FAULT]
         if not faults or any(r.status == "complete" for r in results):
             return ""
+        # A pair that was not tried may still work, so all of them must have failed.
         pairs = {(model, method.name) for model, method in methods_of(self._context.study)}
         if not pairs <= {(r.model, r.method) for r in faults}:
             return ""
         return f"no model could be trained with any method; last: {faults[-1].detail}"
 
     def _claim(self, proposal: Proposal, results: Sequence[Result]) -> Claim | None:
-        """A proposal with the lease of its Result; None when another machine's worker was
+        """Take the lease of a proposal's Result; None where a worker on another machine was
         quicker.
         """
         context, stub = self._context, self._stub(proposal.target, results)
@@ -108,18 +114,20 @@ class Decider:
         return Claim(proposal, replace(stub, trial=lease.result.trial), lease, results)
 
     def _within_limits(self, lease: Lease, results: Sequence[Result]) -> bool:
-        """Whether the limits are kept with what other machines' workers have taken since `results`
-        were read, and before us.
+        """Whether the limits still hold with the leases that workers on other machines have taken
+        before ours, since `results` were read.
         """
         known = {r.number for r in results} | {lease.number}
         now = self._context.ledger.results(running=True)
+        # The lock keeps workers of one folder apart. Only machines
+        # that share no folder can have taken something since.
         if all(r.number in known for r in now):
             return True
         others = [r for r in now if r.number != lease.number]
         return self._context.job.limits.admit(lease.result, promised(lease.result), others)
 
     def _stub(self, target: RunCheckpoint, results: Sequence[Result]) -> Result:
-        """The Result to be made, as far as it is known before."""
+        """The Result to be made, with all that is known before the work."""
         context, recipe = self._context, target.recipe
         return Result(
             recipe_id=target.recipe_id,

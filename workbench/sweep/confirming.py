@@ -2,8 +2,8 @@
 held-out test split.
 
 A front picks the best of many noisy scores, so its members were partly lucky: the winner's curse.
-Their scores with seeds that nobody picked have no luck in them, and the test split was read by no
-search. What comes of both, `report.confirmed` says.
+Seeds that nobody picked have no such luck in their scores, and no search has read the test split.
+`workbench.front.confirmed` works out what follows from both.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from workbench.training import Checkpoint
 
 SEEDS = 3
-"""New seeds unless told otherwise: with fewer than two nothing is known of the scatter."""
+"""New seeds by default. With fewer than two nothing is known of the scatter."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,25 @@ class Replicate:
 
 
 def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) -> list[Replicate]:
-    """All replicates that confirm the front as the sweep found it, seed by seed, so that a short
-    budget treats members alike.
+    """All replicates that confirm the front as the sweep found it, seed by seed.
 
-    Members that were only asked have none: no seed takes part in what they answer; they are graded
-    on the test split beside the first run, or by themselves where there is none (`asked`). The new
-    seeds are the whole numbers above all that the study may use: the same for every member and
-    every start.
+    Members that were only asked have none, since no seed takes part in what they answer. They are
+    graded on the test split beside the first run, or by themselves where there is none (`asked`).
+    The new seeds are the whole numbers above all that the study may use, the same for every member
+    and every start.
+
+    Args:
+        study: The study.
+        results: All Results.
+        view: The prices at which the front is meant.
+        seeds: The number of new seeds.
 
     Raises:
-        Refused: A member, or all that there is, cannot be made again, as the study's data are not
-            what they were.
+        Refused: A member cannot be made again, since the study's data are not what they were, or
+            no point can for that reason.
     """
+    # Seeds are the outer loop: when the budget ends early every
+    # member has about as many new scores, and none is favoured.
     first = first_new_seed(study)
     members = [(member, _recipe(study, member)) for member in pareto_front(results, view)]
     if not members and (gone := next((r for r in results if r.outdated and r.status == "complete"), None)):
@@ -77,20 +84,19 @@ def first_new_seed(study: Study) -> int:
 
 
 def asked(results: Sequence[Result], view: View) -> list[Result]:
-    """Members of the front that were not trained, and whose scores on the test split are not
-    known.
-    """
+    """The members of the front that were not trained and have no score on the test split yet."""
     scored = {name for r in results for name in r.test_scores}
     return [member for member in pareto_front(results, view) if member.epochs == 0 and member.recipe_id not in scored]
 
 
 def left(plan: Iterable[Replicate], results: Sequence[Result]) -> list[Replicate]:
-    """Those that are still to be made: not recorded, and their run neither infeasible nor the death
-    of worker after worker.
+    """The replicates that are still to be made: those that are not recorded, and whose run is
+    neither infeasible nor has killed `MAX_INTERRUPTIONS` workers.
     """
     done = {r.recipe_id for r in results if r.status == "complete"}
     given_up = {r.run_id for r in results if r.status == "infeasible"}
     for segments in by_run(r for r in results if r.replicate_of is not None).values():
+        # As in the search: a run that kills its worker each time would be taken up again for ever.
         deaths = sum(r.died for r in segments)
         given_up |= {segments[0].run_id} if deaths >= MAX_INTERRUPTIONS else set()
     return [each for each in plan if each.recipe.id not in done and each.recipe.run_id not in given_up]
@@ -114,8 +120,8 @@ def nothing_fits(plan: Sequence[Replicate], results: Sequence[Result], view: Vie
 
 
 def _admitted(run: Replicate, plan: Sequence[Replicate], results: Sequence[Result], view: View, account: Account) -> bool:
-    """Whether a run fits what is left of the budget: by its forecast, and by what it took with the
-    first seed.
+    """Whether a run fits what is left of the budget, by its forecast and by what the same run took
+    with its first seed.
     """
     if not account.bounded:
         return True
@@ -125,10 +131,18 @@ def _admitted(run: Replicate, plan: Sequence[Replicate], results: Sequence[Resul
 
 
 def expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> CostForecast | None:
-    """What replicates are likely to cost: what the same runs took, and grading on the test split. No
-    labels are bought for them, and joules are not forecast.
+    """What replicates are likely to cost: what the same runs took, and the grading on the test
+    split.
 
-    None where what they took is not known. `results` are all that there are.
+    No labels are bought for them, and joules are not forecast.
+
+    Args:
+        plan: The replicates.
+        results: All Results.
+        view: The prices.
+
+    Returns:
+        The forecast; None where it is unknown what some run took.
     """
     runs = longest(plan)
     usd = [view.cost(each.member, "usd_compute") for each in runs]
@@ -141,19 +155,22 @@ def expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -
     graded = [(each.member, each.recipe) for each in (*plan, *kept.values())]
     graded += [(member, plan[0].recipe) for member in asked(results, view) if plan]
     whole = trained + sum(_grading_seconds(member, recipe) for member, recipe in graded)
+    # Grading is priced at the rate of the training that was measured, since it has no bill yet.
     usd_compute = Estimate.exact(training * whole / trained if trained else training)
     compute = Compute(Estimate.exact(whole), usd_compute, energy_j=None, gpu_seconds=None)
     return CostForecast(compute, 0, Prices(view.offer, view.label_usd))
 
 
 def _grading_seconds(member: Result, recipe: Recipe) -> float:
-    """Of one grading on the test split, by how long the member's evaluation on the dev set took."""
+    """Seconds of grading a member on the test split, scaled by size from its evaluation on the dev
+    set. 0 where that was not measured.
+    """
     splits, evaluation = recipe.task.splits(), member.usage.get("evaluate")
     return evaluation.seconds * len(splits.test) / len(splits.dev) if evaluation and splits.dev else 0.0
 
 
 def longest(plan: Iterable[Replicate]) -> list[Replicate]:
-    """Of each run of a plan its longest replicate, in the order in which the runs come."""
+    """The longest replicate of each run of a plan, in the order of the runs."""
     found: dict[str, Replicate] = {}
     for each in plan:
         known = found.setdefault(each.recipe.run_id, each)
@@ -211,6 +228,7 @@ class ConfirmationPlanner:
         """The first run of the plan that is missing, is not being made, and fits the budget."""
         account = self._context.account
         account.ask_anew()
+        # Members of one run are made by one worker; two would train the same steps twice.
         busy = {r.run_id for r in results if r.status == "running"}
         if account.bounded:
             account.forecaster.learn(results)
@@ -237,8 +255,8 @@ class ConfirmationPlanner:
         return Proposal(open_[0][1]) if open_ else None
 
     def leave(self, run_id: str) -> None:
-        """Whether what is left of a run fits is asked again each time: its replicates are all that
-        there is to do.
+        """Nothing is noted: whether the rest of a run fits is asked anew each time, since there is
+        nothing else to do.
         """
 
     def _why(self, plan: Sequence[Replicate], results: Sequence[Result]) -> str:
@@ -262,8 +280,8 @@ class ConfirmationPlanner:
 
 
 class HeldOutGrading(Grading):
-    """On the held-out test split: each replicate, and once the weights that the sweep kept and what
-    was only asked.
+    """Grades on the held-out test split: each replicate, and once the weights that the sweep kept
+    and the models that were only asked.
 
     Args:
         context: What the worker works with.
@@ -290,7 +308,7 @@ class HeldOutGrading(Grading):
                 self._grade(member)
 
     def of(self, checkpoint: Checkpoint) -> Mapping[str, float]:
-        """The replicate's scores."""
+        """Grade a replicate on the test split, and return its scores."""
         context = self._context
         context.observer.doing("Grading on the test split")
         with context.bill.phase("test"), context.interruptions.breakable():
@@ -303,6 +321,7 @@ class HeldOutGrading(Grading):
         context, lease = self._context, self._work.lease
         assert lease is not None
         recipe, path = _recipe(context.study, member), context.checkpoints.weights(member.recipe_id)
+        # A model that no label was used for is made again by loading it, and needs no file.
         if path is None and recipe.method.labelled:
             where = f"trial {member.trial} at {member.epochs:g} epochs"
             context.observer.note(f"The weights of {where} are not here: its new seeds alone are graded on the test split.")
@@ -327,6 +346,8 @@ def _recipe(study: Study, member: Result) -> Recipe:
     """The recipe that made a member."""
     with contextlib.suppress(UsageError):
         recipe = study.resolve(member.settings).with_epochs(member.epochs)
+        # The id covers the content of data and model files too. With another id the same
+        # settings would train something else, and its scores would not confirm this member.
         if recipe.id == member.recipe_id:
             return recipe
     raise _not_again(member)
@@ -340,5 +361,5 @@ def _not_again(member: Result) -> Refused:
 
 
 def _settings(member: Result) -> dict[str, Value]:
-    """A member's settings, of which another seed is none."""
+    """A member's settings without its seed, which a replicate has of its own."""
     return {name: value for name, value in member.settings.items() if name != "seed"}

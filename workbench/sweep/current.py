@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from workbench.training import Progress
 
 LOOKS_PER_READING = 4
-"""The watch reads what others have spent at every fourth look, once a second: it is they who say it
-so often.
-"""
+"""The watch reads the ledger at every fourth look, once a second. The others write what they have
+spent no more often."""
 
 SILENT_SECONDS = 3.0
-"""After so long without a reading of the ledger, what others spend meanwhile is reckoned."""
+"""After so many seconds without a reading of the ledger, the spending of the others is
+estimated.
+"""
 
 
 class CurrentWork:
@@ -108,5 +109,6 @@ class CurrentWork:
     def _look(self) -> list[Result] | None:
         try:
             return self._reader.results(running=True)
+        # The watch must go on: it estimates what the others spend until the ledger is back.
         except EnvironmentFault:
             return None

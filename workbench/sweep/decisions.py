@@ -1,4 +1,4 @@
-"""What a worker does next, said explicitly.
+"""What a worker does next, as values.
 
 A planner answers with a `Proposal`, `Wait` or `Done`. The decider takes the lease of what was
 proposed, and what follows is one of five decisions. `TrainingRun`, which has the run in memory, acts
@@ -8,7 +8,7 @@ on `Continue` itself; the others are the runner's:
     Switch      another run is taken up; what is in memory is let go first
     Release     the run in memory is let go, and the planner is asked again
     Wait        nothing can be done until another worker has recorded something
-    Done        it ends
+    Done        the work ends
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Proposal:
 
     Attributes:
         run: The run to its longest.
-        until: Epochs of the checkpoint after which the planner is asked again; None: it is made
-            whole, or not at all.
+        until: Epochs of the checkpoint after which the planner is asked again; None where the run
+            is made whole or not at all.
     """
 
     run: LongestRun
@@ -36,7 +36,7 @@ class Proposal:
 
     @property
     def target(self) -> RunCheckpoint:
-        """The checkpoint that it is taken to."""
+        """The checkpoint that the run is taken to."""
         return self.run.at(self.until)
 
 
@@ -46,7 +46,7 @@ class Claim:
 
     Attributes:
         proposal: What is to be done.
-        stub: The Result to be made, as far as it is known before.
+        stub: The Result to be made, with all that is known before the work.
         lease: The right to make it.
         results: All Results when it was chosen, those being made included.
     """
@@ -88,7 +88,7 @@ class Wait:
     """Nothing can be done until another worker has recorded something.
 
     Attributes:
-        known: All Results when that was decided.
+        known: All Results when this was decided.
     """
 
     known: Sequence[Result] = ()
@@ -96,11 +96,11 @@ class Wait:
 
 @dataclass(frozen=True)
 class Done:
-    """It ends.
+    """The work ends.
 
     Attributes:
         reason: Why, in words.
-        cause: Who stopped it on the way; None where it came to its end.
+        cause: Who stopped it on the way; None where it came to its own end.
     """
 
     reason: str
@@ -108,12 +108,12 @@ class Done:
 
     @property
     def interrupted(self) -> bool:
-        """Whether a person, or a signal from outside, ended it: a budget is a planned end."""
+        """Whether a person or a signal from outside ended it. A budget is a planned end."""
         return self.cause in (Cause.STOPPED_BY_PERSON, Cause.STOPPED_BY_SIGNAL)
 
 
 Answer = Proposal | Wait | Done
-"""What a planner says."""
+"""What a planner answers."""
 
 Decision = Continue | Switch | Release | Wait | Done
 """What a worker does."""

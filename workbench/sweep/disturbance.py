@@ -12,20 +12,22 @@ from workbench.sweep.regularly import Regularly
 from workbench.usage import Usage
 
 LOOK_SECONDS = 2.0
-"""How often the meter is looked at."""
+"""Seconds between two looks at the meter."""
 
 SPAN_SECONDS = 10.0
-"""Over how long the share is taken by which others hold the work up: a compiler that runs for a second is not worth a line."""
+"""The seconds over which the lost share of time is averaged, so that a compiler that runs for one
+second is not worth a line."""
 
 BEGINS, ENDS = 0.15, 0.03
-"""Shares of the time lost at which a disturbance begins and ends. They lie apart, so that no line is said again and again."""
+"""The lost shares of time at which a disturbance begins and ends. They lie apart, or a share near
+one limit would print line after line."""
 
 
 class Disturbance:
-    """What is to be said of the share of its time that work loses to others.
+    """Says when work begins to lose time to others, and when it no longer does.
 
     Args:
-        note: Is told a line when a disturbance begins, and one when it ends.
+        note: Called with a line when a disturbance begins, and with one when it ends.
     """
 
     def __init__(self, note: Callable[[str], None]) -> None:
@@ -59,10 +61,10 @@ class Disturbance:
 
 @contextlib.contextmanager
 def lookout(tenant: Tenant, note: Callable[[str], None]) -> Iterator[None]:
-    """Has a `Disturbance` look at a tenant's meter again and again while it is entered.
+    """Have a `Disturbance` look at a tenant's meter regularly while the context is entered.
 
     Args:
-        tenant: Whose work may be disturbed.
+        tenant: The tenant whose work may be disturbed.
         note: As for `Disturbance`; called from another thread.
     """
     disturbance = Disturbance(note)

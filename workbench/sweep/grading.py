@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Grading:
-    """That of a sweep: nothing beside the dev set, so that no search ever reads the test split."""
+    """The grading of a sweep: the dev set alone, so that no search ever reads the test split."""
 
     def before(self, claim: Claim) -> None:
         """What is to be graded before a claimed run is trained."""

@@ -15,8 +15,8 @@ from workbench.result import Cause
 class Interruptions:
     """Handles SIGINT and SIGTERM while it is entered, in the main thread.
 
-    A KeyboardInterrupt that may come between any two statements cannot be cleaned up after; so it comes in what takes
-    long, and is marked `breakable`, and waits everywhere else.
+    A KeyboardInterrupt that may come between any two statements cannot be cleaned up after. It is
+    raised only within long operations that are marked `breakable`, and waits everywhere else.
 
     Args:
         note: Called once, from another thread, with what a person who pressed Ctrl-C should know.
@@ -51,7 +51,9 @@ class Interruptions:
 
     @contextlib.contextmanager
     def breakable(self) -> Iterator[None]:
-        """What may be torn apart: here an interruption raises KeyboardInterrupt, also one that came before."""
+        """Let an interruption raise KeyboardInterrupt within the block, even one that came before
+        it.
+        """
         self._breakable = True
         try:
             if self.at_once:
@@ -73,7 +75,7 @@ class Interruptions:
 
     @property
     def detail(self) -> str:
-        """The same in words."""
+        """Who or what ends the work, in words."""
         return self.reason or ("by a person" if self.by == "you" else f"by {self.by}")
 
     def check(self) -> None:
@@ -82,6 +84,8 @@ class Interruptions:
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        # The budget's watch sends a SIGTERM too. It is not taken for
+        # a person's wish to stop, and the ledger is still waited for.
         if number == signal.SIGTERM and self._own:
             self._own = False
         else:

@@ -1,5 +1,5 @@
-"""What a sweep or a confirmation is given, as one value; and what is opened for it while it works,
-as another.
+"""A job: what a sweep or a confirmation is given, and the context that is opened for it while it
+works.
 """
 
 from __future__ import annotations
@@ -35,29 +35,30 @@ class Job:
 
     Attributes:
         study: The study.
-        ledger: Where its Results are and go.
-        notebook: Mirrors them; never waited for.
-        offer: What prices compute.
-        label_usd: What a label costs, in US$.
-        limits: When to stop. Of a confirmation budgets alone; both count all that the study has
+        ledger: Where its Results are read and written.
+        notebook: MLflow's copy of them, which nothing waits for.
+        offer: The offer that prices compute.
+        label_usd: The price of a label, in US$.
+        limits: When to stop. A confirmation has budgets alone. Both count all that the study has
             spent.
         folder: Where states and weights are kept.
         observer: Is told what happens.
-        meter: Measures; a new one when not given.
-        holder: The meter's, whose windows are the bill: where others use the GPU too, its share; a
-            new one when not given.
-        window: One of the holder's, opened when the work began: what was consumed since is charged
-            to the first Result.
-        before: What was consumed before that window, and is charged with it.
-        forecaster: Says what a run will take, so that none is started that does not fit a budget; a
-            new one when not given.
-        workers: How many sweeps of this study work at once on this machine, this one included.
-        joined: It is one worker of a sweep whose beginning and end somebody else notes; while it
-            waits, it is charged nothing.
-        apart: Such a one with a GPU to itself, for which nobody is charged then: it may wait where
-            that is wise. On a machine that workers share the others are charged for all of it.
-        log_samples: So many examples of the dev set, the first, are put on record with each
-            checkpoint's predictions.
+        meter: The meter; None for a new one.
+        holder: The meter's tenant whose windows are the bill, which is its share where others use
+            the GPU too; None for a new one.
+        window: A window of that tenant, opened when the work began. What was consumed since is
+            charged to the first Result. None for a new one.
+        before: What was consumed before that window. It is charged with it.
+        forecaster: Forecasts runs, so that none is started that does not fit a budget; None for a
+            new one.
+        workers: The number of sweeps of this study that work at once on this machine, this one
+            included.
+        joined: Whether this is one worker of a sweep whose beginning and end somebody else notes.
+            While it waits it is charged nothing.
+        apart: Whether such a worker has a GPU to itself, for which nobody is charged while it
+            waits. Only then may it wait: on a shared machine the others are charged for all of it.
+        log_samples: The first so many examples of the dev set are put on record with the
+            predictions of each checkpoint.
     """
 
     study: Study
@@ -85,16 +86,16 @@ class Context:
 
     Attributes:
         job: What it was given.
-        ledger: The job's, which is waited for where it is away.
-        meter: Measures.
-        holder: The meter's, whose windows are the bill.
+        ledger: The job's ledger, which is waited for where it is away.
+        meter: The meter.
+        holder: The meter's tenant whose windows are the bill.
         interruptions: Ctrl-C, SIGTERM, and the end of a budget.
         account: What is spent and bought so far.
         checkpoints: States that runs are continued from, and the weights of the front.
-        lock: Held by the worker that chooses.
+        lock: The lock that a worker holds while it chooses.
         bill: What was consumed since the last Result.
-        unwritten: Results that the ledger was away for.
-        provenance: What all Results of this start were made with, as plain data.
+        unwritten: Results that wait for a ledger that was away.
+        provenance: What all Results of this start are made with, as plain data.
     """
 
     job: Job
@@ -132,7 +133,7 @@ class Context:
 
 @contextlib.contextmanager
 def opened(job: Job) -> Iterator[Context]:
-    """All that a job needs, for as long as it works."""
+    """Open all that a job needs, for as long as it works."""
     with contextlib.ExitStack() as stack:
         meter = job.meter or stack.enter_context(Meter())
         interruptions = stack.enter_context(Interruptions(job.observer.stopping))

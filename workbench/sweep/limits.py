@@ -1,4 +1,4 @@
-"""When a sweep ends."""
+"""The limits of a sweep, and which runs have used a start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from workbench.result import Result, labels_bought, originals
 from workbench.search import begun, left_alone, unfinished
 
 TO_COME = "labels_to_come"
-"""In the provenance of a Result that is being made: how many labels its run will have used by then."""
+"""The key, in the provenance of a Result that is being made, of the labels that its run will have
+used.
+"""
 
 
 def promised(result: Result) -> int:
@@ -26,7 +28,9 @@ def broken_off(results: Sequence[Result]) -> set[str]:
 
 
 def started(results: Sequence[Result]) -> set[str]:
-    """Runs that have used a start: they have a checkpoint or failed, somebody is at them, or they are to be taken up again."""
+    """Runs that have used a start: those that have a checkpoint, failed, are being made, or are to
+    be taken up again.
+    """
     return begun(results) | broken_off(results)
 
 
@@ -52,7 +56,8 @@ class Limits:
     stop_below: float | None = None
 
     def done(self, results: Sequence[Result]) -> str:
-        """That all trials are done, in words; empty when they are not."""
+        """Say that all trials are done; empty when they are not."""
+        # Interrupted runs are taken up again, so they are not done, though they have used a start.
         runs = {r.run_id for r in originals(results) if r.status != "interrupted"} - {r.run_id for r in unfinished(results)}
         return self.all_begun(len(runs)) if self.trials is not None and len(runs) >= self.trials else ""
 
@@ -61,15 +66,17 @@ class Limits:
         return None if self.trials is None else max(0, self.trials - len(started(results)))
 
     def admit(self, lease: Result, labels: int, others: Sequence[Result]) -> bool:
-        """Whether a lease keeps to them, of several workers that chose at the same moment.
+        """Whether a lease keeps to the limits where several workers chose at the same moment.
 
-        The order of trials decides, which all of them see alike: the one that comes first keeps what it took.
+        The order of trials decides, which all of them see alike: the first keeps what it took.
 
         Args:
             lease: The Result to be made.
             labels: How many its run will have used.
-            others: All that are known by now, those that are being made included.
+            others: All Results known by now, those that are being made included.
         """
+        # Of two workers that took the last start at once, exactly one must yield.
+        # Both see the same numbers, which the database gives in one order.
         before = [r for r in others if r.status != "running" or (r.number or 0) < (lease.number or 0)]
         runs = started(before)
         if self.trials is not None and lease.replicate_of is None and lease.run_id not in runs and len(runs) >= self.trials:
@@ -78,7 +85,7 @@ class Limits:
         return self.max_labels is None or sum(bought.values()) <= self.max_labels
 
     def all_begun(self, runs: int) -> str:
-        """That so many runs are all that may be started, in words."""
+        """Say that so many runs are all that may be started."""
         return f"{runs} of {self.trials} trials are done"
 
     def keeping(self, share: float) -> Limits:

@@ -1,4 +1,4 @@
-"""What workers that died left behind, put right and said."""
+"""Puts right what dead workers left behind, and says so."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Mending:
         self._context = context
 
     def reconcile(self) -> bool:
-        """Put right what dead workers left, and say so; whether there was any."""
+        """Put right what dead workers left, and say so. Returns whether there was anything."""
         context = self._context
         mended = context.ledger.reconcile(context.study, context.job.offer)
         for result in mended:
@@ -31,7 +31,7 @@ class Mending:
         return bool(mended)
 
     def write_what_is_missing(self) -> None:
-        """Write what the ledger lacks of earlier starts, which it was away for."""
+        """Write Results of earlier starts for which the ledger was away."""
         context = self._context
         with context.lock.taken():
             for result in context.unwritten.write(context.ledger, context.study, context.job.offer):

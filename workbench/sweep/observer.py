@@ -1,4 +1,4 @@
-"""Who listens to a sweep, and how one ends."""
+"""The observer, who is told what a sweep does, and the outcome, which says how it ended."""
 
 from __future__ import annotations
 
@@ -13,28 +13,36 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """What a sweep tells while it works. This one listens to nothing; the command line's prints.
+    """What a sweep tells while it works. This observer ignores all of it; that of the command line
+    prints.
 
     `note` may be called from other threads.
     """
 
     def note(self, text: str) -> None:
-        """Something a person should read."""
+        """Tell something that a person should read."""
 
     def stopping(self, text: str) -> None:
-        """What a person who pressed Ctrl-C should know."""
+        """Tell a person who pressed Ctrl-C what will happen."""
         self.note(text)
 
     def doing(self, text: str) -> None:
-        """What goes on from now on, in a few words."""
+        """Tell in a few words what goes on from now."""
 
     def waiting(self, begins: bool) -> None:
-        """It begins to wait for other workers, or ends it: meanwhile it holds nothing, and is charged for nothing."""
+        """The sweep begins or ends to wait for other workers. Meanwhile it holds nothing and is
+        charged nothing.
+        """
 
     def started(self, lease: Lease, run: int, target: float, *, whole: float, since: float) -> None:
-        """Run number `run` (from 1) of the study begins, or goes on after others, from `since` epochs towards `target`.
+        """A run begins, or goes on after others.
 
-        Its longest form has `whole` epochs.
+        Args:
+            lease: The lease of the Result to be made.
+            run: The run's number in the study, from 1.
+            target: The epochs that it is taken to now.
+            whole: The epochs of its longest form.
+            since: The epochs that it goes on from; 0 at its beginning.
         """
 
     def continuing(self, target: float) -> None:

@@ -14,7 +14,10 @@ from workbench.study import Recipe
 
 
 class Outlook:
-    """Forecasts of checkpoints in a study's first cost. What recipes of equal cost share is worked out once until more is learnt.
+    """Forecasts of the checkpoints of runs, in the study's first cost.
+
+    Recipes that a forecast cannot tell apart share one, which is worked out once until more is
+    learnt.
 
     Args:
         forecaster: Of the study on this machine.
@@ -34,6 +37,8 @@ class Outlook:
 
     def checkpoints(self, recipe: Recipe) -> Sequence[CheckpointForecast]:
         """The checkpoints that a recipe passes, shortest first."""
+        # A decision looks at hundreds of recipes, and most differ
+        # only in a learning rate, on which no forecast depends.
         key = self.forecaster.key(recipe)
         if key not in self._known:
             self._known[key] = [self._checkpoint(recipe, epochs) for epochs in self.forecaster.checkpoints(recipe)]
@@ -56,6 +61,7 @@ class Outlook:
         load, whole, found = forecast.phases["load"], forecast.seconds, self._of(forecast)
         if self._cost.of_compute is None or load is None or whole is None or found is None or not whole.value:
             return 0.0
+        # Loading takes its share of the compute, and none of the labels' price.
         compute = found - (self._cost.of_labels(forecast.labels, self._label_usd) or 0.0)
         return compute * load.value / whole.value
 
@@ -75,6 +81,8 @@ def _fits(forecast: Forecast, memory_bytes: int) -> float:
     peak = forecast.peak_memory_bytes
     if peak is None or peak.value <= 0:
         return 1.0
+    # The band holds nine in ten: its ends are the 5 % and 95 %
+    # quantiles, 2 x 1.645 standard deviations apart in the logarithm.
     spread = math.log(peak.high / peak.low) / (2 * NormalDist().inv_cdf(0.95))
     room = math.log(memory_bytes / peak.value)
     return NormalDist().cdf(room / spread) if spread > 0 else float(room >= 0)

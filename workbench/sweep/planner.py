@@ -1,9 +1,9 @@
-"""What comes next: the search's decision, or an Optuna sampler's, within what is left of the
+"""What comes next: the decision of the search, or of an Optuna sampler, within what is left of the
 budgets.
 
-A planner is given to the runner, which knows nothing of how it decides: the planner of a
-confirmation is in `workbench.sweep.confirming`. What a person wants tried again, by `workbench
-retry`, the search itself puts before all else.
+A planner is given to the runner, which does not know how it decides; that of a confirmation is in
+`workbench.sweep.confirming`. Runs that a person wants tried again (`workbench retry`) are put
+before all others by the search itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from workbench.sweep.outlook import Outlook
 from workbench.sweep.runs import LongestRun
 
 _MOST_RECIPES = 4096
-"""So many are kept, of a kilobyte or two each."""
+"""How many recipes are kept, of a kilobyte or two each."""
 
 
 class Planner(Protocol):
@@ -51,7 +51,9 @@ class Planner(Protocol):
         """
 
     def leave(self, run_id: str) -> None:
-        """A run was left since its next stretch, by its own speed, would pass a budget."""
+        """Note that a run was left because its next stretch, by its own speed, would pass a
+        budget.
+        """
 
 
 def planner(context: Context, sampler: str, seed: int) -> Planner:
@@ -78,7 +80,9 @@ class FrontPlanner:
         self.how: dict[str, str | int] = {"sampler": search.DEFAULT, "seed": seed}
 
     def over(self, results: Sequence[Result]) -> str:
-        """Which budget is spent, in words: of the number of trials the search itself decides."""
+        """Say which budget is spent; empty when none is. The search itself keeps the number of
+        trials.
+        """
         return self._context.account.exhausted()
 
     def next(self, results: Sequence[Result], current: str | None = None) -> Answer:
@@ -90,6 +94,8 @@ class FrontPlanner:
         # and may go on.
         again = broken_off(results) if starts_left == 0 else set()
         among = again | search.begun(results) if again else None
+        # With `among` the search may not propose a new run, but it takes up broken
+        # ones as if they were starts: it must be told that there are some left.
         step = self._search.ask(results, current, starts_left=len(again) or starts_left, among=among)
         if step.action == "stop" and step.reason == search.EXHAUSTED and again and not self._context.account.refused:
             return Done(limits.all_begun(len(started(results))))
@@ -122,7 +128,7 @@ class OptunaPlanner:
         return self._context.job.limits.done(results) or self._context.account.exhausted()
 
     def next(self, results: Sequence[Result], current: str | None = None) -> Answer:
-        """The next whole run."""
+        """The next run, to be made whole."""
         if self._context.account.bounded:
             self._search.learn(results)
         starts_left = self._context.job.limits.starts_left(results)
@@ -134,7 +140,8 @@ class OptunaPlanner:
 
 
 class _Search:
-    """How both ask `workbench.search`: with forecasts of what lies ahead, and within the budgets.
+    """How both planners ask `workbench.search`: with forecasts of what lies ahead, within the
+    budgets.
 
     Attributes:
         too_dear: Runs that were left because their next stretch, by their own speed, would pass a
@@ -148,8 +155,12 @@ class _Search:
         self._strategy = search.Strategy(
             sampler=sampler,
             seed=seed,
+            # The hypervolume that is maximised must be the one that is shown,
+            # so both use the reference point that was stored with the study.
             reference=context.ledger.description.get("reference"),
             stop_below=budget.limits.stop_below,
+            # Only a worker with a GPU to itself may wait. On a shared machine one that waits costs
+            # as much as one that works, and points made meanwhile came out up to twice as dear.
             may_wait=context.job.joined and context.job.apart,
         )
         self._outlook = Outlook(context.account.forecaster, budget.offer, budget.label_usd)
@@ -168,8 +179,8 @@ class _Search:
         starts_left: int | None,
         among: Collection[str] | None = None,
     ) -> Step:
-        """The search's step; only the runs `among` these may be taken further, where they are
-        given.
+        """Ask the search for its step. Where `among` is given, only these runs may be taken
+        further.
         """
         context = self._context
         context.account.ask_anew()
@@ -198,7 +209,7 @@ class _Search:
         return step.reason
 
     def _cached(self) -> Collection[str]:
-        """Runs whose state is at hand: of no use to a sampler of whole runs."""
+        """Runs whose state is on disk. A sampler that proposes whole runs has no use for them."""
         return self._context.checkpoints.kept() if self._strategy.sampler == search.DEFAULT else ()
 
     def _admits(
@@ -218,11 +229,12 @@ class _Search:
         return recipe.run_id not in self.too_dear and account.admits(recipe, results, until)
 
     def _recipe(self, settings: Mapping[str, Value]) -> Recipe:
-        """The recipe of these settings, made once: a decision asks about hundreds, and the next one
-        about most of them again.
+        """The recipe of these settings, kept for later: a decision asks about hundreds, and the
+        next one about most of them again.
         """
         known = tuple(sorted(settings.items()))
         if known not in self._recipes:
+            # Emptied whole: what is needed again is made again at the next decision.
             if len(self._recipes) >= _MOST_RECIPES:
                 self._recipes.clear()
             self._recipes[known] = self._context.study.resolve(settings)

@@ -1,4 +1,6 @@
-"""What must be known to read a Result's figures years later: versions, commit, device, price."""
+"""The provenance of Results: the versions, commit, device and prices that a reader needs years
+later.
+"""
 
 from __future__ import annotations
 
@@ -56,12 +58,16 @@ def note_start(job: Job, provenance: Mapping[str, Any], results: Sequence[Result
 
 
 def documents(provenance: Mapping[str, Any], offer: Offer, label_usd: float) -> dict[str, str]:
-    """What is kept with each start of a sweep as files, by name: all prices as they were known, and the whole environment."""
+    """The files that are kept with each start of a sweep, by name: all prices as they were known
+    then, and the whole environment.
+    """
     grid = carbon.intensity(offer)
     seen = {
         "offer": offer.to_json(),
         "label_usd": label_usd,
         "carbon": dataclasses.asdict(grid) | {"id": grid.id, "pue": carbon.pue(offer)},
+        # The whole book, not the one offer: years later a run
+        # can be priced elsewhere at the prices of its day.
         "book": [each.to_json() for each in prices.load()],
     }
     environment = {
@@ -83,7 +89,9 @@ def _packages() -> dict[str, str]:
 
 
 def _git_commit(path: Path | None) -> str | None:
-    """The commit of the folder that the study stands in, with `+` when it has changes; None outside a repository."""
+    """The commit of the study's folder, with a `+` where it has changes; None outside a
+    repository.
+    """
     if path is None:
         return None
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+"]

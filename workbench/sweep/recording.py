@@ -1,4 +1,4 @@
-"""How Results are made of what was trained, and written in the place of their lease."""
+"""Makes Results of what was trained, and writes each in the place of its lease."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import EnvironmentFault, Refused
+from workbench.errors import EnvironmentFault, Refused, StudyError
 from workbench.front.members import pareto_front
 from workbench.front.view import View
 from workbench.result import Cause, Result, cost
@@ -37,12 +37,20 @@ class Recorder:
         self._context, self._work, self._grading = context, work, grading
 
     def checkpoint(self, run: LongestRun, made: Checkpoint) -> Result:
-        """A checkpoint's Result, to be written.
+        """Make the Result of a checkpoint. It is not written yet.
 
         Raises:
+            StudyError: The task's scores lack the one that the study maximises.
             Refused: A cost that the study minimises cannot be measured here.
         """
         assert self._work.lease is not None
+        maximize, task = self._context.study.maximize, made.recipe.task
+        if maximize not in made.scores:
+            given = ", ".join(map(str, made.scores)) or "nothing"
+            raise StudyError(
+                f"score() of {type(task).__name__} gave {given}, and the study maximises {maximize}. "
+                "Have score() give it, or maximize another."
+            )
         stub, at = self._work.lease.result, run.at(made.recipe.epochs)
         result = replace(
             stub,
@@ -63,6 +71,8 @@ class Recorder:
             finished=time.time(),
             replicate_of=at.replicate_of,
         )
+        # A point with an unknown cost can never be on the front. Refuse it at
+        # the first checkpoint, before the budget has gone into more of them.
         for name in self._context.study.costs:
             if cost(result, name, self._context.job.offer, self._context.job.label_usd) is None:
                 raise Refused(
@@ -88,7 +98,7 @@ class Recorder:
             self.write(replace(stub, provenance=_made(stub), status="complete", finished=time.time()), {})
 
     def cut(self) -> None:
-        """Write that the run was stopped on its way; it can go on from its last state."""
+        """Write that the run was stopped on its way. It can go on from its last state."""
         self.end("interrupted", self._context.interruptions.cause, self._context.interruptions.detail)
 
     def broke(self, cause: Cause, detail: str) -> None:
@@ -97,7 +107,7 @@ class Recorder:
             self.end("interrupted", cause, detail)
 
     def end(self, status: str, cause: Cause, detail: str) -> None:
-        """Write how a run ended without a checkpoint; what it consumed goes under training."""
+        """Write how a run ended without a checkpoint. What it consumed is charged to training."""
         lease, progress = self._work.lease, self._work.progress
         if lease is None or lease.finished:
             return
@@ -138,6 +148,7 @@ class Recorder:
         try:
             return context.ledger.finish(lease, result, context.study, context.job.offer)
         except (EnvironmentFault, KeyboardInterrupt):
+            # The work is paid for. What the ledger cannot take now is written at the next start.
             if context.unwritten.keep(lease, result):
                 lease.finished = True  # nothing else is to be written in its place
                 context.observer.note(
@@ -153,5 +164,5 @@ class Recorder:
 
 
 def _made(stub: Result) -> Mapping[str, Any]:
-    """The provenance of a Result that is to come no more."""
+    """The provenance without what is true only while a Result is being made."""
     return {name: value for name, value in stub.provenance.items() if name != TO_COME}

@@ -9,9 +9,10 @@ from typing import Self
 
 
 class Regularly:
-    """Calls something every so often, from a thread of its own, while it is entered. The first call is one interval after that.
+    """Calls something every so often, from a thread of its own, while it is entered.
 
-    A call that fails is left out, whatever it raises: the next may succeed, and none is worth the work beside it.
+    The first call comes one interval after entering. A call that raises is ignored, whatever the
+    error: the next may succeed, and none is worth the work that goes on beside it.
 
     Args:
         call: What is called. It may `end` what calls it.

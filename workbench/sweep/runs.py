@@ -1,7 +1,7 @@
-"""A run to its longest, and a checkpoint of it: what is planned, before anything is made.
+"""A run at its full length and its checkpoints, as they are planned before anything is made.
 
-A checkpoint is a recipe with fewer epochs, and so are the settings that make it. Both are worked
-out here and nowhere else.
+A checkpoint is the run's recipe with fewer epochs, and its settings are the run's with fewer
+epochs. Both are worked out here and nowhere else.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class LongestRun:
     Attributes:
         recipe: The recipe with the most epochs that the run may have.
         settings: The study's settings that make it, by path.
-        replicates: Of a confirmation's run: which checkpoints are to be recorded, by their recipe's
-            id, each with the id of the recipe that it is a replicate of. None of a sweep's run, all
-            of whose checkpoints are points of their own.
+        replicates: In a confirmation, the checkpoints to be recorded: the id of each one's recipe,
+            with the id of the recipe that it replicates. None in a sweep, where every checkpoint is
+            a point of its own.
         graded_only: Whether nothing is trained: what no seed changes is graded on the test split,
             and the record holds those grades alone.
     """
@@ -36,14 +36,14 @@ class LongestRun:
 
     @property
     def run_id(self) -> str:
-        """What all its checkpoints share. Grading alone has an id of its own, or its record would
+        """The id that all its checkpoints share. Grading alone has an id of its own, or its record would
         be taken for the member's.
         """
         return digest({"graded": self.recipe.run_id}) if self.graded_only else self.recipe.run_id
 
     @property
     def epochs(self) -> float:
-        """How many it has at most."""
+        """The most epochs that the run may have."""
         return float(self.recipe.epochs)
 
     def at(self, epochs: float | None = None) -> RunCheckpoint:
@@ -85,5 +85,5 @@ class RunCheckpoint:
 
     @property
     def replicate_of(self) -> str | None:
-        """The id of the recipe of which it is a replicate; None of a point of its own."""
+        """The id of the recipe that it replicates; None for a point of its own."""
         return None if self.run.replicates is None else self.run.replicates[self.recipe.id]

@@ -16,9 +16,9 @@ def sweep(job: Job, *, sampler: str = search.DEFAULT, seed: int = 0) -> Outcome:
     exhausted.
 
     Args:
-        job: What it works with, and within which limits.
+        job: What the sweep works with, and its limits.
         sampler: Who decides; see `workbench.search.decide`.
-        seed: Of the decisions.
+        seed: The seed of the decisions.
 
     Raises:
         EnvironmentFault: The ledger can no longer be written, or has been away for ten minutes;

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from workbench import training
 from workbench.data import fingerprints
-from workbench.errors import DataError, EnvironmentFault, Infeasible, UsageError, WorkbenchError
+from workbench.errors import DataError, EnvironmentFault, Infeasible, StudyError, UsageError, WorkbenchError
 from workbench.result import Cause, Result, originals
 from workbench.sweep.claiming import Decider
 from workbench.sweep.current import CurrentWork
@@ -44,12 +44,15 @@ class TrainingRun:
         self._grading, self._decider = grading, decider
 
     def take(self, claim: Claim) -> Decision:
-        """Carry out a claim, and those after it that go on with the same run; gives the decision
-        that ended it.
+        """Carry out a claim, and those after it that go on with the same run.
+
+        Returns:
+            The decision that ended it.
 
         Raises:
-            KeyboardInterrupt: It is to end now. What was consumed is on record.
-            DataError: The study's data cannot be used, which is about no one recipe.
+            KeyboardInterrupt: The work is to end now. What was consumed is on record.
+            DataError, StudyError: The study's data, or a user's own task, cannot be used, which
+                concerns every recipe.
             Exception: A bug, or a fault of the machine; the run is recorded as interrupted first.
         """
         context, run = self._context, claim.run
@@ -57,6 +60,7 @@ class TrainingRun:
         status = "KILLED"
         try:
             decision = self._train(claim)
+            # After a Switch the lease in hand is that of the next run already.
             if not isinstance(decision, Switch) and self._work.held is not None and self._work.lease is not None:
                 context.ledger.release(self._work.lease)  # all of it was there already
             status = "FINISHED"
@@ -67,7 +71,7 @@ class TrainingRun:
             self._recorder.cut()
             raise
         except UsageError as error:
-            if isinstance(error, DataError):  # is about no one recipe
+            if isinstance(error, (DataError, StudyError)):  # is about no one recipe
                 self._recorder.broke(Cause.FAULT, str(error))
                 raise
             self._recorder.end("infeasible", Cause.FAULT, " ".join(str(error).split()))
@@ -107,6 +111,8 @@ class TrainingRun:
             return Release()
         context.observer.doing("Preparing data and model")
         with context.bill.phase("provision"), context.interruptions.breakable():
+            # The recipe's id holds the content of the model's files: were they
+            # edited since, this Result would stand under the id of another model.
             fingerprints.check_model(recipe.model)
             training.warm_up(recipe)
         _leave_imports_out_of_collections()
@@ -115,8 +121,8 @@ class TrainingRun:
         # A state is that of a shorter recipe of the same run: the schedule has no length, so that
         # going on from it gives the numbers of a run that never stopped. One that is as long as the
         # run, or longer, is of no use to it.
-        prefix = context.checkpoints.state(recipe.run_id) if earlier else None
-        resume = prefix if prefix and prefix.epochs < recipe.epochs else None
+        state = context.checkpoints.state(recipe.run_id) if earlier else None
+        resume = state if state and state.epochs < recipe.epochs else None
         self._work.progress = training.Progress(labels=max((r.labels for r in earlier), default=0))
         segments = training.train(recipe, resume, meter=context.holder, progress=self._work.progress)
         with contextlib.closing(segments):  # type: ignore[type-var]
@@ -135,14 +141,14 @@ class TrainingRun:
                 claim = decision.claim
 
     def _pass(self, claim: Claim, checkpoint: Checkpoint) -> Decision:
-        """What follows a checkpoint: it is recorded if it is to be, and the run goes on, or
-        something else is decided.
+        """Record a checkpoint where that is wanted, and say whether the run goes on or something
+        else is done.
         """
         if claim.run.wants(checkpoint.recipe.id):
             return self._record(claim, checkpoint)
         self._context.bill.add(checkpoint.spent)  # no member of the front: nobody asks for another seed of it
         with self._context.bill.phase("checkpoint"):
-            self._context.checkpoints.save_state(checkpoint.prefix())
+            self._context.checkpoints.save_state(checkpoint.resume_state())
         return Continue(claim)
 
     def _record(self, claim: Claim, checkpoint: Checkpoint) -> Decision:
@@ -163,6 +169,8 @@ class TrainingRun:
                 results = self._recorder.write(result, checkpoint.spent)
             if work.progress is not None:
                 work.progress.work = Work()  # it is on record: a stop from here on must not count it again
+            # Judged after the Result is written: the
+            # checkpoint at hand is paid for and stays a point.
             dear = "" if checkpoint.next_step is None else context.account.overrun(result, checkpoint)
             # Asked once: who presses Ctrl-C from here on has the run go on to its next checkpoint.
             ending = context.interruptions.requested and not context.interruptions.at_once
@@ -175,6 +183,7 @@ class TrainingRun:
                 self._recorder.cut()
                 return Release()
             if on_the_way:
+                # No lease: a worker on another machine took the run up in the meantime.
                 return Continue(claim) if work.lease is not None else Release()
             if dear:
                 self._decider.leave(result.run_id)
@@ -188,27 +197,29 @@ class TrainingRun:
     def _keep(self, checkpoint: Checkpoint, results: list[Result]) -> None:
         """Keep the state to go on from, and the weights of the front alone."""
         with self._context.bill.phase("checkpoint"):
-            self._context.checkpoints.save_state(checkpoint.prefix())
+            self._context.checkpoints.save_state(checkpoint.resume_state())
             members = self._recorder.members(results)
             self._context.checkpoints.keep_weights(members)
         self._context.notebook.front({r.run_id for r in results if r.recipe_id in members})
 
     @contextlib.contextmanager
     def _state_kept(self, checkpoint: Checkpoint) -> Iterator[None]:
-        """Where the ledger stays away, the state of a checkpoint that is written, or kept to be, is
-        kept too, to go on from.
+        """Keep the state of a checkpoint where its Result is safe but the ledger stays away, so
+        that the run can go on from there.
         """
         try:
             yield
         except (EnvironmentFault, KeyboardInterrupt):
             if self._work.lease is not None and self._work.lease.finished:
-                self._context.checkpoints.save_state(checkpoint.prefix())
+                self._context.checkpoints.save_state(checkpoint.resume_state())
             raise
 
 
 def _is_on_the_way(claim: Claim, result: Result, ending: bool) -> bool:
-    """Whether the checkpoint aimed at is still to come; a run that can be left anywhere is left
-    where an end was asked for.
+    """Whether the checkpoint that was aimed at is still to come.
+
+    A run that may be left at any checkpoint (`until` is set) is left as soon as an end was asked
+    for.
     """
     until = claim.proposal.until
     return until is None or (result.epochs < until and not ending)
@@ -216,7 +227,7 @@ def _is_on_the_way(claim: Claim, result: Result, ending: bool) -> bool:
 
 @functools.cache  # once a process; to ask gc whether it was done takes 0.05 s
 def _leave_imports_out_of_collections() -> None:
-    """Each run ends with a collection of garbage: 0.36 s through all that was imported, 0.004 s
-    without.
+    """Keep the garbage collector from walking all imported modules, since each run ends with a
+    collection. It takes 0.36 s with them and 0.004 s without.
     """
     gc.freeze()

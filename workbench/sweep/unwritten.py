@@ -15,7 +15,7 @@ from workbench.study import Study
 
 
 class Unwritten:
-    """A folder below `folder` with a file for each: the Result, and the token of its lease."""
+    """A folder below `folder`, with a file for each Result and the token of its lease."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "unwritten"
@@ -31,15 +31,18 @@ class Unwritten:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             draft.write_text(json.dumps(record), encoding="utf-8")
+            # Written whole or not at all: a kill in the middle
+            # leaves no half record to be read as a Result.
             draft.replace(path)
         except OSError:
             return False
         return True
 
     def write(self, ledger: Ledger, study: Study, offer: Offer) -> Iterator[Result]:
-        """Write those whose leases the ledger knows, once each, and give them as they were written.
+        """Write the Results whose leases the ledger knows, once each, and yield them as they were
+        written.
 
-        Another store's, and what cannot be read, are left where they are.
+        Files of another store, and files that cannot be read, are left where they are.
         """
         for path in sorted(self._folder.glob("*.json")):
             found = None
@@ -48,6 +51,8 @@ class Unwritten:
                 found = str(record["token"]), Result.from_json(record["lease"]), Result.from_json(record["result"])
             lease = ledger.lease_of(found[0], found[1]) if found else None
             if found and lease:
+                # The token finds an attempt that reached the ledger after all, so writing again
+                # adds no second Result. The file goes last: a kill before that repeats the write.
                 written = ledger.finish(lease, found[2], study, offer)
                 path.unlink(missing_ok=True)
                 yield written

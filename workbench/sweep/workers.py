@@ -1,8 +1,10 @@
-"""Several workers on one machine: a supervisor that starts them, tells each who else is at work, and starts again those that die.
+"""Several workers on one machine. A supervisor starts them, tells each who else is at work, and
+restarts those that die.
 
-Each worker is a process of its own, and its sweep like any other: they share the ledger, take turns in choosing, and hold one GPU
-each. The two talk in lines of JSON. To a worker: `Orders` first, then `{"neighbours": [process ids]}` whenever they change; when
-that ends, the supervisor is gone. From a worker: `{"recorded": number}`, `{"waiting": true or false}`, and at last
+Each worker is a process of its own and sweeps like any other: they share the ledger, take turns in
+choosing, and hold one GPU each. The two sides talk in lines of JSON. To a worker go `Orders` first,
+then `{"neighbours": [process ids]}` whenever they change; when the stream ends, the supervisor is
+gone. From a worker come `{"recorded": number}`, `{"waiting": true or false}`, and at last
 `{"ended": reason, "interrupted": true or false}`.
 """
 
@@ -52,7 +54,7 @@ class Orders:
     apart: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
+        """The orders as plain data."""
         return asdict(self) | {"before": self.before.to_json()}
 
     @classmethod
@@ -79,10 +81,11 @@ class Neighbours:
         for line in self._lines:
             with contextlib.suppress(ValueError, KeyError):
                 self.hold(json.loads(line)["neighbours"])
+        # A worker that outlived its supervisor would go on spending with nobody to stop it.
         os.kill(os.getpid(), signal.SIGTERM)
 
     def hold(self, pids: Sequence[int]) -> None:
-        """From now on the machine is shared with these processes."""
+        """Share the machine with these processes from now on."""
         for pid in self._held.keys() - set(pids):
             self._held.pop(pid).close()
         for pid in set(pids) - self._held.keys():
@@ -91,7 +94,7 @@ class Neighbours:
 
 @dataclass
 class _Worker:
-    """One of them: its process, what it has said, and how often it died since its last Result."""
+    """One worker: its process, what it has said, and how often it died since its last Result."""
 
     index: int
     device: str | None
@@ -110,12 +113,13 @@ class Supervisor:
     """Runs workers until all have ended.
 
     Args:
-        command: What starts one; it reads `Orders` from its standard input.
-        orders: Of each, in their order: so many are started.
-        devices: GPUs to go round, as `CUDA_VISIBLE_DEVICES` names them; empty without any.
-        job: The sweep that they are to do. Its notebook is told what a worker that was killed could not tell it any more, and its
-            observer what the supervisor has to say.
-        told: Is called with what a worker says to people, and its number; from other threads.
+        command: The command line of a worker, which reads `Orders` from its standard input.
+        orders: The orders of each worker. As many are started.
+        devices: GPUs to be dealt out in turn, as `CUDA_VISIBLE_DEVICES` names them; empty without
+            any.
+        job: The sweep that they do. Its notebook is told what a killed worker could no longer tell
+            it, and its observer what the supervisor has to say.
+        told: Called with a worker's number and a line that it says to people; from other threads.
     """
 
     def __init__(
@@ -165,7 +169,9 @@ class Supervisor:
         return Outcome(self._read(), reason, stopped)
 
     def _read(self) -> list[Result]:
-        """The finished Results, the notebook told of them; as they were last read where the ledger is away."""
+        """The finished Results, which the notebook is told of; those read last where the ledger is
+        away.
+        """
         with contextlib.suppress(EnvironmentFault):
             known = self._ledger.results(running=True)
             self._results = [r for r in known if r.status != "running"]
@@ -173,11 +179,13 @@ class Supervisor:
         return self._results
 
     def _check(self) -> None:
-        """Called while the ledger is waited for: after Ctrl-C not any more."""
+        """End the wait for a ledger that is away once somebody has pressed Ctrl-C."""
         if self._requested:
             raise EnvironmentFault("the ledger is away, and is not waited for any more.")
 
     def _start(self, worker: _Worker, orders: Orders) -> None:
+        # Otherwise each worker would start a thread for every CPU of
+        # the machine. A number that the user has set goes before ours.
         environment = {"OMP_NUM_THREADS": str(max(1, cpus() // len(self._workers))), **os.environ}
         if worker.device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = worker.device
@@ -210,6 +218,7 @@ class Supervisor:
             worker.deaths += 1
             if worker.deaths < MAX_DEATHS:
                 self._note(f"Worker {worker.index} was killed (signal {-code}); it is started again.")
+                # What was consumed before the sweep is charged by the first start alone.
                 self._start(worker, replace(self._orders[0], before=Usage()))
             else:
                 self._note(f"Worker {worker.index} was killed {worker.deaths} times in a row without a result: it is left out.")
@@ -242,6 +251,7 @@ class Supervisor:
         process = worker.process
         if process is None or process.stdin is None:
             return
+        # Threads that hear from workers send too, and two lines must not be mixed.
         with self._sending, contextlib.suppress(OSError, ValueError):  # it is gone: that is seen elsewhere
             process.stdin.write(json.dumps(record) + "\n")
             process.stdin.flush()

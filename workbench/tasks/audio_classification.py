@@ -15,7 +15,7 @@ from workbench.tasks.tables import named
 
 @dataclass(frozen=True, kw_only=True)
 class AudioClassification(LabelledFilesTask):
-    """Tell the class of a sound; made by `audio_classification`, which tells what the fields mean."""
+    """Tell the class of a sound; made by `audio_classification`, which explains the fields."""
 
     bounds: ClassVar[tuple[str, ...]] = ("max_seconds",)
     media: ClassVar[str] = "sound"
@@ -44,19 +44,24 @@ def audio_classification(
     seed: int = 0,
     name: str | None = None,
 ) -> AudioClassification:
-    """Classification of sounds, scored by accuracy and macro-averaged F1 (0 to 100); the calibration error is recorded beside them.
+    """Classification of sounds, scored by accuracy and macro-averaged F1 (0 to 100); the
+    calibration error is recorded beside them.
 
     Args:
-        data: A folder with a folder for each class, or with folders `train`, `dev` and `test` that have; or a table (CSV, JSON
-            lines, …) with a column of paths, which count from its folder. Files are WAV, FLAC, OGG, MP3 or AIFF, of any rate.
-        train: Labelled sounds to train on. A smaller number takes a prefix of what a larger one takes.
-        dev: Sounds that grade each checkpoint, at most; fewer where the data has fewer.
-        test: Sounds held out to the end, at most.
-        file: Column of the paths; found where called `audio`, `file_name`, `path` or `file`.
-        label: Column of the label; found where called `label`, `category` or `class`.
+        data: A folder with a folder for each class, or with folders `train`, `dev` and `test` that
+            have; or a table (CSV, JSON lines, …) with a column of paths, which count from its
+            folder. Files are WAV, FLAC, OGG, MP3 or AIFF, of any rate.
+        train: Labelled sounds to train on. A smaller number takes a prefix of what a larger one
+            takes.
+        dev: The most sounds that grade each checkpoint; the data may have fewer.
+        test: The most sounds held out to the end.
+        file: Column of the paths; None: the one called `audio`, `file_name`, `path` or `file`.
+        label: Column of the label; None: the one called `label`, `category` or `class`.
         labels: All labels there may be; None: those of the training side.
-        group: Column of groups, such as speakers: scores of the worst are told beside the others (`worst_group_accuracy`).
-        max_seconds: How much of a sound is heard. A longer one loses its end, a shorter one is filled up with silence.
+        group: Column of groups, such as speakers: the scores of the worst group are recorded too
+            (`worst_group_accuracy`).
+        max_seconds: Seconds of a sound that are heard. A longer one loses its end, a shorter one is
+            filled up with silence.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
 

@@ -7,15 +7,17 @@ loop knows tasks only through the methods below.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from workbench.errors import UsageError
+from workbench.errors import StudyError
 from workbench.formulations import Example, Formulation
 
 WORST_GROUP, GAP = "worst_group_", "gap_"
-"""What is put before a metric's name: its value for the group where it is worst, and how much better it is where it is best."""
+"""Prefixes of a metric's name: for its value in the worst group, and for the gap from there to the
+best.
+"""
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,12 @@ class Task(ABC):
 
     @abstractmethod
     def digest(self) -> str:
-        """A hash of the data itself, as this process has read them: a recipe on other data is another recipe.
+        """Return a hash of the data's content as this process has read it: a recipe on other data
+        is another recipe.
 
-        Of files, not of their names: `workbench.data.fingerprints.data` gives that of a data set that `workbench.data.load` reads.
-        It is asked for with every recipe, so it must be quick. The task's code is no part of it: it is fingerprinted beside it.
+        Of files, not of their names: `workbench.data.fingerprints.data` gives that of a data set
+        that `workbench.data.load` reads. It is asked for with every recipe, so it must be quick.
+        The task's code is no part of it: it is fingerprinted beside it.
         """
 
     @abstractmethod
@@ -80,12 +84,20 @@ class Task(ABC):
         """
 
     def notes(self) -> list[str]:
-        """What of the data was left out or is doubtful, a line each: told before anything is spent. Raises as `splits`."""
+        """Return a line for each thing that was left out of the data or is doubtful, to be told
+        before anything is spent.
+
+        Raises what `splits` raises.
+        """
         self.splits()
         return []
 
     def constant_scores(self) -> dict[str, float]:
-        """The scores on dev of giving every example the commonest answer: empty where no answer is common. Raises as `splits`."""
+        """Return the dev scores of giving every example the commonest answer; empty where no answer
+        is common.
+
+        A front whose best point does no better is doubted. Raises what `splits` raises.
+        """
         return {}
 
     @abstractmethod
@@ -96,15 +108,22 @@ class Task(ABC):
         """The scores and, where examples have a `group`, of each metric the worst group's and the gap from there to the best.
 
         They are called `worst_group_f1` and `gap_f1`; of the first higher is better, of the second lower.
+
+        Raises:
+            StudyError: `score` gives none of the task's metrics, or no scores by name.
         """
         scores = self.score(examples, predictions)
+        own, named = type(self).__name__, ", ".join(self.metrics)
+        if not isinstance(scores, Mapping):
+            raise StudyError(f"score() of {own} gave a {type(scores).__name__}. Return a number for each of its metrics: {named}.")
         if not {*self.metrics} & {*scores}:
-            named, given = ", ".join(self.metrics), ", ".join(map(str, scores)) or "nothing"
-            raise UsageError(f"score() of {type(self).__name__} gave {given}, and its metrics name {named}. Call them alike.")
+            given = ", ".join(map(str, scores)) or "nothing"
+            raise StudyError(f"score() of {own} gave {given}, and its metrics name {named}. Call them alike.")
         places: dict[str, list[int]] = {}
         for i, example in enumerate(examples):
             if "group" in example:
                 places.setdefault(example["group"], []).append(i)
+        # A single group is the best and the worst at once: its gap of 0 would look like a finding.
         if len(places) < 2:
             return scores
         groups = [self.score([examples[i] for i in of], [predictions[i] for i in of]) for of in places.values()]

@@ -23,12 +23,15 @@ def class_scores(truth: Sequence[str], predicted: Sequence[str], confidence: Seq
     """
     from sklearn.metrics import accuracy_score, f1_score
 
+    # "" is no class: averaged among the others it would lower macro F1 by a class that nobody has.
     labels = sorted({*truth, *predicted} - {""})
     scores = {
         "accuracy": 100 * float(accuracy_score(truth, predicted)),
+        # scikit-learn takes 0 too, but warns at every evaluation.
         "macro_f1": 100 * float(f1_score(truth, predicted, labels=labels, average="macro", zero_division=0)),
     }
     known = [each for each in confidence if each is not None]
+    # An error over a part of the predictions would be that of another set of examples.
     if len(known) == len(truth):
         right = np.array([a == b for a, b in zip(truth, predicted, strict=True)], float)
         scores["calibration_error"] = calibration_error(np.array(known), right)
@@ -42,7 +45,9 @@ def label_scores(examples: Sequence[Example], predictions: Sequence[Labelled]) -
 
 
 def commonest_scores(examples: Sequence[Example]) -> dict[str, float]:
-    """`label_scores` of giving each of these examples, at least one, the label that most of them have."""
+    """Return the `label_scores` of giving all examples, at least one, the label that most of them
+    have.
+    """
     commonest = Counter(example["labels"][0] for example in examples).most_common(1)[0][0]
     return label_scores(examples, [Labelled((commonest,), None)] * len(examples))
 
@@ -57,6 +62,7 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BIN
         right: Shape (examples,), 1 where the prediction is right, else 0.
         bins: How many there are.
     """
+    # A confidence of exactly 1 belongs to the last bin, not to one behind it.
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(place, right - confidence, bins)  # of each bin its examples times the difference of its means
     return 100 * float(np.abs(gaps).sum() / len(confidence))

@@ -17,7 +17,7 @@ from workbench.tasks.tables import LabelledTask, columns, named
 
 @dataclass(frozen=True, kw_only=True)
 class Classification(LabelledTask):
-    """Tell the class of a text; made by `classification`, which tells what the fields mean."""
+    """Tell the class of a text; made by `classification`, which explains the fields."""
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     lower_is_better: ClassVar[tuple[str, ...]] = ("calibration_error",)
@@ -29,6 +29,8 @@ class Classification(LabelledTask):
     label: str | tuple[str, ...] | None
     max_length: int
     instruction: str
+    # `later`: left out of a recipe while it has its default, so ids from before the field still
+    # hold.
     fold_labels: bool = field(default=False, metadata={"later": True})
 
     def __post_init__(self) -> None:
@@ -93,23 +95,31 @@ def classification(
     seed: int = 0,
     name: str | None = None,
 ) -> Classification:
-    """Classification of texts, scored by accuracy and macro-averaged F1 (0 to 100); the calibration error is recorded beside them.
+    """Classification of texts, scored by accuracy and macro-averaged F1 (0 to 100); the calibration
+    error is recorded beside them.
 
     Args:
-        data: `"pytopics"`, a file (CSV, TSV, JSON, JSON lines, parquet, Arrow), a folder of them, or a name on the hub.
-        train: Labelled examples to train on. A smaller number takes a prefix of what a larger one takes.
-        dev: Examples that grade each checkpoint, at most; fewer where the data has fewer.
-        test: Examples held out to the end, at most.
-        text: Column of the text, or the two columns of a pair; found where called `text`, `sentence` or `utterance`.
-        label: Column of the label; found where called `label`, `category`, `intent` or `class`.
-        labels: All labels there may be; or a mapping to what a language model is to call them. None: those of the training side.
-        group: Column of groups, such as languages: scores of the worst are told beside the others (`worst_group_accuracy`).
-        several: A text may have any number of labels: in a list, or in a text with | between them; or `label` names columns of 0
-            and 1. Scored by micro and macro F1, and by subset accuracy.
-        max_length: Tokens of an encoder's row, special tokens included. What is longer loses its end.
-        instruction: What a language model is asked behind the text.
-        fold_labels: Labels that differ only by case, blanks and underscores are one: they are read in lower case, with blanks. Such
-            labels are refused otherwise, as most of them are slips of the keyboard.
+        data: `"pytopics"`, a file (CSV, TSV, JSON, JSON lines, parquet, Arrow), a folder of them,
+            or a name on the hub.
+        train: Labelled examples to train on. A smaller number takes a prefix of what a larger one
+            takes.
+        dev: The most examples that grade each checkpoint; the data may have fewer.
+        test: The most examples held out to the end.
+        text: Column of the text, or the two columns of a pair; None: the one called `text`,
+            `sentence` or `utterance`.
+        label: Column of the label; None: the one called `label`, `category`, `intent` or `class`.
+        labels: All labels there may be; or a mapping to what a language model is to call them.
+            None: those of the training side.
+        group: Column of groups, such as languages: the scores of the worst group are recorded too
+            (`worst_group_accuracy`).
+        several: A text may have any number of labels: in a list, or in a text with | between them;
+            or `label` names columns of 0 and 1. Scored by micro and macro F1, and by subset
+            accuracy.
+        max_length: Tokens of an encoder's row, special tokens included. A longer one loses its end.
+        instruction: The question that a language model is asked after the text.
+        fold_labels: Labels that differ only by case, blanks and underscores are one: they are read
+            in lower case, with blanks. Such labels are refused otherwise, as most of them are slips
+            of the keyboard.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
 
@@ -119,6 +129,7 @@ def classification(
     kind = SeveralLabels if several else Classification
     known = named(labels)
     if fold_labels is True:
+        # Labels that fold to one are one, called by the words of the last.
         known = tuple({fold_label(label): said for label, said in known}.items())
     return kind(
         data=data, train=train, dev=dev, test=test, text=columns(text), label=columns(label), group=group, max_length=max_length,

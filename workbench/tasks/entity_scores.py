@@ -19,6 +19,8 @@ def entity_scores(truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
     from seqeval.metrics.v1 import precision_recall_fscore_support
     from seqeval.scheme import IOB2
 
+    # seqeval tells rows from a single row by `isinstance(…, list)`: tuples of tags would be one
+    # row.
     both = [list(map(list, tags)) for tags in (truth, predicted)]
     scores = {"token_accuracy": 100 * float(accuracy_score(*both))}
     if not any(tag != "O" for tags in both for row in tags for tag in row):

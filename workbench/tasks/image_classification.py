@@ -14,7 +14,7 @@ from workbench.tasks.tables import named
 
 @dataclass(frozen=True, kw_only=True)
 class ImageClassification(LabelledFilesTask):
-    """Tell the class of an image; made by `image_classification`, which tells what the fields mean."""
+    """Tell the class of an image; made by `image_classification`, which explains the fields."""
 
     media: ClassVar[str] = "image"
 
@@ -35,18 +35,22 @@ def image_classification(
     seed: int = 0,
     name: str | None = None,
 ) -> ImageClassification:
-    """Classification of images, scored by accuracy and macro-averaged F1 (0 to 100); the calibration error is recorded beside them.
+    """Classification of images, scored by accuracy and macro-averaged F1 (0 to 100); the
+    calibration error is recorded beside them.
 
     Args:
-        data: `"digits"`, handwritten ones that need no network; a folder with a folder for each class, or with folders `train`,
-            `dev` and `test` that have; or a table (CSV, JSON lines, …) with a column of paths, which count from its folder.
-        train: Labelled images to train on. A smaller number takes a prefix of what a larger one takes.
-        dev: Images that grade each checkpoint, at most; fewer where the data has fewer.
-        test: Images held out to the end, at most.
-        file: Column of the paths; found where called `image`, `file_name`, `path` or `file`.
-        label: Column of the label; found where called `label`, `category` or `class`.
+        data: `"digits"`, handwritten ones that need no network; a folder with a folder for each
+            class, or with folders `train`, `dev` and `test` that have; or a table (CSV, JSON lines,
+            …) with a column of paths, which count from its folder.
+        train: Labelled images to train on. A smaller number takes a prefix of what a larger one
+            takes.
+        dev: The most images that grade each checkpoint; the data may have fewer.
+        test: The most images held out to the end.
+        file: Column of the paths; None: the one called `image`, `file_name`, `path` or `file`.
+        label: Column of the label; None: the one called `label`, `category` or `class`.
         labels: All labels there may be; None: those of the training side.
-        group: Column of groups: scores of the worst are told beside the others (`worst_group_accuracy`).
+        group: Column of groups: the scores of the worst group are recorded too
+            (`worst_group_accuracy`).
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
 

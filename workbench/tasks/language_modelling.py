@@ -16,7 +16,7 @@ from workbench.tasks.tables import TableTask
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelling(TableTask):
-    """Tell what stands in texts; made by `language_modelling`, which tells what the fields mean."""
+    """Tell what stands in texts; made by `language_modelling`, which explains the fields."""
 
     metrics: ClassVar[tuple[str, ...]] = ("byte_probability", "accuracy")
     lower_is_better: ClassVar[tuple[str, ...]] = ("perplexity", "byte_perplexity", "bits_per_byte", "word_perplexity")
@@ -41,9 +41,11 @@ class LanguageModelling(TableTask):
         )
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Likelihood]) -> dict[str, float]:
+        # Summed before it is divided, as the lm-evaluation-harness does: texts weigh by their
+        # length.
         whole = Likelihood(*map(sum, zip(*predictions, strict=True)))
         per = {"perplexity": whole.tokens, "byte_perplexity": whole.bytes, "word_perplexity": whole.words}
-        # Of a model that goes to pieces it is more than a number can be: then it is not known.
+        # A model that goes to pieces passes what `math.exp` can hold (709.8): unknown.
         nats = {name: -whole.log_likelihood / count for name, count in per.items() if count}
         found = {name: math.exp(value) for name, value in nats.items() if value < 700}
         found |= {"accuracy": 100 * whole.right / whole.tokens} if whole.tokens else {}
@@ -70,26 +72,33 @@ def language_modelling(
     seed: int = 0,
     name: str | None = None,
 ) -> LanguageModelling:
-    """Likelihoods of texts, by a decoder token after token, by an encoder of tokens that are hidden.
+    """Likelihoods of texts, by a decoder token after token, by an encoder of tokens that are
+    hidden.
 
-    Maximise `byte_probability`: what a model gives a byte of text, the geometric mean in per cent (100 for certainty). It is 100
-    divided by `byte_perplexity`, so that the best by the one is the best by the other, and tokenisers that cut texts differently
-    are compared fairly. `accuracy`: the share of tokens that it finds the likeliest. Recorded beside them, lower being better:
-    `perplexity` of a token, `byte_perplexity`, `word_perplexity` and `bits_per_byte`, as the lm-evaluation-harness names and
-    reckons them. An encoder's are of the hidden tokens, of which it sees both sides: compare them with those of encoders alone.
+    Maximise `byte_probability`: what a model gives a byte of text, the geometric mean in per cent
+    (100 for certainty). It is 100 divided by `byte_perplexity`, so that the best by the one is the
+    best by the other, and tokenisers that cut texts differently are compared fairly. `accuracy`:
+    the share of tokens that it finds the likeliest. Recorded beside them, lower being better:
+    `perplexity` of a token, `byte_perplexity`, `word_perplexity` and `bits_per_byte`, as the
+    lm-evaluation-harness names and reckons them. An encoder's are of the hidden tokens, of which it
+    sees both sides: compare them with those of encoders alone.
 
     Args:
-        data: A text file (`.txt`, `.md`: texts parted by empty lines, or a line each), a table with a column of texts (CSV, TSV,
-            JSON, JSON lines, parquet, Arrow), a folder of either, or a name on the hub.
-        train: Texts to learn from. A smaller number takes a prefix of what a larger one takes. They count as labels; where nobody
-            had to write them, leave their price at 0.
-        dev: Texts that grade each checkpoint, at most; fewer where the data has fewer.
-        test: Texts held out to the end, at most.
-        text: Column of the texts; found where called `text`, `content`, `body` or `document`.
-        group: Column of groups, such as languages: scores of the worst are told beside the others.
-        max_length: Tokens of a row, special tokens included. A longer text is cut into several rows, and none of it is lost.
-        mask_probability: Share of the tokens that an encoder has to tell. Which ones is drawn once, by the text and the seed.
-        seed: Orders the training examples, and draws what is hidden. Dev and test are the same for every seed.
+        data: A text file (`.txt`, `.md`: texts parted by empty lines, or a line each), a table with
+            a column of texts (CSV, TSV, JSON, JSON lines, parquet, Arrow), a folder of either, or a
+            name on the hub.
+        train: Texts to learn from. A smaller number takes a prefix of what a larger one takes. They
+            count as labels; where nobody had to write them, leave their price at 0.
+        dev: The most texts that grade each checkpoint; the data may have fewer.
+        test: The most texts held out to the end.
+        text: Column of the texts; None: the one called `text`, `content`, `body` or `document`.
+        group: Column of groups, such as languages: the scores of the worst group are recorded too.
+        max_length: Tokens of a row, special tokens included. A longer text is cut into several
+            rows, and none of it is lost.
+        mask_probability: Share of the tokens that an encoder has to predict; they are drawn once,
+            by text and seed.
+        seed: Orders the training examples, and draws what is hidden. Dev and test are the same for
+            every seed.
         name: What reports call the task; None calls it by its data.
 
     Raises:

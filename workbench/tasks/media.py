@@ -42,6 +42,6 @@ class LabelledFilesTask(LabelledTask):
 
 
 def labels_of(example: Example) -> Sequence[str]:
-    """The one label of an example, in a list."""
+    """Return the one label of an example, in a list as all formulations of classes take them."""
     labels: Sequence[str] = example["labels"]
     return labels

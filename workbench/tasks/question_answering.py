@@ -21,7 +21,9 @@ NO_ANSWER = "unanswerable"
 
 @dataclass(frozen=True)
 class QuestionAnswering(Task):
-    """Answer questions by a span of a context; made by `question_answering`, which tells what the fields mean."""
+    """Answer questions by a span of a context; made by `question_answering`, which explains the
+    fields.
+    """
 
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1")
     per_example: ClassVar[tuple[str, ...]] = metrics
@@ -52,9 +54,12 @@ class QuestionAnswering(Task):
 
     def provision(self) -> None:
         super().provision()
+        # The first score imports torchmetrics, which no run should pay for.
         squad_score([""], [[""]], self.language)
 
     def splits(self) -> Splits:
+        # Not in `__post_init__`: while a recipe is put together, each of the two may still be a
+        # hole.
         if self.stride >= self.max_length - self.max_length // 2:
             raise UsageError(
                 f"stride={self.stride} leaves no room to advance in rows of max_length={self.max_length}, half of which a "
@@ -110,15 +115,18 @@ def question_answering(
     """Extractive question answering, scored by exact match and F1 (0 to 100) as SQuAD is.
 
     Args:
-        data: `"pydocs"`, a file (SQuAD v1.1 or v2, JSON lines, parquet), a folder of them, or a name on the hub.
-        train: Labelled examples to train on. A smaller number takes a prefix of what a larger one takes.
-        dev: Examples that grade each checkpoint, at most; fewer where the data has fewer.
-        test: Examples held out to the end, at most.
-        max_length: Tokens of a row, question and special tokens included. Longer contexts become several windows.
+        data: `"pydocs"`, a file (SQuAD v1.1 or v2, JSON lines, parquet), a folder of them, or a
+            name on the hub.
+        train: Labelled examples to train on. A smaller number takes a prefix of what a larger one
+            takes.
+        dev: The most examples that grade each checkpoint; the data may have fewer.
+        test: The most examples held out to the end.
+        max_length: Tokens of a row, question and special tokens included. Longer contexts become
+            several windows.
         stride: Tokens of context that neighbouring windows share.
         max_answer_tokens: Tokens of an answer at most.
-        null_threshold: How much likelier, in logits, no answer must be than the best span. Read only where the
-            training data has unanswerable questions.
+        null_threshold: How much likelier, in logits, no answer must be than the best span. Read
+            only where the training data has unanswerable questions.
         language: Whose rules score the answers: en, de, es, vi, ar, hi or zh.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
@@ -131,6 +139,7 @@ def question_answering(
 
 @functools.lru_cache(maxsize=8)
 def _shuffled(data: str, digest: str, seed: int) -> tuple[tuple[Example, ...], ...]:
+    # The digest is a part of the key alone: an edited file is read again.
     found = fingerprints.dataset(data)
     return found.shuffled("train", seed), found.shuffled("dev"), found.shuffled("test")
 

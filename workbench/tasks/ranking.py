@@ -18,7 +18,7 @@ CROSS, BI = "cross-encoder", "bi-encoder"
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking(SearchTask):
-    """Put candidates in order; made by `ranking`, which tells what the fields mean."""
+    """Put candidates in order; made by `ranking`, which explains the fields."""
 
     metrics: ClassVar[tuple[str, ...]] = ("ndcg_at_10", "mrr")
 
@@ -49,6 +49,8 @@ class Ranking(SearchTask):
         """The candidates of a query: those that answer it, those known not to, and those that seem to; in an order by name."""
         wrong = [name for name in example["negatives"] if name not in example["relevant"]]
         found = [*dict.fromkeys([*example["relevant"], *wrong, *self.alike(example, self.candidates)])]
+        # By name: the order in which candidates are read must not tell which of them answers. None
+        # that answers is left out, as the ideal order that NDCG divides by counts them all.
         return sorted(found[: max(self.candidates, len(example["relevant"]))])
 
     def searched(self, examples: Sequence[Example]) -> list[str]:
@@ -78,26 +80,30 @@ def ranking(
     seed: int = 0,
     name: str | None = None,
 ) -> Ranking:
-    """Ranking of a few documents for each query, scored by trec_eval's NDCG at 10 and reciprocal rank (0 to 100).
+    """Ranking of a few documents for each query, scored by trec_eval's NDCG at 10 and reciprocal
+    rank (0 to 100).
 
     Args:
-        data: As `retrieval` takes it: `"pysearch"`, a table of queries and documents, a folder as BEIR has it, a name on the hub.
-        train: Labelled examples to train on: pairs of a query and a document that was judged to answer it. A smaller number takes a
-            prefix of what a larger one takes.
-        dev: Queries that grade each checkpoint, at most; fewer where the data has fewer.
-        test: Queries held out to the end, at most.
-        candidates: Documents that are put in order for a query, 2 to 100: those that answer it, those of `negative`, and then those
-            that share the rarest words with it (TF-IDF).
-        negatives: Documents that do not answer it, with each that does, to train on; chosen likewise.
-        encoder: How an encoder does it: `"cross-encoder"` reads query and document together and gives a score, `"bi-encoder"`
-            compares their embeddings. A language model is asked of each document whether it answers the query, yes or no.
+        data: As `retrieval` takes it: `"pysearch"`, a table of queries and documents, a folder as
+            BEIR has it, a name on the hub.
+        train: Labelled examples to train on: pairs of a query and a document that was judged to
+            answer it. A smaller number takes a prefix of what a larger one takes.
+        dev: The most queries that grade each checkpoint; the data may have fewer.
+        test: The most queries held out to the end.
+        candidates: How many documents are put in order for a query, 2 to 100: those that answer it,
+            those of `negative`, then those that share the rarest words with it (TF-IDF).
+        negatives: How many documents that do not answer it are trained on with each one that does;
+            chosen likewise.
+        encoder: How an encoder does it: `"cross-encoder"` reads query and document together and
+            gives a score, `"bi-encoder"` compares their embeddings. A language model is asked of
+            each document whether it answers the query, yes or no.
         query: Column of the queries, where it is called otherwise.
         positive: Column of the documents that answer them, likewise.
         negative: Column of documents that do not, likewise: a text or a list.
-        group: Column of groups, such as languages: scores of the worst are told beside the others.
-        max_length: Tokens of an encoder's row, special tokens included. What is longer loses its end.
-        temperature: What cosines are divided by in the loss of a bi-encoder.
-        before: What stands before each query and each document.
+        group: Column of groups, such as languages: the scores of the worst group are recorded too.
+        max_length: Tokens of an encoder's row, special tokens included. A longer one loses its end.
+        temperature: Cosines are divided by it in the loss of a bi-encoder.
+        before: Texts put before each query and each document.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
 

@@ -22,6 +22,7 @@ def ranking_scores(
     import pytrec_eval
 
     measures = {"ndcg_cut.10", "recip_rank", *(f"recall.{k}" for k in recall_at)}
+    # pytrec_eval is written in C and takes plain dicts alone.
     evaluator = pytrec_eval.RelevanceEvaluator({str(i): dict(grades) for i, grades in enumerate(relevant)}, measures)
     found = evaluator.evaluate({str(i): dict(ranking) for i, ranking in enumerate(rankings)})
     names = {"ndcg_cut_10": "ndcg_at_10", "recip_rank": "mrr", **{f"recall_{k}": f"recall_at_{k}" for k in recall_at}}

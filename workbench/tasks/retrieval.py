@@ -15,7 +15,7 @@ from workbench.tasks.searches import SearchTask, taught
 
 @dataclass(frozen=True, kw_only=True)
 class Retrieval(SearchTask):
-    """Find documents; made by `retrieval`, which tells what the fields mean."""
+    """Find documents; made by `retrieval`, which explains the fields."""
 
     metrics: ClassVar[tuple[str, ...]] = ("ndcg_at_10", "recall_at_1", "recall_at_10", "mrr")
 
@@ -34,6 +34,7 @@ class Retrieval(SearchTask):
         """Documents that these examples are searched in: those that answer them, and the first of the others."""
         own = dict.fromkeys(name for example in examples for name in example["relevant"])
         most = len(self.texts) if self.documents is None else max(self.documents, len(own))
+        # `texts` is ordered by a hash of names, so the others are a draw that no seed changes.
         return [*own, *[name for name in self.texts if name not in own][: most - len(own)]]
 
     def notes(self) -> list[str]:
@@ -63,25 +64,29 @@ def retrieval(
     seed: int = 0,
     name: str | None = None,
 ) -> Retrieval:
-    """Retrieval by an embedding model, scored by trec_eval's NDCG at 10, recall at 1 and 10, and reciprocal rank (0 to 100).
+    """Retrieval by an embedding model, scored by trec_eval's NDCG at 10, recall at 1 and 10, and
+    reciprocal rank (0 to 100).
 
     Args:
-        data: `"pysearch"`; a file (CSV, TSV, JSON, JSON lines, parquet, Arrow) with columns `query`, `positive` and maybe
-            `negative`, or a folder of such; a folder as BEIR has it, with `corpus.jsonl`, `queries.jsonl` and `qrels/`; or a name
-            on the hub.
-        train: Labelled examples to train on: pairs of a query and a document that was judged to answer it. A smaller number takes a
-            prefix of what a larger one takes.
-        dev: Queries that grade each checkpoint, at most; fewer where the data has fewer.
-        test: Queries held out to the end, at most.
-        documents: Documents that are searched, at most; None: all. Those that answer the queries are always among them. Each
-            checkpoint embeds all of them.
+        data: `"pysearch"`; a file (CSV, TSV, JSON, JSON lines, parquet, Arrow) with columns
+            `query`, `positive` and maybe `negative`, or a folder of such; a folder as BEIR has it,
+            with `corpus.jsonl`, `queries.jsonl` and `qrels/`; or a name on the hub.
+        train: Labelled examples to train on: pairs of a query and a document that was judged to
+            answer it. A smaller number takes a prefix of what a larger one takes.
+        dev: The most queries that grade each checkpoint; the data may have fewer.
+        test: The most queries held out to the end.
+        documents: Documents that are searched, at most; None: all. Those that answer the queries
+            are always among them. Each checkpoint embeds all of them.
         query: Column of the queries, where it is called otherwise.
         positive: Column of the documents that answer them, likewise.
-        negative: Column of documents that do not, likewise: a text or a list. They are learned from beside those of other queries.
-        group: Column of groups, such as languages: scores of the worst are told beside the others.
-        max_length: Tokens of a query or document, special tokens included. What is longer loses its end.
-        temperature: What cosines are divided by in the loss.
-        before: What stands before each query and each document, for models that were trained so: `("query: ", "passage: ")`.
+        negative: Column of documents that do not, likewise: a text or a list. They are learned from
+            beside those of other queries.
+        group: Column of groups, such as languages: the scores of the worst group are recorded too.
+        max_length: Tokens of a query or document, special tokens included. A longer one loses its
+            end.
+        temperature: Cosines are divided by it in the loss.
+        before: Texts put before each query and each document, for models that were trained so:
+            `("query: ", "passage: ")`.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
 

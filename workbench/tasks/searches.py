@@ -28,8 +28,8 @@ class SearchTask(TableTask):
         negative: Column of documents that do not, likewise.
         group: Column of groups.
         max_length: Tokens of a row at most.
-        temperature: What cosines are divided by in the loss of embeddings.
-        before: What stands before each query and each document.
+        temperature: Cosines are divided by it in the loss of embeddings.
+        before: Texts put before each query and each document.
     """
 
     bounds: ClassVar[tuple[str, ...]] = ("max_length",)
@@ -46,6 +46,7 @@ class SearchTask(TableTask):
         super().__post_init__()
         check(self, "max_length", lambda v: is_whole(v) and v >= 8, "a whole number of at least 8")
         check(self, "temperature", lambda v: is_number(v) and v > 0, "a number above 0")
+        # Tasks are keys of caches, so every field must have a hash.
         if isinstance(self.before, list):
             object.__setattr__(self, "before", tuple(self.before))
         given: Any = self.before
@@ -72,19 +73,26 @@ class SearchTask(TableTask):
         return f"{self.before[1]}{self.texts[name]}"
 
     def alike(self, example: Example, count: int) -> list[str]:
-        """So many documents that share the rarest words with a query, by TF-IDF, those that answer it left out; nearest first."""
+        """Return the documents that share the rarest words with a query, by TF-IDF, nearest first.
+
+        Args:
+            example: The query. Documents that answer it are left out.
+            count: How many documents to return, at most.
+        """
         found = _alike(self.data, self.form, self.digest(), example["query"], count + len(example["relevant"]))
         return [name for name in found if name not in example["relevant"]][:count]
 
 
 def taught(example: Example) -> list[str]:
-    """The best document of a query, and those that are known not to answer it."""
+    """Return the names of the best document of a query and of those known not to answer it."""
     grades: Mapping[str, int] = example["relevant"]
     return [max(grades, key=lambda name: grades[name]), *(name for name in example["negatives"] if name not in grades)]
 
 
 @functools.lru_cache(maxsize=4)
 def _texts(data: str, form: Searches, digest: str) -> dict[str, str]:
+    # By a hash of the name: which documents are searched depends on no order of the file and on no
+    # seed. The digest is a part of the key alone: an edited file is read again.
     found = {each["id"]: each["text"] for each in fingerprints.dataset(data, form).documents}
     return {name: found[name] for name in sorted(found, key=lambda name: hashlib.blake2b(name.encode()).digest())}
 
@@ -95,6 +103,7 @@ def _index(data: str, form: Searches, digest: str) -> tuple[Any, Any, list[str]]
 
     texts = _texts(data, form, digest)
     words = TfidfVectorizer(sublinear_tf=True)
+    # Shape (words, documents) in CSR: a query (1, words) is then one sparse product.
     return words, words.fit_transform(texts.values()).T.tocsr(), [*texts]
 
 
@@ -102,4 +111,5 @@ def _index(data: str, form: Searches, digest: str) -> tuple[Any, Any, list[str]]
 def _alike(data: str, form: Searches, digest: str, query: str, count: int) -> tuple[str, ...]:
     words, matrix, names = _index(data, form, digest)
     scores = (words.transform([query]) @ matrix).toarray()[0]
+    # Stable: documents that score alike keep the order of `names` on every machine.
     return tuple(names[i] for i in np.argsort(-scores, kind="stable")[:count])

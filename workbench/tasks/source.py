@@ -33,7 +33,9 @@ def fingerprint(task: Any) -> str:
 
 
 def _definitions(value: Any, *, task: bool = False) -> Iterator[Any]:
-    """Classes and functions of users' that a value is made of."""
+    """Yield the users' classes and functions that a value is made of; a task counts wherever it is
+    installed.
+    """
     if isinstance(value, Mapping):
         for each in value.values():
             yield from _definitions(each)
@@ -65,6 +67,7 @@ def _is_users(of: Any) -> bool:
 
 @functools.cache
 def _installed() -> tuple[Path, ...]:
+    # In an editable install workbench lies outside of site-packages, hence its own folder.
     places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     return (*(Path(each).resolve() for each in places if each), Path(__file__).resolve().parents[1])
 
@@ -98,7 +101,7 @@ def _source(of: Any) -> set[str]:
 
 
 def _lone_source(of: Any) -> set[str]:
-    """Its own source, where Python can find it: in a notebook."""
+    """Its own statements alone, where Python can find them without a file: in a notebook."""
     try:
         return {_text(each) for each in ast.parse(textwrap.dedent(inspect.getsource(of))).body}
     except (OSError, TypeError, SyntaxError):
@@ -106,10 +109,12 @@ def _lone_source(of: Any) -> set[str]:
 
 
 def _bytecode(of: Any) -> set[str]:
-    """What it was compiled to, where there is no source."""
+    """The code that it was compiled to, for a class or function without source."""
     members = (
         [f for base in inspect.getmro(of) if not _is_workbench(base) for f in vars(base).values()] if inspect.isclass(of) else [of]
     )
+    # Another version of Python compiles to other bytes: there a task without source is another
+    # task.
     codes = [getattr(inspect.unwrap(getattr(f, "__func__", f)), "__code__", None) for f in members if not isinstance(f, property)]
     return {f"{of.__module__}.{of.__qualname__}"} | {_code_text(code) for code in codes if code is not None}
 
@@ -170,6 +175,7 @@ class _Reading:
         if name not in module.bound:
             found = (self._find(module.resolve(s.module or "", s.level), module) for s in stars)
             return any(self.take(each, name) for each in found if each is not None)
+        # Before its statements are followed: functions may call each other.
         self._done.add((module.path, name))
         for statement in module.bound[name]:
             if isinstance(statement, (ast.Import, ast.ImportFrom)):
@@ -195,6 +201,7 @@ class _Reading:
             origin = module.resolve(statement.module or "", statement.level) if isinstance(statement, ast.ImportFrom) else ""
             self.texts.add(f"{origin} {alias.name} {alias.asname}")
             found = self._find(origin or alias.name, module)
+            # `import a.b` may use anything of it, so all of its statements count.
             if found is None or not origin:
                 self._take_whole(found)
             elif alias.name == "*" or not self.take(found, alias.name):
@@ -211,6 +218,7 @@ class _Reading:
     def _find(self, name: str, near: _Module) -> _Module | None:
         """A module by its dotted name, as one that stands near would import it; None where it is no file of a user's."""
         parts = name.split(".")
+        # Beside the file first, as a study imports its neighbours.
         places = [near.root.joinpath(*parts)]
         if parts[0] not in sys.stdlib_module_names and not any(map(_file_of, places)):
             places += [folder.joinpath(*parts[1:]) for folder in _locations(parts[0])]
@@ -231,6 +239,7 @@ def _file_of(place: Path) -> Path | None:
 def _locations(package: str) -> list[Path]:
     """Paths without suffix at which Python would find a package or module at the top."""
     try:
+        # Of a name at the top: to find a dotted one, Python would import its parents.
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError, AttributeError):
         return []
@@ -246,6 +255,7 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
             yield node.name
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
+        # `SCALES["a"] = 2` and `Own.scale = 2` change what `SCALES` and `Own` are.
         elif isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)) and isinstance(node.ctx, ast.Store):
             target: ast.expr = node
             while isinstance(target, (ast.Attribute, ast.Subscript)):
@@ -259,6 +269,7 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
 def _used(text: str) -> set[str]:
     """Names of the file that a statement uses, not those of its own functions' variables."""
     found: set[str] = set()
+    # The syntax tree alone cannot tell a local `x` from the `x` of the file.
     tables: list[symtable.SymbolTable] = [symtable.symtable(text, "", "exec")]
     while tables:
         table = tables.pop()

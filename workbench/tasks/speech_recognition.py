@@ -16,7 +16,7 @@ from workbench.tasks.tables import TableTask
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechRecognition(TableTask):
-    """Write what is said; made by `speech_recognition`, which tells what the fields mean."""
+    """Write what is said; made by `speech_recognition`, which explains the fields."""
 
     metrics: ClassVar[tuple[str, ...]] = ("word_accuracy", "character_accuracy")
     lower_is_better: ClassVar[tuple[str, ...]] = ("wer", "cer")
@@ -59,21 +59,27 @@ def speech_recognition(
     seed: int = 0,
     name: str | None = None,
 ) -> SpeechRecognition:
-    """Speech written down by models with a CTC head, scored by jiwer's word and character error rates (`wer`, `cer`, in per cent).
+    """Speech written down by models with a CTC head, scored by jiwer's word and character error
+    rates (`wer`, `cer`, in per cent).
 
-    Maximise `word_accuracy`, which is 100 - `wer`, or `character_accuracy`, 100 - `cer`; neither is less than 0. Case and marks are
-    not heard: they count neither in what is learned nor in the scores.
+    Maximise `word_accuracy`, which is 100 - `wer`, or `character_accuracy`, 100 - `cer`; neither is
+    less than 0. Case and marks are not heard: they count neither in what is learned nor in the
+    scores.
 
     Args:
-        data: A table (CSV, TSV, JSON lines, …) with a column of paths, which count from its folder, and one of what is said; or a
-            folder of such tables. Files are WAV, FLAC, OGG, MP3 or AIFF, of any rate.
-        train: Transcribed sounds to train on. A smaller number takes a prefix of what a larger one takes.
-        dev: Sounds that grade each checkpoint, at most; fewer where the data has fewer.
-        test: Sounds held out to the end, at most.
-        file: Column of the paths; found where called `audio`, `file_name`, `path` or `file`.
-        text: Column of what is said; found where called `text`, `sentence`, `transcription` or `transcript`.
-        group: Column of groups, such as speakers: scores of the worst are told beside the others (`worst_group_word_accuracy`).
-        max_seconds: What takes longer is neither learned from nor asked, and counts as not understood.
+        data: A table (CSV, TSV, JSON lines, …) with a column of paths, which count from its folder,
+            and one of what is said; or a folder of such tables. Files are WAV, FLAC, OGG, MP3 or
+            AIFF, of any rate.
+        train: Transcribed sounds to train on. A smaller number takes a prefix of what a larger one
+            takes.
+        dev: The most sounds that grade each checkpoint; the data may have fewer.
+        test: The most sounds held out to the end.
+        file: Column of the paths; None: the one called `audio`, `file_name`, `path` or `file`.
+        text: Column of what is said; None: the one called `text`, `sentence`, `transcription` or
+            `transcript`.
+        group: Column of groups, such as speakers: the scores of the worst group are recorded too
+            (`worst_group_word_accuracy`).
+        max_seconds: A longer sound is neither learned from nor asked, and counts as not understood.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
 

@@ -22,11 +22,13 @@ def speech_scores(truth: Sequence[str], predicted: Sequence[str]) -> dict[str, f
         raise EnvironmentFault(
             "speech is scored by the package jiwer, which is not installed. Install it with pip: 'workbench[audio]' has it."
         ) from error
+    # Against a text without words an error rate has no denominator.
     pairs = [(plain(a), plain(b)) for a, b in zip(truth, predicted, strict=True) if plain(a)]
     if not pairs:
         return {}
     wanted, given = (list(side) for side in zip(*pairs, strict=True))
     errors = {"wer": 100 * float(jiwer.wer(wanted, given)), "cer": 100 * float(jiwer.cer(wanted, given))}
+    # An error rate passes 100 % where more words are written than were said.
     return errors | {
         "word_accuracy": max(0.0, 100 - errors["wer"]),
         "character_accuracy": max(0.0, 100 - errors["cer"]),

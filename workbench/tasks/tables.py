@@ -22,10 +22,12 @@ class TableTask(Task):
     """Base of tasks that read a table. A task says by its `form` which columns those are.
 
     Attributes:
-        data: A built-in data set, a file, a folder of them, or a name on the hub, as `workbench.data.load` takes it.
-        train: Labelled examples to train on. A smaller number takes a prefix of what a larger one takes.
-        dev: Examples that grade each checkpoint, at most; fewer where the data has fewer.
-        test: Examples held out to the end, at most.
+        data: A built-in data set, a file, a folder of them, or a name on the hub, as
+            `workbench.data.load` takes it.
+        train: Labelled examples to train on. A smaller number takes a prefix of what a larger one
+            takes.
+        dev: The most examples that grade each checkpoint; the data may have fewer.
+        test: The most examples held out to the end.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
     """
@@ -38,6 +40,7 @@ class TableTask(Task):
     name: str | None = None
 
     def __post_init__(self) -> None:
+        # `low=low`: a lambda would see the value of the last turn of the loop.
         for field, low in {"train": 0, "dev": 1, "test": 0, "seed": 0}.items():
             check(self, field, lambda value, low=low: is_whole(value) and value >= low, f"a whole number of at least {low}")  # type: ignore[misc]
         check(self, "name", lambda value: value is None or isinstance(value, str), "a name, or None")
@@ -50,6 +53,8 @@ class TableTask(Task):
         """Which columns are read, and what becomes of their rows."""
 
     def splits(self) -> Splits:
+        # Cut after shuffling by the data's seed: a smaller training set is a prefix of a larger
+        # one.
         train, dev, test = _shuffled(self.data, self.form, self.digest(), self.seed)
         if self.train > len(train):
             raise UsageError(f"train={self.train}: {self.data!r} has {len(train)} examples to train on. Ask for at most that many.")
@@ -91,10 +96,11 @@ class LabelledTask(TableTask):
 
 
 def named(labels: Mapping[object, str] | Sequence[str] | None) -> tuple[tuple[str, str], ...]:
-    """Labels as a user gives them, each with what it is called: the other half of a mapping, else its own words.
+    """Pair each label that a user gives with its name in words: the value of a mapping, else the
+    label's own words.
 
     Raises:
-        UsageError: It is one text.
+        UsageError: `labels` is a single text.
     """
     if isinstance(labels, str):
         raise UsageError(f"labels={labels!r}: give all labels in a list, or what each is called in a mapping.")
@@ -103,12 +109,13 @@ def named(labels: Mapping[object, str] | Sequence[str] | None) -> tuple[tuple[st
 
 
 def columns(given: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
-    """A column's name, or those of several, as they stand in a task: a value that does not change."""
+    """Return the name of a column, or those of several as a tuple: tasks need a hash."""
     return given if given is None or isinstance(given, str) else tuple(given)
 
 
 @functools.lru_cache(maxsize=8)
 def _words(data: str, form: Table, digest: str) -> tuple[tuple[str, str], ...]:
+    # The digest is a part of the key alone, here and below: an edited file is read again.
     train = fingerprints.dataset(data, form).train
     return tuple((name, in_words(name)) for name in in_order(name for example in train for name in form.labels_of(example)))
 

@@ -16,7 +16,10 @@ from workbench.tasks.text_scores import text_scores
 
 @dataclass(frozen=True, kw_only=True)
 class TextGeneration(TableTask):
-    """Answer prompts by text; made by `text_generation`, which tells what the fields mean. Other scores: override `score`."""
+    """Answer prompts by text; made by `text_generation`, which explains the fields.
+
+    For other scores override `score` in a subclass.
+    """
 
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1", "chrf", "rouge_l")
     per_example: ClassVar[tuple[str, ...]] = ("exact_match", "f1")
@@ -39,6 +42,7 @@ class TextGeneration(TableTask):
         return formulations.text_generation(kind, self, _prompt, _answer, max_new_tokens=self.max_new_tokens)
 
     def score(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
+        # The last turn alone is graded; earlier ones are part of the prompt.
         return text_scores(predictions, [_answer(example) for example in examples])
 
 
@@ -64,18 +68,20 @@ def text_generation(
     seed: int = 0,
     name: str | None = None,
 ) -> TextGeneration:
-    """Text that answers a prompt or a conversation, scored by exact match, F1 of words, chrF and ROUGE-L (0 to 100).
+    """Text that answers a prompt or a conversation, scored by exact match, F1 of words, chrF and
+    ROUGE-L (0 to 100).
 
     Args:
-        data: A file (CSV, TSV, JSON, JSON lines, parquet, Arrow), a folder of them, or a name on the hub. Its columns are
-            `messages` (`role`, `content`), `conversations` (`from`, `value`), `prompt` and `completion`, or `instruction`, `input`
-            and `output`.
-        train: Labelled examples to train on. A smaller number takes a prefix of what a larger one takes.
-        dev: Examples that grade each checkpoint, at most; fewer where the data has fewer.
-        test: Examples held out to the end, at most.
+        data: A file (CSV, TSV, JSON, JSON lines, parquet, Arrow), a folder of them, or a name on
+            the hub. Its columns are `messages` (`role`, `content`), `conversations` (`from`,
+            `value`), `prompt` and `completion`, or `instruction`, `input` and `output`.
+        train: Labelled examples to train on. A smaller number takes a prefix of what a larger one
+            takes.
+        dev: The most examples that grade each checkpoint; the data may have fewer.
+        test: The most examples held out to the end.
         prompt: Column of the prompts, where it is called otherwise.
         completion: Column of their answers, likewise.
-        group: Column of groups, such as languages: scores of the worst are told beside the others.
+        group: Column of groups, such as languages: the scores of the worst group are recorded too.
         max_new_tokens: Tokens of an answer at most, its end token included.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.

@@ -18,6 +18,7 @@ def text_scores(predictions: Sequence[str], references: Sequence[str]) -> dict[s
     from torchmetrics.functional.text import rouge_score
 
     exact = [given.strip() == wanted.strip() for given, wanted in zip(predictions, references, strict=True)]
+    # Without `rougeLsum`, one of the defaults: for it torchmetrics downloads a tokeniser of nltk.
     rouge = rouge_score(list(predictions), list(references), rouge_keys="rougeL")
     return {
         "exact_match": 100 * sum(exact) / len(exact),
@@ -35,6 +36,8 @@ def translation_scores(predictions: Sequence[str], references: Sequence[str], to
         references: The translation that is wanted of each.
         tokenize: sacreBLEU's tokeniser for BLEU: `13a`; `zh`, `ja-mecab`, `ko-mecab` for those languages.
     """
+    # sacreBLEU takes sets of references, each as long as the predictions, not a list a prediction.
+    # And it sums n-grams over all of them: the mean over sentences is another score.
     texts = list(predictions), [list(references)]
     return {
         "bleu": float(_metric("BLEU", tokenize=tokenize).corpus_score(*texts).score),
@@ -43,7 +46,9 @@ def translation_scores(predictions: Sequence[str], references: Sequence[str], to
 
 
 def signature(tokenize: str = "13a") -> str:
-    """SacreBLEU's signatures of the two scores: what makes them comparable with those that others report."""
+    """Return sacreBLEU's signatures of both scores, without which they cannot be compared with
+    others' reports.
+    """
     found = []
     for name, settings in (("BLEU", {"tokenize": tokenize}), ("chrF", {})):
         metric = _metric(name.upper(), **settings)

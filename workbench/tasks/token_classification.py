@@ -16,7 +16,7 @@ from workbench.tasks.tables import LabelledTask, named
 
 @dataclass(frozen=True, kw_only=True)
 class TokenClassification(LabelledTask):
-    """Find the entities of a text; made by `token_classification`, which tells what the fields mean."""
+    """Find the entities of a text; made by `token_classification`, which explains the fields."""
 
     metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "token_accuracy")
     bounds: ClassVar[tuple[str, ...]] = ("max_length", "max_new_tokens")
@@ -75,23 +75,31 @@ def token_classification(
     seed: int = 0,
     name: str | None = None,
 ) -> TokenClassification:
-    """Entities of texts, scored by seqeval's strict precision, recall and F1 over whole entities (0 to 100), and by words.
+    """Entities of texts, scored by seqeval's strict precision, recall and F1 over whole entities (0
+    to 100), and by words.
 
     Args:
-        data: A file of CoNLL's columns (`.conll`, `.bio`, `.iob`, `.iob2`, `.txt`), a table with lists of words and tags, one of
-            texts with spans of characters, a SQuAD file with a question for each type; a folder of them, or a name on the hub.
-        train: Labelled examples to train on. A smaller number takes a prefix of what a larger one takes.
-        dev: Examples that grade each checkpoint, at most; fewer where the data has fewer.
-        test: Examples held out to the end, at most.
-        tokens: Column of the words; found where called `tokens` or `words`.
-        tags: Column of the tags (BIO, BIOES or BILOU), or of the spans; found where called `tags`, `ner_tags` or `labels`.
-        names: What the tags are called, in the order of their numbers, where the data have those.
-        labels: All types of entity there may be; or a mapping to what a language model is to call them. None: those of train.
-        group: Column of groups, such as languages: scores of the worst are told beside the others (`worst_group_f1`).
-        max_length: Tokens of an encoder's row, special tokens included. A longer text is read in several rows.
+        data: A file of CoNLL's columns (`.conll`, `.bio`, `.iob`, `.iob2`, `.txt`), a table with
+            lists of words and tags, one of texts with spans of characters, a SQuAD file with a
+            question for each type; a folder of them, or a name on the hub.
+        train: Labelled examples to train on. A smaller number takes a prefix of what a larger one
+            takes.
+        dev: The most examples that grade each checkpoint; the data may have fewer.
+        test: The most examples held out to the end.
+        tokens: Column of the words; None: the one called `tokens` or `words`.
+        tags: Column of the tags (BIO, BIOES or BILOU), or of the spans; None: the one called
+            `tags`, `ner_tags` or `labels`.
+        names: Names of the tags in the order of their numbers, where the data has numbers.
+        labels: All types of entity there may be; or a mapping to what a language model is to call
+            them. None: those of train.
+        group: Column of groups, such as languages: the scores of the worst group are recorded too
+            (`worst_group_f1`).
+        max_length: Tokens of an encoder's row, special tokens included. A longer text is read in
+            several rows.
         stride: Tokens that neighbouring rows of a text share.
         max_new_tokens: Tokens of a language model's answer at most.
-        instruction: What a language model is asked behind the text; `{types}` in it stands for the names of the types.
+        instruction: The question that a language model is asked after the text; `{types}` in it
+            stands for the names of the types.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
 

@@ -19,7 +19,7 @@ TOKENIZERS = {"zh": "zh", "chinese": "zh", "ja": "char", "japanese": "char"}
 
 @dataclass(frozen=True, kw_only=True)
 class Translation(TableTask):
-    """Translate texts; made by `translation`, which tells what the fields mean."""
+    """Translate texts; made by `translation`, which explains the fields."""
 
     metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf")
     bounds: ClassVar[tuple[str, ...]] = ("max_new_tokens",)
@@ -73,18 +73,22 @@ def translation(
     seed: int = 0,
     name: str | None = None,
 ) -> Translation:
-    """Translation, scored by sacreBLEU's BLEU and chrF (0 to 100); `plan` and `sweep` tell their signatures.
+    """Translation, scored by sacreBLEU's BLEU and chrF (0 to 100); `plan` and `sweep` tell their
+    signatures.
 
     Args:
-        data: A file (CSV, TSV, JSON, JSON lines, parquet, Arrow), a folder of them, or a name on the hub. Its columns are `source`
-            and `target`, or `translation` with a text for each language.
-        languages: From which to which, as a model is to be told: `("English", "German")`.
-        train: Labelled examples to train on. A smaller number takes a prefix of what a larger one takes.
-        dev: Examples that grade each checkpoint, at most; fewer where the data has fewer.
-        test: Examples held out to the end, at most.
-        source: Column of the texts, where it is called otherwise; of a column `translation` the name of their language.
+        data: A file (CSV, TSV, JSON, JSON lines, parquet, Arrow), a folder of them, or a name on
+            the hub. Its columns are `source` and `target`, or `translation` with a text for each
+            language.
+        languages: Source and target language, as a model is told them: `("English", "German")`.
+        train: Labelled examples to train on. A smaller number takes a prefix of what a larger one
+            takes.
+        dev: The most examples that grade each checkpoint; the data may have fewer.
+        test: The most examples held out to the end.
+        source: Column of the texts, where it is called otherwise; of a column `translation` the
+            name of their language.
         target: The same of their translations.
-        group: Column of groups, such as domains: scores of the worst are told beside the others.
+        group: Column of groups, such as domains: the scores of the worst group are recorded too.
         max_new_tokens: Tokens of a translation at most, its end token included.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.

@@ -93,6 +93,8 @@ class FakeMeter(Meter):
         return Reading(self.clock(), TreeReading(0, self.host.memory_bytes, self.host.memory_bytes))
 
     def usage_of(self, window: Window, close: bool = False) -> Usage:
+        # A window during which time passed otherwise, by an inner
+        # window or by the test, takes nothing from the script.
         if close and window.final is None and self.clock() == window.opening.at:
             seconds = next(self._script, None)
             assert seconds is not None, "the script of this FakeMeter has run out"
@@ -101,6 +103,8 @@ class FakeMeter(Meter):
 
     def usage_between(self, first: Reading, last: Reading, peaks: Peaks) -> Usage:
         seconds, others_s = last.at - first.at, others_seconds(first, last)
+        # What is shared is split by the real meter's
+        # code: only this holder's part makes its figures.
         held_s = seconds - others_s
         numbers: dict[str, float | None] = {
             "seconds": seconds,
@@ -122,11 +126,13 @@ class FakeMeter(Meter):
         figures = numbers | dict.fromkeys(self._unknown)
         sources = {name: "unknown: fake" if name in self._unknown else "fake" for name in numbers}
         devices = tuple(self._device(device, held_s, figures) for device in self.devices)
+        # The estimate of the time alone is as unsure as
+        # the real meter says, relative to what was lost.
         errors = {"stalled_seconds": ALONE_ERROR * (1 - self.stalled_share) / self.stalled_share} if self.stalled_share else {}
         return Usage(**figures, sources=sources, others_seconds=others_s, errors=errors, devices=devices)
 
     def _device(self, device: Device, held_s: float, figures: Mapping[str, Any]) -> DeviceUsage:
-        """The part of a GPU: what is unknown of their sum is unknown of each."""
+        """One GPU's part. What is unknown of the sum is unknown of each GPU."""
         return DeviceUsage(
             device.uuid,
             device.name,

@@ -93,7 +93,7 @@ class FakeGpu:
         self._now, self._course = clock, [(clock(), self.power_w, self.counter_j)]
 
     def now(self) -> float:
-        """Seconds by its clock."""
+        """The time by the GPU's clock, in seconds."""
         return self._now()
 
     def set_power(self, watts: float) -> None:
@@ -126,10 +126,12 @@ class FakeGpu:
 
     def catch_up(self) -> None:
         """Apply the rows of the trace whose moment has come; the library does so at every call."""
+        # Sums of binary fractions may fall short of a row's moment by a rounding error.
         while self._trace and self._trace[0].seconds <= self._now() + 1e-9:
             row = self._trace.pop(0)
             self._draw(row.watts, row.seconds)
             self.utilisation, self.used_bytes, self.reasons = row.utilisation, row.used_bytes, row.reasons
+            # A reloaded driver counts from 0, which is no negative energy.
             if row.event == "reset":
                 self._course = [(row.seconds, row.watts, 0.0)]
             elif row.event == "lost":
@@ -204,6 +206,8 @@ class FakeNvml:
 
     def _call(self, name: str, *args: Any) -> Any:
         self.calls[name] += 1
+        # As the real one: before it is started only starting
+        # it and asking for the text of an error work.
         if self.users == 0 and name not in ("nvmlInit_v2", "nvmlInitWithFlags", "nvmlErrorString"):
             return pynvml.NVML_ERROR_UNINITIALIZED
         return _OF_LIBRARY[name](self, *args)
@@ -213,6 +217,7 @@ class FakeNvml:
         if self.users == 0:
             return int(pynvml.NVML_ERROR_UNINITIALIZED)
         number = ctypes.cast(handle, ctypes.c_void_p).value
+        # A handle is a place counted from 1, since a null pointer is no device.
         if not number or number > len(self.gpus):
             return int(pynvml.NVML_ERROR_INVALID_ARGUMENT)
         gpu = self.gpus[number - 1]
@@ -226,7 +231,10 @@ class FakeNvml:
         return _OF_DEVICE[name](gpu, *args)
 
 
+# The functions below have the signatures of the C library. The
+# bindings pass each output as `byref(x)`, and x itself is its `_obj`.
 def _init(fake: FakeNvml, flags: Any = None) -> int:
+    # The library counts its users; one that failed to start has none to shut down.
     fake.users += fake.init_code == 0
     return fake.init_code
 
@@ -246,7 +254,7 @@ def _count(fake: FakeNvml, count: Any) -> int:
 
 
 def _boards(fake: FakeNvml) -> list[int]:
-    """Places of what has an index: slices have none."""
+    """The places of the boards. MIG slices are left out, since NVML gives them no index."""
     return [place for place, gpu in enumerate(fake.gpus) if gpu.parent is None]
 
 
@@ -267,7 +275,7 @@ def _parent(fake: FakeNvml, gpu: FakeGpu, handle: Any) -> int:
 
 
 def _give(fake: FakeNvml, place: int, handle: Any) -> int:
-    """Write a handle: an opaque pointer, here the place of the GPU counted from 1."""
+    """Write a handle. It is an opaque pointer, here the place of the GPU counted from 1."""
     if fake.gpus[place].lost:
         return int(pynvml.NVML_ERROR_GPU_IS_LOST)
     ctypes.cast(handle, ctypes.POINTER(ctypes.c_void_p))[0] = place + 1
@@ -304,6 +312,8 @@ def _fields(gpu: FakeGpu, count: Any, values: Any) -> int:
         pynvml.NVML_FI_DEV_POWER_INSTANT: "NVML_FI_DEV_POWER_INSTANT",
         pynvml.NVML_FI_DEV_POWER_AVERAGE: "NVML_FI_DEV_POWER_AVERAGE",
     }
+    # Instant and averaged power differ for a second after
+    # each change of load, which a meter must not mix up.
     watts = {"NVML_FI_DEV_POWER_INSTANT": gpu.power_w, "NVML_FI_DEV_POWER_AVERAGE": gpu.average_w()}
     for value in values._obj:
         name = names.get(value.fieldId, "")
@@ -329,8 +339,10 @@ def _process_utilisation(gpu: FakeGpu, samples: Any, count: Any, since_us: Any) 
     now_us = round(gpu.now() * 1e6) + 1  # never 0, which asks for everything
     fresh = list(gpu.process_utilisation.items()) if now_us > since_us.value else []
     if not fresh:
+        # The library answers so, not with an empty list, where nothing is newer than asked for.
         return int(pynvml.NVML_ERROR_NOT_FOUND)
     room, count._obj.value = count._obj.value, len(fresh)
+    # The bindings ask twice: first without room, to learn how many samples there are.
     if samples is None or room < len(fresh):
         return int(pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
     for row, (pid, percent) in enumerate(fresh):

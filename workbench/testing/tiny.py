@@ -55,10 +55,14 @@ class TinyTask(Task):
         return {"accuracy": 100.0 * right / len(examples)}
 
     def _sentences(self, count: int, side: int) -> list[dict[str, Any]]:
+        # Each split has random numbers of its own: more training
+        # sentences leave the dev and test sentences as they are.
         rng = np.random.default_rng((self.seed, side))
         sentences = []
         for i in range(count):
+            # The key is not among these words, so that a sentence holds it only where it is put in.
             words = rng.integers(_KEY + 1, _WORDS, int(rng.integers(4, 13)))
+            # Every other sentence, so that both classes are equally frequent in any split.
             if i % 2:
                 words[rng.integers(len(words))] = _KEY
             sentences.append({"id": f"{side}/{i}", "words": words.tolist(), "label": i % 2})
@@ -182,6 +186,8 @@ def tiny_decoder(folder: Path, *, chat: bool = True, tied: bool = True, width: i
         intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=4,
+        # Fewer than attention heads, as in many Llama
+        # models, so that grouped attention is tested too.
         num_key_value_heads=2,
         max_position_embeddings=256,
         tie_word_embeddings=tied,
@@ -206,6 +212,7 @@ def tiny_seq2seq(folder: Path, *, width: int = 32) -> str:
         d_ff=2 * width,
         num_layers=2,
         num_heads=4,
+        # T5 begins every output with the padding token.
         decoder_start_token_id=words.pad_token_id,
         pad_token_id=words.pad_token_id,
         eos_token_id=words.eos_token_id,
@@ -244,8 +251,9 @@ def tiny_audio(folder: Path, *, width: int = 32, writes: bool = True, masks: boo
     Args:
         folder: Where it goes.
         width: Width of the model.
-        writes: With a tokeniser of small letters; else it can only tell classes.
-        masks: It is told what of a row is padding, as large ones are; else it norms over whole rows, as the base one does.
+        writes: Whether it has a tokeniser of small letters. Otherwise it can only tell classes.
+        masks: Whether it is told which part of a row is padding, as the large models are. Otherwise
+            it normalises over whole rows, as the base model does.
     """
     from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Model, Wav2Vec2Processor
 
@@ -266,6 +274,8 @@ def tiny_audio(folder: Path, *, width: int = 32, writes: bool = True, masks: boo
         conv_bias=masks,
         classifier_proj_size=width,
         pad_token_id=0,
+        # By default a training step leaves out each layer
+        # with a chance of 10 %, which may leave none of two.
         layerdrop=0.0,
     )
     _write(Wav2Vec2Model, config, folder)
@@ -273,6 +283,7 @@ def tiny_audio(folder: Path, *, width: int = 32, writes: bool = True, masks: boo
     if not writes:
         hears.save_pretrained(folder)
         return str(folder)
+    # This tokeniser reads its letters from a file alone.
     vocabulary = Path(folder, "vocab.json")
     vocabulary.write_text(json.dumps({letter: i for i, letter in enumerate(letters)}), encoding="utf-8")
     Wav2Vec2Processor(feature_extractor=hears, tokenizer=Wav2Vec2CTCTokenizer(str(vocabulary))).save_pretrained(folder)
@@ -280,7 +291,9 @@ def tiny_audio(folder: Path, *, width: int = 32, writes: bool = True, masks: boo
 
 
 def _write(model: Callable[..., Any], config: Any, folder: Path, **more: Any) -> None:
-    """A model of a configuration, with random weights that are the same each time; nobody else's random numbers are used up."""
+    """Write a model of a configuration. Its random weights are the same each time, and the caller's
+    random numbers are left as they are.
+    """
     import torch
 
     with torch.random.fork_rng():
@@ -309,6 +322,7 @@ def _bytes(*, chat: str | None = None, ends: bool = False) -> Any:
         bos_token="<begin>",
         eos_token="<end>",
         additional_special_tokens=special[4:],
+        # As many as the decoder has positions; tokenisers without a limit say 10^30.
         model_max_length=256,
         chat_template=chat,
     )

@@ -3,6 +3,17 @@
 Each checkpoint is the result of the same recipe with fewer epochs, because the schedule has no length: the learning rate
 warms up over a fixed number of steps and is constant after them, and what is evaluated is a running average of the weights.
 Closing the generator frees everything.
+
+Of each phase (load, data, train, evaluate) a checkpoint tells two usages:
+
+    cold   `Checkpoint.usage`: what the checkpoint takes a run that is alone, that finds nothing at
+           hand and is evaluated once, at its end. It is the cost of a point.
+    spent  `Checkpoint.spent`: what was really consumed since the checkpoint before. It is what a
+           sweep pays.
+
+They differ by what runs share (rows that were encoded, a base model that was read, outputs of a part
+that does not learn: whoever finds them at hand has cold what making them took), by what was done
+before a state was resumed, by the evaluations of earlier checkpoints, and by the measuring of latency.
 """
 
 from __future__ import annotations
@@ -63,7 +74,7 @@ class Checkpoint:
         serving: `latency_seconds`, the median of one prediction alone (measured once a run), and `predictions_per_second`
             of the evaluation, which predicts in batches; scoring is in neither.
         predictions: The predictions on the dev set, one per example.
-        prefix: Gives the state to continue from. Call it before the generator goes on.
+        resume_state: Gives the state to continue from. Call it before the generator goes on.
         weights: Gives the tuned weights as evaluated, by name. Call it before the generator goes on.
         test: Gives the scores on the held-out test split and `test_loss`; empty where nothing is held out. No search may read
             them. Call it before the generator goes on.
@@ -82,7 +93,7 @@ class Checkpoint:
     spent: Mapping[str, Usage]
     serving: Mapping[str, float]
     predictions: Sequence[Any]
-    prefix: Callable[[], ResumeState]
+    resume_state: Callable[[], ResumeState]
     weights: Callable[[], dict[str, torch.Tensor]]
     test: Callable[[], dict[str, float]]
 
@@ -185,42 +196,81 @@ def warm_up(recipe: Recipe) -> None:
         models.build(recipe.model, formulation.auto_class, device="meta", **formulation.settings)
 
 
+class _Phases:
+    """What the phases of one run really consume.
+
+    Args:
+        meter: Measures them.
+        where: The device that trains.
+
+    Attributes:
+        spent: What was consumed since it was last cleared, by phase.
+    """
+
+    def __init__(self, meter: Windows, where: torch.device) -> None:
+        self._meter, self._where = meter, where
+        self.spent: dict[str, Usage] = {}
+
+    @contextlib.contextmanager
+    def phase(self, name: str, tuning: Tuning | None = None) -> Iterator[list[Usage]]:
+        """Measure a block as part of a phase.
+
+        Args:
+            name: The phase.
+            tuning: Whose work is counted in it; None where nothing is trained or evaluated.
+
+        Yields:
+            An empty list, which holds what the block took once it is over.
+        """
+        before = Work() if tuning is None else tuning.work
+        used: list[Usage] = []
+        with self._meter.window() as window:
+            yield used
+            if self._where.type == "cuda":
+                torch.cuda.synchronize()
+        done = Work() if tuning is None else tuning.work - before
+        used.append(window.usage.doing(done))
+        self.spent[name] = self.spent.get(name, Usage()) + used[0]
+
+    def features(self, name: str, tuning: Tuning, rows: Sequence[Rows], counts: Sequence[int], prepared: int = 0) -> Usage:
+        """Have at hand what the part of a model that does not learn gives for rows, as part of a phase.
+
+        Args:
+            name: The phase.
+            tuning: The model. Where all of it learns nothing is done.
+            rows: The rows, in one set or several.
+            counts: How many of each set, from the first.
+            prepared: How many of them the run itself had at hand before.
+
+        Returns:
+            What that takes a run that is alone (cold): all of it was computed for this run, whoever
+            really did it.
+        """
+        if tuning.features is None:
+            return Usage()
+        with self.phase(name, tuning):
+            window = self._meter.window
+            return total(tuning.prepare(each, count, window, prepared) for each, count in zip(rows, counts, strict=True))
+
+
 def _train(
     recipe: Recipe, resume: ResumeState | None, meter: Windows, progress: Progress, clock: Callable[[], float]
 ) -> Iterator[Checkpoint]:
     warm_up(recipe)
     where = device()
+    phases = _Phases(meter, where)
     cold: dict[str, Usage] = dict(resume.usage) if resume else {}
-    spent: dict[str, Usage] = {}
     serving: dict[str, float] = {}
 
-    @contextlib.contextmanager
-    def phase(name: str) -> Iterator[list[Usage]]:
-        before = tuning.work if name in ("train", "evaluate") else Work()
-        used: list[Usage] = []  # what this time took, once it is over
-        with meter.window() as window:
-            yield used
-            if where.type == "cuda":
-                torch.cuda.synchronize()
-        done = tuning.work - before if name in ("train", "evaluate") else Work()
-        used.append(window.usage.doing(done))
-        spent[name] = spent.get(name, Usage()) + used[0]
-
-    def at_hand(name: str, rows: Sequence[Rows], counts: Sequence[int], known: int = 0) -> Usage:
-        """Compute once what of a model that does not learn gives for rows, in a phase; what that takes of a run that is alone."""
-        if tuning.features is None:
-            return Usage()
-        with phase(name):
-            return total(tuning.prepare(each, count, meter.window, known) for each, count in zip(rows, counts, strict=True))
-
-    with phase("data"):
+    with phases.phase("data"):
         train_rows, dev, encoding = _encode(recipe, meter)
-    with phase("load"):
+    with phases.phase("load"):
         tuning = Tuning(recipe, where, resume, meter.window)
     cold.setdefault("data", encoding)
-    # As alone: a model that was at hand is paid for by each run as if it had read it.
-    known = tuning.base_took is tuning.base_alone
-    cold.setdefault("load", spent["load"] if known else spent["load"] - tuning.base_took + tuning.base_alone)
+    loading = phases.spent["load"]
+    if tuning.base_at_hand:  # each run pays for its model as if it had read it
+        loading = loading - tuning.base_took + tuning.base_alone
+    cold.setdefault("load", loading)
 
     examples = recipe.task.splits()
     count, trains = len(examples.train), recipe.method.trains
@@ -231,21 +281,21 @@ def _train(
             continue
         seen = min(count, target * recipe.batch_size) if trains else count
         before, after = (int(np.searchsorted(train_rows.example, n)) for n in (min(count, tuning.step * recipe.batch_size), seen))
-        features = at_hand("train", [train_rows], [after], before)
-        with phase("train") as used:
+        features = phases.features("train", tuning, [train_rows], [after], before)
+        with phases.phase("train", tuning) as used:
             tuning.run(train_rows, target, count, progress)
             tuning.fit_head(train_rows, seen)
         cold["train"] = cold.get("train", Usage()) + used[0] + features
         asked = [dev.labelled] if dev.asked is dev.labelled else [dev.labelled, dev.asked]
-        features = at_hand("evaluate", asked, [*map(len, asked)])
-        with phase("evaluate") as used:
+        features = phases.features("evaluate", tuning, asked, [*map(len, asked)])
+        with phases.phase("evaluate", tuning) as used:
             scores, predictions, serving["predictions_per_second"] = tuning.evaluate(dev, clock, features.seconds)
         evaluation = used[0] + features
         if "latency_seconds" not in serving:
-            with phase("evaluate"):
+            with phases.phase("evaluate", tuning):  # spent, and no part of what the model costs
                 serving["latency_seconds"] = tuning.latency(dev, clock)
         processed = tuning.step * recipe.batch_size
-        before_evaluation = dict(cold)
+        cold_to_here = dict(cold)  # no evaluation is in it: who goes on from here pays for one of its own
         shorter = recipe.with_epochs(epochs)
         yield Checkpoint(
             recipe=shorter,
@@ -258,14 +308,14 @@ def _train(
             tokens=tuning.tokens,
             trainable_parameters=sum(p.numel() for p in tuning.parameters.values()),
             usage=add_phases(cold, {"evaluate": evaluation}),
-            spent=dict(spent),
+            spent=dict(phases.spent),
             serving=dict(serving),
             predictions=predictions,
-            prefix=lambda: tuning.prefix(shorter, before_evaluation),  # noqa: B023  called before the loop goes on
+            resume_state=lambda: tuning.resume_state(shorter, cold_to_here),  # noqa: B023  called before the loop goes on
             weights=tuning.averaged,
             test=lambda: _test(tuning),
         )
-        spent.clear()
+        phases.spent.clear()
         progress.work = Work()
         tuning.restore_random()
 
@@ -307,11 +357,11 @@ def _test(tuning: Tuning) -> dict[str, float]:
     return tuning.test(_remembered(_test_rows, (recipe.task, recipe.model, recipe.learns, recipe.method.asking), make))
 
 
-def _remembered(known: dict[tuple[Any, ...], T], key: tuple[Any, ...], make: Callable[[], T]) -> T:
+def _remembered(kept: dict[tuple[Any, ...], T], key: tuple[Any, ...], make: Callable[[], T]) -> T:
     """What was made by this key, the latest few of which are kept."""
-    if key not in known:
+    if key not in kept:
         made = make()
-        if len(known) >= KEPT_ROWS:
-            known.pop(next(iter(known)))
-        known[key] = made
-    return known[key]
+        if len(kept) >= KEPT_ROWS:
+            kept.pop(next(iter(kept)))
+        kept[key] = made
+    return kept[key]

@@ -83,6 +83,8 @@ class Passes:
         how = {"seed": recipe.seed, "weights": recipe.weights, **self.formulation.settings}
         built = None if window is None else bases.build(recipe.model, auto_class, window=window, **how)
         base = models.build(recipe.model, auto_class, **how) if built is None else built.model
+        # Whether the model was at hand; what having it took, and what that takes a run that is alone.
+        self.base_at_hand = built is not None and built.at_hand
         self.base_took, self.base_alone = (Usage(), Usage()) if built is None else (built.took, built.alone)
         self.head = methods.head_names(recipe.method, base)
         model = methods.apply(recipe.method, base, auto_class=auto_class)
@@ -121,7 +123,7 @@ class Passes:
             self.body.eval()
 
     def prepare(
-        self, rows: Rows, count: int, window: Callable[[], contextlib.AbstractContextManager[Any]], known: int = 0
+        self, rows: Rows, count: int, window: Callable[[], contextlib.AbstractContextManager[Any]], prepared: int = 0
     ) -> Usage:
         """Have the output of what does not learn at hand for the first rows. Nothing is done where all learns.
 
@@ -129,7 +131,7 @@ class Passes:
             rows: The rows.
             count: How many of them, from the first.
             window: Opens a window of a meter.
-            known: How many were prepared by the same run before.
+            prepared: How many were prepared by the same run before.
 
         Returns:
             What it takes for those that were not, whenever it was done.
@@ -138,7 +140,7 @@ class Passes:
             return Usage()
         used, done = self.features.prepare(rows, count, self.where, window)
         self.work = self.work + done
-        return total(used[-(-known // PIECE) :])
+        return total(used[-(-prepared // PIECE) :])
 
     def given(self, rows: Rows, chosen: np.ndarray) -> contextlib.AbstractContextManager[bool]:
         return contextlib.nullcontext(False) if self.features is None else self.features.given(rows, chosen)

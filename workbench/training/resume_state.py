@@ -14,6 +14,9 @@ import torch
 from workbench import process
 from workbench.usage import Usage
 
+_RECORD = "prefix"
+"""The name, in a file's metadata, of all that is not tensors. Files of earlier versions have it."""
+
 
 @dataclass(frozen=True)
 class ResumeState:
@@ -39,28 +42,28 @@ class ResumeState:
 class ResumeCache:
     """A folder with the last state of each run, the oldest dropped when it grows beyond `max_bytes`.
 
-    A dropped prefix is no loss of results: the run would only be dearer to continue.
+    A dropped state is no loss of results: the run would only be dearer to continue.
     """
 
     def __init__(self, folder: Path, max_bytes: int = 2 << 30) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
 
-    def save(self, prefix: ResumeState) -> None:
+    def save(self, state: ResumeState) -> None:
         """Write the state in place of the run's earlier one; atomic, so a kill leaves the one or the other."""
         from safetensors.torch import save_file
 
         self.folder.mkdir(parents=True, exist_ok=True)
         record = {
-            "run_id": prefix.run_id,
-            "epochs": prefix.epochs,
-            "step": prefix.step,
-            "tokens": prefix.tokens,
-            "usage": {name: u.to_json() for name, u in prefix.usage.items()},
+            "run_id": state.run_id,
+            "epochs": state.epochs,
+            "step": state.step,
+            "tokens": state.tokens,
+            "usage": {name: u.to_json() for name, u in state.usage.items()},
         }
-        path = self._path(prefix.run_id)
+        path = self._path(state.run_id)
         temporary = process.draft(path)
-        save_file(dict(prefix.tensors), temporary, metadata={"prefix": json.dumps(record)})
+        save_file(dict(state.tensors), temporary, metadata={_RECORD: json.dumps(record)})
         temporary.replace(path)
         self._shrink(keep=path)
 
@@ -73,7 +76,7 @@ class ResumeCache:
             return None
         try:
             with safe_open(path, framework="pt") as file:
-                record: dict[str, Any] = json.loads(file.metadata()["prefix"])
+                record: dict[str, Any] = json.loads(file.metadata()[_RECORD])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
         except OSError:  # of a folder that machines share: it may be read another time
             return None

@@ -269,7 +269,7 @@ class Tuning(Passes):
         """Put the random state back: whoever took a checkpoint may have drawn numbers in the meantime."""
         _set_random_state(self.random, self.where)
 
-    def prefix(self, recipe: Recipe, usage: Mapping[str, Usage]) -> ResumeState:
+    def resume_state(self, recipe: Recipe, usage: Mapping[str, Usage]) -> ResumeState:
         """The state to continue from, copied to the CPU."""
         tensors = {f"random.{i}": state for i, state in enumerate(self.random)}
         for i, (name, parameter) in enumerate(self.parameters.items()):
@@ -280,19 +280,19 @@ class Tuning(Passes):
                 tensors[f"adamw.{key}.{name}"] = value.detach().cpu().clone()
         return ResumeState(recipe.run_id, float(recipe.epochs), self.step, self.tokens, usage, tensors)
 
-    def _load(self, prefix: ResumeState) -> None:
-        self.step, self.tokens = prefix.step, prefix.tokens
+    def _load(self, state: ResumeState) -> None:
+        self.step, self.tokens = state.step, state.tokens
         with torch.no_grad():
             for i, (name, parameter) in enumerate(self.parameters.items()):
-                parameter.copy_(prefix.tensors[f"weight.{name}"])
+                parameter.copy_(state.tensors[f"weight.{name}"])
                 if self.average:
-                    self.average[i].copy_(prefix.tensors[f"average.{name}"])
-                moments = {k: prefix.tensors.get(f"adamw.{k}.{name}") for k in ("step", "exp_avg", "exp_avg_sq")}
+                    self.average[i].copy_(state.tensors[f"average.{name}"])
+                moments = {k: state.tensors.get(f"adamw.{k}.{name}") for k in ("step", "exp_avg", "exp_avg_sq")}
                 # A parameter that the output does not depend on (an unused pooler) never had a gradient, nor a state.
-                state = {k: v.to(self.where).clone() for k, v in moments.items() if v is not None}
-                if state:
-                    self.optimizer.state[parameter] = state  # type: ignore[union-attr]
-        self.random = [prefix.tensors[f"random.{i}"] for i in range(len(self.random))]
+                kept = {k: v.to(self.where).clone() for k, v in moments.items() if v is not None}
+                if kept:
+                    self.optimizer.state[parameter] = kept  # type: ignore[union-attr]
+        self.random = [state.tensors[f"random.{i}"] for i in range(len(self.random))]
         _set_random_state(self.random, self.where)
 
 
