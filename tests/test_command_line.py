@@ -225,6 +225,13 @@ def test_a_wrong_variable_is_named(command, monkeypatch, name, value, said):
     assert said in err
 
 
+@pytest.mark.parametrize("text", ["²", "+-5", "1e400", "nan", "inf"])
+def test_what_is_no_number_or_none_that_a_float_holds_is_refused(monkeypatch, text):
+    monkeypatch.setenv("WORKBENCH_LABEL_USD", text)
+    with pytest.raises(UsageError, match="the environment variable WORKBENCH_LABEL_USD must be a number, 0 or more; got"):
+        settings.in_environment("label_usd")
+
+
 @pytest.mark.parametrize(
     "file, text, said",
     [

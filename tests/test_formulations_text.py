@@ -280,6 +280,17 @@ def test_pitfall_2_any_end_token_ends_an_answer(name: Any, kind: str, whose: str
     assert len(written) == 3
 
 
+def test_the_token_that_ends_an_answer_is_the_templates_whatever_letters_it_has(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from workbench.formulations.text import _end
+
+    words = AutoTokenizer.from_pretrained(tiny_decoder(tmp_path))
+    words.add_special_tokens({"additional_special_tokens": ["<|next|>"]})
+    words.chat_template = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '<|next|>' }}{% endfor %}"
+    assert words.convert_ids_to_tokens(_end(words)) == "<|next|>"
+
+
 @pytest.mark.parametrize("kind", DECODERS)
 @torch.no_grad()
 def test_pitfall_3_decoders_are_padded_on_the_left_and_their_places_counted_from_the_first_token(name: Any, kind: str) -> None:

@@ -43,6 +43,8 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -125,8 +127,9 @@ class _Kind(NamedTuple):
 
 
 def _is_number(value: Any) -> bool:
-    # True is an int to Python, and TOML knows inf and nan, which no amount may be.
-    return isinstance(value, int | Decimal) and not isinstance(value, bool) and Decimal(value).is_finite()
+    # True is an int to Python; TOML knows inf and nan, and 1e400 is inf as a float: no amount is.
+    number = isinstance(value, int | Decimal) and not isinstance(value, bool)
+    return number and not Decimal(value).is_nan() and abs(value) <= sys.float_info.max
 
 
 _TEXT = _Kind("a text", lambda v: isinstance(v, str) and bool(v.strip()))
@@ -256,7 +259,7 @@ def in_environment(name: str) -> str | int | float | None:
     if kind is _TEXT:
         return text
     try:
-        value = int(text) if text.strip().lstrip("+-").isdigit() else Decimal(text)
+        value = int(text) if re.fullmatch(r"\s*[+-]?[0-9]+\s*", text) else Decimal(text)
     except InvalidOperation:
         # It fits no kind, so words that are no number are refused with those out of range.
         value = Decimal("nan")
@@ -301,9 +304,7 @@ def stated(name: str, flag: Any, study: States | Mapping[str, Any]) -> Any:
 def place(name: str, said: str) -> str:
     """Name the place of a value, as a prefix for a message about it; empty for a flag and a study.
 
-    Args:
-        name: The option.
-        said: Who gave the value, as `origin` tells.
+    `name` is the option's, and `said` who gave the value, as `origin` tells.
     """
     places = {"environment": f"the environment variable {variable(name)}: ", "file": f"{name} in {load().path}: "}
     return places.get(said, "")
@@ -324,7 +325,6 @@ def _of_study(study: States | Mapping[str, Any], name: str) -> tuple[Any, bool]:
 _TABLES = ("offers", "owned", "currencies", "carbon", "platforms")
 
 
-# By its text: an edit counts at once, and an unchanged file gives the same object every time.
 @lru_cache(maxsize=16)
 def _parse(text: str, path: Path) -> Settings:
     try:

@@ -1,6 +1,8 @@
-"""Data and models: built-in ones that need no network, files and folders of the user's, names on a model hub.
+"""Data and models: built-in ones that need no network, files and folders of the user's, names on a
+model hub.
 
-`load("pydocs")` or `load("squad.json")` gives a `Dataset`; `workbench.data.models` gives tokenisers and models.
+`load("pydocs")` or `load("squad.json")` gives a `Dataset`; `workbench.data.models` gives tokenisers
+and models.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Folders that PEFT writes: an adapter of a model, which is merged into it when it is loaded."""
+"""Folders that PEFT writes: an adapter of a model, which is merged into its model when it is
+loaded.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,13 @@ from workbench.errors import UsageError, WorkbenchError, is_out_of_memory
 
 CONFIG = "adapter_config.json"
 _OF_MODEL = "base_model.model."
-"""How names in an adapter's file begin."""
+"""Prefix of all names in an adapter's file."""
 
 
 def library() -> Any:
-    """PEFT, imported without what its own imports log: that bitsandbytes misses a kernel which nobody asked for."""
+    """PEFT, imported with bitsandbytes silenced: it logs that it lacks a kernel, which nobody asked
+    for.
+    """
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     import peft
 
@@ -25,12 +29,17 @@ def library() -> Any:
 
 
 def base(model: str) -> str | None:
-    """The name of the model that an adapter's folder says it is for; None of what is no such folder.
+    """The name of the model that an adapter's folder states.
 
-    A relative path is one from here, or from the adapter's folder.
+    Args:
+        model: The folder, or any other model's name.
+
+    Returns:
+        The name, with its revision if one is stated; a relative path counts from the working folder
+        or the adapter's. None where `model` is no folder of an adapter.
 
     Raises:
-        UsageError: It names none, or one that is not there.
+        UsageError: The folder names no model, or one that is not there.
     """
     folder = cache.expanded(model)
     if model in MODELS or not (folder / CONFIG).is_file():
@@ -58,23 +67,27 @@ def base(model: str) -> str | None:
 
 
 def has_tokenizer(model: str) -> bool:
-    """Whether an adapter's folder holds a tokeniser of its own: the one that it was trained with."""
+    """Whether an adapter's folder holds the tokeniser that it was trained with."""
     folder = cache.expanded(model)
     return (folder / CONFIG).is_file() and (folder / "tokenizer_config.json").is_file()
 
 
 def merged(model: str, built: Any) -> Any:
-    """The model that an adapter is for, with the adapter merged into it: by PEFT, in the precision that it has.
+    """Merge an adapter into the model that it is for, by PEFT, in the model's precision.
 
-    What the adapter's file holds beside (a head that was trained with it) takes its place where it fits this model; the head or
-    pooler of another task is left out. On the meta device names and shapes are compared, and nothing is merged.
+    Whatever else the adapter's file holds (a head that was trained with it) is taken where it fits
+    this model; the head or pooler of another task is left out. On the meta device only names and
+    shapes are compared.
 
     Args:
         model: The adapter's folder.
         built: The model, which is changed.
 
+    Returns:
+        The merged model.
+
     Raises:
-        UsageError: It is an adapter of another model, or of a method that cannot be merged.
+        UsageError: The adapter is for another model, or its method cannot be merged.
     """
     peft = library()
     folder = str(cache.expanded(model))
@@ -89,11 +102,13 @@ def merged(model: str, built: Any) -> Any:
                     "merged into a model. Start from the model itself, or from an adapter of LoRA's kind."
                 )
             saved = tuple(config.modules_to_save or ())
+            # PEFT would wrap heads by these, which the model at hand may not have; they are taken
+            # as they are below.
             config.task_type = config.modules_to_save = None
             _take_whole_modules(built, weights, saved)
             wrapped = peft.get_peft_model(built, config)
             expected = peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False)
-            # Beside the layers a model of another task may have fewer modules: no pooler, another head.
+            # A model for another task may lack modules outside its layers: a pooler, the old head.
             weights = {n: w for n, w in weights.items() if n in expected or any(part.isdigit() for part in n.split("."))}
             _refuse_other(model, {n: tuple(w.shape) for n, w in weights.items()}, {n: tuple(w.shape) for n, w in expected.items()})
             if next(built.parameters()).device.type == "meta":
@@ -102,7 +117,7 @@ def merged(model: str, built: Any) -> Any:
             return wrapped.merge_and_unload().requires_grad_(True)
     except WorkbenchError:
         raise
-    except Exception as error:  # PEFT raises whatever its many methods raise: all of it is about this adapter on this model
+    except Exception as error:  # PEFT's many methods raise anything
         if is_out_of_memory(error):
             raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -110,7 +125,9 @@ def merged(model: str, built: Any) -> Any:
 
 
 def _take_whole_modules(built: Any, weights: dict[str, Any], saved: tuple[str, ...]) -> None:
-    """Put what an adapter's file holds as it is into the model, where it fits; of another task's head nothing is left."""
+    """Copy whole modules from an adapter's file into the model where they fit, and take them and
+    other tasks' heads out of `weights`.
+    """
     import torch
 
     own = dict(built.named_parameters())
@@ -125,7 +142,9 @@ def _take_whole_modules(built: Any, weights: dict[str, Any], saved: tuple[str, .
 
 
 def _refuse_other(model: str, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
-    """Raise UsageError unless names and shapes of an adapter's weights are those that the model gives them."""
+    """Raise UsageError unless names and shapes of an adapter's weights are those that the model
+    gives them.
+    """
     wrong = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
     if wrong:
         name = wrong[0].removeprefix(_OF_MODEL)

@@ -1,8 +1,9 @@
-"""Pre-trained models that a process has read once, of which each run gets one of its own.
+"""Pre-trained models that a process has read once; each run gets a copy of its own.
 
-Reading a model anew costs each run of a sweep between 0.3 and 0.5 CPU seconds; a copy of its structure costs hundredths. The copy's
-tensors share the kept one's memory until somebody writes to them (copy on write, by torch itself, whatever way they are written to:
-PEFT changes frozen weights in place where an adapter is initialised from them). So no run can change what the next one gets.
+Reading a model costs each run of a sweep between 0.3 and 0.5 CPU seconds; copying its structure
+costs hundredths. The copy's tensors share the kept one's memory until somebody writes to them.
+torch copies them on write itself, in whatever way they are written to, even where PEFT changes
+frozen weights in place. So no run can change what the next one gets.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ if TYPE_CHECKING:
     import torch
 
 MOST_BYTES = 2 << 30
-"""What is kept in all, the latest used."""
+"""The most that is kept in all; the least recently used models are dropped first."""
 
 SHARE = 0.25
-"""Of the memory that is free or kept here, so much is kept at most: on a small machine training needs it more."""
+"""The most that is kept, as a share of the memory that is free or kept here: on a small machine
+training needs it more.
+"""
 
 Window = Callable[[], contextlib.AbstractContextManager[Any]]
-"""Opens a window of a meter, which has its `usage` when it is closed."""
+"""Opens a window of a meter, which has its `usage` once it is closed."""
 
 
 class _Base(NamedTuple):
@@ -38,7 +41,7 @@ class _Base(NamedTuple):
 
 
 class Built(NamedTuple):
-    """A model of a run's own.
+    """A model for one run.
 
     Attributes:
         model: As `models.build` gives it.
@@ -57,10 +60,12 @@ _kept: OrderedDict[tuple[Any, ...], _Base] = OrderedDict()
 
 
 def build(model: str, auto_class: str, *, seed: int, weights: str, window: Window, **settings: Any) -> Built:
-    """A model of its own with a task's head on it, bit for bit that of `models.build`: read now, or a copy of what was.
+    """A model with a task's head on it, bit for bit that of `models.build`: read now, or copied
+    from one that was read before.
 
-    Kept models are told apart by the content of the model's files as they are now, the class, the precision, all settings, and by
-    the seed where that draws a part of the model. Weights in four bits are read each time.
+    Kept models are told apart by the content of their files as they are now, the class, the
+    precision and all settings, and by the seed where it draws a part of the model. Weights in four
+    bits are read each time.
 
     Args:
         model: As `models.build`.
@@ -83,6 +88,8 @@ def build(model: str, auto_class: str, *, seed: int, weights: str, window: Windo
             return Built(own, opened.usage, _kept[key].usage, at_hand=True)
     with window() as opened:
         read, drawn = models.read(model, auto_class, seed=seed, weights=weights, **settings)
+        # The key is made again after reading: files that were replaced meanwhile are not kept under
+        # it.
         size = _made_own(read) if weights != "nf4" and of == _key(model, auto_class, weights, settings) else None
         copied = None if size is None else _copied(read)
     if size is not None and copied is not None:
@@ -92,7 +99,7 @@ def build(model: str, auto_class: str, *, seed: int, weights: str, window: Windo
 
 
 def is_kept(model: str, auto_class: str, weights: str, **settings: Any) -> bool:
-    """Whether a model with these files, this head and precision has been read whole, and is at hand."""
+    """Whether a model with these files, this head and this precision is at hand for copying."""
     of = _key(model, auto_class, weights, settings)
     return any(key[:-1] == of for key in _kept)
 
@@ -105,7 +112,8 @@ def forget() -> None:
 def own(tensors: Iterable[torch.Tensor]) -> None:
     """Give tensors memory of their own now, rather than at the first write."""
     for each in tensors:
-        each.data_ptr()  # torch copies what is shared as soon as it can no longer see who writes to it
+        # Handing out the address makes torch copy, as it can no longer see who writes there.
+        each.data_ptr()
 
 
 def _key(model: str, auto_class: str, weights: str, settings: dict[str, Any]) -> tuple[Any, ...]:
@@ -123,12 +131,17 @@ def _make_room(bound: int) -> None:
 
 
 def _made_own(model: torch.nn.Module) -> int | None:
-    """Bytes of a model's tensors, each of which has memory of its own now; None where it is not one to be kept.
+    """Give each of a model's tensors memory of its own.
 
-    Tensors of a file that is mapped into memory are copied: such memory cannot be shared until it is written to.
+    Tensors of a file that is mapped into memory are copied, since such memory cannot be shared
+    until it is written to.
+
+    Returns:
+        Bytes of all tensors; None where the model is not one to be kept.
     """
     import torch
 
+    # Private to torch, so a version without it keeps nothing.
     if not hasattr(torch, "_lazy_clone"):
         return None
     parameters, buffers = [*model.parameters()], [*model.buffers()]
@@ -136,7 +149,7 @@ def _made_own(model: torch.nn.Module) -> int | None:
         return None
     places = [each.untyped_storage()._cdata for each in parameters]
     if len({*places}) < len(places) or {*places} & {each.untyped_storage()._cdata for each in buffers}:
-        return None  # views of one another, which copies would not be
+        return None  # tied weights and views: their copies would be apart
     size = sum(each.nbytes for each in (*parameters, *buffers))
     if size > _bound():
         return None
@@ -165,4 +178,5 @@ def _copy(model: torch.nn.Module) -> torch.nn.Module:
     import torch
 
     shared = {id(p): torch.nn.Parameter(torch._lazy_clone(p.detach()), requires_grad=p.requires_grad) for p in model.parameters()}
+    # The memo makes deepcopy take these in the place of the parameters.
     return copy.deepcopy(model, shared)

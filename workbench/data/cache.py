@@ -1,7 +1,8 @@
 """The folder where built things are kept, and files that appear in it whole or not at all.
 
-A container's user can have no home (`docker run --user 54321`: no name, no HOME), or one that cannot be written to (`/`). Libraries
-that look for one then fail in the middle of their work, or make a folder called `~`: `make_home` puts another in its place.
+A container's user can have no home (`docker run --user 54321`: no name, no HOME), or one that
+cannot be written to (`/`). Libraries that look for a home then fail in the middle of their work, or
+make a folder called `~`. `make_home` gives them another.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from workbench.errors import EnvironmentFault, UsageError
 
 
 def folder() -> Path:
-    """The cache folder: `$WORKBENCH_CACHE`, else `workbench` under `$XDG_CACHE_HOME` or `~/.cache`. It may not exist yet.
+    """The cache folder: `$WORKBENCH_CACHE`, else `workbench` under `$XDG_CACHE_HOME` or `~/.cache`.
+    It may not exist yet.
 
     Raises:
         UsageError, EnvironmentFault: As `expanded` and `make_home`.
@@ -42,21 +44,24 @@ def expanded(path: str) -> Path:
 
 @functools.cache
 def make_home() -> str:
-    """Give this process, and all that it starts, a home and a user's name where it has none, and a place for caches.
+    """Give this process, and all that it starts, a home, a user's name and a place for caches,
+    where they are missing.
 
-    In the place of a home is a folder of this user's alone: `home` in `$WORKBENCH_CACHE`, else one for temporary files, named by
-    the user's number. A home that is there stays; where no `.cache` can be in it caches alone go there, unless `$XDG_CACHE_HOME`
-    says where.
+    The stand-in for a home is a folder of this user's alone: `home` in `$WORKBENCH_CACHE`, or else
+    a folder for temporary files, named by the user's number. An existing home stays; if it can hold
+    no `.cache`, only caches move there, unless `$XDG_CACHE_HOME` says where.
 
     Returns:
-        What was done, in words; empty where home is as it must be.
+        What was done, in words; empty where nothing had to be.
 
     Raises:
-        EnvironmentFault: There is no such folder either, or somebody else has made one of that name.
+        EnvironmentFault: There can be no such folder either, or somebody else has made one of that
+            name.
     """
     try:
         getpass.getuser()
-    except (KeyError, OSError):  # before Python 3.13, and since
+    except (KeyError, OSError):  # KeyError before Python 3.13, OSError since
+        # torch and MLflow ask for the user's name, and fail without one.
         os.environ["USER"] = f"uid{os.getuid()}"
     try:
         cache = Path.home() / ".cache"
@@ -72,7 +77,9 @@ def make_home() -> str:
 
 
 def _writable(folder: Path) -> bool:
-    """Whether a folder is there to be read, or can be made. What is in one that is there is of use even where it is sealed."""
+    """Whether a folder can be read or can be made. One that exists and cannot be written to is
+    useful all the same.
+    """
     if folder.is_dir():
         return os.access(folder, os.R_OK | os.X_OK)
     there = next(each for each in folder.parents if each.exists())
@@ -89,22 +96,24 @@ def _stand_in() -> Path:
             return path.absolute()
         path = Path(tempfile.gettempdir()) / f"workbench-{os.getuid()}"
         path.mkdir(mode=0o700, exist_ok=True)
-        found = path.lstat()  # a link may lead into what is another's
+        found = path.lstat()  # not stat: a link may lead to another user's folder
     except OSError as error:
         raise EnvironmentFault(f"this user has no home folder, and none can be made: {error}. {advice}") from error
+    # Temporary folders are open to all, so another user may have put this name there first.
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise EnvironmentFault(f"this user has no home folder, and {path} is not a folder of this user's alone. {advice}")
     return path
 
 
 def built(name: str, made_from: Mapping[str, str], code: Iterable[Path], build: Callable[[], Any]) -> Any:
-    """What `build` gives, plain data, from the cache; built anew where what it is made from or by has changed, or the file has.
+    """What `build` gives, which is plain data, from the cache. It is built anew where its sources,
+    its code or the file changed.
 
     Args:
-        name: What the file is called, without its end.
+        name: The file's name without its suffix.
         made_from: Names and versions of what it is built from.
-        code: The files that build it.
-        build: Builds it; raises what it will.
+        code: The files of code that build it.
+        build: Builds it; may raise anything.
 
     Raises:
         EnvironmentFault: As `write`.
@@ -130,6 +139,7 @@ def write(file: Path, content: bytes) -> None:
     temporary = None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder, since a rename is atomic only within one file system.
         handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)

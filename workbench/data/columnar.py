@@ -1,4 +1,6 @@
-"""Rows of parquet and Arrow files: tables whose columns stand apart, so that only those that are read are ever in memory."""
+"""Rows of parquet and Arrow files. These store columns apart, so only columns that are read are
+ever in memory.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,12 @@ from typing import Any
 from workbench.data.files import ROWS_AT_ONCE, reading, wrong
 
 Chosen = Callable[[Sequence[str], str], Sequence[str]]
-"""From the names of a table's columns, and what it is called, to those that are read. Raises DataError where one lacks."""
+"""From the names of a table's columns, and its name, to the columns to read. Raises DataError where
+one is missing.
+"""
 
 HIDDEN = -1
-"""The number of a class that is kept secret, as in test sides of benchmarks."""
+"""The class number that stands for a secret label, as on the test sides of benchmarks."""
 
 
 def parquet(file: Path, chosen: Chosen) -> Iterator[tuple[str, Any]]:
@@ -30,7 +34,7 @@ def parquet(file: Path, chosen: Chosen) -> Iterator[tuple[str, Any]]:
 
 
 def arrow(file: Path, chosen: Chosen) -> Iterator[tuple[str, Any]]:
-    """Rows of an Arrow file, or of an Arrow stream, as `datasets` saves them."""
+    """Rows of an Arrow file or an Arrow stream; `datasets` saves streams."""
     with reading(str(file), "an Arrow file"):
         import pyarrow
 
@@ -38,6 +42,7 @@ def arrow(file: Path, chosen: Chosen) -> Iterator[tuple[str, Any]]:
         try:
             table = pyarrow.ipc.open_file(source)
             batches = (table.get_batch(i) for i in range(table.num_record_batches))
+        # The two formats share a suffix, and only reading tells them apart.
         except pyarrow.ArrowInvalid:
             source.seek(0)
             table = pyarrow.ipc.open_stream(source)
@@ -57,6 +62,8 @@ def _columns(schema: Any, file: Path, chosen: Chosen) -> list[str]:
 def _rows(batches: Iterator[Any], file: Path, kind: str, names: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Any]]:
     number = 0
     while True:
+        # A damaged batch shows only when it is read, so the boundary is inside the loop and leaves
+        # out the consumer of the rows.
         with reading(str(file), kind):
             batch = next(batches, None)
             found = [] if batch is None else batch.to_pylist()
@@ -68,7 +75,7 @@ def _rows(batches: Iterator[Any], file: Path, kind: str, names: Mapping[str, Seq
 
 
 def named(row: dict[str, Any], names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """The row with the classes' names in the place of their numbers, for columns of which they are known."""
+    """The row with names of classes in place of their numbers, in columns whose names are known."""
     for column, known in names.items():
         value = row.get(column)
         if value == HIDDEN:
@@ -81,7 +88,9 @@ def named(row: dict[str, Any], names: Mapping[str, Sequence[str]]) -> dict[str, 
 
 
 def _names(schema: Any) -> dict[str, Sequence[str]]:
-    """Names of the classes of columns that hold their numbers, which `datasets` keeps in a table's metadata."""
+    """Names of classes for columns that hold their numbers; `datasets` keeps these in a table's
+    metadata.
+    """
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return names_of(features)
@@ -90,7 +99,11 @@ def _names(schema: Any) -> dict[str, Sequence[str]]:
 
 
 def names_of(features: Mapping[str, Any]) -> dict[str, Sequence[str]]:
-    """Of each column of classes, or of lists of them, the classes' names; from features of `datasets`, or their record."""
+    """Names of the classes, for each column of classes or of lists of classes.
+
+    Args:
+        features: Features of `datasets`, or their record as JSON.
+    """
     found: dict[str, Sequence[str]] = {}
     for column, feature in features.items():
         inner = feature.get("feature", feature) if isinstance(feature, Mapping) else getattr(feature, "feature", feature)

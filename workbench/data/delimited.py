@@ -1,6 +1,8 @@
-"""Rows of CSV and TSV files, by Python's own reader: quoted fields may hold line breaks, a mark of UTF-8 is passed over.
+"""Rows of CSV and TSV files, by Python's own reader. Quoted fields may hold line breaks; a byte
+order mark is skipped.
 
-Every value is text, as it stands there: nothing is taken for a number, a date, or for missing.
+Every value stays the text that it is in the file: nothing is taken for a number, a date or a
+missing value.
 """
 
 from __future__ import annotations
@@ -14,18 +16,21 @@ from pathlib import Path
 from workbench.data.files import lines, opened, wrong
 
 DELIMITERS = (",", ";", "\t", "|")
-"""What may part the fields of a `.csv` file, likeliest first. Which one it is is told by the first lines."""
+"""Delimiters that a `.csv` file may have, likeliest first. The file's first lines decide."""
 
 SAMPLE_LINES = 50
 MOST_CHARACTERS = 1 << 20
-"""The longest field that is read. One that is longer begins, nearly always, with a quote that nothing closes."""
+"""The longest field that is read. A longer one nearly always begins with a quote that nothing
+closes.
+"""
 
 
 def rows(file: Path, suffix: str, *, packed: bool) -> Iterator[tuple[str, dict[str, str]]]:
-    """Rows by the names of the header, with the line that each begins in.
+    """Rows by the header's names, each with the line that it begins in.
 
     Raises:
-        DataError: There is no header, a name stands in it twice, a row has more or fewer fields, or a quote is not closed.
+        DataError: There is no header, a name is in it twice, a row has more or fewer fields, or a
+            quote is not closed.
         EnvironmentFault: As `files.opened`.
     """
     kind = "a gzip file" if packed else "a text file"
@@ -57,7 +62,9 @@ def _records(file: Path, text: Iterable[str], delimiter: str) -> Iterator[tuple[
     finally:
         csv.field_size_limit(before)
     while True:
-        line, limit = reader.line_num + 1, csv.field_size_limit(MOST_CHARACTERS)  # one of the process, which others may have set
+        # The limit is one for the whole process, so it is set for this call and then left as others
+        # had it.
+        line, limit = reader.line_num + 1, csv.field_size_limit(MOST_CHARACTERS)
         try:
             record = next(reader, None)
         except csv.Error as error:
@@ -71,7 +78,7 @@ def _records(file: Path, text: Iterable[str], delimiter: str) -> Iterator[tuple[
 
 
 def _why(error: str, last: int) -> str:
-    """What is wrong with a record, in words, and what to do."""
+    """What is wrong with a record and what to do about it, from the words of Python's error."""
     if "limit" in error:
         return (
             f"a field of more than {MOST_CHARACTERS:,} characters begins here. Is there a quote that nothing closes? Close it, or "
@@ -87,15 +94,21 @@ def _why(error: str, last: int) -> str:
 
 
 def _delimiter(sample: Sequence[str]) -> str:
-    """The delimiter by which the first records have the same number of fields, at least two; of several, the most fields."""
+    """The delimiter by which all first records have equally many fields, at least two; of several,
+    the one with the most fields.
+    """
     fields = {delimiter: _fields(sample, delimiter) for delimiter in DELIMITERS}
     agreed = {delimiter: counts[0] for delimiter, counts in fields.items() if counts and len({*counts}) == 1 and counts[0] > 1}
+    # Where no delimiter gives records of one length the header decides; `rows` then names the bad
+    # line.
     heads = agreed or {delimiter: counts[0] for delimiter, counts in fields.items() if counts and counts[0] > 1}
     return max(heads, key=lambda delimiter: heads[delimiter], default=",")
 
 
 def _fields(sample: Sequence[str], delimiter: str) -> list[int]:
-    """How many fields each record of a sample has; the last one, which may go on behind it, left out of a long one."""
+    """Numbers of fields of a sample's records. In a long sample the last record may be cut off, and
+    is left out.
+    """
     found: list[int] = []
     with contextlib.suppress(csv.Error):
         found.extend(len(record) for record in csv.reader(sample, delimiter=delimiter) if any(field.strip() for field in record))

@@ -1,6 +1,8 @@
-"""`digits`, a built-in data set of images: 1,797 handwritten digits of 8 x 8 grey pixels, which scikit-learn carries.
+"""`digits`, a built-in data set of images: 1,797 handwritten digits of 8 x 8 grey pixels, which
+scikit-learn carries.
 
-They are the test side of the UCI data set "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak 1998).
+They are the test side of the UCI data set "Optical Recognition of Handwritten Digits" (Alpaydin and
+Kaynak 1998).
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from importlib import metadata
 from typing import Any
 
 GREYS = 16
-"""How many steps there are from black to white."""
+"""Steps from black to white."""
 
 
 def versions() -> dict[str, str]:
@@ -20,7 +22,9 @@ def versions() -> dict[str, str]:
 
 
 def load() -> dict[str, list[dict[str, Any]]]:
-    """Examples of the sides `train`, `dev` and `test`: `{"id", "pixels", "labels"}`, `pixels` being rows of grey values to 255."""
+    """Examples of the sides `train`, `dev` and `test`: `{"id", "pixels", "labels"}`, where `pixels`
+    are rows of grey values, 0 to 255.
+    """
     from sklearn.datasets import load_digits
 
     found = load_digits()
@@ -31,6 +35,7 @@ def load() -> dict[str, list[dict[str, Any]]]:
         pixels = (image * (255 / GREYS)).astype(int).tolist()
         name = hashlib.blake2b(json.dumps(pixels).encode(), digest_size=8).hexdigest()
         examples.append({"id": name, "pixels": pixels, "labels": [str(int(label))]})
+    # By a hash of the image: sides do not depend on the order that scikit-learn gives.
     for i, example in enumerate(sorted(examples, key=lambda example: str(example["id"]))):
         sides[parts[i % 10]].append(example)
     return sides

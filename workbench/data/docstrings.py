@@ -1,7 +1,8 @@
 """The docstrings of an installed package, read from its source. Nothing of the package is imported.
 
-Two styles are understood: numpydoc (underlined headings) and Google's (`Args:`). Both give the same `Documented`.
-Objects whose docstring is not in a Python file (C functions, docstrings put together at run time) are not seen.
+Two styles are understood: numpydoc (underlined headings) and Google's (`Args:`). Both give the same
+`Documented`. Objects whose docstring is not in a Python file (C functions, docstrings put together
+at run time) are not seen.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ SECTIONS = {
     **dict.fromkeys(("Returns", "Return", "Yields"), "Returns"),
     **dict.fromkeys(("Raises",), "Raises"),
 }
-"""Headings that are read, and the section each belongs to."""
+"""Headings that are read, and the section that each belongs to."""
 
 NOT_DOCUMENTED = {"conftest", "setup", "externals", "vendored"}
-"""Modules and folders that are no part of a package's own documented interface; tests are left out too."""
+"""Modules and folders that are no part of a package's documented interface; tests are left out as
+well.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Documented:
-    """An object with a docstring: `path` is where it is defined (`pandas.core.frame.DataFrame.sum`), `name` what a
-    reader calls it (`DataFrame.sum`), `summary` its first paragraph, `entries` what its sections list, in order.
+    """An object with a docstring.
+
+    Attributes:
+        path: Where it is defined: `pandas.core.frame.DataFrame.sum`.
+        name: What a reader calls it: `DataFrame.sum`.
+        summary: The first paragraph of its docstring.
+        entries: What the docstring's sections list, in order.
     """
 
     path: str
@@ -58,7 +66,7 @@ class Documented:
 
 
 def installed(package: str) -> Path | None:
-    """Folder of a top-level package, or None when it is not installed. The package is not imported."""
+    """Folder of a top-level package, which is not imported; None where it is not installed."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
@@ -67,7 +75,8 @@ def installed(package: str) -> Path | None:
 
 
 def documented(package: str) -> Iterator[Documented]:
-    """Public objects of an installed package that document a parameter, return value or exception, by path.
+    """Public objects of an installed package that document a parameter, return value or exception,
+    by path.
 
     Raises:
         EnvironmentFault: A source file cannot be read.
@@ -87,7 +96,9 @@ def documented(package: str) -> Iterator[Documented]:
 
 
 def parse(docstring: str) -> tuple[str, tuple[Entry, ...]]:
-    """Summary and entries of a docstring (indented or not) of either style; tolerant, it never raises."""
+    """Summary and entries of a docstring of either style, indented or not. It is tolerant and never
+    raises.
+    """
     lines = inspect.cleandoc(docstring).splitlines()
     blank = next((i for i, line in enumerate(lines) if not line.strip()), len(lines))
     entries: list[Entry] = []
@@ -113,7 +124,9 @@ def plain(lines: list[str]) -> str:
 
 
 def _private(folder: str) -> bool:
-    """`_core` is where numpy defines most of its public names; other private folders hold no documented interface."""
+    """`_core` is where numpy defines most of its public names; other private folders hold no
+    documented interface.
+    """
     return folder.startswith("_") and folder != "_core"
 
 
@@ -132,7 +145,9 @@ def _of_source(source: str, module: str) -> Iterator[Documented]:
 
 
 def _docstrings(body: list[ast.stmt], outer: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Name and docstring of public classes and functions, not those inside functions. `__init__` is its class."""
+    """Name and docstring of public classes and functions, without those inside functions.
+    `__init__` counts as its class.
+    """
     for node in body:
         if isinstance(node, (ast.If, ast.Try)):
             yield from _docstrings([*node.body, *node.orelse], outer)
@@ -195,5 +210,7 @@ def _entries(body: list[str], indent: int) -> Iterator[tuple[str, list[str]]]:
 
 
 def drawn(name: str) -> int:
-    """A number of 64 bits drawn by hash: order and sides that rest on it stay what they are when other objects come or go."""
+    """A 64-bit number drawn by hash. Order and sides that rest on it stay the same when other
+    objects come or go.
+    """
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")

@@ -1,6 +1,7 @@
-"""Rows of JSON: lines, or a document that is a list, a SQuAD file, or one example.
+"""Rows of JSON: lines, or one document that is a list, a SQuAD file, or a single example.
 
-What a file holds is told by its content: JSON lines that are called `.json` are read, and so is a list called `.jsonl`.
+The content decides, not the name: JSON lines in a `.json` file are read, and so is a list in a
+`.jsonl` file.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from workbench.errors import DataError
 
 
 class _RepeatedKey(ValueError):
-    """A key that stands twice in one object: of two values one would be lost."""
+    """A key that appears twice in one object, so that one of two values would be lost."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -35,7 +36,11 @@ class _NotJson(DataError):
 
 
 def _decoded(text: str, file: Path, line: int) -> Any:
-    """The JSON document that begins in that line of the file. Raises DataError."""
+    """The JSON document that begins in that line of the file.
+
+    Raises:
+        DataError: The text is not one document, with its line and column.
+    """
     try:
         return _decoder.decode(text)
     except json.JSONDecodeError as error:
@@ -45,7 +50,7 @@ def _decoded(text: str, file: Path, line: int) -> Any:
         raise wrong(f"{file}, line {line}: nested too deeply to be data. Write the file again.") from None
     except _RepeatedKey as error:
         raise wrong(f"{file}, line {line}: {error}") from None
-    except ValueError as error:  # a number of more digits than Python turns into one
+    except ValueError as error:  # Python refuses numbers of more than 4,300 digits
         raise wrong(f"{file}, line {line}: {str(error).split(';')[0]}. Write such a number as text, or leave it out.") from None
 
 
@@ -61,13 +66,15 @@ def _advice(error: json.JSONDecodeError) -> str:
 
 
 def rows(file: Path, suffix: str, *, packed: bool, questions: bool) -> Iterator[tuple[str, Any]]:
-    """Rows of JSON lines, where the first line is a document of its own and more follow; else of one document.
+    """Rows of JSON lines, if the first line is a document by itself and others follow; otherwise
+    rows of one document.
 
     Args:
         file: A text file.
-        suffix: What its name ends in: of `.jsonl` a first line that is broken is that, and no document on many lines.
+        suffix: What its name ends in. In `.jsonl` a broken first line is an error, not a document
+            printed on many lines.
         packed: Whether it is in gzip.
-        questions: Whether a document may be a SQuAD file; else it is a list of rows.
+        questions: Whether a document may be a SQuAD file; otherwise it is a list of rows.
     """
     document = _document if questions else _list
     kind = "a gzip file" if packed else "a JSON file"
@@ -93,14 +100,14 @@ def rows(file: Path, suffix: str, *, packed: bool, questions: bool) -> Iterator[
 
 
 def _filled(lines: Iterable[tuple[int, str]], last: int) -> Iterator[str]:
-    """The lines with blank ones put back, so that a parser counts them right."""
+    """The lines with blank ones put back, so that a parser's line numbers are right."""
     for number, line in lines:
         yield "\n" * (number - last - 1) + line
         last = number
 
 
 def _document(content: Any, file: Path) -> Iterator[tuple[str, Any]]:
-    """Rows of a SQuAD document, of a list of examples (also under "data"), or the one example that it is."""
+    """Rows of a SQuAD document or a list of examples (also under "data"), or a single example."""
     if isinstance(content, dict) and isinstance(content.get("data"), list):
         yield from _squad(content["data"], file)
     elif isinstance(content, list):
@@ -117,9 +124,11 @@ def _document(content: Any, file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _list(content: Any, file: Path) -> Iterator[tuple[str, Any]]:
-    """Rows of a list, also under "data" or "rows", or the one row that it is."""
+    """Rows of a list (also under "data" or "rows"), or a single row."""
     if isinstance(content, dict):
         content = next((content[key] for key in ("data", "rows") if isinstance(content.get(key), list)), content)
+    # pandas writes columns by default; the keys below are those of a single row that holds such
+    # values.
     columns = isinstance(content, dict) and content and all(isinstance(value, (dict, list)) for value in content.values())
     if columns and not {"messages", "conversations", "translation"} & {*content}:
         raise wrong(f"{file}: these are columns; write rows: in pandas to_json(orient='records', lines=True).")

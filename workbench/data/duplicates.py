@@ -1,7 +1,7 @@
-"""Texts that say nearly the same, found in linear time.
+"""Finds texts that say nearly the same, in linear time.
 
-Min-wise hashing with banding proposes pairs (Broder 1997; Indyk and Motwani 1998), the Jaccard index of their
-shingles decides. Everything is deterministic: hashes are of the text alone.
+Min-wise hashing with banding proposes pairs (Broder 1997; Indyk and Motwani 1998); the Jaccard
+index of their shingles decides. Everything is deterministic, as hashes depend on the text alone.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ BANDS, ROWS = 16, 3  # a pair of similarity s is proposed with probability 1 - (
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words; every number counts as the same word, punctuation as none."""
+    """Lower-case words of a text. All numbers count as the same word, and punctuation as none."""
     return re.sub(r"\d+", "0", text.lower()).translate(_PUNCTUATION).split()
 
 
 def shingles(text: str, size: int = 3) -> frozenset[int]:
-    """Hashes of the runs of `size` words in the text; of the whole text where it is shorter."""
+    """Hashes of the runs of `size` words in a text; of the whole text where it is shorter."""
     each = words(text)
     runs = (" ".join(each[i : i + size]) for i in range(max(1, len(each) - size + 1)))
+    # Not Python's own hash, which differs from process to process.
     return frozenset(zlib.crc32(run.encode()) for run in runs)
 
 
 def similar_pairs(sets: Sequence[frozenset[int]], threshold: float) -> Iterator[tuple[int, int]]:
     """Pairs of indices (i < j) whose sets have a Jaccard index of at least `threshold`, 0 to 1.
 
-    Of a bucket each member is compared with the first and the few before it, so that a thousand copies cost some
-    thousand looks and not a million; what is similar to all of them is connected through them.
+    Within a bucket each member is compared with the first and the few before it. So a thousand
+    copies take some thousand comparisons and not a million; members that are similar to all of them
+    are connected through them.
     """
     seen: set[tuple[int, int]] = set()
     for bucket in _buckets(sets):
@@ -51,6 +53,7 @@ def groups(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
 
     def root(item: int) -> int:
         while parent[item] != item:
+            # Halves the path on the way, which keeps later look-ups short.
             parent[item] = item = parent[parent[item]]
         return item
 
@@ -67,7 +70,7 @@ def _buckets(sets: Sequence[frozenset[int]]) -> Iterator[list[int]]:
     signatures = np.empty((len(sets), BANDS * ROWS), np.uint64)
     for i, each in enumerate(sets):
         values = np.fromiter(each, np.uint64, len(each))
-        # Multiply-shift: the high bits of a multiple modulo 2⁶⁴ hash well, and only if the product really wraps.
+        # Multiply-shift: high bits of a product hash well, but only if it wraps modulo 2⁶⁴.
         signatures[i] = ((values * factor + offset) >> np.uint64(32)).min(axis=1)
     for band in range(BANDS):
         found: dict[bytes, list[int]] = defaultdict(list)

@@ -1,7 +1,7 @@
-"""The boundary to files: which are read, what a parser or a disk can raise put in our words, and lines of text.
+"""The boundary to files: which files are read, and what parsers and disks raise, put in our words.
 
-All that a parser or a disk can raise is turned into `DataError` or `EnvironmentFault` here, around their calls and nothing else, so
-that a mistake of our own keeps its traceback.
+Whatever a parser or a disk raises becomes `DataError` or `EnvironmentFault` here, around the calls
+of these alone, so that a bug of ours keeps its traceback.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from workbench.errors import DataError, EnvironmentFault, WorkbenchError
 
 TEXT_SUFFIXES = (".json", ".jsonl", ".ndjson")
 SUFFIXES = (*TEXT_SUFFIXES, ".parquet", *(suffix + ".gz" for suffix in TEXT_SUFFIXES))
-"""Ends of the names of files of questions, in lower case."""
+"""Suffixes of files of questions, in lower case."""
 
 DELIMITED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 ARROW = (".arrow", ".feather")
 PLAIN = (".txt", ".md")
 CONLL = (".conll", ".bio", ".iob", ".iob2")
-"""Ends of the names of files with a word and its tag a line."""
+"""Suffixes of files with a word and its tag per line."""
 TABLE_SUFFIXES = (*SUFFIXES, *DELIMITED, *ARROW)
-"""Ends of the names of files that any other task is read from."""
+"""Suffixes of files that any other task is read from."""
 
 _NAMES = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
-"""Errors of the system that are of the name that was given, or (None) not of the system at all: a library raised them."""
+"""Errors of the system that are about the given name, or (None) not of the system at all but raised
+by a library.
+"""
 
 ROWS_AT_ONCE = 1024
 CHUNK_BYTES = 1 << 20
@@ -45,27 +47,35 @@ _FOREIGN = {
     b"\xff\xfe": "byte 0 is not UTF-8 but the mark of UTF-16. Save the file as UTF-8.",
     b"\xfe\xff": "byte 0 is not UTF-8 but the mark of UTF-16. Save the file as UTF-8.",
 }
-"""What a file can begin with that is not data to us, and what to do then."""
+"""First bytes of files that hold no data for us, and what to do about them."""
 
 
 def wrong(message: str) -> DataError:
-    """A DataError whose message can be printed, whatever a file's name and content hold."""
+    """A DataError whose message can be printed, whatever the file's name and content are."""
+    # A lone surrogate, as in file names that are no UTF-8, would break the terminal and JSON.
     return DataError(message.encode("utf-8", "backslashreplace").decode())
 
 
 def suffix_of(name: str) -> str:
-    """The end of a file's name that tells its format, in lower case: `.jsonl`, `.json.gz`; else whatever it ends in."""
+    """The suffix that tells a file's format, in lower case: `.jsonl`, `.json.gz`; or whatever its
+    name ends in.
+    """
     low = name.lower()
     return max((suffix for suffix in TABLE_SUFFIXES if low.endswith(suffix)), key=len, default=Path(low).suffix)
 
 
 @contextlib.contextmanager
 def reading(what: str, kind: str = "a data file") -> Iterator[None]:
-    """The boundary around the call of a parser, a disk or another's reader; `kind` is what `what` should be.
+    """The boundary around calls of a parser, a disk or another library's reader.
+
+    Args:
+        what: What is read.
+        kind: What that should be.
 
     Raises:
         DataError: The content is not what it must be.
-        EnvironmentFault: The system does not give the file, or there is no memory to hold it.
+        EnvironmentFault: The system does not give the file, or there is not enough memory to hold
+            it.
     """
     try:
         yield
@@ -82,7 +92,7 @@ def reading(what: str, kind: str = "a data file") -> Iterator[None]:
 
 @contextlib.contextmanager
 def opened(file: Path, kind: str, *, packed: bool) -> Iterator[IO[bytes]]:
-    """A file to read bytes from, unpacked where it is `packed` in gzip. Raises as `reading` does."""
+    """A file to read bytes from, unpacked where it is `packed` in gzip. Raises as `reading`."""
     with contextlib.ExitStack() as stack:
         with reading(str(file), kind):
             stream: IO[bytes] = stack.enter_context(file.open("rb"))
@@ -92,7 +102,7 @@ def opened(file: Path, kind: str, *, packed: bool) -> Iterator[IO[bytes]]:
 
 
 def lines(file: Path, stream: IO[bytes], kind: str) -> Iterator[str]:
-    """All lines of a text, with their ends, without the mark of UTF-8.
+    """All lines of a text with their ends, without a byte order mark.
 
     Raises:
         DataError: A line is not UTF-8; and as `reading`.
@@ -110,13 +120,14 @@ def lines(file: Path, stream: IO[bytes], kind: str) -> Iterator[str]:
                 check_head(file, raw)
                 raw = raw.removeprefix(b"\xef\xbb\xbf")
             try:
+                # Decoded line by line, so that a wrong byte is reported with its line.
                 yield raw.decode()
             except UnicodeDecodeError as error:
                 raise wrong(f"{file}, line {number}: byte {error.start} is not UTF-8. Save the file as UTF-8.") from None
 
 
 def check_head(file: Path, head: bytes) -> None:
-    """Raise DataError when the first bytes are those of another kind of file, and say of which."""
+    """Raise DataError where the first bytes are those of another kind of file, and say which."""
     if head.startswith((b"PAR1", b"\x1f\x8b")):
         raise wrong(f"{file}: is packed in gzip and holds a file that is packed itself. Unpack it once.")
     for start, what in _FOREIGN.items():

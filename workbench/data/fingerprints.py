@@ -1,7 +1,8 @@
-"""Fingerprints of data sets and models by their content, and a memory of them: what did not change is not read again.
+"""Fingerprints of data sets and models by their content, remembered so that unchanged files are not
+read again.
 
-A fingerprint is fixed for as long as a study stays loaded (`look_again` forgets them), because data are read once: a file that is
-edited while a sweep works changes no Result of it.
+A fingerprint stays fixed while a study is loaded (until `look_again`), because data are read once:
+editing a file during a sweep changes none of its Results.
 """
 
 from __future__ import annotations
@@ -24,19 +25,25 @@ from workbench.data.forms import Form
 from workbench.errors import DataError, EnvironmentFault, WorkbenchError
 
 Signature = list[list[str | int]]
-"""Of each file its path, size, times of modification and of change in nanoseconds, and inode: a file with the same is the same."""
+"""For each file its path, size, times of modification and of change in nanoseconds, and inode. A
+file with the same signature is the same.
+"""
 
 GGUF_READING = 1
-"""Which way of reading GGUF files a model is of: it rises when another model comes of the same file."""
+"""The revision of reading GGUF files: it rises when the same file comes to give another model."""
 
 NO_PART = (
     ".*", "README*", "LICENSE*", "NOTICE*", "*.md", "optimizer.*", "scheduler.*", "scaler.*", "rng_state*", "trainer_state.json",
     "training_args.*", "*_results.json", "events.out.*",
 )  # fmt: skip
-"""Files of a model's folder that nobody loads: descriptions, and what a trainer keeps to go on from."""
+"""Files of a model's folder that nobody loads: descriptions, and what a trainer keeps in order to
+continue.
+"""
 
 _SETTLING_SECONDS = 2.0
-"""A file that changed so lately may change again without a new time: some file systems count by two seconds."""
+"""A file that changed within this time may change again without a new time: some file systems count
+in steps of two seconds.
+"""
 
 _MANY = 10_000
 """A data set's folder with more files than this is read anew each time."""
@@ -45,12 +52,16 @@ _fixed: dict[tuple[str, str], str] = {}
 
 
 def look_again() -> None:
-    """Forget what was fixed: from here on a fingerprint is that of the files as they are now."""
+    """Forget the fixed fingerprints: from now on they are those of the files as they are."""
     _fixed.clear()
 
 
 def data(name: str, form: Form = readers.QUESTIONS) -> str:
-    """The digest of a data set (`readers.load`), without reading it where its files are as they were at the last reading.
+    """The digest of a data set, read anew only where its files have changed since the last reading.
+
+    Args:
+        name: As in `readers.load`.
+        form: As in `readers.load`.
 
     Raises:
         DataError: The files are not what they must be.
@@ -65,8 +76,9 @@ def data(name: str, form: Form = readers.QUESTIONS) -> str:
         digest = None if before is None else _recall(place, before)
         if digest is None:
             if name not in form.built_in:
-                readers.load.cache_clear()  # it may have been read before it was changed
+                readers.load.cache_clear()
             digest = _load(name, form).digest
+            # Signed again after reading, in case a file changed meanwhile.
             if before is not None and before == _data_signature(name, form):
                 _remember(place, before, digest)
         _fixed[key] = digest
@@ -78,10 +90,10 @@ def _load(name: str, form: Form) -> readers.Dataset:
 
 
 def dataset(name: str, form: Form = readers.QUESTIONS) -> readers.Dataset:
-    """The data set of which `data` tells the digest.
+    """The data set whose digest `data` gives.
 
     Raises:
-        DataError: Its files were changed since; and as `data`.
+        DataError: Its files have changed since; and as `data`.
     """
     digest = data(name, form)
     found = _load(name, form)
@@ -96,11 +108,14 @@ def dataset(name: str, form: Form = readers.QUESTIONS) -> readers.Dataset:
 
 
 def model(name: str) -> str:
-    """A fingerprint of a model's files; empty where the name alone says which they are, or where there is no such model.
+    """A fingerprint of a model's files.
 
-    Of a folder a hash of what is loaded from it, of an adapter's together with its model's; of a GGUF file `gguf`; on the hub the
-    commit that its revision stands for now; of a built-in one the version of its package, or nothing where that is the one before
-    there were fingerprints.
+    Returns:
+        For a folder a hash of the files that are loaded from it, for an adapter's folder together
+        with its model's; for a GGUF file as `gguf`; on the hub the commit that the revision stands
+        for now; for a built-in model its package's version. Empty where the name alone says which
+        files they are, where there is no such model, or where the version is the one that was used
+        before there were fingerprints.
     """
     if ("model", name) not in _fixed:
         _fixed["model", name] = _model(name)
@@ -108,12 +123,14 @@ def model(name: str) -> str:
 
 
 def model_now(name: str) -> str:
-    """As `model`, of a folder or file as it is now, whatever was fixed before."""
+    """As `model`, but for a folder or file as it is now, whatever was fixed before."""
     return model(name) if _place(name) is None else _model(name)
 
 
 def check_model(name: str) -> None:
-    """Raise EnvironmentFault when a model's folder or file is no longer what `model` has told of."""
+    """Raise EnvironmentFault where a model's folder or file has changed since `model` gave its
+    fingerprint.
+    """
     known, place = model(name), _place(name)
     if place is not None and _model(name) != known:
         what = "folder" if place.is_dir() else "file"
@@ -123,7 +140,11 @@ def check_model(name: str) -> None:
 
 
 def gguf(file: Path) -> str:
-    """A fingerprint of a GGUF file and of how it is read. Raises EnvironmentFault where it cannot be read."""
+    """A fingerprint of a GGUF file and of the way it is read.
+
+    Raises:
+        EnvironmentFault: The file cannot be read.
+    """
     return _hash(f"{_content(file)} {GGUF_READING}".encode())
 
 
@@ -136,19 +157,23 @@ def _model(name: str) -> str:
     if place is not None:
         files = {each.name: _content(each) for each in _parts(place)}
         pooling = place / poolings.FILES[1]
-        if pooling.is_file() and not poolings.is_mean(pooling):  # the mean is what there is without a word
+        # A folder without this file pools by the mean as well.
+        if pooling.is_file() and not poolings.is_mean(pooling):
             files[poolings.FILES[1]] = _content(pooling)
         if (base := adapters.base(name)) is not None:
             files["base model"] = _model(base)
         return _hash(json.dumps(files, sort_keys=True).encode())
     if name.startswith((".", "/", "~")):
         return ""
+    # A full commit already names the files.
     where, _, revision = name.partition("@")
     return "" if re.fullmatch(r"[0-9a-f]{40}", revision) else hub.commit(where, revision or None)
 
 
 def _package(of: BuiltIn) -> str:
-    """The version of a built-in model's package, and how the model is read from it; empty where recipes had none of it."""
+    """Version of a built-in model's package and the way it is read; empty where older recipes
+    stated neither.
+    """
     try:
         version = metadata.version(of.distribution)
     except metadata.PackageNotFoundError:
@@ -159,20 +184,22 @@ def _package(of: BuiltIn) -> str:
 
 
 def _place(name: str) -> Path | None:
-    """The folder or GGUF file on this machine that a model's name stands for; None of a built-in or one on the hub."""
+    """The folder or GGUF file on this machine that a model's name stands for; None for built-in
+    models and those on the hub.
+    """
     path = Path(name).expanduser()
     return path if name not in MODELS and (path.is_dir() or is_gguf(path)) else None
 
 
 def _parts(folder: Path) -> Iterator[Path]:
-    """The files of a model: those of its folder, none of folders in it, but for `NO_PART`."""
+    """The files of a model's folder except `NO_PART`. Folders inside it are left out."""
     for path in sorted(folder.iterdir()):
         if path.is_file() and not any(fnmatch.fnmatch(path.name, pattern) for pattern in NO_PART):
             yield path
 
 
 def _content(file: Path) -> str:
-    """The hash of a file's bytes, from memory where it is as it was."""
+    """The hash of a file's bytes, remembered while its signature stays the same."""
     try:
         before, place = _signature([file]), f"file {file.absolute()}"
         digest = _recall(place, before)
@@ -187,14 +214,16 @@ def _content(file: Path) -> str:
 
 
 def _data_signature(name: str, form: Form) -> Signature | None:
-    """Of the files that a data set is read from; None where it cannot be told without reading it."""
+    """Signature of the files that a data set is read from; None where only reading would show which
+    those are.
+    """
     if name in form.built_in:
-        return [
-            [f"{module} {version}" for module, version in form.built_in[name].versions().items()]
-        ]  # and what builds it is in `_readers`
+        # The code that builds it is part of `_readers`.
+        return [[f"{module} {version}" for module, version in form.built_in[name].versions().items()]]
     path = Path(name).expanduser()
     try:
         if path.is_file():
+            # Rows that name other files: these may change while the table stays as it is.
             return None if form.refers else _signature([path])
         if not path.is_dir():
             return None
@@ -215,7 +244,7 @@ def _signature(files: list[Path]) -> Signature:
 
 @functools.cache
 def _readers() -> str:
-    """Of the code that reads data: what it makes of a file is remembered for it alone."""
+    """A hash of the code that reads data: a digest is remembered only for the code that made it."""
     return _hash(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))))
 
 
@@ -224,16 +253,19 @@ def _memory(place: str) -> Path:
 
 
 def _recall(place: str, signature: Signature) -> str | None:
-    """What was remembered of files with this signature."""
+    """The digest that was remembered for a place with this signature; None where there is none."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, WorkbenchError):
         record = json.loads(_memory(place).read_bytes())
+        # The file's name is only a hash of the place.
         if record["place"] == place and record["signature"] == signature:
             return str(record["digest"])
     return None
 
 
 def _remember(place: str, signature: Signature, digest: str) -> None:
-    """Keep a fingerprint for the next process, where no change can hide behind equal times. A full disk keeps nothing."""
+    """Keep a fingerprint for later processes, unless files changed so lately that another change
+    could go unnoticed.
+    """
     newest = max((time_ns for _, *rest in signature for time_ns in rest[1:3] if isinstance(time_ns, int)), default=0)
     if newest / 1e9 < time.time() - _SETTLING_SECONDS:
         with contextlib.suppress(OSError, WorkbenchError):

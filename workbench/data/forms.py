@@ -1,4 +1,4 @@
-"""What a form is: which columns a kind of task reads, and what it makes of their rows."""
+"""The base of a form: which columns a kind of task reads, and how rows become examples."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from workbench.data.files import TABLE_SUFFIXES
 Example = dict[str, Any]
 
 Source = Sequence[tuple[str, Iterable[tuple[str, Any]]]]
-"""What one side is read from: files, or a split on the hub; of each its name and its rows, with their places in it."""
+"""What a side is read from, files or a split on the hub: the name of each, and its rows with their
+places in it.
+"""
 
 Sides = dict[str, list[Example]]
-"""Examples of `train`, `dev` and `test`; what they are searched in as `documents`, where there is such."""
+"""Examples of `train`, `dev` and `test`; with `documents` to search in, where the task has them."""
 
 BUILT_IN = {
     "pydocs": "question_answering",
@@ -28,14 +30,19 @@ BUILT_IN = {
 
 
 class Form(ABC):
-    """How the rows of a data set become examples. A frozen dataclass of settings: forms that are equal read alike.
+    """How the rows of a data set become examples. A frozen dataclass of settings: equal forms read
+    alike.
 
     Attributes:
-        suffixes: Ends of the names of files that are read, in lower case (a class attribute).
-        built_in: Data sets that need no file, by their names: modules with `load()` and `versions()` (a class attribute).
-        own: Formats of text that this form alone knows, by the end of a name: from file and lines to rows (a class attribute).
-        refers: Whether rows name files of their own, which may change without the table (a class attribute).
-        any_name: Whether files of a folder of which none is called after a side are all to be learned from (a class attribute).
+        suffixes: Suffixes of files that are read, in lower case (a class attribute).
+        built_in: Data sets that need no file, by name: modules with `load()` and `versions()` (a
+            class attribute).
+        own: Text formats that this form alone knows, by suffix: functions from file and lines to
+            rows (a class attribute).
+        refers: Whether rows name files of their own, which may change while the table does not (a
+            class attribute).
+        any_name: Whether all files of a folder are training data if none is named after a side (a
+            class attribute).
         questions: Whether a JSON document may be a SQuAD file (a class attribute).
     """
 
@@ -48,15 +55,24 @@ class Form(ABC):
 
     @abstractmethod
     def chosen(self, names: Sequence[str], file: str) -> Sequence[str]:
-        """Those of a table's columns that are read. Raises DataError where one that is needed is not there."""
+        """The columns of a table that are read. Raises DataError where a needed one is missing."""
 
     def of_folder(self, folder: Path) -> dict[str, Source] | None:
-        """What each side is read from where the form has a way of its own with folders; None: files called after the sides."""
+        """What each side is read from, if the form has a way of its own with folders; None: from
+        files named after the sides.
+        """
         return None
 
     @abstractmethod
     def read(self, sources: Mapping[str, Source], data: str) -> tuple[Sides, tuple[str, ...]]:
-        """Examples of all three sides, the missing ones taken out of `train`; and what of the rows was left out, a line each.
+        """Read examples of all three sides; sides that are missing are taken out of `train`.
+
+        Args:
+            sources: What each side is read from.
+            data: The data set's name, for errors.
+
+        Returns:
+            The examples; and notes on rows that were left out, a line each.
 
         Raises:
             DataError: The rows are not what they must be.

@@ -1,8 +1,10 @@
-"""GGUF files of the Llama architecture as plain folders of Hugging Face's form, made once and kept in the cache.
+"""GGUF files of the Llama architecture, turned once into plain folders in Hugging Face's form,
+which are kept in the cache.
 
-llama.cpp's format: one file with a model's shape, its tokeniser and its weights, mostly of 4 to 8 bits. transformers can read it,
-but takes five times as long as this, gives a model that cannot be saved, and loses how the tokeniser parts digits. The weights
-become float32: those of a 4-bit file with its rounding, so that what such a model scores is no figure of the model on the hub.
+llama.cpp's format is one file with a model's shape, tokeniser and weights, mostly of 4 to 8 bits.
+transformers can read it, but takes five times as long as this, gives a model that cannot be saved,
+and loses how the tokeniser splits digits. Weights become float32. Those of a 4-bit file keep its
+rounding, so the model's scores are not those of the model on the hub.
 """
 
 from __future__ import annotations
@@ -33,34 +35,37 @@ _LAYER = {
     "attn_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
 }
-"""Names of a layer's matrices: llama.cpp's, and transformers'."""
+"""Names of a layer's matrices in llama.cpp, and in transformers."""
 
 _WHOLE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-"""The same of those that stand beside the layers."""
+"""The same for matrices outside the layers."""
 
 _DIGITS_APART = ("smollm", "refact", "command-r", "starcoder", "codeshell")
-"""Pre-tokenisers, by llama.cpp's name, that make a token of every digit and are GPT-2's otherwise."""
+"""Pre-tokenisers, by llama.cpp's name, that make each digit a token and otherwise work as GPT-2's.
+"""
 
 _LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-"""How Llama 3 parts text into words."""
+"""How Llama 3 splits text into words."""
 
 _CONTROL, _USER_DEFINED = 3, 4
-"""Types of tokens that are no part of the text's own alphabet."""
+"""Types of tokens that stand for no text of their own."""
 
 
 def folder(file: Path) -> Path:
-    """The folder of a GGUF file's model, which `from_pretrained` loads: made by the first who asks, whole or not at all.
+    """The folder made of a GGUF file, for `from_pretrained`. Whoever asks first makes it, whole or
+    not at all.
 
     Raises:
         UsageError: The file is damaged, or holds a model or a tokeniser of another kind.
-        EnvironmentFault: It cannot be read, the package gguf is not installed, or the cache cannot be written to.
+        EnvironmentFault: It cannot be read, the package gguf is not installed, or the cache cannot
+            be written to.
     """
     made = cache.folder() / "models" / f"{file.stem}-{fingerprints.gguf(file)}"
     if made.is_dir():
         return made
     try:
         made.parent.mkdir(parents=True, exist_ok=True)
-        with process.exclusive(made.parent):  # a second process waits for what the first one makes
+        with process.exclusive(made.parent):  # a second process waits for the first
             if not made.is_dir():
                 _make(file, made)
     except OSError as error:
@@ -72,7 +77,7 @@ def folder(file: Path) -> Path:
 
 
 def _make(file: Path, made: Path) -> None:
-    """Write the folder beside where it is to be, then put it there in one step."""
+    """Write the folder under another name beside its place, then rename it."""
     draft = process.draft(made)
     for left in (draft, *(each for each in made.parent.glob("*.tmp") if process.is_left(each, time.time()))):
         shutil.rmtree(left, ignore_errors=True)
@@ -80,7 +85,7 @@ def _make(file: Path, made: Path) -> None:
         _write(file, draft)
         try:
             draft.rename(made)
-        except OSError:  # where folders cannot be locked another process may have been first
+        except OSError:  # without locks another process may have been first
             if not made.is_dir():
                 raise
     finally:
@@ -102,7 +107,7 @@ def _write(file: Path, draft: Path) -> None:
         weights = {_name(file, each.name): _weights(each, fields) for each in reader.tensors}
     except (WorkbenchError, OSError):
         raise
-    except Exception as error:  # whatever numpy and gguf make of bytes that are not what they must be
+    except Exception as error:  # numpy and gguf raise anything on damaged bytes
         if is_out_of_memory(error):
             raise
         raise _damaged(file, f"{type(error).__name__}: {error}") from error
@@ -150,14 +155,14 @@ def _shape(file: Path, fields: Mapping[str, Any]) -> PretrainedConfig:
 
 
 def _ends(fields: Mapping[str, Any]) -> int | list[int] | None:
-    """Tokens of which any ends a text: of its end, of a turn, of a message."""
+    """Tokens that each end a text: the ends of text, of a turn, of a message."""
     found = (fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom"))
     known = [*dict.fromkeys(token for token in found if token is not None)]
     return known if len(known) > 1 else next(iter(known), None)
 
 
 def _name(file: Path, name: str) -> str:
-    """The name in transformers of a tensor of llama.cpp's."""
+    """Transformers' name for a tensor of llama.cpp's."""
     first, *rest = name.removesuffix(".weight").split(".")
     if not rest and first in _WHOLE:
         return f"{_WHOLE[first]}.weight"
@@ -167,7 +172,7 @@ def _name(file: Path, name: str) -> str:
 
 
 def _weights(tensor: Any, fields: Mapping[str, Any]) -> np.ndarray:
-    """A tensor in float32. llama.cpp turns pairs of neighbours where transformers turns the two halves of a head."""
+    """A tensor in float32, in transformers' order."""
     import gguf
 
     found: np.ndarray = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
@@ -178,6 +183,8 @@ def _weights(tensor: Any, fields: Mapping[str, Any]) -> np.ndarray:
         return found
     queries = fields["llama.attention.head_count"]
     heads = queries if part == "attn_q" else fields.get("llama.attention.head_count_kv", queries)
+    # Rotary embeddings: llama.cpp rotates neighbouring numbers, transformers the two halves of a
+    # head, so rows of queries and keys are put in another order.
     pairs = found.reshape(heads, len(found) // heads // 2, 2, *found.shape[1:])
     return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(found.shape))
 
@@ -224,7 +231,7 @@ def _tokenizer(file: Path, fields: Mapping[str, Any]) -> Any:
 
 
 def _words(file: Path, name: str) -> Any:
-    """How a text is parted before its pieces are merged: by the name that llama.cpp gives to it."""
+    """How text is split before its pieces are merged, by llama.cpp's name for it."""
     from tokenizers import Regex, pre_tokenizers
 
     plain = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -243,6 +250,7 @@ def _save(file: Path, draft: Path, shape: PretrainedConfig, words: Any, weights:
     from safetensors.torch import save_file
     from transformers import GenerationConfig, LlamaForCausalLM
 
+    # A file without an output matrix uses its embeddings for it.
     shape.tie_word_embeddings = "lm_head.weight" not in weights
     with torch.device("meta"), hub.quiet():
         wanted = {name: tuple(each.shape) for name, each in LlamaForCausalLM(shape).named_parameters()}

@@ -1,4 +1,6 @@
-"""What of a task's model its files need not hold, the task's head, and the refusal of files that lack more than that."""
+"""The task's head, which a model's files need not hold, and the refusal of files that lack more
+than that.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,14 @@ if TYPE_CHECKING:
 
 
 def head(model: torch.nn.Module) -> tuple[str, ...]:
-    """Names of the parameters that a task's model has beside its base model: those of the task's head, which are new.
+    """Names of the parameters that a task's model has in addition to its base model: the task's
+    head, which is new.
 
-    They are found from the model, whatever they are called: `qa_outputs`, `classifier`, `qa_classifier.output.dense`, …. The
-    matrix by which a model writes tokens is none of them, be it tied to the embeddings or not: the checkpoint has it. Of a model
-    that tells masked tokens, all else behind its base model is: many encoders are kept without it. And so is the matrix of one that
-    writes what it hears.
+    They are found by structure, whatever their names: `qa_outputs`, `classifier`,
+    `qa_classifier.output.dense`, …. The matrix by which a model writes tokens is not among them,
+    tied to the embeddings or not, as the checkpoint has it. A model that tells masked tokens may
+    lack everything else behind its base model, since many encoders are saved without it; a model
+    that writes what it hears may lack its matrix, too.
     """
     import torch
     import transformers
@@ -37,7 +41,8 @@ def head(model: torch.nn.Module) -> tuple[str, ...]:
     if base is not model:
         ours |= {id(parameter) for parameter in base.parameters()}
         return tuple(name for name, parameter in model.named_parameters() if id(parameter) not in ours)
-    # Its base model is no module of it (T5's encoder and decoder stand beside the head): compare with the bare model by name.
+    # T5 has no module for its base model: encoder and decoder stand beside the head. So names are
+    # compared with those of the bare model.
     with torch.device("meta"), hub.quiet():
         bare = transformers.AutoModel.from_config(model.config, trust_remote_code=False)
     known = {name for name, _ in bare.named_parameters(remove_duplicate=False)}
@@ -51,14 +56,19 @@ def refuse_missing(
     unexpected: Iterable[str],
     mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]] = (),
 ) -> None:
-    """Raise UsageError where the files lack more weights than the head's: such a model would be random, and nobody would know.
+    """Refuse files that lack more weights than the head's: these would be random, and nobody would
+    notice.
 
     Args:
         model: Its name.
         built: The loaded model, or one on the meta device.
         missing: Names that the loader did not find.
-        unexpected: Names that it found and has no use for: an old head, or what is missing under another name.
-        mismatched: Names of another shape: theirs, and the model's.
+        unexpected: Names in the files without use: an old head, or missing weights under another
+            name.
+        mismatched: Names whose shapes differ, with the files' shape and the model's.
+
+    Raises:
+        UsageError: Weights outside the head are missing or of another shape.
     """
     own, expected = {*head(built)}, [name for name, _ in built.named_parameters()]
     wrong = sorted((name, tuple(theirs), tuple(ours)) for name, theirs, ours in mismatched if name not in own)
@@ -79,7 +89,9 @@ def refuse_missing(
 
 
 def _that_matter(model: torch.nn.Module, names: list[str]) -> list[str]:
-    """Those parameters that the output depends on: an encoder saved without its pooler may have one that nobody asks."""
+    """Those of some parameters that the output depends on. An encoder may be saved without a pooler
+    that no answer needs.
+    """
     import torch
 
     if not names:
@@ -91,8 +103,9 @@ def _that_matter(model: torch.nn.Module, names: list[str]) -> list[str]:
             output = model(input_ids=ids, attention_mask=torch.ones_like(ids))
             asked = [value for key, value in output.items() if key.endswith("logits")] or [output["last_hidden_state"]]
             total = sum(value.float().sum() for value in asked)
+            # A parameter without a gradient had no part in the output.
             gradients = torch.autograd.grad(total, [parameters[name] for name in names], allow_unused=True)
-    except Exception as error:  # a model that wants other inputs: then nothing that is missing is taken for needless
+    except Exception as error:  # a model with other inputs: all that is missing then counts
         if is_out_of_memory(error):
             raise
         return names
@@ -100,12 +113,14 @@ def _that_matter(model: torch.nn.Module, names: list[str]) -> list[str]:
 
 
 def _likely_cause(built: Any, lost: list[str], unexpected: list[str]) -> str:
-    """What may be wrong, and what to do."""
+    """What is probably wrong, and what to do about it."""
     bare = {name.removeprefix(f"{built.base_model_prefix}.") for name in lost}
     prefixes: collections.Counter[str] = collections.Counter()
     for found in unexpected:
         parts = found.split(".")
         prefixes.update(".".join(parts[:i]) + "." for i in range(1, len(parts)) if ".".join(parts[i:]) in bare)
+    # Half of the missing names under one prefix, as DataParallel and wrappers leave it, is no
+    # accident.
     if prefixes and (common := prefixes.most_common(1)[0])[1] >= len(lost) / 2:
         return f"They are there under the prefix {common[0]!r}: strip it from their names and save them again."
     numbers = [re.search(r"\.(\d+)\.", name) for name in lost]

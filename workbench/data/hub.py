@@ -1,6 +1,7 @@
-"""The model hub: whether it can be reached, asked once and quickly, and quiet while it works.
+"""The model hub: whether it can be reached, asked once and quickly, and silence while it works.
 
-Without this, each file of each unknown name costs five retries, 23 seconds in all on a machine without a network.
+Without this, each file of each unknown name costs five retries, 23 seconds in all on a machine
+without a network.
 """
 
 from __future__ import annotations
@@ -15,24 +16,33 @@ from workbench.errors import EnvironmentFault, UsageError
 
 @functools.cache
 def reachable() -> bool:
-    """Whether the hub answers within three seconds. Asked once a process; False where HF_HUB_OFFLINE is set."""
+    """Whether the hub answers within three seconds. Asked once a process; False where
+    HF_HUB_OFFLINE is set.
+    """
     from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
         return False
     try:
         get_session().head(constants.ENDPOINT, timeout=3)
-    except Exception:  # whatever the client calls a failure of name, proxy, certificate or time
+    except Exception:  # failures of name, proxy, certificate or time have many classes
         return False
     return True
 
 
 def require(name: str, kind: str, what: str, revision: str | None = None) -> None:
-    """Make sure that `name` (a `kind` of "model" or "dataset") is on the hub, or in the hub's cache on this machine.
+    """Make sure that a model or data set is on the hub, or in the hub's cache on this machine.
+
+    Args:
+        name: Its name on the hub.
+        kind: `model` or `dataset`.
+        what: What is missing otherwise, as the errors say it, a sentence.
+        revision: Its revision; None: the newest.
 
     Raises:
         UsageError: The hub answers, and has no such thing.
-        EnvironmentFault: The hub cannot be reached and its cache does not hold it, or access is denied.
+        EnvironmentFault: The hub cannot be reached and its cache does not hold it, or access is
+            denied.
     """
     from huggingface_hub import HfApi, errors, snapshot_download
 
@@ -55,20 +65,25 @@ def require(name: str, kind: str, what: str, revision: str | None = None) -> Non
 
 
 def commit(name: str, revision: str | None = None) -> str:
-    """The commit that a model's revision (None: the newest) stands for, on the hub or in its cache here; empty where unknown."""
+    """The commit that a model's revision (None: the newest) stands for, on the hub or in its cache;
+    empty where unknown.
+    """
     from huggingface_hub import HfApi, snapshot_download
 
-    with contextlib.suppress(Exception):  # `require` says what is wrong, when the model is to be used
+    with contextlib.suppress(Exception):  # `require` reports what is wrong once the model is used
         if reachable():
             return HfApi().model_info(name, revision=revision, timeout=10).sha or ""
     with contextlib.suppress(Exception):
+        # The cache's folder of a snapshot is named by its commit.
         return Path(snapshot_download(name, revision=revision, local_files_only=True)).name
     return ""
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars and no reports of expected things (a new head's weights are new) while loading."""
+    """No progress bars and no reports of what is expected (such as a new head's weights) while
+    something is loaded.
+    """
     import warnings
 
     from huggingface_hub.utils import (  # type: ignore[attr-defined, unused-ignore]

@@ -1,4 +1,4 @@
-"""Images, by pillow."""
+"""Reads images by pillow."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-"""Ends of the names of files that are read, in lower case."""
+"""Suffixes of files that are read, in lower case."""
 
 
 def check(file: Path) -> dict[str, Any]:
-    """Nothing to tell of an image. Raises what pillow raises where the head of the file is no image's."""
+    """Nothing is to be told of an image. Raises whatever pillow raises where the file's head is no
+    image's.
+    """
     from PIL import Image
 
     with Image.open(file):
@@ -23,11 +25,12 @@ def read(file: Path) -> Any:
     from PIL import Image, ImageOps
 
     with Image.open(file) as image:
+        # Cameras store a photograph as the sensor lies, and its rotation in EXIF.
         return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def drawn(pixels: Sequence[Sequence[int]]) -> Any:
-    """An image of grey values, 0 to 255: rows of pixels."""
+    """An image from rows of grey values, 0 to 255."""
     import numpy as np
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Texts with their labels: one class a text, or several."""
+"""Texts with their labels: one class per text, or several."""
 
 from __future__ import annotations
 
@@ -17,23 +17,27 @@ from workbench.errors import UsageError, did_you_mean
 
 TEXT = ("text", "sentence", "utterance")
 LABEL = ("label", "labels", "category", "intent", "class")
-"""What such columns are called where nobody says it."""
+"""Names of such columns that are known."""
 
 SEPARATORS = ("|", ";", ",")
-"""What may stand between several labels in one text: the first of them that occurs in it."""
+"""Characters that may separate several labels in one text: the first of them that occurs counts."""
 
 LONGEST_LABEL = 200
 MOST_OF_ROWS = 0.5
-"""Where the labels are more than this share of the rows, and more than `MANY`, the column holds something else."""
+"""Where labels are more than this share of the rows, and more than `MANY`, the column holds
+something else.
+"""
 MANY = 50
 
 
 MOST_SPELLINGS = 4
-"""Of one label, that an error lists."""
+"""Spellings of one label that an error lists."""
 
 
 class AlikeLabels(UsageError):
-    """Two labels of a data set are the same in words: a model that writes its answer could not tell them apart."""
+    """Two labels of a data set are the same in words, so a model that writes its answer could not
+    tell them apart.
+    """
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,16 @@ class LabelledTexts(Table):
     """Texts with labels: examples are `{"id", "text", "labels", "group"?}`, `labels` being a list.
 
     Attributes:
-        text: Column of the text, or the two of a pair, which the model reads as such; None: known by its name.
-        label: Column of the label; with `several` also those columns of which each holds 0 or 1; None: known by its name.
-        several: A text may have any number of labels: a list, or a text with `|`, `;` or `,` between them.
+        text: Column of the text, or the two columns of a pair, which the model reads as a pair;
+            None: known by its name.
+        label: Column of the label; with `several` also columns that each hold 0 or 1; None: known
+            by its name.
+        several: Whether a text may have any number of labels: a list, or a text with `|`, `;` or
+            `,` between them.
         labels: All labels that there may be; empty: those of train.
         group: Column of groups, by which scores are told apart; None: `group`, where there is one.
-        fold: Labels are read as `fold_label` writes them, so that spellings that differ by case, blanks or underscores are one.
+        fold: Whether labels are read as `fold_label` writes them: spellings that differ by case,
+            blanks or underscores are one.
     """
 
     built_in: ClassVar[Mapping[str, ModuleType]] = {"pytopics": pytopics}
@@ -111,7 +119,12 @@ class LabelledTexts(Table):
 
 
 def label_of(row: Mapping[str, Any], column: str) -> str:
-    """The one label of a row. Raises LeftOut where there is none, Mistyped where it is something else."""
+    """The one label of a row.
+
+    Raises:
+        LeftOut: The row has none.
+        Mistyped: The value is no label.
+    """
     value = values.plain(row.get(column))
     if values.missing(value) or (isinstance(value, str) and not value.strip()):
         raise LeftOut(f"without a label in {column!r}")
@@ -127,21 +140,25 @@ def check_classes(
     several: bool = False,
     remedy: str = "write them alike",
 ) -> Iterator[str]:
-    """Look at the labels of all sides and yield what is to be told.
+    """Check the labels of all sides, and yield what users should be told.
 
     Args:
-        form: Whose examples have `labels`.
+        form: The form whose examples have `labels`.
         sides: The examples.
-        data: What they are called.
-        labels: All that there may be; empty: those of train.
+        data: The data set's name.
+        labels: All labels that there may be; empty: those of train.
         several: Whether an example may have any number of them.
-        remedy: What to do with spellings that mean one label, behind "Where they are one, ".
+        remedy: What to do about spellings that mean one label, behind "Where they are one, ".
+
+    Yields:
+        Sentences.
 
     Raises:
-        DataError: They are no classes, too few, or some stand in dev or test alone.
+        DataError: They are no classes or too few, or some are in dev or test alone.
         AlikeLabels: Two of them are the same in words, and `labels` does not name them.
     """
     known = labels or in_order(label for example in sides["train"] for label in example["labels"])
+    # A single label is enough where a text may have none of it.
     if len(known) < 2 - several or not known:
         held = f"all rows of train have the label {known[0]!r}" if known else "no row of train has a label"
         raise wrong(f'{data!r}: {held}. A class is told from at least one other. Name the column of the labels: label="…".')
@@ -162,7 +179,7 @@ def check_classes(
                 f"{f', and {len(strange) - 1:,} more labels are like it' if strange.most_common()[1:] else ''}.{hint} Mend the "
                 "label, or add it there."
             )
-    if not labels:  # a task's own words for them are checked with the task
+    if not labels:  # words that the task gives them are checked there
         _check_spellings(sides, known, data, remedy)
     for side, examples in sides.items():
         yield from _repeats(form, side, examples)
@@ -175,7 +192,9 @@ def check_classes(
 
 
 def _check_spellings(sides: Sides, known: Sequence[str], data: str, remedy: str) -> None:
-    """Raise AlikeLabels where labels are the same in words, with how often each stands there and where first."""
+    """Raise AlikeLabels where labels are the same in words, telling how often each occurs and where
+    first.
+    """
     spellings: dict[str, list[str]] = {}
     for label in known:
         spellings.setdefault(fold_label(label), []).append(label)
@@ -200,7 +219,7 @@ def _check_spellings(sides: Sides, known: Sequence[str], data: str, remedy: str)
 
 
 def _repeats(form: Table, side: str, examples: Sequence[Example]) -> Iterator[str]:
-    """How many examples of a side repeat an earlier one of it, the label included."""
+    """How many examples of a side repeat an earlier one, label included."""
     seen: set[str] = set()
     again = [example for example in examples if _again(seen, json.dumps([form.key(example), sorted(example["labels"])]))]
     if again:
@@ -213,14 +232,14 @@ def _repeats(form: Table, side: str, examples: Sequence[Example]) -> Iterator[st
 
 
 def _again(seen: set[str], key: str) -> bool:
-    """Whether a key was seen before; from now on it was."""
+    """Whether a key was seen before; it counts as seen from now on."""
     there = key in seen
     seen.add(key)
     return there
 
 
 def in_order(labels: Any) -> tuple[str, ...]:
-    """Labels, each once, numbers by their size and all else by the alphabet."""
+    """Labels, each once: numbers by size, all else by the alphabet."""
     found = {*labels}
     numbers = all(label.removeprefix("-").isdecimal() for label in found)
     return tuple(sorted(found, key=lambda label: (int(label), label) if numbers else (0, label)))
@@ -237,7 +256,9 @@ def fold_label(label: str) -> str:
 
 
 def check_names(words: Mapping[str, str], what: str) -> None:
-    """Raise UsageError where two labels are the same in words: a model that writes its answer could not tell them apart."""
+    """Raise UsageError where two labels are the same in words: a model that writes its answer could
+    not tell them apart.
+    """
     taken: dict[str, str] = {}
     for label, said in words.items():
         other = taken.setdefault(said.casefold(), label)
@@ -250,6 +271,7 @@ def check_names(words: Mapping[str, str], what: str) -> None:
 
 def _label(value: Any, column: str) -> str:
     """One label as text."""
+    # Before numbers, since Python's True is one.
     if isinstance(value, bool):
         return str(value).lower()
     number = values.whole(value)
@@ -261,11 +283,12 @@ def _label(value: Any, column: str) -> str:
         raise Mistyped(f"{column!r} must be a label, got {values.kind(value)} {str(value)[:40]!r}. {advice}.")
     if len(value) > LONGEST_LABEL:
         raise Mistyped(f'{column!r} has {len(value):,} characters, and a label is a few words. Name the column by label="…".')
+    # A lone surrogate could be neither printed nor stored.
     return " ".join(value.encode("utf-8", "backslashreplace").decode().split())
 
 
 def _parted(value: Any) -> list[Any]:
-    """Several labels out of one value."""
+    """Several labels from one value."""
     if not isinstance(value, str):
         return [value]
     if value.lstrip().startswith("["):

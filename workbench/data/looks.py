@@ -1,4 +1,4 @@
-"""A look at a user's data: which columns there are, what they hold, and which kind of task they are for."""
+"""A look at a user's data: its columns, what they hold, and the kind of task that they are for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from workbench.data.written import LAYOUTS
 from workbench.errors import DataError, UsageError
 
 ROWS = 20_000
-"""So many are looked at: files are often sorted by label."""
+"""How many rows are looked at: files are often sorted by label, so the first few would show only
+one.
+"""
 
 
 class _All(Form):
@@ -36,10 +38,10 @@ class _Squad(_All):
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen of the training side.
+    """The first rows of the training side.
 
     Attributes:
-        data: What was looked at.
+        data: The name of what was looked at.
         rows: Its first rows.
         columns: Names of their columns.
     """
@@ -49,8 +51,11 @@ class Look:
     columns: tuple[str, ...]
 
     def task(self) -> str:
-        """What the columns are for: `question_answering`, `token_classification`, `retrieval`, `text_generation`, `translation`, or
-        else `classification`.
+        """The task that the columns are for.
+
+        Returns:
+            `question_answering`, `token_classification`, `retrieval`, `text_generation`,
+            `translation`, or else `classification`.
         """
         there = {*self.columns}
         if {"question", "context"} <= there and there & {"answers", "answer"}:
@@ -66,7 +71,7 @@ class Look:
         return "classification"
 
     def label(self) -> str:
-        """The column that holds labels. Raises UsageError where none or several may be it."""
+        """The column that holds labels. Raises UsageError where none does, or several may."""
         known = [name for name in LABEL if name in self.columns]
         found = known[:1] if len(known) == 1 else [name for name in self.columns if self._repeats(name)]
         if len(found) != 1:
@@ -76,7 +81,9 @@ class Look:
         return found[0]
 
     def text(self, label: str) -> str:
-        """The column that holds texts: the one that is called so, else the longest. Raises UsageError where there is none."""
+        """The column that holds texts: the one with a usual name, or else the longest. Raises
+        UsageError where there is none.
+        """
         known = [name for name in TEXT if name in self.columns]
         if len(known) == 1:
             return known[0]
@@ -90,15 +97,17 @@ class Look:
         return [value for value in found if not values.missing(value) and value != ""]
 
     def _texts(self, name: str) -> list[str]:
-        """The values of a column where all are text; else none."""
+        """The values of a column if all of them are text, or else none."""
         found = self._values(name)
         return found if all(isinstance(value, str) for value in found) else []
 
     def _repeats(self, name: str) -> bool:
-        """Whether the values of a column are few and short, as labels are."""
+        """Whether a column's values are few and short, as labels are."""
         found = self._values(name)
         if not all(isinstance(value, (str, int)) and len(str(value)) <= LONGEST_LABEL for value in found):
             return False
+        # At least two rows per value in a small file, or eight in a large one: names and dates
+        # repeat, too.
         return 2 <= len({*map(str, found)}) <= max(min(MANY, len(found) // 2), MOST_OF_ROWS * len(found) / 4)
 
     def _shown(self, name: str) -> str:
@@ -107,8 +116,14 @@ class Look:
 
 
 def task_of(data: str) -> str:
-    """What a data set is for: a task by its name, as `Look.task`; of folders of images or sound `image_classification` or
-    `audio_classification`, of a file with a word and its tag a line `token_classification`. Raises as `look`.
+    """The task that a data set is for, by its name.
+
+    Returns:
+        As `Look.task`; `image_classification` or `audio_classification` for folders of images or
+        sounds, and `token_classification` for files with a word and its tag per line.
+
+    Raises:
+        DataError, UsageError, EnvironmentFault: As `look`.
     """
     path = cache.expanded(data)
     if path.is_dir():
@@ -126,6 +141,7 @@ def look(data: str) -> Look:
     try:
         rows = _All().read(sources.of(data, _Squad()), data)[0]["train"]
     except DataError:
+        # Not questions: it may be a list of rows all the same.
         rows = _All().read(sources.of(data, _All()), data)[0]["train"]
     rows = [row for row in rows if isinstance(row, Mapping)]
     if not rows:

@@ -1,4 +1,6 @@
-"""Files of images and of sound: a folder for each class, or a table that names them. Of each its bytes are fingerprinted."""
+"""Files of images and sounds: a folder for each class, or a table that names them. They are known
+by a hash of their bytes.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,10 @@ from workbench.data.sides import sides_of
 from workbench.data.tables import Columns, LeftOut, Mistyped, Table, folded, group_column, group_of, pick, text_of
 
 READERS = {"image": images, "sound": sounds}
-"""Of each kind of file what reads it: a module with `SUFFIXES`, `check(file)` and `read(file)`."""
+"""The reader of each kind of file: a module with `SUFFIXES`, `check(file)` and `read(file)`."""
 
 FILE = {"image": ("image", "file_name", "path", "file"), "sound": ("audio", "file_name", "path", "file")}
-"""What the column of files is called where nobody says it."""
+"""Names of the column of files that are known."""
 
 TEXT = ("text", "sentence", "transcription", "transcript")
 CLASS = "class"
@@ -27,7 +29,7 @@ CLASS = "class"
 
 @dataclass(frozen=True)
 class FilesTable(Table):
-    """Rows that name a file each, by a path that is absolute or counts from the table's folder.
+    """Rows that each name a file, by a path that is absolute or counts from the table's folder.
 
     Attributes:
         media: `image` or `sound`.
@@ -47,7 +49,9 @@ class FilesTable(Table):
         return {**columns, "root": Path(file).parent if Path(file).is_file() else Path(file)}, found
 
     def of_file(self, row: Mapping[str, Any], columns: Columns) -> Example:
-        """The file of a row: its path as the row has it, a hash of its bytes, and what its head tells. Raises LeftOut, Mistyped."""
+        """The file of a row: its path as in the row, a hash of its bytes, and what its head tells.
+        Raises LeftOut, Mistyped.
+        """
         value = values.plain(row.get(columns["file"]))
         if isinstance(value, Mapping):
             raise Mistyped(f"{columns['file']!r} holds the {self.media}s themselves. Save them as files, and name those.")
@@ -69,9 +73,11 @@ class FilesTable(Table):
 
 @dataclass(frozen=True)
 class LabelledFiles(FilesTable):
-    """Files with one label each: examples are `{"id", "file", "content", "labels", "group"?}`, `labels` being a list of one.
+    """Files with one label each: examples are `{"id", "file", "content", "labels", "group"?}`,
+    `labels` being a list of one.
 
-    A folder has a folder for each class; or folders `train`, `dev` and `test` that have. A table has columns for file and label.
+    A folder holds a folder for each class, or folders `train`, `dev` and `test` that do. A table
+    has columns for file and label.
 
     Attributes:
         label: Column of the label; None: known by its name.
@@ -93,6 +99,7 @@ class LabelledFiles(FilesTable):
             return None
         inside = [each for each in there if each.is_dir()]
         named = {each: sides_of(each.name) for each in inside}
+        # Only if all folders are named after sides: a class may be called test.
         if inside and all(len(sides) == 1 for sides in named.values()):
             found: dict[str, list[Path]] = {}
             for each, (side,) in named.items():
@@ -138,7 +145,8 @@ class LabelledFiles(FilesTable):
 
 @dataclass(frozen=True)
 class Transcripts(FilesTable):
-    """Sounds with what is said in them: examples are `{"id", "file", "content", "seconds", "text", "group"?}`.
+    """Sounds with what is said in them: examples are `{"id", "file", "content", "seconds", "text",
+    "group"?}`.
 
     Attributes:
         text: Column of what is said; None: known by its name.
@@ -158,17 +166,19 @@ class Transcripts(FilesTable):
         return {**self.of_file(row, columns), "text": text, **group_of(row, columns["group"])}
 
     def key(self, example: Example) -> str:
-        return folded(example["text"])  # what was said by two is not to be learned from one and graded on the other
+        # By what is said: a sentence spoken by two people must not be learned from one and graded
+        # on the other.
+        return folded(example["text"])
 
 
 def located(data: str, example: Mapping[str, Any]) -> Path:
-    """Where the file of an example is, of a data set by its path."""
+    """The path of an example's file, in the data set at path `data`."""
     root = Path(data).expanduser()
     return (root.parent if root.is_file() else root) / str(example["file"])
 
 
 def read(media: str, data: str, example: Mapping[str, Any]) -> Any:
-    """The image of an example, or its sound: what `READERS` make of it.
+    """The image or the sound of an example, as the reader in `READERS` gives it.
 
     Raises:
         DataError: The file is not what its name says.

@@ -1,4 +1,6 @@
-"""Where the files of a model are, and what can be wrong with them: the one place that asks transformers to load them."""
+"""Where a model's files are, and what can be wrong with them: the one place that asks transformers
+to load them.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +16,25 @@ from workbench.data.builtin import GGUF, MODELS, is_gguf
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError, did_you_mean, is_out_of_memory
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""Files of weights, the first found being read; one in parts has an index beside them, `….index.json`."""
+"""Names of files of weights; the first that exists is read. If it is split, an index is beside it,
+`….index.json`.
+"""
 
 
 def resolve(model: str) -> tuple[str, str | None]:
-    """Folder or hub name of a model, and its revision (None: the newest). `model` may be `"name@revision"`.
+    """Find a model's files.
 
-    Of a GGUF file it is the folder in the cache that is made of it, now if need be; of an adapter's folder, its model's.
+    Args:
+        model: Its name; on the hub it may be `"name@revision"`.
+
+    Returns:
+        The folder or the name on the hub, and the revision (None: the newest). For a GGUF file it
+        is the folder made of it in the cache, which is made now if need be; for an adapter's
+        folder, its model's.
 
     Raises:
-        UsageError: There is no such model: neither built in, nor a folder or GGUF file, nor on the hub; or the file is damaged, or
-            the folder that of an adapter whose model is not there.
+        UsageError: There is no such model, whether built in, as a folder or GGUF file, or on the
+            hub; the file is damaged; or the folder is an adapter's, whose model is not there.
         EnvironmentFault: The package of a built-in model is missing, or the hub cannot be reached.
     """
     if model in MODELS:
@@ -55,14 +65,15 @@ def _on_hub(name: str, revision: str | None) -> None:
 
 
 def layers_of(model: str) -> tuple[int, ...]:
-    """The layers that a built-in model keeps of its file; empty: all that there are."""
+    """The layers of its file that a built-in model keeps; empty: all."""
     model = adapters.base(model) or model
     return MODELS[model].layers if model in MODELS else ()
 
 
 def load(auto: Any, model: str, place: tuple[str, str | None] | None = None, **more: Any) -> Any:
-    """`auto.from_pretrained`, which never runs a model's own code, with its errors put in our words."""
+    """`auto.from_pretrained`, with its errors put in our words. A model's own code is never run."""
     where, revision = place or resolve(model)
+    # Told to be local, the hub's client does not retry for each file.
     local = Path(where).is_dir() or not hub.reachable()
     with hub.quiet(), loading(model, auto.__name__):
         return auto.from_pretrained(
@@ -72,11 +83,13 @@ def load(auto: Any, model: str, place: tuple[str, str | None] | None = None, **m
 
 @contextlib.contextmanager
 def loading(model: str, auto_class: str) -> Iterator[None]:
-    """The one boundary for whatever transformers, tokenizers, safetensors and torch raise while a model is loaded.
+    """The one boundary for what transformers, tokenizers, safetensors and torch raise while a model
+    is loaded.
 
     Raises:
         EnvironmentFault: A file cannot be read.
-        UsageError: Anything else: it is about the content of the model's files. A lack of memory stays what it is.
+        UsageError: Anything else, since it is about the content of the model's files. A lack of
+            memory stays what it is.
     """
     from safetensors import SafetensorError
 
@@ -111,11 +124,14 @@ def _first_line(error: Exception) -> str:
 
 
 def file_of(model: str, name: str, *, local: bool = True) -> Path | None:
-    """A file of the model, from this machine alone where `local`; None where there is none."""
+    """The path of one of the model's files, from this machine alone if `local`; None where there is
+    none.
+    """
     from transformers.utils import cached_file
 
     where, revision = resolve(model)
     quietly = dict.fromkeys(("missing_entries", "gated_repo", "connection_errors"), False)
+    # transformers has these switches for its own use; without them a missing file is an error.
     quietly = {f"_raise_exceptions_for_{kind}": value for kind, value in quietly.items()}
     with hub.quiet():
         found: str | None = cached_file(where, name, revision=revision or "main", local_files_only=local, **quietly)
@@ -123,10 +139,11 @@ def file_of(model: str, name: str, *, local: bool = True) -> Path | None:
 
 
 def weight_files(model: str) -> list[str]:
-    """The files of the model's weights on this machine; none where they are to be fetched, or called otherwise.
+    """The model's files of weights on this machine; none where they have yet to be fetched, or have
+    other names.
 
     Raises:
-        UsageError: Some part of them is not there.
+        UsageError: A part of them is missing.
     """
     with hub.quiet(), loading(model, "AutoModel"):
         for name in _WEIGHTS:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "build", "check", "config", "head", "kind", "pooling", "processor", "read", "resolve", "tokenizer"]
 
 KINDS = ("encoder", "decoder", "encoder-decoder", "vision", "audio")
-"""Kinds of model: what reads a text at once, what writes on from it, what reads one and writes another, images, and sound."""
+"""Kinds of model: one that reads a text at once, one that writes on from it, one that reads a text
+and writes another, and models of images and of sound.
+"""
 
 
 @functools.lru_cache(maxsize=8)
@@ -33,15 +35,19 @@ def tokenizer(model: str) -> PreTrainedTokenizerBase:
     found: PreTrainedTokenizerBase = load(AutoTokenizer, model, _place_of_tokenizer(model))
     if not found.is_fast:
         raise UsageError(f"the tokeniser of {model!r} does not give offsets. Choose a model with a fast tokeniser.")
-    if len(found) <= len(found.all_special_tokens):  # what transformers makes of a folder without a vocabulary
+    # From a folder without a vocabulary transformers makes a tokeniser of special tokens alone.
+    if len(found) <= len(found.all_special_tokens):
         raise UsageError(f"the model {model!r} comes without a tokeniser. Save one into its folder.")
     if found.pad_token is None and found.eos_token is not None:
-        found.pad_token = found.eos_token  # it stands where nobody looks: places are masked, and no token is by its number
+        # Any token does: padding is known by masks alone, never by its number.
+        found.pad_token = found.eos_token
     return found
 
 
 def processor(model: str) -> Any:
-    """What turns examples into the model's inputs: its tokeniser, or its processor of images or sound. Raises as `resolve` does."""
+    """What turns examples into the model's inputs: its tokeniser, or its processor of images or
+    sounds. Raises as `resolve`.
+    """
     return {"vision": _image_processor, "audio": _sound_processor}.get(kind(model), tokenizer)(model)
 
 
@@ -57,20 +63,22 @@ def _sound_processor(model: str) -> Any:
     from transformers import AutoFeatureExtractor, AutoProcessor
 
     try:
-        return load(AutoProcessor, model)  # which writes what it hears, too
-    except WorkbenchError:  # this one has no tokeniser: it tells classes
+        return load(AutoProcessor, model)  # with a tokeniser, to write what it hears
+    except WorkbenchError:  # without one: it tells classes
         return load(AutoFeatureExtractor, model)
 
 
 @functools.lru_cache(maxsize=64)
 def pooling(model: str) -> str:
-    """How the model's embeddings are pooled, `mean` or `cls`: as its files say, else the mean. Raises as `poolings.stated`."""
+    """How the model's embeddings are pooled, `mean` or `cls`: as its files state, else the mean.
+    Raises as `poolings.stated`.
+    """
     local = Path(resolve(model)[0]).is_dir() or not hub.reachable()
     return poolings.stated(model, *(file_of(model, name, local=local) for name in poolings.FILES))
 
 
 def config(model: str) -> PretrainedConfig:
-    """The model's configuration, with as many layers as it keeps. Raises as `resolve` does."""
+    """The model's configuration, with the number of layers that it keeps. Raises as `resolve`."""
     from transformers import AutoConfig
 
     found: PretrainedConfig = load(AutoConfig, model)
@@ -80,7 +88,8 @@ def config(model: str) -> PretrainedConfig:
 
 
 def kind(model: str) -> str:
-    """Which of `KINDS` a model is, by its configuration: what transformers can make of that. Raises as `resolve` does.
+    """Which of `KINDS` a model is, by what transformers can make of its configuration. Raises as
+    `resolve`.
 
     Raises:
         UsageError: It is none of them.
@@ -89,7 +98,9 @@ def kind(model: str) -> str:
 
 
 def _config_file(model: str) -> tuple[int, ...]:
-    """What tells the config.json of a folder from one that is written over it: inode, size and time. Nothing of other models."""
+    """Inode, size and time of a folder's config.json, which tell it from one written over it; empty
+    for other models.
+    """
     try:
         stat = (cache.expanded(adapters.base(model) or model) / "config.json").stat()
     except OSError:
@@ -103,12 +114,13 @@ def _kind(model: str, config_file: tuple[int, ...]) -> str:
 
     shape = config(model)
     text = shape.is_encoder_decoder and type(shape) in known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+    # In this order, as many configurations fit several classes: the first that fits counts.
     made_for = (
         ("encoder-decoder", text),
         ("audio", type(shape) in known.MODEL_FOR_CTC_MAPPING or type(shape) in known.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING),
         ("audio", type(shape) in known.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING),
         ("vision", type(shape) in known.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING),
-        ("encoder", type(shape) in known.MODEL_FOR_MASKED_LM_MAPPING),  # BERT can be made a decoder, too, and is none
+        ("encoder", type(shape) in known.MODEL_FOR_MASKED_LM_MAPPING),  # BERT could be a decoder
         ("decoder", type(shape) in known.MODEL_FOR_CAUSAL_LM_MAPPING),
         ("encoder", type(shape) in known.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING),
         ("encoder", type(shape) in known.MODEL_FOR_QUESTION_ANSWERING_MAPPING),
@@ -131,22 +143,26 @@ def build(
     weights: str = "float32",
     **settings: Any,
 ) -> torch.nn.Module:
-    """The model with a task's head on it, in evaluation mode; attention is fused (sdpa) where the model has that.
+    """The model with a task's head on it, in evaluation mode. Attention is fused (sdpa) where the
+    model has that.
 
     Args:
         model: A name as in `resolve`.
-        auto_class: Name of the transformers class that puts on the head: `"AutoModelForQuestionAnswering"`.
-        device: Where the parameters are made: `"cpu"`, `"cuda"`, …, or `"meta"`, which reads no weights at all.
-        seed: Draws the parameters that are not in the files (the head's). torch's own random state is left as it was.
-        dtype: Of the parameters; None is that of `weights`, whatever the files hold.
-        weights: `float32`, `bfloat16`, or `nf4`: as bfloat16, and matrices that are no head in four bits; on the meta device these
-            are bfloat16, too.
+        auto_class: Name of the transformers class that puts on the head:
+            `"AutoModelForQuestionAnswering"`.
+        device: Where the parameters are made: `"cpu"`, `"cuda"`, …, or `"meta"`, for which no
+            weights are read.
+        seed: Draws the parameters that are not in the files (the head's). torch's own random state
+            is left as it was.
+        dtype: The parameters' type; None: that of `weights`, whatever the files hold.
+        weights: `float32`, `bfloat16` or `nf4`, which is bfloat16 with the matrices outside the
+            head in four bits. On the meta device these are bfloat16, too.
         **settings: Changes of the configuration, such as `num_labels`: a formulation's `settings`.
 
     Raises:
-        UsageError: As `resolve`; or the model has no such head, needs code of its own, or its files lack weights of more than
-            the head.
-        EnvironmentFault: As `resolve`; or the files of its weights are broken.
+        UsageError: As `resolve`; or the model has no such head, needs code of its own, or its files
+            lack weights other than the head's.
+        EnvironmentFault: As `resolve`; or its files of weights are broken.
     """
     return read(model, auto_class, device=device, seed=seed, dtype=dtype, weights=weights, **settings)[0]
 
@@ -161,7 +177,7 @@ def read(
     weights: str = "float32",
     **settings: Any,
 ) -> tuple[torch.nn.Module, bool]:
-    """What `build` gives, and whether its seed may have drawn a part of it."""
+    """As `build`. Returns the model, and whether the seed may have drawn a part of it."""
     import torch
     import transformers
 
@@ -175,6 +191,7 @@ def read(
     with hub.quiet(), torch.random.fork_rng(devices=[]), loading(model, auto_class):
         shape.update(settings)
         torch.manual_seed(seed)
+        # Whether this state moves shows if anything was drawn.
         before = torch.get_rng_state()
         if device == "meta":
             with torch.device("meta"):
@@ -194,11 +211,12 @@ def read(
             built, report = load(auto, model, config=shape, dtype=dtype, **more)
             refuse_missing(model, built, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
             for module in built.modules():
-                # On CPUs with AVX512-BF16 bitsandbytes repacks weights for good when a model is first asked, and trains on with
-                # those, by which no gradient passes: a run that was resumed was another than an unbroken one.
+                # On CPUs with AVX512-BF16 bitsandbytes repacks weights for good when a model is
+                # first asked. No gradient passes through these, so a resumed run differed from an
+                # unbroken one.
                 if hasattr(module, "support_avx512bf16_for_cpu"):
                     module.support_avx512bf16_for_cpu = False
-        built.name_or_path = model  # what an adapter's configuration calls its base: not a folder of this machine
+        built.name_or_path = model  # an adapter's configuration names its base by this
         drawn = not torch.equal(before, torch.get_rng_state())
     return built.to(device).eval(), drawn
 
@@ -206,10 +224,12 @@ def read(
 def _merged(
     model: str, base: str, auto_class: str, *, device: str, seed: int, dtype: torch.dtype, weights: str, **settings: Any
 ) -> torch.nn.Module:
-    """The model that an adapter is for with that merged into it, in float32 whatever it is held in afterwards."""
+    """The model that an adapter is for, with the adapter merged into it: in float32, whatever it is
+    held in afterwards.
+    """
     import torch
 
-    if device == "meta":  # on which they do not differ
+    if device == "meta":  # where merged and unmerged models are the same
         built = build(base, auto_class, device=device, seed=seed, dtype=dtype, weights=weights, **settings)
     elif weights == "nf4":
         raise UsageError(
@@ -224,7 +244,9 @@ def _merged(
 
 
 def _four_bits(model: str) -> Any:
-    """How a model is held in four bits. Raises EnvironmentFault where bitsandbytes is not installed."""
+    """How a model is held in four bits. Raises EnvironmentFault where bitsandbytes is not
+    installed.
+    """
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -239,10 +261,11 @@ def _four_bits(model: str) -> Any:
 
 
 def check(model: str, auto_class: str, **settings: Any) -> None:
-    """Make sure that the files hold the weights that `build` will ask for. Headers are compared by the loader itself, by which no
-    weights are read; where it cannot do without them, the model is loaded.
+    """Make sure that the files hold the weights that `build` will ask for.
 
-    A model that must be fetched from the hub first is checked when it is loaded.
+    transformers' loader compares headers alone, and no weights are read; a model that it cannot
+    check in this way is loaded. A model that has yet to be fetched from the hub is checked when it
+    is loaded.
 
     Raises:
         UsageError: As `build`.
@@ -281,7 +304,9 @@ def check(model: str, auto_class: str, **settings: Any) -> None:
 
 
 def _kept_layers(folder: Path, layers: tuple[int, ...], device: str = "cpu") -> dict[str, torch.Tensor]:
-    """Weights of a built-in encoder with only `layers`, renumbered from 0; on the meta device by the file's header alone."""
+    """Weights of a built-in encoder with only some layers, renumbered from 0. On the meta device
+    only the file's header is read.
+    """
     import torch
     from safetensors import SafetensorError, safe_open
 
@@ -307,12 +332,14 @@ def _kept_layers(folder: Path, layers: tuple[int, ...], device: str = "cpu") -> 
 
 
 def _place_of_tokenizer(model: str) -> tuple[str, str | None]:
-    """As `resolve`; the folder of an adapter that was saved with its tokeniser."""
+    """As `resolve`, but an adapter's own folder where it was saved with its tokeniser."""
     return (str(cache.expanded(model)), None) if adapters.has_tokenizer(model) else resolve(model)
 
 
 def _refuse_foreign_tokenizer(model: str) -> None:
-    """Raise UsageError where the tokeniser is a class that comes with the model: transformers would take another in its stead."""
+    """Raise UsageError where the tokeniser is a class that comes with the model; transformers would
+    take another one instead.
+    """
     from transformers.models.auto import tokenization_auto as known
 
     where, revision = _place_of_tokenizer(model)

@@ -1,4 +1,6 @@
-"""How a model makes one vector of a text's tokens: what sentence-transformers has put into its folder, else their mean."""
+"""How a model makes one vector of a text's tokens: as sentence-transformers wrote it into its
+folder, else by their mean.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +14,22 @@ MEAN, CLS = "mean", "cls"
 """The mean of all tokens, and the first token."""
 
 FILES = ("modules.json", "1_Pooling/config.json")
-"""Files of a model's folder that tell."""
+"""Files of a model's folder that state the pooling."""
 
 _KNOWN = ("Transformer", "Pooling", "Normalize")
 
 
 def stated(model: str, modules: Path | None, pooling: Path | None) -> str:
-    """`MEAN` or `CLS`, as a model's files say; `MEAN` where they say nothing.
+    """`MEAN` or `CLS`, as a model's files state; `MEAN` where they state nothing.
 
     Args:
         model: Its name, for errors.
         modules: The first of `FILES`; None where there is none.
-        pooling: The second.
+        pooling: The second of `FILES`, likewise.
 
     Raises:
-        UsageError: They say something else, or there are modules behind the pooling, which would not be applied.
+        UsageError: They state something else, or modules behind the pooling, which would not be
+            applied.
         EnvironmentFault: A file cannot be read.
     """
     listed, pooled = _read(modules), _read(pooling)
@@ -47,12 +50,13 @@ def stated(model: str, modules: Path | None, pooling: Path | None) -> str:
 
 
 def is_mean(pooling: Path) -> bool:
-    """Whether a file of the second of `FILES` says that the mean is taken, or nothing. Raises as `stated`."""
+    """Whether the second of `FILES` states the mean, or nothing. Raises as `stated`."""
     return _modes(_read(pooling)) == [MEAN]
 
 
 def _modes(said: Any) -> list[str]:
     said = said if isinstance(said, dict) else {}
+    # sentence-transformers writes either names here, or a flag for each way.
     mode = said.get("pooling_mode")
     if mode is None:
         modes = [name.removeprefix("pooling_mode_") for name, on in said.items() if name.startswith("pooling_mode_") and on]
@@ -62,7 +66,7 @@ def _modes(said: Any) -> list[str]:
 
 
 def _read(file: Path | None) -> Any:
-    """What a JSON file holds; None where there is none."""
+    """The content of a JSON file; None where there is none."""
     if file is None:
         return None
     try:

@@ -1,15 +1,17 @@
-"""`pydocs`, the built-in data set: extractive question answering over the docstrings of scientific packages.
+"""`pydocs`, the built-in data set for extractive question answering: docstrings of scientific
+packages.
 
-Every question is about one entry of a docstring (a parameter, a return value, an exception); the context is a short
-excerpt around that entry, whose other entries are the distractors; the answer is an exact span of the context:
+Every question is about one entry of a docstring (a parameter, a return value, an exception). The
+context is a short excerpt around that entry, with its other entries as distractors. The answer is
+an exact span of the context:
 
     question  What is the default of `skipna` in `DataFrame.sum`?
     context   axis: {index (0), columns (1)}. Axis for the function to be applied on.
               skipna: bool, default True. Exclude NA/null values when computing the result.
     answer    True
 
-It needs no network: the docstrings are those of the packages installed beside us, so it is the same for the same
-package versions, and its digest says which it is.
+It needs no network: the docstrings are those of the packages that are installed here. So it is the
+same for the same versions of these, and its digest says which it is.
 """
 
 from __future__ import annotations
@@ -36,15 +38,17 @@ PACKAGES = {  # top-level module -> distribution
     "torch": "torch",
 }
 KINDS = ("type", "default", "meaning", "returns", "raises")
-"""What is asked: the last part of an example's id."""
+"""Kinds of question; the kind is the last part of an example's id."""
 
 SIMILAR = 0.6
-"""Docstrings or entries whose shingles have this Jaccard index never stand on two sides of the split."""
+"""Docstrings or entries with at least this Jaccard index of their shingles are never on two sides
+of the split.
+"""
 
-CONTEXT_TOKENS = 48  # by our own count, which word-piece tokenisers exceed by a quarter
+CONTEXT_TOKENS = 48  # by `_tokens`; word-piece tokenisers count a quarter more
 DISTRACTOR_WORDS = 12
 ANSWER_WORDS = 16
-PER_KIND = 7_000  # of the two most frequent kinds no more than this is kept
+PER_KIND = 7_000  # reached by the two most frequent kinds alone
 
 
 def versions() -> dict[str, str]:
@@ -62,7 +66,8 @@ def versions() -> dict[str, str]:
 def load() -> dict[str, list[dict[str, Any]]]:
     """Examples of the sides `train`, `dev` and `test`, from the cache or built anew (some 15 s).
 
-    Ids are `package.module.object/entry/kind`. The order is fixed and random: any prefix is a fair sample.
+    Ids are `package.module.object/entry/kind`. The order is fixed and random: any prefix is a fair
+    sample.
 
     Raises:
         EnvironmentFault: None of the packages is installed, or the cache cannot be written.
@@ -72,17 +77,23 @@ def load() -> dict[str, list[dict[str, Any]]]:
         raise EnvironmentFault(
             f"the data set 'pydocs' needs one of {', '.join(PACKAGES.values())}; none is installed. Install one."
         )
+    # Code counts too: a change in how docstrings are read makes another data set.
     code = [Path(module.__file__ or "") for module in (docstrings, duplicates)] + [Path(__file__)]
     sides: dict[str, list[dict[str, Any]]] = cache.built("pydocs", made_from, code, lambda: build(tuple(made_from)))
     return sides
 
 
 def build(packages: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Examples of each side, from the docstrings of installed `packages` (top-level module names)."""
+    """Examples of each side, from the docstrings of installed packages.
+
+    Args:
+        packages: Top-level module names.
+    """
     objects = [each for package in packages for each in docstrings.documented(package) if _usable(each)]
     objects = list({each.path: each for each in objects}.values())
     sides = _sides(objects)
     questions = [question for each in objects for question in _questions(each)]
+    # By hash, so that any prefix is a fair sample and stays one when objects come or go.
     questions.sort(key=lambda question: docstrings.drawn(question.id))
     kept: dict[str, list[dict[str, Any]]] = {"train": [], "dev": [], "test": []}
     count = dict.fromkeys(KINDS, 0)
@@ -117,13 +128,15 @@ class _Question:
 
 
 def _usable(each: Documented) -> bool:
-    """Docstrings with unfilled templates (`%(klass)s`, `{klass}`) are what nobody reads."""
+    """Whether a docstring has several entries and no unfilled template (`%(klass)s`, `{klass}`),
+    which no reader ever sees.
+    """
     text = " ".join(_render(entry) for entry in each.entries)
     return len(each.entries) > 1 and not re.search(r"%\(\w+(:\w+)?\)s|\{(klass|\w*_doc|\w+_param\w*)\}|%s", text)
 
 
 def _sides(objects: Sequence[Documented]) -> dict[str, str]:
-    """The side of each path: 8 : 1 : 1 by the hash of its group of near-duplicate docstrings."""
+    """The side of each path, 8 : 1 : 1 by the hash of its group of near-duplicate docstrings."""
     roots = _alike([" ".join(_render(entry) for entry in each.entries) for each in objects])
     first: dict[int, str] = {}
     for each, root in zip(objects, roots, strict=True):
@@ -133,9 +146,11 @@ def _sides(objects: Sequence[Documented]) -> dict[str, str]:
 
 
 def _without_repeats(questions: Sequence[_Question], sides: dict[str, str]) -> Iterator[_Question]:
-    """Each question about one and the same entry once, whatever number of docstrings repeat it (`random_state`, `ax`).
+    """Questions without repeats: the same entry is asked about once, however many docstrings have
+    it (`random_state`, `ax`).
 
-    None whose entry or context nearly repeats one of another side: whoever comes first keeps it.
+    A question whose entry or context nearly repeats one of another side is left out; the first that
+    comes keeps it.
     """
     alike = _alike([question.entry for question in questions]), _alike([question.context for question in questions])
     owners: tuple[dict[int, str], ...] = ({}, {})
@@ -151,8 +166,9 @@ def _without_repeats(questions: Sequence[_Question], sides: dict[str, str]) -> I
 
 
 def _alike(texts: Sequence[str]) -> list[int]:
-    """For each text the number of its group of near-duplicates."""
+    """The number of each text's group of near-duplicates."""
     sets = [duplicates.shingles(text) for text in texts]
+    # Equal sets are one item: hundreds of copies of `random_state` need not be compared.
     number = {each: i for i, each in enumerate(dict.fromkeys(sets))}
     roots = duplicates.groups(len(number), duplicates.similar_pairs(list(number), SIMILAR))
     return [roots[number[each]] for each in sets]
@@ -175,7 +191,12 @@ def _questions(about: Documented) -> Iterator[_Question]:
 
 
 def _asked(entry: Entry, place: str) -> Iterator[tuple[str, str, _Span]]:
-    """Kind, question, and the answer's offset in the rendered entry with the answer ("" where there is none)."""
+    """The questions about an entry.
+
+    Yields:
+        Kind, question, and the answer's offset in the rendered entry with the answer, which is ""
+        where there is none.
+    """
     if entry.section == "Parameters" and re.fullmatch(r"\*{0,2}\w+", entry.name):
         yield "type", f"What type is `{entry.name}` in {place}?", _type(entry)
         yield "default", f"What is the default of `{entry.name}` in {place}?", _default(entry)
@@ -188,7 +209,7 @@ def _asked(entry: Entry, place: str) -> Iterator[tuple[str, str, _Span]]:
 
 
 def _type(entry: Entry) -> _Span:
-    """The type, without its default."""
+    """The type of an entry, without its default."""
     kind = re.split(r"[,;]?\s*\(?\b(?:optional|required|[Dd]efault|by default|keyword[- ]only)\b", entry.type)[0].rstrip(" ,;.")
     return len(entry.name) + 2 if entry.name else 0, kind
 
@@ -208,7 +229,9 @@ def _default(entry: Entry) -> _Span:
 
 
 def _meaning(entry: Entry) -> _Span:
-    """The first sentence of the description, without its full stop; nothing when it has fewer than three words."""
+    """The first sentence of the description without its full stop; nothing where it has fewer than
+    three words.
+    """
     text = _clip(entry.text)
     end = re.search(r"(?<!e\.g)(?<!i\.e)(?<!etc)(?<!vs)(?<!cf)(?<!Eq)(?<!\bal)[.!?](?=\s+[A-Z`\"'(\[]|\s*$)|;\s|$", text)
     sentence = text[: end.start()].rstrip() if end else ""
@@ -220,7 +243,7 @@ def _meaning(entry: Entry) -> _Span:
 
 
 def _render(entry: Entry, most: int = 24) -> str:
-    """`name: type. description`, the description clipped."""
+    """An entry as `name: type. description`, the description cut off."""
     text = _clip(entry.text, most)
     return ". ".join(part for part in (_head(entry), text) if part)
 
@@ -230,7 +253,9 @@ def _head(entry: Entry) -> str:
 
 
 def _clip(text: str, most: int = 24) -> str:
-    """At most `most` words, cut at a sentence's end where the second half holds one."""
+    """A text of at most `most` words, cut at the end of a sentence where there is one in the second
+    half.
+    """
     each = text.split(" ")
     if len(each) <= most:
         return text
@@ -241,9 +266,12 @@ def _clip(text: str, most: int = 24) -> str:
 
 
 def _excerpt(about: Documented, asked: int, lines: Sequence[str]) -> tuple[str, int]:
-    """A run of the entries' `lines` around the one asked about, and the offset of that one in it.
+    """A run of entries around the one asked about.
 
-    Which side grows first is drawn by hash, so that an answer's place in the context tells nothing.
+    Which side grows first is drawn by hash, so an answer's place in the context gives nothing away.
+
+    Returns:
+        The text, and the offset in it of the entry asked about.
     """
     first, last, spent = asked, asked + 1, _tokens(lines[asked])
     coins = docstrings.drawn(f"{about.path}/{asked}")

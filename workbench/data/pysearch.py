@@ -22,9 +22,9 @@ from workbench.errors import EnvironmentFault
 
 PER_PACKAGE = 400
 SIMILAR = 0.6
-"""Of queries, or of documents, whose shingles have this Jaccard index one is kept."""
+"""Of queries, or of documents, with at least this Jaccard index of their shingles, one is kept."""
 LEAST_WORDS, MOST_WORDS = 8, 24
-"""Of a document."""
+"""Bounds on the words of a document."""
 
 
 def versions() -> dict[str, str]:
@@ -33,7 +33,8 @@ def versions() -> dict[str, str]:
 
 
 def load() -> dict[str, list[dict[str, Any]]]:
-    """Examples of the sides `train`, `dev` and `test`, and `documents`, from the cache or built anew (some 15 s). Ids are paths.
+    """Examples of the sides `train`, `dev` and `test`, and `documents`, from the cache or built
+    anew (some 15 s). Ids are paths.
 
     Raises:
         EnvironmentFault: None of the packages is installed, or the cache cannot be written.
@@ -48,13 +49,19 @@ def load() -> dict[str, list[dict[str, Any]]]:
 
 
 def build(packages: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Examples of each side and all documents, from the docstrings of installed `packages` (top-level module names)."""
+    """Examples of each side and all documents, from the docstrings of installed packages.
+
+    Args:
+        packages: Top-level module names.
+    """
     found: dict[str, tuple[str, str]] = {}
     for each in (each for package in packages for each in docstrings.documented(package)):
         query, document = pytopics.sentence(each.summary), document_of(each)
+        # Some docstrings have no summary and begin with their parameters.
         if query and document and not query.startswith("Args:"):
             found.setdefault(each.path, (query, document))
     paths = sorted(found, key=_hash)
+    # Two queries for nearly one document, or the reverse, would make a right answer count as wrong.
     for part in (0, 1):
         sets = [duplicates.shingles(found[path][part], 2) for path in paths]
         roots = duplicates.groups(len(sets), duplicates.similar_pairs(sets, SIMILAR))
@@ -73,13 +80,16 @@ def build(packages: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
 
 
 def document_of(each: Documented) -> str:
-    """What a docstring says of parameters and results, without the name of its function; "" where that is next to nothing."""
+    """What a docstring says of parameters and results, without the function's name; "" where that
+    is next to nothing.
+    """
     words: list[str] = []
     for entry in each.entries:
         head = ": ".join(part for part in (entry.name, entry.type.rstrip(".")) if part)
         text = ". ".join(part for part in (head, entry.text.rstrip(".")) if part)
         words += f"{text}.".split()
     text = " ".join(words[:MOST_WORDS])
+    # Braces and "%(" are templates that are filled when the package is imported.
     return text if len(words) >= LEAST_WORDS and "%(" not in text and "{" not in text else ""
 
 

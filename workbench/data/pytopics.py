@@ -32,11 +32,11 @@ TOPICS = {
     "neural networks": ("torch.nn.",),
     "distributed training": ("torch.distributed.",),
 }
-"""Each topic, and what the paths of its functions and classes begin with."""
+"""Each topic, and the beginnings of its functions' and classes' paths."""
 
 PER_TOPIC = 400
 SIMILAR = 0.6
-"""Of sentences whose shingles have this Jaccard index one is kept."""
+"""Of sentences with at least this Jaccard index of their shingles, one is kept."""
 LEAST_WORDS, MOST_WORDS = 4, 40
 
 
@@ -47,7 +47,8 @@ def versions() -> dict[str, str]:
 
 
 def load() -> dict[str, list[dict[str, Any]]]:
-    """Examples of the sides `train`, `dev` and `test`, from the cache or built anew (some 15 s). Ids are paths.
+    """Examples of the sides `train`, `dev` and `test`, from the cache or built anew (some 15 s).
+    Ids are paths.
 
     Raises:
         EnvironmentFault: Too few of the packages are installed, or the cache cannot be written.
@@ -70,6 +71,8 @@ def build(packages: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
         if topic and text:
             found.setdefault(text.casefold(), (each.path, text))
     examples = [{"id": path, "text": text, "labels": [topic_of(path)]} for path, text in found.values()]
+    # Before repeats are dropped and topics are filled, so that neither depends on the packages'
+    # order.
     examples.sort(key=lambda example: docstrings.drawn(str(example["id"])))
     examples = _without_repeats(examples)
     sides: dict[str, list[dict[str, Any]]] = {"train": [], "dev": [], "test": []}
@@ -87,15 +90,18 @@ def build(packages: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
 
 
 def topic_of(path: str) -> str:
-    """What a function or class is about, by its path; "" where no topic has it."""
+    """The topic of a function or class, by its path; "" where it has none."""
     return next((topic for topic, prefixes in TOPICS.items() if path.startswith(prefixes)), "")
 
 
 def sentence(summary: str) -> str:
-    """The first sentence of a docstring; "" where it is too short to tell anything, or is none."""
+    """The first sentence of a docstring; "" where it is too short to tell anything, or is no
+    sentence.
+    """
     end = re.search(r"(?<!e\.g)(?<!i\.e)(?<!etc)(?<!vs)(?<!cf)(?<!\bal)[.!?](?=\s|$)", summary)
     text = summary[: end.end()] if end else summary
-    return text if LEAST_WORDS <= len(text.split()) <= MOST_WORDS and "---" not in text else ""  # that is a heading
+    # Dashes are the line under a heading.
+    return text if LEAST_WORDS <= len(text.split()) <= MOST_WORDS and "---" not in text else ""
 
 
 def _without_repeats(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Reads question-answering data into plain examples, and checks every answer against its offset.
 
-An example is `{"id", "question", "context", "answers": {"text": [...], "answer_start": [...]}}`, offsets in
-characters; no answers means that the context does not answer the question.
+An example is `{"id", "question", "context", "answers": {"text": [...], "answer_start": [...]}}`,
+with offsets in characters. No answers mean that the context does not answer the question.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from workbench.data.forms import Example, Form, Sides, Source
 from workbench.errors import did_you_mean
 
 COLUMNS = ("id", "question", "context", "answers", "answer", "answer_start", "is_impossible")
-"""All that is read of a row; other columns of a table are left where they are."""
+"""Columns that are read; a table's other columns are not touched."""
 
 TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
-"""Words that say in a table of text whether a question has no answer."""
+"""Words in a table of text that say whether a question has no answer."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Dataset:
     """A data set in its three sides, in the order of its source.
 
     Attributes:
-        name: What it was loaded by.
+        name: The name by which it was loaded.
         train: Examples to learn from.
         dev: Examples that grade checkpoints.
         test: Examples held out until the end.
-        digest: Hash of all of the above, 16 hexadecimal digits.
-        notes: What of the rows was left out, and why; a line each.
+        digest: Hash of all sides and documents, 16 hexadecimal digits.
+        notes: Which rows were left out, and why; a line each.
         documents: What the examples are searched in, `{"id", "text"}`; none for most tasks.
     """
 
@@ -49,7 +49,9 @@ class Dataset:
     documents: tuple[Example, ...] = ()
 
     def shuffled(self, side: str, seed: int = 0) -> tuple[Example, ...]:
-        """The examples of `side` in an order that depends on their ids and the seed alone: more data moves none of it."""
+        """The examples of a side, in an order that depends on their ids and the seed alone: more
+        data reorders none of them.
+        """
         examples: tuple[Example, ...] = getattr(self, side)
         return tuple(sorted(examples, key=lambda example: hashlib.blake2b(f"{seed}:{example['id']}".encode()).digest()))
 
@@ -83,17 +85,19 @@ QUESTIONS = _Questions()
 
 @functools.lru_cache(maxsize=4)
 def load(data: str, form: Form = QUESTIONS) -> Dataset:
-    """A data set by its name; kept in memory, so that asking again costs nothing.
+    """A data set by its name, kept in memory so that asking again costs nothing.
 
     Args:
-        data: A built-in one (`"pydocs"` of questions); a file; a folder with files called after `train`, `dev` (or `validation`)
-            and `test`, of which all but the first may be missing; or a data set's name on the hub, `name` or
-            `name:configuration`. Questions are read from SQuAD v1.1 or v2, JSON lines, either in gzip, or parquet.
-        form: What is read of it. Of questions a side that is missing is taken from train by paragraph, 80 : 10 : 10, so that no
-            paragraph stands on two sides.
+        data: The name of a built-in one (`"pydocs"` for questions); a file; a folder with files
+            named after `train`, `dev` (or `validation`) and `test`, of which all but the first may
+            be missing; or a data set on the hub, `name` or `name:configuration`. Questions are read
+            from SQuAD v1.1 or v2 or JSON lines, either also in gzip, or from parquet.
+        form: How its rows are read. Sides of questions that are missing are taken from train by
+            paragraph, 80 : 10 : 10, so that no paragraph is on two sides.
 
     Raises:
-        DataError: A file is missing, is not what its name says, would not be read, or an answer is not at its offset.
+        DataError: A file is missing, is not what its name says or would not be read, or an answer
+            is not at its offset.
         UsageError: The hub has no data set of that name.
         EnvironmentFault: The hub cannot be reached, or a file cannot be read.
     """
@@ -107,7 +111,9 @@ def load(data: str, form: Form = QUESTIONS) -> Dataset:
 
 
 def _checked(source: Source) -> Iterator[Example]:
-    """Rows of one side as examples. Raises DataError at the first that is not one, and where parts repeat each other."""
+    """Rows of one side as examples. Raises DataError at the first wrong row, and where parts repeat
+    each other.
+    """
     seen: set[str] = set()
     asked: set[bytes] = set()
     number = 0
@@ -120,6 +126,7 @@ def _checked(source: Source) -> Iterator[Example]:
                 raise wrong(f"{file}, {where}, question {example['id'][:60]}: two questions have this id. Give each its own.")
             seen.add(example["id"])
             if len(source) > 1:
+                # A hash and not the text: all contexts of a large file would be held twice.
                 key = hashlib.blake2b(json.dumps([example["question"], example["context"]]).encode(), digest_size=16).digest()
                 repeated += before > 0 and key in asked
                 asked.add(key)
@@ -140,6 +147,7 @@ def _example(row: Any, number: int, place: str) -> Example:
     context, question = (values.text(row.get(key), key, place, row) for key in ("context", "question"))
     texts, starts = _answers(row, place)
     for text, start in zip(texts, starts, strict=True):
+        # A negative offset would count from the end in Python, and might find the answer there.
         there = context[start : start + len(text)] if start >= 0 else ""
         if there != text or not text:
             advice = "Offsets count characters of the context from 0; mend the answer or its offset."
@@ -159,7 +167,9 @@ def _name(given: Any, number: int, place: str) -> str:
 
 
 def _answers(row: Mapping[str, Any], place: str) -> tuple[list[str], list[int]]:
-    """Texts and offsets: SQuAD's list of objects, the hub's object of lists, or flat `answer` and `answer_start`."""
+    """Texts and offsets, from SQuAD's list of objects, the hub's object of lists, or flat `answer`
+    and `answer_start`.
+    """
     impossible = _impossible(row, place)
     given, flat = values.plain(row.get("answers")), values.plain(row.get("answer"))
     none = values.missing(flat) or flat in ("", [])
@@ -200,6 +210,7 @@ def _impossible(row: Mapping[str, Any], place: str) -> bool | None:
     value = values.plain(row.get("is_impossible"))
     if values.missing(value):
         return None
+    # Tables with gaps write 1.0 for true.
     word = str(int(value)) if isinstance(value, float) and value in (0, 1) else str(value).strip().casefold()
     if isinstance(value, (bool, int, float, str)) and word in TRUE + FALSE:
         return word in TRUE
@@ -225,7 +236,8 @@ def _split(found: dict[str, list[Example]], data: str) -> dict[str, list[Example
     split: dict[str, list[Example]] = {"train": [], **{side: found.get(side, []) for side in ("dev", "test")}}
     filling = [side for side in ("dev", "test") if side not in found] + ["train"]
     for lot in sorted(paragraphs):
-        split[filling[0]].extend(paragraphs[lot])  # lists that are our own: joined anew for each paragraph they took minutes
+        # In place: joining lists anew for each paragraph took minutes.
+        split[filling[0]].extend(paragraphs[lot])
         if filling[0] != "train" and len(split[filling[0]]) >= len(found["train"]) / 10:
             filling.pop(0)
     if not split["train"]:
@@ -237,6 +249,8 @@ def _digest(found: Mapping[str, Sequence[Example]]) -> str:
     """Hash of the JSON of all sides, which is never in memory as a whole."""
     encoder, content = json.JSONEncoder(ensure_ascii=False, sort_keys=True), hashlib.sha256()
     for side in sorted(found):
+        # Written piece by piece exactly as json.dumps would write all of it: recipes contain this
+        # hash.
         content.update(f'{", " if side != min(found) else "{"}"{side}": ['.encode())
         for first in range(0, len(found[side]), files.ROWS_AT_ONCE):
             some = encoder.encode(found[side][first : first + files.ROWS_AT_ONCE])[1:-1]

@@ -1,4 +1,6 @@
-"""Queries with the documents that answer them: pairs of texts in a table, or a folder with a corpus and judgements as in BEIR."""
+"""Queries with the documents that answer them: pairs of texts in a table, or a folder with corpus
+and judgements as in BEIR.
+"""
 
 from __future__ import annotations
 
@@ -17,25 +19,30 @@ from workbench.data.tables import Columns, Mistyped, Table, folded, group_column
 QUERY = ("query", "question", "anchor")
 POSITIVE = ("positive", "document", "passage", "answer")
 NEGATIVE = ("negative", "hard_negative")
-"""What such columns are called where nobody says it."""
+"""Names of such columns that are known."""
 
 CORPUS, QUERIES, JUDGEMENTS = "corpus", "queries", "qrels"
-"""Files of a folder as BEIR has it (Thakur et al. 2021, arXiv:2104.08663), and the folder of its judgements."""
+"""Files of a folder in BEIR's layout (Thakur et al. 2021, arXiv:2104.08663), and the folder of its
+judgements.
+"""
 
 
 @dataclass(frozen=True)
 class Searches(Table):
-    """Queries and what is to be found: examples are `{"id", "query", "relevant": {document: grade}, "negatives", "group"?}`.
+    """Queries and what is to be found: examples are `{"id", "query", "relevant": {document: grade},
+    "negatives", "group"?}`.
 
-    Beside the sides there are `documents`, `{"id", "text"}`. A training example is one judgement: one query with one document. On
-    the other sides it is a query with all of its documents. Columns are `query`, `positive` and maybe `negative`: a text, or
-    several in a list. A folder has `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`, `text`) and
-    `qrels/train.tsv`, `dev.tsv` and `test.tsv` (`query-id`, `corpus-id`, `score`), of which all but the first may be missing.
+    Besides the sides there are `documents`, `{"id", "text"}`. A training example is one judgement:
+    a query with one document. On the other sides it is a query with all of its documents. Columns
+    are `query`, `positive` and optionally `negative`: a text, or a list of texts. A folder has
+    `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`, `text`) and `qrels/train.tsv`,
+    `dev.tsv` and `test.tsv` (`query-id`, `corpus-id`, `score`), of which all but the first may be
+    missing.
 
     Attributes:
         query: Column of the queries; None: known by its name.
-        positive: Column of the documents that answer them, likewise.
-        negative: Column of documents that do not, likewise; there need be none.
+        positive: Column of the documents that answer them; None: known by its name.
+        negative: Column of documents that do not; None: known by its name, and there may be none.
         group: Column of groups, by which scores are told apart; None: `group`, where there is one.
     """
 
@@ -99,6 +106,7 @@ class Searches(Table):
         found, more = Searches(_QUERY, _DOCUMENT)._read(sources, data) if joined else self._read(sources, data)
         for examples in found.values():
             for example in examples if not joined else ():
+                # Documents of a table have no ids, so equal texts become one document.
                 documents |= {_name(text): text for text in (*example["relevant"], *example["negatives"])}
                 example["relevant"] = {_name(text): grade for text, grade in example["relevant"].items()}
                 example["negatives"] = [_name(text) for text in example["negatives"]]
@@ -112,7 +120,7 @@ class Searches(Table):
         return super().read(sources, data)
 
     def _by_query(self, pairs: Iterable[Example]) -> list[Example]:
-        """One example a query, with all documents that were judged to answer it."""
+        """One example per query, with all documents that were judged to answer it."""
         found: dict[str, Example] = {}
         for pair in pairs:
             first = found.setdefault(self.key(pair), {**pair, "relevant": {}, "negatives": []})
@@ -122,7 +130,7 @@ class Searches(Table):
 
 
 _QUERY, _DOCUMENT, _GRADE = "query text", "document id", "judged grade"
-"""Columns of a row that is joined of a judgement and its query."""
+"""Columns of a row that joins a judgement with its query."""
 
 
 def _name(text: str) -> str:
@@ -148,7 +156,9 @@ def _texts(source: Source, parts: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _judged(
     rows: Iterable[tuple[str, Any]], file: str, queries: Mapping[str, str], documents: Mapping[str, str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of judgements above 0, each with its query's text; one of an unknown query or document has none."""
+    """Rows of judgements above 0, each with its query's text, or None for an unknown query or
+    document.
+    """
     for where, row in rows:
         try:
             query, document = (_id(row.get(name), name) for name in ("query-id", "corpus-id"))
@@ -157,6 +167,7 @@ def _judged(
                 f"{file}, {where}: {error} The columns are query-id, corpus-id and score, named in the first line."
             ) from None
         grade = values.whole(values.plain(row.get("score", 1)))
+        # TSV gives text for numbers.
         if grade is None and str(row["score"]).strip().lstrip("-").isdecimal():
             grade = int(row["score"])
         if grade is None:

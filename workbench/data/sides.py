@@ -1,4 +1,6 @@
-"""Which files of a folder, or splits on the hub, are which side of a data set; nothing that may be meant as data is passed over."""
+"""Which files of a folder, or splits on the hub, belong to which side. Nothing that may be meant as
+data is passed over.
+"""
 
 from __future__ import annotations
 
@@ -16,27 +18,31 @@ SIDES = {
 """Words that name each side, in names of files and of splits."""
 
 NO_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json")
-"""Files that tell of data and hold none."""
+"""Files that describe data and hold none."""
 
 _OTHER_FORMATS = (
     *(*DELIMITED, *ARROW, *CONLL, ".txt", ".avro", ".orc", ".xls", ".xlsx", ".pkl", ".pickle"),
     *(".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".tar", ".tgz", ".7z", ""),
 )
-"""Formats that are not read, or not for every task. A file in one of them that is called after a side was meant as data."""
+"""Formats that are not read, or not for every task. A file in one of them that is named after a
+side was meant as data.
+"""
 
 
 def of_folder(folder: Path, suffixes: Sequence[str] = SUFFIXES, *, any_name: bool = False) -> dict[str, list[Path]]:
-    """The files of each side that a folder holds: one, or numbered parts in their order.
+    """The files of each side in a folder: one, or numbered parts in their order.
 
-    Names count by their words: `train.jsonl`, `Dev-v1.1.json`, `squad_validation.json.gz`, `train-00000-of-00002.parquet`.
+    Names count by their words: `train.jsonl`, `Dev-v1.1.json`, `squad_validation.json.gz`,
+    `train-00000-of-00002.parquet`.
 
     Args:
         folder: The folder.
-        suffixes: Ends of the names of files that are read.
-        any_name: Where no file is called after a side, all of them are to be learned from.
+        suffixes: Suffixes of files that are read.
+        any_name: Whether all files are training data if none is named after a side.
 
     Raises:
-        DataError: There is no training file, two files could be the same side, or a file would be passed over.
+        DataError: There is no training file, two files could be the same side, or a file would be
+            passed over.
         EnvironmentFault: The folder cannot be read.
     """
     with reading(str(folder)):
@@ -49,6 +55,8 @@ def of_folder(folder: Path, suffixes: Sequence[str] = SUFFIXES, *, any_name: boo
     unread = []
     for each in there:
         sides = sides_of(each.name)
+        # A folder may be meant as data as well (`train/`, `train.parquet/`): it is reported, not
+        # passed over.
         if each.is_dir():
             if suffix_of(each.name) in suffixes or _holds_side(each, suffixes):
                 unread.append(f"{each.name}/")
@@ -72,10 +80,11 @@ def of_folder(folder: Path, suffixes: Sequence[str] = SUFFIXES, *, any_name: boo
 
 
 def of_splits(splits: Iterable[str], data: str) -> dict[str, str]:
-    """The split on the hub that is each side.
+    """The split on the hub for each side.
 
     Raises:
-        DataError: There is no training split, two could be the same side, or one that is called after a missing side is not known.
+        DataError: There is no training split, two splits could be the same side, or an unknown one
+            may be meant as a missing side.
     """
     names = list(map(str, splits))
     found = {side: [name for name in names if name.casefold() in words] for side, words in SIDES.items()}
@@ -101,13 +110,15 @@ def _words(name: str) -> list[str]:
 
 
 def sides_of(name: str) -> list[str]:
-    """The sides that a name has a word of: none, one, or several, which tells nothing."""
+    """The sides that a name contains a word of: none, one, or several, in which case it tells
+    nothing.
+    """
     words = _words(name)
     return [side for side, stems in SIDES.items() if any(stem in words for stem in stems)]
 
 
 def _holds_side(folder: Path, suffixes: Sequence[str]) -> bool:
-    """Whether a folder is called after a side and holds files of data."""
+    """Whether a folder is named after a side and holds files of data."""
     if not any(folder.name.casefold() in stems for stems in SIDES.values()):
         return False
     with reading(str(folder)):
@@ -116,15 +127,20 @@ def _holds_side(folder: Path, suffixes: Sequence[str]) -> bool:
 
 _SHARD = re.compile(r"(?P<number>\d+)-of-(?P<of>\d+)")
 _PART = re.compile(r"(?<=[-_a-z])(?<!v)(?P<number>\d+)(?!.*[-_a-z]\d)", re.IGNORECASE)
-"""The number of a part, the last in a name: not that of a version, as `v2` or the 1 of `1.1`."""
+"""The number of a part, the last number in a name, but not that of a version (`v2`, or the 1 of
+`1.1`).
+"""
 
 
 def _parts(files: list[Path], side: str, folder: Path) -> list[Path]:
-    """The files of one side as parts in their order. Raises DataError where they are not all of its parts."""
+    """The files of one side as parts, in their order. Raises DataError where they are not all of
+    its parts.
+    """
     names = ", ".join(file.name for file in files[:8]) + (", …" if files[8:] else "")
     shards = [shard for file in files if (shard := _SHARD.search(file.name))]
     if shards:
         total = int(shards[0]["of"])
+        # Parts of one set agree in all but their number; two sets in a folder do not.
         begun = {shard.string[: shard.start()] + shard["of"] + suffix_of(shard.string) for shard in shards}
         numbers = sorted(int(shard["number"]) for shard in shards)
         if len(shards) == len(files) and len(begun) == 1 and numbers in (list(range(total)), list(range(1, total + 1))):

@@ -1,4 +1,4 @@
-"""Sound, by libsndfile: one channel, at the rate that is asked for."""
+"""Reads sound by libsndfile: one channel, at the rate that is asked for."""
 
 from __future__ import annotations
 
@@ -11,27 +11,30 @@ import numpy as np
 from workbench.errors import EnvironmentFault
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif")
-"""Ends of the names of files that are read, in lower case."""
+"""Suffixes of files that are read, in lower case."""
 
 
 def check(file: Path) -> dict[str, Any]:
-    """How many `seconds` a sound takes, by the head of its file. Raises what libsndfile raises."""
+    """The `seconds` that a sound takes, by its file's head. Raises whatever libsndfile raises."""
     info = _library().info(str(file))
     return {"seconds": round(info.frames / info.samplerate, 3)}
 
 
 def read(file: Path) -> tuple[np.ndarray, int]:
-    """Samples from -1 to 1, shape (samples,), the mean of all channels; and how many there are a second."""
+    """Samples from -1 to 1, shape (samples,), as the mean of all channels; and how many there are
+    per second.
+    """
     samples, rate = _library().read(str(file), dtype="float32", always_2d=True)
     return samples.mean(1), int(rate)
 
 
 def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """The same sound with as many samples a second as are wanted, by a polyphase filter."""
+    """The same sound at the wanted number of samples per second, by a polyphase filter."""
     if rate == wanted:
         return samples
     from scipy.signal import resample_poly
 
+    # 44,100 to 16,000 is 160 / 441: the filter's cost grows with these numbers.
     common = math.gcd(rate, wanted)
     return np.asarray(resample_poly(samples, wanted // common, rate // common), np.float32)
 

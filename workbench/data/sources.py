@@ -1,4 +1,6 @@
-"""Where a data set's rows come from: a file, a folder of them, or the hub; by side, with the place of each row."""
+"""Where a data set's rows come from: a file, a folder, or the hub; by side, with the place of each
+row.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,11 @@ from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 
 
 def of(data: str, form: Form) -> dict[str, Source]:
-    """What each side of a data set is read from: a path, or a name on the hub. Rows are read as they are asked for.
+    """What each side of a data set is read from. Rows are read only when they are asked for.
+
+    Args:
+        data: A path, or a name on the hub.
+        form: Which files count, and how they are read.
 
     Raises:
         DataError: A file is missing, or what is there would not be read.
@@ -32,6 +38,7 @@ def _path(data: str, form: Form) -> Path | None:
     """The path that `data` is; None where it is a name on the hub."""
     with reading(repr(data), "a path or a name"):
         path = cache.expanded(data)
+        # A link to nothing is a path too: its error names the link, and the hub is not asked.
         local = path.exists() or path.is_symlink()
         return path if local or files.suffix_of(path.name) in form.suffixes or data.startswith((".", "/", "~")) else None
 

@@ -1,7 +1,9 @@
-"""Reads tables of texts for any task: what is missing, mistyped or doubled is counted, and nothing is left out in silence.
+"""Reads tables of texts for any task. Missing, mistyped or doubled values are counted, and nothing
+is left out in silence.
 
-A row without a text or an answer is left out and told; a value of another type is refused with its place; a text that stands on two
-sides stays on the later one, so that a model is not graded by what it was taught.
+A row without a text or an answer is left out, and users are told. A value of another type is
+refused with its place. A text on two sides stays on the later one, so that no model is graded by
+what it was taught.
 """
 
 from __future__ import annotations
@@ -20,38 +22,48 @@ from workbench.data.forms import Example, Form, Sides, Source
 from workbench.errors import did_you_mean
 
 FIRST_ROWS = 100
-"""So many rows of JSON are looked at for the names of its columns: one that is always missing may stand in none."""
+"""How many rows of JSON are searched for names of columns, since a value that is often missing may
+not be in the first.
+"""
 
 ONE_IN = 10
-"""Of train one text in so many is split off, for each of dev and test that is not there."""
+"""One in so many texts of train is split off for each of dev and test that is missing."""
 
 PLACE = "place"
-"""Key of the file and line of an example, such as `calls.csv, line 7`: it is there until all sides are checked."""
+"""Key of an example's file and line, such as `calls.csv, line 7`, until all sides are checked."""
 
 Columns = Mapping[str, Any]
-"""Of each field of an example the column that it is read from, or several; None where the data have none."""
+"""For each field of an example the column that it is read from, or several; None where the data
+have none.
+"""
 
 
 class LeftOut(Exception):
-    """A row that cannot be used; the reason, behind "rows": "without a label"."""
+    """A row that cannot be used. The message is the reason, as it reads behind "rows are": "without
+    a label".
+    """
 
 
 class Mistyped(Exception):
-    """A value that is not what its column must hold; what it is and what to do, a sentence."""
+    """A value that its column must not hold. The message says what it is and what to do, a
+    sentence.
+    """
 
 
 class Table(Form):
-    """A form of rows that are alike. What is abstract says what an example is.
+    """A form whose rows are all alike. Its abstract methods say what an example is.
 
     Attributes:
-        noun: What `key` is of (a class attribute).
+        noun: What `key` is made of (a class attribute).
     """
 
     noun: ClassVar[str] = "text"
 
     @abstractmethod
     def columns(self, names: Sequence[str], file: str) -> Columns:
-        """The columns to read, out of those that there are. Raises DataError where one is not there or not clear."""
+        """The columns to read, out of those that there are. Raises DataError where one is missing
+        or ambiguous.
+        """
 
     @abstractmethod
     def example(self, row: Mapping[str, Any], columns: Columns) -> Example:
@@ -59,18 +71,19 @@ class Table(Form):
 
     @abstractmethod
     def key(self, example: Example) -> str:
-        """The text by which an example is the same as another: they stand on one side."""
+        """The text by which examples count as the same: these stand on one side."""
 
     def labels_of(self, example: Example) -> Sequence[str]:
         """The labels of an example; none where rows have none."""
         return ()
 
     def stratum(self, example: Example) -> str:
-        """What is to stand on all sides in the same share."""
+        """Examples of one stratum are spread over all sides in the same shares."""
         return ""
 
     def check(self, sides: Sides, data: str) -> Iterator[str]:
-        """Look at all that was read and yield what is to be told. Raises DataError where it is not what it must be.
+        """Check all that was read, and yield what users should be told. Raises DataError where it
+        is not what it must be.
 
         Examples still have their `PLACE` here, and lose it afterwards.
         """
@@ -86,7 +99,7 @@ class Table(Form):
         notes: list[str] = []
         found = {side: self._side(side, source, notes) for side, source in sources.items()}
         if not found.get("test", True) and any(" test rows " in note for note in notes):
-            del found["test"]  # a benchmark that keeps its answers to itself
+            del found["test"]  # a benchmark that keeps its answers secret
             notes.append("A tenth of train stands in for test.")
         for side, examples in found.items():
             if not examples:
@@ -99,7 +112,7 @@ class Table(Form):
         return _split(found, self, data), tuple(notes)
 
     def _side(self, side: str, source: Source, notes: list[str]) -> list[Example]:
-        """The examples of one side; what was left out is put into the notes."""
+        """The examples of one side. Notes on rows that were left out are appended to `notes`."""
         examples: list[Example] = []
         left, first, mistyped, total = Counter[str](), dict[str, str](), list[str](), 0
         for file, rows in source:
@@ -115,6 +128,8 @@ class Table(Form):
                     left[str(error)] += 1
                     first.setdefault(str(error), place)
                 except Mistyped as error:
+                    # Read to the end all the same, so that the error can say how many such rows
+                    # there are.
                     mistyped.append(f"{place}: {error}")
         if mistyped:
             more = f" There are {len(mistyped):,} such rows of {total:,}." if mistyped[1:] else ""
@@ -133,8 +148,9 @@ class Table(Form):
         return self.columns([*names], file) if names else {}, itertools.chain(head, rows)
 
     def _apart(self, found: Sides, data: str) -> Iterator[str]:
-        """Take out of each side what a later one holds, too."""
+        """Take out of each side what a later one holds as well."""
         later: set[str] = set()
+        # From the end, as the test side stays whole and dev loses what is in test.
         for side in ("test", "dev", "train"):
             examples = found.get(side)
             if examples is None:
@@ -150,10 +166,10 @@ class Table(Form):
 
 
 def pick(names: Sequence[str], file: str, field: str, given: str | None, known: Sequence[str]) -> str:
-    """The column of a field: the one that the user named, or the one that is called as such columns are.
+    """The column of a field: the one that the user named, or the only one with a usual name.
 
     Raises:
-        DataError: There is none, or several.
+        DataError: There is none, or there are several.
     """
     if given is not None:
         if given not in names:
@@ -171,7 +187,9 @@ def pick(names: Sequence[str], file: str, field: str, given: str | None, known: 
 
 
 def text_of(row: Mapping[str, Any], column: str) -> str:
-    """The text of a column. Raises LeftOut where there is none, Mistyped where it is something else."""
+    """The text of a column. Raises LeftOut where there is none, Mistyped where it is something
+    else.
+    """
     value = values.plain(row.get(column))
     if values.missing(value) or (isinstance(value, str) and not value.strip()):
         raise LeftOut(f"without a text in {column!r}")
@@ -187,7 +205,7 @@ def text_of(row: Mapping[str, Any], column: str) -> str:
 
 
 def group_of(row: Mapping[str, Any], column: str | None) -> dict[str, str]:
-    """The group of a row, where the data have such a column and the row a value."""
+    """The group of a row, if the data have such a column and the row a value."""
     value = values.plain(row.get(column)) if column else None
     if values.missing(value) or value == "":
         return {}
@@ -199,7 +217,7 @@ def group_of(row: Mapping[str, Any], column: str | None) -> dict[str, str]:
 
 
 def group_column(names: Sequence[str], file: str, given: str | None) -> str | None:
-    """The column of groups: the one that was named, else `group` where there is one."""
+    """The column of groups: the one that was named, or else `group` where there is one."""
     return pick(names, file, "group", given, ()) if given else "group" if "group" in names else None
 
 
@@ -208,12 +226,12 @@ def _mistyped(column: str, value: Any, advice: str) -> NoReturn:
 
 
 def folded(text: str) -> str:
-    """A text by which those that differ in nothing but blanks and case are the same."""
+    """A text in a form in which texts that differ only by blanks and case are equal."""
     return " ".join(text.split()).casefold()
 
 
 def _ids(keys: Iterable[str]) -> Iterator[str]:
-    """An id for each key, by its content; those of repeats are numbered."""
+    """An id for each key by its content; repeats are numbered."""
     seen = Counter[str]()
     for key in keys:
         name = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
@@ -222,18 +240,22 @@ def _ids(keys: Iterable[str]) -> Iterator[str]:
 
 
 def _split(found: Sides, form: Table, data: str) -> Sides:
-    """All three sides: a tenth of train for each that is missing, of every stratum its share, equal texts together."""
+    """All three sides. A tenth of train stands in for each missing side, each stratum in its share,
+    equal texts together.
+    """
     missing = [side for side in ("dev", "test") if side not in found]
     split: Sides = {"train": [], **{side: found.get(side, []) for side in ("dev", "test")}}
     lots: dict[str, list[Example]] = {}
     for example in found["train"]:
         lots.setdefault(form.key(example), []).append(example)
     strata: dict[str, list[str]] = {}
+    # By hash, so that the order of the file does not matter and is always the same.
     for key in sorted(lots, key=lambda key: hashlib.blake2b(key.encode()).digest()):
         strata.setdefault(form.stratum(lots[key][0]), []).append(key)
     owed, turn = 0, 0
     for stratum in sorted(strata):
         for i, key in enumerate(strata[stratum]):
+            # Counted in whole numbers: sums of 0.1 drift, and strata would lose their shares.
             owed += len(missing)
             side = "train"
             if i and owed >= ONE_IN:  # the first of each stratum is to be learned from

@@ -1,4 +1,6 @@
-"""Words with their tags: entities marked by BIO, from tables of lists, columns of CoNLL, texts with spans, or SQuAD files."""
+"""Words with their tags: entities marked by BIO, from tables of lists, CoNLL columns, texts with
+spans, or SQuAD files.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +22,23 @@ from workbench.errors import did_you_mean
 TOKENS = ("tokens", "words")
 TAGS = ("tags", "ner_tags", "labels")
 SPANS = ("spans", "entities", "label", "labels")
-"""What such columns are called where nobody says it."""
+"""Names of such columns that are known."""
 
 OUTSIDE = "O"
-"""The tag of a word that is no part of an entity."""
+"""The tag of a word that is part of no entity."""
 
 _PREFIXES = {"B": "B", "I": "I", "S": "B", "U": "B", "E": "I", "L": "I"}
-"""How other schemes (BIOES, BILOU) mark words, in BIO."""
+"""How the marks of other schemes (BIOES, BILOU) read in BIO."""
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+|[^\w\s]")
-"""A word, a mark, or a character of a script that is written without blanks."""
+"""A word, a punctuation mark, or a character of a script that is written without blanks."""
 
 _LABEL = ("label", "type", "entity", "tag")
 
 
 def conll(file: Path, lines: Iterator[str]) -> Iterator[tuple[str, dict[str, list[str]]]]:
-    """Sentences of a file with a word a line, its tag in the last column, and an empty line between sentences.
+    """Sentences of a file with a word per line, its tag in the last column, and an empty line
+    between sentences.
 
     Raises:
         DataError: A line has a word and no tag.
@@ -50,7 +53,7 @@ def conll(file: Path, lines: Iterator[str]) -> Iterator[tuple[str, dict[str, lis
             sentence = []
             continue
         if not sentence and line.startswith("#") and " = " in line:
-            continue  # what CoNLL-U says of a sentence
+            continue  # a comment of CoNLL-U
         if len(fields) < 2:
             raise wrong(f"{file}, line {number}: {fields[0][:40]!r} has no tag. Write a word, a blank and its tag a line.")
         begin = begin if sentence else number
@@ -59,15 +62,17 @@ def conll(file: Path, lines: Iterator[str]) -> Iterator[tuple[str, dict[str, lis
 
 @dataclass(frozen=True)
 class TaggedWords(Table):
-    """Words with a tag each: examples are `{"id", "tokens", "tags", "group"?}`, tags being `O`, `B-type` and `I-type`.
+    """Words with a tag each: examples are `{"id", "tokens", "tags", "group"?}`, tags being `O`,
+    `B-type` and `I-type`.
 
-    Rows have two lists; or a text with spans of characters (`start`, `end`, `label`, or the three in a list); or they are those of
-    a SQuAD file, of which each question stands for a type of entity and its answers are the entities.
+    Rows have two lists; or a text with spans of characters (`start`, `end`, `label`, or the three
+    in a list); or they are those of a SQuAD file, where each question stands for a type of entity
+    and its answers are the entities.
 
     Attributes:
         tokens: Column of the words, or of the text; None: known by its name.
         tags: Column of the tags, or of the spans; None: known by its name.
-        names: Names of the tags where the data have their numbers.
+        names: Names of the tags, if the data have their numbers.
         types: All types of entity that there may be; empty: those of train.
         group: Column of groups, by which scores are told apart; None: `group`, where there is one.
     """
@@ -163,7 +168,7 @@ class TaggedWords(Table):
 
 
 def _bio(tags: Sequence[str]) -> tuple[list[str], int]:
-    """Tags of any of the schemes in BIO, and how many entities began otherwise."""
+    """Tags of any of the schemes in BIO, and how many entities did not begin as they should."""
     found: list[str] = []
     begun = 0
     before = ended = OUTSIDE
@@ -174,6 +179,8 @@ def _bio(tags: Sequence[str]) -> tuple[list[str], int]:
             continue
         mark, _, kind = tag.partition("-")
         starts = _PREFIXES[mark] == "B"
+        # An I- that continues nothing, or follows the end of its kind, begins an entity: as in
+        # CoNLL 2003's IOB.
         if not starts and (before != kind or ended == kind):
             starts, begun = True, begun + 1
         found.append(f"{'B' if starts else 'I'}-{kind}")
@@ -182,7 +189,7 @@ def _bio(tags: Sequence[str]) -> tuple[list[str], int]:
 
 
 def _listed(row: Mapping[str, Any], column: str, what: str) -> list[Any]:
-    """A list, or a text with blanks between what it holds."""
+    """A list, or a text split at its blanks."""
     value = values.plain(row.get(column))
     if values.missing(value) or value in ("", []):
         raise LeftOut(f"without {what} in {column!r}")
@@ -196,7 +203,9 @@ def _listed(row: Mapping[str, Any], column: str, what: str) -> list[Any]:
 
 
 def _by_text(rows: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Rows of questions put together: one a text, with the answers of all of its questions as spans."""
+    """Rows of questions joined by text: one row per text, with the answers of all of its questions
+    as spans.
+    """
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     for place, row in rows:
         if not isinstance(row, Mapping) or not isinstance(row.get("context"), str):
@@ -208,7 +217,7 @@ def _by_text(rows: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 
 def _type_of(row: Mapping[str, Any]) -> str:
-    """The type that a question stands for: the word that its id ends in, else the question itself."""
+    """The type that a question stands for: the last word of its id, or else the question itself."""
     end = str(row.get("id", "")).rpartition("-")[2]
     return end if end.replace("_", "").isalpha() and "-" in str(row["id"]) else str(row.get("question"))
 
@@ -221,7 +230,7 @@ def _answers(given: Any) -> list[Any]:
 
 
 def _spans(given: Any, column: str) -> list[tuple[int, int, str]]:
-    """Characters and type of each span. Raises Mistyped."""
+    """Characters [start, end) and type of each span. Raises Mistyped."""
     found = []
     for each in [] if values.missing(given) else given if isinstance(given, list) else [given]:
         if isinstance(each, tuple) and isinstance(each[0], Mapping):  # an answer, and what was asked
@@ -242,7 +251,9 @@ def _spans(given: Any, column: str) -> list[tuple[int, int, str]]:
 
 
 def _spelled(text: str, spans: Sequence[tuple[int, int, str]]) -> tuple[list[str], list[str], int]:
-    """Words of a text, their tags by its spans, and how many of those were moved to the ends of words. Raises Mistyped."""
+    """Words of a text, their tags by its spans, and how many spans were moved to the ends of words.
+    Raises Mistyped.
+    """
     words = [(match.start(), match.end()) for match in _WORD.finditer(text)]
     tags, moved = [OUTSIDE] * len(words), 0
     for start, end, kind in spans:

@@ -1,4 +1,4 @@
-"""Plain texts, of tables or of text files, for a model to learn a language by."""
+"""Plain texts, from tables or text files, for a model to learn a language by."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from workbench.data.forms import Example
 from workbench.data.tables import Columns, Table, folded, group_column, group_of, pick, text_of
 
 TEXT = ("text", "content", "body", "document")
-"""What the column is called where nobody says it."""
+"""Names of the column that are known."""
 
 FIRST_LINES = 1000
-"""Lines by which it is told whether texts stand in paragraphs or on a line each."""
+"""Lines that decide whether texts are paragraphs or single lines."""
 
 
 def paragraphs(file: Path, lines: Iterator[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Texts of a plain file: parted by empty lines; where there are none, a line each."""
+    """Texts of a plain file, separated by empty lines, or one per line where there are none."""
     head = list(itertools.islice(lines, FIRST_LINES))
     one_a_line = all(line.strip() for line in head)
     text: list[str] = []

@@ -1,4 +1,4 @@
-"""Values as tables have them: with gaps, as NumPy's, as reals where there are gaps."""
+"""Values as tables have them: with gaps, as NumPy's types, as reals in columns with gaps."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from workbench.errors import did_you_mean
 
 
 def plain(value: Any) -> Any:
-    """The value without NumPy, which hub data sets may be set to give."""
+    """The value as Python's own type; data sets of the hub may be set to give NumPy's."""
     return value.tolist() if type(value).__module__ == "numpy" else value
 
 
 def missing(value: Any) -> bool:
-    """Whether a value is not there: null, or the NaN that tables have in its place."""
+    """Whether a value is missing: null, or the NaN that tables have in its place."""
     return value is None or (isinstance(value, float) and value != value)
 
 
 def whole(value: Any) -> int | None:
-    """A whole number, also as 3.0, which tables make of it where a column has gaps; None where it is none."""
+    """A whole number, also from 3.0, which tables write in columns with gaps; None where it is
+    none.
+    """
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -32,7 +34,17 @@ def kind(value: Any) -> str:
 
 
 def text(value: Any, key: str, place: str, row: Mapping[str, Any] | None = None) -> str:
-    """The value where it is text. Raises DataError where it is not, or holds half a character."""
+    """The value, if it is text.
+
+    Args:
+        value: The value.
+        key: Its column, for errors.
+        place: Its file and line, for errors.
+        row: The row, whose other keys may be a misspelling of `key`.
+
+    Raises:
+        DataError: It is not text, or holds half a character.
+    """
     if not isinstance(value, str):
         hint = did_you_mean(key, map(str, row)) if row is not None and key not in row else ""
         raise wrong(f"{place}: {key!r} must be text, got {kind(value)}.{hint}")

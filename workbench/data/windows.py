@@ -1,4 +1,4 @@
-"""Questions with their contexts as rows of tokens; a long context gives several overlapping windows."""
+"""Questions and their contexts as rows of tokens; a long context gives overlapping windows."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ PAIRS_AT_ONCE = 1024
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Rows of tokens `[CLS] question [SEP] part of the context [SEP]`, or as the model has it, unpadded.
+    """Rows of tokens, `[CLS] question [SEP] part of the context [SEP]` or as the model has it,
+    unpadded.
 
     Attributes:
-        inputs: By name of the model's input, one int32 array a row.
+        inputs: For each input of the model one int32 array per row.
         example: Index of each row's example, shape (rows,), non-decreasing.
         first: Position of each row's first context token, shape (rows,).
-        offsets: Of each row's context tokens the characters [start, end) in the context, shape (tokens, 2).
+        offsets: For each row the characters [start, end) of its context tokens, shape (tokens, 2).
     """
 
     inputs: dict[str, list[np.ndarray]]
@@ -84,7 +85,7 @@ def windows(
 def _encoded(
     questions: Sequence[str], contexts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int, stride: int
 ) -> BatchEncoding:
-    """What the tokeniser makes of some pairs, with the characters of each token."""
+    """The tokeniser's output for some pairs, with the characters of each token."""
     return tokenizer(
         [_shortened(question, tokenizer, max_length // 2) for question in questions],
         list(contexts),
@@ -98,8 +99,15 @@ def _encoded(
 
 
 def token_span(offsets: np.ndarray, start: int, end: int) -> tuple[int, int] | None:
-    """First and last of the tokens with `offsets` (tokens, 2) that hold the characters [start, end) of the context;
-    None when part of them lies outside the window.
+    """First and last token that hold the characters [start, end) of the context.
+
+    Args:
+        offsets: Characters [start, end) of each token in the window, shape (tokens, 2).
+        start: First character.
+        end: Behind the last character.
+
+    Returns:
+        Both tokens, counted in `offsets`; None where part of the characters is outside the window.
     """
     if not len(offsets) or start < offsets[0, 0] or end > offsets[-1, 1]:
         return None
@@ -109,9 +117,18 @@ def token_span(offsets: np.ndarray, start: int, end: int) -> tuple[int, int] | N
 
 
 def best_span(logits: np.ndarray, most: int) -> tuple[float, int, int]:
-    """Score, first and last token of the best span in `logits` (2, tokens) of at most `most` tokens."""
+    """The best span of at most `most` tokens.
+
+    Args:
+        logits: Of being the first token and of being the last, shape (2, tokens).
+        most: The most tokens of a span.
+
+    Returns:
+        Score, first and last token.
+    """
     tokens = logits.shape[1]
     most = min(most, tokens)
+    # Padded with -inf, so that spans beyond the last token lose.
     ends = np.concatenate((logits[1], np.full(most - 1, -np.inf, logits.dtype)))
     scores = logits[0, :, None] + np.lib.stride_tricks.sliding_window_view(ends, most)  # (first token, length - 1)
     start, length = divmod(int(scores.argmax()), most)

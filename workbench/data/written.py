@@ -1,4 +1,4 @@
-"""Texts that answer texts: conversations of one turn or many, and translations."""
+"""Texts that answer texts: conversations of one or more turns, and translations."""
 
 from __future__ import annotations
 
@@ -18,19 +18,23 @@ ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assi
 KNOWN = ("system", "user", "assistant", "tool")
 
 LAYOUTS = (("messages",), ("conversations",), ("prompt", "completion"), ("instruction", "output"))
-"""Columns by which conversations are known, the first found being read; beside `instruction` there may be an `input`."""
+"""Columns by which conversations are known, the first match counts; next to `instruction` there may
+be an `input`.
+"""
 
 
 @dataclass(frozen=True)
 class Conversations(Table):
-    """Prompts with what answers them: examples are `{"id", "messages", "group"?}`, as chat templates take messages.
+    """Prompts with their answers: examples are `{"id", "messages", "group"?}`, as chat templates
+    take messages.
 
-    The last message is the assistant's. Columns are `messages` (`role`, `content`), `conversations` (`from`, `value`), `prompt` and
-    `completion` (texts, or messages), or `instruction`, `input` and `output`.
+    The last message is the assistant's. Columns are `messages` (`role`, `content`), `conversations`
+    (`from`, `value`), `prompt` and `completion` (texts, or messages), or `instruction`, `input` and
+    `output`.
 
     Attributes:
         prompt: Column of prompts; None: known by the names above.
-        completion: Column of their answers; given with `prompt`.
+        completion: Column of their answers; to be given together with `prompt`.
         group: Column of groups, by which scores are told apart; None: `group`, where there is one.
     """
 
@@ -66,6 +70,7 @@ class Conversations(Table):
         return {"messages": turns, **group_of(row, columns["group"])}
 
     def key(self, example: Example) -> str:
+        # Without the answer: a prompt must not be learned on one side and asked on another.
         return json.dumps([(turn["role"], folded(turn["content"])) for turn in example["messages"][:-1]])
 
 
@@ -74,8 +79,9 @@ class Translations(Table):
     """Texts in two languages: examples are `{"id", "source", "target", "group"?}`.
 
     Attributes:
-        source: Column of the text to translate, or the name of its language in a `translation` column; None: `source`.
-        target: As `source`, of the translation; None: `target`.
+        source: Column of the text to translate, or the name of its language in a `translation`
+            column; None: `source`.
+        target: The same for the translation; None: `target`.
         group: Column of groups, by which scores are told apart; None: `group`, where there is one.
     """
 
@@ -106,7 +112,7 @@ class Translations(Table):
 
 
 def _turns(row: Mapping[str, Any], column: str, role: str) -> list[dict[str, str]]:
-    """The messages of a column, or the one of that role that its text is."""
+    """The messages of a column; a text is a single message of that role."""
     value = values.plain(row.get(column))
     if not isinstance(value, list):
         if isinstance(value, str) and value.lstrip().startswith("[{") and column in ("messages", "conversations"):

@@ -1,4 +1,6 @@
-"""Formulations: how a kind of model computes a task. A new kind of model is a new formulation, never a branch of the loop."""
+"""Formulations: how a kind of model computes a task. A new kind of model is a new formulation,
+never a branch of the loop.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a formulation is: the model class, encoding, objective, inference and decoding that make one kind of model do one task."""
+"""The base of a formulation: model class, encoding, objective, inference and decoding, by which one
+kind of model does one task.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,12 @@ from workbench.errors import UsageError
 from workbench.objectives import Inference, Objective
 
 Example = Mapping[str, Any]
-"""One labelled example: plain data, as a reader gives it."""
+"""A labelled example: plain data, as a reader gives it."""
 
 Shots = Sequence[Example] | Callable[[Example], Sequence[Example]]
-"""Examples with their answers to stand before questions: before all of them, or for each question its own."""
+"""Examples with their answers to stand before questions: the same before all, or chosen for each
+question.
+"""
 
 GREEDY, LIKELIHOOD, LIKELIHOOD_PER_BYTE, MUTUAL_INFORMATION = READINGS = (
     "greedy",
@@ -26,9 +30,11 @@ GREEDY, LIKELIHOOD, LIKELIHOOD_PER_BYTE, MUTUAL_INFORMATION = READINGS = (
     "likelihood_per_byte",
     "mutual_information",
 )
-"""How an answer is read off a language model: written, token by token the likeliest; or the likeliest of a few as a whole, by the
-sum of its tokens' log-likelihoods, by that for each byte of its text (`acc` and `acc_norm` of lm-evaluation-harness), or by how
-much higher it is than behind a prompt without content (Holtzman et al. 2021, arXiv:2104.08315; `acc_mutual_info` there)."""
+"""How an answer is read off a language model: written, token by token the likeliest; or the
+likeliest of a few as a whole, by the sum of its tokens' log-likelihoods, by that for each byte of
+its text (`acc` and `acc_norm` of lm-evaluation-harness), or by how much higher it is than behind a
+prompt without content (Holtzman et al. 2021, arXiv:2104.08315; `acc_mutual_info` there).
+"""
 
 Features = list[dict[str, Any]]
 """Rows as transformers' collators take them."""
@@ -36,22 +42,26 @@ Features = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded rows, unpadded. An example may give several rows (windows of a long text).
+    """Encoded rows, unpadded. An example may have several rows (windows of a long text).
 
     Attributes:
-        columns: An entry for each row of each input of the model (`input_ids`, …) and each target (`labels`, …): an int32 array
-            of that row's length, or a number.
-        example: Index of the example that each row belongs to: shape (rows,), non-decreasing. Rows that all examples are asked
-            with, such as the documents that are searched, have the number of examples.
-        items: How many targets each row has, shape (rows,): what a step's loss is divided by. 0: the loss leaves the row out.
-        collate: Makes a batch of rows: one of transformers' collators, which pads.
-        extra: Whatever the formulation needs to read outputs back, one entry a row.
-        sizes: What a row costs, in tokens, shape (rows,); None: the length of its `input_ids`.
-        together: The rows of a step must not be cut apart: each is compared with the others. What the objective's `forward` gives
-            is then one tensor with an entry a row, and `labels` are their only targets.
-        raw: Columns are given to the collator as the arrays that they are: of images and sound, lists would take a hundred times
-            as long.
-        alike: Rows of different sizes are never put in one batch: the model would take the padding for a part of them.
+        columns: For each input of the model (`input_ids`, …) and each target (`labels`, …) one
+            entry per row: an int32 array of that row's length, or a number.
+        example: Index of the example that each row belongs to, shape (rows,), non-decreasing. Rows
+            that belong to no single example, such as documents that all are searched in, have the
+            number of examples.
+        items: How many targets each row has, shape (rows,): a step's loss is divided by their sum.
+            0: the loss leaves the row out.
+        collate: Makes a padded batch of rows, as transformers' collators do.
+        extra: Whatever the formulation needs to read outputs back, one entry per row.
+        sizes: Cost of each row in tokens, shape (rows,); None: the length of its `input_ids`.
+        together: Whether the rows of a step must stay together, as each is compared with the
+            others. The objective's `forward` then gives one tensor with an entry per row, and
+            `labels` are the only targets.
+        raw: Whether columns go to the collator as arrays: lists of images and sounds would take a
+            hundred times as long.
+        alike: Whether rows of different sizes never share a batch, as the model would take padding
+            for a part of them.
     """
 
     columns: Mapping[str, Sequence[Any] | np.ndarray]
@@ -80,6 +90,7 @@ class Rows:
         for row in chosen:
             one = {name: values[row] if self.raw else _plain(values[row]) for name, values in self.columns.items()}
             if "input_ids" in one:
+                # All ones here; the collator adds zeros for padding.
                 one["attention_mask"] = [1] * len(one["input_ids"])
             features_of.append(one)
         return features_of
@@ -89,9 +100,9 @@ class Rows:
         return dict(self.collate(self.features(chosen)))
 
     def blank(self, count: int, tokens: int) -> dict[str, Any]:
-        """A batch of so many rows of so many tokens, with all columns and nothing in them."""
+        """A batch of `count` rows of `tokens` tokens each, with all columns and zeros in them."""
         one = {
-            # Of one array for all rows each row has as many numbers: they are not of its tokens.
+            # A column that is a single array has as many numbers for each row, whatever its tokens.
             name: values[0] if isinstance(values, np.ndarray) else self._blank(values[0], tokens)
             for name, values in self.columns.items()
         }
@@ -99,7 +110,9 @@ class Rows:
         return Rows(row, np.zeros(1, np.int64), np.ones(1, np.int64), self.collate, raw=self.raw).batch([0] * count)
 
     def _blank(self, like: np.ndarray, tokens: int) -> np.ndarray:
-        """Zeros in the place of an entry, of so many tokens: a sound has many samples a token, an image is of one size."""
+        """Zeros like an entry, for so many tokens: a sound has many samples per token, an image is
+        always of one size.
+        """
         if not self.raw:
             return np.zeros_like(like, shape=(tokens,))
         length = round(len(like) * tokens / max(1, int(self.lengths[0])))
@@ -118,14 +131,15 @@ class Rows:
 
 @dataclass(frozen=True)
 class Reach:
-    """How many of some examples' targets a prediction can be at all: a bound on the score.
+    """How many targets of some examples a prediction can equal at all: a bound on the score.
 
     Attributes:
-        targets: Examples that have a target to give.
-        missed: How many of them no prediction can give, by the reason, which names the settings at fault.
+        targets: How many examples have a target.
+        missed: How many of them no prediction can give, by the reason, which names the settings at
+            fault.
         advice: What to do about it, a sentence; empty where nothing is missed or cut.
-        cut: How many of the examples lose a part, by the reason, and can be predicted all the same.
-        noun: What a target is.
+        cut: How many examples lose a part and can be predicted all the same, by the reason.
+        noun: What a target is called.
     """
 
     targets: int
@@ -140,7 +154,12 @@ class Reach:
         return sum(self.missed.values()) / self.targets if self.targets else 0.0
 
     def told(self, what: str) -> str:
-        """The misses in words, `what` being the targets: "12 of 256 dev answers (5 %) cannot be given: …"; empty without a miss."""
+        """The misses in words: "12 of 256 dev answers (5 %) cannot be given: …"; empty where
+        nothing is missed or cut.
+
+        Args:
+            what: What the targets are called.
+        """
         for reasons, happens in ((self.missed, "cannot be given"), (self.cut, "lose a part")):
             if count := sum(reasons.values()):
                 share = count / self.targets
@@ -151,7 +170,7 @@ class Reach:
 
 
 class Formulation(ABC):
-    """How one kind of model computes a task. A small frozen dataclass of settings."""
+    """The way one kind of model does a task. A small frozen dataclass of settings."""
 
     @property
     @abstractmethod
@@ -160,7 +179,7 @@ class Formulation(ABC):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What the model's configuration is to say: `num_labels`, `id2label`, …."""
+        """Changes of the model's configuration: `num_labels`, `id2label`, …."""
         return {}
 
     @property
@@ -174,10 +193,10 @@ class Formulation(ABC):
         return 0
 
     def reading(self, how: str) -> Formulation:
-        """The formulation with answers read off a language model in a way of `READINGS`.
+        """The formulation with a language model's answers read in one of the ways of `READINGS`.
 
         Raises:
-            UsageError: Answers cannot be read so.
+            UsageError: Answers cannot be read in that way.
         """
         if how != GREEDY:
             raise UsageError(
@@ -196,17 +215,21 @@ class Formulation(ABC):
 
     @abstractmethod
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
-        """Rows of examples.
+        """Make rows of examples.
 
         Args:
             examples: What the task reads.
-            processor: The model's tokeniser, or image or sound processor.
-            answers: With their targets, for the loss; else as the model is asked.
-            shots: Examples with their answers that are put before each question; only what writes text takes any.
+            processor: The model's tokeniser, or its processor of images or sounds.
+            answers: Whether rows have targets, for the loss; otherwise they are as the model is
+                asked.
+            shots: Examples with their answers that stand before each question; only formulations
+                that write text take any.
         """
 
     def question(self, example: Example) -> str:
-        """The text that an example asks with, by which others like it are found; empty where there is none."""
+        """The text of an example's question, by which others like it are found; empty where there
+        is none.
+        """
         return ""
 
     @abstractmethod
@@ -214,32 +237,37 @@ class Formulation(ABC):
         """A prediction for each example, from the outputs of its rows."""
 
     def problem(self, processor: Any) -> str:
-        """What this processor's model lacks, a sentence and what to do; empty where nothing is known against it."""
+        """What this processor's model lacks, and what to do about it, a sentence; empty where
+        nothing is known against it.
+        """
         return ""
 
     def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
-        """How many of the examples' targets a prediction can be.
+        """How many of the examples' targets a prediction can equal.
 
         Raises:
-            UsageError: They cannot be encoded for this processor's model.
+            UsageError: The examples cannot be encoded for this processor's model.
         """
         return Reach(len(examples), {})
 
 
 def named_outputs(labels: Sequence[str]) -> dict[str, Any]:
-    """What a model's configuration says of a head with one output a label, in this order."""
+    """Changes of a model's configuration for a head with one output per label, in this order."""
     return {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
 
 
 def padded(tokenizer: Any, side: str = "right") -> Any:
-    """Transformers' collator for token ids, which pads on a side, and per-token labels with `NO_TARGET`."""
+    """Transformers' collator for token ids and labels per token: it pads ids on the given side,
+    labels with `NO_TARGET`.
+    """
     from transformers import DataCollatorForSeq2Seq
 
+    # For all kinds of model: `DataCollatorWithPadding` does not pad labels.
     return DataCollatorForSeq2Seq(_sided(tokenizer, side), padding=True)
 
 
 def padded_inputs(tokenizer: Any) -> Any:
-    """Transformers' collator for token ids with targets that are numbers of a row."""
+    """Transformers' collator for token ids with targets that are numbers per row."""
     from transformers import DataCollatorWithPadding
 
     return DataCollatorWithPadding(_sided(tokenizer, "right"))
@@ -248,15 +276,20 @@ def padded_inputs(tokenizer: Any) -> Any:
 def tokenized(
     texts: Sequence[str], processor: Any, max_length: int, seconds: Sequence[str | None] = ()
 ) -> dict[str, Sequence[Any] | np.ndarray]:
-    """Columns of texts, or of pairs of texts, as a tokeniser makes them for its model; what is longer loses its end.
+    """Columns of texts, or of pairs of texts, as a tokeniser makes them for its model. Longer rows
+    lose their end.
 
     Args:
-        texts: One a row.
+        texts: One per row.
         processor: The tokeniser.
-        max_length: Tokens of a row at most, special tokens included.
+        max_length: The most tokens of a row, special tokens included.
         seconds: The second text of each row; empty, or all None, where there is none.
+
+    Returns:
+        For each input of the model one int32 array per row.
     """
-    if not texts:  # a tokeniser makes nothing of nothing
+    # A tokeniser fails on an empty list.
+    if not texts:
         return {name: [] for name in processor.model_input_names}
     pairs = list(seconds) if any(second is not None for second in seconds) else None
     encoded = processor(list(texts), pairs, truncation=True, max_length=max_length, return_attention_mask=False)
@@ -265,10 +298,10 @@ def tokenized(
 
 
 def losing_ends(texts: Sequence[tuple[str, ...]], processor: Any, max_length: int) -> Reach:
-    """How many of some texts, or pairs of texts, are longer than a row and lose their end."""
+    """How many texts, or pairs of texts, are longer than a row and lose their end."""
     special, longest, count = processor.num_special_tokens_to_add(), 0, 0
     for each in texts:
-        # A printable character of ASCII is a token at most: what is that short need not be encoded, which leaves few.
+        # An ASCII character is at most one token, so short texts need not be encoded: few are left.
         if sum(map(len, each)) + special + 1 > max_length or not all(text.isascii() for text in each):
             tokens = len(processor(*each, verbose=False)["input_ids"])
             longest, count = max(longest, tokens), count + (tokens > max_length)
@@ -278,7 +311,9 @@ def losing_ends(texts: Sequence[tuple[str, ...]], processor: Any, max_length: in
 
 
 def _sided(tokenizer: Any, side: str) -> Any:
-    """The tokeniser, padding on a side; the one that a process shares is left as it was."""
+    """A copy of the tokeniser that pads on the given side. The tokeniser itself is shared by the
+    whole process.
+    """
     own = copy.copy(tokenizer)
     own.padding_side = side
     return own

@@ -1,4 +1,6 @@
-"""The class of a text, or its classes: an encoder has a head with one output a class, a language model writes the class's name."""
+"""The class of a text, or its classes: an encoder has a head with one output per class, a language
+model writes the class's name.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,15 @@ from workbench.formulations.text import TextGeneration, text_generation
 from workbench.objectives import Batch, Classes, Inference, Objective, Read
 
 NONE = "none"
-"""What a language model is to say where a text has none of several labels."""
+"""What a language model should say of a text that has none of several labels."""
 
 SEVERAL_TOKENS = 64
-"""Most tokens of an answer that names several labels."""
+"""The most tokens of an answer that names several labels."""
 
 CONTENT_FREE = "N/A"
-"""A text without content (Zhao et al. 2021, arXiv:2102.09690): what a model makes of it is its leaning."""
+"""A text without content (Zhao et al. 2021, arXiv:2102.09690): what a model says of it shows which
+names it leans to.
+"""
 
 Text = Callable[[Example], str | tuple[str, str]]
 """The text of an example, or its two texts."""
@@ -52,14 +56,14 @@ class Labelled(NamedTuple):
 
 @dataclass(frozen=True)
 class Classification(Formulation):
-    """Tells a class of a text or of a pair of texts, or several.
+    """Tells the class of a text or of a pair of texts, or several classes.
 
     Attributes:
         labels: All classes, in the order of the head's outputs.
         text: The text of an example, or its two texts.
         label: The classes of an example.
-        max_length: Tokens of a row at most; what is longer loses its end.
-        several: Whether an example may be of any number of classes; else of just one.
+        max_length: The most tokens of a row; longer rows lose their end.
+        several: Whether an example may have any number of classes; otherwise it has exactly one.
     """
 
     labels: tuple[str, ...]
@@ -98,7 +102,9 @@ class Classification(Formulation):
         return Rows(columns, np.arange(len(examples)), ones, padded_inputs(processor))
 
     def _targets(self, examples: Sequence[Example]) -> np.ndarray:
-        """Number of each example's class, shape (rows,); of several, 0 or 1 for each, shape (rows, classes)."""
+        """Number of each example's class, shape (rows,); with several classes 0 or 1 for each,
+        shape (rows, classes).
+        """
         if not self.several:
             return numbers_of([self.label(example)[0] for example in examples], self.labels)
         targets = np.zeros((len(examples), len(self.labels)), np.float32)
@@ -107,7 +113,9 @@ class Classification(Formulation):
         return targets
 
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Labelled]:
-        """The likeliest class with its probability; of several, those of at least one half."""
+        """The likeliest class with its probability; with several classes those of a probability of
+        at least one half.
+        """
         if self.several:
             chosen = [np.flatnonzero(row >= 0.5) for row in outputs]
             return [Labelled(tuple(self.labels[i] for i in each), None) for each in chosen]
@@ -121,7 +129,8 @@ class Classification(Formulation):
 
 @dataclass(frozen=True)
 class WrittenClasses(TextGeneration):
-    """The class of a text, or its classes, written by name; of one class no other words can be written.
+    """The class of a text, or its classes, written by name. With one class nothing but a class's
+    name can be written.
 
     Attributes:
         words: Each class, and its name in words.
@@ -130,7 +139,10 @@ class WrittenClasses(TextGeneration):
     words: tuple[tuple[str, str], ...] = ()
 
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Any]:
-        """The classes that were written, in any case; what is none of them is left out. Of one that was weighed its probability."""
+        """The classes whose names were written, in any case; other words are left out. Classes
+        chosen by likelihood have a confidence.
+        """
+        # Case is ignored: models begin a sentence with a capital.
         of = {said.casefold(): name for name, said in self.words}
         if self.read != GREEDY:
             told: list[Any] = [Labelled((), None)] * len(examples)
@@ -164,16 +176,17 @@ def classification(
         words: All classes in their order, each with its name in words.
         text: The text of an example, or its two texts.
         labels: The classes of an example.
-        max_length: Tokens of an encoder's row at most.
+        max_length: The most tokens of an encoder's row.
         instruction: What a language model is asked behind the text.
-        several: Whether an example may be of any number of classes.
+        several: Whether an example may have any number of classes.
 
     Raises:
         UsageError: This kind of model reads no text.
     """
     if kind == "encoder":
         return Classification(tuple(words), text, labels, max_length, several)
-    # Of one class the others are not listed: what can be written is bound to them, and without a list small models choose better.
+    # With one class the names are not listed: nothing else can be written anyway, and small models
+    # choose better without a list.
     asked = f"Name all that fit of {', '.join(words.values())}; else say {NONE}. {instruction}" if several else instruction
     plain = text_generation(
         kind,
@@ -190,7 +203,8 @@ def classification(
 
 
 def _prompt(asked: str, text: Text, example: Example) -> str:
-    # The question stands last: asked before the text, a small model answered nearly all texts of pytopics alike.
+    # The question stands last: asked before the text, a small model answered nearly all texts of
+    # pytopics alike.
     texts = text(example)
     both = texts if isinstance(texts, str) else "First text: {}\nSecond text: {}".format(*texts)
     return f"{both}\n\n{asked}"
@@ -201,7 +215,11 @@ def _answer(words: Mapping[str, str], labels: Callable[[Example], Sequence[str]]
 
 
 def numbers_of(names: Sequence[str], labels: Sequence[str]) -> np.ndarray:
-    """Place of each class among all, shape (names,). Raises UsageError where one is not among them."""
+    """The place of each name among all labels, shape (names,).
+
+    Raises:
+        UsageError: A name is not among them.
+    """
     place = {name: i for i, name in enumerate(labels)}
     strange = next((name for name in names if name not in place), None)
     if strange is not None:
@@ -210,10 +228,11 @@ def numbers_of(names: Sequence[str], labels: Sequence[str]) -> np.ndarray:
 
 
 def probabilities(output: Any, batch: Batch) -> Sequence[np.ndarray]:
-    """Probabilities of the classes of each row, which add up to 1."""
+    """Probabilities of each row's classes, which add up to 1."""
+    # float32 first: NumPy has no bfloat16.
     return list(output["logits"].float().softmax(-1).cpu().numpy())
 
 
 def _several(output: Any, batch: Batch) -> Sequence[np.ndarray]:
-    """Probability of each class of each row."""
+    """The probability of each class, for each row."""
     return list(output["logits"].float().sigmoid().cpu().numpy())

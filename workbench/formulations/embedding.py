@@ -1,4 +1,6 @@
-"""An encoder as an embedding model (bi-encoder): queries and documents are each made a vector, and near ones belong together."""
+"""An encoder as an embedding model (bi-encoder): queries and documents each become a vector, and
+the nearest belong together.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,10 @@ from workbench.formulations.base import Example, Formulation, Reach, Rows, Shots
 from workbench.objectives import NO_TARGET, Embed, InBatchNegatives, Inference, Objective
 
 DEEPEST = 100
-"""Most documents that are told for a query."""
+"""The most documents that a ranking has."""
 
 QUERIES_AT_ONCE = 256
-"""Queries that are compared with all documents at once: a bound on memory."""
+"""Queries that are compared with all documents at once, which bounds the memory of their scores."""
 
 Ranking = tuple[tuple[str, float], ...]
 """Names of documents with their scores, best first."""
@@ -27,12 +29,14 @@ class Embedding(Formulation):
 
     Attributes:
         query: The query of an example.
-        taught: Names of documents that a model learns an example by: first the one to be found, then those that are not.
-        searched: Names of the documents that examples are searched in, for all of them together.
+        taught: Names of the documents that an example is learned by: first the one to be found,
+            then wrong ones.
+        searched: Names of the documents that examples are searched in, for all examples together.
         text: The text of a document, by its name.
-        max_length: Tokens of a row at most; what is longer loses its end.
+        max_length: The most tokens of a row; longer rows lose their end.
         temperature: Divides similarities, as in `InBatchNegatives`.
-        among: Names of those that are to be put in order for one example; None: all that are searched.
+        among: Names of the documents to be put in order for an example; None: all that are
+            searched.
     """
 
     query: Callable[[Example], str]
@@ -59,16 +63,20 @@ class Embedding(Formulation):
         return Embed()
 
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
-        """A row for each query; behind each its documents to learn from, or behind all of them those to be searched."""
+        """A row for each query. To learn from, its documents follow each query; to be searched, all
+        documents follow all queries.
+        """
         if not answers:
             names = self.searched(examples)
             texts = [self.query(example) for example in examples] + [self.text(name) for name in names]
-            # What is searched is of no one example: their number stands for all of them.
+            # Documents that are searched belong to no single example, which this number says.
             of = np.concatenate([np.arange(len(examples)), np.full(len(names), len(examples))])
             extra = [*([""] * len(examples)), *names]
             columns = tokenized(texts, processor, self.max_length)
             return Rows(columns, of, np.zeros(len(of), np.int64), padded_inputs(processor), extra)
         texts, labels, rows_of = [], [], []
+        # Equal queries and equal documents share a number, by which the loss tells a document that
+        # is right for a query from a negative.
         numbers: dict[tuple[str, str], int] = {}
         for i, example in enumerate(examples):
             names = self.taught(example)
@@ -79,6 +87,7 @@ class Embedding(Formulation):
             rows_of += [i] * (1 + len(names))
         targets = np.array(labels, np.int64).reshape(-1, 2)
         columns = {**tokenized(texts, processor, self.max_length), "labels": targets}
+        # Only queries are items of the loss.
         items = (targets[:, 0] != NO_TARGET).astype(np.int64)
         return Rows(columns, np.array(rows_of, np.int64), items, padded_inputs(processor), together=True)
 
@@ -102,6 +111,6 @@ class Embedding(Formulation):
 
 
 def ranked(names: Sequence[str], scores: np.ndarray) -> Ranking:
-    """Documents by their scores, best first, equal ones in the order given; at most `DEEPEST`."""
+    """Documents by their scores, best first, at most `DEEPEST`; equal ones as they were given."""
     best = np.argsort(-scores, kind="stable")[:DEEPEST]
     return tuple((names[i], float(scores[i])) for i in best)

@@ -1,4 +1,6 @@
-"""The class of an image or of a sound: a head with one output a class on a model that sees or hears."""
+"""The class of an image or of a sound: a head with one output per class on a model that sees or
+hears.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +18,31 @@ from workbench.formulations.classes import Labelled, numbers_of, probabilities
 from workbench.objectives import Classes, Inference, Objective, Read
 
 KEPT_BYTES = 2 << 30
-"""Inputs that are kept in memory once they are made, of one set of rows; those beyond are made anew each time."""
+"""The most bytes of made inputs that are kept in memory per set of rows; the others are made again
+whenever they are needed.
+"""
 
 PATCH, FRAME = 16 * 16, 320
-"""What counts as a token: so many pixels, and so many samples of a sound (20 ms of 16,000 a second)."""
+"""What counts as a token: so many pixels of an image, and so many samples of a sound (20 ms at
+16,000 a second).
+"""
 
 Inputs = Callable[[Example, Any], Mapping[str, np.ndarray]]
-"""What a model gets of an example, made by its processor, by the names of its inputs; without a dimension for rows."""
+"""A function from an example and a processor to the model's inputs by name, without a dimension for
+rows.
+"""
 
 
 @dataclass(frozen=True)
 class MediaClassification(Formulation):
-    """Tells a class of an image, or of a sound.
+    """Tells the class of an image or of a sound.
 
     Attributes:
         head: Name of the transformers class.
         labels: All classes, in the order of the head's outputs.
         label: The class of an example, in a list.
-        inputs: What the model gets of it, always of one size.
-        most_seconds: Seconds of a sound after which nothing is heard; 0 for images.
+        inputs: Makes a model's inputs of an example, always of one size.
+        most_seconds: Seconds after which a sound is cut off; 0 for images.
     """
 
     head: str
@@ -49,7 +57,8 @@ class MediaClassification(Formulation):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        masks = {"apply_spec_augment": False} if self.most_seconds else {}  # drawn by NumPy, whose state no run keeps
+        # SpecAugment draws its masks by NumPy, whose state a resumed run does not restore.
+        masks = {"apply_spec_augment": False} if self.most_seconds else {}
         return {**named_outputs(self.labels), **masks}
 
     @property
@@ -61,6 +70,7 @@ class MediaClassification(Formulation):
 
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         columns = made(examples, functools.partial(self._made, processor))
+        # Read from what is made, as the processor decides on the size.
         shapes = {tuple((name, column[0].shape) for name, column in columns.items())} if examples else set()
         if answers:
             columns["labels"] = numbers_of([self.label(example)[0] for example in examples], self.labels)
@@ -84,7 +94,7 @@ class MediaClassification(Formulation):
 
 
 class _Column(Sequence[Any]):
-    """An input of rows that are kept, or made anew when they are asked for."""
+    """An input of some rows, each kept in memory or made again when it is asked for."""
 
     def __init__(self, name: str, kept: Sequence[Mapping[str, np.ndarray] | None], make: Callable[[int], Mapping[str, np.ndarray]]):
         self._name, self._kept, self._make = name, kept, make
@@ -99,10 +109,8 @@ class _Column(Sequence[Any]):
 
 
 def made(examples: Sequence[Example], make: Callable[[Example], Mapping[str, np.ndarray]]) -> dict[str, Any]:
-    """Columns of what is made of each example: all of it once, as much as memory may hold of it kept.
-
-    Raises:
-        UsageError: An example becomes other inputs than the others.
+    """Columns of what is made of each example. Everything is made once to learn its size; what
+    memory allows is kept.
     """
     kept: list[Mapping[str, np.ndarray] | None] = []
     names: tuple[str, ...] = ()
@@ -116,7 +124,7 @@ def made(examples: Sequence[Example], make: Callable[[Example], Mapping[str, np.
 
 
 def stacked(features: list[dict[str, Any]]) -> Mapping[str, Any]:
-    """Transformers' collator for rows of one size."""
+    """Transformers' collator for rows that are all of one size."""
     from transformers import default_data_collator
 
     batch: Mapping[str, Any] = default_data_collator(features)
@@ -124,20 +132,25 @@ def stacked(features: list[dict[str, Any]]) -> Mapping[str, Any]:
 
 
 def tokens_of(shape: Sequence[int]) -> int:
-    """What a row is reckoned to cost, in tokens, by the shape of its input: an image, a sound, or a spectrogram."""
+    """The cost of a row in tokens, from the shape of its input: an image, a sound, or a
+    spectrogram.
+    """
     if len(shape) == 3:
         return max(1, -(-shape[-1] * shape[-2] // PATCH))
+    # A sound has the shape (samples,). The longer side of a spectrogram is time, in steps of 10 ms.
     return max(1, -(-shape[0] // FRAME) if len(shape) == 1 else max(shape) // 2)
 
 
 def pixels(data: str, example: Example, processor: Any) -> Mapping[str, np.ndarray]:
-    """The image of an example as its model's processor makes it."""
+    """The inputs for an example's image, as its model's processor makes them."""
     image = processor(images=media.read("image", data, example), return_tensors="np")
     return {name: np.asarray(image[name][0]) for name in processor.model_input_names if name in image}
 
 
 def waves(data: str, seconds: float, example: Example, processor: Any) -> Mapping[str, np.ndarray]:
-    """The sound of an example as its model's processor makes it, cut or filled up with silence to so many seconds."""
+    """The inputs for an example's sound, as its model's processor makes them, cut or filled up with
+    silence to so many seconds.
+    """
     hears = hearing(processor)
     samples, rate = media.read("sound", data, example)
     wanted = int(hears.sampling_rate)
@@ -166,7 +179,9 @@ def refuse_deaf(kind: str, task: object) -> None:
 def image_classification(
     kind: str, task: object, data: str, labels: Sequence[str], label: Callable[[Example], Sequence[str]]
 ) -> MediaClassification:
-    """How a kind of model tells the classes of a data set's images. Raises UsageError where it sees none."""
+    """How a kind of model tells the classes of a data set's images. Raises UsageError where it sees
+    no images.
+    """
     if kind != "vision":
         raise UsageError(f"a model of kind {kind!r} cannot do {type(task).__name__}: it sees no images. Choose a model of images.")
     return MediaClassification("AutoModelForImageClassification", tuple(labels), label, functools.partial(pixels, data))
@@ -181,7 +196,9 @@ def audio_classification(
     *,
     max_seconds: float,
 ) -> MediaClassification:
-    """How a kind of model tells the classes of a data set's sounds. Raises UsageError where it hears none."""
+    """How a kind of model tells the classes of a data set's sounds. Raises UsageError where it
+    hears none.
+    """
     refuse_deaf(kind, task)
     inputs = functools.partial(waves, data, max_seconds)
     return MediaClassification("AutoModelForAudioClassification", tuple(labels), label, inputs, max_seconds)

@@ -1,4 +1,6 @@
-"""How likely a text is to a model: a decoder foretells each token from those before it, an encoder tells tokens that are hidden."""
+"""How likely a model finds a text: a decoder foretells each token from those before it, an encoder
+tells hidden tokens.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +19,21 @@ from workbench.objectives import NO_TARGET, Inference, Likelihoods, Objective, R
 TEXTS_AT_ONCE = 256
 
 KEPT, DRAWN = 0.1, 0.1
-"""Shares of the tokens that an encoder has to tell that are left as they are, and that a random one stands in for: as in
-BERT (Devlin et al. 2019, arXiv:1810.04805)."""
+"""Of the tokens that an encoder has to tell, the shares that are left as they are and that a random
+token replaces: as in BERT (Devlin et al. 2019, arXiv:1810.04805).
+"""
 
 
 class Likelihood(NamedTuple):
-    """What a model makes of a text.
+    """How likely a model finds a text.
 
     Attributes:
-        log_likelihood: Sum of the natural logarithms of the probabilities that it gave all tokens that it had to tell; at most 0.
+        log_likelihood: Sum of the natural logarithms of the probabilities of all tokens that it had
+            to tell; at most 0.
         tokens: How many those are.
-        right: For how many of them it found the right one the likeliest.
+        right: For how many of them the right token was the likeliest.
         bytes: Bytes of those tokens' text in UTF-8.
-        words: Words of the text, parted by blanks; 0 where not all of it was told.
+        words: Words of the text, separated by blanks; 0 where not all of the text was told.
     """
 
     log_likelihood: float
@@ -41,11 +45,12 @@ class Likelihood(NamedTuple):
 
 @dataclass(frozen=True)
 class LanguageModelling(Formulation):
-    """Texts cut into rows; every row is learned from, and every text graded over all of its rows.
+    """Texts cut into rows. Every row is learned from, and every text is graded over all of its
+    rows.
 
     Attributes:
         text: The text of an example.
-        max_length: Tokens of a row at most, special ones included.
+        max_length: The most tokens of a row, special ones included.
     """
 
     text: Callable[[Example], str]
@@ -56,7 +61,7 @@ class LanguageModelling(Formulation):
         return self.max_length
 
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Likelihood]:
-        """What each text is worth to the model, over all of its rows."""
+        """Likelihoods of the texts, each over all of its rows."""
         sums = np.zeros((len(examples), 3))
         counts = np.zeros((len(examples), 2), np.int64)
         for i, found, of_row in zip(rows.example.tolist(), outputs, rows.extra, strict=True):
@@ -70,10 +75,12 @@ class LanguageModelling(Formulation):
 
 @dataclass(frozen=True)
 class CausalModelling(LanguageModelling):
-    """Each token is foretold from those before it in its row, once: a row begins with the last token of the row before.
+    """Each token is foretold once, from those before it in its row. A row begins with the last
+    token of the row before.
 
-    The first begins with the token that begins texts, or else ends them, where the model has such a one; that is how the
-    lm-evaluation-harness reckons rolling likelihoods.
+    A text's first row begins with the token that begins texts, or else the one that ends them,
+    where the model has such a token. The lm-evaluation-harness computes rolling likelihoods in the
+    same way.
     """
 
     @property
@@ -96,13 +103,16 @@ class CausalModelling(LanguageModelling):
         extra: list[tuple[int, int]] = []
         for i, tokens, offsets, text in _tokenised(examples, self.text, processor, add_special_tokens=False):
             whole = np.array([*([] if start is None else [start]), *tokens], np.int32)
+            # Without a token to begin with, nothing foretells the first one, so it does not count.
             told = offsets if start is not None else offsets[1:]
             size = len(text[told[0][0] :].encode()) if told else 0
+            # Rows overlap by one token, which is read in the second and was foretold in the first.
             for begin in range(0, len(whole) - 1, self.max_length - 1):
                 row = whole[begin : begin + self.max_length]
                 ids.append(row)
                 labels.append(np.concatenate([[NO_TARGET], row[1:]]).astype(np.int32))
                 of.append(i)
+                # Bytes and words of a whole text, so they stand with its first row alone.
                 extra.append((0, 0) if begin else (size, len(text.split())))
         items = np.array([len(row) - 1 for row in ids], np.int64)
         return Rows({"input_ids": ids, "labels": labels}, np.array(of, np.int64), items, padded(processor, "left"), extra)
@@ -110,10 +120,11 @@ class CausalModelling(LanguageModelling):
 
 @dataclass(frozen=True)
 class MaskedModelling(LanguageModelling):
-    """Some tokens are hidden, and told from all others of their row. Which ones depends on the text and the seed alone.
+    """Some tokens are hidden, and told from all others of their row. Which ones depends on the text
+    and the seed alone.
 
     Attributes:
-        mask_probability: Share of the tokens that are to be told, 0 to 1; of a row at least one.
+        mask_probability: Share of the tokens that are to be told, 0 to 1; at least one per row.
         seed: Draws them.
     """
 
@@ -148,12 +159,16 @@ class MaskedModelling(LanguageModelling):
         number = 0
         for i, tokens, offsets, text in _tokenised(examples, self.text, processor, **cut):
             number = number + 1 if of and of[-1] == i else 0
+            # transformers counts the token for unknown words as special, but it stands for a part
+            # of the text.
             special = {*processor.all_special_ids} - {processor.unk_token_id}
             places = np.array([place for place, token in enumerate(tokens) if token not in special], np.int64)
             if not len(places):
                 continue
             row = np.array(tokens, np.int32)
             targets = np.full(len(row), NO_TARGET, np.int32)
+            # Drawn by the example's own id, so that other texts, or another order, hide nothing
+            # else in it.
             chosen = self._hide(row, targets, places, processor, f"{self.seed} {examples[i].get('id', i)} {number}")
             ids.append(row)
             labels.append(targets)
@@ -163,7 +178,7 @@ class MaskedModelling(LanguageModelling):
         return Rows({"input_ids": ids, "labels": labels}, np.array(of, np.int64), items, padded(processor), extra)
 
     def _hide(self, row: np.ndarray, targets: np.ndarray, places: np.ndarray, processor: Any, what: str) -> np.ndarray:
-        """Hide some tokens of a row and set them as its targets; returns their places."""
+        """Hide some tokens of a row, in place, and make them its targets. Returns their places."""
         rng = np.random.default_rng(list(hashlib.blake2b(what.encode(), digest_size=16).digest()))
         chosen = places[rng.random(len(places)) < self.mask_probability]
         if not len(chosen):
@@ -179,15 +194,15 @@ class MaskedModelling(LanguageModelling):
 def language_modelling(
     kind: str, task: object, text: Callable[[Example], str], *, max_length: int, mask_probability: float, seed: int
 ) -> LanguageModelling:
-    """How a kind of model is taught a language, and how well it knows it.
+    """How a kind of model is taught a language, and graded by how likely it finds texts.
 
     Args:
         kind: The kind of model, as `Task.formulation` gets it.
         task: The task, for errors.
         text: The text of an example.
-        max_length: Tokens of a row at most.
+        max_length: The most tokens of a row.
         mask_probability: Share of the tokens that an encoder has to tell.
-        seed: Draws them.
+        seed: Draws those tokens.
 
     Raises:
         UsageError: This kind of model is neither a decoder nor an encoder.
@@ -203,7 +218,9 @@ def language_modelling(
 
 
 def _tokenised(examples: Sequence[Example], text: Callable[[Example], str], processor: Any, **how: Any) -> Any:
-    """The pieces of each text: example, token ids, the characters of each token, and the text."""
+    """The rows of each text: index of its example, token ids, characters [start, end) of each
+    token, and the text.
+    """
     for first in range(0, len(examples), TEXTS_AT_ONCE):
         texts = [text(example) for example in examples[first : first + TEXTS_AT_ONCE]]
         encoded = processor(texts, return_offsets_mapping=True, return_attention_mask=False, verbose=False, **how)

@@ -1,4 +1,6 @@
-"""Documents put in order for a query, each by a look at both together: a cross-encoder's score, or a language model's yes or no."""
+"""Documents put in order for a query by reading both together: a cross-encoder's score, or a
+language model's yes or no.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,21 @@ from workbench.formulations.text import TextGeneration, text_generation
 from workbench.objectives import Classes, Inference, Objective, Odds, Score, Tokens
 
 YES, NO = "yes", "no"
-"""What a language model answers to whether a document answers a query."""
+"""A language model's answers to whether a document answers a query."""
 
 
 @dataclass(frozen=True)
 class CrossEncoder(Formulation):
-    """A score of each document beside the query; an item of the loss is such a pair, to be told right from wrong.
+    """A score for each document beside the query. An item of the loss is such a pair, right or
+    wrong.
 
     Attributes:
         query: The query of an example.
-        taught: Names of documents that an example is learned by: first one that answers it, then those that do not.
-        candidates: Names of the documents that are to be put in order for an example.
+        taught: Names of the documents that an example is learned by: first one that answers it,
+            then some that do not.
+        candidates: Names of the documents to be put in order for an example.
         text: The text of a document, by its name.
-        max_length: Tokens of query and document together at most; what is longer loses its end.
+        max_length: The most tokens of query and document together; longer pairs lose their end.
     """
 
     query: Callable[[Example], str]
@@ -51,7 +55,7 @@ class CrossEncoder(Formulation):
 
     @property
     def objective(self) -> Objective:
-        return Classes(several=True)  # one class, which a pair is of or not
+        return Classes(several=True)  # a single class, which a pair has or not
 
     def inference(self, processor: Any) -> Inference:
         return Score()
@@ -78,13 +82,15 @@ class CrossEncoder(Formulation):
 
 @dataclass(frozen=True)
 class WrittenRelevance(Formulation):
-    """A language model is asked of each document whether it answers the query; what counts is how much likelier yes is than no.
+    """A language model is asked of each document whether it answers the query; the score is how
+    much likelier yes is than no.
 
     Attributes:
-        plain: The question and its answer as text, of an example that is a pair: `{"query", "document", "answer"}`.
+        plain: Question and answer as text, of an example that is a pair: `{"query", "document",
+            "answer"}`.
         query: The query of an example.
-        taught: Names of documents that an example is learned by, as in `CrossEncoder`.
-        candidates: Names of the documents that are to be put in order for an example.
+        taught: Names of the documents that an example is learned by, as in `CrossEncoder`.
+        candidates: Names of the documents to be put in order for an example.
         text: The text of a document, by its name.
     """
 
@@ -108,21 +114,26 @@ class WrittenRelevance(Formulation):
 
     def inference(self, processor: Any) -> Inference:
         yes, no = (self.plain.answer_ids(answer, processor) for answer in (YES, NO))
+        # Some tokenisers write both answers with the same first token (a blank): the first that
+        # differs counts.
         alike = next(i for i, (one, other) in enumerate(zip(yes, no, strict=False)) if one != other)
         return Odds(yes[alike], no[alike], tuple(yes[:alike]))
 
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
-        """A row for each pair; one that is longer than the model takes is left out. A shot is a document that answers, and one that
-        does not.
+        """A row for each pair; pairs that are longer than the model takes are left out. A shot is
+        shown as a document that answers its query and one that does not.
         """
         names, of = _beside(examples, self.taught if answers else self.candidates)
         asked = [pair for example, each in zip(examples, names, strict=True) for pair in self._pairs(example, each)]
         rows = self.plain.encode(asked, processor, answers=answers, shots=self._shown(shots))
         extra = [name for each in names for name in each]
+        # `plain` numbers pairs, of which some were left out; rows have to name queries.
         return dataclasses.replace(rows, example=of[rows.example], extra=[extra[i] for i in rows.example])
 
     def _shown(self, shots: Shots) -> Shots:
-        """What stands before each pair: of each shot a document that answers it, and one that does not."""
+        """The pairs that stand before each question: of each shot a document that answers it, and
+        one that does not.
+        """
 
         def pairs(some: Sequence[Example]) -> list[Example]:
             return [pair for shot in some for pair in self._pairs(shot, self.taught(shot)[:2])]
@@ -138,18 +149,22 @@ class WrittenRelevance(Formulation):
         return [{**one, "document": self.text(name), "answer": NO if i else YES} for i, name in enumerate(names)]
 
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[float], processor: Any) -> list[Ranking]:
-        """The candidates of each query, best first; without those that were not asked."""
+        """The candidates of each query, best first; those that were too long to be asked are
+        missing.
+        """
         return in_order(len(examples), rows, outputs)
 
 
 def _beside(examples: Sequence[Example], documents: Callable[[Example], Sequence[str]]) -> tuple[list[Sequence[str]], np.ndarray]:
-    """Names of the documents of each example, and the example that each pair with a query is of, by number, shape (pairs,)."""
+    """Names of each example's documents, and for each pair with a query the index of its example,
+    shape (pairs,).
+    """
     names = [documents(example) for example in examples]
     return names, np.repeat(np.arange(len(examples)), [len(each) for each in names])
 
 
 def in_order(count: int, rows: Rows, scores: Sequence[float]) -> list[Ranking]:
-    """The documents of the rows of each of so many examples, named by `extra`, best first."""
+    """The documents of each example's rows, named by `extra`, best first."""
     starts = np.searchsorted(rows.example, np.arange(count + 1)).tolist()
     spans = [slice(first, last) for first, last in itertools.pairwise(starts)]
     return [ranked(rows.extra[each], np.array(scores[each])) for each in spans]
@@ -160,12 +175,13 @@ def relevance(
     task: object,
     encoder: CrossEncoder,
 ) -> Formulation:
-    """How a kind of model tells whether documents answer a query, by a look at both together.
+    """How a kind of model tells whether documents answer a query, by reading both together.
 
     Args:
         kind: The kind of model, as `Task.formulation` gets it.
         task: The task, for errors.
-        encoder: The formulation of an encoder; another kind of model is asked about the same queries and documents.
+        encoder: The formulation for an encoder. Another kind of model is asked about the same
+            queries and documents.
 
     Raises:
         UsageError: This kind of model reads no text.

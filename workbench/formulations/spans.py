@@ -1,4 +1,6 @@
-"""An encoder finds an answer in a text: a head for its first and its last token, over windows of a long context."""
+"""An encoder finds an answer in a text by a head for its first and its last token, over windows of
+a long context.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,20 @@ from workbench.formulations.base import Example, Formulation, Reach, Rows, Shots
 from workbench.objectives import NO_TARGET, Batch, Inference, Objective, Read, Spans
 
 EXAMPLES_AT_ONCE = 1024
-"""Examples that are encoded at once to know whether their answers can be given."""
+"""Examples that are encoded at once to see whether their answers can be given."""
 
 
 @dataclass(frozen=True)
 class SpanExtraction(Formulation):
-    """The best span of a context answers a question, or none does.
+    """The span of a context that answers a question best, or none.
 
     Attributes:
-        max_length: Tokens of a row at most, question and special tokens included.
+        max_length: The most tokens of a row, question and special tokens included.
         stride: Tokens of context that neighbouring windows share.
-        max_answer_tokens: Tokens of an answer at most.
-        null_threshold: How much likelier, in logits, no answer must be than the best span.
-        may_be_none: Tells whether there may be no answer at all; asked when predictions are decoded.
+        max_answer_tokens: The most tokens of an answer.
+        null_threshold: By how much, in logits, no answer must be likelier than the best span.
+        may_be_none: Tells whether there may be no answer at all; asked when predictions are
+            decoded.
     """
 
     max_length: int
@@ -42,7 +45,7 @@ class SpanExtraction(Formulation):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return {"num_labels": 2}  # the two ends of a span; a checkpoint of five classes says 5
+        return {"num_labels": 2}  # a span's two ends, whatever number a checkpoint states
 
     @property
     def longest_row(self) -> int:
@@ -56,10 +59,12 @@ class SpanExtraction(Formulation):
         return Read(_logits)
 
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
-        """Targets are the positions of the answer's first and last token, (0, 0) where the window does not hold it.
+        """Rows of windows. Targets are the positions of the answer's first and last token, (0, 0)
+        in windows that do not hold it.
 
-        Of several gold answers it is the first that can be given. Where no window holds any of them whole, no row of the
-        example has a target: the question has an answer, and "none" would be a wrong lesson.
+        Of several gold answers the first that can be given counts. Where no window holds any of
+        them whole, no row of the example has a target: the question has an answer, and learning
+        "none" from it would be wrong.
         """
         cut = windows(
             [example["question"] for example in examples],
@@ -87,7 +92,9 @@ class SpanExtraction(Formulation):
         )
 
     def _spans(self, answers: Mapping[str, Any], offsets: Sequence[np.ndarray]) -> list[tuple[int, int] | None]:
-        """First and last token of one gold answer in each window: of the first that can be given, else the first that one holds."""
+        """First and last token in each window of one gold answer: the first that can be given, or
+        else the first that a window holds.
+        """
         kept: list[tuple[int, int] | None] = [None] * len(offsets)
         for text, start in zip(answers["text"], answers["answer_start"], strict=True):
             spans = [token_span(each, start, start + len(text)) for each in offsets]
@@ -97,15 +104,18 @@ class SpanExtraction(Formulation):
         return kept
 
     def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
-        """Gold answers that are short enough, and whole in a window. Where a question has several, one of them is enough."""
+        """Gold answers that are short enough, and whole in a window. Of a question's several
+        answers one is enough.
+        """
         asked = [example for example in examples if example["answers"]["text"]]
-        # A printable character of ASCII is a token at most, and neighbouring windows share `stride` of them: what is no longer
-        # than that need not be encoded, which leaves few.
+        # A printable ASCII character is at most one token, and neighbouring windows share `stride`
+        # of them: an answer no longer than that fits for certain. So few have to be encoded.
         sure = min(self.max_answer_tokens, self.stride)
         doubtful = [
             example for example in asked if not any(map(functools.partial(_is_short, most=sure), example["answers"]["text"]))
         ]
-        reasons = {  # and the settings at fault
+        # Reasons, and the settings at fault.
+        reasons = {
             f"longer than max_answer_tokens={self.max_answer_tokens}": "max_answer_tokens",
             f"whole in no window of max_length={self.max_length} with stride={self.stride}": "stride or max_length",
             "of characters that this model has no token for": "",
@@ -135,10 +145,13 @@ class SpanExtraction(Formulation):
         return Reach(len(asked), missed, " ".join(advice))
 
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[str]:
-        """Text of the best span over all windows; "" where none is likelier by more than the threshold."""
+        """Text of the best span over all windows; "" where no answer is likelier than it by more
+        than the threshold.
+        """
         best: list[tuple[float, str]] = [(-np.inf, "")] * len(examples)
         null = np.full(len(examples), np.inf)
         for i, (first, offsets), logits in zip(rows.example, rows.extra, outputs, strict=True):
+            # The lowest of all windows: one without the answer says "none" with good reason.
             null[i] = min(null[i], logits[0, 0] + logits[1, 0])
             if len(offsets):
                 score, start, end = best_span(logits[:, first : first + len(offsets)], self.max_answer_tokens)
@@ -150,7 +163,7 @@ class SpanExtraction(Formulation):
 
 
 def _is_short(text: str, most: int) -> bool:
-    """Whether a text has no more than `most` tokens for certain, whatever the tokeniser."""
+    """Whether a text has certainly no more than `most` tokens, whatever the tokeniser."""
     return len(text) <= most and text.isascii() and text.isprintable() and not text.isspace()
 
 
@@ -160,6 +173,6 @@ def _count(text: str, processor: Any) -> int:
 
 
 def _logits(output: Any, batch: Batch) -> Sequence[np.ndarray]:
-    """Logits of a row as an array (2, tokens): of being the first token of the answer, and the last."""
+    """Logits of each row, shape (2, tokens): of being the answer's first token, and its last."""
     both = np.stack([output[name].float().cpu().numpy() for name in ("start_logits", "end_logits")], 1)
     return [row[:, :length] for row, length in zip(both, batch["attention_mask"].sum(1).tolist(), strict=True)]

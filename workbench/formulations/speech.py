@@ -1,4 +1,4 @@
-"""What is said in a sound: an encoder that hears tells a letter, or none, for each stretch of it (CTC)."""
+"""What is said in a sound: an encoder tells a letter, or none, for each stretch of it (CTC)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from workbench.formulations.media import hearing, made, refuse_deaf, tokens_of
 from workbench.objectives import NO_TARGET, Batch, Ctc, Inference, Objective, Read
 
 STEPS_A_SECOND = 2
-"""Models that take no mask get a sound filled up with silence to a whole number of such steps, so that some are of one length."""
+"""Models that take no mask get each sound filled up with silence to a whole number of these steps,
+so that some have one length and can share a batch.
+"""
 
 _MARKS = re.compile(r"[^\w\s']|_")
 
@@ -27,9 +29,9 @@ class SpeechRecognition(Formulation):
     """Letters by connectionist temporal classification (Graves et al. 2006).
 
     Attributes:
-        data: The data set that the sounds are of, by its path.
+        data: Path of the data set that the sounds are in.
         text: What is said in an example.
-        max_seconds: What takes longer is neither learned from nor asked.
+        max_seconds: Longer sounds are neither learned from nor asked.
     """
 
     data: str
@@ -42,7 +44,7 @@ class SpeechRecognition(Formulation):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return {"apply_spec_augment": False}  # drawn by NumPy, whose state no run keeps
+        return {"apply_spec_augment": False}  # drawn by NumPy, whose state no run restores
 
     @property
     def objective(self) -> Objective:
@@ -52,10 +54,11 @@ class SpeechRecognition(Formulation):
         return Read(_letters, self.objective)
 
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
-        """Rows of sounds; of a model that takes no mask, rows of different lengths never share a batch.
+        """Rows of sounds. If the model takes no mask, rows of different lengths never share a
+        batch.
 
         Raises:
-            UsageError: The model has no letters; or no sound is short enough.
+            UsageError: The model has no letters, or no sound is short enough.
         """
         if not hasattr(processor, "tokenizer"):
             raise UsageError("this model comes without letters to write (a tokeniser). Choose one that was made to write.")
@@ -84,19 +87,20 @@ class SpeechRecognition(Formulation):
         return {name: np.asarray(sound[name][0], np.float32)}
 
     def _spelled(self, example: Example, tokenizer: Any) -> np.ndarray:
-        """Numbers of the letters of what is said, without those that the model does not know."""
+        """Numbers of the letters of what is said, without letters that the model does not know."""
         ids = tokenizer(_in_case(plain(self.text(example)), tokenizer), add_special_tokens=False)["input_ids"]
         return np.array([token for token in ids if token != tokenizer.unk_token_id], np.int64)
 
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[str]:
-        """What is said, by the likeliest letter of each stretch; "" of a sound that was not heard."""
+        """What is said, by the likeliest letter of each stretch; "" for sounds beyond the limit."""
         texts = [""] * len(examples)
         for i, ids in zip(rows.example.tolist(), outputs, strict=True):
+            # A CTC model's tokeniser merges repeated letters and drops CTC's blank.
             texts[i] = processor.tokenizer.decode(ids.tolist()).strip()
         return texts
 
     def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
-        """Sounds that are short enough, of which all letters can be written."""
+        """Sounds that are short enough, and whose letters the model can all write."""
         long = [example["seconds"] for example in examples if example["seconds"] > self.max_seconds]
         if long:
             why = {f"longer than max_seconds={self.max_seconds:g}": len(long)}
@@ -115,7 +119,7 @@ class SpeechRecognition(Formulation):
 
 
 def plain(text: str) -> str:
-    """A text without marks, in small letters, with single blanks: what of it is heard."""
+    """A text as it is heard: without punctuation, in lower case, with single blanks."""
     return " ".join(_MARKS.sub(" ", text).lower().split())
 
 
@@ -126,15 +130,18 @@ def _in_case(text: str, tokenizer: Any) -> str:
 
 
 def _takes_mask(processor: Any) -> bool:
-    """Whether the model is told which part of a row is padding; others were made with silence there, and hear it."""
+    """Whether the model is told which part of a row is padding. Others were trained with silence
+    there, and hear it.
+    """
     return bool(getattr(hearing(processor), "return_attention_mask", False))
 
 
 def _padded(processor: Any, features: Features) -> Mapping[str, Any]:
-    """Transformers' padding of sounds and of letters."""
+    """A batch of sounds and letters, padded by transformers' processor."""
     hears = hearing(processor)
     rows = [{name: value for name, value in one.items() if name != "labels"} for one in features]
     padded = dict(hears.pad(rows, padding=True, return_tensors="pt"))
+    # `pad` may make a mask all the same, which such a model was not trained with.
     if not _takes_mask(processor):
         padded.pop("attention_mask", None)
     if "labels" in features[0]:
@@ -152,6 +159,8 @@ def _letters(output: Any, batch: Batch) -> Sequence[np.ndarray]:
 def speech_recognition(
     kind: str, task: object, data: str, text: Callable[[Example], str], *, max_seconds: float
 ) -> SpeechRecognition:
-    """How a kind of model writes what is said in a data set's sounds. Raises UsageError where it hears none."""
+    """How a kind of model writes what is said in a data set's sounds. Raises UsageError where it
+    hears none.
+    """
     refuse_deaf(kind, task)
     return SpeechRecognition(data, text, max_seconds)

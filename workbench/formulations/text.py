@@ -1,4 +1,6 @@
-"""A language model writes its answer behind a prompt: decoders and encoder-decoders, asked or tuned."""
+"""A language model writes its answer behind a prompt: decoders and encoder-decoders, asked or
+tuned.
+"""
 
 from __future__ import annotations
 
@@ -29,21 +31,25 @@ Message = Mapping[str, str]
 """A turn of a conversation: `role` (system, user or assistant) and `content`."""
 
 ENDLESS = 1_000_000
-"""A tokeniser that says more than this of its model's length says nothing of it."""
+"""A tokeniser that states a longer `model_max_length` than this states none: transformers puts 1e30
+where it knows nothing.
+"""
 
 
 @dataclass(frozen=True)
 class TextGeneration(Formulation):
-    """A prompt is answered by text. A model with a chat template is talked to by it: a prompt is the user's turn.
+    """A prompt is answered by text. Where a model has a chat template, the prompt is the user's
+    turn in it.
 
-    What is trained begins with the very tokens that are asked with, and every answer ends in a token that ends it when asked.
+    A training row begins with the very tokens that the model is asked with, and every answer ends
+    in a token that ends it when asked.
 
     Attributes:
-        prompt: The prompt of an example, or the messages before its answer (`role`, `content`): a model with a chat template learns
-            every turn of the assistant among them.
+        prompt: The prompt of an example, or the messages before its answer (`role`, `content`). A
+            model with a chat template learns every turn of the assistant among them.
         answer: The answer of an example.
-        decoder: Whether the model is a decoder; else an encoder-decoder.
-        max_new_tokens: Tokens of an answer at most, its end token included.
+        decoder: Whether the model is a decoder; otherwise it is an encoder-decoder.
+        max_new_tokens: The most tokens of an answer, its end token included.
         choices: The answers that may be given; empty: any text.
         read: How one of those is found: one of `READINGS`.
         neutral: The prompt of an example without content; empty: there is none.
@@ -89,8 +95,8 @@ class TextGeneration(Formulation):
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         """Rows of prompts, or of prompts with their answers as targets.
 
-        An answer is never cut. A row that is longer than the model takes is left out: it teaches nothing, and its prediction is
-        empty.
+        An answer is never cut. A row that is longer than the model takes is left out: it teaches
+        nothing, and its prediction is empty.
 
         Raises:
             UsageError: No row is short enough.
@@ -102,7 +108,7 @@ class TextGeneration(Formulation):
         for i, example in enumerate(examples):
             before = shots(example) if callable(shots) else shots
             row, targets = self._row(example, processor, before, answers=answers)
-            # Asked, a decoder needs room for what it will write.
+            # A decoder that is asked needs room for what it will write.
             size = len(row) + (self.max_new_tokens if self.decoder and not answers else 0)
             if most is not None and max(size, len(targets)) > most:
                 continue
@@ -123,7 +129,9 @@ class TextGeneration(Formulation):
         return "\n".join(turn["content"] for turn in _turns(self.prompt(example)))
 
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Any]:
-        """The text of each answer, without what surrounds it; "" of an example that was not asked."""
+        """The text of each answer, without blanks around it; "" for examples that were too long to
+        be asked.
+        """
         found = [""] * len(examples)
         if self.read == GREEDY:
             texts = processor.batch_decode(list(outputs), skip_special_tokens=True)
@@ -134,7 +142,9 @@ class TextGeneration(Formulation):
         return found
 
     def likeliest(self, outputs: Sequence[np.ndarray]) -> list[tuple[str, float]]:
-        """The choice that is read off the log-likelihoods of all, and its probability if one of them is right."""
+        """The choice with the highest log-likelihood in each row, and its probability if one of the
+        choices is right.
+        """
         sizes = np.array([max(1, len(choice.encode())) for choice in self.choices])
         best = [chosen(logs, sizes if self.read == LIKELIHOOD_PER_BYTE else None) for logs in outputs]
         return [(self.choices[i], confidence) for i, confidence in best]
@@ -153,7 +163,9 @@ class TextGeneration(Formulation):
         return Reach(len(examples), missed, "Allow longer answers, or take another model." if missed else "")
 
     def _row(self, example: Example, processor: Any, shots: Sequence[Example], *, answers: bool) -> tuple[list[int], list[int]]:
-        """Token ids of an example, and its targets: of a decoder one for each of them, of an encoder-decoder its answer."""
+        """Token ids of an example, and its targets: a decoder has one for each token, an
+        encoder-decoder those of its answer.
+        """
         turns = [turn for shot in shots for turn in (*_turns(self.prompt(shot)), _turn("assistant", self.answer(shot)))]
         own = len(turns)
         turns += _turns(self.prompt(example))
@@ -167,29 +179,34 @@ class TextGeneration(Formulation):
             if place < own or turn["role"] != "assistant":
                 continue
             asked, given = self._ids(turns[:place], processor), self.answer_ids(turn["content"], processor)
-            if asked[: len(ids)] != ids:  # the template tells earlier turns otherwise than they were written: the last one counts
+            # Some templates render earlier turns otherwise than they were written (without their
+            # thoughts, say): then only the last answer is learned.
+            if asked[: len(ids)] != ids:
                 labels = [NO_TARGET] * len(ids)
             labels = [*labels[: len(asked)], *[NO_TARGET] * (len(asked) - len(ids)), *given]
             ids = [*asked, *given]
         return ids, labels
 
     def _ids(self, turns: Sequence[Message], processor: Any) -> list[int]:
-        """What a model reads before it answers a conversation."""
+        """Tokens that a model reads before it answers a conversation."""
         if processor.chat_template:
             text = processor.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True)
-            return list(processor(text, add_special_tokens=False, verbose=False)["input_ids"])  # the template has those
+            # The template has written the special tokens already.
+            return list(processor(text, add_special_tokens=False, verbose=False)["input_ids"])
         ids = list(processor(_written(turns), verbose=False)["input_ids"])
-        # A tokeniser that ends every text would end a decoder's before its answer.
+        # Some tokenisers end every text; a decoder's prompt must not end before its answer.
         return ids[:-1] if self.decoder and ids and ids[-1] == processor.eos_token_id else ids
 
     def answer_ids(self, answer: str, processor: Any) -> list[int]:
-        """The tokens of an answer as it is written behind a prompt, its end token included."""
+        """Tokens of an answer as it is written behind a prompt, its end token included."""
+        # In byte-level vocabularies the blank in front of a word is part of its token, so it
+        # belongs to the answer.
         text = answer if processor.chat_template or not self.decoder else f" {answer}"
         ids = list(processor(text, add_special_tokens=False, verbose=False)["input_ids"])
         return [*ids, _end(processor)]
 
     def _told(self, choice: str, processor: Any) -> tuple[int, ...]:
-        """The tokens by which a choice is weighed against others: all but its end."""
+        """Tokens by which a choice is weighed against others: all but its end."""
         ids = self.answer_ids(choice, processor)[:-1]
         if not ids:
             raise UsageError(
@@ -207,7 +224,15 @@ def text_generation(
     max_new_tokens: int,
     choices: Sequence[str] = (),
 ) -> TextGeneration:
-    """The formulation by text of a task, for the kinds of model that write.
+    """The formulation of a task by text, for the kinds of model that write.
+
+    Args:
+        kind: The kind of model, as `Task.formulation` gets it.
+        task: The task, for errors.
+        prompt: As in `TextGeneration`.
+        answer: As in `TextGeneration`.
+        max_new_tokens: As in `TextGeneration`.
+        choices: As in `TextGeneration`.
 
     Raises:
         UsageError: This kind of model writes no text.
@@ -226,7 +251,9 @@ def _turns(prompt: str | Sequence[Message]) -> list[Message]:
 
 
 def _written(turns: Sequence[Message]) -> str:
-    """A conversation as plain text, for models that know no roles: answers right behind their prompts, an empty line between."""
+    """A conversation as plain text, for models that know no roles: answers right behind their
+    prompts, then an empty line.
+    """
     written = ""
     for turn in turns:
         apart = "" if not written or written.endswith("\n") else "\n"
@@ -235,11 +262,14 @@ def _written(turns: Sequence[Message]) -> str:
 
 
 def _end(processor: Any) -> int:
-    """The token that ends an answer: the first that the chat template puts behind one, else the tokeniser's own."""
+    """The token that ends an answer: the first that the chat template puts behind one, or else the
+    tokeniser's own.
+    """
     if processor.chat_template:
-        mark = "x"
+        mark = "4f1c9a"  # stands in no template, as "x" does in <|endoftext|>
         turns = [_turn("user", mark), _turn("assistant", mark)]
         text = processor.apply_chat_template(turns, tokenize=False)
+        # The last mark is the answer's; the user's turn before it has one as well.
         behind = processor(text[text.rindex(mark) + len(mark) :], add_special_tokens=False)["input_ids"]
         if behind:
             return int(behind[0])

@@ -1,4 +1,6 @@
-"""Which words of a text are entities: an encoder tags each word, a language model writes the entities down."""
+"""Which words of a text are entities: an encoder tags each word, a language model writes the
+entities down.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from workbench.formulations.text import TextGeneration, text_generation
 from workbench.objectives import NO_TARGET, Batch, Inference, Objective, Read, Tokens
 
 OUTSIDE = "O"
-"""The tag of a word that is no part of an entity."""
+"""The tag of a word that is part of no entity."""
 
 TEXTS_AT_ONCE = 1024
 
@@ -27,13 +29,14 @@ Words = Callable[[Example], Sequence[str]]
 
 @dataclass(frozen=True)
 class TokenClassification(Formulation):
-    """A tag for each word, told at its first token. Long texts are cut into windows; of several a word is told in its middlemost.
+    """A tag for each word, told at its first token. Long texts are cut into windows; a word in
+    several of them is told in the one where it is nearest to the middle.
 
     Attributes:
         tags: All tags, in the order of the head's outputs.
         words: The words of an example.
-        tags_of: Their tags.
-        max_length: Tokens of a row at most, special ones included.
+        tags_of: The tags of these words.
+        max_length: The most tokens of a row, special ones included.
         stride: Tokens that neighbouring windows share.
     """
 
@@ -63,7 +66,9 @@ class TokenClassification(Formulation):
         return Read(_likeliest)
 
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
-        """Rows of windows. Each word has one target: at its first token, in the window where it stands farthest from the ends."""
+        """Rows of windows. A word has one target: at its first token, in the window where it is
+        farthest from the ends.
+        """
         place = {tag: i for i, tag in enumerate(self.tags)}
         columns: dict[str, list[np.ndarray]] = {name: [] for name in ("input_ids", *(("labels",) if answers else ()))}
         example_of: list[int] = []
@@ -85,7 +90,12 @@ class TokenClassification(Formulation):
         return Rows(columns, np.array(example_of, np.int64), items, padded(processor), extra)
 
     def _windows(self, examples: Sequence[Example], processor: Any) -> tuple[Any, list[np.ndarray]]:
-        """What the tokeniser makes of some texts, and of each window the words told in it with their places, (words, 2)."""
+        """Tokenise some texts, and find where their words are told.
+
+        Returns:
+            The tokeniser's output; for each window the words told in it and their places, shape
+            (words, 2).
+        """
         room = self.max_length - processor.num_special_tokens_to_add()
         check_length(self.max_length, processor)
         if room <= self.stride:
@@ -101,16 +111,22 @@ class TokenClassification(Formulation):
         )
         begins = [np.cumsum([0, *(len(word) + 1 for word in self.words(example))])[:-1] for example in examples]
         told: list[list[tuple[int, int]]] = [[] for _ in encoded["input_ids"]]
-        best: dict[tuple[int, int], tuple[int, int, int]] = {}  # of each word its depth, row and place there
-        first: dict[tuple[int, int], int] = {}  # of each word the place of its first token in the whole text
+        # By example and word: depth, row and place in the best window; and the place of the word's
+        # first token in the whole text.
+        best: dict[tuple[int, int], tuple[int, int, int]] = {}
+        first: dict[tuple[int, int], int] = {}
         window = before = -1
         for row, (i, offsets) in enumerate(zip(encoded["overflow_to_sample_mapping"], encoded["offset_mapping"], strict=True)):
             window, before = (window + 1 if i == before else 0), i
             known = [place for place, (start, end) in enumerate(offsets) if end > start]
+            # By a token's last character: byte-level tokenisers count the blank before a word as
+            # part of it.
             words = np.searchsorted(begins[i], [offsets[place][1] - 1 for place in known], "right") - 1
             for depth, (place, word) in enumerate(zip(known, words.tolist(), strict=True)):
                 whole = window * (room - self.stride) + depth
                 depth = min(depth, len(known) - 1 - depth)
+                # A window may begin within a word: its first token there is not the one that tells
+                # the word.
                 if first.setdefault((i, word), whole) == whole and depth > best.get((i, word), (-1,))[0]:
                     best[i, word] = (depth, row, place)
         for (_, word), (_, row, place) in sorted(best.items()):
@@ -123,7 +139,7 @@ class TokenClassification(Formulation):
         return place[tag]
 
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[list[str]]:
-        """The likeliest tag of each word; `O` of one that the model has no token for."""
+        """The likeliest tag of each word; `O` for words that the model has no token for."""
         found = [[OUTSIDE] * len(self.words(example)) for example in examples]
         for i, words, tags in zip(rows.example.tolist(), rows.extra, outputs, strict=True):
             for word, place in words.tolist():
@@ -131,7 +147,7 @@ class TokenClassification(Formulation):
         return found
 
     def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
-        """Entities of words that the model has tokens for."""
+        """Entities all of whose words the model has tokens for."""
         entities, missed = 0, 0
         for example in examples:
             tags = self.tags_of(example)
@@ -149,7 +165,7 @@ class WrittenEntities(TextGeneration):
 
     Attributes:
         words: The words of an example.
-        tags_of: Their tags.
+        tags_of: The tags of these words.
         types: Each type, and its name in words.
     """
 
@@ -158,13 +174,17 @@ class WrittenEntities(TextGeneration):
     types: tuple[tuple[str, str], ...] = ()
 
     def decode(self, examples: Sequence[Example], rows: Rows, outputs: Sequence[np.ndarray], processor: Any) -> list[Any]:
-        """A tag for each word, by what was written. What does not stand in the text is left out."""
+        """A tag for each word, from what was written. Entities that are not in the text are left
+        out.
+        """
         texts = super().decode(examples, rows, outputs, processor)
         return [self._read(text, example) for text, example in zip(texts, examples, strict=True)]
 
     def reach(self, examples: Sequence[Example], processor: Any) -> Reach:
-        """What can be reached by writing; the entities that are written must be found again in the text."""
+        """Entities that can be written, and found again in the text."""
         by_writing = super().reach(examples, processor)
+        # Where a word stands in a text twice, the written words alone do not tell which one is the
+        # entity.
         lost = sum(self._read(self.answer(example), example) != [*self.tags_of(example)] for example in examples)  # type: ignore[misc]
         if not lost:
             return by_writing
@@ -201,9 +221,9 @@ class TokenLimits:
     """How many tokens a model reads and writes.
 
     Attributes:
-        max_length: Tokens of an encoder's row at most.
+        max_length: The most tokens of an encoder's row.
         stride: Tokens that neighbouring rows of a long text share.
-        max_new_tokens: Tokens of a language model's answer at most.
+        max_new_tokens: The most tokens of a language model's answer.
     """
 
     max_length: int
@@ -220,9 +240,10 @@ def token_classification(
         kind: The kind of model, as `Task.formulation` gets it.
         task: The task, for errors.
         types: All types of entity in their order, each with its name in words.
-        text: The words of an example, and their tags.
-        limits: Tokens that are read and written.
-        instruction: What a language model is asked behind the text; `{types}` in it stands for the names of the types.
+        text: Where the words of an example and their tags are.
+        limits: How many tokens are read and written.
+        instruction: What a language model is asked behind the text; `{types}` in it stands for the
+            names of the types.
 
     Raises:
         UsageError: This kind of model reads no text.
@@ -260,11 +281,14 @@ def _answer(types: Mapping[str, str], words: Words, tags: Words, example: Exampl
 
 
 def _place_of(entity: str, words: Sequence[str], tags: Sequence[str]) -> range | None:
-    """Where an entity stands in a text: the first run of words that is the same but for blanks and case, and has no tag yet."""
+    """Where an entity is in a text: the first run of untagged words that equals it but for blanks
+    and case; None if there is none.
+    """
     wanted = "".join(entity.split()).casefold()
     for first in range(len(words)):
         run = ""
         for last in range(first, len(words)):
+            # Without blanks, since models space punctuation otherwise than the words do.
             run += "".join(words[last].split()).casefold()
             if tags[last] != OUTSIDE or len(run) >= len(wanted):
                 break
@@ -276,7 +300,7 @@ def _place_of(entity: str, words: Sequence[str], tags: Sequence[str]) -> range |
 
 
 def _begin(tags: Sequence[str], place: int) -> int:
-    """Where the entity begins that a word is part of."""
+    """The place of the first word of the entity that a word is part of."""
     while tags[place].startswith("I-") and place:
         place -= 1
     return place

@@ -1,7 +1,8 @@
-"""Methods: which parameters of a model learn, what is wrapped around it, or how it is only asked. The only house of `peft`.
+"""Methods: which parameters of a model learn, what is wrapped around it, or how it is only asked.
+Only this package puts PEFT's methods on models.
 
-A method is a value in a study file. `apply` turns it into a change of a model; the training loop never knows which
-method it is running.
+A method is a value in a study file. `apply` turns it into a change of a model; the training loop
+never knows which method it is running.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workbench.data import models
-from workbench.data.adapters import library  # not the module: `methods.adapters` is called so, too
+from workbench.data.adapters import library  # by name: `methods.adapters` hides that module
 from workbench.errors import UsageError
 from workbench.methods.base import OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
 from workbench.methods.fitting import knn, logistic, setfit
@@ -46,17 +47,20 @@ __all__ = [
 
 
 def revision(method: Method) -> int:
-    """Which way of applying this kind of method a recipe is of: it rises when the same settings come to train another model.
+    """The revision of a kind of method, a part of a recipe's identity: it rises when the same
+    settings come to train another model.
 
-    0: as ever. 1: PEFT's methods since every input of the tokeniser reaches the model (before, those of a question answering model
-    got no segment ids) and the head always learns, whatever it is called; `head` since the model below it is in evaluation mode, as
-    nothing of it learns (before, it had dropout).
+    Returns:
+        0 for the methods that never changed. 1 for PEFT's methods, since every input of the
+        tokeniser reaches the model (a model for question answering got no segment ids before) and
+        the head always learns, whatever its name; and for `head`, since the model below it is in
+        evaluation mode (it had dropout before).
     """
     return int(method.kind == "head" or method.kind not in OURS)
 
 
 def warm_up(method: Method) -> None:
-    """Import what `apply` will need, so that no run pays for it: PEFT takes seconds the first time."""
+    """Import what `apply` will need, so that no run pays for it: importing PEFT takes seconds."""
     if method.kind not in OURS:
         library()
     if method.fits:
@@ -66,18 +70,22 @@ def warm_up(method: Method) -> None:
 
 
 def apply(method: Method, model: torch.nn.Module, *, auto_class: str) -> torch.nn.Module:
-    """Change `model` in place so that just what the method tunes has `requires_grad`; return it, wrapped if need be.
+    """Change `model` in place so that just what the method tunes has `requires_grad`; return it,
+    wrapped if need be.
 
-    The task's head learns with every method: it is what the model has beside its base model. Every input that the model takes
-    reaches it through what is wrapped around it.
+    The task's head, which is what the model has in addition to its base model, learns with every
+    method. Every input that the model takes reaches it through the wrapping.
 
     Args:
         method: The method, without holes.
         model: A model with the task's head on it.
-        auto_class: The transformers class that built it, which tells PEFT the kind of task.
+        auto_class: Name of the transformers class that built it; it tells PEFT the kind of task.
+
+    Returns:
+        The model to train. Parameters that learn are float32.
 
     Raises:
-        UsageError: PEFT refuses the settings, or cannot adapt this model; or nothing would learn.
+        UsageError: PEFT refuses the settings or cannot adapt this model, or nothing would learn.
     """
     if method.fits:
         from workbench.methods import heads
@@ -88,7 +96,8 @@ def apply(method: Method, model: torch.nn.Module, *, auto_class: str) -> torch.n
     tuned = _applied(method, model, auto_class)
     for parameter in tuned.parameters():
         if parameter.requires_grad and parameter.is_floating_point():
-            parameter.data = parameter.data.float()  # what learns is exact, whatever holds the model's own weights
+            # With bfloat16's 8 significant bits most steps would be rounded away.
+            parameter.data = parameter.data.float()
     return tuned
 
 
@@ -99,13 +108,16 @@ def _applied(method: Method, model: torch.nn.Module, auto_class: str) -> torch.n
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in chosen)
     else:
+        # By identity, since wrapping renames the parameters.
         of_head = {id(parameter) for name, parameter in model.named_parameters() if name in of_task}
         tuned = wrap(method, model, auto_class, of_task)
         for name, parameter in tuned.named_parameters():
-            # PEFT trains a copy of the head; where it leaves the head in place, that is frozen, and would answer nothing.
+            # Where PEFT copies the head, the copy learns and `original_module` stays frozen. Where
+            # it leaves the head in place it freezes it, and a new head would stay random.
             if id(parameter) in of_head and "original_module" not in name.split("."):
                 parameter.requires_grad_(True)
     learning = {name: parameter for name, parameter in tuned.named_parameters() if parameter.requires_grad}
+    # A parameter without a number counts as learning, but no step can change it.
     empty = [name for name, parameter in learning.items() if not parameter.numel()]
     if empty or not learning:
         raise UsageError(
@@ -115,9 +127,15 @@ def _applied(method: Method, model: torch.nn.Module, auto_class: str) -> torch.n
 
 
 def body(model: Any) -> torch.nn.Module | None:
-    """The part of a model below all that learns or is fitted, whose output for a row is always the same; None where there is none.
+    """The part of a model below all that learns or is fitted, whose output for a row is therefore
+    always the same.
 
-    It is in evaluation mode whatever is done above it. Of what is wrapped by PEFT there is none, nor of a model that is only asked.
+    Args:
+        model: A model that `apply` has returned. Its body is in evaluation mode whatever is done
+            above it.
+
+    Returns:
+        The body; None where there is none, as in models that PEFT wraps or that are only asked.
     """
     fitted = hasattr(model, "fit")
     found = model.embedder if fitted else getattr(model, "base_model", model)
@@ -128,7 +146,7 @@ def body(model: Any) -> torch.nn.Module | None:
 
 
 def lesson(method: Method, objective: Objective) -> Objective:
-    """What is learned by: the formulation's objective, unless the method has one of its own."""
+    """The objective that a model is trained by: the formulation's, unless the method has one."""
     return AlikePairs() if method.kind == "setfit" else objective
 
 
@@ -147,12 +165,18 @@ def _of_our_own(method: Method, model: torch.nn.Module) -> set[str]:
 
 
 def head_names(method: Method, model: torch.nn.Module) -> set[str]:
-    """Names of the parameters that have a learning rate of their own, as `plain_name` has them; asked before `apply`."""
+    """Names, as `plain_name` gives them, of the parameters with a learning rate of their own; to be
+    asked before `apply`.
+    """
     if method.head_learning_rate is None:
         return set()
+    # PEFT puts one of these in front of a name: the second around prompt methods, the third around
+    # methods that change layers.
     return {f"{around}{name}" for name in models.head(model) for around in ("", "base_model.", "base_model.model.")}
 
 
 def plain_name(name: str) -> str:
-    """A parameter's name without what PEFT puts into that of its copy of a head, as in the adapters that PEFT saves."""
+    """A parameter's name without the part that PEFT adds for its copy of a head: as in the adapters
+    that PEFT saves.
+    """
     return name.replace(".modules_to_save.default.", ".")

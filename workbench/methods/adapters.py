@@ -1,4 +1,6 @@
-"""Adapters of Houlsby et al. 2019 (arXiv:1902.00751): small modules in every layer of a model that is left as it is."""
+"""Adapters of Houlsby et al. 2019 (arXiv:1902.00751): small modules in every layer of a model, whose
+own matrices stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +13,20 @@ from workbench.errors import UsageError
 from workbench.methods.layers import layers
 
 FIRST_WEIGHTS = 0.01
-"""Standard deviation of an adapter's first weights, cut off at two of them (section 3.6 there): it begins near the identity."""
+"""Standard deviation of an adapter's first weights, cut off at two of them (section 3.6 of the
+paper): an adapter begins near the identity.
+"""
 
 
 class Adapter(torch.nn.Module):
-    """Adds to what a part of a layer gives what it makes of that itself, by way of a few numbers: x + up(gelu(down(x))).
+    """Adds a correction to the output of a part of a layer, by way of a narrow bottleneck: x +
+    up(gelu(down(x))).
 
     Shapes: (…, width) to (…, width).
 
     Args:
-        width: Of what it reads.
-        bottleneck: Of what is between its two matrices.
+        width: Width of its input and output.
+        bottleneck: Width between its two matrices.
         device: Where its parameters are made; they are float32.
     """
 
@@ -30,21 +35,31 @@ class Adapter(torch.nn.Module):
         self.down = torch.nn.Linear(width, bottleneck, device=device, dtype=torch.float32)
         self.up = torch.nn.Linear(bottleneck, width, device=device, dtype=torch.float32)
         for each in (self.down, self.up):
+            # torch takes these bounds as numbers, not as multiples of the standard deviation.
             torch.nn.init.trunc_normal_(each.weight, std=FIRST_WEIGHTS, a=-2 * FIRST_WEIGHTS, b=2 * FIRST_WEIGHTS)
             torch.nn.init.zeros_(each.bias)
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:
+        # Computed in float32, and handed on in the precision of the layer around it.
         inner = torch.nn.functional.gelu(self.down(given.to(self.down.weight.dtype)))
         added: torch.Tensor = self.up(inner)
         return given + added.to(given.dtype)
 
 
 def put_in(model: torch.nn.Module, bottleneck: int) -> set[str]:
-    """Put adapters into every layer of a model; return the names of what learns: they, and the norms of the model.
+    """Put adapters into every layer of a model.
 
-    There is one behind each attention of a layer (of a decoder that reads an encoder too there are two) and one behind its
-    feed-forward part, in front of the residual connection. Where that is, is told by the layer: attention by its class's name, and
-    its last matrix gives its output; the feed-forward part ends in the last matrix beside attention that gives as wide an output.
+    There is one behind each attention of a layer (two in a decoder that also reads an encoder) and
+    one behind its feed-forward part, in front of the residual connection. The layer itself shows
+    where these are: attention is known by its class's name, and its last matrix gives its output;
+    the feed-forward part ends in the last matrix beside attention whose output is as wide.
+
+    Args:
+        model: The model, which is changed.
+        bottleneck: As in `Adapter`.
+
+    Returns:
+        Names of the parameters that learn: those of the adapters, and the model's norms.
 
     Raises:
         UsageError: The model has no such layers.
@@ -57,6 +72,8 @@ def put_in(model: torch.nn.Module, bottleneck: int) -> set[str]:
     for place in found:
         width = int(_width(place))  # type: ignore[arg-type]
         weight = next(place.parameters())
+        # A child of the matrix that it follows, so it is moved, saved and named along with the
+        # model.
         place.add_module("adapter", Adapter(width, bottleneck, weight.device))
         place.register_forward_hook(_adapted)
     norms = {
@@ -74,11 +91,12 @@ def _adapted(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
 
 
 def _places(layer: Mapping[str, torch.nn.Module]) -> list[torch.nn.Module]:
-    """The modules of a layer behind which adapters go; none of a layer without attention.
+    """The modules of a layer behind which adapters go; none for a layer without attention.
 
     Raises:
-        UsageError: Some of them cannot be told.
+        UsageError: The layer does not show some of them.
     """
+    # In order of registration, depth first: an attention's matrices follow it, its output's last.
     parts = [(f"{path}.{inner}" if inner else path, module) for path, of in layer.items() for inner, module in of.named_modules()]
     attentions: dict[str, list[torch.nn.Module]] = {}
     beside: list[torch.nn.Module] = []
@@ -93,6 +111,8 @@ def _places(layer: Mapping[str, torch.nn.Module]) -> list[torch.nn.Module]:
     where, own = next(iter(layer)), [type(module) for _, module in parts]
     if any("expert" in path for path, _ in parts):
         raise _unfit(where, "it has experts, each token meeting other ones")
+    # torch's own attention reads the weight of its output matrix without calling the module, so a
+    # hook on that would never run.
     if torch.nn.MultiheadAttention in own or not all(attentions.values()):
         raise _unfit(where, "its attention has no matrices of its own")
     found = [matrices[-1] for matrices in attentions.values()]
@@ -108,5 +128,7 @@ def _unfit(where: str, why: str) -> UsageError:
 
 
 def _width(module: Any) -> int | None:
-    """How wide the output of a matrix is; None of what is no matrix. GPT-2 has them in a class of its own."""
+    """Width of a matrix's output; None for modules that are no matrix. GPT-2 has a class of its own
+    for them (Conv1D, `nx`, `nf`).
+    """
     return getattr(module, "out_features", None) or (getattr(module, "nf", None) if hasattr(module, "nx") else None)

@@ -23,27 +23,34 @@ OURS = ("full", "head", "bitfit", "adapter", *ASKING, *FITTED)
 
 @dataclass(frozen=True)
 class Method:
-    """How a model is tuned, or asked. Made by `full`, `head`, `bitfit`, `adapter`, `peft`, `setfit`, `zero_shot`, ….
+    """How a model is tuned, or asked. Made by `full`, `head`, `bitfit`, `adapter`, `peft`,
+    `setfit`, `zero_shot`, ….
 
     Attributes:
         name: What it is called in tables and in the paths of its settings (`lora.r`).
-        kind: `full`, `head`, `bitfit`, `adapter`, `knn`, `logistic`, `setfit`, `zero_shot`, `few_shot`, or PEFT's name of the
-            method in lower case.
-        learning_rate: Peak learning rate of AdamW for all parameters that learn; > 0. None: nothing learns.
+        kind: `full`, `head`, `bitfit`, `adapter`, `knn`, `logistic`, `setfit`, `zero_shot`,
+            `few_shot`, or PEFT's name of the method in lower case.
+        learning_rate: Peak learning rate of AdamW for all parameters that learn, > 0. None: nothing
+            learns.
         settings: Arguments of PEFT's configuration of the method, or of the function that made it.
-        models: Names of the models that a study has it for; empty: all. It says nothing of what a recipe makes.
-        head_learning_rate: That of the task's head, which is new and learns best at a higher one; > 0. None: as the rest.
-        read: How a language model's choice among a few answers is read: `greedy` writes it token by token, `likelihood` takes the
-            answer with the highest sum of log-likelihoods, `likelihood_per_byte` that with the highest for each byte of its text,
-            `mutual_information` that which the question raises most above what the model says without one, whatever stands before
-            it: the best for asking where the names of classes are not alike.
-            Likelihoods tell how sure a model is, so that the calibration error is known.
+        models: Names of the models of a study that it is for; empty: all. It does not change what a
+            recipe makes.
+        head_learning_rate: Peak learning rate of the task's head, > 0; being new, a head learns
+            best at a higher one. None: as the rest.
+        read: How a language model's choice among a few answers is read. `greedy` writes the answer
+            token by token. `likelihood` takes the answer with the highest sum of log-likelihoods,
+            `likelihood_per_byte` the one whose sum per byte of its text is highest.
+            `mutual_information` takes the answer that the question raises most above what the model
+            says without one; it is best for asking where the names of classes are not alike. With
+            likelihoods the model's confidence, and so the calibration error, is known.
     """
 
     name: str
     kind: str
     learning_rate: float | None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    # `later`: a field that was added afterwards stays out of a recipe's record while it has its
+    # default, so that older recipes keep their ids.
     models: tuple[str, ...] = field(default=(), compare=False, metadata={"later": True})
     head_learning_rate: float | None = field(default=None, metadata={"later": True})
     read: str = field(default=GREEDY, metadata={"later": True})
@@ -64,12 +71,14 @@ class Method:
 
     @property
     def fits(self) -> bool:
-        """Whether the head is fitted at once on labelled examples, whatever is learned step by step before."""
+        """Whether the head is fitted at once on labelled examples, even if something is learned
+        step by step before.
+        """
         return self.kind in FITTED
 
     @property
     def labelled(self) -> bool:
-        """Whether it is made of the task's labelled examples, all that there are."""
+        """Whether it uses all labelled examples that the task asks for."""
         return self.trains or self.fits
 
     @property
@@ -85,17 +94,19 @@ class Method:
 
     @property
     def choose(self) -> str:
-        """Which examples those are: `first` or `nearest`."""
+        """How the examples before a question are chosen: `first` or `nearest`."""
         return str(self.settings.get("choose", "first")) if self.kind == "few_shot" else "first"
 
     @property
     def asking(self) -> tuple[int, str, str]:
-        """All that decides how a model is asked: the examples before a question, and how an answer is read."""
+        """All that decides how a model is asked: the examples before a question, and how an answer
+        is read.
+        """
         return self.shots, self.choose, self.read
 
     @property
     def bought(self) -> int | None:
-        """How many of a task's labelled examples it buys; None: all that the task says."""
+        """How many of a task's labelled examples it buys; None: all that the task asks for."""
         return None if self.labelled or self.choose == "nearest" else self.shots
 
 
@@ -113,15 +124,18 @@ def full(
     Args:
         learning_rate: As `Method.learning_rate`.
         head_learning_rate: As `Method.head_learning_rate`.
-        trainable_layers: How many layers learn, counted from the last one, at least 1; with them what stands behind them: a final
-            norm, a pooler, the task's head. Embeddings, and the matrix by which a language model writes tokens, stay as they are.
-            An encoder-decoder's decoder comes last: only beyond its layers are the encoder's. None: everything learns.
+        trainable_layers: How many layers learn, counted from the last one, at least 1. With them
+            learns all that stands behind them: a final norm, a pooler, the task's head. Embeddings,
+            and the matrix by which a language model writes tokens, stay as they are. In an
+            encoder-decoder the decoder's layers count as the last; only beyond them come the
+            encoder's. None: everything learns.
         name: What it is called in tables and paths.
         models: The models of the study that it is for; empty: all. Any method takes them.
         read: As `Method.read`. Any method takes it.
 
     Raises:
-        UsageError: `trainable_layers` is no whole number of at least 1. That a model has fewer layers is found when it is applied.
+        UsageError: `trainable_layers` is no whole number of at least 1. Whether the model has so
+            many layers is known only when the method is applied.
     """
     settings = {} if trainable_layers is None else {"trainable_layers": count_of("trainable_layers", trainable_layers)}
     return Method(name, "full", learning_rate, settings, names_of(models), head_learning_rate=head_learning_rate, read=read)
@@ -140,7 +154,9 @@ def bitfit(
     models: Sequence[str] = (),
     read: str = GREEDY,
 ) -> Method:
-    """The biases and the task's head learn (Ben Zaken et al. 2022, arXiv:2106.10199). Arguments as `full` has."""
+    """The biases and the task's head learn (Ben Zaken et al. 2022, arXiv:2106.10199). Arguments are
+    those of `full`.
+    """
     return Method(name, "bitfit", learning_rate, models=names_of(models), head_learning_rate=head_learning_rate, read=read)
 
 
@@ -153,10 +169,12 @@ def adapter(
     models: Sequence[str] = (),
     read: str = GREEDY,
 ) -> Method:
-    """Small modules in every layer learn, the norms of the model and the task's head (Houlsby et al. 2019, arXiv:1902.00751).
+    """Small modules in every layer, the model's norms and the task's head learn (Houlsby et al.
+    2019, arXiv:1902.00751).
 
-    A module stands behind each attention and behind the feed-forward part of a layer. It adds 2 x width x bottleneck weights there,
-    and begins near the identity. Unlike LoRA's, it cannot be merged into the model: it is part of every pass.
+    A module stands behind each attention and behind the feed-forward part of a layer. It adds 2 x
+    width x bottleneck weights there, and begins near the identity. Unlike LoRA's, it cannot be
+    merged into the model: it is part of every pass.
 
     Args:
         learning_rate: As `Method.learning_rate`; 1e-4 to 3e-3 are usual.
@@ -167,8 +185,8 @@ def adapter(
         read: As `Method.read`.
 
     Raises:
-        UsageError: `bottleneck` is no whole number of at least 1. That a model's layers have no place for them is found when it is
-            applied.
+        UsageError: `bottleneck` is no whole number of at least 1. Whether a model's layers have a
+            place for the modules is known only when the method is applied.
     """
     return Method(
         name,
@@ -182,9 +200,11 @@ def adapter(
 
 
 def zero_shot(*, name: str = "zero_shot", models: Sequence[str] = (), read: str = GREEDY) -> Method:
-    """The model is graded as it is: a language model asked without an example, an encoder with a head that nobody trained.
+    """The model is graded as it is: a language model is asked without an example, an encoder has a
+    head that nobody trained.
 
-    It has no use for labels, epochs, batch size, seed and all else that is about training: recipes that differ in those are one.
+    Labels, epochs, batch size, seed and all else about training make no difference: recipes that
+    differ only in those are one.
     """
     return Method(name, "zero_shot", None, models=names_of(models), read=read)
 
@@ -197,21 +217,23 @@ def few_shot(
     models: Sequence[str] = (),
     read: str = GREEDY,
 ) -> Method:
-    """A language model asked with a few labelled examples before each question.
+    """A language model is asked with a few labelled examples before each question.
 
     Args:
-        shots: How many, at least 1.
-        choose: Which of the task's training examples: `first`, the same before every question, so that just these labels are
-            bought; or `nearest`, those whose text is likest to the question's (Liu et al. 2022, arXiv:2101.06804; by TF-IDF of the
-            characters of words, the likest standing last): then all `train` labels of the task are bought.
+        shots: How many examples, at least 1.
+        choose: Which of the task's training examples. `first`: the same before every question, so
+            that only their labels are bought. `nearest`: those whose text is likest to the
+            question's (Liu et al. 2022, arXiv:2101.06804), by TF-IDF of the characters of words,
+            the likest standing last; then all `train` labels of the task are bought.
         name: What it is called in tables and paths.
         models: As `Method.models`.
         read: As `Method.read`.
 
     Raises:
-        UsageError: `shots` is no whole number of at least 1, or `choose` none of the two.
+        UsageError: `shots` is no whole number of at least 1, or `choose` is neither of the two.
     """
-    if choose not in ("first", "nearest"):  # no hole either: what a recipe buys depends on it
+    # No hole either, as the labels that a recipe buys depend on it.
+    if choose not in ("first", "nearest"):
         raise UsageError(f"choose must be 'first' or 'nearest'; got {choose!r}. To compare both, give two methods of two names.")
     how = {} if choose == "first" else {"choose": choose}
     return Method(name, "few_shot", None, {"shots": count_of("shots", shots), **how}, names_of(models), read=read)
@@ -227,14 +249,24 @@ def peft(
     read: str = GREEDY,
     **settings: Any,
 ) -> Method:
-    """A method of the installed PEFT by PEFT's own name, in any case, with its configuration's own arguments.
+    """A method of the installed PEFT, with the arguments of PEFT's configuration.
 
-    PEFT chooses the modules to adapt by the model's type where it knows it; name them with `target_modules=` elsewhere.
-    The task's head always learns too. The loop is the same for all methods: AdaLoRA trains without the re-allocation of its ranks,
-    which needs a schedule with an end.
+    PEFT chooses the modules to adapt by the model's type where it knows that; elsewhere name them
+    with `target_modules=`. The task's head always learns as well. The loop is the same for all
+    methods, so AdaLoRA trains without re-allocating its ranks, which would need a schedule with an
+    end.
+
+    Args:
+        method: PEFT's name of the method, in any case.
+        learning_rate: As `Method.learning_rate`.
+        head_learning_rate: As `Method.head_learning_rate`.
+        name: What it is called in tables and paths; None: PEFT's name.
+        models: As `Method.models`.
+        read: As `Method.read`.
+        **settings: Arguments of PEFT's configuration of the method.
 
     Raises:
-        UsageError: PEFT has no method of that name, or the method no such setting.
+        UsageError: PEFT has no method of that name, or the method has no such setting.
     """
     kind = method.lower()
     if kind not in peft_methods():
@@ -246,7 +278,11 @@ def peft(
 
 
 def count_of(name: str, value: Any) -> Any:
-    """A setting that counts something, or its hole. Raises UsageError unless all that it may be are whole numbers of at least 1."""
+    """A setting that counts something, or its hole, as it was given.
+
+    Raises:
+        UsageError: Some value that it may have is no whole number of at least 1.
+    """
     for each in ends(value):
         if not is_whole(each) or each < 1:
             raise UsageError(f"{name} must be a whole number, at least 1; got {each!r}.")
@@ -254,15 +290,21 @@ def count_of(name: str, value: Any) -> Any:
 
 
 def names_of(models: Any) -> Any:
-    """Names of models as a method holds them."""
-    return tuple(models) if isinstance(models, (list, tuple)) else models  # anything else is refused by the method
+    """Names of models as a method holds them; anything that is no list is left for `Method` to
+    refuse.
+    """
+    return tuple(models) if isinstance(models, (list, tuple)) else models
 
 
 @functools.lru_cache
 def peft_methods() -> tuple[str, ...]:
-    """Names of the methods of the installed PEFT, in lower case. Read from its source: importing it takes seconds."""
+    """Names of the installed PEFT's methods, in lower case. They are read from its source, as
+    importing it takes seconds.
+    """
     if (root := peft_folder()) is None:
         raise EnvironmentFault("the package peft is not installed. Install workbench with its dependencies again.")
+    # By its syntax tree, as the names are members of an enumeration that only PEFT's import would
+    # make.
     source = (root / "utils" / "peft_types.py").read_text(encoding="utf-8")
     body = next(node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "PeftType")
     return tuple(

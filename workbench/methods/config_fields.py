@@ -1,6 +1,7 @@
-"""The settings that PEFT's configuration of a method has, read from PEFT's source: importing it takes seconds.
+"""The settings that PEFT's configuration of a method has, read from PEFT's source, since importing
+it takes seconds.
 
-So a slip in a study file is told where it stands, before data and models are read.
+So a slip in a study file is reported with its line, before data and models are read.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _WITHOUT_FIELDS = ("PushToHubMixin",)
-"""Bases from other packages that are known to add none."""
+"""Base classes from other packages that are known to add no field."""
 
 
 def peft_folder() -> Path | None:
@@ -23,16 +24,22 @@ def peft_folder() -> Path | None:
 
 @functools.lru_cache
 def settings_of(kind: str) -> frozenset[str] | None:
-    """Names of the settings of a method of PEFT, by its name in lower case.
+    """Names of the settings of one of PEFT's methods.
 
-    None where the source does not tell them: then they are known once PEFT is imported, when the method is applied.
+    Args:
+        kind: PEFT's name of the method, in lower case.
+
+    Returns:
+        The names; None where the source does not show them. Then PEFT itself checks them when the
+        method is applied.
     """
     if (root := peft_folder()) is None:
         return None
     own = root / "tuners" / kind
     try:
         of = _registered(own / "__init__.py")
-        others = (*sorted(own.parent.glob("*/config.py")), *sorted(own.parent.glob("*.py")))  # are read where a base is not there
+        # A method may inherit its fields from another method's configuration.
+        others = (*sorted(own.parent.glob("*/config.py")), *sorted(own.parent.glob("*.py")))
         return None if of is None else _fields(of, (own / "config.py", root / "config.py", *others))
     except (OSError, SyntaxError, ValueError):
         return None
@@ -48,7 +55,15 @@ def _registered(file: Path) -> str | None:
 
 
 def _fields(name: str, files: Sequence[Path]) -> frozenset[str] | None:
-    """Fields of a dataclass in the first of these files that has it, and of its bases; None where one is not there."""
+    """Fields of a dataclass and of its bases.
+
+    Args:
+        name: The class.
+        files: Where it may be; the first file that has it counts.
+
+    Returns:
+        Names of the fields; None where the class or one of its bases is in none of the files.
+    """
     if name in _WITHOUT_FIELDS:
         return frozenset()
     of = next((classes[name] for file in files if name in (classes := _classes(file))), None)
@@ -60,6 +75,7 @@ def _fields(name: str, files: Sequence[Path]) -> frozenset[str] | None:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and "ClassVar" not in ast.unparse(node.annotation)
     }
     for base in of.bases:
+        # An unknown base may add any field, so then nothing is known.
         of_base = _fields(base.id, files) if isinstance(base, ast.Name) else None
         if of_base is None:
             return None

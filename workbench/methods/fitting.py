@@ -1,4 +1,6 @@
-"""Methods whose head is not learned step by step: it is fitted at once, on embeddings of the labelled examples."""
+"""Methods whose head is not learned step by step but fitted at once, on embeddings of the labelled
+examples.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,18 @@ from workbench.space import ends, is_number
 
 
 def knn(*, neighbours: int = 5, name: str = "knn", models: Sequence[str] = ()) -> Method:
-    """The classes of the labelled examples nearest to a text: their embeddings are kept, and nothing is learned.
+    """The classes of the labelled examples nearest to a text, whose embeddings are kept. Nothing is
+    learned.
 
-    The nearest count the more the nearer they are (the inverse of their cosine distance).
+    The nearer an example, the more it counts: by the inverse of its cosine distance.
 
     Args:
-        neighbours: How many are asked, at least 1.
+        neighbours: How many examples vote, at least 1.
         name: What it is called in tables and paths.
         models: As `Method.models`.
+
+    Raises:
+        UsageError: `neighbours` is no whole number of at least 1.
     """
     return Method(name, "knn", None, {"neighbours": count_of("neighbours", neighbours)}, names_of(models))
 
@@ -35,16 +41,21 @@ def logistic(*, C: float = 1.0, name: str = "logistic", models: Sequence[str] = 
 
 
 def setfit(*, learning_rate: float, C: float = 1.0, name: str = "setfit", models: Sequence[str] = ()) -> Method:  # noqa: N803
-    """Few labels, used in pairs: embeddings learn to be near for texts of one class and apart for others; then as `logistic`.
+    """Embeddings learn from pairs of texts to be near within a class and apart between classes;
+    then a head is fitted on them.
 
-    (Tunstall et al. 2022, arXiv:2209.11055.) The pairs are all those of the examples of a step; those of one class weigh as much as
-    the others together. At each checkpoint the head is fitted on the examples that were seen by then.
+    This is for few labels (Tunstall et al. 2022, arXiv:2209.11055). All pairs among the examples of
+    a step are used; pairs of one class weigh as much as the others together. At each checkpoint the
+    head of `logistic` is fitted on the examples that were seen by then.
 
     Args:
         learning_rate: As `Method.learning_rate`.
         C: As in `logistic`.
         name: What it is called in tables and paths.
         models: As `Method.models`.
+
+    Raises:
+        UsageError: `C` is no number above 0.
     """
     _check(C)
     return Method(name, "setfit", learning_rate, {"C": C}, names_of(models))

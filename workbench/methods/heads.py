@@ -1,4 +1,6 @@
-"""Classes told from one vector a text, by a head that is fitted at once. Imported where a model is wrapped, as it needs torch."""
+"""Heads that tell classes from one vector per text and are fitted at once. They need torch, so they
+are imported only when a model is wrapped.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,17 @@ from workbench.methods.base import Method
 from workbench.objectives import NO_TARGET, pooled
 
 LEAST = 10.0
-"""So much less likely, in logits, a class that no example is of is than any other can be."""
+"""By how much, in logits, a class without an example is less likely than every class that has one.
+"""
 
 DOUBT = 0.01
-"""Of neighbours: what each class has without any vote, as no class is impossible."""
+"""The share that each class has without any neighbour's vote, since no class is impossible."""
 
 
 class Embedder(torch.nn.Module):
-    """A base model that gives one vector of length 1 a row, shape (rows, width): its last hidden states, pooled."""
+    """A base model that gives one vector of length 1 per row, shape (rows, width): its last hidden
+    states, pooled.
+    """
 
     def __init__(self, base: torch.nn.Module, pooling: str) -> None:
         super().__init__()
@@ -34,11 +39,12 @@ class Embedder(torch.nn.Module):
 
 
 class Head(torch.nn.Module):
-    """What tells classes from vectors. Its state is buffers: nothing in it is learned step by step.
+    """Tells classes from vectors. Its state is in buffers, as nothing in it is learned step by
+    step.
 
     Args:
-        width: Of the vectors.
-        classes: How many there are.
+        width: Width of the vectors.
+        classes: How many classes there are.
     """
 
     def __init__(self, width: int, classes: int) -> None:
@@ -46,17 +52,19 @@ class Head(torch.nn.Module):
         self.width, self.classes = width, classes
 
     def fit(self, vectors: torch.Tensor, labels: torch.Tensor) -> None:
-        """Make it from labelled examples.
+        """Make the state from labelled examples.
 
         Args:
             vectors: Shape (examples, width).
-            labels: The class of each, shape (examples,), or 0 and 1 for each class, shape (examples, classes).
+            labels: The class of each, shape (examples,), or 0 and 1 for each class, shape
+                (examples, classes).
         """
         raise NotImplementedError
 
     def adopt(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take a state as `state_dict` gives it, of any number of examples."""
         for name, value in state.items():
+            # Replaced and not copied into: neighbours keep as many rows as there were examples.
             setattr(self, name, value.to(getattr(self, name).device))
 
 
@@ -77,6 +85,7 @@ class Logistic(Head):
         weight, bias = np.zeros((self.classes, self.width)), np.full(self.classes, -LEAST)
         if y.ndim == 2:
             for i in range(self.classes):
+                # scikit-learn refuses to fit a class that all examples have, or none.
                 if len({*y[:, i]}) == 1:
                     bias[i] = LEAST if y[0, i] else -LEAST
                 else:
@@ -87,23 +96,25 @@ class Logistic(Head):
             if len(seen) > 1:
                 found = self._regression(x, y)
                 whole = len(seen) > 2
-                # Of two classes scikit-learn tells the second: the first has a logit of 0.
+                # Of two classes scikit-learn fits the second alone; the first has a logit of 0.
                 weight[seen] = found.coef_ if whole else np.stack([np.zeros(self.width), found.coef_[0]])
                 bias[seen] = found.intercept_ if whole else (0.0, found.intercept_[0])
             else:
                 bias[seen] = 0.0
-            lowest = (bias[seen] - np.linalg.norm(weight[seen], axis=1)).min()  # of vectors of length 1
+            # A vector has length 1, so its logit of a class is never below bias - |weight|.
+            lowest = (bias[seen] - np.linalg.norm(weight[seen], axis=1)).min()
             bias[np.setdiff1d(np.arange(self.classes), seen)] = lowest - LEAST
         self.adopt({"weight": torch.tensor(weight, dtype=torch.float32), "bias": torch.tensor(bias, dtype=torch.float32)})
 
     def _regression(self, x: np.ndarray, y: np.ndarray) -> Any:
         from sklearn.linear_model import LogisticRegression
 
+        # By default scikit-learn stops after 100 iterations, which may be short of the optimum.
         return LogisticRegression(C=self.strength, max_iter=10_000).fit(x, y)
 
 
 class Neighbours(Head):
-    """The classes of the nearest examples."""
+    """The classes of the nearest examples, whose vectors and votes are the state."""
 
     def __init__(self, width: int, classes: int, *, count: int) -> None:
         super().__init__(width, classes)
@@ -117,6 +128,7 @@ class Neighbours(Head):
         if not len(points):  # type: ignore[arg-type]
             return vectors.new_zeros(len(vectors), self.classes)
         near, place = (vectors @ points.T).topk(min(self.count, len(points)), dim=1)  # type: ignore[arg-type,operator]
+        # A text that is among the examples has distance 0, or slightly less by rounding.
         weight = 1 / (1 - near).clamp(min=1e-6)
         share = (votes[place] * (weight / weight.sum(1, keepdim=True)).unsqueeze(-1)).sum(1)  # type: ignore[index]
         if self.several:
@@ -130,10 +142,13 @@ class Neighbours(Head):
 
 
 class FittedClassifier(torch.nn.Module):
-    """A base model with a fitted head on its vectors: gives `logits`, shape (rows, classes), and `embeddings`, (rows, width)."""
+    """A base model with a fitted head: it gives `logits`, shape (rows, classes), and `embeddings`,
+    shape (rows, width).
+    """
 
     def __init__(self, model: Any, head: Head) -> None:
         super().__init__()
+        # FLOPs and poolings look for these on any model.
         self.config, self.name_or_path = model.config, model.name_or_path
         self.embedder, self.head = Embedder(model.base_model, models.pooling(model.name_or_path)), head
 
@@ -148,10 +163,10 @@ class FittedClassifier(torch.nn.Module):
 
 
 def fitted(method: Method, model: Any, auto_class: str) -> FittedClassifier:
-    """A model that tells classes, with another head on its base model.
+    """A model with a fitted head on its base model, in place of the head that it has.
 
     Raises:
-        UsageError: It tells no classes; and as `workbench.data.models.pooling`.
+        UsageError: The model tells no classes; and as `workbench.data.models.pooling`.
     """
     classes = int(getattr(model.config, "num_labels", 0))
     if auto_class != "AutoModelForSequenceClassification" or classes < 2 or model.base_model is model:

@@ -1,4 +1,4 @@
-"""Which are the layers of a model: asked of the model itself, whatever they are called."""
+"""Finds the layers of a model from its structure, whatever their names are."""
 
 from __future__ import annotations
 
@@ -11,37 +11,43 @@ if TYPE_CHECKING:
 
 
 def layers(model: torch.nn.Module) -> list[dict[str, torch.nn.Module]]:
-    """The repeated layers of a model by path, each as its modules, in the order in which a text passes them.
+    """The repeated layers of a model, each as its modules by path, in the order in which a text
+    passes them.
 
-    They are what stands in its lists of modules of one class (`model.layers`, `encoder.layer`, `h`, …), the outermost lists alone.
-    Of an encoder-decoder those of the encoder come first. Where a model keeps its layers in several lists of one length, beside
-    each other, the first of each list are one layer.
+    They are the members of its lists of modules of one class (`model.layers`, `encoder.layer`, `h`,
+    …); lists inside such lists, as of experts, do not count. The encoder's layers come before the
+    decoder's. Where a model keeps its layers in several parallel lists of one length, one member of
+    each list makes a layer.
     """
     import torch
 
     lists: dict[tuple[str, int], list[tuple[str, Any]]] = {}
     inside: list[str] = []
     for path, module in base_of(model).named_modules():
+        # Parents come before what they hold, so the outermost list is the first to be met.
         if type(module) is torch.nn.ModuleList and len(module) and not path.startswith(tuple(inside)):
             inside.append(f"{path}.")
             if len({type(each) for each in module}) == 1 and any(True for _ in module.parameters()):
                 lists.setdefault((path.rpartition(".")[0], len(module)), []).append((path, module))
+    # Paths above are those within the base model; callers need them from the top.
     names = {id(module): path for path, module in model.named_modules()}
     return [{names[id(of[i])]: of[i] for _, of in side_by_side} for (_, count), side_by_side in lists.items() for i in range(count)]
 
 
 def base_of(model: Any) -> Any:
-    """The part of a model below its task's head; the model itself where that is no part of its own."""
+    """The part of a model below its task's head; the model itself where it has no such part."""
     return getattr(model, "base_model", model)
 
 
 def of_last_layers(model: torch.nn.Module, count: int) -> set[str]:
-    """Names of the parameters of the last `count` layers, and of what the base model has behind them: final norms and poolers.
+    """Names of the parameters of the last `count` layers and of all that the base model has behind
+    them: final norms, poolers.
 
-    Embeddings are before the layers wherever they are registered, and the matrix by which a model writes tokens is no layer.
+    Embeddings count as in front of the layers, wherever they are registered. The matrix by which a
+    model writes tokens counts as no layer.
 
     Raises:
-        UsageError: The model has fewer layers, or none that can be told.
+        UsageError: The model has fewer layers, or shows none.
     """
     found = layers(model)
     if count > len(found):
@@ -54,7 +60,9 @@ def of_last_layers(model: torch.nn.Module, count: int) -> set[str]:
     learns: set[str] = set()
     reached = False
     for name, parameter in model.named_parameters():
+        # The dot keeps `layers.1` from owning `layers.10`.
         owner = next((path for path in (*chosen, *others) if name.startswith(f"{path}.")), None)
+        # Parameters come in order of registration, so those after a chosen layer stand behind it.
         reached = reached or owner in chosen
         behind = owner is None and reached and id(parameter) not in out and not any("embed" in part for part in name.split("."))
         if owner in chosen or behind:

@@ -9,12 +9,13 @@ from workbench.methods.base import Method
 
 
 def shots(method: Method, formulation: Formulation, train: Sequence[Example]) -> Shots:
-    """The examples that a method puts before questions, as `Formulation.encode` takes them; none where it asks without.
+    """The examples that a method puts before questions, as `Formulation.encode` takes them; none
+    where it asks without any.
 
     Args:
         method: The method, without holes.
-        formulation: What asks; it tells the text of a question.
-        train: The examples that are bought.
+        formulation: Tells the text of a question, and whether examples can stand before it at all.
+        train: The labelled examples that are bought.
     """
     if not (method.shots and formulation.takes_shots):
         return ()
@@ -24,21 +25,25 @@ def shots(method: Method, formulation: Formulation, train: Sequence[Example]) ->
 
 
 def nearest(known: Sequence[Example], text: Callable[[Example], str], count: int) -> Callable[[Example], Sequence[Example]]:
-    """Chooses `count` of the known examples by how like their texts are to that of a question, the likest last.
+    """Make a function that chooses the `count` known examples whose texts are likest to a
+    question's, the likest last.
 
-    Likeness is the cosine of TF-IDF vectors of the characters of words, two to four at a time: it needs no model, is quick and
-    always the same, and knows no language. Of equal ones the earlier is taken.
+    Likeness is the cosine of TF-IDF vectors of the characters of words, two to four at a time. It
+    needs no model, is quick, always gives the same and depends on no language. Of equal ones the
+    earlier is taken.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     texts = [text(example) for example in known]
-    if not any(each.strip() for each in texts):  # nothing to be like
+    # TfidfVectorizer raises an error where no text has a character.
+    if not any(each.strip() for each in texts):
         return lambda example: known[:count]
     vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
     table = vectors.fit_transform(texts)
 
     def choose(example: Example) -> Sequence[Example]:
         likeness = (table @ vectors.transform([text(example)]).T).toarray()[:, 0]
+        # Stable, so that the earlier of two equal ones is taken on every machine.
         best = (-likeness).argsort(kind="stable")[:count]
         return [known[i] for i in best[::-1]]
 

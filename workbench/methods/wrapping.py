@@ -1,4 +1,4 @@
-"""What PEFT puts around a model, mended where it loses inputs, places or the head."""
+"""Wraps a model by PEFT, and mends what PEFT's wrapping loses: inputs, positions, or the head."""
 
 from __future__ import annotations
 
@@ -33,7 +33,20 @@ _AS_KEYS = ("prefix_tuning", "cartridge", "adaption_prompt")
 
 
 def wrap(method: Method, model: torch.nn.Module, auto_class: str, head: set[str]) -> Any:
-    """The model with a method of PEFT in or around it, and the head copied to learn where PEFT copies heads. Raises UsageError."""
+    """Put a method of PEFT into or around a model.
+
+    Args:
+        method: The method, without holes.
+        model: The model, which PEFT may change in place.
+        auto_class: Name of the transformers class that built it.
+        head: Names of the head's parameters.
+
+    Returns:
+        The wrapped model. Its head is copied to learn where PEFT copies heads.
+
+    Raises:
+        UsageError: PEFT has no such setting, or cannot apply the method to this model.
+    """
     import torch
 
     library = adapters.library()
@@ -47,25 +60,27 @@ def wrap(method: Method, model: torch.nn.Module, auto_class: str, head: set[str]
             f"PEFT trains {method.name!r} of an encoder-decoder with tokens in front of its answers, and asks it without them. "
             "Take prompt_tuning or another method."
         )
-    # Told the kind of task, PEFT passes on the inputs that it knows for it, and names heads that a model may not have. Only
-    # methods that put tokens in front of the input cannot do without.
+    # With a task type PEFT passes on only the inputs that it knows for it, and names heads that a
+    # model may not have. Only methods that put tokens in front of the input need one.
     prompt = issubclass(config_class, library.PromptLearningConfig)
+    # Copied, as PEFT changes dictionaries that it is given (`rank_pattern`).
     settings = {"task_type": _TASK_TYPES.get(auto_class) if prompt else None, **copy.deepcopy(dict(method.settings))}
     kept = [*dict.fromkeys([*_modules_of(model, head), *(settings.get("modules_to_save") or ())])]
     if "modules_to_save" in known:
         settings["modules_to_save"] = [*kept]
-    # Named now: PEFT may put its own modules in the place of some before it fails.
+    # Collected for the error below, before PEFT replaces some of these modules and then fails.
     linear = sorted(
         {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and f"{n}.weight" not in head}
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PEFT calls what transformers calls deprecated: nothing that a user could mend
+        # PEFT calls functions that transformers has deprecated, which no user can mend.
+        warnings.simplefilter("ignore")
         try:
             config = config_class(**settings)
             wrapped = library.get_peft_model(model, config)
-        except Exception as error:  # PEFT raises whatever its many methods raise: all of it is about this method on this model
+        except Exception as error:  # whatever PEFT's many methods raise
             if is_out_of_memory(error):
-                raise  # but this is about the machine
+                raise  # it is about the machine, not about these settings
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             about_targets = "target_modules" in known and "target" in reason.lower()
             advice = (
@@ -74,7 +89,9 @@ def wrap(method: Method, model: torch.nn.Module, auto_class: str, head: set[str]
             raise UsageError(f"PEFT cannot apply {method.name!r} to this model: {reason}{advice}") from error
     _refuse_tied(method, wrapped)
     if "modules_to_save" in known:
-        config.modules_to_save = kept or None  # PEFT adds the names of heads that it knows, once more or in vain
+        # PEFT has added names of heads that it knows, which may be listed twice or be of no module
+        # here.
+        config.modules_to_save = kept or None
     if settings["task_type"] is not None:
         _carry_inputs(wrapped)
     if settings["task_type"] == "CAUSAL_LM" and config.is_prompt_learning:
@@ -83,7 +100,7 @@ def wrap(method: Method, model: torch.nn.Module, auto_class: str, head: set[str]
         wrapped._adjust_prompt_learning_kwargs = _quietly(wrapped._adjust_prompt_learning_kwargs)
     if config.is_prompt_learning and settings["task_type"] in _PER_TOKEN:
         wrapped.register_forward_hook(functools.partial(_drop_virtual_tokens, config.num_virtual_tokens), with_kwargs=True)
-    # Methods for several tasks at once ask which task each row is of: a recipe has one, number 0.
+    # Methods for several tasks at once need the task of each row: a recipe has one, number 0.
     if method.kind == "poly":
         for module in wrapped.modules():
             if isinstance(module, library.tuners.poly.layer.PolyLayer):
@@ -95,10 +112,15 @@ def wrap(method: Method, model: torch.nn.Module, auto_class: str, head: set[str]
 
 
 def _refuse_tied(method: Method, wrapped: Any) -> None:
-    """Raise UsageError where one of two modules that share their weights is tuned: the other is not, and a merge changes both."""
+    """Refuse to tune one of two modules that share their weights: the other would stay as it is,
+    and a merge would change both.
+
+    Raises:
+        UsageError: The method tunes such a module.
+    """
     import collections
 
-    from peft.tuners.trainable_tokens.layer import TrainableTokensLayer  # which keeps both together
+    from peft.tuners.trainable_tokens.layer import TrainableTokensLayer  # keeps both
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import ModulesToSaveWrapper
 
@@ -119,10 +141,11 @@ def _refuse_tied(method: Method, wrapped: Any) -> None:
 
 
 def _modules_of(model: torch.nn.Module, head: set[str]) -> list[str]:
-    """Names of the outermost modules that hold the head, as far as PEFT can be told them.
+    """Names of the outermost modules that hold the head, as far as PEFT can be told about them.
 
-    PEFT takes every module whose name ends with one that it is told: where the base model has such a one, too, or the head's
-    parameters are in no module of their own, the head is trained in its place instead.
+    PEFT takes every module whose name ends with a name that it is told. Where the base model has
+    such a module as well, or the head's parameters are in no module of their own, the head is
+    trained in place instead.
     """
     paths = [path for path, _ in model.named_modules() if path]
     found = []
@@ -134,9 +157,10 @@ def _modules_of(model: torch.nn.Module, head: set[str]) -> list[str]:
 
 
 def _carry_inputs(wrapped: Any) -> None:
-    """Bring every input of a row's tokens past PEFT's forward pass to the model: for some kinds of task it drops segment ids.
+    """Bring every input of a row's tokens past PEFT's forward pass to the model: for some kinds of
+    task it drops segment ids.
 
-    Of what a prompt method puts in front of a row the inputs are 0: segment 0, for instance.
+    The inputs of tokens that a prompt method puts in front of a row are 0, as segment 0.
     """
     import torch
 
@@ -144,6 +168,7 @@ def _carry_inputs(wrapped: Any) -> None:
 
     def take(_: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         ids = kwargs["input_ids"]
+        # A pass that failed has left its inputs here, which must not reach the next batch.
         held.clear()
         for name, value in kwargs.items():
             per_token = isinstance(value, torch.Tensor) and value.shape[:2] == ids.shape
@@ -154,6 +179,7 @@ def _carry_inputs(wrapped: Any) -> None:
     def give(_: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         found = dict(kwargs)
         for name, value in held.items():
+            # How many tokens PEFT has put in front by now.
             front = 0 if kwargs.get("inputs_embeds") is None else kwargs["inputs_embeds"].shape[1] - value.shape[1]
             found[name] = torch.cat((value.new_zeros(len(value), front, *value.shape[2:]), value), 1)
         held.clear()
@@ -161,7 +187,8 @@ def _carry_inputs(wrapped: Any) -> None:
 
     wrapped.register_forward_pre_hook(take, with_kwargs=True)
     model = wrapped.get_base_model()
-    # For prefixes PEFT may call the part below the head itself: whichever is called first takes them.
+    # With prefixes PEFT may call the part below the head directly, so whichever module is called
+    # first takes the inputs.
     for module in dict.fromkeys((model, model.base_model)):
         module.register_forward_pre_hook(give, with_kwargs=True)
 
@@ -173,12 +200,15 @@ def _of_first_task(module: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
 
 
 def _padding_first(in_input: bool, module: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
-    """Rows are padded on the left, and PEFT puts its tokens in front of that: move them behind it, and count places from the first.
+    """Move PEFT's tokens behind the padding, and count positions from the first token that is no
+    padding.
 
-    Else the padding lies between the tokens and the text, and what a row gives depends on the longest of its batch.
+    Rows are padded on the left, and PEFT puts its tokens in front of that. Then the padding lies
+    between the tokens and the text, and a row's output depends on the longest row of its batch.
 
     Args:
-        in_input: Whether the tokens are part of the input; else keys and values, which have no place of their own.
+        in_input: Whether the tokens are part of the input; otherwise they are keys and values
+            without a position of their own.
         module: The model.
         args: Its inputs.
         kwargs: Its inputs by name, which PEFT has put its tokens in front of.
@@ -190,6 +220,7 @@ def _padding_first(in_input: bool, module: Any, args: Any, kwargs: Mapping[str, 
         return args, found
     embedded = kwargs.get("inputs_embeds")
     if in_input:
+        # A stable sort of 0 and 1: padding first, and all else in its order.
         order = mask.bool().int().argsort(dim=1, stable=True)
         mask = found["attention_mask"] = mask.gather(1, order)
         if embedded is not None and embedded.shape[:2] == mask.shape:
@@ -201,7 +232,9 @@ def _padding_first(in_input: bool, module: Any, args: Any, kwargs: Mapping[str, 
 
 
 def _quietly(call: Any) -> Any:
-    """A function of PEFT's without its warnings: that it leaves out places, which are given again behind it."""
+    """Silence a method of PEFT, which warns that it drops positions; these are given again after
+    it.
+    """
 
     def quiet(*args: Any, **kwargs: Any) -> Any:
         with warnings.catch_warnings():
@@ -212,7 +245,9 @@ def _quietly(call: Any) -> Any:
 
 
 def _drop_virtual_tokens(count: int, module: Any, args: Any, kwargs: Mapping[str, Any], output: Any) -> Any:
-    """Prompt methods put tokens in front of the input: cut the places of these `count` off what has one entry per token."""
+    """Cut the entries of the `count` tokens that a prompt method puts in front of the input off
+    every output per token.
+    """
     length = kwargs["input_ids"].shape[1]
     for key, value in output.items():
         if key.endswith(("logits", "last_hidden_state")) and value.shape[1] == count + length:

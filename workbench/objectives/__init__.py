@@ -1,7 +1,8 @@
-"""What a model learns from, and how it is asked: losses as sums over target items, and ways from a batch to outputs.
+"""What a model learns from, and how it is asked: losses as sums over target items, and ways to read
+a model's answers.
 
-A loss is a sum, which the training loop divides by the target items of the whole optimiser step: however a step is cut into
-micro-batches, the gradient is one and the same.
+A loss is a sum, which the training loop divides by the target items of the whole optimiser step. So
+the gradient does not depend on how a step is cut into micro-batches.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The two sides of a model that the loop knows: an objective to learn by, and an inference to ask by."""
+"""The two sides of a model that the loop knows: an objective to learn by, and an inference to ask
+it by.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,16 @@ Batch = Mapping[str, Any]
 """Padded tensors of some rows, named as the model's `forward` names them, and their targets."""
 
 NO_TARGET = -100
-"""In targets: nothing to learn here. It is what transformers and torch leave out of a loss."""
+"""A target with nothing to learn: transformers and torch leave it out of a loss."""
 
 TARGETS = ("labels", "start_positions", "end_positions")
-"""Names in a batch that are targets. They are never given to the model, whose own loss would be a mean over a micro-batch."""
+"""Names of the targets in a batch. They are never given to the model, whose own loss would be a
+mean over a micro-batch.
+"""
 
 
 def inputs_of(batch: Batch) -> dict[str, Any]:
-    """What of a batch goes into the model."""
+    """The part of a batch that goes into the model."""
     return {name: value for name, value in batch.items() if name not in TARGETS}
 
 
@@ -29,7 +33,8 @@ class Objective(ABC):
     """A loss that is summed over target items.
 
     Attributes:
-        together: The rows of a step must not be cut apart, whatever they are: each is compared with the others (a class attribute).
+        together: Whether the rows of a step must stay together, since each is compared with the
+            others (a class attribute).
     """
 
     together: ClassVar[bool] = False
@@ -42,7 +47,7 @@ class Objective(ABC):
     def loss(self, output: Any, batch: Batch) -> torch.Tensor:
         """The sum of the losses of the batch's target items, a scalar.
 
-        Padding must not change it: an item's loss is its own, whatever its company.
+        Padding must not change it: the loss of an item does not depend on the rows around it.
         """
 
 
@@ -50,9 +55,9 @@ class Passes(NamedTuple):
     """What was computed to answer a batch: passes of rows through the model.
 
     Attributes:
-        tokens: Tokens of each, padding left out.
-        past: Tokens before them whose keys and values were there already.
-        padded: Tokens of all of them, padding included.
+        tokens: Tokens of each row, padding left out.
+        past: For each row, tokens before it whose keys and values were there already.
+        padded: Tokens of all rows, padding included.
     """
 
     tokens: Sequence[int]
@@ -60,12 +65,16 @@ class Passes(NamedTuple):
     padded: int
 
     def plus(self, tokens: Sequence[int], past: Sequence[int]) -> Passes:
-        """With more rows of one length each."""
+        """These passes and more rows, which are padded to the longest of them."""
         return Passes([*self.tokens, *tokens], [*self.past, *past], self.padded + len(tokens) * max(tokens, default=0))
 
 
 class Answers(list[Any]):
-    """Outputs, one a row, with what was computed for them where that is not each row's own prompt and what was written."""
+    """Outputs, one per row, with the passes that were computed for them.
+
+    Attributes:
+        passes: None where each row's pass was just its own prompt and what was written behind it.
+    """
 
     def __init__(self, outputs: Iterable[Any], passes: Passes | None = None) -> None:
         super().__init__(outputs)
@@ -73,12 +82,15 @@ class Answers(list[Any]):
 
 
 class Inference(ABC):
-    """A way to ask a model: from a batch of rows without answers to one output a row, off the device.
+    """A way to ask a model: from a batch of rows without answers to one output per row, off the
+    device.
 
-    Outputs that are `Answers` tell what was computed for them; of others it is taken to be each row with what was written behind.
+    Outputs that are `Answers` tell what was computed for them. Of others it is assumed that each
+    row was read once, with what was written behind it.
 
     Attributes:
-        padding_side: On which side rows are padded to one length: `left` where tokens are added at the end (a class attribute).
+        padding_side: The side on which rows are padded: `left` where tokens are added at the end (a
+            class attribute).
         writes: Whether outputs are tokens that are written one after another (a class attribute).
     """
 
@@ -91,11 +103,12 @@ class Inference(ABC):
 
 @dataclass(frozen=True)
 class Read(Inference):
-    """One forward pass and a reading of its output. As it is the pass of the loss, an evaluation needs no other.
+    """One forward pass and a reading of its output. It is the same pass as the loss's, so an
+    evaluation needs no other.
 
     Attributes:
-        read: From the model's output and the batch to one entry a row.
-        objective: Whose pass it is, where that is more than the model with its inputs.
+        read: From the model's output and the batch to one entry per row.
+        objective: The objective whose pass it is; None: the model with its inputs.
     """
 
     read: Callable[[Any, Batch], Sequence[Any]]

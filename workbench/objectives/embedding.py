@@ -1,4 +1,6 @@
-"""One vector a row: how it is made of a row's tokens, how a model learns to bring some together, and how it is asked for them."""
+"""One vector per row: how it is pooled, how a model learns to bring some of them together, and how
+it is asked for them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def embeddings(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """One vector a row, of length 1: the model's last hidden states pooled as its folder says, shape (rows, width).
+    """One vector of length 1 per row, shape (rows, width): the last hidden states, pooled as the
+    model's folder says.
 
     Raises:
         UsageError: As `workbench.data.models.pooling`.
@@ -26,17 +29,21 @@ def embeddings(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     from torch.nn.functional import normalize
 
     inputs = inputs_of(batch)
+    # In float32 even under autocast: bfloat16 has 8 significant bits, and near texts would tie.
     hidden = model(**inputs)["last_hidden_state"].float()
     return normalize(pooled(hidden, inputs.get("attention_mask"), models.pooling(unwrapped(model).name_or_path)), dim=-1)
 
 
 def pooled(hidden: torch.Tensor, mask: torch.Tensor | None, how: str) -> torch.Tensor:
-    """One vector a row of those of its tokens.
+    """One vector per row, from the vectors of its tokens.
 
     Args:
         hidden: Shape (rows, tokens, width).
         mask: 1 for tokens, 0 for padding, shape (rows, tokens); None: no padding.
-        how: `mean` or `cls`, as `workbench.data.poolings` tells.
+        how: `mean` or `cls`, as in `workbench.data.poolings`.
+
+    Returns:
+        Shape (rows, width).
     """
     if how == CLS:
         return hidden[:, 0]
@@ -48,14 +55,17 @@ def pooled(hidden: torch.Tensor, mask: torch.Tensor | None, how: str) -> torch.T
 
 @dataclass(frozen=True)
 class InBatchNegatives(Objective):
-    """A query is to be nearer to its document than to all others of the step (multiple negatives ranking, Henderson et al. 2017).
+    """A query should be nearer to its document than to all others of the step (multiple negatives
+    ranking, Henderson et al. 2017).
 
-    An item is a query. `labels` are of shape (rows, 2): of a query its number and that of its document, of a document -100 and its
-    own number. A document that stands in a step more than once counts once, and what is right for a query by another row of the
-    step is no negative of it. As each row is compared with the others, rows of a step are not cut apart.
+    An item is a query. `labels` have the shape (rows, 2): a query's row holds its number and its
+    document's, a document's row -100 and its own number. A document that appears twice in a step
+    counts once, and a document that another row of the step has as the right one for the same query
+    is no negative of it. As each row is compared with the others, a step's rows are not cut apart.
 
     Attributes:
-        temperature: What cosines are divided by, > 0: the smaller, the more the nearest wrong documents count.
+        temperature: Divides the cosines, > 0. The smaller it is, the more the nearest wrong
+            documents count.
     """
 
     temperature: float = 0.05
@@ -70,23 +80,25 @@ class InBatchNegatives(Objective):
 
         query, document = batch["labels"].unbind(1)
         asks = query != NO_TARGET
+        # names: numbers of the step's documents, each once; first: the first row of each of them.
         names, place = document[~asks].unique(return_inverse=True)
-        first = torch.full_like(names, len(place)).scatter_reduce(
-            0, place, torch.arange(len(place), device=place.device), "amin"
-        )  # of documents that stand there twice
+        first = torch.full_like(names, len(place)).scatter_reduce(0, place, torch.arange(len(place), device=place.device), "amin")
+        # Shape (queries, documents), as are the masks below.
         scores = output[asks] @ output[~asks][first].T / self.temperature
         right = document[asks].unsqueeze(1) == names.unsqueeze(0)
         alike = query[asks].unsqueeze(1) == query[asks].unsqueeze(0)
-        elsewhere = (alike.to(scores) @ right.to(scores) > 0) & ~right  # right for the same query by another of its rows
+        # Right for the same query by another row: neither its document here nor a negative.
+        elsewhere = (alike.to(scores) @ right.to(scores) > 0) & ~right
         return cross_entropy(scores.masked_fill(elsewhere, float("-inf")), right.int().argmax(1), reduction="sum")
 
 
 @dataclass(frozen=True)
 class AlikePairs(Objective):
-    """Rows that share a class are to have a cosine of 1, others of 0: squared errors, over all pairs of a step.
+    """Rows that share a class should have a cosine of 1, others of 0: squared errors over all pairs
+    of a step.
 
-    An item is a row. The mean over pairs that share a class and that over the others weigh the same. The model gives `embeddings`,
-    vectors of length 1; `labels` are as `Classes` takes them.
+    An item is a row. The mean over pairs that share a class weighs as much as the mean over the
+    others. The model gives `embeddings`, vectors of length 1; `labels` are as `Classes` takes them.
     """
 
     together: ClassVar[bool] = True
@@ -96,15 +108,17 @@ class AlikePairs(Objective):
 
         vectors, labels = output["embeddings"].float(), batch["labels"]
         alike = (labels @ labels.T > 0) if labels.ndim == 2 else labels.unsqueeze(0) == labels.unsqueeze(1)
+        # Each pair once, and no row with itself.
         pairs = torch.ones_like(alike).triu(1)
         errors = (vectors @ vectors.T - alike.to(vectors)) ** 2
         means = [(errors * chosen).sum() / chosen.sum().clamp(min=1) for chosen in (pairs & alike, pairs & ~alike)]
+        # Times the rows, since the loop divides a step's loss by its items.
         return len(labels) * sum(means, torch.zeros((), device=errors.device)) / 2
 
 
 @dataclass(frozen=True)
 class Embed(Inference):
-    """A vector of length 1 a row, shape (width,)."""
+    """A vector of length 1 per row, shape (width,)."""
 
     padding_side: ClassVar[str] = "right"
 

@@ -1,4 +1,4 @@
-"""Answers that a model writes: greedy, freely or of a few that are allowed."""
+"""Answers that a model writes by greedy decoding, freely or out of a few that are allowed."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Generate(Inference):
-    """Greedy decoding to an end token: those given, or one that the checkpoint states.
+    """Greedy decoding up to an end token, whether given or stated by the checkpoint.
 
-    A beginning that all prompts of a batch share is read once by a decoder, where its cache allows it.
-
-    Nothing else of what a checkpoint states takes part: no sampling, penalty or length.
+    Nothing else that a checkpoint states takes part: no sampling, penalty or length. A decoder
+    reads a beginning that all prompts of a batch share once, where its cache allows that.
 
     Attributes:
-        max_new_tokens: Tokens of an answer at most, its end token included.
-        end: Tokens of which any ends an answer, beside those that the checkpoint states.
+        max_new_tokens: The most tokens of an answer, its end token included.
+        end: Tokens that end an answer, in addition to those that the checkpoint states.
         pad: The token behind answers that ended before others of their batch.
-        allowed: Token ids of the answers that may be given, each with its end token; empty: all.
+        allowed: Token ids of the answers that may be given, each with its end token; empty: all
+            answers.
     """
 
     padding_side: ClassVar[str] = "left"
@@ -50,12 +50,16 @@ class Generate(Inference):
         prompts = None if both else shared(model, inputs, self.pad)
         if prompts is not None:
             inputs = {**prompts.inputs, "input_ids": prompts.ids}
-        width = 1 if both else inputs["input_ids"].shape[1]  # of a decoder of its own the first token is the start
+        # An encoder-decoder's output begins with the start token, a decoder's with the whole
+        # prompt.
+        width = 1 if both else inputs["input_ids"].shape[1]
         end = (*self.end, *_ends(bare))
         config = GenerationConfig(
             max_new_tokens=self.max_new_tokens,
             do_sample=False,
             num_beams=1,
+            # A chat model may end a turn with another token than a text, and its checkpoint may
+            # state both.
             eos_token_id=[*dict.fromkeys(end)],
             pad_token_id=self.pad,
             decoder_start_token_id=start_of(bare) if both else None,
@@ -68,7 +72,9 @@ class Generate(Inference):
 
 
 class _Allowed:
-    """Which tokens may come next: those that go on towards one of the allowed answers, by what was written so far."""
+    """Which tokens may come next: those that continue what was written so far towards an allowed
+    answer.
+    """
 
     def __init__(self, answers: Sequence[Sequence[int]], width: int, pad: int) -> None:
         self._width, self._pad = width, pad
@@ -78,6 +84,7 @@ class _Allowed:
                 self._next.setdefault(tuple(answer[:i]), set()).add(token)
 
     def __call__(self, row: int, tokens: torch.Tensor) -> list[int]:
+        # Behind a complete answer only padding is left; transformers refuses an empty list.
         return sorted(self._next.get(tuple(tokens[self._width :].tolist()), {self._pad}))
 
 
@@ -87,14 +94,16 @@ def _until(end: Sequence[int], tokens: np.ndarray) -> np.ndarray:
 
 
 def _ends(model: Any) -> tuple[int, ...]:
-    """Tokens that end a text by what the checkpoint says."""
+    """Tokens that end a text according to the checkpoint."""
     found = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     return () if found is None else (found,) if isinstance(found, int) else tuple(found)
 
 
 @contextlib.contextmanager
 def _without_defaults(model: Any) -> Iterator[None]:
-    """A model that states nothing about generation: whatever a configuration leaves open would be filled in by that."""
+    """A model whose generation defaults are empty for a while: transformers fills in from them
+    whatever a configuration leaves open.
+    """
     from transformers import GenerationConfig
 
     kept, model.generation_config = model.generation_config, GenerationConfig()

@@ -1,4 +1,6 @@
-"""Which of a few answers is likeliest: each is given to a language model behind the prompt, and none is written."""
+"""Which of a few answers is likeliest: a language model reads each behind the prompt, and writes
+none.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Likelihood(Inference):
-    """The log-likelihood of each of the answers that may be given, its end token left out.
+    """The log-likelihood of each of the allowed answers, end token left out.
 
-    It is the sum over the answer's tokens of the logarithm of their probabilities, as `loglikelihood` of lm-evaluation-harness. A
-    prompt is read once, whatever the number of answers, where the model has a cache that can be cut.
+    It is the sum of the log-probabilities of the answer's tokens, as `loglikelihood` of
+    lm-evaluation-harness. The prompt is read once, whatever the number of answers, where the
+    model's cache can be cut.
 
     Attributes:
         choices: Token ids of each answer, without an end token; at least one each.
         pad: The token that prompts are padded with.
-        neutral: Token ids of a prompt without content, by whose log-likelihoods those of each row are lessened: it stands in each
-            batch as one row more. Empty: they are as they are.
+        neutral: Token ids of a prompt without content, whose log-likelihoods are subtracted from
+            each row's. It is one more row of each batch. Empty: nothing is subtracted.
     """
 
     padding_side: ClassVar[str] = "left"
@@ -39,11 +42,13 @@ class Likelihood(Inference):
 
     @property
     def read_tokens(self) -> int:
-        """Tokens that are read for a row beside its prompt: an answer's last one tells nothing more of it."""
+        """Tokens that are read per row besides its prompt. An answer's last token need not be read,
+        as none is foretold from it.
+        """
         return sum(len(choice) - 1 for choice in self.choices)
 
     def __call__(self, model: torch.nn.Module, batch: Batch) -> Answers:
-        """One array of shape (choices,) a row, in natural logarithms."""
+        """Log-likelihoods in natural logarithms: an array of shape (choices,) per row."""
         import torch
 
         inputs = inputs_of(batch)
@@ -63,7 +68,9 @@ class Likelihood(Inference):
         return Answers(logs[:-1] - logs[-1] if self.neutral else logs, passes)
 
     def _with_neutral(self, inputs: dict[str, Any], *, left: bool) -> dict[str, Any]:
-        """Inputs with the prompt without content as the last row, padded on a side."""
+        """Inputs with the prompt without content as their last row, padded on the left or on the
+        right.
+        """
         import torch
         from torch.nn.functional import pad
 
@@ -93,6 +100,8 @@ class Likelihood(Inference):
                 ids = torch.tensor(choice, device=mask.device).expand(rows, -1)
                 behind = read(model, ids[:, :-1], torch.cat((mask, mask.new_ones(rows, more)), 1), cache, more)
                 total = total + _summed(behind, ids[:, 1:])
+                # A negative number is how much to cut off the end; a positive one would be the
+                # length to keep.
                 cache.crop(-more)
                 passes = passes.plus([more] * rows, mask.sum(1).tolist())
             found.append(total)
@@ -106,18 +115,20 @@ class Likelihood(Inference):
         lengths = [int(length) + self.read_tokens + len(self.choices) for length in mask.sum(1)]
         padded = rows * (mask.shape[1] + self.read_tokens + len(self.choices))
         passes = Passes(lengths, [0] * rows, padded)
+        # The encoder alone would not see the tokens that PEFT puts in front of the input.
         if any(getattr(each, "is_prompt_learning", False) for each in getattr(model, "peft_config", {}).values()):
             return [self._at_once(model, inputs, choice) for choice in self.choices], passes
         encoded, found = bare.get_encoder()(**inputs, return_dict=True), []
         for choice in self.choices:
             ids = torch.tensor(choice, device=mask.device).expand(rows, -1)
+            # The decoder reads the answer one place late, behind its start token.
             before = torch.cat((ids.new_full((rows, 1), start), ids[:, :-1]), 1)
             output = model(encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=before, use_cache=False)
             found.append(_summed(output["logits"], ids))
         return found, passes
 
     def _at_once(self, model: Any, inputs: dict[str, Any], choice: tuple[int, ...]) -> torch.Tensor:
-        """By a pass of prompt and answer together."""
+        """Log-likelihood of an answer, shape (rows,), by one pass over prompt and answer."""
         import torch
 
         mask, both = inputs["attention_mask"], bool(getattr(unwrapped(model).config, "is_encoder_decoder", False))
@@ -130,23 +141,32 @@ class Likelihood(Inference):
             "labels": torch.cat((torch.full_like(inputs["input_ids"], NO_TARGET), ids), 1),
         }
         logits = Tokens(shift=True).forward(model, whole)["logits"]
+        # The logits of one place foretell the token at the next.
         return _summed(logits[:, -len(choice) - 1 : -1], ids)
 
 
 def _summed(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Log-likelihood of each row's ids, told by logits of shape (rows, ids, vocabulary)."""
+    """Log-likelihood of each row's ids, shape (rows,), from logits of shape (rows, ids,
+    vocabulary).
+    """
     told = logits.float().log_softmax(-1).gather(-1, ids.unsqueeze(-1))
     return told.sum((1, 2))
 
 
 def chosen(logs: np.ndarray, sizes: np.ndarray | None = None) -> tuple[int, float]:
-    """Number of the answer that is likeliest, and its probability if one of them is right.
+    """The likeliest answer.
 
     Args:
         logs: Log-likelihoods, shape (choices,).
-        sizes: What each is divided by before they are compared, as `acc_norm` of lm-evaluation-harness by bytes; None: nothing. The
-            probability is that of the undivided ones.
+        sizes: Divides them before they are compared, as `acc_norm` of lm-evaluation-harness divides
+            by bytes; None: nothing does.
+
+    Returns:
+        Its number, and its probability if one of the answers is right. The probability is that of
+        the undivided ones.
     """
     best = int((logs if sizes is None else logs / sizes).argmax())
+    # Less the highest, since the exponential of a long answer's log-likelihood is 0 in floating
+    # point.
     weights = np.exp(logs - logs.max())
     return best, float(weights[best] / weights.sum())

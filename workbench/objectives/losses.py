@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Spans(Objective):
-    """Cross entropy of an answer's first and last token, averaged; an item is a row with a target. Padding takes no probability."""
+    """Mean of the cross entropies of an answer's first and last token; an item is a row with a
+    target. Padding has no probability.
+    """
 
     def loss(self, output: Any, batch: Batch) -> torch.Tensor:
         from torch.nn.functional import cross_entropy
@@ -33,11 +35,11 @@ class Spans(Objective):
 
 @dataclass(frozen=True)
 class Classes(Objective):
-    """Cross entropy of one class a row.
+    """Cross entropy of one class per row.
 
     Attributes:
-        several: A row may be of several classes at once: its labels are 0 or 1 for each, shape (rows, classes), and its loss is the
-            mean of their binary cross entropies.
+        several: Whether a row may have several classes at once. Its labels are then 0 or 1 for each
+            class, shape (rows, classes), and its loss is the mean of their binary cross entropies.
     """
 
     several: bool = False
@@ -53,10 +55,11 @@ class Classes(Objective):
 
 @dataclass(frozen=True)
 class Tokens(Objective):
-    """Cross entropy of tokens, `labels` being of shape (rows, tokens).
+    """Cross entropy of tokens; `labels` have the shape (rows, tokens).
 
     Attributes:
-        shift: Each place foretells the token after it, as a decoder does; else each place tells its own.
+        shift: Whether each place foretells the token after it, as in a decoder; otherwise each
+            place tells its own token.
     """
 
     shift: bool = False
@@ -68,10 +71,14 @@ class Tokens(Objective):
             inputs["decoder_input_ids"] = bare.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
             return model(**inputs, use_cache=False)
         takes = takes_of(bare)
-        if self.shift:  # encoders, some of which count from elsewhere, pad on the right
+        if self.shift:
+            # Not for encoders: they are padded on the right, and some (RoBERTa) count positions
+            # from another number.
             inputs |= places(bare, batch)
+        # Not on the meta device, whose tensors hold no number to cut by.
         if self.shift and "logits_to_keep" in takes and batch["labels"].device.type != "meta":
-            # What stands before the first target needs no logits: with 49,152 tokens in the vocabulary they are 15 % of a step.
+            # Places before the first target need no logits. With 49,152 tokens in the vocabulary
+            # these would be 15 % of a step.
             answered = (batch["labels"] != NO_TARGET).any(0)
             inputs["logits_to_keep"] = int(len(answered) - answered.int().argmax()) + 1
         return model(**inputs, **({"use_cache": False} if self.shift else {}))
@@ -85,13 +92,19 @@ class Tokens(Objective):
 
 @dataclass(frozen=True)
 class Ctc(Objective):
-    """Connectionist temporal classification of `labels`, shape (rows, letters); an item is a letter.
+    """Connectionist temporal classification of `labels`, shape (rows, letters); an item is a
+    letter.
 
-    What is longer than its sound has stretches cannot be told, and teaches nothing.
+    A text with more letters than its sound has frames cannot be told, and teaches nothing.
     """
 
     def forward(self, model: torch.nn.Module, batch: Batch) -> dict[str, Any]:
-        """`logits`, shape (rows, stretches, letters); `frames`: how many of each row are no padding; the `blank` letter."""
+        """Logits of a model that hears.
+
+        Returns:
+            `logits`, shape (rows, frames, letters); `frames`, how many of each row are no padding,
+            shape (rows,); and the number of the `blank` letter.
+        """
         logits = model(**inputs_of(batch))["logits"]
         bare: Any = unwrapped(model)
         frames = logits.new_full((len(logits),), logits.shape[1]).long()
@@ -106,22 +119,27 @@ class Ctc(Objective):
         told = batch["labels"] != NO_TARGET
         likely = log_softmax(output["logits"].float(), -1).transpose(0, 1)
         letters, counts = batch["labels"][told], told.sum(-1)
-        with torch.backends.cudnn.flags(enabled=False):  # whose own form is not deterministic
+        # cuDNN's CTC is not deterministic.
+        with torch.backends.cudnn.flags(enabled=False):
             return ctc_loss(likely, letters, output["frames"], counts, output["blank"], reduction="sum", zero_infinity=True)
 
 
 @dataclass(frozen=True)
 class Likelihoods:
-    """Reads off a pass of `Tokens` with the same `shift` what the model gave the targets of each row."""
+    """Reads off a pass of `Tokens` with the same `shift` how likely the model found each row's
+    targets.
+    """
 
     shift: bool = False
 
     def __call__(self, output: Any, batch: Batch) -> Sequence[np.ndarray]:
-        """Of each row three numbers: the log-likelihood of its targets, how many there are, and for how many it was the highest."""
+        """Three numbers per row: the log-likelihood of its targets, how many there are, and how
+        many were the likeliest.
+        """
         from torch.nn.functional import cross_entropy
 
         found = []
-        # Row by row: with the logits of a large vocabulary a second copy of all of them may not fit.
+        # Row by row, as a second copy of all logits may not fit with a large vocabulary.
         for logits, labels in zip(*_paired(output, batch, self.shift), strict=True):
             loss = cross_entropy(logits, labels, ignore_index=NO_TARGET, reduction="sum")
             right = (logits.argmax(-1) == labels).sum()
@@ -132,22 +150,26 @@ class Likelihoods:
 def _paired(output: Any, batch: Batch, shift: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits, shape (rows, tokens, vocabulary), each beside its target, shape (rows, tokens)."""
     logits = output["logits"].float()
+    # With `logits_to_keep` there are logits of the last places only.
     labels = batch["labels"][:, -logits.shape[1] :]
     return (logits[:, :-1], labels[:, 1:]) if shift else (logits, labels)
 
 
 def places(bare: Any, batch: Batch) -> dict[str, torch.Tensor]:
-    """`position_ids` of a model that takes them: rows that are padded on the left begin at 0 all the same."""
+    """`position_ids` for models that take them: rows that are padded on the left begin at 0 all the
+    same.
+    """
     if "position_ids" not in takes_of(bare) or "attention_mask" not in batch:
         return {}
     return {"position_ids": (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)}
 
 
 def takes_of(bare: Any) -> frozenset[str]:
-    """Names of what a model's `forward` takes."""
+    """Names of the arguments of a model's `forward`."""
     return _takes(type(bare))  # type: ignore[arg-type]
 
 
 @functools.lru_cache(maxsize=32)
 def _takes(model: Any) -> frozenset[str]:
+    # Cached by class: this is asked for every batch.
     return frozenset(inspect.signature(model.forward).parameters)

@@ -1,4 +1,6 @@
-"""Prompts that a decoder reads before it answers: read once, where rows begin alike, and kept as keys and values."""
+"""Prompts that a decoder reads before it answers. A beginning that rows share is read once and kept
+as keys and values.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +16,27 @@ if TYPE_CHECKING:
     import torch
 
 WORTH_A_PASS = 64
-"""Tokens that must be spared at least: reading a beginning by itself is one more pass through the model."""
+"""The fewest tokens that must be spared: reading the beginning by itself is one more pass through
+the model.
+"""
 
 _OF_ALL_TOKENS = ("LILY", "SHADOW")
-"""PEFT's methods that make of a token what depends on all those of its pass: read apart, they say something else."""
+"""PEFT's methods whose change to a token depends on all tokens of a pass: read apart, a prompt
+would mean something else.
+"""
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Rows of prompts, as far as they are not read.
+    """Rows of prompts, as far as they have not been read yet.
 
     Attributes:
-        inputs: `input_ids` of what follows the rows' common beginning, and `attention_mask` of all, padding being on the left of
-            what follows. With a beginning that is read already, `past_key_values` of it, repeated for each row.
-        ids: `input_ids` with that beginning.
-        read: Tokens of that beginning; 0: nothing is read.
-        lengths: Tokens of each row that are not read, padding left out.
+        inputs: `input_ids` of what follows the common beginning, padded on the left, and
+            `attention_mask` of all. If a beginning has been read, also its `past_key_values`,
+            repeated for each row.
+        ids: `input_ids` together with the beginning.
+        read: Tokens of the beginning; 0: nothing has been read.
+        lengths: Tokens of each row that have not been read, padding left out.
     """
 
     inputs: dict[str, Any]
@@ -38,7 +45,7 @@ class Prompts:
     lengths: Sequence[int]
 
     def passes(self, more: Sequence[int]) -> Passes:
-        """What reading the prompts is, with so many tokens more for each row behind it."""
+        """The passes that read these prompts, with so many tokens more behind each row."""
         tokens = [length + own for length, own in zip(self.lengths, more, strict=True)]
         padded = self.read + len(tokens) * max(tokens)
         if not self.read:
@@ -47,10 +54,11 @@ class Prompts:
 
 
 def shared(model: Any, inputs: dict[str, Any], pad: int) -> Prompts:
-    """Read the rows' common beginning once, where there is one that is long enough and the model's cache allows it.
+    """Read the rows' common beginning once, where it is long enough and the model's cache allows
+    it.
 
     Args:
-        model: A decoder, in or without what a method puts around it.
+        model: A decoder, with or without what a method puts around it.
         inputs: Its inputs, padded on the left.
         pad: The token that padding is made of.
     """
@@ -62,14 +70,17 @@ def shared(model: Any, inputs: dict[str, Any], pad: int) -> Prompts:
     if len(ids) < 2 or {*inputs} != {"input_ids", "attention_mask"}:
         return plain
     width, shortest = ids.shape[1], int(lengths.min())
-    # All rows from their first token on; the last token of each is left to be read: what comes next is told by it.
+    # Each row from its first token on. The last token of a row is never part of the beginning,
+    # since reading it foretells the answer.
     places = torch.arange(max(0, shortest - 1), device=ids.device) + (width - lengths)[:, None]
     firsts = ids.gather(1, places)
+    # The running product is 1 up to the first place where some row differs.
     alike = int((firsts == firsts[:1]).all(0).int().cumprod(0).sum())
     if alike * (len(ids) - 1) < WORTH_A_PASS or (cache := cache_of(model)) is None:
         return plain
     beginning = firsts[:1, :alike]
     read(model, beginning, torch.ones_like(beginning), cache)
+    # Read in one row, then repeated for all.
     cache.batch_repeat_interleave(len(ids))
     rest = width - alike  # of the longest row
     theirs = torch.arange(rest, device=ids.device) >= rest - (lengths - alike)[:, None]
@@ -81,10 +92,13 @@ def shared(model: Any, inputs: dict[str, Any], pad: int) -> Prompts:
 
 
 def cache_of(model: Any) -> Any:
-    """An empty cache for a decoder that holds keys and values of all tokens, so that it can be repeated and cut.
+    """An empty cache for a decoder that holds keys and values of all tokens, so that it can be
+    repeated and cut.
 
-    None where it has none of that kind: its layers look at a window only or keep a state, its places cannot be told, or a method
-    puts tokens in front or looks at all tokens of a pass.
+    Returns:
+        The cache; None where the model has no such cache, since layers look only at a window or
+        keep a state, since it takes no positions, or since a method puts tokens in front or looks
+        at all tokens of a pass.
     """
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
@@ -96,22 +110,28 @@ def cache_of(model: Any) -> Any:
     if prompt or not {"position_ids", "past_key_values"} <= {*takes}:
         return None
     cache = DynamicCache(config=bare.config)
+    # The exact class, since its subclasses drop tokens outside a window and cannot be cut.
     return cache if cache.layers and all(type(layer) is DynamicLayer for layer in cache.layers) else None
 
 
 def read(model: Any, ids: torch.Tensor, mask: torch.Tensor, cache: Any, keep: int = 1) -> torch.Tensor:
-    """Logits of the last `keep` tokens, shape (rows, keep, vocabulary), of tokens behind those in a cache, which then holds both.
+    """Read tokens behind those in a cache, which then holds both.
 
     Args:
         model: A decoder.
         ids: The tokens, shape (rows, tokens).
-        mask: Which are none, of those in the cache too: shape (rows, tokens in the cache and of these).
-        cache: Of `cache_of`.
-        keep: How many.
+        mask: 0 for padding, also among the tokens in the cache: shape (rows, tokens in the cache
+            and in `ids`).
+        cache: As `cache_of` gives it.
+        keep: Of how many last tokens logits are wanted.
+
+    Returns:
+        Their logits, shape (rows, keep, vocabulary).
     """
     places = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     takes = inspect.signature(unwrapped(model).forward).parameters
     more = {"logits_to_keep": keep} if "logits_to_keep" in takes else {}
     output = model(input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True, **more)
+    # A model without `logits_to_keep` gives those of all tokens.
     logits: torch.Tensor = output["logits"][:, -keep:]
     return logits

@@ -1,4 +1,4 @@
-"""One number a row: the output of a head, or how much likelier one answer is than another."""
+"""One number per row: the output of a head, or by how much one answer is likelier than another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Score(Inference):
-    """The one output of a model's head."""
+    """The single output of a model's head."""
 
     def __call__(self, model: torch.nn.Module, batch: Batch) -> Sequence[float]:
         found: list[float] = model(**inputs_of(batch))["logits"].float()[:, 0].tolist()
@@ -26,12 +26,13 @@ class Score(Inference):
 
 @dataclass(frozen=True)
 class Odds(Inference):
-    """By how much, in logits, a language model would rather write one token than another, behind what both answers begin with.
+    """How much rather, in logits, a language model would write one token than another, behind the
+    tokens that both answers share.
 
     Attributes:
         yes: The one token.
         no: The other.
-        begin: Tokens before them, which an answer begins with either way.
+        begin: Tokens that an answer begins with either way.
     """
 
     padding_side: ClassVar[str] = "left"
@@ -50,6 +51,7 @@ class Odds(Inference):
         else:
             inputs |= {"input_ids": torch.cat((ids, begin), 1), "attention_mask": _longer(batch["attention_mask"], begin)}
             inputs |= places(bare, inputs)
+            # The vocabulary's matrix is multiplied for the last place alone.
             if "logits_to_keep" in takes_of(bare):
                 inputs["logits_to_keep"] = 1
         last = model(**inputs, use_cache=False)["logits"][:, -1].float()

@@ -1,16 +1,17 @@
-"""The one training loop: `train(recipe)` yields checkpoints, and knows nothing of studies, stores or prices.
+"""The one training loop: `train(recipe)` yields checkpoints, and knows nothing of studies, stores
+or prices.
 
-loop         the loop itself; weights that a sweep keeps, read again and graded on the test split
+loop         the loop itself; kept weights of a sweep, read again and graded on the test split
 tuning       one run's model, optimiser and averages
 passes       a model's forward passes: what it predicts, and what grades it
 batches      which examples make a step, and how its rows are split
-features     what of a model that does not learn is computed once
+features     the output of a part that does not learn, computed once
 memory       how many rows fit into memory at once
 faults       what goes wrong in a model, told from what goes wrong in this package
-resume_state the state of a shorter recipe of the same run, from which a run goes on
+resume_state the state of a shorter recipe of the same run, from which a run continues
 
-Importing torch takes seconds, so the names below are looked up in their modules when they are first used: whoever
-imports this package to count steps, or to offer a command, does not wait for it.
+Importing torch takes seconds, so the names below are looked up in their modules when they are first
+used: whoever imports this package to count steps, or to offer a command, does not wait for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Which examples make a step, and how a step's rows are split into micro-batches with little padding."""
+"""Which examples make a step, and how a step's rows are split into micro-batches with little
+padding.
+"""
 
 from __future__ import annotations
 
@@ -14,48 +16,53 @@ if TYPE_CHECKING:
     import torch
 
 OVERHEAD_TOKENS = {"cpu": 48, "cuda": 8192}
-"""What one more forward and backward pass costs, in tokens: why a step is not split to the last row. On a CPU the time
-of a pass is nearly that of its tokens; a GPU is idle below thousands of them."""
+"""The cost of one extra forward and backward pass, in tokens: the reason why a step is not split
+into single rows. On a CPU a pass takes nearly as long as its tokens do; a GPU is idle below
+thousands of them."""
 
 MAX_TOKENS = {"cpu": 4096, "cuda": 65536}
-"""Most padded tokens in one micro-batch of an evaluation."""
+"""The most padded tokens in one micro-batch of an evaluation."""
 
 
 @lru_cache(maxsize=64)
 def _order(examples: int, epoch: int, seed: int) -> np.ndarray:
-    # The first pass keeps the task's own (already shuffled) order: labels are bought in that order, so a quarter of an
-    # epoch over 512 examples reads the very labels that a recipe with 128 buys.
+    # The first pass keeps the task's own (already shuffled) order. Labels are bought in that order,
+    # so a quarter of an epoch over 512 examples reads the very labels that a recipe with 128 buys.
     return np.arange(examples) if epoch == 0 else np.random.default_rng((seed, epoch)).permutation(examples)
 
 
 def step_examples(step: int, batch_size: int, examples: int, seed: int) -> np.ndarray:
     """Indices of the examples of optimiser step `step` (from 0), shape (batch_size,).
 
-    The stream of examples passes over all of them again and again, in an order that depends on the data seed alone. A
-    step may span two passes, so that no step is smaller than another.
+    The stream of examples passes over all of them again and again, in an order that depends on the
+    data seed alone. A step may span two passes, so that no step is smaller than another.
     """
     places = np.arange(step * batch_size, (step + 1) * batch_size)
     return np.array([_order(examples, int(p) // examples, seed)[int(p) % examples] for p in places])
 
 
 def steps_for(epochs: float, batch_size: int, examples: int) -> int:
-    """Optimiser steps of `epochs` passes over `examples`: at least 1, and none of none."""
+    """Optimiser steps of `epochs` passes over `examples`: at least 1, but 0 where `epochs` is 0."""
     return max(1, round(epochs * examples / batch_size)) if epochs else 0
 
 
 def checkpoint_epochs(epochs: float, *, batch_size: int, examples: int, dev_examples: int) -> list[float]:
     """Epochs at which a run is evaluated: its end and at most four powers of two below it.
 
-    The grid does not depend on how far the run will go, so that a longer run passes the checkpoints of a shorter one. A
-    first checkpoint comes no earlier than the training costs about three evaluations of the dev set. Of 0 epochs: 0 alone.
+    The grid does not depend on how far the run will go, so a longer run passes the checkpoints of a
+    shorter one. The first checkpoint comes no earlier than the training costs about three
+    evaluations of the dev set. A run of 0 epochs is evaluated at 0 alone.
     """
     if epochs == 0:
         return [0.0]
     grid = [float(epochs)]
+    # Strictly below `epochs`, even where that is a power of two itself.
     power = 2.0 ** np.ceil(np.log2(epochs) - 1)
     while (
         len(grid) < 5
+        # Training on an example costs about three times as much as evaluating one.
         and power * examples >= dev_examples
+        # Checkpoints at the same optimiser step would be the same model, evaluated twice.
         and steps_for(power, batch_size, examples) < steps_for(grid[0], batch_size, examples)
     ):
         grid.insert(0, float(power))
@@ -64,14 +71,15 @@ def checkpoint_epochs(epochs: float, *, batch_size: int, examples: int, dev_exam
 
 
 def split(lengths: Sequence[int], overhead_tokens: int, max_tokens: int | None = None) -> list[tuple[int, int]]:
-    """Cut rows sorted by length into runs `[start, end)` that cost least: padded tokens plus an overhead for each run.
+    """Cut rows, sorted by length, into runs `[start, end)` of least cost: padded tokens plus an
+    overhead per run.
 
-    Exact, by dynamic programming over the cuts, O(n²) for n rows.
+    The result is exact, by dynamic programming over the cuts, in O(n²) for n rows.
 
     Args:
         lengths: Tokens of each row, non-decreasing.
-        overhead_tokens: What a run costs beside its tokens.
-        max_tokens: Most padded tokens in a run of more than one row.
+        overhead_tokens: Cost of a run in addition to its tokens.
+        max_tokens: The most padded tokens in a run of more than one row; None: no bound.
     """
     best: list[tuple[float, int]] = [(0.0, 0)]
     for end in range(1, len(lengths) + 1):
@@ -79,6 +87,7 @@ def split(lengths: Sequence[int], overhead_tokens: int, max_tokens: int | None =
         for start in range(end - 1, -1, -1):
             padded = (end - start) * lengths[end - 1]
             if max_tokens is not None and padded > max_tokens and end - start > 1:
+                # `padded` only grows with earlier starts, so none of those fits either.
                 break
             options.append((best[start][0] + padded + overhead_tokens, start))
         best.append(min(options))
@@ -91,7 +100,16 @@ def split(lengths: Sequence[int], overhead_tokens: int, max_tokens: int | None =
 
 
 def widest(lengths: Sequence[int], kind: str, most: int | None = None) -> tuple[int, int]:
-    """Rows and tokens of the micro-batch with most padded tokens that these rows of one step are split into."""
+    """Size of the micro-batch with the most padded tokens that rows of one step are split into.
+
+    Args:
+        lengths: Tokens of each row of the step.
+        kind: Type of the device: `cpu`, `cuda`.
+        most: As in `micro_batches`.
+
+    Returns:
+        Rows and tokens, padding included.
+    """
     sizes = sorted(int(n) for n in lengths)
     overhead = OVERHEAD_TOKENS.get(kind, OVERHEAD_TOKENS["cpu"])
     runs = [(end - start, sizes[end - 1]) for start, end in split(sizes, overhead, most)]
@@ -101,13 +119,14 @@ def widest(lengths: Sequence[int], kind: str, most: int | None = None) -> tuple[
 def micro_batches(
     rows: Rows, chosen: np.ndarray, device: torch.device, most: int | None = None
 ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """The chosen rows in micro-batches of similar length; in one where they must not be cut apart.
+    """The chosen rows in micro-batches of similar length, or in one batch where they must not be
+    cut apart.
 
     Args:
         rows: All rows.
-        chosen: Indices of those of a step.
-        device: Where they are put.
-        most: Padded tokens of a micro-batch of more than one row at most; None: no bound.
+        chosen: Indices of the rows of a step, shape (n,).
+        device: The device that the batches are moved to.
+        most: The most padded tokens in a micro-batch of more than one row; None: no bound.
 
     Yields:
         Indices of the rows, and their batch on the device.
@@ -115,6 +134,8 @@ def micro_batches(
     if rows.together:
         yield from one_batch(rows, chosen, device)
         return
+    # Stable, since NumPy's default sort leaves the order of ties to the CPU's instruction set:
+    # another machine would make other micro-batches of the same step.
     chosen = chosen[np.argsort(rows.lengths[chosen], kind="stable")]
     sizes = rows.lengths[chosen].tolist()
     for begin, stop in _alike(sizes) if rows.alike else [(0, len(sizes))]:
@@ -136,6 +157,8 @@ def evaluation_batches(rows: Rows, device: torch.device) -> Iterator[tuple[np.nd
     start = 0
     while start < len(order):
         end = start + 1
+        # Rows are sorted, so the one about to be added is the longest and sets the width of the
+        # batch.
         while end < len(order) and (end + 1 - start) * sizes[end] <= limit and not (rows.alike and sizes[end] != sizes[start]):
             end += 1
         yield order[start:end], _moved(rows.batch(order[start:end]), device)

@@ -1,8 +1,10 @@
-"""What the frozen part of a model gives for rows, computed once a process and shared by its runs.
+"""The output of a model's frozen part for each row, computed once per process and shared by its
+runs.
 
-Where nothing below a head learns, its output for a row is the same at every step, so all further epochs and runs take it from here.
-Rows are computed in pieces that depend on nothing but the rows' own order, so that what a run gives does not depend on what was
-there before it. Each piece keeps what it took: every run is billed as if it had been alone.
+Where nothing below a head learns, the output for a row is the same at every step, so all further
+epochs and runs take it from here. Rows are computed in pieces that depend on nothing but the order
+of the rows, so a run's result does not depend on what was computed before it. Each piece keeps its
+usage: every run is billed as if it had been alone.
 """
 
 from __future__ import annotations
@@ -23,20 +25,23 @@ from workbench.training.batches import micro_batches, padded_tokens
 from workbench.usage import Usage, Work
 
 PIECE = 32
-"""Rows that are computed together."""
+"""Rows that are computed together. The number is fixed, because padding changes the last bits of an
+output: a row's neighbours must not depend on how many rows a run asks for."""
 
 MOST_BYTES = 1 << 30
-"""What is kept in all, the latest; rows that would take more than a quarter of it are computed at every step, as without."""
+"""The most that is kept in all; the least recently used pieces are dropped first. Rows that would
+take more than a quarter of it are not kept at all but computed at every step."""
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a body's output is made of parts of rows.
+    """How a body's output is put together from the parts that are kept of each row.
 
     Attributes:
-        kind: Class of the output; None where it is one tensor.
-        parts: Of each tensor that the head reads how: by `tokens`, the `first` token alone, or the whole `row`.
-        unread: Dimensions of each tensor that the head does not read.
+        kind: Class of the output; None where it is a single tensor.
+        parts: For each tensor that the head reads, how much of it: all `tokens`, the `first` token
+            alone, or the whole `row`.
+        unread: Number of dimensions of each tensor that the head does not read.
     """
 
     kind: type | None
@@ -50,6 +55,7 @@ class _Layout:
         for i, length in enumerate(lengths):
             end = {"tokens": length, "first": 1}
             cut = {name: tensors[name][i][: end[how]] if how in end else tensors[name][i] for name, how in self.parts.items()}
+            # Cloned, because a slice would keep the tensor of the whole batch in memory.
             found.append({name: value.detach().clone() for name, value in cut.items()})
         return found
 
@@ -61,6 +67,8 @@ class _Layout:
             found[name] = torch.nn.utils.rnn.pad_sequence(values, batch_first=True) if how == "tokens" else torch.stack(values)
         if self.kind is None:
             return found[""]
+        # The output must have its unread tensors all the same, as the model may unpack them: zeros
+        # of the right number of dimensions do.
         some = next(iter(found.values()))
         return self.kind(**found, **{name: some.new_zeros(len(rows), *[1] * (n - 1)) for name, n in self.unread.items()})
 
@@ -81,8 +89,8 @@ class Features:
     Args:
         body: The part of the model that does not learn.
         key: All that the body's output for a row depends on.
-        forward: Runs the whole model over a batch; its body is in evaluation mode.
-        work: What rows of these lengths, with so many padded tokens, are.
+        forward: Runs the whole model over a batch, with its body in evaluation mode.
+        work: From the lengths of rows and their padded tokens to the work that they are.
     """
 
     def __init__(
@@ -94,7 +102,9 @@ class Features:
     ) -> None:
         self.body, self._key, self._forward, self._work = body, (*key, type(body).__name__), forward, work
         self._layout: _Layout | None = None
-        self._of: dict[int, tuple[Rows, list[tuple[Any, ...]]]] = {}  # the rows are named by their place: they stay alive here
+        # Keyed by id(), which is only unique while the object lives: hence the rows are held here,
+        # too.
+        self._of: dict[int, tuple[Rows, list[tuple[Any, ...]]]] = {}
 
     def holds(self, rows: Rows, chosen: Sequence[int] | np.ndarray) -> bool:
         """Whether the body's output for these rows is at hand."""
@@ -104,7 +114,8 @@ class Features:
     def prepare(
         self, rows: Rows, count: int, where: torch.device, window: Callable[[], contextlib.AbstractContextManager[Any]]
     ) -> tuple[list[Usage], Work]:
-        """Have the outputs for the first `count` rows at hand, where all of the rows are not too many.
+        """Compute the outputs for the first `count` rows, where they are not at hand and all rows
+        together are few enough to be kept.
 
         Args:
             rows: The rows.
@@ -113,7 +124,7 @@ class Features:
             window: Opens a window of a meter.
 
         Returns:
-            What each piece of them takes, whenever it was computed; and what was done now.
+            The usage of each piece, whenever it was computed; and the work that was done now.
         """
         done = Work()
         if id(rows) not in self._of and not self._fits(rows, where):
@@ -121,6 +132,7 @@ class Features:
         _, keys = self._of.setdefault(id(rows), (rows, []))
         used = []
         for number in range(-(-count // PIECE)):
+            # The last piece is filled beyond `count`, so that a run with more labels shares it.
             chosen = np.arange(number * PIECE, min((number + 1) * PIECE, len(rows)))
             if number == len(keys):
                 keys.append((*self._key, _digest(rows, chosen)))
@@ -132,13 +144,18 @@ class Features:
                 done += work
             _kept.move_to_end(keys[number])
             used.append(_kept[keys[number]].usage)
+        # Only now, as this run's own pieces are the most recent ones and have to survive.
         while sum(piece.size for piece in _kept.values()) > MOST_BYTES:
             _kept.popitem(last=False)
         return used, done
 
     @contextlib.contextmanager
     def given(self, rows: Rows, chosen: Sequence[int] | np.ndarray) -> Iterator[bool]:
-        """For a while the body gives what is at hand for these rows, in their order; tells whether that is so."""
+        """For a while the body returns the kept outputs of these rows, in their order.
+
+        Yields:
+            Whether they are at hand; if not, the body computes as ever.
+        """
         if not self.holds(rows, chosen):
             yield False
             return
@@ -170,6 +187,8 @@ class Features:
 
     @contextlib.contextmanager
     def _instead(self, output: Any) -> Iterator[None]:
+        # An attribute of the instance hides the method of its class until it is deleted; hooks
+        # still run.
         self.body.forward = lambda *args, **kwargs: output
         try:
             yield
@@ -177,7 +196,9 @@ class Features:
             del self.body.forward
 
     def _fits(self, rows: Rows, where: torch.device) -> bool:
-        """Whether all of the rows can be kept; what the head reads of the body's output is found out by the first of them."""
+        """Whether all of the rows can be kept; the first of them show what the head reads of the
+        body's output.
+        """
         if not len(rows) or rows.together:
             return False
         first = np.arange(min(PIECE, len(rows)))
@@ -192,7 +213,12 @@ class Features:
         return fixed * len(rows) + token * int(rows.lengths.sum()) <= MOST_BYTES // 4
 
     def _found(self, inputs: Mapping[str, Any], lengths: Sequence[int]) -> _Layout | None:
-        """What the head reads of the body's output, by its gradient; None where the model gives something else without the rest."""
+        """Find by gradients what the head reads of the body's output.
+
+        Returns:
+            The layout; None where the model's answers change when it is given nothing but those
+            parts.
+        """
         given, output = self._output(inputs)
         if isinstance(output, torch.Tensor):
             return _Layout(None, {"": "row"})
@@ -201,6 +227,9 @@ class Features:
         leaves = {name: value.detach().clone().requires_grad_() for name, value in output.items() if _is_real(value)}
         with self._instead(type(output)(**leaves)), torch.enable_grad():
             again = [value for value in self._forward(inputs).values() if _is_real(value)]
+            # A sum weighted at random: gradients of a plain sum may cancel (softmax adds up to 1
+            # whatever it reads). The generator is its own, so that the run's random state does not
+            # move.
             draws = torch.Generator().manual_seed(0)
             told = sum((value.float() * torch.randn(value.shape, generator=draws).to(value.device)).sum() for value in again)
             gradients = torch.autograd.grad(told, [*leaves.values()], allow_unused=True)
@@ -217,12 +246,14 @@ class Features:
         layout = _Layout(type(output), parts, unread) if parts else None
         if layout is None:
             return None
+        # A gradient tells what is read for these inputs alone, so the layout is tried before it is
+        # trusted.
         with self._instead(layout.together(layout.apart(output, lengths))), torch.no_grad():
             rest = self._forward(inputs)
         mask = inputs.get("attention_mask")
         for name, value in given.items():
             if name.endswith("logits"):
-                # What a head gives for padding nobody reads.
+                # Nobody reads the logits of padding, so they may differ.
                 seen = mask.bool() if mask is not None and mask.shape == value.shape[:2] else slice(None)
                 if not torch.allclose(rest[name][seen], value[seen], atol=1e-5):
                     return None
@@ -234,9 +265,10 @@ def _is_real(value: Any) -> bool:
 
 
 def _digest(rows: Rows, chosen: np.ndarray) -> str:
-    """A hash of what some rows hold without their targets."""
+    """A hash of the inputs of some rows."""
     found = hashlib.blake2b(digest_size=16)
     for name, values in rows.columns.items():
+        # The body reads no targets, so tasks that differ in those alone share its outputs.
         if name not in TARGETS:
             found.update(name.encode())
             for i in chosen:

@@ -1,4 +1,6 @@
-"""Whether a step fits the device: what its micro-batches keep for their way back, and how they are cut where that is too much."""
+"""Whether a step fits the device: what its micro-batches keep for the backward pass, and how they
+are cut if that is too much.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +16,22 @@ if TYPE_CHECKING:
     import torch
 
 SPREAD = 1.5
-"""What a step may take beyond what is counted: an optimiser's and a loss's passing tensors, and an allocator's gaps."""
+"""Factor between what a step may take and what is counted: passing tensors of optimiser and loss,
+gaps of the allocator."""
 
 MOST_FLOATS = 2 * flops.KEPT_FLOATS
-"""Numbers a token, layer and width of 1 that a micro-batch keeps at most. Twice what the formula says, as feed-forwards may
-be wider than four times the width, and adapters keep inputs of their own: below this bound nothing needs to be counted."""
+"""Upper bound of the numbers that a micro-batch keeps per token, layer and unit of width. It is
+twice the formula's, as feed-forwards may be wider than four times the width and adapters keep
+inputs of their own. Where even this fits, nothing needs to be counted."""
 
 
 class Cut(NamedTuple):
     """How a step is made to fit. It changes no result, so it is no part of a recipe.
 
     Attributes:
-        most: Padded tokens of a micro-batch of more than one row at most; None: no bound.
-        recompute: Whether layers are computed a second time on the way back, and keep nothing but their inputs (gradient
-            checkpointing; Chen et al. 2016, arXiv:1604.06174).
+        most: The most padded tokens in a micro-batch of more than one row; None: no bound.
+        recompute: Whether layers keep nothing but their inputs and are computed again in the
+            backward pass (gradient checkpointing; Chen et al. 2016, arXiv:1604.06174).
     """
 
     most: int | None = None
@@ -35,30 +39,44 @@ class Cut(NamedTuple):
 
 
 def room(where: torch.device, trainable: int) -> int:
-    """Bytes that are free for what a micro-batch keeps, beside gradients and moments of so many numbers that learn."""
+    """Bytes that are free for what a micro-batch keeps.
+
+    Args:
+        where: The device.
+        trainable: How many numbers learn; gradients and moments of these are deducted.
+    """
     import torch
 
+    # The driver counts what torch's allocator holds in reserve as taken, so this errs on the safe
+    # side.
     free = torch.cuda.mem_get_info(where)[0] if where.type == "cuda" else process.available_bytes()
     return int(free) - 4 * 4 * trainable  # a gradient, two moments, and the copy while averages are evaluated
 
 
 def cut(rows: int, tokens: int, free: int, config: Any, counted: Callable[[int], int | None], *, whole: bool) -> Cut:
-    """How the widest micro-batch of a recipe is made to fit: fewer rows, then one row whose layers are computed twice.
+    """How the widest micro-batch of a recipe is made to fit: fewer rows first, then recomputed
+    layers.
 
     Args:
-        rows: Of that micro-batch.
-        tokens: Of each of its rows.
-        free: Bytes by `room`.
-        config: Of the model, from which a bound is told that spares the counting where memory abounds.
-        counted: Bytes that a micro-batch of so many rows keeps; None: unknown, and nothing is cut.
+        rows: Rows of that micro-batch.
+        tokens: Tokens of each of its rows.
+        free: Bytes, as `room` gives them.
+        config: The model's configuration. It gives an upper bound that spares the counting where
+            memory abounds.
+        counted: From a number of rows to the bytes that their micro-batch keeps; None: unknown, and
+            nothing is cut.
         whole: Whether the rows must stay together.
     """
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     layers, width, heads = (getattr(text, name, None) or 0 for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
     layers *= 2 if getattr(config, "is_encoder_decoder", False) else 1
+    # Numbers that a token keeps: in each layer its activations and attention's scores (heads x
+    # tokens), and its logits, the last two counted four times over.
     a_token = layers * (MOST_FLOATS * width + 4 * heads * tokens) + 4 * (getattr(text, "vocab_size", None) or 0)
     if layers and width and 4 * a_token * rows * tokens < free:
         return Cut()
+    # What is unknown is tried whole; should it fail, `Tuning` makes the step again in smaller
+    # pieces.
     if (kept := counted(rows)) is None or SPREAD * kept <= free:
         return Cut()
     fewer = 1 if whole else rows
@@ -66,7 +84,7 @@ def cut(rows: int, tokens: int, free: int, config: Any, counted: Callable[[int],
         fewer = (fewer + 1) // 2
     if not whole and SPREAD * (counted(fewer) or 0) <= free:
         return Cut(fewer * tokens)
-    # Of the layers one at a time keeps what it needs, the others their inputs.
+    # One layer at a time keeps all that it needs; the others keep their inputs.
     fewer = rows
     while not whole and fewer > 1 and SPREAD * (kept * fewer / rows / max(1, layers) + 4 * layers * width * tokens * fewer) > free:
         fewer = (fewer + 1) // 2
@@ -74,16 +92,18 @@ def cut(rows: int, tokens: int, free: int, config: Any, counted: Callable[[int],
 
 
 def recompute(model: Any) -> bool:
-    """Have the layers of a model computed again on the way back; whether it can.
+    """Have a model's layers computed again in the backward pass. Returns whether that is possible.
 
-    What PEFT puts in front of the input enters layers as keys and values, which that would lose.
+    It is not with PEFT's prompt methods: their tokens enter layers as keys and values, which would
+    be lost.
     """
     bare = flops.unwrapped(model)
     if any(getattr(each, "is_prompt_learning", False) for each in getattr(model, "peft_config", {}).values()):
         return False
     if not getattr(bare, "supports_gradient_checkpointing", False):
         return False
-    # Not re-entrant: else a layer whose input needs no gradient, as above frozen embeddings, teaches its adapters nothing.
+    # The re-entrant form gives no gradient where a layer's input needs none: adapters above
+    # frozen embeddings would never learn.
     how = {"use_reentrant": False}
     if hasattr(bare, "activation_checkpointing_enable"):
         bare.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
@@ -93,13 +113,25 @@ def recompute(model: Any) -> bool:
 
 
 def saved_bytes(model: Any, objective: Objective, rows: Rows, shape: tuple[int, int]) -> int | None:
-    """Bytes that autograd keeps after a forward pass of a micro-batch of this shape (rows, tokens); None where it cannot be run.
+    """Bytes that autograd keeps after a forward pass over a micro-batch.
 
-    Counted by hooks on what is saved, each storage once, parameters and buffers left out. On the meta device attention keeps
-    what its plain form would: an upper end for fused kernels.
+    They are counted by hooks on the saved tensors, each storage once, parameters and buffers left
+    out. On the meta device attention keeps what its plain form would, which is an upper bound for
+    fused kernels.
+
+    Args:
+        model: The model, which may be on the meta device.
+        objective: What the model learns by.
+        rows: Rows whose columns the micro-batch has.
+        shape: Rows and tokens of the micro-batch.
+
+    Returns:
+        Bytes; None where the model cannot be run so.
     """
     found = _saved(model, objective, rows, shape)
-    if found is None:  # decoders without a mask look at the places for where one text ends: with one of their own they do not
+    if found is None:
+        # Without a mask some decoders look into `position_ids` for where packed texts end, which
+        # the meta device cannot tell them; a mask in four dimensions they take as it is.
         hook = flops.unwrapped(model).register_forward_pre_hook(_with_mask, with_kwargs=True)
         try:
             found = _saved(model, objective, rows, shape)
@@ -113,6 +145,7 @@ def _with_mask(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
     given = kwargs["input_ids"] if kwargs.get("input_ids") is not None else kwargs["inputs_embeds"]
     count, tokens = given.shape[:2]
+    # Additive, shape (rows, 1, tokens, tokens): 0 lets every token see every other.
     mask = torch.zeros((count, 1, tokens, tokens), dtype=next(module.parameters()).dtype, device=given.device)
     return args, {**kwargs, "attention_mask": mask}
 
@@ -128,17 +161,19 @@ def _saved(model: Any, objective: Objective, rows: Rows, shape: tuple[int, int])
 
     def note(tensor: Any) -> Any:
         if (key := _storage(tensor)) not in constant:
-            kept.setdefault(key, tensor)  # alive, or its storage's identity would be given away again
+            # The reference keeps the storage alive: a freed one's address could be given to the
+            # next tensor, and two would count as one.
+            kept.setdefault(key, tensor)
         return tensor
 
     training = model.training
     try:
         with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            # A mask would be looked at, and the meta device has no numbers.
+            # Models look into a mask, and tensors on the meta device hold no numbers.
             output = objective.forward(model.train(), {name: value for name, value in batch.items() if name != "attention_mask"})
-            with contextlib.suppress(Exception):  # a loss that looks at numbers, of which the meta device has none, is small
+            with contextlib.suppress(Exception):  # where the loss looks at numbers: it keeps little
                 objective.loss(output, batch)
-    except Exception:  # models look at numbers in ways of their own: then this is unknown
+    except Exception:  # other models look at numbers elsewhere: then it is unknown
         return None
     finally:
         model.train(training)

@@ -1,4 +1,6 @@
-"""A model with a method on it as it is asked: its passes over rows, what they are as work, and how it is graded by them."""
+"""A model with a method on it, as it is asked: its passes over rows, the work they are, and how it
+is graded by them.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ from workbench.training.features import PIECE, Features
 from workbench.usage import Usage, Work, total
 
 SINGLE_PREDICTIONS = 8
-"""Examples predicted one by one, once a run, to know the latency of one; the first is not counted."""
+"""Examples that are predicted one at a time, once a run, to measure the latency of one prediction.
+The first warms up and is not counted."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,10 @@ class Questions:
     """Rows by which a model is graded.
 
     Attributes:
-        examples: What the rows are made of.
-        labelled: With their answers, for the loss; none where that is not asked for.
-        asked: Without them; the very same where a prediction is read off the pass of the loss.
+        examples: The examples that the rows are made of.
+        labelled: Rows with answers, for the loss; no rows where the loss is not asked for.
+        asked: Rows without answers; the same object as `labelled` where predictions are read off
+            the pass of the loss.
     """
 
     examples: Sequence[Example]
@@ -46,14 +50,16 @@ class Questions:
 def questions(
     formulation: Formulation, examples: Sequence[Example], processor: Any, shots: Shots = (), *, loss: bool = True
 ) -> Questions:
-    """Encode what a model is graded by, each question behind its examples with their answers.
+    """Encode the rows by which a model is graded, each question behind its examples with their
+    answers.
 
     Args:
         formulation: The model's.
         examples: What it is graded by.
         processor: The model's.
         shots: Examples before each question.
-        loss: Whether the loss is asked for where that takes a pass of its own. It doubles the price of a model that is only asked.
+        loss: Whether the loss is wanted even if it takes a pass of its own. That doubles the price
+            of a model that is only asked.
     """
     if isinstance(formulation.inference(processor), Read):
         labelled = formulation.encode(examples, processor, shots=shots)
@@ -63,18 +69,21 @@ def questions(
 
 
 class Passes:
-    """A recipe's model with its method on it: what it gives for rows, and how it is graded."""
+    """A recipe's model with its method on it: its outputs for rows, and its grades."""
 
     def __init__(self, recipe: Recipe, where: torch.device, window: bases.Window | None = None) -> None:
-        """Have the model with its method on it.
+        """Read the model and put the method on it.
 
         Args:
             recipe: A recipe without holes.
             where: The device.
-            window: Opens a window of a meter, by which it is known what reading a model took: such a model is shared by the runs of
-                a process. None: it is read for this one.
+            window: Opens a window of a meter, which measures what reading a model takes; such a
+                model is shared by the runs of a process. None: the model is read for this object
+                alone.
         """
         self.recipe, self.where = recipe, where
+        # For what a method draws when it is put on; `models.build` draws the head by a seed of its
+        # own.
         torch.manual_seed(recipe.seed)
         self.formulation = recipe.formulation
         self.processor = models.processor(recipe.model)
@@ -90,13 +99,16 @@ class Passes:
         model = methods.apply(recipe.method, base, auto_class=auto_class)
         self.lesson = methods.lesson(recipe.method, self.objective)
         self.model = model.to(where)
-        bases.own(p for p in self.model.parameters() if p.requires_grad)  # now, for a step is fitted to what memory is free
+        # Copies on write take their memory now, since steps are fitted to the memory that is free
+        # after this.
+        bases.own(p for p in self.model.parameters() if p.requires_grad)
         self.body = methods.body(self.model)
         self.learn()
-        self.step = 0  # of an optimiser, done
-        self.work = Work()  # trained and evaluated by this object, nothing of what it resumes
+        self.step = 0  # optimiser steps done
+        self.work = Work()  # of this object alone, without the run that it resumes
         self.shape = flops.shape(self.model)
-        half = recipe.precision == "bfloat16" or recipe.weights != "float32"  # products with such weights are of that precision
+        # Weights in fewer than 32 bits multiply in bfloat16.
+        half = recipe.precision == "bfloat16" or recipe.weights != "float32"
         bfloat16 = half or (recipe.precision == "auto" and where.type == "cuda" and torch.cuda.is_bf16_supported())
         self.autocast = torch.autocast(where.type, torch.bfloat16, enabled=bfloat16)
         self.features = self._features(auto_class, bfloat16=bfloat16)
@@ -104,6 +116,8 @@ class Passes:
     def _features(self, auto_class: str, *, bfloat16: bool) -> Features | None:
         if self.body is None:
             return None
+        # All that a body's output depends on. The seed is not part of it, as it draws nothing but
+        # the head: files that lack more than a head are refused (`heads.refuse_missing`).
         of = self.recipe.model, fingerprints.model(self.recipe.model), self.recipe.weights, auto_class, bfloat16, str(self.where)
 
         def forward(inputs: Mapping[str, Any]) -> Any:
@@ -117,7 +131,9 @@ class Passes:
         return Features(self.body, of, forward, lambda lengths, padded: self.work_of(lengths, padded, 0, flops.forward))
 
     def learn(self) -> None:
-        """Training mode for what learns: of a body that does not nothing is dropped out."""
+        """Put the model into training mode, except a body that does not learn: nothing is dropped
+        out in it.
+        """
         self.model.train()
         if self.body is not None:
             self.body.eval()
@@ -125,7 +141,8 @@ class Passes:
     def prepare(
         self, rows: Rows, count: int, window: Callable[[], contextlib.AbstractContextManager[Any]], prepared: int = 0
     ) -> Usage:
-        """Have the output of what does not learn at hand for the first rows. Nothing is done where all learns.
+        """Compute the frozen body's output for the first rows, where it is not at hand yet. Does
+        nothing where all of the model learns.
 
         Args:
             rows: The rows.
@@ -134,12 +151,13 @@ class Passes:
             prepared: How many were prepared by the same run before.
 
         Returns:
-            What it takes for those that were not, whenever it was done.
+            What the rows beyond `prepared` take, whenever they were computed.
         """
         if self.features is None:
             return Usage()
         used, done = self.features.prepare(rows, count, self.where, window)
         self.work = self.work + done
+        # Rounded up: a piece that was begun for the prepared rows has been paid for as a whole.
         return total(used[-(-prepared // PIECE) :])
 
     def given(self, rows: Rows, chosen: np.ndarray) -> contextlib.AbstractContextManager[bool]:
@@ -151,7 +169,15 @@ class Passes:
     def work_of(
         self, lengths: Sequence[int], padded: int, examples: int, formula: Callable[..., float], *, above: bool = False
     ) -> Work:
-        """What rows of these lengths were, by the formula of a forward pass or of training; `above` what does not learn alone."""
+        """The work of rows of these lengths.
+
+        Args:
+            lengths: Tokens of each row, padding excluded.
+            padded: Tokens of all rows, padding included.
+            examples: How many examples the rows are of.
+            formula: FLOPs of a shape and lengths: of a forward pass, or of training.
+            above: Whether the rows pass only the part above a frozen body.
+        """
         tokens = sum(lengths)
         if self.shape is None:
             return Work(0, examples, tokens, padded, None)
@@ -162,20 +188,24 @@ class Passes:
     def evaluate(
         self, dev: Questions, clock: Callable[[], float], beside: float = 0.0
     ) -> tuple[dict[str, float], list[Any], float]:
-        """Scores and predictions of the averaged weights on the dev set, and predictions per second; `dev_loss` is a score where
-        there are rows for it.
+        """Grade the averaged weights on the dev set.
 
         Args:
             dev: What they are graded by.
             clock: Seconds.
-            beside: Seconds that the predictions take beside what is done here.
+            beside: Seconds that the predictions take in addition to those spent here.
+
+        Returns:
+            Scores, with `dev_loss` where there are rows for it; predictions, one an example;
+            predictions per second.
 
         Raises:
             Infeasible: The loss is not finite.
         """
         began = clock()
         loss, predictions, work = self._predict(dev)
-        # What is searched is embedded once, not for each prediction.
+        # Documents that are searched belong to no example. They are embedded once, not for each
+        # prediction, so their share is not part of the rate.
         shared = int(dev.asked.lengths[np.searchsorted(dev.asked.example, len(dev.examples)) :].sum())
         rate = len(dev.examples) / max((clock() - began + beside) * (1 - shared / max(1, work.tokens)), 1e-9)
         self.work = self.work + work
@@ -184,16 +214,21 @@ class Passes:
 
     @torch.inference_mode()
     def test(self, of: Questions) -> dict[str, float]:
-        """Scores on the held-out test split, and `test_loss` where `evaluate` has `dev_loss`. Raises Infeasible as that does."""
+        """Scores on the held-out test split, with `test_loss` where `evaluate` has `dev_loss`.
+        Raises as `evaluate`.
+        """
         loss, predictions, _ = self._predict(of)
         return self.recipe.task.grade(of.examples, predictions) | ({} if loss is None else {"test_loss": loss})
 
     def _predict(self, of: Questions) -> tuple[float | None, list[Any], Work]:
-        """Mean loss of the target items, None without rows for it; predictions of the examples, and what that was."""
+        """Mean loss per target item (None where there are no rows for it), a prediction for each
+        example, and the work.
+        """
         outputs: list[Any] = [None] * len(of.asked)
+        # Summed on the device, as reading a number from a GPU waits for it.
         losses, padded = torch.zeros((), device=self.where), 0
         read = self.inference.read if isinstance(self.inference, Read) else None
-        parts: list[tuple[Any, Any]] = []  # of rows that are compared with each other, and are not one batch here
+        parts: list[tuple[Any, Any]] = []  # of batches whose rows the loss compares with each other
         with self.averaged_weights():
             for chosen, inputs in evaluation_batches(of.labelled, self.where):
                 padded += padded_tokens(of.labelled, chosen)
@@ -218,11 +253,15 @@ class Passes:
         return loss, self.formulation.decode(of.examples, of.asked, outputs, self.processor), work
 
     def _ask(self, rows: Rows, chosen: np.ndarray, inputs: Mapping[str, Any], outputs: list[Any]) -> Work:
-        """Ask a batch of rows in passes of their own. What is written is work as what is read is."""
+        """Predict a batch of rows in passes of its own. Tokens that are written count as work like
+        those that are read.
+        """
         with self.autocast, faults_of_the_model(), self.given(rows, chosen):
             found = self.inference(self.model, inputs)
         for row, value in zip(chosen, found, strict=True):
             outputs[row] = value
+        # With a beginning that all rows share and is read once, the rows' own lengths would count
+        # too much.
         passes = found.passes if isinstance(found, Answers) else None
         if passes is not None:
             return self.work_of(passes.tokens, passes.padded, 0, functools.partial(flops.forward, past=passes.past))
@@ -233,7 +272,9 @@ class Passes:
 
     @torch.inference_mode()
     def latency(self, of: Questions, clock: Callable[[], float]) -> float:
-        """Seconds of one prediction alone, from its tokens on: the median of a few, the first not counted."""
+        """Seconds of one prediction by itself, from its tokens on: the median of a few, the first
+        of which is not counted.
+        """
         taken = []
         with self.averaged_weights():
             for i in range(min(SINGLE_PREDICTIONS, len(of.examples))):
@@ -247,7 +288,9 @@ class Passes:
 
     @contextlib.contextmanager
     def averaged_weights(self) -> Iterator[None]:
-        """Evaluation mode for a while, with the weights that are graded in the model's place."""
+        """Evaluation mode for a while, with the weights that are graded in place of those that
+        learn.
+        """
         self.model.eval()
         try:
             yield

@@ -1,4 +1,6 @@
-"""The state in which a run was left, and a bounded folder of such states: a run is continued, never repeated."""
+"""The state in which a run was left, and a bounded folder of such states: a run is continued, never
+repeated.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,15 @@ _RECORD = "prefix"
 
 @dataclass(frozen=True)
 class ResumeState:
-    """A run's state after `step` optimiser steps: continuing from it is the same as never having stopped.
+    """The state of a run after `step` optimiser steps. Continuing from it is the same as never
+    having stopped.
 
     Attributes:
-        run_id: Which run.
+        run_id: The run that it is of.
         epochs: Passes done.
         step: Optimiser steps done.
         tokens: Training tokens processed, padding excluded.
-        usage: Cold usage by phase of what came before.
+        usage: Cold usage by phase up to here.
         tensors: Weights, averages, optimiser moments and the random state, by name, on the CPU.
     """
 
@@ -40,9 +43,10 @@ class ResumeState:
 
 
 class ResumeCache:
-    """A folder with the last state of each run, the oldest dropped when it grows beyond `max_bytes`.
+    """A folder with the last state of each run. The oldest are dropped when it grows beyond
+    `max_bytes`.
 
-    A dropped state is no loss of results: the run would only be dearer to continue.
+    Without its state a run costs more to continue, but no result is lost.
     """
 
     def __init__(self, folder: Path, max_bytes: int = 2 << 30) -> None:
@@ -78,8 +82,9 @@ class ResumeCache:
             with safe_open(path, framework="pt") as file:
                 record: dict[str, Any] = json.loads(file.metadata()[_RECORD])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-        except OSError:  # of a folder that machines share: it may be read another time
+        except OSError:  # in a folder that machines share it may be readable later
             return None
+        # A broken file would fail each time; without it the run starts anew.
         except (SafetensorError, KeyError, ValueError):
             path.unlink(missing_ok=True)
             return None
@@ -90,6 +95,7 @@ class ResumeCache:
         return self.folder / f"{run_id}.safetensors"
 
     def _shrink(self, keep: Path) -> None:
+        # By the clock of the file system, since another machine may have written the drafts.
         now = keep.stat().st_mtime
         for left in self.folder.glob("*.tmp"):
             if process.is_left(left, now):
@@ -102,6 +108,8 @@ class ResumeCache:
         for path, found in sorted(known.items(), key=lambda item: item[1].st_mtime):
             if size <= self.max_bytes:
                 return
+            # The state just written stays even if it exceeds the bound by itself: the run continues
+            # from it.
             if path != keep:
                 size -= found.st_size
                 path.unlink(missing_ok=True)

@@ -1,4 +1,6 @@
-"""A model being tuned: its steps, its evaluation, and the state in which it can be left and taken up."""
+"""A model being tuned: its steps, its evaluation, and the state in which it can be left and
+resumed.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +28,18 @@ from workbench.training.resume_state import ResumeState
 from workbench.usage import Usage, Work
 
 FINITE_CHECK_STEPS = 16
-"""How often the loss is looked at: reading a number from a GPU waits for it, so not at every step."""
+"""Steps between two looks at the loss. Not every step, since reading a number from a GPU waits for
+it."""
 
 
 @dataclass
 class Progress:
-    """Where a training is, for whoever watches it from outside the loop: what has been done when it breaks off.
+    """How far a training is, for whoever watches it from outside the loop: it tells what was done
+    when the training breaks off.
 
     Attributes:
         labels: Distinct labelled examples whose labels have reached the loss, in the whole run.
-        work: What was trained since the last checkpoint.
+        work: The work of training since the last checkpoint.
     """
 
     labels: int = 0
@@ -43,7 +47,9 @@ class Progress:
 
 
 class Tuning(Passes):
-    """A model being tuned: parameters, optimiser and averages, all of it in one place so that it can be left and taken up."""
+    """A model being tuned. Parameters, optimiser and averages are in one place, so that it can be
+    left and resumed.
+    """
 
     def __init__(self, recipe: Recipe, where: torch.device, resume: ResumeState | None, window: bases.Window | None = None) -> None:
         super().__init__(recipe, where, window)
@@ -64,7 +70,9 @@ class Tuning(Passes):
         return float(self.recipe.method.learning_rate or 0.0)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW in one fused kernel: 16 ms a step against 152 ms of a Python loop over the parameters of minilm-l6."""
+        """AdamW in one fused kernel: 16 ms a step against 152 ms of a Python loop over the
+        parameters of minilm-l6.
+        """
         groups: list[dict[str, Any]] = []
         for of_head, rate in ((False, self.rate), (True, float(self.recipe.method.head_learning_rate or self.rate))):
             chosen = [p for p, is_of_head in zip(self.parameters.values(), self.of_head, strict=True) if is_of_head is of_head]
@@ -72,14 +80,19 @@ class Tuning(Passes):
         return torch.optim.AdamW(groups, lr=self.rate, weight_decay=self.recipe.weight_decay, fused=True)
 
     def warm_up(self) -> float:
-        """Share of the peak learning rates at the step at hand (`self.step`, from 1): it rises linearly, then is 1.
+        """Share of the peak learning rates at the current step (`self.step`, from 1): it rises
+        linearly, then stays at 1.
 
-        It does not know how long the run is.
+        It does not depend on the length of the run, so that a longer run passes through the
+        checkpoints of a shorter one.
         """
         return min(1.0, self.step / (self.recipe.warmup_steps + 1))
 
     def run(self, rows: Rows, target: int, examples: int, progress: Progress) -> None:
-        """Optimiser steps up to `target`. Raises Infeasible when the loss is no longer finite, or the model fails."""
+        """Optimiser steps up to `target`. Raises Infeasible when the loss is no longer finite, or
+        the model fails.
+        """
+        # Rows are in the order of their examples: those of example i are first[i] to last[i] - 1.
         first, last = (
             np.searchsorted(rows.example, np.arange(examples)),
             np.searchsorted(rows.example, np.arange(examples), "right"),
@@ -88,16 +101,27 @@ class Tuning(Passes):
         if self.step < target:
             self.fit(rows, last - first)
         while self.step < target:
+            # The order of examples belongs to the task: runs of several seeds read the same labels.
             chosen = step_examples(self.step, recipe.batch_size, examples, getattr(recipe.task, "seed", 0))
             total, done = self.make_step(rows, np.concatenate([np.arange(first[i], last[i]) for i in chosen]), len(chosen))
             progress.work = progress.work + done
             progress.labels = min(examples, self.step * recipe.batch_size)
+            # The last step is always looked at, as no checkpoint may be of a model that has
+            # diverged.
             if (self.step % FINITE_CHECK_STEPS == 0 or self.step == target) and not math.isfinite(value := float(total)):
                 raise Infeasible("diverged", f"the training loss is {value} at step {self.step}")
         self.random = _random_state(self.where)
 
     def make_step(self, rows: Rows, batch: np.ndarray, examples: int) -> tuple[torch.Tensor, Work]:
-        """One optimiser step on some rows, which are of so many examples; its loss, and what it was.
+        """One optimiser step.
+
+        Args:
+            rows: All rows.
+            batch: Indices of the rows of this step.
+            examples: How many examples these rows are of.
+
+        Returns:
+            The step's loss, a scalar on the device, and its work.
 
         Raises:
             Infeasible: The model fails.
@@ -105,6 +129,7 @@ class Tuning(Passes):
         recipe, parameters = self.recipe, list(self.parameters.values())
         total, padded = self._gradient(rows, batch)
         torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
+        # Counted first: the warm-up and the average count steps from 1.
         self.step += 1
         lengths = rows.lengths[batch].tolist()
         self.tokens += sum(lengths)
@@ -116,16 +141,24 @@ class Tuning(Passes):
         self.optimizer.step()  # type: ignore[union-attr]
         self.optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
         if recipe.averaging is not None:
+            # Polynomial averaging (Shamir and Zhang 2013): the first step has weight 1, so the
+            # initial weights have no part in the average.
             weight = (recipe.averaging + 1) / (self.step + recipe.averaging)
             torch._foreach_lerp_(self.average, [p.detach() for p in parameters], weight)
         return total, done
 
     def _gradient(self, rows: Rows, batch: np.ndarray) -> tuple[torch.Tensor, int]:
-        """Put the gradient of a step in its place; its loss and padded tokens. Where memory does not suffice, in smaller pieces."""
+        """Compute the gradient of a step, in smaller pieces where memory does not suffice. Returns
+        its loss and padded tokens.
+        """
+        # A step that is made again has to drop out what the first attempt did, or a lack of memory
+        # would change the result.
         random = _random_state(self.where)
         while True:
             with Shortage() as shortage:
                 return self._pieces(rows, batch)
+            # Some pieces may have left their gradients before memory ran out; these are cleared
+            # below.
             if not self._cut_smaller(rows, batch):
                 raise shortage.error
             self.optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
@@ -142,7 +175,8 @@ class Tuning(Passes):
             padded += padded_tokens(rows, chosen)
             with self.autocast, faults_of_the_model(), self.given(rows, chosen):
                 output = self.lesson.forward(self.model, inputs)
-            # Summed and divided by the target items of the whole step: the gradient is that of one padded batch.
+            # Summed and divided by the target items of the whole step: the gradient is that of one
+            # padded batch.
             loss = self.lesson.loss(output, inputs) / items
             with faults_of_the_model():
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -150,7 +184,9 @@ class Tuning(Passes):
         return total, padded
 
     def _cut_smaller(self, rows: Rows, batch: np.ndarray) -> bool:
-        """Halve the widest micro-batch; of one row have the layers computed twice. Whether there was anything left to do."""
+        """Halve the widest micro-batch; if it has a single row, recompute its layers. Returns
+        whether anything was left to do.
+        """
         count, tokens = widest(rows.lengths[batch].tolist(), self.where.type, self.cut.most)
         if count > 1 and not self._whole(rows):
             self.cut = self.cut._replace(most=(count + 1) // 2 * tokens)
@@ -161,7 +197,8 @@ class Tuning(Passes):
         return True
 
     def fit(self, rows: Rows, examples: Sequence[int] | np.ndarray) -> None:
-        """Cut steps so that they fit the memory that is free, as far as that can be told beforehand; once.
+        """Cut steps so that they fit the free memory, as far as that can be known beforehand. Done
+        once.
 
         Args:
             rows: What is trained on.
@@ -170,9 +207,13 @@ class Tuning(Passes):
         if self.fitted or not len(rows):
             return
         self.fitted = True
+        # The worst step that can be drawn: the examples with the most rows, and of all rows the
+        # longest.
         most = int(np.sort(examples)[-self.recipe.batch_size :].sum())
         longest = np.sort(rows.lengths)[-most:]
         count, tokens = (len(longest), int(longest[-1])) if self._whole(rows) else widest(longest.tolist(), self.where.type)
+        # Built at most once, and only where the quick bound of `memory.cut` does not settle the
+        # matter.
         bare: list[Any] = []
 
         def counted(some: int) -> int | None:
@@ -193,7 +234,7 @@ class Tuning(Passes):
         return rows.together or self.lesson.together
 
     def _bare(self) -> torch.nn.Module:
-        """The tuned model without a number."""
+        """The tuned model on the meta device, where parameters have shapes and no numbers."""
         recipe, formulation = self.recipe, self.formulation
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             base = models.build(recipe.model, formulation.auto_class, device="meta", **formulation.settings)
@@ -201,13 +242,17 @@ class Tuning(Passes):
 
     @torch.no_grad()
     def fit_head(self, rows: Rows, examples: int) -> None:
-        """Fit what of the model is fitted at once, on the rows of the first examples, as the averaged weights see them."""
+        """Fit the part of the model that is fitted at once, on the rows of the first examples, as
+        the averaged weights see them.
+        """
         fit, count = getattr(self.model, "fit", None), int(np.searchsorted(rows.example, examples))
         if fit is None or not count:
             return
         found: list[Any] = [None] * count
         padded = 0
         with self.averaged_weights():
+            # The same pieces as in `Features`, so that vectors at hand and vectors computed now are
+            # equal to the last bit.
             for first in range(0, count, PIECE):
                 for chosen, inputs in micro_batches(rows, np.arange(first, min(first + PIECE, count)), self.where):
                     padded += padded_tokens(rows, chosen)
@@ -226,6 +271,7 @@ class Tuning(Passes):
         parameters = [p.detach() for p in self.parameters.values()]
         current = [p.clone() for p in parameters] if self.average else []
         if self.average:
+            # Copied in place, as the optimiser and PEFT's wrappers hold these very tensors.
             torch._foreach_copy_(parameters, self.average)
         try:
             with super().averaged_weights():
@@ -235,7 +281,7 @@ class Tuning(Passes):
                 torch._foreach_copy_(parameters, current)
 
     def averaged(self) -> dict[str, torch.Tensor]:
-        """Copies of the tuned weights as evaluated, and of what was fitted, on the CPU."""
+        """Copies on the CPU of the tuned weights as they are evaluated, and of what was fitted."""
         values = self.average or list(self.parameters.values())
         found = dict(zip(self.parameters, values, strict=True)) | self._fitted()
         return {name: value.detach().cpu().clone() for name, value in found.items()}
@@ -250,7 +296,11 @@ class Tuning(Passes):
         return hasattr(self.model, "fit")
 
     def adopt(self, weights: Mapping[str, torch.Tensor]) -> bool:
-        """Take weights as `averaged` gives them, to be evaluated and not trained on; False where they are of another recipe."""
+        """Take weights, as `averaged` gives them, for evaluation and not for further training.
+
+        Returns:
+            Whether they fit; False where they are those of another recipe.
+        """
         fitted = {name: value for name, value in weights.items() if name in self._fitted()}
         learned = {name: value for name, value in weights.items() if name not in fitted}
         if fitted.keys() != self._fitted().keys():
@@ -262,11 +312,13 @@ class Tuning(Passes):
                 parameter.copy_(learned[name])
         if fitted:
             self.model.head.adopt({name.removeprefix("head."): value for name, value in fitted.items()})  # type: ignore[operator,union-attr]
-        self.average = []  # the weights are averages already
+        self.average = []  # the adopted weights are averages already
         return True
 
     def restore_random(self) -> None:
-        """Put the random state back: whoever took a checkpoint may have drawn numbers in the meantime."""
+        """Put the random state back: whoever took a checkpoint may have drawn numbers in the
+        meantime.
+        """
         _set_random_state(self.random, self.where)
 
     def resume_state(self, recipe: Recipe, usage: Mapping[str, Usage]) -> ResumeState:
