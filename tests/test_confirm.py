@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import pytest
 from commands import Command, study_text, workbench
-from test_sweep import OFFER, Bench, Ear, Quiet, Told, finite
+from test_sweep import FINITE, OFFER, Bench, Ear, Quiet, Told, finite
 
 from workbench import search
 from workbench.errors import Refused, UsageError
@@ -124,6 +124,48 @@ def test_every_member_is_run_with_new_seeds_and_graded_once(desk, reads):
     assert [call[1] for call in desk.notebook.told if call[0] == "record"] == made
     assert desk.confirm(seeds=2).results == outcome.results
     assert len(reads) == 3 * len(members)
+
+
+def seedless(desk):
+    """A study of which nothing takes a seed."""
+    desk.edit("import Recipe", "import zero_shot, Recipe").edit(FINITE, "zero_shot(), epochs=1,")
+
+
+def test_what_no_seed_changes_is_graded_once_where_nothing_else_is_on_the_front(desk, reads, command):
+    seedless(desk)
+    desk.sweep(Limits(trials=1))
+    (member,) = desk.members
+    assert reads == []
+    code, out, err = command("confirm", "tiny.py", "--json")
+    assert code == 0, err
+    assert "1 member of the front that no seed changes to grade on the test split." in err
+    assert "The confirmation ended: 1 that no seed changes was graded once on the test split.\n" in err
+    assert "with new seeds" not in err
+    (point,) = [p for p in json.loads(out)["points"] if p["on_front"]]
+    assert (point["confirmed"]["seeds"], point["confirmed"]["mean"]) == (0, point["score"])
+    assert point["confirmed"]["test_mean"] is not None
+    assert len(reads) == 1
+    assert desk.members == [member]
+    (made,) = new(desk.ledger.results())
+    assert (made.status, made.scores, made.replicate_of) == ("complete", {}, member.recipe_id)
+    assert "test" in made.spent
+    for words in (("runs",), ("run", member.trial), ("status",), ("front",), ("export", "tiny.py", "csv"), ("plan", "tiny.py")):
+        code, _, err = command(*words)
+        assert code == 0, err
+    code, _, err = command("confirm", "tiny.py")
+    assert (code, "Nothing to do: the front is confirmed" in err) == (0, True)
+    assert len(reads) == 1
+
+
+def test_the_end_says_new_seeds_of_what_learns_alone(desk, reads):
+    desk.edit("import Recipe", "import zero_shot, Recipe").edit('minimize="usd"', 'minimize=("usd", "labels")')
+    finite(desk, "zero_shot(), full(learning_rate=5e-3)", "8")
+    desk.sweep(Limits())
+    learned_epochs = [m.epochs for m in desk.members if m.epochs]
+    assert 1 <= len(learned_epochs) == len(desk.members) - 1
+    learned = "every member of the front that learns has been run with 1 new seed"
+    assert desk.confirm(seeds=1).reason == f"{learned}; 1 that no seed changes was graded once on the test split"
+    assert len(reads) == 1 + 2 * len(learned_epochs)
 
 
 def test_checkpoints_of_one_run_are_made_by_one_run_again(desk):

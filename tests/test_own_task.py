@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from workbench import Recipe, Study, choice, formulations, full, zero_shot
@@ -100,9 +101,17 @@ def test_what_only_asks_needs_nothing_to_train_on() -> None:
     assert check_data(asking(Short(most_train=48, train=48), full(learning_rate=1e-3))) == []
 
 
-def test_a_score_that_is_no_table_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TinyTask, "score", lambda self, examples, predictions: 0.5)
-    with pytest.raises(StudyError, match=r"score\(\) of TinyTask gave a float\. Return a number for each of its metrics: accuracy"):
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (0.5, "gave a float. Return a number for each of its metrics: accuracy."),
+        ({"accuracy": None}, "gave accuracy as None. Give a float, or leave out what is not known."),
+        ({"accuracy": 1.0, "f1": np.float32(1)}, "gave f1 as a float32. Give a float"),
+    ],
+)
+def test_scores_that_are_no_numbers_are_told(monkeypatch: pytest.MonkeyPatch, given: object, said: str) -> None:
+    monkeypatch.setattr(TinyTask, "score", lambda self, examples, predictions: given)
+    with pytest.raises(StudyError, match=re.escape(f"score() of TinyTask {said}")):
         TinyTask().grade([{}], [0])
 
 

@@ -135,6 +135,16 @@ def test_the_command_retry(failed, command):
     assert "interrupted (to be tried again)" in command("runs")[1]
 
 
+def test_a_second_retry_says_its_reason_once_and_the_front_says_what_comes_next(failed, command):
+    command("retry", "tiny.py")
+    _, _, err = command("retry", "tiny.py")
+    assert err.count("to be tried again") == 1
+    assert "(out_of_memory: there was none)" in err
+    following = err.splitlines()[-1]
+    assert following == f"Next: `workbench sweep {failed.file.name}`"
+    assert command("front", "tiny.py")[2].splitlines()[-1] == following
+
+
 def test_nothing_failed(command, swept, monkeypatch):
     monkeypatch.chdir(swept[0])
     assert command("retry", "tiny") == (0, "", "No run failed: there is nothing to try again.\n")

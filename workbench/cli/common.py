@@ -336,6 +336,13 @@ def limit_flags(limits: Mapping[str, Any]) -> str:
     return "".join(f" --{name.replace('_', '-')} {most:.15g}" for name, most in limits.items() if most is not None)
 
 
+def retry_command(path: str, released: Sequence[Result], limits: Mapping[str, Any]) -> str:
+    """Write the command that takes up runs which were released to be tried again, given the last Result of each."""
+    # A sweep does not make replicates: only a confirmation takes those up.
+    verb = "confirm" if all(r.replicate_of is not None for r in released) else "sweep"
+    return f"`workbench {verb} {path}{limit_flags(limits) if verb == 'sweep' else ''}`"
+
+
 def study_path(ledger: Ledger) -> str | None:
     """Return the file of a study, relative to this folder where it lies below it; None of a study that was imported."""
     path = ledger.description.get("path")

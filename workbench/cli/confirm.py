@@ -35,6 +35,7 @@ from workbench.quantities import dollars, duration
 from workbench.result import Result
 from workbench.result.outdated import outdated_text
 from workbench.sweep import Account, expected, left, longest, nothing_fits, replicates
+from workbench.sweep import asked as ungraded
 from workbench.sweep import confirm as work
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class _Plan:
     Attributes:
         whole: All replicates of the front.
         left: The replicates that are still to be made.
+        ungraded: Members that no seed changes, still to be graded on the test split.
         results: All Results.
         reached: Why there is nothing to do, in words; empty where there is something.
         too_dear: Why no replicate fits the budget, in words; empty where one does.
@@ -86,6 +88,7 @@ class _Plan:
 
     whole: Sequence[Replicate]
     left: Sequence[Replicate]
+    ungraded: Sequence[Result]
     results: Sequence[Result]
     reached: str
     too_dear: str
@@ -95,7 +98,7 @@ class _Plan:
         """What would have to be raised for anything to be done."""
         if self.too_dear:
             return "the limit"
-        return "the limit (--max-usd, --max-hours, --max-energy-kwh)" if self.left else "--seeds for more seeds"
+        return "the limit (--max-usd, --max-hours, --max-energy-kwh)" if self.left or self.ungraded else "--seeds for more seeds"
 
 
 def confirm_front(asked: TrainingOptions, seeds: int, limits: Limits) -> NoReturn:
@@ -114,9 +117,9 @@ def confirm_front(asked: TrainingOptions, seeds: int, limits: Limits) -> NoRetur
         why = f"Nothing was begun: {plan.too_dear}" if plan.too_dear else f"Nothing to do: {plan.reached}"
         messages.print(f"{why}. Raise {plan.to_raise} to go on; what the sweep has spent counts too.")
         show_outcome(setup.study, setup.ledger, plan.results, setup.view, as_json=asked.as_json, then="front")
-        sys.exit(0 if not plan.whole or _made(plan.whole, plan.results) else 1)
+        sys.exit(_code(plan.whole, plan.results, setup.view))
     warn_if_busy()
-    likely = _tell(plan.left, plan.results, setup.view)
+    likely = _tell(plan, setup.view)
     # How long a person takes to answer is not work.
     with setup.measured.unbilled():
         ask(setup.budget, likely, yes=asked.yes, bounded=True, what="confirmation")
@@ -128,11 +131,12 @@ def confirm_front(asked: TrainingOptions, seeds: int, limits: Limits) -> NoRetur
     with setup.notebook() as notebook, setup.measured.meter, Progress(setup.view, setup.budget, ahead) as progress:
         outcome = work(setup.job(notebook, progress), setup.view, seeds)
     made = _made(plan.whole, outcome.results)
-    messages.print(f"\nThe confirmation ended: {outcome.reason}. {made} of {len(plan.whole)} checkpoints with new seeds are made.")
+    count = f" {made} of {len(plan.whole)} checkpoints with new seeds are made." if plan.whole else ""
+    messages.print(f"\nThe confirmation ended: {outcome.reason}.{count}")
     then = "confirm" if outcome.interrupted else ""
     show_outcome(setup.study, setup.ledger, outcome.results, setup.view, as_json=asked.as_json, then=then)
     end_notebook(notebook, outcome, setup.view)
-    sys.exit(130 if outcome.interrupted else 0 if made else 1)
+    sys.exit(130 if outcome.interrupted else _code(plan.whole, outcome.results, setup.view))
 
 
 def _opened(asked: TrainingOptions, limits: Limits) -> Setup:
@@ -157,15 +161,23 @@ def _planned(setup: Setup, seeds: int) -> _Plan:
     results = setup.ledger.results()
     whole = replicates(setup.study, results, setup.view, seeds)
     plan = left(whole, results)
+    open_ = ungraded(results, setup.view)
+    reached = setup.budget.reached(results) if plan or open_ else "the front is confirmed"
     # A lease is that of another worker or of a dead one. Either way
     # it is the confirmation that waits for it or puts it right.
-    reached = "" if setup.ledger.leases() else setup.budget.reached(results) if plan else "the front is confirmed"
+    reached = "" if setup.ledger.leases() else reached
     too_dear = ""
     if not reached:
         setup.forecaster = forecaster_of(setup.study, setup.options.storage, results)
         account = Account(setup.budget, setup.forecaster)
         too_dear = nothing_fits(plan, results, setup.view, account, setup.measured.window.read())
-    return _Plan(whole, plan, results, reached, too_dear)
+    too_dear = "" if open_ else too_dear  # they are graded, whatever else does not fit
+    return _Plan(whole, plan, open_, results, reached, too_dear)
+
+
+def _code(whole: Sequence[Replicate], results: Sequence[Result], view: View) -> int:
+    """The exit status: 1 where nothing of what was planned is on record."""
+    return 0 if _made(whole, results) or (not whole and not ungraded(results, view)) else 1
 
 
 def _made(whole: Sequence[Replicate], results: Sequence[Result]) -> int:
@@ -174,8 +186,13 @@ def _made(whole: Sequence[Replicate], results: Sequence[Result]) -> int:
     return sum(each.recipe.id in done for each in whole)
 
 
-def _tell(plan: Sequence[Replicate], results: Sequence[Result], view: View) -> Estimate | None:
+def _tell(planned: _Plan, view: View) -> Estimate | None:
     """Say what is to be done and what it is likely to take. Return the US$; None where unknown."""
+    plan, results = planned.left, planned.results
+    if planned.ungraded and not plan:
+        many = len(planned.ungraded)
+        messages.print(f"{many} member{'' if many == 1 else 's'} of the front that no seed changes to grade on the test split.")
+        return None
     likely = expected(plan, results, view)
     usd = None if likely is None else likely.cost("usd_compute")
     members = len({each.member.recipe_id for each in plan})

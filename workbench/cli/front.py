@@ -25,6 +25,7 @@ from workbench.cli.common import (
     print_table,
     print_text,
     reading,
+    retry_command,
     say_next,
     storage_option,
     study_path,
@@ -45,7 +46,7 @@ from workbench.report.answers import answer, contended_text, cost_cells, score_t
 from workbench.report.columns import COLUMNS, POINT, cells
 from workbench.report.doubts import doubts
 from workbench.report.records import front_record
-from workbench.result import COSTS, Result, carried, originals
+from workbench.result import COSTS, Result, by_run, carried, current, originals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,7 @@ def front(options: FrontOptions) -> None:
             messages.print(f"The last {ledger.ended['what']} ended: {ledger.ended['reason']}.", style="dim", markup=False)
         # What was asked for does not exist yet: only more runs can help.
         wanting = (options.target is not None or options.budget_usd is not None) and not picks
-        limits = limit_flags(ledger.description["limits"])
+        limits = ledger.description["limits"]
         _say_next(results, view, options.study or ledger.name, study_path(ledger), limits, wanting)
     if not pareto_front(results, view):
         sys.exit(1)
@@ -147,11 +148,17 @@ def tell_doubts(results: Sequence[Result], view: View, grading: Mapping[str, Any
         messages.print(line, style="yellow", markup=False)
 
 
-def _say_next(results: Sequence[Result], view: View, name: str, path: str | None, limits: str, wanting: bool) -> None:
-    """Say what comes next: a sweep where there is nothing yet, or nothing that was wanted; then confirming; then the runs."""
+def _say_next(results: Sequence[Result], view: View, name: str, path: str | None, limits: Mapping[str, Any], wanting: bool) -> None:
+    """Say what comes next: what was released to be tried again; a sweep where there is nothing yet, or nothing that was
+    wanted; then confirming; then the runs.
+    """
     members = pareto_front(results, view)
-    if path and (wanting or not members):
-        say_next(f"`workbench sweep {path}`" + (f" with a higher limit than{limits}" if limits else ""))
+    released = [segments[-1] for segments in by_run(current(results)).values() if segments[-1].retry]
+    if path and released:
+        say_next(retry_command(path, released, limits))
+    elif path and (wanting or not members):
+        flags = limit_flags(limits)
+        say_next(f"`workbench sweep {path}`" + (f" with a higher limit than{flags}" if flags else ""))
     elif path and any(r.recipe_id not in confirmations(results, view) for r in members):
         say_next(f"`workbench confirm {path}`: new seeds show how much of this was luck")
     else:

@@ -72,7 +72,7 @@ class Progress(Observer):
         self._run = f"[{run}/{self._trials}]" if self._trials else f"[{run}]"
         # Replicates are no trials, so they have no place in their count.
         if result.replicate_of is not None:
-            self._run = f"[seed {result.seed}]"
+            self._run = f"[seed {result.seed}]" if result.recipe["epochs"] else "[test split]"
         self._target, self._score = target, ""
         method = f"{result.method} ({settings})" if settings else result.method
         so_far = f"; {self._tail}" if self._tail else ""
@@ -90,7 +90,11 @@ class Progress(Observer):
         spent = self._budget.spent(results)
         self._tail = f"{spent_text(spent, self._limits)}{self._left(result, results, spent)}"
         line = f"{result.status} ({result.reason})"
-        if result.status == "complete":
+        if result.status == "complete" and not result.scores:
+            line = "graded on the test split: " + ", ".join(
+                f"{self._view.maximize} {tested[self._view.maximize]:.1f}" for tested in result.test_scores.values()
+            )
+        elif result.status == "complete":
             epochs = f"{self._target:g} epoch{'' if self._target == 1 else 's'}"
             at = f" at {result.epochs:g} of {epochs}" if self._target else ""
             self._score = f"{self._view.maximize} {result.scores[self._view.maximize]:.1f}{at}"

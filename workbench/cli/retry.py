@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench.cli import complete
-from workbench.cli.common import limit_flags, messages, no_such_run, open_ledger, reading, say_next, storage_option, study_path
+from workbench.cli.common import messages, no_such_run, open_ledger, reading, retry_command, say_next, storage_option, study_path
 from workbench.errors import Refused
 from workbench.report.records import find_run
 from workbench.report.text import describe_plan
-from workbench.result import Result, by_run, current
+from workbench.result import AGAIN, Result, by_run, current
 from workbench.result.outdated import changes
 
 if TYPE_CHECKING:
@@ -44,10 +44,9 @@ def retry(study: str, runs: tuple[str, ...], storage: str | None) -> None:
         ledger.retry(segments[0].run_id for segments in chosen)
     for segments in chosen:
         last = segments[-1]
-        messages.print(f"Trial {last.trial} is to be tried again: {describe_plan(last)} ({last.reason}).", markup=False)
-    # A sweep does not make replicates: only a confirmation takes those up.
-    verb = "confirm" if all(segments[-1].replicate_of is not None for segments in chosen) else "sweep"
-    say_next(f"`workbench {verb} {path}{limit_flags(ledger.description['limits']) if verb == 'sweep' else ''}`")
+        reason = last.reason.removeprefix(f"{AGAIN}: ")  # of a run that was released before: said once
+        messages.print(f"Trial {last.trial} is to be tried again: {describe_plan(last)} ({reason}).", markup=False)
+    say_next(retry_command(path, [segments[-1] for segments in chosen], ledger.description["limits"]))
 
 
 def _all_failed(results: Sequence[Result]) -> list[list[Result]]:

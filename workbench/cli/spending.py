@@ -67,7 +67,8 @@ def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: 
     spent = spending(results, view.offer, view.label_usd)
     first = [r for r in results if r.replicate_of is None]  # those of other inputs too: this is the bill
     runs = len(by_run(first))
-    again = len(by_run(results)) - runs
+    # What was only graded has one id for both, and no new seed.
+    again = len(by_run(r for r in results if r.replicate_of is not None and r.recipe_id != r.run_id))
     text = f"{runs} run{'' if runs == 1 else 's'}" + (f" and {again} with new seeds" if again else "")
     messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {text}.\n")
     if outdated := outdated_text(results):

@@ -60,6 +60,8 @@ def outcome(result: Result, study: Study | Objectives, offer: Offer) -> tuple[Tr
     if result.status == "interrupted":
         return TrialState.FAIL, None
     costs = [cost(result, name, offer, result.label_usd) for name in study.costs] if result.status == "complete" else [None]
+    if result.status == "complete" and study.maximize not in result.scores:  # grades on the test split alone: no sampler's affair
+        return TrialState.PRUNED, None
     if any(c is None for c in costs):  # Optuna has no value for an unknown cost: such a Result is kept, and not told to samplers
         return TrialState.PRUNED, None
     return TrialState.COMPLETE, [float(result.scores[study.maximize]), *(c for c in costs if c is not None)]

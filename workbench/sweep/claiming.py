@@ -130,8 +130,8 @@ class Decider:
         """The Result to be made, with all that is known before the work."""
         context, recipe = self._context, target.recipe
         return Result(
-            recipe_id=recipe.id,
-            run_id=recipe.run_id,
+            recipe_id=target.recipe_id,
+            run_id=target.run.run_id,
             recipe=recipe.to_json(),
             settings=target.settings,
             status="running",
@@ -139,11 +139,11 @@ class Decider:
             provenance={
                 **context.provenance,
                 "data_digest": recipe.inputs["data"],
-                TO_COME: context.account.labels_to_come(recipe),
+                TO_COME: 0 if target.run.graded_only else context.account.labels_to_come(recipe),
             },
             offer=offer_record(context.job.offer),
             label_usd=context.job.label_usd,
             started=time.time(),
             replicate_of=target.replicate_of,
-            trial=min((r.trial for r in results if r.run_id == recipe.run_id and r.trial is not None), default=None),
+            trial=min((r.trial for r in results if r.run_id == target.run.run_id and r.trial is not None), default=None),
         )

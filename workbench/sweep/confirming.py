@@ -53,8 +53,9 @@ def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) 
     """All replicates that confirm the front as the sweep found it, seed by seed.
 
     Members that were only asked have none, since no seed takes part in what they answer. They are
-    graded on the test split beside the first run (`asked`). The new seeds are the whole numbers
-    above all that the study may use, the same for every member and every start.
+    graded on the test split beside the first run, or by themselves where there is none (`asked`).
+    The new seeds are the whole numbers above all that the study may use, the same for every member
+    and every start.
 
     Args:
         study: The study.
@@ -217,6 +218,7 @@ class ConfirmationPlanner:
     def __init__(self, context: Context, view: View, seeds: int) -> None:
         self._context, self._view, self._seeds = context, view, seeds
         self.how: dict[str, str | int] = {"sampler": "confirm", "seed": 0}
+        self._tried: set[str] = set()  # graded, or not to be graded here: each is proposed once
 
     def over(self, results: Sequence[Result]) -> str:
         """Which budget is spent, in words."""
@@ -234,10 +236,23 @@ class ConfirmationPlanner:
         open_ = [each for each in left(plan, results) if each.recipe.run_id not in busy]
         chosen = next((e for e in longest(open_) if _admitted(e, open_, results, self._view, account)), None)
         if chosen is None:
-            return Done(self._why(plan, results))
+            return self._to_grade(results) or Done(self._why(plan, results))
         same = [each for each in open_ if each.recipe.run_id == chosen.recipe.run_id]
         wanted = {each.recipe.id: each.member.recipe_id for each in same}
         return Proposal(LongestRun(chosen.recipe, _settings(chosen.member), wanted))
+
+    def _to_grade(self, results: Sequence[Result]) -> Proposal | None:
+        """Members that no seed changes and that no run was there to be graded beside, unless
+        another worker grades them now.
+        """
+        first = first_new_seed(self._context.study)
+        runs = [(m, _graded_alone(m, _recipe(self._context.study, m))) for m in asked(results, self._view)]
+        busy = [r for r in results if r.status == "running" and r.replicate_of is not None]
+        if any(r.seed == first or any(r.run_id == run.run_id for _, run in runs) for r in busy):
+            return None
+        open_ = [(member, run) for member, run in runs if member.recipe_id not in self._tried]
+        self._tried |= {member.recipe_id for member, _ in open_}
+        return Proposal(open_[0][1]) if open_ else None
 
     def leave(self, run_id: str) -> None:
         """Nothing is noted: whether the rest of a run fits is asked anew each time, since there is
@@ -253,7 +268,15 @@ class ConfirmationPlanner:
             return "another worker is making what is left"
         many = f"{self._seeds} new seed{'' if self._seeds == 1 else 's'}"
         failed = f", but for {len(missing)} that could not be trained" if missing else ""
-        return f"every member of the front has been run with {many}{failed}"
+        missed = len(asked(results, self._view))
+        seedless = sum(member.epochs == 0 for member in pareto_front(results, self._view))
+        known = seedless - missed
+        graded = f"{known} that no seed changes {'was' if known == 1 else 'were'} graded once on the test split"
+        lost = f"; {missed} could not be graded on it" if missed else ""
+        if not plan:
+            return f"{graded}{lost}"
+        which = " that learns" if seedless else ""
+        return f"every member of the front{which} has been run with {many}{failed}" + (f"; {graded}{lost}" if seedless else "")
 
 
 class HeldOutGrading(Grading):
@@ -273,13 +296,15 @@ class HeldOutGrading(Grading):
         """With the first new seed, score the weights that the sweep kept of the run's members, and
         what was only asked.
         """
-        if claim.run.recipe.seed != first_new_seed(self._context.study):  # or two workers would grade the same
+        first = claim.run.recipe.seed == first_new_seed(self._context.study)
+        if not first and not claim.run.graded_only:  # or two workers would grade the same
             return
         made = {r.recipe_id: r for r in claim.results if r.status == "complete"}
         members = [made[name] for name in (claim.run.replicates or {}).values()]
         scored = {name for r in claim.results for name in r.test_scores}
-        for member in (*members, *asked(claim.results, self._view)):
-            if member.recipe_id not in scored:
+        wanted = {member.recipe_id: member for member in (*members, *asked(claim.results, self._view))}
+        for name, member in wanted.items():
+            if name not in scored:
                 self._grade(member)
 
     def of(self, checkpoint: Checkpoint) -> Mapping[str, float]:
@@ -310,6 +335,11 @@ class HeldOutGrading(Grading):
             # record.
             known = {**lease.result.test_scores, member.recipe_id: scores}
             lease.result = replace(lease.result, test_scores=known)
+
+
+def _graded_alone(member: Result, recipe: Recipe) -> LongestRun:
+    """What grades a member that no seed changes, and trains nothing."""
+    return LongestRun(recipe, _settings(member), {recipe.id: member.recipe_id}, graded_only=True)
 
 
 def _recipe(study: Study, member: Result) -> Recipe:

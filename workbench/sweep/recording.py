@@ -88,6 +88,15 @@ class Recorder:
         pairs = zip(made.recipe.task.splits().dev, made.predictions, strict=True)
         return [{"example": dict(e), "prediction": p} for e, p in itertools.islice(pairs, count)]
 
+    def graded(self) -> None:
+        """Write what was graded on the test split where nothing was to be trained; nothing is
+        written where nothing could be graded.
+        """
+        assert self._work.lease is not None
+        stub = self._work.lease.result
+        if stub.test_scores:
+            self.write(replace(stub, provenance=_made(stub), status="complete", finished=time.time()), {})
+
     def cut(self) -> None:
         """Write that the run was stopped on its way. It can go on from its last state."""
         self.end("interrupted", self._context.interruptions.cause, self._context.interruptions.detail)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from workbench.space import Value
 from workbench.study import Recipe
+from workbench.study.record import digest
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,21 @@ class LongestRun:
         replicates: In a confirmation, the checkpoints to be recorded: the id of each one's recipe,
             with the id of the recipe that it replicates. None in a sweep, where every checkpoint is
             a point of its own.
+        graded_only: Whether nothing is trained: what no seed changes is graded on the test split,
+            and the record holds those grades alone.
     """
 
     recipe: Recipe
     settings: Mapping[str, Value]
     replicates: Mapping[str, str] | None = None
+    graded_only: bool = False
 
     @property
     def run_id(self) -> str:
-        """The id that all its checkpoints share."""
-        return self.recipe.run_id
+        """The id that all its checkpoints share. Grading alone has an id of its own, or its record would
+        be taken for the member's.
+        """
+        return digest({"graded": self.recipe.run_id}) if self.graded_only else self.recipe.run_id
 
     @property
     def epochs(self) -> float:
@@ -60,6 +66,11 @@ class RunCheckpoint:
 
     run: LongestRun
     recipe: Recipe
+
+    @property
+    def recipe_id(self) -> str:
+        """The id of its Result's recipe."""
+        return self.run.run_id if self.run.graded_only else self.recipe.id
 
     @property
     def epochs(self) -> float:

@@ -110,7 +110,7 @@ class Task(ABC):
         They are called `worst_group_f1` and `gap_f1`; of the first higher is better, of the second lower.
 
         Raises:
-            StudyError: `score` gives none of the task's metrics, or no scores by name.
+            StudyError: `score` gives none of the task's metrics, or no numbers by name.
         """
         scores = self.score(examples, predictions)
         own, named = type(self).__name__, ", ".join(self.metrics)
@@ -119,6 +119,10 @@ class Task(ABC):
         if not {*self.metrics} & {*scores}:
             given = ", ".join(map(str, scores)) or "nothing"
             raise StudyError(f"score() of {own} gave {given}, and its metrics name {named}. Call them alike.")
+        for name, value in scores.items():
+            if not isinstance(value, (int, float)):  # nothing else can be stored, a float32 of NumPy neither
+                what = "None" if value is None else f"a {type(value).__name__}"
+                raise StudyError(f"score() of {own} gave {name} as {what}. Give a float, or leave out what is not known.")
         places: dict[str, list[int]] = {}
         for i, example in enumerate(examples):
             if "group" in example:
