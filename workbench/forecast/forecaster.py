@@ -205,7 +205,8 @@ class Forecaster:
         Ratios, watts and peaks are those of each run's last Result that was made on this machine.
         """
         self._corrections = list(self._timed)
-        made = [r for r in results if r.status == "complete" and r.scores]  # else it was only graded on the test split
+        # A Result with test scores alone was only graded: it made no model, and took no training.
+        made = [r for r in results if r.status == "complete" and (r.scores or not r.test_scores)]
         here = [r for r in made if name_of(r.provenance.get("device", {})) == self.machine.name]
         # Checkpoints of one run share its luck: a run counts once, by the longest.
         last = {r.run_id: r for r in sorted(here, key=lambda r: r.step)}

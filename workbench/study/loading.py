@@ -96,8 +96,10 @@ OF_TASKS = {"data": '"my.csv"', "train": "choice(64, 256)"}
 
 def _needed(error: BaseException) -> str:
     """What a call of something of ours lacks, and what to write; empty where it is another error."""
+    if type(error) is not TypeError:  # Python's own: a class of a user's may not even have a text
+        return ""
     found = re.search(r"^(\w+)(?:\.__init__)?\(\) missing \d+ required [\w-]+ arguments?: (.+)$", str(error))
-    if found is None or not isinstance(error, TypeError):
+    if found is None:
         return ""
     owner, missing = found[1], re.findall(r"'(\w+)'", found[2])
     known = EXAMPLES.get(owner, OF_TASKS)
