@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import click
 from rich.text import Text
@@ -98,7 +100,7 @@ def runs(
             + (f" ({AGAIN if e['retry'] else Cause(e['cause']).word})" if e["cause"] else "")
             + (", contended" if e["contended"] else "")
             + (f" (other {', '.join(e['outdated'])})" if e["outdated"] else "")
-            + (f" (seed {e['seed']} of trial {firsts.get(e['replicate_of'], '?')})" if e["replicate_of"] else ""),
+            + (f" ({_replicates(e)} of trial {firsts.get(e['replicate_of'], '?')})" if e["replicate_of"] else ""),
             e["model"],
             e["method"],
             short_settings(own),
@@ -115,6 +117,11 @@ def runs(
     failed = next((e for e in entries if e["status"] == "infeasible"), None)
     shown = f"`workbench run {(failed or entries[-1])['trial']}{f' --study {study}' if study else ''}`"
     say_next(f"{shown}: all checkpoints of one; here each run stands at its last")
+
+
+def _replicates(entry: Mapping[str, Any]) -> str:
+    """Name what a replicate is for: a new seed, or grades on the test split alone."""
+    return f"seed {entry['seed']}" if entry["scores"] or not entry["test_scores"] else "test split"
 
 
 @click.command(context_settings={"allow_extra_args": True})
