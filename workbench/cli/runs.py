@@ -121,7 +121,8 @@ def runs(
 
 def _replicates(entry: Mapping[str, Any]) -> str:
     """Name what a replicate is for: a new seed, or grades on the test split alone."""
-    return f"seed {entry['seed']}" if entry["scores"] or not entry["test_scores"] else "test split"
+    graded_only = entry["status"] == "complete" and not entry["scores"]
+    return "test split" if graded_only else f"seed {entry['seed']}"
 
 
 @click.command(context_settings={"allow_extra_args": True})
