@@ -85,7 +85,7 @@ def confirmations(results: Sequence[Result], view: View) -> dict[str, Confirmed]
     failures = _failures(results, points)
     found = {}
     for i, name in enumerate(order):
-        usd = [view.cost(replace(r, replicate_of=None), "usd") for r in groups[name].values()]
+        usd = [view.cost(r, "usd") for r in groups[name].values()]
         found[name] = Confirmed(
             point=points[name],
             seeds=len(scores[i]),

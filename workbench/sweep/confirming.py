@@ -85,8 +85,13 @@ def first_new_seed(study: Study) -> int:
 
 def asked(results: Sequence[Result], view: View) -> list[Result]:
     """The members of the front that were not trained and have no score on the test split yet."""
-    scored = {name for r in results for name in r.test_scores}
+    scored = _scored(results)
     return [member for member in pareto_front(results, view) if member.epochs == 0 and member.recipe_id not in scored]
+
+
+def _scored(results: Iterable[Result]) -> set[str]:
+    """Recipe ids of all that has been graded on the test split."""
+    return {name for r in results for name in r.test_scores}
 
 
 def left(plan: Iterable[Replicate], results: Sequence[Result]) -> list[Replicate]:
@@ -149,7 +154,7 @@ def expected(plan: Sequence[Replicate], results: Sequence[Result], view: View) -
     seconds = [view.cost(each.member, "seconds") for each in runs]
     if None in usd or None in seconds:
         return None
-    scored = {name for result in results for name in result.test_scores}
+    scored = _scored(results)
     kept = {each.member.recipe_id: each for each in plan if each.member.recipe_id not in scored}  # the sweep's own weights
     training, trained = sum(filter(None, usd)), sum(filter(None, seconds))
     graded = [(each.member, each.recipe) for each in (*plan, *kept.values())]
@@ -301,7 +306,7 @@ class HeldOutGrading(Grading):
             return
         made = {r.recipe_id: r for r in claim.results if r.status == "complete"}
         members = [made[name] for name in (claim.run.replicates or {}).values()]
-        scored = {name for r in claim.results for name in r.test_scores}
+        scored = _scored(claim.results)
         wanted = {member.recipe_id: member for member in (*members, *asked(claim.results, self._view))}
         for name, member in wanted.items():
             if name not in scored:
