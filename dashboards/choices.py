@@ -10,7 +10,7 @@ import streamlit as st
 
 from workbench import prices
 from workbench.errors import UsageError, did_you_mean
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.ledger import LedgerSnapshot
 from workbench.report.axes import AXES, axes
 from workbench.result import Result

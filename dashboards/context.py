@@ -19,8 +19,8 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from workbench.errors import WorkbenchError
+from workbench.front.objectives import View, view_of
 from workbench.front.points import Points
-from workbench.front.view import View, view_of
 from workbench.ledger import Ledger, LedgerSnapshot, default_url
 from workbench.ledger.store import sqlite_path
 from workbench.result import Result

@@ -11,7 +11,7 @@ from typing import Any
 
 import made
 
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.ledger import Ledger
 from workbench.ledger.leases import lease_record
 from workbench.prices import Offer

@@ -20,7 +20,7 @@ from workbench import search
 from workbench.errors import Refused, UsageError
 from workbench.front.confirmed import confirmations, confirmed_front
 from workbench.front.members import pareto_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.ledger import Ledger, default_url
 from workbench.objectives import Classes
 from workbench.prices import Prices

@@ -18,10 +18,10 @@ from workbench import prices
 from workbench.cli.progress import Progress
 from workbench.front.members import pareto_front
 from workbench.front.points import Points
-from workbench.meter import Meter, contention, usage_between
+from workbench.meter import Meter, contention, readings
 from workbench.meter.contention import ALONE_ERROR, RunQueue, Thread, Waits
 from workbench.meter.host import TreeReading
-from workbench.meter.usage_between import Facts, Peaks, Reading
+from workbench.meter.readings import Facts, Peaks, Reading
 from workbench.report import tables
 from workbench.report.answers import contended_text, cost_cells, cost_text
 from workbench.report.records import front_record, runs_record
@@ -29,8 +29,8 @@ from workbench.report.rows import result_rows
 from workbench.result import Result, cost, estimate, spending
 from workbench.sweep import Budget, Limits
 from workbench.sweep.disturbance import SPAN_SECONDS, Disturbance
-from workbench.sweep.regularly import Regularly
-from workbench.tracking import run_data
+from workbench.sweep.periodic import Regularly
+from workbench.tracking import tags_and_metrics
 from workbench.usage import Usage, total
 
 needs_schedstat = pytest.mark.skipif(RunQueue().read() is None, reason="the kernel does not tell how long threads wait")
@@ -149,7 +149,7 @@ def window(seconds=10.0, *, gpus=None, **changes):
     waits = Waits(told.pop("waited_ns"), told.pop("stalled_ns"))
     tree = TreeReading(told.pop("cpu_ns"), waits=None if None in waits else waits)
     facts = Facts(2.0, "x", "", "", (), "none", **changes)
-    return usage_between.usage(Reading(0.0), Reading(seconds, tree, **told), Peaks(Reading(0.0)), facts)
+    return readings.usage(Reading(0.0), Reading(seconds, tree, **told), Peaks(Reading(0.0)), facts)
 
 
 def test_what_others_caused_is_what_waits_cost():
@@ -211,7 +211,7 @@ def test_a_quota_makes_waits_unknown(tmp_path):
     ],
 )
 def test_strangers_on_a_gpu_hold_us_up_while_we_have_a_kernel_to_run(gpus, expected):
-    assert usage_between._gpu_waits(gpus) == expected
+    assert readings._gpu_waits(gpus) == expected
 
 
 # The estimate
@@ -337,9 +337,9 @@ def test_every_view_marks_it():
     assert [r["contended"] for r in result_rows(results, sweeps.VIEW, {})] == [True, False]
     assert [r["contended"] for r in tables.front_rows(Points.of(results, sweeps.VIEW))] == ["contended", None]
     assert [r["contended"] for r in tables.run_rows(results, sweeps.VIEW, {})] == [True, False]
-    assert [run_data.tags(r)["workbench.contended"] for r in results] == ["true", "false"]
-    assert run_data.metrics(busy, sweeps.RATE, 0.0)["cost/seconds"] == pytest.approx(20.0)
-    assert run_data.metrics(busy, sweeps.RATE, 0.0)["cost/stalled_seconds"] == 80.0
+    assert [tags_and_metrics.tags(r)["workbench.contended"] for r in results] == ["true", "false"]
+    assert tags_and_metrics.metrics(busy, sweeps.RATE, 0.0)["cost/seconds"] == pytest.approx(20.0)
+    assert tags_and_metrics.metrics(busy, sweeps.RATE, 0.0)["cost/stalled_seconds"] == 80.0
 
 
 def test_the_commands_mark_it(command, tmp_path):

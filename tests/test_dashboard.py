@@ -23,8 +23,8 @@ from workbench import prices, quantities
 from workbench.cli import dashboard
 from workbench.errors import EnvironmentFault
 from workbench.front.members import pareto_front
+from workbench.front.objectives import View
 from workbench.front.points import Points
-from workbench.front.view import View
 from workbench.ledger import Ledger
 from workbench.ledger.create import RESULT
 from workbench.ledger.leases import lease_record
@@ -32,7 +32,7 @@ from workbench.quantities import many
 from workbench.report import answers
 from workbench.report.answers import cost_text
 from workbench.report.axes import AXES
-from workbench.report.doubts import doubts
+from workbench.report.caveats import doubts
 from workbench.report.reproduce import reproduce
 from workbench.report.text import describe
 

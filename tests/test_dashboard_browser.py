@@ -18,8 +18,8 @@ import made
 import pytest
 
 from workbench import prices
+from workbench.front.objectives import View
 from workbench.front.points import Points
-from workbench.front.view import View
 from workbench.ledger import Ledger
 from workbench.report import answers
 from workbench.report.tables import ladder

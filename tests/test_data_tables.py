@@ -11,7 +11,7 @@ import pytest
 
 from workbench.data import docstrings, fingerprints, hub, load, pytopics
 from workbench.data.labelled import AlikeLabels, LabelledTexts, in_order, in_words
-from workbench.data.written import Conversations, Translations
+from workbench.data.text_pairs import Conversations, Translations
 from workbench.errors import DataError, UsageError, WorkbenchError
 
 REAL = os.environ.get("WORKBENCH_DATA")

@@ -9,8 +9,8 @@ import pytest
 
 from workbench import figures, prices
 from workbench.front.members import pareto_front
+from workbench.front.objectives import View
 from workbench.front.points import Points
-from workbench.front.view import View
 from workbench.report import answers
 from workbench.result import Result
 from workbench.usage import Usage

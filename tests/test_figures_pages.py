@@ -12,9 +12,9 @@ from workbench.front.importance import best_of_runs, importance, swept
 from workbench.front.label_curve import best_by_labels, line
 from workbench.front.members import pareto_front
 from workbench.front.trajectory import trajectory
-from workbench.report.elsewhere import elsewhere
 from workbench.report.failures import failures, memory_map
 from workbench.report.importance import short_name
+from workbench.report.other_offers import elsewhere
 
 SWEEP = sweeps.sweep(16)
 LOOKS = figures.looks(sweeps.METHODS)

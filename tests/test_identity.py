@@ -16,7 +16,7 @@ from workbench import Recipe, bitfit, full, methods, peft
 from workbench.data import fingerprints, hub, readers
 from workbench.errors import DataError, EnvironmentFault
 from workbench.front.members import pareto_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.ledger import Ledger, default_url
 from workbench.result import Cause, Result, originals, spending
 from workbench.result.outdated import outdated_text

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from workbench import prices
 from workbench.errors import DataError, EnvironmentFault, UsageError
 from workbench.front.members import pareto_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.imports import peft_comparison
 from workbench.imports.fields import Fields
 from workbench.ledger import Ledger, default_url

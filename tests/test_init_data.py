@@ -6,9 +6,9 @@ import json
 import pytest
 
 from workbench.data import load
-from workbench.data.looks import look
+from workbench.data.inspection import look
 from workbench.errors import UsageError
-from workbench.report.doubts import few_examples
+from workbench.report.caveats import few_examples
 from workbench.study import load as load_study
 from workbench.sweep import check_data, graded_by
 

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from workbench import ledger as ledgers
 from workbench import prices, process
 from workbench.errors import EnvironmentFault, UsageError
-from workbench.ledger import Away, Ledger, Patience, alive, default_url, faults, glance, store
+from workbench.ledger import Away, Ledger, Patience, alive, completion, default_url, faults, store
 from workbench.ledger import ledger as ledger_module
 from workbench.ledger import patience as patience_module
 from workbench.result import Cause, Result, spending
@@ -595,8 +595,8 @@ def test_studies_of_other_programs_are_passed_over_and_named_when_asked_for(stud
     assert Ledger.find(None, url).results() == [written]
     assert Ledger.find(None, url).others == []
     assert ledgers.examine(url).endswith(study.name)
-    assert study.name in glance.names(url)
-    assert not {"mine", "newer"} & set(glance.names(url))
+    assert study.name in completion.names(url)
+    assert not {"mine", "newer"} & set(completion.names(url))
     with pytest.raises(UsageError, match=r"'mine' in .* is not a study of the workbench: it has no attribute 'workbench:study'"):
         Ledger.find("mine", url)
     assert not Ledger.holds("mine", url)
@@ -629,7 +629,7 @@ def test_trials_that_another_program_puts_into_our_study_are_passed_over(ledger,
     assert ledger.reconcile(study, OFFER) == []
     second = record(ledger, study, LORA)
     assert Ledger.find(None, url).results() == [written, second]
-    assert list(glance.runs(url, None, "", 50)) == [second.trial, written.trial]
+    assert list(completion.runs(url, None, "", 50)) == [second.trial, written.trial]
 
 
 def test_a_record_of_ours_that_was_changed_is_told(ledger, study, url):
@@ -672,7 +672,7 @@ def test_a_ledger_lies_in_its_folder_whatever_that_is_called(study, tmp_path, na
     assert Ledger.find(None, url, read_only=True).results() == [written]
     assert optuna.load_study(study_name=study.name, storage=url.replace("{", "{{").replace("}", "}}")).trials[0].number == 0
     assert ledgers.shown(url) == str(folder / "optuna.db")
-    assert glance.names(url) == [study.name]
+    assert completion.names(url) == [study.name]
     assert store.sqlite_path(url) == folder / "optuna.db"
 
 

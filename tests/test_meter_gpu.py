@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workbench.meter import Meter, training_meter, visible_gpus
-from workbench.meter import gpu as gpu_module
+from workbench.meter import gpu_energy as gpu_module
 from workbench.meter.visible_gpus import visible
 from workbench.testing import FakeGpu, FakeNvml, ManualClock
 from workbench.testing.nvml import _OF_DEVICE

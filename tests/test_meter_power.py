@@ -3,8 +3,8 @@
 import pytest
 
 from workbench.meter import Meter
+from workbench.meter.cpu_energy import Rapl, estimated_joules, shared_joules
 from workbench.meter.host import CpuTime, cpu_model, cpus_held, memory_held
-from workbench.meter.power import Rapl, estimated_joules, shared_joules
 from workbench.meter.processors import AVERAGE, WATTS, cpu_power
 from workbench.testing import ManualClock
 

@@ -13,15 +13,15 @@ import pytest
 
 from workbench.front.hypervolume import hypervolume
 from workbench.front.members import cheapest, pareto_front
+from workbench.front.objectives import View
 from workbench.front.points import Points, marginal
 from workbench.front.serving import BreakEven, break_even, serving
-from workbench.front.view import View
 from workbench.prices import Offer
 from workbench.quantities import dollars, duration, number
 from workbench.report import answers
 from workbench.report.answers import cost_text, picks, ties_text
 from workbench.report.bill import peak_share, phases_spent
-from workbench.report.doubts import doubts, few_examples
+from workbench.report.caveats import doubts, few_examples
 from workbench.report.records import find_run, front_markdown, front_record, runs_record
 from workbench.report.rows import result_rows, rows_csv
 from workbench.report.text import describe, settings_text, short_settings, usage_cells

@@ -17,10 +17,10 @@ from workbench.front.trajectory import trajectory
 from workbench.prices import Offer
 from workbench.quantities import dollars
 from workbench.report.curves import curves_text
-from workbench.report.elsewhere import elsewhere, elsewhere_text
 from workbench.report.failures import failures, failures_text, memory_map, memory_text, settings_words, waste
 from workbench.report.importance import importance_text, slice_text
 from workbench.report.labels import labels_text
+from workbench.report.other_offers import elsewhere, elsewhere_text
 from workbench.report.trajectory import course_text
 
 SWEEP = sweeps.sweep(24)

@@ -10,8 +10,8 @@ import pytest
 from test_report import point, view
 
 from workbench.front.confirmed import confirmed_front
+from workbench.front.objectives import View
 from workbench.front.points import Points, baselines, marginal, stopped
-from workbench.front.view import View
 from workbench.ledger import Ledger
 from workbench.report import answers
 from workbench.report.axes import AXES, axes

@@ -10,7 +10,7 @@ import pytest
 
 from workbench import process
 from workbench.front.bounds import bounds, seconds_left
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.ledger.leases import lease_record
 from workbench.prices import Offer
 from workbench.report.progress import Settled, progress, spent_text

@@ -7,7 +7,7 @@ from test_sweep import OFFER, WHOLE, Bench, Told, finite, made
 
 from workbench import search, training
 from workbench.errors import Infeasible
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.ledger import default_url
 from workbench.report.records import runs_record
 from workbench.result import Cause, spending

@@ -12,7 +12,7 @@ import pytest
 
 from workbench import carbon, prices, settings
 from workbench.cli import _COMMANDS, cli
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.report.records import front_record
 from workbench.study import load
 
@@ -62,7 +62,9 @@ def options_of(command: str) -> set[str]:
 
 
 def test_every_room_is_known() -> None:
-    found = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("**/README.md") if ".venv" not in path.parts}
+    found = {
+        path.relative_to(ROOT).as_posix() for path in ROOT.glob("**/README.md") if not {".venv", ".pytest_cache"} & {*path.parts}
+    }
     assert found == {*ROOMS, "README.md"}
 
 

@@ -9,7 +9,7 @@ from test_sweep import Bench, Ear, Quiet, finite
 
 from workbench.result import Cause
 from workbench.sweep import Limits, runner
-from workbench.sweep.decisions import Done, Proposal, Wait
+from workbench.sweep.actions import Done, Proposal, Wait
 from workbench.sweep.runs import LongestRun
 from workbench.testing import FakeMeter
 

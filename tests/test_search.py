@@ -15,7 +15,7 @@ from workbench import Recipe, Study, bitfit, choice, full, integers, loguniform,
 from workbench.errors import UsageError
 from workbench.prices import Prices
 from workbench.result import Result
-from workbench.search import memory, spread
+from workbench.search import optuna_study, spread
 from workbench.testing import TinyTask
 from workbench.usage import Usage
 
@@ -62,7 +62,7 @@ def history(of, runs, **options):
 
 
 def told(of, results, offer=OFFER, label_usd=0.0):
-    return memory.rebuild(of, of.dimensions, memory.last_words(results), Prices(offer, label_usd)).trials
+    return optuna_study.rebuild(of, of.dimensions, optuna_study.last_words(results), Prices(offer, label_usd)).trials
 
 
 # The same history and seed give the same proposal

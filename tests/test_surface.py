@@ -1,5 +1,6 @@
 """What `workbench` offers, and what importing it costs."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -80,3 +81,15 @@ def test_no_file_names_a_registry_or_a_place_on_one_machine() -> None:
         text = path.read_bytes().decode("utf-8", errors="replace")
         found += [f"{path.relative_to(ROOT)}: {word}" for word in (*registries, *places) if word in text]
     assert not found
+
+
+def test_each_package_lists_its_modules() -> None:
+    """A module that is not in its package's list is one that a reader does not find."""
+    for init in (ROOT / "workbench").glob("*/__init__.py"):
+        modules = {path.stem for path in init.parent.glob("*.py")} - {"__init__"}
+        listed = set(
+            re.findall(r"(?m)^(?: {4})?([a-z_0-9]+)  +\S", ast.get_docstring(ast.parse(init.read_text()), clean=False) or "")
+        )
+        if len(modules) > 2:
+            missing = modules - listed
+            assert not missing, f"{init}: list {', '.join(sorted(missing))} in the docstring"

@@ -18,7 +18,7 @@ from workbench.errors import DataError, EnvironmentFault, Infeasible, Refused, U
 from workbench.estimate import Estimate
 from workbench.forecast import Forecaster
 from workbench.front.members import pareto_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.ledger import Away, Ledger, default_url, patience
 from workbench.objectives import Classes
 from workbench.prices import Prices
@@ -28,7 +28,7 @@ from workbench.report.failures import kind
 from workbench.result import Cause, by_run, spent_usd
 from workbench.search import MAX_INTERRUPTIONS, unfinished
 from workbench.study import load
-from workbench.sweep import OVERSHOOT_SECONDS, Account, Budget, Job, Limits, Observer, check_offer, current, job, sweep
+from workbench.sweep import OVERSHOOT_SECONDS, Account, Budget, Job, Limits, Observer, check_offer, current_work, job, sweep
 from workbench.sweep.file_lock import FileLock
 from workbench.sweep.limits import TO_COME
 from workbench.testing import FakeHost, FakeMeter, TinyTask
@@ -768,7 +768,7 @@ def test_a_ledger_that_stays_away_ends_it_and_the_next_start_writes_what_was_mad
 @pytest.mark.slow
 def test_what_others_spend_while_the_ledger_is_away_is_reckoned(bench, monkeypatch):
     """A budget is not passed because nobody can say what they spend."""
-    monkeypatch.setattr(current, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(current_work, "SILENT_SECONDS", 0.1)
     loss, results, seen = Classes.loss, Ledger.results, []
 
     def slow(self, *arguments):

@@ -27,12 +27,12 @@ from workbench import Recipe, Study, choice, full, integers, loguniform, peft, p
 from workbench.cli.notebook import end_notebook
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.formulations import Formulation
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.prices import Prices
 from workbench.result import Result
 from workbench.sweep import Outcome
 from workbench.tasks.base import Splits, Task
-from workbench.tracking import Listener, MlflowTracker, default_uri, experiment, run_data, serve, store, ui_command
+from workbench.tracking import Listener, MlflowTracker, default_uri, experiment, serve, store, tags_and_metrics, ui_command
 from workbench.tracking.retry_queue import Job, RetryQueue
 from workbench.tracking.session import Session
 from workbench.usage import Usage
@@ -177,7 +177,7 @@ def mirrored(
     for result in results:
         notebook.running(result)
         notebook.record(result)
-        notebook.finished(result.run_id, run_data.RUN_STATUS[result.status])
+        notebook.finished(result.run_id, tags_and_metrics.RUN_STATUS[result.status])
     notebook.end({"spend_usd": 0.5, "hypervolume": None}, "| front |")
     assert notebook.close(60) == 0
 
@@ -494,7 +494,7 @@ def test_a_run_deleted_in_the_page_is_written_anew(uri: str) -> None:
 
 def test_metrics_are_finite_known_and_few() -> None:
     result = a_result(scores={"f1": float("nan"), "exact_match": float("inf"), "dev_loss": 1.0})
-    numbers = run_data.metrics(result, OFFER, 0.0)
+    numbers = tags_and_metrics.metrics(result, OFFER, 0.0)
     assert [name for name in numbers if name.startswith("quality/")] == ["quality/dev_loss"]
     assert "cost/energy_kwh" not in numbers
     assert numbers["cost/gpu_hours"] == 0.0
@@ -505,7 +505,11 @@ def test_metrics_are_finite_known_and_few() -> None:
         test_scores={a_result().recipe_id: {"f1": 1.0}},
     )
     study = replace(STUDY, minimize=("labels", "seconds", "energy_j", "grams_co2e", "usd_compute"))
-    kinds = (run_data.metrics(many, OFFER, 0.0), run_data.mirrors(many), run_data.best_metrics(many, study, OFFER, 0.0))
+    kinds = (
+        tags_and_metrics.metrics(many, OFFER, 0.0),
+        tags_and_metrics.mirrors(many),
+        tags_and_metrics.best_metrics(many, study, OFFER, 0.0),
+    )
     assert sum(map(len, kinds)) == len(set().union(*kinds)) < 40
     assert all(kinds)
     assert {"test/f1", "cost/usd", "cost/usd_labels", "cost/gpu_hours"} <= kinds[0].keys()
@@ -525,17 +529,17 @@ def test_metrics_are_finite_known_and_few() -> None:
     ],
 )
 def test_values_in_names(value: Any, word: str) -> None:
-    assert run_data._short(value) == word
+    assert tags_and_metrics._short(value) == word
 
 
 def test_what_is_too_long_is_cut_where_it_is_seen() -> None:
-    assert len(run_data.run_name(a_result(settings={"model": "m", "note": "x" * 1000}))) == 250
-    assert run_data.run_name(a_result(settings={"note": "x" * 1000})).endswith("…")
-    assert run_data.run_name(a_result(settings={"adam.beta1": 0.9, "task.train": 8})) == "0042 beta1=0.9 train8 s42"
+    assert len(tags_and_metrics.run_name(a_result(settings={"model": "m", "note": "x" * 1000}))) == 250
+    assert tags_and_metrics.run_name(a_result(settings={"note": "x" * 1000})).endswith("…")
+    assert tags_and_metrics.run_name(a_result(settings={"adam.beta1": 0.9, "task.train": 8})) == "0042 beta1=0.9 train8 s42"
     table = "The answer.\n\n" + "| row |\n" * 1000
-    assert run_data.sweep_note("Which?", table) == "Which?\n\nThe answer.\n\nThe front is the artifact `front.md`."
-    assert len(run_data.sweep_note("Which?" * 1000, table)) < 5000
-    assert "front.md" in run_data.sweep_note("Which?" * 1000, table)
+    assert tags_and_metrics.sweep_note("Which?", table) == "Which?\n\nThe answer.\n\nThe front is the artifact `front.md`."
+    assert len(tags_and_metrics.sweep_note("Which?" * 1000, table)) < 5000
+    assert "front.md" in tags_and_metrics.sweep_note("Which?" * 1000, table)
 
 
 def test_the_store_is_made_whole_and_in_wal_mode(fresh: Path) -> None:

@@ -21,7 +21,7 @@ from workbench.front.points import Points, stopped
 from workbench.quantities import dollars, many
 from workbench.report.answers import Pick, answer, contended_text, cost_text, picks, score_text, ties_text
 from workbench.report.axes import AXES
-from workbench.report.doubts import doubts
+from workbench.report.caveats import doubts
 from workbench.report.tables import budgets_text, front_rows, ladder
 from workbench.report.text import describe
 from workbench.result import Axis, Result

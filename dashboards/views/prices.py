@@ -13,7 +13,7 @@ from words import plain
 
 from workbench import figures, prices
 from workbench.quantities import duration
-from workbench.report.elsewhere import Elsewhere, elsewhere, elsewhere_text
+from workbench.report.other_offers import Elsewhere, elsewhere, elsewhere_text
 from workbench.report.text import describe
 
 SHOWN = 15

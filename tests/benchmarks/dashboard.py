@@ -33,8 +33,8 @@ import made
 from test_dashboard_browser import CHROMIUM, free_port, wait_for
 
 from workbench import figures
+from workbench.front.objectives import View
 from workbench.front.points import Points
-from workbench.front.view import View
 from workbench.ledger import Ledger
 from workbench.report.answers import answer, picks
 from workbench.report.tables import front_rows, run_rows

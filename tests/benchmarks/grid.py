@@ -34,7 +34,7 @@ import numpy as np
 from workbench import pareto, prices
 from workbench.front.hypervolume import hypervolume
 from workbench.front.members import pareto_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.ledger import Ledger, default_url
 from workbench.meter.host import cpu_model
 from workbench.replay import tables

@@ -3,7 +3,7 @@
     python tests/benchmarks/starts.py TABLE… [--starts 12] [--seeds 20] [--out FILE]
 
 Each method may begin so many runs and spend what it likes; the search of this package stops by its own rule, that of
-`workbench.search.decide`: when all are begun and another would bring more than going on with one of them. Told are the share of
+`workbench.search.next_run`: when all are begun and another would bring more than going on with one of them. Told are the share of
 the table's hypervolume that was found, and what was spent, in mean whole runs: medians over the seeds.
 """
 

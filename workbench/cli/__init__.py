@@ -2,6 +2,39 @@
 
 Data goes to standard output, everything else to standard error. Exit codes: 0 planned end, 1 no finished run, 2 usage,
 3 refused, 4 environment, 130 interrupted.
+
+    common        what several commands share
+    complete      what the shell completes on Tab
+    completion    `workbench completion`
+    config        `workbench config`
+    confirm       `workbench confirm`
+    dashboard     `workbench dashboard`
+    doctor        `workbench doctor`
+    export        `workbench export`
+    forecasting   what the commands that forecast share
+    front         `workbench front`
+    import_       `workbench import`
+    init          `workbench init`
+    init_methods  the methods in it
+    init_study    the study that `workbench init DATA` writes
+    mlflow        `workbench mlflow`
+    notebook      the MLflow notebook of a command that trains
+    options       where the value of an option comes from
+    plan          `workbench plan`
+    platforms     `workbench platforms`
+    prices        `workbench prices`
+    progress      the lines that a sweep prints while it works
+    replay        `workbench replay`
+    retry         `workbench retry`
+    runs          `workbench runs` and `run`
+    serving       `workbench front --load` and `--against`
+    setup         what the commands that train share: their options and what is opened
+    spending      what is asked before money is spent, and told after it
+    status        `workbench status`
+    sweep         `workbench sweep`
+    terminal      letters that a terminal lacks
+    worker        the hidden command `workbench worker`
+    workers       `workbench sweep --workers N`
 """
 
 from __future__ import annotations

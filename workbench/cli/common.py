@@ -22,8 +22,8 @@ from workbench import prices, process
 from workbench.cli import complete, terminal
 from workbench.cli.options import check_address, placed, setting
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
-from workbench.front import view
-from workbench.front.view import View
+from workbench.front import objectives
+from workbench.front.objectives import View
 from workbench.ledger import Ledger, default_url
 from workbench.meter import host
 from workbench.result.outdated import changes, outdated_text
@@ -308,7 +308,7 @@ def offer_of(platform: str | None, study: Study | Mapping[str, Any]) -> Offer:
 def view_of(description: Mapping[str, Any], platform: str | None = None, label_usd: float | None = None) -> View:
     """Return the view of a study's Results at the prices asked for, by what its ledger says of it."""
     with placed("platform"):
-        return view.view_of(description, platform, label_usd)
+        return objectives.view_of(description, platform, label_usd)
 
 
 @contextlib.contextmanager

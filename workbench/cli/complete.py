@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 from workbench import prices
 from workbench.cli.options import stored
 from workbench.errors import WorkbenchError
-from workbench.ledger import default_url, glance
+from workbench.ledger import completion, default_url
 
 SHOWN = 50
 """At most so many runs are offered, the newest first."""
@@ -34,7 +34,7 @@ def study_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
 
 def studies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return study files, and the names of studies in the ledger."""
-    names = glance.names(_ledger(ctx))
+    names = completion.names(_ledger(ctx))
     # Forms of one study differ in what stands behind the last
     # dash. One entry is enough until the user begins to type.
     stems = dict.fromkeys(name.rsplit("-", 1)[0] for name in reversed(names))
@@ -45,7 +45,7 @@ def studies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 def runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return the runs of the study that was named, or of the newest, by trial, each with its model, method and status."""
     # The store's file is asked directly: importing what opens a ledger would make each Tab wait.
-    known = glance.runs(_ledger(ctx), _name(ctx.params.get("study")), incomplete, SHOWN)
+    known = completion.runs(_ledger(ctx), _name(ctx.params.get("study")), incomplete, SHOWN)
     taken = set(ctx.params.get("runs") or ())
     return [CompletionItem(str(trial), help=text) for trial, text in known.items() if str(trial) not in taken]
 

@@ -29,7 +29,7 @@ from workbench.cli.spending import ask, show_outcome
 from workbench.errors import UsageError
 from workbench.estimate import Estimate
 from workbench.front.members import pareto_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.ledger import Ledger
 from workbench.quantities import dollars, duration
 from workbench.result import Result

@@ -16,8 +16,8 @@ from workbench import figures
 from workbench.cli import complete
 from workbench.cli.common import messages, open_ledger, price_options, reading, say_next, storage_option, view_of, writing
 from workbench.errors import UsageError
+from workbench.front.objectives import View
 from workbench.front.points import Points
-from workbench.front.view import View
 from workbench.report.rows import result_rows, rows_csv
 
 if TYPE_CHECKING:

@@ -37,14 +37,14 @@ from workbench.cli.options import gathered
 from workbench.cli.serving import rival_of, show_serving
 from workbench.front.confirmed import Confirmed, confirmations, confirmed_front, corrected_points
 from workbench.front.members import pareto_front
+from workbench.front.objectives import View
 from workbench.front.points import Points
 from workbench.front.serving import Load
-from workbench.front.view import View
 from workbench.quantities import dollars, number
 from workbench.report import answers
 from workbench.report.answers import answer, contended_text, cost_cells, score_text, ties_text
+from workbench.report.caveats import doubts
 from workbench.report.columns import COLUMNS, POINT, cells
-from workbench.report.doubts import doubts
 from workbench.report.records import front_record
 from workbench.result import COSTS, Result, by_run, carried, current, originals
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from workbench.cli.common import messages, say_next, waiting
-from workbench.cli.starting import TASKS, study_text
+from workbench.cli.init_study import TASKS, study_text
 from workbench.data.files import TABLE_SUFFIXES, suffix_of
 from workbench.data.forms import BUILT_IN
 from workbench.errors import DataError, UsageError

@@ -10,8 +10,8 @@ from workbench.cli.common import messages, waiting
 from workbench.errors import EnvironmentFault
 from workbench.front.confirmed import confirmed_front, corrected_points
 from workbench.front.hypervolume import hypervolume
+from workbench.front.objectives import View
 from workbench.front.points import Points
-from workbench.front.view import View
 from workbench.prices import Prices
 from workbench.quantities import many
 from workbench.report.records import front_markdown

@@ -45,7 +45,7 @@ from workbench.forecast import is_price_of, on_offer
 from workbench.forecast.pairs import methods_of, recipes
 from workbench.prices import Offer, Prices, label_usd_of
 from workbench.quantities import dollars, duration, many
-from workbench.report.doubts import few_examples
+from workbench.report.caveats import few_examples
 from workbench.result import by_run, labels_bought, originals
 from workbench.settings import stated
 from workbench.space import Value

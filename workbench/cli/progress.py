@@ -13,7 +13,7 @@ from rich.text import Text
 from workbench.cli.common import messages
 from workbench.front.bounds import seconds_left
 from workbench.front.members import pareto_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.quantities import count, duration, many
 from workbench.report.answers import cost_text
 from workbench.report.progress import spent_text

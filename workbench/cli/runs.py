@@ -31,8 +31,8 @@ from workbench.cli.common import (
 )
 from workbench.cli.front import explain_costs
 from workbench.errors import UsageError
+from workbench.front.objectives import View
 from workbench.front.serving import serving
-from workbench.front.view import View
 from workbench.ledger import Ledger
 from workbench.quantities import count, dollars, duration, number
 from workbench.report.answers import cost_cells

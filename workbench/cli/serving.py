@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from workbench.cli.common import Table, messages, print_table, print_text
 from workbench.errors import UsageError
 from workbench.front.members import cheapest, pareto_front
+from workbench.front.objectives import View
 from workbench.front.serving import BreakEven, break_even, serving
-from workbench.front.view import View
 from workbench.quantities import banded, dollars
 from workbench.report.records import find_run
 from workbench.report.text import describe

@@ -26,7 +26,7 @@ from workbench.cli.common import (
 )
 from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, catch_up_first, open_notebook
 from workbench.cli.options import setting
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.meter import training_meter
 from workbench.prices import label_usd_of
 from workbench.settings import stated

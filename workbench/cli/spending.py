@@ -14,7 +14,7 @@ from workbench.cli.forecasting import banded
 from workbench.cli.front import show_front, tell_doubts
 from workbench.errors import Refused
 from workbench.front.members import pareto_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.quantities import dollars, duration, many
 from workbench.report.answers import answer
 from workbench.report.records import front_record

@@ -32,7 +32,7 @@ from workbench.cli.setup import (
 from workbench.cli.spending import ask, show_outcome
 from workbench.front.bounds import bounds
 from workbench.front.members import pareto_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.ledger import Ledger
 from workbench.prices import Prices
 from workbench.quantities import dollars

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from workbench.data import digits, images, sounds, values
+from workbench.data.file_splits import sides_of
 from workbench.data.files import TABLE_SUFFIXES, reading, suffix_of, wrong
 from workbench.data.forms import Example, Sides, Source
 from workbench.data.labelled import LABEL, check_classes, label_of
-from workbench.data.sides import sides_of
 from workbench.data.tables import Columns, LeftOut, Mistyped, Table, folded, group_column, group_of, pick, text_of
 
 READERS = {"image": images, "sound": sounds}

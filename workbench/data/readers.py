@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
-from workbench.data import files, pydocs, sides, sources, values
+from workbench.data import file_splits, files, pydocs, sources, values
 from workbench.data.files import wrong
 from workbench.data.forms import Example, Form, Sides, Source
 from workbench.errors import did_you_mean
@@ -106,7 +106,7 @@ def load(data: str, form: Form = QUESTIONS) -> Dataset:
         found: Sides = form.built_in[data].load()
     else:
         found, notes = form.read(sources.of(data, form), data)
-    train, dev, test = (tuple(found[side]) for side in sides.SIDES)
+    train, dev, test = (tuple(found[side]) for side in file_splits.SIDES)
     return Dataset(data, train, dev, test, _digest(found), notes, tuple(found.get("documents", ())))
 
 

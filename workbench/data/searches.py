@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-from workbench.data import formats, pysearch, sides, values
+from workbench.data import file_splits, formats, pysearch, values
 from workbench.data.files import reading, suffix_of, wrong
 from workbench.data.forms import Example, Sides, Source
 from workbench.data.tables import Columns, Mistyped, Table, folded, group_column, group_of, pick, text_of
@@ -60,7 +60,7 @@ class Searches(Table):
             return None
         if QUERIES not in named:
             raise wrong(f"the folder {folder} has a corpus and {JUDGEMENTS}/, and no {QUERIES}.jsonl. Put it there.")
-        files = {**sides.of_folder(folder / JUDGEMENTS, self.suffixes), CORPUS: [named[CORPUS]], QUERIES: [named[QUERIES]]}
+        files = {**file_splits.of_folder(folder / JUDGEMENTS, self.suffixes), CORPUS: [named[CORPUS]], QUERIES: [named[QUERIES]]}
         return {side: [(str(file), formats.rows(file, self)) for file in parts] for side, parts in files.items()}
 
     def chosen(self, names: Sequence[str], file: str) -> Sequence[str]:

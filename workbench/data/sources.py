@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from workbench.data import cache, columnar, files, formats, hub, sides
+from workbench.data import cache, columnar, file_splits, files, formats, hub
 from workbench.data.files import reading, wrong
 from workbench.data.forms import BUILT_IN, Form, Source
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
@@ -47,7 +47,7 @@ def _from_disk(path: Path, form: Form) -> dict[str, Source]:
     if path.is_dir() and (own := form.of_folder(path)) is not None:
         return own
     if path.is_dir():
-        found = sides.of_folder(path, form.suffixes, any_name=form.any_name)
+        found = file_splits.of_folder(path, form.suffixes, any_name=form.any_name)
         return {side: [(str(file), formats.rows(file, form)) for file in parts] for side, parts in found.items()}
     if path.exists() or path.is_symlink():
         return {"train": [(str(path), formats.rows(path, form))]}
@@ -69,7 +69,7 @@ def _from_hub(data: str, form: Form) -> dict[str, Source]:
         except Exception as error:  # a builder may raise anything
             why = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise UsageError(f"cannot load the data set {data!r} from the hub: {why}") from error
-    chosen = sides.of_splits(found, data)
+    chosen = file_splits.of_splits(found, data)
     return {side: [(f"{data} ({split})", _hub_rows(found[split], f"{data} ({split})"))] for side, split in chosen.items()}
 
 

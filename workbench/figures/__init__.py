@@ -1,24 +1,25 @@
 """Figures of Results and replays for the browser. The only house of `plotly`, which is imported when a figure is drawn.
 
-style      colours, shapes and ticks that all share; one HTML file with everything in it
-front      cost from cold against the score; front_3d where there are two costs
-compare    methods as the budget grows; one run: its curve, its phases
-elsewhere  what one quality costs at each offer
-curves     quality as runs go on
-settings   how much each setting matters, quality by one of them, all side by side
-labels     quality against the number of labels
-course     hypervolume against spend
-failures   work that bought no model, and what fitted into memory
-regret     any-time curves of searches on recorded runs
+style         colours, shapes and ticks that all share; one HTML file with everything in it
+front         cost from cold against the score; front_3d where there are two costs
+compare       methods as the budget grows; one run: its curve, its phases
+other_offers  what one quality costs at each offer
+curves        quality as runs go on
+settings      how much each setting matters, quality by one of them, all side by side
+labels        quality against the number of labels
+trajectory    hypervolume against spend
+failures      work that bought no model, and what fitted into memory
+regret        any-time curves of searches on recorded runs
+front_3d      the front of two costs, in space
 """
 
 from workbench.figures.compare import by_method, phases, run_curve
 from workbench.figures.curves import curves
-from workbench.figures.elsewhere import elsewhere
 from workbench.figures.failures import failures, memory
 from workbench.figures.front import CLOUD, front, mark
 from workbench.figures.front_3d import front_3d
 from workbench.figures.labels import labels
+from workbench.figures.other_offers import elsewhere
 from workbench.figures.regret import regret
 from workbench.figures.settings import by_setting, importance, parallel
 from workbench.figures.style import COLOURS, DASHES, GREY, INK, SYMBOLS, html, looks, write_html

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from workbench.figures.style import COLOURS, SYMBOLS, ticks
+from workbench.front.objectives import View
 from workbench.front.points import Points
-from workbench.front.view import View
 from workbench.report.axes import AXES
 from workbench.report.text import describe
 from workbench.result import Result

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from workbench.figures.style import log_axis
 from workbench.front.curves import ALONG, Curve
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.report.axes import AXES
 from workbench.report.text import describe
 from workbench.result import Result

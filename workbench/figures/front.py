@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.figures.style import COLOURS, GREY, INK, SYMBOLS, ticks
+from workbench.front.objectives import View
 from workbench.front.points import Points, baselines
-from workbench.front.view import View
 from workbench.report.answers import Pick, cost_text
 from workbench.report.axes import AXES
 from workbench.report.text import describe

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from workbench.figures.style import GREY
 from workbench.front.label_curve import MORE, Best, Line
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.report.text import describe
 
 if TYPE_CHECKING:

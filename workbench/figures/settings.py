@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.figures.front import CLOUD
 from workbench.figures.style import COLOURS, GREY
 from workbench.front.importance import Effect, Importance, setting
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.quantities import number
 from workbench.report.axes import AXES
 from workbench.report.importance import short_name, swing_text

@@ -2,6 +2,19 @@
 
 `plan` and `check` build every model and method of a study without weights. A `Forecaster` tells what a recipe will take: by a
 formula and assumed constants, corrected by a short timing of this machine (`calibrate`), corrected by the Results of the study.
+
+    amounts      how much work a recipe is: FLOPs, layer passes, updates, tokens
+    calibration  a short timing of this machine by real steps
+    forecast     what a forecast says
+    forecaster   seconds, energy and memory of a recipe, before it is trained
+    machine      the machine that a forecast is for
+    memory       memory of training: weights, and what a micro-batch keeps
+    pairs        every model with every method of a study, built without weights
+    passes       a pass through a model without weights
+    pricing      what a forecast comes to on an offer
+    sample       how many rows and tokens a task's examples are, from a sample
+    timing       amounts of work become seconds, by a formula that runs correct
+    typical      the average run of a study, and what many of it take
 """
 
 from workbench.forecast.calibration import Calibration, calibrate

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench import prices, process
-from workbench.meter import host, number_gpus_as_nvml, power
+from workbench.meter import cpu_energy, host, number_gpus_as_nvml
 from workbench.meter.processors import AVERAGE, CpuPower, cpu_power
 
 PROCESS_BYTES = 1100 << 20
@@ -44,7 +44,7 @@ class Machine:
     @property
     def processor_watts(self) -> float:
         """Power of the processors under load, by the meter's model."""
-        return power.estimated_joules(1.0, min(self.threads, self.cpus), self.cpus, self.cpu_watts)
+        return cpu_energy.estimated_joules(1.0, min(self.threads, self.cpus), self.cpus, self.cpu_watts)
 
     @property
     def watts(self) -> float | None:

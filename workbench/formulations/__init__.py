@@ -1,5 +1,16 @@
 """Formulations: how a kind of model computes a task. A new kind of model is a new formulation,
 never a branch of the loop.
+
+    base       model class, encoding, objective, inference and decoding of one way
+    classes    the class of a text, by a head or by its written name
+    embedding  a bi-encoder: queries and documents become vectors
+    media      the class of an image or of a sound
+    modelling  how likely a model finds a text
+    pairs      a query and a document read together: cross-encoders
+    spans      an encoder marks the answer in a text by its first and last token
+    speech     what is said in a sound (CTC)
+    text       a language model writes its answer behind a prompt
+    tokens     which words of a text are entities
 """
 
 from __future__ import annotations

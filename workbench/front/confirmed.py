@@ -29,7 +29,7 @@ from statistics import fmean
 
 from workbench.front.intervals import Interval, estimates, ties
 from workbench.front.members import pareto_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.result import Result, current
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from workbench.front.members import pareto_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.result import Result, by_run, originals
 
 ALONG = {"step": "optimiser steps", "tokens": "training tokens", "examples": "training examples"}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from workbench import pareto
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.result import COSTS, Result
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.estimate import Estimate
 from workbench.front.intervals import holm
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.result import Result, originals
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from statistics import fmean
 from workbench.estimate import Estimate
 from workbench.front.confirmed import corrected_points
 from workbench.front.intervals import half_width
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.result import Result
 
 MORE = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workbench import pareto
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.result import Result
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from workbench.front.confirmed import Confirmed, confirmations, corrected_points
 from workbench.front.members import pareto_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.methods.base import FITTED
 from workbench.result import Result, originals
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from workbench import prices
 from workbench.estimate import Estimate
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.result import Result, same_machine
 
 

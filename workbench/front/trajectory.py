@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from workbench import pareto
 from workbench.front.hypervolume import hypervolume
 from workbench.front.members import pareto_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.result import Result, labelled_set, spent_usd
 
 

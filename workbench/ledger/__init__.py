@@ -11,6 +11,19 @@ own time: no two hosts' clocks are compared.
     FAIL      interrupted    the recipe may be tried again
 
 A trial that FAILed without a Result is a lease that was given back unused.
+
+    address           addresses of ledgers that are SQLite files
+    completion        a quick look for a shell's completion, without Optuna
+    create            how a study comes into a storage: whole or not at all
+    faults            a database's own errors, said as ours
+    inputs            which Results are of inputs that have changed since
+    leases            a worker's right to make one Result, and its heartbeat
+    ledger            opens a study's ledger; leases and Results are written into it
+    patience          how long a ledger that does not answer is waited for
+    reading           a study's Results and leases, each finished Result read once
+    store             opening the database that holds ledgers
+    study_attributes  what is noted of a study in its storage
+    trials            how Results and studies are written as Optuna's trials
 """
 
 from workbench.ledger import store

@@ -17,10 +17,10 @@ from workbench.ledger.create import CONSTRAINTS, RESULT, create, finished, other
 from workbench.ledger.faults import mapped, shown
 from workbench.ledger.inputs import Judge
 from workbench.ledger.leases import HEARTBEAT_SECONDS, Lease, new_token
-from workbench.ledger.noted import BEGUN, ENDED, mapping
 from workbench.ledger.patience import OPENING_SECONDS, Patience
 from workbench.ledger.reading import INPUTS, LEASE, RETRIED, ReadableLedger
 from workbench.ledger.store import open_storage
+from workbench.ledger.study_attributes import BEGUN, ENDED, mapping
 from workbench.prices import Offer
 from workbench.result import Cause, Result
 from workbench.study import Study

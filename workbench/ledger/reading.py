@@ -15,8 +15,8 @@ from workbench.ledger import leases, trials
 from workbench.ledger.create import RESULT, STUDY
 from workbench.ledger.faults import mapped, shown
 from workbench.ledger.leases import HEARTBEAT_SECONDS, Lease
-from workbench.ledger.noted import NotedStudy, description_of, ended_of, mapping, mlflow_runs_of
 from workbench.ledger.patience import Patience
+from workbench.ledger.study_attributes import NotedStudy, description_of, ended_of, mapping, mlflow_runs_of
 from workbench.result import Result, again
 
 LEASE = "workbench:lease"

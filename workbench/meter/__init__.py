@@ -8,11 +8,23 @@ Trials that run side by side each become a tenant by `meter.hold(name=…)` and 
 share, and the shares sum to what a window of the meter sees.
 
 The only house of `pynvml`. Importing it loads neither `pynvml` nor `psutil`; making a `Meter` does.
+
+    contention    how long our threads waited for a CPU that others used
+    cpu_energy    joules of the processors, from RAPL or by a stated model
+    devices       each GPU's part of a window, and their sums
+    gpu_energy    joules, busy and throttled time of one GPU, as NVML shows them
+    host          processor time and memory of this process and its descendants
+    meter         the meter of a host, and windows of time
+    processors    watts of one virtual CPU, by the kind of processor
+    readings      two readings become the `Usage` between them, with sources
+    shares        splits an amount among those who held a thing together
+    tenants       what falls on each of several runs side by side
+    visible_gpus  which GPUs CUDA shows this process
 """
 
 import os
 
-from workbench.meter.gpu import Device
+from workbench.meter.gpu_energy import Device
 from workbench.meter.meter import Meter, Window
 from workbench.meter.tenants import Tenant
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from workbench.meter.gpu import WAYS, Device, GpuMemory, GpuTotals, energy_error
+from workbench.meter.gpu_energy import WAYS, Device, GpuMemory, GpuTotals, energy_error
 from workbench.meter.shares import METHODS
 from workbench.usage import DeviceUsage
 

@@ -30,11 +30,11 @@ from typing import Any, Self
 
 from workbench import process
 from workbench.errors import UsageError
-from workbench.meter import host, power, usage_between
-from workbench.meter.gpu import Device
+from workbench.meter import cpu_energy, host, readings
+from workbench.meter.gpu_energy import Device
 from workbench.meter.processors import cpu_power
+from workbench.meter.readings import Peaks, Reading
 from workbench.meter.tenants import Tenant, Tenants
-from workbench.meter.usage_between import Peaks, Reading
 from workbench.meter.visible_gpus import Nvml
 from workbench.usage import Usage
 
@@ -78,7 +78,7 @@ class Meter:
         if ram_watts_per_gib is not None and not ram_watts_per_gib >= 0:
             raise UsageError(f"ram_watts_per_gib is at least 0, or None not to count memory, got {ram_watts_per_gib!r}")
         self._clock, self._interval, self._root = clock, sample_interval_seconds, root
-        self._tree, self._rapl = host.ProcessTree(), power.Rapl(root)
+        self._tree, self._rapl = host.ProcessTree(), cpu_energy.Rapl(root)
         self._nvml = Nvml.open(environ.get("CUDA_VISIBLE_DEVICES")) if gpu else Nvml(absence="none asked for")
         self.devices: tuple[Device, ...] = tuple(gpu.device for gpu in self._nvml.gpus)
         rate = f"sampled at {1 / self._interval:g} Hz and at the edges" if self._interval else "sampled at the edges"
@@ -86,7 +86,7 @@ class Meter:
         absence, watts = self._nvml.absence, cpu_power(model)
         # A quota makes threads wait whenever it is used up, on the quietest host too.
         no_waits = "unknown: this container's CPU quota makes threads wait as others do" if cpus < process.cpus() else ""
-        self._facts = usage_between.Facts(
+        self._facts = readings.Facts(
             cpus, model, self._rapl.source, rate, self.devices, absence, watts, memory, ram_watts_per_gib, no_waits
         )
         self._windows: list[Window] = []
@@ -101,7 +101,7 @@ class Meter:
         `reading_seconds` is what metering costs: the mean time of a reading so far, by the meter's clock; None before the first.
         """
         cpus, model = self._facts.cpus, self._facts.cpu_model
-        estimate = power.estimate_source(cpus, model, self._facts.watts)
+        estimate = cpu_energy.estimate_source(cpus, model, self._facts.watts)
         return {
             "host": platform.node(),
             "system": platform.platform(),
@@ -253,7 +253,7 @@ class Meter:
 
         Called by `usage_of`; `FakeMeter` replaces it.
         """
-        return usage_between.usage(first, last, peaks, self._facts)
+        return readings.usage(first, last, peaks, self._facts)
 
     def release(self, tenant: Tenant) -> None:
         """Close a tenant's windows and give it no more shares. Called by `Tenant.close`."""

@@ -24,13 +24,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from workbench.errors import UsageError
-from workbench.meter.gpu import Amounts, Gpu
+from workbench.meter.gpu_energy import Amounts, Gpu
 from workbench.meter.host import ProcessTree, TreeReading
 from workbench.meter.shares import METHODS, Party, apportion, split, weigh
 
 if TYPE_CHECKING:
     from workbench.meter.meter import Meter, Window
-    from workbench.meter.usage_between import Reading
+    from workbench.meter.readings import Reading
 
 STEADY_NS = 100_000_000
 """Intervals shorter than 0.1 s, which the edges of windows cut out, keep the weights of the interval before: within such an

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.meter.gpu import Device, Gpu, Lost, ask, nvml
+from workbench.meter.gpu_energy import Device, Gpu, Lost, ask, nvml
 
 
 @dataclass(slots=True)

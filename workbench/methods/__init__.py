@@ -3,6 +3,15 @@ Only this package puts PEFT's methods on models.
 
 A method is a value in a study file. `apply` turns it into a change of a model; the training loop
 never knows which method it is running.
+
+    adapters       bottleneck adapters (Houlsby et al. 2019)
+    base           a method as a value in a study file
+    config_fields  the settings of PEFT's methods, read from PEFT's source
+    fitting        knn, logistic, setfit: heads fitted at once on embeddings
+    heads          the heads that those fit
+    layers         a model's layers, found from its structure
+    shots          which labelled examples stand before a question
+    wrapping       wraps a model by PEFT
 """
 
 from __future__ import annotations

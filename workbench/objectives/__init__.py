@@ -3,6 +3,14 @@ a model's answers.
 
 A loss is a sum, which the training loop divides by the target items of the whole optimiser step. So
 the gradient does not depend on how a step is cut into micro-batches.
+
+    base        Objective and Inference: the two sides of a model that the loop knows
+    embedding   one vector a row, learned from pairs
+    generation  answers written by greedy decoding, freely or out of a few
+    likelihood  which of a few answers is likeliest
+    losses      losses, each summed over its target items
+    prompts     the prompts that a decoder reads before it answers
+    scoring     one number a row
 """
 
 from __future__ import annotations

@@ -3,13 +3,22 @@
 `usd` is direct: unrounded held seconds x the offer's rate. `carry` says what a run would have taken on another machine. Rounding,
 whole machines and serving are views beside it. The facts are rows of the CSV files here, each with its source, and a user's
 `workbench.toml` adds to or overrides them.
+
+    datasheets  what a GPU can do by its datasheet
+    live        prices of today, from gpuhunt's catalogue
+    offers      a priced machine, and `usd`: dollars as a view of usage
+    platforms   facts about a platform beside its prices
+    precedence  where a price comes from: flag, environment, study, settings
+    price_book  looks up an offer: the shipped ones and the user's own
+    repricing   what a run would have taken and cost on another machine
+    views       as the platform bills it, per prediction served, break-even
 """
 
-from workbench.prices.asked import label_usd_of, offer_of
-from workbench.prices.book import DEFAULT, find, load
 from workbench.prices.datasheets import Gpu, fits, gpu, gpus, same_gpu
 from workbench.prices.offers import JOULES_PER_KWH, Offer, Prices, electricity_usd, usd
 from workbench.prices.platforms import Platform, platform
+from workbench.prices.precedence import label_usd_of, offer_of
+from workbench.prices.price_book import DEFAULT, find, load
 from workbench.prices.repricing import Carried, carry
 from workbench.prices.views import billed_seconds, billed_usd, break_even_predictions, serving_usd_per_1000
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.front.confirmed import Confirmed
+from workbench.front.objectives import View
 from workbench.front.points import Points
-from workbench.front.view import View
 from workbench.quantities import banded, duration, many, number
 from workbench.report.text import describe
 from workbench.result import COSTS, Result, originals

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.result import COSTS, Result
 
 AXES = {name: cost.axis for name, cost in COSTS.items() if cost.axis}

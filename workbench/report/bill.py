@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench import carbon, prices
+from workbench.front.objectives import View
 from workbench.front.serving import break_even, serving
-from workbench.front.view import View
 from workbench.result import Result, carried, mean_costs
 from workbench.usage import Usage, add_phases, total
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.quantities import count
 from workbench.report.text import peak_memory, settings_text
 from workbench.result import COSTS, Result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workbench.front.curves import Curve, rise
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.quantities import many, number
 
 

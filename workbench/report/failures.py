@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.quantities import dollars, duration, many
 from workbench.report.text import peak_memory
 from workbench.result import AGAIN, Cause, Result, by_run, spending, spent_usd

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.front.importance import LEAST_RUNS, Effect, Importance, setting
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.quantities import many, number
 from workbench.result import COSTS, Result, originals
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workbench.front.label_curve import LEAST_COUNTS, MORE, Best, bent, line
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.quantities import dollars
 from workbench.report.text import describe
 

@@ -11,7 +11,7 @@ from workbench.front.bounds import Bound, bounds, seconds_left, usd_per_hour
 from workbench.front.confirmed import corrected_points
 from workbench.front.hypervolume import hypervolume
 from workbench.front.members import pareto_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.ledger.leases import alive, of_lease
 from workbench.quantities import dollars, duration, many, number
 from workbench.report.text import describe_plan

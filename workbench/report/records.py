@@ -12,8 +12,8 @@ from workbench.front.confirmed import Confirmed, confirmations, confirmed_front,
 from workbench.front.hypervolume import hypervolume
 from workbench.front.intervals import Interval
 from workbench.front.members import cheapest, pareto_front
+from workbench.front.objectives import View
 from workbench.front.serving import Load
-from workbench.front.view import View
 from workbench.report.answers import answer, cost_text, score_text, ties_text
 from workbench.report.bill import bill_record, serving_record
 from workbench.report.columns import POINT, cells, values

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.front.confirmed import confirmed_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.report.columns import values
 from workbench.result import Result, spent_usd
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from workbench.front.objectives import View
 from workbench.front.points import Points, marginal
-from workbench.front.view import View
 from workbench.report.axes import AXES
 from workbench.report.columns import values
 from workbench.report.records import last_word

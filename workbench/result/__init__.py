@@ -1,12 +1,13 @@
 """The record of one recipe that was run, and its two costs: that of the point from cold, and what was spent.
 
-record    scores, usage and provenance, written once, read for ever
-causes    why work ended without a checkpoint
-legacy    what records of earlier versions lack
-offers    the offer at which it was paid
-inputs    whether what it depends on is still what it was
-costs     what a point costs from cold, at any offer
-spending  what a sweep has spent
+record          scores, usage and provenance, written once, read for ever
+causes          why work ended without a checkpoint
+legacy          what records of earlier versions lack
+inputs          whether what it depends on is still what it was
+costs           what a point costs from cold, at any offer
+spending        what a sweep has spent
+outdated        what is said of Results whose inputs have changed since
+recorded_offer  an offer as a Result keeps it, and back
 """
 
 from workbench.result.causes import Cause
@@ -23,8 +24,8 @@ from workbench.result.costs import (
     same_machine,
 )
 from workbench.result.inputs import current
-from workbench.result.offers import offer_record
 from workbench.result.record import AGAIN, SCHEMA, STATUSES, Result, again, by_run, originals
+from workbench.result.recorded_offer import offer_record
 from workbench.result.spending import Spending, labelled_set, labels_bought, spending, spent_usd
 
 __all__ = [

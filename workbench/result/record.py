@@ -10,7 +10,7 @@ from typing import Any
 from workbench.prices import Carried, Offer
 from workbench.result.causes import Cause
 from workbench.result.legacy import upgraded
-from workbench.result.offers import recorded_offer
+from workbench.result.recorded_offer import recorded_offer
 from workbench.space import Value
 from workbench.usage import Usage, total
 

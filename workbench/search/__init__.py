@@ -3,17 +3,22 @@
 Every decision is made from the Results at the current prices, so a new price or a restart changes nothing but the numbers, and
 the same history and seed give the same decision.
 
-    decide    the next step: start a run, continue one to a checkpoint, wait, or stop
-    request   what a decision is asked with: prices, strategy, allowance, states at hand
-    runs      a study's runs as arms: what was measured, what is forecast
-    history   which runs were broken off, and which are better left alone
-    arms      what the search chooses between, on plain numbers
-    engine    the search itself: one index over new and frozen runs
-    propose   settings of the next whole run, by an Optuna sampler
-    memory    the in-memory study, and Optuna's samplers on it
-    sampler   `FrontSampler`, the search for a plain Optuna study
-    spread    settings far from all that were run, and what is covered by them
-    baseline  Optuna's samplers as peers in a comparison of searches, on plain settings
+    next_run      the next step: start a run, continue one to a checkpoint, wait, or stop
+    request       what a decision is asked with: prices, strategy, allowance, states at hand
+    runs          a study's runs as arms: what was measured, what is forecast
+    history       which runs were broken off, and which are better left alone
+    arms          what the search chooses between, on plain numbers
+    engine        the search itself: one index over new and frozen runs
+    propose       settings of the next whole run, by an Optuna sampler
+    optuna_study  the in-memory study, and Optuna's samplers on it
+    sampler       `FrontSampler`, the search for a plain Optuna study
+    spread        settings far from all that were run, and what is covered by them
+    baseline      Optuna's samplers as peers in a comparison of searches, on plain settings
+    features      settings as columns of numbers
+    improvement   how much a run that goes on is expected to grow the hypervolume
+    quality       what is believed of every checkpoint's score
+    surrogate     a Gaussian process over runs and their progress
+    warp          scores as numbers that a Gaussian process can model, and back
 """
 
 from __future__ import annotations
@@ -21,9 +26,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from workbench.search.decide import EXHAUSTED, LEARNING_RUNS, NO_START, Step, check_stop_below, decide
 from workbench.search.history import MAX_INTERRUPTIONS, begun, left_alone, unfinished
-from workbench.search.memory import check_sampler
+from workbench.search.next_run import EXHAUSTED, LEARNING_RUNS, NO_START, Step, check_stop_below, decide
+from workbench.search.optuna_study import check_sampler
 from workbench.search.propose import SPREAD_RUNS, propose
 from workbench.search.request import DEFAULT, Allowance, CheckpointForecast, Costs, States, Strategy
 

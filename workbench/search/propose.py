@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from workbench.prices import Prices
 from workbench.result import Result, originals
-from workbench.search import memory, spread
+from workbench.search import optuna_study, spread
 from workbench.space import Value, allowed
 from workbench.study import Study
 
@@ -43,7 +43,7 @@ def propose(
         UsageError: There is no such sampler, or it cannot search this space.
     """
     results = originals(results)
-    runs = memory.last_words(results)
+    runs = optuna_study.last_words(results)
     # An interrupted run is taken up by whoever continues it: proposing its settings anew would make it twice.
     taken = {r.run_id: dict(r.settings) for r in results if r.status == "interrupted"}
     taken |= {run.run_id: dict(run.settings) for run in runs}
@@ -51,7 +51,7 @@ def propose(
     if len(others) >= SPREAD_RUNS or sampler != TPE:
         for attempt in range(_ATTEMPTS):
             chosen = zlib.crc32(f"{seed}/{len(results)}/{attempt}".encode())
-            settings = memory.ask(study, runs, prices, sampler, chosen)
+            settings = optuna_study.ask(study, runs, prices, sampler, chosen)
             # A sampler with few categories proposes what was run again and again: a few other seeds, then the farthest free one.
             if allowed(study.dimensions, settings) and not spread.covered(settings, others) and admits(settings):
                 return settings

@@ -1,34 +1,34 @@
 """The sweep: decide, train under the meter, record; again until a limit is reached. Running again is resuming.
 
-sweeping           a sweep: the runner with the search's planner, or Optuna's
-confirming         the front's members once more with new seeds, and on the held-out test split: the runner with a plan
-runner             the one runner: acts on decisions until nothing is left to do
-planner            what comes next: the search's decision within the budgets
-deciding           takes the lease of what was proposed, or finds that it ends
-decisions          what a worker does next, said explicitly
-training_run       one run at work
-recording          how Results are made and written
-grading            what a run is graded on beside the dev set
-runs               a run at its full length, and its checkpoints
-job                what a sweep is given, and what is opened for it
-current            what a worker is making now, for the heartbeat and for the watch
-mending            puts right what dead workers left behind
-observer           is told what happens, and how the sweep ended
-outlook            forecasts of the checkpoints ahead, for the search
-limits             when a sweep ends
-budget             what may still be spent, and the watch that stops before it is passed
-account            what is spent and bought so far, and whether the next run fits
-accumulator        what was consumed since the last Result
-checks             finds mistakes before anything is spent
-checkpoint_store   the folder of states and of the front's weights
-unwritten          Results that wait for a ledger that was away
-file_lock          lets one worker at a time choose
-heartbeat          tells the ledger that this worker lives
-disturbance        says when others use the machine, and when they are done
-regularly          the thread of the heartbeat, the disturbance and the watch
-interruptions      Ctrl-C, and where it may break in
-workers            several workers on one machine, and their supervisor
-provenance         what a reader of the figures must know years later
+sweeping          a sweep: the runner with the search's planner, or Optuna's
+confirming        the front's members with new seeds and on the test split
+runner            the one runner: acts on decisions until nothing is left to do
+planner           what comes next: the search's decision within the budgets
+lease_taking      takes the lease of what was proposed, or finds that it ends
+actions           what a worker does next, said explicitly
+training_run      one run at work
+recording         how Results are made and written
+grading           what a run is graded on beside the dev set
+runs              a run at its full length, and its checkpoints
+job               what a sweep is given, and what is opened for it
+current_work      what a worker is making now, for the heartbeat and for the watch
+repair            puts right what dead workers left behind
+observer          is told what happens, and how the sweep ended
+outlook           forecasts of the checkpoints ahead, for the search
+limits            when a sweep ends
+budget            what may still be spent, and the watch that stops before it is passed
+account           what is spent and bought so far, and whether the next run fits
+accumulator       what was consumed since the last Result
+checks            finds mistakes before anything is spent
+checkpoint_store  the folder of states and of the front's weights
+pending_results   Results that wait for a ledger that was away
+file_lock         lets one worker at a time choose
+heartbeat         tells the ledger that this worker lives
+disturbance       says when others use the machine, and when they are done
+periodic          the thread of the heartbeat, the disturbance and the watch
+interruptions     Ctrl-C, and where it may break in
+workers           several workers on one machine, and their supervisor
+provenance        what a reader of the figures must know years later
 """
 
 from workbench.sweep.account import Account
@@ -38,8 +38,8 @@ from workbench.sweep.confirming import SEEDS, Replicate, asked, confirm, expecte
 from workbench.sweep.job import Job
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer, Outcome
+from workbench.sweep.pending_results import Unwritten
 from workbench.sweep.sweeping import sweep
-from workbench.sweep.unwritten import Unwritten
 from workbench.sweep.workers import MAX_DEATHS, Neighbours, Orders, Supervisor
 
 __all__ = [

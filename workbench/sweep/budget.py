@@ -21,7 +21,7 @@ from workbench.front.bounds import Bound, bounds
 from workbench.prices import Offer, Prices
 from workbench.result import Result, Spending, spending
 from workbench.sweep.limits import Limits
-from workbench.sweep.regularly import Regularly
+from workbench.sweep.periodic import Regularly
 
 RESERVE_SECONDS = 1.0
 """Work that is kept back of every budget, to stop a run and to write down what it was."""

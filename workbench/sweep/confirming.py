@@ -18,15 +18,15 @@ from workbench.errors import Refused, UsageError
 from workbench.estimate import Estimate
 from workbench.forecast import Compute, CostForecast
 from workbench.front.members import pareto_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.prices import Prices
 from workbench.result import Result, by_run
 from workbench.search import MAX_INTERRUPTIONS
 from workbench.space import Space, Value
 from workbench.study import Recipe, Study
 from workbench.sweep.account import Account
-from workbench.sweep.current import CurrentWork
-from workbench.sweep.decisions import Answer, Claim, Done, Proposal
+from workbench.sweep.actions import Answer, Claim, Done, Proposal
+from workbench.sweep.current_work import CurrentWork
 from workbench.sweep.grading import Grading
 from workbench.sweep.job import Context, Job
 from workbench.sweep.observer import Outcome

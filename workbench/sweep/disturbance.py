@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from workbench.meter import Tenant
 from workbench.quantities import duration
-from workbench.sweep.regularly import Regularly
+from workbench.sweep.periodic import Regularly
 from workbench.usage import Usage
 
 LOOK_SECONDS = 2.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from workbench.sweep.decisions import Claim
+from workbench.sweep.actions import Claim
 
 if TYPE_CHECKING:
     from workbench.training import Checkpoint

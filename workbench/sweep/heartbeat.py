@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from workbench.ledger import HEARTBEAT_SECONDS, Lease, Ledger
-from workbench.sweep.regularly import Regularly
+from workbench.sweep.periodic import Regularly
 from workbench.usage import Usage
 
 

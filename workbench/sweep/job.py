@@ -24,7 +24,7 @@ from workbench.sweep.file_lock import FileLock
 from workbench.sweep.interruptions import Interruptions
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer
-from workbench.sweep.unwritten import Unwritten
+from workbench.sweep.pending_results import Unwritten
 from workbench.tracking import MlflowTracker
 from workbench.usage import Usage
 

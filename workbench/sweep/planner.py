@@ -18,7 +18,7 @@ from workbench.result import Result
 from workbench.search import Step
 from workbench.space import Value
 from workbench.study import Recipe
-from workbench.sweep.decisions import Answer, Done, Proposal, Wait
+from workbench.sweep.actions import Answer, Done, Proposal, Wait
 from workbench.sweep.job import Context
 from workbench.sweep.limits import broken_off, started
 from workbench.sweep.outlook import Outlook
@@ -57,7 +57,7 @@ class Planner(Protocol):
 
 
 def planner(context: Context, sampler: str, seed: int) -> Planner:
-    """The planner of a sweep, by the name of its sampler; see `workbench.search.decide`."""
+    """The planner of a sweep, by the name of its sampler; see `workbench.search.next_run`."""
     if sampler == search.DEFAULT:
         return FrontPlanner(context, seed)
     return OptunaPlanner(context, sampler, seed)

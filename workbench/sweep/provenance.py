@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import carbon, prices, process
 from workbench.front.confirmed import confirmed_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.meter import Meter
 from workbench.prices import Offer
 from workbench.result import Result, offer_record

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import EnvironmentFault, Refused, StudyError
 from workbench.front.members import pareto_front
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.result import Cause, Result, cost
-from workbench.sweep.current import CurrentWork
+from workbench.sweep.current_work import CurrentWork
 from workbench.sweep.grading import Grading
 from workbench.sweep.job import Context
 from workbench.sweep.limits import TO_COME

@@ -5,7 +5,7 @@
     training run   trains one run, and records its checkpoints
     runner         acts on decisions; tells who listens how it begins, waits and ends
 
-Of the five decisions (`workbench.sweep.decisions`) four are acted on here: `Switch`, `Release`, `Wait`
+Of the five decisions (`workbench.sweep.actions`) four are acted on here: `Switch`, `Release`, `Wait`
 and `Done`. `Continue` never arrives: at each checkpoint that was aimed at, while the run is still in
 memory, `TrainingRun` asks the decider itself, and goes on by itself. What it hands back is the first
 decision that is another.
@@ -35,18 +35,18 @@ from workbench.quantities import dollars, many
 from workbench.result import by_run
 from workbench.result.outdated import outdated_text
 from workbench.sweep import provenance
+from workbench.sweep.actions import Continue, Done, Release, Switch, Wait
 from workbench.sweep.budget import watch
-from workbench.sweep.claiming import Decider
-from workbench.sweep.current import CurrentWork
-from workbench.sweep.decisions import Continue, Done, Release, Switch, Wait
+from workbench.sweep.current_work import CurrentWork
 from workbench.sweep.disturbance import lookout
 from workbench.sweep.grading import Grading
 from workbench.sweep.heartbeat import heartbeat
 from workbench.sweep.job import Context, Job, opened
-from workbench.sweep.mending import Mending
+from workbench.sweep.lease_taking import Decider
 from workbench.sweep.observer import Outcome
 from workbench.sweep.planner import Planner
 from workbench.sweep.recording import Recorder
+from workbench.sweep.repair import Mending
 from workbench.sweep.training_run import TrainingRun
 
 WAIT_SECONDS = 0.5

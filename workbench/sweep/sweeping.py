@@ -17,7 +17,7 @@ def sweep(job: Job, *, sampler: str = search.DEFAULT, seed: int = 0) -> Outcome:
 
     Args:
         job: What the sweep works with, and its limits.
-        sampler: Who decides; see `workbench.search.decide`.
+        sampler: Who decides; see `workbench.search.next_run`.
         seed: The seed of the decisions.
 
     Raises:

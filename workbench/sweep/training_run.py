@@ -16,11 +16,11 @@ from workbench import training
 from workbench.data import fingerprints
 from workbench.errors import DataError, EnvironmentFault, Infeasible, StudyError, UsageError, WorkbenchError
 from workbench.result import Cause, Result, originals
-from workbench.sweep.claiming import Decider
-from workbench.sweep.current import CurrentWork
-from workbench.sweep.decisions import Claim, Continue, Decision, Release, Switch
+from workbench.sweep.actions import Claim, Continue, Decision, Release, Switch
+from workbench.sweep.current_work import CurrentWork
 from workbench.sweep.grading import Grading
 from workbench.sweep.job import Context
+from workbench.sweep.lease_taking import Decider
 from workbench.sweep.recording import Recorder
 from workbench.usage import Work
 

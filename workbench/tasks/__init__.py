@@ -1,4 +1,28 @@
-"""Tasks: data, prompts and answers, and the score that grades them. One short file a task, without tensor code."""
+"""Tasks: data, prompts and answers, and the score that grades them. One short file a task, without tensor code.
+
+audio_classification  the task: which class a sound is of
+base                  Task and Splits: what a task is
+class_scores          accuracy, F1 and calibration error
+classification        the task: which class or classes a text is of
+entity_scores         entity F1, by seqeval
+image_classification  the task: which class an image is of
+language_modelling    the task: to know the language of some texts
+media                 the base of tasks about images or sound
+question_answering    the task: the answer to a question, out of a text
+ranking               the task: candidates for a query, put in order
+ranking_scores        NDCG, MRR and others, by trec_eval itself
+retrieval             the task: documents found by embeddings
+searches              the base of tasks about queries and documents
+source                a fingerprint of a user's own task's code
+speech_recognition    the task: what is said in a sound
+speech_scores         word and character error rates, by jiwer
+squad_score           exact match and F1 by SQuAD's rules
+tables                the base of tasks whose data are a table of texts
+text_generation       the task: prompts answered by text
+text_scores           BLEU, chrF, ROUGE, by kept libraries
+token_classification  the task: entities in a text
+translation           the task: a text in another language
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from workbench import formulations
-from workbench.data.written import Conversations
+from workbench.data.text_pairs import Conversations
 from workbench.formulations import Example, Formulation
 from workbench.space import check, is_whole
 from workbench.tasks.tables import TableTask

@@ -10,7 +10,7 @@ from typing import Any
 from workbench.meter import Device, Meter, Window
 from workbench.meter.contention import ALONE_ERROR
 from workbench.meter.host import TreeReading
-from workbench.meter.usage_between import Peaks, Reading, others_seconds
+from workbench.meter.readings import Peaks, Reading, others_seconds
 from workbench.usage import DeviceUsage, Usage
 
 

@@ -3,16 +3,16 @@
 The ledger is the truth and MLflow its mirror, written by one daemon thread, so that a tracking server that is slow, hung
 or down never holds a trial back. What MLflow misses, the next sweep's `MlflowTracker.start` catches up from the ledger.
 
-    tracker    what a sweep calls: returns at once
-    writer     the queue and the thread that empties it, retrying
-    mirror     one experiment per study, one parent run per sweep, one child run per run; idempotent
-    child      what is known of a run there
-    session    one experiment in one store, with MLflow's limits kept
-    page       what a Result says there: name, settings, metrics, tags
-    experiment what it says of its study: question, kind, saved views
-    process_tags  which process a sweep is, and whether it lives
-    store      opening the store
-    ui         the web page on it
+    tracker           what a sweep calls: returns at once
+    retry_queue       the queue and the thread that empties it, retrying
+    mirror            one parent run a sweep, one child run a run; idempotent
+    mirrored_run      what is known of a run there
+    session           one experiment in one store, with MLflow's limits kept
+    tags_and_metrics  what a Result says there: name, settings, metrics, tags
+    experiment        what it says of its study: question, kind, saved views
+    sweep_process     which process a sweep is, and whether it lives
+    store             opening the store
+    ui                the web page on it
 
 Importing this package does not import mlflow.
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.space import Choice, Space, is_number
 from workbench.study import Study
-from workbench.tracking import run_data
+from workbench.tracking import tags_and_metrics
 
 VIEW = "workbench-runs"
 """The saved view to open first: all runs, the best first."""
@@ -27,14 +27,14 @@ _NOTE_LIMIT = 5000  # characters of a tag of an experiment
 
 def tags(study: Study) -> dict[str, str]:
     """The question as the description, the kind that opens on the table of runs, the score, and the saved views."""
-    score = run_data.key(study.maximize)
+    score = tags_and_metrics.key(study.maximize)
     return {
         "mlflow.note.content": _note(study),
         "mlflow.experimentKind": "custom_model_development",  # others open on traces of calls, which a study has none of
         "mlflow.experiment.primaryMetric.name": f"best/{score}",
         "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
         **_view(VIEW, "Runs, best first", study, "tags.`workbench.kind` = 'run'"),
-        **_view(_FRONT_VIEW, "The front", study, f"tags.`{run_data.ON_FRONT}` = 'true'"),
+        **_view(_FRONT_VIEW, "The front", study, f"tags.`{tags_and_metrics.ON_FRONT}` = 'true'"),
     }
 
 
@@ -53,7 +53,7 @@ def _note(study: Study) -> str:
 
 def _view(name: str, title: str, study: Study, condition: str) -> dict[str, str]:
     """A view as MLflow keeps it with the experiment: columns, order, filter and first chart; the page lists it by its title."""
-    score, cost = (f"best/{run_data.key(each)}" for each in (study.maximize, study.costs[0]))
+    score, cost = (f"best/{tags_and_metrics.key(each)}" for each in (study.maximize, study.costs[0]))
     columns = _columns(study, score)
     state = {
         "searchFilter": condition,
@@ -70,7 +70,7 @@ def _view(name: str, title: str, study: Study, condition: str) -> dict[str, str]
         "compareRunCharts": [_scatter(cost, score), _parallel(_searched(study), cost, score)],
         "isAccordionReordered": True,  # or the page would sort its own sections before ours
     }
-    now = run_data.milliseconds(time.time())
+    now = tags_and_metrics.milliseconds(time.time())
     kept = {"name": title, "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
     text = json.dumps(kept)
     return {f"mlflow.sharedViewState.{name}": text} if len(text) <= _NOTE_LIMIT else {}
@@ -83,11 +83,11 @@ def _searched(study: Study) -> Sequence[str]:
 
 def _columns(study: Study, score: str) -> Sequence[str]:
     """What came out first, then what was searched."""
-    costs = [f"best/{run_data.key(name)}" for name in dict.fromkeys((*study.costs, "usd"))]
+    costs = [f"best/{tags_and_metrics.key(name)}" for name in dict.fromkeys((*study.costs, "usd"))]
     return [
         *(f"metrics.`{name}`" for name in (score, *costs, "best/epochs")),
-        *(f"tags.`{name}`" for name in (run_data.ON_FRONT, "workbench.status")),
-        *(_column(run_data.key(name), study.dimensions[name].space) for name in _searched(study)),
+        *(f"tags.`{name}`" for name in (tags_and_metrics.ON_FRONT, "workbench.status")),
+        *(_column(tags_and_metrics.key(name), study.dimensions[name].space) for name in _searched(study)),
     ]
 
 
@@ -103,7 +103,7 @@ def _scatter(cost: str, score: str) -> Mapping[str, Any]:
 
 
 def _parallel(searched: Sequence[str], cost: str, score: str) -> Mapping[str, Any]:
-    settings = [run_data.key(name) for name in searched]
+    settings = [tags_and_metrics.key(name) for name in searched]
     return _chart("PARALLEL") | {"selectedParams": settings, "selectedMetrics": [cost, score], "showAllRuns": False}
 
 

@@ -13,8 +13,8 @@ from workbench.prices import Prices
 from workbench.result import Result
 from workbench.space import Choice
 from workbench.study import Study
-from workbench.tracking import process_tags, run_data
-from workbench.tracking.child import ChildRun
+from workbench.tracking import sweep_process, tags_and_metrics
+from workbench.tracking.mirrored_run import ChildRun
 from workbench.tracking.session import Metrics, Session
 
 
@@ -56,15 +56,15 @@ class Mirror:
         git = parent.get("git")
         commit = git.get("commit") if isinstance(git, Mapping) else git
         facts = {"note.content": parent.get("question"), "source.name": parent.get("command"), "source.git.commit": commit}
-        own = {"mlflow.source.type": "LOCAL", "mlflow.user": process_tags.user(), **process_tags.process()}
+        own = {"mlflow.source.type": "LOCAL", "mlflow.user": sweep_process.user(), **sweep_process.process()}
         name = _sweep_name(began, _NAMES.get(str(parent.get("sampler")), "sweep"))
         self._parent = session.find_or_create("sweep", self._sweep, name, began, own)
         tags = {f"mlflow.{tag}": str(value) for tag, value in facts.items() if value}
-        session.log(self._parent, tags=own | tags, params=dict(run_data.flat(parent)))  # one that joined may have made it
+        session.log(self._parent, tags=own | tags, params=dict(tags_and_metrics.flat(parent)))  # one that joined may have made it
         session.client.log_dict(self._parent, dict(parent), "sweep.json")
         self._log_texts(texts)
         for run in list(session.search("sweep", "attributes.status = 'RUNNING'")):
-            if not process_tags.lives(run.data.tags, running):
+            if not sweep_process.lives(run.data.tags, running):
                 session.client.set_terminated(run.info.run_id, "KILLED")
             elif run.info.run_id != self._parent:
                 self._others.add(run.data.tags["workbench.sweep"])
@@ -80,10 +80,10 @@ class Mirror:
         """Write the sweep's summary and end its parent run."""
         session = self._open()
         self._log_texts(texts)
-        note = run_data.sweep_note(self._study.question, texts.get("front.md", ""))
+        note = tags_and_metrics.sweep_note(self._study.question, texts.get("front.md", ""))
         tags = {"mlflow.note.content": note} | ({"workbench.ended": reason} if reason else {})
-        session.log(self._parent, tags=tags, metrics=Metrics(run_data.finite(metrics), ended))
-        session.client.set_terminated(self._parent, status, run_data.milliseconds(ended))
+        session.log(self._parent, tags=tags, metrics=Metrics(tags_and_metrics.finite(metrics), ended))
+        session.client.set_terminated(self._parent, status, tags_and_metrics.milliseconds(ended))
 
     def mark_front(self, run_ids: Collection[str]) -> None:
         """Say of every run that is known whether it is on the front; only what changes is written."""
@@ -91,7 +91,7 @@ class Mirror:
         for run_id, child in self._children.items():
             on_front = run_id in run_ids
             if child.on_front is not on_front:
-                session.log(child.id, tags=run_data.front_tag(on_front))
+                session.log(child.id, tags=tags_and_metrics.front_tag(on_front))
                 child.on_front = on_front
 
     def _log_texts(self, texts: Mapping[str, str]) -> None:
@@ -107,14 +107,14 @@ class Mirror:
             session.client.log_dict(child.id, dict(result.recipe), "recipe.json")  # again: a continued run has more epochs
             session.client.update_run(child.id, "RUNNING")
             child.status = "RUNNING"
-        session.log(child.id, tags={**run_data.tags(result), "workbench.sweep": self._sweep})
+        session.log(child.id, tags={**tags_and_metrics.tags(result), "workbench.sweep": self._sweep})
 
     def record(self, result: Result) -> None:
         """A Result: a checkpoint, or the end of the run without one."""
         child = self._prepared(result)
         self._write(child, result)
         if result.status != "complete":
-            self._terminate(child, run_data.RUN_STATUS[result.status], result.finished)
+            self._terminate(child, tags_and_metrics.RUN_STATUS[result.status], result.finished)
 
     def finish(self, run_id: str, status: str, ended: float) -> None:
         """The run has ended."""
@@ -133,13 +133,13 @@ class Mirror:
             return
         if not self.lacks(results):
             return
-        last, best = done[-1], run_data.best(done, self._maximize)
-        status = "RUNNING" if len(done) < len(results) else run_data.RUN_STATUS[last.status]
+        last, best = done[-1], tags_and_metrics.best(done, self._maximize)
+        status = "RUNNING" if len(done) < len(results) else tags_and_metrics.RUN_STATUS[last.status]
         child = self._prepared(last)
         for result in done:
             self._write(child, result)
         best_id = {} if best is None else {"workbench.best_recipe_id": best.recipe_id}
-        self._log_best(child, best, run_data.tags(last) | best_id)
+        self._log_best(child, best, tags_and_metrics.tags(last) | best_id)
         if status not in (child.status, "RUNNING"):
             self._terminate(child, status, last.finished)
 
@@ -148,10 +148,10 @@ class Mirror:
         done, child = [result for result in results if result.status != "running"], self._lookup(results[0].run_id)
         if not done:
             return False
-        status = "RUNNING" if len(done) < len(results) else run_data.RUN_STATUS[done[-1].status]
+        status = "RUNNING" if len(done) < len(results) else tags_and_metrics.RUN_STATUS[done[-1].status]
         if child is None or not child.prepared or child.results != len(done) or child.status != status:
             return True
-        best = run_data.best(done, self._maximize)
+        best = tags_and_metrics.best(done, self._maximize)
         return best is not None and child.outdone_by(best, self._maximize)
 
     def end_orphans(self, run_ids: Collection[str]) -> None:
@@ -163,15 +163,19 @@ class Mirror:
 
     def _write(self, child: ChildRun, result: Result) -> None:
         """Log one Result in one call, unless it is there: at a newer price it must not become a second value of its step."""
-        session, mark = self._open(), (result.step, run_data.milliseconds(result.finished))
+        session, mark = self._open(), (result.step, tags_and_metrics.milliseconds(result.finished))
         if child.marks is None:
-            child.marks = {(int(m.step), int(m.timestamp)) for m in session.client.get_metric_history(child.id, run_data.MARK)}
+            child.marks = {
+                (int(m.step), int(m.timestamp)) for m in session.client.get_metric_history(child.id, tags_and_metrics.MARK)
+            }
         if mark not in child.marks:
             if result.samples:
                 session.client.log_dict(child.id, {"samples": list(result.samples)}, f"samples/step-{result.step:06}.json")
             tags = {"workbench.results": str(len(child.marks) + 1), "workbench.offer": self._priced}
-            tags |= run_data.front_tag(bool(child.on_front)) | run_data.tags(result)  # not on the front until somebody says so
-            numbers = run_data.metrics(result, self._prices.offer, self._prices.label_usd)
+            tags |= tags_and_metrics.front_tag(bool(child.on_front)) | tags_and_metrics.tags(
+                result
+            )  # not on the front until somebody says so
+            numbers = tags_and_metrics.metrics(result, self._prices.offer, self._prices.label_usd)
             self._log_best(child, result, tags, Metrics(numbers, result.finished, result.step))
             child.marks.add(mark)
             child.on_front = bool(child.on_front)
@@ -183,14 +187,14 @@ class Mirror:
         """Log it, and with it that this Result is the best of its run, if it is better than what the run shows."""
         best: dict[str, float] = {}
         if result is not None and child.outdone_by(result, self._maximize):
-            best = run_data.best_metrics(result, self._study, self._prices.offer, self._prices.label_usd)
+            best = tags_and_metrics.best_metrics(result, self._study, self._prices.offer, self._prices.label_usd)
             tags = {**tags, "workbench.best_recipe_id": result.recipe_id}
         self._open().log(child.id, tags=tags, whole=best, metrics=metrics)
         if result is not None and best:
             child.best = result.scores[self._maximize]
 
     def _terminate(self, child: ChildRun, status: str, ended: float) -> None:
-        self._open().client.set_terminated(child.id, status, run_data.milliseconds(ended))
+        self._open().client.set_terminated(child.id, status, tags_and_metrics.milliseconds(ended))
         child.status = status
 
     def _lookup(self, run_id: str) -> ChildRun | None:
@@ -204,9 +208,9 @@ class Mirror:
         """The child of the result's run, created if need be, with all that is written once."""
         child = self._lookup(result.run_id)
         if child is None:
-            own = {"workbench.sweep": self._sweep, "mlflow.user": process_tags.user(), "mlflow.source.type": "LOCAL"}
+            own = {"workbench.sweep": self._sweep, "mlflow.user": sweep_process.user(), "mlflow.source.type": "LOCAL"}
             own |= {"mlflow.parentRunId": self._parent} if self._parent else {}
-            made = self._open().find_or_create("run", result.run_id, run_data.run_name(result), result.started, own)
+            made = self._open().find_or_create("run", result.run_id, tags_and_metrics.run_name(result), result.started, own)
             child = self._children[result.run_id] = ChildRun(made, sweep=self._sweep)
         if result.run_id not in self._told:
             self._on_run(result.run_id, child.id)
@@ -227,12 +231,15 @@ class Mirror:
         looks = {
             "mlflow.source.name": source,
             "mlflow.source.git.commit": str(result.provenance.get("git_commit") or ""),
-            "mlflow.runColor": run_data.colour(result.method, methods),
-            "mlflow.note.content": run_data.note(result, self._study.name),
+            "mlflow.runColor": tags_and_metrics.colour(result.method, methods),
+            "mlflow.note.content": tags_and_metrics.note(result, self._study.name),
             "workbench.prepared": "true",
         }
         session.log(
-            child.id, params=run_data.params(result), tags={**run_data.tags(result), **looks}, whole=run_data.mirrors(result)
+            child.id,
+            params=tags_and_metrics.params(result),
+            tags={**tags_and_metrics.tags(result), **looks},
+            whole=tags_and_metrics.mirrors(result),
         )
         child.prepared = True
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from workbench.study import Study
-from workbench.tracking import experiment, run_data, store
+from workbench.tracking import experiment, store, tags_and_metrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,7 +64,7 @@ class Session:
             run = self.find(kind, identity)
             if run is None:
                 own = {"workbench.kind": kind, _IDENTITY[kind]: identity, **tags}
-                run = self.client.create_run(self.experiment, run_data.milliseconds(began), own, name)
+                run = self.client.create_run(self.experiment, tags_and_metrics.milliseconds(began), own, name)
             return str(run.info.run_id)
 
     def log(
@@ -88,9 +88,9 @@ class Session:
         """
         from mlflow.entities import Metric, Param, RunTag
 
-        now = run_data.milliseconds(time.time())
+        now = tags_and_metrics.milliseconds(time.time())
         metrics = metrics or Metrics({}, 0.0)
-        at = run_data.milliseconds(metrics.at)
+        at = tags_and_metrics.milliseconds(metrics.at)
         numbers = [Metric(name, value, at, metrics.step) for name, value in metrics.values.items()]
         self.client.log_batch(
             run,

@@ -15,7 +15,7 @@ from workbench.errors import EnvironmentFault
 from workbench.prices import Prices
 from workbench.result import Result
 from workbench.study import Study
-from workbench.tracking import run_data, store
+from workbench.tracking import store, tags_and_metrics
 from workbench.tracking.mirror import Mirror
 from workbench.tracking.retry_queue import Job, RetryQueue
 
@@ -87,7 +87,7 @@ class MlflowTracker:
         """
         self._load()
         path, running = self.study.path, any(result.status == "running" for result in known)
-        texts = {run_data.file_name(path.name): path.read_text(encoding="utf-8")} if path and path.is_file() else {}
+        texts = {tags_and_metrics.file_name(path.name): path.read_text(encoding="utf-8")} if path and path.is_file() else {}
         self._put("the sweep", self._mirror.open_sweep, dict(parent), texts | dict(artifacts or {}), time.time(), running)
         runs = self._catch_up(known)
         self._put("runs left open", self._mirror.end_orphans, runs)

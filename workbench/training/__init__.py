@@ -1,13 +1,14 @@
 """The one training loop: `train(recipe)` yields checkpoints, and knows nothing of studies, stores
 or prices.
 
-loop         the loop itself; kept weights of a sweep, read again and graded on the test split
-tuning       one run's model, optimiser and averages
-passes       a model's forward passes: what it predicts, and what grades it
-batches      which examples make a step, and how its rows are split
-features     the output of a part that does not learn, computed once
-memory       how many rows fit into memory at once
-faults       what goes wrong in a model, told from what goes wrong in this package
+    loop          the loop itself; kept weights of a sweep, read again and graded on the test split
+    tuning        one run's model, optimiser and averages
+    passes        a model's forward passes: what it predicts, and what grades it
+    batches       which examples make a step, and how its rows are split
+    features      the output of a part that does not learn, computed once
+    memory        how many rows fit into memory at once
+    faults        what goes wrong in a model, told from what goes wrong in this package
+    resume_state  the state to continue a run from, and the folder of such states
 resume_state the state of a shorter recipe of the same run, from which a run continues
 
 Importing torch takes seconds, so the names below are looked up in their modules when they are first

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from workbench.figures.style import COLOURS, GREY, SYMBOLS, log_axis
 from workbench.quantities import banded, dollars
-from workbench.report.elsewhere import Elsewhere
+from workbench.report.other_offers import Elsewhere
 from workbench.report.text import describe
 
 if TYPE_CHECKING:

@@ -96,7 +96,7 @@ def test_a_small_space_is_exhausted_and_no_checkpoint_is_bought_twice():
 
 @pytest.mark.slow
 def test_nothing_is_left_out_of_a_finite_space_that_is_larger_than_the_pool(monkeypatch):
-    monkeypatch.setattr(sys.modules["workbench.search.decide"], "POOL", 5)
+    monkeypatch.setattr(sys.modules["workbench.search.next_run"], "POOL", 5)
     of = study(method=full(learning_rate=1e-3), epochs=1, seed=choice(*range(6)))
     assert len({r.run_id for r in carried_out(of, 1000)}) == 24
 

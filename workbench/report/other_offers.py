@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from workbench import prices
 from workbench.estimate import Estimate
 from workbench.front.confirmed import corrected_points
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.prices import Offer
 from workbench.quantities import banded, dollars, many, number
 from workbench.report.text import describe, peak_memory

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from workbench import training
-from workbench.cli.starting_methods import ASKED, METHODS
-from workbench.data import fingerprints, looks, models
+from workbench.cli.init_methods import ASKED, METHODS
+from workbench.data import fingerprints, inspection, models
 from workbench.data.builtin import MODELS
 from workbench.data.forms import BUILT_IN
 from workbench.data.labelled import LABEL, TEXT, AlikeLabels, LabelledTexts, in_order
 from workbench.data.media import LabelledFiles
 from workbench.data.tagged import TaggedWords
 from workbench.errors import EnvironmentFault, UsageError
-from workbench.report.doubts import few_examples
+from workbench.report.caveats import few_examples
 
 FEW_LABELS = 256
 """Heads that are fitted on embeddings are tried too where the smaller number of labels is at most
@@ -124,7 +124,7 @@ def study_text(data: str, task: str | None = None, text: str | None = None, labe
             raises what `workbench.data.load` raises.
     """
     if task is None:
-        task = BUILT_IN[data] if data in BUILT_IN else looks.task_of(data)
+        task = BUILT_IN[data] if data in BUILT_IN else inspection.task_of(data)
     if task not in TASKS:
         raise UsageError(
             f"{data!r} looks like data for {task}, and init writes studies for {', '.join(TASKS)}. Name one of them with "
@@ -140,7 +140,7 @@ def study_text(data: str, task: str | None = None, text: str | None = None, labe
 def _classification(data: str, text: str | None, label: str | None) -> Seen:
     several, columns = False, ""
     if data not in BUILT_IN:
-        there = looks.look(data)
+        there = inspection.look(data)
         label = label or there.label()
         text = text or there.text(label)
         several = any(isinstance(row.get(label), list) for row in there.rows)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workbench.result import Result
-from workbench.tracking import run_data
+from workbench.tracking import tags_and_metrics
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -46,11 +46,11 @@ class ChildRun:
             sweep=tags.get("workbench.sweep", ""),
             results=int(tags.get("workbench.results", 0)),
             prepared="workbench.prepared" in tags,
-            best=run.data.metrics.get(f"best/{run_data.key(maximize)}"),
-            on_front=None if run_data.ON_FRONT not in tags else tags[run_data.ON_FRONT] == "true",
+            best=run.data.metrics.get(f"best/{tags_and_metrics.key(maximize)}"),
+            on_front=None if tags_and_metrics.ON_FRONT not in tags else tags[tags_and_metrics.ON_FRONT] == "true",
         )
 
     def outdone_by(self, result: Result, maximize: str) -> bool:
         """Whether this Result of the run is better than the best that is shown."""
-        scored = run_data.best((result,), maximize)
+        scored = tags_and_metrics.best((result,), maximize)
         return scored is not None and (self.best is None or scored.scores[maximize] > self.best)

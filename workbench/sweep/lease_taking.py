@@ -11,12 +11,12 @@ from dataclasses import replace
 from workbench.forecast.pairs import methods_of
 from workbench.ledger import Lease
 from workbench.result import Cause, Result, current, offer_record
-from workbench.sweep.current import CurrentWork
-from workbench.sweep.decisions import Claim, Continue, Decision, Done, Proposal, Release, Switch, Wait
+from workbench.sweep.actions import Claim, Continue, Decision, Done, Proposal, Release, Switch, Wait
+from workbench.sweep.current_work import CurrentWork
 from workbench.sweep.job import Context
 from workbench.sweep.limits import TO_COME, promised
-from workbench.sweep.mending import Mending
 from workbench.sweep.planner import Planner
+from workbench.sweep.repair import Mending
 from workbench.sweep.runs import RunCheckpoint
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.front.view import View
+from workbench.front.objectives import View
 from workbench.quantities import many
 from workbench.result import Result, originals
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from workbench.meter import devices, power
+from workbench.meter import cpu_energy, devices
 from workbench.meter.contention import ALONE_ERROR
-from workbench.meter.gpu import Device, GpuMemory, GpuTotals
+from workbench.meter.gpu_energy import Device, GpuMemory, GpuTotals
 from workbench.meter.host import TreeReading
 from workbench.meter.processors import AVERAGE, CpuPower
 from workbench.meter.tenants import Share
@@ -186,7 +186,7 @@ def _contention(first: Reading, last: Reading, gpus: Mapping[str, Any], facts: F
     most = max(0.0, seconds - _cpu_seconds(first, last) / facts.cpus)
     stalled_s = min(most, held_up if idle_s is None else min(held_up, idle_s) + strangers_s)
     by_cpu_time = last.package_j is not None  # RAPL's joules: whoever else computed meanwhile has paid for it
-    joules = 0.0 if by_cpu_time else power.estimated_joules(stalled_s, 0.0, facts.cpus, facts.watts)
+    joules = 0.0 if by_cpu_time else cpu_energy.estimated_joules(stalled_s, 0.0, facts.cpus, facts.watts)
     return _Contention(waited_s, stalled_s, joules, others_s), _CONTENTION
 
 
@@ -224,11 +224,11 @@ def _cpu_energy(first: Reading, last: Reading, facts: Facts) -> tuple[float, flo
     if first.package_j is not None and last.package_j is not None:
         whole_s = last.at - first.at
         held = held_s / whole_s if whole_s > 0 else 1.0
-        joules = power.shared_joules(last.package_j - first.package_j, cpu_s, last.host_s - first.host_s, held)
-        error, source = power.RAPL_ERROR, facts.rapl_source
+        joules = cpu_energy.shared_joules(last.package_j - first.package_j, cpu_s, last.host_s - first.host_s, held)
+        error, source = cpu_energy.RAPL_ERROR, facts.rapl_source
     else:
-        joules = power.estimated_joules(held_s, cpu_s, facts.cpus, facts.watts)
-        error, source = facts.watts.error, power.estimate_source(facts.cpus, facts.cpu_model, facts.watts)
+        joules = cpu_energy.estimated_joules(held_s, cpu_s, facts.cpus, facts.watts)
+        error, source = facts.watts.error, cpu_energy.estimate_source(facts.cpus, facts.cpu_model, facts.watts)
     if facts.ram_watts_per_gib is None:
         return joules, error, source
     gib = facts.memory_bytes / 2**30

@@ -12,7 +12,7 @@ from workbench.data.files import CONLL, reading, wrong
 from workbench.data.forms import Form, Sides, Source
 from workbench.data.labelled import LABEL, LONGEST_LABEL, MANY, MOST_OF_ROWS, TEXT
 from workbench.data.tagged import TAGS, TOKENS
-from workbench.data.written import LAYOUTS
+from workbench.data.text_pairs import LAYOUTS
 from workbench.errors import DataError, UsageError
 
 ROWS = 20_000

@@ -7,8 +7,8 @@ from typing import Any
 
 from workbench import settings
 from workbench.errors import UsageError
-from workbench.prices.book import find
 from workbench.prices.offers import Offer
+from workbench.prices.price_book import find
 from workbench.settings import States
 
 
