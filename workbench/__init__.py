@@ -1,7 +1,21 @@
 """Which model, tuned how, on how many labels, on which platform, gives the quality I need for the least money?"""
 
 from workbench import process
-from workbench.methods import Method, adapter, bitfit, few_shot, full, head, knn, logistic, peft, setfit, zero_shot
+from workbench.methods import (
+    Method,
+    adapter,
+    bitfit,
+    few_shot,
+    full,
+    head,
+    item_item,
+    knn,
+    logistic,
+    peft,
+    popularity,
+    setfit,
+    zero_shot,
+)
 from workbench.space import choice, integers, loguniform, uniform
 from workbench.study import Recipe, Study
 
@@ -17,10 +31,12 @@ __all__ = [
     "full",
     "head",
     "integers",
+    "item_item",
     "knn",
     "logistic",
     "loguniform",
     "peft",
+    "popularity",
     "setfit",
     "uniform",
     "zero_shot",

@@ -24,6 +24,7 @@ BUILT_IN = {
     "pydocs": "question_answering",
     "pytopics": "classification",
     "pysearch": "retrieval",
+    "pycalls": "recommendation",
     "digits": "image_classification",
 }
 """Data sets that need no file, and the task that each is for."""

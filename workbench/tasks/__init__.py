@@ -11,6 +11,7 @@ media                 the base of tasks about images or sound
 question_answering    the task: the answer to a question, out of a text
 ranking               the task: candidates for a query, put in order
 ranking_scores        NDCG, MRR and others, by trec_eval itself
+recommendation        the task: what a user has next, out of all items
 retrieval             the task: documents found by embeddings
 searches              the base of tasks about queries and documents
 source                a fingerprint of a user's own task's code
@@ -34,6 +35,7 @@ from workbench.tasks.image_classification import ImageClassification, image_clas
 from workbench.tasks.language_modelling import LanguageModelling, language_modelling
 from workbench.tasks.question_answering import QuestionAnswering, question_answering
 from workbench.tasks.ranking import Ranking, ranking
+from workbench.tasks.recommendation import Recommendation, recommendation
 from workbench.tasks.retrieval import Retrieval, retrieval
 from workbench.tasks.speech_recognition import SpeechRecognition, speech_recognition
 from workbench.tasks.text_generation import TextGeneration, text_generation
@@ -48,6 +50,7 @@ __all__ = [
     "LanguageModelling",
     "QuestionAnswering",
     "Ranking",
+    "Recommendation",
     "Retrieval",
     "SpeechRecognition",
     "Splits",
@@ -61,6 +64,7 @@ __all__ = [
     "language_modelling",
     "question_answering",
     "ranking",
+    "recommendation",
     "retrieval",
     "speech_recognition",
     "text_generation",
