@@ -11,6 +11,7 @@ import torch
 
 from workbench.data import counts
 from workbench.errors import UsageError
+from workbench.flops import Shape
 from workbench.methods.base import COUNTED, Method
 from workbench.methods.heads import Head
 from workbench.objectives import NO_ITEM
@@ -85,10 +86,15 @@ def had_by_users(histories: torch.Tensor, labels: torch.Tensor, items: int) -> A
 
 
 class Counted(torch.nn.Module):
-    """A model of counts with a head: it gives `scores`, shape (rows, items)."""
+    """A model of counts with a head: it gives `scores`, shape (rows, items).
+
+    Attributes:
+        flops_shape: Of each item of a history as many numbers are added up as it has neighbours.
+    """
 
     def __init__(self, model: Any, head: Popularity) -> None:
         super().__init__()
+        self.flops_shape = Shape(getattr(head, "count", 1), 0, 0, layers=0, width=0, backward_layers=0)
         self.config, self.name_or_path, self.head = model.config, model.name_or_path, head
 
     @property
