@@ -16,7 +16,7 @@ FLOORS = {
     **dict.fromkeys(("study", "result"), 5),
     "front": 6,
     **dict.fromkeys(("training", "forecast", "search", "ledger", "tracking", "imports"), 7),
-    **dict.fromkeys(("report", "figures", "sweep", "health", "replay"), 8),
+    **dict.fromkeys(("report", "figures", "sweep", "health", "replay", "quality"), 8),
     "cli": 9,
     "testing": 10,  # may use all, and none may use it
 }
@@ -50,7 +50,8 @@ HOUSES = {
     "torchmetrics": {"tasks"},
     "PIL": {"data"},
     "soundfile": {"data"},
-    "sklearn": {"tasks", "data", "methods"},  # which carries images of digits
+    "sklearn": {"tasks", "data", "methods", "quality"},  # which carries images of digits
+    "cleanlab": {"quality"},
     "sacrebleu": {"tasks"},
     "seqeval": {"tasks"},
     "jiwer": {"tasks"},

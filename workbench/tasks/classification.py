@@ -23,6 +23,7 @@ class Classification(LabelledTask):
     lower_is_better: ClassVar[tuple[str, ...]] = ("calibration_error",)
     per_example: ClassVar[tuple[str, ...]] = metrics
     bounds: ClassVar[tuple[str, ...]] = ("max_length",)
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
     several: ClassVar[bool] = False
 
     text: str | tuple[str, ...] | None
