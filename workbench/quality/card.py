@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from workbench import training
 from workbench.data import models, sources
 from workbench.data.tables import Table
 from workbench.errors import UsageError, WorkbenchError
@@ -21,7 +22,6 @@ from workbench.quality.repeats import Repeats, repeats
 from workbench.space import Choice, Value, dimensions, ends, is_number, resolve
 from workbench.study import Study
 from workbench.tasks import Task
-from workbench.training.vectors import vectors
 
 MOST_EXAMPLES = 5000
 """Label noise is estimated from at most so many examples, the first of each split in its share."""
@@ -198,7 +198,7 @@ def _with_noise(
     chosen = [(split, each) for split, examples in splits.items() for each in examples[: round(share * len(examples))]]
     examples = [example for _, example in chosen]
     observe(f"Embedding {len(examples):,} examples by {model} …")
-    found = label_noise(vectors(task, model, examples), [label(example)[0] for example in examples])
+    found = label_noise(training.embed(task, model, examples), [label(example)[0] for example in examples])
     looked_at = tuple((split, str(example.get("id", i))) for i, (split, example) in enumerate(chosen))
     return dataclasses.replace(card, noise=found, noise_model=model, looked_at=looked_at)
 

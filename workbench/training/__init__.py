@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from workbench.training.passes import questions
     from workbench.training.resume_state import ResumeCache, ResumeState
     from workbench.training.tuning import Progress, Tuning
+    from workbench.training.vectors import embed
 
 __all__ = [
     "Checkpoint",
@@ -36,6 +37,7 @@ __all__ = [
     "Tuning",
     "checkpoint_epochs",
     "device",
+    "embed",
     "questions",
     "test",
     "train",
@@ -51,6 +53,7 @@ _MODULES = {
     "Tuning": "tuning",
     "checkpoint_epochs": "batches",
     "device": "loop",
+    "embed": "vectors",
     "questions": "passes",
     "test": "loop",
     "train": "loop",

@@ -17,7 +17,7 @@ from workbench.training.passes import Passes
 
 
 @torch.inference_mode()
-def vectors(task: Task, model: str, examples: Sequence[Example], observe: Callable[[int], None] = lambda done: None) -> np.ndarray:
+def embed(task: Task, model: str, examples: Sequence[Example], observe: Callable[[int], None] = lambda done: None) -> np.ndarray:
     """One vector of length 1 for each example, as `logistic()` sees it, shape (examples, width).
 
     Args:
