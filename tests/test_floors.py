@@ -54,6 +54,7 @@ HOUSES = {
     "sacrebleu": {"tasks"},
     "seqeval": {"tasks"},
     "jiwer": {"tasks"},
+    "river": {"tasks"},
     "pytrec_eval": {"tasks"},
     "rich": {"cli"},
     "click": {"cli"},
