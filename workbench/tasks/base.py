@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar
 
 from workbench.errors import StudyError
@@ -120,9 +121,11 @@ class Task(ABC):
             given = ", ".join(map(str, scores)) or "nothing"
             raise StudyError(f"score() of {own} gave {given}, and its metrics name {named}. Call them alike.")
         for name, value in scores.items():
-            if not isinstance(value, (int, float)):  # nothing else can be stored, a float32 of NumPy neither
+            if not isinstance(value, Real):  # nothing else can be stored
                 what = "None" if value is None else f"a {type(value).__name__}"
                 raise StudyError(f"score() of {own} gave {name} as {what}. Give a float, or leave out what is not known.")
+        # Of NumPy's numbers JSON knows float64 alone.
+        scores = {name: value if isinstance(value, (int, float)) else float(value) for name, value in scores.items()}
         places: dict[str, list[int]] = {}
         for i, example in enumerate(examples):
             if "group" in example:
