@@ -374,11 +374,14 @@ def test_each_kind_of_model_has_the_methods_told(floors: dict[str, tuple[Any, st
         told_of.update({name: dict(zip(KINDS, cells, strict=True)) for name in re.findall(r"`(.*?)`", names)})
     assert told_of.keys() == made.keys()
 
-    def works(kind: str, method: Any) -> bool:
+    def problem(kind: str, method: Any) -> str:
         task, model = floors[kind]
         recipe = Recipe(task=task, model=model, method=method, epochs=1 if method.labelled else 0, batch_size=4)
         (plan,) = pairs.plan(Study(recipe, maximize=task.metrics[0]))
-        return not plan.problem
+        return plan.problem
+
+    def works(kind: str, method: Any) -> bool:
+        return not problem(kind, method)
 
     for name, methods in made.items():
         for kind, told in told_of[name].items():
@@ -387,6 +390,8 @@ def test_each_kind_of_model_has_the_methods_told(floors: dict[str, tuple[Any, st
     for kind in ("vision", "audio"):
         assert works(kind, peft("lora", learning_rate=rate, **all_linear))
         assert works(kind, peft("ia3", learning_rate=rate, **parts))
+        told = problem(kind, peft("prompt_tuning", learning_rate=rate, **virtual))
+        assert "puts tokens in front of a text, and this model reads images or sound" in told
 
 
 # Figures of benchmarks
