@@ -55,6 +55,7 @@ HOUSES = {
     "sacrebleu": {"tasks"},
     "seqeval": {"tasks"},
     "jiwer": {"tasks"},
+    "river": {"tasks"},
     "pytrec_eval": {"tasks"},
     "rich": {"cli"},
     "click": {"cli"},

@@ -100,8 +100,8 @@ def classification(
     error is recorded beside them.
 
     Args:
-        data: `"pytopics"`, a file (CSV, TSV, JSON, JSON lines, parquet, Arrow), a folder of them,
-            or a name on the hub.
+        data: `"pytopics"` or `"opinions"`; a file (CSV, TSV, JSON, JSON lines, parquet, Arrow), a
+            folder of them, or a name on the hub.
         train: Labelled examples to train on. A smaller number takes a prefix of what a larger one
             takes.
         dev: The most examples that grade each checkpoint; the data may have fewer.
