@@ -17,7 +17,7 @@ FLOORS = {
     **dict.fromkeys(("study", "result"), 6),
     "front": 7,
     **dict.fromkeys(("training", "forecast", "search", "ledger", "tracking", "imports"), 8),
-    **dict.fromkeys(("report", "figures", "sweep", "health", "replay"), 9),
+    **dict.fromkeys(("report", "figures", "sweep", "health", "replay", "quality"), 9),
     "cli": 10,
     "testing": 11,  # may use all, and none may use it
 }
@@ -51,10 +51,12 @@ HOUSES = {
     "torchmetrics": {"tasks"},
     "PIL": {"data"},
     "soundfile": {"data"},
-    "sklearn": {"tasks", "data", "methods"},  # which carries images of digits
+    "sklearn": {"tasks", "data", "methods", "quality"},  # which carries images of digits
+    "cleanlab": {"quality"},
     "sacrebleu": {"tasks"},
     "seqeval": {"tasks"},
     "jiwer": {"tasks"},
+    "river": {"tasks"},
     "pytrec_eval": {"tasks"},
     "rich": {"cli"},
     "click": {"cli"},

@@ -255,7 +255,7 @@ class Poolless(TinyTask):
 
 @dataclass(frozen=True)
 class Classless(TinyTask):
-    def classes(self) -> Sequence[str]:
+    def class_names(self) -> Sequence[str]:
         return ()
 
 

@@ -81,8 +81,7 @@ def sampled(recipe: Recipe) -> Data:
         dev.asked.lengths[own:].tolist(),
         rows if len(rows) else dev.labelled,
         methods.lesson(recipe.method, formulation.objective),
-        len(recipe.task.pool() or ()) if recipe.acquire or recipe.pseudo else 0,
-        len(recipe.task.classes()),
+        *((len(recipe.task.pool() or ()), len(recipe.task.class_names())) if recipe.acquire or recipe.pseudo else (0, 0)),
     )
 
 

@@ -161,7 +161,7 @@ def problem(task: Task, acquire: Strategy | None, pseudo: PseudoLabels | None) -
         asked = f"acquire={acquire.name}()" if acquire else "pseudo="
         return f"{asked} chooses from a pool, and {kind} tells of none. Give it a method pool(), or leave {asked} out."
     for what, needed in ((acquire, acquire is not None and acquire.needs_classes), (pseudo, pseudo is not None)):
-        if needed and what is not None and not task.classes():
+        if needed and what is not None and not task.class_names():
             others = "diversity() or None" if what is acquire else "None"
             return f"{what.name!r} asks which class an example may have, and those of {kind} have not one each. Take {others}."
     return ""

@@ -34,7 +34,7 @@ class LabelledFilesTask(LabelledTask):
     def form(self) -> LabelledFiles:
         return LabelledFiles(self.media, self.file, self.group, self.label, tuple(name for name, _ in self.labels))
 
-    def classes(self) -> Sequence[str]:
+    def class_names(self) -> Sequence[str]:
         return [*self.words()]
 
     def constant_scores(self) -> dict[str, float]:

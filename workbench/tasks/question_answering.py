@@ -28,6 +28,7 @@ class QuestionAnswering(Task):
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1")
     per_example: ClassVar[tuple[str, ...]] = metrics
     bounds: ClassVar[tuple[str, ...]] = ("max_length", "stride", "max_answer_tokens")
+    inputs: ClassVar[tuple[str, ...]] = ("question", "context")
 
     data: str
     train: int

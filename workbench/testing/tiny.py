@@ -46,7 +46,7 @@ class TinyTask(Task):
     def pool(self) -> Sequence[Example]:
         return self._sentences(max(_POOL, self.train), 0)
 
-    def classes(self) -> Sequence[str]:
+    def class_names(self) -> Sequence[str]:
         return ("0", "1")
 
     def class_of(self, example: Example) -> str:

@@ -104,7 +104,7 @@ class Pool:
     def __init__(self, recipe: Recipe, examples: Sequence[Example], where: torch.device, window: Window) -> None:
         self.examples, self._task = examples, recipe.task
         self.vectors, self.usage = embed(recipe, examples, where, window)
-        self._classes = [*recipe.task.classes()]
+        self._classes = [*recipe.task.class_names()]
         self._orders: dict[Strategy, tuple[Chooser, list[Usage]]] = {}
         self._told: dict[tuple[Any, ...], tuple[list[Example], Usage]] = {}
 
