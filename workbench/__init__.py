@@ -1,6 +1,7 @@
 """Which model, tuned how, on how many labels, on which platform, gives the quality I need for the least money?"""
 
 from workbench import process
+from workbench.labelling import badge, diversity, pseudo_labels, uncertainty
 from workbench.methods import (
     Method,
     adapter,
@@ -25,8 +26,10 @@ __all__ = [
     "Recipe",
     "Study",
     "adapter",
+    "badge",
     "bitfit",
     "choice",
+    "diversity",
     "few_shot",
     "full",
     "head",
@@ -37,7 +40,9 @@ __all__ = [
     "loguniform",
     "peft",
     "popularity",
+    "pseudo_labels",
     "setfit",
+    "uncertainty",
     "uniform",
     "zero_shot",
 ]
