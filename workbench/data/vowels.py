@@ -16,7 +16,7 @@ import numpy as np
 REVISION = 1
 """It rises when the same numbers come to stand for other sounds."""
 
-RATE, SECONDS = 16_000, 0.4
+RATE, SECONDS = 16_000, 0.6
 """Samples per second, and the length of each sound."""
 
 COUNT = 3_000

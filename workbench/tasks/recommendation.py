@@ -40,14 +40,14 @@ class Recommendation(TableTask):
     time: str | None = None
     text: str | None = None
     history: int = 3
-    prior: bool = True
+    prior: float = 1.0
     max_length: int = 128
     temperature: float = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self, "history", lambda v: is_whole(v) and 1 <= v <= LONGEST_HISTORY, f"a whole number, 1 to {LONGEST_HISTORY}")
-        check(self, "prior", lambda v: isinstance(v, bool), "True or False")
+        check(self, "prior", lambda v: is_number(v) and 0 <= v <= 1, "a number, 0 to 1")
         check(self, "max_length", lambda v: is_whole(v) and v >= 8, "a whole number of at least 8")
         check(self, "temperature", lambda v: is_number(v) and v > 0, "a number above 0")
 
@@ -75,11 +75,11 @@ class Recommendation(TableTask):
         return " ".join(self.texts[name] for name in reversed(before(example)[-self.history :]))
 
     def log_shares(self, names: Sequence[str]) -> np.ndarray:
-        """The logarithm of each item's share of what is learned from, each counted once more than it
-        was had: where nothing is learned from, all are equal.
+        """`prior` times the logarithm of each item's share of what is learned from, each counted once
+        more than it was had: where nothing is learned from, all are equal.
         """
         had = Counter(next_item(example) for example in self.splits().train)
-        found: np.ndarray = np.log([(had[name] + 1) / (had.total() + len(names)) for name in names])
+        found: np.ndarray = self.prior * np.log([(had[name] + 1) / (had.total() + len(names)) for name in names])
         return found
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Ranking]) -> dict[str, float]:
@@ -130,7 +130,7 @@ def recommendation(
     time: str | None = None,
     text: str | None = None,
     history: int = 3,
-    prior: bool = True,
+    prior: float = 1.0,
     max_length: int = 128,
     temperature: float = 0.05,
     seed: int = 0,
@@ -159,9 +159,11 @@ def recommendation(
         text: Column of an item's text, likewise (`text`, `title`, `name`, `description`).
         history: How many of a user's last items an embedding model reads, 1 to 50. The model
             `counts` sees all of them.
-        prior: Whether an embedding model knows how often each item of `train` was had: its scores
-            are cosine / temperature plus the logarithm of that share. Without training all shares
-            are equal.
+        prior: How much an embedding model's scores depend on how often each item of `train` was had,
+            0 to 1: they are cosine / temperature plus so many times the logarithm of its share. With
+            1 the score is how likely the item is, which is best over all items; with 0 it is what
+            stands out behind the history, which finds more of the items that nobody had. It is that
+            of all of `train`, also at checkpoints before its end. Without training it is nothing.
         max_length: Tokens of a row, special tokens included. A longer one loses its end.
         temperature: Cosines are divided by it in the loss of an embedding model.
         seed: Orders the training examples. Dev and test are the same for every seed.
