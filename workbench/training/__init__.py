@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.training.batches import checkpoint_epochs
-    from workbench.training.loop import Checkpoint, device, test, train, tuned_model, warm_up
+    from workbench.training.choosing import Seen
+    from workbench.training.loop import Checkpoint, device, predict, test, train, tuned_model, warm_up
     from workbench.training.passes import questions
     from workbench.training.resume_state import ResumeCache, ResumeState
     from workbench.training.tuning import Progress, Tuning
@@ -35,10 +36,12 @@ __all__ = [
     "Progress",
     "ResumeCache",
     "ResumeState",
+    "Seen",
     "Tuning",
     "checkpoint_epochs",
     "device",
     "embed",
+    "predict",
     "questions",
     "test",
     "train",
@@ -51,10 +54,12 @@ _MODULES = {
     "Progress": "tuning",
     "ResumeCache": "resume_state",
     "ResumeState": "resume_state",
+    "Seen": "choosing",
     "Tuning": "tuning",
     "checkpoint_epochs": "batches",
     "device": "loop",
     "embed": "vectors",
+    "predict": "loop",
     "questions": "passes",
     "test": "loop",
     "train": "loop",

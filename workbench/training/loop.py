@@ -174,6 +174,17 @@ def test(recipe: Recipe, weights: str | Path | None) -> dict[str, float]:
     return _test(Tuning(recipe, device(), None) if weights is None else _tuned(recipe, weights, device()))
 
 
+def predict(recipe: Recipe, weights: str | Path | None, examples: Sequence[Example]) -> list[Any]:
+    """Predictions for examples, by weights as `test` takes them. Their labels are not looked at, but have to be valid ones.
+
+    Raises:
+        UsageError: The file does not belong to such a recipe.
+    """
+    tuning = Tuning(recipe, device(), None) if weights is None else _tuned(recipe, weights, device())
+    shots = methods.shots(recipe.method, tuning.formulation, recipe.task.splits().train)
+    return tuning.predict(questions(tuning.formulation, examples, tuning.processor, shots, loss=False))
+
+
 def _tuned(recipe: Recipe, weights: str | Path, where: torch.device) -> Tuning:
     """A model with weights from a file: to be evaluated, not to be trained on."""
     from safetensors.torch import load_file
