@@ -29,9 +29,11 @@ and models.
     model_files   where a model's files are; the one place that loads them
     models        models and tokenisers by name
     opinions      `opinions`, a built-in data set for classification: sentiment
+    past_answers  questions that were answered before, with their answers
     poolings      how a model makes one vector of a text's tokens
     pydocs        `pydocs`, the built-in data set for extractive question answering
     pysearch      `pysearch`, a built-in data set for retrieval
+    pysupport     `pysupport`, a built-in data set for customer service
     pytopics      `pytopics`, a built-in data set for classification
     readers       question-answering data; `load` for every form
     searches      queries with the documents that answer them

@@ -24,6 +24,7 @@ BUILT_IN = {
     "pydocs": "question_answering",
     "pytopics": "classification",
     "opinions": "classification",
+    "pysupport": "support",
     "pysearch": "retrieval",
     "digits": "image_classification",
 }
