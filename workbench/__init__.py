@@ -1,7 +1,22 @@
 """Which model, tuned how, on how many labels, on which platform, gives the quality I need for the least money?"""
 
 from workbench import process
-from workbench.methods import Method, adapter, bitfit, few_shot, full, head, knn, logistic, peft, setfit, zero_shot
+from workbench.labelling import badge, diversity, pseudo_labels, uncertainty
+from workbench.methods import (
+    Method,
+    adapter,
+    bitfit,
+    few_shot,
+    full,
+    head,
+    item_item,
+    knn,
+    logistic,
+    peft,
+    popularity,
+    setfit,
+    zero_shot,
+)
 from workbench.space import choice, integers, loguniform, uniform
 from workbench.study import Recipe, Study
 
@@ -11,17 +26,23 @@ __all__ = [
     "Recipe",
     "Study",
     "adapter",
+    "badge",
     "bitfit",
     "choice",
+    "diversity",
     "few_shot",
     "full",
     "head",
     "integers",
+    "item_item",
     "knn",
     "logistic",
     "loguniform",
     "peft",
+    "popularity",
+    "pseudo_labels",
     "setfit",
+    "uncertainty",
     "uniform",
     "zero_shot",
 ]

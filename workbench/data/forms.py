@@ -26,6 +26,7 @@ BUILT_IN = {
     "opinions": "classification",
     "pysupport": "support",
     "pysearch": "retrieval",
+    "pycalls": "recommendation",
     "digits": "image_classification",
 }
 """Data sets that need no file, and the task that each is for."""

@@ -77,6 +77,9 @@ class PastAnswers(Searches):
         query = text_of(row, columns["query"])
         return {"query": query, "answer": in_words(said) if said.strip() else "", **group_of(row, columns["group"])}
 
+    def places(self, sources: Mapping[str, Source]) -> dict[str, str]:
+        return super().places(_plain(sources))
+
     def read(self, sources: Mapping[str, Source], data: str) -> tuple[Sides, tuple[str, ...]]:
         found, notes = self._read(_plain(sources), data)
         again = {side: len(of) for side, of in found.items()}
