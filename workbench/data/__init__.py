@@ -29,11 +29,13 @@ and models.
     model_files   where a model's files are; the one place that loads them
     models        models and tokenisers by name
     opinions      `opinions`, a built-in data set for classification: sentiment
+    names         finds names of persons, by presidio or by patterns
     poolings      how a model makes one vector of a text's tokens
     pydocs        `pydocs`, the built-in data set for extractive question answering
     pysearch      `pysearch`, a built-in data set for retrieval
     pytopics      `pytopics`, a built-in data set for classification
     readers       question-answering data; `load` for every form
+    redaction     placeholders for e-mail addresses, numbers and names
     searches      queries with the documents that answer them
     sounds        reads a sound by libsndfile
     sources       where a data set's rows come from: a file, a folder or the hub

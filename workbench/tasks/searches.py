@@ -58,12 +58,15 @@ class SearchTask(TableTask):
 
     @property
     def form(self) -> Searches:
-        return Searches(self.query, self.positive, self.negative, self.group)
+        return Searches(self.query, self.positive, self.negative, self.group, redact=self.finders)
 
     @property
     def texts(self) -> Mapping[str, str]:
         """All documents, by their names, in an order that depends on those alone."""
         return _texts(self.data, self.form, self.digest())
+
+    def searchable(self) -> Sequence[Example]:
+        return fingerprints.dataset(self.data, self.form).documents
 
     def query_of(self, example: Example) -> str:
         """The query of an example, with what stands before it."""
