@@ -275,6 +275,7 @@ study = Study(Recipe(task=task, model={model!r}, method=full(learning_rate=1e-3)
 """
 
 
+@pytest.mark.slow
 def test_plan_data_sweep_and_front_say_what_was_redacted_and_nothing_private_is_kept(command, tmp_path, tiny):
     lines(tmp_path / "d.jsonl", rows(lambda i, text: {"text": f"w4 w5 {text}", "label": "ab"[i % 2]}, 60))
     (tmp_path / "s.py").write_text(STUDY.format(model=tiny))
