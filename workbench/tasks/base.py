@@ -68,6 +68,27 @@ class Task(ABC):
     def splits(self) -> Splits:
         """Read and split the data. Raises DataError when a file is not what it must be."""
 
+    def pool(self) -> Sequence[Example] | None:
+        """Return all examples that labels can be bought for, in the order in which they are bought
+        unless a recipe says otherwise: `train` of `splits` is a prefix of them.
+
+        Returns:
+            The examples; None where the task does not tell, so that nothing can be chosen of them.
+        """
+        return None
+
+    def class_names(self) -> Sequence[str]:
+        """Return the names of all classes, where each example has just one; else nothing."""
+        return ()
+
+    def class_of(self, example: Example) -> str:
+        """The class of an example, where there are `class_names`."""
+        return str(example["labels"][0])
+
+    def with_class(self, example: Example, name: str) -> Example:
+        """The same example with another class, where there are `class_names`."""
+        return {**example, "labels": [name]}
+
     @abstractmethod
     def digest(self) -> str:
         """Return a hash of the data's content as this process has read it: a recipe on other data

@@ -58,6 +58,9 @@ class Classification(LabelledTask):
             kind, self, self.words(), _text, _labels, max_length=self.max_length, instruction=self.instruction, several=self.several
         )
 
+    def class_names(self) -> Sequence[str]:
+        return () if self.several else [*self.words()]
+
     def constant_scores(self) -> dict[str, float]:
         return {} if self.several else commonest_scores(self.splits().dev)
 

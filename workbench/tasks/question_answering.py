@@ -83,6 +83,9 @@ class QuestionAnswering(Task):
     def notes(self) -> list[str]:
         return [*super().notes(), *self.redaction_notes()]
 
+    def pool(self) -> Sequence[Example]:
+        return _shuffled(self.data, self.form, self.digest(), self.seed)[0]
+
     def digest(self) -> str:
         return fingerprints.data(self.data, self.form)
 

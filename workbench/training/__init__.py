@@ -4,6 +4,7 @@ or prices.
     loop          the loop itself; kept weights of a sweep, read again and graded on the test split
     tuning        one run's model, optimiser and averages
     passes        a model's forward passes: what it predicts, and what grades it
+    choosing      which examples a run is trained on: bought, or told with confidence
     batches       which examples make a step, and how its rows are split
     features      the output of a part that does not learn, computed once
     memory        how many rows fit into memory at once
