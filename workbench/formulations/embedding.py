@@ -4,7 +4,7 @@ the nearest belong together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ class Embedding(Formulation):
         temperature: Divides similarities, as in `InBatchNegatives`.
         among: Names of the documents to be put in order for an example; None: all that are
             searched.
+        without: Names of documents that are never found for an example; None: there are none.
     """
 
     query: Callable[[Example], str]
@@ -46,6 +47,7 @@ class Embedding(Formulation):
     max_length: int
     temperature: float
     among: Callable[[Example], Sequence[str]] | None = None
+    without: Callable[[Example], Collection[str]] | None = None
 
     @property
     def auto_class(self) -> str:
@@ -101,6 +103,9 @@ class Embedding(Formulation):
             some = slice(first, first + QUERIES_AT_ONCE)
             for example, scores in zip(examples[some], asked[some] @ searched.T, strict=True):
                 own = range(len(names)) if self.among is None else [place[name] for name in self.among(example)]
+                if self.without is not None:
+                    barred = {place[name] for name in self.without(example)}
+                    own = [i for i in own if i not in barred]
                 rankings.append(ranked([names[i] for i in own], scores[list(own)]))
         return rankings
 
