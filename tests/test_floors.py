@@ -16,7 +16,7 @@ FLOORS = {
     **dict.fromkeys(("study", "result"), 5),
     "front": 6,
     **dict.fromkeys(("training", "forecast", "search", "ledger", "tracking", "imports"), 7),
-    **dict.fromkeys(("report", "figures", "sweep", "health", "replay"), 8),
+    **dict.fromkeys(("report", "figures", "sweep", "health", "replay", "serving"), 8),
     "cli": 9,
     "testing": 10,  # may use all, and none may use it
 }
@@ -40,7 +40,7 @@ HOUSES = {
     "peft": {"methods", "data"},
     "optuna": {"ledger", "search"},
     "sqlalchemy": {"ledger", "tracking"},
-    "mlflow": {"tracking"},
+    "mlflow": {"tracking", "serving"},  # runs, and what becomes of them
     "plotly": {"figures"},
     "streamlit": {"cli"},
     "gpuhunt": {"prices"},  # and there of live.py alone

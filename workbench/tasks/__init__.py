@@ -11,6 +11,7 @@ media                 the base of tasks about images or sound
 question_answering    the task: the answer to a question, out of a text
 ranking               the task: candidates for a query, put in order
 ranking_scores        NDCG, MRR and others, by trec_eval itself
+request               what a request for a prediction holds
 retrieval             the task: documents found by embeddings
 searches              the base of tasks about queries and documents
 source                a fingerprint of a user's own task's code
