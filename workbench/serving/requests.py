@@ -104,7 +104,7 @@ def _rows(found: dict[str, Any], asked: Mapping[str, str]) -> list[dict[str, Any
         return _columns(value)
     if not isinstance(value, list):
         raise Refusal(400, f"{named[0]} must be a list of rows.")
-    if len(asked) == 1:  # a bare text is a row of the one field that there is
+    if len(asked) == 1 and named[0] != "dataframe_records":  # a bare text is a row of the one field that there is
         (name,) = asked
         return [row if isinstance(row, dict) else {name: row} for row in value]
     return value
