@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import json
 import statistics
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from workbench import flops, methods
 from workbench.forecast import pairs
 from workbench.forecast.machine import Machine
 from workbench.forecast.sample import Data, sampled
+from workbench.labelling import Strategy
 from workbench.methods import Method
 from workbench.study import Recipe
 from workbench.tasks.base import Task
@@ -75,7 +76,7 @@ class Amounts:
         train, evaluate = self._flops_per_example(recipe)
         graded = data.dev_examples if graded is None else graded
         passes = self._passes_per_step(recipe) * pair.layers
-        size, count = recipe.batch_size, data.train_examples
+        size, count = recipe.batch_size, self.examples(recipe)
         # A row passes a frozen body once: after the first epoch its output is at hand.
         seen, before = (min(count, n * size) if recipe.method.trains else count for n in (done + steps, done))
         trained, passed = train * steps * size, steps * passes
@@ -86,7 +87,7 @@ class Amounts:
             passed = passes * fresh / size + (0 if pair.frozen else passed)
         dev_tokens = statistics.fmean(map(sum, data.dev)) * data.dev_examples + sum(data.shared)
         return {
-            "data": {"encoded": data.tokens * data.train_examples + dev_tokens},
+            "data": _added({"encoded": data.tokens * count + dev_tokens}, self._choosing(recipe)),
             "load": {"loads": 1.0, "parameters": float(pair.parameters)},
             "train": {"flops": trained, "layer_passes": passed, "updates": float(steps * pair.trainable)},
             "evaluate": {
@@ -94,6 +95,25 @@ class Amounts:
                 "graded": float(graded),
                 **self._decoded(recipe, graded),
             },
+        }
+
+    def _choosing(self, recipe: Recipe) -> dict[str, float]:
+        """Return the work of choosing what is trained on: the pool's embeddings, and in each round a
+        regression and the distances of what is chosen.
+        """
+        data, pair = self.data_of(recipe), self.pair(recipe)
+        if recipe.acquire is None and recipe.pseudo is None:
+            return {}
+        width = pair.shape.width if pair.shape else 0
+        lengths = list(itertools.chain(*(data.asked or data.dev)))
+        each = flops.forward(_known(pair), lengths) / max(1, len(data.dev))
+        sizes = labels_of_rounds(recipe.acquire, data.train_examples) + ([data.train_examples] if recipe.pseudo else [])
+        compared = data.train_examples * data.pool_examples * (width + data.classes) if recipe.acquire else 0
+        return {
+            "encoded": sum(lengths) / max(1, len(data.dev)) * data.pool_examples,
+            "flops": each * data.pool_examples,
+            "fitted": float(sum(sizes) * width * data.classes),
+            "compared": float(compared),
         }
 
     def _decoded(self, recipe: Recipe, graded: int) -> dict[str, float]:
@@ -123,12 +143,16 @@ class Amounts:
         """Return a key by which forecasts can be kept: recipes that differ in a learning rate
         alone, say, have one key.
         """
-        return (recipe.task, self.pair_key(recipe), recipe.method.name, recipe.batch_size, recipe.epochs)
+        return (
+            *(recipe.task, self.pair_key(recipe), recipe.method.name, recipe.batch_size, recipe.epochs),
+            *(recipe.acquire, recipe.pseudo),
+        )
 
     def data_of(self, recipe: Recipe) -> Data:
         """A sample of the recipe's rows, drawn once for all recipes that read the same ones."""
         method = recipe.method
-        key = (recipe.task, recipe.model, method.labelled, method.trains and method.fits, method.asking)
+        chooses = recipe.acquire is not None or recipe.pseudo is not None
+        key = (recipe.task, recipe.model, method.labelled, method.trains and method.fits, method.asking, chooses)
         if key not in self._data:
             self._data[key] = sampled(recipe)
         return self._data[key]
@@ -208,7 +232,26 @@ class Amounts:
 
     def steps(self, recipe: Recipe, epochs: float) -> int:
         """Optimiser steps that the recipe makes in so many epochs."""
-        return steps_for(epochs, recipe.batch_size, self.data_of(recipe).train_examples)
+        return steps_for(epochs, recipe.batch_size, self.examples(recipe))
+
+    def examples(self, recipe: Recipe) -> int:
+        """How many examples a run passes over: those that are bought, and as many with pseudo-labels
+        as there may be. How many there will be is not known before.
+        """
+        data = self.data_of(recipe)
+        joining = min(recipe.pseudo.most, max(0, data.pool_examples - data.train_examples)) if recipe.pseudo else 0
+        return data.train_examples + joining
+
+
+def labels_of_rounds(acquire: Strategy | None, count: int) -> list[int]:
+    """How many labels are known in each round that asks for classes, until `count` are chosen."""
+    if acquire is None or not acquire.needs_classes:
+        return []
+    return list(range(acquire.first, count, acquire.batch))
+
+
+def _added(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, float]:
+    return {name: a.get(name, 0.0) + b.get(name, 0.0) for name in {**a, **b}}
 
 
 def _known(pair: Pair) -> flops.Shape:

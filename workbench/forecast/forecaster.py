@@ -137,8 +137,7 @@ class Forecaster:
             flops=None if pair.shape is None else amounts["train"]["flops"] + amounts["evaluate"]["flops"],
             tokens=steps * recipe.batch_size * data.tokens,
             steps=steps,
-            # Labels that the steps do not come to are not bought.
-            labels=min(data.train_examples, aim * recipe.batch_size) if recipe.method.trains else data.train_examples,
+            labels=_labels(recipe, data.train_examples, aim * recipe.batch_size),
             evaluations=evaluations,
             parameters=pair.parameters,
             trainable_parameters=pair.trainable,
@@ -250,6 +249,13 @@ def _constants(machine: Machine) -> dict[str, float | None]:
     if machine.kind == "cpu":
         return {**CONSTANTS, "flops": 1 / (CPU_FLOPS * min(machine.threads, machine.cpus))}
     return {**GPU_CONSTANTS, "flops": 1 / (ARITHMETIC_SHARE * machine.peak_flops) if machine.peak_flops else None}
+
+
+def _labels(recipe: Recipe, bought: int, seen: int) -> int:
+    """Labels of a run that has seen so many examples. Those that it does not come to are not bought, unless pseudo-labels rest on
+    them.
+    """
+    return min(bought, seen) if recipe.method.trains and recipe.pseudo is None else bought
 
 
 def _memory_key(recipe: Recipe) -> Hashable:

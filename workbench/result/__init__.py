@@ -26,7 +26,16 @@ from workbench.result.costs import (
 from workbench.result.inputs import current
 from workbench.result.record import AGAIN, SCHEMA, STATUSES, Result, again, by_run, originals
 from workbench.result.recorded_offer import offer_record
-from workbench.result.spending import Spending, labelled_set, labels_bought, spending, spent_usd
+from workbench.result.spending import (
+    Labels,
+    Spending,
+    label_order,
+    labelled_set,
+    labels_bought,
+    labels_by_order,
+    spending,
+    spent_usd,
+)
 
 __all__ = [
     "AGAIN",
@@ -46,8 +55,11 @@ __all__ = [
     "cost",
     "current",
     "estimate",
+    "Labels",
+    "label_order",
     "labelled_set",
     "labels_bought",
+    "labels_by_order",
     "mean_costs",
     "offer_record",
     "originals",

@@ -39,6 +39,8 @@ class Result:
             It has its own single evaluation and no earlier one, and shared things in full.
         spent: What was really consumed since the run's previous Result, by phase.
         labels: Distinct labelled examples whose labels reached the loss.
+        bought: Of each label that was paid for its example's place in the task's pool, where a
+            strategy chose it; empty where the task's own order says which they are.
         step: Optimiser steps done.
         examples: Training examples processed, repeats included.
         tokens: Training tokens processed, padding excluded.
@@ -80,6 +82,7 @@ class Result:
     usage: Mapping[str, Usage] = field(default_factory=dict)
     spent: Mapping[str, Usage] = field(default_factory=dict)
     labels: int = 0
+    bought: Sequence[int] = field(default_factory=list)
     step: int = 0
     examples: int = 0
     tokens: int = 0

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.data.builtin import MODELS
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError, did_you_mean
 from workbench.serving import bundle
 from workbench.serving.evidence import Evidence
@@ -276,8 +277,6 @@ def save(to: Path, files: Path, recipe: Recipe, about: Model | None = None) -> N
 
 def requirements(recipe: Recipe) -> list[str]:
     """The packages that a model is loaded by, each with the version that is installed here."""
-    from workbench.data.builtin import MODELS
-
     names = [*PACKAGES]
     kinds = recipe.task.asked()
     names += ["pillow"] if "image" in kinds else ["soundfile", "scipy"] if "sound" in kinds else []

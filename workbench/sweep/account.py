@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench import prices
 from workbench.estimate import Estimate
 from workbench.forecast import CostForecast, Forecaster
-from workbench.result import Result, Spending, labelled_set, labels_bought
+from workbench.result import Result, Spending, label_order, labels_by_order
 from workbench.study import Recipe
 from workbench.sweep.budget import Budget
 from workbench.sweep.limits import promised
@@ -35,7 +35,7 @@ class Account:
         self.budget, self.forecaster = budget, forecaster
         self.refusals: dict[float, str] = {}
         self._recorded = Spending()
-        self._bought: dict[str, int] = {}  # labels, by data set
+        self._bought: dict[str, int] = {}  # labels, by the order in which they are bought
         self._asked: dict[Hashable, bool] = {}
 
     @property
@@ -62,7 +62,7 @@ class Account:
         # those would let several workers together pass the budget of labels.
         results = [replace(r, labels=max(r.labels, promised(r))) if promised(r) else r for r in results]
         self._asked.clear()
-        self._bought = labels_bought(results)
+        self._bought = labels_by_order(results)
         self._recorded = self.budget.spent(results)
         if more is not None:
             self._recorded = self.with_work(more, None, 0)
@@ -72,7 +72,7 @@ class Account:
         recorded = self._recorded
         more = Spending(prices.usd(usage, self.budget.offer), usage.seconds, usage.energy_j)
         if making is not None and more.usd is not None:
-            new = self._new_labels(making.recipe["task"], labels)
+            new = self._new_labels(making.recipe, labels)
             more = Spending(more.usd + new * self.budget.label_usd, more.seconds, more.energy_j, new)
         return recorded + more
 
@@ -145,7 +145,7 @@ class Account:
             seconds = least.seconds
         if seconds is None:  # its labels alone are known
             seconds = energy_j = Estimate.exact(0.0)
-        labels = self._new_labels(recipe.to_json()["task"], forecast.labels)
+        labels = self._new_labels(recipe.to_json(), forecast.labels)
         more = self.budget.forecast(seconds, energy_j, labels).spending
         refused = self.budget.overrun(self._recorded, more)
         if refused:
@@ -169,11 +169,12 @@ class Account:
         stretch = checkpoint.next_step / checkpoint.step - 1  # relative to all steps so far
         joules = (train.energy_j, evaluate.energy_j)
         energy_j = None if None in joules else stretch * (train.energy_j or 0.0) + (evaluate.energy_j or 0.0)
-        labels = self._new_labels(result.recipe["task"], checkpoint.next_labels)
+        labels = self._new_labels(result.recipe, checkpoint.next_labels)
         more = self.budget.of_work(stretch * train.seconds + evaluate.seconds, energy_j, labels)
         return self.budget.exhausted(self._recorded) or self.budget.overrun(self._recorded, more)
 
-    def _new_labels(self, task: object, labels: int) -> int:
-        """How many of the labels a task uses are not bought yet."""
-        assert isinstance(task, dict)
-        return max(0, labels - self._bought.get(labelled_set(task), 0))
+    def _new_labels(self, recipe: Mapping[str, Any], labels: int) -> int:
+        """How many of the labels a recipe uses are not bought yet; at most so many where a strategy
+        is yet to choose them.
+        """
+        return max(0, labels - self._bought.get(label_order(recipe), 0))

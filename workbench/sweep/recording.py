@@ -62,6 +62,7 @@ class Recorder:
             scores=made.scores,
             usage=made.usage,
             labels=made.labels,
+            bought=list(made.bought),
             step=made.step,
             examples=made.examples,
             tokens=made.tokens,

@@ -36,6 +36,9 @@ class LabelledFilesTask(LabelledTask):
     def form(self) -> LabelledFiles:
         return LabelledFiles(self.media, self.file, self.group, self.label, tuple(name for name, _ in self.labels))
 
+    def class_names(self) -> Sequence[str]:
+        return [*self.words()]
+
     def asked(self) -> Mapping[str, str]:
         return {self.media: request.FILE}
 

@@ -5,9 +5,11 @@ or prices.
     tuning        one run's model, optimiser and averages
     predicting    a model that answers requests
     passes        a model's forward passes: what it predicts, and what grades it
+    choosing      which examples a run is trained on: bought, or told with confidence
     batches       which examples make a step, and how its rows are split
     features      the output of a part that does not learn, computed once
     memory        how many rows fit into memory at once
+    vectors       embeddings of examples by an encoder as it is
     faults        what goes wrong in a model, told from what goes wrong in this package
     resume_state  the state to continue a run from, and the folder of such states
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from workbench.training.predicting import Predictions, Predictor
     from workbench.training.resume_state import ResumeCache, ResumeState
     from workbench.training.tuning import Progress, Tuning
+    from workbench.training.vectors import embed
 
 __all__ = [
     "Checkpoint",
@@ -38,6 +41,7 @@ __all__ = [
     "Tuning",
     "checkpoint_epochs",
     "device",
+    "embed",
     "questions",
     "test",
     "train",
@@ -55,6 +59,7 @@ _MODULES = {
     "Tuning": "tuning",
     "checkpoint_epochs": "batches",
     "device": "loop",
+    "embed": "vectors",
     "questions": "passes",
     "test": "loop",
     "train": "loop",

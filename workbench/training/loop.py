@@ -32,9 +32,10 @@ import torch
 from workbench import methods
 from workbench.data import bases, models
 from workbench.errors import Infeasible, UsageError, is_out_of_memory
-from workbench.formulations import Rows
+from workbench.formulations import Example, Rows
 from workbench.meter import Meter, Window
 from workbench.study import Recipe
+from workbench.training import choosing
 from workbench.training.batches import checkpoint_epochs, steps_for
 from workbench.training.passes import Questions, questions
 from workbench.training.resume_state import ResumeState
@@ -63,6 +64,8 @@ class Checkpoint:
         scores: The task's scores on the dev set, and `dev_loss`; without that where nothing is learned and it would take a pass of
             its own.
         labels: Distinct labelled examples whose labels reached the loss.
+        bought: Of each label that was paid for its example's place in the task's pool; empty where a task's own order says
+            which they are. Some may not have reached the loss yet: others were chosen by them.
         step: Optimiser steps done.
         next_step: Optimiser steps done by the next checkpoint; None for the last one.
         next_labels: `labels` then.
@@ -83,6 +86,7 @@ class Checkpoint:
     recipe: Recipe
     scores: Mapping[str, float]
     labels: int
+    bought: Sequence[int]
     step: int
     next_step: int | None
     next_labels: int
@@ -265,18 +269,20 @@ def _train(
     serving: dict[str, float] = {}
 
     with phases.phase("data"):
-        train_rows, dev, encoding = _encode(recipe, meter)
+        lot = choosing.lot(recipe, where, meter.window)
+        train_rows, dev, encoding = _encode(recipe, lot.examples, meter)
     with phases.phase("load"):
         tuning = Tuning(recipe, where, resume, meter.window)
-    cold.setdefault("data", encoding)
+    cold.setdefault("data", lot.usage + encoding)
     loading = phases.spent["load"]
     if tuning.base_at_hand:  # each run pays for its model as if it had read it
         loading = loading - tuning.base_took + tuning.base_alone
     cold.setdefault("load", loading)
 
-    examples = recipe.task.splits()
-    count, trains = len(examples.train), recipe.method.trains
-    grid = checkpoint_epochs(recipe.epochs, batch_size=recipe.batch_size, examples=count, dev_examples=len(examples.dev))
+    count, trains = len(lot.examples), recipe.method.trains
+    progress.labels, progress.labels_of = max(progress.labels, lot.needed), lot.labels
+    # By what was bought: how many pseudo-labels there will be no forecast can know.
+    grid = checkpoint_epochs(recipe.epochs, batch_size=recipe.batch_size, examples=lot.bought, dev_examples=len(dev.examples))
     targets = [steps_for(epochs, recipe.batch_size, count) for epochs in grid]
     for epochs, target, upcoming in zip(grid, targets, [*targets[1:], None], strict=True):
         if target <= tuning.step and resume:
@@ -297,15 +303,17 @@ def _train(
             with phases.phase("evaluate", tuning):  # spent, and no part of what the model costs
                 serving["latency_seconds"] = tuning.latency(dev, clock)
         processed = tuning.step * recipe.batch_size
+        labels = lot.labels(processed if trains else count)
         cold_to_here = dict(cold)  # no evaluation is in it: who goes on from here pays for one of its own
         shorter = recipe.with_epochs(epochs)
         yield Checkpoint(
             recipe=shorter,
             scores=scores,
-            labels=min(count, processed) if trains else count,
+            labels=labels,
+            bought=lot.paid(processed if trains else count),
             step=tuning.step,
             next_step=upcoming,
-            next_labels=min(count, (upcoming or tuning.step) * recipe.batch_size) if trains else count,
+            next_labels=lot.labels((upcoming or tuning.step) * recipe.batch_size if trains else count),
             examples=processed,
             tokens=tuning.tokens,
             trainable_parameters=sum(p.numel() for p in tuning.parameters.values()),
@@ -325,17 +333,17 @@ def _train(
 _encoded: dict[tuple[Any, ...], tuple[Rows, Questions, Usage]] = {}
 
 
-def _encode(recipe: Recipe, meter: Windows) -> tuple[Rows, Questions, Usage]:
+def _encode(recipe: Recipe, examples: Sequence[Example], meter: Windows) -> tuple[Rows, Questions, Usage]:
     """Rows to train on and to be graded by, and what it took to make them. Kept across runs: trials share them."""
     task, trains = recipe.task, recipe.epochs > 0 or recipe.method.fits
-    key = (task, recipe.model, trains, recipe.learns, recipe.method.asking)
+    key = (task, recipe.model, trains, recipe.learns, recipe.method.asking, recipe.acquire, recipe.pseudo)
 
     def make() -> tuple[Rows, Questions, Usage]:
         with meter.window() as window:
             processor, splits = models.processor(recipe.model), task.splits()
             formulation = recipe.formulation
             shots = methods.shots(recipe.method, formulation, splits.train)
-            train_rows = formulation.encode(splits.train if trains else (), processor)
+            train_rows = formulation.encode(examples if trains else (), processor)
             dev = questions(formulation, splits.dev, processor, shots, loss=recipe.learns)
         return train_rows, dev, window.usage
 

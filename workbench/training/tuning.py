@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,10 +40,12 @@ class Progress:
     Attributes:
         labels: Distinct labelled examples whose labels have reached the loss, in the whole run.
         work: The work of training since the last checkpoint.
+        labels_of: How many labels have reached the loss once so many examples have.
     """
 
     labels: int = 0
     work: Work = field(default_factory=Work)
+    labels_of: Callable[[int], int] = lambda examples: examples
 
 
 class Tuning(Passes):
@@ -105,7 +107,8 @@ class Tuning(Passes):
             chosen = step_examples(self.step, recipe.batch_size, examples, getattr(recipe.task, "seed", 0))
             total, done = self.make_step(rows, np.concatenate([np.arange(first[i], last[i]) for i in chosen]), len(chosen))
             progress.work = progress.work + done
-            progress.labels = min(examples, self.step * recipe.batch_size)
+            seen = min(examples, self.step * recipe.batch_size)
+            progress.labels = max(progress.labels, progress.labels_of(seen))
             # The last step is always looked at, as no checkpoint may be of a model that has
             # diverged.
             if (self.step % FINITE_CHECK_STEPS == 0 or self.step == target) and not math.isfinite(value := float(total)):
