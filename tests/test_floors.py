@@ -69,6 +69,7 @@ INNER = {
     ("forecast/pairs.py", "workbench.forecast.passes"): "a mode of torch's dispatcher, a class of torch's: torch",
     ("methods/__init__.py", "workbench.methods.heads"): "closed forms on tensors: torch",
     ("methods/__init__.py", "workbench.methods.adapters"): "layers of a model: torch",
+    ("methods/__init__.py", "workbench.methods.counting"): "counts as tensors: torch",
     ("search/next_run.py", "workbench.search.engine"): "a surrogate's linear algebra: scipy",
 }
 """Imports of our own inside functions, `(file, module)` and why: the only ones, at most 15. Commands are no reason: the group

@@ -31,7 +31,8 @@ HEAVY = {
 def test_the_public_names() -> None:
     assert workbench.__all__ == [
         *("Method", "Recipe", "Study", "adapter", "badge", "bitfit", "choice", "diversity", "few_shot", "full", "head"),
-        *("integers", "knn", "logistic", "loguniform", "peft", "pseudo_labels", "setfit", "uncertainty", "uniform", "zero_shot"),
+        *("integers", "item_item", "knn", "logistic", "loguniform", "peft", "popularity", "pseudo_labels", "setfit"),
+        *("uncertainty", "uniform", "zero_shot"),
     ]
     assert all(getattr(workbench, name).__doc__ for name in workbench.__all__)
     assert re.fullmatch(r"\d+\.\d+\.\d+", workbench.__version__)

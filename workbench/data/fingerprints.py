@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from workbench.data import adapters, cache, hub, poolings, readers
+from workbench.data import adapters, cache, counts, hub, poolings, readers
 from workbench.data.builtin import MODELS, BuiltIn, is_gguf
 from workbench.data.forms import Form
 from workbench.errors import DataError, EnvironmentFault, WorkbenchError
@@ -165,6 +165,8 @@ def gguf(file: Path) -> str:
 
 
 def _model(name: str) -> str:
+    if name == counts.NAME:  # there are no files
+        return ""
     if name in MODELS:
         return _package(MODELS[name])
     place = _place(name)
@@ -204,7 +206,7 @@ def _place(name: str) -> Path | None:
     models and those on the hub.
     """
     path = Path(name).expanduser()
-    return path if name not in MODELS and (path.is_dir() or is_gguf(path)) else None
+    return path if name not in (*MODELS, counts.NAME) and (path.is_dir() or is_gguf(path)) else None
 
 
 def _parts(folder: Path) -> Iterator[Path]:

@@ -25,6 +25,7 @@ BUILT_IN = {
     "pytopics": "classification",
     "opinions": "classification",
     "pysearch": "retrieval",
+    "pycalls": "recommendation",
     "digits": "image_classification",
 }
 """Data sets that need no file, and the task that each is for."""

@@ -5,7 +5,7 @@ the nearest belong together.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ class Embedding(Formulation):
         temperature: Divides similarities, as in `InBatchNegatives`.
         among: Names of the documents to be put in order for an example; None: all that are
             searched.
+        without: Names of documents that are never found for an example; None: there are none.
     """
 
     query: Callable[[Example], str]
@@ -47,6 +48,7 @@ class Embedding(Formulation):
     max_length: int
     temperature: float
     among: Callable[[Example], Sequence[str]] | None = None
+    without: Callable[[Example], Collection[str]] | None = None
 
     @property
     def auto_class(self) -> str:
@@ -107,6 +109,9 @@ class Embedding(Formulation):
             some = slice(first, first + QUERIES_AT_ONCE)
             for example, scores in zip(examples[some], asked[some] @ searched.T, strict=True):
                 own = range(len(names)) if self.among is None else [place[name] for name in self.among(example)]
+                if self.without is not None:
+                    barred = {place[name] for name in self.without(example)}
+                    own = [i for i in own if i not in barred]
                 rankings.append(ranked([names[i] for i in own], scores[list(own)]))
         return rankings
 
