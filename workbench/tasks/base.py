@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from workbench.data import names, redaction
 from workbench.errors import StudyError
 from workbench.formulations import Example, Formulation
+from workbench.tasks import request
 
 WORST_GROUP, GAP = "worst_group_", "gap_"
 """Prefixes of a metric's name: for its value in the worst group, and for the gap from there to the
@@ -153,6 +154,38 @@ class Task(ABC):
         A front whose best point does no better is doubted. Raises what `splits` raises.
         """
         return {}
+
+    def asked(self) -> Mapping[str, str]:
+        """What a model of this task is asked with when it is deployed: the name of each field, and what
+        it holds (`workbench.tasks.request`). Empty, as here: such a model cannot be deployed.
+        """
+        return {}
+
+    def question(self, example: Example) -> dict[str, Any]:
+        """The row of a request that asks for an example's prediction: its fields without the answer."""
+        known = {name: example[name] for name in self.asked()}
+        return known | ({request.ID: example[request.ID]} if isinstance(example.get(request.ID), str) else {})
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        """The example that a row of a request asks about. What only an answer would need is empty.
+
+        Args:
+            row: A row that `workbench.tasks.request.check_row` has let through.
+
+        Raises:
+            DataError: What it holds cannot be read.
+        """
+        return row
+
+    def portable(self) -> Task:
+        """The same task with all that its formulation reads from the data written into its fields, so
+        that it can be asked where the data are not. Raises what `splits` raises.
+        """
+        return self
+
+    def returned(self, predictions: Sequence[Any]) -> Sequence[Any]:
+        """Predictions of the portable task as those of this one, to be graded."""
+        return predictions
 
     @abstractmethod
     def score(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from workbench import formulations
 from workbench.data import redaction
 from workbench.data.labelled import LabelledTexts, fold_label
-from workbench.errors import UsageError
+from workbench.errors import DataError, UsageError
 from workbench.formulations import Example, Formulation, Labelled
 from workbench.space import check, is_whole
+from workbench.tasks import request
 from workbench.tasks.class_scores import commonest_scores, label_scores, several_scores
 from workbench.tasks.tables import LabelledTask, columns, named
 
@@ -60,6 +61,15 @@ class Classification(LabelledTask):
 
     def class_names(self) -> Sequence[str]:
         return () if self.several else [*self.words()]
+
+    def asked(self) -> Mapping[str, str]:
+        return {"text": request.TEXT if isinstance(self.text, str | None) else request.TEXTS}
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        texts = 1 if isinstance(self.text, str | None) else len(self.text)
+        if texts > 1 and len(row["text"]) != texts:
+            raise DataError(f"text must be a list of {texts} texts; got {len(row['text'])}.")
+        return {**row, "labels": []}
 
     def constant_scores(self) -> dict[str, float]:
         return {} if self.several else commonest_scores(self.splits().dev)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ from workbench.data import redaction
 from workbench.data.texts import Texts
 from workbench.formulations import Example, Formulation, Likelihood
 from workbench.space import check, is_number, is_whole
+from workbench.tasks import request
 from workbench.tasks.tables import TableTask
 
 
@@ -41,6 +42,9 @@ class LanguageModelling(TableTask):
         return formulations.language_modelling(
             kind, self, _text, max_length=self.max_length, mask_probability=self.mask_probability, seed=self.seed
         )
+
+    def asked(self) -> Mapping[str, str]:
+        return {"text": request.TEXT}
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Likelihood]) -> dict[str, float]:
         # Summed before it is divided, as the lm-evaluation-harness does: texts weigh by their

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from workbench.data import fingerprints, redaction
 from workbench.data.forms import Form
@@ -15,6 +15,7 @@ from workbench.data.readers import QUESTIONS
 from workbench.errors import UsageError
 from workbench.formulations import Example, Formulation, SpanExtraction, text_generation
 from workbench.space import Space, check, is_number, is_whole
+from workbench.tasks import request
 from workbench.tasks.base import Splits, Task
 from workbench.tasks.squad_score import check_language, squad_score
 
@@ -45,11 +46,13 @@ class QuestionAnswering(Task):
     seed: int
     name: str | None
     redact: tuple[str, ...] | None = field(default=None, metadata={"later": True})
+    # Whether there may be no answer; None: as the training side has it. Set by `portable` alone.
+    unanswerable: bool | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
         least = {"train": 0, "dev": 1, "test": 0, "max_length": 32, "stride": 0, "max_answer_tokens": 1, "seed": 0}
-        for setting, low in least.items():
-            check(self, setting, lambda value, low=low: is_whole(value) and value >= low, f"a whole number of at least {low}")  # type: ignore[misc]
+        for each, low in least.items():
+            check(self, each, lambda value, low=low: is_whole(value) and value >= low, f"a whole number of at least {low}")  # type: ignore[misc]
         check(self, "null_threshold", lambda value: is_number(value) and math.isfinite(value), "a finite number")
         check(self, "name", lambda value: value is None or isinstance(value, str), "a name, or None")
         if not isinstance(self.data, (str, Space)) or not self.data:
@@ -95,8 +98,19 @@ class QuestionAnswering(Task):
         return text_generation(kind, self, _prompt, _answer, max_new_tokens=self.max_answer_tokens)
 
     def _has_unanswerable(self) -> bool:
+        if self.unanswerable is not None:
+            return self.unanswerable
         # The training side decides for all: a grade must not tell on its question.
         return _has_unanswerable(self.data, self.form, self.digest())
+
+    def asked(self) -> Mapping[str, str]:
+        return {"question": request.TEXT, "context": request.TEXT}
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        return {**row, "answers": {"text": [], "answer_start": []}}
+
+    def portable(self) -> Task:
+        return dataclasses.replace(self, unanswerable=self._has_unanswerable())
 
     def score(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
         given = ["" if prediction == NO_ANSWER else prediction for prediction in predictions]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from workbench import formulations
 from workbench.data import redaction
 from workbench.formulations import Embedding, Example, Formulation
 from workbench.space import check, is_whole
+from workbench.tasks import request
+from workbench.tasks.base import Task
 from workbench.tasks.ranking_scores import ranking_scores
 from workbench.tasks.searches import SearchTask, taught
 
@@ -48,11 +50,32 @@ class Ranking(SearchTask):
 
     def ordered(self, example: Example) -> list[str]:
         """The candidates of a query: those that answer it, those known not to, and those that seem to; in an order by name."""
+        if "documents" in example:
+            return [*dict.fromkeys(example["documents"])]
         wrong = [name for name in example["negatives"] if name not in example["relevant"]]
         found = [*dict.fromkeys([*example["relevant"], *wrong, *self.alike(example, self.candidates)])]
         # By name: the order in which candidates are read must not tell which of them answers. None
         # that answers is left out, as the ideal order that NDCG divides by counts them all.
         return sorted(found[: max(self.candidates, len(example["relevant"]))])
+
+    def asked(self) -> Mapping[str, str]:
+        return {"query": request.TEXT, "documents": request.TEXTS}
+
+    def question(self, example: Example) -> dict[str, Any]:
+        return {"query": example["query"], "documents": [self.texts[name] for name in self.ordered(example)]}
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        return {**row, "relevant": {}, "negatives": []}
+
+    def portable(self) -> Task:
+        return replace(self, collection=())  # each request brings its own documents, and their texts are their names
+
+    def returned(self, predictions: Sequence[formulations.Ranking]) -> Sequence[formulations.Ranking]:
+        names = {text: name for name, text in self.texts.items()}
+        return [tuple((names.get(text, text), score) for text, score in each) for each in predictions]
+
+    def text_of(self, name: str) -> str:
+        return super().text_of(name) if self.collection is None else f"{self.before[1]}{name}"
 
     def searched(self, examples: Sequence[Example]) -> list[str]:
         """All candidates of these examples."""

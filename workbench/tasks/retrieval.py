@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from workbench.data import redaction
 from workbench.errors import UsageError
 from workbench.formulations import Embedding, Example, Formulation, Ranking
 from workbench.space import check, is_whole
+from workbench.tasks import request
+from workbench.tasks.base import Task
 from workbench.tasks.ranking_scores import ranking_scores
 from workbench.tasks.searches import SearchTask, taught
 
@@ -37,6 +39,17 @@ class Retrieval(SearchTask):
         most = len(self.texts) if self.documents is None else max(self.documents, len(own))
         # `texts` is ordered by a hash of names, so the others are a draw that no seed changes.
         return [*own, *[name for name in self.texts if name not in own][: most - len(own)]]
+
+    def asked(self) -> Mapping[str, str]:
+        return {"query": request.TEXT}
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        return {**row, "relevant": {}, "negatives": []}
+
+    def portable(self) -> Task:
+        # Those that the dev set was graded on: other documents would be another, harder task.
+        kept = self.searched(self.splits().dev)
+        return replace(self, collection=tuple((name, self.texts[name]) for name in kept), documents=None)
 
     def notes(self) -> list[str]:
         count = len(self.texts)

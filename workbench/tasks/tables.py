@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -101,6 +102,9 @@ class LabelledTask(TableTask):
     @abstractmethod
     def form(self) -> Table:
         """As of any table; its `labels_of` gives the labels of an example."""
+
+    def portable(self) -> Task:
+        return dataclasses.replace(self, labels=tuple(self.words().items()))
 
     def words(self) -> dict[str, str]:
         """All labels in their order, each in words."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from workbench import formulations
 from workbench.data import redaction
 from workbench.data.text_pairs import Conversations
 from workbench.formulations import Example, Formulation
 from workbench.space import check, is_whole
+from workbench.tasks import request
 from workbench.tasks.tables import TableTask
 from workbench.tasks.text_scores import text_scores
 
@@ -42,6 +43,15 @@ class TextGeneration(TableTask):
 
     def formulation(self, kind: str) -> Formulation:
         return formulations.text_generation(kind, self, _prompt, _answer, max_new_tokens=self.max_new_tokens)
+
+    def asked(self) -> Mapping[str, str]:
+        return {"messages": request.TURNS}
+
+    def question(self, example: Example) -> dict[str, Any]:
+        return {"messages": [{"role": turn["role"], "content": turn["content"]} for turn in _prompt(example)]}
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        return {**row, "messages": [*row["messages"], {"role": "assistant", "content": ""}]}
 
     def score(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
         # The last turn alone is graded; earlier ones are part of the prompt.

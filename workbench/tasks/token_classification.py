@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from workbench import formulations
 from workbench.data import redaction
 from workbench.data.tagged import TaggedWords
 from workbench.formulations import Example, Formulation
 from workbench.space import check, is_whole
+from workbench.tasks import request
 from workbench.tasks.entity_scores import entity_scores
 from workbench.tasks.tables import LabelledTask, named
 
@@ -46,6 +47,12 @@ class TokenClassification(LabelledTask):
         limits = formulations.TokenLimits(max_length=self.max_length, stride=self.stride, max_new_tokens=self.max_new_tokens)
         text = formulations.TaggedText(_words, _tags)
         return formulations.token_classification(kind, self, self.words(), text, limits, instruction=self.instruction)
+
+    def asked(self) -> Mapping[str, str]:
+        return {"tokens": request.TEXTS}
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        return {**row, "tags": ["O"] * len(row["tokens"])}
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Sequence[str]]) -> dict[str, float]:
         return entity_scores([_tags(example) for example in examples], predictions)

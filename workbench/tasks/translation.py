@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from workbench import formulations
 from workbench.data import redaction
 from workbench.data.text_pairs import Translations
 from workbench.formulations import Example, Formulation
 from workbench.space import check, is_whole
+from workbench.tasks import request
 from workbench.tasks.tables import TableTask
 from workbench.tasks.text_scores import signature, translation_scores
 
@@ -52,6 +53,12 @@ class Translation(TableTask):
 
     def _prompt(self, example: Example) -> str:
         return f"Translate from {self.languages[0]} to {self.languages[1]}.\n\n{example['source']}"
+
+    def asked(self) -> Mapping[str, str]:
+        return {"source": request.TEXT}
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        return {**row, "target": ""}
 
     def score(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
         return translation_scores(predictions, [_answer(example) for example in examples], self._tokenizer)
