@@ -119,6 +119,14 @@ def test_questions_without_an_answer_are_those_to_hand_over(tmp_path):
         support(str(tmp_path / "c.jsonl"), train=4).splits()
 
 
+def test_what_is_personal_is_replaced_in_questions_and_answers(tmp_path):
+    rows = [json.dumps({"question": f"who is w{i}?", "answer": f"write to w{i}@shop.com"}) for i in range(60)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows[:2] + [each.replace("@shop.com", " instead") for each in rows[2:]]))
+    one = support(str(tmp_path / "a.jsonl"), train=8, redact="email")
+    assert not any("@" in text for text in (*one.texts.values(), *one.answers.values()))
+    assert not any("@" in example["answer"] for of in vars(one.splits()).values() for example in of)
+
+
 def test_squad_files_are_messages_or_passages(tmp_path):
     squad(tmp_path / "messages.json", bookings(0, 80))
     one = support(str(tmp_path / "messages.json"), train=8)

@@ -32,6 +32,7 @@ and models.
     media         files of images and sounds with a class each
     model_files   where a model's files are; the one place that loads them
     models        models and tokenisers by name
+    names         finds names of persons, by presidio or by patterns
     opinions      `opinions`, a built-in data set for classification: sentiment
     past_answers  questions that were answered before, with their answers
     poolings      how a model makes one vector of a text's tokens
@@ -41,6 +42,7 @@ and models.
     pysupport     `pysupport`, a built-in data set for customer service
     pytopics      `pytopics`, a built-in data set for classification
     readers       question-answering data; `load` for every form
+    redaction     placeholders for e-mail addresses, numbers and names
     searches      queries with the documents that answer them
     sounds        reads a sound by libsndfile
     sources       where a data set's rows come from: a file, a folder or the hub

@@ -127,6 +127,22 @@ def model_now(name: str) -> str:
     return model(name) if _place(name) is None else _model(name)
 
 
+def content(name: str) -> str:
+    """A hash of a model's files as they are now, also of a built-in model, whose `model` is its package's
+    version; on the hub the commit.
+    """
+    if name not in MODELS:
+        return model_now(name)
+    place = MODELS[name].place
+    files = [place] if place.is_file() else list(_parts(place))
+    return _hash(json.dumps({each.name: _content(each) for each in files}, sort_keys=True).encode())
+
+
+def is_built_in(name: str) -> bool:
+    """Whether a model comes in a Python package."""
+    return name in MODELS
+
+
 def check_model(name: str) -> None:
     """Raise EnvironmentFault where a model's folder or file has changed since `model` gave its
     fingerprint.

@@ -4,6 +4,7 @@ the nearest belong together.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,11 @@ class Embedding(Formulation):
     @property
     def longest_row(self) -> int:
         return self.max_length
+
+    @property
+    def apart(self) -> Embedding:
+        # Candidates of its own are part of an example: those are encoded with it.
+        return self if self.among is not None else dataclasses.replace(self, searched=_nothing)
 
     @property
     def objective(self) -> Objective:
@@ -115,6 +121,10 @@ class Embedding(Formulation):
         """Every document can be found; texts that are longer than a row lose their end."""
         texts = {self.text(name) for example in examples for name in self.taught(example)}
         return losing_ends([(text,) for text in (*map(self.query, examples), *sorted(texts))], processor, self.max_length)
+
+
+def _nothing(examples: Sequence[Example]) -> Sequence[str]:
+    return ()
 
 
 def ranked(names: Sequence[str], scores: np.ndarray) -> Ranking:

@@ -139,6 +139,7 @@ class Decider:
             provenance={
                 **context.provenance,
                 "data_digest": recipe.inputs["data"],
+                **({} if (found := recipe.task.redaction()) is None else {"redaction": dict(found)}),
                 TO_COME: 0 if target.run.graded_only else context.account.labels_to_come(recipe),
             },
             offer=offer_record(context.job.offer),

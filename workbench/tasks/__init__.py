@@ -15,6 +15,7 @@ question_answering    the task: the answer to a question, out of a text
 ranking               the task: candidates for a query, put in order
 ranking_scores        NDCG, MRR and others, by trec_eval itself
 recommendation        the task: what a user has next, out of all items
+request               what a request for a prediction holds
 retrieval             the task: documents found by embeddings
 searches              the base of tasks about queries and documents
 source                a fingerprint of a user's own task's code

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from workbench.data import cache, fingerprints
+from workbench.data import cache, fingerprints, redaction
 from workbench.data.past_answers import PastAnswers, held_by_another
 from workbench.formulations import Example, Ranking
 from workbench.space import check, is_number
@@ -32,7 +32,7 @@ class Support(Retrieval):
 
     @property
     def form(self) -> PastAnswers:
-        return PastAnswers(self.query, self.positive, None, self.group)
+        return PastAnswers(self.query, self.positive, None, self.group, redact=self.finders)
 
     @property
     def answers(self) -> Mapping[str, str]:
@@ -84,6 +84,7 @@ def support(
     temperature: float = 0.05,
     seed: int = 0,
     name: str | None = None,
+    redact: str | Sequence[str] | None = None,
 ) -> Support:
     """Customer service: the answer that was given before, found by an embedding model, or a person.
 
@@ -110,11 +111,13 @@ def support(
         temperature: Cosines are divided by it in the loss.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
+        redact: What is replaced by placeholders as the data are read, before anything is kept:
+            kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
     """
     return Support(
         data=data, train=train, dev=dev, test=test, documents=documents, precision=precision, query=question, positive=answer,
-        group=group, max_length=max_length, temperature=temperature, seed=seed, name=name,
+        group=group, max_length=max_length, temperature=temperature, seed=seed, name=name, redact=redaction.checked(redact),
     )  # fmt: skip

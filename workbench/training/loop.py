@@ -160,7 +160,7 @@ def tuned_model(recipe: Recipe, weights: str | Path) -> torch.nn.Module:
     Raises:
         UsageError: The file does not belong to such a recipe.
     """
-    return _tuned(recipe, weights, torch.device("cpu")).model.eval()
+    return tuned(recipe, weights, torch.device("cpu")).model.eval()
 
 
 def test(recipe: Recipe, weights: str | Path | None) -> dict[str, float]:
@@ -171,11 +171,13 @@ def test(recipe: Recipe, weights: str | Path | None) -> dict[str, float]:
     Raises:
         UsageError: The file does not belong to such a recipe.
     """
-    return _test(Tuning(recipe, device(), None) if weights is None else _tuned(recipe, weights, device()))
+    return _test(tuned(recipe, weights, device()))
 
 
-def _tuned(recipe: Recipe, weights: str | Path, where: torch.device) -> Tuning:
-    """A model with weights from a file: to be evaluated, not to be trained on."""
+def tuned(recipe: Recipe, weights: str | Path | None, where: torch.device) -> Tuning:
+    """A model with weights from a file, as `test` takes them: to be evaluated, not to be trained on. Raises as `test`."""
+    if weights is None:
+        return Tuning(recipe, where, None)
     from safetensors.torch import load_file
 
     tuning = Tuning(recipe, where, None)
