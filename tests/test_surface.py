@@ -30,8 +30,8 @@ HEAVY = {
 
 def test_the_public_names() -> None:
     assert workbench.__all__ == [
-        *("Method", "Recipe", "Study", "adapter", "bitfit", "choice", "few_shot", "full", "head", "integers", "knn", "logistic"),
-        *("loguniform", "peft", "setfit", "uniform", "zero_shot"),
+        *("Method", "Recipe", "Study", "adapter", "bitfit", "causal_lm", "choice", "few_shot", "full", "head", "integers", "knn"),
+        *("logistic", "loguniform", "masked_lm", "peft", "setfit", "uniform", "zero_shot"),
     ]
     assert all(getattr(workbench, name).__doc__ for name in workbench.__all__)
     assert re.fullmatch(r"\d+\.\d+\.\d+", workbench.__version__)

@@ -3,7 +3,7 @@
 from workbench import process
 from workbench.methods import Method, adapter, bitfit, few_shot, full, head, knn, logistic, peft, setfit, zero_shot
 from workbench.space import choice, integers, loguniform, uniform
-from workbench.study import Recipe, Study
+from workbench.study import Recipe, Study, causal_lm, masked_lm
 
 __version__ = "0.1.0"
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Study",
     "adapter",
     "bitfit",
+    "causal_lm",
     "choice",
     "few_shot",
     "full",
@@ -20,6 +21,7 @@ __all__ = [
     "knn",
     "logistic",
     "loguniform",
+    "masked_lm",
     "peft",
     "setfit",
     "uniform",

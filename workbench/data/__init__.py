@@ -30,9 +30,11 @@ and models.
     models        models and tokenisers by name
     poolings      how a model makes one vector of a text's tokens
     pydocs        `pydocs`, the built-in data set for extractive question answering
+    pydocs_texts  the docstrings of `pydocs` as plain texts, for `language_modelling`
     pysearch      `pysearch`, a built-in data set for retrieval
     pytopics      `pytopics`, a built-in data set for classification
     readers       question-answering data; `load` for every form
+    scratch       smaller models of the same architecture, whose weights are drawn
     searches      queries with the documents that answer them
     sounds        reads a sound by libsndfile
     sources       where a data set's rows come from: a file, a folder or the hub

@@ -9,7 +9,7 @@ from workbench import pareto
 from workbench.front.hypervolume import hypervolume
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
-from workbench.result import Result, labelled_set, spent_usd
+from workbench.result import Result, labels_by_set, spent_usd
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def trajectory(results: Sequence[Result], view: View) -> list[Stage]:
 
 def _new_labels(r: Result, bought: dict[str, int]) -> int:
     """Return how many labels a Result bought that were not bought before; 0 where an older form of the study paid for it."""
-    name = labelled_set(r.recipe["task"])
-    before = bought.get(name, 0)
-    bought[name] = max(before, r.labels)
-    return 0 if "taken_over_from" in r.provenance else bought[name] - before
+    new = 0
+    for name, count in labels_by_set(r).items():
+        new += max(0, count - bought.get(name, 0))
+        bought[name] = max(bought.get(name, 0), count)
+    return 0 if "taken_over_from" in r.provenance else new

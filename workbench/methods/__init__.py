@@ -10,6 +10,7 @@ never knows which method it is running.
     fitting        knn, logistic, setfit: heads fitted at once on embeddings
     heads          the heads that those fit
     layers         a model's layers, found from its structure
+    merging        makes a plain model of a tuned one
     shots          which labelled examples stand before a question
     wrapping       wraps a model by PEFT
 """
@@ -24,6 +25,7 @@ from workbench.errors import UsageError
 from workbench.methods.base import OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
 from workbench.methods.fitting import knn, logistic, setfit
 from workbench.methods.layers import of_last_layers
+from workbench.methods.merging import merged
 from workbench.methods.shots import shots
 from workbench.methods.wrapping import wrap
 from workbench.objectives import AlikePairs, Objective
@@ -44,6 +46,7 @@ __all__ = [
     "knn",
     "lesson",
     "logistic",
+    "merged",
     "peft",
     "peft_methods",
     "plain_name",

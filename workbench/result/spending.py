@@ -78,10 +78,20 @@ def labels_bought(results: Iterable[Result]) -> dict[str, int]:
     """Distinct labelled examples bought, by data set and data seed."""
     bought: dict[str, int] = {}
     for r in results:
-        key = labelled_set(r.recipe["task"])
-        # Not the sum: smaller training sets are prefixes of larger ones, of one data set and seed.
-        bought[key] = max(bought.get(key, 0), r.labels)
+        for key, count in labels_by_set(r).items():
+            # Not the sum: smaller training sets are prefixes of larger ones, of one data set and seed.
+            bought[key] = max(bought.get(key, 0), count)
     return bought
+
+
+def labels_by_set(result: Result) -> Mapping[str, int]:
+    """Distinct labels that a Result has used, by data set: one, unless it started from what others were used for."""
+    return result.labels_by_set or {labelled_set(result.recipe["task"]): result.labels}
+
+
+def merged_labels(some: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
+    """Add up distinct labels by data set: of each the most, as smaller training sets are prefixes of larger ones."""
+    return {name: max(some.get(name, 0), others.get(name, 0)) for name in {**some, **others}}
 
 
 def labelled_set(task: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from workbench import prices
 from workbench.data import models
 from workbench.errors import Refused, StudyError, UsageError, WorkbenchError, line_in, said
+from workbench.forecast.pairs import starts
 from workbench.formulations import Reach
 from workbench.meter import Meter
 from workbench.prices import Offer
@@ -164,7 +165,7 @@ def _processors(study: Study) -> dict[str, Any]:
     load are left out.
     """
     found: dict[str, tuple[str, Any]] = {}
-    for model in _options(study.recipe.model):
+    for model in dict.fromkeys(start.architecture for start in starts(study)):
         with contextlib.suppress(WorkbenchError):  # the plan of its pairs says so
             processor = models.processor(model)
             key = model

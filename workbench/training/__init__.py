@@ -7,9 +7,10 @@ or prices.
     batches       which examples make a step, and how its rows are split
     features      the output of a part that does not learn, computed once
     memory        how many rows fit into memory at once
+    parents       has the model at hand that a recipe starts from, made once by the loop
+    parent_store  the folder with the models that recipes start from
     faults        what goes wrong in a model, told from what goes wrong in this package
     resume_state  the state to continue a run from, and the folder of such states
-resume_state the state of a shorter recipe of the same run, from which a run continues
 
 Importing torch takes seconds, so the names below are looked up in their modules when they are first
 used: whoever imports this package to count steps, or to offer a command, does not wait for it.

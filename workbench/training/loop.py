@@ -34,7 +34,9 @@ from workbench.data import bases, models
 from workbench.errors import Infeasible, UsageError, is_out_of_memory
 from workbench.formulations import Rows
 from workbench.meter import Meter, Window
+from workbench.result import merged_labels
 from workbench.study import Recipe
+from workbench.training import parent_store, parents
 from workbench.training.batches import checkpoint_epochs, steps_for
 from workbench.training.passes import Questions, questions
 from workbench.training.resume_state import ResumeState
@@ -62,14 +64,14 @@ class Checkpoint:
         recipe: The recipe with this checkpoint's `epochs`.
         scores: The task's scores on the dev set, and `dev_loss`; without that where nothing is learned and it would take a pass of
             its own.
-        labels: Distinct labelled examples whose labels reached the loss.
+        labels: Distinct labelled examples whose labels reached the loss, its parents' included.
         step: Optimiser steps done.
         next_step: Optimiser steps done by the next checkpoint; None for the last one.
         next_labels: `labels` then.
         examples: Training examples processed, repeats included.
         tokens: Training tokens processed, padding excluded.
         trainable_parameters: How many numbers are tuned.
-        usage: Cold usage by phase: load, data, training to here and this evaluation alone.
+        usage: Cold usage by phase: its parents in full, load, data, training to here and this evaluation alone.
         spent: What was really consumed since the checkpoint before, by phase.
         serving: `latency_seconds`, the median of one prediction alone (measured once a run), and `predictions_per_second`
             of the evaluation, which predicts in batches; scoring is in neither.
@@ -96,6 +98,7 @@ class Checkpoint:
     resume_state: Callable[[], ResumeState]
     weights: Callable[[], dict[str, torch.Tensor]]
     test: Callable[[], dict[str, float]]
+    labels_by_set: Mapping[str, int]
 
 
 def train(
@@ -156,6 +159,7 @@ def tuned_model(recipe: Recipe, weights: str | Path) -> torch.nn.Module:
     Raises:
         UsageError: The file does not belong to such a recipe.
     """
+    parents.prepare(recipe, train, None, Progress())
     return _tuned(recipe, weights, torch.device("cpu")).model.eval()
 
 
@@ -167,6 +171,7 @@ def test(recipe: Recipe, weights: str | Path | None) -> dict[str, float]:
     Raises:
         UsageError: The file does not belong to such a recipe.
     """
+    parents.prepare(recipe, train, None, Progress())
     return _test(Tuning(recipe, device(), None) if weights is None else _tuned(recipe, weights, device()))
 
 
@@ -189,11 +194,14 @@ def device() -> torch.device:
 def warm_up(recipe: Recipe) -> None:
     """Have at hand what is fetched, built or imported once per machine or process, so that no run pays for it."""
     methods.warm_up(recipe.method)
-    models.processor(recipe.model)
+    models.processor(recipe.architecture)
     recipe.task.provision()
-    formulation = recipe.formulation
-    if not bases.is_kept(recipe.model, formulation.auto_class, recipe.weights, **formulation.settings):
-        models.build(recipe.model, formulation.auto_class, device="meta", **formulation.settings)
+    parent, formulation = recipe.parent, recipe.formulation
+    if parent is not None and not parent_store.is_at_hand(parent):
+        warm_up(parent)
+    elif bases.is_kept(parent_store.place(recipe), formulation.auto_class, recipe.weights, **formulation.settings):
+        return
+    models.build(recipe.architecture, formulation.auto_class, device="meta", **formulation.settings)
 
 
 class _Phases:
@@ -262,6 +270,9 @@ def _train(
     cold: dict[str, Usage] = dict(resume.usage) if resume else {}
     serving: dict[str, float] = {}
 
+    started = _start(recipe, phases, meter, progress)
+    if started is not None:
+        cold.setdefault("pretrain", started.usage)
     with phases.phase("data"):
         train_rows, dev, encoding = _encode(recipe, meter)
     with phases.phase("load"):
@@ -297,13 +308,17 @@ def _train(
         processed = tuning.step * recipe.batch_size
         cold_to_here = dict(cold)  # no evaluation is in it: who goes on from here pays for one of its own
         shorter = recipe.with_epochs(epochs)
+        labels, then = (
+            merged_labels(started.labels if started else {}, {tuning.labelled_set: min(count, n) if trains else count})
+            for n in (processed, (upcoming or tuning.step) * recipe.batch_size)
+        )
         yield Checkpoint(
             recipe=shorter,
             scores=scores,
-            labels=min(count, processed) if trains else count,
+            labels=sum(labels.values()),
             step=tuning.step,
             next_step=upcoming,
-            next_labels=min(count, (upcoming or tuning.step) * recipe.batch_size) if trains else count,
+            next_labels=sum(then.values()),
             examples=processed,
             tokens=tuning.tokens,
             trainable_parameters=sum(p.numel() for p in tuning.parameters.values()),
@@ -314,10 +329,23 @@ def _train(
             resume_state=lambda: tuning.resume_state(shorter, cold_to_here),  # noqa: B023  called before the loop goes on
             weights=tuning.averaged,
             test=lambda: _test(tuning),
+            labels_by_set=labels,
         )
         phases.spent.clear()
         progress.work = Work()
         tuning.restore_random()
+
+
+def _start(recipe: Recipe, phases: _Phases, meter: Windows, progress: Progress) -> parents.Started | None:
+    """Have what the recipe starts from at hand, as a phase of its own."""
+    if recipe.parent is None:
+        return None
+    with phases.phase("pretrain"):
+        found = parents.prepare(recipe, train, meter, progress)
+    if found is not None:
+        phases.spent["pretrain"] = phases.spent["pretrain"].doing(found.work)
+        progress.saw(found.labels)
+    return found
 
 
 _encoded: dict[tuple[Any, ...], tuple[Rows, Questions, Usage]] = {}
@@ -326,11 +354,11 @@ _encoded: dict[tuple[Any, ...], tuple[Rows, Questions, Usage]] = {}
 def _encode(recipe: Recipe, meter: Windows) -> tuple[Rows, Questions, Usage]:
     """Rows to train on and to be graded by, and what it took to make them. Kept across runs: trials share them."""
     task, trains = recipe.task, recipe.epochs > 0 or recipe.method.fits
-    key = (task, recipe.model, trains, recipe.learns, recipe.method.asking)
+    key = (task, recipe.architecture, trains, recipe.learns, recipe.method.asking)
 
     def make() -> tuple[Rows, Questions, Usage]:
         with meter.window() as window:
-            processor, splits = models.processor(recipe.model), task.splits()
+            processor, splits = models.processor(recipe.architecture), task.splits()
             formulation = recipe.formulation
             shots = methods.shots(recipe.method, formulation, splits.train)
             train_rows = formulation.encode(splits.train if trains else (), processor)
@@ -354,7 +382,7 @@ def _test(tuning: Tuning) -> dict[str, float]:
         shots = methods.shots(recipe.method, formulation, splits.train)
         return questions(formulation, splits.test, tuning.processor, shots, loss=recipe.learns)
 
-    return tuning.test(_remembered(_test_rows, (recipe.task, recipe.model, recipe.learns, recipe.method.asking), make))
+    return tuning.test(_remembered(_test_rows, (recipe.task, recipe.architecture, recipe.learns, recipe.method.asking), make))
 
 
 def _remembered(kept: dict[tuple[Any, ...], T], key: tuple[Any, ...], make: Callable[[], T]) -> T:

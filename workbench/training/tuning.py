@@ -18,6 +18,7 @@ from workbench import flops, methods
 from workbench.data import bases, models
 from workbench.errors import Infeasible, UsageError
 from workbench.formulations import Rows
+from workbench.result import labelled_set
 from workbench.study import Recipe
 from workbench.training import memory
 from workbench.training.batches import micro_batches, one_batch, padded_tokens, step_examples, widest
@@ -38,12 +39,27 @@ class Progress:
     when the training breaks off.
 
     Attributes:
-        labels: Distinct labelled examples whose labels have reached the loss, in the whole run.
+        by_set: Distinct labelled examples whose labels have reached the loss, in the whole run and in what its parents are made
+            by, by data set.
         work: The work of training since the last checkpoint.
+        phase: What is being done: `train`, or `pretrain` while a parent is made.
+        unlabelled: Data sets that are corpora, whose texts nobody labelled.
     """
 
-    labels: int = 0
+    by_set: dict[str, int] = field(default_factory=dict)
     work: Work = field(default_factory=Work)
+    phase: str = "train"
+    unlabelled: set[str] = field(default_factory=set)
+
+    @property
+    def labels(self) -> int:
+        """Distinct labelled examples, of all data sets."""
+        return sum(self.by_set.values())
+
+    def saw(self, labels: Mapping[str, int]) -> None:
+        """Note that so many labels of data sets have reached the loss."""
+        seen = {name: max(self.by_set.get(name, 0), count) for name, count in labels.items() if name not in self.unlabelled}
+        self.by_set = {**self.by_set, **seen}  # a new one, as other threads may be reading
 
 
 class Tuning(Passes):
@@ -53,6 +69,7 @@ class Tuning(Passes):
 
     def __init__(self, recipe: Recipe, where: torch.device, resume: ResumeState | None, window: bases.Window | None = None) -> None:
         super().__init__(recipe, where, window)
+        self.labelled_set = labelled_set(recipe.to_json()["task"])
         self.parameters = {methods.plain_name(name): p for name, p in self.model.named_parameters() if p.requires_grad}
         self.of_head = [name in self.head for name in self.parameters]
         self.optimizer = self.make_optimizer() if self.parameters else None
@@ -105,7 +122,7 @@ class Tuning(Passes):
             chosen = step_examples(self.step, recipe.batch_size, examples, getattr(recipe.task, "seed", 0))
             total, done = self.make_step(rows, np.concatenate([np.arange(first[i], last[i]) for i in chosen]), len(chosen))
             progress.work = progress.work + done
-            progress.labels = min(examples, self.step * recipe.batch_size)
+            progress.saw({self.labelled_set: min(examples, self.step * recipe.batch_size)})
             # The last step is always looked at, as no checkpoint may be of a model that has
             # diverged.
             if (self.step % FINITE_CHECK_STEPS == 0 or self.step == target) and not math.isfinite(value := float(total)):
@@ -237,7 +254,7 @@ class Tuning(Passes):
         """The tuned model on the meta device, where parameters have shapes and no numbers."""
         recipe, formulation = self.recipe, self.formulation
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            base = models.build(recipe.model, formulation.auto_class, device="meta", **formulation.settings)
+            base = models.build(recipe.architecture, formulation.auto_class, device="meta", **formulation.settings)
             return methods.apply(recipe.method, base, auto_class=formulation.auto_class)
 
     @torch.no_grad()
