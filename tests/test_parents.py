@@ -97,14 +97,15 @@ def test_a_run_goes_on_from_its_state_with_the_same_cost(place):
     assert resumed.usage["pretrain"] == points[-1].usage["pretrain"]
 
 
-def _prepare(model, how, results):
+def _prepare(cache, model, how, results):
+    os.environ["WORKBENCH_CACHE"] = cache  # the process is a fork of one that knows another
     checkpoint, _ = last(child(model, pretrain=how))
     results.put((checkpoint.spent["pretrain"].work.steps, checkpoint.scores))
 
 
 def test_two_processes_make_it_once(place):
     results = forks().Queue()
-    both = [forks().Process(target=_prepare, args=(*place, results)) for _ in range(2)]
+    both = [forks().Process(target=_prepare, args=(os.environ["WORKBENCH_CACHE"], *place, results)) for _ in range(2)]
     for each in both:
         start(each)
     (some, scores), (others, same) = (results.get(timeout=120) for _ in both)
@@ -114,7 +115,8 @@ def test_two_processes_make_it_once(place):
         each.join()
 
 
-def _die(model, how):
+def _die(cache, model, how):
+    os.environ["WORKBENCH_CACHE"] = cache
     parents.STATE_SECONDS = 0.0
     score, seen = LanguageModelling.score, []
 
@@ -131,7 +133,7 @@ def _die(model, how):
 def test_one_that_was_killed_goes_on_from_its_last_state(place, tmp_path, monkeypatch):
     model, how = place
     recipe = child(model, pretrain=how)
-    process = forks().Process(target=_die, args=place)
+    process = forks().Process(target=_die, args=(os.environ["WORKBENCH_CACHE"], *place))
     start(process)
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
