@@ -405,6 +405,7 @@ def test_plan(command, tmp_path, tiny):
     assert 0 < pairs[1]["trainable_parameters"] < pairs[0]["trainable_parameters"]
     code, out, _err = command("plan", "tiny.py")
     assert len(out.splitlines()) == 3
+    assert re.search(r" full +lr=0.001…0.01 ", out), "a range is shown by its ends"
     assert {p.name for p in tmp_path.iterdir()} == {"tiny.py"}
 
 

@@ -90,7 +90,7 @@ def test_a_decision_is_a_step_of_the_study_and_the_same_from_the_same_history(st
 def test_a_small_space_is_exhausted_and_no_checkpoint_is_bought_twice():
     of = study(**FINITE)
     results = carried_out(of, 1000)
-    assert decide(of, results) == search.Step("stop", reason=search.EXHAUSTED)
+    assert decide(of, results) == search.Step.ended("stop", search.End.EXHAUSTED)
     assert len({r.recipe_id for r in results}) == len(results) == 8 * 3  # 2 label counts, 2 models, 2 methods; to 2 epochs
 
 
@@ -174,7 +174,7 @@ def test_no_run_is_started_when_none_may_be_and_those_begun_go_on():
         steps.append(step)
         begun.append(result(of, step.settings, step.until))
     assert {step.settings["method"] for step in steps} == {"full", "bitfit"}
-    assert step == search.Step("stop", reason=search.NO_START)
+    assert step == search.Step.ended("stop", search.End.NO_START)
     stub = result(of, {"task.train": 32, "model": "a", "method": "full"}, 1, "interrupted")
     assert decide(of, [stub], starts=0).action == "stop"  # it has not begun: no checkpoint, and nobody is at it
 
@@ -184,7 +184,7 @@ def test_the_last_of_the_trials_is_over_when_another_would_add_more(told):
     told(gain=1.0)
     begun = [result(of, SETTINGS, 1)]
     step = decide(of, begun, starts=0)
-    assert (step.action, step.reason, step.gain_per_usd > 0) == ("stop", search.NO_START, True)
+    assert (step.action, step.end, step.gain_per_usd > 0) == ("stop", search.End.NO_START, True)
     assert decide(of, [*begun, result(of, SETTINGS | {"model": "b"}, 1, "running")], starts=0).action == "wait"
 
 
@@ -338,4 +338,4 @@ def test_optunas_samplers_finish_what_was_interrupted_first():
     other = decide(of, [stub], sampler="optuna:RandomSampler", admits=lambda chosen, until: chosen != stub.settings)
     assert (other.action, other.until) == ("start", None)
     assert of.resolve(other.settings).run_id != stub.run_id
-    assert decide(of, sampler="optuna:RandomSampler", starts=0).reason == search.NO_START
+    assert decide(of, sampler="optuna:RandomSampler", starts=0).end is search.End.NO_START

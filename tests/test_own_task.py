@@ -1,5 +1,6 @@
 """A task that somebody wrote: mistakes in it are told by its file and line, or by what it must be, and not by ours."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -106,13 +107,19 @@ def test_what_only_asks_needs_nothing_to_train_on() -> None:
     [
         (0.5, "gave a float. Return a number for each of its metrics: accuracy."),
         ({"accuracy": None}, "gave accuracy as None. Give a float, or leave out what is not known."),
-        ({"accuracy": 1.0, "f1": np.float32(1)}, "gave f1 as a float32. Give a float"),
+        ({"accuracy": 1.0, "f1": "0.5"}, "gave f1 as a str. Give a float"),
     ],
 )
 def test_scores_that_are_no_numbers_are_told(monkeypatch: pytest.MonkeyPatch, given: object, said: str) -> None:
     monkeypatch.setattr(TinyTask, "score", lambda self, examples, predictions: given)
     with pytest.raises(StudyError, match=re.escape(f"score() of TinyTask {said}")):
         TinyTask().grade([{}], [0])
+
+
+def test_scores_of_numpy_are_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"accuracy": np.float32(0.5), "f1": np.int64(1)}
+    monkeypatch.setattr(TinyTask, "score", lambda self, examples, predictions: given)
+    assert json.dumps(TinyTask().grade([{}], [0])) == '{"accuracy": 0.5, "f1": 1.0}'
 
 
 SCORED = """from dataclasses import dataclass

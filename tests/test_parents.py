@@ -245,10 +245,10 @@ def test_labels_of_parents_count_once(place):
     model, how = place
     parent = child(model, task=TinyTask(train=24, dev=8, data="other"), pretrain=how)
     checkpoint, _ = last(child(parent))
-    assert (checkpoint.labels, checkpoint.labels_by_set) == (40, {"other/0": 24, "tiny/0": 16})
+    assert (checkpoint.labels, checkpoint.labels_by_order) == (40, {"other/0": 24, "tiny/0": 16})
     # More of the same data set: a smaller training set is a prefix of a larger one.
     checkpoint, _ = last(child(child(model, task=TinyTask(train=24, dev=8))))
-    assert (checkpoint.labels, checkpoint.labels_by_set) == (24, {"tiny/0": 24})
+    assert (checkpoint.labels, checkpoint.labels_by_order) == (24, {"tiny/0": 24})
     assert labelled_set(child(model).to_json()["task"]) == "tiny/0"
 
 

@@ -240,11 +240,11 @@ def test_labels_of_parents_are_bought_once_and_forecast(place, tmp_path):
     assert "40 more labels, of 39 left" in done.reason
     results, _ = swept(tmp_path, of, Limits(trials=2, max_labels=40))
     points = [r for r in results if r.status == "complete"]
-    assert {r.labels_by_set["other/0"] for r in points} == {24}
+    assert {r.labels_by_order["other/0"] for r in points} == {24}
     assert max(r.labels for r in points) == 40
     assert labels_bought(results) == {"other/0": 24, "tiny/0": 16}
     again = Result.from_json(points[0].to_json())
-    assert again.labels_by_set == points[0].labels_by_set
+    assert again.labels_by_order == points[0].labels_by_order
 
 
 def test_one_that_is_interrupted_is_charged_to_the_run_that_made_it(place, tmp_path, monkeypatch):

@@ -179,3 +179,12 @@ def test_a_longer_run_is_never_cheaper_anywhere(phases, name, offer, more):
     if a is not None and a.usd is not None and b.usd is not None:
         assert b.usd.value >= a.usd.value * (1 - 1e-9)
         assert b.seconds.value >= a.seconds.value * (1 - 1e-9)
+
+
+def test_what_others_caused_goes_along_with_the_time() -> None:
+    """Stretched without its stalls, a disturbed window would look quiet on a slower machine, and worse on a quicker one."""
+    one = replace(Usage(10.0, gpu_seconds=10.0), stalled_seconds=2.0, gpu_overheated_seconds=1.0, others_cpu_seconds=4.0)
+    for times in (0.5, 3.0):
+        there = repricing._scaled(one, times, 1.0, "")
+        assert (there.seconds, there.stalled_seconds, there.gpu_overheated_seconds) == (10 * times, 2 * times, times)
+        assert there.others_cpu_seconds == 4 * times

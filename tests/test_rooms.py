@@ -127,7 +127,16 @@ def test_the_keys_told_are_those_that_are_printed(swept: Any, command: Any, monk
     printed_runs = json.loads(command("runs", "--json")[1])
     assert len(set(runs)) == len(runs)
     assert set(runs) <= set(printed_runs[0]) <= set(runs) | of_point
-    words = {"run": ("0",), "plan": ("tiny.py",), "platforms": ("tiny.py",), "status": (), "prices": (), "config": (), "doctor": ()}
+    words = {
+        "run": ("0",),
+        "data": ("tiny.py",),
+        "plan": ("tiny.py",),
+        "platforms": ("tiny.py",),
+        "status": (),
+        "prices": (),
+        "config": (),
+        "doctor": (),
+    }
     rows = dict(re.findall(r"^\| `workbench (\w+)[^`]*` \| (.*) \|$", others, re.M))
     assert rows.keys() == words.keys()
     for name, more in words.items():
@@ -138,6 +147,13 @@ def test_the_keys_told_are_those_that_are_printed(swept: Any, command: Any, monk
         named = set(re.findall(r"`(\w+)`", keys))
         assert named <= set(one), name
         assert "…" in keys or named == set(one), name
+        if name == "data":
+            cards = {
+                key
+                for row in re.findall(r"^\| (`.*?) \|", others.split("keys of a card")[1], re.M)
+                for key in re.findall(r"`(\w+)`", row)
+            }
+            assert cards == set(one["tasks"][0])
 
 
 def test_the_keys_told_of_what_was_confirmed_are_those_that_are_written() -> None:
@@ -374,11 +390,14 @@ def test_each_kind_of_model_has_the_methods_told(floors: dict[str, tuple[Any, st
         told_of.update({name: dict(zip(KINDS, cells, strict=True)) for name in re.findall(r"`(.*?)`", names)})
     assert told_of.keys() == made.keys()
 
-    def works(kind: str, method: Any) -> bool:
+    def problem(kind: str, method: Any) -> str:
         task, model = floors[kind]
         recipe = Recipe(task=task, model=model, method=method, epochs=1 if method.labelled else 0, batch_size=4)
         (plan,) = pairs.plan(Study(recipe, maximize=task.metrics[0]))
-        return not plan.problem
+        return plan.problem
+
+    def works(kind: str, method: Any) -> bool:
+        return not problem(kind, method)
 
     for name, methods in made.items():
         for kind, told in told_of[name].items():
@@ -387,6 +406,8 @@ def test_each_kind_of_model_has_the_methods_told(floors: dict[str, tuple[Any, st
     for kind in ("vision", "audio"):
         assert works(kind, peft("lora", learning_rate=rate, **all_linear))
         assert works(kind, peft("ia3", learning_rate=rate, **parts))
+        told = problem(kind, peft("prompt_tuning", learning_rate=rate, **virtual))
+        assert "puts tokens in front of a text, and this model reads images or sound" in told
 
 
 # Figures of benchmarks

@@ -600,8 +600,12 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.mark.slow
-def test_the_page_shows_the_runs_and_the_front(uri: str, chromium: Any) -> None:
-    """By its API and in a browser: what people see of a sweep that has ended."""
+def test_the_page_shows_the_runs_and_the_front(tmp_path: Path, chromium: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its API and in a browser: what people see of a sweep that has ended, whatever the folder is called."""
+    folder = tmp_path / "a?b#c 100%25 数据"
+    folder.mkdir()
+    uri = default_uri(folder)
+    monkeypatch.chdir(tmp_path)
     results = [a_result(step=2), a_result(step=4), a_result(trial=7, step=4, scores={"f1": 40.0})]
     view = View("f1", ("usd",), {"f1": 0.0, "usd": 10.0}, OFFER, 0.1)
     notebook = a_notebook(uri)
@@ -620,6 +624,8 @@ def test_the_page_shows_the_runs_and_the_front(uri: str, chromium: Any) -> None:
                 assert {"key": "workbench.on_front", "value": on_front} in run["data"]["tags"]
             front = f"{url}/get-artifact?path=front.html&run_id={parent['info']['run_id']}"
             assert "Plotly.newPlot" in urllib.request.urlopen(front, timeout=10).read().decode()
+            recipe = f"{url}/get-artifact?path=recipe.json&run_id={best['info']['run_id']}"
+            assert json.load(urllib.request.urlopen(recipe, timeout=10))["model"] == "minilm-l3"
 
             outside: list[str] = []
             chromium.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else outside.append(r.url))
@@ -635,6 +641,7 @@ def test_the_page_shows_the_runs_and_the_front(uri: str, chromium: Any) -> None:
             process.terminate()
     with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=10):
         pytest.fail("the server has outlived the command")
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
 def _asked(url: str, experiment_id: str) -> list[dict[str, Any]]:
@@ -716,31 +723,6 @@ def test_store_and_artifacts_lie_in_a_folder_whatever_its_name(tmp_path: Path, n
     assert {"recipe.json", "sweep.json", "q_1_2F_.py"} <= set(files)
     assert {file.path for file in session.client.list_artifacts(run.info.run_id)} >= {"recipe.json"}
     assert "3 runs" in store.examine(default_uri(folder))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["a?b#c 100%25 数据"])
-def test_the_page_serves_a_store_in_such_a_folder(tmp_path: Path, name: str, monkeypatch) -> None:
-    folder = tmp_path / name
-    folder.mkdir()
-    notebook = MlflowTracker(STUDY, default_uri(folder), Prices(OFFER))
-    notebook.start(PARENT, [a_result()])
-    assert notebook.close(60) == 0
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.chdir(tmp_path)
-    page = serve(default_uri(folder), port=port)
-    try:
-        assert page.ready()
-        assert list(page.studies()) == [STUDY.name]
-        (run,) = Session(STUDY, default_uri(folder)).search("run")
-        with urllib.request.urlopen(f"{page.url}/get-artifact?path=recipe.json&run_uuid={run.info.run_id}", timeout=30) as answer:
-            assert json.load(answer)["model"] == "minilm-l3"
-    finally:
-        page.process.terminate()
-        page.process.wait()
-    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("uri", ["sqlite:////tmp/a?b/mlflow.db", "sqlite:///a?b=c/mlflow.db", "sqlite:///x?timeout=1&y/mlflow.db"])

@@ -1,6 +1,7 @@
 """Which model, tuned how, on how many labels, on which platform, gives the quality I need for the least money?"""
 
 from workbench import process
+from workbench.labelling import badge, diversity, pseudo_labels, uncertainty
 from workbench.methods import Method, adapter, bitfit, few_shot, full, head, knn, logistic, peft, setfit, zero_shot
 from workbench.space import choice, integers, loguniform, uniform
 from workbench.study import Recipe, Study, causal_lm, masked_lm
@@ -11,9 +12,11 @@ __all__ = [
     "Recipe",
     "Study",
     "adapter",
+    "badge",
     "bitfit",
     "causal_lm",
     "choice",
+    "diversity",
     "few_shot",
     "full",
     "head",
@@ -23,7 +26,9 @@ __all__ = [
     "loguniform",
     "masked_lm",
     "peft",
+    "pseudo_labels",
     "setfit",
+    "uncertainty",
     "uniform",
     "zero_shot",
 ]

@@ -9,6 +9,7 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     config        `workbench config`
     confirm       `workbench confirm`
     dashboard     `workbench dashboard`
+    data          `workbench data`
     doctor        `workbench doctor`
     export        `workbench export`
     forecasting   what the commands that forecast share
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 _COMMANDS = {
     "init": ("init", "Write a commented study, to be changed and swept."),
+    "data": ("data", "Show what is known of a study's data: sizes, repeats, label noise."),
     "plan": ("plan", "Forecast memory, time and US$ of every model and method."),
     "sweep": ("sweep", "Search for the front of cost and quality; run again to continue."),
     "confirm": ("confirm", "Run the front again with new seeds, on the held-out test split."),
@@ -81,7 +83,7 @@ _HIDDEN = {"worker": ("worker", "Work on a sweep that another process has begun.
 """Commands that only other commands start. No help lists them."""
 
 _GROUPS = {
-    "Work": ("init", "plan", "sweep", "confirm", "retry", "import", "replay"),
+    "Work": ("init", "data", "plan", "sweep", "confirm", "retry", "import", "replay"),
     "See": ("front", "status", "runs", "run", "export", "dashboard", "mlflow"),
     "Set up": ("platforms", "prices", "config", "completion", "doctor"),
 }

@@ -44,11 +44,12 @@ from workbench.errors import UsageError
 from workbench.forecast import is_price_of, on_offer
 from workbench.forecast.pairs import methods_of, parents, recipes
 from workbench.prices import Offer, Prices, label_usd_of
-from workbench.quantities import dollars, duration, many
+from workbench.quantities import dollars, duration, many, number
 from workbench.report.caveats import few_examples
+from workbench.report.text import short_settings
 from workbench.result import by_run, labels_bought, originals
 from workbench.settings import stated
-from workbench.space import Value
+from workbench.space import Choice, Value
 from workbench.sweep import check_data, graded_by
 
 if TYPE_CHECKING:
@@ -256,14 +257,20 @@ def _table(rows: Sequence[_Row], study: Study) -> Table:
     table = Table(narrow=True)
     for name in _COLUMNS:
         table.add_column(name, justify="right" if name in _RIGHT else "left")
-    # Only what the study searches tells rows apart; the
-    # rest would make every row as wide as its method.
-    searched = {name.rsplit(".", 1)[-1] for name, hole in study.dimensions.items() if hole.when}
     for row in rows:
-        settings = ", ".join(f"{k}={v}" for k, v in row.plan.settings.items() if k in searched)
-        head = (row.plan.model, row.plan.method, settings)
-        table.add_row(*head, *_cells(row), row.verdict)
+        table.add_row(row.plan.model, row.plan.method, _searched(row.plan, study), *_cells(row), row.verdict)
     return table
+
+
+def _searched(plan: Plan, study: Study) -> str:
+    """What the study searches of a row's method: of choices the one of this row, of ranges both ends.
+
+    What is fixed would make every row as wide as its method.
+    """
+    own = {name: hole.space for name, hole in study.dimensions.items() if name.startswith(f"{plan.method}.")}
+    ranges = {name: "…".join(map(number, space.ends)) for name, space in own.items() if not isinstance(space, Choice)}
+    chosen = {name: plan.settings.get(name.split(".", 1)[1]) for name in own if name not in ranges}
+    return short_settings({name: ranges.get(name, chosen.get(name)) for name in own})
 
 
 def _cells(row: _Row) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ and models.
     media         files of images and sounds with a class each
     model_files   where a model's files are; the one place that loads them
     models        models and tokenisers by name
+    opinions      `opinions`, a built-in data set for classification: sentiment
     poolings      how a model makes one vector of a text's tokens
     pydocs        `pydocs`, the built-in data set for extractive question answering
     pydocs_texts  the docstrings of `pydocs` as plain texts, for `language_modelling`

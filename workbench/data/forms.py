@@ -23,6 +23,7 @@ Sides = dict[str, list[Example]]
 BUILT_IN = {
     "pydocs": "question_answering",
     "pytopics": "classification",
+    "opinions": "classification",
     "pysearch": "retrieval",
     "digits": "image_classification",
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
-from workbench.data import pytopics, values
+from workbench.data import opinions, pytopics, values
 from workbench.data.files import wrong
 from workbench.data.forms import Example, Sides
 from workbench.data.tables import PLACE, Columns, LeftOut, Mistyped, Table, folded, group_column, group_of, pick, text_of
@@ -57,7 +57,7 @@ class LabelledTexts(Table):
             blanks or underscores are one.
     """
 
-    built_in: ClassVar[Mapping[str, ModuleType]] = {"pytopics": pytopics}
+    built_in: ClassVar[Mapping[str, ModuleType]] = {"pytopics": pytopics, "opinions": opinions}
 
     text: str | tuple[str, ...] | None = None
     label: str | tuple[str, ...] | None = None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
+import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +21,20 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-__all__ = ["KINDS", "build", "check", "config", "head", "kind", "pooling", "processor", "read", "resolve", "tokenizer"]
+__all__ = [
+    "KINDS",
+    "build",
+    "check",
+    "config",
+    "head",
+    "kind",
+    "pooling",
+    "processor",
+    "processors",
+    "read",
+    "resolve",
+    "tokenizer",
+]
 
 KINDS = ("encoder", "decoder", "encoder-decoder", "vision", "audio")
 """Kinds of model: one that reads a text at once, one that writes on from it, one that reads a text
@@ -49,6 +65,24 @@ def processor(model: str) -> Any:
     sounds. Raises as `resolve`.
     """
     return {"vision": _image_processor, "audio": _sound_processor}.get(kind(model), tokenizer)(model)
+
+
+def processors(names: Iterable[str]) -> dict[str, Any]:
+    """The distinct processors of some models, each under the first model that has it. Models that
+    do not load are left out.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for model in names:
+        with contextlib.suppress(WorkbenchError):  # the plan of its pairs says so
+            key, own = model, processor(model)
+            # Models of one family often share a tokeniser. Encoding the data once for each that
+            # differs gives the same counts.
+            if hasattr(own, "backend_tokenizer"):
+                content = json.loads(own.backend_tokenizer.to_str())
+                content |= {"truncation": None, "padding": None}  # set at each use
+                key = json.dumps([content, own.model_max_length])
+            found.setdefault(key, (model, own))
+    return dict(found.values())
 
 
 @functools.lru_cache(maxsize=8)

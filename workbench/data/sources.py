@@ -4,6 +4,7 @@ row.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -53,7 +54,11 @@ def _from_disk(path: Path, form: Form) -> dict[str, Source]:
         return {"train": [(str(path), formats.rows(path, form))]}
     hub_name = "the name of a data set on the hub"
     others = f"{hub_name}, or a built-in one: {', '.join(form.built_in)}" if form.built_in else f"or {hub_name}"
-    raise wrong(f"there is no file or folder {str(path)!r} (looked in {Path.cwd()}). Give an existing path, {others}.")
+    beside: list[str] = []
+    with contextlib.suppress(OSError):
+        beside = [each.name for each in path.parent.iterdir()]
+    hint = did_you_mean(path.name, beside)
+    raise wrong(f"there is no file or folder {str(path)!r} (looked in {Path.cwd()}).{hint} Give an existing path, {others}.")
 
 
 def _from_hub(data: str, form: Form) -> dict[str, Source]:

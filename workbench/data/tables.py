@@ -111,6 +111,15 @@ class Table(Form):
                 del example[PLACE]
         return _split(found, self, data), tuple(notes)
 
+    def places(self, sources: Mapping[str, Source]) -> dict[str, str]:
+        """Where each example stands, by its id: file and line. What several sides hold stands on
+        the last.
+
+        Raises as `read`.
+        """
+        found = (self._side(side, sources[side], []) for side in ("train", "dev", "test") if side in sources)
+        return {example["id"]: example[PLACE] for examples in found for example in examples}
+
     def _side(self, side: str, source: Source, notes: list[str]) -> list[Example]:
         """The examples of one side. Notes on rows that were left out are appended to `notes`."""
         examples: list[Example] = []

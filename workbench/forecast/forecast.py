@@ -33,7 +33,7 @@ class Forecast:
         work: What each of the phases does, one evaluation: steps and FLOPs, which are None where the formula has no answer.
         between_seconds: The part of the spent seconds that lies beside the phases, at all checkpoints; None: not seen yet.
         spent_energy_j: Joules of the spent seconds; None: unknown.
-        labels_by_set: `labels` by data set (`workbench.result.labelled_set`).
+        labels_by_order: `labels` by the order in which they are bought (`workbench.result.label_order`).
         pretrain_share: The share of the phase `pretrain` that a sweep spends: 0 where what it starts from is at hand.
     """
 
@@ -54,7 +54,7 @@ class Forecast:
     work: Mapping[str, Work] = field(default_factory=dict)
     between_seconds: Estimate | None = None
     spent_energy_j: Estimate | None = None
-    labels_by_set: Mapping[str, int] = field(default_factory=dict)
+    labels_by_order: Mapping[str, int] = field(default_factory=dict)
     pretrain_share: float = 1.0
 
     def sharing(self, share: float) -> Forecast:

@@ -140,7 +140,7 @@ class Forecaster:
             tokens=steps * recipe.batch_size * data.tokens,
             steps=steps,
             labels=sum(labels.values()),
-            labels_by_set=labels,
+            labels_by_order=labels,
             evaluations=evaluations,
             parameters=pair.parameters,
             trainable_parameters=pair.trainable,

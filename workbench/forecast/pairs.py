@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench import methods
+from workbench import labelling, methods
 from workbench.data import models
 from workbench.data.builtin import MODELS
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
@@ -80,7 +80,10 @@ def plan(study: Study) -> Iterator[Plan]:
             known[model] = [(task, _problem_of(model, task)) for task in _heads(study.recipe.task, model)]
         for method in _methods(study.recipe.method, start.model):
             # Of several tasks the one that cannot be, else the largest, speaks for the pair.
-            builds = [_build(task, model, method, memory, problem, weights) for task, problem in known[model]]
+            builds = [
+                _build(task, model, method, memory, problem or _problem_of_labels(study.recipe, task, method), weights)
+                for task, problem in known[model]
+            ]
             found = max(builds, key=lambda build: (build.problem != "", build.state_bytes or 0))
             yield dataclasses.replace(found, model=start.name)
 
@@ -239,6 +242,14 @@ def _problem_of(model: str, task: Task) -> str:
         f"the tokeniser of {model!r} has tokens up to number {highest}, and the model embeddings of {len(table)} tokens (0 to "
         f"{len(table) - 1}). Call resize_token_embeddings({highest + 1}) on the model and save it, or give it its own tokeniser."
     )
+
+
+def _problem_of_labels(recipe: Recipe, task: Task, method: Method) -> str:
+    """Return why the study's ways to need fewer labels are none for a task; empty where they are, and for what learns of none."""
+    if not method.labelled:
+        return ""
+    pairs = itertools.product(_options(recipe.acquire), _options(recipe.pseudo))
+    return next((told for acquire, pseudo in pairs if (told := labelling.problem(task, acquire, pseudo))), "")
 
 
 def _problem_of_rows(task: Task, model: str, method: Method, built: Any) -> str:

@@ -81,6 +81,11 @@ def wrap(method: Method, model: torch.nn.Module, auto_class: str, head: set[str]
         except Exception as error:  # whatever PEFT's many methods raise
             if is_out_of_memory(error):
                 raise  # it is about the machine, not about these settings
+            if prompt and settings["task_type"] is None:  # of which PEFT says `KeyError: None`
+                raise UsageError(
+                    f"{method.name!r} puts tokens in front of a text, and this model reads images or sound. Take lora, full, "
+                    "head or another method for it, with models=(…)."
+                ) from error
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             about_targets = "target_modules" in known and "target" in reason.lower()
             advice = (

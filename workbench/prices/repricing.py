@@ -167,7 +167,7 @@ def _on_gpu(usage: Usage, there: Gpu, *, computing: bool) -> Usage | None:
         power *= IDLE_POWER_SHARE
     energy = None if power is None else power * seconds
     # Nothing was seen of a GPU: what it would have shown stays unknown, not 0.
-    unknown: dict[str, Any] = dict.fromkeys(("gpu_busy_seconds", "gpu_throttled_seconds", "gpu_peak_memory_bytes"))
+    unknown: dict[str, Any] = dict.fromkeys(_SEEN_OF_A_GPU)
     return dataclasses.replace(usage, gpu_seconds=seconds, gpu_board_energy_j=energy, **unknown)
 
 
@@ -211,6 +211,14 @@ def _shifted(usage: Usage, name: str, sign: int) -> float | None:
     return None if joules is None else joules * max(0.0, 1 + sign * usage.errors.get(name, 0.0))
 
 
+_SEEN_OF_A_GPU = (
+    "gpu_busy_seconds",
+    "gpu_throttled_seconds",
+    "gpu_overheated_seconds",
+    "gpu_strangers_seconds",
+    "gpu_peak_memory_bytes",
+)
+
 _TIMES = (
     "seconds",
     "others_seconds",
@@ -220,7 +228,14 @@ _TIMES = (
     "gpu_board_energy_j",
     "gpu_busy_seconds",
     "gpu_throttled_seconds",
+    "gpu_overheated_seconds",
+    "gpu_strangers_seconds",
+    "waited_seconds",
+    "stalled_seconds",
+    "stalled_energy_j",
+    "others_cpu_seconds",
 )
+"""All of a window that grows with its length: what of it others caused goes along, as shares of it are read (`Usage.contended`)."""
 
 
 def _scaled(usage: Usage, ratio: float, power: float | None, note: str) -> Usage:

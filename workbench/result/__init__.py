@@ -28,7 +28,18 @@ from workbench.result.inputs import current
 from workbench.result.model_names import model_name
 from workbench.result.record import AGAIN, SCHEMA, STATUSES, Result, again, by_run, originals
 from workbench.result.recorded_offer import offer_record
-from workbench.result.spending import Spending, labelled_set, labels_bought, labels_by_set, merged_labels, spending, spent_usd
+from workbench.result.spending import (
+    Labels,
+    Spending,
+    label_order,
+    labelled_set,
+    labels_bought,
+    labels_by_order,
+    labels_of,
+    merged_labels,
+    spending,
+    spent_usd,
+)
 
 __all__ = [
     "AGAIN",
@@ -48,9 +59,12 @@ __all__ = [
     "cost",
     "current",
     "estimate",
+    "Labels",
+    "label_order",
     "labelled_set",
     "labels_bought",
-    "labels_by_set",
+    "labels_by_order",
+    "labels_of",
     "mean_costs",
     "merged_labels",
     "model_name",

@@ -27,7 +27,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from workbench.search.history import MAX_INTERRUPTIONS, begun, left_alone, unfinished
-from workbench.search.next_run import EXHAUSTED, LEARNING_RUNS, NO_START, Step, check_stop_below, decide
+from workbench.search.next_run import LEARNING_RUNS, End, Step, check_stop_below, decide
 from workbench.search.optuna_study import check_sampler
 from workbench.search.propose import SPREAD_RUNS, propose
 from workbench.search.request import DEFAULT, Allowance, CheckpointForecast, Costs, States, Strategy
@@ -37,10 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT",
-    "EXHAUSTED",
+    "End",
     "LEARNING_RUNS",
     "MAX_INTERRUPTIONS",
-    "NO_START",
     "SPREAD_RUNS",
     "Allowance",
     "CheckpointForecast",

@@ -14,6 +14,7 @@ from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from workbench.errors import UsageError
 from workbench.prices import Prices
@@ -36,8 +37,12 @@ PARTS = 4
 LEARNING_RUNS = 8
 """No sweep ends for want of growth before so many runs have a score: until then nothing is known of what growth to expect."""
 
-EXHAUSTED = "every configuration of the space has been run"
-NO_START = "no more runs may be started"
+
+class End(StrEnum):
+    """Why nothing is left to do, whatever else there is to say."""
+
+    EXHAUSTED = "every configuration of the space has been run"
+    NO_START = "no more runs may be started"
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ class Step:
         settings: Settings of the run, its `epochs` being how far it may go at most; None where there is no run.
         until: Epochs of the checkpoint it is taken to before the search is asked again; None: to its end.
         gain_per_usd: Expected growth of the hypervolume, in score x decades of cost, for a US$; None where it is not known.
-        reason: Why, in words.
+        reason: Why, in words for people; no program reads it.
+        end: Why there is nothing to do, where it is one of these.
     """
 
     action: str
@@ -57,6 +63,12 @@ class Step:
     until: float | None = None
     gain_per_usd: float | None = None
     reason: str = ""
+    end: End | None = None
+
+    @classmethod
+    def ended(cls, action: str, end: End, gain_per_usd: float | None = None) -> Step:
+        """Nothing is to be done, for a reason that programs go by."""
+        return cls(action, gain_per_usd=gain_per_usd, reason=end.value, end=end)
 
 
 def decide(
@@ -108,13 +120,13 @@ def decide(
     chosen, decision = _admitted(ask, runs, admits)
     if chosen is not None and chosen.run_id not in begun and allowance.starts == 0:
         if decision.gain > 0:  # it would add more than any run that there is
-            return _idle(runs, NO_START, _gain_per_usd(decision, usd))
+            return _idle(runs, End.NO_START, _gain_per_usd(decision, usd))
         # Drawn as one of the first, of which nothing is known: those that there are can still say something.
         chosen, decision = _admitted(ask, [run for run in runs if run.run_id in begun], admits)
         if chosen is None:
-            return _idle(runs, NO_START)
+            return _idle(runs, End.NO_START)
     if chosen is None:
-        return Step(decision.action, reason=EXHAUSTED if decision.action == "stop" else decision.reason)
+        return Step.ended("stop", End.EXHAUSTED) if decision.action == "stop" else Step(decision.action, reason=decision.reason)
     gain_per_usd = _gain_per_usd(decision, usd)
     reason = _no_use(decision, gain_per_usd, strategy.stop_below, sum(run.arm.done > 0 for run in runs))
     if reason:
@@ -142,10 +154,13 @@ def _before_all(runs: Sequence[Run], results: Sequence[Result], admits: Admits, 
     return None
 
 
-def _idle(runs: Sequence[Run], reason: str, gain_per_usd: float | None = None) -> Step:
+def _idle(runs: Sequence[Run], reason: str | End, gain_per_usd: float | None = None) -> Step:
     """There is nothing to do now; while others are at work, what they find may change that."""
     busy = any(run.arm.pending is not None for run in runs)
-    return Step("wait" if busy else "stop", gain_per_usd=gain_per_usd, reason=reason)
+    action = "wait" if busy else "stop"
+    if isinstance(reason, End):
+        return Step.ended(action, reason, gain_per_usd)
+    return Step(action, gain_per_usd=gain_per_usd, reason=reason)
 
 
 def check_stop_below(study: Study, at: Prices, sampler: str = DEFAULT) -> None:
@@ -171,10 +186,10 @@ def _whole(study: Study, results: Sequence[Result], at: Prices, strategy: Strate
     if waiting:
         return Step("continue", waiting[0], reason="it was interrupted")
     if allowance.starts == 0:
-        return Step("stop", reason=NO_START)
+        return Step.ended("stop", End.NO_START)
     settings = propose(study, results, at, sampler=strategy.sampler, seed=strategy.seed, admits=admits)
     if settings is None:
-        return Step("stop", reason=EXHAUSTED)
+        return Step.ended("stop", End.EXHAUSTED)
     return Step("start", settings, reason=f"proposed by {strategy.sampler}")
 
 

@@ -12,6 +12,7 @@ from workbench import methods
 from workbench.data import fingerprints, models
 from workbench.errors import UsageError
 from workbench.formulations import Formulation
+from workbench.labelling import PseudoLabels, Strategy
 from workbench.methods import Method
 from workbench.result.model_names import learned_name, model_name
 from workbench.space import Choice, Space, check, ends, is_number, is_whole
@@ -51,8 +52,11 @@ class Recipe:
         precision: `float32`, `bfloat16` (autocast), or `auto`: bfloat16 on GPUs that have it.
         weights: What holds the model's own weights: `float32`, `bfloat16`, or `nf4`, which is four bits (Dettmers et al. 2023,
             arXiv:2305.14314) and needs the package bitsandbytes. Other than float32 only where they are left as they are.
-        pretrain: What the model learns by itself before it is tuned: `masked_lm(…)` or `causal_lm(…)`; None: nothing.
         seed: Seed of the head's first weights, of dropout and of adapters. The order of examples belongs to the task.
+        pretrain: What the model learns by itself before it is tuned: `masked_lm(…)` or `causal_lm(…)`; None: nothing.
+        acquire: Which examples of the task's pool are labelled: `uncertainty()`, `diversity()` or `badge()`; None: the task's
+            own order, which is random.
+        pseudo: Which other examples of the pool join the training with a class that nobody told: `pseudo_labels()`; None: none.
     """
 
     task: Task
@@ -68,6 +72,8 @@ class Recipe:
     seed: int = 0
     weights: str = field(default="float32", metadata={"later": True})
     pretrain: Pretraining | None = field(default=None, metadata={"later": True})
+    acquire: Strategy | None = field(default=None, metadata={"later": True})
+    pseudo: PseudoLabels | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
         check(self, "task", lambda v: isinstance(v, Task), "a task, such as question_answering(…)")
@@ -84,6 +90,11 @@ class Recipe:
         check(self, "precision", lambda v: v in ("auto", "float32", "bfloat16"), "'auto', 'float32' or 'bfloat16'")
         check(self, "seed", lambda v: is_whole(v) and v >= 0, "a whole number, at least 0")
         check(self, "weights", lambda v: v in WEIGHTS, f"one of {', '.join(map(repr, WEIGHTS))}")
+        check(self, "acquire", lambda v: v is None or isinstance(v, Strategy), "None, uncertainty(), diversity() or badge()")
+        check(self, "pseudo", lambda v: v is None or isinstance(v, PseudoLabels), "None or pseudo_labels()")
+        if isinstance(self.method, Method) and not self.method.labelled:
+            for name in ("acquire", "pseudo"):  # what is only asked learns from no label
+                object.__setattr__(self, name, None)
         if any(weights != "float32" for weights in ends(self.weights)):
             for method in ends(self.method):
                 if method.changes_weights:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from workbench import prices
 from workbench.estimate import Estimate
 from workbench.forecast import CostForecast, Forecaster
-from workbench.result import Result, Spending, labelled_set, labels_bought
+from workbench.result import Result, Spending, label_order, labels_by_order
 from workbench.study import Recipe
 from workbench.sweep.budget import Budget
 from workbench.sweep.limits import promised
@@ -35,7 +35,7 @@ class Account:
         self.budget, self.forecaster = budget, forecaster
         self.refusals: dict[float, str] = {}
         self._recorded = Spending()
-        self._bought: dict[str, int] = {}  # labels, by data set
+        self._bought: dict[str, int] = {}  # labels, by the order in which they are bought
         self._asked: dict[Hashable, bool] = {}
 
     @property
@@ -62,7 +62,7 @@ class Account:
         # those would let several workers together pass the budget of labels.
         results = [replace(r, labels=max(r.labels, promised(r))) if promised(r) else r for r in results]
         self._asked.clear()
-        self._bought = labels_bought(results)
+        self._bought = labels_by_order(results)
         self._recorded = self.budget.spent(results)
         if more is not None:
             self._recorded = self.with_work(more, {})
@@ -90,7 +90,7 @@ class Account:
 
     def labels_to_come(self, recipe: Recipe) -> Mapping[str, int]:
         """How many labels a run will have used at its end, by data set; empty where no budget asks for it."""
-        return self.forecaster.segment(recipe, 0.0, float(recipe.epochs), cold=True).labels_by_set if self.bounded else {}
+        return self.forecaster.segment(recipe, 0.0, float(recipe.epochs), cold=True).labels_by_order if self.bounded else {}
 
     def exhausted(self) -> str:
         """Which budget was spent when the ledger was last read, in words; empty when none was."""
@@ -145,7 +145,7 @@ class Account:
             seconds = least.seconds
         if seconds is None:  # its labels alone are known
             seconds = energy_j = Estimate.exact(0.0)
-        labels = self._new_labels(forecast.labels_by_set)
+        labels = self._new_labels(forecast.labels_by_order)
         more = self.budget.forecast(seconds, energy_j, labels).spending
         refused = self.budget.overrun(self._recorded, more)
         if refused:
@@ -170,12 +170,14 @@ class Account:
         joules = (train.energy_j, evaluate.energy_j)
         energy_j = None if None in joules else stretch * (train.energy_j or 0.0) + (evaluate.energy_j or 0.0)
         # What it started from is bought: its own labels alone grow.
-        own = labelled_set(result.recipe["task"])
+        own = label_order(result.recipe)
         more_labels = checkpoint.next_labels - checkpoint.labels
-        labels = self._new_labels({own: checkpoint.labels_by_set.get(own, 0) + more_labels})
+        labels = self._new_labels({own: checkpoint.labels_by_order.get(own, 0) + more_labels})
         more = self.budget.of_work(stretch * train.seconds + evaluate.seconds, energy_j, labels)
         return self.budget.exhausted(self._recorded) or self.budget.overrun(self._recorded, more)
 
     def _new_labels(self, labels: Mapping[str, int]) -> int:
-        """How many of these labels, by data set, are not bought yet."""
+        """How many of these labels, by the order in which they are bought, are not bought yet; at most so many where a strategy
+        is yet to choose them.
+        """
         return sum(max(0, count - self._bought.get(name, 0)) for name, count in labels.items())

@@ -143,7 +143,7 @@ class Decider:
                 "data_digest": recipe.inputs["data"],
                 TO_COME: sum(to_come.values()),
             },
-            labels_by_set=told_apart(recipe.to_json(), to_come),
+            labels_by_order=told_apart(recipe.to_json(), to_come),
             offer=offer_record(context.job.offer),
             label_usd=context.job.label_usd,
             started=time.time(),

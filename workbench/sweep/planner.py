@@ -97,7 +97,7 @@ class FrontPlanner:
         # With `among` the search may not propose a new run, but it takes up broken
         # ones as if they were starts: it must be told that there are some left.
         step = self._search.ask(results, current, starts_left=len(again) or starts_left, among=among)
-        if step.action == "stop" and step.reason == search.EXHAUSTED and again and not self._context.account.refused:
+        if step.action == "stop" and step.end is search.End.EXHAUSTED and again and not self._context.account.refused:
             return Done(limits.all_begun(len(started(results))))
         return self._search.answer(step, results)
 
@@ -202,9 +202,9 @@ class _Search:
 
     def _why(self, step: Step, results: Sequence[Result]) -> str:
         """Why the sweep ends with this step, in words."""
-        if step.reason == search.NO_START:
+        if step.end is search.End.NO_START:
             return self._context.job.limits.all_begun(len(search.begun(results)))
-        if step.reason == search.EXHAUSTED and self._context.account.refused:
+        if step.end is search.End.EXHAUSTED and self._context.account.refused:
             return self._context.account.refused
         return step.reason
 

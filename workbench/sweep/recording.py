@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import EnvironmentFault, Refused, StudyError
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
-from workbench.result import Cause, Result, cost, labelled_set
+from workbench.result import Cause, Result, cost, label_order
 from workbench.sweep.current_work import CurrentWork
 from workbench.sweep.grading import Grading
 from workbench.sweep.job import Context
@@ -62,7 +62,8 @@ class Recorder:
             scores=made.scores,
             usage=made.usage,
             labels=made.labels,
-            labels_by_set=told_apart(made.recipe.to_json(), made.labels_by_set),
+            labels_by_order=told_apart(made.recipe.to_json(), made.labels_by_order),
+            bought=list(made.bought),
             step=made.step,
             examples=made.examples,
             tokens=made.tokens,
@@ -117,7 +118,7 @@ class Recorder:
         spent = self._context.bill.unaccounted()
         labels: Mapping[str, int] = {}
         if progress is not None:
-            spent, labels = spent.doing(progress.work), progress.by_set
+            spent, labels = spent.doing(progress.work), progress.by_order
         phase = "train" if progress is None else progress.phase
         ended = replace(
             lease.result,
@@ -127,7 +128,7 @@ class Recorder:
             reason=cause.reason(detail),
             usage={} if status == "interrupted" else {phase: spent},
             labels=sum(labels.values()),
-            labels_by_set=told_apart(lease.result.recipe, labels),
+            labels_by_order=told_apart(lease.result.recipe, labels),
             finished=time.time(),
         )
         self.write(ended, {phase: spent})
@@ -169,8 +170,8 @@ class Recorder:
 
 
 def told_apart(recipe: Mapping[str, Any], labels: Mapping[str, int]) -> dict[str, int]:
-    """Labels by data set, as a Result has them: empty where all are the task's."""
-    return dict(labels) if labels.keys() - {labelled_set(recipe["task"])} else {}
+    """Labels by the order in which they are bought, as a Result has them: empty where there is one."""
+    return dict(labels) if labels.keys() - {label_order(recipe)} else {}
 
 
 def _made(stub: Result) -> Mapping[str, Any]:

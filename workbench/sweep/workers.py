@@ -35,6 +35,7 @@ MAX_DEATHS = 3
 """A worker that died so often in a row without a Result is not started again."""
 
 _LOOK_SECONDS = 0.1
+_HEARING_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ class _Worker:
     deaths: int = 0
     waiting: bool = False
     ended: Mapping[str, Any] | None = None
+    listeners: Sequence[threading.Thread] = ()
     given_up: bool = False
 
     @property
@@ -195,15 +197,20 @@ class Supervisor:
             self._command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
         )
         worker.ended, worker.waiting = None, False
-        for listen, lines in ((self._hear, worker.process.stdout), (self._overhear, worker.process.stderr)):
-            threading.Thread(target=listen, args=(worker, lines), daemon=True).start()
+        heard = ((self._hear, worker.process.stdout), (self._overhear, worker.process.stderr))
+        worker.listeners = [threading.Thread(target=listen, args=(worker, lines), daemon=True) for listen, lines in heard]
+        for listener in worker.listeners:
+            listener.start()
         self._send(worker, orders.to_json())
         self._introduce()
 
     def _gone(self, worker: _Worker, process: subprocess.Popen[str]) -> None:
         """A worker's process has ended: put right what it left, and start it again if it was killed."""
         worker.process, code = None, process.returncode
-        time.sleep(_LOOK_SECONDS)  # what it said last is still being read
+        for listener in worker.listeners:
+            # What it said last may still be read: unheard, a planned end would look like a death. Bounded, as a child of its own
+            # that outlives it would hold the pipe open.
+            listener.join(_HEARING_SECONDS)
         self._introduce()
         if worker.ended is not None or (code == 130 and self._requested):
             return

@@ -1,5 +1,6 @@
 """Tasks: data, prompts and answers, and the score that grades them. One short file a task, without tensor code.
 
+alarm_scores          precision and delay of alarms, by river's Page-Hinkley test
 audio_classification  the task: which class a sound is of
 base                  Task and Splits: what a task is
 class_scores          accuracy, F1 and calibration error
@@ -8,6 +9,7 @@ entity_scores         entity F1, by seqeval
 image_classification  the task: which class an image is of
 language_modelling    the task: to know the language of some texts
 media                 the base of tasks about images or sound
+monitoring            the task: the class of each text of a stream, and alarms
 question_answering    the task: the answer to a question, out of a text
 ranking               the task: candidates for a query, put in order
 ranking_scores        NDCG, MRR and others, by trec_eval itself
@@ -32,6 +34,7 @@ from workbench.tasks.base import Splits, Task
 from workbench.tasks.classification import Classification, classification
 from workbench.tasks.image_classification import ImageClassification, image_classification
 from workbench.tasks.language_modelling import LanguageModelling, language_modelling
+from workbench.tasks.monitoring import Monitoring, monitoring
 from workbench.tasks.question_answering import QuestionAnswering, question_answering
 from workbench.tasks.ranking import Ranking, ranking
 from workbench.tasks.retrieval import Retrieval, retrieval
@@ -46,6 +49,7 @@ __all__ = [
     "Example",
     "ImageClassification",
     "LanguageModelling",
+    "Monitoring",
     "QuestionAnswering",
     "Ranking",
     "Retrieval",
@@ -59,6 +63,7 @@ __all__ = [
     "classification",
     "image_classification",
     "language_modelling",
+    "monitoring",
     "question_answering",
     "ranking",
     "retrieval",

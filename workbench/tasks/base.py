@@ -7,8 +7,9 @@ loop knows tasks only through the methods below.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar
 
 from workbench.errors import StudyError
@@ -47,12 +48,15 @@ class Task(ABC):
         per_example: Names of those scores that are told of example by example, so that few dev examples say little of them (a class
             attribute).
         bounds: Names of the fields that bound what can be predicted, which `Formulation.reach` looks at (a class attribute).
+        inputs: Keys of an example whose values are text that a model reads: a text, a list of texts
+            or of a conversation's turns. First the one that users write (a class attribute).
     """
 
     metrics: ClassVar[tuple[str, ...]]
     lower_is_better: ClassVar[tuple[str, ...]] = ()
     per_example: ClassVar[tuple[str, ...]] = ()
     bounds: ClassVar[tuple[str, ...]] = ()
+    inputs: ClassVar[tuple[str, ...]] = ()
 
     def provision(self) -> None:
         """Fetch, build and import what the other methods need, so that no run pays for what a machine or process does once."""
@@ -61,6 +65,27 @@ class Task(ABC):
     @abstractmethod
     def splits(self) -> Splits:
         """Read and split the data. Raises DataError when a file is not what it must be."""
+
+    def pool(self) -> Sequence[Example] | None:
+        """Return all examples that labels can be bought for, in the order in which they are bought
+        unless a recipe says otherwise: `train` of `splits` is a prefix of them.
+
+        Returns:
+            The examples; None where the task does not tell, so that nothing can be chosen of them.
+        """
+        return None
+
+    def class_names(self) -> Sequence[str]:
+        """Return the names of all classes, where each example has just one; else nothing."""
+        return ()
+
+    def class_of(self, example: Example) -> str:
+        """The class of an example, where there are `class_names`."""
+        return str(example["labels"][0])
+
+    def with_class(self, example: Example, name: str) -> Example:
+        """The same example with another class, where there are `class_names`."""
+        return {**example, "labels": [name]}
 
     @abstractmethod
     def digest(self) -> str:
@@ -92,6 +117,12 @@ class Task(ABC):
         self.splits()
         return []
 
+    def content(self, example: Example) -> str:
+        """The text of an example that a model reads; empty where that is none, or the task names no
+        `inputs`.
+        """
+        return "\n".join(text for name in self.inputs for text in _texts(example.get(name)))
+
     def constant_scores(self) -> dict[str, float]:
         """Return the dev scores of giving every example the commonest answer; empty where no answer
         is common.
@@ -120,9 +151,11 @@ class Task(ABC):
             given = ", ".join(map(str, scores)) or "nothing"
             raise StudyError(f"score() of {own} gave {given}, and its metrics name {named}. Call them alike.")
         for name, value in scores.items():
-            if not isinstance(value, (int, float)):  # nothing else can be stored, a float32 of NumPy neither
+            if not isinstance(value, Real):  # nothing else can be stored
                 what = "None" if value is None else f"a {type(value).__name__}"
                 raise StudyError(f"score() of {own} gave {name} as {what}. Give a float, or leave out what is not known.")
+        # Of NumPy's numbers JSON knows float64 alone.
+        scores = {name: value if isinstance(value, (int, float)) else float(value) for name, value in scores.items()}
         places: dict[str, list[int]] = {}
         for i, example in enumerate(examples):
             if "group" in example:
@@ -136,3 +169,14 @@ class Task(ABC):
             if known:
                 scores |= {f"{WORST_GROUP}{name}": min(known), f"{GAP}{name}": max(known) - min(known)}
         return scores
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of a value of `Task.inputs`; of a turn what is said, not who says it."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(value.get("content"))
+    elif isinstance(value, Sequence):
+        for each in value:
+            yield from _texts(each)

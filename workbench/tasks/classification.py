@@ -23,6 +23,7 @@ class Classification(LabelledTask):
     lower_is_better: ClassVar[tuple[str, ...]] = ("calibration_error",)
     per_example: ClassVar[tuple[str, ...]] = metrics
     bounds: ClassVar[tuple[str, ...]] = ("max_length",)
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
     several: ClassVar[bool] = False
 
     text: str | tuple[str, ...] | None
@@ -49,6 +50,9 @@ class Classification(LabelledTask):
         return formulations.classification(
             kind, self, self.words(), _text, _labels, max_length=self.max_length, instruction=self.instruction, several=self.several
         )
+
+    def class_names(self) -> Sequence[str]:
+        return () if self.several else [*self.words()]
 
     def constant_scores(self) -> dict[str, float]:
         return {} if self.several else commonest_scores(self.splits().dev)
@@ -99,8 +103,8 @@ def classification(
     error is recorded beside them.
 
     Args:
-        data: `"pytopics"`, a file (CSV, TSV, JSON, JSON lines, parquet, Arrow), a folder of them,
-            or a name on the hub.
+        data: `"pytopics"` or `"opinions"`; a file (CSV, TSV, JSON, JSON lines, parquet, Arrow), a
+            folder of them, or a name on the hub.
         train: Labelled examples to train on. A smaller number takes a prefix of what a larger one
             takes.
         dev: The most examples that grade each checkpoint; the data may have fewer.

@@ -20,6 +20,7 @@ class LanguageModelling(TableTask):
 
     metrics: ClassVar[tuple[str, ...]] = ("byte_probability", "accuracy")
     lower_is_better: ClassVar[tuple[str, ...]] = ("perplexity", "byte_perplexity", "bits_per_byte", "word_perplexity")
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
 
     text: str | None
     group: str | None

@@ -34,6 +34,9 @@ class LabelledFilesTask(LabelledTask):
     def form(self) -> LabelledFiles:
         return LabelledFiles(self.media, self.file, self.group, self.label, tuple(name for name, _ in self.labels))
 
+    def class_names(self) -> Sequence[str]:
+        return [*self.words()]
+
     def constant_scores(self) -> dict[str, float]:
         return commonest_scores(self.splits().dev)
 

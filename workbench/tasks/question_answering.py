@@ -28,6 +28,7 @@ class QuestionAnswering(Task):
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1")
     per_example: ClassVar[tuple[str, ...]] = metrics
     bounds: ClassVar[tuple[str, ...]] = ("max_length", "stride", "max_answer_tokens")
+    inputs: ClassVar[tuple[str, ...]] = ("question", "context")
 
     data: str
     train: int
@@ -69,6 +70,9 @@ class QuestionAnswering(Task):
         if self.train > len(train):
             raise UsageError(f"train={self.train}: {self.data!r} has {len(train)} examples to train on. Ask for at most that many.")
         return Splits(train[: self.train], dev[: self.dev], test[: self.test])
+
+    def pool(self) -> Sequence[Example]:
+        return _shuffled(self.data, self.digest(), self.seed)[0]
 
     def digest(self) -> str:
         return fingerprints.data(self.data)

@@ -33,6 +33,7 @@ class SearchTask(TableTask):
     """
 
     bounds: ClassVar[tuple[str, ...]] = ("max_length",)
+    inputs: ClassVar[tuple[str, ...]] = ("query",)
 
     query: str | None = None
     positive: str | None = None

@@ -60,6 +60,9 @@ class TableTask(Task):
             raise UsageError(f"train={self.train}: {self.data!r} has {len(train)} examples to train on. Ask for at most that many.")
         return Splits(train[: self.train], dev[: self.dev], test[: self.test])
 
+    def pool(self) -> Sequence[Example]:
+        return _shuffled(self.data, self.form, self.digest(), self.seed)[0]
+
     def digest(self) -> str:
         return fingerprints.data(self.data, self.form)
 

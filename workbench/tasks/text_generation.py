@@ -24,6 +24,7 @@ class TextGeneration(TableTask):
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1", "chrf", "rouge_l")
     per_example: ClassVar[tuple[str, ...]] = ("exact_match", "f1")
     bounds: ClassVar[tuple[str, ...]] = ("max_new_tokens",)
+    inputs: ClassVar[tuple[str, ...]] = ("messages",)
 
     prompt: str | None = None
     completion: str | None = None

@@ -20,6 +20,7 @@ class TokenClassification(LabelledTask):
 
     metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "token_accuracy")
     bounds: ClassVar[tuple[str, ...]] = ("max_length", "max_new_tokens")
+    inputs: ClassVar[tuple[str, ...]] = ("tokens",)
 
     tokens: str | None
     tags: str | None

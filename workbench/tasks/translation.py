@@ -23,6 +23,7 @@ class Translation(TableTask):
 
     metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf")
     bounds: ClassVar[tuple[str, ...]] = ("max_new_tokens",)
+    inputs: ClassVar[tuple[str, ...]] = ("source",)
 
     source: str | None
     target: str | None

@@ -18,6 +18,7 @@ from workbench.objectives import Classes, Inference, Objective, Read
 from workbench.tasks.base import Splits, Task
 
 _WORDS = 64
+_POOL = 256  # sentences that labels can be bought for
 _KEY = 7  # a sentence is of class 1 when it holds this word
 
 
@@ -41,6 +42,18 @@ class TinyTask(Task):
 
     def splits(self) -> Splits:
         return Splits(self._sentences(self.train, 0), self._sentences(self.dev, 1), self._sentences(self.dev, 2))
+
+    def pool(self) -> Sequence[Example]:
+        return self._sentences(max(_POOL, self.train), 0)
+
+    def class_names(self) -> Sequence[str]:
+        return ("0", "1")
+
+    def class_of(self, example: Example) -> str:
+        return str(example["label"])
+
+    def with_class(self, example: Example, name: str) -> Example:
+        return {**example, "label": int(name)}
 
     def digest(self) -> str:
         return hashlib.sha256(f"tiny-1/{self.seed}".encode()).hexdigest()
@@ -98,7 +111,7 @@ class TinyFormulation(Formulation):
         return Classes()
 
     def inference(self, processor: Any) -> Inference:
-        return Read(lambda output, batch: output.logits.argmax(-1).tolist())
+        return Read(lambda output, batch: output["logits"].argmax(-1).tolist())
 
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         words = [np.array(example["words"], np.int32) for example in examples]

@@ -4,11 +4,13 @@ or prices.
     loop          the loop itself; kept weights of a sweep, read again and graded on the test split
     tuning        one run's model, optimiser and averages
     passes        a model's forward passes: what it predicts, and what grades it
+    choosing      which examples a run is trained on: bought, or told with confidence
     batches       which examples make a step, and how its rows are split
     features      the output of a part that does not learn, computed once
     memory        how many rows fit into memory at once
     parents       has the model at hand that a recipe starts from, made once by the loop
     parent_store  the folder with the models that recipes start from
+    vectors       embeddings of examples by an encoder as it is
     faults        what goes wrong in a model, told from what goes wrong in this package
     resume_state  the state to continue a run from, and the folder of such states
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from workbench.training.passes import questions
     from workbench.training.resume_state import ResumeCache, ResumeState
     from workbench.training.tuning import Progress, Tuning
+    from workbench.training.vectors import embed
 
 __all__ = [
     "Checkpoint",
@@ -36,6 +39,7 @@ __all__ = [
     "Tuning",
     "checkpoint_epochs",
     "device",
+    "embed",
     "questions",
     "test",
     "train",
@@ -51,6 +55,7 @@ _MODULES = {
     "Tuning": "tuning",
     "checkpoint_epochs": "batches",
     "device": "loop",
+    "embed": "vectors",
     "questions": "passes",
     "test": "loop",
     "train": "loop",

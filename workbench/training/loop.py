@@ -32,11 +32,11 @@ import torch
 from workbench import methods
 from workbench.data import bases, models
 from workbench.errors import Infeasible, UsageError, is_out_of_memory
-from workbench.formulations import Rows
+from workbench.formulations import Example, Rows
 from workbench.meter import Meter, Window
 from workbench.result import merged_labels
 from workbench.study import Recipe
-from workbench.training import parent_store, parents
+from workbench.training import choosing, parent_store, parents
 from workbench.training.batches import checkpoint_epochs, steps_for
 from workbench.training.passes import Questions, questions
 from workbench.training.resume_state import ResumeState
@@ -65,6 +65,8 @@ class Checkpoint:
         scores: The task's scores on the dev set, and `dev_loss`; without that where nothing is learned and it would take a pass of
             its own.
         labels: Distinct labelled examples whose labels reached the loss, its parents' included.
+        bought: Of each label that was paid for its example's place in the task's pool; empty where a task's own order says
+            which they are. Some may not have reached the loss yet: others were chosen by them.
         step: Optimiser steps done.
         next_step: Optimiser steps done by the next checkpoint; None for the last one.
         next_labels: `labels` then.
@@ -78,6 +80,8 @@ class Checkpoint:
         predictions: The predictions on the dev set, one per example.
         resume_state: Gives the state to continue from. Call it before the generator goes on.
         weights: Gives the tuned weights as evaluated, by name. Call it before the generator goes on.
+        labels_by_order: `labels` by the order in which they are bought (`workbench.result.label_order`): one, unless parents were
+            made with others.
         test: Gives the scores on the held-out test split and `test_loss`; empty where nothing is held out. No search may read
             them. Call it before the generator goes on.
     """
@@ -85,6 +89,7 @@ class Checkpoint:
     recipe: Recipe
     scores: Mapping[str, float]
     labels: int
+    bought: Sequence[int]
     step: int
     next_step: int | None
     next_labels: int
@@ -98,7 +103,7 @@ class Checkpoint:
     resume_state: Callable[[], ResumeState]
     weights: Callable[[], dict[str, torch.Tensor]]
     test: Callable[[], dict[str, float]]
-    labels_by_set: Mapping[str, int]
+    labels_by_order: Mapping[str, int]
 
 
 def train(
@@ -270,22 +275,27 @@ def _train(
     cold: dict[str, Usage] = dict(resume.usage) if resume else {}
     serving: dict[str, float] = {}
 
-    started = _start(recipe, phases, meter, progress)
+    with contextlib.nullcontext() if recipe.parent is None else phases.phase("pretrain"):
+        started = parents.prepare(recipe, train, meter, progress)
     if started is not None:
+        phases.spent["pretrain"] = phases.spent["pretrain"].doing(started.work)
         cold.setdefault("pretrain", started.usage)
     with phases.phase("data"):
-        train_rows, dev, encoding = _encode(recipe, meter)
+        lot = choosing.lot(recipe, where, meter.window)
+        train_rows, dev, encoding = _encode(recipe, lot.examples, meter)
     with phases.phase("load"):
         tuning = Tuning(recipe, where, resume, meter.window)
-    cold.setdefault("data", encoding)
+    cold.setdefault("data", lot.usage + encoding)
     loading = phases.spent["load"]
     if tuning.base_at_hand:  # each run pays for its model as if it had read it
         loading = loading - tuning.base_took + tuning.base_alone
     cold.setdefault("load", loading)
 
-    examples = recipe.task.splits()
-    count, trains = len(examples.train), recipe.method.trains
-    grid = checkpoint_epochs(recipe.epochs, batch_size=recipe.batch_size, examples=count, dev_examples=len(examples.dev))
+    count, trains = len(lot.examples), recipe.method.trains
+    progress.labels_of = lot.labels
+    progress.saw({tuning.order: lot.needed} if lot.needed else {})
+    # By what was bought: how many pseudo-labels there will be no forecast can know.
+    grid = checkpoint_epochs(recipe.epochs, batch_size=recipe.batch_size, examples=lot.bought, dev_examples=len(dev.examples))
     targets = [steps_for(epochs, recipe.batch_size, count) for epochs in grid]
     for epochs, target, upcoming in zip(grid, targets, [*targets[1:], None], strict=True):
         if target <= tuning.step and resume:
@@ -309,13 +319,14 @@ def _train(
         cold_to_here = dict(cold)  # no evaluation is in it: who goes on from here pays for one of its own
         shorter = recipe.with_epochs(epochs)
         labels, then = (
-            merged_labels(started.labels if started else {}, {tuning.labelled_set: min(count, n) if trains else count})
+            merged_labels(started.labels if started else {}, {tuning.order: lot.labels(n if trains else count)})
             for n in (processed, (upcoming or tuning.step) * recipe.batch_size)
         )
         yield Checkpoint(
             recipe=shorter,
             scores=scores,
             labels=sum(labels.values()),
+            bought=lot.paid(processed if trains else count),
             step=tuning.step,
             next_step=upcoming,
             next_labels=sum(then.values()),
@@ -329,39 +340,27 @@ def _train(
             resume_state=lambda: tuning.resume_state(shorter, cold_to_here),  # noqa: B023  called before the loop goes on
             weights=tuning.averaged,
             test=lambda: _test(tuning),
-            labels_by_set=labels,
+            labels_by_order=labels,
         )
         phases.spent.clear()
         progress.work = Work()
         tuning.restore_random()
 
 
-def _start(recipe: Recipe, phases: _Phases, meter: Windows, progress: Progress) -> parents.Started | None:
-    """Have what the recipe starts from at hand, as a phase of its own."""
-    if recipe.parent is None:
-        return None
-    with phases.phase("pretrain"):
-        found = parents.prepare(recipe, train, meter, progress)
-    if found is not None:
-        phases.spent["pretrain"] = phases.spent["pretrain"].doing(found.work)
-        progress.saw(found.labels)
-    return found
-
-
 _encoded: dict[tuple[Any, ...], tuple[Rows, Questions, Usage]] = {}
 
 
-def _encode(recipe: Recipe, meter: Windows) -> tuple[Rows, Questions, Usage]:
+def _encode(recipe: Recipe, examples: Sequence[Example], meter: Windows) -> tuple[Rows, Questions, Usage]:
     """Rows to train on and to be graded by, and what it took to make them. Kept across runs: trials share them."""
     task, trains = recipe.task, recipe.epochs > 0 or recipe.method.fits
-    key = (task, recipe.architecture, trains, recipe.learns, recipe.method.asking)
+    key = (task, recipe.architecture, trains, recipe.learns, recipe.method.asking, recipe.acquire, recipe.pseudo)
 
     def make() -> tuple[Rows, Questions, Usage]:
         with meter.window() as window:
             processor, splits = models.processor(recipe.architecture), task.splits()
             formulation = recipe.formulation
             shots = methods.shots(recipe.method, formulation, splits.train)
-            train_rows = formulation.encode(splits.train if trains else (), processor)
+            train_rows = formulation.encode(examples if trains else (), processor)
             dev = questions(formulation, splits.dev, processor, shots, loss=recipe.learns)
         return train_rows, dev, window.usage
 

@@ -46,7 +46,8 @@ class ParentRecord:
 
     Attributes:
         usage: Cold: its own parents in full, load, data and training, and no evaluation, which no child needs.
-        labels: Distinct labels that it and its parents were made with, by data set (`workbench.result.labelled_set`).
+        labels: Distinct labels that it and its parents were made with, by the order in which they
+            are bought (`workbench.result.label_order`).
         labels_before: Those of its parents alone.
         head: The class and the settings of its task's head (`head_of`).
     """

@@ -12,7 +12,7 @@ import torch
 
 from workbench import methods, process
 from workbench.errors import EnvironmentFault, Infeasible
-from workbench.result import labelled_set
+from workbench.result import label_order
 from workbench.study import Recipe
 from workbench.training import parent_store
 from workbench.training.parent_store import ParentRecord
@@ -39,7 +39,7 @@ class Started:
 
     Attributes:
         usage: Cold, of all parents together: what they take a run that is alone.
-        labels: Distinct labels that they were made with, by data set. A corpus has none.
+        labels: Distinct labels that they were made with, by the order in which they are bought. A corpus has none.
         work: What was done now to have the parent at hand.
     """
 
@@ -87,11 +87,13 @@ def prepare(recipe: Recipe, train: Train, meter: Any, progress: Progress) -> Sta
             if (record := parent_store.find(parent)) is None:
                 progress.phase = "pretrain"
                 if recipe.pretrain is not None:  # nobody had to label a corpus
-                    progress.unlabelled.add(_set_of(parent))
+                    progress.unlabelled.add(_order_of(parent))
                 record, work = _make(parent, train, meter, progress)
                 progress.phase = "train"
     parent_store.touch(parent)
-    return Started(record.usage, record.labels_before if recipe.pretrain is not None else record.labels, work)
+    labels = record.labels_before if recipe.pretrain is not None else record.labels
+    progress.saw(labels)
+    return Started(record.usage, labels, work)
 
 
 def _make(parent: Recipe, train: Train, meter: Any, progress: Progress) -> tuple[ParentRecord, Work]:
@@ -121,10 +123,10 @@ def _make(parent: Recipe, train: Train, meter: Any, progress: Progress) -> tuple
     assert last is not None
     tuning = Tuning(dataclasses.replace(parent, weights="float32"), torch.device("cpu"), None)
     tuning.adopt({methods.plain_name(name): value for name, value in weights.items()})
-    before = {name: count for name, count in last.labels_by_set.items() if name != _set_of(parent)}
+    before = {name: count for name, count in last.labels_by_order.items() if name != _order_of(parent)}
     record = ParentRecord(
         usage=total(usage for phase, usage in last.usage.items() if phase != "evaluate"),
-        labels=dict(last.labels_by_set),
+        labels=dict(last.labels_by_order),
         labels_before=before,
         head=parent_store.head_of(parent.formulation),
     )
@@ -133,5 +135,5 @@ def _make(parent: Recipe, train: Train, meter: Any, progress: Progress) -> tuple
     return record, work
 
 
-def _set_of(recipe: Recipe) -> str:
-    return labelled_set(recipe.to_json()["task"])
+def _order_of(recipe: Recipe) -> str:
+    return label_order(recipe.to_json())
