@@ -4,7 +4,8 @@ the nearest belong together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,7 @@ class Embedding(Formulation):
         temperature: Divides similarities, as in `InBatchNegatives`.
         among: Names of the documents to be put in order for an example; None: all that are
             searched.
+        without: Names of documents that are never found for an example; None: there are none.
     """
 
     query: Callable[[Example], str]
@@ -46,6 +48,7 @@ class Embedding(Formulation):
     max_length: int
     temperature: float
     among: Callable[[Example], Sequence[str]] | None = None
+    without: Callable[[Example], Collection[str]] | None = None
 
     @property
     def auto_class(self) -> str:
@@ -54,6 +57,11 @@ class Embedding(Formulation):
     @property
     def longest_row(self) -> int:
         return self.max_length
+
+    @property
+    def apart(self) -> Embedding:
+        # Candidates of its own are part of an example: those are encoded with it.
+        return self if self.among is not None else dataclasses.replace(self, searched=_nothing)
 
     @property
     def objective(self) -> Objective:
@@ -101,6 +109,9 @@ class Embedding(Formulation):
             some = slice(first, first + QUERIES_AT_ONCE)
             for example, scores in zip(examples[some], asked[some] @ searched.T, strict=True):
                 own = range(len(names)) if self.among is None else [place[name] for name in self.among(example)]
+                if self.without is not None:
+                    barred = {place[name] for name in self.without(example)}
+                    own = [i for i in own if i not in barred]
                 rankings.append(ranked([names[i] for i in own], scores[list(own)]))
         return rankings
 
@@ -108,6 +119,10 @@ class Embedding(Formulation):
         """Every document can be found; texts that are longer than a row lose their end."""
         texts = {self.text(name) for example in examples for name in self.taught(example)}
         return losing_ends([(text,) for text in (*map(self.query, examples), *sorted(texts))], processor, self.max_length)
+
+
+def _nothing(examples: Sequence[Example]) -> Sequence[str]:
+    return ()
 
 
 def ranked(names: Sequence[str], scores: np.ndarray) -> Ranking:

@@ -141,6 +141,7 @@ class Decider:
             provenance={
                 **context.provenance,
                 "data_digest": recipe.inputs["data"],
+                **({} if (found := recipe.task.redaction()) is None else {"redaction": dict(found)}),
                 TO_COME: sum(to_come.values()),
             },
             labels_by_order=told_apart(recipe.to_json(), to_come),

@@ -13,6 +13,8 @@ monitoring            the task: the class of each text of a stream, and alarms
 question_answering    the task: the answer to a question, out of a text
 ranking               the task: candidates for a query, put in order
 ranking_scores        NDCG, MRR and others, by trec_eval itself
+recommendation        the task: what a user has next, out of all items
+request               what a request for a prediction holds
 retrieval             the task: documents found by embeddings
 searches              the base of tasks about queries and documents
 source                a fingerprint of a user's own task's code
@@ -37,6 +39,7 @@ from workbench.tasks.language_modelling import LanguageModelling, language_model
 from workbench.tasks.monitoring import Monitoring, monitoring
 from workbench.tasks.question_answering import QuestionAnswering, question_answering
 from workbench.tasks.ranking import Ranking, ranking
+from workbench.tasks.recommendation import Recommendation, recommendation
 from workbench.tasks.retrieval import Retrieval, retrieval
 from workbench.tasks.speech_recognition import SpeechRecognition, speech_recognition
 from workbench.tasks.text_generation import TextGeneration, text_generation
@@ -52,6 +55,7 @@ __all__ = [
     "Monitoring",
     "QuestionAnswering",
     "Ranking",
+    "Recommendation",
     "Retrieval",
     "SpeechRecognition",
     "Splits",
@@ -66,6 +70,7 @@ __all__ = [
     "monitoring",
     "question_answering",
     "ranking",
+    "recommendation",
     "retrieval",
     "speech_recognition",
     "text_generation",

@@ -3,6 +3,7 @@ or prices.
 
     loop          the loop itself; kept weights of a sweep, read again and graded on the test split
     tuning        one run's model, optimiser and averages
+    predicting    a model that answers requests
     passes        a model's forward passes: what it predicts, and what grades it
     choosing      which examples a run is trained on: bought, or told with confidence
     batches       which examples make a step, and how its rows are split
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
     from workbench.training.batches import checkpoint_epochs
     from workbench.training.loop import Checkpoint, device, test, train, tuned_model, warm_up
     from workbench.training.passes import questions
+    from workbench.training.predicting import Predictions, Predictor
     from workbench.training.resume_state import ResumeCache, ResumeState
     from workbench.training.tuning import Progress, Tuning
     from workbench.training.vectors import embed
 
 __all__ = [
     "Checkpoint",
+    "Predictions",
+    "Predictor",
     "Progress",
     "ResumeCache",
     "ResumeState",
@@ -50,6 +54,8 @@ __all__ = [
 _MODULES = {
     "Checkpoint": "loop",
     "Progress": "tuning",
+    "Predictions": "predicting",
+    "Predictor": "predicting",
     "ResumeCache": "resume_state",
     "ResumeState": "resume_state",
     "Tuning": "tuning",

@@ -150,7 +150,7 @@ def tuned_model(recipe: Recipe, weights: str | Path) -> torch.nn.Module:
     model that tells classes are in its configuration, called as in the data:
 
         >>> from workbench.data import models
-        >>> model, tokenizer = tuned_model(recipe, weights), models.processor(recipe.model)
+        >>> model, tokenizer = tuned_model(recipe, weights), models.processor(recipe.architecture)
         >>> inputs = tokenizer("Where is my parcel?", truncation=True, max_length=recipe.task.max_length, return_tensors="pt")
         >>> model.config.id2label[int(model(**inputs).logits.argmax())]
         'delivery'
@@ -164,8 +164,7 @@ def tuned_model(recipe: Recipe, weights: str | Path) -> torch.nn.Module:
     Raises:
         UsageError: The file does not belong to such a recipe.
     """
-    parents.prepare(recipe, train, None, Progress())
-    return _tuned(recipe, weights, torch.device("cpu")).model.eval()
+    return tuned(recipe, weights, torch.device("cpu")).model.eval()
 
 
 def test(recipe: Recipe, weights: str | Path | None) -> dict[str, float]:
@@ -176,12 +175,14 @@ def test(recipe: Recipe, weights: str | Path | None) -> dict[str, float]:
     Raises:
         UsageError: The file does not belong to such a recipe.
     """
+    return _test(tuned(recipe, weights, device()))
+
+
+def tuned(recipe: Recipe, weights: str | Path | None, where: torch.device) -> Tuning:
+    """A model with weights from a file, as `test` takes them: to be evaluated, not to be trained on. Raises as `test`."""
     parents.prepare(recipe, train, None, Progress())
-    return _test(Tuning(recipe, device(), None) if weights is None else _tuned(recipe, weights, device()))
-
-
-def _tuned(recipe: Recipe, weights: str | Path, where: torch.device) -> Tuning:
-    """A model with weights from a file: to be evaluated, not to be trained on."""
+    if weights is None:
+        return Tuning(recipe, where, None)
     from safetensors.torch import load_file
 
     tuning = Tuning(recipe, where, None)

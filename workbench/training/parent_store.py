@@ -39,6 +39,9 @@ RECENT_SECONDS = 3600.0
 
 _RECORD = "record.json"
 
+_KEPT = "deployed"
+"""The file that marks a folder which a deployed model needs."""
+
 
 @dataclass(frozen=True)
 class ParentRecord:
@@ -118,6 +121,14 @@ def place(recipe: Recipe) -> str:
             "again, which makes it."
         )
     return str(folder_of(parent) / ("whole" if record.head == head_of(recipe.formulation) else "body"))
+
+
+def kept_for_good(recipe: Recipe) -> str:
+    """Do as `place` does, and never drop that folder to make room: what is deployed needs it."""
+    found, parent = place(recipe), recipe.parent
+    if parent is not None:
+        (folder_of(parent) / _KEPT).touch()
+    return found
 
 
 def write(parent: Recipe, model: torch.nn.Module, record: ParentRecord) -> None:
@@ -204,7 +215,7 @@ def _make_room(keep: Path) -> None:
         with contextlib.suppress(OSError):  # another worker has just dropped it
             if path.suffix == ".tmp" and process.is_left(path, now):
                 shutil.rmtree(path, ignore_errors=True)
-            elif (path / _RECORD).is_file():
+            elif (path / _RECORD).is_file() and not (path / _KEPT).exists():
                 known.append((path.stat().st_mtime, _bytes_of(path), path))
     size = sum(each for _, each, _ in known)
     for used, own, path in sorted(known):
