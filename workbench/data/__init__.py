@@ -38,11 +38,13 @@ and models.
     poolings      how a model makes one vector of a text's tokens
     pycalls       `pycalls`, a built-in data set for recommendation
     pydocs        `pydocs`, the built-in data set for extractive question answering
+    pydocs_texts  the docstrings of `pydocs` as plain texts, for `language_modelling`
     pysearch      `pysearch`, a built-in data set for retrieval
     pysupport     `pysupport`, a built-in data set for customer service
     pytopics      `pytopics`, a built-in data set for classification
     readers       question-answering data; `load` for every form
     redaction     placeholders for e-mail addresses, numbers and names
+    scratch       smaller models of the same architecture, whose weights are drawn
     searches      queries with the documents that answer them
     sounds        reads a sound by libsndfile
     sources       where a data set's rows come from: a file, a folder or the hub

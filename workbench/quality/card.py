@@ -111,7 +111,9 @@ def cards(study: Study, observe: Callable[[str], None] = lambda text: None) -> I
     """
     for option in ends(study.recipe.task) if isinstance(study.recipe.task, Choice) else (study.recipe.task,):
         observe("Reading the data …")
-        yield _card(_largest(option), [str(name) for name in ends(study.recipe.model)], observe)
+        yield _card(
+            _largest(option), [each if isinstance(each, str) else each.origin for each in ends(study.recipe.model)], observe
+        )
 
 
 def _largest(task: Any) -> Task:
