@@ -2,9 +2,23 @@
 
 from workbench import process
 from workbench.labelling import badge, diversity, pseudo_labels, uncertainty
-from workbench.methods import Method, adapter, bitfit, few_shot, full, head, knn, logistic, peft, setfit, zero_shot
+from workbench.methods import (
+    Method,
+    adapter,
+    bitfit,
+    few_shot,
+    full,
+    head,
+    item_item,
+    knn,
+    logistic,
+    peft,
+    popularity,
+    setfit,
+    zero_shot,
+)
 from workbench.space import choice, integers, loguniform, uniform
-from workbench.study import Recipe, Study
+from workbench.study import Recipe, Study, causal_lm, masked_lm
 
 __version__ = "0.1.0"
 __all__ = [
@@ -14,16 +28,20 @@ __all__ = [
     "adapter",
     "badge",
     "bitfit",
+    "causal_lm",
     "choice",
     "diversity",
     "few_shot",
     "full",
     "head",
     "integers",
+    "item_item",
     "knn",
     "logistic",
     "loguniform",
+    "masked_lm",
     "peft",
+    "popularity",
     "pseudo_labels",
     "setfit",
     "uncertainty",

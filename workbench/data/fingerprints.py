@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from workbench.data import adapters, cache, hub, poolings, readers, sources
+from workbench.data import adapters, cache, counts, hub, poolings, readers, scratch, sources
 from workbench.data.builtin import MODELS, BuiltIn, is_gguf
 from workbench.data.forms import Form
 from workbench.errors import DataError, EnvironmentFault, WorkbenchError
@@ -127,6 +127,22 @@ def model_now(name: str) -> str:
     return model(name) if _place(name) is None else _model(name)
 
 
+def content(name: str) -> str:
+    """A hash of a model's files as they are now, also of a built-in model, whose `model` is its package's
+    version; on the hub the commit.
+    """
+    if name not in MODELS:
+        return model_now(name)
+    place = MODELS[name].place
+    files = [place] if place.is_file() else list(_parts(place))
+    return _hash(json.dumps({each.name: _content(each) for each in files}, sort_keys=True).encode())
+
+
+def is_built_in(name: str) -> bool:
+    """Whether a model comes in a Python package."""
+    return name in MODELS
+
+
 def check_model(name: str) -> None:
     """Raise EnvironmentFault where a model's folder or file has changed since `model` gave its
     fingerprint.
@@ -149,6 +165,10 @@ def gguf(file: Path) -> str:
 
 
 def _model(name: str) -> str:
+    if (origin := scratch.origin(name)) != name:
+        return f"drawn {scratch.REVISION} {_model(origin)}"
+    if name == counts.NAME:  # there are no files
+        return ""
     if name in MODELS:
         return _package(MODELS[name])
     place = _place(name)
@@ -188,7 +208,7 @@ def _place(name: str) -> Path | None:
     models and those on the hub.
     """
     path = Path(name).expanduser()
-    return path if name not in MODELS and (path.is_dir() or is_gguf(path)) else None
+    return path if name not in (*MODELS, counts.NAME) and (path.is_dir() or is_gguf(path)) else None
 
 
 def _parts(folder: Path) -> Iterator[Path]:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
-from workbench.data import values
+from workbench.data import redaction, values
 from workbench.data.delimited import MOST_CHARACTERS
 from workbench.data.files import wrong
 from workbench.data.forms import Example, Form, Sides, Source
@@ -34,6 +34,11 @@ ANSWERS = "answers"
 
 PLACE = "place"
 """Key of an example's file and line, such as `calls.csv, line 7`, until all sides are checked."""
+
+_NAMES = ("id", "labels", "tags", "group", "relevant", "negatives")
+"""Fields of an example that are names of things, which nothing is redacted in; those of documents
+stand for texts that are redacted where they are.
+"""
 
 Columns = Mapping[str, Any]
 """For each field of an example the column that it is read from, or several; None where the data
@@ -143,6 +148,17 @@ class Table(Form):
             notes.append(f"{len(kept):,} answers of {source[0][0]} are trained on as well{more}.")
         return kept
 
+    def without_personal(self, example: Example) -> Example:
+        """An example with placeholders in all of its texts, and a count of them under
+        `redaction.COUNTS`, where this form redacts. Labels, tags and groups stay as they are.
+        """
+        if not self.redact:
+            return example
+        # A form may have redacted some of it already, where characters are counted.
+        counts = Counter[str](example.pop(redaction.COUNTS, {}))
+        read = {name: each if name in _NAMES else redaction.value(each, self.redact, counts) for name, each in example.items()}
+        return {**read, redaction.COUNTS: dict(counts)} if counts else read
+
     def places(self, sources: Mapping[str, Source]) -> dict[str, str]:
         """Where each example stands, by its id: file and line. What several sides hold stands on
         the last.
@@ -165,7 +181,7 @@ class Table(Form):
                 try:
                     if not isinstance(row, Mapping):
                         raise Mistyped(f"a row must be an object with the names of columns, got {str(row)[:60]!r}.")
-                    examples.append({PLACE: place, **self.example(row, columns)})
+                    examples.append({PLACE: place, **self.without_personal(self.example(row, columns))})
                 except LeftOut as error:
                     left[str(error)] += 1
                     waiting |= {str(error)} if side == "train" and isinstance(error, Unlabelled) else set()

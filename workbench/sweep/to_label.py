@@ -98,7 +98,9 @@ def to_label(
     else:
         said = seen.says(places, uncertainty().C if chosen is None else chosen.C)
     rows = [blank(asked[i], *each) for i, each in zip(places, said, strict=True)]
-    who = f"{recipe.method.name} on {recipe.model}" if trained else f"a logistic regression on embeddings of {recipe.model}"
+    who = (
+        f"{recipe.method.name} on {recipe.model_name}" if trained else f"a logistic regression on embeddings of {recipe.model_name}"
+    )
     return ToLabel(rows, who, RANDOM if chosen is None else chosen.kind)
 
 
