@@ -17,7 +17,7 @@ FLOORS = {
     **dict.fromkeys(("study", "result"), 6),
     "front": 7,
     **dict.fromkeys(("training", "forecast", "search", "ledger", "tracking", "imports"), 8),
-    **dict.fromkeys(("report", "figures", "sweep", "health", "replay", "quality"), 9),
+    **dict.fromkeys(("report", "figures", "sweep", "health", "replay", "quality", "serving"), 9),
     "cli": 10,
     "testing": 11,  # may use all, and none may use it
 }
@@ -41,7 +41,7 @@ HOUSES = {
     "peft": {"methods", "data"},
     "optuna": {"ledger", "search"},
     "sqlalchemy": {"ledger", "tracking"},
-    "mlflow": {"tracking"},
+    "mlflow": {"tracking", "serving"},  # runs, and what becomes of them
     "plotly": {"figures"},
     "streamlit": {"cli"},
     "gpuhunt": {"prices"},  # and there of live.py alone
@@ -53,6 +53,7 @@ HOUSES = {
     "soundfile": {"data"},
     "sklearn": {"tasks", "data", "methods", "quality"},  # which carries images of digits
     "cleanlab": {"quality"},
+    "presidio_analyzer": {"data"},
     "sacrebleu": {"tasks"},
     "seqeval": {"tasks"},
     "jiwer": {"tasks"},

@@ -24,6 +24,7 @@ ROOMS = [
     "workbench/prices/README.md",
     "workbench/meter/README.md",
     "workbench/search/README.md",
+    "workbench/serving/README.md",
     "dashboards/README.md",
     "tests/README.md",
     "tests/benchmarks/README.md",

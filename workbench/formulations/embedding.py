@@ -4,6 +4,7 @@ the nearest belong together.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,7 @@ class Embedding(Formulation):
     Attributes:
         query: The query of an example.
         taught: Names of the documents that an example is learned by: first the one to be found,
-            then wrong ones.
+            then wrong ones. None: nothing is learned by it, and no loss asks for it.
         searched: Names of the documents that examples are searched in, for all examples together.
         text: The text of a document, by its name.
         max_length: The most tokens of a row; longer rows lose their end.
@@ -64,6 +65,11 @@ class Embedding(Formulation):
         return self.max_length
 
     @property
+    def apart(self) -> Embedding:
+        # Candidates of its own are part of an example: those are encoded with it.
+        return self if self.among is not None else dataclasses.replace(self, searched=_nothing)
+
+    @property
     def objective(self) -> Objective:
         return InBatchNegatives(self.temperature)
 
@@ -88,6 +94,8 @@ class Embedding(Formulation):
         numbers: dict[tuple[str, str], int] = {}
         for i, example in enumerate(examples):
             names = self.taught(example)
+            if not names:
+                continue
             of_names = [numbers.setdefault(("document", name), len(numbers)) for name in names]
             texts += [self.query(example), *map(self.text, names)]
             labels += [(numbers.setdefault(("query", self.query(example)), len(numbers)), of_names[0])]
@@ -120,6 +128,10 @@ class Embedding(Formulation):
         """Every document can be found; texts that are longer than a row lose their end."""
         texts = {self.text(name) for example in examples for name in self.taught(example)}
         return losing_ends([(text,) for text in (*map(self.query, examples), *sorted(texts))], processor, self.max_length)
+
+
+def _nothing(examples: Sequence[Example]) -> Sequence[str]:
+    return ()
 
 
 def ranked(names: Sequence[str], scores: np.ndarray) -> Ranking:
