@@ -13,14 +13,15 @@ study = Study(
         # Of the hub, by name: "facebook/deit-tiny-patch16-224", at lower learning rates.
         model=choice("convnext-scratch", "vit-scratch"),
         method=choice(
-            full(learning_rate=loguniform(1e-3, 5e-3)),
-            bitfit(learning_rate=loguniform(5e-3, 3e-2)),
+            # A head is new, and learns at a higher rate than what lies below it.
+            full(learning_rate=loguniform(1e-3, 4e-3)),
+            bitfit(learning_rate=loguniform(5e-4, 5e-3), head_learning_rate=0.05),
             head(learning_rate=loguniform(1e-2, 1e-1)),
         ),
-        epochs=integers(2, 8),
+        epochs=integers(4, 8),
         batch_size=16,
     ),
     maximize="accuracy",
     minimize="usd",
-    trials=10,
+    trials=20,
 )

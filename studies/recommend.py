@@ -5,22 +5,22 @@ import os
 from workbench import Recipe, Study, bitfit, choice, full, item_item, loguniform, peft, popularity, zero_shot
 from workbench.tasks import recommendation
 
-TEXTS = ("minilm-l2", "minilm-l3", "minilm-l6")
+TEXTS, TUNED = ("minilm-l2", "minilm-l3", "minilm-l6"), ("minilm-l2", "minilm-l3")
 
 study = Study(
     Recipe(
         # Which function does a module call next? With RECOMMEND=path it is a folder with interactions.csv (user, item, time) and
         # items.csv (id, text). Nobody labels behaviour, so a label costs nothing here.
-        task=recommendation(os.environ.get("RECOMMEND", "pycalls"), train=choice(256, 1024), history=2, max_length=48),
+        task=recommendation(os.environ.get("RECOMMEND", "pycalls"), train=choice(512, 2048), history=3, max_length=48),
         model=choice("counts", *TEXTS),
         method=choice(
             # Two baselines by counts alone, and embeddings of item texts: as they are, and tuned.
             popularity(),
             item_item(neighbours=choice(20, 100)),
             zero_shot(models=TEXTS),
-            full(learning_rate=loguniform(1e-4, 1e-3), models=TEXTS),
-            bitfit(learning_rate=loguniform(1e-3, 1e-2), models=TEXTS),
-            peft("lora", learning_rate=loguniform(5e-4, 3e-3), r=8, target_modules="all-linear", models=TEXTS),
+            full(learning_rate=loguniform(1e-4, 5e-4), models=TUNED),
+            bitfit(learning_rate=loguniform(1e-3, 1e-2), models=TUNED),
+            peft("lora", learning_rate=loguniform(5e-4, 3e-3), r=8, target_modules="all-linear", models=TUNED),
         ),
         epochs=1,
         batch_size=32,
