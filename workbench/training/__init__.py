@@ -23,7 +23,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench.training.batches import checkpoint_epochs
+    from workbench.training.batches import checkpoint_epochs, step_examples
     from workbench.training.loop import Checkpoint, device, test, train, tuned_model, warm_up
     from workbench.training.passes import questions
     from workbench.training.predicting import Predictions, Predictor
@@ -43,6 +43,7 @@ __all__ = [
     "device",
     "embed",
     "questions",
+    "step_examples",
     "test",
     "train",
     "tuned_model",
@@ -61,6 +62,7 @@ _MODULES = {
     "device": "loop",
     "embed": "vectors",
     "questions": "passes",
+    "step_examples": "batches",
     "test": "loop",
     "train": "loop",
     "tuned_model": "loop",
