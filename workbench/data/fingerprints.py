@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from workbench.data import adapters, cache, counts, hub, poolings, readers
+from workbench.data import adapters, cache, counts, hub, poolings, readers, scratch
 from workbench.data.builtin import MODELS, BuiltIn, is_gguf
 from workbench.data.forms import Form
 from workbench.errors import DataError, EnvironmentFault, WorkbenchError
@@ -165,6 +165,8 @@ def gguf(file: Path) -> str:
 
 
 def _model(name: str) -> str:
+    if (origin := scratch.origin(name)) != name:
+        return f"drawn {scratch.REVISION} {_model(origin)}"
     if name == counts.NAME:  # there are no files
         return ""
     if name in MODELS:

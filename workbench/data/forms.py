@@ -25,6 +25,7 @@ BUILT_IN = {
     "pydocs": "question_answering",
     "pytopics": "classification",
     "opinions": "classification",
+    "pysupport": "support",
     "pysearch": "retrieval",
     "pycalls": "recommendation",
     "digits": "image_classification",

@@ -112,7 +112,8 @@ def cards(study: Study, observe: Callable[[str], None] = lambda text: None) -> I
     """
     for task in largest_tasks(study):
         observe("Reading the data …")
-        yield _card(task, [str(name) for name in ends(study.recipe.model)], observe)
+        names = [each if isinstance(each, str) else each.origin for each in ends(study.recipe.model)]
+        yield _card(task, names, observe)
 
 
 def _card(task: Task, names: Sequence[str], observe: Callable[[str], None]) -> Card:

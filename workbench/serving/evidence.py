@@ -127,7 +127,7 @@ def of(result: Result, recipe: Recipe, points: Points, study: str) -> Evidence:
         country=carbon.intensity(view.offer).place,
         data=str(getattr(recipe.task, "data", type(recipe.task).__name__)),
         data_digest=recipe.task.digest(),
-        licence_model=licence_of(recipe.model),
+        licence_model=licence_of(recipe.origin),
     )
 
 

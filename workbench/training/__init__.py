@@ -9,6 +9,8 @@ or prices.
     batches       which examples make a step, and how its rows are split
     features      the output of a part that does not learn, computed once
     memory        how many rows fit into memory at once
+    parents       has the model at hand that a recipe starts from, made once by the loop
+    parent_store  the folder with the models that recipes start from
     vectors       embeddings of examples by an encoder as it is
     faults        what goes wrong in a model, told from what goes wrong in this package
     resume_state  the state to continue a run from, and the folder of such states

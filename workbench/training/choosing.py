@@ -23,6 +23,7 @@ from workbench.formulations import Example
 from workbench.labelling import Chooser, PseudoLabels, Strategy, surest
 from workbench.methods.heads import Embedder, Logistic
 from workbench.study import Recipe
+from workbench.training import parent_store
 from workbench.training.batches import evaluation_batches, padded_tokens
 from workbench.usage import Usage, Work
 
@@ -192,11 +193,11 @@ def embed(recipe: Recipe, examples: Sequence[Example], where: torch.device, wind
     Returns:
         Shape (examples, width), float32; and what computing them took, without reading the model.
     """
-    formulation, processor = recipe.task.formulation(models.kind(recipe.model)), models.processor(recipe.model)
+    formulation, processor = recipe.task.formulation(models.kind(recipe.architecture)), models.processor(recipe.architecture)
     how = {"seed": recipe.seed, "weights": recipe.weights, **formulation.settings}
-    model: Any = bases.build(recipe.model, formulation.auto_class, window=window, **how).model
+    model: Any = bases.build(parent_store.place(recipe), formulation.auto_class, window=window, **how).model
     body = model.get_encoder() if getattr(model.config, "is_encoder_decoder", False) else model.base_model
-    embedder = Embedder(body, models.pooling(recipe.model)).to(where).eval()
+    embedder = Embedder(body, models.pooling(recipe.architecture)).to(where).eval()
     with window() as opened, torch.inference_mode():
         rows = formulation.encode(examples, processor, answers=False)
         count, padded = int(np.searchsorted(rows.example, len(examples))), 0
@@ -222,7 +223,8 @@ def _pool(recipe: Recipe, where: torch.device, window: Window) -> Pool:
     """The pool of a recipe's task for its model, kept across runs."""
     task = recipe.task
     of_task = tuple(getattr(task, each.name) for each in dataclasses.fields(task) if each.name != "train")
-    of_model = recipe.model, fingerprints.model(recipe.model), recipe.weights, str(where)
+    place = parent_store.place(recipe)
+    of_model = place, fingerprints.model(place), recipe.weights, str(where)
     key = (type(task), of_task, task.digest(), *of_model)
     if key not in _pools:
         made = Pool(recipe, task.pool() or (), where, window)
