@@ -332,7 +332,7 @@ def test_a_bare_name_finds_the_study_file_below(command, tmp_path):
 
 
 def test_commands_and_options_are_completed():
-    assert complete("s") == ["sweep", "status"]
+    assert complete("s") == ["sweep", "status", "serve"]
     assert "--max-usd" in complete("sweep", "--max")
     assert "--no-progress" in complete("front", "--no")
     assert complete("export", "x", "p") == ["parquet"]

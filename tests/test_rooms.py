@@ -25,6 +25,7 @@ ROOMS = [
     "workbench/prices/README.md",
     "workbench/meter/README.md",
     "workbench/search/README.md",
+    "workbench/serving/README.md",
     "dashboards/README.md",
     "tests/README.md",
     "tests/benchmarks/README.md",
@@ -134,7 +135,16 @@ def test_the_keys_told_are_those_that_are_printed(swept: Any, command: Any, monk
     printed_runs = json.loads(command("runs", "--json")[1])
     assert len(set(runs)) == len(runs)
     assert set(runs) <= set(printed_runs[0]) <= set(runs) | of_point
-    words = {"run": ("0",), "plan": ("tiny.py",), "platforms": ("tiny.py",), "status": (), "prices": (), "config": (), "doctor": ()}
+    words = {
+        "run": ("0",),
+        "data": ("tiny.py",),
+        "plan": ("tiny.py",),
+        "platforms": ("tiny.py",),
+        "status": (),
+        "prices": (),
+        "config": (),
+        "doctor": (),
+    }
     rows = dict(re.findall(r"^\| `workbench (\w+)[^`]*` \| (.*) \|$", others, re.M))
     assert rows.keys() == words.keys()
     for name, more in words.items():
@@ -145,6 +155,13 @@ def test_the_keys_told_are_those_that_are_printed(swept: Any, command: Any, monk
         named = set(re.findall(r"`(\w+)`", keys))
         assert named <= set(one), name
         assert "…" in keys or named == set(one), name
+        if name == "data":
+            cards = {
+                key
+                for row in re.findall(r"^\| (`.*?) \|", others.split("keys of a card")[1], re.M)
+                for key in re.findall(r"`(\w+)`", row)
+            }
+            assert cards == set(one["tasks"][0])
 
 
 def test_the_keys_told_of_what_was_confirmed_are_those_that_are_written() -> None:

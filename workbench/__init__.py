@@ -1,9 +1,24 @@
 """Which model, tuned how, on how many labels, on which platform, gives the quality I need for the least money?"""
 
 from workbench import process
-from workbench.methods import Method, adapter, bitfit, few_shot, full, head, knn, logistic, peft, setfit, zero_shot
+from workbench.labelling import badge, diversity, pseudo_labels, uncertainty
+from workbench.methods import (
+    Method,
+    adapter,
+    bitfit,
+    few_shot,
+    full,
+    head,
+    item_item,
+    knn,
+    logistic,
+    peft,
+    popularity,
+    setfit,
+    zero_shot,
+)
 from workbench.space import choice, integers, loguniform, uniform
-from workbench.study import Recipe, Study
+from workbench.study import Recipe, Study, causal_lm, masked_lm
 
 __version__ = "0.1.0"
 __all__ = [
@@ -11,17 +26,25 @@ __all__ = [
     "Recipe",
     "Study",
     "adapter",
+    "badge",
     "bitfit",
+    "causal_lm",
     "choice",
+    "diversity",
     "few_shot",
     "full",
     "head",
     "integers",
+    "item_item",
     "knn",
     "logistic",
     "loguniform",
+    "masked_lm",
     "peft",
+    "popularity",
+    "pseudo_labels",
     "setfit",
+    "uncertainty",
     "uniform",
     "zero_shot",
 ]

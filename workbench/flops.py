@@ -74,7 +74,8 @@ class Shape:
 def shape(model: Any) -> Shape | None:
     """Return the shape of a built model, which may be on the meta device.
 
-    Nothing is run. Matrices are recognised by their names, classes and dimensions. What lies above
+    A model that is no transformer may state its own in an attribute `flops_shape`. Nothing is run.
+    Matrices are recognised by their names, classes and dimensions. What lies above
     the lowest parameter that learns is read from the order of registration.
 
     Returns:
@@ -82,6 +83,9 @@ def shape(model: Any) -> Shape | None:
         once (`_NOT_ONCE`), for convolutions, and where the configuration states no layers and
         heads.
     """
+    stated = getattr(model, "flops_shape", None)
+    if isinstance(stated, Shape):
+        return stated
     whole: Any = getattr(model, "config", None)
     config: Any = whole.get_text_config() if hasattr(whole, "get_text_config") else whole
     layers, heads, hidden = (getattr(config, name, None) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size"))

@@ -9,6 +9,8 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     config        `workbench config`
     confirm       `workbench confirm`
     dashboard     `workbench dashboard`
+    data          `workbench data`
+    deploy        `workbench deploy`
     doctor        `workbench doctor`
     export        `workbench export`
     forecasting   what the commands that forecast share
@@ -17,6 +19,8 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     init          `workbench init`
     init_methods  the methods in it
     init_study    the study that `workbench init DATA` writes
+    label         `workbench label`
+    member        which model of a study is meant
     mlflow        `workbench mlflow`
     notebook      the MLflow notebook of a command that trains
     options       where the value of an option comes from
@@ -27,6 +31,7 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     replay        `workbench replay`
     retry         `workbench retry`
     runs          `workbench runs` and `run`
+    serve         `workbench serve`
     serving       `workbench front --load` and `--against`
     setup         what the commands that train share: their options and what is opened
     spending      what is asked before money is spent, and told after it
@@ -57,9 +62,11 @@ if TYPE_CHECKING:
 
 _COMMANDS = {
     "init": ("init", "Write a commented study, to be changed and swept."),
+    "data": ("data", "Show what is known of a study's data: sizes, repeats, label noise."),
     "plan": ("plan", "Forecast memory, time and US$ of every model and method."),
     "sweep": ("sweep", "Search for the front of cost and quality; run again to continue."),
     "confirm": ("confirm", "Run the front again with new seeds, on the held-out test split."),
+    "label": ("label", "Write the examples to label next, or take the labels filled in."),
     "retry": ("retry", "Let runs that failed or were broken off be tried again."),
     "import": ("import_", "Read results that others published into a study."),
     "replay": ("replay", "Replay searches on recorded runs: what they find and spend."),
@@ -70,6 +77,8 @@ _COMMANDS = {
     "export": ("export", "Write all runs as CSV, Parquet or JSON, or the front as a page."),
     "dashboard": ("dashboard", "Open a study in the browser: its front, its runs, what they cost."),
     "mlflow": ("mlflow", "Serve the MLflow UI on the right store, and say what to open."),
+    "deploy": ("deploy", "Put a model of a study into MLflow's registry, as its champion."),
+    "serve": ("serve", "Answer requests with a deployed model."),
     "platforms": ("platforms", "Rank offers for a study: time, US$ and CO2e of a sweep."),
     "prices": ("prices", "Show the price book: offers with source and date, and your own."),
     "config": ("config", "Show what is set, and where each value comes from."),
@@ -81,8 +90,9 @@ _HIDDEN = {"worker": ("worker", "Work on a sweep that another process has begun.
 """Commands that only other commands start. No help lists them."""
 
 _GROUPS = {
-    "Work": ("init", "plan", "sweep", "confirm", "retry", "import", "replay"),
+    "Work": ("init", "data", "plan", "sweep", "confirm", "label", "retry", "import", "replay"),
     "See": ("front", "status", "runs", "run", "export", "dashboard", "mlflow"),
+    "Use": ("deploy", "serve"),
     "Set up": ("platforms", "prices", "config", "completion", "doctor"),
 }
 """How the help lists them; each stands in one group."""
@@ -113,7 +123,7 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        # Click aligns each section by itself; padded to one width the three read as one table.
+        # Click aligns each section by itself; padded to one width they read as one table.
         width = max(map(len, _COMMANDS))
         for title, names in _GROUPS.items():
             with formatter.section(title):

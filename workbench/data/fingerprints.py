@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from workbench.data import adapters, cache, hub, poolings, readers
+from workbench.data import adapters, cache, counts, hub, poolings, readers, scratch, sources
 from workbench.data.builtin import MODELS, BuiltIn, is_gguf
 from workbench.data.forms import Form
 from workbench.errors import DataError, EnvironmentFault, WorkbenchError
@@ -127,6 +127,22 @@ def model_now(name: str) -> str:
     return model(name) if _place(name) is None else _model(name)
 
 
+def content(name: str) -> str:
+    """A hash of a model's files as they are now, also of a built-in model, whose `model` is its package's
+    version; on the hub the commit.
+    """
+    if name not in MODELS:
+        return model_now(name)
+    place = MODELS[name].place
+    files = [place] if place.is_file() else list(_parts(place))
+    return _hash(json.dumps({each.name: _content(each) for each in files}, sort_keys=True).encode())
+
+
+def is_built_in(name: str) -> bool:
+    """Whether a model comes in a Python package."""
+    return name in MODELS
+
+
 def check_model(name: str) -> None:
     """Raise EnvironmentFault where a model's folder or file has changed since `model` gave its
     fingerprint.
@@ -149,6 +165,10 @@ def gguf(file: Path) -> str:
 
 
 def _model(name: str) -> str:
+    if (origin := scratch.origin(name)) != name:
+        return f"drawn {scratch.REVISION} {_model(origin)}"
+    if name == counts.NAME:  # there are no files
+        return ""
     if name in MODELS:
         return _package(MODELS[name])
     place = _place(name)
@@ -188,7 +208,7 @@ def _place(name: str) -> Path | None:
     models and those on the hub.
     """
     path = Path(name).expanduser()
-    return path if name not in MODELS and (path.is_dir() or is_gguf(path)) else None
+    return path if name not in (*MODELS, counts.NAME) and (path.is_dir() or is_gguf(path)) else None
 
 
 def _parts(folder: Path) -> Iterator[Path]:
@@ -222,9 +242,10 @@ def _data_signature(name: str, form: Form) -> Signature | None:
         return [[f"{module} {version}" for module, version in form.built_in[name].versions().items()]]
     path = Path(name).expanduser()
     try:
+        beside = [file] if form.answerable and path.name and (file := sources.answers_of(path)).is_file() else []
         if path.is_file():
             # Rows that name other files: these may change while the table stays as it is.
-            return None if form.refers else _signature([path])
+            return None if form.refers else _signature([path, *beside])
         if not path.is_dir():
             return None
         files: list[Path] = []
@@ -232,7 +253,7 @@ def _data_signature(name: str, form: Form) -> Signature | None:
             files += [Path(folder, each) for each in names]
             if len(files) > _MANY:
                 return None
-        return _signature(sorted(files))
+        return _signature([*sorted(files), *beside])
     except OSError:
         return None
 

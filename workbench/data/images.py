@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """Suffixes of files that are read, in lower case."""
 
 
-def check(file: Path) -> dict[str, Any]:
+UNIT, MOST = "pixels", 1 << 25  # 33 million: more than a photograph has
+
+
+def check(file: Path | BinaryIO) -> dict[str, Any]:
     """Nothing is to be told of an image. Raises whatever pillow raises where the file's head is no
     image's.
     """
@@ -20,7 +23,15 @@ def check(file: Path) -> dict[str, Any]:
         return {}
 
 
-def read(file: Path) -> Any:
+def size(file: Path | BinaryIO) -> int:
+    """Pixels, by its file's head. Raises as `check`."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        return int(image.width * image.height)
+
+
+def read(file: Path | BinaryIO) -> Any:
     """The image in red, green and blue, upright. Raises what pillow raises."""
     from PIL import Image, ImageOps
 

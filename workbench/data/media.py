@@ -4,7 +4,9 @@ by a hash of their bytes.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +18,13 @@ from workbench.data.files import TABLE_SUFFIXES, reading, suffix_of, wrong
 from workbench.data.forms import Example, Sides, Source
 from workbench.data.labelled import LABEL, check_classes, label_of
 from workbench.data.tables import Columns, LeftOut, Mistyped, Table, folded, group_column, group_of, pick, text_of
+from workbench.errors import DataError
 
 READERS = {"image": images, "sound": sounds}
-"""The reader of each kind of file: a module with `SUFFIXES`, `check(file)` and `read(file)`."""
+"""The reader of each kind of file: a module with `SUFFIXES`, `check(file)` and `read(file)`; and
+with `size(file)` in `UNIT`, of which a file that is sent may have `MOST`."""
+
+_KINDS = {"image": "an image", "sound": "a sound"}
 
 FILE = {"image": ("image", "file_name", "path", "file"), "sound": ("audio", "file_name", "path", "file")}
 """Names of the column of files that are known."""
@@ -44,8 +50,8 @@ class FilesTable(Table):
     file: str | None = None
     group: str | None = None
 
-    def _columns(self, file: str, rows: Iterable[tuple[str, Any]]) -> tuple[Columns, Iterable[tuple[str, Any]]]:
-        columns, found = super()._columns(file, rows)
+    def found(self, file: str, rows: Iterable[tuple[str, Any]]) -> tuple[Columns, Iterable[tuple[str, Any]]]:
+        columns, found = super().found(file, rows)
         return {**columns, "root": Path(file).parent if Path(file).is_file() else Path(file)}, found
 
     def of_file(self, row: Mapping[str, Any], columns: Columns) -> Example:
@@ -186,9 +192,38 @@ def read(media: str, data: str, example: Mapping[str, Any]) -> Any:
     """
     if "pixels" in example:
         return images.drawn(example["pixels"])
+    if "bytes" in example:  # a file that was sent
+        with reading(f"the {media} that was sent", _KINDS[media]):
+            return READERS[media].read(io.BytesIO(example["bytes"]))
     path = located(data, example)
-    with reading(str(path), "an image" if media == "image" else "a sound"):
+    with reading(str(path), _KINDS[media]):
         return READERS[media].read(path)
+
+
+def encoded(media: str, data: str, example: Mapping[str, Any]) -> str:
+    """The bytes of an example's file in base64, as it is sent to a model that is deployed. Raises as `read`."""
+    if "pixels" in example:
+        drawn = io.BytesIO()
+        images.drawn(example["pixels"]).save(drawn, "png")
+        return base64.b64encode(drawn.getvalue()).decode()
+    path = located(data, example)
+    with reading(str(path), _KINDS[media]):
+        return base64.b64encode(path.read_bytes()).decode()
+
+
+def check_sent(media: str, content: bytes) -> dict[str, Any]:
+    """What the head of a file that was sent tells of it, as its reader's `check` has it.
+
+    Raises:
+        DataError: It is no such file, or so large when it is unpacked that reading it could take all memory.
+    """
+    with reading(f"the {media} that was sent", _KINDS[media]):
+        told: dict[str, Any] = READERS[media].check(io.BytesIO(content))
+        size = READERS[media].size(io.BytesIO(content))
+    most = READERS[media].MOST
+    if size > most:
+        raise DataError(f"the {media} that was sent has {size:,} {READERS[media].UNIT}, and may have {most:,}. Send a smaller one.")
+    return told
 
 
 def _names(folders: Sequence[Path]) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
+import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.data import adapters, cache, hub, poolings
+from workbench.data import adapters, cache, counts, hub, poolings
 from workbench.data.builtin import MODELS
 from workbench.data.heads import head, refuse_missing
 from workbench.data.model_files import file_of, layers_of, load, loading, resolve, weight_files
@@ -18,11 +21,24 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-__all__ = ["KINDS", "build", "check", "config", "head", "kind", "pooling", "processor", "read", "resolve", "tokenizer"]
+__all__ = [
+    "KINDS",
+    "build",
+    "check",
+    "config",
+    "head",
+    "kind",
+    "pooling",
+    "processor",
+    "processors",
+    "read",
+    "resolve",
+    "tokenizer",
+]
 
-KINDS = ("encoder", "decoder", "encoder-decoder", "vision", "audio")
+KINDS = ("encoder", "decoder", "encoder-decoder", "vision", "audio", counts.NAME)
 """Kinds of model: one that reads a text at once, one that writes on from it, one that reads a text
-and writes another, and models of images and of sound.
+and writes another, models of images and of sound, and the one that only counts.
 """
 
 
@@ -48,7 +64,27 @@ def processor(model: str) -> Any:
     """What turns examples into the model's inputs: its tokeniser, or its processor of images or
     sounds. Raises as `resolve`.
     """
+    if model == counts.NAME:
+        return counts.Numbers()
     return {"vision": _image_processor, "audio": _sound_processor}.get(kind(model), tokenizer)(model)
+
+
+def processors(names: Iterable[str]) -> dict[str, Any]:
+    """The distinct processors of some models, each under the first model that has it. Models that
+    do not load are left out.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for model in names:
+        with contextlib.suppress(WorkbenchError):  # the plan of its pairs says so
+            key, own = model, processor(model)
+            # Models of one family often share a tokeniser. Encoding the data once for each that
+            # differs gives the same counts.
+            if hasattr(own, "backend_tokenizer"):
+                content = json.loads(own.backend_tokenizer.to_str())
+                content |= {"truncation": None, "padding": None}  # set at each use
+                key = json.dumps([content, own.model_max_length])
+            found.setdefault(key, (model, own))
+    return dict(found.values())
 
 
 @functools.lru_cache(maxsize=8)
@@ -81,6 +117,8 @@ def config(model: str) -> PretrainedConfig:
     """The model's configuration, with the number of layers that it keeps. Raises as `resolve`."""
     from transformers import AutoConfig
 
+    if model == counts.NAME:
+        return counts.config()
     found: PretrainedConfig = load(AutoConfig, model)
     if layers := layers_of(model):
         found.num_hidden_layers = len(layers)
@@ -94,7 +132,7 @@ def kind(model: str) -> str:
     Raises:
         UsageError: It is none of them.
     """
-    return _kind(model, _config_file(model))
+    return counts.NAME if model == counts.NAME else _kind(model, _config_file(model))
 
 
 def _config_file(model: str) -> tuple[int, ...]:
@@ -181,6 +219,8 @@ def read(
     import torch
     import transformers
 
+    if model == counts.NAME:
+        return counts.read(**settings), False
     dtype = dtype or (torch.float32 if weights == "float32" else torch.bfloat16)
     if (base := adapters.base(model)) is not None:
         return _merged(model, base, auto_class, device=device, seed=seed, dtype=dtype, weights=weights, **settings), True
@@ -274,6 +314,8 @@ def check(model: str, auto_class: str, **settings: Any) -> None:
     import torch
     from transformers.modeling_utils import load_state_dict
 
+    if model == counts.NAME:  # there are no files
+        return
     if (base := adapters.base(model)) is not None:
         check(base, auto_class, **settings)
         with torch.random.fork_rng(devices=[]), torch.device("meta"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -14,17 +14,26 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif")
 """Suffixes of files that are read, in lower case."""
 
 
-def check(file: Path) -> dict[str, Any]:
+UNIT, MOST = "samples", 16_000_000  # ten minutes and more, of 24,000 samples a second
+
+
+def check(file: Path | BinaryIO) -> dict[str, Any]:
     """The `seconds` that a sound takes, by its file's head. Raises whatever libsndfile raises."""
-    info = _library().info(str(file))
+    info = _library().info(_opened(file))
     return {"seconds": round(info.frames / info.samplerate, 3)}
 
 
-def read(file: Path) -> tuple[np.ndarray, int]:
+def size(file: Path | BinaryIO) -> int:
+    """Samples of all channels, by its file's head. Raises as `check`."""
+    info = _library().info(_opened(file))
+    return int(info.frames * info.channels)
+
+
+def read(file: Path | BinaryIO) -> tuple[np.ndarray, int]:
     """Samples from -1 to 1, shape (samples,), as the mean of all channels; and how many there are
     per second.
     """
-    samples, rate = _library().read(str(file), dtype="float32", always_2d=True)
+    samples, rate = _library().read(_opened(file), dtype="float32", always_2d=True)
     return samples.mean(1), int(rate)
 
 
@@ -37,6 +46,11 @@ def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     # 44,100 to 16,000 is 160 / 441: the filter's cost grows with these numbers.
     common = math.gcd(rate, wanted)
     return np.asarray(resample_poly(samples, wanted // common, rate // common), np.float32)
+
+
+def _opened(file: Path | BinaryIO) -> Any:
+    """What libsndfile takes: a path as a text, or what is open already."""
+    return str(file) if isinstance(file, Path) else file
 
 
 def _library() -> Any:

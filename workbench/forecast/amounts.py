@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import json
 import statistics
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,9 @@ from workbench import flops, methods
 from workbench.forecast import pairs
 from workbench.forecast.machine import Machine
 from workbench.forecast.sample import Data, sampled
+from workbench.labelling import Strategy
 from workbench.methods import Method
+from workbench.result import label_order, merged_labels
 from workbench.study import Recipe
 from workbench.tasks.base import Task
 from workbench.training.batches import MAX_TOKENS, OVERHEAD_TOKENS, checkpoint_epochs, split, steps_for
@@ -75,7 +77,7 @@ class Amounts:
         train, evaluate = self._flops_per_example(recipe)
         graded = data.dev_examples if graded is None else graded
         passes = self._passes_per_step(recipe) * pair.layers
-        size, count = recipe.batch_size, data.train_examples
+        size, count = recipe.batch_size, self.examples(recipe)
         # A row passes a frozen body once: after the first epoch its output is at hand.
         seen, before = (min(count, n * size) if recipe.method.trains else count for n in (done + steps, done))
         trained, passed = train * steps * size, steps * passes
@@ -84,9 +86,11 @@ class Amounts:
             fresh = seen - (before if pair.frozen and recipe.method.trains else 0)
             trained = once * fresh + (self._above_per_example(recipe) * steps * size if pair.frozen else trained)
             passed = passes * fresh / size + (0 if pair.frozen else passed)
+        parent = recipe.parent
         dev_tokens = statistics.fmean(map(sum, data.dev)) * data.dev_examples + sum(data.shared)
-        return {
-            "data": {"encoded": data.tokens * data.train_examples + dev_tokens},
+        pretrain = {} if parent is None else {"pretrain": self.of_parent(parent)}
+        return pretrain | {
+            "data": _added({"encoded": data.tokens * count + dev_tokens}, self._choosing(recipe)),
             "load": {"loads": 1.0, "parameters": float(pair.parameters)},
             "train": {"flops": trained, "layer_passes": passed, "updates": float(steps * pair.trainable)},
             "evaluate": {
@@ -94,6 +98,51 @@ class Amounts:
                 "graded": float(graded),
                 **self._decoded(recipe, graded),
             },
+        }
+
+    def of_parent(self, parent: Recipe) -> dict[str, float]:
+        """Return the work of making what a recipe starts from, with its own parents, and no evaluation."""
+        whole: dict[str, float] = {}
+        for phase, amounts in self.of(parent).items():
+            for name, amount in amounts.items() if phase != "evaluate" else ():
+                whole[name] = whole.get(name, 0.0) + amount
+        return whole
+
+    def labels(self, recipe: Recipe, steps: int) -> dict[str, int]:
+        """Return the distinct labels that reach the loss in so many steps, by the order in which they are bought; those of its
+        parents in full.
+
+        The texts of a corpus, by which a model learns by itself, are none.
+        """
+        bought, seen = self.data_of(recipe).train_examples, steps * recipe.batch_size
+        # Those that the steps do not come to are not bought, unless pseudo-labels rest on them.
+        own = min(bought, seen) if recipe.method.trains and recipe.pseudo is None else bought
+        return merged_labels(self._labels_before(recipe), {label_order(recipe.to_json()): own})
+
+    def _labels_before(self, recipe: Recipe) -> Mapping[str, int]:
+        if (parent := recipe.parent) is None:
+            return {}
+        if recipe.pretrain is not None:
+            return self._labels_before(parent)
+        return self.labels(parent, self.steps(parent, float(parent.epochs)))
+
+    def _choosing(self, recipe: Recipe) -> dict[str, float]:
+        """Return the work of choosing what is trained on: the pool's embeddings, and in each round a
+        regression and the distances of what is chosen.
+        """
+        data, pair = self.data_of(recipe), self.pair(recipe)
+        if recipe.acquire is None and recipe.pseudo is None:
+            return {}
+        width = pair.shape.width if pair.shape else 0
+        lengths = list(itertools.chain(*(data.asked or data.dev)))
+        each = flops.forward(_known(pair), lengths) / max(1, len(data.dev))
+        sizes = labels_of_rounds(recipe.acquire, data.train_examples) + ([data.train_examples] if recipe.pseudo else [])
+        compared = data.train_examples * data.pool_examples * (width + data.classes) if recipe.acquire else 0
+        return {
+            "encoded": sum(lengths) / max(1, len(data.dev)) * data.pool_examples,
+            "flops": each * data.pool_examples,
+            "fitted": float(sum(sizes) * width * data.classes),
+            "compared": float(compared),
         }
 
     def _decoded(self, recipe: Recipe, graded: int) -> dict[str, float]:
@@ -123,12 +172,16 @@ class Amounts:
         """Return a key by which forecasts can be kept: recipes that differ in a learning rate
         alone, say, have one key.
         """
-        return (recipe.task, self.pair_key(recipe), recipe.method.name, recipe.batch_size, recipe.epochs)
+        return (
+            *(recipe.task, self.pair_key(recipe), recipe.method.name, recipe.batch_size, recipe.epochs),
+            *(recipe.acquire, recipe.pseudo, None if recipe.parent is None else recipe.parent.id),
+        )
 
     def data_of(self, recipe: Recipe) -> Data:
         """A sample of the recipe's rows, drawn once for all recipes that read the same ones."""
         method = recipe.method
-        key = (recipe.task, recipe.model, method.labelled, method.trains and method.fits, method.asking)
+        chooses = recipe.acquire is not None or recipe.pseudo is not None
+        key = (recipe.task, recipe.architecture, method.labelled, method.trains and method.fits, method.asking, chooses)
         if key not in self._data:
             self._data[key] = sampled(recipe)
         return self._data[key]
@@ -136,7 +189,7 @@ class Amounts:
     def pair_key(self, recipe: Recipe) -> tuple[Any, ...]:
         """What the shape of the recipe's model depends on."""
         return (
-            recipe.model,
+            recipe.architecture,
             form_of(recipe.task),
             recipe.method.kind,
             recipe.weights,
@@ -153,7 +206,7 @@ class Amounts:
         key = self.pair_key(recipe)
         if key not in self._pairs:
             # Without weights: a plan of large models must fit a small machine.
-            model = pairs.wrapped(recipe.task, recipe.model, recipe.method)
+            model = pairs.wrapped(recipe.task, recipe.architecture, recipe.method)
             shape = flops.shape(model)
             counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
             config = getattr(model, "config", None)
@@ -193,7 +246,7 @@ class Amounts:
     def _passes_per_step(self, recipe: Recipe) -> float:
         """Micro-batches that a step is split into, on average over the sample."""
         data, size = self.data_of(recipe), recipe.batch_size
-        key = (recipe.task, recipe.model, recipe.batch_size, data.together)
+        key = (recipe.task, recipe.architecture, recipe.batch_size, data.together)
         if key not in self._passes:
             overhead = OVERHEAD_TOKENS.get(self.machine.kind, OVERHEAD_TOKENS["cpu"])
             if not data.train:
@@ -208,7 +261,26 @@ class Amounts:
 
     def steps(self, recipe: Recipe, epochs: float) -> int:
         """Optimiser steps that the recipe makes in so many epochs."""
-        return steps_for(epochs, recipe.batch_size, self.data_of(recipe).train_examples)
+        return steps_for(epochs, recipe.batch_size, self.examples(recipe))
+
+    def examples(self, recipe: Recipe) -> int:
+        """How many examples a run passes over: those that are bought, and as many with pseudo-labels
+        as there may be. How many there will be is not known before.
+        """
+        data = self.data_of(recipe)
+        joining = min(recipe.pseudo.most, max(0, data.pool_examples - data.train_examples)) if recipe.pseudo else 0
+        return data.train_examples + joining
+
+
+def labels_of_rounds(acquire: Strategy | None, count: int) -> list[int]:
+    """How many labels are known in each round that asks for classes, until `count` are chosen."""
+    if acquire is None or not acquire.needs_classes:
+        return []
+    return list(range(acquire.first, count, acquire.batch))
+
+
+def _added(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, float]:
+    return {name: a.get(name, 0.0) + b.get(name, 0.0) for name in {**a, **b}}
 
 
 def _known(pair: Pair) -> flops.Shape:

@@ -33,6 +33,8 @@ class Data:
         shared: Tokens of the rows that are asked once, however many examples there are.
         rows: The sampled training rows themselves; of dev examples where nothing is trained on.
         objective: What is learned by.
+        pool_examples: All that labels can be bought for; 0 where the recipe chooses none of them.
+        classes: How many classes there are, where that is so.
     """
 
     train_examples: int
@@ -44,6 +46,8 @@ class Data:
     shared: Sequence[int]
     rows: Rows
     objective: Objective
+    pool_examples: int = 0
+    classes: int = 0
 
     @property
     def together(self) -> bool:
@@ -58,7 +62,7 @@ class Data:
 
 def sampled(recipe: Recipe) -> Data:
     """Encode at most `SAMPLE` examples of each side for the recipe's model. Raises as `splits`, `formulation` and `encode` do."""
-    processor, splits = models.processor(recipe.model), recipe.task.splits()
+    processor, splits = models.processor(recipe.architecture), recipe.task.splits()
     formulation = recipe.formulation
     trained = splits.train if recipe.method.labelled else ()
     rows = formulation.encode(_spread_out(trained), processor)
@@ -77,6 +81,7 @@ def sampled(recipe: Recipe) -> Data:
         dev.asked.lengths[own:].tolist(),
         rows if len(rows) else dev.labelled,
         methods.lesson(recipe.method, formulation.objective),
+        *((len(recipe.task.pool() or ()), len(recipe.task.class_names())) if recipe.acquire or recipe.pseudo else (0, 0)),
     )
 
 

@@ -3,6 +3,7 @@ never a branch of the loop.
 
     base       model class, encoding, objective, inference and decoding of one way
     classes    the class of a text, by a head or by its written name
+    counts     the next item by counts of who had what
     embedding  a bi-encoder: queries and documents become vectors
     media      the class of an image or of a sound
     modelling  how likely a model finds a text
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from workbench.formulations.base import GREEDY, READINGS, Example, Formulation, Reach, Rows, Shots
 from workbench.formulations.classes import Classification, Labelled, WrittenClasses, classification
+from workbench.formulations.counts import Counts
 from workbench.formulations.embedding import Embedding, Ranking
 from workbench.formulations.media import MediaClassification, audio_classification, image_classification
 from workbench.formulations.modelling import CausalModelling, LanguageModelling, Likelihood, MaskedModelling, language_modelling
@@ -31,6 +33,7 @@ __all__ = [
     "READINGS",
     "CausalModelling",
     "Classification",
+    "Counts",
     "CrossEncoder",
     "Embedding",
     "Example",

@@ -205,6 +205,13 @@ class Formulation(ABC):
         return self
 
     @property
+    def apart(self) -> Formulation:
+        """The same formulation without rows that belong to no single example, such as documents that
+        all are searched in. What answers many requests computes those once.
+        """
+        return self
+
+    @property
     @abstractmethod
     def objective(self) -> Objective:
         """What the model learns by."""

@@ -4,7 +4,8 @@ the nearest belong together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,13 +31,14 @@ class Embedding(Formulation):
     Attributes:
         query: The query of an example.
         taught: Names of the documents that an example is learned by: first the one to be found,
-            then wrong ones.
+            then wrong ones. None: nothing is learned by it, and no loss asks for it.
         searched: Names of the documents that examples are searched in, for all examples together.
         text: The text of a document, by its name.
         max_length: The most tokens of a row; longer rows lose their end.
         temperature: Divides similarities, as in `InBatchNegatives`.
         among: Names of the documents to be put in order for an example; None: all that are
             searched.
+        without: Names of documents that are never found for an example; None: there are none.
     """
 
     query: Callable[[Example], str]
@@ -46,6 +48,7 @@ class Embedding(Formulation):
     max_length: int
     temperature: float
     among: Callable[[Example], Sequence[str]] | None = None
+    without: Callable[[Example], Collection[str]] | None = None
 
     @property
     def auto_class(self) -> str:
@@ -54,6 +57,11 @@ class Embedding(Formulation):
     @property
     def longest_row(self) -> int:
         return self.max_length
+
+    @property
+    def apart(self) -> Embedding:
+        # Candidates of its own are part of an example: those are encoded with it.
+        return self if self.among is not None else dataclasses.replace(self, searched=_nothing)
 
     @property
     def objective(self) -> Objective:
@@ -80,6 +88,8 @@ class Embedding(Formulation):
         numbers: dict[tuple[str, str], int] = {}
         for i, example in enumerate(examples):
             names = self.taught(example)
+            if not names:
+                continue
             of_names = [numbers.setdefault(("document", name), len(numbers)) for name in names]
             texts += [self.query(example), *map(self.text, names)]
             labels += [(numbers.setdefault(("query", self.query(example)), len(numbers)), of_names[0])]
@@ -101,6 +111,9 @@ class Embedding(Formulation):
             some = slice(first, first + QUERIES_AT_ONCE)
             for example, scores in zip(examples[some], asked[some] @ searched.T, strict=True):
                 own = range(len(names)) if self.among is None else [place[name] for name in self.among(example)]
+                if self.without is not None:
+                    barred = {place[name] for name in self.without(example)}
+                    own = [i for i in own if i not in barred]
                 rankings.append(ranked([names[i] for i in own], scores[list(own)]))
         return rankings
 
@@ -108,6 +121,10 @@ class Embedding(Formulation):
         """Every document can be found; texts that are longer than a row lose their end."""
         texts = {self.text(name) for example in examples for name in self.taught(example)}
         return losing_ends([(text,) for text in (*map(self.query, examples), *sorted(texts))], processor, self.max_length)
+
+
+def _nothing(examples: Sequence[Example]) -> Sequence[str]:
+    return ()
 
 
 def ranked(names: Sequence[str], scores: np.ndarray) -> Ranking:

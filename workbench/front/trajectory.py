@@ -9,7 +9,7 @@ from workbench import pareto
 from workbench.front.hypervolume import hypervolume
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
-from workbench.result import Result, labelled_set, spent_usd
+from workbench.result import Labels, Result, spent_usd
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def trajectory(results: Sequence[Result], view: View) -> list[Stage]:
     usd: float | None = 0.0
     seconds = volume = 0.0
     members: list[Result] = []
-    bought: dict[str, int] = {}
+    bought = Labels()
     found = []
     for r in sorted((r for r in results if r.status != "running"), key=lambda r: (r.finished, r.number or 0)):
         # At a label price of 0: summed one by one, each Result would buy its labels again.
@@ -57,9 +57,8 @@ def trajectory(results: Sequence[Result], view: View) -> list[Stage]:
     return found
 
 
-def _new_labels(r: Result, bought: dict[str, int]) -> int:
+def _new_labels(r: Result, bought: Labels) -> int:
     """Return how many labels a Result bought that were not bought before; 0 where an older form of the study paid for it."""
-    name = labelled_set(r.recipe["task"])
-    before = bought.get(name, 0)
-    bought[name] = max(before, r.labels)
-    return 0 if "taken_over_from" in r.provenance else bought[name] - before
+    before = sum(bought.bought.values())
+    bought.add(r)
+    return 0 if "taken_over_from" in r.provenance else sum(bought.bought.values()) - before

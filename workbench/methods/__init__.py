@@ -7,9 +7,11 @@ never knows which method it is running.
     adapters       bottleneck adapters (Houlsby et al. 2019)
     base           a method as a value in a study file
     config_fields  the settings of PEFT's methods, read from PEFT's source
-    fitting        knn, logistic, setfit: heads fitted at once on embeddings
-    heads          the heads that those fit
+    counting       the heads of popularity and item_item, which put items in order by counts
+    fitting        knn, logistic, setfit, popularity, item_item: heads fitted at once
+    heads          the heads that the first three fit
     layers         a model's layers, found from its structure
+    merging        makes a plain model of a tuned one
     shots          which labelled examples stand before a question
     wrapping       wraps a model by PEFT
 """
@@ -18,12 +20,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workbench.data import models
+from workbench.data import counts, models
 from workbench.data.adapters import library  # by name: `methods.adapters` hides that module
 from workbench.errors import UsageError
-from workbench.methods.base import OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
-from workbench.methods.fitting import knn, logistic, setfit
+from workbench.methods.base import COUNTED, OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
+from workbench.methods.fitting import item_item, knn, logistic, popularity, setfit
 from workbench.methods.layers import of_last_layers
+from workbench.methods.merging import merged
 from workbench.methods.shots import shots
 from workbench.methods.wrapping import wrap
 from workbench.objectives import AlikePairs, Objective
@@ -41,12 +44,15 @@ __all__ = [
     "full",
     "head",
     "head_names",
+    "item_item",
     "knn",
     "lesson",
     "logistic",
+    "merged",
     "peft",
     "peft_methods",
     "plain_name",
+    "popularity",
     "warm_up",
     "revision",
     "setfit",
@@ -72,7 +78,9 @@ def warm_up(method: Method) -> None:
     """Import what `apply` will need, so that no run pays for it: importing PEFT takes seconds."""
     if method.kind not in OURS:
         library()
-    if method.fits:
+    if method.kind in COUNTED:
+        import scipy.sparse  # noqa: F401
+    elif method.fits:
         import sklearn.linear_model
     if method.choose == "nearest":
         import sklearn.feature_extraction.text  # noqa: F401
@@ -96,6 +104,10 @@ def apply(method: Method, model: torch.nn.Module, *, auto_class: str) -> torch.n
     Raises:
         UsageError: PEFT refuses the settings or cannot adapt this model, or nothing would learn.
     """
+    if method.kind in COUNTED or auto_class == counts.AUTO_CLASS:
+        from workbench.methods import counting
+
+        return counting.counted(method, model, auto_class)
     if method.fits:
         from workbench.methods import heads
 

@@ -15,8 +15,10 @@ from workbench.space import Space, check, ends, is_number, is_whole
 
 ASKING = ("zero_shot", "few_shot")
 """Methods that train nothing."""
-FITTED = ("knn", "logistic", "setfit")
-"""Methods whose head is fitted at once, on embeddings."""
+COUNTED = ("popularity", "item_item")
+"""Methods that count who had what, and read no text."""
+FITTED = ("knn", "logistic", "setfit", *COUNTED)
+"""Methods whose head is fitted at once: on embeddings, or on counts."""
 OURS = ("full", "head", "bitfit", "adapter", *ASKING, *FITTED)
 """Methods without PEFT."""
 
@@ -28,8 +30,8 @@ class Method:
 
     Attributes:
         name: What it is called in tables and in the paths of its settings (`lora.r`).
-        kind: `full`, `head`, `bitfit`, `adapter`, `knn`, `logistic`, `setfit`, `zero_shot`,
-            `few_shot`, or PEFT's name of the method in lower case.
+        kind: `full`, `head`, `bitfit`, `adapter`, `knn`, `logistic`, `setfit`, `popularity`,
+            `item_item`, `zero_shot`, `few_shot`, or PEFT's name of the method in lower case.
         learning_rate: Peak learning rate of AdamW for all parameters that learn, > 0. None: nothing
             learns.
         settings: Arguments of PEFT's configuration of the method, or of the function that made it.
@@ -67,7 +69,7 @@ class Method:
     @property
     def trains(self) -> bool:
         """Whether anything learns step by step."""
-        return self.kind not in (*ASKING, "knn", "logistic")
+        return self.kind not in (*ASKING, "knn", "logistic", *COUNTED)
 
     @property
     def fits(self) -> bool:

@@ -1,11 +1,12 @@
-"""Methods whose head is not learned step by step but fitted at once, on embeddings of the labelled
-examples.
+"""Methods whose head is not learned step by step but fitted at once: on embeddings of the labelled
+examples, or on counts of who had what.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from workbench.data import counts
 from workbench.errors import UsageError
 from workbench.methods.base import Method, count_of, names_of
 from workbench.space import ends, is_number
@@ -59,6 +60,34 @@ def setfit(*, learning_rate: float, C: float = 1.0, name: str = "setfit", models
     """
     _check(C)
     return Method(name, "setfit", learning_rate, {"C": C}, names_of(models))
+
+
+def popularity(*, name: str = "popularity", models: Sequence[str] = (counts.NAME,)) -> Method:
+    """What most users had is recommended to everybody: a baseline for recommendation, by counts alone.
+
+    Args:
+        name: What it is called in tables and paths.
+        models: As `Method.models`; only the built-in model `counts` can do it.
+    """
+    return Method(name, "popularity", None, models=names_of(models))
+
+
+def item_item(*, neighbours: int = 50, name: str = "item_item", models: Sequence[str] = (counts.NAME,)) -> Method:
+    """What users had who had the same: collaborative filtering by items (Sarwar et al. 2001), which
+    reads no text.
+
+    Two items are alike by the cosine of their users. An item's score is its likeness to all items
+    of the history, summed; items that share no user with it follow by their popularity.
+
+    Args:
+        neighbours: Of each item how many others that are most like it are kept, at least 1.
+        name: What it is called in tables and paths.
+        models: As `Method.models`; only the built-in model `counts` can do it.
+
+    Raises:
+        UsageError: `neighbours` is no whole number of at least 1.
+    """
+    return Method(name, "item_item", None, {"neighbours": count_of("neighbours", neighbours)}, names_of(models))
 
 
 def _check(strength: float) -> None:

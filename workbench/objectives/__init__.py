@@ -5,6 +5,7 @@ A loss is a sum, which the training loop divides by the target items of the whol
 the gradient does not depend on how a step is cut into micro-batches.
 
     base        Objective and Inference: the two sides of a model that the loop knows
+    counting    histories as numbers of items, and the items that suit them best
     embedding   one vector a row, learned from pairs
     generation  answers written by greedy decoding, freely or out of a few
     likelihood  which of a few answers is likeliest
@@ -16,6 +17,7 @@ the gradient does not depend on how a step is cut into micro-batches.
 from __future__ import annotations
 
 from workbench.objectives.base import NO_TARGET, TARGETS, Answers, Batch, Inference, Objective, Passes, Read, inputs_of
+from workbench.objectives.counting import NO_ITEM, BestItems, Histories
 from workbench.objectives.embedding import AlikePairs, Embed, InBatchNegatives, embeddings, pooled
 from workbench.objectives.generation import Generate
 from workbench.objectives.likelihood import Likelihood
@@ -23,15 +25,18 @@ from workbench.objectives.losses import Classes, Ctc, Likelihoods, Spans, Tokens
 from workbench.objectives.scoring import Odds, Score
 
 __all__ = [
+    "NO_ITEM",
     "NO_TARGET",
     "TARGETS",
     "AlikePairs",
     "Answers",
     "Batch",
+    "BestItems",
     "Classes",
     "Ctc",
     "Embed",
     "Generate",
+    "Histories",
     "InBatchNegatives",
     "Inference",
     "Likelihood",

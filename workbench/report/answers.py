@@ -103,6 +103,11 @@ def picks(points: Points, *, budget: float | None = None, target: float | None =
     return [Pick(why, r) for why, r in (("within", within), ("reaching", reaching)) if r is not None]
 
 
+def within_usd(points: Points, budget_usd: float) -> Result | None:
+    """Return the best point that costs at most so many US$, compute and labels; None where there is none."""
+    return _affordable(points, "usd", budget_usd)
+
+
 def cost_text(view: View, result: Result, name: str, *, band: bool = False) -> str:
     """Write one cost of a point with its unit, and with its band if asked for; `unknown` where it was not measured."""
     found = view.estimate(result, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,14 +75,78 @@ def spent_usd(results: Sequence[Result], offer: Offer, label_usd: float) -> floa
     return spending(results, offer, label_usd).usd
 
 
+class Labels:
+    """Counts distinct labels, Result by Result.
+
+    In a task's own order smaller training sets are prefixes of larger ones, so the largest counts.
+    What strategies chose is known by its places in that order. Of a run that was broken off only
+    the number is on record: it counts as the first that its strategy chooses.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[str, int] = {}
+        self._places: dict[str, set[int]] = {}
+        self._orders: dict[str, dict[str, tuple[int, int]]] = {}  # with places, and in all
+
+    def add(self, result: Result) -> None:
+        """Count the labels of one more Result."""
+        own = label_order(result.recipe)
+        for order, count in labels_of(result).items():
+            self._count(order, count, result.bought if order == own else ())
+
+    def _count(self, order: str, labels: int, bought: Sequence[int]) -> None:
+        """Count labels of one order; which those are that a strategy chose for what a run starts from is not on record."""
+        name = _set_of(order)
+        first = self._first.setdefault(name, 0)
+        if order == name:
+            self._first[name] = max(first, labels)
+            return
+        self._places.setdefault(name, set()).update(bought)
+        orders = self._orders.setdefault(name, {})
+        placed, most = orders.get(order, (0, 0))
+        orders[order] = max(placed, len(bought)), max(most, labels)
+
+    @property
+    def bought(self) -> dict[str, int]:
+        """How many there are, by data set and data seed."""
+        return {
+            name: first
+            + sum(place >= first for place in self._places.get(name, ()))
+            + sum(max(0, most - placed) for placed, most in self._orders.get(name, {}).values())
+            for name, first in self._first.items()
+        }
+
+
 def labels_bought(results: Iterable[Result]) -> dict[str, int]:
     """Distinct labelled examples bought, by data set and data seed."""
-    bought: dict[str, int] = {}
+    labels = Labels()
     for r in results:
-        key = labelled_set(r.recipe["task"])
-        # Not the sum: smaller training sets are prefixes of larger ones, of one data set and seed.
-        bought[key] = max(bought.get(key, 0), r.labels)
-    return bought
+        labels.add(r)
+    return labels.bought
+
+
+def labels_by_order(results: Iterable[Result]) -> dict[str, int]:
+    """The most labels bought in each `label_order`: a run in the same order buys only those beyond."""
+    most: dict[str, int] = {}
+    for r in results:
+        own = label_order(r.recipe)
+        for order, count in labels_of(r).items():
+            most[order] = max(most.get(order, 0), count, len(r.bought) if order == own else 0)
+    return most
+
+
+def labels_of(result: Result) -> Mapping[str, int]:
+    """Distinct labels that a Result has used, by the order in which they are bought (`label_order`): one, unless it started from
+    what others were used for.
+    """
+    return result.labels_by_order or {label_order(result.recipe): result.labels}
+
+
+def merged_labels(some: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
+    """Add up distinct labels by the order in which they are bought: of each the most, as smaller training sets are prefixes of
+    larger ones.
+    """
+    return {name: max(some.get(name, 0), others.get(name, 0)) for name in {**some, **others}}
 
 
 def labelled_set(task: Mapping[str, Any]) -> str:
@@ -89,3 +154,24 @@ def labelled_set(task: Mapping[str, Any]) -> str:
     training sets are prefixes.
     """
     return f"{task.get('data')}/{task.get('seed')}"
+
+
+def label_order(recipe: Mapping[str, Any]) -> str:
+    """Name the order in which a recipe buys labels, from its record: that of `labelled_set`, or of
+    a strategy with the embeddings of a model.
+    """
+    own, acquire = labelled_set(recipe["task"]), recipe.get("acquire")
+    if acquire is None:
+        return own
+    strategy = {name: value for name, value in acquire.items() if name != "name"}
+    before = [recipe["pretrain"]] if recipe.get("pretrain") else []
+    return json.dumps([own, strategy, recipe["model"], recipe.get("weights"), *before], sort_keys=True)
+
+
+def _set_of(order: str) -> str:
+    """The data set of an order of `label_order`, as `labelled_set` names it."""
+    try:
+        known = json.loads(order)
+    except ValueError:  # it is the set's own
+        return order
+    return str(known[0]) if isinstance(known, list) else order

@@ -28,13 +28,25 @@ disturbance       says when others use the machine, and when they are done
 periodic          the thread of the heartbeat, the disturbance and the watch
 interruptions     Ctrl-C, and where it may break in
 workers           several workers on one machine, and their supervisor
+to_label          which texts are worth a label next
 provenance        what a reader of the figures must know years later
 """
 
 from workbench.sweep.account import Account
 from workbench.sweep.budget import OVERSHOOT_SECONDS, Budget
 from workbench.sweep.checks import check_data, check_offer, graded_by
-from workbench.sweep.confirming import SEEDS, Replicate, asked, confirm, expected, left, longest, nothing_fits, replicates
+from workbench.sweep.confirming import (
+    SEEDS,
+    Replicate,
+    asked,
+    confirm,
+    expected,
+    left,
+    longest,
+    nothing_fits,
+    recipe_of,
+    replicates,
+)
 from workbench.sweep.job import Job
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer, Outcome
@@ -66,6 +78,7 @@ __all__ = [
     "left",
     "longest",
     "nothing_fits",
+    "recipe_of",
     "replicates",
     "sweep",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from workbench import prices
 from workbench.data import models
 from workbench.errors import Refused, StudyError, UsageError, WorkbenchError, line_in, said
+from workbench.forecast.pairs import starts
 from workbench.formulations import Reach
 from workbench.meter import Meter
 from workbench.prices import Offer
@@ -56,7 +56,7 @@ def check_data(study: Study) -> list[str]:
                 told += forms[0].notes()
             _check_groups(study.maximize, forms[0])
             if task.bounds:
-                told += _missed(forms, _processors(study), of_what)
+                told += _missed(forms, models.processors(start.architecture for start in starts(study)), of_what)
     return list(dict.fromkeys(told))
 
 
@@ -157,25 +157,6 @@ def _missed(forms: Sequence[Task], processors: Mapping[str, Any], of_what: str) 
         if best.share_missed > MOST_MISSED:
             raise UsageError(f"{best.told(what)} Too little is left to tune on or to be graded by.")
     return [text for of_side in found.values() for reach, what in of_side if (text := reach.told(what))]
-
-
-def _processors(study: Study) -> dict[str, Any]:
-    """The study's distinct processors, each under the first model that has it. Models that do not
-    load are left out.
-    """
-    found: dict[str, tuple[str, Any]] = {}
-    for model in _options(study.recipe.model):
-        with contextlib.suppress(WorkbenchError):  # the plan of its pairs says so
-            processor = models.processor(model)
-            key = model
-            # Models of one family often share a tokeniser. Encoding the
-            # data once for each that differs gives the same counts.
-            if hasattr(processor, "backend_tokenizer"):
-                content = json.loads(processor.backend_tokenizer.to_str())
-                content |= {"truncation": None, "padding": None}  # set at each use
-                key = json.dumps([content, processor.model_max_length])
-            found.setdefault(key, (model, processor))
-    return dict(found.values())
 
 
 def _options(value: Any) -> Sequence[Any]:

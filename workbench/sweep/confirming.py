@@ -70,7 +70,7 @@ def replicates(study: Study, results: Sequence[Result], view: View, seeds: int) 
     # Seeds are the outer loop: when the budget ends early every
     # member has about as many new scores, and none is favoured.
     first = first_new_seed(study)
-    members = [(member, _recipe(study, member)) for member in pareto_front(results, view)]
+    members = [(member, recipe_of(study, member)) for member in pareto_front(results, view)]
     if not members and (gone := next((r for r in results if r.outdated and r.status == "complete"), None)):
         raise _not_again(gone)
     trained = [(member, recipe) for member, recipe in members if recipe.method.trains]
@@ -251,7 +251,7 @@ class ConfirmationPlanner:
         another worker grades them now.
         """
         first = first_new_seed(self._context.study)
-        runs = [(m, _graded_alone(m, _recipe(self._context.study, m))) for m in asked(results, self._view)]
+        runs = [(m, _graded_alone(m, recipe_of(self._context.study, m))) for m in asked(results, self._view)]
         busy = [r for r in results if r.status == "running" and r.replicate_of is not None]
         if any(r.seed == first or any(r.run_id == run.run_id for _, run in runs) for r in busy):
             return None
@@ -325,7 +325,7 @@ class HeldOutGrading(Grading):
         """Score one member's own weights, if they are here."""
         context, lease = self._context, self._work.lease
         assert lease is not None
-        recipe, path = _recipe(context.study, member), context.checkpoints.weights(member.recipe_id)
+        recipe, path = recipe_of(context.study, member), context.checkpoints.weights(member.recipe_id)
         # A model that no label was used for is made again by loading it, and needs no file.
         if path is None and recipe.method.labelled:
             where = f"trial {member.trial} at {member.epochs:g} epochs"
@@ -347,8 +347,12 @@ def _graded_alone(member: Result, recipe: Recipe) -> LongestRun:
     return LongestRun(recipe, _settings(member), {recipe.id: member.recipe_id}, graded_only=True)
 
 
-def _recipe(study: Study, member: Result) -> Recipe:
-    """The recipe that made a member."""
+def recipe_of(study: Study, member: Result) -> Recipe:
+    """The recipe that made a member.
+
+    Raises:
+        Refused: The study's data, or what it is read with, are not what they were.
+    """
     with contextlib.suppress(UsageError):
         recipe = study.resolve(member.settings).with_epochs(member.epochs)
         # The id covers the content of data and model files too. With another id the same

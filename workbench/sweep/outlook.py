@@ -51,7 +51,7 @@ class Outlook:
             progress=max(1.0, float(forecast.steps * recipe.batch_size)),  # both are looked at as logarithms: nothing is as one
             labels=max(1.0, float(forecast.labels)),
             cost=self._of(forecast),
-            amount=max(1.0, float(forecast.steps)) * forecast.parameters,
+            amount=max(1.0, float(forecast.steps)) * max(1, forecast.parameters),
             load=self._load(forecast),
             fits=_fits(forecast, self.forecaster.machine.memory_bytes),
         )

@@ -6,14 +6,17 @@ loop knows tasks only through the methods below.
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
 
+from workbench.data import names, redaction
 from workbench.errors import StudyError
 from workbench.formulations import Example, Formulation
+from workbench.tasks import request
 
 WORST_GROUP, GAP = "worst_group_", "gap_"
 """Prefixes of a metric's name: for its value in the worst group, and for the gap from there to the
@@ -48,12 +51,15 @@ class Task(ABC):
         per_example: Names of those scores that are told of example by example, so that few dev examples say little of them (a class
             attribute).
         bounds: Names of the fields that bound what can be predicted, which `Formulation.reach` looks at (a class attribute).
+        inputs: Keys of an example whose values are text that a model reads: a text, a list of texts
+            or of a conversation's turns. First the one that users write (a class attribute).
     """
 
     metrics: ClassVar[tuple[str, ...]]
     lower_is_better: ClassVar[tuple[str, ...]] = ()
     per_example: ClassVar[tuple[str, ...]] = ()
     bounds: ClassVar[tuple[str, ...]] = ()
+    inputs: ClassVar[tuple[str, ...]] = ()
 
     def provision(self) -> None:
         """Fetch, build and import what the other methods need, so that no run pays for what a machine or process does once."""
@@ -62,6 +68,27 @@ class Task(ABC):
     @abstractmethod
     def splits(self) -> Splits:
         """Read and split the data. Raises DataError when a file is not what it must be."""
+
+    def pool(self) -> Sequence[Example] | None:
+        """Return all examples that labels can be bought for, in the order in which they are bought
+        unless a recipe says otherwise: `train` of `splits` is a prefix of them.
+
+        Returns:
+            The examples; None where the task does not tell, so that nothing can be chosen of them.
+        """
+        return None
+
+    def class_names(self) -> Sequence[str]:
+        """Return the names of all classes, where each example has just one; else nothing."""
+        return ()
+
+    def class_of(self, example: Example) -> str:
+        """The class of an example, where there are `class_names`."""
+        return str(example["labels"][0])
+
+    def with_class(self, example: Example, name: str) -> Example:
+        """The same example with another class, where there are `class_names`."""
+        return {**example, "labels": [name]}
 
     @abstractmethod
     def digest(self) -> str:
@@ -93,6 +120,33 @@ class Task(ABC):
         self.splits()
         return []
 
+    def redaction(self) -> Mapping[str, Any] | None:
+        """What was replaced by placeholders in the data of all splits, as `redaction.summary` tells
+        it, with `kinds`: what was looked for, and by what. None where the task redacts nothing.
+        """
+        kinds = getattr(self, "redact", None)
+        return _redaction(self, kinds, self.digest()) if kinds else None
+
+    def redaction_notes(self) -> list[str]:
+        """Say in a sentence what was redacted; none where the task redacts nothing."""
+        found = self.redaction()
+        if found is None:
+            return []
+        few = (
+            "Names are found by what stands before them, and most are missed: presidio finds more (pip install presidio-analyzer)."
+        )
+        return [redaction.told(found), *([few] if f"name by {names.PATTERNS}" in found["kinds"] else [])]
+
+    def searchable(self) -> Sequence[Example]:
+        """What examples are searched in; none for most tasks."""
+        return ()
+
+    def content(self, example: Example) -> str:
+        """The text of an example that a model reads; empty where that is none, or the task names no
+        `inputs`.
+        """
+        return "\n".join(text for name in self.inputs for text in _texts(example.get(name)))
+
     def constant_scores(self) -> dict[str, float]:
         """Return the dev scores of giving every example the commonest answer; empty where no answer
         is common.
@@ -100,6 +154,38 @@ class Task(ABC):
         A front whose best point does no better is doubted. Raises what `splits` raises.
         """
         return {}
+
+    def asked(self) -> Mapping[str, str]:
+        """What a model of this task is asked with when it is deployed: the name of each field, and what
+        it holds (`workbench.tasks.request`). Empty, as here: such a model cannot be deployed.
+        """
+        return {}
+
+    def question(self, example: Example) -> dict[str, Any]:
+        """The row of a request that asks for an example's prediction: its fields without the answer."""
+        known = {name: example[name] for name in self.asked()}
+        return known | ({request.ID: example[request.ID]} if isinstance(example.get(request.ID), str) else {})
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        """The example that a row of a request asks about. What only an answer would need is empty.
+
+        Args:
+            row: A row that `workbench.tasks.request.check_row` has let through.
+
+        Raises:
+            DataError: What it holds cannot be read.
+        """
+        return row
+
+    def portable(self) -> Task:
+        """The same task with all that its formulation reads from the data written into its fields, so
+        that it can be asked where the data are not. Raises what `splits` raises.
+        """
+        return self
+
+    def returned(self, predictions: Sequence[Any]) -> Sequence[Any]:
+        """Predictions of the portable task as those of this one, to be graded."""
+        return predictions
 
     @abstractmethod
     def score(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:
@@ -139,3 +225,22 @@ class Task(ABC):
             if known:
                 scores |= {f"{WORST_GROUP}{name}": min(known), f"{GAP}{name}": max(known) - min(known)}
         return scores
+
+
+@functools.lru_cache(maxsize=8)
+def _redaction(task: Task, kinds: tuple[str, ...], digest: str) -> Mapping[str, Any]:
+    # The digest is a part of the key alone: an edited file is counted again.
+    splits = task.splits()
+    found = redaction.summary([*splits.train, *splits.dev, *splits.test, *task.searchable()])
+    return {"kinds": list(redaction.finders(kinds)), **found}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of a value of `Task.inputs`; of a turn what is said, not who says it."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(value.get("content"))
+    elif isinstance(value, Sequence):
+        for each in value:
+            yield from _texts(each)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from workbench import formulations
+from workbench.data import redaction
 from workbench.data.labelled import LabelledTexts, fold_label
-from workbench.errors import UsageError
+from workbench.errors import DataError, UsageError
 from workbench.formulations import Example, Formulation, Labelled
 from workbench.space import check, is_whole
+from workbench.tasks import request
 from workbench.tasks.class_scores import commonest_scores, label_scores, several_scores
 from workbench.tasks.tables import LabelledTask, columns, named
 
@@ -23,6 +25,7 @@ class Classification(LabelledTask):
     lower_is_better: ClassVar[tuple[str, ...]] = ("calibration_error",)
     per_example: ClassVar[tuple[str, ...]] = metrics
     bounds: ClassVar[tuple[str, ...]] = ("max_length",)
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
     several: ClassVar[bool] = False
 
     text: str | tuple[str, ...] | None
@@ -42,13 +45,31 @@ class Classification(LabelledTask):
     @property
     def form(self) -> LabelledTexts:
         return LabelledTexts(
-            self.text, self.label, self.several, tuple(name for name, _ in self.labels), self.group, self.fold_labels
+            self.text,
+            self.label,
+            self.several,
+            tuple(name for name, _ in self.labels),
+            self.group,
+            self.fold_labels,
+            redact=self.finders,
         )
 
     def formulation(self, kind: str) -> Formulation:
         return formulations.classification(
             kind, self, self.words(), _text, _labels, max_length=self.max_length, instruction=self.instruction, several=self.several
         )
+
+    def class_names(self) -> Sequence[str]:
+        return () if self.several else [*self.words()]
+
+    def asked(self) -> Mapping[str, str]:
+        return {"text": request.TEXT if isinstance(self.text, str | None) else request.TEXTS}
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        texts = 1 if isinstance(self.text, str | None) else len(self.text)
+        if texts > 1 and len(row["text"]) != texts:
+            raise DataError(f"text must be a list of {texts} texts; got {len(row['text'])}.")
+        return {**row, "labels": []}
 
     def constant_scores(self) -> dict[str, float]:
         return {} if self.several else commonest_scores(self.splits().dev)
@@ -94,6 +115,7 @@ def classification(
     fold_labels: bool = False,
     seed: int = 0,
     name: str | None = None,
+    redact: str | Sequence[str] | None = None,
 ) -> Classification:
     """Classification of texts, scored by accuracy and macro-averaged F1 (0 to 100); the calibration
     error is recorded beside them.
@@ -122,6 +144,8 @@ def classification(
             of the keyboard.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
+        redact: What is replaced by placeholders as the data are read, before anything is kept:
+            kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
@@ -133,5 +157,5 @@ def classification(
         known = tuple({fold_label(label): said for label, said in known}.items())
     return kind(
         data=data, train=train, dev=dev, test=test, text=columns(text), label=columns(label), group=group, max_length=max_length,
-        labels=known, instruction=instruction, fold_labels=fold_labels, seed=seed, name=name,
+        labels=known, instruction=instruction, fold_labels=fold_labels, seed=seed, name=name, redact=redaction.checked(redact),
     )  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from workbench.data import media
 from workbench.data.media import LabelledFiles
 from workbench.formulations import Example, Labelled
+from workbench.tasks import request
 from workbench.tasks.class_scores import commonest_scores, label_scores
 from workbench.tasks.tables import LabelledTask
 
@@ -34,11 +36,29 @@ class LabelledFilesTask(LabelledTask):
     def form(self) -> LabelledFiles:
         return LabelledFiles(self.media, self.file, self.group, self.label, tuple(name for name, _ in self.labels))
 
+    def class_names(self) -> Sequence[str]:
+        return [*self.words()]
+
+    def asked(self) -> Mapping[str, str]:
+        return {self.media: request.FILE}
+
+    def question(self, example: Example) -> dict[str, Any]:
+        return {self.media: media.encoded(self.media, self.data, example)}
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        return sent(self.media, row) | {"labels": []}
+
     def constant_scores(self) -> dict[str, float]:
         return commonest_scores(self.splits().dev)
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Labelled]) -> dict[str, float]:
         return label_scores(examples, predictions)
+
+
+def sent(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The example of a row that holds a file. Raises DataError where that is no image, or no sound."""
+    content = request.file_of(kind, row[kind])
+    return {"bytes": content, **media.check_sent(kind, content)} | ({request.ID: row[request.ID]} if request.ID in row else {})
 
 
 def labels_of(example: Example) -> Sequence[str]:

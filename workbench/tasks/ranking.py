@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from workbench import formulations
+from workbench.data import redaction
 from workbench.formulations import Embedding, Example, Formulation
 from workbench.space import check, is_whole
+from workbench.tasks import request
+from workbench.tasks.base import Task
 from workbench.tasks.ranking_scores import ranking_scores
 from workbench.tasks.searches import SearchTask, taught
 
@@ -47,11 +50,32 @@ class Ranking(SearchTask):
 
     def ordered(self, example: Example) -> list[str]:
         """The candidates of a query: those that answer it, those known not to, and those that seem to; in an order by name."""
+        if "documents" in example:
+            return [*dict.fromkeys(example["documents"])]
         wrong = [name for name in example["negatives"] if name not in example["relevant"]]
         found = [*dict.fromkeys([*example["relevant"], *wrong, *self.alike(example, self.candidates)])]
         # By name: the order in which candidates are read must not tell which of them answers. None
         # that answers is left out, as the ideal order that NDCG divides by counts them all.
         return sorted(found[: max(self.candidates, len(example["relevant"]))])
+
+    def asked(self) -> Mapping[str, str]:
+        return {"query": request.TEXT, "documents": request.TEXTS}
+
+    def question(self, example: Example) -> dict[str, Any]:
+        return {"query": example["query"], "documents": [self.texts[name] for name in self.ordered(example)]}
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        return {**row, "relevant": {}, "negatives": []}
+
+    def portable(self) -> Task:
+        return replace(self, collection=())  # each request brings its own documents, and their texts are their names
+
+    def returned(self, predictions: Sequence[formulations.Ranking]) -> Sequence[formulations.Ranking]:
+        names = {text: name for name, text in self.texts.items()}
+        return [tuple((names.get(text, text), score) for text, score in each) for each in predictions]
+
+    def text_of(self, name: str) -> str:
+        return super().text_of(name) if self.collection is None else f"{self.before[1]}{name}"
 
     def searched(self, examples: Sequence[Example]) -> list[str]:
         """All candidates of these examples."""
@@ -79,6 +103,7 @@ def ranking(
     before: tuple[str, str] = ("", ""),
     seed: int = 0,
     name: str | None = None,
+    redact: str | Sequence[str] | None = None,
 ) -> Ranking:
     """Ranking of a few documents for each query, scored by trec_eval's NDCG at 10 and reciprocal
     rank (0 to 100).
@@ -106,6 +131,8 @@ def ranking(
         before: Texts put before each query and each document.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
+        redact: What is replaced by placeholders as the data are read, before anything is kept:
+            kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
@@ -113,5 +140,5 @@ def ranking(
     return Ranking(
         data=data, train=train, dev=dev, test=test, candidates=candidates, negatives=negatives, encoder=encoder, query=query,
         positive=positive, negative=negative, group=group, max_length=max_length, temperature=temperature, before=before,
-        seed=seed, name=name,
+        seed=seed, name=name, redact=redaction.checked(redact),
     )  # fmt: skip

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
+from workbench.data import redaction
 from workbench.errors import UsageError
 from workbench.formulations import Embedding, Example, Formulation, Ranking
 from workbench.space import check, is_whole
+from workbench.tasks import request
+from workbench.tasks.base import Task
 from workbench.tasks.ranking_scores import ranking_scores
 from workbench.tasks.searches import SearchTask, taught
 
@@ -37,6 +40,17 @@ class Retrieval(SearchTask):
         # `texts` is ordered by a hash of names, so the others are a draw that no seed changes.
         return [*own, *[name for name in self.texts if name not in own][: most - len(own)]]
 
+    def asked(self) -> Mapping[str, str]:
+        return {"query": request.TEXT}
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        return {**row, "relevant": {}, "negatives": []}
+
+    def portable(self) -> Task:
+        # Those that the dev set was graded on: other documents would be another, harder task.
+        kept = self.searched(self.splits().dev)
+        return replace(self, collection=tuple((name, self.texts[name]) for name in kept), documents=None)
+
     def notes(self) -> list[str]:
         count = len(self.texts)
         few = self.documents is not None and self.documents < count
@@ -63,6 +77,7 @@ def retrieval(
     before: tuple[str, str] = ("", ""),
     seed: int = 0,
     name: str | None = None,
+    redact: str | Sequence[str] | None = None,
 ) -> Retrieval:
     """Retrieval by an embedding model, scored by trec_eval's NDCG at 10, recall at 1 and 10, and
     reciprocal rank (0 to 100).
@@ -89,6 +104,8 @@ def retrieval(
             `("query: ", "passage: ")`.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
+        redact: What is replaced by placeholders as the data are read, before anything is kept:
+            kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
@@ -96,4 +113,5 @@ def retrieval(
     return Retrieval(
         data=data, train=train, dev=dev, test=test, documents=documents, query=query, positive=positive, negative=negative,
         group=group, max_length=max_length, temperature=temperature, before=before, seed=seed, name=name,
+        redact=redaction.checked(redact),
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,6 +33,7 @@ class SearchTask(TableTask):
     """
 
     bounds: ClassVar[tuple[str, ...]] = ("max_length",)
+    inputs: ClassVar[tuple[str, ...]] = ("query",)
 
     query: str | None = None
     positive: str | None = None
@@ -41,6 +42,8 @@ class SearchTask(TableTask):
     max_length: int = 128
     temperature: float = 0.05
     before: tuple[str, str] | Sequence[str] = ("", "")
+    # All documents that there are, with their names; None: those of the data. Set by `portable` alone.
+    collection: tuple[tuple[str, str], ...] | None = field(default=None, repr=False, metadata={"later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,12 +60,19 @@ class SearchTask(TableTask):
 
     @property
     def form(self) -> Searches:
-        return Searches(self.query, self.positive, self.negative, self.group)
+        return Searches(self.query, self.positive, self.negative, self.group, redact=self.finders)
 
     @property
     def texts(self) -> Mapping[str, str]:
         """All documents, by their names, in an order that depends on those alone."""
-        return _texts(self.data, self.form, self.digest())
+        return self._collected if self.collection is not None else _texts(self.data, self.form, self.digest())
+
+    @functools.cached_property
+    def _collected(self) -> dict[str, str]:
+        return dict(self.collection or ())
+
+    def searchable(self) -> Sequence[Example]:
+        return fingerprints.dataset(self.data, self.form).documents
 
     def query_of(self, example: Example) -> str:
         """The query of an example, with what stands before it."""
@@ -84,8 +94,12 @@ class SearchTask(TableTask):
 
 
 def taught(example: Example) -> list[str]:
-    """Return the names of the best document of a query and of those known not to answer it."""
+    """Return the names of the best document of a query and of those known not to answer it; none
+    where no document answers it.
+    """
     grades: Mapping[str, int] = example["relevant"]
+    if not grades:
+        return []
     return [max(grades, key=lambda name: grades[name]), *(name for name in example["negatives"] if name not in grades)]
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from workbench import formulations
+from workbench.data import media
 from workbench.data.media import Transcripts
 from workbench.formulations import Example, Formulation
 from workbench.space import check, is_number
+from workbench.tasks import request
+from workbench.tasks.media import sent
 from workbench.tasks.speech_scores import speech_scores
 from workbench.tasks.tables import TableTask
 
@@ -37,6 +40,15 @@ class SpeechRecognition(TableTask):
 
     def formulation(self, kind: str) -> Formulation:
         return formulations.speech_recognition(kind, self, self.data, _text, max_seconds=self.max_seconds)
+
+    def asked(self) -> Mapping[str, str]:
+        return {"sound": request.FILE}
+
+    def question(self, example: Example) -> dict[str, Any]:
+        return {"sound": media.encoded("sound", self.data, example)}
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        return sent("sound", row) | {"text": ""}
 
     def score(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
         return speech_scores([_text(example) for example in examples], predictions)

@@ -15,9 +15,11 @@ from workbench.errors import UsageError
 from workbench.formulations import Classification, Example, Formulation, Labelled, Rows, Shots, text_generation
 from workbench.formulations.base import padded_inputs
 from workbench.objectives import Classes, Inference, Objective, Read
+from workbench.tasks import request
 from workbench.tasks.base import Splits, Task
 
 _WORDS = 64
+_POOL = 256  # sentences that labels can be bought for
 _KEY = 7  # a sentence is of class 1 when it holds this word
 
 
@@ -42,6 +44,18 @@ class TinyTask(Task):
     def splits(self) -> Splits:
         return Splits(self._sentences(self.train, 0), self._sentences(self.dev, 1), self._sentences(self.dev, 2))
 
+    def pool(self) -> Sequence[Example]:
+        return self._sentences(max(_POOL, self.train), 0)
+
+    def class_names(self) -> Sequence[str]:
+        return ("0", "1")
+
+    def class_of(self, example: Example) -> str:
+        return str(example["label"])
+
+    def with_class(self, example: Example, name: str) -> Example:
+        return {**example, "label": int(name)}
+
     def digest(self) -> str:
         return hashlib.sha256(f"tiny-1/{self.seed}".encode()).hexdigest()
 
@@ -49,6 +63,12 @@ class TinyTask(Task):
         if kind not in ("encoder", "decoder", "encoder-decoder"):
             raise UsageError(f"a model of kind {kind!r} reads no words.")
         return TinyFormulation()
+
+    def asked(self) -> Mapping[str, str]:
+        return {"words": request.NUMBERS}
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        return {**row, "label": 0}
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:
         right = sum(example["label"] == p for example, p in zip(examples, predictions, strict=True))
@@ -98,7 +118,7 @@ class TinyFormulation(Formulation):
         return Classes()
 
     def inference(self, processor: Any) -> Inference:
-        return Read(lambda output, batch: output.logits.argmax(-1).tolist())
+        return Read(lambda output, batch: output["logits"].argmax(-1).tolist())
 
     def encode(self, examples: Sequence[Example], processor: Any, *, answers: bool = True, shots: Shots = ()) -> Rows:
         words = [np.array(example["words"], np.int32) for example in examples]

@@ -3,13 +3,17 @@ or prices.
 
     loop          the loop itself; kept weights of a sweep, read again and graded on the test split
     tuning        one run's model, optimiser and averages
+    predicting    a model that answers requests
     passes        a model's forward passes: what it predicts, and what grades it
+    choosing      which examples a run is trained on: bought, or told with confidence
     batches       which examples make a step, and how its rows are split
     features      the output of a part that does not learn, computed once
     memory        how many rows fit into memory at once
+    parents       has the model at hand that a recipe starts from, made once by the loop
+    parent_store  the folder with the models that recipes start from
+    vectors       embeddings of examples by an encoder as it is
     faults        what goes wrong in a model, told from what goes wrong in this package
     resume_state  the state to continue a run from, and the folder of such states
-resume_state the state of a shorter recipe of the same run, from which a run continues
 
 Importing torch takes seconds, so the names below are looked up in their modules when they are first
 used: whoever imports this package to count steps, or to offer a command, does not wait for it.
@@ -22,19 +26,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.training.batches import checkpoint_epochs
-    from workbench.training.loop import Checkpoint, device, test, train, tuned_model, warm_up
+    from workbench.training.choosing import Seen
+    from workbench.training.loop import Checkpoint, device, predict, test, train, tuned_model, warm_up
     from workbench.training.passes import questions
+    from workbench.training.predicting import Predictions, Predictor
     from workbench.training.resume_state import ResumeCache, ResumeState
     from workbench.training.tuning import Progress, Tuning
+    from workbench.training.vectors import embed
 
 __all__ = [
     "Checkpoint",
+    "Predictions",
+    "Predictor",
     "Progress",
     "ResumeCache",
     "ResumeState",
+    "Seen",
     "Tuning",
     "checkpoint_epochs",
     "device",
+    "embed",
+    "predict",
     "questions",
     "test",
     "train",
@@ -45,11 +57,16 @@ __all__ = [
 _MODULES = {
     "Checkpoint": "loop",
     "Progress": "tuning",
+    "Predictions": "predicting",
+    "Predictor": "predicting",
     "ResumeCache": "resume_state",
     "ResumeState": "resume_state",
+    "Seen": "choosing",
     "Tuning": "tuning",
     "checkpoint_epochs": "batches",
     "device": "loop",
+    "embed": "vectors",
+    "predict": "loop",
     "questions": "passes",
     "test": "loop",
     "train": "loop",

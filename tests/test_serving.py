@@ -1,0 +1,441 @@
+"""What is served is what was graded: predictions of a model that MLflow loads are those of its checkpoint, one by one."""
+
+import json
+import shutil
+import wave
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+
+from workbench import Recipe, few_shot, full, knn, logistic, peft, zero_shot
+from workbench.errors import DataError, EnvironmentFault, UsageError
+from workbench.serving import bundle
+from workbench.serving.loading import Deployed, plain
+from workbench.study import load
+from workbench.tasks import (
+    audio_classification,
+    classification,
+    image_classification,
+    language_modelling,
+    question_answering,
+    ranking,
+    request,
+    retrieval,
+    speech_recognition,
+    text_generation,
+    token_classification,
+    translation,
+)
+from workbench.testing import TinyTask, tiny_audio, tiny_decoder, tiny_model, tiny_seq2seq, tiny_vision
+from workbench.training import train
+
+
+def tiny_masker(folder: Path) -> str:
+    """A tiny encoder whose tokeniser has a token for what is hidden."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model(folder))
+    tokenizer.mask_token = "w63"
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+MODELS: dict[str, Callable[[Path], str]] = {
+    "encoder": tiny_model,
+    "masker": tiny_masker,
+    "decoder": tiny_decoder,
+    "seq2seq": tiny_seq2seq,
+    "vision": tiny_vision,
+    "audio": tiny_audio,
+}
+FULL = full(learning_rate=3e-3)
+LORA = peft("lora", learning_rate=1e-2, r=2, target_modules="all-linear")
+WORDS = [f"w{i}" for i in range(4, 40)]
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("models")
+    return {kind: write(folder / kind) for kind, write in MODELS.items()}
+
+
+def rows(folder: Path, name: str, made: Sequence[dict[str, Any]]) -> str:
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+    return str(folder / name)
+
+
+def sentence(i: int, length: int = 6) -> str:
+    return " ".join(WORDS[(7 * i + k * (i % 5 + 1)) % len(WORDS)] for k in range(length + i % 4))
+
+
+def classes(folder: Path) -> Any:
+    data = rows(folder, "texts.jsonl", [{"text": sentence(i), "label": ("no", "yes", "maybe")[i % 3]} for i in range(60)])
+    return classification(data, train=24, dev=8)
+
+
+def pairs(folder: Path) -> Any:
+    made = [{"one": sentence(i), "two": sentence(i + 1), "label": ("no", "yes")[i % 2]} for i in range(60)]
+    return classification(rows(folder, "pairs.jsonl", made), train=24, dev=8, text=("one", "two"))
+
+
+def several(folder: Path) -> Any:
+    made = [{"text": sentence(i), "labels": [name for k, name in enumerate("abc") if i >> k & 1]} for i in range(60)]
+    return classification(rows(folder, "several.jsonl", made), train=24, dev=8, label="labels", several=True)
+
+
+def answers(folder: Path) -> Any:
+    made = []
+    for i in range(60):
+        context = sentence(i, 12)
+        word = context.split()[i % 5]
+        found = {"text": [word], "answer_start": [context.index(word)]} if i % 4 else {"text": [], "answer_start": []}
+        made.append({"question": sentence(i, 2), "context": context, "answers": found})
+    return question_answering(rows(folder, "qa.jsonl", made), train=24, dev=8, max_length=32, stride=4, max_answer_tokens=8)
+
+
+def tags(folder: Path) -> Any:
+    made = [
+        {"tokens": sentence(i).split(), "tags": ["B-x" if k % 3 == i % 3 else "O" for k in range(6 + i % 4)]} for i in range(60)
+    ]
+    return token_classification(rows(folder, "tags.jsonl", made), train=24, dev=8, max_length=16, stride=2, max_new_tokens=8)
+
+
+def short(folder: Path) -> Any:
+    """Classes whose questions leave room for examples before them."""
+    made = [{"text": WORDS[i % 36], "label": ("no", "yes", "maybe")[i % 3]} for i in range(36)]
+    return classification(rows(folder, "short.jsonl", made), train=12, dev=6, instruction="?")
+
+
+def replies(folder: Path) -> Any:
+    made = [{"prompt": sentence(i, 3), "completion": sentence(i, 1)} for i in range(60)]
+    return text_generation(rows(folder, "replies.jsonl", made), train=24, dev=6, max_new_tokens=6)
+
+
+def languages(folder: Path) -> Any:
+    made = [{"en": sentence(i, 3), "de": sentence(i, 1)} for i in range(60)]
+    return translation(
+        rows(folder, "languages.jsonl", made),
+        source="en",
+        target="de",
+        languages=("English", "German"),
+        train=24,
+        dev=6,
+        max_new_tokens=6,
+    )
+
+
+def texts(folder: Path) -> Any:
+    return language_modelling(
+        rows(folder, "lines.jsonl", [{"text": sentence(i, 20)} for i in range(60)]), train=24, dev=6, max_length=16
+    )
+
+
+def documents(folder: Path, task: Any = retrieval, **more: Any) -> Any:
+    made = [{"query": sentence(i, 2), "positive": f"{sentence(i, 9)} {WORDS[i % 36]}"} for i in range(60)]
+    return task(rows(folder, "search.jsonl", made), train=24, dev=6, max_length=16, **more)
+
+
+def candidates(folder: Path) -> Any:
+    return documents(folder, ranking, candidates=4, negatives=2)
+
+
+def neighbours(folder: Path) -> Any:
+    return documents(folder, ranking, candidates=4, negatives=2, encoder="bi-encoder")
+
+
+def digits(folder: Path) -> Any:
+    return image_classification("digits", train=24, dev=8)
+
+
+def sounds(folder: Path) -> Path:
+    pytest.importorskip("soundfile")
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        path = folder / "sounds" / ("low", "high")[i % 2] / f"{i}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with wave.open(str(path), "wb") as file:
+            file.setparams((1, 2, 16000, 0, "NONE", ""))
+            file.writeframes(rng.integers(-9000, 9000, 3200 + 400 * (i % 3), np.int16).tobytes())
+    return folder / "sounds"
+
+
+def heard(folder: Path) -> Any:
+    return audio_classification(str(sounds(folder)), train=8, dev=4, test=4, max_seconds=0.25)
+
+
+def spoken(folder: Path) -> Any:
+    found = sorted(sounds(folder).glob("*/*.wav"))
+    table = folder / "sounds" / "said.csv"
+    lines = [
+        f"{path.relative_to(folder / 'sounds')},{'ab'[i % 2]} c {'xyz'[i % 3]} {i % 7 * 'd' or 'e'}" for i, path in enumerate(found)
+    ]
+    table.write_text("audio,text\n" + "\n".join(lines) + "\n")
+    return speech_recognition(str(table), train=8, dev=4, test=4, max_seconds=1.0)
+
+
+KINDS: dict[str, tuple[str, Callable[[Path], Any], Any]] = {
+    "classes": ("encoder", classes, FULL),
+    "classes by an adapter": ("encoder", pairs, LORA),
+    "several classes": ("encoder", several, FULL),
+    "classes by neighbours": ("encoder", classes, knn(neighbours=3)),
+    "classes by a regression": ("encoder", classes, logistic()),
+    "spans": ("encoder", answers, FULL),
+    "entities": ("encoder", tags, LORA),
+    "embeddings": ("encoder", documents, FULL),
+    "pairs": ("encoder", candidates, FULL),
+    "pairs by embeddings": ("encoder", neighbours, FULL),
+    "masked words": ("masker", texts, FULL),
+    "next words": ("decoder", texts, LORA),
+    "written classes": ("decoder", classes, LORA),
+    "chosen classes": ("decoder", classes, zero_shot(read="mutual_information")),
+    "nearest examples": ("decoder", short, few_shot(shots=2, choose="nearest")),
+    "first examples": ("decoder", replies, few_shot(shots=2)),
+    "written answers": ("decoder", answers, LORA),
+    "written entities": ("seq2seq", tags, FULL),
+    "yes or no": ("decoder", candidates, LORA),
+    "a translation": ("seq2seq", languages, LORA),
+    "images": ("vision", digits, FULL),
+    "sounds": ("audio", heard, FULL),
+    "speech": ("audio", spoken, FULL),
+}
+SLOW = {"written entities", "written answers", "several classes", "speech", "first examples", "next words", "pairs"}
+
+
+def made(folder: Path, task: Any, model: str, method: Any) -> tuple[Recipe, Any, Path | None]:
+    """The recipe, its last checkpoint, and its weights as a sweep keeps them."""
+    recipe = Recipe(task=task, model=model, method=method, epochs=1, batch_size=8)
+    *_, last = train(recipe)
+    if not recipe.method.labelled:
+        return recipe, last, None
+    save_file(last.weights(), folder / "kept.safetensors")
+    return recipe, last, folder / "kept.safetensors"
+
+
+def alike(found: Any, expected: Any, task: Any) -> bool:
+    """Whether two predictions say the same, numbers to five digits; documents are known by their texts where those are sent."""
+    if isinstance(expected, (list, tuple)):
+        return len(found) == len(expected) and all(alike(a, b, task) for a, b in zip(found, expected, strict=True))
+    if isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(alike(found[name], expected[name], task) for name in expected)
+    if isinstance(expected, float):
+        return bool(np.isclose(found, expected, rtol=1e-4, atol=1e-5))
+    return bool(found == expected or (hasattr(task, "candidates") and found == task.texts[expected]))
+
+
+@pytest.mark.parametrize("kind", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in KINDS])
+def test_what_is_served_is_what_was_graded(kind: str, tmp_path: Path, models: dict[str, str]) -> None:
+    import mlflow.pyfunc
+    import pandas as pd
+
+    from workbench.serving import registry
+
+    of, task_in, method = KINDS[kind]
+    task = task_in(tmp_path)
+    recipe, last, weights = made(tmp_path, task, models[of], method)
+    asked = [task.question(example) for example in task.splits().dev]
+    bundle.write(tmp_path / "bundle", recipe, weights, None, {"score": 1.0})
+    registry.save(tmp_path / "model", tmp_path / "bundle", recipe)
+    for path in tmp_path.glob("*.jsonl"):
+        path.unlink()  # nothing is read of the data any more
+    expected = [plain(value) for value in last.predictions]
+    if hasattr(task, "candidates"):
+        task.texts  # noqa: B018  remembered from before
+    served = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    found = served.predict(pd.DataFrame(asked))
+    assert [alike(a, b, task) for a, b in zip(found, expected, strict=True)] == [True] * len(asked)
+    assert not list((tmp_path / "model").rglob("*.pkl"))
+    assert set(json.loads(json.dumps(found, allow_nan=False)) and asked[0]) - {"id"} == set(task.asked())
+
+
+@pytest.fixture(scope="module")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, models: dict[str, str]) -> Path:
+    """The bundle of a tiny model of words as numbers."""
+    folder = tmp_path_factory.mktemp("bundle")
+    recipe, _, weights = made(folder, TinyTask(train=16, dev=8), models["encoder"], FULL)
+    bundle.write(folder / "bundle", recipe, weights, None, {})
+    return folder / "bundle"
+
+
+def copied(of: Path, to: Path) -> Path:
+    shutil.copytree(of, to)
+    return to
+
+
+def edited(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    record = json.loads((folder / bundle.RECORD).read_text())
+    change(record)
+    (folder / bundle.RECORD).write_text(json.dumps(record))
+    return folder
+
+
+def test_a_bundle_whose_files_were_changed_is_not_loaded(tiny_bundle: Path, tmp_path: Path) -> None:
+    folder = copied(tiny_bundle, tmp_path / "b")
+    whole = (folder / bundle.WEIGHTS).read_bytes()
+    (folder / bundle.WEIGHTS).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DataError, match=r"weights\.safetensors is not the file that was deployed"):
+        Deployed(folder)
+    (folder / bundle.WEIGHTS).unlink()
+    with pytest.raises(DataError, match="changed or lost"):
+        Deployed(folder)
+    with pytest.raises(DataError, match="holds no model that workbench has deployed"):
+        Deployed(tmp_path)
+    with pytest.raises(DataError, match=r"of a newer workbench: its schema is 2"):
+        Deployed(edited(copied(tiny_bundle, tmp_path / "c"), lambda record: record.update(schema=2)))
+
+
+def test_another_base_model_than_the_one_that_was_tuned_is_refused(tmp_path: Path) -> None:
+    base = tiny_model(tmp_path / "base")
+    recipe, _, weights = made(tmp_path, TinyTask(train=16, dev=8), base, LORA)
+    bundle.write(tmp_path / "b", recipe, weights, None, {})
+    assert Deployed(tmp_path / "b").answers([{"words": [8, 7, 9]}])[0] in (0, 1)
+    tiny_model(tmp_path / "base", width=32, layers=2)
+    weights_of = Path(base, "model.safetensors")
+    changed = bytearray(weights_of.read_bytes())
+    changed[-1] ^= 1
+    weights_of.write_bytes(changed)
+    with pytest.raises(EnvironmentFault, match=r"the base model .* here is not the one that was tuned"):
+        Deployed(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    "name", ["os:system", "workbench.process:exclusive", "workbench.tasks.tables:dataclasses.replace", "workbench.tasks.gone:Task"]
+)
+def test_a_record_that_names_anything_but_a_recipe_s_classes_is_not_loaded(name: str, tiny_bundle: Path, tmp_path: Path) -> None:
+    def change(record: dict[str, Any]) -> None:
+        record["recipe"]["fields"]["task"] = {"class": name, "fields": {}}
+
+    with pytest.raises(DataError, match=f"names '{name}'"):
+        Deployed(edited(copied(tiny_bundle, tmp_path / "b"), change))
+
+
+def test_a_model_on_the_registry_needs_no_pickle(tiny_bundle: Path, tmp_path: Path) -> None:
+    from workbench.serving import registry
+
+    recipe = bundle.read(tiny_bundle).recipe
+    registry.save(tmp_path / "model", tiny_bundle, recipe)
+    kinds = {path.suffix for path in (tmp_path / "model").rglob("*") if path.is_file()}
+    assert kinds <= {"", ".json", ".yaml", ".txt", ".safetensors"}
+    needed = (tmp_path / "model" / "requirements.txt").read_text().split()
+    assert all("==" in each for each in needed)
+    assert {each.split("==")[0] for each in needed} >= {"workbench", "torch", "transformers", "mlflow"}
+
+
+OWN = """
+from dataclasses import dataclass
+
+from workbench import Recipe, Study, full
+from workbench.testing import TinyTask
+
+
+@dataclass(frozen=True)
+class Own(TinyTask):
+    key: str = "words"
+
+    def asked(self):
+        return {{"sentence": "numbers"}}
+
+    def question(self, example):
+        return {{"sentence": example["words"]}}
+
+    def example(self, row):
+        return {{"words": row["sentence"], "label": 0}}
+
+
+study = Study(Recipe(task=Own(train=16, dev=8), model={model!r}, method=full(learning_rate=3e-3), epochs=1), maximize="accuracy")
+"""
+
+
+def test_a_task_of_a_study_s_own_is_carried_along(tmp_path: Path, models: dict[str, str]) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(OWN.format(model=models["encoder"]))
+    study = load(path)
+    recipe, last, weights = made(tmp_path, study.recipe.task, models["encoder"], FULL)
+    bundle.write(tmp_path / "b", recipe, weights, path, {})
+    path.unlink()
+    dev = recipe.task.splits().dev
+    assert Deployed(tmp_path / "b").answers([recipe.task.question(example) for example in dev]) == last.predictions
+    with pytest.raises(UsageError, match="stands in a study file that is not known"):
+        bundle.write(tmp_path / "c", recipe, weights, None, {})
+
+
+def test_a_task_that_does_not_say_what_it_is_asked_with_is_not_deployed(
+    tmp_path: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TinyTask, "asked", lambda self: {})
+    recipe = Recipe(task=TinyTask(), model=models["encoder"], method=FULL, epochs=1)
+    with pytest.raises(UsageError, match="TinyTask does not say what a model of it is asked with"):
+        bundle.write(tmp_path / "b", recipe, None, None, {})
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("asked", [classes, answers, tags, replies, documents, candidates, digits], ids=lambda f: f.__name__)
+def test_the_row_that_is_shown_can_be_asked(asked: Callable[[Path], Any], tmp_path: Path) -> None:
+    task = asked(tmp_path)
+    row = request.sample(task.asked())
+    request.check_row(task.asked(), row)
+    task.example(row)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"text": 5}, "text must be a text, and not empty; got 5"),
+        ({"text": None}, "got None"),
+        ({"text": float("nan")}, "got nan"),
+        ({"text": "  "}, "not empty"),
+        ({"text": "\ud800"}, "text must be a text"),
+        ({"text": ["a"]}, "got list"),
+        ({"text": "a" * 200_001}, "a row has 200,001 characters, and may have 200,000"),
+        ({}, "a row lacks text"),
+        ({"text": "a", "label": "b"}, "a row has 'label', which is not asked for"),
+        ({"text": "a", "id": 5}, "id must be a text"),
+        ({"text": "a", "id": "x" * 129}, "at most 128 characters"),
+        (["a"], "a row must hold text"),
+    ],
+)
+def test_a_row_that_cannot_be_asked_is_refused(row: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        request.check_row({"text": request.TEXT}, row)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (request.NUMBERS, [1.5]),
+        (request.NUMBERS, [True]),
+        (request.NUMBERS, [2**40]),
+        (request.NUMBERS, []),
+        (request.TEXTS, ["a", 1]),
+        (request.TEXTS, ["a"] * 10_001),
+        (request.TURNS, [{"role": "user"}]),
+        (request.TURNS, [{"role": "root", "content": "a"}]),
+        (request.TURNS, [{"role": "user", "content": "a", "more": 1}]),
+        (request.FILE, 5),
+    ],
+)
+def test_a_field_of_each_kind_is_checked(kind: str, value: Any) -> None:
+    with pytest.raises(DataError, match="x must be"):
+        request.check_row({"x": kind}, {"x": value})
+
+
+def test_a_file_that_is_sent_is_looked_at_before_it_is_unpacked(tmp_path: Path) -> None:
+    import base64
+    import io
+
+    from PIL import Image
+
+    task = digits(tmp_path)
+    drawn = io.BytesIO()
+    Image.new("1", (8000, 8000)).save(drawn, "png")
+    assert len(drawn.getvalue()) < 100_000
+    for sent, said in (
+        ("?", "base64"),
+        ("aGVsbG8=", "not an image"),
+        (base64.b64encode(drawn.getvalue()).decode(), "64,000,000 pixels"),
+    ):
+        with pytest.raises(DataError, match=said):
+            task.example({"image": sent})

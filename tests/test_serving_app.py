@@ -1,0 +1,302 @@
+"""The server's checks of a request, in front of MLflow's own scoring server: bad input costs a 4xx and nothing else."""
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from safetensors.torch import save_file
+
+from workbench import Recipe, full
+from workbench.serving import app, bundle, registry
+from workbench.serving.log import Log
+from workbench.serving.requests import Limits
+from workbench.tasks import request
+from workbench.testing import TinyText, tiny_model
+from workbench.training import train
+
+JSON = {"content-type": "application/json"}
+
+
+class Answered(NamedTuple):
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+async def ask(
+    guard: app.Asgi,
+    body: bytes | Sequence[bytes] = b"",
+    *,
+    path: str = "/invocations",
+    method: str = "POST",
+    headers: dict[str, str] | None = None,
+) -> Answered:
+    """One request, as a server of ASGI makes it; a body in parts comes without its length."""
+    parts = [body] if isinstance(body, bytes) else list(body)
+    known = {**(JSON if headers is None else headers), **({"content-length": str(len(body))} if isinstance(body, bytes) else {})}
+    pairs = [(name.encode(), value.encode()) for name, value in known.items()]
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+    }
+    scope |= {
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
+        "headers": pairs,
+        "client": ("127.0.0.1", 1),
+        "server": ("", 1),
+    }
+    queue = [{"type": "http.request", "body": part, "more_body": i < len(parts) - 1} for i, part in enumerate(parts)]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return queue.pop(0) if queue else await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await guard(scope, receive, send)
+    start, *rest = sent
+    found = {name.decode().lower(): value.decode() for name, value in start["headers"]}
+    return Answered(start["status"], b"".join(each.get("body", b"") for each in rest), found)
+
+
+def asked(guard: app.Asgi, body: Any = b"", **more: Any) -> Answered:
+    data = body if isinstance(body, (bytes, list)) else json.dumps(body).encode()
+    return asyncio.run(ask(guard, data, **more))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of texts, as MLflow loads it."""
+    base = tmp_path_factory.mktemp("served")
+    task = TinyText(train=16, dev=8)
+    recipe = Recipe(task=task, model=tiny_model(base / "model"), method=full(learning_rate=3e-3), epochs=1, batch_size=8)
+    *_, last = train(recipe)
+    save_file(last.weights(), base / "w.safetensors")
+    bundle.write(base / "bundle", recipe, base / "w.safetensors", None, {})
+    registry.save(base / "served", base / "bundle", recipe)
+    return base / "served"
+
+
+@pytest.fixture(scope="module")
+def inner(folder: Path) -> Any:
+    import mlflow.pyfunc
+    from mlflow.pyfunc import scoring_server
+
+    return scoring_server.init(mlflow.pyfunc.load_model(str(folder)))
+
+
+def guarded(inner: Any, tmp_path: Path, *, token: str = "", texts: bool = False, **limits: Any) -> app.Guard:
+    log = Log(tmp_path / "log.jsonl", {"model": "m", "version": 1}, texts=texts)
+    return app.Guard(inner, {"words": request.NUMBERS}, Limits(**limits), log, token)
+
+
+def lines(tmp_path: Path) -> list[Any]:
+    return [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+
+
+ROWS = [{"words": [8, 7, 9]}, {"words": [10, 11, 12, 13], "id": "second"}]
+
+
+def test_rows_are_answered_in_every_format_of_mlflow_s(inner: Any, tmp_path: Path) -> None:
+    guard = guarded(inner, tmp_path)
+    found = asked(guard, {"dataframe_records": ROWS})
+    assert found.status == 200
+    assert found.headers["content-type"] == "application/json"
+    predictions = found.json["predictions"]
+    assert [set(each) for each in predictions] == [{"labels", "confidence"}] * 2
+    words = [row["words"] for row in ROWS]
+    for body in (
+        {"dataframe_split": {"columns": ["words"], "data": [[each] for each in words]}},
+        {"instances": words},
+        {"inputs": {"words": words}},
+    ):
+        assert asked(guard, body).json["predictions"] == predictions
+
+
+def test_a_request_leaves_a_line_without_its_texts_unless_asked(inner: Any, tmp_path: Path) -> None:
+    asked(guarded(inner, tmp_path), {"dataframe_records": ROWS})
+    asked(guarded(inner, tmp_path), {"dataframe_records": [{"words": "secret"}]})
+    asked(guarded(inner, tmp_path, texts=True), {"dataframe_records": ROWS[:1]})
+    good, bad, whole = lines(tmp_path)
+    assert {"model": "m", "version": 1, "status": 200, "rows": 2, "ids": [None, "second"]}.items() <= good.items()
+    assert good["tokens"] >= 7
+    assert all(0 <= score <= 1 for score in good["scores"])
+    assert len(good["scores"]) == 2
+    assert 0 < good["seconds"] < 60
+    assert (bad["status"], bad["tokens"], bad["scores"]) == (400, None, [])
+    assert "secret" not in json.dumps(bad)
+    assert "asked" not in good
+    assert whole["asked"] == ROWS[:1]
+    assert "predictions" in whole["answer"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (b"", 400, "no JSON"),
+        (b"null", 400, "must be an object"),
+        (b"[1]", 400, "must be an object"),
+        (b"\xff\xfe{", 400, "not UTF-8"),
+        ('{"instances": ["a"]}'.encode("utf-16"), 400, "not UTF-8"),
+        (b'{"instances": [NaN]}', 400, "NaN is no number"),
+        (b'{"instances": [[Infinity]]}', 400, "Infinity is no number"),
+        (b'{"instances": [[1e999]]}', 400, "words must be a list of whole numbers"),
+        (b'{"instances": [' + b"9" * 5000 + b"]}", 400, "no JSON"),
+        (b'{"instances": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, "deeply"),
+        (b'{"instances": []}', 400, "no row"),
+        (b'{"instances": {}}', 400, "must be a list of rows"),
+        (b'{"instances": [{"words": [8]}], "inputs": []}', 400, "just one of"),
+        (b'{"instances": [{"words": [8]}], "params": {"a": 1}}', 400, "just one of"),
+        (b'{"rows": []}', 400, "just one of"),
+        (b'{"dataframe_split": []}', 400, "must have columns"),
+        (b'{"dataframe_split": {"columns": ["words"], "data": [[1, 2]]}}', 400, "a list of 1 values"),
+        (b'{"inputs": {"words": [[8]], "id": []}}', 400, "lists of one length"),
+        (b'{"dataframe_records": [[8]]}', 400, "row 1: "),
+        (b'{"dataframe_records": [{"words": [8]}, {"words": ["8"]}]}', 400, "row 2: words must be"),
+        (json.dumps({"instances": [{"words": [8]}] * 9}).encode(), 413, "9 rows, and a request may have 8"),
+        (b" " * 10_001, 413, "larger than 0.01 MB"),
+    ],
+)
+def test_what_is_no_request_is_refused_before_the_model_hears_of_it(body: bytes, status: int, said: str, tmp_path: Path) -> None:
+    async def never(*_: Any) -> None:
+        raise AssertionError("asked")
+
+    for sent in (body, [body[:3], body[3:]]):
+        limits = Limits(rows=8, megabytes=1 if len(body) > 10_000 and status != 413 else 0.01)
+        guard = app.Guard(never, {"words": request.NUMBERS}, limits, Log(None, {}))
+        found = asked(guard, sent)
+        assert found.status == status
+        assert said in found.json["error"]
+
+
+def test_another_path_method_or_kind_of_content_is_refused(inner: Any, tmp_path: Path) -> None:
+    guard = guarded(inner, tmp_path)
+    assert asked(guard, path="/health", method="GET").status == 200
+    assert asked(guard, path="/version", method="GET").status == 200
+    for path in ("/docs", "/openapi.json", "/", "/invocations/", "/../health"):
+        assert asked(guard, path=path, method="GET").status == 404
+    assert asked(guard, path="/invocations", method="GET").status == 405
+    assert asked(guard, path="/health").status == 405
+    for kind in ("text/csv", "application/vnd.apache.parquet", "text/plain", "application/json; charset=latin-1", ""):
+        assert asked(guard, {"instances": [[8]]}, headers={"content-type": kind}).status == 415
+    assert asked(guard, {"instances": [[8]]}, headers={}).status == 415
+    assert asked(guard, {"instances": [[8]]}, headers={"content-type": "application/json; charset=UTF-8"}).status == 200
+
+
+def test_a_token_is_asked_for_everywhere_but_for_the_server_s_health(inner: Any, tmp_path: Path) -> None:
+    guard = guarded(inner, tmp_path, token="a-secret-of-some-length")
+    assert asked(guard, path="/health", method="GET").status == 200
+    assert asked(guard, path="/version", method="GET").status == 401
+    for given in ({}, {"authorization": "Bearer wrong"}, {"authorization": "a-secret-of-some-length"}, {"authorization": ""}):
+        found = asked(guard, {"instances": [[8]]}, headers=JSON | given)
+        assert found.status == 401
+        assert "secret" not in found.body.decode()
+    assert asked(guard, {"instances": [[8]]}, headers=JSON | {"authorization": "Bearer a-secret-of-some-length"}).status == 200
+
+
+def test_more_requests_than_may_wait_are_told_to_come_again(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await release.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b'{"predictions": []}'})
+
+    async def all_of_them() -> list[Answered]:
+        guard = guarded(slow, tmp_path, queue=2)
+        waiting = [asyncio.create_task(ask(guard, b'{"instances": [[8]]}')) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        release.set()
+        found = await asyncio.gather(*waiting)
+        return [*found, await ask(guard, b'{"instances": [[8]]}')]
+
+    found = asyncio.run(all_of_them())
+    assert [each.status for each in found] == [200, 200, 503, 200]
+    assert found[2].headers["retry-after"] == "1"
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "BODY_SECONDS", 0.05)
+
+    async def hanging(guard: app.Guard) -> int:
+        answered: list[int] = []
+
+        async def send(message: Any) -> None:
+            answered.append(message.get("status", 0))
+
+        async def receive() -> Any:
+            await asyncio.Event().wait()
+
+        headers = [(b"content-type", b"application/json")]
+        await guard({"type": "http", "method": "POST", "path": "/invocations", "headers": headers}, receive, send)
+        return answered[0]
+
+    assert asyncio.run(hanging(guarded(None, tmp_path))) == 408
+
+
+def test_what_a_model_fails_with_is_told_without_a_traceback(inner: Any, tmp_path: Path) -> None:
+    guard = guarded(inner, tmp_path)
+    found = asked(guard, {"instances": [[8] * 9000]})  # longer than the model has places for is cut
+    assert found.status == 200
+    broken = app._told(
+        app._Answer(400, json.dumps({"message": "Failed to predict data 'mine'. \nError: why", "stack_trace": None}).encode())
+    )
+    assert json.loads(broken.body) == {"error": "why"}
+    hidden = app._told(app._Answer(400, json.dumps({"message": "a", "stack_trace": "Traceback /somewhere/x.py"}).encode()))
+    assert json.loads(hidden.body) == {"error": "the model failed with these rows."}
+
+
+def hostile(rng: random.Random) -> bytes:
+    """A request that somebody means badly."""
+
+    def value(depth: int) -> Any:
+        leaves: list[Any] = [None, True, 1e308, -(2**63), 10**30, "", "\x00", "\ud800", "a" * rng.randint(1, 5000), "w4", 3.5]
+        if depth > 3 or rng.random() < 0.5:
+            return rng.choice(leaves)
+        if rng.random() < 0.5:
+            return [value(depth + 1) for _ in range(rng.randint(0, 4))]
+        return {rng.choice(["words", "id", "", "__class__", "text"]): value(depth + 1) for _ in range(rng.randint(0, 3))}
+
+    key = rng.choice(["instances", "inputs", "dataframe_records", "dataframe_split", "messages", "columns"])
+    body = json.dumps({key: value(0)}).encode()
+    if rng.random() < 0.3:
+        cut = bytearray(body)
+        for _ in range(rng.randint(1, 5)):
+            cut[rng.randrange(len(cut))] = rng.randrange(256)
+        body = bytes(cut)
+    return body if rng.random() < 0.9 else body * rng.randint(2, 50)
+
+
+def test_five_hundred_hostile_requests_cost_no_5xx_and_no_memory(inner: Any, tmp_path: Path) -> None:
+    import psutil
+
+    guard, rng = guarded(inner, tmp_path, megabytes=0.1), random.Random(0)
+
+    def some(count: int) -> list[int]:
+        return [asked(guard, hostile(rng)).status for _ in range(count)]
+
+    found = some(100)
+    before = psutil.Process(os.getpid()).memory_info().rss
+    found += some(400)
+    grown = psutil.Process(os.getpid()).memory_info().rss - before
+    assert {*found} <= {200, 400, 413}
+    assert found.count(400) > 400
+    assert grown < 20 * 2**20
+    assert asked(guard, {"dataframe_records": ROWS}).status == 200

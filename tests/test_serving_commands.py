@@ -1,0 +1,160 @@
+"""`workbench deploy` and `workbench serve`, from a sweep to an answer over HTTP."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from commands import here
+
+from workbench.cli.serve import _token
+from workbench.errors import UsageError
+from workbench.ledger import Ledger
+
+STUDY = """
+from workbench import Recipe, Study, choice, full, zero_shot
+from workbench.testing import TinyText
+
+study = Study(
+    Recipe(
+        task=TinyText(train=64, dev=16),
+        model={model!r},
+        method=choice(zero_shot(), full(learning_rate=choice(3e-3, 1e-2))),
+        epochs=8,
+        batch_size=8,
+    ),
+    maximize="accuracy",
+    trials=3,
+)
+"""
+
+
+class Swept(NamedTuple):
+    folder: Path
+    results: list[Any]
+
+
+@pytest.fixture(scope="module")
+def swept_texts(tmp_path_factory: pytest.TempPathFactory, tiny: str) -> Swept:
+    folder = tmp_path_factory.mktemp("deployed")
+    (folder / "my.py").write_text(STUDY.format(model=tiny))
+    done = here("sweep", "my.py", "--log-samples", "16", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return Swept(folder, Ledger.find("my", f"sqlite:///{folder / 'optuna.db'}").results())
+
+
+def said(swept: Swept, *words: str, code: int = 0) -> tuple[Any, str]:
+    done = here(*words, cwd=swept.folder)
+    assert done.returncode == code, done.stderr
+    return (json.loads(done.stdout) if "--json" in words else done.stdout), done.stderr
+
+
+@pytest.mark.slow
+def test_deploying_makes_a_champion_and_rolling_back_the_one_before(swept_texts: Swept) -> None:
+    import mlflow
+
+    first, errors = said(swept_texts, "deploy", "my.py", "--json")
+    assert "It is not confirmed" in errors
+    best = max(swept_texts.results, key=lambda r: r.scores["accuracy"])
+    assert (first["number"], first["new"], first["name"]) == (1, True, "my")
+    assert first["evidence"]["score"] == best.scores["accuracy"]
+    assert said(swept_texts, "deploy", "my.py", "--json")[0] | {"new": True} == first
+    assert said(swept_texts, "deploy", "my.py", "--json")[0]["new"] is False
+    untuned = next(r for r in swept_texts.results if r.method == "zero_shot")
+    assert untuned.recipe_id != best.recipe_id
+    found, _ = said(swept_texts, "deploy", "my.py", "--trial", str(untuned.trial), "--no-check")
+    assert "Version 2 of my is the champion" in found
+    said(swept_texts, "deploy", "my.py", "--trial", "99", code=2)
+    said(swept_texts, "deploy", "my.py", "--trial", "0", "--target", "1", code=2)
+    assert (
+        "Version 1 of my is the champion again; version 2 is the one before" in said(swept_texts, "deploy", "my", "--rollback")[0]
+    )
+    assert "there is no model 'other'" in said(swept_texts, "deploy", "other", "--rollback", code=2)[1]
+    client = mlflow.MlflowClient(f"sqlite:///{swept_texts.folder / 'mlflow.db'}")
+    version = client.get_model_version_by_alias("my", "champion")
+    logged = client.get_logged_model(version.tags["workbench.model_id"])
+    assert logged.source_run_id == Ledger.find("my", f"sqlite:///{swept_texts.folder / 'optuna.db'}").mlflow_runs[best.run_id]
+    metrics = {metric.key: metric.value for metric in logged.metrics}
+    assert metrics["quality/accuracy"] == best.scores["accuracy"]
+    assert metrics["cost/usd"] == pytest.approx(first["evidence"]["usd"])
+    assert metrics["serving/usd_per_1000"] == pytest.approx(first["evidence"]["usd_per_1000"])
+    assert logged.tags["workbench.data_digest"] == first["evidence"]["data_digest"]
+    assert logged.tags["workbench.confirmed"] == "false"
+    run = client.get_run(logged.source_run_id)
+    assert [each.model_id for each in run.outputs.model_outputs] == [logged.model_id]
+
+
+@pytest.mark.slow
+def test_what_is_served_is_what_the_sweep_put_on_record(swept_texts: Swept) -> None:
+    made, _ = said(swept_texts, "deploy", "my.py", "--name", "served", "--json")
+    samples = next(r.samples for r in swept_texts.results if r.recipe_id == made["recipe_id"])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "workbench", "serve", "served", "--port", str(port), "--queue", "3"]
+    environment = {**os.environ, "PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    server = subprocess.Popen(command, cwd=swept_texts.folder, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout
+        assert f"Version 1 of served answers at http://127.0.0.1:{port}/invocations" in server.stdout.readline()
+        shown = server.stdout.readline()
+        body = re.search(r"-d '(.*)'$", shown.strip())
+        assert body
+        assert asked(port, body[1].encode())[0] == 200  # what is shown to be tried
+        rows = [{"words": sample["example"]["words"], "id": sample["example"]["id"]} for sample in samples]
+        status, found = asked(port, json.dumps({"dataframe_records": rows}).encode())
+        assert status == 200
+        for prediction, sample in zip(found["predictions"], samples, strict=True):
+            labels, confidence = sample["prediction"]
+            assert prediction["labels"] == labels
+            assert prediction["confidence"] == pytest.approx(confidence, rel=1e-5)
+        status, found = asked(port, b'{"instances": [5]}')
+        assert (status, found) == (400, {"error": "row 1: words must be a list of whole numbers, and not empty; got 5."})
+        lines = [json.loads(line) for line in (swept_texts.folder / ".workbench/serving/served.jsonl").read_text().splitlines()]
+        assert [(line["status"], line["rows"], line["version"]) for line in lines] == [(200, 1, 1), (200, 16, 1), (400, 0, 1)]
+        assert lines[1]["model_id"] == made["model_id"]
+    finally:
+        server.send_signal(signal.SIGINT)
+        code = server.wait(60)
+    assert code == 0
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def asked(port: int, body: bytes) -> tuple[int, Any]:
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_other_addresses_than_this_machine_s_need_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORKBENCH_TOKEN", raising=False)
+    assert _token("127.0.0.1") == ""
+    with pytest.raises(
+        UsageError, match=r"--host 0\.0\.0\.0 can be reached by other machines: set the environment variable WORKBENCH_TOKEN"
+    ):
+        _token("0.0.0.0")
+    monkeypatch.setenv("WORKBENCH_TOKEN", "short")
+    with pytest.raises(UsageError, match="16 ASCII characters or more"):
+        _token("127.0.0.1")
+    monkeypatch.setenv("WORKBENCH_TOKEN", "long-enough-to-be-a-secret")
+    assert _token("0.0.0.0") == "long-enough-to-be-a-secret"
+
+
+def test_what_is_not_there_is_not_served(command: Any) -> None:
+    code, _, errors = command("serve", "nobody")
+    assert code == 2
+    assert "there is no model 'nobody'" in errors
+    assert "None is deployed yet" in errors

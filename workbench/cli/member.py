@@ -1,0 +1,164 @@
+"""Which model of a study is meant, by `workbench deploy` and `workbench package`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from workbench.cli import complete
+from workbench.cli.common import NUMBER, POSITIVE, load_study, messages, no_such_run, open_ledger, reading, study_path, view_of
+from workbench.errors import Refused, UsageError
+from workbench.front.points import Points
+from workbench.quantities import many, number
+from workbench.report import answers
+from workbench.report.records import find_run
+from workbench.serving import evidence
+from workbench.serving.evidence import Evidence
+from workbench.sweep import recipe_of
+
+if TYPE_CHECKING:
+    from workbench.ledger import Ledger
+    from workbench.result import Result
+    from workbench.study import Recipe, Study
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberOptions:
+    """The options that say which model is meant.
+
+    Attributes:
+        study: The study, by its file or name.
+        trial: A trial, or the number of a checkpoint; None: what the answer names.
+        budget_usd: What it may cost; None: anything.
+        target: The score that it must reach; None: the best.
+        platform: The offer that prices compute; None: the study's.
+        label_usd: Price of a label in US$; None: the study's.
+        storage: The ledger's database; None: the file in this folder.
+    """
+
+    study: str
+    trial: str | None
+    budget_usd: float | None
+    target: float | None
+    platform: str | None
+    label_usd: float | None
+    storage: str | None
+
+
+@dataclass(frozen=True)
+class Member:
+    """The model that is meant.
+
+    Attributes:
+        study: Its study.
+        ledger: The study's ledger.
+        result: The point, as the sweep measured it.
+        recipe: The recipe that made it.
+        weights: Its tuned weights; None of a model that is only asked.
+        known: What is known of it.
+    """
+
+    study: Study
+    ledger: Ledger
+    result: Result
+    recipe: Recipe
+    weights: Path | None
+    known: Evidence
+
+
+def member_options(command: F) -> F:
+    """Declare `--trial`, `--budget-usd` and `--target`."""
+    for option in (
+        click.option("--target", type=NUMBER, metavar="SCORE", help="The cheapest that reaches this score."),
+        click.option("--budget-usd", type=POSITIVE, metavar="USD", help="The best that costs at most this."),
+        click.option(
+            "--trial", metavar="TRIAL", shell_complete=complete.runs, help="This trial's best checkpoint, or this number."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def member_of(asked: MemberOptions) -> Member:
+    """Find the model that is meant.
+
+    Raises:
+        UsageError: More than one way to choose was given, or there is no such model.
+        Refused: Its weights are not here, or its data are not what they were.
+    """
+    given = [
+        name for name, value in (("--trial", asked.trial), ("--budget-usd", asked.budget_usd), ("--target", asked.target)) if value
+    ]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} each choose a model. Give one of them.")
+    with reading():
+        ledger = open_ledger(asked.study, asked.storage)
+        path = study_path(ledger)
+        if path is None:
+            raise UsageError(f"{ledger.name} was imported: there are no models of it here.")
+        study = load_study(path)
+        points = Points.of(ledger.results(), view_of(ledger.description, asked.platform, asked.label_usd))
+    result = _chosen(asked, ledger, points)
+    recipe = recipe_of(study, result)
+    weights = _weights(study, recipe, result, points.found)
+    return Member(study, ledger, result, recipe, weights, evidence.of(result, recipe, points, ledger.name))
+
+
+def warn_if_unconfirmed(member: Member, study: str) -> None:
+    """Say that nobody has graded a model on the test split yet."""
+    if not member.known.confirmed:
+        text = f"It is not confirmed: its {member.known.metric} was part of the search, which keeps lucky scores. "
+        messages.print(f"{text}`workbench confirm {study}` grades it on the held-out test split.", style="yellow", markup=False)
+
+
+def _chosen(asked: MemberOptions, ledger: Ledger, points: Points) -> Result:
+    """The point that the options mean, as it was measured."""
+    if asked.trial is not None:
+        return _of_trial(asked.trial, ledger, points)
+    if asked.budget_usd is not None:
+        found = answers.within_usd(points, asked.budget_usd)
+    else:
+        found = next((pick.point for pick in answers.picks(points, target=asked.target)), None)
+    if found is None:
+        said = answers.answer(points, points.view, budget_usd=asked.budget_usd, target=asked.target)
+        raise UsageError(f"there is no such model. {said}")
+    return next(r for r in points.found if r.recipe_id == found.recipe_id)
+
+
+def _of_trial(wanted: str, ledger: Ledger, points: Points) -> Result:
+    results = ledger.results()
+    segments = find_run(results, wanted)
+    if not segments:
+        raise no_such_run(ledger.name, results, wanted)
+    known = {r.recipe_id for r in points.found}
+    one = [r for r in segments if str(r.number) == wanted and wanted != str(r.trial)]  # a checkpoint by its own number
+    finished = [r for r in one or segments if r.recipe_id in known]
+    if not finished:
+        raise UsageError(f"trial {wanted} of {ledger.name} has no finished checkpoint. `workbench runs` lists those that have.")
+    kept = [r for r in finished if _file(ledger.name, r).is_file()]
+    return max(kept or finished, key=lambda r: r.scores[points.view.maximize])
+
+
+def _file(study: str, result: Result) -> Path:
+    return Path.cwd() / ".workbench" / study / "weights" / f"{result.recipe_id}.safetensors"
+
+
+def _weights(study: Study, recipe: Recipe, result: Result, found: Sequence[Result]) -> Path | None:
+    """The file of a model's weights. Raises Refused where it is not here."""
+    path = _file(study.name, result)
+    if path.is_file():
+        return path
+    if not recipe.method.labelled:
+        return None
+    kept = [r for r in found if _file(study.name, r).is_file()]
+    there = ", ".join(f"{r.trial} at {number(r.epochs)}" for r in kept[:8])
+    raise Refused(
+        f"the weights of trial {result.trial} at {many(result.epochs, 'epoch')} are not here ({path}): only those of the front's "
+        f"members are kept, in the folder of the sweep. Kept here: {there or 'none'}."
+    )

@@ -1,0 +1,112 @@
+"""`workbench serve`: a deployed model that answers requests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from workbench.cli.common import LOOPBACK, POSITIVE, messages, print_text, tracking_option, waiting
+from workbench.cli.options import gathered
+from workbench.errors import EnvironmentFault, UsageError
+from workbench.serving import bundle, registry, server
+from workbench.serving.app import TOKEN
+from workbench.serving.requests import Limits
+from workbench.tasks import request
+from workbench.tracking import default_uri
+
+_ROWS, _QUEUE = click.IntRange(1, 100_000), click.IntRange(1, 10_000)
+
+LEAST_TOKEN = 16
+"""The fewest characters of a token: fewer can be guessed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """The arguments and options of `workbench serve`."""
+
+    model: str
+    port: int
+    host: str
+    max_rows: int
+    max_mb: float
+    queue: int
+    log: Path | None
+    log_texts: bool
+    tracking_uri: str | None
+
+
+@click.command()
+@click.argument("model", metavar="NAME[@ALIAS]")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help=f"Address to listen on; other than loopback needs {TOKEN}.")
+@click.option("--max-rows", type=_ROWS, default=Limits.rows, show_default=True, help="The most rows of a request.")
+@click.option("--max-mb", type=POSITIVE, default=Limits.megabytes, show_default=True, help="The most megabytes of a request.")
+@click.option("--queue", type=_QUEUE, default=Limits.queue, show_default=True, help="Requests at a time; others get a 503.")
+@click.option(
+    "--log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where each request gets a line of JSON. [default: .workbench/serving/NAME.jsonl]",
+)
+@click.option("--log-texts", is_flag=True, help="Put the rows and the answers into the log too.")
+@tracking_option
+@gathered(ServeOptions)
+def serve(asked: ServeOptions) -> None:
+    """Answer requests with a deployed model, by MLflow's own scoring server. Ctrl-C ends it.
+
+    NAME is a model that `workbench deploy` has registered; its champion answers, unless @ALIAS or @VERSION names another one.
+    Rows of a request are answered in batches of similar length. What is no request gets a 4xx that says why.
+    """
+    name, _, alias = asked.model.partition("@")
+    token = _token(asked.host)
+    uri = asked.tracking_uri or default_uri(Path.cwd())
+    log = asked.log or Path(".workbench", "serving", f"{name}.jsonl")
+    limits = Limits(asked.max_rows, asked.max_mb, asked.queue)
+    # SIGTERM ends it as Ctrl-C does, or the server would live on and hold the port.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="workbench-serve-") as scratch:
+        with waiting(f"Fetching {asked.model} …"):
+            store = registry.Registry(uri)
+            version = store.version(name, alias or registry.CHAMPION)
+            folder = store.fetch(version, Path(scratch))
+            fields = bundle.asked(bundle.inside(folder))
+        options = server.Options(host=asked.host, port=asked.port, limits=limits, log=log, texts=asked.log_texts, token=token)
+        known = asdict(version)
+        page = server.start(folder, {"model": name, "version": version.number, "model_id": known["model_id"]}, options)
+        try:
+            with waiting("Starting the server …"):
+                ready = page.ready()
+            if not ready:
+                raise EnvironmentFault(f"the server of {asked.model} has ended before it answered: what it said is above.")
+            print_text(f"Version {version.number} of {name} answers at {page.url}/invocations. Ctrl-C ends it. Try:")
+            print_text(f"  {server.curl(page.url, request.sample(fields), token=bool(token))}")
+            messages.print(f"Each request gets a line in {log}.", style="dim", markup=False)
+            code = page.process.wait()
+        except KeyboardInterrupt:
+            page.process.terminate()
+            page.process.wait()
+            code = 0
+        finally:
+            if page.process.poll() is None:
+                page.process.kill()
+                page.process.wait()
+    sys.exit(code)
+
+
+def _token(host: str) -> str:
+    """The token that requests must bring: one is needed where others than this machine can send them."""
+    token = os.environ.get(TOKEN, "")
+    if host not in LOOPBACK and not token:
+        raise UsageError(
+            f"--host {host} can be reached by other machines: set the environment variable {TOKEN} to a secret, which requests "
+            "then have to bring. `python -c 'import secrets; print(secrets.token_urlsafe())'` makes one."
+        )
+    if token and (len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
+        raise UsageError(f"{TOKEN} must have {LEAST_TOKEN} ASCII characters or more, and no blank.")
+    return token

@@ -1,0 +1,20 @@
+"""Deploying what was chosen: a bundle of files that answers as it was graded, its place in MLflow's
+registry, and the server that answers requests.
+
+    recipes    a recipe as plain data that it can be made again from
+    bundle     the files of a model that is deployed, and their check
+    loading    what MLflow loads: a bundle that answers tables of rows
+    evidence   what is known of a model: its score, its costs, its licence
+    registry   MLflow's registry: versions, and the aliases champion and previous
+    regrading  a model as others will load it, graded on the dev set once more
+    requests   what a request may be, and the rows in it
+    app        MLflow's scoring server behind the checks of a request
+    log        a line for each request: latency, tokens, scores
+    server     that server as a process
+    packaging  a model as PEFT's or Hugging Face's folder, for other software to load
+    card       the model card of such a folder
+
+Importing this package imports neither mlflow nor torch.
+"""
+
+from __future__ import annotations

@@ -1,0 +1,178 @@
+"""The files of a model that is deployed: its recipe, its tuned weights, and what its questions need.
+
+    bundle.json          the recipe, what it is asked with, the base model's hash, hashes of the files below, the evidence
+    weights.safetensors  the tuned weights; absent of a model that is only asked
+    examples.json        the labelled examples before questions; absent where there are none
+    study.py             the study's file, where the task is a class of it
+
+Nothing in it is pickled. Of the base model there is a name and a hash: the files themselves are
+where the name says, and other ones are refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from workbench.data import cache, fingerprints
+from workbench.errors import DataError, EnvironmentFault, UsageError
+from workbench.formulations import Example
+from workbench.serving import recipes
+from workbench.study import Recipe, load
+from workbench.training import parent_store
+
+SCHEMA = 1
+RECORD, WEIGHTS, EXAMPLES, STUDY = "bundle.json", "weights.safetensors", "examples.json", "study.py"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model that is deployed, as its files say.
+
+    Attributes:
+        recipe: What was trained. Its task needs no data.
+        weights: The file with the tuned weights; None of a model that is only asked.
+        examples: Labelled examples that stand before questions.
+        evidence: What is known of the model, as `evidence.Evidence.to_json` has it.
+    """
+
+    recipe: Recipe
+    weights: Path | None
+    examples: Sequence[Example]
+    evidence: Mapping[str, Any]
+
+
+def write(folder: Path, recipe: Recipe, weights: Path | None, study: Path | None, evidence: Mapping[str, Any]) -> None:
+    """Write the bundle of a model.
+
+    Args:
+        folder: Where to; it is made.
+        recipe: What was trained.
+        weights: Its tuned weights, as a sweep keeps them; None of a model that is only asked.
+        study: The study's file.
+        evidence: What is known of it.
+
+    Raises:
+        UsageError: The task does not say what it is asked with, or the recipe cannot be written.
+    """
+    if not recipe.task.asked():
+        raise UsageError(
+            f"{type(recipe.task).__name__} does not say what a model of it is asked with. Give the class a method, such as "
+            'def asked(self): return {"text": "text"}, with its fields: workbench.tasks.request has their kinds.'
+        )
+    folder.mkdir(parents=True)
+    files: dict[str, str] = {}
+    if weights is not None:
+        shutil.copyfile(weights, folder / WEIGHTS)
+        files[WEIGHTS] = _hash(folder / WEIGHTS)
+    if examples := _examples(recipe):
+        (folder / EXAMPLES).write_text(json.dumps(examples), encoding="utf-8")
+        files[EXAMPLES] = _hash(folder / EXAMPLES)
+    if recipes.needs_study(recipe.task):
+        if study is None:
+            raise UsageError(f"{type(recipe.task).__name__} stands in a study file that is not known. Name the file.")
+        shutil.copyfile(study, folder / STUDY)
+        files[STUDY] = _hash(folder / STUDY)
+    # What a recipe started from is a model of its own now, whose files stay where they are.
+    model = pinned(parent_store.kept_for_good(recipe))
+    portable = dataclasses.replace(recipe, task=recipe.task.portable(), model=model, pretrain=None)
+    record = {
+        "schema": SCHEMA,
+        "recipe": recipes.encoded(portable),
+        "asked": dict(portable.task.asked()),
+        "base": {"model": model, "content": fingerprints.content(model)},
+        "files": files,
+        "evidence": dict(evidence),
+    }
+    (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+def read(folder: Path) -> Bundle:
+    """The model of a bundle, once its files and its base model are seen to be the ones it was made of.
+
+    Raises:
+        DataError: A file of it was changed, or is of a newer version.
+        EnvironmentFault: The base model here is another one.
+    """
+    record = _record(folder)
+    for name, known in record["files"].items():
+        path = folder / Path(name).name
+        if not path.is_file() or _hash(path) != known:
+            raise DataError(f"{path} is not the file that was deployed: it was changed or lost. Deploy the model again.")
+    base = record["base"]
+    if (found := fingerprints.content(base["model"])) != base["content"]:
+        raise EnvironmentFault(
+            f"the base model {base['model']!r} here is not the one that was tuned: its files hash to {found or 'nothing'}, and "
+            f"those were {base['content'] or 'nothing'}. Bring those files back, or deploy the model again."
+        )
+    made = recipes.decoded(record["recipe"], lambda: _module(folder / STUDY, record["files"]))
+    if not isinstance(made, Recipe):
+        raise DataError(f"{folder / RECORD} holds no recipe. Deploy the model again.")
+    examples = json.loads((folder / EXAMPLES).read_text(encoding="utf-8")) if EXAMPLES in record["files"] else []
+    return Bundle(made, folder / WEIGHTS if WEIGHTS in record["files"] else None, examples, record["evidence"])
+
+
+def asked(folder: Path) -> dict[str, str]:
+    """What the task of a bundle is asked with, as `Task.asked` has it. Raises DataError where it is none."""
+    return dict(_record(folder)["asked"])
+
+
+def inside(model: Path) -> Path:
+    """The bundle in the folder of a model that MLflow loads.
+
+    Raises:
+        DataError: There is none in it.
+    """
+    found = sorted(model.rglob(RECORD))
+    if not found:
+        raise DataError(f"{model} holds no model that workbench has deployed.")
+    return found[0].parent
+
+
+def pinned(model: str) -> str:
+    """A model's name with all that tells which files it means: an absolute path, or the commit on the hub."""
+    place = cache.expanded(model)
+    if place.exists() and not fingerprints.is_built_in(model):
+        return str(place.resolve())
+    name, _, _ = model.partition("@")
+    commit = "" if fingerprints.is_built_in(model) else fingerprints.model(model)
+    return f"{name}@{commit}" if commit else model
+
+
+def _examples(recipe: Recipe) -> list[Any]:
+    """The labelled examples that a method puts before questions, or chooses those from."""
+    if not (recipe.method.shots and recipe.formulation.takes_shots):
+        return []
+    train = recipe.task.splits().train
+    return [dict(each) for each in (train if recipe.method.choose == "nearest" else train[: recipe.method.shots])]
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        known = isinstance(record["files"], dict) and isinstance(record["base"]["model"], str) and isinstance(record["asked"], dict)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder} holds no model that workbench has deployed: {error}.") from None
+    if not known or record.get("schema") != SCHEMA:
+        raise DataError(f"{folder / RECORD} is of a newer workbench: its schema is {record.get('schema')}. Install that one.")
+    return dict(record)
+
+
+def _module(path: Path, files: Mapping[str, str]) -> ModuleType:
+    if STUDY not in files:
+        raise DataError(f"{path} is needed for the task, and is no part of the bundle. Deploy the model again.")
+    load(path)
+    return sys.modules[f"_study_{path.stem}"]
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

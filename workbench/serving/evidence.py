@@ -1,0 +1,151 @@
+"""What is known of a model that is deployed or given away: its score, its costs, its data, its
+licence.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from workbench import carbon
+from workbench.data import hub
+from workbench.data.builtin import MODELS
+from workbench.data.model_files import file_of
+from workbench.errors import WorkbenchError
+from workbench.front.points import Points
+from workbench.front.serving import serving
+from workbench.result import Result
+from workbench.study import Recipe
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What is known of a model. Unknown is None, or the word `unknown` of a licence.
+
+    Attributes:
+        study: The study's name.
+        trial: The trial that made it.
+        recipe_id: The recipe's id.
+        model: The base model.
+        method: The method.
+        epochs: Passes over the labelled examples.
+        labels: Labelled examples it learned from.
+        metric: The score that the study maximises.
+        score: That score on the dev set, as the sweep measured it.
+        mean, low, high: Mean over new seeds, and its 95 % interval; None where it was not confirmed.
+        seeds: How many those are.
+        test: Score on the held-out test split: of the model itself, else the mean of its new seeds.
+        usd: US$ to make it, labels included.
+        usd_per_1000: US$ for 1,000 predictions on a machine that is fully used.
+        offer: The offer that prices it.
+        seconds: Seconds to make it.
+        energy_j: Joules to make it.
+        grams_co2e: Grams of CO2e to make it, by the grid's location-based average.
+        country: Where, as `carbon.Intensity.place` has it.
+        data: What the data are called.
+        data_digest: Hash of their content.
+        licence_model: What the base model's files say of its licence.
+        licence_data: Of the data's licence nothing is known here: whoever deploys has to look.
+    """
+
+    study: str
+    trial: int | None
+    recipe_id: str
+    model: str
+    method: str
+    epochs: float
+    labels: int
+    metric: str
+    score: float
+    mean: float | None
+    low: float | None
+    high: float | None
+    seeds: int
+    test: float | None
+    usd: float | None
+    usd_per_1000: float | None
+    offer: str
+    seconds: float | None
+    energy_j: float | None
+    grams_co2e: float | None
+    country: str
+    data: str
+    data_digest: str
+    licence_model: str
+    licence_data: str = UNKNOWN
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it was graded on the held-out test split."""
+        return self.test is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """The evidence as plain data."""
+        return asdict(self)
+
+
+def of(result: Result, recipe: Recipe, points: Points, study: str) -> Evidence:
+    """What is known of a point.
+
+    Args:
+        result: The point, as the sweep measured it.
+        recipe: The recipe that made it.
+        points: All points of the study at the prices asked for.
+        study: The study's name.
+    """
+    view, known = points.view, points.confirmed.get(result.recipe_id)
+    served = serving(result, view)
+    # Of these very weights where they were graded; of their recipe with new seeds otherwise.
+    test = None if known is None else known.test_original
+    test = known.test.mean if test is None and known is not None and known.test is not None else test
+    return Evidence(
+        study=study,
+        trial=result.trial,
+        recipe_id=result.recipe_id,
+        model=result.model,
+        method=result.method,
+        epochs=float(result.epochs),
+        labels=result.labels,
+        metric=view.maximize,
+        score=float(result.scores[view.maximize]),
+        mean=None if known is None or not known.seeds else known.score.mean,
+        low=None if known is None else known.score.low,
+        high=None if known is None else known.score.high,
+        seeds=0 if known is None else known.seeds,
+        test=test,
+        usd=view.cost(result, "usd"),
+        usd_per_1000=None if served is None else served.usd_per_1000.value,
+        offer=view.offer.name,
+        seconds=view.cost(result, "seconds"),
+        energy_j=view.cost(result, "energy_j"),
+        grams_co2e=view.cost(result, "grams_co2e"),
+        country=carbon.intensity(view.offer).place,
+        data=str(getattr(recipe.task, "data", type(recipe.task).__name__)),
+        data_digest=recipe.task.digest(),
+        licence_model=licence_of(recipe.origin),
+    )
+
+
+def licence_of(model: str) -> str:
+    """What a model's own files say of its licence: its package's metadata, or the head of its README; else `unknown`."""
+    if model in MODELS:
+        try:
+            about = metadata.metadata(MODELS[model].distribution)
+        except metadata.PackageNotFoundError:
+            return UNKNOWN
+        text = next((str(about[name]) for name in ("License-Expression", "License") if about[name]), "")
+        return text.splitlines()[0][:100] if text.strip() else UNKNOWN
+    try:
+        path = file_of(model, "README.md", local=Path(model).is_dir() or not hub.reachable())
+    except WorkbenchError:
+        return UNKNOWN
+    if path is None:
+        return UNKNOWN
+    head = re.match(r"---\n(.*?)\n---", Path(path).read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    found = re.search(r"^license:\s*(\S+)\s*$", head[1], re.MULTILINE) if head else None
+    return found[1] if found else UNKNOWN

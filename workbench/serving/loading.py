@@ -1,0 +1,99 @@
+"""What MLflow loads: a bundle that answers tables of rows.
+
+A model that is logged names this module as its `loader_module`. So its code is that of the installed
+package, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench import training
+from workbench.errors import DataError, WorkbenchError
+from workbench.serving import bundle, log
+from workbench.tasks import request
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Deployed:
+    """A model that answers as it was graded.
+
+    Args:
+        folder: Its bundle.
+
+    Attributes:
+        task: Says what a row must hold.
+
+    Raises:
+        DataError, EnvironmentFault: As `bundle.read`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        made = bundle.read(folder)
+        self.task = made.recipe.task
+        self._predictor = training.Predictor(made.recipe, made.weights, made.examples)
+
+    def answers(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """As `predictions`, as plain data for JSON."""
+        return [plain(value) for value in self.predictions(rows)]
+
+    def predictions(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """What the model says of rows, one prediction each, as the task grades them.
+
+        Raises:
+            DataError: A row cannot be asked; the text says which one and why.
+            UsageError: The rows cannot be encoded for this model.
+        """
+        examples = []
+        for number, row in enumerate(rows, 1):
+            try:
+                request.check_row(self.task.asked(), row)
+                examples.append(self.task.example(row))
+            except DataError as error:
+                raise DataError(f"row {number}: {error}") from None
+        found = self._predictor(examples)
+        log.note(found.tokens, [getattr(value, "confidence", None) for value in found.values])
+        return found.values
+
+    def predict(self, data: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[Any]:
+        """As `answers`, of a table, as MLflow asks.
+
+        Raises:
+            MlflowException: As `answers`; a server tells it as a mistake of who asked (400).
+        """
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+        try:
+            return self.answers(_rows(data))
+        except WorkbenchError as error:
+            raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from error
+
+
+def _load_pyfunc(path: str) -> Deployed:
+    """Called by MLflow with the path of the bundle."""
+    return Deployed(Path(path))
+
+
+def plain(value: Any) -> Any:
+    """A prediction as plain data: its fields by name where these have names."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: plain(each) for name, each in value._asdict().items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+
+
+def _rows(data: Any) -> list[dict[str, Any]]:
+    """The rows of a table; an id that is missing in one of them is left out there."""
+    records = data.to_dict("records") if hasattr(data, "to_dict") else data
+    if not isinstance(records, list) or not all(isinstance(each, Mapping) for each in records):
+        raise DataError(f"a table of rows is wanted; got a {type(data).__name__}.")
+    rows = [{str(name): plain(value) for name, value in each.items()} for each in records]
+    return [{name: value for name, value in row.items() if name != request.ID or isinstance(value, str)} for row in rows]

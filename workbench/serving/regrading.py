@@ -1,0 +1,51 @@
+"""A model as others will load it, graded on the dev set once more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from workbench.errors import Refused
+from workbench.serving import bundle
+from workbench.serving.loading import Deployed
+from workbench.tasks import Task
+
+EXAMPLES = 1.0
+"""By how many examples of the dev set the score may move: sums of floats depend on the batches that
+rows are in, and a tie may then fall to the other side.
+"""
+
+
+def regrade(folder: Path, task: Task, metric: str, expected: float) -> float:
+    """Grade a model that MLflow loads from a folder.
+
+    Args:
+        folder: The model.
+        task: The task with its data.
+        metric: The score.
+        expected: What the sweep measured.
+
+    Returns:
+        The score now.
+
+    Raises:
+        Refused: It is another one.
+    """
+    dev = task.splits().dev
+    found = Deployed(bundle.inside(folder)).predictions([task.question(example) for example in dev])
+    score = float(task.grade(dev, task.returned(found))[metric])
+    check_score(metric, score, expected, tolerance(len(dev)))
+    return score
+
+
+def tolerance(examples: int) -> float:
+    """By how much a score from 0 to 100 may move: `EXAMPLES` of so many."""
+    return 100 * EXAMPLES / max(1, examples)
+
+
+def check_score(metric: str, score: float, expected: float, most: float) -> None:
+    """Raise Refused where a score has moved by more than `most`."""
+    if not abs(score - expected) <= most + 1e-9:
+        raise Refused(
+            f"loaded again the model has {metric} {score:.2f}, and the sweep measured {expected:.2f}: more than {most:.2f} apart. "
+            "It is not the model that was graded, and nothing was written."
+        )

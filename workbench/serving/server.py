@@ -1,0 +1,92 @@
+"""The server of a deployed model, as a process with the environment that it needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import EnvironmentFault
+from workbench.serving.app import CONFIG, TOKEN
+from workbench.serving.requests import Limits
+from workbench.tracking import Page, store
+
+REQUEST_SECONDS = 300
+"""How long a request may take in all, the wait for others included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a model is served.
+
+    Attributes:
+        host: The address to listen on.
+        port: The port.
+        limits: What is taken at once.
+        log: The file of the log; None: nothing is kept.
+        texts: Whether the log holds the rows and the answers too.
+        token: What requests must bring; empty: nothing.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    limits: Limits = field(default_factory=Limits)
+    log: Path | None = None
+    texts: bool = False
+    token: str = ""
+
+
+def start(folder: Path, model: Mapping[str, Any], options: Options) -> Page:
+    """Start the server of a model; it answers some 10 seconds later.
+
+    Args:
+        folder: The model as MLflow loads it.
+        model: What each line of the log says of it: name, version, id.
+        options: How it is served.
+
+    Raises:
+        EnvironmentFault: The port is taken.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((options.host, options.port))
+        except OSError as error:
+            raise EnvironmentFault(
+                f"port {options.port} on {options.host} cannot be used ({error.strerror}). Give another one: --port."
+            ) from error
+    config = {
+        "folder": str(folder),
+        "model": dict(model),
+        "limits": asdict(options.limits),
+        "log": None if options.log is None else str(options.log.resolve()),
+        "texts": options.texts,
+    }
+    environment = {**store.SETTINGS, "PYTHONWARNINGS": "ignore", **os.environ, CONFIG: json.dumps(config)}
+    environment["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] = str(REQUEST_SECONDS)
+    # The programs of this very environment, whether or not it is activated.
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment.pop(TOKEN, None)
+    if options.token:
+        environment[TOKEN] = options.token
+    command = [sys.executable, "-m", "uvicorn", "--factory", "workbench.serving.app:create"]
+    command += ["--host", options.host, "--port", str(options.port)]
+    # Dates and names of software are nobody's business; the log is ours.
+    command += ["--log-level", "warning", "--no-access-log", "--no-server-header"]
+    process = subprocess.Popen(command, env=environment, stdout=2)  # what it says is no data
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(options.host, f"[{options.host}]" if ":" in options.host else options.host)  # noqa: S104
+    return Page(process, f"http://{shown}:{options.port}")
+
+
+def curl(url: str, row: Mapping[str, Any], *, token: bool = False) -> str:
+    """A command that asks a server about one row."""
+    body = json.dumps({"dataframe_records": [row]})
+    secret = ['-H "Authorization: Bearer $WORKBENCH_TOKEN"'] if token else []
+    return " ".join(["curl", f"{url}/invocations", *secret, "-H 'Content-Type: application/json'", "-d", shlex.quote(body)])
