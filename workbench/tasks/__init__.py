@@ -7,6 +7,7 @@ class_scores          accuracy, F1 and calibration error
 classification        the task: which class or classes a text is of
 continual             the task: several tasks, one after the other
 entity_scores         entity F1, by seqeval
+hand_over             answers or a person: precision, and what is answered at it
 image_classification  the task: which class an image is of
 language_modelling    the task: to know the language of some texts
 media                 the base of tasks about images or sound
@@ -22,6 +23,7 @@ source                a fingerprint of a user's own task's code
 speech_recognition    the task: what is said in a sound
 speech_scores         word and character error rates, by jiwer
 squad_score           exact match and F1 by SQuAD's rules
+support               the task: an answer that was given before, or a person
 tables                the base of tasks whose data are a table of texts
 text_generation       the task: prompts answered by text
 text_scores           BLEU, chrF, ROUGE, by kept libraries
@@ -44,6 +46,7 @@ from workbench.tasks.ranking import Ranking, ranking
 from workbench.tasks.recommendation import Recommendation, recommendation
 from workbench.tasks.retrieval import Retrieval, retrieval
 from workbench.tasks.speech_recognition import SpeechRecognition, speech_recognition
+from workbench.tasks.support import Support, support
 from workbench.tasks.text_generation import TextGeneration, text_generation
 from workbench.tasks.token_classification import TokenClassification, token_classification
 from workbench.tasks.translation import Translation, translation
@@ -63,6 +66,7 @@ __all__ = [
     "SpeechRecognition",
     "Splits",
     "Task",
+    "Support",
     "TextGeneration",
     "TokenClassification",
     "Translation",
@@ -77,6 +81,7 @@ __all__ = [
     "recommendation",
     "retrieval",
     "speech_recognition",
+    "support",
     "text_generation",
     "token_classification",
     "translation",
