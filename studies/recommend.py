@@ -20,7 +20,7 @@ study = Study(
             zero_shot(models=TEXTS),
             full(learning_rate=loguniform(1e-4, 5e-4), models=TUNED),
             bitfit(learning_rate=loguniform(1e-3, 1e-2), models=TUNED),
-            peft("lora", learning_rate=loguniform(5e-4, 3e-3), r=8, target_modules="all-linear", models=TUNED),
+            peft("lora", learning_rate=loguniform(5e-4, 3e-3), r=8, target_modules="all-linear", models=TEXTS),
         ),
         epochs=1,
         batch_size=32,

@@ -1,7 +1,7 @@
 """Small built-in models of images and of sound whose weights are drawn, not learned: a start from scratch
 that needs no network.
 
-No package that could be installed holds such a model with weights that have learned something. The
+The
 weights are always the same: seeds of recipes draw the heads alone, as with any other model.
 """
 
