@@ -9,7 +9,7 @@ study = Study(
     Recipe(
         # Handwritten digits that scikit-learn carries. With IMAGES=path it is a folder with a folder of images for each class.
         task=image_classification(os.environ.get("IMAGES", "digits"), train=choice(256, 1024)),
-        # Their weights are drawn and have learned nothing, as no package holds others: `head` reads what drawn weights show.
+        # Their weights are drawn and have learned nothing: `head` reads what drawn weights show.
         # Of the hub, by name: "facebook/deit-tiny-patch16-224", at lower learning rates.
         model=choice("convnext-scratch", "vit-scratch"),
         method=choice(

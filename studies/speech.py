@@ -9,7 +9,7 @@ study = Study(
     Recipe(
         # Vowels that a formula says. With SPEECH=path it is a folder with a folder of recordings for each word; raise max_seconds.
         task=audio_classification(os.environ.get("SPEECH", "vowels"), train=choice(256, 1024), max_seconds=0.6),
-        # Its weights are drawn and have learned nothing, as no package holds others: `head` reads what drawn weights show.
+        # Its weights are drawn and have learned nothing: `head` reads what drawn weights show.
         # Of the hub, by name: "facebook/wav2vec2-base", at lower learning rates.
         model="ast-scratch",
         method=choice(

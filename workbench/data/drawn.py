@@ -1,8 +1,7 @@
-"""Small built-in models of images and of sound whose weights are drawn, not learned: a start from scratch
-that needs no network.
+"""Small built-in models of images and of sound whose weights are drawn, not learned: a start from
+scratch that needs no network.
 
-The
-weights are always the same: seeds of recipes draw the heads alone, as with any other model.
+The weights are always the same: seeds of recipes draw the heads alone, as with any other model.
 """
 
 from __future__ import annotations
