@@ -5,6 +5,7 @@ model hub.
 and models.
 
     adapters      folders that PEFT writes: an adapter is merged into its model when it is loaded
+    answers       labels that people gave later, in a file beside the data
     bases         pre-trained models that a process has read once, copied for each run
     builtin       models that come in Python packages and need no network
     cache         the folder where built things are kept

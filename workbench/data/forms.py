@@ -49,6 +49,7 @@ class Form(ABC):
             class attribute).
         any_name: Whether all files of a folder are training data if none is named after a side (a
             class attribute).
+        answerable: Whether labels that people gave later are read beside the data (a class attribute).
         questions: Whether a JSON document may be a SQuAD file (a class attribute).
     """
 
@@ -57,6 +58,7 @@ class Form(ABC):
     own: ClassVar[Mapping[str, Callable[[Path, Iterator[str]], Iterator[tuple[str, Any]]]]] = {}
     refers: ClassVar[bool] = False
     any_name: ClassVar[bool] = False
+    answerable: ClassVar[bool] = False
     questions: ClassVar[bool] = False
 
     redact: tuple[str, ...] = field(default=(), kw_only=True)

@@ -21,6 +21,7 @@ account           what is spent and bought so far, and whether the next run fits
 accumulator       what was consumed since the last Result
 checks            finds mistakes before anything is spent
 checkpoint_store  the folder of states and of the front's weights
+forgetting        which Results used an example, and what learned from it
 pending_results   Results that wait for a ledger that was away
 file_lock         lets one worker at a time choose
 heartbeat         tells the ledger that this worker lives
@@ -28,6 +29,7 @@ disturbance       says when others use the machine, and when they are done
 periodic          the thread of the heartbeat, the disturbance and the watch
 interruptions     Ctrl-C, and where it may break in
 workers           several workers on one machine, and their supervisor
+to_label          which texts are worth a label next
 provenance        what a reader of the figures must know years later
 """
 

@@ -12,6 +12,7 @@ or prices.
     parents       has the model at hand that a recipe starts from, made once by the loop
     parent_store  the folder with the models that recipes start from
     vectors       embeddings of examples by an encoder as it is
+    fisher        how surely a model's weights are known by what it learned
     faults        what goes wrong in a model, told from what goes wrong in this package
     resume_state  the state to continue a run from, and the folder of such states
 
@@ -25,8 +26,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench.training.batches import checkpoint_epochs
-    from workbench.training.loop import Checkpoint, device, test, train, tuned_model, warm_up
+    from workbench.training.batches import checkpoint_epochs, step_examples
+    from workbench.training.choosing import Seen
+    from workbench.training.loop import Checkpoint, device, predict, test, train, tuned_model, warm_up
     from workbench.training.passes import questions
     from workbench.training.predicting import Predictions, Predictor
     from workbench.training.resume_state import ResumeCache, ResumeState
@@ -40,11 +42,14 @@ __all__ = [
     "Progress",
     "ResumeCache",
     "ResumeState",
+    "Seen",
     "Tuning",
     "checkpoint_epochs",
     "device",
     "embed",
+    "predict",
     "questions",
+    "step_examples",
     "test",
     "train",
     "tuned_model",
@@ -58,11 +63,14 @@ _MODULES = {
     "Predictor": "predicting",
     "ResumeCache": "resume_state",
     "ResumeState": "resume_state",
+    "Seen": "choosing",
     "Tuning": "tuning",
     "checkpoint_epochs": "batches",
     "device": "loop",
     "embed": "vectors",
+    "predict": "loop",
     "questions": "passes",
+    "step_examples": "batches",
     "test": "loop",
     "train": "loop",
     "tuned_model": "loop",
