@@ -183,6 +183,24 @@ def test_what_follows_on_what_is_learned(data: str, tiny: str) -> None:
     assert tuned.scores["dev_loss"] > 0
 
 
+def test_how_often_an_item_was_had_counts_where_something_is_learned(data: str, tiny: str) -> None:
+    def predicted(prior: float, method: Any, **more: Any) -> Any:
+        found = next(iter(train(recipe(task(data, prior=prior), tiny, method, **more))))
+        return [dict(ranking) for ranking in found.predictions]
+
+    one = task(data, prior=0.5)
+    had = [each["item"] for each in one.splits().train]
+    share = {name: (had.count(name) + 1) / (len(had) + len(ITEMS)) for name in ITEMS}
+    assert sum(share.values()) == pytest.approx(1)
+    assert one.log_shares([*ITEMS]).tolist() == pytest.approx([0.5 * np.log(share[name]) for name in ITEMS])
+    without, counted = (predicted(prior, full(learning_rate=1e-9), epochs=0.125) for prior in (0.0, 0.5))
+    for cosines, scores in zip(without, counted, strict=True):
+        for name, score in scores.items():
+            assert score == pytest.approx(cosines[name] + one.temperature * 0.5 * np.log(share[name]), abs=1e-4)
+    asked, nothing = (predicted(prior, zero_shot()) for prior in (1.0, 0.0))
+    assert [[*each] for each in asked] == [[*each] for each in nothing]  # nothing is learned from, so all are equal
+
+
 # Counts
 
 
