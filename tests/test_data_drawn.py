@@ -93,6 +93,18 @@ def test_vowels_ring_where_they_were_measured() -> None:
     assert energy("hod", 650, 1400) > 1.3 * energy("heed", 650, 1400)
 
 
+def test_a_vowel_can_be_sent_to_a_model_that_is_deployed() -> None:
+    pytest.importorskip("soundfile")
+    of = audio_classification("vowels", train=8, dev=4, max_seconds=0.6)
+    example = of.splits().dev[0]
+    sent = of.example(of.question(example))
+    heard, rate = media.read("sound", "vowels", sent)
+    samples, _ = vowels.said(example["vowel"])
+    assert rate == vowels.RATE
+    np.testing.assert_allclose(heard, samples, atol=2 / 32767)
+    assert sent["seconds"] == vowels.SECONDS
+
+
 @pytest.mark.parametrize("name", ["images", "speech", "recommend"])
 def test_the_studies_load_and_take_data_by_path(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(STUDIES / f"{name}.py").recipe.task.data in ("digits", "vowels", "pycalls")

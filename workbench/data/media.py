@@ -208,6 +208,8 @@ def encoded(media: str, data: str, example: Mapping[str, Any]) -> str:
         drawn = io.BytesIO()
         images.drawn(example["pixels"]).save(drawn, "png")
         return base64.b64encode(drawn.getvalue()).decode()
+    if "vowel" in example:
+        return base64.b64encode(sounds.wav(*vowels.said(example["vowel"]))).decode()
     path = located(data, example)
     with reading(str(path), _KINDS[media]):
         return base64.b64encode(path.read_bytes()).decode()

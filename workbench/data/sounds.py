@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import wave
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,6 +37,17 @@ def read(file: Path | BinaryIO) -> tuple[np.ndarray, int]:
     """
     samples, rate = _library().read(_opened(file), dtype="float32", always_2d=True)
     return samples.mean(1), int(rate)
+
+
+def wav(samples: np.ndarray, rate: int) -> bytes:
+    """A sound of one channel as a WAV file of 16 bits, by Python's own writer."""
+    written = io.BytesIO()
+    with wave.open(written, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((32767 * samples.clip(-1, 1)).astype("<i2").tobytes())
+    return written.getvalue()
 
 
 def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
