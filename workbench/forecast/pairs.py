@@ -122,13 +122,14 @@ def parents(study: Study) -> list[tuple[Recipe, ...]]:
     found: dict[tuple[str, str], dict[str, Recipe]] = {}
 
     def note(recipe: Recipe) -> None:
-        if (parent := recipe.parent) is not None:
+        for parent in recipe.parents:
             note(parent)
             found.setdefault((parent.model_name, parent.method.name), {})[parent.id] = parent
 
     for start in starts(study):
         for filled in start.fillings:
-            note(dataclasses.replace(study.recipe, **filled))
+            for pseudo in _options(study.recipe.pseudo):
+                note(dataclasses.replace(study.recipe, **filled, pseudo=pseudo))
     return [tuple(each.values()) for each in found.values()]
 
 

@@ -215,6 +215,13 @@ class Passes:
         return scores | ({} if loss is None else {"dev_loss": loss}), predictions, rate
 
     @torch.inference_mode()
+    def predict(self, of: Questions) -> list[Any]:
+        """A prediction for each example. The work is added to `work`."""
+        _, predictions, work = self._predict(of)
+        self.work = self.work + work
+        return predictions
+
+    @torch.inference_mode()
     def test(self, of: Questions) -> dict[str, float]:
         """Scores on the held-out test split, with `test_loss` where `evaluate` has `dev_loss`.
         Raises as `evaluate`.
