@@ -25,6 +25,7 @@ BUILT_IN = {
     "pydocs": "question_answering",
     "pytopics": "classification",
     "opinions": "classification",
+    "pysupport": "support",
     "pysearch": "retrieval",
     "pycalls": "recommendation",
     "digits": "image_classification",
@@ -48,6 +49,7 @@ class Form(ABC):
             class attribute).
         any_name: Whether all files of a folder are training data if none is named after a side (a
             class attribute).
+        answerable: Whether labels that people gave later are read beside the data (a class attribute).
         questions: Whether a JSON document may be a SQuAD file (a class attribute).
     """
 
@@ -56,6 +58,7 @@ class Form(ABC):
     own: ClassVar[Mapping[str, Callable[[Path, Iterator[str]], Iterator[tuple[str, Any]]]]] = {}
     refers: ClassVar[bool] = False
     any_name: ClassVar[bool] = False
+    answerable: ClassVar[bool] = False
     questions: ClassVar[bool] = False
 
     redact: tuple[str, ...] = field(default=(), kw_only=True)

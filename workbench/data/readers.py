@@ -51,10 +51,13 @@ class Dataset:
 
     def shuffled(self, side: str, seed: int = 0) -> tuple[Example, ...]:
         """The examples of a side, in an order that depends on their ids and the seed alone: more
-        data reorders none of them.
+        data reorders none of them. Answers that were given later come last, in their own order.
         """
-        examples: tuple[Example, ...] = getattr(self, side)
-        return tuple(sorted(examples, key=lambda example: hashlib.blake2b(f"{seed}:{example['id']}".encode()).digest()))
+
+        def place(example: Example) -> tuple[int, bytes]:
+            return example.get("answer", 0), hashlib.blake2b(f"{seed}:{example['id']}".encode()).digest()
+
+        return tuple(sorted(getattr(self, side), key=place))
 
 
 @dataclass(frozen=True)

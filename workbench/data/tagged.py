@@ -96,8 +96,8 @@ class TaggedWords(Table):
         tokens = pick(names, file, "tokens", self.tokens, TOKENS)
         return {"tokens": tokens, "tags": pick(names, file, "tags", self.tags, TAGS), "group": group}
 
-    def _columns(self, file: str, rows: Iterable[tuple[str, Any]]) -> tuple[Columns, Iterable[tuple[str, Any]]]:
-        columns, found = super()._columns(file, rows)
+    def found(self, file: str, rows: Iterable[tuple[str, Any]]) -> tuple[Columns, Iterable[tuple[str, Any]]]:
+        columns, found = super().found(file, rows)
         return columns, _by_text(found) if "of" in columns else found
 
     def example(self, row: Mapping[str, Any], columns: Columns) -> Example:

@@ -94,8 +94,12 @@ class SearchTask(TableTask):
 
 
 def taught(example: Example) -> list[str]:
-    """Return the names of the best document of a query and of those known not to answer it."""
+    """Return the names of the best document of a query and of those known not to answer it; none
+    where no document answers it.
+    """
     grades: Mapping[str, int] = example["relevant"]
+    if not grades:
+        return []
     return [max(grades, key=lambda name: grades[name]), *(name for name in example["negatives"] if name not in grades)]
 
 

@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.training.batches import checkpoint_epochs
-    from workbench.training.loop import Checkpoint, device, test, train, tuned_model, warm_up
+    from workbench.training.choosing import Seen
+    from workbench.training.loop import Checkpoint, device, predict, test, train, tuned_model, warm_up
     from workbench.training.passes import questions
     from workbench.training.predicting import Predictions, Predictor
     from workbench.training.resume_state import ResumeCache, ResumeState
@@ -41,10 +42,12 @@ __all__ = [
     "Progress",
     "ResumeCache",
     "ResumeState",
+    "Seen",
     "Tuning",
     "checkpoint_epochs",
     "device",
     "embed",
+    "predict",
     "questions",
     "test",
     "train",
@@ -59,10 +62,12 @@ _MODULES = {
     "Predictor": "predicting",
     "ResumeCache": "resume_state",
     "ResumeState": "resume_state",
+    "Seen": "choosing",
     "Tuning": "tuning",
     "checkpoint_epochs": "batches",
     "device": "loop",
     "embed": "vectors",
+    "predict": "loop",
     "questions": "passes",
     "test": "loop",
     "train": "loop",

@@ -178,6 +178,17 @@ def test(recipe: Recipe, weights: str | Path | None) -> dict[str, float]:
     return _test(tuned(recipe, weights, device()))
 
 
+def predict(recipe: Recipe, weights: str | Path | None, examples: Sequence[Example]) -> list[Any]:
+    """Predictions for examples, by weights as `test` takes them. Their labels are not looked at, but have to be valid ones.
+
+    Raises:
+        UsageError: The file does not belong to such a recipe.
+    """
+    tuning = tuned(recipe, weights, device())
+    shots = methods.shots(recipe.method, tuning.formulation, recipe.task.splits().train)
+    return tuning.predict(questions(tuning.formulation, examples, tuning.processor, shots, loss=False))
+
+
 def tuned(recipe: Recipe, weights: str | Path | None, where: torch.device) -> Tuning:
     """A model with weights from a file, as `test` takes them: to be evaluated, not to be trained on. Raises as `test`."""
     parents.prepare(recipe, train, None, Progress())

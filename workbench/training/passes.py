@@ -229,6 +229,11 @@ class Passes:
         loss, predictions, _ = self._predict(of)
         return self.recipe.task.grade(of.examples, predictions) | ({} if loss is None else {"test_loss": loss})
 
+    @torch.inference_mode()
+    def predict(self, of: Questions) -> list[Any]:
+        """Predictions, one an example. Raises as `evaluate`."""
+        return self._predict(of)[1]
+
     def _predict(self, of: Questions) -> tuple[float | None, list[Any], Work]:
         """Mean loss per target item (None where there are no rows for it), a prediction for each
         example, and the work.
