@@ -48,6 +48,7 @@ class Lot:
         needed: How many of the labels had to be known before the first step: the others were chosen
             by them, or pseudo-labels rest on them.
         usage: What choosing them takes a run that is alone.
+        fresh: How many of the first one, two, three … examples were bought for this task; empty where all were.
     """
 
     examples: Sequence[Example]
@@ -55,12 +56,15 @@ class Lot:
     places: tuple[int, ...] = ()
     needed: int = 0
     usage: Usage = field(default_factory=Usage)
+    fresh: tuple[int, ...] = ()
 
     def labels(self, seen: int) -> int:
         """How many labels have reached the loss once the first `seen` examples have.
 
         Where others join, all that were bought count from the first step on: pseudo-labels rest on all of them.
         """
+        if self.fresh:
+            return self.fresh[min(len(self.fresh), seen) - 1] if seen else 0
         return self.bought if len(self.examples) > self.bought else min(self.bought, seen)
 
     def paid(self, seen: int) -> tuple[int, ...]:
@@ -82,7 +86,8 @@ def lot(recipe: Recipe, where: torch.device, window: Window) -> Lot:
     train, acquire, pseudo = recipe.task.splits().train, recipe.acquire, recipe.pseudo
     if acquire is None and not isinstance(pseudo, PseudoLabels):
         answered, usage = _taught(recipe, range(len(train)), where, window)
-        return Lot([*train, *answered] if answered else train, len(train), usage=usage)
+        fresh = _fresh(train) if recipe.task.replayed else ()
+        return Lot([*train, *answered] if answered else train, len(train), usage=usage, fresh=fresh)
     pool = _pool(recipe, where, window)
     places, needed, usage = [*range(len(train))], 0, Usage()
     if acquire is not None:
@@ -105,6 +110,11 @@ def _taught(recipe: Recipe, bought: Sequence[int], where: torch.device, window: 
         return (), Usage()
     left = np.setdiff1d(np.arange(len(recipe.task.pool() or ())), [*bought])[: pseudo.most]
     return taught(recipe, left.tolist(), where, window)
+
+
+def _fresh(examples: Sequence[Example]) -> tuple[int, ...]:
+    """How many of the first one, two, three … examples were not bought for an earlier task."""
+    return tuple(np.cumsum([not example.get("replayed") for example in examples]).tolist())
 
 
 class Pool:
