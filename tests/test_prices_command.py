@@ -79,3 +79,38 @@ def test_live_prices_are_shown_instead_of_the_book(monkeypatch: pytest.MonkeyPat
     offer = Offer("vast", "x", "L4", 1, "US", "on_demand", Decimal("0.1"), "gpuhunt", "2026-01-15", "live")
     monkeypatch.setattr(live, "offers", lambda: (offer,))
     assert [o["name"] for o in listed("--live")] == ["vast:x:US:on_demand"]
+
+
+def test_what_binds_a_team_to_a_platform_is_told_with_its_source() -> None:
+    from click.testing import CliRunner
+
+    from workbench.cli.platforms import platforms
+
+    shown = json.loads(CliRunner().invoke(platforms, ["--json"]).stdout)
+    aws = next(offer for offer in shown if offer["platform"] == "aws")
+    assert aws["egress_usd_per_gb"] == 0.09
+    assert "plain machine" in aws["interface"]
+    assert aws["platform_commitment"] == "none on demand"
+    assert aws["commitment"] == "on_demand", "an offer's own is another thing"
+    known = [prices.platform(offer["platform"]) for offer in shown]
+    assert all("(20" in each.binding_source for each in known if each.interface and each.name != "local")
+    assert any(each.egress_usd_per_gb is None for each in known), "what is unknown stays unknown"
+
+
+def test_a_study_is_priced_without_one_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from workbench.cli.platforms import platforms
+
+    every = {offer["platform"] for offer in json.loads(CliRunner().invoke(platforms, ["--json"]).stdout)}
+    kept = json.loads(CliRunner().invoke(platforms, ["--without", "aws", "--without", "gcp", "--json"]).stdout)
+    assert {offer["platform"] for offer in kept} == every - {"aws", "gcp"}
+    with pytest.raises(UsageError, match="names no platform of the price book. Did you mean 'aws'"):
+        CliRunner().invoke(platforms, ["--without", "awss"], catch_exceptions=False)
+    monkeypatch.setattr(prices, "load", lambda: (offer_of_aws(),))
+    with pytest.raises(UsageError, match="leaves no platform"):
+        CliRunner().invoke(platforms, ["--without", "aws"], catch_exceptions=False)
+
+
+def offer_of_aws() -> Offer:
+    return prices.find("aws:g6.xlarge")
