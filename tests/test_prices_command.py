@@ -82,11 +82,7 @@ def test_live_prices_are_shown_instead_of_the_book(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_binds_a_team_to_a_platform_is_told_with_its_source() -> None:
-    from click.testing import CliRunner
-
-    from workbench.cli.platforms import platforms
-
-    shown = json.loads(CliRunner().invoke(platforms, ["--json"]).stdout)
+    shown = json.loads(CliRunner().invoke(cli, ["platforms", "--json"]).stdout)
     aws = next(offer for offer in shown if offer["platform"] == "aws")
     assert aws["egress_usd_per_gb"] == 0.09
     assert "plain machine" in aws["interface"]
@@ -98,18 +94,14 @@ def test_what_binds_a_team_to_a_platform_is_told_with_its_source() -> None:
 
 
 def test_a_study_is_priced_without_one_platform(monkeypatch: pytest.MonkeyPatch) -> None:
-    from click.testing import CliRunner
-
-    from workbench.cli.platforms import platforms
-
-    every = {offer["platform"] for offer in json.loads(CliRunner().invoke(platforms, ["--json"]).stdout)}
-    kept = json.loads(CliRunner().invoke(platforms, ["--without", "aws", "--without", "gcp", "--json"]).stdout)
+    every = {offer["platform"] for offer in json.loads(CliRunner().invoke(cli, ["platforms", "--json"]).stdout)}
+    kept = json.loads(CliRunner().invoke(cli, ["platforms", "--without", "aws", "--without", "gcp", "--json"]).stdout)
     assert {offer["platform"] for offer in kept} == every - {"aws", "gcp"}
-    with pytest.raises(UsageError, match="names no platform of the price book. Did you mean 'aws'"):
-        CliRunner().invoke(platforms, ["--without", "awss"], catch_exceptions=False)
+    with pytest.raises(UsageError, match=r"names no platform of the price book. Did you mean 'aws'"):
+        CliRunner().invoke(cli, ["platforms", "--without", "awss"], catch_exceptions=False, standalone_mode=False)
     monkeypatch.setattr(prices, "load", lambda: (offer_of_aws(),))
     with pytest.raises(UsageError, match="leaves no platform"):
-        CliRunner().invoke(platforms, ["--without", "aws"], catch_exceptions=False)
+        CliRunner().invoke(cli, ["platforms", "--without", "aws"], catch_exceptions=False, standalone_mode=False)
 
 
 def offer_of_aws() -> Offer:
