@@ -12,6 +12,7 @@ or prices.
     parents       has the model at hand that a recipe starts from, made once by the loop
     parent_store  the folder with the models that recipes start from
     vectors       embeddings of examples by an encoder as it is
+    fisher        how surely a model's weights are known by what it learned
     faults        what goes wrong in a model, told from what goes wrong in this package
     resume_state  the state to continue a run from, and the folder of such states
 
