@@ -95,13 +95,9 @@ def _closest(points: Points) -> str:
     parts = []
     for name, bound in points.view.require.items():
         scores = [r.scores[name] for r in points.unmet if name in r.scores]
-        nearest = min(scores) if "at_most" in bound else max(scores, default=None) if scores else None
-        parts.append(
-            f"no point has a {name}"
-            if nearest is None
-            else f"the {'least' if 'at_most' in bound else 'best'} {name} is {nearest:.1f}"
-        )
-    return f"{'; '.join(parts).capitalize()}."
+        nearest, what = (min, "least") if "at_most" in bound else (max, "best")
+        parts.append(f"The {what} {name} is {nearest(scores):.1f}." if scores else f"No point has a {name}.")
+    return " ".join(parts)
 
 
 def picks(points: Points, *, budget: float | None = None, target: float | None = None) -> list[Pick]:
