@@ -2,7 +2,7 @@
 
 import os
 
-from workbench import Recipe, Study, bitfit, choice, full, head, integers, loguniform
+from workbench import Recipe, Study, choice, full, head, integers, loguniform
 from workbench.tasks import image_classification
 
 study = Study(
@@ -14,8 +14,7 @@ study = Study(
         model=choice("convnext-scratch", "vit-scratch"),
         method=choice(
             # A head is new, and learns at a higher rate than what lies below it.
-            full(learning_rate=loguniform(1e-3, 4e-3)),
-            bitfit(learning_rate=loguniform(5e-4, 5e-3), head_learning_rate=0.05),
+            full(learning_rate=loguniform(1e-3, 3e-3), head_learning_rate=0.01),
             head(learning_rate=loguniform(1e-2, 1e-1)),
         ),
         epochs=integers(4, 8),
@@ -23,5 +22,5 @@ study = Study(
     ),
     maximize="accuracy",
     minimize="usd",
-    trials=20,
+    trials=12,
 )
