@@ -26,6 +26,7 @@ from workbench.errors import UsageError
 from workbench.forecast import pairs
 from workbench.forecast.forecaster import Forecaster
 from workbench.labelling import Chooser, choosing, surest
+from workbench.report.text import settings_text
 from workbench.result import Result, labels_bought, labels_by_order
 from workbench.testing import TinyTask, TinyText, tiny_decoder
 from workbench.training import choosing as lots
@@ -316,6 +317,12 @@ def a_result(labels: int, acquire: Any = None, bought: Sequence[int] = (), **mor
     chosen = {} if acquire is None else {"acquire": {"type": "Strategy", "name": acquire.name, "kind": acquire.kind}}
     fields: dict[str, Any] = {"recipe_id": "r", "run_id": "r", "settings": {}, "status": "complete"}
     return Result(recipe=record | chosen, labels=labels, bought=[*bought], **fields | more)
+
+
+def test_tables_say_how_labels_were_chosen() -> None:
+    settings = {"task.train": 8, "acquire": "badge", "badge.batch": 4, "diversity.x": 1, "pseudo": None}
+    assert settings_text(a_result(8, settings=settings)) == "acquire=badge, batch=4"
+    assert settings_text(a_result(8, settings={"acquire": None, "pseudo": "pseudo_labels"})) == "pseudo=pseudo_labels"
 
 
 def test_each_label_is_paid_for_once_whoever_chose_it() -> None:
