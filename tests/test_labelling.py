@@ -1,9 +1,11 @@
 """Which examples are labelled, what it costs to choose them, and which labels are paid for."""
 
 import contextlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -347,3 +349,20 @@ def test_a_record_from_before_has_no_places() -> None:
     record = a_result(10).to_json()
     del record["bought"]
     assert Result.from_json(record).bought == []
+
+
+def test_the_readme_has_the_figures_that_were_measured() -> None:
+    root = Path(__file__).parents[1]
+    record = json.loads((root / "tests/benchmarks/results/labelling.json").read_text(encoding="utf-8"))
+    text = (root / "studies/README.md").read_text(encoding="utf-8")
+    ways = ("random", "uncertainty", "diversity", "badge", "random, threshold=0.9")
+    for data, learners in record["summary"].items():
+        for count in ("128", "256"):
+            entries = [learners["logistic"][count][way] for way in ways]
+            assert all(entry["seeds"] >= 5 for entry in entries)
+            cells = " | ".join("{:.1f} ± {:.1f}".format(*entry["accuracy"]) for entry in entries)
+            assert f"| {data} | {count} | {cells} |" in text
+    above = [each for each in record["verdicts"]["uncertainty"]["above"] if ", logistic, " in each]
+    assert {each for each in above if each.endswith(" 256")} == {f"{data}, logistic, 256" for data in record["summary"]}
+    assert {each for each in above if each.endswith(" 128")} == {"banking77, logistic, 128", "restaurant8k, logistic, 128"}
+    assert not [each for each in above if each.endswith((" 32", " 64"))]

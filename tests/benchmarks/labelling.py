@@ -44,8 +44,6 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "diversity": {"acquire": diversity()},
     "badge": {"acquire": badge()},
     "random, threshold=0.9": {"pseudo": pseudo_labels(threshold=0.9)},
-    "random, threshold=0.7": {"pseudo": pseudo_labels(threshold=0.7)},
-    "uncertainty, threshold=0.9": {"acquire": uncertainty(), "pseudo": pseudo_labels(threshold=0.9)},
 }
 TUNED_WAYS = ("random", "uncertainty", "diversity", "badge")
 SLOTS = {"people": "people", "time": "time", "date": "date", "first_name": "name", "last_name": "name"}
