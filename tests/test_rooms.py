@@ -140,6 +140,7 @@ def test_the_keys_told_are_those_that_are_printed(swept: Any, command: Any, monk
     words = {
         "run": ("0",),
         "data": ("tiny.py",),
+        "forget": ("tiny.py", "--text", "w7"),
         "plan": ("tiny.py",),
         "platforms": ("tiny.py",),
         "status": (),

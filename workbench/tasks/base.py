@@ -53,6 +53,7 @@ class Task(ABC):
         bounds: Names of the fields that bound what can be predicted, which `Formulation.reach` looks at (a class attribute).
         inputs: Keys of an example whose values are text that a model reads: a text, a list of texts
             or of a conversation's turns. First the one that users write (a class attribute).
+        teachable: Whether `told` makes labelled examples of what a model answers (a class attribute).
     """
 
     metrics: ClassVar[tuple[str, ...]]
@@ -60,6 +61,7 @@ class Task(ABC):
     per_example: ClassVar[tuple[str, ...]] = ()
     bounds: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[tuple[str, ...]] = ()
+    teachable: ClassVar[bool] = False
 
     def provision(self) -> None:
         """Fetch, build and import what the other methods need, so that no run pays for what a machine or process does once."""
@@ -89,6 +91,12 @@ class Task(ABC):
     def with_class(self, example: Example, name: str) -> Example:
         """The same example with another class, where there are `class_names`."""
         return {**example, "labels": [name]}
+
+    def told(self, example: Example, prediction: Any) -> Example | None:
+        """The same example with a prediction in the place of its answer, where the task is `teachable`; None where the prediction
+        is no answer that could be learned.
+        """
+        return None
 
     @abstractmethod
     def digest(self) -> str:
@@ -186,6 +194,34 @@ class Task(ABC):
     def returned(self, predictions: Sequence[Any]) -> Sequence[Any]:
         """Predictions of the portable task as those of this one, to be graded."""
         return predictions
+
+    def predecessor(self) -> tuple[Task, float] | None:
+        """The task that a model learns before this one, by the same recipe, and over how many epochs; None, as here: nothing."""
+        return None
+
+    def since(self, scores: Mapping[str, float], before: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """The scores, with what can be said only beside those of what the model started from.
+
+        Args:
+            scores: What `grade` gave.
+            before: What it gave of each model that this one started from, the first one first.
+        """
+        return dict(scores)
+
+    @property
+    def anchor(self) -> float:
+        """How strongly each weight is held near where it begins, by the Fisher information of what was learned before; 0: not."""
+        return 0.0
+
+    @property
+    def teaches(self) -> bool:
+        """Whether who starts from a model of this task needs the Fisher information of its weights."""
+        return False
+
+    @property
+    def replayed(self) -> int:
+        """How many of its training examples were bought for an earlier task: they have `replayed` in them."""
+        return 0
 
     @abstractmethod
     def score(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:

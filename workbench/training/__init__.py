@@ -6,12 +6,14 @@ or prices.
     predicting    a model that answers requests
     passes        a model's forward passes: what it predicts, and what grades it
     choosing      which examples a run is trained on: bought, or told with confidence
+    teaching      what a teacher answers to examples that nobody labelled
     batches       which examples make a step, and how its rows are split
     features      the output of a part that does not learn, computed once
     memory        how many rows fit into memory at once
     parents       has the model at hand that a recipe starts from, made once by the loop
     parent_store  the folder with the models that recipes start from
     vectors       embeddings of examples by an encoder as it is
+    fisher        how surely a model's weights are known by what it learned
     faults        what goes wrong in a model, told from what goes wrong in this package
     resume_state  the state to continue a run from, and the folder of such states
 
@@ -25,7 +27,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench.training.batches import checkpoint_epochs
+    from workbench.training.batches import checkpoint_epochs, step_examples
     from workbench.training.choosing import Seen
     from workbench.training.loop import Checkpoint, device, predict, test, train, tuned_model, warm_up
     from workbench.training.passes import questions
@@ -48,6 +50,7 @@ __all__ = [
     "embed",
     "predict",
     "questions",
+    "step_examples",
     "test",
     "train",
     "tuned_model",
@@ -68,6 +71,7 @@ _MODULES = {
     "embed": "vectors",
     "predict": "loop",
     "questions": "passes",
+    "step_examples": "batches",
     "test": "loop",
     "train": "loop",
     "tuned_model": "loop",

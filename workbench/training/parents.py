@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import functools
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from workbench import methods, process
-from workbench.errors import EnvironmentFault, Infeasible
-from workbench.result import label_order
+from workbench.errors import EnvironmentFault, Infeasible, UsageError
+from workbench.result import label_order, merged_labels
 from workbench.study import Recipe
-from workbench.training import parent_store
+from workbench.training import fisher, parent_store
 from workbench.training.parent_store import ParentRecord
 from workbench.training.resume_state import ResumeCache
 from workbench.training.tuning import Progress, Tuning
@@ -41,11 +43,13 @@ class Started:
         usage: Cold, of all parents together: what they take a run that is alone.
         labels: Distinct labels that they were made with, by the order in which they are bought. A corpus has none.
         work: What was done now to have the parent at hand.
+        scores: The last scores of each parent on its dev set, the first one first.
     """
 
     usage: Usage
     labels: Mapping[str, int]
     work: Work
+    scores: Sequence[Mapping[str, float]]
 
 
 _failed: dict[str, Infeasible] = {}
@@ -53,7 +57,8 @@ _failed: dict[str, Infeasible] = {}
 
 
 def prepare(recipe: Recipe, train: Train, meter: Any, progress: Progress) -> Started | None:
-    """Have the model of a recipe's parent at hand; whoever asks first makes it, and others wait meanwhile.
+    """Have at hand what a recipe starts from, and the model that its teacher makes; whoever asks first makes them, and others wait
+    meanwhile.
 
     One that was interrupted goes on from its last state.
 
@@ -64,16 +69,38 @@ def prepare(recipe: Recipe, train: Train, meter: Any, progress: Progress) -> Sta
         progress: Is kept up to date.
 
     Returns:
-        What the parents took; None where the recipe has none.
+        What they took together; None where the recipe has none.
 
     Raises:
         Infeasible: The parent ran out of memory, diverged or failed.
         UsageError: Its method cannot be merged; or as `train`.
         EnvironmentFault: The cache cannot be written to.
     """
+    started = [each for of in (recipe, recipe.teacher) if of and (each := _prepare(of, train, meter, progress))]
+    if recipe.teacher is not None and recipe.teacher.method.labelled:  # asked behind examples, whose labels are bought
+        bought = {label_order(recipe.teacher.to_json()): len(recipe.teacher.task.splits().train)}
+        progress.saw(bought)
+        started.append(Started(Usage(), bought, Work(), []))
+    if not started:
+        return None
+    labels: Mapping[str, int] = {}
+    for each in started:
+        labels = merged_labels(labels, each.labels)
+    work = functools.reduce(operator.add, (each.work for each in started))
+    scores = started[0].scores if recipe.parent is not None else []
+    return Started(total(each.usage for each in started), labels, work, scores)
+
+
+def _prepare(recipe: Recipe, train: Train, meter: Any, progress: Progress) -> Started | None:
+    """Have the model of a recipe's parent at hand; None where it has none."""
     parent = recipe.parent
     if parent is None:
         return None
+    if recipe.task.anchor and recipe.method.kind not in methods.IN_PLACE:
+        raise UsageError(
+            f"ewc holds the weights of the model itself, and {recipe.method.name!r} puts others beside them. Take "
+            f"{', '.join(methods.IN_PLACE)}, or another strategy."
+        )
     work = Work()
     if (record := parent_store.find(parent)) is None:
         lock = parent_store.root() / "locks" / parent_store.folder_of(parent).name
@@ -86,14 +113,14 @@ def prepare(recipe: Recipe, train: Train, meter: Any, progress: Progress) -> Sta
         with process.exclusive(lock):
             if (record := parent_store.find(parent)) is None:
                 progress.phase = "pretrain"
-                if recipe.pretrain is not None:  # nobody had to label a corpus
+                if recipe.starts_from_corpus:  # nobody had to label a corpus
                     progress.unlabelled.add(_order_of(parent))
                 record, work = _make(parent, train, meter, progress)
                 progress.phase = "train"
     parent_store.touch(parent)
-    labels = record.labels_before if recipe.pretrain is not None else record.labels
+    labels = record.labels_before if recipe.starts_from_corpus else record.labels
     progress.saw(labels)
-    return Started(record.usage, labels, work)
+    return Started(record.usage, labels, work, record.scores)
 
 
 def _make(parent: Recipe, train: Train, meter: Any, progress: Progress) -> tuple[ParentRecord, Work]:
@@ -123,16 +150,31 @@ def _make(parent: Recipe, train: Train, meter: Any, progress: Progress) -> tuple
     assert last is not None
     tuning = Tuning(dataclasses.replace(parent, weights="float32"), torch.device("cpu"), None)
     tuning.adopt({methods.plain_name(name): value for name, value in weights.items()})
+    information, taken = _information(parent, tuning, meter) if parent.task.teaches else (None, Usage())
+    earlier = parent_store.find(parent.parent) if parent.parent is not None else None
+    before_scores = [] if earlier is None else earlier.scores
     before = {name: count for name, count in last.labels_by_order.items() if name != _order_of(parent)}
     record = ParentRecord(
-        usage=total(usage for phase, usage in last.usage.items() if phase != "evaluate"),
+        usage=total([taken, *(usage for phase, usage in last.usage.items() if phase != "evaluate")]),
         labels=dict(last.labels_by_order),
         labels_before=before,
         head=parent_store.head_of(parent.formulation),
+        scores=[*before_scores, last.scores],
     )
-    parent_store.write(parent, methods.merged(parent.method, tuning.model), record)
+    parent_store.write(parent, methods.merged(parent.method, tuning.model), record, information)
     states.drop(parent.run_id)
     return record, work
+
+
+def _information(parent: Recipe, tuning: Tuning, meter: Any) -> tuple[dict[str, torch.Tensor], Usage]:
+    """The Fisher information of a parent's weights with that of its own parents, and what computing it took."""
+    with contextlib.nullcontext() if meter is None else meter.window() as window:
+        before = tuning.work
+        found = fisher.information(tuning)
+        if parent.task.anchor and parent.parent is not None:
+            earlier = parent_store.information(parent.parent)
+            found = {name: value + earlier[name] if name in earlier else value for name, value in found.items()}
+    return found, Usage() if window is None else window.usage.doing(tuning.work - before)
 
 
 def _order_of(recipe: Recipe) -> str:
