@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from workbench.training.batches import checkpoint_epochs, step_examples
     from workbench.training.choosing import Seen
-    from workbench.training.loop import Checkpoint, device, predict, test, train, tuned_model, warm_up
+    from workbench.training.loop import Checkpoint, device, predict, prepare, test, train, tuned_model, warm_up
     from workbench.training.passes import questions
     from workbench.training.predicting import Predictions, Predictor
     from workbench.training.resume_state import ResumeCache, ResumeState
@@ -49,6 +49,7 @@ __all__ = [
     "device",
     "embed",
     "predict",
+    "prepare",
     "questions",
     "step_examples",
     "test",
@@ -70,6 +71,7 @@ _MODULES = {
     "device": "loop",
     "embed": "vectors",
     "predict": "loop",
+    "prepare": "loop",
     "questions": "passes",
     "step_examples": "batches",
     "test": "loop",
