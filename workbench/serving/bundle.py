@@ -81,7 +81,8 @@ def write(folder: Path, recipe: Recipe, weights: Path | None, study: Path | None
         shutil.copyfile(study, folder / STUDY)
         files[STUDY] = _hash(folder / STUDY)
     model = pinned(recipe.model)
-    portable = dataclasses.replace(recipe, task=recipe.task.portable(), model=model)
+    # Which examples were labelled has made the model, and says nothing of how it answers.
+    portable = dataclasses.replace(recipe, task=recipe.task.portable(), model=model, acquire=None, pseudo=None)
     record = {
         "schema": SCHEMA,
         "recipe": recipes.encoded(portable),
