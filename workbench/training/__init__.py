@@ -24,23 +24,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.training.batches import checkpoint_epochs
-    from workbench.training.loop import Checkpoint, device, test, train, tuned_model, warm_up
+    from workbench.training.loop import Checkpoint, asked_model, device, test, train, tuned_model, warm_up
     from workbench.training.passes import questions
-    from workbench.training.predicting import Predictions, Predictor
+    from workbench.training.predicting import Grade, Predictions, Predictor, grade
     from workbench.training.resume_state import ResumeCache, ResumeState
     from workbench.training.tuning import Progress, Tuning
     from workbench.training.vectors import embed
 
 __all__ = [
     "Checkpoint",
+    "Grade",
     "Predictions",
     "Predictor",
     "Progress",
     "ResumeCache",
     "ResumeState",
     "Tuning",
+    "asked_model",
     "checkpoint_epochs",
     "device",
+    "grade",
     "embed",
     "questions",
     "test",
@@ -52,13 +55,16 @@ __all__ = [
 _MODULES = {
     "Checkpoint": "loop",
     "Progress": "tuning",
+    "Grade": "predicting",
     "Predictions": "predicting",
     "Predictor": "predicting",
     "ResumeCache": "resume_state",
     "ResumeState": "resume_state",
     "Tuning": "tuning",
+    "asked_model": "loop",
     "checkpoint_epochs": "batches",
     "device": "loop",
+    "grade": "predicting",
     "embed": "vectors",
     "questions": "passes",
     "test": "loop",
