@@ -112,7 +112,7 @@ def test_a_method_for_some_models_is_drawn_with_no_other() -> None:
     assert pairs_ == {("a", "zero_shot"), ("b", "zero_shot"), ("c", "zero_shot"), ("a", "full"), ("b", "full"), ("c", "lora")}
     assert all(allowed(study.dimensions, each) for each in drawn)
     assert not allowed(study.dimensions, {"model": "c", "method": "full"})
-    assert {(model, method.name) for model, method in pairs.methods_of(study)} == pairs_
+    assert {(start.name, method.name) for start, method in pairs.methods_of(study)} == pairs_
 
 
 def test_for_which_models_a_method_is_says_nothing_of_a_recipe() -> None:

@@ -53,6 +53,7 @@ HOUSES = {
     "soundfile": {"data"},
     "sklearn": {"tasks", "data", "methods", "quality"},  # which carries images of digits
     "cleanlab": {"quality"},
+    "presidio_analyzer": {"data"},
     "sacrebleu": {"tasks"},
     "seqeval": {"tasks"},
     "jiwer": {"tasks"},

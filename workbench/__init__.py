@@ -18,7 +18,7 @@ from workbench.methods import (
     zero_shot,
 )
 from workbench.space import choice, integers, loguniform, uniform
-from workbench.study import Recipe, Study
+from workbench.study import Recipe, Study, causal_lm, masked_lm
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "adapter",
     "badge",
     "bitfit",
+    "causal_lm",
     "choice",
     "diversity",
     "few_shot",
@@ -38,6 +39,7 @@ __all__ = [
     "knn",
     "logistic",
     "loguniform",
+    "masked_lm",
     "peft",
     "popularity",
     "pseudo_labels",

@@ -19,6 +19,7 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     init          `workbench init`
     init_methods  the methods in it
     init_study    the study that `workbench init DATA` writes
+    label         `workbench label`
     member        which model of a study is meant
     mlflow        `workbench mlflow`
     notebook      the MLflow notebook of a command that trains
@@ -66,6 +67,7 @@ _COMMANDS = {
     "plan": ("plan", "Forecast memory, time and US$ of every model and method."),
     "sweep": ("sweep", "Search for the front of cost and quality; run again to continue."),
     "confirm": ("confirm", "Run the front again with new seeds, on the held-out test split."),
+    "label": ("label", "Write the examples to label next, or take the labels filled in."),
     "retry": ("retry", "Let runs that failed or were broken off be tried again."),
     "import": ("import_", "Read results that others published into a study."),
     "replay": ("replay", "Replay searches on recorded runs: what they find and spend."),
@@ -90,7 +92,7 @@ _HIDDEN = {"worker": ("worker", "Work on a sweep that another process has begun.
 """Commands that only other commands start. No help lists them."""
 
 _GROUPS = {
-    "Work": ("init", "data", "plan", "sweep", "confirm", "retry", "import", "replay"),
+    "Work": ("init", "data", "plan", "sweep", "confirm", "label", "retry", "import", "replay"),
     "See": ("front", "status", "runs", "run", "export", "dashboard", "mlflow"),
     "Use": ("deploy", "serve", "package"),
     "Set up": ("platforms", "prices", "config", "completion", "doctor"),

@@ -43,7 +43,7 @@ from workbench.front.serving import Load
 from workbench.quantities import dollars, number
 from workbench.report import answers
 from workbench.report.answers import answer, contended_text, cost_cells, score_text, ties_text
-from workbench.report.caveats import doubts
+from workbench.report.caveats import doubts, redaction_text
 from workbench.report.columns import COLUMNS, POINT, cells
 from workbench.report.records import front_record
 from workbench.result import COSTS, Result, by_run, carried, current, originals
@@ -131,6 +131,8 @@ def front(options: FrontOptions) -> None:
         print_text(answer(points, view, budget_usd=options.budget_usd, target=options.target))
         _explain(results, view)
         tell_doubts(results, view, ledger.description["grading"])
+        if text := redaction_text(results):
+            messages.print(text, style="dim", markup=False)
         tell_inputs(ledger, results)
         if ledger.ended:
             messages.print(f"The last {ledger.ended['what']} ended: {ledger.ended['reason']}.", style="dim", markup=False)

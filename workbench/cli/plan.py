@@ -42,7 +42,7 @@ from workbench.cli.forecasting import (
 from workbench.cli.options import gathered, setting
 from workbench.errors import UsageError
 from workbench.forecast import is_price_of, on_offer
-from workbench.forecast.pairs import methods_of, recipes
+from workbench.forecast.pairs import methods_of, parents, recipes
 from workbench.prices import Offer, Prices, label_usd_of
 from workbench.quantities import dollars, duration, many, number
 from workbench.report.caveats import few_examples
@@ -55,7 +55,7 @@ from workbench.sweep import check_data, graded_by
 if TYPE_CHECKING:
     from workbench.estimate import Estimate
     from workbench.forecast import CostForecast, Forecast, Forecaster, Machine, Plan
-    from workbench.study import Study
+    from workbench.study import Recipe, Study
 
 CALIBRATION_SECONDS = 10.0
 
@@ -180,12 +180,7 @@ class _Row:
         if not plan.fits:
             return cls(plan)
 
-        method = next(
-            m
-            for model, m in methods_of(forecaster.study)
-            if (model, m.name, _settings(m)) == (plan.model, plan.method, plan.settings)
-        )
-        found = [forecaster.run(recipe) for recipe in recipes(forecaster.study, plan.model, method)]
+        found = [forecaster.run(recipe) for recipe in _recipes(plan, forecaster.study)]
         # Without known seconds, FLOPs and then tokens give the order.
         ordered = sorted(found, key=lambda each: (each.seconds.value if each.seconds else 0.0, each.flops or 0.0, each.tokens))
         ends = ordered[0], ordered[-1]
@@ -217,6 +212,23 @@ def _end_record(end: Forecast, taken: CostForecast | None) -> dict[str, Any]:
     """Return a forecast for this machine, and under `on_offer` what the table shows: seconds, energy and US$ at the offer."""
     there = None if taken is None else taken.to_json()
     return dataclasses.asdict(end) | {"usd": _plain(taken.usd) if taken else None, "on_offer": there}
+
+
+def _recipes(plan: Plan, study: Study) -> list[Recipe]:
+    """Return the recipes that a row is about."""
+    if plan.before:
+        return [
+            recipe
+            for made in parents(study)
+            for recipe in made
+            if (recipe.model_name, recipe.method.name) == (plan.model, plan.method)
+        ]
+    start, method = next(
+        (start, m)
+        for start, m in methods_of(study)
+        if (start.name, m.name, _settings(m)) == (plan.model, plan.method, plan.settings)
+    )
+    return list(recipes(study, start, method))
 
 
 def _settings(method: Any) -> dict[str, Any]:

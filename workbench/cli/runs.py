@@ -39,7 +39,7 @@ from workbench.report.answers import cost_cells
 from workbench.report.bill import peak_share, phases_spent
 from workbench.report.columns import cells
 from workbench.report.records import find_run, runs_record
-from workbench.report.text import describe, short_settings, usage_cells
+from workbench.report.text import describe, own_settings, short_settings, usage_cells
 from workbench.result import AGAIN, Cause, Result, mean_costs
 from workbench.result.outdated import changes
 
@@ -93,7 +93,7 @@ def runs(
         table.add_column(name, justify="left" if name in ("status", "model", "method", "settings") else "right")
     for e in entries:
         score = e["scores"].get(view.maximize)
-        own = {n: v for n, v in e["settings"].items() if n.startswith(f"{e['method']}.")}
+        own = own_settings(e["settings"], e["method"], e["model"])
         table.add_row(
             str(e["trial"]),
             e["status"]

@@ -5,6 +5,7 @@ model hub.
 and models.
 
     adapters      folders that PEFT writes: an adapter is merged into its model when it is loaded
+    answers       labels that people gave later, in a file beside the data
     bases         pre-trained models that a process has read once, copied for each run
     builtin       models that come in Python packages and need no network
     cache         the folder where built things are kept
@@ -32,13 +33,19 @@ and models.
     media         files of images and sounds with a class each
     model_files   where a model's files are; the one place that loads them
     models        models and tokenisers by name
+    names         finds names of persons, by presidio or by patterns
     opinions      `opinions`, a built-in data set for classification: sentiment
+    past_answers  questions that were answered before, with their answers
     poolings      how a model makes one vector of a text's tokens
     pycalls       `pycalls`, a built-in data set for recommendation
     pydocs        `pydocs`, the built-in data set for extractive question answering
+    pydocs_texts  the docstrings of `pydocs` as plain texts, for `language_modelling`
     pysearch      `pysearch`, a built-in data set for retrieval
+    pysupport     `pysupport`, a built-in data set for customer service
     pytopics      `pytopics`, a built-in data set for classification
     readers       question-answering data; `load` for every form
+    redaction     placeholders for e-mail addresses, numbers and names
+    scratch       smaller models of the same architecture, whose weights are drawn
     searches      queries with the documents that answer them
     sounds        reads a sound by libsndfile
     sources       where a data set's rows come from: a file, a folder or the hub

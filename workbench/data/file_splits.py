@@ -5,7 +5,7 @@ data is passed over.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from workbench.data.files import ARROW, CONLL, DELIMITED, SUFFIXES, reading, suffix_of, wrong
@@ -29,7 +29,9 @@ side was meant as data.
 """
 
 
-def of_folder(folder: Path, suffixes: Sequence[str] = SUFFIXES, *, any_name: bool = False) -> dict[str, list[Path]]:
+def of_folder(
+    folder: Path, suffixes: Sequence[str] = SUFFIXES, *, any_name: bool = False, without: Collection[str] = ()
+) -> dict[str, list[Path]]:
     """The files of each side in a folder: one, or numbered parts in their order.
 
     Names count by their words: `train.jsonl`, `Dev-v1.1.json`, `squad_validation.json.gz`,
@@ -39,6 +41,7 @@ def of_folder(folder: Path, suffixes: Sequence[str] = SUFFIXES, *, any_name: boo
         folder: The folder.
         suffixes: Suffixes of files that are read.
         any_name: Whether all files are training data if none is named after a side.
+        without: Names of files that count as if they were not there, as another holds all of them.
 
     Raises:
         DataError: There is no training file, two files could be the same side, or a file would be
@@ -46,7 +49,7 @@ def of_folder(folder: Path, suffixes: Sequence[str] = SUFFIXES, *, any_name: boo
         EnvironmentFault: The folder cannot be read.
     """
     with reading(str(folder)):
-        there = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
+        there = sorted(each for each in folder.iterdir() if not each.name.startswith(".") and each.name not in without)
     if any_name and not any(sides_of(each.name) for each in there):
         files = [each for each in there if suffix_of(each.name) in suffixes and each.name not in NO_DATA]
         if files:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from workbench.data import adapters, cache, counts, hub, poolings, readers
+from workbench.data import adapters, cache, counts, hub, poolings, readers, scratch, sources
 from workbench.data.builtin import MODELS, BuiltIn, is_gguf
 from workbench.data.forms import Form
 from workbench.errors import DataError, EnvironmentFault, WorkbenchError
@@ -165,6 +165,8 @@ def gguf(file: Path) -> str:
 
 
 def _model(name: str) -> str:
+    if (origin := scratch.origin(name)) != name:
+        return f"drawn {scratch.REVISION} {_model(origin)}"
     if name == counts.NAME:  # there are no files
         return ""
     if name in MODELS:
@@ -240,9 +242,10 @@ def _data_signature(name: str, form: Form) -> Signature | None:
         return [[f"{module} {version}" for module, version in form.built_in[name].versions().items()]]
     path = Path(name).expanduser()
     try:
+        beside = [file] if form.answerable and path.name and (file := sources.answers_of(path)).is_file() else []
         if path.is_file():
             # Rows that name other files: these may change while the table stays as it is.
-            return None if form.refers else _signature([path])
+            return None if form.refers else _signature([path, *beside])
         if not path.is_dir():
             return None
         files: list[Path] = []
@@ -250,7 +253,7 @@ def _data_signature(name: str, form: Form) -> Signature | None:
             files += [Path(folder, each) for each in names]
             if len(files) > _MANY:
                 return None
-        return _signature(sorted(files))
+        return _signature([*sorted(files), *beside])
     except OSError:
         return None
 

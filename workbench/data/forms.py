@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -24,6 +25,7 @@ BUILT_IN = {
     "pydocs": "question_answering",
     "pytopics": "classification",
     "opinions": "classification",
+    "pysupport": "support",
     "pysearch": "retrieval",
     "pycalls": "recommendation",
     "digits": "image_classification",
@@ -31,11 +33,13 @@ BUILT_IN = {
 """Data sets that need no file, and the task that each is for."""
 
 
+@dataclass(frozen=True)
 class Form(ABC):
     """How the rows of a data set become examples. A frozen dataclass of settings: equal forms read
     alike.
 
     Attributes:
+        redact: What is replaced by placeholders as rows are read, as `redaction.finders` gives it.
         suffixes: Suffixes of files that are read, in lower case (a class attribute).
         built_in: Data sets that need no file, by name: modules with `load()` and `versions()` (a
             class attribute).
@@ -45,6 +49,7 @@ class Form(ABC):
             class attribute).
         any_name: Whether all files of a folder are training data if none is named after a side (a
             class attribute).
+        answerable: Whether labels that people gave later are read beside the data (a class attribute).
         questions: Whether a JSON document may be a SQuAD file (a class attribute).
     """
 
@@ -53,7 +58,10 @@ class Form(ABC):
     own: ClassVar[Mapping[str, Callable[[Path, Iterator[str]], Iterator[tuple[str, Any]]]]] = {}
     refers: ClassVar[bool] = False
     any_name: ClassVar[bool] = False
+    answerable: ClassVar[bool] = False
     questions: ClassVar[bool] = False
+
+    redact: tuple[str, ...] = field(default=(), kw_only=True)
 
     @abstractmethod
     def chosen(self, names: Sequence[str], file: str) -> Sequence[str]:

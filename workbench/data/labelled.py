@@ -12,7 +12,19 @@ from typing import Any, ClassVar
 from workbench.data import opinions, pytopics, values
 from workbench.data.files import wrong
 from workbench.data.forms import Example, Sides
-from workbench.data.tables import PLACE, Columns, LeftOut, Mistyped, Table, folded, group_column, group_of, pick, text_of
+from workbench.data.tables import (
+    PLACE,
+    Columns,
+    LeftOut,
+    Mistyped,
+    Table,
+    Unlabelled,
+    folded,
+    group_column,
+    group_of,
+    pick,
+    text_of,
+)
 from workbench.errors import UsageError, did_you_mean
 
 TEXT = ("text", "sentence", "utterance")
@@ -58,6 +70,7 @@ class LabelledTexts(Table):
     """
 
     built_in: ClassVar[Mapping[str, ModuleType]] = {"pytopics": pytopics, "opinions": opinions}
+    answerable: ClassVar[bool] = True
 
     text: str | tuple[str, ...] | None = None
     label: str | tuple[str, ...] | None = None
@@ -100,7 +113,7 @@ class LabelledTexts(Table):
             return [label_of(row, column)]
         value = values.plain(row.get(column))
         if values.missing(value):
-            raise LeftOut(f"without a label in {column!r}")
+            raise Unlabelled(f"without a label in {column!r}")
         return [_label(each, column) for each in (value if isinstance(value, list) else _parted(value))]
 
     def key(self, example: Example) -> str:
@@ -127,7 +140,7 @@ def label_of(row: Mapping[str, Any], column: str) -> str:
     """
     value = values.plain(row.get(column))
     if values.missing(value) or (isinstance(value, str) and not value.strip()):
-        raise LeftOut(f"without a label in {column!r}")
+        raise Unlabelled(f"without a label in {column!r}")
     return _label(value, column)
 
 

@@ -50,8 +50,8 @@ class FilesTable(Table):
     file: str | None = None
     group: str | None = None
 
-    def _columns(self, file: str, rows: Iterable[tuple[str, Any]]) -> tuple[Columns, Iterable[tuple[str, Any]]]:
-        columns, found = super()._columns(file, rows)
+    def found(self, file: str, rows: Iterable[tuple[str, Any]]) -> tuple[Columns, Iterable[tuple[str, Any]]]:
+        columns, found = super().found(file, rows)
         return {**columns, "root": Path(file).parent if Path(file).is_file() else Path(file)}, found
 
     def of_file(self, row: Mapping[str, Any], columns: Columns) -> Example:

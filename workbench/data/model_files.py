@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from workbench.data import adapters, cache, gguf, hub
+from workbench.data import adapters, cache, gguf, hub, scratch
 from workbench.data.builtin import GGUF, MODELS, is_gguf
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError, did_you_mean, is_out_of_memory
 
@@ -25,7 +25,7 @@ def resolve(model: str) -> tuple[str, str | None]:
     """Find a model's files.
 
     Args:
-        model: Its name; on the hub it may be `"name@revision"`.
+        model: Its name; on the hub it may be `"name@revision"`; that of a model that is drawn (`scratch.name`).
 
     Returns:
         The folder or the name on the hub, and the revision (None: the newest). For a GGUF file it
@@ -40,6 +40,8 @@ def resolve(model: str) -> tuple[str, str | None]:
     if model in MODELS:
         path = MODELS[model].place
         return str(gguf.folder(path) if MODELS[model].is_gguf else path), None
+    if (drawn := scratch.folder(model, functools.partial(_of_origin, model), lambda name: len(layers_of(name)))) is not None:
+        return str(drawn), None
     path = cache.expanded(model)
     if is_gguf(path):
         return str(gguf.folder(path)), None
@@ -57,6 +59,13 @@ def resolve(model: str) -> tuple[str, str | None]:
         raise UsageError(f"there is no model {model!r}.{hint} A folder is written ./name, a model on the hub owner/name.")
     _on_hub(name, revision or None)
     return name, revision or None
+
+
+def _of_origin(model: str, auto_class: str) -> Any:
+    """The configuration or the tokeniser of the model whose architecture a drawn one has."""
+    import transformers
+
+    return load(getattr(transformers, auto_class), scratch.origin(model))
 
 
 @functools.cache

@@ -9,15 +9,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
-from workbench.data import file_splits, files, pydocs, sources, values
+from workbench.data import file_splits, files, pydocs, redaction, sources, values
 from workbench.data.files import wrong
 from workbench.data.forms import Example, Form, Sides, Source
-from workbench.errors import did_you_mean
+from workbench.errors import UsageError, did_you_mean
 
 COLUMNS = ("id", "question", "context", "answers", "answer", "answer_start", "is_impossible")
 """Columns that are read; a table's other columns are not touched."""
@@ -50,10 +51,13 @@ class Dataset:
 
     def shuffled(self, side: str, seed: int = 0) -> tuple[Example, ...]:
         """The examples of a side, in an order that depends on their ids and the seed alone: more
-        data reorders none of them.
+        data reorders none of them. Answers that were given later come last, in their own order.
         """
-        examples: tuple[Example, ...] = getattr(self, side)
-        return tuple(sorted(examples, key=lambda example: hashlib.blake2b(f"{seed}:{example['id']}".encode()).digest()))
+
+        def place(example: Example) -> tuple[int, bytes]:
+            return example.get("answer", 0), hashlib.blake2b(f"{seed}:{example['id']}".encode()).digest()
+
+        return tuple(sorted(getattr(self, side), key=place))
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class _Questions(Form):
         return known
 
     def read(self, sources: Mapping[str, Source], data: str) -> tuple[Sides, tuple[str, ...]]:
-        return _split({side: list(_checked(source)) for side, source in sources.items()}, data), ()
+        return _split({side: list(_checked(source, self.redact)) for side, source in sources.items()}, data), ()
 
 
 QUESTIONS = _Questions()
@@ -102,6 +106,8 @@ def load(data: str, form: Form = QUESTIONS) -> Dataset:
         EnvironmentFault: The hub cannot be reached, or a file cannot be read.
     """
     notes: tuple[str, ...] = ()
+    if data in form.built_in and form.redact:
+        raise UsageError(f"redact= is for texts of your own, and {data!r} is made of installed packages. Leave it out.")
     if data in form.built_in:
         found: Sides = form.built_in[data].load()
     else:
@@ -110,7 +116,7 @@ def load(data: str, form: Form = QUESTIONS) -> Dataset:
     return Dataset(data, train, dev, test, _digest(found), notes, tuple(found.get("documents", ())))
 
 
-def _checked(source: Source) -> Iterator[Example]:
+def _checked(source: Source, redact: tuple[str, ...] = ()) -> Iterator[Example]:
     """Rows of one side as examples. Raises DataError at the first wrong row, and where parts repeat
     each other.
     """
@@ -121,7 +127,7 @@ def _checked(source: Source) -> Iterator[Example]:
         before, repeated = number, 0
         for where, row in rows:
             number += 1
-            example = _example(row, number, f"{file}, {where}")
+            example = _without_personal(_example(row, number, f"{file}, {where}"), redact)
             if example["id"] in seen:
                 raise wrong(f"{file}, {where}, question {example['id'][:60]}: two questions have this id. Give each its own.")
             seen.add(example["id"])
@@ -154,6 +160,21 @@ def _example(row: Any, number: int, place: str) -> Example:
             advice = advice if text else "Where the context holds no answer, give an empty list of them."
             raise wrong(f"{place}: the answer {text[:60]!r} is not at its offset {start}: found {there[:60]!r}. {advice}")
     return {"id": name, "question": question, "context": context, "answers": {"text": texts, "answer_start": starts}}
+
+
+def _without_personal(example: Example, redact: tuple[str, ...]) -> Example:
+    """An example with placeholders in its question and its context, and its answers where these
+    stand now.
+    """
+    if not redact:
+        return example
+    question, context = (redaction.redacted(example[name], redact) for name in ("question", "context"))
+    answers = example["answers"]
+    moved = [context.moved(start, start + len(text)) for text, start in zip(answers["text"], answers["answer_start"], strict=True)]
+    read = {"text": [context.text[start:end] for start, end in moved], "answer_start": [start for start, _ in moved]}
+    counts = dict(Counter(question.counts) + Counter(context.counts))
+    more = {redaction.COUNTS: counts} if counts else {}
+    return {**example, "question": question.text, "context": context.text, "answers": read, **more}
 
 
 def _name(given: Any, number: int, place: str) -> str:

@@ -103,7 +103,7 @@ class Searches(Table):
                 for side, source in sources.items()
                 if side not in (CORPUS, QUERIES)
             }
-        found, more = Searches(_QUERY, _DOCUMENT)._read(sources, data) if joined else self._read(sources, data)
+        found, more = Searches(_QUERY, _DOCUMENT, redact=self.redact)._read(sources, data) if joined else self._read(sources, data)
         for examples in found.values():
             for example in examples if not joined else ():
                 # Documents of a table have no ids, so equal texts become one document.
@@ -111,7 +111,7 @@ class Searches(Table):
                 example["relevant"] = {_name(text): grade for text, grade in example["relevant"].items()}
                 example["negatives"] = [_name(text) for text in example["negatives"]]
         read: Sides = {"train": found["train"], **{side: self._by_query(found[side]) for side in ("dev", "test")}}
-        read["documents"] = [{"id": name, "text": text} for name, text in documents.items()]
+        read["documents"] = [self.without_personal({"id": name, "text": text}) for name, text in documents.items()]
         if len(documents) < 2:
             raise wrong(f"{data!r} holds only one document: there is nothing to choose from. Give rows with others.")
         return read, (*notes, *more)

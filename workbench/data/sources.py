@@ -44,7 +44,19 @@ def _path(data: str, form: Form) -> Path | None:
         return path if local or files.suffix_of(path.name) in form.suffixes or data.startswith((".", "/", "~")) else None
 
 
+def answers_of(path: Path) -> Path:
+    """The file beside a file or folder of data in which labels stand that people gave later."""
+    return path.with_name(f"{path.name}.answers.csv")
+
+
 def _from_disk(path: Path, form: Form) -> dict[str, Source]:
+    found = _from_data(path, form)
+    if form.answerable and path.name and (answers := answers_of(path)).is_file():
+        found["answers"] = [(str(answers), formats.rows(answers, form))]
+    return found
+
+
+def _from_data(path: Path, form: Form) -> dict[str, Source]:
     if path.is_dir() and (own := form.of_folder(path)) is not None:
         return own
     if path.is_dir():

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
-from workbench.data import values
+from workbench.data import redaction, values
 from workbench.data.delimited import MOST_CHARACTERS
 from workbench.data.files import wrong
 from workbench.data.forms import Example, Form, Sides, Source
@@ -29,8 +29,16 @@ not be in the first.
 ONE_IN = 10
 """One in so many texts of train is split off for each of dev and test that is missing."""
 
+ANSWERS = "answers"
+"""What the labels that people gave later are called among the sides of a data set."""
+
 PLACE = "place"
 """Key of an example's file and line, such as `calls.csv, line 7`, until all sides are checked."""
+
+_NAMES = ("id", "labels", "tags", "group", "relevant", "negatives")
+"""Fields of an example that are names of things, which nothing is redacted in; those of documents
+stand for texts that are redacted where they are.
+"""
 
 Columns = Mapping[str, Any]
 """For each field of an example the column that it is read from, or several; None where the data
@@ -42,6 +50,10 @@ class LeftOut(Exception):
     """A row that cannot be used. The message is the reason, as it reads behind "rows are": "without
     a label".
     """
+
+
+class Unlabelled(LeftOut):
+    """A row that has all but its label. Any share of the rows of train may be so: they wait for one."""
 
 
 class Mistyped(Exception):
@@ -97,7 +109,7 @@ class Table(Form):
 
     def read(self, sources: Mapping[str, Source], data: str) -> tuple[Sides, tuple[str, ...]]:
         notes: list[str] = []
-        found = {side: self._side(side, source, notes) for side, source in sources.items()}
+        found = {side: self._side(side, source, notes) for side, source in sources.items() if side != ANSWERS}
         if not found.get("test", True) and any(" test rows " in note for note in notes):
             del found["test"]  # a benchmark that keeps its answers secret
             notes.append("A tenth of train stands in for test.")
@@ -106,10 +118,46 @@ class Table(Form):
                 raise wrong(f"the {side} side of {data!r} holds no row that can be used. Give a file that has some.")
         notes += self._apart(found, data)
         notes += self.check(found, data)
+        answers = self._answers(sources[ANSWERS], found, notes) if ANSWERS in sources else []
         for examples in found.values():
             for example in examples:
                 del example[PLACE]
-        return _split(found, self, data), tuple(notes)
+        # After the split, which must be the same with answers and without.
+        split = _split(found, self, data)
+        split["train"] += answers
+        return split, tuple(notes)
+
+    def _answers(self, source: Source, found: Sides, notes: list[str]) -> list[Example]:
+        """The answers to a data set's unlabelled rows, in the order in which they were given; those
+        whose text has a label in the data are left out.
+        """
+        examples = self._side(ANSWERS, source, notes)
+        known = {self.key(example) for of_side in found.values() for example in of_side}
+        classes = {name for of_side in found.values() for example in of_side for name in self.labels_of(example)}
+        kept = []
+        for number, example in enumerate(examples, 1):
+            strange = next((name for name in self.labels_of(example) if name not in classes), None)
+            if strange is not None:
+                raise wrong(f"{example[PLACE]}: no row of the data has the label {strange!r}.{did_you_mean(strange, classes)}")
+            del example[PLACE]
+            if self.key(example) not in known:
+                kept.append({**example, "answer": number})
+        if examples:
+            left = len(examples) - len(kept)
+            more = f"; {left:,} more stand in the data, too" if left else ""
+            notes.append(f"{len(kept):,} answers of {source[0][0]} are trained on as well{more}.")
+        return kept
+
+    def without_personal(self, example: Example) -> Example:
+        """An example with placeholders in all of its texts, and a count of them under
+        `redaction.COUNTS`, where this form redacts. Labels, tags and groups stay as they are.
+        """
+        if not self.redact:
+            return example
+        # A form may have redacted some of it already, where characters are counted.
+        counts = Counter[str](example.pop(redaction.COUNTS, {}))
+        read = {name: each if name in _NAMES else redaction.value(each, self.redact, counts) for name, each in example.items()}
+        return {**read, redaction.COUNTS: dict(counts)} if counts else read
 
     def places(self, sources: Mapping[str, Source]) -> dict[str, str]:
         """Where each example stands, by its id: file and line. What several sides hold stands on
@@ -124,17 +172,19 @@ class Table(Form):
         """The examples of one side. Notes on rows that were left out are appended to `notes`."""
         examples: list[Example] = []
         left, first, mistyped, total = Counter[str](), dict[str, str](), list[str](), 0
+        waiting: set[str] = set()
         for file, rows in source:
-            columns, rows = self._columns(file, rows)
+            columns, rows = self.found(file, rows)
             for where, row in rows:
                 total += 1
                 place = f"{file}, {where}"
                 try:
                     if not isinstance(row, Mapping):
                         raise Mistyped(f"a row must be an object with the names of columns, got {str(row)[:60]!r}.")
-                    examples.append({PLACE: place, **self.example(row, columns)})
+                    examples.append({PLACE: place, **self.without_personal(self.example(row, columns))})
                 except LeftOut as error:
                     left[str(error)] += 1
+                    waiting |= {str(error)} if side == "train" and isinstance(error, Unlabelled) else set()
                     first.setdefault(str(error), place)
                 except Mistyped as error:
                     # Read to the end all the same, so that the error can say how many such rows
@@ -145,12 +195,13 @@ class Table(Form):
             raise wrong(f"{mistyped[0]}{more}")
         for reason, count in left.items():
             told = f"{count:,} of {total:,} {side} rows are {reason} (the first: {first[reason]})"
-            if 2 * count > total and (side != "test" or count < total):
+            if 2 * count > total and (side != "test" or count < total) and (reason not in waiting or count == total):
                 raise wrong(f"{told}: too many to be left out. Is it the right column? Name it, or mend those rows.")
             notes.append(f"{told}: left out.")
         return [{"id": name, **example} for name, example in zip(_ids(map(self.key, examples)), examples, strict=True)]
 
-    def _columns(self, file: str, rows: Iterable[tuple[str, Any]]) -> tuple[Columns, Iterable[tuple[str, Any]]]:
+    def found(self, file: str, rows: Iterable[tuple[str, Any]]) -> tuple[Columns, Iterable[tuple[str, Any]]]:
+        """The columns of a file, by its first rows; and all of its rows."""
         rows = iter(rows)
         head = list(itertools.islice(rows, FIRST_ROWS))
         names = dict.fromkeys(str(name) for _, row in head if isinstance(row, Mapping) for name in row)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from workbench.data import values
+from workbench.data import redaction, values
 from workbench.data.files import CONLL, TABLE_SUFFIXES, wrong
 from workbench.data.forms import Example, Sides
 from workbench.data.tables import Columns, LeftOut, Mistyped, Table, folded, group_column, group_of, pick, text_of
@@ -96,16 +96,19 @@ class TaggedWords(Table):
         tokens = pick(names, file, "tokens", self.tokens, TOKENS)
         return {"tokens": tokens, "tags": pick(names, file, "tags", self.tags, TAGS), "group": group}
 
-    def _columns(self, file: str, rows: Iterable[tuple[str, Any]]) -> tuple[Columns, Iterable[tuple[str, Any]]]:
-        columns, found = super()._columns(file, rows)
+    def found(self, file: str, rows: Iterable[tuple[str, Any]]) -> tuple[Columns, Iterable[tuple[str, Any]]]:
+        columns, found = super().found(file, rows)
         return columns, _by_text(found) if "of" in columns else found
 
     def example(self, row: Mapping[str, Any], columns: Columns) -> Example:
-        moved: dict[str, int] = {}
+        moved: dict[str, Any] = {}
         if "text" in columns:
-            text = text_of(row, columns["text"])
-            tokens, tags, count = _spelled(text, _spans(values.plain(row.get(columns["spans"])), columns["spans"]))
+            # Before words are told apart: an address is several of them.
+            text = redaction.redacted(text_of(row, columns["text"]), self.redact)
+            spans = _spans(values.plain(row.get(columns["spans"])), columns["spans"])
+            tokens, tags, count = _spelled(text.text, [(*text.moved(start, end), kind) for start, end, kind in spans])
             moved = {"moved": count} if count else {}
+            moved |= {redaction.COUNTS: text.counts} if text.counts else {}
         else:
             tokens = _listed(row, columns["tokens"], "words")
             tags = self._tags(_listed(row, columns["tags"], "tags"), columns["tags"])

@@ -6,8 +6,10 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
+from workbench.data import pydocs_texts
 from workbench.data.files import PLAIN, TABLE_SUFFIXES
 from workbench.data.forms import Example
 from workbench.data.tables import Columns, Table, folded, group_column, group_of, pick, text_of
@@ -45,6 +47,7 @@ class Texts(Table):
 
     suffixes: ClassVar[tuple[str, ...]] = (*TABLE_SUFFIXES, *PLAIN)
     own: ClassVar[Mapping[str, Callable[[Path, Iterator[str]], Iterator[tuple[str, Any]]]]] = dict.fromkeys(PLAIN, paragraphs)
+    built_in: ClassVar[Mapping[str, ModuleType]] = {"pydocs": pydocs_texts}
     any_name: ClassVar[bool] = True
 
     text: str | None = None

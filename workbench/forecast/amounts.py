@@ -16,6 +16,7 @@ from workbench.forecast.machine import Machine
 from workbench.forecast.sample import Data, sampled
 from workbench.labelling import Strategy
 from workbench.methods import Method
+from workbench.result import label_order, merged_labels
 from workbench.study import Recipe
 from workbench.tasks.base import Task
 from workbench.training.batches import MAX_TOKENS, OVERHEAD_TOKENS, checkpoint_epochs, split, steps_for
@@ -85,8 +86,10 @@ class Amounts:
             fresh = seen - (before if pair.frozen and recipe.method.trains else 0)
             trained = once * fresh + (self._above_per_example(recipe) * steps * size if pair.frozen else trained)
             passed = passes * fresh / size + (0 if pair.frozen else passed)
+        parent = recipe.parent
         dev_tokens = statistics.fmean(map(sum, data.dev)) * data.dev_examples + sum(data.shared)
-        return {
+        pretrain = {} if parent is None else {"pretrain": self.of_parent(parent)}
+        return pretrain | {
             "data": _added({"encoded": data.tokens * count + dev_tokens}, self._choosing(recipe)),
             "load": {"loads": 1.0, "parameters": float(pair.parameters)},
             "train": {"flops": trained, "layer_passes": passed, "updates": float(steps * pair.trainable)},
@@ -96,6 +99,32 @@ class Amounts:
                 **self._decoded(recipe, graded),
             },
         }
+
+    def of_parent(self, parent: Recipe) -> dict[str, float]:
+        """Return the work of making what a recipe starts from, with its own parents, and no evaluation."""
+        whole: dict[str, float] = {}
+        for phase, amounts in self.of(parent).items():
+            for name, amount in amounts.items() if phase != "evaluate" else ():
+                whole[name] = whole.get(name, 0.0) + amount
+        return whole
+
+    def labels(self, recipe: Recipe, steps: int) -> dict[str, int]:
+        """Return the distinct labels that reach the loss in so many steps, by the order in which they are bought; those of its
+        parents in full.
+
+        The texts of a corpus, by which a model learns by itself, are none.
+        """
+        bought, seen = self.data_of(recipe).train_examples, steps * recipe.batch_size
+        # Those that the steps do not come to are not bought, unless pseudo-labels rest on them.
+        own = min(bought, seen) if recipe.method.trains and recipe.pseudo is None else bought
+        return merged_labels(self._labels_before(recipe), {label_order(recipe.to_json()): own})
+
+    def _labels_before(self, recipe: Recipe) -> Mapping[str, int]:
+        if (parent := recipe.parent) is None:
+            return {}
+        if recipe.pretrain is not None:
+            return self._labels_before(parent)
+        return self.labels(parent, self.steps(parent, float(parent.epochs)))
 
     def _choosing(self, recipe: Recipe) -> dict[str, float]:
         """Return the work of choosing what is trained on: the pool's embeddings, and in each round a
@@ -145,14 +174,14 @@ class Amounts:
         """
         return (
             *(recipe.task, self.pair_key(recipe), recipe.method.name, recipe.batch_size, recipe.epochs),
-            *(recipe.acquire, recipe.pseudo),
+            *(recipe.acquire, recipe.pseudo, None if recipe.parent is None else recipe.parent.id),
         )
 
     def data_of(self, recipe: Recipe) -> Data:
         """A sample of the recipe's rows, drawn once for all recipes that read the same ones."""
         method = recipe.method
         chooses = recipe.acquire is not None or recipe.pseudo is not None
-        key = (recipe.task, recipe.model, method.labelled, method.trains and method.fits, method.asking, chooses)
+        key = (recipe.task, recipe.architecture, method.labelled, method.trains and method.fits, method.asking, chooses)
         if key not in self._data:
             self._data[key] = sampled(recipe)
         return self._data[key]
@@ -160,7 +189,7 @@ class Amounts:
     def pair_key(self, recipe: Recipe) -> tuple[Any, ...]:
         """What the shape of the recipe's model depends on."""
         return (
-            recipe.model,
+            recipe.architecture,
             form_of(recipe.task),
             recipe.method.kind,
             recipe.weights,
@@ -177,7 +206,7 @@ class Amounts:
         key = self.pair_key(recipe)
         if key not in self._pairs:
             # Without weights: a plan of large models must fit a small machine.
-            model = pairs.wrapped(recipe.task, recipe.model, recipe.method)
+            model = pairs.wrapped(recipe.task, recipe.architecture, recipe.method)
             shape = flops.shape(model)
             counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
             config = getattr(model, "config", None)
@@ -217,7 +246,7 @@ class Amounts:
     def _passes_per_step(self, recipe: Recipe) -> float:
         """Micro-batches that a step is split into, on average over the sample."""
         data, size = self.data_of(recipe), recipe.batch_size
-        key = (recipe.task, recipe.model, recipe.batch_size, data.together)
+        key = (recipe.task, recipe.architecture, recipe.batch_size, data.together)
         if key not in self._passes:
             overhead = OVERHEAD_TOKENS.get(self.machine.kind, OVERHEAD_TOKENS["cpu"])
             if not data.train:

@@ -123,16 +123,16 @@ def calibrate(
     machine = machine or Machine.here()
     forecaster = Forecaster(study, machine=machine)
     recipes = _recipes(study)
-    for recipe in recipes:
+    for recipe, _ in recipes:
         training.warm_up(recipe)
     timings: list[Timing] = []
     steps: list[Timing] = []
     end = clock() + seconds
-    for i, recipe in enumerate(recipes):
+    for i, (recipe, phase) in enumerate(recipes):
         if timings and clock() > end + PATIENCE * seconds:
             observe(f"no more: {len(recipes) - i} pairs are left out, as this machine takes too long")
             break
-        observe(f"{recipe.method.name} on {recipe.model}")
+        observe(f"{recipe.method.name} on {recipe.model_name}")
         # What is left is shared among the pairs that are left: a quick pair leaves more to the
         # others.
         until = clock() + max(0.0, end - clock()) / (len(recipes) - i)
@@ -140,10 +140,11 @@ def calibrate(
         cuda = [torch.cuda.current_device()] if machine.kind == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             try:
-                bench = _Bench(recipe, forecaster, clock, cuda=bool(cuda))
-                timings += bench.prepare()
+                bench = _Bench(recipe, forecaster, clock, phase=phase, cuda=bool(cuda))
+                prepared = bench.prepare()
                 of_recipe, of_one = bench.steps(until)
-                timings += [*of_recipe, bench.evaluate()]
+                # Of what others start from only the steps count: the rest of it is a small part.
+                timings += of_recipe if phase == "pretrain" else [*prepared, *of_recipe, bench.evaluate()]
                 # Steps of one example are for the fit alone: beside whole batches they tell calls
                 # from FLOPs.
                 steps += [*of_recipe, *of_one]
@@ -155,13 +156,24 @@ def calibrate(
     return Calibration(machine.name, date, fit(steps, start, FITTED), tuple(timings), busy)
 
 
-def _recipes(study: Study) -> list[Recipe]:
-    """A recipe for each model and method, with the first of other options and ranges at their low end."""
-    by_pair: dict[tuple[str, str], Recipe] = {}
-    for model, method in pairs.methods_of(study):
-        if (model, method.name) not in by_pair:
-            by_pair[model, method.name] = next(pairs.recipes(study, model, method))
-    return list(by_pair.values())
+def _recipes(study: Study) -> list[tuple[Recipe, str]]:
+    """A recipe for each model and method, with the first of other options and ranges at their low end, and the phase that its
+    steps are of.
+
+    What the models of a study start from takes steps of the phase `pretrain`. What a model has learned before makes no difference
+    to its speed, so that each stands here for itself, with weights that need not be made first.
+    """
+    by_pair: dict[tuple[str, str, str], Recipe] = {}
+    for start, method in pairs.methods_of(study):
+        if (start.architecture, method.name, "train") not in by_pair:
+            by_pair[start.architecture, method.name, "train"] = _alone(next(pairs.recipes(study, start, method)))
+    for parent, *_ in pairs.parents(study):
+        by_pair.setdefault((parent.architecture, parent.method.name, "pretrain"), _alone(parent))
+    return [(recipe, phase) for (_, _, phase), recipe in by_pair.items()]
+
+
+def _alone(recipe: Recipe) -> Recipe:
+    return recipe if recipe.parent is None else replace(recipe, model=recipe.architecture, pretrain=None)
 
 
 def _median(steps: list[Timing]) -> Timing:
@@ -172,8 +184,12 @@ def _median(steps: list[Timing]) -> Timing:
 class _Bench:
     """Times a model with a method."""
 
-    def __init__(self, recipe: Recipe, forecaster: Forecaster, clock: Callable[[], float], *, cuda: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, forecaster: Forecaster, clock: Callable[[], float], *, phase: str = "train", cuda: bool
+    ) -> None:
         import torch
+
+        self._phase = phase
 
         self.recipe, self.forecaster, self._clock, self._cuda = recipe, forecaster, clock, cuda
         self.where = torch.device("cuda", 0) if cuda else torch.device("cpu")
@@ -227,7 +243,7 @@ class _Bench:
         recipe = replace(self.recipe, batch_size=size)
         amounts = self.forecaster.work.of_steps(recipe, 1)["train"]
         share = tokens / (size * self.forecaster.work.tokens_per_example(recipe))
-        return self._timing("train", amounts | {"flops": amounts["flops"] * share}, seconds)
+        return self._timing(self._phase, amounts | {"flops": amounts["flops"] * share}, seconds)
 
     def _step(self, first: int, size: int) -> int:
         """Make an optimiser step and return its tokens."""
@@ -248,7 +264,7 @@ class _Bench:
         return self._timing("evaluate", self.forecaster.work.of_steps(self.recipe, 0, len(self.dev.examples))["evaluate"], seconds)
 
     def _timing(self, phase: str, amounts: Mapping[str, float], seconds: float) -> Timing:
-        return Timing(phase, self.recipe.model, self.recipe.method.name, dict(amounts), seconds)
+        return Timing(phase, self.recipe.architecture, self.recipe.method.name, dict(amounts), seconds)
 
     def _wait(self) -> None:
         if self._cuda:

@@ -20,6 +20,7 @@ from workbench.prices.datasheets import ARITHMETIC_SHARE
 from workbench.result import Result
 from workbench.study import Recipe, Study
 from workbench.training import memory as activations
+from workbench.training import parent_store
 from workbench.training.batches import widest
 from workbench.usage import Work, total
 
@@ -114,7 +115,7 @@ class Forecaster:
         steps = max(0, aim - done)
         amounts = self.work.of_steps(recipe, steps, done=done)
         phases = {
-            phase: self._seconds(phase, of_phase, recipe, known=pair.shape is not None or "flops" not in of_phase)
+            phase: self._seconds(phase, of_phase, recipe)
             for phase, of_phase in amounts.items()
             if cold or phase in ("train", "evaluate")
         }
@@ -126,8 +127,9 @@ class Forecaster:
         more = None if phases["evaluate"] is None else phases["evaluate"] * float(evaluations - 1)
         between = self._between and self._between * float(evaluations)
         spent = estimate.total([seconds, more, between] if between else [seconds, more])
-        return Forecast(
-            model=recipe.model,
+        labels = self.work.labels(recipe, aim)
+        found = Forecast(
+            model=recipe.model_name,
             method=recipe.method.name,
             seconds=seconds,
             spent_seconds=spent,
@@ -137,14 +139,19 @@ class Forecaster:
             flops=None if pair.shape is None else amounts["train"]["flops"] + amounts["evaluate"]["flops"],
             tokens=steps * recipe.batch_size * data.tokens,
             steps=steps,
-            labels=_labels(recipe, data.train_examples, aim * recipe.batch_size),
+            labels=sum(labels.values()),
+            labels_by_order=labels,
             evaluations=evaluations,
             parameters=pair.parameters,
             trainable_parameters=pair.trainable,
-            work={phase: _work(phase, amounts[phase], steps, known=pair.shape is not None) for phase in phases},
+            work={
+                phase: _work(phase, amounts[phase], steps, known=self.work.pair(_of_phase(phase, recipe)).shape is not None)
+                for phase in phases
+            },
             between_seconds=between,
             spent_energy_j=self._energy(spent),
         )
+        return found if recipe.parent is None or not parent_store.is_at_hand(recipe.parent) else found.sharing(0.0)
 
     def _formula(self, amounts: Mapping[str, float]) -> Guess:
         """Guess seconds by the constants, assumed or calibrated; 0 where the speed of the machine
@@ -154,12 +161,14 @@ class Forecaster:
             return Guess(0.0, FORMULA_SPREAD)
         return Guess(formula(amounts, self.constants), FORMULA_SPREAD, note="assumed speeds")  # type: ignore[arg-type]
 
-    def _seconds(self, phase: str, amounts: Mapping[str, float], recipe: Recipe, *, known: bool) -> Estimate | None:
+    def _seconds(self, phase: str, amounts: Mapping[str, float], recipe: Recipe) -> Estimate | None:
+        of = _of_phase(phase, recipe)
+        known = "flops" not in amounts or self.work.pair(of).shape is not None
         if not any(amounts.values()):
             return Estimate.exact(0.0)  # nothing is done
         guess = self._formula(amounts)
         for correction in self._corrections:
-            guess = correction.apply(guess, phase, recipe.model, recipe.method.name)
+            guess = correction.apply(guess, phase, of.architecture, of.method.name)
         return guess.estimate if guess.seconds > 0 and (known or guess.own) else None
 
     def _energy(self, seconds: Estimate | None) -> Estimate | None:
@@ -170,6 +179,14 @@ class Forecaster:
         return Estimate(value, low, high, basis, self._watts.note)
 
     def _peak(self, recipe: Recipe) -> Estimate | None:
+        """The highest memory of a run, that of making what it starts from included."""
+        own, parent = self._own_peak(recipe), recipe.parent
+        if parent is None or own is None:
+            return own
+        before = self._peak(parent)
+        return before if before is None else max(own, before, key=lambda each: each.value)
+
+    def _own_peak(self, recipe: Recipe) -> Estimate | None:
         key = (recipe.task, self.work.pair_key(recipe), recipe.batch_size)
         measured = self._measured_memory.get(_memory_key(recipe))
         if measured:
@@ -217,7 +234,7 @@ class Forecaster:
                 timings += self._timings(recipe, result)
             except UsageError:  # of an older form of the study
                 continue
-            bytes_ = total(result.usage.values())
+            bytes_ = total(usage for phase, usage in result.usage.items() if phase != "pretrain")
             peak = bytes_.gpu_peak_memory_bytes if self.machine.kind == "cuda" else bytes_.peak_memory_bytes
             if peak:
                 self._measured_memory.setdefault(_memory_key(recipe), []).append(peak)
@@ -234,13 +251,13 @@ class Forecaster:
         timings = []
         for phase, of_phase in amounts.items():
             if phase in result.usage:
-                guess = self._formula(of_phase)
+                guess, of = self._formula(of_phase), _of_phase(phase, recipe)
                 for correction in self._corrections:
                     # Measured against what the calibration said already, not against the bare
                     # formula.
-                    guess = correction.apply(guess, phase, recipe.model, recipe.method.name)
+                    guess = correction.apply(guess, phase, of.architecture, of.method.name)
                 # Without what other programs caused: a forecast is of the machine alone.
-                timing = Timing(phase, recipe.model, recipe.method.name, of_phase, result.undisturbed[phase].seconds)
+                timing = Timing(phase, of.architecture, of.method.name, of_phase, result.undisturbed[phase].seconds)
                 timings.append((timing, guess))
         return timings
 
@@ -251,11 +268,9 @@ def _constants(machine: Machine) -> dict[str, float | None]:
     return {**GPU_CONSTANTS, "flops": 1 / (ARITHMETIC_SHARE * machine.peak_flops) if machine.peak_flops else None}
 
 
-def _labels(recipe: Recipe, bought: int, seen: int) -> int:
-    """Labels of a run that has seen so many examples. Those that it does not come to are not bought, unless pseudo-labels rest on
-    them.
-    """
-    return min(bought, seen) if recipe.method.trains and recipe.pseudo is None else bought
+def _of_phase(phase: str, recipe: Recipe) -> Recipe:
+    """Return the recipe whose model and method decide how long a phase takes: of what it starts from that is its parent."""
+    return recipe.parent or recipe if phase == "pretrain" else recipe
 
 
 def _memory_key(recipe: Recipe) -> Hashable:
@@ -263,7 +278,7 @@ def _memory_key(recipe: Recipe) -> Hashable:
 
     The form of its task is in it: a run of short rows says nothing of one of long rows.
     """
-    return (form_of(recipe.task), recipe.model, recipe.method.name, recipe.method.asking, recipe.weights, recipe.batch_size)
+    return (form_of(recipe.task), recipe.architecture, recipe.method.name, recipe.method.asking, recipe.weights, recipe.batch_size)
 
 
 def _work(phase: str, amounts: Mapping[str, float], steps: int, *, known: bool) -> Work:

@@ -16,7 +16,7 @@ from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.forecast import machine
 from workbench.forecast.memory import WEIGHT_BYTES, state_bytes
 from workbench.methods import Method
-from workbench.space import Choice, Dimension, Value, dimensions, is_number, resolve
+from workbench.space import Choice, Dimension, Value, dimensions, is_number, label, resolve
 from workbench.study import Recipe, Study
 from workbench.tasks.base import Task
 
@@ -28,14 +28,15 @@ class Plan:
     """What is known of a model with a method before anything is trained.
 
     Attributes:
-        model: The model's name.
-        method: The method's name.
+        model: What the model is called, with what it learns before (`minilm-l3 + masked_lm`).
+        method: The method's name; of what models start from that of the parent.
         settings: The settings of PEFT's configuration that this build had: of a range, its end.
         parameters: All parameters of the wrapped model; None when it cannot be built.
         trainable_parameters: Those that learn; None when it cannot be built.
         state_bytes: Memory of weights, gradients, AdamW's moments, averages and their swap; activations come on top.
         memory_bytes: Memory of the device that would train.
         problem: Why it cannot be trained; empty when nothing is known against it.
+        before: Whether it is what others start from, and no pair that is searched.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Plan:
     state_bytes: int | None = None
     memory_bytes: int | None = None
     problem: str = ""
+    before: bool = False
 
     @property
     def fits(self) -> bool:
@@ -65,19 +67,90 @@ def plan(study: Study) -> Iterator[Plan]:
     """
     memory = machine.device_memory_bytes()
     weights = min(_options(study.recipe.weights), key=lambda each: -WEIGHT_BYTES[each])  # the largest speaks for all
-    for model in _options(study.recipe.model):
+    known: dict[str, list[tuple[Task, str]]] = {}
+    for before in parents(study):
+        yield _parent(before, memory)
+    for start in starts(study):
+        model = start.architecture
         try:
             models.config(model)
         except (UsageError, EnvironmentFault) as error:
             raise type(error)(_with_what_is_at_hand(str(error), study.recipe.task, model)) from error
-        tasks = [(task, _problem_of(model, task)) for task in _heads(study.recipe.task, model)]
-        for method in _methods(study.recipe.method, model):
+        if model not in known:
+            known[model] = [(task, _problem_of(model, task)) for task in _heads(study.recipe.task, model)]
+        for method in _methods(study.recipe.method, start.model):
             # Of several tasks the one that cannot be, else the largest, speaks for the pair.
             builds = [
                 _build(task, model, method, memory, problem or _problem_of_labels(study.recipe, task, method), weights)
-                for task, problem in tasks
+                for task, problem in known[model]
             ]
-            yield max(builds, key=lambda build: (build.problem != "", build.state_bytes or 0))
+            found = max(builds, key=lambda build: (build.problem != "", build.state_bytes or 0))
+            yield dataclasses.replace(found, model=start.name)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a study tunes: a model, with what it learns before.
+
+    Attributes:
+        name: What it is called: `minilm-l3 + masked_lm`.
+        model: What its option of `Recipe.model` is called in settings, and in the `models` of methods.
+        architecture: Name of the model whose shape and tokeniser it has.
+        fillings: `model` and `pretrain` of the recipes that start so, holes filled: each option, and both ends of a range.
+    """
+
+    name: str
+    model: str
+    architecture: str
+    fillings: tuple[Mapping[str, Any], ...] = dataclasses.field(compare=False)
+
+
+def starts(study: Study) -> list[Start]:
+    """Return what the study tunes, in its order."""
+    of: dict[str, Any] = {"model": study.recipe.model, "pretrain": study.recipe.pretrain}
+    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for settings in itertools.islice(_combinations(list(dimensions(of).values()), {}, both_ends=True), MOST_CORNERS):
+        filled = resolve(of, settings)
+        recipe = dataclasses.replace(study.recipe, **filled)  # whatever else is open
+        key = recipe.model_name, str(label(filled["model"])), recipe.architecture
+        found.setdefault(key, []).append(filled)
+    return [Start(*key, tuple(fillings)) for key, fillings in found.items()]
+
+
+def parents(study: Study) -> list[tuple[Recipe, ...]]:
+    """Return what the study's models start from: recipes of one model and method together, a parent's own parent before it."""
+    found: dict[tuple[str, str], dict[str, Recipe]] = {}
+
+    def note(recipe: Recipe) -> None:
+        if (parent := recipe.parent) is not None:
+            note(parent)
+            found.setdefault((parent.model_name, parent.method.name), {})[parent.id] = parent
+
+    for start in starts(study):
+        for filled in start.fillings:
+            note(dataclasses.replace(study.recipe, **filled))
+    return [tuple(each.values()) for each in found.values()]
+
+
+def _parent(recipes: Sequence[Recipe], memory: int) -> Plan:
+    """Build what models start from, and see that it can be merged."""
+    recipe = recipes[-1]
+    task, model, method = recipe.task, recipe.architecture, recipe.method
+    found = _build(task, model, method, memory, _problem_of(model, task), recipe.weights)
+    problem = found.problem or _problem_of_merging(task, model, method)
+    return dataclasses.replace(found, model=recipe.model_name, problem=problem, before=True)
+
+
+def _problem_of_merging(task: Task, model: str, method: Method) -> str:
+    """Return why no recipe can start from what a method makes of a model; empty where one can."""
+    for device in ("meta", "cpu"):  # some methods look at numbers, of which the meta device has none
+        try:
+            methods.merged(method, wrapped(task, model, method, device))
+        except UsageError as error:
+            problem = str(error)
+        else:
+            return ""
+    return problem
 
 
 def _with_what_is_at_hand(text: str, task: Any, model: str) -> str:
@@ -99,19 +172,24 @@ def _with_what_is_at_hand(text: str, task: Any, model: str) -> str:
     return f"{text.replace(all_known, '')} {at_hand}"
 
 
-def recipes(study: Study, model: str, method: Method) -> Iterator[Recipe]:
-    """Recipes of one model and method with every other hole at each of its options, or at the ends of its range; at most 256."""
-    of_pair = dataclasses.replace(study.recipe, model=model, method=method)
-    holes = list(dimensions(of_pair).values())
-    for settings in itertools.islice(_combinations(holes, {}, both_ends=True), MOST_CORNERS):
-        yield resolve(of_pair, settings)
+def recipes(study: Study, start: Start, method: Method) -> Iterator[Recipe]:
+    """Recipes of one start and method with every other hole at each of its options, or at the ends of its range; at most 256."""
+    made = (
+        resolve(of_pair, settings)
+        for filled in start.fillings
+        for of_pair in (dataclasses.replace(study.recipe, **filled, method=method),)
+        for settings in _combinations(list(dimensions(of_pair).values()), {}, both_ends=True)
+    )
+    yield from itertools.islice(made, MOST_CORNERS)
 
 
-def methods_of(study: Study) -> Iterator[tuple[str, Method]]:
-    """Every model with every method, the latter once for each combination of its own options; ranges stand at their end."""
-    for model in _options(study.recipe.model):
-        for method in _methods(study.recipe.method, model):
-            yield model, method
+def methods_of(study: Study) -> Iterator[tuple[Start, Method]]:
+    """Every start with every method of the study, the latter once for each combination of its own options; ranges stand at their
+    end.
+    """
+    for start in starts(study):
+        for method in _methods(study.recipe.method, start.model):
+            yield start, method
 
 
 def check(study: Study) -> list[Plan]:

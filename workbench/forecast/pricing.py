@@ -200,7 +200,7 @@ def usage_by_phase(forecasts: Sequence[Forecast], machine: Machine, *, spent: bo
         if forecast.seconds is None or (spent and forecast.spent_seconds is None):
             return {}
         for name, estimate in forecast.phases.items():
-            times = forecast.evaluations if spent and name == "evaluate" else 1
+            times = {"evaluate": forecast.evaluations, "pretrain": forecast.pretrain_share}.get(name, 1) if spent else 1
             seconds[name] = seconds.get(name, 0.0) + times * (estimate.value if estimate else 0.0) / count
             so_far, done = flops.get(name, 0.0), forecast.work[name].flops
             flops[name] = None if so_far is None or done is None else so_far + times * done / count

@@ -62,7 +62,7 @@ class Data:
 
 def sampled(recipe: Recipe) -> Data:
     """Encode at most `SAMPLE` examples of each side for the recipe's model. Raises as `splits`, `formulation` and `encode` do."""
-    processor, splits = models.processor(recipe.model), recipe.task.splits()
+    processor, splits = models.processor(recipe.architecture), recipe.task.splits()
     formulation = recipe.formulation
     trained = splits.train if recipe.method.labelled else ()
     rows = formulation.encode(_spread_out(trained), processor)

@@ -13,6 +13,7 @@ from workbench.estimate import BASES, Estimate
 from workbench.forecast.forecaster import Forecaster
 from workbench.forecast.pricing import Compute, CostForecast, compute_on, usage_by_phase
 from workbench.prices import Offer, Prices
+from workbench.study import Recipe
 from workbench.usage import Usage
 
 DRAWS = 200
@@ -58,7 +59,8 @@ def typical(forecaster: Forecaster, *, seed: int = 0, draws: int = DRAWS) -> Typ
     rng, study = random.Random(seed), forecaster.study
     holes = study.dimensions
     recipes = [study.resolve(space.draw(holes, rng)) for _ in range(draws if holes else 1)]
-    forecasts = [forecaster.run(recipe) for recipe in recipes]
+    share = _share_of_parents(recipes[: study.trials or DRAWS])
+    forecasts = [f if share is None or not f.pretrain_share else f.sharing(share) for f in map(forecaster.run, recipes)]
     peaks = [f.peak_memory_bytes.value if f.peak_memory_bytes else None for f in forecasts]
     return Typical(
         draws=len(recipes),
@@ -71,6 +73,12 @@ def typical(forecaster: Forecaster, *, seed: int = 0, draws: int = DRAWS) -> Typ
         memory_bytes=forecaster.machine.memory_bytes,
         gpu=forecaster.machine.name if forecaster.machine.kind == "cuda" else None,
     )
+
+
+def _share_of_parents(recipes: Sequence[Recipe]) -> float | None:
+    """The share of making what it starts from that a run of a sweep of these pays, since each is made once; None without any."""
+    made = [parent.id for recipe in recipes if (parent := recipe.parent) is not None]
+    return len({*made}) / len(made) if made else None
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Embedding(Formulation):
     Attributes:
         query: The query of an example.
         taught: Names of the documents that an example is learned by: first the one to be found,
-            then wrong ones.
+            then wrong ones. None: nothing is learned by it, and no loss asks for it.
         searched: Names of the documents that examples are searched in, for all examples together.
         text: The text of a document, by its name.
         max_length: The most tokens of a row; longer rows lose their end.
@@ -88,6 +88,8 @@ class Embedding(Formulation):
         numbers: dict[tuple[str, str], int] = {}
         for i, example in enumerate(examples):
             names = self.taught(example)
+            if not names:
+                continue
             of_names = [numbers.setdefault(("document", name), len(numbers)) for name in names]
             texts += [self.query(example), *map(self.text, names)]
             labels += [(numbers.setdefault(("query", self.query(example)), len(numbers)), of_names[0])]

@@ -13,6 +13,7 @@ from typing import Any
 
 from workbench.ledger.address import file_of
 from workbench.ledger.create import _DRAFT, RESULT, STUDY
+from workbench.result.model_names import model_name
 
 _WAIT_SECONDS = 0.2
 
@@ -45,7 +46,7 @@ def runs(url: str, name: str | None, beginning: str, most: int) -> dict[int, str
 
 def _told(record: dict[str, Any]) -> str:
     recipe = record["recipe"]
-    return f"{recipe['method']['name']} on {Path(recipe['model']).name}, {record['status']}"
+    return f"{recipe['method']['name']} on {Path(model_name(recipe)).name}, {record['status']}"
 
 
 def _asked(url: str, query: str, *values: object) -> list[tuple[Any, ...]]:

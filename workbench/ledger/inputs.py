@@ -11,7 +11,7 @@ from workbench.errors import UsageError, WorkbenchError
 from workbench.result import Result, inputs
 from workbench.study import Study
 
-KINDS = ("data", "model", "code")
+KINDS = ("data", "model", "code", "parents")
 
 
 class Judge:
@@ -29,7 +29,7 @@ class Judge:
         self._study = study
         self._now: dict[str, dict[str, str]] = {kind: {} for kind in (*KINDS, "runs")}
         self.known: dict[str, dict[str, str]] = {kind: {} for kind in self._now}
-        self._asked: set[tuple[str, str]] = set()
+        self._asked: set[tuple[str, str, str]] = set()
         self._noted: Mapping[str, Mapping[str, str]] = {}
         self._foreign = False
         self._said: dict[int, tuple[str, ...]] = {}
@@ -65,7 +65,7 @@ class Judge:
     def _look(self, result: Result) -> None:
         """See what the inputs of a Result's recipe are now."""
         keys = {kind: inputs.key(kind, result.recipe) for kind in KINDS}
-        about = (keys["data"], keys["model"]) if result.inputs else (result.run_id, "")
+        about = (keys["data"], keys["model"], keys["parents"]) if result.inputs else (result.run_id, "", "")
         if self._study is None or about in self._asked:
             return
         self._asked.add(about)

@@ -11,6 +11,7 @@ never knows which method it is running.
     fitting        knn, logistic, setfit, popularity, item_item: heads fitted at once
     heads          the heads that the first three fit
     layers         a model's layers, found from its structure
+    merging        makes a plain model of a tuned one
     shots          which labelled examples stand before a question
     wrapping       wraps a model by PEFT
 """
@@ -25,6 +26,7 @@ from workbench.errors import UsageError
 from workbench.methods.base import COUNTED, OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
 from workbench.methods.fitting import item_item, knn, logistic, popularity, setfit
 from workbench.methods.layers import of_last_layers
+from workbench.methods.merging import merged
 from workbench.methods.shots import shots
 from workbench.methods.wrapping import wrap
 from workbench.objectives import AlikePairs, Objective
@@ -46,6 +48,7 @@ __all__ = [
     "knn",
     "lesson",
     "logistic",
+    "merged",
     "peft",
     "peft_methods",
     "plain_name",

@@ -4,6 +4,7 @@ are imported only when a model is wrapped.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -109,8 +110,11 @@ class Logistic(Head):
     def _regression(self, x: np.ndarray, y: np.ndarray) -> Any:
         from sklearn.linear_model import LogisticRegression
 
-        # By default scikit-learn stops after 100 iterations, which may be short of the optimum.
-        return LogisticRegression(C=self.strength, max_iter=10_000).fit(x, y)
+        with warnings.catch_warnings():
+            # With few labels of many classes scikit-learn asks whether they are numbers: they are names.
+            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+            # By default scikit-learn stops after 100 iterations, which may be short of the optimum.
+            return LogisticRegression(C=self.strength, max_iter=10_000).fit(x, y)
 
 
 class Neighbours(Head):

@@ -43,6 +43,7 @@ class Card:
         noise: Label noise; None where it cannot be estimated.
         noise_model: The encoder by whose embeddings it was estimated.
         looked_at: For each example that label noise was estimated of its split and its id.
+        redaction: What was replaced by placeholders, as `Task.redaction` tells it.
         places: File and line of each example by split and id, as far as they are known.
         does_not_apply: By part of the card, why it has none.
     """
@@ -58,6 +59,7 @@ class Card:
     noise: Noise | None = None
     noise_model: str | None = None
     looked_at: tuple[tuple[str, str], ...] = ()
+    redaction: Mapping[str, Any] | None = None
     places: Mapping[str, str] = field(default_factory=dict)
     does_not_apply: Mapping[str, str] = field(default_factory=dict)
 
@@ -75,7 +77,8 @@ class Card:
     def to_json(self) -> dict[str, Any]:
         """The card as plain data. Keys are only ever added."""
         record: dict[str, Any] = {
-            each: getattr(self, each) for each in ("task", "digest", "splits", "notes", "classes", "groups", "does_not_apply")
+            each: getattr(self, each)
+            for each in ("task", "digest", "splits", "notes", "classes", "groups", "redaction", "does_not_apply")
         }
         record["lengths"] = [dataclasses.asdict(each) for each in self.lengths]
         record["near_duplicates"] = None
@@ -108,7 +111,9 @@ def cards(study: Study, observe: Callable[[str], None] = lambda text: None) -> I
     """
     for option in ends(study.recipe.task) if isinstance(study.recipe.task, Choice) else (study.recipe.task,):
         observe("Reading the data …")
-        yield _card(_largest(option), [str(name) for name in ends(study.recipe.model)], observe)
+        yield _card(
+            _largest(option), [each if isinstance(each, str) else each.origin for each in ends(study.recipe.model)], observe
+        )
 
 
 def _largest(task: Any) -> Task:
@@ -140,6 +145,7 @@ def _card(task: Task, names: Sequence[str], observe: Callable[[str], None]) -> C
         _counts(splits, classes_of(task, formulation), missing),
         _groups(splits, missing),
         repeats(splits, text),
+        redaction=task.redaction(),
         places=_places(task),
         does_not_apply=missing,
     )

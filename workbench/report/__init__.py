@@ -8,7 +8,7 @@ What they tell of is computed below, in `workbench.front`. Import from the modul
     columns       the one table of a Result's columns: name, unit, value, text
     trajectory    what the last half of the spend has brought
     curves        whether longer training still pays
-    caveats       what is to be doubted: nothing learned, too few dev examples
+    caveats       what is to be known beside: nothing learned, too few dev examples, redacted data
     other_offers  all runs priced at every offer
     failures      what failed, what did not fit, and what that cost
     importance    which settings matter

@@ -1,5 +1,5 @@
-"""Reasons to doubt a front: scores no better than one answer to everything, and a dev set too small
-to tell scores apart.
+"""What is to be known beside a front: scores no better than one answer to everything, a dev set too
+small to tell scores apart, and data in which something was redacted.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from workbench.data import redaction
 from workbench.front.objectives import View
 from workbench.quantities import many
 from workbench.result import Result, originals
@@ -69,6 +70,18 @@ def few_examples(grading: Mapping[str, Any]) -> list[str]:
             "differences between points may be luck, and more dev examples tell."
         ]
     return []
+
+
+def redaction_of(results: Sequence[Result]) -> Mapping[str, Any] | None:
+    """What was redacted in the data of the newest point, as its provenance has it; None where nothing is known of it."""
+    found = [r.provenance["redaction"] for r in originals(results) if r.provenance.get("redaction") and not r.outdated]
+    return found[-1] if found else None
+
+
+def redaction_text(results: Sequence[Result]) -> str:
+    """Say what was redacted in the data, in a sentence; empty where nothing is known of it."""
+    found = redaction_of(results)
+    return "" if found is None else redaction.told(found)
 
 
 def half_width(examples: int) -> float:

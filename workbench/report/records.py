@@ -16,6 +16,7 @@ from workbench.front.objectives import View
 from workbench.front.serving import Load
 from workbench.report.answers import answer, cost_text, score_text, ties_text
 from workbench.report.bill import bill_record, serving_record
+from workbench.report.caveats import redaction_of
 from workbench.report.columns import POINT, cells, values
 from workbench.result import Result, by_run, originals, spent_usd
 from workbench.result.outdated import outdated_record
@@ -66,6 +67,7 @@ def front_record(
             if r.status == "complete"
         ],
         "outdated": outdated_record(results),
+        "redaction": redaction_of(results),
         "spent_usd": spent_usd(results, view.offer, view.label_usd),
         "view": {
             "offer": view.offer.name,

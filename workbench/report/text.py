@@ -16,9 +16,23 @@ def short_settings(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{names[name]}={number(value)}" for name, value in settings.items())
 
 
+def own_settings(settings: Mapping[str, Any], method: str, model: str) -> dict[str, Any]:
+    """The settings of a method, and of what its model learned before, out of those that a study left open.
+
+    Args:
+        settings: By path.
+        method: The method's name.
+        model: The model's name, as `workbench.result.model_name` gives it.
+    """
+    name, *learned = model.split(" + ")
+    before = [" + ".join([name, *learned[: i + 1]]) for i in range(len(learned))]
+    owners = tuple(f"{owner}." for owner in (method, *learned, *before))
+    return {path: value for path, value in settings.items() if path.startswith(owners)}
+
+
 def settings_text(result: Result) -> str:
-    """Write the settings of a point's method that the study left open."""
-    return short_settings({name: value for name, value in result.settings.items() if name.startswith(f"{result.method}.")})
+    """Write the settings of a point's method, and of what its model learned before, that the study left open."""
+    return short_settings(own_settings(result.settings, result.method, result.model))
 
 
 def describe(result: Result) -> str:

@@ -3,6 +3,7 @@
 record          scores, usage and provenance, written once, read for ever
 causes          why work ended without a checkpoint
 legacy          what records of earlier versions lack
+model_names     what people call the model that a recipe tunes
 inputs          whether what it depends on is still what it was
 costs           what a point costs from cold, at any offer
 spending        what a sweep has spent
@@ -24,6 +25,7 @@ from workbench.result.costs import (
     same_machine,
 )
 from workbench.result.inputs import current
+from workbench.result.model_names import model_name
 from workbench.result.record import AGAIN, SCHEMA, STATUSES, Result, again, by_run, originals
 from workbench.result.recorded_offer import offer_record
 from workbench.result.spending import (
@@ -33,6 +35,8 @@ from workbench.result.spending import (
     labelled_set,
     labels_bought,
     labels_by_order,
+    labels_of,
+    merged_labels,
     spending,
     spent_usd,
 )
@@ -60,7 +64,10 @@ __all__ = [
     "labelled_set",
     "labels_bought",
     "labels_by_order",
+    "labels_of",
     "mean_costs",
+    "merged_labels",
+    "model_name",
     "offer_record",
     "originals",
     "same_machine",

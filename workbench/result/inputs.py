@@ -14,10 +14,12 @@ from typing import Any
 
 from workbench import methods
 from workbench.methods import Method
+from workbench.result.model_names import origin
 from workbench.result.record import Result
 
-KINDS = ("data", "model", "code", "method")
-"""Kinds of inputs: the data, the model's files, the task's code, and the form in which the method is applied."""
+KINDS = ("data", "model", "code", "method", "parents")
+"""Kinds of inputs: the data, the model's files, the task's code, the form in which the method is applied, and all that stands
+behind the names in what the model starts from."""
 
 Known = Mapping[str, Mapping[str, str]]
 """Fingerprints of inputs as they are: by kind, and by `key`. Under `runs` what is known of runs without any: by run id which inputs
@@ -25,11 +27,14 @@ changed, with `+` between them."""
 
 
 def key(kind: str, recipe: Mapping[str, Any]) -> str:
-    """The key under which an input of a recipe is kept, from its record: the model's name; for data
-    and code a hash of the task.
+    """The key under which an input of a recipe is kept, from its record: the name of the model that it begins with; for data and
+    code a hash of the task, for parents one of what the model starts from.
     """
     if kind == "model":
-        return str(recipe["model"])
+        return origin(recipe)
+    if kind == "parents":
+        before = [recipe["model"], recipe.get("pretrain")]
+        return hashlib.sha256(json.dumps(before, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return hashlib.sha256(json.dumps(recipe["task"], sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -43,7 +48,9 @@ def changed(result: Result, known: Known) -> tuple[str, ...]:
     """
     if not result.inputs and (told := known.get("runs", {}).get(result.run_id)) is not None:
         return tuple(filter(None, told.split("+")))
-    own = {"data": result.provenance.get("data_digest")} | dict.fromkeys(("model", "code"), "" if result.inputs else None)
+    own = {"data": result.provenance.get("data_digest")} | dict.fromkeys(
+        ("model", "code", "parents"), "" if result.inputs else None
+    )
     return _differing(result, own | dict(result.inputs), known)
 
 
@@ -52,12 +59,12 @@ def without_fingerprints(result: Result, known: Known) -> tuple[str, ...]:
 
     An input that has a fingerprint now had none then, so it counts as changed.
     """
-    return _differing(result, {"data": result.provenance.get("data_digest"), "model": "", "code": ""}, known)
+    return _differing(result, {"data": result.provenance.get("data_digest"), "model": "", "code": "", "parents": ""}, known)
 
 
 def _differing(result: Result, own: Mapping[str, Any], known: Known) -> tuple[str, ...]:
     found = []
-    for kind in ("data", "model", "code"):
+    for kind in ("data", "model", "code", "parents"):
         now = known[kind].get(key(kind, result.recipe)) if known.get(kind) else None
         # None is unknown, on either side, and what is unknown is not held against a Result.
         if now is not None and own[kind] is not None and own[kind] != now:

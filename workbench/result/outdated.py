@@ -11,6 +11,7 @@ _WORDS = {
     "data": "the data changed",
     "model": "the model's files changed",
     "code": "the task's code changed",
+    "parents": "what the model starts from changed",
     "method": "workbench applies their method in another way since",
 }
 

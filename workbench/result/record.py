@@ -10,6 +10,7 @@ from typing import Any
 from workbench.prices import Carried, Offer
 from workbench.result.causes import Cause
 from workbench.result.legacy import upgraded
+from workbench.result.model_names import model_name
 from workbench.result.recorded_offer import recorded_offer
 from workbench.space import Value
 from workbench.usage import Usage, total
@@ -38,7 +39,7 @@ class Result:
         usage: The cold cost by phase: what this checkpoint alone would have consumed from nothing.
             It has its own single evaluation and no earlier one, and shared things in full.
         spent: What was really consumed since the run's previous Result, by phase.
-        labels: Distinct labelled examples whose labels reached the loss.
+        labels: Distinct labelled examples whose labels reached the loss, those of what it started from included.
         bought: Of each label that was paid for its example's place in the task's pool, where a
             strategy chose it; empty where the task's own order says which they are.
         step: Optimiser steps done.
@@ -62,6 +63,8 @@ class Result:
         test_scores: Scores on the held-out test split, by recipe id: its own, and, where the work
             also graded the weights of points that a sweep had made, theirs. Empty for all that a
             sweep runs.
+        labels_by_order: `labels` by the order in which they are bought (`workbench.result.label_order`) where what it started from
+            was made with other labels; empty else. Of a Result that is being made what it will have used.
         trial: Number of the run's first trial in the ledger; None before it is written.
         number: Number of its own trial in the ledger.
         retry: Whether it is a failure after which a person has asked for another try, as its ledger
@@ -97,6 +100,7 @@ class Result:
     finished: float = 0.0
     replicate_of: str | None = None
     test_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    labels_by_order: Mapping[str, int] = field(default_factory=dict)
     trial: int | None = None
     number: int | None = None
     retry: bool = False
@@ -117,7 +121,8 @@ class Result:
 
     @property
     def model(self) -> str:
-        return str(self.recipe["model"])
+        """What people call its model, with what that learned before: `minilm-l3 + masked_lm`."""
+        return model_name(self.recipe)
 
     @property
     def seed(self) -> int:

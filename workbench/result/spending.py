@@ -90,15 +90,21 @@ class Labels:
 
     def add(self, result: Result) -> None:
         """Count the labels of one more Result."""
-        name, order = labelled_set(result.recipe["task"]), label_order(result.recipe)
+        own = label_order(result.recipe)
+        for order, count in labels_of(result).items():
+            self._count(order, count, result.bought if order == own else ())
+
+    def _count(self, order: str, labels: int, bought: Sequence[int]) -> None:
+        """Count labels of one order; which those are that a strategy chose for what a run starts from is not on record."""
+        name = _set_of(order)
         first = self._first.setdefault(name, 0)
         if order == name:
-            self._first[name] = max(first, result.labels)
+            self._first[name] = max(first, labels)
             return
-        self._places.setdefault(name, set()).update(result.bought)
+        self._places.setdefault(name, set()).update(bought)
         orders = self._orders.setdefault(name, {})
         placed, most = orders.get(order, (0, 0))
-        orders[order] = max(placed, len(result.bought)), max(most, result.labels)
+        orders[order] = max(placed, len(bought)), max(most, labels)
 
     @property
     def bought(self) -> dict[str, int]:
@@ -123,9 +129,24 @@ def labels_by_order(results: Iterable[Result]) -> dict[str, int]:
     """The most labels bought in each `label_order`: a run in the same order buys only those beyond."""
     most: dict[str, int] = {}
     for r in results:
-        order = label_order(r.recipe)
-        most[order] = max(most.get(order, 0), r.labels, len(r.bought))
+        own = label_order(r.recipe)
+        for order, count in labels_of(r).items():
+            most[order] = max(most.get(order, 0), count, len(r.bought) if order == own else 0)
     return most
+
+
+def labels_of(result: Result) -> Mapping[str, int]:
+    """Distinct labels that a Result has used, by the order in which they are bought (`label_order`): one, unless it started from
+    what others were used for.
+    """
+    return result.labels_by_order or {label_order(result.recipe): result.labels}
+
+
+def merged_labels(some: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
+    """Add up distinct labels by the order in which they are bought: of each the most, as smaller training sets are prefixes of
+    larger ones.
+    """
+    return {name: max(some.get(name, 0), others.get(name, 0)) for name in {**some, **others}}
 
 
 def labelled_set(task: Mapping[str, Any]) -> str:
@@ -143,4 +164,14 @@ def label_order(recipe: Mapping[str, Any]) -> str:
     if acquire is None:
         return own
     strategy = {name: value for name, value in acquire.items() if name != "name"}
-    return json.dumps([own, strategy, recipe["model"], recipe.get("weights")], sort_keys=True)
+    before = [recipe["pretrain"]] if recipe.get("pretrain") else []
+    return json.dumps([own, strategy, recipe["model"], recipe.get("weights"), *before], sort_keys=True)
+
+
+def _set_of(order: str) -> str:
+    """The data set of an order of `label_order`, as `labelled_set` names it."""
+    try:
+        known = json.loads(order)
+    except ValueError:  # it is the set's own
+        return order
+    return str(known[0]) if isinstance(known, list) else order

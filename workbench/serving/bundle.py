@@ -27,6 +27,7 @@ from workbench.errors import DataError, EnvironmentFault, UsageError
 from workbench.formulations import Example
 from workbench.serving import recipes
 from workbench.study import Recipe, load
+from workbench.training import parent_store
 
 SCHEMA = 1
 RECORD, WEIGHTS, EXAMPLES, STUDY = "bundle.json", "weights.safetensors", "examples.json", "study.py"
@@ -80,9 +81,10 @@ def write(folder: Path, recipe: Recipe, weights: Path | None, study: Path | None
             raise UsageError(f"{type(recipe.task).__name__} stands in a study file that is not known. Name the file.")
         shutil.copyfile(study, folder / STUDY)
         files[STUDY] = _hash(folder / STUDY)
-    model = pinned(recipe.model)
-    # Which examples were labelled has made the model, and says nothing of how it answers.
-    portable = dataclasses.replace(recipe, task=recipe.task.portable(), model=model, acquire=None, pseudo=None)
+    # What a recipe started from is a model of its own now, whose files stay where they are.
+    model = pinned(parent_store.kept_for_good(recipe))
+    # What has made the model, and says nothing of how it answers, is left out.
+    portable = dataclasses.replace(recipe, task=recipe.task.portable(), model=model, pretrain=None, acquire=None, pseudo=None)
     record = {
         "schema": SCHEMA,
         "recipe": recipes.encoded(portable),

@@ -130,7 +130,7 @@ def of(result: Result, recipe: Recipe, points: Points, study: str) -> Evidence:
         hardware=_hardware(result),
         data=str(getattr(recipe.task, "data", type(recipe.task).__name__)),
         data_digest=recipe.task.digest(),
-        licence_model=licence_of(recipe.model),
+        licence_model=licence_of(recipe.origin),
     )
 
 

@@ -19,6 +19,7 @@ from workbench.methods import zero_shot
 from workbench.serving import card
 from workbench.serving.bundle import pinned
 from workbench.serving.regrading import check_score, tolerance
+from workbench.training import parent_store
 
 if TYPE_CHECKING:
     from workbench.serving.evidence import Evidence
@@ -114,19 +115,20 @@ def _write(recipe: Recipe, weights: Path | None, folder: Path, form: str) -> Non
             )
         whole = model.merge_and_unload() if is_peft else model
         whole.save_pretrained(folder)
-    models.processor(recipe.model).save_pretrained(folder)
+    models.processor(recipe.architecture).save_pretrained(folder)
 
 
 def _write_adapter(recipe: Recipe, model: Any, folder: Path) -> None:
     """Write an adapter in PEFT's own format, with the name of its model in it; and that model beside it, if no name leads to it."""
     adapters.library()  # PEFT without what it logs
     model.save_pretrained(folder)
-    name, _, revision = pinned(recipe.model).partition("@")
-    if fingerprints.is_built_in(recipe.model):
+    of = parent_store.kept_for_good(recipe)
+    name, _, revision = pinned(of).partition("@")
+    if fingerprints.is_built_in(of):
         formulation = recipe.formulation
-        base: Any = models.build(recipe.model, formulation.auto_class, seed=recipe.seed, **formulation.settings)
+        base: Any = models.build(of, formulation.auto_class, seed=recipe.seed, **formulation.settings)
         base.save_pretrained(folder / BASE)
-        models.processor(recipe.model).save_pretrained(folder / BASE)
+        models.processor(of).save_pretrained(folder / BASE)
         name, revision = BASE, ""
     path = folder / adapters.CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -141,7 +143,8 @@ def _write_adapter(recipe: Recipe, model: Any, folder: Path) -> None:
 def _again(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe of the model in a folder: it is asked as it was, and nothing is trained."""
     method = zero_shot(read=recipe.method.read) if recipe.method.labelled else recipe.method
-    return dataclasses.replace(recipe, model=str(folder.resolve()), method=method, weights="float32", acquire=None, pseudo=None)
+    made = {"acquire": None, "pseudo": None, "pretrain": None}  # what has made it says nothing of how it answers
+    return dataclasses.replace(recipe, model=str(folder.resolve()), method=method, weights="float32", **made)
 
 
 def _advice(recipe: Recipe, form: str) -> str:

@@ -280,8 +280,8 @@ def requirements(recipe: Recipe) -> list[str]:
     names = [*PACKAGES]
     kinds = recipe.task.asked()
     names += ["pillow"] if "image" in kinds else ["soundfile", "scipy"] if "sound" in kinds else []
-    if recipe.model in MODELS:
-        of = MODELS[recipe.model]
+    if recipe.parent is None and recipe.architecture in MODELS:
+        of = MODELS[recipe.architecture]
         names += [of.distribution, *(["gguf"] if of.is_gguf else [])]
     names += ["bitsandbytes"] if recipe.weights == "nf4" else []
     return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in names]

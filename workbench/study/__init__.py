@@ -1,13 +1,15 @@
 """The declarative part: a recipe makes one model, a study is a recipe with holes and a question, and `load` reads its file.
 
-recipe   everything that decides what model comes out
-study    what is searched, what is maximised and minimised, at which prices
-loading  a study file, run; and what is said of one that is wrong
-record   recipes as plain data, and the digests that name them
+recipe       everything that decides what model comes out
+study        what is searched, what is maximised and minimised, at which prices
+loading      a study file, run; and what is said of one that is wrong
+pretraining  what a model learns by itself before it is tuned
+record       recipes as plain data, and the digests that name them
 """
 
 from workbench.study.loading import load
+from workbench.study.pretraining import Pretraining, causal_lm, masked_lm
 from workbench.study.recipe import Recipe
 from workbench.study.study import DEFAULTS, Study
 
-__all__ = ["DEFAULTS", "Recipe", "Study", "load"]
+__all__ = ["DEFAULTS", "Pretraining", "Recipe", "Study", "causal_lm", "load", "masked_lm"]

@@ -14,7 +14,9 @@ from workbench.errors import UsageError
 from workbench.formulations import Formulation
 from workbench.labelling import PseudoLabels, Strategy
 from workbench.methods import Method
+from workbench.result.model_names import learned_name, model_name
 from workbench.space import Choice, Space, check, ends, is_number, is_whole
+from workbench.study.pretraining import Pretraining
 from workbench.study.record import digest, plain
 from workbench.tasks import source
 from workbench.tasks.base import Task
@@ -37,6 +39,7 @@ class Recipe:
     Attributes:
         task: The data, their encoding and their score.
         model: A built-in model, a name on the model hub (`name@revision`), a folder (also PEFT's of an adapter), or a GGUF file.
+            Or another recipe, whose model, tuned, is what is tuned now (transfer); it may itself begin with a recipe.
         method: What is tuned, and at which learning rate.
         epochs: Passes over the training examples; fractions are allowed, and 0 grades what there is. The schedule has no
             length, so a checkpoint of a run is the result of the same recipe with fewer epochs.
@@ -50,13 +53,14 @@ class Recipe:
         weights: What holds the model's own weights: `float32`, `bfloat16`, or `nf4`, which is four bits (Dettmers et al. 2023,
             arXiv:2305.14314) and needs the package bitsandbytes. Other than float32 only where they are left as they are.
         seed: Seed of the head's first weights, of dropout and of adapters. The order of examples belongs to the task.
+        pretrain: What the model learns by itself before it is tuned: `masked_lm(…)` or `causal_lm(…)`; None: nothing.
         acquire: Which examples of the task's pool are labelled: `uncertainty()`, `diversity()` or `badge()`; None: the task's
             own order, which is random.
         pseudo: Which other examples of the pool join the training with a class that nobody told: `pseudo_labels()`; None: none.
     """
 
     task: Task
-    model: str
+    model: str | Recipe
     method: Method
     epochs: float
     batch_size: int = 16
@@ -67,12 +71,15 @@ class Recipe:
     precision: str = "auto"
     seed: int = 0
     weights: str = field(default="float32", metadata={"later": True})
+    pretrain: Pretraining | None = field(default=None, metadata={"later": True})
     acquire: Strategy | None = field(default=None, metadata={"later": True})
     pseudo: PseudoLabels | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
         check(self, "task", lambda v: isinstance(v, Task), "a task, such as question_answering(…)")
-        check(self, "model", lambda v: isinstance(v, str) and v != "", "a model's name")
+        check(self, "model", lambda v: isinstance(v, Recipe) or (isinstance(v, str) and v != ""), "a model's name, or a recipe")
+        check(self, "pretrain", lambda v: v is None or isinstance(v, Pretraining), "None, or masked_lm(…) or causal_lm(…)")
+        self._check_parents()
         check(self, "method", lambda v: isinstance(v, Method), "a method, such as full(learning_rate=1e-4)")
         check(self, "epochs", lambda v: is_number(v) and v >= 0, "a number, at least 0")
         check(self, "batch_size", lambda v: is_whole(v) and v >= 1, "a whole number, at least 1")
@@ -107,6 +114,65 @@ class Recipe:
         if needed and any(_labels(task) == 0 for task in ends(self.task)):
             raise UsageError("train must be at least 1 where something is trained; got 0.")
 
+    def _check_parents(self) -> None:
+        """Raise UsageError where what the model learns before would be lost, or is nothing."""
+        parents = [each for each in ends(self.model) if isinstance(each, Recipe)]
+        if parents and any(each is not None and True in ends(each.from_scratch) for each in ends(self.pretrain)):
+            raise UsageError(
+                "from_scratch=True draws new weights, and those of the recipe in model= are lost. Leave one of them out."
+            )
+        for parent in parents:
+            for method in ends(parent.method):
+                if not method.trains:
+                    raise UsageError(
+                        f"the recipe in model= tunes nothing ({method.name!r}): what it makes is the model that it begins with. "
+                        "Name that one, or give the recipe a method that trains."
+                    )
+            if 0 in ends(parent.epochs):
+                raise UsageError("the recipe in model= has epochs=0, and tunes nothing. Give it at least a part of an epoch.")
+
+    @functools.cached_property
+    def name(self) -> str:
+        """What the model that it makes is called where it is the `model` of another recipe: `minilm-l3 + tickets`."""
+        return learned_name(self.to_json())
+
+    @functools.cached_property
+    def model_name(self) -> str:
+        """What people call the model that is tuned: its name, with what it learned before (`minilm-l3 + masked_lm`)."""
+        return model_name(self.to_json())
+
+    @property
+    def origin(self) -> str:
+        """The name of the model that its chain of parents begins with; its own model's where it has none."""
+        return self.model.origin if isinstance(self.model, Recipe) else self.model
+
+    @property
+    def architecture(self) -> str:
+        """The name of the model whose kind, shape and tokeniser its own model has: `origin`, or what is drawn in its likeness."""
+        begun = self.model.architecture if isinstance(self.model, Recipe) else self.model
+        return begun if self.pretrain is None else self.pretrain.architecture(begun)
+
+    @functools.cached_property
+    def parent(self) -> Recipe | None:
+        """The recipe whose weights it starts from, of which `pretrain` stands for one; None where it starts from `model` itself.
+
+        Raises:
+            UsageError: The model does not learn in the way of `pretrain`, or as `Task.splits`.
+        """
+        if self.pretrain is None:
+            return self.model if isinstance(self.model, Recipe) else None
+        how, model = self.pretrain, self.model
+        how.check_kind(self.architecture)
+        task = how.task_of(how.steps)
+        return Recipe(
+            task=task,
+            model=model if isinstance(model, Recipe) else how.architecture(model),
+            method=how.method,
+            epochs=how.steps * how.batch_size / task.train,
+            batch_size=how.batch_size,
+            seed=how.seed,
+        )
+
     @property
     def formulation(self) -> Formulation:
         """How its model computes its task, asked as its method says.
@@ -114,28 +180,43 @@ class Recipe:
         Raises:
             UsageError: A model of this kind cannot do the task, or not be asked so; or as `models.kind`.
         """
-        return self.task.formulation(models.kind(self.model)).reading(self.method.read)
+        return self.task.formulation(models.kind(self.architecture)).reading(self.method.read)
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain data: a record to read, not a way to make one."""
         record: dict[str, Any] = plain(self)
         if isinstance(self.method, Method):
             record["method"].pop("models", None)
+        if isinstance(self.model, Recipe):
+            record["model"] = self.model.to_json()
         return record
 
     @functools.cached_property
     def inputs(self) -> dict[str, str | int]:
         """Fingerprints of what stands behind the recipe's names: `data`, `model`, `code` of the task, revision of the `method`.
 
+        Of a model with a parent `model` is that of the model that the chain begins with, and `parents` is one of all that stands
+        behind the parents' names.
+
         Those that are empty are left out: the name says it all. Raises as `Task.digest` does.
         """
         more: dict[str, str | int] = {
-            "model": fingerprints.model(self.model),
+            "model": fingerprints.model(self.origin),
             "code": source.fingerprint(self.task),
             "method": methods.revision(self.method),
+            "parents": self._inputs_of_parents(),
         }
         known: dict[str, str | int] = {"data": self.task.digest()}
         return known | {kind: found for kind, found in more.items() if found}
+
+    def _inputs_of_parents(self) -> str:
+        """A fingerprint of all inputs of its parents; empty where it has none. No data are read for it but to be fingerprinted."""
+        behind: dict[str, Any] = {}
+        if isinstance(self.model, Recipe):
+            behind["model"] = self.model.inputs
+        if self.pretrain is not None:
+            behind["pretrain"] = {"data": self.pretrain.task.digest(), "model": fingerprints.model(self.architecture)}
+        return digest(behind) if behind else ""
 
     @functools.cached_property
     def id(self) -> str:

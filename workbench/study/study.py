@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from workbench import prices
 from workbench.errors import UsageError, did_you_mean
 from workbench.result import MINIMIZABLE
-from workbench.space import Choice, Dimension, Space, Value, check, dimensions, ends, is_number, is_whole, resolve
+from workbench.space import Choice, Dimension, Space, Value, check, dimensions, ends, is_number, is_whole, label, resolve
 from workbench.study.recipe import Recipe
 from workbench.study.record import digest
 from workbench.tasks.base import GAP, WORST_GROUP
@@ -120,7 +120,7 @@ class Study:
         """Methods that are not for a model, of those that the study chooses from."""
         model, method = self.recipe.model, self.recipe.method
         options = method.options if isinstance(method, Choice) else (method,)
-        models = model.options if isinstance(model, Choice) else (model,)
+        models: list[str] = [str(label(each)) for each in (model.options if isinstance(model, Choice) else (model,))]
         for option in options:
             if unknown := next((name for name in option.models if name not in models), None):
                 hint = did_you_mean(unknown, models)

@@ -28,6 +28,7 @@ disturbance       says when others use the machine, and when they are done
 periodic          the thread of the heartbeat, the disturbance and the watch
 interruptions     Ctrl-C, and where it may break in
 workers           several workers on one machine, and their supervisor
+to_label          which texts are worth a label next
 provenance        what a reader of the figures must know years later
 """
 

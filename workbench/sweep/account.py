@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench import prices
 from workbench.estimate import Estimate
@@ -65,14 +65,14 @@ class Account:
         self._bought = labels_by_order(results)
         self._recorded = self.budget.spent(results)
         if more is not None:
-            self._recorded = self.with_work(more, None, 0)
+            self._recorded = self.with_work(more, {})
 
-    def with_work(self, usage: Usage, making: Result | None, labels: int) -> Spending:
-        """What is spent with the work under way: its usage, and the labels that the Result being made has used."""
+    def with_work(self, usage: Usage, labels: Mapping[str, int]) -> Spending:
+        """What is spent with the work under way: its usage, and the labels that it has used, by data set."""
         recorded = self._recorded
         more = Spending(prices.usd(usage, self.budget.offer), usage.seconds, usage.energy_j)
-        if making is not None and more.usd is not None:
-            new = self._new_labels(making.recipe, labels)
+        if labels and more.usd is not None:
+            new = self._new_labels(labels)
             more = Spending(more.usd + new * self.budget.label_usd, more.seconds, more.energy_j, new)
         return recorded + more
 
@@ -88,9 +88,9 @@ class Account:
         energy_j = known.energy_j and known.energy_j / known.seconds * work
         return self.budget.of_work(work, energy_j, 0)
 
-    def labels_to_come(self, recipe: Recipe) -> int:
-        """How many labels a run will have used at its end; 0 where no budget asks for it."""
-        return self.forecaster.segment(recipe, 0.0, float(recipe.epochs), cold=True).labels if self.bounded else 0
+    def labels_to_come(self, recipe: Recipe) -> Mapping[str, int]:
+        """How many labels a run will have used at its end, by data set; empty where no budget asks for it."""
+        return self.forecaster.segment(recipe, 0.0, float(recipe.epochs), cold=True).labels_by_order if self.bounded else {}
 
     def exhausted(self) -> str:
         """Which budget was spent when the ledger was last read, in words; empty when none was."""
@@ -145,7 +145,7 @@ class Account:
             seconds = least.seconds
         if seconds is None:  # its labels alone are known
             seconds = energy_j = Estimate.exact(0.0)
-        labels = self._new_labels(recipe.to_json(), forecast.labels)
+        labels = self._new_labels(forecast.labels_by_order)
         more = self.budget.forecast(seconds, energy_j, labels).spending
         refused = self.budget.overrun(self._recorded, more)
         if refused:
@@ -169,12 +169,15 @@ class Account:
         stretch = checkpoint.next_step / checkpoint.step - 1  # relative to all steps so far
         joules = (train.energy_j, evaluate.energy_j)
         energy_j = None if None in joules else stretch * (train.energy_j or 0.0) + (evaluate.energy_j or 0.0)
-        labels = self._new_labels(result.recipe, checkpoint.next_labels)
+        # What it started from is bought: its own labels alone grow.
+        own = label_order(result.recipe)
+        more_labels = checkpoint.next_labels - checkpoint.labels
+        labels = self._new_labels({own: checkpoint.labels_by_order.get(own, 0) + more_labels})
         more = self.budget.of_work(stretch * train.seconds + evaluate.seconds, energy_j, labels)
         return self.budget.exhausted(self._recorded) or self.budget.overrun(self._recorded, more)
 
-    def _new_labels(self, recipe: Mapping[str, Any], labels: int) -> int:
-        """How many of the labels a recipe uses are not bought yet; at most so many where a strategy
+    def _new_labels(self, labels: Mapping[str, int]) -> int:
+        """How many of these labels, by the order in which they are bought, are not bought yet; at most so many where a strategy
         is yet to choose them.
         """
-        return max(0, labels - self._bought.get(label_order(recipe), 0))
+        return sum(max(0, count - self._bought.get(name, 0)) for name, count in labels.items())

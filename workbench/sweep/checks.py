@@ -11,6 +11,7 @@ from typing import Any
 from workbench import prices
 from workbench.data import models
 from workbench.errors import Refused, StudyError, UsageError, WorkbenchError, line_in, said
+from workbench.forecast.pairs import starts
 from workbench.formulations import Reach
 from workbench.meter import Meter
 from workbench.prices import Offer
@@ -55,7 +56,7 @@ def check_data(study: Study) -> list[str]:
                 told += forms[0].notes()
             _check_groups(study.maximize, forms[0])
             if task.bounds:
-                told += _missed(forms, models.processors(_options(study.recipe.model)), of_what)
+                told += _missed(forms, models.processors(start.architecture for start in starts(study)), of_what)
     return list(dict.fromkeys(told))
 
 

@@ -101,8 +101,8 @@ class CurrentWork:
                 others = [r for r in results if r.number != held]  # what we have consumed is read from the meter
                 account.note(others)
                 self._others, self._read_at = sum(r.status == "running" for r in others), time.monotonic()
-            making = self.lease.result if self.lease is not None and held is not None else None
-            spent = account.with_work(bill.consumed(), making, progress.labels if progress else 0)
+            labels = dict(progress.by_order) if progress and held is not None else {}
+            spent = account.with_work(bill.consumed(), labels)
             silent = time.monotonic() - self._read_at
             return spent + account.unseen(silent, self._others) if silent > SILENT_SECONDS and self._others else spent
 

@@ -16,6 +16,7 @@ from workbench.sweep.current_work import CurrentWork
 from workbench.sweep.job import Context
 from workbench.sweep.limits import TO_COME, promised
 from workbench.sweep.planner import Planner
+from workbench.sweep.recording import told_apart
 from workbench.sweep.repair import Mending
 from workbench.sweep.runs import RunCheckpoint
 
@@ -91,7 +92,7 @@ class Decider:
         if not faults or any(r.status == "complete" for r in results):
             return ""
         # A pair that was not tried may still work, so all of them must have failed.
-        pairs = {(model, method.name) for model, method in methods_of(self._context.study)}
+        pairs = {(start.name, method.name) for start, method in methods_of(self._context.study)}
         if not pairs <= {(r.model, r.method) for r in faults}:
             return ""
         return f"no model could be trained with any method; last: {faults[-1].detail}"
@@ -129,6 +130,7 @@ class Decider:
     def _stub(self, target: RunCheckpoint, results: Sequence[Result]) -> Result:
         """The Result to be made, with all that is known before the work."""
         context, recipe = self._context, target.recipe
+        to_come = {} if target.run.graded_only else context.account.labels_to_come(recipe)
         return Result(
             recipe_id=target.recipe_id,
             run_id=target.run.run_id,
@@ -139,8 +141,10 @@ class Decider:
             provenance={
                 **context.provenance,
                 "data_digest": recipe.inputs["data"],
-                TO_COME: 0 if target.run.graded_only else context.account.labels_to_come(recipe),
+                **({} if (found := recipe.task.redaction()) is None else {"redaction": dict(found)}),
+                TO_COME: sum(to_come.values()),
             },
+            labels_by_order=told_apart(recipe.to_json(), to_come),
             offer=offer_record(context.job.offer),
             label_usd=context.job.label_usd,
             started=time.time(),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import EnvironmentFault, Refused, StudyError
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
-from workbench.result import Cause, Result, cost
+from workbench.result import Cause, Result, cost, label_order
 from workbench.sweep.current_work import CurrentWork
 from workbench.sweep.grading import Grading
 from workbench.sweep.job import Context
@@ -62,6 +62,7 @@ class Recorder:
             scores=made.scores,
             usage=made.usage,
             labels=made.labels,
+            labels_by_order=told_apart(made.recipe.to_json(), made.labels_by_order),
             bought=list(made.bought),
             step=made.step,
             examples=made.examples,
@@ -108,25 +109,29 @@ class Recorder:
             self.end("interrupted", cause, detail)
 
     def end(self, status: str, cause: Cause, detail: str) -> None:
-        """Write how a run ended without a checkpoint. What it consumed is charged to training."""
+        """Write how a run ended without a checkpoint. What it consumed is charged to training, or to pre-training if it came no
+        further.
+        """
         lease, progress = self._work.lease, self._work.progress
         if lease is None or lease.finished:
             return
         spent = self._context.bill.unaccounted()
-        labels = 0
+        labels: Mapping[str, int] = {}
         if progress is not None:
-            spent, labels = spent.doing(progress.work), progress.labels
+            spent, labels = spent.doing(progress.work), progress.by_order
+        phase = "train" if progress is None else progress.phase
         ended = replace(
             lease.result,
             provenance=_made(lease.result),
             status=status,
             cause=cause,
             reason=cause.reason(detail),
-            usage={} if status == "interrupted" else {"train": spent},
-            labels=labels,
+            usage={} if status == "interrupted" else {phase: spent},
+            labels=sum(labels.values()),
+            labels_by_order=told_apart(lease.result.recipe, labels),
             finished=time.time(),
         )
-        self.write(ended, {"train": spent})
+        self.write(ended, {phase: spent})
 
     def write(self, result: Result, phases: Mapping[str, Usage]) -> list[Result]:
         """Write a Result, with all that was consumed since the one before, in the place of the
@@ -162,6 +167,11 @@ class Recorder:
         study, job = self._context.study, self._context.job
         view = View(study.maximize, study.costs, {}, job.offer, job.label_usd)
         return {r.recipe_id for r in pareto_front(results, view)}
+
+
+def told_apart(recipe: Mapping[str, Any], labels: Mapping[str, int]) -> dict[str, int]:
+    """Labels by the order in which they are bought, as a Result has them: empty where there is one."""
+    return dict(labels) if labels.keys() - {label_order(recipe)} else {}
 
 
 def _made(stub: Result) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from workbench import training
 from workbench.data import fingerprints
 from workbench.errors import DataError, EnvironmentFault, Infeasible, StudyError, UsageError, WorkbenchError
-from workbench.result import Cause, Result, originals
+from workbench.result import Cause, Result, labels_by_order, originals
 from workbench.sweep.actions import Claim, Continue, Decision, Release, Switch
 from workbench.sweep.current_work import CurrentWork
 from workbench.sweep.grading import Grading
@@ -113,7 +113,7 @@ class TrainingRun:
         with context.bill.phase("provision"), context.interruptions.breakable():
             # The recipe's id holds the content of the model's files: were they
             # edited since, this Result would stand under the id of another model.
-            fingerprints.check_model(recipe.model)
+            fingerprints.check_model(recipe.origin)
             training.warm_up(recipe)
         _leave_imports_out_of_collections()
         earlier = [r for r in claim.results if r.run_id == recipe.run_id]
@@ -123,7 +123,7 @@ class TrainingRun:
         # run, or longer, is of no use to it.
         state = context.checkpoints.state(recipe.run_id) if earlier else None
         resume = state if state and state.epochs < recipe.epochs else None
-        self._work.progress = training.Progress(labels=max((r.labels for r in earlier), default=0))
+        self._work.progress = training.Progress(dict(labels_by_order(r for r in earlier if r.status != "running")))
         segments = training.train(recipe, resume, meter=context.holder, progress=self._work.progress)
         with contextlib.closing(segments):  # type: ignore[type-var]
             while True:

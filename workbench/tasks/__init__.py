@@ -6,6 +6,7 @@ base                  Task and Splits: what a task is
 class_scores          accuracy, F1 and calibration error
 classification        the task: which class or classes a text is of
 entity_scores         entity F1, by seqeval
+hand_over             answers or a person: precision, and what is answered at it
 image_classification  the task: which class an image is of
 language_modelling    the task: to know the language of some texts
 media                 the base of tasks about images or sound
@@ -21,6 +22,7 @@ source                a fingerprint of a user's own task's code
 speech_recognition    the task: what is said in a sound
 speech_scores         word and character error rates, by jiwer
 squad_score           exact match and F1 by SQuAD's rules
+support               the task: an answer that was given before, or a person
 tables                the base of tasks whose data are a table of texts
 text_generation       the task: prompts answered by text
 text_scores           BLEU, chrF, ROUGE, by kept libraries
@@ -42,6 +44,7 @@ from workbench.tasks.ranking import Ranking, ranking
 from workbench.tasks.recommendation import Recommendation, recommendation
 from workbench.tasks.retrieval import Retrieval, retrieval
 from workbench.tasks.speech_recognition import SpeechRecognition, speech_recognition
+from workbench.tasks.support import Support, support
 from workbench.tasks.text_generation import TextGeneration, text_generation
 from workbench.tasks.token_classification import TokenClassification, token_classification
 from workbench.tasks.translation import Translation, translation
@@ -60,6 +63,7 @@ __all__ = [
     "SpeechRecognition",
     "Splits",
     "Task",
+    "Support",
     "TextGeneration",
     "TokenClassification",
     "Translation",
@@ -73,6 +77,7 @@ __all__ = [
     "recommendation",
     "retrieval",
     "speech_recognition",
+    "support",
     "text_generation",
     "token_classification",
     "translation",

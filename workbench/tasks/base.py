@@ -6,12 +6,14 @@ loop knows tasks only through the methods below.
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
 
+from workbench.data import names, redaction
 from workbench.errors import StudyError
 from workbench.formulations import Example, Formulation
 from workbench.tasks import request
@@ -118,6 +120,27 @@ class Task(ABC):
         self.splits()
         return []
 
+    def redaction(self) -> Mapping[str, Any] | None:
+        """What was replaced by placeholders in the data of all splits, as `redaction.summary` tells
+        it, with `kinds`: what was looked for, and by what. None where the task redacts nothing.
+        """
+        kinds = getattr(self, "redact", None)
+        return _redaction(self, kinds, self.digest()) if kinds else None
+
+    def redaction_notes(self) -> list[str]:
+        """Say in a sentence what was redacted; none where the task redacts nothing."""
+        found = self.redaction()
+        if found is None:
+            return []
+        few = (
+            "Names are found by what stands before them, and most are missed: presidio finds more (pip install presidio-analyzer)."
+        )
+        return [redaction.told(found), *([few] if f"name by {names.PATTERNS}" in found["kinds"] else [])]
+
+    def searchable(self) -> Sequence[Example]:
+        """What examples are searched in; none for most tasks."""
+        return ()
+
     def content(self, example: Example) -> str:
         """The text of an example that a model reads; empty where that is none, or the task names no
         `inputs`.
@@ -202,6 +225,14 @@ class Task(ABC):
             if known:
                 scores |= {f"{WORST_GROUP}{name}": min(known), f"{GAP}{name}": max(known) - min(known)}
         return scores
+
+
+@functools.lru_cache(maxsize=8)
+def _redaction(task: Task, kinds: tuple[str, ...], digest: str) -> Mapping[str, Any]:
+    # The digest is a part of the key alone: an edited file is counted again.
+    splits = task.splits()
+    found = redaction.summary([*splits.train, *splits.dev, *splits.test, *task.searchable()])
+    return {"kinds": list(redaction.finders(kinds)), **found}
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from workbench import formulations
+from workbench.data import redaction
 from workbench.data.labelled import LabelledTexts, fold_label
 from workbench.errors import DataError, UsageError
 from workbench.formulations import Example, Formulation, Labelled
@@ -44,7 +45,13 @@ class Classification(LabelledTask):
     @property
     def form(self) -> LabelledTexts:
         return LabelledTexts(
-            self.text, self.label, self.several, tuple(name for name, _ in self.labels), self.group, self.fold_labels
+            self.text,
+            self.label,
+            self.several,
+            tuple(name for name, _ in self.labels),
+            self.group,
+            self.fold_labels,
+            redact=self.finders,
         )
 
     def formulation(self, kind: str) -> Formulation:
@@ -108,6 +115,7 @@ def classification(
     fold_labels: bool = False,
     seed: int = 0,
     name: str | None = None,
+    redact: str | Sequence[str] | None = None,
 ) -> Classification:
     """Classification of texts, scored by accuracy and macro-averaged F1 (0 to 100); the calibration
     error is recorded beside them.
@@ -136,6 +144,8 @@ def classification(
             of the keyboard.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
+        redact: What is replaced by placeholders as the data are read, before anything is kept:
+            kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
@@ -147,5 +157,5 @@ def classification(
         known = tuple({fold_label(label): said for label, said in known}.items())
     return kind(
         data=data, train=train, dev=dev, test=test, text=columns(text), label=columns(label), group=group, max_length=max_length,
-        labels=known, instruction=instruction, fold_labels=fold_labels, seed=seed, name=name,
+        labels=known, instruction=instruction, fold_labels=fold_labels, seed=seed, name=name, redact=redaction.checked(redact),
     )  # fmt: skip

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from workbench import formulations
+from workbench.data import redaction
 from workbench.data.texts import Texts
 from workbench.formulations import Example, Formulation, Likelihood
 from workbench.space import check, is_number, is_whole
@@ -35,7 +36,7 @@ class LanguageModelling(TableTask):
 
     @property
     def form(self) -> Texts:
-        return Texts(self.text, self.group)
+        return Texts(self.text, self.group, redact=self.finders)
 
     def formulation(self, kind: str) -> Formulation:
         return formulations.language_modelling(
@@ -76,6 +77,7 @@ def language_modelling(
     mask_probability: float = 0.15,
     seed: int = 0,
     name: str | None = None,
+    redact: str | Sequence[str] | None = None,
 ) -> LanguageModelling:
     """Likelihoods of texts, by a decoder token after token, by an encoder of tokens that are
     hidden.
@@ -105,11 +107,13 @@ def language_modelling(
         seed: Orders the training examples, and draws what is hidden. Dev and test are the same for
             every seed.
         name: What reports call the task; None calls it by its data.
+        redact: What is replaced by placeholders as the data are read, before anything is kept:
+            kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
     """
     return LanguageModelling(
         data=data, train=train, dev=dev, test=test, text=text, group=group, max_length=max_length,
-        mask_probability=mask_probability, seed=seed, name=name,
+        mask_probability=mask_probability, seed=seed, name=name, redact=redaction.checked(redact),
     )  # fmt: skip

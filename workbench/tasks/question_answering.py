@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from workbench.data import fingerprints
+from workbench.data import fingerprints, redaction
+from workbench.data.forms import Form
+from workbench.data.readers import QUESTIONS
 from workbench.errors import UsageError
 from workbench.formulations import Example, Formulation, SpanExtraction, text_generation
 from workbench.space import Space, check, is_number, is_whole
@@ -42,6 +45,7 @@ class QuestionAnswering(Task):
     language: str
     seed: int
     name: str | None
+    redact: tuple[str, ...] | None = field(default=None, metadata={"later": True})
     # Whether there may be no answer; None: as the training side has it. Set by `portable` alone.
     unanswerable: bool | None = field(default=None, metadata={"later": True})
 
@@ -69,16 +73,24 @@ class QuestionAnswering(Task):
                 f"stride={self.stride} leaves no room to advance in rows of max_length={self.max_length}, half of which a "
                 "question may take. Lower the stride or raise max_length."
             )
-        train, dev, test = _shuffled(self.data, self.digest(), self.seed)
+        train, dev, test = _shuffled(self.data, self.form, self.digest(), self.seed)
         if self.train > len(train):
             raise UsageError(f"train={self.train}: {self.data!r} has {len(train)} examples to train on. Ask for at most that many.")
         return Splits(train[: self.train], dev[: self.dev], test[: self.test])
 
+    @property
+    def form(self) -> Form:
+        """How the data are read."""
+        return dataclasses.replace(QUESTIONS, redact=redaction.finders(self.redact or ()))
+
+    def notes(self) -> list[str]:
+        return [*super().notes(), *self.redaction_notes()]
+
     def pool(self) -> Sequence[Example]:
-        return _shuffled(self.data, self.digest(), self.seed)[0]
+        return _shuffled(self.data, self.form, self.digest(), self.seed)[0]
 
     def digest(self) -> str:
-        return fingerprints.data(self.data)
+        return fingerprints.data(self.data, self.form)
 
     def formulation(self, kind: str) -> Formulation:
         if kind == "encoder":
@@ -89,7 +101,7 @@ class QuestionAnswering(Task):
         if self.unanswerable is not None:
             return self.unanswerable
         # The training side decides for all: a grade must not tell on its question.
-        return _has_unanswerable(self.data, self.digest())
+        return _has_unanswerable(self.data, self.form, self.digest())
 
     def asked(self) -> Mapping[str, str]:
         return {"question": request.TEXT, "context": request.TEXT}
@@ -98,7 +110,7 @@ class QuestionAnswering(Task):
         return {**row, "answers": {"text": [], "answer_start": []}}
 
     def portable(self) -> Task:
-        return replace(self, unanswerable=self._has_unanswerable())
+        return dataclasses.replace(self, unanswerable=self._has_unanswerable())
 
     def score(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
         given = ["" if prediction == NO_ANSWER else prediction for prediction in predictions]
@@ -129,6 +141,7 @@ def question_answering(
     language: str = "en",
     seed: int = 0,
     name: str | None = None,
+    redact: str | Sequence[str] | None = None,
 ) -> QuestionAnswering:
     """Extractive question answering, scored by exact match and F1 (0 to 100) as SQuAD is.
 
@@ -148,20 +161,35 @@ def question_answering(
         language: Whose rules score the answers: en, de, es, vi, ar, hi or zh.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
+        redact: What is replaced by placeholders as the data are read, before anything is kept:
+            kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
     """
-    return QuestionAnswering(data, train, dev, test, max_length, stride, max_answer_tokens, null_threshold, language, seed, name)
+    return QuestionAnswering(
+        data,
+        train,
+        dev,
+        test,
+        max_length,
+        stride,
+        max_answer_tokens,
+        null_threshold,
+        language,
+        seed,
+        name,
+        redaction.checked(redact),
+    )
 
 
 @functools.lru_cache(maxsize=8)
-def _shuffled(data: str, digest: str, seed: int) -> tuple[tuple[Example, ...], ...]:
+def _shuffled(data: str, form: Form, digest: str, seed: int) -> tuple[tuple[Example, ...], ...]:
     # The digest is a part of the key alone: an edited file is read again.
-    found = fingerprints.dataset(data)
+    found = fingerprints.dataset(data, form)
     return found.shuffled("train", seed), found.shuffled("dev"), found.shuffled("test")
 
 
 @functools.lru_cache(maxsize=8)
-def _has_unanswerable(data: str, digest: str) -> bool:
-    return any(not example["answers"]["text"] for example in fingerprints.dataset(data).train)
+def _has_unanswerable(data: str, form: Form, digest: str) -> bool:
+    return any(not example["answers"]["text"] for example in fingerprints.dataset(data, form).train)

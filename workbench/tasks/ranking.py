@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from workbench import formulations
+from workbench.data import redaction
 from workbench.formulations import Embedding, Example, Formulation
 from workbench.space import check, is_whole
 from workbench.tasks import request
@@ -102,6 +103,7 @@ def ranking(
     before: tuple[str, str] = ("", ""),
     seed: int = 0,
     name: str | None = None,
+    redact: str | Sequence[str] | None = None,
 ) -> Ranking:
     """Ranking of a few documents for each query, scored by trec_eval's NDCG at 10 and reciprocal
     rank (0 to 100).
@@ -129,6 +131,8 @@ def ranking(
         before: Texts put before each query and each document.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
+        redact: What is replaced by placeholders as the data are read, before anything is kept:
+            kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
@@ -136,5 +140,5 @@ def ranking(
     return Ranking(
         data=data, train=train, dev=dev, test=test, candidates=candidates, negatives=negatives, encoder=encoder, query=query,
         positive=positive, negative=negative, group=group, max_length=max_length, temperature=temperature, before=before,
-        seed=seed, name=name,
+        seed=seed, name=name, redact=redaction.checked(redact),
     )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from workbench.data import redaction
 from workbench.errors import UsageError
 from workbench.formulations import Embedding, Example, Formulation, Ranking
 from workbench.space import check, is_whole
@@ -76,6 +77,7 @@ def retrieval(
     before: tuple[str, str] = ("", ""),
     seed: int = 0,
     name: str | None = None,
+    redact: str | Sequence[str] | None = None,
 ) -> Retrieval:
     """Retrieval by an embedding model, scored by trec_eval's NDCG at 10, recall at 1 and 10, and
     reciprocal rank (0 to 100).
@@ -102,6 +104,8 @@ def retrieval(
             `("query: ", "passage: ")`.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
+        redact: What is replaced by placeholders as the data are read, before anything is kept:
+            kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
@@ -109,4 +113,5 @@ def retrieval(
     return Retrieval(
         data=data, train=train, dev=dev, test=test, documents=documents, query=query, positive=positive, negative=negative,
         group=group, max_length=max_length, temperature=temperature, before=before, seed=seed, name=name,
+        redact=redaction.checked(redact),
     )  # fmt: skip

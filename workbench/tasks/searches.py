@@ -60,7 +60,7 @@ class SearchTask(TableTask):
 
     @property
     def form(self) -> Searches:
-        return Searches(self.query, self.positive, self.negative, self.group)
+        return Searches(self.query, self.positive, self.negative, self.group, redact=self.finders)
 
     @property
     def texts(self) -> Mapping[str, str]:
@@ -70,6 +70,9 @@ class SearchTask(TableTask):
     @functools.cached_property
     def _collected(self) -> dict[str, str]:
         return dict(self.collection or ())
+
+    def searchable(self) -> Sequence[Example]:
+        return fingerprints.dataset(self.data, self.form).documents
 
     def query_of(self, example: Example) -> str:
         """The query of an example, with what stands before it."""
@@ -91,8 +94,12 @@ class SearchTask(TableTask):
 
 
 def taught(example: Example) -> list[str]:
-    """Return the names of the best document of a query and of those known not to answer it."""
+    """Return the names of the best document of a query and of those known not to answer it; none
+    where no document answers it.
+    """
     grades: Mapping[str, int] = example["relevant"]
+    if not grades:
+        return []
     return [max(grades, key=lambda name: grades[name]), *(name for name in example["negatives"] if name not in grades)]
 
 

@@ -6,9 +6,9 @@ import dataclasses
 import functools
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from workbench.data import fingerprints
+from workbench.data import fingerprints, redaction
 from workbench.data.forms import Form
 from workbench.data.labelled import check_names, in_order, in_words
 from workbench.data.tables import Table
@@ -31,6 +31,8 @@ class TableTask(Task):
         test: The most examples held out to the end.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
+        redact: What is replaced by placeholders as the data are read, kinds out of
+            `workbench.data.redaction.KINDS`; None: nothing.
     """
 
     data: str
@@ -39,14 +41,21 @@ class TableTask(Task):
     test: int = 1024
     seed: int = 0
     name: str | None = None
+    redact: tuple[str, ...] | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "redact", redaction.checked(self.redact))
         # `low=low`: a lambda would see the value of the last turn of the loop.
-        for field, low in {"train": 0, "dev": 1, "test": 0, "seed": 0}.items():
-            check(self, field, lambda value, low=low: is_whole(value) and value >= low, f"a whole number of at least {low}")  # type: ignore[misc]
+        for setting, low in {"train": 0, "dev": 1, "test": 0, "seed": 0}.items():
+            check(self, setting, lambda value, low=low: is_whole(value) and value >= low, f"a whole number of at least {low}")  # type: ignore[misc]
         check(self, "name", lambda value: value is None or isinstance(value, str), "a name, or None")
         if not isinstance(self.data, (str, Space)) or not self.data:
             raise UsageError(f"data must be the name of a data set, or the path of a file or folder; got {self.data!r}.")
+
+    @property
+    def finders(self) -> tuple[str, ...]:
+        """What is redacted, and by what, as a form takes it."""
+        return redaction.finders(self.redact or ())
 
     @property
     @abstractmethod
@@ -69,7 +78,7 @@ class TableTask(Task):
 
     def notes(self) -> list[str]:
         self.splits()
-        return list(fingerprints.dataset(self.data, self.form).notes)
+        return [*fingerprints.dataset(self.data, self.form).notes, *self.redaction_notes()]
 
 
 @dataclass(frozen=True, kw_only=True)

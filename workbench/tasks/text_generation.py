@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from workbench import formulations
+from workbench.data import redaction
 from workbench.data.text_pairs import Conversations
 from workbench.formulations import Example, Formulation
 from workbench.space import check, is_whole
@@ -38,7 +39,7 @@ class TextGeneration(TableTask):
 
     @property
     def form(self) -> Conversations:
-        return Conversations(self.prompt, self.completion, self.group)
+        return Conversations(self.prompt, self.completion, self.group, redact=self.finders)
 
     def formulation(self, kind: str) -> Formulation:
         return formulations.text_generation(kind, self, _prompt, _answer, max_new_tokens=self.max_new_tokens)
@@ -78,6 +79,7 @@ def text_generation(
     max_new_tokens: int = 128,
     seed: int = 0,
     name: str | None = None,
+    redact: str | Sequence[str] | None = None,
 ) -> TextGeneration:
     """Text that answers a prompt or a conversation, scored by exact match, F1 of words, chrF and
     ROUGE-L (0 to 100).
@@ -96,11 +98,13 @@ def text_generation(
         max_new_tokens: Tokens of an answer at most, its end token included.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
+        redact: What is replaced by placeholders as the data are read, before anything is kept:
+            kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
     """
     return TextGeneration(
         data=data, train=train, dev=dev, test=test, prompt=prompt, completion=completion, group=group,
-        max_new_tokens=max_new_tokens, seed=seed, name=name,
+        max_new_tokens=max_new_tokens, seed=seed, name=name, redact=redaction.checked(redact),
     )  # fmt: skip

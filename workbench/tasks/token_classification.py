@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from workbench import formulations
+from workbench.data import redaction
 from workbench.data.tagged import TaggedWords
 from workbench.formulations import Example, Formulation
 from workbench.space import check, is_whole
@@ -38,7 +39,9 @@ class TokenClassification(LabelledTask):
 
     @property
     def form(self) -> TaggedWords:
-        return TaggedWords(self.tokens, self.tags, self.names, tuple(name for name, _ in self.labels), self.group)
+        return TaggedWords(
+            self.tokens, self.tags, self.names, tuple(name for name, _ in self.labels), self.group, redact=self.finders
+        )
 
     def formulation(self, kind: str) -> Formulation:
         limits = formulations.TokenLimits(max_length=self.max_length, stride=self.stride, max_new_tokens=self.max_new_tokens)
@@ -82,6 +85,7 @@ def token_classification(
     instruction: str = "Name every {types} in this text, as type: words; type: words. If there is none, say none.",
     seed: int = 0,
     name: str | None = None,
+    redact: str | Sequence[str] | None = None,
 ) -> TokenClassification:
     """Entities of texts, scored by seqeval's strict precision, recall and F1 over whole entities (0
     to 100), and by words.
@@ -110,6 +114,8 @@ def token_classification(
             stands for the names of the types.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
+        redact: What is replaced by placeholders as the data are read, before anything is kept:
+            kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
@@ -117,4 +123,5 @@ def token_classification(
     return TokenClassification(
         data=data, train=train, dev=dev, test=test, tokens=tokens, tags=tags, names=tuple(names), labels=named(labels), group=group,
         max_length=max_length, stride=stride, max_new_tokens=max_new_tokens, instruction=instruction, seed=seed, name=name,
+        redact=redaction.checked(redact),
     )  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from workbench import formulations
+from workbench.data import redaction
 from workbench.data.text_pairs import Translations
 from workbench.formulations import Example, Formulation
 from workbench.space import check, is_whole
@@ -38,7 +39,7 @@ class Translation(TableTask):
 
     @property
     def form(self) -> Translations:
-        return Translations(self.source, self.target, self.group)
+        return Translations(self.source, self.target, self.group, redact=self.finders)
 
     @property
     def _tokenizer(self) -> str:
@@ -80,6 +81,7 @@ def translation(
     max_new_tokens: int = 128,
     seed: int = 0,
     name: str | None = None,
+    redact: str | Sequence[str] | None = None,
 ) -> Translation:
     """Translation, scored by sacreBLEU's BLEU and chrF (0 to 100); `plan` and `sweep` tell their
     signatures.
@@ -100,11 +102,13 @@ def translation(
         max_new_tokens: Tokens of a translation at most, its end token included.
         seed: Orders the training examples. Dev and test are the same for every seed.
         name: What reports call the task; None calls it by its data.
+        redact: What is replaced by placeholders as the data are read, before anything is kept:
+            kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
     """
     return Translation(
         data=data, languages=languages, train=train, dev=dev, test=test, source=source, target=target, group=group,
-        max_new_tokens=max_new_tokens, seed=seed, name=name,
+        max_new_tokens=max_new_tokens, seed=seed, name=name, redact=redaction.checked(redact),
     )  # fmt: skip

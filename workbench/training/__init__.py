@@ -9,6 +9,8 @@ or prices.
     batches       which examples make a step, and how its rows are split
     features      the output of a part that does not learn, computed once
     memory        how many rows fit into memory at once
+    parents       has the model at hand that a recipe starts from, made once by the loop
+    parent_store  the folder with the models that recipes start from
     vectors       embeddings of examples by an encoder as it is
     faults        what goes wrong in a model, told from what goes wrong in this package
     resume_state  the state to continue a run from, and the folder of such states
@@ -24,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.training.batches import checkpoint_epochs
-    from workbench.training.loop import Checkpoint, asked_model, device, test, train, tuned_model, warm_up
+    from workbench.training.choosing import Seen
+    from workbench.training.loop import Checkpoint, asked_model, device, predict, test, train, tuned_model, warm_up
     from workbench.training.passes import questions
     from workbench.training.predicting import Grade, Predictions, Predictor, grade
     from workbench.training.resume_state import ResumeCache, ResumeState
@@ -39,12 +42,14 @@ __all__ = [
     "Progress",
     "ResumeCache",
     "ResumeState",
+    "Seen",
     "Tuning",
     "asked_model",
     "checkpoint_epochs",
     "device",
     "grade",
     "embed",
+    "predict",
     "questions",
     "test",
     "train",
@@ -60,12 +65,14 @@ _MODULES = {
     "Predictor": "predicting",
     "ResumeCache": "resume_state",
     "ResumeState": "resume_state",
+    "Seen": "choosing",
     "Tuning": "tuning",
     "asked_model": "loop",
     "checkpoint_epochs": "batches",
     "device": "loop",
     "grade": "predicting",
     "embed": "vectors",
+    "predict": "loop",
     "questions": "passes",
     "test": "loop",
     "train": "loop",

@@ -20,9 +20,10 @@ from torch.nn.functional import normalize
 from workbench import flops
 from workbench.data import bases, fingerprints, models
 from workbench.formulations import Example
-from workbench.labelling import Chooser, PseudoLabels, Strategy, surest
+from workbench.labelling import Chooser, PseudoLabels, Strategy, diversity, surest
 from workbench.methods.heads import Embedder, Logistic
 from workbench.study import Recipe
+from workbench.training import parent_store
 from workbench.training.batches import evaluation_batches, padded_tokens
 from workbench.usage import Usage, Work
 
@@ -99,12 +100,13 @@ class Pool:
         examples: All examples, in the task's order.
         vectors: Their embeddings of length 1, shape (examples, width).
         usage: What computing them took.
+        names: The names of all classes.
     """
 
     def __init__(self, recipe: Recipe, examples: Sequence[Example], where: torch.device, window: Window) -> None:
         self.examples, self._task = examples, recipe.task
         self.vectors, self.usage = embed(recipe, examples, where, window)
-        self._classes = [*recipe.task.class_names()]
+        self.names = [*recipe.task.class_names()]
         self._orders: dict[Strategy, tuple[Chooser, list[Usage]]] = {}
         self._told: dict[tuple[Any, ...], tuple[list[Example], Usage]] = {}
 
@@ -142,7 +144,7 @@ class Pool:
                 left = np.setdiff1d(np.arange(len(self.examples)), places)
                 told = self.probabilities(places, pseudo.C)[left]
                 sure = surest(told, pseudo.threshold, pseudo.most)
-                names = [self._classes[i] for i in told[sure].argmax(1)]
+                names = [self.names[i] for i in told[sure].argmax(1)]
                 found = [self._task.with_class(self.examples[i], name) for i, name in zip(left[sure], names, strict=True)]
             self._told[key] = (found, opened.usage)
         return self._told[key]
@@ -151,9 +153,42 @@ class Pool:
         """The probability of each class for every example, shape (examples, classes), by a logistic
         regression on the labels of those at `places`.
         """
-        number = {name: i for i, name in enumerate(self._classes)}
+        number = {name: i for i, name in enumerate(self.names)}
         labels = torch.tensor([number[self._task.class_of(self.examples[i])] for i in places])
         return probabilities(self.vectors, self.vectors[list(places)], labels, len(number), strength)
+
+
+class Seen:
+    """Labelled and unlabelled examples as a model sees them before it is tuned.
+
+    Args:
+        recipe: Names the task and the model.
+        examples: The labelled ones, and behind them the others.
+        known: How many are labelled.
+        where: The device.
+        window: Opens a window of a meter.
+    """
+
+    def __init__(self, recipe: Recipe, examples: Sequence[Example], known: int, where: torch.device, window: Window) -> None:
+        self._pool, self._known = Pool(recipe, examples, where, window), known
+        self._seed = getattr(recipe.task, "seed", 0)
+
+    def next(self, strategy: Strategy, count: int) -> list[int]:
+        """The unlabelled examples that are worth a label next, the most useful first, by their places among them."""
+        pool = self._pool
+        if strategy.needs_classes and not self._known:
+            strategy = diversity()  # there is no label to guess from
+        probabilities = lambda known: pool.probabilities(known[: self._known], strategy.C)  # noqa: E731
+        chooser = Chooser(strategy, pool.vectors, self._seed, probabilities, range(self._known))
+        while len(chooser.order) < min(count, len(pool.examples) - self._known):
+            chooser.next_round()
+        return [place - self._known for place in chooser.order]
+
+    def says(self, places: Sequence[int], strength: float) -> list[tuple[str, float]]:
+        """The likeliest class of unlabelled examples, and its probability, by a logistic regression."""
+        names = self._pool.names
+        told = self._pool.probabilities(range(self._known), strength)[[self._known + place for place in places]]
+        return [(names[int(row.argmax())], float(row.max())) for row in told]
 
 
 def probabilities(vectors: np.ndarray, known: np.ndarray, labels: torch.Tensor, classes: int, strength: float) -> np.ndarray:
@@ -192,11 +227,11 @@ def embed(recipe: Recipe, examples: Sequence[Example], where: torch.device, wind
     Returns:
         Shape (examples, width), float32; and what computing them took, without reading the model.
     """
-    formulation, processor = recipe.task.formulation(models.kind(recipe.model)), models.processor(recipe.model)
+    formulation, processor = recipe.task.formulation(models.kind(recipe.architecture)), models.processor(recipe.architecture)
     how = {"seed": recipe.seed, "weights": recipe.weights, **formulation.settings}
-    model: Any = bases.build(recipe.model, formulation.auto_class, window=window, **how).model
+    model: Any = bases.build(parent_store.place(recipe), formulation.auto_class, window=window, **how).model
     body = model.get_encoder() if getattr(model.config, "is_encoder_decoder", False) else model.base_model
-    embedder = Embedder(body, models.pooling(recipe.model)).to(where).eval()
+    embedder = Embedder(body, models.pooling(recipe.architecture)).to(where).eval()
     with window() as opened, torch.inference_mode():
         rows = formulation.encode(examples, processor, answers=False)
         count, padded = int(np.searchsorted(rows.example, len(examples))), 0
@@ -222,7 +257,8 @@ def _pool(recipe: Recipe, where: torch.device, window: Window) -> Pool:
     """The pool of a recipe's task for its model, kept across runs."""
     task = recipe.task
     of_task = tuple(getattr(task, each.name) for each in dataclasses.fields(task) if each.name != "train")
-    of_model = recipe.model, fingerprints.model(recipe.model), recipe.weights, str(where)
+    place = parent_store.place(recipe)
+    of_model = place, fingerprints.model(place), recipe.weights, str(where)
     key = (type(task), of_task, task.digest(), *of_model)
     if key not in _pools:
         made = Pool(recipe, task.pool() or (), where, window)

@@ -34,8 +34,9 @@ from workbench.data import bases, models
 from workbench.errors import Infeasible, UsageError, is_out_of_memory
 from workbench.formulations import Example, Rows
 from workbench.meter import Meter, Window
+from workbench.result import merged_labels
 from workbench.study import Recipe
-from workbench.training import choosing
+from workbench.training import choosing, parent_store, parents
 from workbench.training.batches import checkpoint_epochs, steps_for
 from workbench.training.passes import Questions, questions
 from workbench.training.resume_state import ResumeState
@@ -63,7 +64,7 @@ class Checkpoint:
         recipe: The recipe with this checkpoint's `epochs`.
         scores: The task's scores on the dev set, and `dev_loss`; without that where nothing is learned and it would take a pass of
             its own.
-        labels: Distinct labelled examples whose labels reached the loss.
+        labels: Distinct labelled examples whose labels reached the loss, its parents' included.
         bought: Of each label that was paid for its example's place in the task's pool; empty where a task's own order says
             which they are. Some may not have reached the loss yet: others were chosen by them.
         step: Optimiser steps done.
@@ -72,13 +73,15 @@ class Checkpoint:
         examples: Training examples processed, repeats included.
         tokens: Training tokens processed, padding excluded.
         trainable_parameters: How many numbers are tuned.
-        usage: Cold usage by phase: load, data, training to here and this evaluation alone.
+        usage: Cold usage by phase: its parents in full, load, data, training to here and this evaluation alone.
         spent: What was really consumed since the checkpoint before, by phase.
         serving: `latency_seconds`, the median of one prediction alone (measured once a run), and `predictions_per_second`
             of the evaluation, which predicts in batches; scoring is in neither.
         predictions: The predictions on the dev set, one per example.
         resume_state: Gives the state to continue from. Call it before the generator goes on.
         weights: Gives the tuned weights as evaluated, by name. Call it before the generator goes on.
+        labels_by_order: `labels` by the order in which they are bought (`workbench.result.label_order`): one, unless parents were
+            made with others.
         test: Gives the scores on the held-out test split and `test_loss`; empty where nothing is held out. No search may read
             them. Call it before the generator goes on.
     """
@@ -100,6 +103,7 @@ class Checkpoint:
     resume_state: Callable[[], ResumeState]
     weights: Callable[[], dict[str, torch.Tensor]]
     test: Callable[[], dict[str, float]]
+    labels_by_order: Mapping[str, int]
 
 
 def train(
@@ -146,7 +150,7 @@ def tuned_model(recipe: Recipe, weights: str | Path) -> torch.nn.Module:
     model that tells classes are in its configuration, called as in the data:
 
         >>> from workbench.data import models
-        >>> model, tokenizer = tuned_model(recipe, weights), models.processor(recipe.model)
+        >>> model, tokenizer = tuned_model(recipe, weights), models.processor(recipe.architecture)
         >>> inputs = tokenizer("Where is my parcel?", truncation=True, max_length=recipe.task.max_length, return_tensors="pt")
         >>> model.config.id2label[int(model(**inputs).logits.argmax())]
         'delivery'
@@ -179,8 +183,20 @@ def test(recipe: Recipe, weights: str | Path | None) -> dict[str, float]:
     return _test(tuned(recipe, weights, device()))
 
 
+def predict(recipe: Recipe, weights: str | Path | None, examples: Sequence[Example]) -> list[Any]:
+    """Predictions for examples, by weights as `test` takes them. Their labels are not looked at, but have to be valid ones.
+
+    Raises:
+        UsageError: The file does not belong to such a recipe.
+    """
+    tuning = tuned(recipe, weights, device())
+    shots = methods.shots(recipe.method, tuning.formulation, recipe.task.splits().train)
+    return tuning.predict(questions(tuning.formulation, examples, tuning.processor, shots, loss=False))
+
+
 def tuned(recipe: Recipe, weights: str | Path | None, where: torch.device) -> Tuning:
     """A model with weights from a file, as `test` takes them: to be evaluated, not to be trained on. Raises as `test`."""
+    parents.prepare(recipe, train, None, Progress())
     if weights is None:
         return Tuning(recipe, where, None)
     from safetensors.torch import load_file
@@ -200,11 +216,14 @@ def device() -> torch.device:
 def warm_up(recipe: Recipe) -> None:
     """Have at hand what is fetched, built or imported once per machine or process, so that no run pays for it."""
     methods.warm_up(recipe.method)
-    models.processor(recipe.model)
+    models.processor(recipe.architecture)
     recipe.task.provision()
-    formulation = recipe.formulation
-    if not bases.is_kept(recipe.model, formulation.auto_class, recipe.weights, **formulation.settings):
-        models.build(recipe.model, formulation.auto_class, device="meta", **formulation.settings)
+    parent, formulation = recipe.parent, recipe.formulation
+    if parent is not None and not parent_store.is_at_hand(parent):
+        warm_up(parent)
+    elif bases.is_kept(parent_store.place(recipe), formulation.auto_class, recipe.weights, **formulation.settings):
+        return
+    models.build(recipe.architecture, formulation.auto_class, device="meta", **formulation.settings)
 
 
 class _Phases:
@@ -273,6 +292,11 @@ def _train(
     cold: dict[str, Usage] = dict(resume.usage) if resume else {}
     serving: dict[str, float] = {}
 
+    with contextlib.nullcontext() if recipe.parent is None else phases.phase("pretrain"):
+        started = parents.prepare(recipe, train, meter, progress)
+    if started is not None:
+        phases.spent["pretrain"] = phases.spent["pretrain"].doing(started.work)
+        cold.setdefault("pretrain", started.usage)
     with phases.phase("data"):
         lot = choosing.lot(recipe, where, meter.window)
         train_rows, dev, encoding = _encode(recipe, lot.examples, meter)
@@ -285,7 +309,8 @@ def _train(
     cold.setdefault("load", loading)
 
     count, trains = len(lot.examples), recipe.method.trains
-    progress.labels, progress.labels_of = max(progress.labels, lot.needed), lot.labels
+    progress.labels_of = lot.labels
+    progress.saw({tuning.order: lot.needed} if lot.needed else {})
     # By what was bought: how many pseudo-labels there will be no forecast can know.
     grid = checkpoint_epochs(recipe.epochs, batch_size=recipe.batch_size, examples=lot.bought, dev_examples=len(dev.examples))
     targets = [steps_for(epochs, recipe.batch_size, count) for epochs in grid]
@@ -308,17 +333,20 @@ def _train(
             with phases.phase("evaluate", tuning):  # spent, and no part of what the model costs
                 serving["latency_seconds"] = tuning.latency(dev, clock)
         processed = tuning.step * recipe.batch_size
-        labels = lot.labels(processed if trains else count)
         cold_to_here = dict(cold)  # no evaluation is in it: who goes on from here pays for one of its own
         shorter = recipe.with_epochs(epochs)
+        labels, then = (
+            merged_labels(started.labels if started else {}, {tuning.order: lot.labels(n if trains else count)})
+            for n in (processed, (upcoming or tuning.step) * recipe.batch_size)
+        )
         yield Checkpoint(
             recipe=shorter,
             scores=scores,
-            labels=labels,
+            labels=sum(labels.values()),
             bought=lot.paid(processed if trains else count),
             step=tuning.step,
             next_step=upcoming,
-            next_labels=lot.labels((upcoming or tuning.step) * recipe.batch_size if trains else count),
+            next_labels=sum(then.values()),
             examples=processed,
             tokens=tuning.tokens,
             trainable_parameters=sum(p.numel() for p in tuning.parameters.values()),
@@ -329,6 +357,7 @@ def _train(
             resume_state=lambda: tuning.resume_state(shorter, cold_to_here),  # noqa: B023  called before the loop goes on
             weights=tuning.averaged,
             test=lambda: _test(tuning),
+            labels_by_order=labels,
         )
         phases.spent.clear()
         progress.work = Work()
@@ -341,11 +370,11 @@ _encoded: dict[tuple[Any, ...], tuple[Rows, Questions, Usage]] = {}
 def _encode(recipe: Recipe, examples: Sequence[Example], meter: Windows) -> tuple[Rows, Questions, Usage]:
     """Rows to train on and to be graded by, and what it took to make them. Kept across runs: trials share them."""
     task, trains = recipe.task, recipe.epochs > 0 or recipe.method.fits
-    key = (task, recipe.model, trains, recipe.learns, recipe.method.asking, recipe.acquire, recipe.pseudo)
+    key = (task, recipe.architecture, trains, recipe.learns, recipe.method.asking, recipe.acquire, recipe.pseudo)
 
     def make() -> tuple[Rows, Questions, Usage]:
         with meter.window() as window:
-            processor, splits = models.processor(recipe.model), task.splits()
+            processor, splits = models.processor(recipe.architecture), task.splits()
             formulation = recipe.formulation
             shots = methods.shots(recipe.method, formulation, splits.train)
             train_rows = formulation.encode(examples if trains else (), processor)
@@ -369,7 +398,7 @@ def _test(tuning: Tuning) -> dict[str, float]:
         shots = methods.shots(recipe.method, formulation, splits.train)
         return questions(formulation, splits.test, tuning.processor, shots, loss=recipe.learns)
 
-    return tuning.test(_remembered(_test_rows, (recipe.task, recipe.model, recipe.learns, recipe.method.asking), make))
+    return tuning.test(_remembered(_test_rows, (recipe.task, recipe.architecture, recipe.learns, recipe.method.asking), make))
 
 
 def _remembered(kept: dict[tuple[Any, ...], T], key: tuple[Any, ...], make: Callable[[], T]) -> T:

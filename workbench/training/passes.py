@@ -21,6 +21,7 @@ from workbench.errors import Infeasible
 from workbench.formulations import Example, Formulation, Rows, Shots
 from workbench.objectives import Answers, Read
 from workbench.study import Recipe
+from workbench.training import parent_store
 from workbench.training.batches import evaluation_batches, padded_tokens
 from workbench.training.faults import faults_of_the_model
 from workbench.training.features import PIECE, Features
@@ -86,12 +87,13 @@ class Passes:
         # own.
         torch.manual_seed(recipe.seed)
         self.formulation = recipe.formulation
-        self.processor = models.processor(recipe.model)
+        self.processor = models.processor(recipe.architecture)
         self.objective, self.inference = self.formulation.objective, self.formulation.inference(self.processor)
         auto_class = self.formulation.auto_class
         how = {"seed": recipe.seed, "weights": recipe.weights, **self.formulation.settings}
-        built = None if window is None else bases.build(recipe.model, auto_class, window=window, **how)
-        base = models.build(recipe.model, auto_class, **how) if built is None else built.model
+        self.place = parent_store.place(recipe)
+        built = None if window is None else bases.build(self.place, auto_class, window=window, **how)
+        base = models.build(self.place, auto_class, **how) if built is None else built.model
         # Whether the model was at hand; what having it took, and what that takes a run that is alone.
         self.base_at_hand = built is not None and built.at_hand
         self.base_took, self.base_alone = (Usage(), Usage()) if built is None else (built.took, built.alone)
@@ -118,7 +120,7 @@ class Passes:
             return None
         # All that a body's output depends on. The seed is not part of it, as it draws nothing but
         # the head: files that lack more than a head are refused (`heads.refuse_missing`).
-        of = self.recipe.model, fingerprints.model(self.recipe.model), self.recipe.weights, auto_class, bfloat16, str(self.where)
+        of = self.place, fingerprints.model(self.place), self.recipe.weights, auto_class, bfloat16, str(self.where)
 
         def forward(inputs: Mapping[str, Any]) -> Any:
             self.model.eval()
@@ -219,6 +221,11 @@ class Passes:
         """
         loss, predictions, _ = self._predict(of)
         return self.recipe.task.grade(of.examples, predictions) | ({} if loss is None else {"test_loss": loss})
+
+    @torch.inference_mode()
+    def predict(self, of: Questions) -> list[Any]:
+        """Predictions, one an example. Raises as `evaluate`."""
+        return self._predict(of)[1]
 
     def _predict(self, of: Questions) -> tuple[float | None, list[Any], Work]:
         """Mean loss per target item (None where there are no rows for it), a prediction for each

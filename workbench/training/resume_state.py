@@ -91,6 +91,10 @@ class ResumeCache:
         usage = {name: Usage.from_json(u) for name, u in record.pop("usage").items()}
         return ResumeState(**record, usage=usage, tensors=tensors)
 
+    def drop(self, run_id: str) -> None:
+        """Forget the state of a run that is not to be continued."""
+        self._path(run_id).unlink(missing_ok=True)
+
     def _path(self, run_id: str) -> Path:
         return self.folder / f"{run_id}.safetensors"
 

@@ -18,6 +18,7 @@ from workbench import flops, methods
 from workbench.data import bases, models
 from workbench.errors import Infeasible, UsageError
 from workbench.formulations import Rows
+from workbench.result import label_order
 from workbench.study import Recipe
 from workbench.training import memory
 from workbench.training.batches import micro_batches, one_batch, padded_tokens, step_examples, widest
@@ -38,14 +39,29 @@ class Progress:
     when the training breaks off.
 
     Attributes:
-        labels: Distinct labelled examples whose labels have reached the loss, in the whole run.
+        by_order: Distinct labelled examples whose labels have reached the loss, in the whole run and in what its parents are made
+            by, by the order in which they are bought.
         work: The work of training since the last checkpoint.
+        phase: What is being done: `train`, or `pretrain` while a parent is made.
+        unlabelled: Orders of corpora, whose texts nobody labelled.
         labels_of: How many labels have reached the loss once so many examples have.
     """
 
-    labels: int = 0
+    by_order: dict[str, int] = field(default_factory=dict)
     work: Work = field(default_factory=Work)
+    phase: str = "train"
+    unlabelled: set[str] = field(default_factory=set)
     labels_of: Callable[[int], int] = lambda examples: examples
+
+    @property
+    def labels(self) -> int:
+        """Distinct labelled examples, all together."""
+        return sum(self.by_order.values())
+
+    def saw(self, labels: Mapping[str, int]) -> None:
+        """Note that so many labels, by the order in which they are bought, have reached the loss."""
+        seen = {name: max(self.by_order.get(name, 0), count) for name, count in labels.items() if name not in self.unlabelled}
+        self.by_order = {**self.by_order, **seen}  # a new one, as other threads may be reading
 
 
 class Tuning(Passes):
@@ -55,6 +71,7 @@ class Tuning(Passes):
 
     def __init__(self, recipe: Recipe, where: torch.device, resume: ResumeState | None, window: bases.Window | None = None) -> None:
         super().__init__(recipe, where, window)
+        self.order = label_order(recipe.to_json())
         self.parameters = {methods.plain_name(name): p for name, p in self.model.named_parameters() if p.requires_grad}
         self.of_head = [name in self.head for name in self.parameters]
         self.optimizer = self.make_optimizer() if self.parameters else None
@@ -108,7 +125,7 @@ class Tuning(Passes):
             total, done = self.make_step(rows, np.concatenate([np.arange(first[i], last[i]) for i in chosen]), len(chosen))
             progress.work = progress.work + done
             seen = min(examples, self.step * recipe.batch_size)
-            progress.labels = max(progress.labels, progress.labels_of(seen))
+            progress.saw({self.order: progress.labels_of(seen)})
             # The last step is always looked at, as no checkpoint may be of a model that has
             # diverged.
             if (self.step % FINITE_CHECK_STEPS == 0 or self.step == target) and not math.isfinite(value := float(total)):
@@ -240,7 +257,7 @@ class Tuning(Passes):
         """The tuned model on the meta device, where parameters have shapes and no numbers."""
         recipe, formulation = self.recipe, self.formulation
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            base = models.build(recipe.model, formulation.auto_class, device="meta", **formulation.settings)
+            base = models.build(recipe.architecture, formulation.auto_class, device="meta", **formulation.settings)
             return methods.apply(recipe.method, base, auto_class=formulation.auto_class)
 
     @torch.no_grad()

@@ -1,0 +1,139 @@
+"""Has the model at hand that a recipe starts from: it is made once, by the one loop, and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from workbench import methods, process
+from workbench.errors import EnvironmentFault, Infeasible
+from workbench.result import label_order
+from workbench.study import Recipe
+from workbench.training import parent_store
+from workbench.training.parent_store import ParentRecord
+from workbench.training.resume_state import ResumeCache
+from workbench.training.tuning import Progress, Tuning
+from workbench.usage import Usage, Work, total
+
+if TYPE_CHECKING:
+    from workbench.training.loop import Checkpoint
+
+Train = Callable[..., Iterator["Checkpoint"]]
+"""The loop, as `workbench.training.train`."""
+
+STATE_BYTES = 2 << 30
+"""The most that states of unfinished parents take in the cache."""
+
+STATE_SECONDS = 20.0
+"""A parent's state is kept where so much training would be lost without it: writing it may take a second."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """What the parents of a recipe took.
+
+    Attributes:
+        usage: Cold, of all parents together: what they take a run that is alone.
+        labels: Distinct labels that they were made with, by the order in which they are bought. A corpus has none.
+        work: What was done now to have the parent at hand.
+    """
+
+    usage: Usage
+    labels: Mapping[str, int]
+    work: Work
+
+
+_failed: dict[str, Infeasible] = {}
+"""Parents that failed in this process, by id: the next run that starts from one does not pay for the same failure again."""
+
+
+def prepare(recipe: Recipe, train: Train, meter: Any, progress: Progress) -> Started | None:
+    """Have the model of a recipe's parent at hand; whoever asks first makes it, and others wait meanwhile.
+
+    One that was interrupted goes on from its last state.
+
+    Args:
+        recipe: The recipe.
+        train: The loop.
+        meter: Measures what it takes.
+        progress: Is kept up to date.
+
+    Returns:
+        What the parents took; None where the recipe has none.
+
+    Raises:
+        Infeasible: The parent ran out of memory, diverged or failed.
+        UsageError: Its method cannot be merged; or as `train`.
+        EnvironmentFault: The cache cannot be written to.
+    """
+    parent = recipe.parent
+    if parent is None:
+        return None
+    work = Work()
+    if (record := parent_store.find(parent)) is None:
+        lock = parent_store.root() / "locks" / parent_store.folder_of(parent).name
+        try:
+            lock.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"cannot write to {lock.parent}: {error.strerror}. Set WORKBENCH_CACHE to a folder that can be written to."
+            ) from error
+        with process.exclusive(lock):
+            if (record := parent_store.find(parent)) is None:
+                progress.phase = "pretrain"
+                if recipe.pretrain is not None:  # nobody had to label a corpus
+                    progress.unlabelled.add(_order_of(parent))
+                record, work = _make(parent, train, meter, progress)
+                progress.phase = "train"
+    parent_store.touch(parent)
+    labels = record.labels_before if recipe.pretrain is not None else record.labels
+    progress.saw(labels)
+    return Started(record.usage, labels, work)
+
+
+def _make(parent: Recipe, train: Train, meter: Any, progress: Progress) -> tuple[ParentRecord, Work]:
+    """Train a parent and keep its model."""
+    if parent.id in _failed:
+        raise _failed[parent.id]
+    states = ResumeCache(parent_store.root() / "states", STATE_BYTES)
+    state = states.find(parent.run_id)
+    resume = state if state and state.epochs < parent.epochs else None
+    last: Checkpoint | None = None
+    weights: dict[str, torch.Tensor] = {}
+    work, unsaved = Work(), 0.0
+    try:
+        with contextlib.closing(train(parent, resume, meter=meter, progress=progress)) as segments:  # type: ignore[type-var]
+            for checkpoint in segments:
+                work, unsaved = work + checkpoint.spent["train"].work, unsaved + checkpoint.spent["train"].seconds
+                if checkpoint.next_step is None:
+                    last, weights = checkpoint, checkpoint.weights()
+                elif unsaved >= STATE_SECONDS:
+                    states.save(checkpoint.resume_state())
+                    unsaved = 0.0
+    except Infeasible as error:
+        failed = Infeasible(error.reason, f"{parent.method.name} of {parent.model_name!r}, before its tuning: {error.detail}")
+        if error.reason != "out_of_memory":  # of which there may be more next time
+            _failed[parent.id] = failed
+        raise failed from error
+    assert last is not None
+    tuning = Tuning(dataclasses.replace(parent, weights="float32"), torch.device("cpu"), None)
+    tuning.adopt({methods.plain_name(name): value for name, value in weights.items()})
+    before = {name: count for name, count in last.labels_by_order.items() if name != _order_of(parent)}
+    record = ParentRecord(
+        usage=total(usage for phase, usage in last.usage.items() if phase != "evaluate"),
+        labels=dict(last.labels_by_order),
+        labels_before=before,
+        head=parent_store.head_of(parent.formulation),
+    )
+    parent_store.write(parent, methods.merged(parent.method, tuning.model), record)
+    states.drop(parent.run_id)
+    return record, work
+
+
+def _order_of(recipe: Recipe) -> str:
+    return label_order(recipe.to_json())
