@@ -6,6 +6,7 @@ parsed before is kept. Every choice has its place in the URL, so that an address
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import threading
@@ -19,6 +20,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from workbench.errors import WorkbenchError
+from workbench.forecast.calibration import Calibration, kept
 from workbench.front.objectives import View, view_of
 from workbench.front.points import Points
 from workbench.ledger import Ledger, LedgerSnapshot, default_url
@@ -62,6 +64,14 @@ class Context:
     def key(self) -> tuple[Any, ...]:
         """Version, prices and objectives: the key of what is computed from Results at these prices (`st.cache_data`)."""
         return (*self.version, self.view.offer.id, self.view.label_usd, self.view.maximize, *self.view.minimize)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What was timed of this machine, kept beside the ledger; None where nothing was, or it cannot be read."""
+        path = sqlite_path(self.url)
+        with contextlib.suppress(WorkbenchError):
+            return kept(Path.cwd() if path is None else path.parent)
+        return None
 
     @property
     def points(self) -> Points:

@@ -30,8 +30,10 @@ def _nothing_at_hand() -> Any:
     load.cache_clear()
     fingerprints.look_again()
     features._kept.clear()
+    features._layouts.clear()
     yield
     features._kept.clear()
+    features._layouts.clear()
 
 
 def questions_file(folder: Path) -> str:
@@ -60,6 +62,18 @@ def recipe(task: Any, model: str, method: Any = None, **more: Any) -> Recipe:
 
 def outcome(made: Recipe, resume: Any = None) -> list[Any]:
     return [(c.recipe.epochs, dict(c.scores), c.weights(), dict(c.usage), c.resume_state(), c.tokens) for c in train(made, resume)]
+
+
+def test_a_later_run_passes_nothing_through_the_body_for_its_features(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = recipe(TinyTask(train=40, dev=20), tiny, epochs=1)
+    first = outcome(made)
+    passed: list[int] = []
+    monkeypatch.setattr(features.Features, "_output", lambda self, inputs: passed.append(1))
+    again = outcome(made)
+    assert not passed
+    for (_, scores, weights, *_), (_, others, wanted, *_) in zip(first, again, strict=True):
+        assert scores == others
+        assert all(torch.equal(value, wanted[name]) for name, value in weights.items())
 
 
 @pytest.mark.parametrize("kind", ["spans", pytest.param("words", marks=pytest.mark.slow)])

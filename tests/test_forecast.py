@@ -34,6 +34,7 @@ from workbench.forecast import (
     trials_within,
     typical,
 )
+from workbench.forecast.machine import measured_peak_flops
 from workbench.forecast.timing import CONSTANTS, Correction, Guess, _student, fit, formula
 from workbench.prices import Offer, Prices
 from workbench.result import Result, Spending
@@ -422,12 +423,26 @@ def test_what_is_no_calibration(record: Any) -> None:
 def test_what_is_one() -> None:
     assert Calibration.from_json(a_calibration(0)).constants == {"flops": 0.0}
     assert not Calibration.from_json(a_calibration(0)).busy
+    assert Calibration.from_json(a_calibration(0)).peak_flops is None
+    timed = Calibration.from_json(a_calibration(0) | {"peak_flops": 2e11})
+    assert timed.peak_flops == 2e11
+    assert Calibration.from_json(timed.to_json()) == timed
+    with pytest.raises(UsageError, match="calibration"):
+        Calibration.from_json(a_calibration(0) | {"peak_flops": "fast"})
+
+
+def test_the_peak_is_that_of_the_quickest_product() -> None:
+    # Products take 3 s, 1 s and 2 s on this clock, which is looked at once at the start and twice around each.
+    times = iter([0.0, 0.0, 3.0, 3.0, 4.0, 4.0, 6.0])
+    assert measured_peak_flops(5.0, lambda: next(times)) == pytest.approx(2 * 1024**3 / 1.0)
+    assert 1e8 < measured_peak_flops(0.01) < 1e16
 
 
 def test_an_injected_clock_is_the_only_one(tiny: str) -> None:
     ticks = iter(range(10**6))
     made = calibrate(a_study(a_recipe(tiny)), 5.0, machine=HERE, clock=lambda: float(next(ticks)))
     assert {t.seconds for t in made.timings} == {1.0}
+    assert made.peak_flops == 2 * 1024**3
 
 
 # The typical run, budgets, platforms

@@ -236,6 +236,10 @@ def test_the_oldest_are_dropped(place, monkeypatch):
     assert parent_store.is_at_hand(child(model, epochs=3))
     with pytest.raises(EnvironmentFault, match="not in the cache"):
         parent_store.place(some)
+    deployed = child(child(model, epochs=3), task=TinyTask(train=16, dev=8, seed=1))
+    assert parent_store.kept_for_good(deployed) == parent_store.place(deployed)
+    last(child(other, task=TinyTask(train=16, dev=8, seed=1)))
+    assert parent_store.is_at_hand(deployed.parent)
 
 
 # Labels

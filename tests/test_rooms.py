@@ -1,6 +1,7 @@
 """The README of each folder tells the truth: its commands, code, links, keys and figures are those of the package."""
 
 import csv
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -29,6 +30,12 @@ ROOMS = [
     "tests/README.md",
     "tests/benchmarks/README.md",
 ]
+_spec = importlib.util.spec_from_file_location("engine", ROOT / "tests" / "benchmarks" / "engine.py")
+assert _spec
+assert _spec.loader
+engine = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(engine)
+
 NOT_OURS = {"--no-deps", "--help", "--quiet", "--no-progress"}
 """Options of pip, and those of all commands, which their help tells once."""
 
@@ -131,6 +138,7 @@ def test_the_keys_told_are_those_that_are_printed(swept: Any, command: Any, monk
     words = {
         "run": ("0",),
         "data": ("tiny.py",),
+        "forget": ("tiny.py", "--text", "w7"),
         "plan": ("tiny.py",),
         "platforms": ("tiny.py",),
         "status": (),
@@ -446,6 +454,39 @@ def test_schedules_are_those_of_the_record() -> None:
     for epochs, *scores in rows:
         kinds = ("polynomial", "last", "schedulefree", "decay")
         assert [float(score) for score in scores] == [summary[f"full, {epochs} epochs, {kind}"] for kind in kinds]
+
+
+def test_what_the_loop_saves_is_what_the_record_says() -> None:
+    """Until the engine was measured there is no table; afterwards it is the one that the benchmark prints of its record."""
+    room = text_of("tests/benchmarks/README.md")
+    if not (RESULTS / "engine.json").exists():
+        assert "results/engine.json" not in room
+        return
+    record = results("engine")
+    assert engine.table_of(record) in room
+    assert not [each for each in record["summary"] if each["void"] and each["loss_apart"] <= engine.GATE]
+
+
+def test_the_table_of_the_loop_is_made_of_medians_within_rounds() -> None:
+    taken = {"tokens": 50, "padded": 100, "wall": 9.0, "cpu": 8.0, "peak": None, "latency": 0.0}
+    seconds = {"N1": (6.0, 9.0, 8.0), "N2": (4.0, 6.0, 4.0), "N3": (3.0, 3.0, 3.0), "ours": (2.0, 3.0, 4.0)}
+    seconds["ours without similar lengths"] = (4.0, 3.0, 4.0)
+    rows = [
+        {"job": "full, chat", "profile": "chat", "arm": arm, "round": i, "steps": steps, "loss": 1.0 + 1e-3 * (arm in ("N1", "N3"))}
+        | taken
+        for arm, of in seconds.items()
+        for i, steps in enumerate(of)
+    ]
+    summary = engine.summary_of(rows, {"full, chat": 1e9}, 1e10)
+    by = {each["arm"]: each for each in summary}
+    assert by["N2"]["over_ours"] == {"median": 2.0, "low": 1.0, "high": 2.0}
+    # Other results are no results; batches of similar length are others on purpose.
+    assert [arm for arm, each in by.items() if each["void"]] == ["N1"]
+    assert by["ours"]["peak_share_of_floor"] == pytest.approx(1e9 / (1e10 * 9.0))
+    profiles = engine.over_profiles(rows, summary)
+    assert profiles["chat"]["N1"] is None
+    table = engine.table_of({"profiles": profiles, "summary": summary})
+    assert "| full and LoRA, chat | void | 2.0 (1.0 to 2.0) | 1.0 (0.8 to 1.5) | 1.0 (1.0 to 2.0) |" in table
 
 
 def test_budgets_restarts_and_forecasts_are_those_of_the_records() -> None:

@@ -15,6 +15,7 @@ from workbench.quantities import dollars, duration, many, number
 from workbench.report.answers import cost_text, score_text
 from workbench.report.bill import phases_spent
 from workbench.report.columns import values
+from workbench.report.efficiency import efficiency_rows, efficiency_text
 from workbench.report.records import find_run
 from workbench.report.reproduce import reproduce
 from workbench.report.tables import flat, sample_rows
@@ -47,6 +48,7 @@ def show(c: Context) -> None:
         if points:
             _checkpoints(c, segments, points)
         _bill(c, r, segments)
+        _efficiency(c, segments)
     with right:
         to_mlflow(c, r)
         _settings(r, min(s.started for s in segments))
@@ -135,6 +137,14 @@ def _bill(c: Context, r: Result, segments: list[Result]) -> None:
     st.dataframe(pd.DataFrame(rows).fillna(""), hide_index=True)
     if there and there.note:
         st.caption(plain(f"{there.basis}: {there.note}"))
+
+
+def _efficiency(c: Context, segments: list[Result]) -> None:
+    """Show how near to the limit of its machine the run was made."""
+    if text := efficiency_text(segments, c.calibration):
+        st.markdown("##### Efficiency")
+        st.dataframe(pd.DataFrame(efficiency_rows(segments, c.calibration)), hide_index=True)
+        st.caption(plain(text))
 
 
 def _samples(r: Result) -> None:

@@ -14,6 +14,7 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     doctor        `workbench doctor`
     export        `workbench export`
     forecasting   what the commands that forecast share
+    forget        `workbench forget`
     front         `workbench front`
     import_       `workbench import`
     init          `workbench init`
@@ -69,6 +70,7 @@ _COMMANDS = {
     "confirm": ("confirm", "Run the front again with new seeds, on the held-out test split."),
     "label": ("label", "Write the examples to label next, or take the labels filled in."),
     "retry": ("retry", "Let runs that failed or were broken off be tried again."),
+    "forget": ("forget", "Say which results used an example, and drop its text from what is kept."),
     "import": ("import_", "Read results that others published into a study."),
     "replay": ("replay", "Replay searches on recorded runs: what they find and spend."),
     "front": ("front", "Show the front of a study, and the answer to its question."),
@@ -92,7 +94,7 @@ _HIDDEN = {"worker": ("worker", "Work on a sweep that another process has begun.
 """Commands that only other commands start. No help lists them."""
 
 _GROUPS = {
-    "Work": ("init", "data", "plan", "sweep", "confirm", "label", "retry", "import", "replay"),
+    "Work": ("init", "data", "plan", "sweep", "confirm", "label", "retry", "forget", "import", "replay"),
     "See": ("front", "status", "runs", "run", "export", "dashboard", "mlflow"),
     "Use": ("deploy", "serve", "package"),
     "Set up": ("platforms", "prices", "config", "completion", "doctor"),

@@ -6,12 +6,11 @@ import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli.common import ledger_url, messages
 from workbench.errors import EnvironmentFault, UsageError
-from workbench.forecast import Calibration, Forecaster, Terms, trials_within
+from workbench.forecast import Calibration, Forecaster, Terms, calibration, trials_within
 from workbench.ledger import Ledger
 from workbench.prices import Offer, Prices
 from workbench.quantities import dollars, duration
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from workbench.result import Result
     from workbench.study import Study
 
-CALIBRATION = Path(".workbench", "calibration.json")
+CALIBRATION = calibration.FILE
 """Where `plan --calibrate` keeps what it timed, in the folder of the ledger."""
 
 UNBOUNDED_RUNS = 100
@@ -35,7 +34,7 @@ UNBOUNDED_RUNS = 100
 
 def forecaster_of(study: Study, storage: str | None, results: Sequence[Result] | None = None) -> Forecaster:
     """Return a forecaster that knows what was timed here, and the study's Results: those given, else those of its ledger."""
-    return Forecaster(study, results_of(study, storage) if results is None else results, _calibration())
+    return Forecaster(study, results_of(study, storage) if results is None else results, kept_calibration())
 
 
 def most_runs(study: Study, trials: int | None) -> int | None:
@@ -163,21 +162,18 @@ class Bought:
         )
 
 
-def keep_calibration(calibration: Calibration) -> None:
+def keep_calibration(made: Calibration) -> None:
     """Write down what was timed."""
     CALIBRATION.parent.mkdir(exist_ok=True)
-    CALIBRATION.write_text(json.dumps(calibration.to_json(), indent=1) + "\n", encoding="utf-8")
+    CALIBRATION.write_text(json.dumps(made.to_json(), indent=1) + "\n", encoding="utf-8")
 
 
-def _calibration() -> Calibration | None:
+def kept_calibration() -> Calibration | None:
     """Return what was timed; None where nothing was, or where the file cannot be read, which is said: it can be made again."""
     try:
-        return Calibration.from_json(json.loads(CALIBRATION.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError, UsageError):
-        text = f"{CALIBRATION} was ignored: it is no calibration. `workbench plan STUDY --calibrate` makes it anew."
-        messages.print(text, style="yellow", markup=False)
+        return calibration.kept()
+    except UsageError as error:
+        messages.print(str(error), style="yellow", markup=False)
         return None
 
 

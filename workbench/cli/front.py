@@ -33,6 +33,7 @@ from workbench.cli.common import (
     view_of,
     writing,
 )
+from workbench.cli.forecasting import kept_calibration
 from workbench.cli.options import gathered
 from workbench.cli.serving import rival_of, show_serving
 from workbench.front.confirmed import Confirmed, confirmations, confirmed_front, corrected_points
@@ -45,6 +46,7 @@ from workbench.report import answers
 from workbench.report.answers import answer, contended_text, cost_cells, score_text, ties_text
 from workbench.report.caveats import doubts, redaction_text
 from workbench.report.columns import COLUMNS, POINT, cells
+from workbench.report.efficiency import efficiency_record
 from workbench.report.records import front_record
 from workbench.result import COSTS, Result, by_run, carried, current, originals
 
@@ -123,7 +125,7 @@ def front(options: FrontOptions) -> None:
     if options.as_json:
         load = Load(options.load_per_second, rival)
         record = front_record(ledger.name, results, view, budget_usd=options.budget_usd, target=options.target, load=load)
-        print_json(record)
+        print_json(record | {"efficiency": efficiency_record(results, kept_calibration())})
     else:
         show_front(results, view, everything=options.everything)
         if rival is not None and (options.load_per_second or options.against):

@@ -29,6 +29,7 @@ from workbench.cli.common import (
     tell_inputs,
     view_of,
 )
+from workbench.cli.forecasting import kept_calibration
 from workbench.cli.front import explain_costs
 from workbench.errors import UsageError
 from workbench.front.objectives import View
@@ -38,6 +39,7 @@ from workbench.quantities import count, dollars, duration, number
 from workbench.report.answers import cost_cells
 from workbench.report.bill import peak_share, phases_spent
 from workbench.report.columns import cells
+from workbench.report.efficiency import efficiency_record, efficiency_text
 from workbench.report.records import find_run, runs_record
 from workbench.report.text import describe, own_settings, short_settings, usage_cells
 from workbench.result import AGAIN, Cause, Result, mean_costs
@@ -159,6 +161,7 @@ def run(run_id: str, study: str | None, platform: str | None, label_usd: float |
             {
                 "run": runs_record(segments, view, ledger.mlflow_runs)[0],
                 "results": [r.to_json() | {"number": r.number, "outdated": list(r.outdated)} for r in segments],
+                "efficiency": efficiency_record(segments, kept_calibration()),
             }
         )
         return
@@ -232,6 +235,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         "test split": ", ".join(f"{name} {_score_text(score)}" for name, score in last.test_scores.get(last.recipe_id, {}).items()),
         "tuned numbers": f"{last.trainable_parameters:,}" if last.trainable_parameters else "",
         "work": _work_text(last),
+        "efficiency": efficiency_text(segments, kept_calibration()),
         "means": _means_text(last, view),
         "predictions": _serving_text(last, view),
         "CO2e": _carbon_text(last, view),

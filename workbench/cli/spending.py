@@ -10,13 +10,14 @@ import click
 
 from workbench import process
 from workbench.cli.common import messages, print_json, print_text, say_next
-from workbench.cli.forecasting import banded
+from workbench.cli.forecasting import banded, kept_calibration
 from workbench.cli.front import show_front, tell_doubts
 from workbench.errors import Refused
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
 from workbench.quantities import dollars, duration, many
 from workbench.report.answers import answer
+from workbench.report.efficiency import efficiency_record, efficiency_text
 from workbench.report.records import front_record
 from workbench.result import Result, by_run, spending
 from workbench.result.outdated import outdated_text
@@ -73,12 +74,15 @@ def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: 
     messages.print(f"Spent in all: {dollars(spent.usd)} and {duration(spent.seconds)} for {text}.\n")
     if outdated := outdated_text(results):
         messages.print(outdated, style="yellow", markup=False)
+    timed = kept_calibration()
     if as_json:
-        print_json(front_record(ledger.name, results, view))
+        print_json(front_record(ledger.name, results, view) | {"efficiency": efficiency_record(results, timed)})
     else:
         show_front(results, view)
         print_text(f"\n{answer(results, view)}")
         tell_doubts(results, view, ledger.description["grading"])
+        if efficient := efficiency_text(results, timed):
+            messages.print(efficient, style="dim", markup=False)
         following = _following(study, results, view, then or ("front" if again else ""))
         click.get_current_context().call_on_close(lambda: say_next(following))  # MLflow is yet to be told
 

@@ -20,6 +20,7 @@ from workbench.result import label_order, merged_labels
 from workbench.study import Recipe
 from workbench.tasks.base import Task
 from workbench.training.batches import MAX_TOKENS, OVERHEAD_TOKENS, checkpoint_epochs, split, steps_for
+from workbench.training.fisher import MOST_EXAMPLES
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,10 @@ class Amounts:
         for phase, amounts in self.of(parent).items():
             for name, amount in amounts.items() if phase != "evaluate" else ():
                 whole[name] = whole.get(name, 0.0) + amount
+        if parent.task.teaches:  # a pass there and back of each example alone
+            examples = min(MOST_EXAMPLES, self.data_of(parent).train_examples)
+            whole["flops"] += examples * self._flops_per_example(parent)[0]
+            whole["layer_passes"] += float(examples * self.pair(parent).layers)
         return whole
 
     def labels(self, recipe: Recipe, steps: int) -> dict[str, int]:
@@ -114,7 +119,7 @@ class Amounts:
 
         The texts of a corpus, by which a model learns by itself, are none.
         """
-        bought, seen = self.data_of(recipe).train_examples, steps * recipe.batch_size
+        bought, seen = self.data_of(recipe).train_examples - recipe.task.replayed, steps * recipe.batch_size
         # Those that the steps do not come to are not bought, unless pseudo-labels rest on them.
         own = min(bought, seen) if recipe.method.trains and recipe.pseudo is None else bought
         return merged_labels(self._labels_before(recipe), {label_order(recipe.to_json()): own})
@@ -122,7 +127,7 @@ class Amounts:
     def _labels_before(self, recipe: Recipe) -> Mapping[str, int]:
         if (parent := recipe.parent) is None:
             return {}
-        if recipe.pretrain is not None:
+        if recipe.starts_from_corpus:
             return self._labels_before(parent)
         return self.labels(parent, self.steps(parent, float(parent.epochs)))
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,13 @@ from workbench import methods, training
 from workbench.errors import Infeasible, UsageError
 from workbench.forecast import pairs
 from workbench.forecast.forecaster import Forecaster
-from workbench.forecast.machine import Machine
+from workbench.forecast.machine import Machine, measured_peak_flops
 from workbench.forecast.timing import CONSTANTS, Timing, fit
 from workbench.study import Recipe, Study
 from workbench.tasks.base import Splits
+
+FILE = Path(".workbench", "calibration.json")
+"""Where a calibration is kept, in the folder of the ledger."""
 
 EXAMPLES, DEV_EXAMPLES = 64, 32
 """Examples that steps are taken from, and that an evaluation is timed on: enough to show what one costs."""
@@ -44,6 +49,7 @@ class Calibration:
         constants: Seconds for one FLOP, layer pass and update, fitted to the steps.
         timings: What a step, an evaluation, loading and encoding took, for each model and method.
         busy: Whether others used the machine's processors meanwhile: all timings may then be too long.
+        peak_flops: The most FLOP/s that one device reached, in products of matrices; None in records from before it was measured.
     """
 
     machine: str
@@ -51,6 +57,7 @@ class Calibration:
     constants: Mapping[str, float]
     timings: tuple[Timing, ...]
     busy: bool = False
+    peak_flops: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -67,11 +74,28 @@ class Calibration:
         try:
             timings = tuple(_timing(each) for each in record["timings"])
             words = str(record["machine"]), str(record["date"])
-            return cls(*words, _amounts(record["constants"]), timings, bool(record.get("busy")))
+            peak = record.get("peak_flops")
+            known = None if peak is None else _number(peak)
+            return cls(*words, _amounts(record["constants"]), timings, bool(record.get("busy")), known)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(
                 f"this is no calibration: {error!r}. Remove the file and run `workbench plan STUDY --calibrate`."
             ) from error
+
+
+def kept(folder: Path = Path()) -> Calibration | None:
+    """The calibration that is kept in a folder; None where there is none.
+
+    Raises:
+        UsageError: The file cannot be read, or is no calibration.
+    """
+    try:
+        return Calibration.from_json(json.loads((folder / FILE).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError, UsageError):
+        text = f"{FILE} was ignored: it is no calibration. `workbench plan STUDY --calibrate` makes it anew."
+        raise UsageError(text) from None
 
 
 def _timing(record: Mapping[str, Any]) -> Timing:
@@ -153,7 +177,8 @@ def calibrate(
     # What a GPU reaches may be unknown before anything is timed; the fit needs a start above 0.
     start = {name: forecaster.constants[name] or GPU_FLOP_SECONDS for name in FITTED}
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Calibration(machine.name, date, fit(steps, start, FITTED), tuple(timings), busy)
+    peak = measured_peak_flops(clock=clock)
+    return Calibration(machine.name, date, fit(steps, start, FITTED), tuple(timings), busy, peak)
 
 
 def _recipes(study: Study) -> list[tuple[Recipe, str]]:

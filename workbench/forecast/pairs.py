@@ -81,7 +81,7 @@ def plan(study: Study) -> Iterator[Plan]:
         for method in _methods(study.recipe.method, start.model):
             # Of several tasks the one that cannot be, else the largest, speaks for the pair.
             builds = [
-                _build(task, model, method, memory, problem or _problem_of_labels(study.recipe, task, method), weights)
+                _build(task, model, method, memory, problem or _problem_of_pair(study, task, model, method), weights)
                 for task, problem in known[model]
             ]
             found = max(builds, key=lambda build: (build.problem != "", build.state_bytes or 0))
@@ -122,13 +122,14 @@ def parents(study: Study) -> list[tuple[Recipe, ...]]:
     found: dict[tuple[str, str], dict[str, Recipe]] = {}
 
     def note(recipe: Recipe) -> None:
-        if (parent := recipe.parent) is not None:
-            note(parent)
-            found.setdefault((parent.model_name, parent.method.name), {})[parent.id] = parent
+        if recipe.parent is not None:
+            note(recipe.parent)
+        found.setdefault((recipe.model_name, recipe.method.name), {})[recipe.id] = recipe
 
     for start in starts(study):
         for filled in start.fillings:
-            note(dataclasses.replace(study.recipe, **filled))
+            if (begun := dataclasses.replace(study.recipe, **filled).start) is not None:
+                note(begun)
     return [tuple(each.values()) for each in found.values()]
 
 
@@ -139,6 +140,12 @@ def _parent(recipes: Sequence[Recipe], memory: int) -> Plan:
     found = _build(task, model, method, memory, _problem_of(model, task), recipe.weights)
     problem = found.problem or _problem_of_merging(task, model, method)
     return dataclasses.replace(found, model=recipe.model_name, problem=problem, before=True)
+
+
+def _problem_of_pair(study: Study, task: Task, model: str, method: Method) -> str:
+    """Return why a method cannot be used as the study's recipe says, whatever it does to the model; empty where it can."""
+    problem = _problem_of_labels(study.recipe, task, method)
+    return problem or ("" if task.predecessor() is None else _problem_of_merging(task, model, method))
 
 
 def _problem_of_merging(task: Task, model: str, method: Method) -> str:

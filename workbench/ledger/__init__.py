@@ -16,6 +16,7 @@ A trial that FAILed without a Result is a lease that was given back unused.
     completion        a quick look for a shell's completion, without Optuna
     create            how a study comes into a storage: whole or not at all
     faults            a database's own errors, said as ours
+    forgetting        takes samples of an example out of all Results
     inputs            which Results are of inputs that have changed since
     leases            a worker's right to make one Result, and its heartbeat
     ledger            opens a study's ledger; leases and Results are written into it

@@ -26,7 +26,7 @@ from workbench.errors import UsageError
 from workbench.methods.base import COUNTED, OURS, Method, adapter, bitfit, few_shot, full, head, peft, peft_methods, zero_shot
 from workbench.methods.fitting import item_item, knn, logistic, popularity, setfit
 from workbench.methods.layers import of_last_layers
-from workbench.methods.merging import merged
+from workbench.methods.merging import IN_PLACE, merged
 from workbench.methods.shots import shots
 from workbench.methods.wrapping import wrap
 from workbench.objectives import AlikePairs, Objective
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "IN_PLACE",
     "Method",
     "adapter",
     "apply",

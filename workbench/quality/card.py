@@ -19,8 +19,9 @@ from workbench.quality.encoder import BUILT_IN, smallest
 from workbench.quality.label_noise import Noise, is_installed, label_noise
 from workbench.quality.lengths import Lengths, lengths
 from workbench.quality.repeats import Repeats, repeats
-from workbench.space import Choice, Value, dimensions, ends, is_number, resolve
+from workbench.space import ends
 from workbench.study import Study
+from workbench.study.tasks import largest_tasks
 from workbench.tasks import Task
 
 MOST_EXAMPLES = 5000
@@ -109,22 +110,10 @@ def cards(study: Study, observe: Callable[[str], None] = lambda text: None) -> I
         UsageError: The study asks for more examples than there are.
         EnvironmentFault: A model or a file cannot be read.
     """
-    for option in ends(study.recipe.task) if isinstance(study.recipe.task, Choice) else (study.recipe.task,):
+    for task in largest_tasks(study):
         observe("Reading the data …")
-        yield _card(
-            _largest(option), [each if isinstance(each, str) else each.origin for each in ends(study.recipe.model)], observe
-        )
-
-
-def _largest(task: Any) -> Task:
-    """The task with the largest value of each number that is left open, and the first of other options."""
-    settings: dict[str, Value] = {}
-    for name, hole in dimensions(task).items():
-        if hole.exists(settings):
-            options = hole.space.names if isinstance(hole.space, Choice) else hole.space.ends
-            settings[name] = max(options) if all(map(is_number, options)) else options[0]
-    form: Task = resolve(task, settings)
-    return form
+        names = [each if isinstance(each, str) else each.origin for each in ends(study.recipe.model)]
+        yield _card(task, names, observe)
 
 
 def _card(task: Task, names: Sequence[str], observe: Callable[[str], None]) -> Card:

@@ -10,6 +10,7 @@ What they tell of is computed below, in `workbench.front`. Import from the modul
     curves        whether longer training still pays
     caveats       what is to be known beside: nothing learned, too few dev examples, redacted data
     other_offers  all runs priced at every offer
+    efficiency    how near to the machine's limit the work was done
     failures      what failed, what did not fit, and what that cost
     importance    which settings matter
     labels        what more labels would buy

@@ -18,6 +18,7 @@ from workbench.report.answers import answer, cost_text, score_text, ties_text
 from workbench.report.bill import bill_record, serving_record
 from workbench.report.caveats import redaction_of
 from workbench.report.columns import POINT, cells, values
+from workbench.report.efficiency import efficiency_record
 from workbench.result import Result, by_run, originals, spent_usd
 from workbench.result.outdated import outdated_record
 from workbench.usage import total
@@ -34,7 +35,8 @@ def front_record(
 ) -> dict[str, Any]:
     """The study's points as plain data: the contract of `workbench front --json`.
 
-    `load` says at what load serving is priced, and against which point break-evens are counted. After a
+    `load` says at what load serving is priced, and against which point break-evens are counted. `efficiency` has no share of a
+    peak here: whoever knows what the machine reaches puts that in. After a
     confirmation `on_front`, `hypervolume` and the answer are those of the scores that new seeds gave; a point's
     `score` stays the one that was measured first.
     """
@@ -69,6 +71,7 @@ def front_record(
         "outdated": outdated_record(results),
         "redaction": redaction_of(results),
         "spent_usd": spent_usd(results, view.offer, view.label_usd),
+        "efficiency": efficiency_record(results),
         "view": {
             "offer": view.offer.name,
             "usd_per_hour": float(view.offer.usd_per_hour),

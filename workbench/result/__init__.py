@@ -7,6 +7,7 @@ model_names     what people call the model that a recipe tunes
 inputs          whether what it depends on is still what it was
 costs           what a point costs from cold, at any offer
 spending        what a sweep has spent
+efficiency      how much of what a machine could have computed became finished work
 outdated        what is said of Results whose inputs have changed since
 recorded_offer  an offer as a Result keeps it, and back
 """

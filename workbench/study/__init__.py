@@ -4,6 +4,7 @@ recipe       everything that decides what model comes out
 study        what is searched, what is maximised and minimised, at which prices
 loading      a study file, run; and what is said of one that is wrong
 pretraining  what a model learns by itself before it is tuned
+tasks        the tasks that a study names, as large as it allows
 record       recipes as plain data, and the digests that name them
 """
 

@@ -154,7 +154,24 @@ class Recipe:
 
     @functools.cached_property
     def parent(self) -> Recipe | None:
-        """The recipe whose weights it starts from, of which `pretrain` stands for one; None where it starts from `model` itself.
+        """The recipe whose weights it starts from: that of the task before its own, if there is one, else `start`. None where it
+        starts from `model` itself.
+
+        Raises:
+            UsageError: As `start`.
+        """
+        if isinstance(self.task, Task) and (before := self.task.predecessor()) is not None:
+            return dataclasses.replace(self, task=before[0], epochs=before[1])
+        return self.start
+
+    @property
+    def starts_from_corpus(self) -> bool:
+        """Whether its parent learns from texts that nobody labelled."""
+        return self.pretrain is not None and self.parent is self.start
+
+    @functools.cached_property
+    def start(self) -> Recipe | None:
+        """The recipe that `model` or `pretrain` stands for; None where `model` is a name, and nothing is learned before.
 
         Raises:
             UsageError: The model does not learn in the way of `pretrain`, or as `Task.splits`.

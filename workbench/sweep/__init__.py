@@ -21,6 +21,7 @@ account           what is spent and bought so far, and whether the next run fits
 accumulator       what was consumed since the last Result
 checks            finds mistakes before anything is spent
 checkpoint_store  the folder of states and of the front's weights
+forgetting        which Results used an example, and what learned from it
 pending_results   Results that wait for a ledger that was away
 file_lock         lets one worker at a time choose
 heartbeat         tells the ledger that this worker lives

@@ -5,6 +5,7 @@ audio_classification  the task: which class a sound is of
 base                  Task and Splits: what a task is
 class_scores          accuracy, F1 and calibration error
 classification        the task: which class or classes a text is of
+continual             the task: several tasks, one after the other
 entity_scores         entity F1, by seqeval
 hand_over             answers or a person: precision, and what is answered at it
 image_classification  the task: which class an image is of
@@ -36,6 +37,7 @@ from workbench.formulations import Example
 from workbench.tasks.audio_classification import AudioClassification, audio_classification
 from workbench.tasks.base import Splits, Task
 from workbench.tasks.classification import Classification, classification
+from workbench.tasks.continual import Continual, continual
 from workbench.tasks.image_classification import ImageClassification, image_classification
 from workbench.tasks.language_modelling import LanguageModelling, language_modelling
 from workbench.tasks.monitoring import Monitoring, monitoring
@@ -52,6 +54,7 @@ from workbench.tasks.translation import Translation, translation
 __all__ = [
     "AudioClassification",
     "Classification",
+    "Continual",
     "Example",
     "ImageClassification",
     "LanguageModelling",
@@ -69,6 +72,7 @@ __all__ = [
     "Translation",
     "audio_classification",
     "classification",
+    "continual",
     "image_classification",
     "language_modelling",
     "monitoring",

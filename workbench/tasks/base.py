@@ -187,6 +187,34 @@ class Task(ABC):
         """Predictions of the portable task as those of this one, to be graded."""
         return predictions
 
+    def predecessor(self) -> tuple[Task, float] | None:
+        """The task that a model learns before this one, by the same recipe, and over how many epochs; None, as here: nothing."""
+        return None
+
+    def since(self, scores: Mapping[str, float], before: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """The scores, with what can be said only beside those of what the model started from.
+
+        Args:
+            scores: What `grade` gave.
+            before: What it gave of each model that this one started from, the first one first.
+        """
+        return dict(scores)
+
+    @property
+    def anchor(self) -> float:
+        """How strongly each weight is held near where it begins, by the Fisher information of what was learned before; 0: not."""
+        return 0.0
+
+    @property
+    def teaches(self) -> bool:
+        """Whether who starts from a model of this task needs the Fisher information of its weights."""
+        return False
+
+    @property
+    def replayed(self) -> int:
+        """How many of its training examples were bought for an earlier task: they have `replayed` in them."""
+        return 0
+
     @abstractmethod
     def score(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:
         """The task's scores, a number for each name in `metrics` and `lower_is_better`. Unknown is absent, never 0."""

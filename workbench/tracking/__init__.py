@@ -11,14 +11,16 @@ or down never holds a trial back. What MLflow misses, the next sweep's `MlflowTr
     tags_and_metrics  what a Result says there: name, settings, metrics, tags
     experiment        what it says of its study: question, kind, saved views
     sweep_process     which process a sweep is, and whether it lives
+    forgetting        takes samples of an example out of the artifacts
     store             opening the store
     ui                the web page on it
 
 Importing this package does not import mlflow.
 """
 
+from workbench.tracking import forgetting
 from workbench.tracking.store import default_uri, examine
 from workbench.tracking.tracker import Listener, MlflowTracker
 from workbench.tracking.ui import Page, serve, ui_command
 
-__all__ = ["Listener", "MlflowTracker", "Page", "default_uri", "examine", "serve", "ui_command"]
+__all__ = ["Listener", "MlflowTracker", "Page", "default_uri", "examine", "forgetting", "serve", "ui_command"]

@@ -12,6 +12,7 @@ or prices.
     parents       has the model at hand that a recipe starts from, made once by the loop
     parent_store  the folder with the models that recipes start from
     vectors       embeddings of examples by an encoder as it is
+    fisher        how surely a model's weights are known by what it learned
     faults        what goes wrong in a model, told from what goes wrong in this package
     resume_state  the state to continue a run from, and the folder of such states
 
@@ -25,7 +26,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench.training.batches import checkpoint_epochs
+    from workbench.training.batches import checkpoint_epochs, step_examples
     from workbench.training.choosing import Seen
     from workbench.training.loop import Checkpoint, asked_model, device, predict, test, train, tuned_model, warm_up
     from workbench.training.passes import questions
@@ -51,6 +52,7 @@ __all__ = [
     "embed",
     "predict",
     "questions",
+    "step_examples",
     "test",
     "train",
     "tuned_model",
@@ -74,6 +76,7 @@ _MODULES = {
     "embed": "vectors",
     "predict": "loop",
     "questions": "passes",
+    "step_examples": "batches",
     "test": "loop",
     "train": "loop",
     "tuned_model": "loop",

@@ -47,6 +47,7 @@ class Lot:
         needed: How many of the labels had to be known before the first step: the others were chosen
             by them, or pseudo-labels rest on them.
         usage: What choosing them takes a run that is alone.
+        fresh: How many of the first one, two, three … examples were bought for this task; empty where all were.
     """
 
     examples: Sequence[Example]
@@ -54,12 +55,15 @@ class Lot:
     places: tuple[int, ...] = ()
     needed: int = 0
     usage: Usage = field(default_factory=Usage)
+    fresh: tuple[int, ...] = ()
 
     def labels(self, seen: int) -> int:
         """How many labels have reached the loss once the first `seen` examples have.
 
         Pseudo-labels rest on all that were bought, whichever of them a step reads first.
         """
+        if self.fresh:
+            return self.fresh[min(len(self.fresh), seen) - 1] if seen else 0
         return self.bought if len(self.examples) > self.bought else min(self.bought, seen)
 
     def paid(self, seen: int) -> tuple[int, ...]:
@@ -80,7 +84,7 @@ def lot(recipe: Recipe, where: torch.device, window: Window) -> Lot:
     """
     train, acquire, pseudo = recipe.task.splits().train, recipe.acquire, recipe.pseudo
     if acquire is None and pseudo is None:
-        return Lot(train, len(train))
+        return Lot(train, len(train), fresh=_fresh(train) if recipe.task.replayed else ())
     pool = _pool(recipe, where, window)
     places, needed, usage = [*range(len(train))], 0, Usage()
     if acquire is not None:
@@ -91,6 +95,11 @@ def lot(recipe: Recipe, where: torch.device, window: Window) -> Lot:
         told, more = pool.told(acquire, tuple(places), pseudo, window)
         usage, needed = usage + more, len(bought)
     return Lot([*bought, *told], len(bought), () if acquire is None else tuple(places), needed, pool.usage + usage)
+
+
+def _fresh(examples: Sequence[Example]) -> tuple[int, ...]:
+    """How many of the first one, two, three … examples were not bought for an earlier task."""
+    return tuple(np.cumsum([not example.get("replayed") for example in examples]).tolist())
 
 
 class Pool:

@@ -14,7 +14,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -81,6 +81,28 @@ class _Piece:
 
 
 _kept: OrderedDict[tuple[Any, ...], _Piece] = OrderedDict()
+
+MOST_LAYOUTS = 64
+"""Bodies whose layout is kept; the oldest is dropped first."""
+
+
+class _Known(NamedTuple):
+    """What is known of a body's output.
+
+    Attributes:
+        layout: How it is put together; None where it cannot be.
+        fixed: Bytes of a row whatever its length.
+        token: Bytes of a row for each of its tokens.
+    """
+
+    layout: _Layout | None
+    fixed: int = 0
+    token: int = 0
+
+
+_layouts: dict[tuple[Any, ...], _Known] = {}
+"""By the key of `Features`. Finding one takes two passes over the first rows, more than all else
+that a head's run takes once its features are at hand."""
 
 
 class Features:
@@ -196,21 +218,28 @@ class Features:
             del self.body.forward
 
     def _fits(self, rows: Rows, where: torch.device) -> bool:
-        """Whether all of the rows can be kept; the first of them show what the head reads of the
-        body's output.
+        """Whether all of the rows can be kept. The first that a process meets show what the head
+        reads of the body's output.
         """
         if not len(rows) or rows.together:
             return False
+        if self._key not in _layouts:
+            _layouts[self._key] = self._learnt(rows, where)
+            if len(_layouts) > MOST_LAYOUTS:
+                _layouts.pop(next(iter(_layouts)))
+        self._layout, fixed, token = _layouts[self._key]
+        return self._layout is not None and fixed * len(rows) + token * int(rows.lengths.sum()) <= MOST_BYTES // 4
+
+    def _learnt(self, rows: Rows, where: torch.device) -> _Known:
+        """What the first rows show of the body's output."""
         first = np.arange(min(PIECE, len(rows)))
         inputs = {name: value.to(where) for name, value in rows.batch(first).items()}
-        if self._layout is None:
-            self._layout = self._found(inputs, rows.lengths[first].tolist())
-        if self._layout is None:
-            return False
-        parts = self._layout.apart(self._output(inputs)[1], rows.lengths[first].tolist())
-        fixed = sum(value.nbytes for name, value in parts[0].items() if self._layout.parts[name] != "tokens")
-        token = sum(value[0].nbytes for name, value in parts[0].items() if self._layout.parts[name] == "tokens")
-        return fixed * len(rows) + token * int(rows.lengths.sum()) <= MOST_BYTES // 4
+        layout = self._found(inputs, rows.lengths[first].tolist())
+        if layout is None:
+            return _Known(None)
+        parts = layout.apart(self._output(inputs)[1], rows.lengths[first].tolist())
+        fixed = sum(value.nbytes for name, value in parts[0].items() if layout.parts[name] != "tokens")
+        return _Known(layout, fixed, sum(value[0].nbytes for name, value in parts[0].items() if layout.parts[name] == "tokens"))
 
     def _found(self, inputs: Mapping[str, Any], lengths: Sequence[int]) -> _Layout | None:
         """Find by gradients what the head reads of the body's output.

@@ -328,6 +328,7 @@ def _train(
         features = phases.features("evaluate", tuning, asked, [*map(len, asked)])
         with phases.phase("evaluate", tuning) as used:
             scores, predictions, serving["predictions_per_second"] = tuning.evaluate(dev, clock, features.seconds)
+        scores = recipe.task.since(scores, started.scores if started else ())
         evaluation = used[0] + features
         if "latency_seconds" not in serving:
             with phases.phase("evaluate", tuning):  # spent, and no part of what the model costs

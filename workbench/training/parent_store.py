@@ -14,7 +14,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,8 @@ RECENT_SECONDS = 3600.0
 
 _RECORD = "record.json"
 
+_FISHER = "fisher.safetensors"
+
 _KEPT = "deployed"
 """The file that marks a folder which a deployed model needs."""
 
@@ -53,12 +55,14 @@ class ParentRecord:
             are bought (`workbench.result.label_order`).
         labels_before: Those of its parents alone.
         head: The class and the settings of its task's head (`head_of`).
+        scores: Its last scores on the dev set, those of its own parents before them.
     """
 
     usage: Usage
     labels: Mapping[str, int]
     labels_before: Mapping[str, int]
     head: str
+    scores: Sequence[Mapping[str, float]] = ()
 
 
 def machine() -> str:
@@ -85,7 +89,7 @@ def find(parent: Recipe) -> ParentRecord | None:
     try:
         record: dict[str, Any] = json.loads((folder_of(parent) / _RECORD).read_bytes())
         usage = Usage.from_json(record["usage"])
-        return ParentRecord(usage, record["labels"], record["labels_before"], record["head"])
+        return ParentRecord(usage, record["labels"], record["labels_before"], record["head"], record["scores"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -123,6 +127,14 @@ def place(recipe: Recipe) -> str:
     return str(folder_of(parent) / ("whole" if record.head == head_of(recipe.formulation) else "body"))
 
 
+def information(parent: Recipe) -> dict[str, torch.Tensor]:
+    """The Fisher information of the weights of a parent that was made with it, by name; of all that it learned."""
+    from safetensors.torch import load_file
+
+    found: dict[str, torch.Tensor] = load_file(folder_of(parent) / _FISHER)
+    return found
+
+
 def kept_for_good(recipe: Recipe) -> str:
     """Do as `place` does, and never drop that folder to make room: what is deployed needs it."""
     found, parent = place(recipe), recipe.parent
@@ -131,26 +143,40 @@ def kept_for_good(recipe: Recipe) -> str:
     return found
 
 
-def write(parent: Recipe, model: torch.nn.Module, record: ParentRecord) -> None:
+def write(
+    parent: Recipe, model: torch.nn.Module, record: ParentRecord, information: Mapping[str, torch.Tensor] | None = None
+) -> None:
     """Keep a parent's model, whole or not at all, and drop the oldest ones.
 
     Args:
         parent: What made it.
         model: A plain model (`methods.merged`) on the CPU.
         record: What making it took.
+        information: The Fisher information of its weights, by name; None where nobody needs it.
 
     Raises:
         EnvironmentFault: The cache cannot be written to.
     """
+    from safetensors.torch import save_file
+
     made = folder_of(parent)
     draft = process.draft(made)
     try:
         made.parent.mkdir(parents=True, exist_ok=True)
         with hub.quiet():
             _write_model(parent, model, draft)
-        known = {"usage": record.usage.to_json(), "labels": dict(record.labels), "labels_before": dict(record.labels_before)}
-        about = {"head": record.head, "recipe": parent.to_json(), "machine": machine()}
-        (draft / _RECORD).write_text(json.dumps(known | about), encoding="utf-8")
+        if information is not None:
+            save_file(dict(information), draft / _FISHER)
+        about = {
+            "usage": record.usage.to_json(),
+            "labels": dict(record.labels),
+            "labels_before": dict(record.labels_before),
+            "head": record.head,
+            "scores": [dict(each) for each in record.scores],
+            "recipe": parent.to_json(),
+            "machine": machine(),
+        }
+        (draft / _RECORD).write_text(json.dumps(about), encoding="utf-8")
         shutil.rmtree(made, ignore_errors=True)  # one without a record that can be read
         draft.replace(made)
     except OSError as error:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from workbench import methods, process
-from workbench.errors import EnvironmentFault, Infeasible
+from workbench.errors import EnvironmentFault, Infeasible, UsageError
 from workbench.result import label_order
 from workbench.study import Recipe
-from workbench.training import parent_store
+from workbench.training import fisher, parent_store
 from workbench.training.parent_store import ParentRecord
 from workbench.training.resume_state import ResumeCache
 from workbench.training.tuning import Progress, Tuning
@@ -41,11 +41,13 @@ class Started:
         usage: Cold, of all parents together: what they take a run that is alone.
         labels: Distinct labels that they were made with, by the order in which they are bought. A corpus has none.
         work: What was done now to have the parent at hand.
+        scores: The last scores of each parent on its dev set, the first one first.
     """
 
     usage: Usage
     labels: Mapping[str, int]
     work: Work
+    scores: Sequence[Mapping[str, float]]
 
 
 _failed: dict[str, Infeasible] = {}
@@ -74,6 +76,11 @@ def prepare(recipe: Recipe, train: Train, meter: Any, progress: Progress) -> Sta
     parent = recipe.parent
     if parent is None:
         return None
+    if recipe.task.anchor and recipe.method.kind not in methods.IN_PLACE:
+        raise UsageError(
+            f"ewc holds the weights of the model itself, and {recipe.method.name!r} puts others beside them. Take "
+            f"{', '.join(methods.IN_PLACE)}, or another strategy."
+        )
     work = Work()
     if (record := parent_store.find(parent)) is None:
         lock = parent_store.root() / "locks" / parent_store.folder_of(parent).name
@@ -86,14 +93,14 @@ def prepare(recipe: Recipe, train: Train, meter: Any, progress: Progress) -> Sta
         with process.exclusive(lock):
             if (record := parent_store.find(parent)) is None:
                 progress.phase = "pretrain"
-                if recipe.pretrain is not None:  # nobody had to label a corpus
+                if recipe.starts_from_corpus:  # nobody had to label a corpus
                     progress.unlabelled.add(_order_of(parent))
                 record, work = _make(parent, train, meter, progress)
                 progress.phase = "train"
     parent_store.touch(parent)
-    labels = record.labels_before if recipe.pretrain is not None else record.labels
+    labels = record.labels_before if recipe.starts_from_corpus else record.labels
     progress.saw(labels)
-    return Started(record.usage, labels, work)
+    return Started(record.usage, labels, work, record.scores)
 
 
 def _make(parent: Recipe, train: Train, meter: Any, progress: Progress) -> tuple[ParentRecord, Work]:
@@ -123,16 +130,31 @@ def _make(parent: Recipe, train: Train, meter: Any, progress: Progress) -> tuple
     assert last is not None
     tuning = Tuning(dataclasses.replace(parent, weights="float32"), torch.device("cpu"), None)
     tuning.adopt({methods.plain_name(name): value for name, value in weights.items()})
+    information, taken = _information(parent, tuning, meter) if parent.task.teaches else (None, Usage())
+    earlier = parent_store.find(parent.parent) if parent.parent is not None else None
+    before_scores = [] if earlier is None else earlier.scores
     before = {name: count for name, count in last.labels_by_order.items() if name != _order_of(parent)}
     record = ParentRecord(
-        usage=total(usage for phase, usage in last.usage.items() if phase != "evaluate"),
+        usage=total([taken, *(usage for phase, usage in last.usage.items() if phase != "evaluate")]),
         labels=dict(last.labels_by_order),
         labels_before=before,
         head=parent_store.head_of(parent.formulation),
+        scores=[*before_scores, last.scores],
     )
-    parent_store.write(parent, methods.merged(parent.method, tuning.model), record)
+    parent_store.write(parent, methods.merged(parent.method, tuning.model), record, information)
     states.drop(parent.run_id)
     return record, work
+
+
+def _information(parent: Recipe, tuning: Tuning, meter: Any) -> tuple[dict[str, torch.Tensor], Usage]:
+    """The Fisher information of a parent's weights with that of its own parents, and what computing it took."""
+    with contextlib.nullcontext() if meter is None else meter.window() as window:
+        before = tuning.work
+        found = fisher.information(tuning)
+        if parent.task.anchor and parent.parent is not None:
+            earlier = parent_store.information(parent.parent)
+            found = {name: value + earlier[name] if name in earlier else value for name, value in found.items()}
+    return found, Usage() if window is None else window.usage.doing(tuning.work - before)
 
 
 def _order_of(recipe: Recipe) -> str:

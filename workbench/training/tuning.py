@@ -20,7 +20,7 @@ from workbench.errors import Infeasible, UsageError
 from workbench.formulations import Rows
 from workbench.result import label_order
 from workbench.study import Recipe
-from workbench.training import memory
+from workbench.training import memory, parent_store
 from workbench.training.batches import micro_batches, one_batch, padded_tokens, step_examples, widest
 from workbench.training.faults import Shortage, faults_of_the_model
 from workbench.training.features import PIECE
@@ -80,8 +80,21 @@ class Tuning(Passes):
         self.tokens = 0
         torch.manual_seed(recipe.seed + 1)  # dropout's stream does not depend on how many numbers the wrapping drew
         self.random = _random_state(where)
+        self.held = self._held()
         if resume:
             self._load(resume)
+
+    def _held(self) -> list[tuple[torch.nn.Parameter, torch.Tensor, torch.Tensor]]:
+        """What is held near where it begins (Kirkpatrick et al. 2017): each parameter, its place, and how strongly."""
+        strength, parent = self.recipe.task.anchor, self.recipe.parent
+        if not strength or parent is None:
+            return []
+        known = parent_store.information(parent)
+        return [
+            (parameter, parameter.detach().clone(), strength * known[name].to(self.where))
+            for name, parameter in self.parameters.items()
+            if name in known and known[name].shape == parameter.shape
+        ]
 
     @property
     def rate(self) -> float:
@@ -148,6 +161,9 @@ class Tuning(Passes):
         """
         recipe, parameters = self.recipe, list(self.parameters.values())
         total, padded = self._gradient(rows, batch)
+        for parameter, place, strength in self.held:
+            if parameter.grad is not None:  # of strength / 2 x (parameter - place)^2
+                parameter.grad.addcmul_(strength, parameter.detach() - place)
         torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
         # Counted first: the warm-up and the average count steps from 1.
         self.step += 1

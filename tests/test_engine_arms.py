@@ -1,0 +1,75 @@
+"""The arms of the engine's benchmark give one result, whoever's loop it is and whatever part of ours is taken out."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench import Recipe, full, head, peft
+from workbench.meter import Meter
+from workbench.tasks import classification
+from workbench.testing import tiny_model
+from workbench.training.tuning import Tuning
+
+torch = pytest.importorskip("torch")
+
+BENCHMARKS = str(Path(__file__).parent / "benchmarks")
+
+
+@pytest.fixture
+def arms(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import engine_arms
+
+    yield engine_arms
+    sys.modules.pop("engine_arms", None)
+
+
+def job(arms: Any, folder: Path, method: Any) -> Any:
+    model = tiny_model(folder / "model")
+    config = folder / "model" / "config.json"
+    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config.write_text(json.dumps(json.loads(config.read_text()) | dropout))
+    place = folder / "data"
+    place.mkdir()
+    for side, count in (("train", 24), ("validation", 20), ("test", 8)):
+        with (place / f"{side}.csv").open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["text", "label"])
+            for i in range(count):
+                table.writerow([" ".join(f"w{4 + (i * 7 + n * len(side)) % 60}" for n in range(2 if i % 8 else 24)), "ab"[i % 2]])
+    task = classification(str(place), train=24, dev=20, test=8, max_length=32)
+    how: dict[str, Any] = {"epochs": 1, "warmup_steps": 0, "averaging": None, "precision": "float32"}
+    recipe = Recipe(task=task, model=model, method=method, batch_size=8, **how)
+    start = Tuning(recipe, torch.device("cpu"), None)
+    return arms.Job("tiny", "chat", recipe, {name: p.detach().clone() for name, p in start.parameters.items()})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "method",
+    [
+        full(learning_rate=1e-2),
+        head(learning_rate=1e-1),
+        peft("lora", learning_rate=1e-2, r=4, lora_alpha=8, target_modules="all-linear"),
+    ],
+    ids=lambda method: method.name,
+)
+def test_all_arms_give_the_same_model(arms: Any, tmp_path: Path, method: Any) -> None:
+    made = job(arms, tmp_path, method)
+    with Meter() as meter:
+        run = arms.arms_of(made, meter)
+        loss = {name: run[name]().loss for name in run if name.startswith("ours")}
+        for part in ("kept tokens", "kept bases"):
+            with arms.without(part):
+                loss[part] = arms.ours(made, meter).loss
+        mine = run["ours"]()
+    others = arms.own_loop(made, records=False)
+    grouped = arms.own_loop(made, grouped=True, records=False)
+    assert others.loss != pytest.approx(0.6931, abs=1e-3)  # it has learnt something
+    assert loss == pytest.approx(dict.fromkeys(loss, others.loss), abs=1e-5)
+    assert others.tokens == grouped.tokens == mine.tokens
+    assert mine.padded < others.padded

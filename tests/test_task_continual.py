@@ -1,0 +1,210 @@
+"""Several tasks, one after the other: what is learned and graded, what is forgotten, and what strategies do."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import started
+from started import child, fresh
+
+from workbench import Study, adapter, choice, full, peft
+from workbench.errors import UsageError
+from workbench.forecast import Forecaster, pairs
+from workbench.result import label_order
+from workbench.tasks import classification, continual
+from workbench.testing import FakeMeter, TinyTask
+from workbench.training import parent_store, train
+from workbench.training.tuning import Tuning
+
+torch = pytest.importorskip("torch")
+
+
+@dataclass(frozen=True)
+class Turned(TinyTask):
+    """The tiny task with its classes told the other way round: whoever learns it forgets the first."""
+
+    def _sentences(self, count, side):
+        return [{**each, "label": 1 - each["label"]} for each in super()._sentences(count, side)]
+
+    def digest(self):
+        return f"turned {super().digest()}"
+
+
+FIRST, SECOND = TinyTask(train=64, dev=16), Turned(train=64, dev=16, seed=1, data="turned")
+
+
+def chain(model, strategy="plain", **settings):
+    how = {"epochs": 8, "memory": 16} | settings
+    return child(
+        model,
+        task=continual([FIRST, SECOND], strategy=strategy, **how),
+        method=full(learning_rate=5e-3),
+        epochs=8,
+        averaging=None,
+    )
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def place(cache, monkeypatch):
+    """One cache for all: what was learned before stays learned."""
+    fresh(monkeypatch, cache)
+
+
+def last(recipe):
+    *_, checkpoint = train(recipe, meter=FakeMeter())
+    return checkpoint
+
+
+# What is learned
+
+
+def test_a_recipe_starts_from_that_of_the_tasks_before(tiny):
+    recipe = chain(tiny, epochs=2)
+    parent = recipe.parent
+    assert (parent.epochs, parent.task.learned, parent.method, parent.model) == (2, 1, recipe.method, tiny)
+    assert parent.parent is None
+    assert recipe.with_epochs(1).parent.id == parent.id  # a checkpoint starts from the same
+    assert replace(recipe, seed=1).parent.seed == 1
+    assert (label_order(recipe.to_json()), label_order(parent.to_json())) == ("turned/1", "tiny/0")
+    three = continual([FIRST, SECOND, FIRST])
+    assert [len(three.splits().train), three.predecessor()[0].predecessor()[0].predecessor()] == [64, None]
+    assert len({chain(tiny, each).id for each in ("plain", "replay", "ewc")}) == 3
+
+
+def test_replay_puts_what_was_learned_before_among_the_new(tiny):
+    task = chain(tiny, "replay").task
+    train = task.splits().train
+    old = [example for example in train if example.get("replayed")]
+    assert (len(train), len(old), task.replayed) == (80, 16, 16)
+    assert [example["id"] for example in old] == [example["id"] for example in FIRST.splits().train[:16]]
+    assert {train.index(example) for example in old} != {*range(16)}
+    assert task.splits().train == train
+    assert [example["task_number"] for example in task.splits().dev] == [0] * 16 + [1] * 16
+    assert task.predecessor()[0].replayed == 0
+
+
+# What comes of it
+
+
+def test_plain_tuning_forgets_and_says_how_much(tiny):
+    recipe = chain(tiny)
+    found, before = last(recipe), last(recipe.parent)
+    lost = before.scores["score_of_1"] - found.scores["score_of_1"]
+    assert lost > 10
+    assert found.scores["forgetting"] == pytest.approx(lost)
+    assert found.scores["backward_transfer"] == pytest.approx(-lost)
+    assert found.scores["average_accuracy"] == pytest.approx((found.scores["score_of_1"] + found.scores["score_of_2"]) / 2)
+    assert "forgetting" not in before.scores
+    assert found.usage["pretrain"].work.examples == before.examples
+    assert (found.labels, found.labels_by_order) == (128, {"tiny/0": 64, "turned/1": 64})
+
+
+def test_replay_and_ewc_forget_less(tiny):
+    plain = last(chain(tiny)).scores
+    replay = last(chain(tiny, "replay", memory=64)).scores
+    ewc = last(chain(tiny, "ewc", strength=1e6)).scores
+    assert replay["forgetting"] < plain["forgetting"]
+    assert ewc["forgetting"] < plain["forgetting"]
+
+
+def test_what_is_replayed_is_not_bought_twice(tiny):
+    found = last(chain(tiny, "replay", memory=64))
+    assert found.labels_by_order == {"tiny/0": 64, "turned/1": 64}
+    study = Study(chain(tiny, "replay", memory=64), maximize="average_accuracy")
+    assert Forecaster(study).run(study.recipe).labels == 128
+
+
+def test_forgetting_is_of_the_best_that_was_known():
+    three = continual([FIRST, SECOND, FIRST])
+    before = [{"score_of_1": 90.0, "score_of_2": 0.0}, {"score_of_1": 95.0, "score_of_2": 80.0}]
+    found = three.since({"score_of_1": 60.0, "score_of_2": 85.0, "score_of_3": 90.0}, [{"dev_loss": 1.0}, *before])
+    assert found["forgetting"] == pytest.approx(((95 - 60) + (80 - 85)) / 2)
+    assert found["backward_transfer"] == pytest.approx(((60 - 90) + (85 - 80)) / 2)
+    assert three.since({"score_of_1": 1.0}, []) == {"score_of_1": 1.0}  # of what nobody graded nothing is said
+
+
+# Elastic weight consolidation
+
+
+def test_the_fisher_information_is_the_mean_of_squared_gradients(tiny):
+    recipe = chain(tiny, "ewc")
+    last(recipe)
+    known = parent_store.information(recipe.parent)
+    tuning = Tuning(recipe, torch.device("cpu"), None)  # begins where the parent ended
+    examples = FIRST.splits().train
+    rows = tuning.formulation.encode(examples, tuning.processor)
+    sums = 0.0
+    weight = dict(tuning.model.named_parameters())["classifier.weight"]
+    for i in range(len(examples)):
+        tuning.model.zero_grad()
+        inputs = {name: torch.as_tensor(value) for name, value in rows.batch([i]).items()}
+        tuning.lesson.loss(tuning.lesson.forward(tuning.model.eval(), inputs), inputs).backward()
+        sums = sums + weight.grad**2
+    assert torch.allclose(known["classifier.weight"], sums / len(examples), rtol=1e-3, atol=1e-9)
+    assert {*known} == {name for name, _ in tuning.model.named_parameters()}
+
+
+def test_its_cost_is_a_part_of_what_is_started_from(tiny):
+    plain, ewc = last(chain(tiny)), last(chain(tiny, "ewc"))
+    assert ewc.usage["pretrain"].seconds == plain.usage["pretrain"].seconds + 1  # one more window
+    assert ewc.usage["pretrain"].work.flops > plain.usage["pretrain"].work.flops
+    studies = [Study(chain(tiny, each), maximize="average_accuracy") for each in ("plain", "ewc")]
+    some, more = (Forecaster(study).run(study.recipe).phases["pretrain"].value for study in studies)
+    assert more > some
+
+
+def test_the_stronger_the_nearer(tiny):
+    moved = []
+    for strength in (1.0, 1e8):
+        recipe = chain(tiny, "ewc", strength=strength)
+        last(recipe)
+        begun = Tuning(recipe, torch.device("cpu"), None)
+        assert begun.held
+        known = parent_store.information(recipe.parent)
+        *_, end = train(recipe, meter=FakeMeter())
+        weights = end.weights()
+        moved.append(sum(float((known[name] * (weights[name] - p.detach()) ** 2).sum()) for name, p in begun.parameters.items()))
+    assert moved[1] < moved[0]
+
+
+# What cannot be
+
+
+def test_what_cannot_be_is_refused(tiny, tmp_path):
+    with pytest.raises(UsageError, match="needs two tasks or more"):
+        continual([FIRST])
+    with pytest.raises(UsageError, match="strategy must be one of 'plain', 'replay', 'ewc'"):
+        continual([FIRST, SECOND], strategy="hope")
+    with pytest.raises(UsageError, match="must be a list of tasks"):
+        continual(FIRST)
+    lora = replace(chain(tiny, "ewc"), method=peft("lora", learning_rate=1e-3, target_modules="all-linear"))
+    with pytest.raises(UsageError, match="'lora' puts others beside them"):
+        last(lora)
+    study = Study(replace(chain(tiny), method=adapter(learning_rate=1e-3)), maximize="average_accuracy")
+    assert "cannot be merged" in next(pairs.plan(study)).problem
+
+
+def test_a_study_searches_strategies(tiny):
+    study = Study(chain(tiny, choice("plain", "replay")), maximize="average_accuracy")
+    assert {*study.dimensions} == {"task.strategy"}
+    assert study.resolve({"task.strategy": "replay"}).parent.task.strategy == "replay"
+    assert [(p.before, p.fits) for p in pairs.plan(study)] == [(False, True)]
+
+
+def test_classes_are_told_among_those_of_all_tasks(tiny, tmp_path):
+    for name, classes in {"a": ("red", "blue"), "b": ("big", "small")}.items():
+        rows = [f"w{10 + i} w{20 + i % 7},{classes[i % 2]}" for i in range(40)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *rows]))
+    tasks = [classification(str(tmp_path / f"{name}.csv"), train=16, dev=8, max_length=16) for name in "ab"]
+    task = continual(tasks)
+    formulation = task.formulation("encoder")
+    assert {*formulation.settings["id2label"].values()} == {"red", "blue", "big", "small"}
+    with pytest.raises(UsageError, match="one and the same head"):
+        continual([tasks[0], FIRST]).formulation("encoder")
+    model = started.masked_model(tiny, tmp_path / "m")
+    found = last(child(model, task=task))
+    assert {"score_of_1", "score_of_2", "average_accuracy", "forgetting"} <= {*found.scores}

@@ -1,0 +1,164 @@
+"""`workbench forget`: which results used an example, and what is kept of it here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from workbench import tracking
+from workbench.cli import complete
+from workbench.cli.common import (
+    Table,
+    console,
+    json_option,
+    ledger_url,
+    load_study,
+    messages,
+    print_json,
+    print_table,
+    reading,
+    storage_option,
+    tracking_option,
+)
+from workbench.cli.options import gathered
+from workbench.errors import Refused, UsageError
+from workbench.ledger import Ledger, forgetting
+from workbench.quantities import many
+from workbench.report.text import describe
+from workbench.study import Study
+from workbench.sweep import Unwritten
+from workbench.sweep.forgetting import Use, Wanted, held, unknown, uses, weights_of
+from workbench.tracking import default_uri
+
+BEYOND = (
+    "Your own files were not touched. Take it out of them yourself: the results are then of other data, and left off the front.",
+    "What was copied elsewhere cannot be reached: packaged and deployed models, exports, back-ups, a data set's copy by the hub.",
+)
+"""What a user must know of where this command does not reach."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgetOptions:
+    """The arguments and options of `workbench forget`."""
+
+    study: str
+    example: str | None
+    text: str | None
+    weights: bool
+    storage: str | None
+    tracking_uri: str | None
+    as_json: bool
+
+
+@click.command()
+@click.argument("study", shell_complete=complete.study_files)
+@click.option("--example", metavar="ID", help="The id of an example, as samples and `workbench data` have it.")
+@click.option("--text", metavar="TEXT", help="All examples that hold this text; case and blanks do not count.")
+@click.option("--weights", is_flag=True, help="Delete the weights here that were trained on it.")
+@storage_option
+@tracking_option
+@json_option
+@gathered(ForgetOptions)
+def forget(options: ForgetOptions) -> None:
+    """Say which results of the file STUDY used an example, and drop its text from what is kept here.
+
+    Samples that hold it (--log-samples) go from the ledger and from MLflow's artifacts on this machine; a SQLite ledger is written
+    anew. Scores and bills stay. Weights that were trained on it are listed, and deleted with --weights. Your own data file is never
+    touched. Run it before you take the example out of the file: afterwards it cannot be known who used it. Again does no harm.
+    """
+    wanted = Wanted(options.example, options.text)
+    study, url = load_study(options.study), ledger_url(options.storage)
+    with reading():
+        there = Ledger.holds(study.name, url)
+        ledger = Ledger.find(study.name, url, path=options.study, study=study) if there else None
+        if ledger is not None and ledger.leases():
+            raise Refused("a sweep of this study is at work, and keeps what it reads. Stop it first (Ctrl-C), then forget.")
+        found = held(study, wanted)
+        results = ledger.results() if ledger else []
+        used, lost = uses(study, results, wanted), unknown(study, results)
+    if not found and not results:
+        raise UsageError(f"no example of {options.study} is meant by that, and it has no results. Look at `workbench data`.")
+    folder = Path.cwd() / ".workbench" / study.name
+    record: dict[str, Any] = {
+        "study": study.name,
+        "examples": found,
+        "results": [_row(use) for use in used],
+        "unknown": [result.trial for result in lost],
+        **_dropped(url, options.tracking_uri or default_uri(Path.cwd()), wanted),
+        "weights": [str(path) for path in weights_of(folder, used)],
+        "weights_deleted": options.weights,
+        "beyond": [],
+    }
+    if options.weights:
+        for path in record["weights"]:
+            Path(path).unlink(missing_ok=True)
+    record["beyond"] = _beyond(study, folder, record.pop("unreached"))
+    if options.as_json:
+        print_json(record)
+    else:
+        _show(record, used, lost)
+
+
+def _row(use: Use) -> dict[str, Any]:
+    result = use.result
+    return {
+        "trial": result.trial,
+        "number": result.number,
+        "recipe_id": result.recipe_id,
+        "epochs": result.epochs,
+        "how": list(use.how),
+    }
+
+
+def _dropped(url: str, uri: str, wanted: Wanted) -> dict[str, Any]:
+    """Drop the samples of every study in the database, and say how many went."""
+    names = _names(url)
+    runs = [run for name in names for run in Ledger.find(name, url, read_only=True).mlflow_runs.values()]
+    gone = forgetting.drop_samples(url, wanted.is_sample) if names else 0
+    from_artifacts, unreached = tracking.forgetting.drop_samples(uri, dict.fromkeys(runs), wanted.is_sample) if runs else (0, [])
+    return {"samples_dropped": {"ledger": gone, "mlflow": from_artifacts}, "unreached": unreached}
+
+
+def _names(url: str) -> list[str]:
+    """Return the names of all studies in the database; none where there is no database."""
+    try:
+        return Ledger.names(url)
+    except UsageError:
+        return []
+
+
+def _beyond(study: Study, folder: Path, unreached: Sequence[str]) -> list[str]:
+    more = [f"Artifacts that are not files here were not reached: {place}." for place in unreached]
+    if Unwritten(folder):
+        more.append(f"Results wait in {folder / 'unwritten'} for a ledger that was away; sweep again, then forget again.")
+    return [*BEYOND, *more]
+
+
+def _show(record: dict[str, Any], used: Sequence[Use], lost: Sequence[Any]) -> None:
+    named = ", ".join(f"{name} ({side})" for name, side in record["examples"].items())
+    console.print(f"Examples meant: {named or 'none that the data hold now'}.", markup=False)
+    if used:
+        table = Table(title=f"{many(len(used), 'result')} used it")
+        for name in ("trial", "point", "how"):
+            table.add_column(name, justify="right" if name == "trial" else "left")
+        for use in used:
+            table.add_row(str(use.result.trial), describe(use.result), ", ".join(use.how))
+        print_table(table)
+    if lost:
+        text = f"Of {many(len(lost), 'result')} it cannot be known: the data, or the study, are not what they were then."
+        messages.print(text, style="yellow", markup=False)
+    gone = record["samples_dropped"]
+    console.print(f"Samples dropped: {gone['ledger']:,} from the ledger, {gone['mlflow']:,} from MLflow's artifacts.")
+    files, deleted = record["weights"], record["weights_deleted"]
+    if files:
+        console.print(f"Weights that learned from it, {'deleted' if deleted else 'kept (--weights deletes them)'}:")
+    for path in files:
+        console.print(f"  {path}", markup=False)
+    if not files:
+        console.print("No weights here learned from it.")
+    for line in record["beyond"]:
+        messages.print(line, style="dim", markup=False)

@@ -1,0 +1,169 @@
+"""Which Results of a study used an example, and where its text and what learned from it are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench import training
+from workbench.data.tables import folded
+from workbench.errors import UsageError, WorkbenchError
+from workbench.formulations import Example
+from workbench.methods.base import FITTED
+from workbench.result import Result
+from workbench.study import Recipe, Study
+from workbench.study.tasks import largest_tasks
+
+TRAINED, SHOWN, MAY, GRADED, TESTED = (
+    "trained on it",
+    "asked with it as an example",
+    "may have trained on it",
+    "graded by it",
+    "tested by it",
+)
+"""Ways in which a Result used an example."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a Result used an example."""
+
+    result: Result
+    how: tuple[str, ...]
+
+    @property
+    def learned(self) -> bool:
+        """Whether weights of its may hold something of the example."""
+        return bool({TRAINED, MAY} & {*self.how})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be forgotten: an example by its id, or all that hold a text.
+
+    Attributes:
+        id: The id of an example; None where a text is given.
+        text: A text; case and blanks do not count. None where an id is given.
+    """
+
+    id: str | None = None
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.id is None) == (self.text is None) or not (self.id or folded(self.text or "")):
+            raise UsageError("say which example is meant: by --example ID, or by --text TEXT.")
+
+    def is_example(self, example: Mapping[str, Any]) -> bool:
+        """Whether an example is meant."""
+        if self.id is not None:
+            return str(example.get("id")) == self.id
+        return any(folded(self.text or "") in folded(each) for each in _texts(example))
+
+    def is_sample(self, sample: Mapping[str, Any]) -> bool:
+        """Whether a sample holds it, in its example or in what was predicted."""
+        return self.is_example(sample["example"]) or (self.text is not None and self.is_example({"": sample["prediction"]}))
+
+
+def _texts(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, Sequence):
+        for each in value:
+            yield from _texts(each)
+
+
+def held(study: Study, wanted: Wanted) -> dict[str, str]:
+    """The examples of the study's data that are meant, by id, each with the split that it is of.
+
+    Raises what `Task.splits` raises.
+    """
+    found: dict[str, str] = {}
+    for task in largest_tasks(study):
+        splits = task.splits()
+        pool = task.pool()
+        sides: Mapping[str, Sequence[Example]] = {
+            "train": splits.train if pool is None else pool,
+            "dev": splits.dev,
+            "test": splits.test,
+        }
+        for side, examples in sides.items():
+            found |= {str(each.get("id")): side for each in examples if wanted.is_example(each)}
+    return found
+
+
+def uses(study: Study, results: Sequence[Result], wanted: Wanted) -> list[Use]:
+    """How each Result used what is meant. Results of other data than there are now are told by `unknown`."""
+    found = []
+    for result in results:
+        if "data" in result.outdated:
+            continue
+        try:
+            recipe = study.resolve(result.settings)
+            how = tuple(_ways(recipe, result, wanted))
+        except WorkbenchError:  # settings of an older form of the study, or data that are gone
+            continue
+        if how:
+            found.append(Use(result, how))
+    return found
+
+
+def unknown(study: Study, results: Sequence[Result]) -> list[Result]:
+    """Results of which it cannot be known whether they used an example: of data as they were before."""
+    found = []
+    for result in results:
+        try:
+            study.resolve(result.settings)
+        except WorkbenchError:
+            found.append(result)
+            continue
+        if "data" in result.outdated:
+            found.append(result)
+    return found
+
+
+def _ways(recipe: Recipe, result: Result, wanted: Wanted) -> Iterable[str]:
+    task = recipe.task
+    splits, method = task.splits(), recipe.method
+    if recipe.acquire is not None or recipe.pseudo is not None:
+        # Which of the pool were chosen is not on record.
+        if any(wanted.is_example(each) for each in task.pool() or splits.train):
+            yield MAY
+    else:
+        places = [i for i, each in enumerate(splits.train) if wanted.is_example(each)]
+        if places and (method.labelled and not method.shots) and _reached(recipe, result, places, len(splits.train)):
+            yield TRAINED
+        if places and method.shots and (min(places) < method.shots or method.choose == "nearest"):
+            yield SHOWN
+    if result.scores and any(wanted.is_example(each) for each in splits.dev):
+        yield GRADED
+    if result.test_scores and any(wanted.is_example(each) for each in splits.test):
+        yield TESTED
+
+
+def _reached(recipe: Recipe, result: Result, places: Sequence[int], examples: int) -> bool:
+    """Whether the loss has seen one of these examples by the step of a Result."""
+    at_once = recipe.method.kind in FITTED and not recipe.method.trains
+    if at_once or result.status != "complete" or result.epochs >= 1:
+        return True
+    seed = getattr(recipe.task, "seed", 0)
+    seen = {int(i) for step in range(result.step) for i in training.step_examples(step, recipe.batch_size, examples, seed)}
+    return bool(seen & {*places})
+
+
+def weights_of(folder: Path, of: Iterable[Use]) -> list[Path]:
+    """Files below a sweep's folder that hold weights which learned from an example: of points of the
+    front, and states that runs go on from.
+    """
+    paths = []
+    for use in of:
+        if use.learned:
+            paths += [
+                folder / "weights" / f"{use.result.recipe_id}.safetensors",
+                folder / "prefixes" / f"{use.result.run_id}.safetensors",
+            ]
+    return [path for path in dict.fromkeys(paths) if path.is_file()]
