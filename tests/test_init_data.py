@@ -179,6 +179,24 @@ def test_entities_and_folders_of_images(tmp_path, command):
     assert load_study(tmp_path / "d.py").recipe.task.data == "digits"
 
 
+def test_who_had_what_gives_a_study_of_recommendation(tmp_path, command):
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    bought = [f"u{u},i{(u + t) % 9},{t}" for u in range(40) for t in range(5)]
+    (shop / "interactions.csv").write_text("\n".join(["user,item,time", *bought, "u0,i99,9"]))
+    (shop / "items.jsonl").write_text("\n".join(json.dumps({"id": f"i{k}", "title": f"thing {k}"}) for k in range(9)))
+    code, _, told = command("init", "shop")
+    text = (tmp_path / "shop.py").read_text()
+    assert code == 0
+    assert "9 items; 80 next items to learn from, 40 users to grade by, 40 held out to the end." in text
+    assert "1 of 201 interactions are with an item without a text: left out." in text
+    assert "1 of 201 interactions are with an item without a text: left out." in told
+    study = load_study(tmp_path / "shop.py")
+    assert {"popularity", "item_item", "zero_shot", "full", "bitfit"} == {*study.dimensions["method"].space.names}
+    assert study.recipe.task.data == "shop"
+    assert "train=choice(20, 80)" in text
+
+
 def test_a_look_tells_tasks_by_columns(tmp_path):
     def task(*columns):
         (tmp_path / "a.jsonl").write_text(json.dumps(dict.fromkeys(columns, "x")) + "\n")

@@ -79,3 +79,27 @@ def test_live_prices_are_shown_instead_of_the_book(monkeypatch: pytest.MonkeyPat
     offer = Offer("vast", "x", "L4", 1, "US", "on_demand", Decimal("0.1"), "gpuhunt", "2026-01-15", "live")
     monkeypatch.setattr(live, "offers", lambda: (offer,))
     assert [o["name"] for o in listed("--live")] == ["vast:x:US:on_demand"]
+
+
+def test_what_binds_a_team_to_a_platform_is_told_with_its_source() -> None:
+    shown = json.loads(CliRunner().invoke(cli, ["platforms", "--json"]).stdout)
+    aws = next(offer for offer in shown if offer["platform"] == "aws")
+    assert aws["egress_usd_per_gb"] == 0.09
+    assert "plain machine" in aws["interface"]
+    assert aws["platform_commitment"] == "none on demand"
+    assert aws["commitment"] == "on_demand", "an offer's own is another thing"
+    known = [prices.platform(offer["platform"]) for offer in shown]
+    assert all("(20" in each.binding_source for each in known if each.interface and each.name != "local")
+    assert any(each.egress_usd_per_gb is None for each in known), "what is unknown stays unknown"
+
+
+def test_a_study_is_priced_without_one_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = {offer["platform"] for offer in json.loads(CliRunner().invoke(cli, ["platforms", "--json"]).stdout)}
+    kept = json.loads(CliRunner().invoke(cli, ["platforms", "--without", "aws", "--without", "gcp", "--json"]).stdout)
+    assert {offer["platform"] for offer in kept} == every - {"aws", "gcp"}
+    with pytest.raises(UsageError, match=r"names no platform of the price book. Did you mean 'aws'"):
+        CliRunner().invoke(cli, ["platforms", "--without", "awss"], catch_exceptions=False, standalone_mode=False)
+    only = prices.find("aws:g6.xlarge")
+    monkeypatch.setattr(prices, "load", lambda: (only,))
+    with pytest.raises(UsageError, match="leaves no platform"):
+        CliRunner().invoke(cli, ["platforms", "--without", "aws"], catch_exceptions=False, standalone_mode=False)

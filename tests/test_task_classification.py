@@ -315,7 +315,7 @@ def test_what_can_be_maximised(tmp_path, tiny):
         study(task(data), tiny, "subset_accuracy")
     assert study(task(data, several=True), tiny, "subset_accuracy")
     plain = written(tmp_path / "b.jsonl")
-    with pytest.raises(UsageError, match=r"needs groups to compare, and the dev examples have 0.*group=, or maximize 'accuracy'"):
+    with pytest.raises(UsageError, match=r"needs groups to compare, and the dev examples have 0.*group=, or name .accuracy."):
         check_data(study(task(plain), tiny, "worst_group_accuracy"))
 
 

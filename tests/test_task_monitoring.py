@@ -108,9 +108,7 @@ def test_settings_are_checked(tmp_path):
         monitoring("opinions", train=8, window=0)
     with pytest.raises(UsageError, match="several= is not for monitoring"):
         monitoring("opinions", train=8, several=True)
-    with pytest.raises(
-        UsageError, match=r"watched='negativ' is no label of 'opinions', which has negative, .*Did you mean 'negative'"
-    ):
+    with pytest.raises(UsageError, match=r"watched='negativ' is no label of 'opinions'. Give one .*Did you mean 'negative'"):
         monitoring("opinions", train=8, watched="negativ").splits()
     recipe = Recipe(task=monitoring("opinions", train=8), model="m", method=logistic(), epochs=0)
     with pytest.raises(UsageError, match="lower is better"):

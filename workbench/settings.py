@@ -196,13 +196,10 @@ _CARBON = {
 _PLATFORM = {
     "billing_seconds": _POSITIVE,
     "minimum_seconds": _AMOUNT,
-    "billing_source": _TEXT,
     "pue": _RATIO,
-    "pue_source": _TEXT,
-    "data": _TEXT,
-    "technical_support": _TEXT,
-    "business_scenes": _TEXT,
-    "source": _TEXT,
+    "egress_usd_per_gb": _AMOUNT,
+    **dict.fromkeys(("billing_source", "pue_source", "data", "technical_support", "business_scenes", "source"), _TEXT),
+    **dict.fromkeys(("interface", "commitment", "binding_source"), _TEXT),
 }
 OPTIONS = {
     "storage": _TEXT,

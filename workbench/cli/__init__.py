@@ -19,6 +19,7 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     import_       `workbench import`
     init          `workbench init`
     init_methods  the methods in it
+    init_recommendation  the study for who had what
     init_study    the study that `workbench init DATA` writes
     label         `workbench label`
     member        which model of a study is meant

@@ -206,7 +206,7 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
         row = [*cells(r, view, *POINT), score_text(r.scores[view.maximize], of.get(r.recipe_id))]
         row += cost_cells(view, r, [*dict.fromkeys((*view.minimize, "seconds"))])
         row += _confirmation(of.get(r.recipe_id), of) if of else []
-        table.add_row(*row, *(["*" if r in members else ""] if everything else []))
+        table.add_row(*row, *([_standing(r, members, view)] if everything else []))
     print_table(table)
     ties = ties_text(pareto_front(corrected_points(results, view), view), view)
     if ties:
@@ -220,6 +220,12 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
                 now, before = of[r.recipe_id].score.mean, r.scores[view.maximize]
                 why = f"with new seeds its {view.maximize} is {now:.1f} ({before:.1f} before), no better than a cheaper one's"
             print_text(f"No longer on the front: trial {r.trial} at {number(r.epochs)} epochs; {why}.")
+
+
+def _standing(r: Result, members: Sequence[Result], view: View) -> str:
+    """Return whether a point is on the front: `*`; or which bound of the study it does not keep."""
+    unmet = ", ".join(f"{name} {r.scores[name]:.1f}" if name in r.scores else f"no {name}" for name in view.unmet(r))
+    return f"not met: {unmet}" if unmet else "*" if r in members else ""
 
 
 def _confirmation(known: Confirmed | None, of: Mapping[str, Confirmed]) -> list[str]:

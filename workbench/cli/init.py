@@ -64,9 +64,9 @@ study = Study(
 def init(what: str, task: str | None, text: str | None, label: str | None, output: Path | None) -> None:
     """Write a commented study that runs as it is, for your own DATA or to begin with; nothing is ever overwritten.
 
-    DATA is a file (CSV, TSV, JSON, JSON lines, parquet, Arrow, CoNLL), a folder with files for train, dev and test, a folder of
-    images or sounds with a folder for each class, or a data set's name on the hub: it is looked at, and so is this machine, and a
-    study with fitting models and methods is written here.
+    DATA is a file (CSV, TSV, JSON, JSON lines, parquet, Arrow, CoNLL), a folder with files for train, dev and test, one with
+    interactions and items, a folder of images or sounds with a folder for each class, or a data set's name on the hub: it is looked
+    at, and so is this machine, and a study with fitting models and methods is written here.
     FILE.py, or nothing, gives a study of built-in data, as a pattern.
     """
     options = {"task": task, "text": text, "label": label}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from workbench import training
 from workbench.cli.init_methods import ASKED, METHODS
+from workbench.cli.init_recommendation import recommendation_study
 from workbench.data import fingerprints, inspection, models
 from workbench.data.builtin import MODELS
 from workbench.data.forms import BUILT_IN
@@ -38,7 +39,10 @@ FETCHED = {
 }
 """Small models from the hub, for tasks that no built-in model does."""
 
-TASKS = ("classification", "question_answering", "token_classification", "image_classification", "audio_classification")
+TASKS = (
+    *("classification", "question_answering", "token_classification", "image_classification", "audio_classification"),
+    "recommendation",
+)
 """Kinds of task that a study can be written for."""
 
 WHAT = {
@@ -130,6 +134,8 @@ def study_text(data: str, task: str | None = None, text: str | None = None, labe
             f"{data!r} looks like data for {task}, and init writes studies for {', '.join(TASKS)}. Name one of them with "
             "--task, or write the study by hand: `workbench init` writes one to begin with."
         )
+    if task == "recommendation":
+        return Written(*recommendation_study(data))
     if task in FETCHED:
         return _written(_files(data, task, label))
     if task == "token_classification":

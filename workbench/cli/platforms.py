@@ -27,6 +27,7 @@ from workbench.cli.common import (
 )
 from workbench.cli.forecasting import band, banded, forecaster_of, most_runs
 from workbench.cli.options import gathered, setting
+from workbench.errors import UsageError, did_you_mean
 from workbench.forecast import rank, typical
 from workbench.prices import label_usd_of
 from workbench.quantities import dollars, duration, many, number
@@ -46,6 +47,7 @@ class PlatformsOptions:
     study: str | None
     trials: int | None
     spot: bool
+    without: tuple[str, ...]
     everything: bool
     label_usd: float | None
     storage: str | None
@@ -56,6 +58,7 @@ class PlatformsOptions:
 @click.argument("study", required=False, shell_complete=complete.study_files)
 @setting("--trials", type=COUNT, help="Runs of the sweep that is priced. [default: the study's, or 16]")
 @click.option("--spot", is_flag=True, help="Rank spot offers too: they end at any time.")
+@click.option("--without", multiple=True, metavar="NAME", help="Leave this platform out; may be given several times.")
 @click.option("--all", "everything", is_flag=True, help=f"Show all offers, not the first {SHOWN}.")
 @setting("--label-usd", type=AMOUNT, metavar="USD", help="Price of one labelled example. [default: the study's]")
 @storage_option
@@ -69,7 +72,7 @@ def platforms(options: PlatformsOptions) -> None:
     `workbench plan STUDY --calibrate` and with results. Without STUDY the offers stand by US$ for 10^18 FLOPs at their peak.
     Facts about a platform are columns of a table that `workbench.toml` can change.
     """
-    offers = [o for o in prices.load() if options.spot or o.commitment != "spot"]
+    offers = [o for o in _others(prices.load(), options.without) if options.spot or o.commitment != "spot"]
     if options.study is None:
         _show_peaks(offers, everything=options.everything, as_json=options.as_json)
         return
@@ -140,6 +143,18 @@ def _show_peaks(offers: list[prices.Offer], *, everything: bool, as_json: bool) 
     say_next("`workbench platforms STUDY` for what a sweep takes on each")
 
 
+def _others(offers: Sequence[prices.Offer], without: Sequence[str]) -> list[prices.Offer]:
+    """Return the offers of other platforms than these. Raises UsageError where one of them has no offer, or no other has."""
+    known = sorted({o.platform for o in offers})
+    for name in without:
+        if name not in known:
+            raise UsageError(f"--without {name!r} names no platform of the price book.{did_you_mean(name, known)}")
+    kept = [o for o in offers if o.platform not in without]
+    if not kept:
+        raise UsageError("--without leaves no platform. Leave one in.")
+    return kept
+
+
 def _show_more(count: int, *, everything: bool) -> None:
     if not everything and count > SHOWN:
         messages.print(f"{count - SHOWN} more; --all shows them.", style="dim")
@@ -153,6 +168,15 @@ def _show_facts(names: set[str]) -> None:
         known = prices.platform(name)
         table.add_row(name, known.data, known.technical_support, known.business_scenes)
     print_table(table)
+    binds = Table(fold=True, title="\nWhat binds a team to a platform, as far as it is known")
+    for name in ("platform", "US$ for a GB that leaves", "what is rented", "bound at least", "source"):
+        binds.add_column(name, justify="right" if "US$" in name else "left")
+    for name in sorted(names):
+        known = prices.platform(name)
+        egress = "unknown" if known.egress_usd_per_gb is None else f"{known.egress_usd_per_gb:.2f}"
+        binds.add_row(name, egress, known.interface, known.commitment, known.binding_source)
+    print_table(binds)
+    messages.print("--without NAME shows what a study costs without one of them.", style="dim")
 
 
 def _record(ranked: Ranked) -> dict[str, Any]:
@@ -162,6 +186,8 @@ def _record(ranked: Ranked) -> dict[str, Any]:
     return ranked.offer.to_json() | {"fits": ranked.fits} | known | _facts(ranked.offer.platform)
 
 
-def _facts(platform: str) -> dict[str, str]:
+def _facts(platform: str) -> dict[str, Any]:
     known = prices.platform(platform)
-    return {name: getattr(known, name) for name in ("data", "technical_support", "business_scenes")}
+    names = ("data", "technical_support", "business_scenes", "egress_usd_per_gb", "interface", "commitment", "binding_source")
+    # An offer has a commitment of its own: on demand, or spot.
+    return {"platform_commitment" if name == "commitment" else name: getattr(known, name) for name in names}

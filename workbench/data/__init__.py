@@ -15,6 +15,7 @@ and models.
     digits        `digits`, a built-in data set of images
     docstrings    the docstrings of an installed package, read from its source
     documents     rows of JSON
+    drawn         built-in models of images and sound whose weights are drawn
     duplicates    finds texts that say nearly the same, in linear time
     file_splits   which files of a folder are train, dev and test
     files         the boundary to files: what parsers and disks raise, in our words
@@ -54,6 +55,7 @@ and models.
     text_pairs    texts that answer texts: conversations and translations
     texts         plain texts for a model to learn a language by
     values        values as tables have them: gaps, NumPy's types
+    vowels        `vowels`, a built-in data set of sound
     windows       questions and their contexts as overlapping windows of tokens
 """
 

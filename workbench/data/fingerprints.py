@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from workbench.data import adapters, cache, counts, hub, poolings, readers, scratch, sources
-from workbench.data.builtin import MODELS, BuiltIn, is_gguf
+from workbench.data import adapters, cache, counts, drawn, hub, poolings, readers, scratch, sources
+from workbench.data.builtin import MODELS, BuiltIn, Drawn, is_gguf
 from workbench.data.forms import Form
 from workbench.errors import DataError, EnvironmentFault, WorkbenchError
 
@@ -194,6 +194,8 @@ def _package(of: BuiltIn) -> str:
     """Version of a built-in model's package and the way it is read; empty where older recipes
     stated neither.
     """
+    if isinstance(of, Drawn):
+        return f"drawn {drawn.REVISION} by {', '.join(map(' '.join, drawn.versions().items()))}"
     try:
         version = metadata.version(of.distribution)
     except metadata.PackageNotFoundError:

@@ -29,6 +29,7 @@ BUILT_IN = {
     "pysearch": "retrieval",
     "pycalls": "recommendation",
     "digits": "image_classification",
+    "vowels": "audio_classification",
 }
 """Data sets that need no file, and the task that each is for."""
 

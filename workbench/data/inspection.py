@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from workbench.data import cache, images, sounds, sources, values
-from workbench.data.files import CONLL, reading, wrong
+from workbench.data.files import CONLL, reading, suffix_of, wrong
 from workbench.data.forms import Form, Sides, Source
+from workbench.data.interactions import INTERACTIONS, ITEMS
 from workbench.data.labelled import LABEL, LONGEST_LABEL, MANY, MOST_OF_ROWS, TEXT
 from workbench.data.tagged import TAGS, TOKENS
 from workbench.data.text_pairs import LAYOUTS
@@ -119,14 +120,19 @@ def task_of(data: str) -> str:
     """The task that a data set is for, by its name.
 
     Returns:
-        As `Look.task`; `image_classification` or `audio_classification` for folders of images or
-        sounds, and `token_classification` for files with a word and its tag per line.
+        As `Look.task`; `recommendation` for a folder with interactions and items,
+        `image_classification` or `audio_classification` for folders of images or sounds, and
+        `token_classification` for files with a word and its tag per line.
 
     Raises:
         DataError, UsageError, EnvironmentFault: As `look`.
     """
     path = cache.expanded(data)
     if path.is_dir():
+        with reading(data):
+            names = {file.name.removesuffix(suffix_of(file.name)) for file in path.iterdir() if file.is_file()}
+        if {INTERACTIONS, ITEMS} <= names:
+            return "recommendation"
         with reading(data):
             inside = (file.suffix.lower() for each in path.iterdir() if each.is_dir() for file in each.rglob("*") if file.is_file())
             suffix = next((one for one in inside if one in (*images.SUFFIXES, *sounds.SUFFIXES)), "")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from workbench.data import digits, images, sounds, values
+from workbench.data import digits, images, sounds, values, vowels
 from workbench.data.file_splits import sides_of
 from workbench.data.files import TABLE_SUFFIXES, reading, suffix_of, wrong
 from workbench.data.forms import Example, Sides, Source
@@ -95,7 +95,7 @@ class LabelledFiles(FilesTable):
 
     @property
     def built_in(self) -> Mapping[str, Any]:  # type: ignore[override]
-        return {"digits": digits} if self.media == "image" else {}
+        return {"digits": digits} if self.media == "image" else {"vowels": vowels}
 
     def of_folder(self, folder: Path) -> dict[str, Source] | None:
         """The sides of a folder of folders; None where it holds a table."""
@@ -192,6 +192,8 @@ def read(media: str, data: str, example: Mapping[str, Any]) -> Any:
     """
     if "pixels" in example:
         return images.drawn(example["pixels"])
+    if "vowel" in example:
+        return vowels.said(example["vowel"])
     if "bytes" in example:  # a file that was sent
         with reading(f"the {media} that was sent", _KINDS[media]):
             return READERS[media].read(io.BytesIO(example["bytes"]))

@@ -39,6 +39,11 @@ class Embedding(Formulation):
         among: Names of the documents to be put in order for an example; None: all that are
             searched.
         without: Names of documents that are never found for an example; None: there are none.
+        prior: The logarithm of how likely each document is to be looked for at all, by its name.
+            Documents are then put in order by cosine / temperature plus this. Learned among the
+            other documents of its step, a cosine tells by how much a query makes a document
+            likelier, so that this sum is the logarithm of how likely it is then (Yi et al. 2019,
+            doi:10.1145/3298689.3346996). None: by cosines alone.
     """
 
     query: Callable[[Example], str]
@@ -49,6 +54,7 @@ class Embedding(Formulation):
     temperature: float
     among: Callable[[Example], Sequence[str]] | None = None
     without: Callable[[Example], Collection[str]] | None = None
+    prior: Callable[[Sequence[str]], np.ndarray] | None = None
 
     @property
     def auto_class(self) -> str:
@@ -106,10 +112,11 @@ class Embedding(Formulation):
         count = len(examples)
         asked, searched, names = np.array(outputs[:count]), np.array(outputs[count:]), rows.extra[count:]
         place = {name: i for i, name in enumerate(names)}
+        known = np.zeros(len(names)) if self.prior is None else self.temperature * self.prior(names)
         rankings: list[Ranking] = []
         for first in range(0, count, QUERIES_AT_ONCE):
             some = slice(first, first + QUERIES_AT_ONCE)
-            for example, scores in zip(examples[some], asked[some] @ searched.T, strict=True):
+            for example, scores in zip(examples[some], asked[some] @ searched.T + known, strict=True):
                 own = range(len(names)) if self.among is None else [place[name] for name in self.among(example)]
                 if self.without is not None:
                     barred = {place[name] for name in self.without(example)}

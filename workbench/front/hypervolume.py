@@ -20,7 +20,7 @@ def hypervolume(results: Sequence[Result], view: View) -> float:
     """
     # The score is negated already, so every coordinate is minimised and the reference is an upper
     # corner.
-    points = [view.coordinates(result) for result in results]
+    points = [view.coordinates(result) for result in results if not view.unmet(result)]
     reference = (-view.reference[view.maximize], *(_decade(name, view.reference[name]) for name in view.minimize))
     found = [(p[0], *map(_decade, view.minimize, p[1:])) for p in points if p is not None]
     return pareto.hypervolume(found, reference)

@@ -7,7 +7,7 @@ and the price of a label: with these a Result has costs, and coordinates among o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workbench import prices
@@ -47,6 +47,7 @@ class View:
             (see `amortized_over`); None where none of it is added.
         sweep_usd: What the sweep has spent on compute in US$; None where that is unknown. It is read only where
             `adopted` is given.
+        require: Bounds that a member of the front keeps, as `Study.bounds` gives them.
     """
 
     maximize: str
@@ -57,11 +58,13 @@ class View:
     billed: bool = False
     adopted: int | None = None
     sweep_usd: float | None = None
+    require: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, description: Mapping[str, Any], offer: Offer, label_usd: float) -> View:
         """The view that a ledger's description asks for."""
-        return cls(description["maximize"], tuple(description["minimize"]), description["reference"], offer, label_usd)
+        named = description["maximize"], tuple(description["minimize"]), description["reference"]
+        return cls(*named, offer, label_usd, require=description.get("require") or {})
 
     def amortized_over(self, adopted: int, results: Sequence[Result]) -> View:
         """Return this view with the sweep's own compute added to every bill, amortised over so many adopted models.
@@ -110,6 +113,10 @@ class View:
         value, low, high = ends
         return None if value is None or low is None or high is None else Estimate(value, low, high, seconds.basis, seconds.note)
 
+    def unmet(self, result: Result) -> list[str]:
+        """Return the scores of a point that do not keep a bound of `require`; an unknown one keeps none."""
+        return [name for name, bound in self.require.items() if not _keeps(result.scores.get(name), bound)]
+
     def coordinates(self, result: Result) -> tuple[float, ...] | None:
         """Return the coordinates of a Result as a point to be minimised: minus its score, then its costs.
 
@@ -127,3 +134,12 @@ class View:
         ):
             return None
         return (-result.scores[self.maximize], *(amount for amount in amounts if amount is not None))
+
+
+def _keeps(score: float | None, bound: Mapping[str, float]) -> bool:
+    return score is not None and bound.get("at_least", score) <= score <= bound.get("at_most", score)
+
+
+def bounds_text(require: Mapping[str, Mapping[str, float]]) -> str:
+    """Write bounds in words: `worst_group_accuracy at least 70 and gap_accuracy at most 5`."""
+    return " and ".join(f"{name} {how.replace('_', ' ')} {bound:g}" for name, of in require.items() for how, bound in of.items())

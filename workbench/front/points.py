@@ -30,6 +30,7 @@ class Points:
         members: The same points as `best`, as they were measured.
         confirmed: What new seeds say of a point, by its recipe id.
         unknown: Number of finished points whose cost is unknown at these prices.
+        unmet: Points that would be candidates if they kept the bounds of the view.
     """
 
     view: View
@@ -39,6 +40,7 @@ class Points:
     members: Sequence[Result]
     confirmed: Mapping[str, Confirmed]
     unknown: int
+    unmet: Sequence[Result] = ()
 
     @classmethod
     def of(cls, results: Sequence[Result], view: View) -> Points:
@@ -48,11 +50,13 @@ class Points:
         known, candidates = confirmations(results, view), found
         if known or any(r.replicate_of is not None for r in results):
             candidates = [r for r in corrected_points(results, view) if view.coordinates(r) is not None]
+        if unmet := [r for r in candidates if view.unmet(r)]:
+            candidates = [r for r in candidates if not view.unmet(r)]
         best = members = pareto_front(candidates, view)
         if candidates is not found:
             as_found = {r.recipe_id: r for r in found}
             members = [as_found[r.recipe_id] for r in best]
-        return cls(view, found, candidates, best, members, known, finished - len(found))
+        return cls(view, found, candidates, best, members, known, finished - len(found), unmet)
 
     def score(self, result: Result) -> float:
         """Return the score of a point: the mean over its new seeds where it has some."""

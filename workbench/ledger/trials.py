@@ -112,6 +112,7 @@ def describe(study: Study) -> dict[str, Any]:
         "minimize": list(study.costs),
         "label_usd": study.label_usd,
         "platform": study.platform,
+        "require": study.bounds,
         "stated": sorted(study.stated & {"label_usd", "platform"}),
         "reference": {study.maximize: 0.0} | reference,
         "created": time.time(),

@@ -1,4 +1,6 @@
-"""Facts about a platform beside its prices: how it rounds, how much its cooling takes, and what else speaks for it."""
+"""Facts about a platform beside its prices: how it rounds, how much its cooling takes, what else speaks for
+it, and what binds a team to it.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +29,10 @@ class Platform:
         technical_support: The second: whom one can ask.
         business_scenes: The third: what it is used for.
         source: Where these three come from.
+        egress_usd_per_gb: What a gigabyte costs that leaves the platform, in US$: by the first paid step of its list.
+        interface: What is rented: a plain machine, or something that only this platform runs.
+        commitment: How long one is bound at least.
+        binding_source: Where these three come from, with the year.
     """
 
     name: str
@@ -39,9 +45,13 @@ class Platform:
     technical_support: str = ""
     business_scenes: str = ""
     source: str = ""
+    egress_usd_per_gb: float | None = None
+    interface: str = ""
+    commitment: str = ""
+    binding_source: str = ""
 
 
-_NUMBERS = ("billing_seconds", "minimum_seconds", "pue")
+_NUMBERS = ("billing_seconds", "minimum_seconds", "pue", "egress_usd_per_gb")
 
 
 def platform(name: str) -> Platform:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.front.confirmed import Confirmed
-from workbench.front.objectives import View
+from workbench.front.objectives import View, bounds_text
 from workbench.front.points import Points
 from workbench.quantities import banded, duration, many, number
 from workbench.report.text import describe
@@ -55,6 +55,8 @@ def answer(
     known, of = points.candidates, points.confirmed
     if not known and points.unknown:
         return f"No finished run has a known cost on {view.offer.name}: there is nothing to choose from at this price."
+    if not known and points.unmet:
+        return f"No point has {bounds_text(view.require)}, as the study requires. {_closest(points)}"
     if not known:
         return "No run has finished yet: there is nothing to choose from."
     sentences = []
@@ -74,9 +76,28 @@ def answer(
             text += f" That is {_missed(best, view, target)}." if _seems(best, view, target) else ""
         sentences.append(text)
     if sentences:
-        return " ".join(sentences)
+        return " ".join(sentences) + _unmet_text(points)
     best = _best(points)
-    return f"The best is {_point(best, view, of)}.{_tied_text(points, best) or _nearly_text(points, best)}"
+    return f"The best is {_point(best, view, of)}.{_tied_text(points, best) or _nearly_text(points, best)}{_unmet_text(points)}"
+
+
+def _unmet_text(points: Points) -> str:
+    """Say how many points the study's bounds leave off; empty where they leave off none."""
+    count, total = len(points.unmet), len(points.unmet) + len(points.candidates)
+    if not count:
+        return ""
+    has = "has" if count == 1 else "have"
+    return f" Only points with {bounds_text(points.view.require)} count: {count:,} of {many(total, 'point')} {has} not."
+
+
+def _closest(points: Points) -> str:
+    """Say how near to each bound any point comes."""
+    parts = []
+    for name, bound in points.view.require.items():
+        scores = [r.scores[name] for r in points.unmet if name in r.scores]
+        nearest, what = (min, "least") if "at_most" in bound else (max, "best")
+        parts.append(f"The {what} {name} is {nearest(scores):.1f}." if scores else f"No point has a {name}.")
+    return " ".join(parts)
 
 
 def picks(points: Points, *, budget: float | None = None, target: float | None = None) -> list[Pick]:

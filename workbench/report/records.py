@@ -60,6 +60,7 @@ def front_record(
                 "offer_id": view.offer.id,
                 "price_date": view.offer.date,
                 "on_front": id(r) in members,
+                "unmet": view.unmet(r),
                 **values(r, view, "epochs", "seed", "trainable_parameters"),
                 "confirmed": confirmed_record(of.get(r.recipe_id)),
                 **bill_record(r, view),
@@ -70,6 +71,7 @@ def front_record(
         ],
         "outdated": outdated_record(results),
         "redaction": redaction_of(results),
+        "require": {name: dict(bound) for name, bound in view.require.items()},
         "spent_usd": spent_usd(results, view.offer, view.label_usd),
         "efficiency": efficiency_record(results),
         "view": {

@@ -48,10 +48,12 @@ class Study:
         platform: Name of the offer that prices compute (`workbench.prices.find`).
         trials: How many runs a sweep makes unless told otherwise, all its starts together; None for no bound.
         max_usd: What a sweep may spend unless told otherwise, in US$, all its starts together; None for no bound.
+        require: Bounds that a point must keep to be a member of the front, by score: at least so much, or at most where lower is
+            better (`gap_…`). With groups in the data `{"worst_group_accuracy": 70}` leaves off what fails a group.
         question: What the study asks; the file's docstring unless given.
         path: The file it was loaded from; set by `load`.
-        stated: Names of the fields that were given, `question` and `path` apart. The others have their defaults, and there a
-            settings file comes first.
+        stated: Names of the fields that were given, `require`, `question` and `path` apart. The others have their defaults, and
+            there a settings file comes first.
     """
 
     recipe: Recipe
@@ -61,13 +63,14 @@ class Study:
     platform: str = unless_stated(prices.DEFAULT)
     trials: int | None = unless_stated(16)
     max_usd: float | None = unless_stated(None)
+    require: Mapping[str, float] = field(default_factory=dict, hash=False)
     question: str = ""
     path: Path | None = field(default=None, compare=False)
     stated: frozenset[str] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value is not UNSET}
-        object.__setattr__(self, "stated", frozenset(given.keys() - {"question", "path"}))
+        object.__setattr__(self, "stated", frozenset(given.keys() - {"question", "path", "require"}))
         for name, value in {**DEFAULTS, **given}.items():
             object.__setattr__(self, name, value)
             if isinstance(value, Space):
@@ -91,6 +94,7 @@ class Study:
                 raise UsageError(f"minimize={cost!r} is not a cost.{did_you_mean(str(cost), MINIMIZABLE)}")
         if len(set(self.costs)) < len(self.costs):
             raise UsageError(f"minimize={self.minimize!r} names a cost twice.")
+        self.bounds  # noqa: B018  and what is wrong with those here
         prices.find(self.platform)
         self.dimensions  # noqa: B018  two holes of one name are found here,
         self.name  # noqa: B018  and here values of which no record can be made
@@ -99,6 +103,26 @@ class Study:
     def costs(self) -> tuple[str, ...]:
         """What is minimised, always as a tuple."""
         return (self.minimize,) if isinstance(self.minimize, str) else tuple(self.minimize)
+
+    @property
+    def bounds(self) -> dict[str, dict[str, float]]:
+        """The bounds of `require` by score, each `{"at_least": …}` or `{"at_most": …}`.
+
+        Raises:
+            UsageError: A bound is of no score of the task, or no number.
+        """
+        if not isinstance(self.require, Mapping):
+            raise UsageError(f'require={self.require!r}: give a bound by score: require={{"worst_group_accuracy": 70}}.')
+        higher, lower = _metrics(self.recipe.task), _metrics(self.recipe.task, "lower_is_better")
+        found = {}
+        for name, bound in self.require.items():
+            plain = str(name).removeprefix(WORST_GROUP).removeprefix(GAP)
+            if plain not in higher and name not in lower:
+                raise UsageError(f"require={{{name!r}: …}} is no score of the task.{did_you_mean(plain, (*higher, *lower))}")
+            if not is_number(bound):
+                raise UsageError(f"require={{{name!r}: {bound!r}}}: a bound is a number, such as 70.")
+            found[str(name)] = {"at_most" if name in lower or str(name).startswith(GAP) else "at_least": float(bound)}
+        return found
 
     @functools.cached_property  # a decision asks for them with every recipe it looks at
     def dimensions(self) -> dict[str, Dimension]:
@@ -137,6 +161,8 @@ class Study:
     def name(self) -> str:
         """Name in the stores: the file's stem and a digest of objectives and space, so that an edited space is a new study."""
         record = {"recipe": self.recipe.to_json(), "maximize": self.maximize, "minimize": self.costs}
+        # Studies from before there were bounds keep their names.
+        record |= {"require": self.bounds} if self.bounds else {}
         return f"{self.path.stem if self.path else 'study'}-{digest(record)[:8]}"
 
     def restated(self, **fields: Any) -> Study:

@@ -17,7 +17,7 @@ from workbench.meter import Meter
 from workbench.prices import Offer
 from workbench.space import Choice, Dimension, Value, dimensions, is_number, is_whole, label, resolve
 from workbench.study import Study
-from workbench.tasks.base import WORST_GROUP, Splits, Task
+from workbench.tasks.base import GAP, WORST_GROUP, Splits, Task
 
 MOST_MISSED = 0.5
 """The share of a split's targets that may be out of reach. A study in which every setting misses
@@ -54,7 +54,8 @@ def check_data(study: Study) -> list[str]:
             with _of_its_author(forms[0]):
                 _check_splits(forms[0], reads_train)
                 told += forms[0].notes()
-            _check_groups(study.maximize, forms[0])
+            for name in (study.maximize, *study.bounds):
+                _check_groups(name, forms[0])
             if task.bounds:
                 told += _missed(forms, models.processors(start.architecture for start in starts(study)), of_what)
     return list(dict.fromkeys(told))
@@ -109,15 +110,17 @@ def _is_ours(task: Task) -> bool:
     return type(task).__module__.startswith("workbench.")
 
 
-def _check_groups(maximize: str, task: Task) -> None:
-    """Raise UsageError where the study maximises a score over groups and the dev set has fewer than
+def _check_groups(name: str, task: Task) -> None:
+    """Raise UsageError where the study asks for a score over groups and the dev set has fewer than
     two.
     """
+    if not name.startswith((WORST_GROUP, GAP)):
+        return
     groups = {example["group"] for example in task.splits().dev if "group" in example}
-    if maximize.startswith(WORST_GROUP) and len(groups) < 2:
+    if len(groups) < 2:
         raise UsageError(
-            f"maximize={maximize!r} needs groups to compare, and the dev examples have {len(groups)}. Give the data a column of "
-            f"groups, name it by group=, or maximize {maximize.removeprefix(WORST_GROUP)!r}."
+            f"{name!r} needs groups to compare, and the dev examples have {len(groups)}. Give the data a column of groups, name it "
+            f"by group=, or name {name.removeprefix(WORST_GROUP).removeprefix(GAP)!r}."
         )
 
 

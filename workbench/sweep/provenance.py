@@ -52,7 +52,7 @@ def note_start(job: Job, provenance: Mapping[str, Any], results: Sequence[Result
         "label_usd": job.label_usd,
         "workers": job.workers,
     }
-    front = confirmed_front(results, View(study.maximize, study.costs, {}, offer, job.label_usd))
+    front = confirmed_front(results, View(study.maximize, study.costs, {}, offer, job.label_usd, require=study.bounds))
     files = documents(provenance, offer, job.label_usd)
     job.notebook.start({**parent, **how}, results, front={r.run_id for r in front}, artifacts=files)
 

@@ -165,7 +165,7 @@ class Recorder:
     def members(self, results: Sequence[Result]) -> set[str]:
         """Ids of the recipes on the front of these Results."""
         study, job = self._context.study, self._context.job
-        view = View(study.maximize, study.costs, {}, job.offer, job.label_usd)
+        view = View(study.maximize, study.costs, {}, job.offer, job.label_usd, require=study.bounds)
         return {r.recipe_id for r in pareto_front(results, view)}
 
 

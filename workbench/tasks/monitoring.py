@@ -58,8 +58,7 @@ class Monitoring(Classification):
         found, known = super().splits(), [*self.words()]
         if self.watched not in known:
             hint = did_you_mean(self.watched, known)
-            there = ", ".join(known[:12])
-            raise UsageError(f"watched={self.watched!r} is no label of {self.data!r}, which has {there}. Name one.{hint}")
+            raise UsageError(f"watched={self.watched!r} is no label of {self.data!r}. Give one of its labels.{hint}")
         return found
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Labelled]) -> dict[str, float]:

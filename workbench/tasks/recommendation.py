@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
+
+import numpy as np
 
 from workbench.data import counts, fingerprints
 from workbench.data.histories import LONGEST_HISTORY
@@ -39,6 +42,7 @@ class Recommendation(TableTask):
     time: str | None = None
     text: str | None = None
     history: int = 3
+    prior: float = 1.0
     max_length: int = 128
     temperature: float = 0.05
     # All items with their texts; None: those of the data. Set by `portable` alone.
@@ -47,6 +51,7 @@ class Recommendation(TableTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self, "history", lambda v: is_whole(v) and 1 <= v <= LONGEST_HISTORY, f"a whole number, 1 to {LONGEST_HISTORY}")
+        check(self, "prior", lambda v: is_number(v) and 0 <= v <= 1, "a number, 0 to 1")
         check(self, "max_length", lambda v: is_whole(v) and v >= 8, "a whole number of at least 8")
         check(self, "temperature", lambda v: is_number(v) and v > 0, "a number above 0")
 
@@ -82,12 +87,20 @@ class Recommendation(TableTask):
             raise UsageError(f"a model of kind {kind!r} makes no embeddings of texts. Choose an encoder, or {counts.NAME!r}.")
         return Embedding(
             self.query_of, lambda example: [next_item(example)], lambda examples: [*self.texts], self.texts.__getitem__,
-            self.max_length, self.temperature, without=before,
+            self.max_length, self.temperature, without=before, prior=self.log_shares if self.prior else None,
         )  # fmt: skip
 
     def query_of(self, example: Example) -> str:
         """The texts of the user's last items, the latest first, as it is the end that is cut off."""
         return " ".join(self.texts[name] for name in reversed(before(example)[-self.history :]))
+
+    def log_shares(self, names: Sequence[str]) -> np.ndarray:
+        """`prior` times the logarithm of each item's share of what is learned from, each counted once
+        more than it was had: where nothing is learned from, all are equal.
+        """
+        had = Counter(next_item(example) for example in self.splits().train)
+        found: np.ndarray = self.prior * np.log([(had[name] + 1) / (had.total() + len(names)) for name in names])
+        return found
 
     def score(self, examples: Sequence[Example], predictions: Sequence[Ranking]) -> dict[str, float]:
         scores = _scores(examples, predictions)
@@ -137,6 +150,7 @@ def recommendation(
     time: str | None = None,
     text: str | None = None,
     history: int = 3,
+    prior: float = 1.0,
     max_length: int = 128,
     temperature: float = 0.05,
     seed: int = 0,
@@ -165,6 +179,11 @@ def recommendation(
         text: Column of an item's text, likewise (`text`, `title`, `name`, `description`).
         history: How many of a user's last items an embedding model reads, 1 to 50. The model
             `counts` sees all of them.
+        prior: How much an embedding model's scores depend on how often each item of `train` was had,
+            0 to 1: they are cosine / temperature plus so many times the logarithm of its share. With
+            1 the score is how likely the item is, which is best over all items; with 0 it is what
+            stands out behind the history, which finds more of the items that nobody had. It is that
+            of all of `train`, also at checkpoints before its end. Without training it is nothing.
         max_length: Tokens of a row, special tokens included. A longer one loses its end.
         temperature: Cosines are divided by it in the loss of an embedding model.
         seed: Orders the training examples. Dev and test are the same for every seed.
@@ -175,5 +194,5 @@ def recommendation(
     """
     return Recommendation(
         data=data, train=train, dev=dev, test=test, items=items, user=user, item=item, time=time, text=text, history=history,
-        max_length=max_length, temperature=temperature, seed=seed, name=name,
+        prior=prior, max_length=max_length, temperature=temperature, seed=seed, name=name,
     )  # fmt: skip
