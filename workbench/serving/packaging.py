@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 ADAPTER, MERGED = FORMS = "adapter", "merged"
 """What a folder may hold: PEFT's adapter beside a reference to its model, or one whole model."""
 
+CARD = "README.md"
+"""The model card's file."""
+
 BASE = "base"
 """The folder inside an adapter's with its model, where no hub and no other folder has that."""
 
@@ -86,7 +89,7 @@ def package(recipe: Recipe, weights: Path | None, known: Evidence, to: Path, for
         except Refused as error:
             raise Refused(f"{error} {_advice(recipe, form)}".strip()) from None
         made = Packaged(to, form, _size(draft), score, found.predictions_per_second, found.latency_seconds)
-        (draft / "README.md").write_text(card.text(known, made, recipe), encoding="utf-8")
+        (draft / CARD).write_text(card.text(known, made, recipe), encoding="utf-8")
         if to.exists():
             to.rmdir()
         draft.chmod(0o755)  # as any folder; that of a draft is its owner's alone
@@ -156,4 +159,5 @@ def _advice(recipe: Recipe, form: str) -> str:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Bytes of all files but the cards: PEFT writes one of its own, which ours takes the place of."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != CARD)
