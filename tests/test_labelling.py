@@ -285,7 +285,7 @@ def test_what_cannot_be_chosen_is_refused_in_the_plan(tiny: str, task: Any, sett
         (lambda: pseudo_labels(threshold=90), "threshold must be a probability, from 0 to 1; got 90"),
         (lambda: pseudo_labels(most=0), "most must be a whole number"),
         (lambda: recipe("m", acquire="badge"), r"acquire must be None, uncertainty\(\)"),
-        (lambda: recipe("m", pseudo=0.9), "pseudo must be None or pseudo_labels"),
+        (lambda: recipe("m", pseudo=0.9), "pseudo must be None, pseudo_labels"),
     ],
 )
 def test_mistyped_settings_are_refused(make: Any, told: str) -> None:

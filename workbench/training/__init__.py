@@ -6,6 +6,7 @@ or prices.
     predicting    a model that answers requests
     passes        a model's forward passes: what it predicts, and what grades it
     choosing      which examples a run is trained on: bought, or told with confidence
+    teaching      what a teacher answers to examples that nobody labelled
     batches       which examples make a step, and how its rows are split
     features      the output of a part that does not learn, computed once
     memory        how many rows fit into memory at once

@@ -292,9 +292,9 @@ def _train(
     cold: dict[str, Usage] = dict(resume.usage) if resume else {}
     serving: dict[str, float] = {}
 
-    with contextlib.nullcontext() if recipe.parent is None else phases.phase("pretrain"):
+    with phases.phase("pretrain") if recipe.parents else contextlib.nullcontext():
         started = parents.prepare(recipe, train, meter, progress)
-    if started is not None:
+    if started is not None and recipe.parents:
         phases.spent["pretrain"] = phases.spent["pretrain"].doing(started.work)
         cold.setdefault("pretrain", started.usage)
     with phases.phase("data"):
@@ -311,7 +311,7 @@ def _train(
     count, trains = len(lot.examples), recipe.method.trains
     progress.labels_of = lot.labels
     progress.saw({tuning.order: lot.needed} if lot.needed else {})
-    # By what was bought: how many pseudo-labels there will be no forecast can know.
+    # By what was bought: how many others join no forecast can know.
     grid = checkpoint_epochs(recipe.epochs, batch_size=recipe.batch_size, examples=lot.bought, dev_examples=len(dev.examples))
     targets = [steps_for(epochs, recipe.batch_size, count) for epochs in grid]
     for epochs, target, upcoming in zip(grid, targets, [*targets[1:], None], strict=True):
