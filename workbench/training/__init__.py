@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from workbench.training.batches import checkpoint_epochs, step_examples
     from workbench.training.choosing import Seen
-    from workbench.training.loop import Checkpoint, asked_model, device, predict, test, train, tuned_model, warm_up
+    from workbench.training.loop import Checkpoint, asked_model, device, predict, prepare, test, train, tuned_model, warm_up
     from workbench.training.passes import questions
     from workbench.training.predicting import Grade, Predictions, Predictor, grade
     from workbench.training.resume_state import ResumeCache, ResumeState
@@ -52,6 +52,7 @@ __all__ = [
     "grade",
     "embed",
     "predict",
+    "prepare",
     "questions",
     "step_examples",
     "test",
@@ -76,6 +77,7 @@ _MODULES = {
     "grade": "predicting",
     "embed": "vectors",
     "predict": "loop",
+    "prepare": "loop",
     "questions": "passes",
     "step_examples": "batches",
     "test": "loop",

@@ -183,6 +183,12 @@ def test(recipe: Recipe, weights: str | Path | None) -> dict[str, float]:
     return _test(tuned(recipe, weights, device()))
 
 
+def prepare(recipe: Recipe) -> None:
+    """Have the model at hand that a recipe starts from, where it is made by another. Raises as `train`."""
+    warm_up(recipe)
+    parents.prepare(recipe, train, None, Progress())
+
+
 def predict(recipe: Recipe, weights: str | Path | None, examples: Sequence[Example]) -> list[Any]:
     """Predictions for examples, by weights as `test` takes them. Their labels are not looked at, but have to be valid ones.
 
