@@ -66,7 +66,8 @@ def reference() -> str:
 
 
 def _parts() -> Iterator[str]:
-    above = click.Context(cli, info_name="workbench", terminal_width=COLUMNS)
+    # Names of the help option as everywhere: click keeps the option that a command is first asked for.
+    above = click.Context(cli, info_name="workbench", terminal_width=COLUMNS, help_option_names=["-h", "--help"])
     for group, names in _GROUPS.items():
         yield f"### {group}"
         for name in names:

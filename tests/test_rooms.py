@@ -60,7 +60,7 @@ def results(name: str) -> Any:
 
 
 def options_of(command: str) -> set[str]:
-    ctx = click.Context(cli)
+    ctx = click.Context(cli, help_option_names=["-h", "--help"])
     found = cli.get_command(ctx, command)
     assert found, f"there is no command {command}"
     return {name for param in found.params for name in param.opts}

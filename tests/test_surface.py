@@ -30,8 +30,20 @@ HEAVY = {
 
 def test_the_public_names() -> None:
     assert workbench.__all__ == [
-        *("Method", "Recipe", "Study", "adapter", "badge", "bitfit", "causal_lm", "choice", "diversity", "few_shot", "full"),
-        *("head", "integers", "item_item", "knn", "logistic", "loguniform", "masked_lm", "peft", "popularity", "pseudo_labels"),
+        *("Method", "Recipe", "Study", "adapter", "badge", "bitfit", "causal_lm", "choice", "distil", "diversity", "few_shot"),
+        *(
+            "full",
+            "head",
+            "integers",
+            "item_item",
+            "knn",
+            "logistic",
+            "loguniform",
+            "masked_lm",
+            "peft",
+            "popularity",
+            "pseudo_labels",
+        ),
         *("setfit", "uncertainty", "uniform", "zero_shot"),
     ]
     assert all(getattr(workbench, name).__doc__ for name in workbench.__all__)

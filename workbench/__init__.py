@@ -1,7 +1,7 @@
 """Which model, tuned how, on how many labels, on which platform, gives the quality I need for the least money?"""
 
 from workbench import process
-from workbench.labelling import badge, diversity, pseudo_labels, uncertainty
+from workbench.labelling import badge, distil, diversity, pseudo_labels, uncertainty
 from workbench.methods import (
     Method,
     adapter,
@@ -30,6 +30,7 @@ __all__ = [
     "bitfit",
     "causal_lm",
     "choice",
+    "distil",
     "diversity",
     "few_shot",
     "full",

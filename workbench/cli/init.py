@@ -55,7 +55,12 @@ study = Study(
 
 @click.command()
 @click.argument("what", default="study.py", metavar="[FILE|DATA]", type=click.Path(path_type=str))
-@click.option("--task", type=click.Choice(TASKS), help="What the data are for; otherwise their columns say it.")
+@click.option(
+    "--task",
+    type=click.Choice(TASKS),
+    metavar="TASK",
+    help=f"What the data are for; otherwise their columns say it. One of {', '.join(TASKS)}.",
+)
 @click.option("--text", metavar="COLUMN", help="The column of the texts; otherwise it is looked for.")
 @click.option("--label", metavar="COLUMN", help="The column of the labels; otherwise it is looked for.")
 @click.option(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import statistics
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workbench import flops, methods
@@ -87,9 +88,9 @@ class Amounts:
             fresh = seen - (before if pair.frozen and recipe.method.trains else 0)
             trained = once * fresh + (self._above_per_example(recipe) * steps * size if pair.frozen else trained)
             passed = passes * fresh / size + (0 if pair.frozen else passed)
-        parent = recipe.parent
         dev_tokens = statistics.fmean(map(sum, data.dev)) * data.dev_examples + sum(data.shared)
-        pretrain = {} if parent is None else {"pretrain": self.of_parent(parent)}
+        parents = [self.of_parent(parent) for parent in recipe.parents]
+        pretrain = {"pretrain": functools.reduce(_added, parents)} if parents else {}
         return pretrain | {
             "data": _added({"encoded": data.tokens * count + dev_tokens}, self._choosing(recipe)),
             "load": {"loads": 1.0, "parameters": float(pair.parameters)},
@@ -125,6 +126,9 @@ class Amounts:
         return merged_labels(self._labels_before(recipe), {label_order(recipe.to_json()): own})
 
     def _labels_before(self, recipe: Recipe) -> Mapping[str, int]:
+        if recipe.teacher is not None:
+            taught = replace(recipe, pseudo=None)
+            return merged_labels(self._labels_before(taught), self.labels(recipe.teacher, 0))
         if (parent := recipe.parent) is None:
             return {}
         if recipe.starts_from_corpus:
@@ -136,6 +140,8 @@ class Amounts:
         regression and the distances of what is chosen.
         """
         data, pair = self.data_of(recipe), self.pair(recipe)
+        if recipe.teacher is not None:
+            return _added(self._asking(recipe), self._choosing(replace(recipe, pseudo=None)))
         if recipe.acquire is None and recipe.pseudo is None:
             return {}
         width = pair.shape.width if pair.shape else 0
@@ -162,6 +168,13 @@ class Amounts:
         # A batch is written to the end of its longest answer.
         return {"decoded": batches * max(data.written) * self.pair(recipe).parameters}
 
+    def _asking(self, recipe: Recipe) -> dict[str, float]:
+        """Return the work of reading a recipe's teacher and asking it about the examples that may join."""
+        assert recipe.teacher is not None
+        amounts, dev = self.of(recipe.teacher), self.data_of(recipe.teacher).dev_examples
+        share = (self.examples(recipe) - self.data_of(recipe).train_examples) / max(1, dev)
+        return _added(amounts["load"], {name: amount * share for name, amount in amounts["evaluate"].items()})
+
     def tokens_per_example(self, recipe: Recipe) -> float:
         """Mean tokens of a training example, from the sample."""
         return self.data_of(recipe).tokens
@@ -179,7 +192,7 @@ class Amounts:
         """
         return (
             *(recipe.task, self.pair_key(recipe), recipe.method.name, recipe.batch_size, recipe.epochs),
-            *(recipe.acquire, recipe.pseudo, None if recipe.parent is None else recipe.parent.id),
+            *(recipe.acquire, recipe.pseudo, *(parent.id for parent in recipe.parents)),
         )
 
     def data_of(self, recipe: Recipe) -> Data:
@@ -284,7 +297,7 @@ def labels_of_rounds(acquire: Strategy | None, count: int) -> list[int]:
     return list(range(acquire.first, count, acquire.batch))
 
 
-def _added(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, float]:
+def _added(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
     return {name: a.get(name, 0.0) + b.get(name, 0.0) for name in {**a, **b}}
 
 

@@ -151,7 +151,7 @@ class Forecaster:
             between_seconds=between,
             spent_energy_j=self._energy(spent),
         )
-        return found if recipe.parent is None or not parent_store.is_at_hand(recipe.parent) else found.sharing(0.0)
+        return found.sharing(0.0) if recipe.parents and all(map(parent_store.is_at_hand, recipe.parents)) else found
 
     def _formula(self, amounts: Mapping[str, float]) -> Guess:
         """Guess seconds by the constants, assumed or calibrated; 0 where the speed of the machine
@@ -180,11 +180,10 @@ class Forecaster:
 
     def _peak(self, recipe: Recipe) -> Estimate | None:
         """The highest memory of a run, that of making what it starts from included."""
-        own, parent = self._own_peak(recipe), recipe.parent
-        if parent is None or own is None:
-            return own
-        before = self._peak(parent)
-        return before if before is None else max(own, before, key=lambda each: each.value)
+        asked = () if recipe.teacher is None else (recipe.teacher,)
+        peaks = [self._own_peak(recipe), *map(self._peak, (*recipe.parents, *asked))]
+        known = [each for each in peaks if each is not None]
+        return max(known, key=lambda each: each.value) if len(known) == len(peaks) else None
 
     def _own_peak(self, recipe: Recipe) -> Estimate | None:
         key = (recipe.task, self.work.pair_key(recipe), recipe.batch_size)
@@ -270,7 +269,7 @@ def _constants(machine: Machine) -> dict[str, float | None]:
 
 def _of_phase(phase: str, recipe: Recipe) -> Recipe:
     """Return the recipe whose model and method decide how long a phase takes: of what it starts from that is its parent."""
-    return recipe.parent or recipe if phase == "pretrain" else recipe
+    return recipe.parents[0] if phase == "pretrain" and recipe.parents else recipe
 
 
 def _memory_key(recipe: Recipe) -> Hashable:

@@ -122,14 +122,17 @@ def parents(study: Study) -> list[tuple[Recipe, ...]]:
     found: dict[tuple[str, str], dict[str, Recipe]] = {}
 
     def note(recipe: Recipe) -> None:
-        if recipe.parent is not None:
-            note(recipe.parent)
+        for parent in recipe.parents:
+            note(parent)
         found.setdefault((recipe.model_name, recipe.method.name), {})[recipe.id] = recipe
 
     for start in starts(study):
         for filled in start.fillings:
-            if (begun := dataclasses.replace(study.recipe, **filled).start) is not None:
-                note(begun)
+            for pseudo in _options(study.recipe.pseudo):
+                begun = dataclasses.replace(study.recipe, **filled, pseudo=pseudo)
+                for made in (begun.start, begun.teacher and begun.teacher.start):
+                    if made is not None:
+                        note(made)
     return [tuple(each.values()) for each in found.values()]
 
 

@@ -77,7 +77,7 @@ def typical(forecaster: Forecaster, *, seed: int = 0, draws: int = DRAWS) -> Typ
 
 def _share_of_parents(recipes: Sequence[Recipe]) -> float | None:
     """The share of making what it starts from that a run of a sweep of these pays, since each is made once; None without any."""
-    made = [parent.id for recipe in recipes if (parent := recipe.parent) is not None]
+    made = [parent.id for recipe in recipes for parent in recipe.parents]
     return len({*made}) / len(made) if made else None
 
 

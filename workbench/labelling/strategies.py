@@ -1,16 +1,16 @@
 """Ways to need fewer labels, as values in a study file.
 
     acquire=choice(None, uncertainty(), diversity(), badge())
-    pseudo=choice(None, pseudo_labels(threshold=0.9))
+    pseudo=choice(None, pseudo_labels(threshold=0.9), distil(teacher, most=1000))
 
-All of them look at the pool, which is the whole training side of the task, through the embeddings of
+All of them but the last look at the pool, which is the whole training side of the task, through the embeddings of
 the recipe's own model as it was before tuning. What has to guess classes is a logistic regression on
 those: it is fitted in a fraction of a second, and takes the place of the model that will be tuned.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from workbench.errors import UsageError
@@ -74,6 +74,28 @@ class PseudoLabels:
         check(self, "threshold", lambda v: is_number(v) and 0 <= v <= 1, "a probability, from 0 to 1")
         check(self, "most", lambda v: is_whole(v) and v >= 1, "a whole number, at least 1")
         _check_strength(self.C)
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """Unlabelled examples join the training with what another recipe's model answers. Made by `distil`.
+
+    Attributes:
+        name: What it is called in settings and in the paths of its own settings.
+        teacher: The recipe whose model is asked, without holes. The recipe that learns from it checks it.
+        most: How many examples it is asked about, at least 1.
+        threshold: The least probability that it gives to a class it tells, 0 to 1. Answers without a probability all join.
+    """
+
+    name: str
+    teacher: Any = field(hash=False)  # a recipe's method holds a mapping
+    most: int
+    threshold: float
+
+    def __post_init__(self) -> None:
+        check(self, "name", lambda v: isinstance(v, str) and v != "", "a name")
+        check(self, "most", lambda v: is_whole(v) and v >= 1, "a whole number, at least 1")
+        check(self, "threshold", lambda v: is_number(v) and 0 <= v <= 1, "a probability, from 0 to 1")
 
 
 def uncertainty(*, first: int = 32, batch: int = 32, C: float = 10.0, name: str = "uncertainty") -> Strategy:  # noqa: N803
@@ -143,7 +165,27 @@ def pseudo_labels(*, threshold: float = 0.9, most: int = 1024, C: float = 100.0,
     return PseudoLabels(name, threshold, most, C)
 
 
-def problem(task: Task, acquire: Strategy | None, pseudo: PseudoLabels | None) -> str:
+def distil(teacher: Any, *, most: int = 1024, threshold: float = 0.0, name: str = "distil") -> Distillation:
+    """Let examples of the pool that nobody labelled join the training, with what a teacher answers (sequence-level knowledge
+    distillation: Kim & Rush 2016, arXiv:1606.07947; of classes the hard labels of Hinton et al. 2015, arXiv:1503.02531).
+
+    A large model that is tuned on few labels, or only asked, so teaches a small one that is cheaper to serve. The labels of a point
+    are its own and its teacher's; its cost holds making the teacher in full (phase `pretrain`) and asking it (phase `data`).
+
+    Args:
+        teacher: A recipe without holes for a task of the same kind on the same data. What it tunes is made once and shared by
+            all runs; what is only asked (`zero_shot`, `few_shot`) is asked as it is. A head that is fitted at once is no teacher.
+        most: The most examples that it is asked about: those of the task's order behind the labelled ones.
+        threshold: As `Distillation.threshold`.
+        name: As `Distillation.name`.
+
+    Raises:
+        UsageError: A value is out of its range.
+    """
+    return Distillation(name, teacher, most, threshold)
+
+
+def problem(task: Task, acquire: Strategy | None, pseudo: PseudoLabels | Distillation | None) -> str:
     """Say why the labels of a task cannot be chosen so, and what to do about it; empty where they can.
 
     Args:
@@ -160,10 +202,22 @@ def problem(task: Task, acquire: Strategy | None, pseudo: PseudoLabels | None) -
     if task.pool() is None:
         asked = f"acquire={acquire.name}()" if acquire else "pseudo="
         return f"{asked} chooses from a pool, and {kind} tells of none. Give it a method pool(), or leave {asked} out."
+    if isinstance(pseudo, Distillation):
+        return _problem_of_teaching(task, pseudo)
     for what, needed in ((acquire, acquire is not None and acquire.needs_classes), (pseudo, pseudo is not None)):
         if needed and what is not None and not task.class_names():
             others = "diversity() or None" if what is acquire else "None"
             return f"{what.name!r} asks which class an example may have, and those of {kind} have not one each. Take {others}."
+    return ""
+
+
+def _problem_of_teaching(task: Task, pseudo: Distillation) -> str:
+    """Say why a task's examples cannot be answered by a teacher."""
+    other: Task = pseudo.teacher.task
+    if not task.teachable:
+        return f"{pseudo.name!r}: what a model answers to {type(task).__name__} cannot be learned from. Leave pseudo= out."
+    if type(other) is not type(task) or [*other.class_names()] != [*task.class_names()]:
+        return f"{pseudo.name!r}: the teacher's task is another one. Give it the same task and data; only its train= may differ."
     return ""
 
 

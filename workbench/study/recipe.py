@@ -12,10 +12,10 @@ from workbench import methods
 from workbench.data import fingerprints, models
 from workbench.errors import UsageError
 from workbench.formulations import Formulation
-from workbench.labelling import PseudoLabels, Strategy
+from workbench.labelling import Distillation, PseudoLabels, Strategy
 from workbench.methods import Method
 from workbench.result.model_names import learned_name, model_name
-from workbench.space import Choice, Space, check, ends, is_number, is_whole
+from workbench.space import Choice, Space, check, dimensions, ends, is_number, is_whole
 from workbench.study.pretraining import Pretraining
 from workbench.study.record import digest, plain
 from workbench.tasks import source
@@ -56,7 +56,8 @@ class Recipe:
         pretrain: What the model learns by itself before it is tuned: `masked_lm(…)` or `causal_lm(…)`; None: nothing.
         acquire: Which examples of the task's pool are labelled: `uncertainty()`, `diversity()` or `badge()`; None: the task's
             own order, which is random.
-        pseudo: Which other examples of the pool join the training with a class that nobody told: `pseudo_labels()`; None: none.
+        pseudo: Which other examples of the pool join the training with an answer that nobody gave: `pseudo_labels()`, or what the
+            model of another recipe answers, `distil(teacher)`; None: none.
     """
 
     task: Task
@@ -73,7 +74,7 @@ class Recipe:
     weights: str = field(default="float32", metadata={"later": True})
     pretrain: Pretraining | None = field(default=None, metadata={"later": True})
     acquire: Strategy | None = field(default=None, metadata={"later": True})
-    pseudo: PseudoLabels | None = field(default=None, metadata={"later": True})
+    pseudo: PseudoLabels | Distillation | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
         check(self, "task", lambda v: isinstance(v, Task), "a task, such as question_answering(…)")
@@ -91,7 +92,9 @@ class Recipe:
         check(self, "seed", lambda v: is_whole(v) and v >= 0, "a whole number, at least 0")
         check(self, "weights", lambda v: v in WEIGHTS, f"one of {', '.join(map(repr, WEIGHTS))}")
         check(self, "acquire", lambda v: v is None or isinstance(v, Strategy), "None, uncertainty(), diversity() or badge()")
-        check(self, "pseudo", lambda v: v is None or isinstance(v, PseudoLabels), "None or pseudo_labels()")
+        told = (PseudoLabels, Distillation)
+        check(self, "pseudo", lambda v: v is None or isinstance(v, told), "None, pseudo_labels() or distil(teacher)")
+        self._check_teachers()
         if isinstance(self.method, Method) and not self.method.labelled:
             for name in ("acquire", "pseudo"):  # what is only asked learns from no label
                 object.__setattr__(self, name, None)
@@ -130,6 +133,39 @@ class Recipe:
                     )
             if 0 in ends(parent.epochs):
                 raise UsageError("the recipe in model= has epochs=0, and tunes nothing. Give it at least a part of an epoch.")
+
+    def _check_teachers(self) -> None:
+        """Raise UsageError where what is to be distilled is no model that can be asked."""
+        for pseudo in ends(self.pseudo):
+            if not isinstance(pseudo, Distillation):
+                continue
+            if not isinstance(teacher := pseudo.teacher, Recipe):
+                raise UsageError(f"the teacher of {pseudo.name!r} must be a Recipe(…), got {teacher!r}.")
+            if holes := [*dimensions(teacher)]:
+                raise UsageError(f"the teacher of {pseudo.name!r} has holes ({', '.join(holes)}). Give it one value for each.")
+            if teacher.method.fits:
+                raise UsageError(
+                    f"the teacher of {pseudo.name!r} has a head that is fitted at once ({teacher.method.name!r}), and cannot be "
+                    "kept as a model. Take pseudo_labels(), which tells classes in that way, or another teacher."
+                )
+
+    @functools.cached_property
+    def teacher(self) -> Recipe | None:
+        """The recipe that is asked what examples nobody labelled are answered: the teacher of `pseudo`, or where that is trained
+        the model that it makes; None where there is none.
+        """
+        if not isinstance(self.pseudo, Distillation):
+            return None
+        teacher: Recipe = self.pseudo.teacher
+        if not teacher.method.trains:
+            return teacher
+        return Recipe(task=teacher.task, model=teacher, method=methods.zero_shot(read=teacher.method.read), epochs=0)
+
+    @property
+    def parents(self) -> tuple[Recipe, ...]:
+        """All that has to be made before it: what its model starts from, and its teacher where that is trained."""
+        teacher = None if self.teacher is None else self.teacher.parent
+        return tuple(each for each in (self.parent, teacher) if each is not None)
 
     @functools.cached_property
     def name(self) -> str:
@@ -206,6 +242,8 @@ class Recipe:
             record["method"].pop("models", None)
         if isinstance(self.model, Recipe):
             record["model"] = self.model.to_json()
+        if isinstance(self.pseudo, Distillation):
+            record["pseudo"]["teacher"] = self.pseudo.teacher.to_json()
         return record
 
     @functools.cached_property
@@ -231,6 +269,8 @@ class Recipe:
         behind: dict[str, Any] = {}
         if isinstance(self.model, Recipe):
             behind["model"] = self.model.inputs
+        if self.teacher is not None:
+            behind["teacher"] = self.teacher.inputs
         if self.pretrain is not None:
             behind["pretrain"] = {"data": self.pretrain.task.digest(), "model": fingerprints.model(self.architecture)}
         return digest(behind) if behind else ""

@@ -53,6 +53,7 @@ class Task(ABC):
         bounds: Names of the fields that bound what can be predicted, which `Formulation.reach` looks at (a class attribute).
         inputs: Keys of an example whose values are text that a model reads: a text, a list of texts
             or of a conversation's turns. First the one that users write (a class attribute).
+        teachable: Whether `told` makes labelled examples of what a model answers (a class attribute).
     """
 
     metrics: ClassVar[tuple[str, ...]]
@@ -60,6 +61,7 @@ class Task(ABC):
     per_example: ClassVar[tuple[str, ...]] = ()
     bounds: ClassVar[tuple[str, ...]] = ()
     inputs: ClassVar[tuple[str, ...]] = ()
+    teachable: ClassVar[bool] = False
 
     def provision(self) -> None:
         """Fetch, build and import what the other methods need, so that no run pays for what a machine or process does once."""
@@ -89,6 +91,12 @@ class Task(ABC):
     def with_class(self, example: Example, name: str) -> Example:
         """The same example with another class, where there are `class_names`."""
         return {**example, "labels": [name]}
+
+    def told(self, example: Example, prediction: Any) -> Example | None:
+        """The same example with a prediction in the place of its answer, where the task is `teachable`; None where the prediction
+        is no answer that could be learned.
+        """
+        return None
 
     @abstractmethod
     def digest(self) -> str:

@@ -26,6 +26,7 @@ class Classification(LabelledTask):
     per_example: ClassVar[tuple[str, ...]] = metrics
     bounds: ClassVar[tuple[str, ...]] = ("max_length",)
     inputs: ClassVar[tuple[str, ...]] = ("text",)
+    teachable: ClassVar[bool] = True
     several: ClassVar[bool] = False
 
     text: str | tuple[str, ...] | None
@@ -58,6 +59,9 @@ class Classification(LabelledTask):
         return formulations.classification(
             kind, self, self.words(), _text, _labels, max_length=self.max_length, instruction=self.instruction, several=self.several
         )
+
+    def told(self, example: Example, prediction: Labelled) -> Example | None:
+        return {**example, "labels": [*prediction.labels]} if self.several or prediction.labels else None
 
     def class_names(self) -> Sequence[str]:
         return () if self.several else [*self.words()]

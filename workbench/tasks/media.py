@@ -27,6 +27,7 @@ class LabelledFilesTask(LabelledTask):
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     lower_is_better: ClassVar[tuple[str, ...]] = ("calibration_error",)
     per_example: ClassVar[tuple[str, ...]] = metrics
+    teachable: ClassVar[bool] = True
     media: ClassVar[str]
 
     file: str | None = None
@@ -35,6 +36,9 @@ class LabelledFilesTask(LabelledTask):
     @property
     def form(self) -> LabelledFiles:
         return LabelledFiles(self.media, self.file, self.group, self.label, tuple(name for name, _ in self.labels))
+
+    def told(self, example: Example, prediction: Labelled) -> Example | None:
+        return {**example, "labels": [*prediction.labels]} if prediction.labels else None
 
     def class_names(self) -> Sequence[str]:
         return [*self.words()]

@@ -33,6 +33,7 @@ class QuestionAnswering(Task):
     per_example: ClassVar[tuple[str, ...]] = metrics
     bounds: ClassVar[tuple[str, ...]] = ("max_length", "stride", "max_answer_tokens")
     inputs: ClassVar[tuple[str, ...]] = ("question", "context")
+    teachable: ClassVar[bool] = True
 
     data: str
     train: int
@@ -88,6 +89,13 @@ class QuestionAnswering(Task):
 
     def pool(self) -> Sequence[Example]:
         return _shuffled(self.data, self.form, self.digest(), self.seed)[0]
+
+    def told(self, example: Example, prediction: str) -> Example | None:
+        start = example["context"].find(prediction)
+        if not prediction:  # which is an answer only where there may be none
+            return {**example, "answers": {"text": [], "answer_start": []}} if self._has_unanswerable() else None
+        # What a writer says in words of its own can be marked nowhere.
+        return {**example, "answers": {"text": [prediction], "answer_start": [start]}} if start >= 0 else None
 
     def digest(self) -> str:
         return fingerprints.data(self.data, self.form)

@@ -27,6 +27,7 @@ class TextGeneration(TableTask):
     per_example: ClassVar[tuple[str, ...]] = ("exact_match", "f1")
     bounds: ClassVar[tuple[str, ...]] = ("max_new_tokens",)
     inputs: ClassVar[tuple[str, ...]] = ("messages",)
+    teachable: ClassVar[bool] = True
 
     prompt: str | None = None
     completion: str | None = None
@@ -52,6 +53,10 @@ class TextGeneration(TableTask):
 
     def example(self, row: Mapping[str, Any]) -> Example:
         return {**row, "messages": [*row["messages"], {"role": "assistant", "content": ""}]}
+
+    def told(self, example: Example, prediction: str) -> Example | None:
+        said = {"role": "assistant", "content": prediction}
+        return {**example, "messages": [*_prompt(example), said]} if prediction.strip() else None
 
     def score(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
         # The last turn alone is graded; earlier ones are part of the prompt.

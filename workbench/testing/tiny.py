@@ -35,6 +35,7 @@ class TinyTask(Task):
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+    teachable: ClassVar[bool] = True
 
     train: int = 64
     dev: int = 32
@@ -55,6 +56,9 @@ class TinyTask(Task):
 
     def with_class(self, example: Example, name: str) -> Example:
         return {**example, "label": int(name)}
+
+    def told(self, example: Example, prediction: Any) -> Example | None:
+        return {**example, "label": int(prediction)}
 
     def digest(self) -> str:
         return hashlib.sha256(f"tiny-1/{self.seed}".encode()).hexdigest()
@@ -138,6 +142,10 @@ class TinyText(TinyTask):
         if kind == "encoder":
             return Classification(_ANSWERS, _sentence, lambda example: [_answer(example)], max_length=16)
         return text_generation(kind, self, _sentence, _answer, max_new_tokens=8)
+
+    def told(self, example: Example, prediction: str | Labelled) -> Example | None:
+        said = prediction.labels[0] if isinstance(prediction, Labelled) else prediction
+        return {**example, "label": _ANSWERS.index(said)} if said in _ANSWERS else None
 
     def score(self, examples: Sequence[Example], predictions: Sequence[str | Labelled]) -> dict[str, float]:
         given = [p.labels[0] if isinstance(p, Labelled) else p for p in predictions]

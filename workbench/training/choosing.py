@@ -20,11 +20,12 @@ from torch.nn.functional import normalize
 from workbench import flops
 from workbench.data import bases, fingerprints, models
 from workbench.formulations import Example
-from workbench.labelling import Chooser, PseudoLabels, Strategy, diversity, surest
+from workbench.labelling import Chooser, Distillation, PseudoLabels, Strategy, diversity, surest
 from workbench.methods.heads import Embedder, Logistic
 from workbench.study import Recipe
 from workbench.training import parent_store
 from workbench.training.batches import evaluation_batches, padded_tokens
+from workbench.training.teaching import taught
 from workbench.usage import Usage, Work
 
 Window = Callable[[], contextlib.AbstractContextManager[Any]]
@@ -41,7 +42,7 @@ class Lot:
     """What a run is trained on.
 
     Attributes:
-        examples: Those that were bought, in their order, and behind them those with pseudo-labels.
+        examples: Those that were bought, in their order, and behind them those with pseudo-labels or a teacher's answers.
         bought: How many were bought.
         places: Of each that was bought its place in the task's pool; empty where they are the first.
         needed: How many of the labels had to be known before the first step: the others were chosen
@@ -60,7 +61,7 @@ class Lot:
     def labels(self, seen: int) -> int:
         """How many labels have reached the loss once the first `seen` examples have.
 
-        Pseudo-labels rest on all that were bought, whichever of them a step reads first.
+        Where others join, all that were bought count from the first step on: pseudo-labels rest on all of them.
         """
         if self.fresh:
             return self.fresh[min(len(self.fresh), seen) - 1] if seen else 0
@@ -83,18 +84,32 @@ def lot(recipe: Recipe, where: torch.device, window: Window) -> Lot:
         UsageError: The pool has fewer examples than are asked for; and as `Task.splits`.
     """
     train, acquire, pseudo = recipe.task.splits().train, recipe.acquire, recipe.pseudo
-    if acquire is None and pseudo is None:
-        return Lot(train, len(train), fresh=_fresh(train) if recipe.task.replayed else ())
+    if acquire is None and not isinstance(pseudo, PseudoLabels):
+        answered, usage = _taught(recipe, range(len(train)), where, window)
+        fresh = _fresh(train) if recipe.task.replayed else ()
+        return Lot([*train, *answered] if answered else train, len(train), usage=usage, fresh=fresh)
     pool = _pool(recipe, where, window)
     places, needed, usage = [*range(len(train))], 0, Usage()
     if acquire is not None:
         places, needed, usage = pool.chosen(acquire, len(train), window)
     bought = [pool.examples[place] for place in places]
     told: Sequence[Example] = ()
-    if pseudo is not None:
+    if isinstance(pseudo, PseudoLabels):
         told, more = pool.told(acquire, tuple(places), pseudo, window)
         usage, needed = usage + more, len(bought)
+    elif pseudo is not None:
+        told, more = _taught(recipe, places, where, window)
+        usage = usage + more
     return Lot([*bought, *told], len(bought), () if acquire is None else tuple(places), needed, pool.usage + usage)
+
+
+def _taught(recipe: Recipe, bought: Sequence[int], where: torch.device, window: Window) -> tuple[Sequence[Example], Usage]:
+    """The examples behind the bought ones, in the task's order, with their teacher's answers, and what asking it takes."""
+    pseudo = recipe.pseudo
+    if not isinstance(pseudo, Distillation):
+        return (), Usage()
+    left = np.setdiff1d(np.arange(len(recipe.task.pool() or ())), [*bought])[: pseudo.most]
+    return taught(recipe, left.tolist(), where, window)
 
 
 def _fresh(examples: Sequence[Example]) -> tuple[int, ...]:

@@ -167,6 +167,11 @@ def tuned_model(recipe: Recipe, weights: str | Path) -> torch.nn.Module:
     return tuned(recipe, weights, torch.device("cpu")).model.eval()
 
 
+def asked_model(recipe: Recipe) -> torch.nn.Module:
+    """The model of a recipe that trains nothing, as `tuned_model` gives one that was tuned."""
+    return tuned(recipe, None, torch.device("cpu")).model.eval()
+
+
 def test(recipe: Recipe, weights: str | Path | None) -> dict[str, float]:
     """Scores on the held-out test split, and `test_loss`, of weights as `tuned_model` takes them; empty where nothing is held out.
 
@@ -176,6 +181,12 @@ def test(recipe: Recipe, weights: str | Path | None) -> dict[str, float]:
         UsageError: The file does not belong to such a recipe.
     """
     return _test(tuned(recipe, weights, device()))
+
+
+def prepare(recipe: Recipe) -> None:
+    """Have the model at hand that a recipe starts from, where it is made by another. Raises as `train`."""
+    warm_up(recipe)
+    parents.prepare(recipe, train, None, Progress())
 
 
 def predict(recipe: Recipe, weights: str | Path | None, examples: Sequence[Example]) -> list[Any]:
@@ -287,9 +298,9 @@ def _train(
     cold: dict[str, Usage] = dict(resume.usage) if resume else {}
     serving: dict[str, float] = {}
 
-    with contextlib.nullcontext() if recipe.parent is None else phases.phase("pretrain"):
+    with phases.phase("pretrain") if recipe.parents else contextlib.nullcontext():
         started = parents.prepare(recipe, train, meter, progress)
-    if started is not None:
+    if started is not None and recipe.parents:
         phases.spent["pretrain"] = phases.spent["pretrain"].doing(started.work)
         cold.setdefault("pretrain", started.usage)
     with phases.phase("data"):
@@ -306,7 +317,7 @@ def _train(
     count, trains = len(lot.examples), recipe.method.trains
     progress.labels_of = lot.labels
     progress.saw({tuning.order: lot.needed} if lot.needed else {})
-    # By what was bought: how many pseudo-labels there will be no forecast can know.
+    # By what was bought: how many others join no forecast can know.
     grid = checkpoint_epochs(recipe.epochs, batch_size=recipe.batch_size, examples=lot.bought, dev_examples=len(dev.examples))
     targets = [steps_for(epochs, recipe.batch_size, count) for epochs in grid]
     for epochs, target, upcoming in zip(grid, targets, [*targets[1:], None], strict=True):

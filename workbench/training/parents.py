@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ import torch
 
 from workbench import methods, process
 from workbench.errors import EnvironmentFault, Infeasible, UsageError
-from workbench.result import label_order
+from workbench.result import label_order, merged_labels
 from workbench.study import Recipe
 from workbench.training import fisher, parent_store
 from workbench.training.parent_store import ParentRecord
@@ -55,7 +57,8 @@ _failed: dict[str, Infeasible] = {}
 
 
 def prepare(recipe: Recipe, train: Train, meter: Any, progress: Progress) -> Started | None:
-    """Have the model of a recipe's parent at hand; whoever asks first makes it, and others wait meanwhile.
+    """Have at hand what a recipe starts from, and the model that its teacher makes; whoever asks first makes them, and others wait
+    meanwhile.
 
     One that was interrupted goes on from its last state.
 
@@ -66,13 +69,30 @@ def prepare(recipe: Recipe, train: Train, meter: Any, progress: Progress) -> Sta
         progress: Is kept up to date.
 
     Returns:
-        What the parents took; None where the recipe has none.
+        What they took together; None where the recipe has none.
 
     Raises:
         Infeasible: The parent ran out of memory, diverged or failed.
         UsageError: Its method cannot be merged; or as `train`.
         EnvironmentFault: The cache cannot be written to.
     """
+    started = [each for of in (recipe, recipe.teacher) if of and (each := _prepare(of, train, meter, progress))]
+    if recipe.teacher is not None and recipe.teacher.method.labelled:  # asked behind examples, whose labels are bought
+        bought = {label_order(recipe.teacher.to_json()): len(recipe.teacher.task.splits().train)}
+        progress.saw(bought)
+        started.append(Started(Usage(), bought, Work(), []))
+    if not started:
+        return None
+    labels: Mapping[str, int] = {}
+    for each in started:
+        labels = merged_labels(labels, each.labels)
+    work = functools.reduce(operator.add, (each.work for each in started))
+    scores = started[0].scores if recipe.parent is not None else []
+    return Started(total(each.usage for each in started), labels, work, scores)
+
+
+def _prepare(recipe: Recipe, train: Train, meter: Any, progress: Progress) -> Started | None:
+    """Have the model of a recipe's parent at hand; None where it has none."""
     parent = recipe.parent
     if parent is None:
         return None

@@ -224,8 +224,10 @@ class Passes:
 
     @torch.inference_mode()
     def predict(self, of: Questions) -> list[Any]:
-        """Predictions, one an example. Raises as `evaluate`."""
-        return self._predict(of)[1]
+        """Predictions, one an example; the work is added to `work`. Raises as `evaluate`."""
+        _, predictions, work = self._predict(of)
+        self.work = self.work + work
+        return predictions
 
     def _predict(self, of: Questions) -> tuple[float | None, list[Any], Work]:
         """Mean loss per target item (None where there are no rows for it), a prediction for each
