@@ -128,6 +128,8 @@ def test_the_keys_told_are_those_that_are_printed(swept: Any, command: Any, monk
     told = text_of("workbench/cli/README.md").split("## JSON", 1)[1].split("## Reference")[0]
     fronts, runs = (json.loads(each) for each in re.findall(r"```json\n(.*?)```", told, re.S))
     record = json.loads(printed.stdout)
+    assert 0 < record["efficiency"]["useful_tokens"] <= 1
+    assert 0 < record["efficiency"]["busy"] < 1
     assert set(fronts) == set(record) == set(json.loads(command("front", "--json")[1]))
     points, others = (part.split("\n\n`confirmed`")[0] for part in told.split("The other commands:"))
     of_point = {key for row in re.findall(r"^\| (`.*?) \|", points, re.M) for key in re.findall(r"`(\w+)`", row)}
@@ -267,6 +269,23 @@ def front_rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
         for point in sorted(record["points"], key=lambda point: point["usd"])
         if point["on_front"]
     ]
+
+
+def test_what_learning_before_bought_is_what_was_measured() -> None:
+    words, bought, lost = words_of("studies/README.md"), results("pretraining")["summary"], results("continual")["summary"]
+    after = bought["50"]
+    assert f"an F1 of {bought['0']['f1']} with 256 labels, and {after['f1']} after 50 steps" in words
+    assert f"{after['flops_to_tuning']} times the FLOPs of the tuning" in words
+    assert f"a difference of {after['gain']} ({after['low']} to {after['high']} at 95 %, four seeds" in words
+    told = {name: lost[name]["forgetting" if name == "plain" else "forgets_less"] for name in ("plain", "replay", "ewc")}
+    words_for = {name: f"{each['mean']:.1f} ({each['low']:.1f} to {each['high']:.1f})" for name, each in told.items()}
+    assert f"lost {words_for['plain']} points of its accuracy" in words
+    assert f"lost {words_for['replay']} points less with replay of {results('continual')['settings']['memory']} examples" in words
+    assert f"and {words_for['ewc']} less with `ewc`" in words
+    new = [f"{lost[name]['accuracy_of_2']['mean']:.1f} %" for name in ("plain", "replay", "ewc")]
+    assert f"told {new[0]} of the new ones by `plain`, {new[1]} by `replay` and {new[2]} by `ewc`" in words
+    mean = [f"{lost[name]['average_accuracy']['mean']:.1f}" for name in ("plain", "replay", "ewc")]
+    assert f"On average it told {mean[0]}, {mean[1]} and {mean[2]} %" in words
 
 
 def test_the_answer_and_the_figures_of_the_sweeps_are_those_of_the_records() -> None:
