@@ -1,9 +1,11 @@
 """Which examples are labelled, what it costs to choose them, and which labels are paid for."""
 
 import contextlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from workbench.errors import UsageError
 from workbench.forecast import pairs
 from workbench.forecast.forecaster import Forecaster
 from workbench.labelling import Chooser, choosing, surest
+from workbench.report.text import settings_text
 from workbench.result import Result, labels_bought, labels_by_order
 from workbench.testing import TinyTask, TinyText, tiny_decoder
 from workbench.training import choosing as lots
@@ -318,6 +321,12 @@ def a_result(labels: int, acquire: Any = None, bought: Sequence[int] = (), **mor
     return Result(recipe=record | chosen, labels=labels, bought=[*bought], **fields | more)
 
 
+def test_tables_say_how_labels_were_chosen() -> None:
+    settings = {"task.train": 8, "acquire": "badge", "badge.batch": 4, "diversity.x": 1, "pseudo": None}
+    assert settings_text(a_result(8, settings=settings)) == "acquire=badge, batch=4"
+    assert settings_text(a_result(8, settings={"acquire": None, "pseudo": "pseudo_labels"})) == "pseudo=pseudo_labels"
+
+
 def test_each_label_is_paid_for_once_whoever_chose_it() -> None:
     results = [
         a_result(10),
@@ -340,3 +349,20 @@ def test_a_record_from_before_has_no_places() -> None:
     record = a_result(10).to_json()
     del record["bought"]
     assert Result.from_json(record).bought == []
+
+
+def test_the_readme_has_the_figures_that_were_measured() -> None:
+    root = Path(__file__).parents[1]
+    record = json.loads((root / "tests/benchmarks/results/labelling.json").read_text(encoding="utf-8"))
+    text = (root / "studies/README.md").read_text(encoding="utf-8")
+    ways = ("random", "uncertainty", "diversity", "badge", "random, threshold=0.9")
+    for data, learners in record["summary"].items():
+        for count in ("128", "256"):
+            entries = [learners["logistic"][count][way] for way in ways]
+            assert all(entry["seeds"] >= 5 for entry in entries)
+            cells = " | ".join("{:.1f} ± {:.1f}".format(*entry["accuracy"]) for entry in entries)
+            assert f"| {data} | {count} | {cells} |" in text
+    above = [each for each in record["verdicts"]["uncertainty"]["above"] if ", logistic, " in each]
+    assert {each for each in above if each.endswith(" 256")} == {f"{data}, logistic, 256" for data in record["summary"]}
+    assert {each for each in above if each.endswith(" 128")} == {"banking77, logistic, 128", "restaurant8k, logistic, 128"}
+    assert not [each for each in above if each.endswith((" 32", " 64"))]

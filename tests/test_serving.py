@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from workbench import Recipe, few_shot, full, knn, logistic, peft, zero_shot
+from workbench import Recipe, few_shot, full, item_item, knn, logistic, peft, zero_shot
 from workbench.errors import DataError, EnvironmentFault, UsageError
 from workbench.serving import bundle
 from workbench.serving.loading import Deployed, plain
@@ -23,6 +23,7 @@ from workbench.tasks import (
     language_modelling,
     question_answering,
     ranking,
+    recommendation,
     request,
     retrieval,
     speech_recognition,
@@ -60,7 +61,7 @@ WORDS = [f"w{i}" for i in range(4, 40)]
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("models")
-    return {kind: write(folder / kind) for kind, write in MODELS.items()}
+    return {kind: write(folder / kind) for kind, write in MODELS.items()} | {"counts": "counts"}
 
 
 def rows(folder: Path, name: str, made: Sequence[dict[str, Any]]) -> str:
@@ -147,6 +148,14 @@ def neighbours(folder: Path) -> Any:
     return documents(folder, ranking, candidates=4, negatives=2, encoder="bi-encoder")
 
 
+def items(folder: Path) -> Any:
+    (folder / "shop").mkdir()
+    had = [f"u{u},i{(u + 3 * t) % 12},{t}" for u in range(20) for t in range(5)]
+    (folder / "shop" / "interactions.csv").write_text("user,item,time\n" + "\n".join(had) + "\n")
+    (folder / "shop" / "items.csv").write_text("id,text\n" + "".join(f"i{i},{sentence(i, 3)}\n" for i in range(12)))
+    return recommendation(str(folder / "shop"), train=20, dev=8, max_length=16)
+
+
 def digits(folder: Path) -> Any:
     return image_classification("digits", train=24, dev=8)
 
@@ -198,6 +207,8 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any], Any]] = {
     "written entities": ("seq2seq", tags, FULL),
     "yes or no": ("decoder", candidates, LORA),
     "a translation": ("seq2seq", languages, LORA),
+    "items": ("encoder", items, FULL),
+    "items by counts": ("counts", items, item_item()),
     "images": ("vision", digits, FULL),
     "sounds": ("audio", heard, FULL),
     "speech": ("audio", spoken, FULL),
@@ -239,7 +250,7 @@ def test_what_is_served_is_what_was_graded(kind: str, tmp_path: Path, models: di
     asked = [task.question(example) for example in task.splits().dev]
     bundle.write(tmp_path / "bundle", recipe, weights, None, {"score": 1.0})
     registry.save(tmp_path / "model", tmp_path / "bundle", recipe)
-    for path in tmp_path.glob("*.jsonl"):
+    for path in [*tmp_path.glob("*.jsonl"), *tmp_path.glob("shop/*.csv")]:
         path.unlink()  # nothing is read of the data any more
     expected = [plain(value) for value in last.predictions]
     if hasattr(task, "candidates"):

@@ -44,8 +44,6 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "diversity": {"acquire": diversity()},
     "badge": {"acquire": badge()},
     "random, threshold=0.9": {"pseudo": pseudo_labels(threshold=0.9)},
-    "random, threshold=0.7": {"pseudo": pseudo_labels(threshold=0.7)},
-    "uncertainty, threshold=0.9": {"acquire": uncertainty(), "pseudo": pseudo_labels(threshold=0.9)},
 }
 TUNED_WAYS = ("random", "uncertainty", "diversity", "badge")
 SLOTS = {"people": "people", "time": "time", "date": "date", "first_name": "name", "last_name": "name"}
@@ -128,6 +126,7 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=5)
     options.add_argument("--only", action="append", default=[])
     options.add_argument("--learner", action="append", default=[])
+    options.add_argument("--way", action="append", default=[])
     chosen = options.parse_args()
     rows: list[dict[str, Any]] = json.loads(chosen.out.read_text(encoding="utf-8"))["rows"] if chosen.out.exists() else []
     known = {(r["data"], r["learner"], r["labels"], r["way"], r["seed"]) for r in rows}
@@ -148,7 +147,7 @@ def main() -> None:
             for seed in range(chosen.seeds)
             for name in chosen.only or sets
         ):
-            for way in WAYS if learner == "logistic" else TUNED_WAYS:
+            for way in chosen.way or (WAYS if learner == "logistic" else TUNED_WAYS):
                 for count in COUNTS if learner == "logistic" else TUNED_COUNTS:
                     if (name, learner, count, way, seed) in known:
                         continue

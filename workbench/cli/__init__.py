@@ -26,6 +26,7 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     mlflow        `workbench mlflow`
     notebook      the MLflow notebook of a command that trains
     options       where the value of an option comes from
+    package       `workbench package`
     plan          `workbench plan`
     platforms     `workbench platforms`
     prices        `workbench prices`
@@ -81,6 +82,7 @@ _COMMANDS = {
     "dashboard": ("dashboard", "Open a study in the browser: its front, its runs, what they cost."),
     "mlflow": ("mlflow", "Serve the MLflow UI on the right store, and say what to open."),
     "deploy": ("deploy", "Put a model of a study into MLflow's registry, as its champion."),
+    "package": ("package", "Write a model of a study as PEFT's or Hugging Face's folder."),
     "serve": ("serve", "Answer requests with a deployed model."),
     "platforms": ("platforms", "Rank offers for a study: time, US$ and CO2e of a sweep."),
     "prices": ("prices", "Show the price book: offers with source and date, and your own."),
@@ -95,7 +97,7 @@ _HIDDEN = {"worker": ("worker", "Work on a sweep that another process has begun.
 _GROUPS = {
     "Work": ("init", "data", "plan", "sweep", "confirm", "label", "retry", "forget", "import", "replay"),
     "See": ("front", "status", "runs", "run", "export", "dashboard", "mlflow"),
-    "Use": ("deploy", "serve"),
+    "Use": ("deploy", "serve", "package"),
     "Set up": ("platforms", "prices", "config", "completion", "doctor"),
 }
 """How the help lists them; each stands in one group."""

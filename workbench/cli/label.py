@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from workbench import methods
 from workbench.cli import complete
 from workbench.cli.common import COUNT, load_study, messages, open_ledger, say_next, storage_option, waiting, writing
 from workbench.data import answers
@@ -86,7 +85,6 @@ def _ask(
     member = to_label.best(loaded, results)
     recipe = _any_recipe(loaded) if member is None else loaded.resolve(member.settings)
     kept = Path.cwd() / ".workbench" / loaded.name / "weights" / f"{member.recipe_id}.safetensors" if member else None
-    methods.warm_up(recipe.method)
     with waiting(f"Choosing of {many(len(texts), 'text')} …"), contextlib.closing(Meter()) as meter:
         weights = kept if kept and kept.is_file() else None
         chosen = to_label.to_label(recipe, weights, texts, count, strategy, meter.window)

@@ -92,9 +92,8 @@ def member_of(asked: MemberOptions) -> Member:
         UsageError: More than one way to choose was given, or there is no such model.
         Refused: Its weights are not here, or its data are not what they were.
     """
-    given = [
-        name for name, value in (("--trial", asked.trial), ("--budget-usd", asked.budget_usd), ("--target", asked.target)) if value
-    ]
+    ways = {"--trial": asked.trial, "--budget-usd": asked.budget_usd, "--target": asked.target}
+    given = [name for name, value in ways.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} each choose a model. Give one of them.")
     with reading():

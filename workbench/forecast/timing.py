@@ -26,8 +26,8 @@ CONSTANTS: Mapping[str, float] = {
     "loads": 0.1,
     "parameters": 1.0e-8,  # reading and initialising one
     "encoded": 5.0e-6,  # one token out of text
-    "fitted": 2.0e-7,  # one example x class x number of its embedding, in a regression
-    "compared": 1.0e-9,  # one number of one example's embedding, with that of one that was chosen
+    "fitted": 3.0e-8,  # one example x class x number of its embedding, in a regression
+    "compared": 1.5e-10,  # one number of one example's embedding, with that of one that was chosen
 }
 """Seconds for one of each amount: rounded from measurements on two virtual CPUs. `flops` depends on the machine."""
 

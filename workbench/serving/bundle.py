@@ -83,7 +83,8 @@ def write(folder: Path, recipe: Recipe, weights: Path | None, study: Path | None
         files[STUDY] = _hash(folder / STUDY)
     # What a recipe started from is a model of its own now, whose files stay where they are.
     model = pinned(parent_store.kept_for_good(recipe))
-    portable = dataclasses.replace(recipe, task=recipe.task.portable(), model=model, pretrain=None)
+    # What has made the model, and says nothing of how it answers, is left out.
+    portable = dataclasses.replace(recipe, task=recipe.task.portable(), model=model, pretrain=None, acquire=None, pseudo=None)
     record = {
         "schema": SCHEMA,
         "recipe": recipes.encoded(portable),

@@ -47,6 +47,7 @@ class Evidence:
         energy_j: Joules to make it.
         grams_co2e: Grams of CO2e to make it, by the grid's location-based average.
         country: Where, as `carbon.Intensity.place` has it.
+        hardware: The processor, or the GPUs, that it was made on.
         data: What the data are called.
         data_digest: Hash of their content.
         licence_model: What the base model's files say of its licence.
@@ -74,6 +75,7 @@ class Evidence:
     energy_j: float | None
     grams_co2e: float | None
     country: str
+    hardware: str
     data: str
     data_digest: str
     licence_model: str
@@ -125,10 +127,15 @@ def of(result: Result, recipe: Recipe, points: Points, study: str) -> Evidence:
         energy_j=view.cost(result, "energy_j"),
         grams_co2e=view.cost(result, "grams_co2e"),
         country=carbon.intensity(view.offer).place,
+        hardware=_hardware(result),
         data=str(getattr(recipe.task, "data", type(recipe.task).__name__)),
         data_digest=recipe.task.digest(),
         licence_model=licence_of(recipe.origin),
     )
+
+
+def _hardware(result: Result) -> str:
+    return result.device or str(result.provenance.get("device", {}).get("cpu") or UNKNOWN)
 
 
 def licence_of(model: str) -> str:

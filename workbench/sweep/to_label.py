@@ -82,6 +82,7 @@ def to_label(
     Raises:
         UsageError: As `training.train`.
     """
+    training.prepare(recipe)
     task: Any = recipe.task
     labels = task.class_names()
     examples = [{"id": each.id, "text": _plain(each.text), "labels": [labels[0]]} for each in asked]
@@ -98,10 +99,8 @@ def to_label(
     else:
         said = seen.says(places, uncertainty().C if chosen is None else chosen.C)
     rows = [blank(asked[i], *each) for i, each in zip(places, said, strict=True)]
-    who = (
-        f"{recipe.method.name} on {recipe.model_name}" if trained else f"a logistic regression on embeddings of {recipe.model_name}"
-    )
-    return ToLabel(rows, who, RANDOM if chosen is None else chosen.kind)
+    who = recipe.method.name if trained else "a logistic regression"
+    return ToLabel(rows, f"{who} on {recipe.model_name}", RANDOM if chosen is None else chosen.kind)
 
 
 def form_of(task: Classification) -> LabelledTexts:

@@ -6,17 +6,19 @@ import functools
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
 from workbench.data import counts, fingerprints
 from workbench.data.histories import LONGEST_HISTORY
 from workbench.data.interactions import Interactions
-from workbench.errors import UsageError
+from workbench.errors import DataError, UsageError
 from workbench.formulations import Counts, Embedding, Example, Formulation, Ranking
 from workbench.space import check, is_number, is_whole
+from workbench.tasks import request
+from workbench.tasks.base import Task
 from workbench.tasks.ranking_scores import ranking_scores
 from workbench.tasks.tables import TableTask
 
@@ -43,6 +45,8 @@ class Recommendation(TableTask):
     prior: float = 1.0
     max_length: int = 128
     temperature: float = 0.05
+    # All items with their texts; None: those of the data. Set by `portable` alone.
+    collection: tuple[tuple[str, str], ...] | None = field(default=None, repr=False, metadata={"later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +62,23 @@ class Recommendation(TableTask):
     @property
     def texts(self) -> Mapping[str, str]:
         """The texts of all items, by their ids, in an order that depends on those alone."""
-        return _texts(self.data, self.form, self.digest())
+        return self._collected if self.collection is not None else _texts(self.data, self.form, self.digest())
+
+    @functools.cached_property
+    def _collected(self) -> dict[str, str]:
+        return dict(self.collection or ())
+
+    def asked(self) -> Mapping[str, str]:
+        return {"history": request.TEXTS}
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        strange = [name for name in row["history"] if name not in self.texts]
+        if strange:
+            raise DataError(f"history has {strange[0][:60]!r}, which is none of the {len(self.texts):,} items. Leave it out.")
+        return row
+
+    def portable(self) -> Task:
+        return replace(self, collection=tuple(self.texts.items()))
 
     def formulation(self, kind: str) -> Formulation:
         if kind == counts.NAME:

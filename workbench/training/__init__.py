@@ -29,15 +29,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from workbench.training.batches import checkpoint_epochs, step_examples
     from workbench.training.choosing import Seen
-    from workbench.training.loop import Checkpoint, device, predict, test, train, tuned_model, warm_up
+    from workbench.training.loop import Checkpoint, asked_model, device, predict, prepare, test, train, tuned_model, warm_up
     from workbench.training.passes import questions
-    from workbench.training.predicting import Predictions, Predictor
+    from workbench.training.predicting import Grade, Predictions, Predictor, grade
     from workbench.training.resume_state import ResumeCache, ResumeState
     from workbench.training.tuning import Progress, Tuning
     from workbench.training.vectors import embed
 
 __all__ = [
     "Checkpoint",
+    "Grade",
     "Predictions",
     "Predictor",
     "Progress",
@@ -45,10 +46,13 @@ __all__ = [
     "ResumeState",
     "Seen",
     "Tuning",
+    "asked_model",
     "checkpoint_epochs",
     "device",
+    "grade",
     "embed",
     "predict",
+    "prepare",
     "questions",
     "step_examples",
     "test",
@@ -60,16 +64,20 @@ __all__ = [
 _MODULES = {
     "Checkpoint": "loop",
     "Progress": "tuning",
+    "Grade": "predicting",
     "Predictions": "predicting",
     "Predictor": "predicting",
     "ResumeCache": "resume_state",
     "ResumeState": "resume_state",
     "Seen": "choosing",
     "Tuning": "tuning",
+    "asked_model": "loop",
     "checkpoint_epochs": "batches",
     "device": "loop",
+    "grade": "predicting",
     "embed": "vectors",
     "predict": "loop",
+    "prepare": "loop",
     "questions": "passes",
     "step_examples": "batches",
     "test": "loop",

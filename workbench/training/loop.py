@@ -167,6 +167,11 @@ def tuned_model(recipe: Recipe, weights: str | Path) -> torch.nn.Module:
     return tuned(recipe, weights, torch.device("cpu")).model.eval()
 
 
+def asked_model(recipe: Recipe) -> torch.nn.Module:
+    """The model of a recipe that trains nothing, as `tuned_model` gives one that was tuned."""
+    return tuned(recipe, None, torch.device("cpu")).model.eval()
+
+
 def test(recipe: Recipe, weights: str | Path | None) -> dict[str, float]:
     """Scores on the held-out test split, and `test_loss`, of weights as `tuned_model` takes them; empty where nothing is held out.
 
@@ -176,6 +181,12 @@ def test(recipe: Recipe, weights: str | Path | None) -> dict[str, float]:
         UsageError: The file does not belong to such a recipe.
     """
     return _test(tuned(recipe, weights, device()))
+
+
+def prepare(recipe: Recipe) -> None:
+    """Have the model at hand that a recipe starts from, where it is made by another. Raises as `train`."""
+    warm_up(recipe)
+    parents.prepare(recipe, train, None, Progress())
 
 
 def predict(recipe: Recipe, weights: str | Path | None, examples: Sequence[Example]) -> list[Any]:

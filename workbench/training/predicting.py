@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from workbench.study import Recipe
 from workbench.training.batches import evaluation_batches
 from workbench.training.faults import faults_of_the_model
 from workbench.training.loop import device, tuned
+from workbench.training.passes import questions
 
 
 class Predictions(NamedTuple):
@@ -31,6 +33,30 @@ class Predictions(NamedTuple):
 
     values: list[Any]
     tokens: int
+
+
+class Grade(NamedTuple):
+    """What a model that is loaded again is worth.
+
+    Attributes:
+        scores: The task's scores on the dev set.
+        predictions_per_second: Of that grading, in batches.
+        latency_seconds: Median of one prediction alone.
+    """
+
+    scores: Mapping[str, float]
+    predictions_per_second: float
+    latency_seconds: float
+
+
+def grade(recipe: Recipe, weights: str | Path | None) -> Grade:
+    """Grade weights, as `test` takes them, on the dev set. Raises as `test`."""
+    tuning = tuned(recipe, weights, device())
+    splits = recipe.task.splits()
+    shots = methods.shots(recipe.method, tuning.formulation, splits.train)
+    dev = questions(tuning.formulation, splits.dev, tuning.processor, shots, loss=False)
+    scores, _, rate = tuning.evaluate(dev, time.perf_counter)
+    return Grade(scores, rate, tuning.latency(dev, time.perf_counter))
 
 
 class Predictor:

@@ -1,0 +1,74 @@
+"""`workbench package`: a model of a study as a folder that other software loads."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from workbench.cli import complete
+from workbench.cli.common import (
+    AMOUNT,
+    json_option,
+    messages,
+    price_options,
+    print_json,
+    print_text,
+    say_next,
+    storage_option,
+    waiting,
+)
+from workbench.cli.member import MemberOptions, member_of, member_options, warn_if_unconfirmed
+from workbench.cli.options import gathered
+from workbench.report.text import describe
+from workbench.serving import packaging
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageOptions(MemberOptions):
+    """The arguments and options of `workbench package`, in addition to those that choose the model."""
+
+    to: Path
+    form: str
+    tolerance: float | None
+    as_json: bool
+
+
+@click.command()
+@click.argument("study", shell_complete=complete.studies)
+@member_options
+@click.option(
+    "--to", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Where to: a folder that is new or empty."
+)
+@click.option(
+    "--as", "form", type=click.Choice(packaging.FORMS), default=packaging.MERGED, show_default=True, help="What it holds."
+)
+@click.option(
+    "--tolerance", type=AMOUNT, metavar="POINTS", help="How far the score may move. [default: one example of the dev set]"
+)
+@price_options
+@storage_option
+@json_option
+@gathered(PackageOptions)
+def package(asked: PackageOptions) -> None:
+    """Write a model of STUDY as a folder that other software loads: the one that the answer names, unless told otherwise.
+
+    adapter is PEFT's own format, with the name of the model that it is for. merged is one whole model as Hugging Face has it, in
+    float32. What was written is loaded again and graded on the dev set, and refused if its score has moved. The model card has
+    its costs, its energy and emissions, its data and its evidence.
+    """
+    with waiting("Finding the model …"):
+        member = member_of(asked)
+    warn_if_unconfirmed(member, asked.study)
+    with waiting("Writing it, and grading what was written …"):
+        made = packaging.package(member.recipe, member.weights, member.known, asked.to, asked.form, asked.tolerance)
+    known = member.known
+    if asked.as_json:
+        print_json({**asdict(made), "folder": str(made.folder), "evidence": known.to_json()})
+        return
+    speed = f"{made.predictions_per_second:,.0f} predictions/s, {made.latency_seconds * 1000:.1f} ms for one"
+    print_text(f"{made.folder} holds {describe(member.result)}, {made.form}: {made.bytes / 2**20:,.1f} MiB.")
+    print_text(f"Loaded from there it has {known.metric} {made.score:.1f} on the dev set ({known.score:.1f} before), {speed}.")
+    messages.print(f"Licence of {known.model}: {known.licence_model}. See that you may give it away.", style="dim", markup=False)
+    say_next(f"read {made.folder / 'README.md'}, the model card")

@@ -1,0 +1,85 @@
+"""The model card of a folder that is given away, with its costs and emissions in the form that
+model hubs read.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from workbench.prices import JOULES_PER_KWH
+from workbench.quantities import dollars, duration, number
+from workbench.serving.evidence import UNKNOWN, Evidence
+
+if TYPE_CHECKING:
+    from workbench.serving.packaging import Packaged
+    from workbench.study import Recipe
+
+
+def text(known: Evidence, made: Packaged, recipe: Recipe) -> str:
+    """The card: a head of metadata, and what is known in words.
+
+    Args:
+        known: What is known of the model.
+        made: The folder.
+        recipe: What was trained.
+    """
+    head = "\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in metadata(known, made).items())
+    return f"---\n{head}\n---\n\n{_body(known, made, recipe)}"
+
+
+def metadata(known: Evidence, made: Packaged) -> dict[str, Any]:
+    """The head of the card: `license`, `base_model`, `co2_eq_emissions` and others, as the model hub names them.
+
+    What is unknown is left out.
+    """
+    found: dict[str, Any] = {
+        "license": None if known.licence_model == UNKNOWN else known.licence_model.lower(),
+        "base_model": known.model,
+        "library_name": "peft" if made.form == "adapter" else "transformers",
+        "tags": ["workbench", known.method],
+        "metrics": [known.metric],
+    }
+    if known.grams_co2e is not None:
+        found["co2_eq_emissions"] = {
+            "emissions": known.grams_co2e,  # grams
+            "source": "joules as measured or estimated by workbench, by the location-based average of the grid",
+            "training_type": "fine-tuning",
+            "geographical_location": known.country,
+            "hardware_used": known.hardware,
+        }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _body(known: Evidence, made: Packaged, recipe: Recipe) -> str:
+    score = f"{known.metric} {known.score:.2f} on the dev set as the study measured it, {made.score:.2f} loaded from this folder"
+    rows = {
+        "score": score,
+        "confirmed": _confirmed(known),
+        "cost to make": f"{dollars(known.usd)} ({known.offer}), labels included" if known.usd is not None else UNKNOWN,
+        "cost of 1,000 predictions": dollars(known.usd_per_1000) if known.usd_per_1000 is not None else UNKNOWN,
+        "time to make": duration(known.seconds) if known.seconds is not None else UNKNOWN,
+        "energy": f"{known.energy_j / JOULES_PER_KWH:.3g} kWh" if known.energy_j is not None else UNKNOWN,
+        "emissions": f"{known.grams_co2e:.3g} g CO2e ({known.country})" if known.grams_co2e is not None else UNKNOWN,
+        "size": f"{made.bytes / 2**20:,.1f} MiB",
+        "data": f"{known.data}, content {known.data_digest}; licence {known.licence_data}",
+        "base model": f"{known.model}; licence {known.licence_model}",
+    }
+    rows["speed here"] = f"{made.predictions_per_second:,.0f} predictions/s, {made.latency_seconds * 1000:.1f} ms for one"
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    settings = json.dumps(recipe.to_json(), indent=1, ensure_ascii=False, default=str)
+    return (
+        f"# {known.method} on {known.model}\n\n"
+        f"Made from {known.labels:,} labelled examples in {number(known.epochs)} epochs, trial {known.trial} of the study "
+        f"`{known.study}`.\n\n| | |\n|---|---|\n{table}\n\n## Recipe\n\n```json\n{settings}\n```\n"
+    )
+
+
+def _confirmed(known: Evidence) -> str:
+    if not known.confirmed:
+        return "no: the score was part of the search, which keeps lucky ones"
+    test = f"{known.metric} {known.test:.2f} on the held-out test split"
+    if known.mean is None:
+        return test
+    band = "" if known.low is None or known.high is None else f" (95 % interval {known.low:.2f} to {known.high:.2f})"
+    return f"{test}; mean over {known.seeds} new seeds {known.mean:.2f}{band}"
