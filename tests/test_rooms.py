@@ -269,6 +269,23 @@ def front_rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
+def test_what_learning_before_bought_is_what_was_measured() -> None:
+    words, bought, lost = words_of("studies/README.md"), results("pretraining")["summary"], results("continual")["summary"]
+    after = bought["50"]
+    assert f"an F1 of {bought['0']['f1']} with 256 labels, and {after['f1']} after 50 steps" in words
+    assert f"{after['flops_to_tuning']} times the FLOPs of the tuning" in words
+    assert f"a difference of {after['gain']} ({after['low']} to {after['high']} at 95 %, four seeds" in words
+    told = {name: lost[name]["forgetting" if name == "plain" else "forgets_less"] for name in ("plain", "replay", "ewc")}
+    words_for = {name: f"{each['mean']:.1f} ({each['low']:.1f} to {each['high']:.1f})" for name, each in told.items()}
+    assert f"lost {words_for['plain']} points of its accuracy" in words
+    assert f"lost {words_for['replay']} points less with replay of {results('continual')['settings']['memory']} examples" in words
+    assert f"and {words_for['ewc']} less with `ewc`" in words
+    new = [f"{lost[name]['accuracy_of_2']['mean']:.1f} %" for name in ("plain", "replay", "ewc")]
+    assert f"told {new[0]} of the new ones by `plain`, {new[1]} by `replay` and {new[2]} by `ewc`" in words
+    mean = [f"{lost[name]['average_accuracy']['mean']:.1f}" for name in ("plain", "replay", "ewc")]
+    assert f"On average it told {mean[0]}, {mean[1]} and {mean[2]} %" in words
+
+
 def test_the_answer_and_the_figures_of_the_sweeps_are_those_of_the_records() -> None:
     words, qa = words_of("studies/README.md"), results("qa")
     assert qa["answer"] in words

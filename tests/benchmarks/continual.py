@@ -1,9 +1,10 @@
 """What two tasks in a row make a model forget: plain tuning, replay and elastic weight consolidation, over seeds.
 
-minilm-l3 learns which of six topics a function of pytopics is about, then which of the five others; it is asked among all eleven.
-Forgetting is what the accuracy on the first six lost meanwhile, in points. Each seed draws the head, dropout and, of the data, the
-order of the examples; intervals are Student's t, of differences to plain over the same seeds. The strength of ewc was chosen on a
-seed of its own.
+A head on minilm-l6, whose body is left as it is, learns which of six topics a function of pytopics is about, then which of the five
+others; it is asked among all eleven.
+Forgetting is what the accuracy on the first six lost meanwhile, in points. Each seed draws the head and the order of the
+examples; intervals are Student's t, of differences to plain over the same seeds. The strength of ewc was chosen on a
+seed of its own, by the harmonic mean of both accuracies.
 
     python tests/benchmarks/continual.py [--out results/continual.json] [--seeds 5]
 """
@@ -24,12 +25,12 @@ from pathlib import Path
 import torch
 from scipy import stats
 
-from workbench import Recipe, full, training
+from workbench import Recipe, head, training
 from workbench.data import pytopics
 from workbench.tasks import Classification, classification, continual
 
-MODEL, LABELS, DEV, EPOCHS, BATCH, RATE, HEAD_RATE, MEMORY = "minilm-l3", 256, 200, 3, 8, 2e-4, 2e-3, 32
-STRENGTHS = (1e2, 1e4, 1e6)
+MODEL, LABELS, DEV, EPOCHS, BATCH, RATE, MEMORY = "minilm-l6", 256, 100, 8, 16, 1e-2, 64
+STRENGTHS = (1e4, 1e5, 1e6)
 CHOSEN_ON = 100
 """The seed that the strength is chosen on; none of those that are reported."""
 
@@ -53,8 +54,7 @@ def recipe(data: list[Path], strategy: str, seed: int, strength: float) -> Recip
     """The second of the two tasks, after the first."""
     tasks: list[Classification] = [classification(str(each), train=LABELS, dev=DEV, test=0, seed=seed) for each in data]
     task = continual(tasks, strategy=strategy, epochs=EPOCHS, memory=MEMORY, strength=strength)
-    method = full(learning_rate=RATE, head_learning_rate=HEAD_RATE)
-    return Recipe(task=task, model=MODEL, method=method, epochs=EPOCHS, batch_size=BATCH, seed=seed)
+    return Recipe(task=task, model=MODEL, method=head(learning_rate=RATE), epochs=EPOCHS, batch_size=BATCH, seed=seed)
 
 
 def row(data: list[Path], strategy: str, seed: int, strength: float) -> dict[str, object]:
@@ -65,6 +65,12 @@ def row(data: list[Path], strategy: str, seed: int, strength: float) -> dict[str
     found = {"strategy": strategy, "seed": seed, "strength": strength if strategy == "ewc" else None, "scores": dict(last.scores)}
     print(found, f"{time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     return found | {"flops": flops, "labels": last.labels}
+
+
+def both(row: dict[str, object]) -> float:
+    """The harmonic mean of the two accuracies: who forgets the first task whole has 0."""
+    one, two = (row["scores"][f"score_of_{i}"] for i in (1, 2))  # type: ignore[index]
+    return 2 * one * two / (one + two) if one + two else 0.0
 
 
 def interval(values: list[float]) -> dict[str, float]:
@@ -98,7 +104,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = halves(Path(folder))
         tried = [row(data, "ewc", CHOSEN_ON, strength) for strength in STRENGTHS]
-        best = max(tried, key=lambda r: r["scores"]["average_accuracy"])  # type: ignore[index]
+        best = max(tried, key=both)
         rows = [row(data, s, seed, best["strength"]) for seed in range(chosen.seeds) for s in ("plain", "replay", "ewc")]  # type: ignore[arg-type]
     machine = {"cpu": platform.processor() or platform.machine(), "cpus": os.cpu_count(), "threads": torch.get_num_threads()}
     versions = {p: metadata.version(p) for p in ("torch", "transformers", "pandas", "numpy", "scipy", "scikit-learn")}
@@ -107,7 +113,7 @@ def main() -> None:
         "what": __doc__,
         "machine": machine | {"shared": "with other work; scores and FLOPs do not depend on it"},
         "versions": versions,
-        "settings": settings | {"head_learning_rate": HEAD_RATE, "memory": MEMORY, "strength": best["strength"]},
+        "settings": settings | {"method": "head", "memory": MEMORY, "strength": best["strength"]},
         "summary": summary(rows),
         "strengths": tried,
         "rows": rows,

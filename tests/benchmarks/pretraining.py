@@ -24,7 +24,7 @@ from workbench import Recipe, full, masked_lm, training
 from workbench.study import Pretraining
 from workbench.tasks import question_answering
 
-STEPS = (0, 50, 200)
+STEPS = (0, 50)
 MODEL, LABELS, EPOCHS, BATCH, RATE = "minilm-l3", 256, 2, 4, 2e-4
 
 
