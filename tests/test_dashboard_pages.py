@@ -1,5 +1,6 @@
 """The pages Prices, Curves, What matters, Data size, Progress and Failures, as Streamlit runs them, in all their states."""
 
+import json
 import sys
 from dataclasses import replace
 
@@ -10,8 +11,10 @@ from commands import DASHBOARDS
 from streamlit.testing.v1 import AppTest
 from sweeps import failed, ledger_of, numbered, result
 
+from workbench.forecast import calibration
 from workbench.ledger import Ledger
 from workbench.report.axes import AXES
+from workbench.usage import Usage, Work
 
 pytestmark = pytest.mark.usefixtures("no_components")
 
@@ -191,6 +194,25 @@ def test_the_live_strip_tells_of_workers_and_stops_when_the_sweep_has_ended(monk
     assert "The sweep ended: you stopped it." in said(at)
     assert "heartbeat" not in said(at)
     assert every == [2.0, None]
+
+
+def test_a_run_tells_how_near_to_the_limit_it_was_made(monkeypatch, tmp_path):
+    train = Usage(seconds=8.0, work=Work(tokens=60, padded_tokens=80, flops=2e11, formula="f"))
+    device = {"device": {"cpu": "some CPU", "cpus_held": 2.0}}
+    url = ledger_of(tmp_path, [result("a", spent={"load": Usage(seconds=2.0), "train": train}, provenance=device)])
+    at = opened(monkeypatch, url, "run", id="0")
+    assert not at.exception
+    assert "An unknown share of the machine's peak: 75 % tokens that are no padding" in said(at)
+    file = tmp_path / calibration.FILE
+    file.parent.mkdir(exist_ok=True)
+    made = calibration.Calibration("2 x some CPU", "2026-01-01", {}, (), peak_flops=1e11)
+    file.write_text(json.dumps(made.to_json()))
+    at = opened(monkeypatch, url, "run", id="0")
+    assert "20 % of the machine's peak (100 GFLOP/s)" in said(at)
+    (table,) = [t.value for t in at.dataframe if "factor" in t.value.columns]
+    assert [*table["share"]] == ["75 %", "100 %", "33.3 %", "80 %", "20 %"]
+    file.write_text("{}")  # what cannot be read is unknown
+    assert "An unknown share" in said(opened(monkeypatch, url, "run", id="0"))
 
 
 def test_a_store_that_is_gone_is_said_and_not_raised(monkeypatch, tmp_path):

@@ -10,8 +10,8 @@ import pytest
 
 from workbench import Recipe, full, head, peft
 from workbench.meter import Meter
-from workbench.tasks import classification
-from workbench.testing import tiny_model
+from workbench.tasks import classification, text_generation
+from workbench.testing import tiny_decoder, tiny_model
 from workbench.training.tuning import Tuning
 
 torch = pytest.importorskip("torch")
@@ -46,6 +46,25 @@ def job(arms: Any, folder: Path, method: Any) -> Any:
     recipe = Recipe(task=task, model=model, method=method, batch_size=8, **how)
     start = Tuning(recipe, torch.device("cpu"), None)
     return arms.Job("tiny", "chat", recipe, {name: p.detach().clone() for name, p in start.parameters.items()})
+
+
+@pytest.mark.slow
+def test_all_arms_give_the_same_writer(arms: Any, tmp_path: Path) -> None:
+    data = tmp_path / "questions.jsonl"
+    said = [{"prompt": f"say {i} " + "es " * (i % 7 * 3), "completion": f"it is {'ab'[i % 2]}"} for i in range(120)]
+    data.write_text("".join(json.dumps(each) + "\n" for each in said))
+    task = text_generation(str(data), train=16, dev=10, test=8, max_new_tokens=4)
+    method = peft("lora", learning_rate=1e-2, r=4, lora_alpha=8, target_modules="all-linear")
+    how: dict[str, Any] = {"epochs": 1, "warmup_steps": 0, "averaging": None, "precision": "float32"}
+    recipe = Recipe(task=task, model=tiny_decoder(tmp_path / "model"), method=method, batch_size=8, **how)
+    start = Tuning(recipe, torch.device("cpu"), None)
+    made = arms.Job("tiny", "generation", recipe, {name: p.detach().clone() for name, p in start.parameters.items()})
+    with Meter() as meter:
+        run = arms.arms_of(made, meter)
+        loss = {name: run[name]().loss for name in run if name.startswith("ours")}
+    others = arms.own_loop(made, records=False)
+    assert loss == pytest.approx(dict.fromkeys(loss, others.loss), abs=1e-5)
+    assert arms.own_loop(made, grouped=True, records=False).tokens > 0
 
 
 @pytest.mark.slow

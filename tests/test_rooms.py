@@ -128,6 +128,8 @@ def test_the_keys_told_are_those_that_are_printed(swept: Any, command: Any, monk
     told = text_of("workbench/cli/README.md").split("## JSON", 1)[1].split("## Reference")[0]
     fronts, runs = (json.loads(each) for each in re.findall(r"```json\n(.*?)```", told, re.S))
     record = json.loads(printed.stdout)
+    assert 0 < record["efficiency"]["useful_tokens"] <= 1
+    assert 0 < record["efficiency"]["busy"] < 1
     assert set(fronts) == set(record) == set(json.loads(command("front", "--json")[1]))
     points, others = (part.split("\n\n`confirmed`")[0] for part in told.split("The other commands:"))
     of_point = {key for row in re.findall(r"^\| (`.*?) \|", points, re.M) for key in re.findall(r"`(\w+)`", row)}

@@ -40,9 +40,9 @@ GATE = 1e-4
 """The most by which losses on the dev set may differ."""
 
 PROFILES = {  # median of tokens, sigma of their logarithm, tokens at most, training examples, dev examples
-    "chat": (11, 0.65, 128, 128, 80),
-    "128": (64, 0.8, 128, 96, 64),
-    "paragraphs": (64, 0.8, 512, 64, 48),
+    "chat": (11, 0.65, 128, 96, 56),
+    "128": (64, 0.8, 128, 64, 40),
+    "paragraphs": (64, 0.8, 512, 64, 40),
 }
 """More than half as many dev examples as training examples: a run is evaluated once, at its end."""
 
@@ -99,8 +99,8 @@ def write_model(folder: Path, model: str, auto_class: str) -> str:
     return str(place)
 
 
-def jobs_of(folder: Path, encoder: str, writer: str) -> list[Any]:
-    """All recipes, with what every arm of them starts from."""
+def jobs_of(folder: Path, encoder: str, writer: str, only: str = "") -> list[Any]:
+    """The recipes whose name holds `only`, with what every arm of them starts from."""
     import torch
     from engine_arms import Job
 
@@ -122,12 +122,13 @@ def jobs_of(folder: Path, encoder: str, writer: str) -> list[Any]:
             made.append((f"{method.name}, {profile}", profile, recipe))
     if writer:
         model = write_model(folder, writer, "AutoModelForCausalLM")
-        task = text_generation(str(write_questions(folder)), train=16, dev=12, test=8, max_new_tokens=8)
-        for method in (full(learning_rate=2e-5), lora(2e-4)):
-            recipe = Recipe(task=task, model=model, method=method, batch_size=8, **how)
-            made.append((f"{method.name}, generation", "generation", recipe))
+        task = text_generation(str(write_questions(folder)), train=16, dev=10, test=8, max_new_tokens=8)
+        recipe = Recipe(task=task, model=model, method=lora(2e-4), batch_size=8, **how)
+        made.append(("lora, generation", "generation", recipe))
     found = []
     for name, profile, recipe in made:
+        if only not in name:
+            continue
         training.warm_up(recipe)
         start = Tuning(recipe, torch.device("cpu"), None)
         found.append(Job(name, profile, recipe, {n: p.detach().clone() for n, p in start.parameters.items()}))
@@ -168,9 +169,9 @@ def fixed_costs(folder: Path, arm: str, encoder: str, runs: int = 4) -> dict[str
     from workbench.sweep.training_run import _leave_imports_out_of_collections
 
     imported = time.perf_counter() - began
-    _leave_imports_out_of_collections()
     with Meter() as meter:
-        job = next(job for job in jobs_of(folder, encoder, "") if job.name == "lora, chat")
+        job = next(job for job in jobs_of(folder, encoder, "", "lora, chat"))
+        _leave_imports_out_of_collections()  # as a sweep does after it has warmed up
         _forget()
         taken = [arms_of(job, meter)[arm]() for _ in range(runs)]
         beside = [each.wall - each.steps for each in taken]
@@ -325,7 +326,8 @@ def table_of(record: dict[str, Any]) -> str:
         return "void" if of is None else f"{of['median']:.1f} ({of['low']:.1f} to {of['high']:.1f})"
 
     for profile, arms in record["profiles"].items():
-        lines.append(f"| full and LoRA, {profile} | {' | '.join(cell(arms[arm]) for arm in arms)} |")
+        of = "LoRA" if profile == "generation" else "full and LoRA"
+        lines.append(f"| {of}, {profile} | {' | '.join(cell(arms[arm]) for arm in arms)} |")
     by = {(each["job"], each["arm"]): each for each in record["summary"]}
     for job in dict.fromkeys(each["job"] for each in record["summary"] if each["job"].startswith("head")):
         told = [None if by[job, arm]["void"] or by[job, "ours"]["void"] else by[job, arm]["over_ours"] for arm in ARMS[:3]]
@@ -342,7 +344,7 @@ def main() -> None:
     options.add_argument("--encoder", default="minilm-l3")
     options.add_argument("--writer", default="smollm2-135m", help="a language model; nothing: none")
     options.add_argument("--runs", type=int, default=200, help="of which resident memory is followed")
-    options.add_argument("--only", default="", help="jobs whose name holds this")
+    options.add_argument("--only", default="", help="jobs whose name holds this, without fixed costs")
     options.add_argument("--table", action="store_true", help="print the table of the record, and do nothing else")
     options.add_argument("--fixed", default="", help=argparse.SUPPRESS)
     chosen = options.parse_args()
@@ -383,11 +385,11 @@ def _measured(folder: Path, chosen: argparse.Namespace, deadline: float) -> dict
     from workbench.sweep.training_run import _leave_imports_out_of_collections
 
     before, fixed = os.getloadavg(), {}
-    for arm in ARMS:
+    for arm in () if chosen.only else ARMS:
         command = [sys.executable, __file__, "--fixed", arm, "--encoder", chosen.encoder]
         fixed[arm] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
         print(arm, fixed[arm], file=sys.stderr, flush=True)
-    jobs = [job for job in jobs_of(folder, chosen.encoder, chosen.writer) if chosen.only in job.name]
+    jobs = jobs_of(folder, chosen.encoder, chosen.writer, chosen.only)
     peaks = [measured_peak_flops()]
     _leave_imports_out_of_collections()  # as a sweep does
     small = min(jobs, key=lambda job: (job.profile != "chat", not job.name.startswith("lora")))
