@@ -67,13 +67,13 @@ def sampled(recipe: Recipe) -> Data:
     trained = splits.train if recipe.method.labelled else ()
     rows = formulation.encode(_spread_out(trained), processor)
     dev = training.questions(
-        formulation, _spread_out(splits.dev), processor, methods.shots(recipe.method, formulation, splits.train)
+        formulation, _spread_out(recipe.task.graded()), processor, methods.shots(recipe.method, formulation, splits.train)
     )
     apart = dev.asked is not dev.labelled
     own = int(np.searchsorted(dev.asked.example, len(dev.examples)))  # the rest is asked once
     return Data(
         len(splits.train),
-        len(splits.dev),
+        len(recipe.task.graded()),
         _by_example(rows, len(rows)),
         _by_example(dev.labelled, len(dev.labelled)),
         _by_example(dev.asked, own) if apart else [],

@@ -207,5 +207,5 @@ DEFAULTS: Mapping[str, Any] = {
 
 def _metrics(task: Any, which: str = "metrics") -> list[str]:
     """Scores that the task has; of a choice of tasks, those that all have."""
-    first, *others = ends(task)
-    return [name for name in getattr(first, which) if all(name in getattr(other, which) for other in others)]
+    first, *others = ((each.all_metrics() if which == "metrics" else getattr(each, which)) for each in ends(task))
+    return [name for name in first if all(name in other for other in others)]

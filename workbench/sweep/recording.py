@@ -87,7 +87,7 @@ class Recorder:
         count = self._context.job.log_samples
         if not count:  # nothing of the data is put on record unasked
             return []
-        pairs = zip(made.recipe.task.splits().dev, made.predictions, strict=True)
+        pairs = zip(made.recipe.task.graded(), made.predictions, strict=True)
         return [{"example": dict(e), "prediction": p} for e, p in itertools.islice(pairs, count)]
 
     def graded(self) -> None:

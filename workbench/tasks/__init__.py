@@ -14,6 +14,7 @@ media                 the base of tasks about images or sound
 monitoring            the task: the class of each text of a stream, and alarms
 question_answering    the task: the answer to a question, out of a text
 ranking               the task: candidates for a query, put in order
+perturbations         typos, capitals, hidden instructions: how robust a model is
 ranking_scores        NDCG, MRR and others, by trec_eval itself
 recommendation        the task: what a user has next, out of all items
 request               what a request for a prediction holds

@@ -17,6 +17,7 @@ from workbench.data import names, redaction
 from workbench.errors import StudyError
 from workbench.formulations import Example, Formulation
 from workbench.tasks import request
+from workbench.tasks.perturbations import PERTURBED, perturbed
 
 WORST_GROUP, GAP = "worst_group_", "gap_"
 """Prefixes of a metric's name: for its value in the worst group, and for the gap from there to the
@@ -223,11 +224,46 @@ class Task(ABC):
         """How many of its training examples were bought for an earlier task: they have `replayed` in them."""
         return 0
 
+    @property
+    def perturbations(self) -> tuple[str, ...]:
+        """How the examples that grade are perturbed as well, kinds out of `perturbations.KINDS`: a task's field `perturb`."""
+        return tuple(getattr(self, "perturb", None) or ())
+
+    def all_metrics(self) -> tuple[str, ...]:
+        """Return the names in `metrics`, and of each perturbation those with its name before them: `typos_accuracy`."""
+        return (*self.metrics, *(f"{kind}_{name}" for kind in self.perturbations for name in self.metrics))
+
+    def graded(self, side: str = "dev") -> Sequence[Example]:
+        """Return the examples of a side that grade, `dev` or `test`, and behind them the same as perturbed in each way.
+
+        Raises what `splits` raises.
+        """
+        plain: Sequence[Example] = getattr(self.splits(), side)
+        if not self.perturbations:
+            return plain
+        return [*plain, *(perturbed(each, kind, self.inputs[0]) for kind in self.perturbations for each in plain)]
+
     @abstractmethod
     def score(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:
         """The task's scores, a number for each name in `metrics` and `lower_is_better`. Unknown is absent, never 0."""
 
     def grade(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:
+        """The scores of examples as they are, and of those that are perturbed the metrics apart (`typos_accuracy`). Raises as
+        `grade_plain`, which tells of groups.
+        """
+        if not self.perturbations:
+            return self.grade_plain(examples, predictions)
+        parts: dict[str, list[int]] = {}
+        for i, example in enumerate(examples):
+            parts.setdefault(example.get(PERTURBED, ""), []).append(i)
+        found = {
+            kind: self.grade_plain([examples[i] for i in places], [predictions[i] for i in places])
+            for kind, places in parts.items()
+        }
+        apart = {f"{kind}_{name}": found[kind][name] for kind in found if kind for name in self.metrics if name in found[kind]}
+        return found.get("", {}) | apart
+
+    def grade_plain(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:
         """The scores and, where examples have a `group`, of each metric the worst group's and the gap from there to the best.
 
         They are called `worst_group_f1` and `gap_f1`; of the first higher is better, of the second lower.

@@ -12,7 +12,7 @@ from workbench.data.labelled import LabelledTexts, fold_label
 from workbench.errors import DataError, UsageError
 from workbench.formulations import Example, Formulation, Labelled
 from workbench.space import check, is_whole
-from workbench.tasks import request
+from workbench.tasks import perturbations, request
 from workbench.tasks.class_scores import commonest_scores, label_scores, several_scores
 from workbench.tasks.tables import LabelledTask, columns, named
 
@@ -120,6 +120,7 @@ def classification(
     seed: int = 0,
     name: str | None = None,
     redact: str | Sequence[str] | None = None,
+    perturb: str | Sequence[str] | None = None,
 ) -> Classification:
     """Classification of texts, scored by accuracy and macro-averaged F1 (0 to 100); the calibration
     error is recorded beside them.
@@ -150,6 +151,8 @@ def classification(
         name: What reports call the task; None calls it by its data.
         redact: What is replaced by placeholders as the data are read, before anything is kept:
             kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
+        perturb: What users write is also graded with slips of the keyboard (`typos`), all in `capitals`, or with a hidden
+            instruction (`injection`): the metrics of each stand beside the others (`typos_accuracy`); None: not.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
@@ -162,4 +165,5 @@ def classification(
     return kind(
         data=data, train=train, dev=dev, test=test, text=columns(text), label=columns(label), group=group, max_length=max_length,
         labels=known, instruction=instruction, fold_labels=fold_labels, seed=seed, name=name, redact=redaction.checked(redact),
+        perturb=perturbations.checked(perturb),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from workbench.data.readers import QUESTIONS
 from workbench.errors import UsageError
 from workbench.formulations import Example, Formulation, SpanExtraction, text_generation
 from workbench.space import Space, check, is_number, is_whole
-from workbench.tasks import request
+from workbench.tasks import perturbations, request
 from workbench.tasks.base import Splits, Task
 from workbench.tasks.squad_score import check_language, squad_score
 
@@ -49,6 +49,7 @@ class QuestionAnswering(Task):
     redact: tuple[str, ...] | None = field(default=None, metadata={"later": True})
     # Whether there may be no answer; None: as the training side has it. Set by `portable` alone.
     unanswerable: bool | None = field(default=None, metadata={"later": True})
+    perturb: tuple[str, ...] | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
         least = {"train": 0, "dev": 1, "test": 0, "max_length": 32, "stride": 0, "max_answer_tokens": 1, "seed": 0}
@@ -150,6 +151,7 @@ def question_answering(
     seed: int = 0,
     name: str | None = None,
     redact: str | Sequence[str] | None = None,
+    perturb: str | Sequence[str] | None = None,
 ) -> QuestionAnswering:
     """Extractive question answering, scored by exact match and F1 (0 to 100) as SQuAD is.
 
@@ -171,6 +173,8 @@ def question_answering(
         name: What reports call the task; None calls it by its data.
         redact: What is replaced by placeholders as the data are read, before anything is kept:
             kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
+        perturb: The question is also graded with slips of the keyboard (`typos`), all in `capitals`, or with a hidden
+            instruction (`injection`): the metrics of each stand beside the others (`typos_accuracy`); None: not.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
@@ -188,6 +192,7 @@ def question_answering(
         seed,
         name,
         redaction.checked(redact),
+        perturb=perturbations.checked(perturb),
     )
 
 

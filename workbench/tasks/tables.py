@@ -15,6 +15,7 @@ from workbench.data.tables import Table
 from workbench.errors import UsageError
 from workbench.formulations import Example
 from workbench.space import Space, check, is_whole
+from workbench.tasks import perturbations
 from workbench.tasks.base import Splits, Task
 
 
@@ -33,6 +34,8 @@ class TableTask(Task):
         name: What reports call the task; None calls it by its data.
         redact: What is replaced by placeholders as the data are read, kinds out of
             `workbench.data.redaction.KINDS`; None: nothing.
+        perturb: How the examples that grade are perturbed as well, kinds out of
+            `workbench.tasks.perturbations.KINDS`; None: not at all.
     """
 
     data: str
@@ -42,9 +45,11 @@ class TableTask(Task):
     seed: int = 0
     name: str | None = None
     redact: tuple[str, ...] | None = field(default=None, metadata={"later": True})
+    perturb: tuple[str, ...] | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "redact", redaction.checked(self.redact))
+        object.__setattr__(self, "perturb", perturbations.checked(self.perturb))
         # `low=low`: a lambda would see the value of the last turn of the loop.
         for setting, low in {"train": 0, "dev": 1, "test": 0, "seed": 0}.items():
             check(self, setting, lambda value, low=low: is_whole(value) and value >= low, f"a whole number of at least {low}")  # type: ignore[misc]

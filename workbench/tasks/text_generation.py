@@ -11,7 +11,7 @@ from workbench.data import redaction
 from workbench.data.text_pairs import Conversations
 from workbench.formulations import Example, Formulation
 from workbench.space import check, is_whole
-from workbench.tasks import request
+from workbench.tasks import perturbations, request
 from workbench.tasks.tables import TableTask
 from workbench.tasks.text_scores import text_scores
 
@@ -85,6 +85,7 @@ def text_generation(
     seed: int = 0,
     name: str | None = None,
     redact: str | Sequence[str] | None = None,
+    perturb: str | Sequence[str] | None = None,
 ) -> TextGeneration:
     """Text that answers a prompt or a conversation, scored by exact match, F1 of words, chrF and
     ROUGE-L (0 to 100).
@@ -105,6 +106,8 @@ def text_generation(
         name: What reports call the task; None calls it by its data.
         redact: What is replaced by placeholders as the data are read, before anything is kept:
             kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
+        perturb: What users write is also graded with slips of the keyboard (`typos`), all in `capitals`, or with a hidden
+            instruction (`injection`): the metrics of each stand beside the others (`typos_accuracy`); None: not.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
@@ -112,4 +115,5 @@ def text_generation(
     return TextGeneration(
         data=data, train=train, dev=dev, test=test, prompt=prompt, completion=completion, group=group,
         max_new_tokens=max_new_tokens, seed=seed, name=name, redact=redaction.checked(redact),
+        perturb=perturbations.checked(perturb),
     )  # fmt: skip

@@ -385,7 +385,7 @@ def _encode(recipe: Recipe, examples: Sequence[Example], meter: Windows) -> tupl
             formulation = recipe.formulation
             shots = methods.shots(recipe.method, formulation, splits.train)
             train_rows = formulation.encode(examples if trains else (), processor)
-            dev = questions(formulation, splits.dev, processor, shots, loss=recipe.learns)
+            dev = questions(formulation, task.graded(), processor, shots, loss=recipe.learns)
         return train_rows, dev, window.usage
 
     return _remembered(_encoded, key, make)
@@ -403,7 +403,7 @@ def _test(tuning: Tuning) -> dict[str, float]:
     def make() -> Questions:
         splits, formulation = recipe.task.splits(), tuning.formulation
         shots = methods.shots(recipe.method, formulation, splits.train)
-        return questions(formulation, splits.test, tuning.processor, shots, loss=recipe.learns)
+        return questions(formulation, recipe.task.graded("test"), tuning.processor, shots, loss=recipe.learns)
 
     return tuning.test(_remembered(_test_rows, (recipe.task, recipe.architecture, recipe.learns, recipe.method.asking), make))
 
