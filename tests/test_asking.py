@@ -9,7 +9,7 @@ import pytest
 from workbench import Recipe, Study, choice, few_shot, full, integers, loguniform, peft, uniform, zero_shot
 from workbench.data import models
 from workbench.errors import UsageError
-from workbench.forecast import Forecaster, pairs
+from workbench.forecast import Forecaster, pairs, starts
 from workbench.methods.shots import nearest, shots
 from workbench.space import allowed, draw
 from workbench.testing import TinyTask, TinyText, tiny_decoder, tiny_model
@@ -112,7 +112,7 @@ def test_a_method_for_some_models_is_drawn_with_no_other() -> None:
     assert pairs_ == {("a", "zero_shot"), ("b", "zero_shot"), ("c", "zero_shot"), ("a", "full"), ("b", "full"), ("c", "lora")}
     assert all(allowed(study.dimensions, each) for each in drawn)
     assert not allowed(study.dimensions, {"model": "c", "method": "full"})
-    assert {(start.name, method.name) for start, method in pairs.methods_of(study)} == pairs_
+    assert {(start.name, method.name) for start, method in starts.methods_of(study)} == pairs_
 
 
 def test_for_which_models_a_method_is_says_nothing_of_a_recipe() -> None:

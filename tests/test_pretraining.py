@@ -12,7 +12,7 @@ from started import child, fresh
 from workbench import Recipe, Study, causal_lm, choice, full, loguniform, masked_lm, prices, space
 from workbench.data import fingerprints, load
 from workbench.errors import UsageError
-from workbench.forecast import Calibration, Forecaster, Machine, calibrate, on_offer, pairs, typical
+from workbench.forecast import Calibration, Forecaster, Machine, calibrate, on_offer, pairs, starts, typical
 from workbench.ledger import Ledger, default_url
 from workbench.report.bill import phases_spent
 from workbench.report.text import describe
@@ -102,7 +102,7 @@ def test_its_settings_are_holes_of_a_study(place):
     assert recipe.pretrain.steps == 4
     assert space.settings_of(of.recipe, recipe) == some
     assert of.resolve({"pretrain": None, "full.learning_rate": 2e-3}).parent is None
-    names = [start.name for start in pairs.starts(of)]
+    names = [start.name for start in starts.starts(of)]
     assert names == [model, f"{model} + masked_lm"]
 
 

@@ -191,10 +191,9 @@ def fixed_costs(folder: Path, arm: str, encoder: str, runs: int = 4) -> dict[str
 def _forget() -> None:
     """Nothing is at hand, as in a new process: making the jobs has read models and data."""
     from workbench.data import bases
-    from workbench.training import loop
 
     bases.forget()
-    loop._encoded.clear()
+    encoding._encoded.clear()
 
 
 def memory_over_runs(job: Any, runs: int) -> dict[str, Any]:

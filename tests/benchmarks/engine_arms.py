@@ -22,7 +22,7 @@ import torch
 from workbench import Recipe, methods, training
 from workbench.data import bases, models
 from workbench.meter import Meter
-from workbench.training import features, loop, passes, tuning
+from workbench.training import features, passes, tuning
 from workbench.training.batches import one_batch, step_examples, steps_for
 from workbench.usage import Work
 
@@ -361,7 +361,7 @@ def without(part: str) -> Iterator[None]:
             real = torch.optim.AdamW
             stack.enter_context(put(torch.optim, "AdamW", lambda *args, **more: real(*args, **(more | {"fused": False}))))
         elif part == "kept tokens":
-            loop._encoded.clear()
+            encoding._encoded.clear()
         elif part == "kept bases":
             bases.forget()
         yield

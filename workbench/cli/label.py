@@ -12,7 +12,7 @@ from workbench.cli import complete
 from workbench.cli.common import COUNT, load_study, messages, open_ledger, say_next, storage_option, waiting, writing
 from workbench.data import answers
 from workbench.errors import Refused, UsageError
-from workbench.forecast import pairs
+from workbench.forecast import starts
 from workbench.meter import Meter
 from workbench.quantities import many
 from workbench.result import Result
@@ -122,6 +122,6 @@ def _take(study: str, loaded: Study, texts: Sequence[answers.Waiting], file: Pat
 
 def _any_recipe(study: Study) -> Recipe:
     """Return a recipe of a study that nobody has swept: its first model and method that learn from labels, else its first."""
-    found = list(pairs.methods_of(study))
+    found = list(starts.methods_of(study))
     model, method = next(((model, method) for model, method in found if method.labelled), found[0])
-    return next(pairs.recipes(study, model, method))
+    return next(starts.recipes(study, model, method))

@@ -42,7 +42,7 @@ from workbench.cli.forecasting import (
 from workbench.cli.options import gathered, setting
 from workbench.errors import UsageError
 from workbench.forecast import is_price_of, on_offer
-from workbench.forecast.pairs import methods_of, parents, recipes
+from workbench.forecast.starts import methods_of, parents, recipes
 from workbench.prices import Offer, Prices, label_usd_of
 from workbench.quantities import dollars, duration, many, number
 from workbench.report.caveats import few_examples

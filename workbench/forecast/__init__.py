@@ -9,6 +9,7 @@ formula and assumed constants, corrected by a short timing of this machine (`cal
     forecaster   seconds, energy and memory of a recipe, before it is trained
     machine      the machine that a forecast is for
     memory       memory of training: weights, and what a micro-batch keeps
+    starts       what a study tunes: its models, with what they learn before
     pairs        every model with every method of a study, built without weights
     passes       a pass through a model without weights
     pricing      what a forecast comes to on an offer

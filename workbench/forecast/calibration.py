@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench import methods, training
 from workbench.errors import Infeasible, UsageError
-from workbench.forecast import pairs
+from workbench.forecast import starts
 from workbench.forecast.forecaster import Forecaster
 from workbench.forecast.machine import Machine, measured_peak_flops
 from workbench.forecast.timing import CONSTANTS, Timing, fit
@@ -189,10 +189,10 @@ def _recipes(study: Study) -> list[tuple[Recipe, str]]:
     to its speed, so that each stands here for itself, with weights that need not be made first.
     """
     by_pair: dict[tuple[str, str, str], Recipe] = {}
-    for start, method in pairs.methods_of(study):
+    for start, method in starts.methods_of(study):
         if (start.architecture, method.name, "train") not in by_pair:
-            by_pair[start.architecture, method.name, "train"] = _alone(next(pairs.recipes(study, start, method)))
-    for parent, *_ in pairs.parents(study):
+            by_pair[start.architecture, method.name, "train"] = _alone(next(starts.recipes(study, start, method)))
+    for parent, *_ in starts.parents(study):
         by_pair.setdefault((parent.architecture, parent.method.name, "pretrain"), _alone(parent))
     return [(recipe, phase) for (_, _, phase), recipe in by_pair.items()]
 

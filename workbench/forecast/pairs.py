@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,11 @@ from workbench.data.builtin import MODELS
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.forecast import machine
 from workbench.forecast.memory import WEIGHT_BYTES, state_bytes
+from workbench.forecast.starts import chosen_methods, options, parents, starts
 from workbench.methods import Method
-from workbench.space import Choice, Dimension, Value, dimensions, is_number, label, resolve
+from workbench.space import Choice, Value, dimensions, is_number, resolve
 from workbench.study import Recipe, Study
 from workbench.tasks.base import Task
-
-MOST_CORNERS = 256
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def plan(study: Study) -> Iterator[Plan]:
         EnvironmentFault: A model's configuration cannot be fetched.
     """
     memory = machine.device_memory_bytes()
-    weights = min(_options(study.recipe.weights), key=lambda each: -WEIGHT_BYTES[each])  # the largest speaks for all
+    weights = min(options(study.recipe.weights), key=lambda each: -WEIGHT_BYTES[each])  # the largest speaks for all
     known: dict[str, list[tuple[Task, str]]] = {}
     for before in parents(study):
         yield _parent(before, memory)
@@ -78,7 +77,7 @@ def plan(study: Study) -> Iterator[Plan]:
             raise type(error)(_with_what_is_at_hand(str(error), study.recipe.task, model)) from error
         if model not in known:
             known[model] = [(task, _problem_of(model, task)) for task in _heads(study.recipe.task, model)]
-        for method in _methods(study.recipe.method, start.model):
+        for method in chosen_methods(study.recipe.method, start.model):
             # Of several tasks the one that cannot be, else the largest, speaks for the pair.
             builds = [
                 _build(task, model, method, memory, problem or _problem_of_pair(study, task, model, method), weights)
@@ -86,54 +85,6 @@ def plan(study: Study) -> Iterator[Plan]:
             ]
             found = max(builds, key=lambda build: (build.problem != "", build.state_bytes or 0))
             yield dataclasses.replace(found, model=start.name)
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a study tunes: a model, with what it learns before.
-
-    Attributes:
-        name: What it is called: `minilm-l3 + masked_lm`.
-        model: What its option of `Recipe.model` is called in settings, and in the `models` of methods.
-        architecture: Name of the model whose shape and tokeniser it has.
-        fillings: `model` and `pretrain` of the recipes that start so, holes filled: each option, and both ends of a range.
-    """
-
-    name: str
-    model: str
-    architecture: str
-    fillings: tuple[Mapping[str, Any], ...] = dataclasses.field(compare=False)
-
-
-def starts(study: Study) -> list[Start]:
-    """Return what the study tunes, in its order."""
-    of: dict[str, Any] = {"model": study.recipe.model, "pretrain": study.recipe.pretrain}
-    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
-    for settings in itertools.islice(_combinations(list(dimensions(of).values()), {}, both_ends=True), MOST_CORNERS):
-        filled = resolve(of, settings)
-        recipe = dataclasses.replace(study.recipe, **filled)  # whatever else is open
-        key = recipe.model_name, str(label(filled["model"])), recipe.architecture
-        found.setdefault(key, []).append(filled)
-    return [Start(*key, tuple(fillings)) for key, fillings in found.items()]
-
-
-def parents(study: Study) -> list[tuple[Recipe, ...]]:
-    """Return what the study's models start from: recipes of one model and method together, a parent's own parent before it."""
-    found: dict[tuple[str, str], dict[str, Recipe]] = {}
-
-    def note(recipe: Recipe) -> None:
-        for parent in recipe.parents:
-            note(parent)
-        found.setdefault((recipe.model_name, recipe.method.name), {})[recipe.id] = recipe
-
-    for start in starts(study):
-        for filled in start.fillings:
-            for pseudo in _options(study.recipe.pseudo):
-                begun = dataclasses.replace(study.recipe, **filled, pseudo=pseudo)
-                for made in (begun.start, begun.teacher and begun.teacher.start):
-                    if made is not None:
-                        note(made)
-    return [tuple(each.values()) for each in found.values()]
 
 
 def _parent(recipes: Sequence[Recipe], memory: int) -> Plan:
@@ -170,7 +121,7 @@ def _with_what_is_at_hand(text: str, task: Any, model: str) -> str:
     if name in MODELS or " Known: " not in all_known or all_known not in text:
         return text
     # The first task stands for the others: this is a hint, not the plan.
-    first = _longest_form(_options(task)[0])
+    first = _longest_form(options(task)[0])
     able = []
     for built_in in MODELS:
         with contextlib.suppress(UsageError, EnvironmentFault):
@@ -180,26 +131,6 @@ def _with_what_is_at_hand(text: str, task: Any, model: str) -> str:
     what = module.rpartition(".")[2] if module.startswith("workbench.tasks.") else type(first).__name__
     at_hand = f"Built in, for {what} without a network: {', '.join(able)}." if able else f"For {what} no model is built in."
     return f"{text.replace(all_known, '')} {at_hand}"
-
-
-def recipes(study: Study, start: Start, method: Method) -> Iterator[Recipe]:
-    """Recipes of one start and method with every other hole at each of its options, or at the ends of its range; at most 256."""
-    made = (
-        resolve(of_pair, settings)
-        for filled in start.fillings
-        for of_pair in (dataclasses.replace(study.recipe, **filled, method=method),)
-        for settings in _combinations(list(dimensions(of_pair).values()), {}, both_ends=True)
-    )
-    yield from itertools.islice(made, MOST_CORNERS)
-
-
-def methods_of(study: Study) -> Iterator[tuple[Start, Method]]:
-    """Every start with every method of the study, the latter once for each combination of its own options; ranges stand at their
-    end.
-    """
-    for start in starts(study):
-        for method in _methods(study.recipe.method, start.model):
-            yield start, method
 
 
 def check(study: Study) -> list[Plan]:
@@ -258,7 +189,7 @@ def _problem_of_labels(recipe: Recipe, task: Task, method: Method) -> str:
     """Return why the study's ways to need fewer labels are none for a task; empty where they are, and for what learns of none."""
     if not method.labelled:
         return ""
-    pairs = itertools.product(_options(recipe.acquire), _options(recipe.pseudo))
+    pairs = itertools.product(options(recipe.acquire), options(recipe.pseudo))
     return next((told for acquire, pseudo in pairs if (told := labelling.problem(task, acquire, pseudo))), "")
 
 
@@ -341,10 +272,6 @@ def wrapped(task: Task, model: str, method: Method, device: str = "meta") -> Any
     return wrapped(task, model, method, "cpu")
 
 
-def _options(value: Any) -> Sequence[Any]:
-    return value.options if isinstance(value, Choice) else (value,)
-
-
 def _heads(task: Any, model: str) -> Iterator[Task]:
     """One task for each kind of head that the study puts on a model: the one with the longest rows.
 
@@ -353,7 +280,7 @@ def _heads(task: Any, model: str) -> Iterator[Task]:
     """
     # In the order of their rows' length, so that of one kind of head the longest stays.
     by_form: dict[str, Task] = {}
-    for option in sorted((_longest_form(each) for each in _options(task)), key=lambda each: getattr(each, "max_length", 0)):
+    for option in sorted((_longest_form(each) for each in options(task)), key=lambda each: getattr(each, "max_length", 0)):
         try:
             by_form[option.formulation(models.kind(model)).auto_class] = option
         except UsageError:  # which is a problem of the pair
@@ -371,32 +298,3 @@ def _longest_form(task: Any) -> Task:
             settings[name] = max(ends) if all(is_number(end) for end in ends) else ends[0]
     form: Task = resolve(task, settings)
     return form
-
-
-def _methods(method: Any, model: str) -> Iterator[Method]:
-    """Every method of the study for a model, once for each combination of its own options; ranges stand at their end."""
-    for option in _options(method):
-        if option.models and model not in option.models:
-            continue
-        made: list[Method] = []
-        for settings in _combinations(list(dimensions({"method": option}).values()), {}):
-            filled = resolve({"method": option}, settings)["method"]
-            # Learning rates change no model.
-            shape = dataclasses.replace(filled, learning_rate=1.0, head_learning_rate=None) if filled.trains else filled
-            if shape not in made:
-                made.append(shape)
-                yield filled
-
-
-def _combinations(
-    holes: Sequence[Dimension], chosen: Mapping[str, Value], *, both_ends: bool = False
-) -> Iterator[Mapping[str, Value]]:
-    if not holes:
-        yield chosen
-        return
-    hole, *others = holes
-    if not hole.exists(chosen):
-        yield from _combinations(others, chosen, both_ends=both_ends)
-        return
-    for setting in hole.space.names if isinstance(hole.space, Choice) else hole.space.ends[0 if both_ends else -1 :]:
-        yield from _combinations(others, {**chosen, hole.name: setting}, both_ends=both_ends)

@@ -11,7 +11,7 @@ from typing import Any
 from workbench import prices
 from workbench.data import models
 from workbench.errors import Refused, StudyError, UsageError, WorkbenchError, line_in, said
-from workbench.forecast.pairs import starts
+from workbench.forecast.starts import starts
 from workbench.formulations import Reach
 from workbench.meter import Meter
 from workbench.prices import Offer

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from workbench.forecast.pairs import methods_of
+from workbench.forecast.starts import methods_of
 from workbench.ledger import Lease
 from workbench.result import Cause, Result, current, offer_record
 from workbench.sweep.actions import Claim, Continue, Decision, Done, Proposal, Release, Switch, Wait

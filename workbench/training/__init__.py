@@ -8,6 +8,7 @@ or prices.
     choosing      which examples a run is trained on: bought, or told with confidence
     teaching      what a teacher answers to examples that nobody labelled
     batches       which examples make a step, and how its rows are split
+    encoding      rows to train on and to be graded by, kept across runs
     features      the output of a part that does not learn, computed once
     memory        how many rows fit into memory at once
     parents       has the model at hand that a recipe starts from, made once by the loop

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -36,17 +36,12 @@ from workbench.formulations import Example, Rows
 from workbench.meter import Meter, Window
 from workbench.result import merged_labels
 from workbench.study import Recipe
-from workbench.training import choosing, parent_store, parents
+from workbench.training import choosing, encoding, parent_store, parents
 from workbench.training.batches import checkpoint_epochs, steps_for
-from workbench.training.passes import Questions, questions
+from workbench.training.passes import questions
 from workbench.training.resume_state import ResumeState
 from workbench.training.tuning import Progress, Tuning
 from workbench.usage import Usage, Work, add_phases, total
-
-T = TypeVar("T")
-
-KEPT_ROWS = 8
-"""Tasks, as a model reads them, whose rows are kept across runs."""
 
 
 class Windows(Protocol):
@@ -180,7 +175,7 @@ def test(recipe: Recipe, weights: str | Path | None) -> dict[str, float]:
     Raises:
         UsageError: The file does not belong to such a recipe.
     """
-    return _test(tuned(recipe, weights, device()))
+    return encoding.test(tuned(recipe, weights, device()))
 
 
 def prepare(recipe: Recipe) -> None:
@@ -305,10 +300,10 @@ def _train(
         cold.setdefault("pretrain", started.usage)
     with phases.phase("data"):
         lot = choosing.lot(recipe, where, meter.window)
-        train_rows, dev, encoding = _encode(recipe, lot.examples, meter)
+        train_rows, dev, encoded = encoding.encode(recipe, lot.examples, meter.window)
     with phases.phase("load"):
         tuning = Tuning(recipe, where, resume, meter.window)
-    cold.setdefault("data", lot.usage + encoding)
+    cold.setdefault("data", lot.usage + encoded)
     loading = phases.spent["load"]
     if tuning.base_at_hand:  # each run pays for its model as if it had read it
         loading = loading - tuning.base_took + tuning.base_alone
@@ -363,56 +358,9 @@ def _train(
             predictions=predictions,
             resume_state=lambda: tuning.resume_state(shorter, cold_to_here),  # noqa: B023  called before the loop goes on
             weights=tuning.averaged,
-            test=lambda: _test(tuning),
+            test=lambda: encoding.test(tuning),
             labels_by_order=labels,
         )
         phases.spent.clear()
         progress.work = Work()
         tuning.restore_random()
-
-
-_encoded: dict[tuple[Any, ...], tuple[Rows, Questions, Usage]] = {}
-
-
-def _encode(recipe: Recipe, examples: Sequence[Example], meter: Windows) -> tuple[Rows, Questions, Usage]:
-    """Rows to train on and to be graded by, and what it took to make them. Kept across runs: trials share them."""
-    task, trains = recipe.task, recipe.epochs > 0 or recipe.method.fits
-    key = (task, recipe.architecture, trains, recipe.learns, recipe.method.asking, recipe.acquire, recipe.pseudo)
-
-    def make() -> tuple[Rows, Questions, Usage]:
-        with meter.window() as window:
-            processor, splits = models.processor(recipe.architecture), task.splits()
-            formulation = recipe.formulation
-            shots = methods.shots(recipe.method, formulation, splits.train)
-            train_rows = formulation.encode(examples if trains else (), processor)
-            dev = questions(formulation, task.graded(), processor, shots, loss=recipe.learns)
-        return train_rows, dev, window.usage
-
-    return _remembered(_encoded, key, make)
-
-
-_test_rows: dict[tuple[Any, ...], Questions] = {}
-
-
-def _test(tuning: Tuning) -> dict[str, float]:
-    """Scores on the test split, whose rows are kept across runs."""
-    recipe = tuning.recipe
-    if not recipe.task.splits().test:
-        return {}
-
-    def make() -> Questions:
-        splits, formulation = recipe.task.splits(), tuning.formulation
-        shots = methods.shots(recipe.method, formulation, splits.train)
-        return questions(formulation, recipe.task.graded("test"), tuning.processor, shots, loss=recipe.learns)
-
-    return tuning.test(_remembered(_test_rows, (recipe.task, recipe.architecture, recipe.learns, recipe.method.asking), make))
-
-
-def _remembered(kept: dict[tuple[Any, ...], T], key: tuple[Any, ...], make: Callable[[], T]) -> T:
-    """What was made by this key, the latest few of which are kept."""
-    if key not in kept:
-        made = make()
-        if len(kept) >= KEPT_ROWS:
-            kept.pop(next(iter(kept)))
-        kept[key] = made
-    return kept[key]

@@ -1,0 +1,74 @@
+"""Rows that a run is trained on and graded by, kept across runs: trials of a study share them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from workbench import methods
+from workbench.data import bases, models
+from workbench.formulations import Example, Rows
+from workbench.study import Recipe
+from workbench.training import parent_store
+from workbench.training.passes import Questions, questions
+from workbench.training.tuning import Tuning
+from workbench.usage import Usage
+
+T = TypeVar("T")
+
+KEPT_ROWS = 8
+"""Tasks, as a model reads them, whose rows are kept."""
+
+_encoded: dict[tuple[Any, ...], tuple[Rows, Questions, Usage]] = {}
+
+
+def encode(recipe: Recipe, examples: Sequence[Example], window: bases.Window) -> tuple[Rows, Questions, Usage]:
+    """Rows to train on and to be graded by, and what it took to make them.
+
+    Args:
+        recipe: A recipe without holes.
+        examples: What it is trained on (`choosing.lot`).
+        window: Opens a window of a meter.
+    """
+    task, trains = recipe.task, recipe.epochs > 0 or recipe.method.fits
+    # Examples are chosen by the model as it is before it is tuned: another start may choose others.
+    chosen = (recipe.acquire, recipe.pseudo, parent_store.place(recipe)) if recipe.acquire or recipe.pseudo else None
+    key = (task, recipe.architecture, trains, recipe.learns, recipe.method.asking, chosen)
+
+    def make() -> tuple[Rows, Questions, Usage]:
+        with window() as opened:
+            processor, splits = models.processor(recipe.architecture), task.splits()
+            formulation = recipe.formulation
+            shots = methods.shots(recipe.method, formulation, splits.train)
+            train_rows = formulation.encode(examples if trains else (), processor)
+            dev = questions(formulation, task.graded(), processor, shots, loss=recipe.learns)
+        return train_rows, dev, opened.usage
+
+    return _remembered(_encoded, key, make)
+
+
+_test_rows: dict[tuple[Any, ...], Questions] = {}
+
+
+def test(tuning: Tuning) -> dict[str, float]:
+    """Scores on the test split, whose rows are kept; empty where nothing is held out."""
+    recipe = tuning.recipe
+    if not recipe.task.splits().test:
+        return {}
+
+    def make() -> Questions:
+        splits, formulation = recipe.task.splits(), tuning.formulation
+        shots = methods.shots(recipe.method, formulation, splits.train)
+        return questions(formulation, recipe.task.graded("test"), tuning.processor, shots, loss=recipe.learns)
+
+    return tuning.test(_remembered(_test_rows, (recipe.task, recipe.architecture, recipe.learns, recipe.method.asking), make))
+
+
+def _remembered(kept: dict[tuple[Any, ...], T], key: tuple[Any, ...], make: Callable[[], T]) -> T:
+    """What was made by this key, the latest few of which are kept."""
+    if key not in kept:
+        made = make()
+        if len(kept) >= KEPT_ROWS:
+            kept.pop(next(iter(kept)))
+        kept[key] = made
+    return kept[key]
