@@ -191,6 +191,7 @@ def fixed_costs(folder: Path, arm: str, encoder: str, runs: int = 4) -> dict[str
 def _forget() -> None:
     """Nothing is at hand, as in a new process: making the jobs has read models and data."""
     from workbench.data import bases
+    from workbench.training import encoding
 
     bases.forget()
     encoding._encoded.clear()

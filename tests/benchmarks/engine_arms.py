@@ -22,7 +22,7 @@ import torch
 from workbench import Recipe, methods, training
 from workbench.data import bases, models
 from workbench.meter import Meter
-from workbench.training import features, passes, tuning
+from workbench.training import encoding, features, passes, tuning
 from workbench.training.batches import one_batch, step_examples, steps_for
 from workbench.usage import Work
 

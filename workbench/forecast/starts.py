@@ -107,7 +107,7 @@ def chosen_methods(method: Any, model: str) -> Iterator[Method]:
 def combinations(
     holes: Sequence[Dimension], chosen: Mapping[str, Value], *, both_ends: bool = False
 ) -> Iterator[Mapping[str, Value]]:
-    """Yield the settings of holes: each option of a choice, and of a range its end, or both ends; those in `chosen` are made already."""
+    """Yield the settings of holes beside those that are `chosen`: each option of a choice, and the end of a range, or both ends."""
     if not holes:
         yield chosen
         return
