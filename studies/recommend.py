@@ -11,7 +11,7 @@ study = Study(
     Recipe(
         # Which function does a module call next? With RECOMMEND=path it is a folder with interactions.csv (user, item, time) and
         # items.csv (id, text). Nobody labels behaviour, so a label costs nothing here.
-        task=recommendation(os.environ.get("RECOMMEND", "pycalls"), train=choice(512, 2048), history=3, max_length=48),
+        task=recommendation(os.environ.get("RECOMMEND", "pycalls"), train=choice(256, 1024), history=3, max_length=48),
         model=choice("counts", *TEXTS),
         method=choice(
             # Two baselines by counts alone, and embeddings of item texts: as they are, and tuned.
