@@ -273,6 +273,10 @@ def own(tmp_path, tiny, monkeypatch):
     (tmp_path / "parts" / "deep.py").write_text("ZERO = 0.0\n")
     monkeypatch.chdir(tmp_path)
 
+    def forget() -> None:
+        for name in ("helpers", "parts", "parts.more", "parts.deep"):
+            sys.modules.pop(name, None)
+
     def write(old: str = "", new: str = "", file: str = "own.py") -> str:
         if file == "own.py":
             assert old in OWN
@@ -283,11 +287,11 @@ def own(tmp_path, tiny, monkeypatch):
             text = (tmp_path / file).read_text()
             assert old in text
             (tmp_path / file).write_text(text.replace(old, new, 1))
-        for name in ("helpers", "parts", "parts.more", "parts.deep"):
-            sys.modules.pop(name, None)
+        forget()
         return str(load(tmp_path / "own.py").recipe.task and source.fingerprint(load(tmp_path / "own.py").recipe.task))
 
-    return write
+    yield write
+    forget()  # the dashboard has modules of these names
 
 
 @pytest.mark.parametrize(

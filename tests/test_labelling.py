@@ -30,9 +30,9 @@ from workbench.forecast.forecaster import Forecaster
 from workbench.labelling import Chooser, choosing, surest
 from workbench.report.text import settings_text
 from workbench.result import Result, labels_bought, labels_by_order
-from workbench.testing import TinyTask, TinyText, tiny_decoder
+from workbench.testing import FakeMeter, TinyTask, TinyText, tiny_decoder
 from workbench.training import choosing as lots
-from workbench.training import train
+from workbench.training import encoding, train
 from workbench.usage import Usage
 
 torch = pytest.importorskip("torch")
@@ -366,3 +366,18 @@ def test_the_readme_has_the_figures_that_were_measured() -> None:
     assert {each for each in above if each.endswith(" 256")} == {f"{data}, logistic, 256" for data in record["summary"]}
     assert {each for each in above if each.endswith(" 128")} == {"banking77, logistic, 128", "restaurant8k, logistic, 128"}
     assert not [each for each in above if each.endswith((" 32", " 64"))]
+
+
+def test_rows_of_chosen_examples_are_those_of_the_models_own_start(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another start chooses others: the rows that its sibling's run has left behind are none of its own."""
+    recipe = Recipe(task=TinyTask(train=8), model=tiny, method=full(learning_rate=1e-3), epochs=1, acquire=diversity())
+    pool = recipe.task.pool()
+    assert pool is not None
+
+    def rows(start: str, first: int) -> list[list[int]]:
+        monkeypatch.setattr(encoding.parent_store, "place", lambda recipe: start)
+        train_rows, _, _ = encoding.encode(recipe, pool[first : first + 8], FakeMeter().window)
+        return [ids.tolist() for ids in train_rows.columns["input_ids"]]
+
+    monkeypatch.setattr(encoding, "_encoded", {})
+    assert rows("plain", 0) == rows("plain", 20) != rows("after masked_lm", 20)
