@@ -81,8 +81,8 @@ def test_it_is_said_in_words() -> None:
         "speed while computing x 80 % time spent computing."
     )
     unknown = efficiency_text([result()])
-    assert unknown.startswith("An unknown share of the machine's peak: 80 % tokens")
-    assert "unknown speed while computing" in unknown
+    assert unknown.startswith("Efficiency: 80 % tokens")
+    assert "speed while computing" not in unknown
     assert "--calibrate" in unknown
     assert efficiency_text([]) == ""
     assert efficiency_text([result(spent={"load": busy(1.0)})], HERE) == ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.forecast import Calibration
@@ -41,18 +41,21 @@ def efficiency_text(results: Sequence[Result], calibration: Calibration | None =
     }
     if not any(value is not None for value in (found.useful_tokens, found.useful_work)):
         return ""
-    told = " x ".join(f"{_percent(value)} {name}" for name, value in factors.items())
+    told = " x ".join(f"{_percent(value)} {name}" for name, value in factors.items() if value is not None)
     if found.peak_share is not None and found.peak_flops is not None:
         return f"{_percent(found.peak_share)} of the machine's peak ({found.peak_flops / 1e9:,.0f} GFLOP/s): {told}."
-    return f"An unknown share of the machine's peak: {told}.{_advice(found)}"
+    return f"Efficiency: {told}; {_lacking(factors, found)}."
 
 
 def _percent(value: float | None) -> str:
     return "unknown" if value is None else f"{100 * value:.3g} %"
 
 
-def _advice(found: Efficiency) -> str:
-    return " `workbench plan STUDY --calibrate` measures the peak." if found.peak_flops is None else ""
+def _lacking(factors: Mapping[str, float | None], found: Efficiency) -> str:
+    """What is unknown, and what would tell it."""
+    if found.peak_flops is None:
+        return "how near the speed came to the machine's peak, `workbench plan STUDY --calibrate` would tell"
+    return f"unknown: {', '.join(name for name, value in factors.items() if value is None)}"
 
 
 def efficiency_rows(results: Sequence[Result], calibration: Calibration | None = None) -> list[dict[str, Any]]:
