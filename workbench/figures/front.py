@@ -77,12 +77,18 @@ def front(results: Sequence[Result] | Points, view: View, *, title: str = "", hi
             figure.add_scatter(**_markers(group, points, i, kept=True), **_intervals(group, points))
     _baselines(figure, points)
     marks, scores = ticks([_cost(r, view) for r in points.found]), [0.0, *map(points.score, points.found)]
+    lines = textwrap.wrap(title, 80)
     figure.update_layout(
-        title={"text": "<br>".join(textwrap.wrap(title, 80)), "font": {"size": 17}, "x": 0.01, "xanchor": "left"},
+        title={"text": "<br>".join(lines), "font": {"size": 17}, "x": 0.01, "xanchor": "left"},
         template="plotly_white",
         width=1000,
         height=560,
-        margin={"l": 70, "r": 30, "t": 80 if title else 30, "b": 70},
+        margin={
+            "l": 70,
+            "r": 30,
+            "t": 80 + 24 * max(0, len(lines) - 2) if lines else 30,
+            "b": 70,
+        },  # two lines of title fit into 80
         legend={"title": {"text": legend}, "itemsizing": "trace"},
         xaxis={
             "type": "log",
