@@ -441,6 +441,20 @@ def test_each_kind_of_model_has_the_methods_told(floors: dict[str, tuple[Any, st
 # Figures of benchmarks
 
 
+@pytest.mark.parametrize("study", ["ask", "intents", "sentiment", "support", "recommend", "images", "speech"])
+def test_the_table_of_a_study_is_the_front_of_its_record(study: str) -> None:
+    room = text_of("studies/README.md").split(f"]({study}.png)")[1]
+    header, *rows = room.split("```\n")[1].splitlines()
+    assert header.split()[:3] == ["trial", "model", "method"]
+    found = results(study)
+    front = sorted((p for p in found["points"] if p["on_front"]), key=lambda p: p["usd"])
+    assert [tuple(row.split()[:3]) for row in rows] == [(str(p["trial"]), p["model"], p["method"]) for p in front]
+    assert found["time_of_the_sweep"].removeprefix("and ").split(" for ")[0] in words_of("studies/README.md")
+    for row, p in zip(rows, front, strict=True):
+        assert f" {p['score']:.1f} " in row
+        assert f" {p['labels']:,} " in row
+
+
 def test_what_searches_cost_is_what_the_record_says() -> None:
     record = results("samplers")
     halving = next(each for each in record["methods"] if each["method"] == "mo-asha")
