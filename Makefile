@@ -9,15 +9,14 @@ STAMP := $(VENV)/.installed
 sweep: $(STAMP)
 	$(BIN)/workbench sweep studies/qa.py
 
-# Three workers on two cores: one of them is mostly waiting for a server, a browser or a command.
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 3 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal
 
 fast: $(STAMP)
-	$(BIN)/pytest -n 3 --dist worksteal -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 install: $(STAMP)
 

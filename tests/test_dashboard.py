@@ -201,7 +201,7 @@ def test_a_run_has_its_bill_its_settings_and_the_way_to_make_it_again(tmp_path: 
     last = max((r for r in results if r.trial == 0), key=lambda r: r.epochs)
     assert describe(last) in said(test)
     assert reproduce(last, {"path": "studies/mine.py"}) in said(test)
-    checkpoints, bill, settings = (frame.value for frame in test.dataframe)
+    checkpoints, bill, _, settings = (frame.value for frame in test.dataframe)
     assert list(checkpoints["epochs"]) == [1.0, 2.0, 4.0]
     assert list(bill["phase"]) == ["load", "train", "evaluate"]
     assert "method.learning_rate" in set(settings["setting"])

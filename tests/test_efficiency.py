@@ -81,7 +81,7 @@ def test_it_is_said_in_words() -> None:
         "speed while computing x 80 % time spent computing."
     )
     unknown = efficiency_text([result()])
-    assert unknown.startswith("Efficiency: 80 % tokens")
+    assert unknown.startswith("80 % tokens")
     assert "speed while computing" not in unknown
     assert "--calibrate" in unknown
     assert efficiency_text([]) == ""

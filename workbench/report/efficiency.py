@@ -44,7 +44,7 @@ def efficiency_text(results: Sequence[Result], calibration: Calibration | None =
     told = " x ".join(f"{_percent(value)} {name}" for name, value in factors.items() if value is not None)
     if found.peak_share is not None and found.peak_flops is not None:
         return f"{_percent(found.peak_share)} of the machine's peak ({found.peak_flops / 1e9:,.0f} GFLOP/s): {told}."
-    return f"Efficiency: {told}; {_lacking(factors, found)}."
+    return f"{told}; {_lacking(factors, found)}."
 
 
 def _percent(value: float | None) -> str:

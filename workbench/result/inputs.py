@@ -28,12 +28,15 @@ changed, with `+` between them."""
 
 def key(kind: str, recipe: Mapping[str, Any]) -> str:
     """The key under which an input of a recipe is kept, from its record: the name of the model that it begins with; for data and
-    code a hash of the task, for parents one of what the model starts from.
+    code a hash of the task, for parents one of what the model starts from, and of its teacher.
     """
     if kind == "model":
         return origin(recipe)
     if kind == "parents":
         before = [recipe["model"], recipe.get("pretrain")]
+        # What else is in `pseudo` decides nothing of what stands behind the teacher's names.
+        teacher = pseudo.get("teacher") if isinstance(pseudo := recipe.get("pseudo"), Mapping) else None
+        before += [teacher] if teacher is not None else []
         return hashlib.sha256(json.dumps(before, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return hashlib.sha256(json.dumps(recipe["task"], sort_keys=True, default=str).encode()).hexdigest()[:16]
 
