@@ -100,6 +100,15 @@ def test_a_planner_decides_and_the_runner_continues_switches_and_ends(bench):
     assert bench.ledger.leases() == []
 
 
+def test_a_run_in_which_nothing_is_left_to_do_is_not_asked_for_again(bench):
+    full = longest(bench, "full")
+    script = Scripted(Proposal(full, None), Proposal(full, None))
+    outcome = runner.run(bench.job(Limits()), lambda context: script)
+    assert [r.epochs for r in outcome.results if r.status == "complete"][-1] == 4
+    assert len({r.recipe_id for r in outcome.results}) == len(outcome.results)
+    assert script.left == [full.run_id]
+
+
 def test_who_is_to_wait_lets_the_run_in_memory_go_and_is_asked_again(bench):
     full = longest(bench, "full")
     script = Scripted(Proposal(full, 1.0), Wait(), Proposal(full, 2.0))

@@ -124,6 +124,7 @@ class TrainingRun:
         state = context.checkpoints.state(recipe.run_id) if earlier else None
         resume = state if state and state.epochs < recipe.epochs else None
         self._work.progress = training.Progress(dict(labels_by_order(r for r in earlier if r.status != "running")))
+        anything_new = False
         segments = training.train(recipe, resume, meter=context.holder, progress=self._work.progress)
         with contextlib.closing(segments):  # type: ignore[type-var]
             while True:
@@ -131,10 +132,14 @@ class TrainingRun:
                 with context.interruptions.breakable():
                     checkpoint = next(segments, None)
                 if checkpoint is None:
+                    if not anything_new:
+                        # Whoever asked for it did not know that all of it was there, and would ask again for ever.
+                        self._decider.leave(recipe.run_id)
                     return Release()
                 if checkpoint.recipe.id in done:  # its state was dropped and had to be made again: dearer, and nothing new
                     context.bill.add(checkpoint.spent)
                     continue
+                anything_new = True
                 decision = self._pass(claim, checkpoint)
                 if not isinstance(decision, Continue):
                     return decision
