@@ -9,6 +9,7 @@ import pytest
 from workbench import Recipe, Study, choice, full, logistic
 from workbench.data import load
 from workbench.quality import cards
+from workbench.quality.contents import slips
 from workbench.quality.label_noise import label_noise
 from workbench.quality.repeats import repeats
 from workbench.tasks import classification, question_answering, text_generation
@@ -161,3 +162,9 @@ def test_a_study_that_asks_for_too_many_examples_is_refused(command, tmp_path, t
     code, _, err = command("data", "s.py")
     assert code == 2
     assert "train=3200" in err
+
+
+def test_a_class_that_looks_like_a_slip_is_named():
+    counts = {"train": {"technical": 50, "billing": 45, "technicla": 1, "bill": 40}, "dev": {"technical": 9, "billings": 2}}
+    assert slips(counts) == {"technicla": "technical", "billings": "billing"}
+    assert slips({"train": {"cat": 9, "cats": 8}}) == {}  # both are common

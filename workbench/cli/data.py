@@ -64,6 +64,12 @@ def _show(card: Card) -> None:
     for table in (_lengths(card), _counts(card.classes, "class"), _counts(card.groups, "group")):
         if table is not None:
             print_table(table)
+    for slip, meant in card.slips.items():
+        messages.print(
+            f"The class {slip!r} has few examples and looks like a slip of {meant!r}. Mend it in the data.",
+            style="yellow",
+            markup=False,
+        )
     for line in dict.fromkeys(each.why for each in card.lengths if each.why):
         messages.print(line, style="yellow", markup=False)
     _show_repeats(card)

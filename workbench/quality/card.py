@@ -14,7 +14,7 @@ from workbench.data import models, sources
 from workbench.data.tables import Table
 from workbench.errors import UsageError, WorkbenchError
 from workbench.formulations import Classification, Example, Formulation
-from workbench.quality.contents import classes_of, text_of
+from workbench.quality.contents import classes_of, slips, text_of
 from workbench.quality.encoder import BUILT_IN, smallest
 from workbench.quality.label_noise import Noise, is_installed, label_noise
 from workbench.quality.lengths import Lengths, lengths
@@ -75,12 +75,18 @@ class Card:
             more = {"given": each.given, "likelier": each.likelier, "probability": each.probability}
             yield {"split": split, "id": name, "row": self.place(name), **more}
 
+    @property
+    def slips(self) -> dict[str, str]:
+        """The classes whose name looks like a slip, each with the one that was likely meant."""
+        return slips(self.classes or {})
+
     def to_json(self) -> dict[str, Any]:
         """The card as plain data. Keys are only ever added."""
         record: dict[str, Any] = {
             each: getattr(self, each)
             for each in ("task", "digest", "splits", "notes", "classes", "groups", "redaction", "does_not_apply")
         }
+        record["likely_slips"] = self.slips
         record["lengths"] = [dataclasses.asdict(each) for each in self.lengths]
         record["near_duplicates"] = None
         if self.repeats is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import difflib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 from workbench.data.tables import Table
 from workbench.formulations import Classification, Example, Formulation
@@ -33,3 +35,26 @@ def classes_of(task: Task, formulation: Formulation | None) -> Callable[[Example
     if isinstance(form, Table) and type(form).labels_of is not Table.labels_of:
         return lambda example: form.labels_of(dict(example))
     return formulation.label if isinstance(formulation, Classification) else None
+
+
+LIKENESS, TIMES = 0.85, 10
+"""A class is likely a slip of another where their names are so alike (0 to 1, by difflib) and the other is so many times as
+frequent.
+"""
+
+
+def slips(classes: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
+    """The classes whose name looks like a slip of the keyboard, each with the one that was likely meant.
+
+    Args:
+        classes: By split, how many examples each class has.
+    """
+    often: Counter[str] = Counter()
+    for of_split in classes.values():
+        often.update(of_split)
+    found = {}
+    for name, count in often.items():
+        near = difflib.get_close_matches(name, [other for other in often if often[other] >= TIMES * count], 1, LIKENESS)
+        if near:
+            found[name] = near[0]
+    return found
