@@ -21,7 +21,6 @@ from workbench.data import cache, delimited, files, formats, forms, labelled, so
 from workbench.data.files import wrong
 from workbench.data.labelled import LabelledTexts
 from workbench.errors import UsageError, did_you_mean
-from workbench.quantities import many
 
 ID, SAYS, CONFIDENCE = "workbench_id", "workbench_says", "workbench_confidence"
 """Columns beside the data's own: which row it is, what a model says of it, and how sure it is, 0 to 1."""
@@ -164,7 +163,9 @@ def checked(file: Path, asked: Sequence[Waiting], before: Mapping[str, str], cla
     if faults:
         more = f"\nand {len(faults) - 8:,} more" if faults[8:] else ""
         told = "\n".join(faults[:8]) + more
-        raise wrong(f"{many(len(faults), 'answer')} cannot be taken, so none was:\n{told}{'' if told.endswith('?') else '.'}")
+        raise wrong(
+            f"{len(faults):,} answer{'s' if faults[1:] else ''} cannot be taken, so none was:\n{told}{'' if told.endswith('?') else '.'}"
+        )
     return Answers([*rows.values()], empty, repeated)
 
 
