@@ -163,9 +163,8 @@ def checked(file: Path, asked: Sequence[Waiting], before: Mapping[str, str], cla
     if faults:
         more = f"\nand {len(faults) - 8:,} more" if faults[8:] else ""
         told = "\n".join(faults[:8]) + more
-        raise wrong(
-            f"{len(faults):,} answer{'s' if faults[1:] else ''} cannot be taken, so none was:\n{told}{'' if told.endswith('?') else '.'}"
-        )
+        end, plural = "" if told.endswith("?") else ".", "s" if faults[1:] else ""
+        raise wrong(f"{len(faults):,} answer{plural} cannot be taken, so none was:\n{told}{end}")
     return Answers([*rows.values()], empty, repeated)
 
 
