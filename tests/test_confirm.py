@@ -451,7 +451,7 @@ def test_kills_in_the_middle_lose_nothing(tmp_path, tiny):
     (tmp_path / "tiny.py").write_text(text)
     assert workbench("sweep", "tiny.py", "--trials", "1", cwd=tmp_path).returncode == 0
     study = load(tmp_path / "tiny.py")
-    held = Ledger.open(study, default_url(tmp_path)).results()
+    held, under_way = Ledger.open(study, default_url(tmp_path)).results(), []
     for kill in range(2):
         log = tmp_path / f"{kill}.log"
         log.touch()
@@ -463,12 +463,15 @@ def test_kills_in_the_middle_lose_nothing(tmp_path, tiny):
         time.sleep(0.2)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        results = Ledger.open(study, default_url(tmp_path)).results()
+        ledger = Ledger.open(study, default_url(tmp_path))
+        under_way.append(len(ledger.leases()))
+        results = ledger.results()
         assert results[: len(held)] == held
         held = results
+    assert any(under_way)
     done = workbench("confirm", "tiny.py", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "was interrupted" in done.stderr
+    assert ("was interrupted" in done.stderr) == bool(under_way[-1])  # a quick machine may be between two runs when it is killed
     ledger = Ledger.open(study, default_url(tmp_path))
     results = ledger.results(running=True)
     assert results[: len(held)] == held
