@@ -6,6 +6,7 @@ or prices.
     predicting    a model that answers requests
     passes        a model's forward passes: what it predicts, and what grades it
     choosing      which examples a run is trained on: bought, or told with confidence
+    remembering   what runs of a process share: the latest few of a kind
     teaching      what a teacher answers to examples that nobody labelled
     batches       which examples make a step, and how its rows are split
     encoding      rows to train on and to be graded by, kept across runs

@@ -25,6 +25,7 @@ from workbench.methods.heads import Embedder, Logistic
 from workbench.study import Recipe
 from workbench.training import parent_store
 from workbench.training.batches import evaluation_batches, padded_tokens
+from workbench.training.remembering import remembered
 from workbench.training.teaching import taught
 from workbench.usage import Usage, Work
 
@@ -284,12 +285,7 @@ def _pool(recipe: Recipe, where: torch.device, window: Window) -> Pool:
     place = parent_store.place(recipe)
     of_model = place, fingerprints.model(place), recipe.weights, str(where)
     key = (type(task), of_task, task.digest(), *of_model)
-    if key not in _pools:
-        made = Pool(recipe, task.pool() or (), where, window)
-        if len(_pools) >= KEPT_POOLS:
-            _pools.pop(next(iter(_pools)))
-        _pools[key] = made
-    return _pools[key]
+    return remembered(_pools, key, lambda: Pool(recipe, task.pool() or (), where, window), KEPT_POOLS)
 
 
 def forget() -> None:

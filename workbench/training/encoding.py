@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from workbench import methods
 from workbench.data import bases, models
@@ -11,10 +11,9 @@ from workbench.formulations import Example, Rows
 from workbench.study import Recipe
 from workbench.training import parent_store
 from workbench.training.passes import Questions, questions
+from workbench.training.remembering import remembered
 from workbench.training.tuning import Tuning
 from workbench.usage import Usage
-
-T = TypeVar("T")
 
 KEPT_ROWS = 8
 """Tasks, as a model reads them, whose rows are kept."""
@@ -44,7 +43,7 @@ def encode(recipe: Recipe, examples: Sequence[Example], window: bases.Window) ->
             dev = questions(formulation, task.graded(), processor, shots, loss=recipe.learns)
         return train_rows, dev, opened.usage
 
-    return _remembered(_encoded, key, make)
+    return remembered(_encoded, key, make, KEPT_ROWS)
 
 
 _test_rows: dict[tuple[Any, ...], Questions] = {}
@@ -61,14 +60,5 @@ def test(tuning: Tuning) -> dict[str, float]:
         shots = methods.shots(recipe.method, formulation, splits.train)
         return questions(formulation, recipe.task.graded("test"), tuning.processor, shots, loss=recipe.learns)
 
-    return tuning.test(_remembered(_test_rows, (recipe.task, recipe.architecture, recipe.learns, recipe.method.asking), make))
-
-
-def _remembered(kept: dict[tuple[Any, ...], T], key: tuple[Any, ...], make: Callable[[], T]) -> T:
-    """What was made by this key, the latest few of which are kept."""
-    if key not in kept:
-        made = make()
-        if len(kept) >= KEPT_ROWS:
-            kept.pop(next(iter(kept)))
-        kept[key] = made
-    return kept[key]
+    key = (recipe.task, recipe.architecture, recipe.learns, recipe.method.asking)
+    return tuning.test(remembered(_test_rows, key, make, KEPT_ROWS))

@@ -38,7 +38,6 @@ from workbench.result import merged_labels
 from workbench.study import Recipe
 from workbench.training import choosing, encoding, parent_store, parents
 from workbench.training.batches import checkpoint_epochs, steps_for
-from workbench.training.passes import questions
 from workbench.training.resume_state import ResumeState
 from workbench.training.tuning import Progress, Tuning
 from workbench.usage import Usage, Work, add_phases, total
@@ -190,19 +189,17 @@ def predict(recipe: Recipe, weights: str | Path | None, examples: Sequence[Examp
     Raises:
         UsageError: The file does not belong to such a recipe.
     """
-    tuning = tuned(recipe, weights, device())
-    shots = methods.shots(recipe.method, tuning.formulation, recipe.task.splits().train)
-    return tuning.predict(questions(tuning.formulation, examples, tuning.processor, shots, loss=False))
+    return tuned(recipe, weights, device()).answer(examples)
 
 
 def tuned(recipe: Recipe, weights: str | Path | None, where: torch.device) -> Tuning:
     """A model with weights from a file, as `test` takes them: to be evaluated, not to be trained on. Raises as `test`."""
     parents.prepare(recipe, train, None, Progress())
+    tuning = Tuning(recipe, where, None)
     if weights is None:
-        return Tuning(recipe, where, None)
+        return tuning
     from safetensors.torch import load_file
 
-    tuning = Tuning(recipe, where, None)
     kept = {methods.plain_name(name): w for name, w in load_file(weights).items()}
     if not tuning.adopt(kept):
         raise UsageError(f"{weights} holds the weights of another recipe than {recipe.id}: its names or shapes differ.")

@@ -229,6 +229,11 @@ class Passes:
         self.work = self.work + work
         return predictions
 
+    def answer(self, examples: Sequence[Example]) -> list[Any]:
+        """Predictions for examples, one each, behind the labelled ones that the method asks with. Raises as `predict`."""
+        shots = methods.shots(self.recipe.method, self.formulation, self.recipe.task.splits().train)
+        return self.predict(questions(self.formulation, examples, self.processor, shots, loss=False))
+
     def _predict(self, of: Questions) -> tuple[float | None, list[Any], Work]:
         """Mean loss per target item (None where there are no rows for it), a prediction for each
         example, and the work.

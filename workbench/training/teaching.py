@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from workbench import methods
 from workbench.data import bases
 from workbench.formulations import Example
 from workbench.labelling import Distillation
 from workbench.result import label_order
 from workbench.study import Recipe
-from workbench.training.passes import Passes, questions
+from workbench.training.passes import Passes
+from workbench.training.remembering import remembered
 from workbench.usage import Usage
 
 KEPT = 4
@@ -38,21 +38,19 @@ def taught(recipe: Recipe, places: Sequence[int], where: torch.device, window: b
     assert teacher is not None
     assert isinstance(pseudo, Distillation)
     key = (teacher.id, label_order(recipe.to_json()), recipe.task.digest(), pseudo.threshold, tuple(places), str(where))
-    if key not in _told:
+
+    def ask() -> tuple[list[Example], Usage]:
         pool = recipe.task.pool() or ()
         examples = [pool[place] for place in places]
         with window() as opened:
             passes = Passes(teacher, where)
-            shots = methods.shots(teacher.method, passes.formulation, teacher.task.splits().train)
-            asked = questions(passes.formulation, examples, passes.processor, shots, loss=False)
-            answers = zip(examples, passes.predict(asked), strict=True)
+            answers = zip(examples, passes.answer(examples), strict=True)
             told = [
                 recipe.task.told(example, prediction) for example, prediction in answers if _is_sure(prediction, pseudo.threshold)
             ]
-        if len(_told) >= KEPT:
-            _told.pop(next(iter(_told)))
-        _told[key] = ([each for each in told if each is not None], opened.usage.doing(passes.work))
-    return _told[key]
+        return [each for each in told if each is not None], opened.usage.doing(passes.work)
+
+    return remembered(_told, key, ask, KEPT)
 
 
 def _is_sure(prediction: Any, threshold: float) -> bool:
