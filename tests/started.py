@@ -4,9 +4,13 @@ import random
 import shutil
 from pathlib import Path
 
-from workbench import Recipe, full
+from workbench import Recipe, Study, full, prices
 from workbench.data import bases, fingerprints
-from workbench.testing import TinyTask
+from workbench.ledger import Ledger, default_url
+from workbench.sweep import Job, Limits, Observer, sweep
+from workbench.testing import FakeMeter, TinyTask
+
+OFFER = prices.find(prices.DEFAULT)
 
 
 def masked_model(tiny: str, folder: Path) -> str:
@@ -39,3 +43,19 @@ def child(model, **changes) -> Recipe:
     """A recipe that takes a moment."""
     known = {"task": TinyTask(train=16, dev=8), "method": full(learning_rate=1e-3), "epochs": 1, "batch_size": 8}
     return Recipe(model=model, **known | changes)
+
+
+class Quiet:
+    """A notebook in which nothing is written."""
+
+    def __getattr__(self, name):
+        return lambda *arguments, **named: None
+
+
+def swept(folder: Path, of: Study, limits: Limits, sampler: str = "optuna:TPESampler", **options):
+    """All Results of a sweep, and how it ended."""
+    ledger = Ledger.open(of, default_url(folder))
+    job = Job(study=of, ledger=ledger, notebook=Quiet(), offer=OFFER, label_usd=0.0, limits=limits, folder=folder / "states",
+              observer=Observer(), meter=FakeMeter(), **options)  # fmt: skip
+    done = sweep(job, sampler=sampler)
+    return ledger.results(), done

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import started
-from started import child, fresh
+from started import OFFER, child, fresh, swept
 
 from workbench import Recipe, Study, causal_lm, choice, full, loguniform, masked_lm, prices, space
 from workbench.data import fingerprints, load
@@ -17,14 +17,12 @@ from workbench.ledger import Ledger, default_url
 from workbench.report.bill import phases_spent
 from workbench.report.text import describe
 from workbench.result import Result, labels_bought, mean_costs, model_name, originals, spending
-from workbench.sweep import Job, Limits, Observer, sweep
+from workbench.sweep import Limits
 from workbench.tasks.language_modelling import LanguageModelling
 from workbench.testing import FakeMeter, TinyTask, tiny_decoder
 from workbench.tracking.tags_and_metrics import run_name
 from workbench.training import parent_store, train
 from workbench.usage import Usage
-
-OFFER = prices.find(prices.DEFAULT)
 
 
 @pytest.fixture(scope="module")
@@ -185,19 +183,6 @@ def test_a_plan_lists_it_and_a_sweep_shares_it(place):
 
 
 # What it takes
-
-
-class Quiet:
-    def __getattr__(self, name):
-        return lambda *arguments, **named: None
-
-
-def swept(folder, of, limits, **options):
-    ledger = Ledger.open(of, default_url(folder))
-    job = Job(study=of, ledger=ledger, notebook=Quiet(), offer=OFFER, label_usd=0.0, limits=limits, folder=folder / "states",
-              observer=Observer(), meter=FakeMeter(), **options)  # fmt: skip
-    done = sweep(job, sampler="optuna:TPESampler")
-    return ledger.results(), done
 
 
 def test_a_sweep_pays_for_it_once_and_every_point_in_full(place, tmp_path):

@@ -3,16 +3,15 @@
 from dataclasses import replace
 
 import pytest
-from started import child, fresh
+from started import child, fresh, swept
 
-from workbench import Recipe, Study, bitfit, choice, distil, few_shot, full, knn, prices, uncertainty, zero_shot
+from workbench import Recipe, Study, bitfit, choice, distil, few_shot, full, knn, uncertainty, zero_shot
 from workbench.errors import UsageError
 from workbench.forecast import pairs
 from workbench.forecast.forecaster import Forecaster
 from workbench.formulations import Labelled
-from workbench.ledger import Ledger, default_url
 from workbench.result import inputs, originals
-from workbench.sweep import Job, Limits, Observer, sweep
+from workbench.sweep import Limits
 from workbench.tasks import classification, language_modelling, question_answering, text_generation
 from workbench.testing import FakeMeter, TinyTask, TinyText, tiny_decoder
 from workbench.training import choosing as lots
@@ -188,20 +187,8 @@ def test_what_stands_behind_a_teacher_is_held_against_nobody_else(tiny):
 def test_a_sweep_with_and_without_a_teacher_ends_and_leaves_nothing_out(tiny, tmp_path):
     teacher = child(tiny, task=MANY)
     study = Study(child(tiny, task=FEW, epochs=2, pseudo=choice(None, distil(teacher, most=20))), maximize="accuracy")
-    offer = prices.find(prices.DEFAULT)
-    ledger = Ledger.open(study, default_url(tmp_path))
-    job = Job(
-        study=study, ledger=ledger, notebook=Quiet(), offer=offer, label_usd=0.0, limits=Limits(trials=4),
-        folder=tmp_path / "states", observer=Observer(), meter=FakeMeter(),
-    )  # fmt: skip
-    done = sweep(job)
-    results = ledger.results()
+    results, done = swept(tmp_path, study, Limits(trials=4), sampler="front")
     assert done.reason == "every configuration of the space has been run"
     assert {r.settings["pseudo"] for r in results} == {None, "distil"}
     assert all(r.outdated == () for r in originals(results))
     assert len({r.recipe_id for r in results}) == len(results)
-
-
-class Quiet:
-    def __getattr__(self, name):
-        return lambda *arguments, **named: None

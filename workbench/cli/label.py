@@ -10,6 +10,7 @@ import click
 
 from workbench.cli import complete
 from workbench.cli.common import COUNT, load_study, messages, open_ledger, say_next, storage_option, waiting, writing
+from workbench.cli.member import weights_file
 from workbench.data import answers
 from workbench.errors import Refused, UsageError
 from workbench.forecast import starts
@@ -84,7 +85,7 @@ def _ask(
         results = open_ledger(study, storage).results()
     member = to_label.best(loaded, results)
     recipe = _any_recipe(loaded) if member is None else loaded.resolve(member.settings)
-    kept = Path.cwd() / ".workbench" / loaded.name / "weights" / f"{member.recipe_id}.safetensors" if member else None
+    kept = None if member is None else weights_file(loaded.name, member)
     with waiting(f"Choosing of {many(len(texts), 'text')} …"), contextlib.closing(Meter()) as meter:
         weights = kept if kept and kept.is_file() else None
         chosen = to_label.to_label(recipe, weights, texts, count, strategy, meter.window)

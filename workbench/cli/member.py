@@ -140,11 +140,11 @@ def _of_trial(wanted: str, ledger: Ledger, points: Points) -> Result:
     finished = [r for r in one or segments if r.recipe_id in known]
     if not finished:
         raise UsageError(f"trial {wanted} of {ledger.name} has no finished checkpoint. `workbench runs` lists those that have.")
-    kept = [r for r in finished if _file(ledger.name, r).is_file()]
+    kept = [r for r in finished if weights_file(ledger.name, r).is_file()]
     return max(kept or finished, key=lambda r: r.scores[points.view.maximize])
 
 
-def _file(study: str, result: Result) -> Path:
+def weights_file(study: str, result: Result) -> Path:
     """Where the weights of a point are: of one that an edited study has taken over, in the folder of the study as it was."""
     root, name = Path.cwd() / ".workbench", f"{result.recipe_id}.safetensors"
     own = root / study / "weights" / name
@@ -153,12 +153,12 @@ def _file(study: str, result: Result) -> Path:
 
 def _weights(study: Study, recipe: Recipe, result: Result, found: Sequence[Result]) -> Path | None:
     """The file of a model's weights. Raises Refused where it is not here."""
-    path = _file(study.name, result)
+    path = weights_file(study.name, result)
     if path.is_file():
         return path
     if not recipe.method.labelled:
         return None
-    kept = [r for r in found if _file(study.name, r).is_file()]
+    kept = [r for r in found if weights_file(study.name, r).is_file()]
     there = ", ".join(f"{r.trial} at {number(r.epochs)}" for r in kept[:8])
     raise Refused(
         f"the weights of trial {result.trial} at {many(result.epochs, 'epoch')} are not here ({path}): only those of the front's "
