@@ -950,6 +950,17 @@ def test_labels_that_others_are_about_to_use_are_bought(bench):
     assert account._bought == {"tiny/0": 64}
 
 
+def test_a_question_about_the_budget_is_answered_while_the_ledger_is_read(bench):
+    class Slow(Told):
+        def segment(self, *args, **options):
+            account.note([])  # as another thread does meanwhile
+            return super().segment(*args, **options)
+
+    account = Account(Budget(Limits(max_hours=1.0), OFFER, 0.0), Slow(bench.study, lambda recipe: 10.0))
+    recipe = bench.study.resolve({"task.train": 64, "method": "bitfit", "bitfit.learning_rate": 1e-3, "epochs": 1})
+    assert account.admits(recipe, [])
+
+
 # Folders that machines share
 
 

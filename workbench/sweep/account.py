@@ -133,9 +133,11 @@ class Account:
         end = float(recipe.epochs if until is None else until)
         # Hundreds of runs are asked about in one decision, and most differ in what no forecast depends on.
         asked = (self.forecaster.key(recipe), began, end, least and least.seconds)
-        if asked not in self._asked:
-            self._asked[asked] = self._fits(recipe, began, end, least)
-        return self._asked[asked]
+        # The heartbeat's thread reads the ledger meanwhile, and empties what was answered by the spending before.
+        fits = self._asked.get(asked)
+        if fits is None:
+            fits = self._asked[asked] = self._fits(recipe, began, end, least)
+        return fits
 
     def _fits(self, recipe: Recipe, began: float, end: float, least: CostForecast | None) -> bool:
         """Whether the run fits. The reason for a refusal is kept in `refusals`."""
