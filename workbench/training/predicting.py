@@ -20,7 +20,8 @@ from workbench.study import Recipe
 from workbench.training.batches import evaluation_batches
 from workbench.training.faults import faults_of_the_model
 from workbench.training.loop import device, tuned
-from workbench.training.passes import questions
+from workbench.training.passes import Questions, questions
+from workbench.training.tuning import Tuning
 
 
 class Predictions(NamedTuple):
@@ -54,7 +55,11 @@ def grade(recipe: Recipe, weights: str | Path | None) -> Grade:
     tuning = tuned(recipe, weights, device())
     splits = recipe.task.splits()
     shots = methods.shots(recipe.method, tuning.formulation, splits.train)
-    dev = questions(tuning.formulation, splits.dev, tuning.processor, shots, loss=False)
+    return graded(tuning, questions(tuning.formulation, splits.dev, tuning.processor, shots, loss=False))
+
+
+def graded(tuning: Tuning, dev: Questions) -> Grade:
+    """Grade a model by questions."""
     scores, _, rate = tuning.evaluate(dev, time.perf_counter)
     return Grade(scores, rate, tuning.latency(dev, time.perf_counter))
 
