@@ -39,7 +39,7 @@ class ServeOptions:
     queue: int
     log: Path | None
     log_inputs: bool
-    watch: bool
+    no_watch: bool
     tracking_uri: str | None
 
 
@@ -57,7 +57,7 @@ class ServeOptions:
     help="Where each request gets a line of JSON. [default: .workbench/serving/NAME.jsonl]",
 )
 @click.option("--log-inputs", is_flag=True, help="Put rows and answers into the log too, with placeholders for what is private.")
-@click.option("--watch/--no-watch", default=True, show_default=True, help="Write the log, and meter the server.")
+@click.option("--no-watch", is_flag=True, help="Write no log, and do not meter the server.")
 @tracking_option
 @gathered(ServeOptions)
 def serve(asked: ServeOptions) -> None:
@@ -69,7 +69,7 @@ def serve(asked: ServeOptions) -> None:
     name, _, alias = asked.model.partition("@")
     token = _token(asked.host)
     uri = asked.tracking_uri or default_uri(Path.cwd())
-    log = (asked.log or log_file(name)) if asked.watch else None
+    log = None if asked.no_watch else asked.log or log_file(name)
     limits = Limits(asked.max_rows, asked.max_mb, asked.queue)
     # SIGTERM ends it as Ctrl-C does, or the server would live on and hold the port.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
