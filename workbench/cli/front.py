@@ -108,7 +108,7 @@ def front(options: FrontOptions) -> None:
     """
     with reading():
         ledger = open_ledger(options.study, options.storage)
-        results = ledger.results()
+        results, forms = ledger.results(), ledger.forms
     view = replace(view_of(ledger.description, options.platform, options.label_usd), billed=options.billed)
     view = view.amortized_over(options.adopted, results) if options.adopted else view
     rival = rival_of(results, view, options.against)
@@ -124,12 +124,13 @@ def front(options: FrontOptions) -> None:
         messages.print(f"The front is drawn in {options.html}.", markup=False)
     if options.as_json:
         load = Load(options.load_per_second, rival)
-        record = front_record(ledger.name, results, view, budget_usd=options.budget_usd, target=options.target, load=load)
+        wanted = {"budget_usd": options.budget_usd, "target": options.target}
+        record = front_record(ledger.name, results, view, **wanted, load=load, forms=forms)
         print_json(record | {"efficiency": efficiency_record(results, kept_calibration())})
     else:
         show_front(results, view, everything=options.everything)
         if rival is not None and (options.load_per_second or options.against):
-            show_serving(results, view, options.load_per_second, rival)
+            show_serving(results, view, Load(options.load_per_second, rival), forms)
         print_text(answer(points, view, budget_usd=options.budget_usd, target=options.target))
         _explain(results, view)
         tell_doubts(results, view, ledger.description["grading"])

@@ -1,5 +1,4 @@
-"""A tuned model as one file of ONNX, in float32 or with weights of eight bits, and that file in the
-model's place.
+"""A tuned model's file of ONNX in the model's place, and which models have one.
 
 Only models that answer in one pass of fixed inputs have such a form: those that write, or that
 weigh answers, ask a model over and over with a cache of what it has read.
@@ -7,34 +6,21 @@ weigh answers, ask a model over and over with a cache of what it has read.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
-import logging
-import tempfile
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workbench.errors import EnvironmentFault, UsageError
-from workbench.objectives import inputs_of
-from workbench.training.loop import tuned
-from workbench.training.passes import questions
-from workbench.training.predicting import Grade, graded
+from workbench.errors import EnvironmentFault
 
 if TYPE_CHECKING:
-    from workbench.formulations import Rows
     from workbench.study import Recipe
-    from workbench.training.tuning import Tuning
 
-ONNX, INT8 = FORMS = "onnx", "int8"
-"""ONNX in float32; and with the weights of its matrices in eight bits, and activations quantised as
-they come (dynamic quantisation).
-"""
+SUFFIX = ".onnx"
+"""Of a file that holds a model in ONNX."""
 
 CLASSES = (
     "AutoModel",
@@ -45,24 +31,6 @@ CLASSES = (
     "AutoModelForImageClassification",
 )
 """Classes of transformers whose models answer in one pass: they have a form in ONNX."""
-
-MOST_BYTES = 2_000_000_000
-"""The most bytes of parameters: a file of ONNX ends at 2 GiB."""
-
-OUTPUTS = ("logits", "start_logits", "end_logits", "last_hidden_state", "embeddings")
-"""Outputs that are read; others are not computed."""
-
-
-class Exported(NamedTuple):
-    """A file of ONNX that was graded.
-
-    Attributes:
-        original: What the model in torch is worth, graded just before.
-        grade: What the file is worth.
-    """
-
-    original: Grade
-    grade: Grade
 
 
 class OnnxModel(torch.nn.Module):
@@ -90,108 +58,22 @@ class OnnxModel(torch.nn.Module):
         return {name: torch.from_numpy(value) for name, value in zip(self._gives, found, strict=True)}
 
 
-def export(recipe: Recipe, weights: str | Path | None, to: Path, form: str) -> Exported:
-    """Write a model as a file of ONNX, and grade it on the dev set beside the model in torch, both on the CPU.
-
-    Args:
-        recipe: What was trained; its weights are exported in float32, whatever held them.
-        weights: As `training.test` takes them.
-        to: The file.
-        form: One of `FORMS`.
-
-    Raises:
-        UsageError: The model has no such form.
-        EnvironmentFault: A package that is needed is not installed.
-    """
-    require(form)
-    recipe = dataclasses.replace(recipe, weights="float32")
-    if problem := refusal(recipe):
-        raise UsageError(problem)
-    tuning = tuned(recipe, weights, torch.device("cpu"))
-    dev = questions(tuning.formulation, recipe.task.splits().dev, tuning.processor, loss=False)
-    original = graded(tuning, dev)
-    with tempfile.TemporaryDirectory(dir=to.parent) as scratch:
-        whole = to if form == ONNX else Path(scratch, "whole.onnx")
-        _write(_merged(tuning, recipe), dev.asked, whole)
-        if form == INT8:
-            _quantize(whole, to)
-    tuning.model, tuning.body, tuning.features = OnnxModel(to, tuning.place), None, None
-    return Exported(original, graded(tuning, dev))
-
-
 def refusal(recipe: Recipe) -> str:
     """Why a recipe's model has no form in ONNX, and what to do, a sentence; empty where it has one."""
-    formulation = recipe.formulation
-    if formulation.auto_class not in CLASSES:
-        return (
-            f"{recipe.architecture} is asked as {formulation.auto_class}, in more than one pass of fixed inputs: such a model has "
-            f"no form in ONNX here. Take merged; forms in ONNX are for encoders of texts and images."
-        )
-    return ""
+    if (name := recipe.formulation.auto_class) in CLASSES:
+        return ""
+    return (
+        f"{recipe.architecture} is asked here as {name}, which has no form in ONNX: those are for encoders of texts and of images, "
+        "which answer in one pass of fixed inputs. Take merged."
+    )
 
 
-def require(form: str) -> None:
-    """Raise EnvironmentFault where a package is not installed that a form is made by."""
-    needed = {"onnxruntime": "onnxruntime", "onnxscript": "onnxscript", "onnx": "onnx"}
-    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+def require(what: str, packages: Sequence[str] = ("onnxruntime",)) -> None:
+    """Raise EnvironmentFault where a package is not installed that something needs."""
+    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
         raise EnvironmentFault(
-            f"{form} needs the packages {', '.join(missing)}, which are not installed. Install them with pip: 'workbench[onnx]' "
-            "has them."
+            f"{what} needs {' and '.join(missing)}, not installed here. Install with pip: 'workbench[onnx]' has what is needed."
         )
-
-
-def _merged(tuning: Tuning, recipe: Recipe) -> Any:
-    model: Any = tuning.model
-    if hasattr(model, "get_base_model"):
-        if next(iter(model.peft_config.values())).is_prompt_learning:
-            raise UsageError(
-                f"{recipe.method.name} puts tokens in front of the input, which cannot be merged: it has no form in ONNX."
-            )
-        model = model.merge_and_unload()
-    size = sum(p.nbytes for p in model.parameters())
-    if size > MOST_BYTES:
-        raise UsageError(f"{recipe.architecture} has {size / 1e9:.1f} GB of parameters, and a file of ONNX ends at 2. Take merged.")
-    return model.eval()
-
-
-def _write(model: Any, rows: Rows, to: Path) -> None:
-    """Export a model by torch, with inputs of any number of rows and of any length."""
-    # Two batches that differ in all that may differ: what is of one size in both is of one size always. Neither is 1, which
-    # torch would take for a constant.
-    few, more = (inputs_of(rows.blank(count, tokens)) for count, tokens in ((2, 17), (3, 29)))
-    dynamic = {
-        name: {i: torch.export.Dim.DYNAMIC for i, size in enumerate(value.shape) if size != more[name].shape[i]}
-        for name, value in few.items()
-    }
-    with torch.inference_mode():
-        names = [name for name, value in model(**few).items() if name in OUTPUTS and torch.is_tensor(value)]
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            _InOrder(model, [*few], names), tuple(few.values()), dynamo=True, dynamic_shapes={"values": tuple(dynamic.values())},
-            input_names=[*few], output_names=names, verbose=False,
-        )  # fmt: skip
-    assert program is not None
-    program.save(to)
-
-
-class _InOrder(torch.nn.Module):
-    """A model that takes its inputs in an order, and gives the outputs that are read: others would be computed for nothing."""
-
-    def __init__(self, model: Any, takes: Sequence[str], gives: Sequence[str]) -> None:
-        super().__init__()
-        self.model, self.takes, self.gives = model, takes, gives
-
-    def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        found: Mapping[str, torch.Tensor] = self.model(**dict(zip(self.takes, values, strict=True)))
-        return tuple(found[name] for name in self.gives)
-
-
-def _quantize(of: Path, to: Path) -> None:
-    """Quantise a model dynamically: weights to eight bits, by the channel."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with _quiet():
-        quantize_dynamic(of, to, weight_type=QuantType.QInt8, per_channel=True)
 
 
 def _session(path: Path) -> Any:
@@ -208,17 +90,3 @@ def _session(path: Path) -> Any:
     except Exception as error:  # ONNX Runtime's own, of many kinds
         said = (str(error).splitlines() or [""])[0][:200]
         raise EnvironmentFault(f"ONNX Runtime cannot read {path}: {said}. Deploy the model again.") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what exporters say to those who develop them."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
