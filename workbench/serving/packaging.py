@@ -146,8 +146,7 @@ def _write_adapter(recipe: Recipe, model: Any, folder: Path) -> None:
 def _again(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe of the model in a folder: it is asked as it was, and nothing is trained."""
     method = zero_shot(read=recipe.method.read) if recipe.method.labelled else recipe.method
-    plain = dataclasses.replace(recipe, acquire=None, pseudo=None, pretrain=None)  # what has made it says nothing of how it answers
-    return dataclasses.replace(plain, model=str(folder.resolve()), method=method, weights="float32")
+    return dataclasses.replace(recipe.asked_of(str(folder.resolve())), method=method, weights="float32")
 
 
 def _advice(recipe: Recipe, form: str) -> str:
