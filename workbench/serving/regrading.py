@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from workbench.errors import Refused
 from workbench.serving import bundle
 from workbench.serving.loading import Deployed
 from workbench.tasks import Task
+from workbench.tasks.base import WORST_GROUP
+from workbench.tasks.perturbations import PERTURBED
+from workbench.tasks.refusals import UNANSWERED
 
 EXAMPLES = 1.0
 """By how many examples of the dev set the score may move: sums of floats depend on the batches that
@@ -30,16 +34,25 @@ def regrade(folder: Path, task: Task, metric: str, expected: float) -> float:
     Raises:
         Refused: It is another one.
     """
-    dev = task.splits().dev
+    # A score of perturbed examples, or of requests to decline, is of more than the dev set.
+    dev = task.splits().dev if _plain(task, metric) else task.graded()
     found = Deployed(bundle.inside(folder)).predictions([task.question(example) for example in dev])
     score = float(task.grade(dev, task.returned(found))[metric])
-    check_score(metric, score, expected, tolerance(len(dev)))
+    check_score(metric, score, expected, tolerance(task, metric))
     return score
 
 
-def tolerance(examples: int) -> float:
-    """By how much a score from 0 to 100 may move: `EXAMPLES` of so many."""
-    return 100 * EXAMPLES / max(1, examples)
+def tolerance(task: Task, metric: str) -> float:
+    """By how much a score from 0 to 100 may move: `EXAMPLES` of those that it is of."""
+    if _plain(task, metric):
+        return 100 * EXAMPLES / max(1, len(task.splits().dev))
+    # Of all parts the smallest: it is not told which one the score is of.
+    parts = Counter((example.get(PERTURBED), example.get(UNANSWERED)) for example in task.graded())
+    return 100 * EXAMPLES / max(1, min(parts.values(), default=1))
+
+
+def _plain(task: Task, metric: str) -> bool:
+    return metric.removeprefix(WORST_GROUP) in task.metrics
 
 
 def check_score(metric: str, score: float, expected: float, most: float) -> None:

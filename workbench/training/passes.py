@@ -21,6 +21,7 @@ from workbench.errors import Infeasible
 from workbench.formulations import Example, Formulation, Rows, Shots
 from workbench.objectives import Answers, Read
 from workbench.study import Recipe
+from workbench.tasks.refusals import UNANSWERED
 from workbench.training import parent_store
 from workbench.training.batches import evaluation_batches, padded_tokens
 from workbench.training.faults import faults_of_the_model
@@ -65,7 +66,9 @@ def questions(
     if isinstance(formulation.inference(processor), Read):
         labelled = formulation.encode(examples, processor, shots=shots)
         return Questions(examples, labelled, labelled)
-    labelled = formulation.encode(examples if loss else (), processor, shots=shots if loss else ())
+    # What has no right answer has no loss. It stands behind the others, so that these keep their places.
+    answered = examples[: sum(UNANSWERED not in example for example in examples)]
+    labelled = formulation.encode(answered if loss else (), processor, shots=shots if loss else ())
     return Questions(examples, labelled, formulation.encode(examples, processor, answers=False, shots=shots))
 
 
