@@ -8,6 +8,8 @@ from workbench.errors import Refused
 from workbench.serving import bundle
 from workbench.serving.loading import Deployed
 from workbench.tasks import Task
+from workbench.watching import reference
+from workbench.watching.reference import Reference
 
 EXAMPLES = 1.0
 """By how many examples of the dev set the score may move: sums of floats depend on the batches that
@@ -15,8 +17,8 @@ rows are in, and a tie may then fall to the other side.
 """
 
 
-def regrade(folder: Path, task: Task, metric: str, expected: float) -> float:
-    """Grade a model that MLflow loads from a folder.
+def regrade(folder: Path, task: Task, metric: str, expected: float) -> Reference:
+    """Grade a model that MLflow loads from a folder, and raise Refused where it is another one.
 
     Args:
         folder: The model.
@@ -25,16 +27,17 @@ def regrade(folder: Path, task: Task, metric: str, expected: float) -> float:
         expected: What the sweep measured.
 
     Returns:
-        The score now.
+        How the dev set and the answers to it are distributed.
 
     Raises:
         Refused: It is another one.
     """
     dev = task.splits().dev
-    found = Deployed(bundle.inside(folder)).predictions([task.question(example) for example in dev])
+    rows = [task.question(example) for example in dev]
+    found = Deployed(bundle.inside(folder)).predictions(rows)
     score = float(task.grade(dev, task.returned(found))[metric])
     check_score(metric, score, expected, tolerance(len(dev)))
-    return score
+    return reference.of(rows, found, task.asked())
 
 
 def tolerance(examples: int) -> float:
