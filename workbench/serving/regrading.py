@@ -12,6 +12,8 @@ from workbench.tasks import Task
 from workbench.tasks.base import WORST_GROUP
 from workbench.tasks.perturbations import PERTURBED
 from workbench.tasks.refusals import UNANSWERED
+from workbench.watching import reference
+from workbench.watching.reference import Reference
 
 EXAMPLES = 1.0
 """By how many examples of the dev set the score may move: sums of floats depend on the batches that
@@ -19,8 +21,8 @@ rows are in, and a tie may then fall to the other side.
 """
 
 
-def regrade(folder: Path, task: Task, metric: str, expected: float) -> float:
-    """Grade a model that MLflow loads from a folder.
+def regrade(folder: Path, task: Task, metric: str, expected: float) -> Reference:
+    """Grade a model that MLflow loads from a folder, and raise Refused where it is another one.
 
     Args:
         folder: The model.
@@ -29,17 +31,19 @@ def regrade(folder: Path, task: Task, metric: str, expected: float) -> float:
         expected: What the sweep measured.
 
     Returns:
-        The score now.
+        How the dev set and the answers to it are distributed.
 
     Raises:
         Refused: It is another one.
     """
-    # A score of perturbed examples, or of requests to decline, is of more than the dev set.
-    dev = task.splits().dev if _plain(task, metric) else task.graded()
-    found = Deployed(bundle.inside(folder)).predictions([task.question(example) for example in dev])
+    # A score of perturbed examples, or of requests to decline, is of more than the dev set, which stands first.
+    plain = task.splits().dev
+    dev = plain if _plain(task, metric) else task.graded()
+    rows = [task.question(example) for example in dev]
+    found = Deployed(bundle.inside(folder)).predictions(rows)
     score = float(task.grade(dev, task.returned(found))[metric])
     check_score(metric, score, expected, tolerance(task, metric))
-    return score
+    return reference.of(rows[: len(plain)], found[: len(plain)], task.asked())
 
 
 def tolerance(task: Task, metric: str) -> float:
