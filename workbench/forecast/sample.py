@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from workbench.formulations import Rows
 from workbench.objectives import Generate, Inference, Likelihood, Objective
 from workbench.study import Recipe
 from workbench.tasks.refusals import UNANSWERED
-from workbench.training.passes import Questions
+
+if TYPE_CHECKING:
+    from workbench.training.passes import Questions
 
 SAMPLE = 64
 """Examples that are encoded to know how many rows and tokens one gives."""
