@@ -207,7 +207,7 @@ def test_a_sweep_is_graded_by_them(command, tmp_path, tiny):
         )
         """)
     )
-    code, out, err = command("sweep", "s.py", "--no-progress")
+    code, _, err = command("sweep", "s.py", "--no-progress")
     assert code == 0, err
     assert "other_accuracy" in command("front", "s.py")[1]
     assert "other_accuracy" in command("run", "0", "--study", "s.py")[1]

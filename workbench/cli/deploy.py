@@ -32,6 +32,7 @@ from workbench.tracking import default_uri
 
 if TYPE_CHECKING:
     from workbench.cli.member import Member
+    from workbench.watching.reference import Reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +76,8 @@ def deploy(asked: DeployOptions) -> None:
     known = member.known
     meant = registry.Member(member.recipe, member.weights, member.study.path, known, run, member.result.step)
 
-    def check(folder: Path) -> None:
-        if asked.check:
-            regrade(folder, member.recipe.task, known.metric, known.score)
+    def check(folder: Path) -> Reference | None:
+        return regrade(folder, member.recipe.task, known.metric, known.score) if asked.check else None
 
     with waiting("Loading it as it will be served …" if asked.check else "Writing it into the registry …"):
         made, new = registry.Registry(uri).deploy(name, meant, check)

@@ -4,6 +4,7 @@
     weights.safetensors  the tuned weights; absent of a model that is only asked
     examples.json        the labelled examples before questions; absent where there are none
     study.py             the study's file, where the task is a class of it
+    reference.json       how the dev set is distributed; absent where it was not graded again. Answers do not depend on it
 
 Nothing in it is pickled. Of the base model there is a name and a hash: the files themselves are
 where the name says, and other ones are refused.
@@ -28,9 +29,11 @@ from workbench.formulations import Example
 from workbench.serving import recipes
 from workbench.study import Recipe, load
 from workbench.training import parent_store
+from workbench.watching.reference import Reference
 
 SCHEMA = 1
 RECORD, WEIGHTS, EXAMPLES, STUDY = "bundle.json", "weights.safetensors", "examples.json", "study.py"
+REFERENCE = "reference.json"
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,19 @@ def read(folder: Path) -> Bundle:
 def asked(folder: Path) -> dict[str, str]:
     """What the task of a bundle is asked with, as `Task.asked` has it. Raises DataError where it is none."""
     return dict(_record(folder)["asked"])
+
+
+def evidence(folder: Path) -> dict[str, Any]:
+    """What is known of the model of a bundle, as `evidence.Evidence.to_json` has it. Raises DataError where it is none."""
+    return dict(_record(folder)["evidence"])
+
+
+def reference(folder: Path) -> Reference:
+    """How the dev set of a bundle's model is distributed; empty where that is not known."""
+    try:
+        return Reference.from_json(json.loads((folder / REFERENCE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, AttributeError):
+        return Reference()
 
 
 def inside(model: Path) -> Path:

@@ -83,9 +83,8 @@ def package(recipe: Recipe, weights: Path | None, known: Evidence, to: Path, for
             again = _again(recipe, draft)
             found = training.grade(again, None)
         score = float(found.scores[known.metric])
-        dev = len(recipe.task.splits().dev)
         try:
-            check_score(known.metric, score, known.score, tolerance(dev) if most is None else most)
+            check_score(known.metric, score, known.score, tolerance(recipe.task, known.metric) if most is None else most)
         except Refused as error:
             raise Refused(f"{error} {_advice(recipe, form)}".strip()) from None
         made = Packaged(to, form, _size(draft), score, found.predictions_per_second, found.latency_seconds)

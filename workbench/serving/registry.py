@@ -20,6 +20,7 @@ from workbench.serving.evidence import Evidence
 from workbench.study import Recipe
 from workbench.tasks import Task, request
 from workbench.tracking import store, tags_and_metrics
+from workbench.watching.reference import Reference
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -86,13 +87,14 @@ class Registry:
         with self._mapped():
             self._client: MlflowClient = store.connect(tracking_uri)
 
-    def deploy(self, name: str, member: Member, check: Callable[[Path], None]) -> tuple[Version, bool]:
+    def deploy(self, name: str, member: Member, check: Callable[[Path], Reference | None]) -> tuple[Version, bool]:
         """Log a model beside its run, register it, and make it the champion.
 
         Args:
             name: The registered model's name.
             member: The model.
-            check: Is called with the folder of the model as MLflow loads it, before anything is logged.
+            check: Is called with the folder of the model as MLflow loads it, before anything is logged. What it gives is
+                kept with the model.
 
         Returns:
             The champion, and whether it is new: it is not where it was this very model before.
@@ -109,7 +111,8 @@ class Registry:
             folder = Path(scratch)
             bundle.write(folder / "bundle", member.recipe, member.weights, member.study, member.evidence.to_json())
             save(folder / "try", folder / "bundle", member.recipe)
-            check(folder / "try")
+            if (known := check(folder / "try")) is not None:
+                (folder / "bundle" / bundle.REFERENCE).write_text(json.dumps(known.to_json()), encoding="utf-8")
             tags = _tags(member.evidence)
             logged = self._client.create_logged_model(
                 run.info.experiment_id,

@@ -64,9 +64,10 @@ def problem(task: Any, also: Sequence[Task], kind: str) -> str:
             except UsageError as error:
                 return f"{name_of(other)!r} of also=: {error}"
             if (head.auto_class, sorted(head.settings.items())) != (theirs.auto_class, sorted(theirs.settings.items())):
+                how = "Name tasks of the same kind, with no class that the recipe's task does not have."
                 return (
-                    f"{name_of(other)!r} of also= is for another head than the recipe's task: {_head(theirs)}, not {_head(head)}. Name "
-                    "tasks of the same kind, with no class that the recipe's task does not have."
+                    f"{name_of(other)!r} of also= is for another head than the recipe's task: {_head(theirs)}, not {_head(head)}. "
+                    f"{how}"
                 )
     return ""
 

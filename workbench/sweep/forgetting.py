@@ -9,12 +9,13 @@ from typing import Any
 
 from workbench import training
 from workbench.data.tables import folded
-from workbench.errors import UsageError, WorkbenchError
+from workbench.errors import EnvironmentFault, UsageError, WorkbenchError
 from workbench.formulations import Example
 from workbench.methods.base import FITTED
 from workbench.result import Result
 from workbench.study import Recipe, Study
 from workbench.study.tasks import largest_tasks
+from workbench.training import SharedFiles
 
 TRAINED, SHOWN, MAY, GRADED, TESTED = (
     "trained on it",
@@ -171,3 +172,14 @@ def weights_of(folder: Path, of: Iterable[Use]) -> list[Path]:
                 folder / "prefixes" / f"{use.result.run_id}.safetensors",
             ]
     return [path for path in dict.fromkeys(paths) if path.is_file()]
+
+
+def shared_weights_of(shared: SharedFiles, of: Iterable[Use]) -> list[str]:
+    """The same among the files that machines share, by their names there. Raises EnvironmentFault where they cannot be read."""
+    learned = [use.result for use in of if use.learned]
+    try:
+        kept = {folder: shared.names(folder) for folder in ("weights", "states")}
+    except OSError as error:
+        raise EnvironmentFault(f"{shared.shown} cannot be read: {error}.") from error
+    points = [f"weights/{r.recipe_id}" for r in learned if r.recipe_id in kept["weights"]]
+    return list(dict.fromkeys([*points, *(f"states/{r.run_id}" for r in learned if r.run_id in kept["states"])]))

@@ -24,6 +24,7 @@ from workbench.objectives import Answers, Inference, Read
 from workbench.study import Recipe
 from workbench.study.also import scored
 from workbench.tasks.base import Task
+from workbench.tasks.refusals import UNANSWERED
 from workbench.training import parent_store
 from workbench.training.batches import evaluation_batches, padded_tokens
 from workbench.training.faults import faults_of_the_model
@@ -78,7 +79,9 @@ def questions(
     if isinstance(formulation.inference(processor), Read):
         labelled = formulation.encode(examples, processor, shots=shots)
         return Questions(formulation, examples, labelled, labelled)
-    labelled = formulation.encode(examples if loss else (), processor, shots=shots if loss else ())
+    # What has no right answer has no loss. It stands behind the others, so that these keep their places.
+    answered = examples[: sum(UNANSWERED not in example for example in examples)]
+    labelled = formulation.encode(answered if loss else (), processor, shots=shots if loss else ())
     return Questions(formulation, examples, labelled, formulation.encode(examples, processor, answers=False, shots=shots))
 
 

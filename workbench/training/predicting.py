@@ -29,10 +29,14 @@ class Predictions(NamedTuple):
     Attributes:
         values: One prediction an example, as `Formulation.decode` gives it.
         tokens: Tokens that were read and written for them, padding excluded.
+        seconds: Seconds that the model took, without the wait for others who asked.
+        cpu_seconds: CPU seconds of this process meanwhile.
     """
 
     values: list[Any]
     tokens: int
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 class Grade(NamedTuple):
@@ -97,12 +101,14 @@ class Predictor:
         if not examples:
             return Predictions([], 0)
         with self._turn:
+            began, cpu_began = time.perf_counter(), time.process_time()
             rows = self._apart.encode(examples, self._tuning.processor, answers=False, shots=self._shots)
             outputs, tokens = self._outputs(rows)
             if self._extra:
                 rows = dataclasses.replace(rows, extra=[*rows.extra, *self._extra])
             found = self._formulation.decode(examples, rows, [*outputs, *self._shared], self._tuning.processor)
-        return Predictions(found, tokens)
+            took, cpu_took = time.perf_counter() - began, time.process_time() - cpu_began
+        return Predictions(found, tokens, took, cpu_took)
 
     def _encoded(self, examples: Sequence[Example]) -> Rows:
         return self._formulation.encode(examples, self._tuning.processor, answers=False, shots=self._shots)
