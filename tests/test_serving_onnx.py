@@ -78,7 +78,7 @@ def test_weights_of_eight_bits_are_smaller_and_graded_for_themselves(encoder: An
     known = known_of(recipe, last.scores["accuracy"])
     found = packaging.package(recipe, weights, known, tmp_path / "out", "int8")
     assert found.served is not None
-    assert abs(found.score - last.scores["accuracy"]) <= packaging.most_of("int8", recipe)
+    assert abs(found.score - last.scores["accuracy"]) <= packaging.most_of("int8", recipe.task, "accuracy")
     operators = {node.op_type for node in onnx.load(tmp_path / "out" / "model.onnx").graph.node}
     assert {"MatMulInteger", "DynamicQuantizeLinear"} <= operators
     with pytest.raises(Refused, match="the sweep measured"):

@@ -104,7 +104,7 @@ def deploy(asked: DeployOptions) -> None:
                 member = exported(member, asked, Path(scratch))
         known = member.known
         meant = registry.Member(member.recipe, member.weights, member.study.path, known, run, member.result.step)
-        most = packaging.most_of(asked.form, member.recipe) if asked.tolerance is None else asked.tolerance
+        most = packaging.most_of(asked.form, member.recipe.task, known.metric) if asked.tolerance is None else asked.tolerance
 
         def check(folder: Path) -> Reference | None:
             return regrade(folder, member.recipe.task, known.metric, known.score, most) if asked.check else None

@@ -68,6 +68,7 @@ def front_record(
                 **bill_record(r, view),
                 **serving_record(r, view, load),
                 "forms": form_records(r, view, load, forms_of((forms or {}).get(r.recipe_id, {}))),
+                **values(r, view, "scores"),
             }
             for r in originals(results)
             if r.status == "complete"

@@ -25,6 +25,7 @@ from workbench.training import parent_store
 if TYPE_CHECKING:
     from workbench.serving.evidence import Evidence
     from workbench.study import Recipe
+    from workbench.tasks import Task
 
 ADAPTER, MERGED, ONNX, INT8 = FORMS = "adapter", "merged", "onnx", "int8"
 """What a folder may hold: PEFT's adapter beside a reference to its model, or one whole model, as
@@ -106,11 +107,11 @@ def package(recipe: Recipe, weights: Path | None, known: Evidence, to: Path, for
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def most_of(form: str, recipe: Recipe) -> float:
+def most_of(form: str, task: Task, metric: str) -> float:
     """By how much a score may move in a form unless told otherwise: by one example of the dev set, and by `INT8_POINTS` at
     least in eight bits.
     """
-    one = tolerance(len(recipe.task.splits().dev))
+    one = tolerance(task, metric)
     return max(one, INT8_POINTS) if form == INT8 else one
 
 
@@ -132,7 +133,7 @@ def export(recipe: Recipe, weights: Path | None, known: Evidence, to: Path, form
     """
     found = training.export(recipe, weights, to, eight_bits=form == INT8)
     score = float(found.grade.scores[known.metric])
-    check_score(known.metric, score, known.score, most_of(form, recipe) if most is None else most)
+    check_score(known.metric, score, known.score, most_of(form, recipe.task, known.metric) if most is None else most)
     grade, original = found.grade, found.original
     return Form(
         form,
@@ -165,7 +166,7 @@ def _write_and_grade(
     found = training.grade(_again(recipe, folder), None)
     score = float(found.scores[known.metric])
     try:
-        check_score(known.metric, score, known.score, most_of(form, recipe) if most is None else most)
+        check_score(known.metric, score, known.score, most_of(form, recipe.task, known.metric) if most is None else most)
     except Refused as error:
         raise Refused(f"{error} {_advice(recipe, form)}".strip()) from None
     return score, found.predictions_per_second, found.latency_seconds
@@ -218,8 +219,7 @@ def _write_adapter(recipe: Recipe, model: Any, folder: Path) -> None:
 def _again(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe of the model in a folder: it is asked as it was, and nothing is trained."""
     method = zero_shot(read=recipe.method.read) if recipe.method.labelled else recipe.method
-    plain = dataclasses.replace(recipe, acquire=None, pseudo=None, pretrain=None)  # what has made it says nothing of how it answers
-    return dataclasses.replace(plain, model=str(folder.resolve()), method=method, weights="float32")
+    return dataclasses.replace(recipe.asked_of(str(folder.resolve())), method=method, weights="float32")
 
 
 def _advice(recipe: Recipe, form: str) -> str:

@@ -65,7 +65,7 @@ def export(recipe: Recipe, weights: str | Path | None, to: Path, *, eight_bits: 
     if problem := refusal(recipe):
         raise UsageError(problem)
     tuning = tuned(recipe, weights, torch.device("cpu"))
-    dev = questions(tuning.formulation, recipe.task.splits().dev, tuning.processor, loss=False)
+    dev = questions(tuning.formulation, recipe.task.graded(), tuning.processor, loss=False)
     original = graded(tuning, dev)
     with tempfile.TemporaryDirectory(dir=to.parent) as scratch:
         whole = Path(scratch, "whole.onnx") if eight_bits else to

@@ -62,9 +62,8 @@ class Grade(NamedTuple):
 def grade(recipe: Recipe, weights: str | Path | None) -> Grade:
     """Grade weights, as `test` takes them, on the dev set. Raises as `test`."""
     tuning = tuned(recipe, weights, device())
-    splits = recipe.task.splits()
-    shots = methods.shots(recipe.method, tuning.formulation, splits.train)
-    return graded(tuning, questions(tuning.formulation, splits.dev, tuning.processor, shots, loss=False))
+    shots = methods.shots(recipe.method, tuning.formulation, recipe.task.splits().train)
+    return graded(tuning, questions(tuning.formulation, recipe.task.graded(), tuning.processor, shots, loss=False))
 
 
 def graded(tuning: Tuning, dev: Questions) -> Grade:
