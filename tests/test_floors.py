@@ -39,6 +39,7 @@ HOUSES = {
     "datasets": {"data"},
     "gguf": {"data"},
     "peft": {"methods", "data"},
+    "fsspec": {"training"},
     "optuna": {"ledger", "search"},
     "sqlalchemy": {"ledger", "tracking"},
     "mlflow": {"tracking", "serving"},  # runs, and what becomes of them

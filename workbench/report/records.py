@@ -65,6 +65,7 @@ def front_record(
                 "confirmed": confirmed_record(of.get(r.recipe_id)),
                 **bill_record(r, view),
                 **serving_record(r, view, load.per_second, load.against),
+                **values(r, view, "scores"),
             }
             for r in originals(results)
             if r.status == "complete"

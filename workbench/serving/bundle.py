@@ -86,8 +86,7 @@ def write(folder: Path, recipe: Recipe, weights: Path | None, study: Path | None
         files[STUDY] = _hash(folder / STUDY)
     # What a recipe started from is a model of its own now, whose files stay where they are.
     model = pinned(parent_store.kept_for_good(recipe))
-    # What has made the model, and says nothing of how it answers, is left out.
-    portable = dataclasses.replace(recipe, task=recipe.task.portable(), model=model, pretrain=None, acquire=None, pseudo=None)
+    portable = dataclasses.replace(recipe.asked_of(model), task=recipe.task.portable())
     record = {
         "schema": SCHEMA,
         "recipe": recipes.encoded(portable),

@@ -83,9 +83,8 @@ def package(recipe: Recipe, weights: Path | None, known: Evidence, to: Path, for
             again = _again(recipe, draft)
             found = training.grade(again, None)
         score = float(found.scores[known.metric])
-        dev = len(recipe.task.splits().dev)
         try:
-            check_score(known.metric, score, known.score, tolerance(dev) if most is None else most)
+            check_score(known.metric, score, known.score, tolerance(recipe.task, known.metric) if most is None else most)
         except Refused as error:
             raise Refused(f"{error} {_advice(recipe, form)}".strip()) from None
         made = Packaged(to, form, _size(draft), score, found.predictions_per_second, found.latency_seconds)
@@ -146,8 +145,7 @@ def _write_adapter(recipe: Recipe, model: Any, folder: Path) -> None:
 def _again(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe of the model in a folder: it is asked as it was, and nothing is trained."""
     method = zero_shot(read=recipe.method.read) if recipe.method.labelled else recipe.method
-    plain = dataclasses.replace(recipe, acquire=None, pseudo=None, pretrain=None)  # what has made it says nothing of how it answers
-    return dataclasses.replace(plain, model=str(folder.resolve()), method=method, weights="float32")
+    return dataclasses.replace(recipe.asked_of(str(folder.resolve())), method=method, weights="float32")
 
 
 def _advice(recipe: Recipe, form: str) -> str:

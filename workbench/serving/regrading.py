@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from workbench.errors import Refused
 from workbench.serving import bundle
 from workbench.serving.loading import Deployed
 from workbench.tasks import Task
+from workbench.tasks.base import WORST_GROUP
+from workbench.tasks.perturbations import PERTURBED
+from workbench.tasks.refusals import UNANSWERED
 from workbench.watching import reference
 from workbench.watching.reference import Reference
 
@@ -32,17 +36,27 @@ def regrade(folder: Path, task: Task, metric: str, expected: float) -> Reference
     Raises:
         Refused: It is another one.
     """
-    dev = task.splits().dev
+    # A score of perturbed examples, or of requests to decline, is of more than the dev set, which stands first.
+    plain = task.splits().dev
+    dev = plain if _plain(task, metric) else task.graded()
     rows = [task.question(example) for example in dev]
     found = Deployed(bundle.inside(folder)).predictions(rows)
     score = float(task.grade(dev, task.returned(found))[metric])
-    check_score(metric, score, expected, tolerance(len(dev)))
-    return reference.of(rows, found, task.asked())
+    check_score(metric, score, expected, tolerance(task, metric))
+    return reference.of(rows[: len(plain)], found[: len(plain)], task.asked())
 
 
-def tolerance(examples: int) -> float:
-    """By how much a score from 0 to 100 may move: `EXAMPLES` of so many."""
-    return 100 * EXAMPLES / max(1, examples)
+def tolerance(task: Task, metric: str) -> float:
+    """By how much a score from 0 to 100 may move: `EXAMPLES` of those that it is of."""
+    if _plain(task, metric):
+        return 100 * EXAMPLES / max(1, len(task.splits().dev))
+    # Of all parts the smallest: it is not told which one the score is of.
+    parts = Counter((example.get(PERTURBED), example.get(UNANSWERED)) for example in task.graded())
+    return 100 * EXAMPLES / max(1, min(parts.values(), default=1))
+
+
+def _plain(task: Task, metric: str) -> bool:
+    return metric.removeprefix(WORST_GROUP) in task.metrics
 
 
 def check_score(metric: str, score: float, expected: float, most: float) -> None:

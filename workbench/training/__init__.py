@@ -18,6 +18,7 @@ or prices.
     fisher        how surely a model's weights are known by what it learned
     faults        what goes wrong in a model, told from what goes wrong in this package
     resume_state  the state to continue a run from, and the folder of such states
+    shared_files  files that machines share, at any address of fsspec
 
 Importing torch takes seconds, so the names below are looked up in their modules when they are first
 used: whoever imports this package to count steps, or to offer a command, does not wait for it.
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from workbench.training.passes import questions
     from workbench.training.predicting import Grade, Predictions, Predictor, grade
     from workbench.training.resume_state import ResumeCache, ResumeState
+    from workbench.training.shared_files import SharedFiles
     from workbench.training.tuning import Progress, Tuning
     from workbench.training.vectors import embed
 
@@ -47,6 +49,7 @@ __all__ = [
     "ResumeCache",
     "ResumeState",
     "Seen",
+    "SharedFiles",
     "Tuning",
     "asked_model",
     "checkpoint_epochs",
@@ -72,6 +75,7 @@ _MODULES = {
     "ResumeCache": "resume_state",
     "ResumeState": "resume_state",
     "Seen": "choosing",
+    "SharedFiles": "shared_files",
     "Tuning": "tuning",
     "asked_model": "loop",
     "checkpoint_epochs": "batches",
