@@ -237,6 +237,57 @@ def test_more_requests_than_may_wait_are_told_to_come_again(tmp_path: Path) -> N
     assert found[2].headers["retry-after"] == "1"
 
 
+def test_requests_that_wait_are_answered_together_each_as_it_would_be_alone(inner: Any, tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    async def counted(scope: Any, receive: Any, send: Any) -> None:
+        message = await receive()
+        calls.append(len(json.loads(message["body"])["dataframe_records"]))
+
+        async def again() -> Any:
+            return message
+
+        await inner(scope, again, send)
+
+    bodies = [{"instances": [[8 + i] * (1 + i % 5), [9]][: 1 + i % 2]} for i in range(9)]
+
+    async def all_at_once() -> list[Answered]:
+        guard = guarded(counted, tmp_path)
+        return await asyncio.gather(*(ask(guard, json.dumps(body).encode()) for body in bodies))
+
+    found = asyncio.run(all_at_once())
+    assert calls == [13]
+    alone = guarded(inner, tmp_path, together=1)
+    for body, each in zip(bodies, found, strict=True):
+        expected = asked(alone, body).json["predictions"]
+        for one, other in zip(each.json["predictions"], expected, strict=True):
+            assert one["labels"] == other["labels"]
+            assert one["confidence"] == pytest.approx(other["confidence"], rel=1e-4)
+    together, apart = lines(tmp_path)[:9], lines(tmp_path)[9:]
+    told = {each["request"]: each for each in together}
+    ordered = [told[each.headers["x-request-id"]] for each in found]
+    assert [each["tokens"] for each in ordered] == [each["tokens"] for each in apart]
+    assert [each["labels"] for each in ordered] == [each["labels"] for each in apart]
+    assert all(0 < each["model_seconds"] < each["seconds"] for each in ordered)
+
+
+def test_a_row_that_the_model_refuses_is_no_other_request_s_fault(tmp_path: Path) -> None:
+    async def picky(scope: Any, receive: Any, send: Any) -> None:
+        rows = json.loads((await receive())["body"])["dataframe_records"]
+        bad = any(row["words"] == [666] for row in rows)
+        body = b'{"message": "no", "stack_trace": null}' if bad else json.dumps({"predictions": [1] * len(rows)}).encode()
+        await send({"type": "http.response.start", "status": 400 if bad else 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    async def all_at_once() -> list[Answered]:
+        guard = guarded(picky, tmp_path)
+        return await asyncio.gather(*(ask(guard, json.dumps({"instances": [[word]]}).encode()) for word in (8, 9, 666, 10)))
+
+    found = asyncio.run(all_at_once())
+    assert [each.status for each in found] == [200, 200, 400, 200]
+    assert found[2].json == {"error": "no"}
+
+
 def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "BODY_SECONDS", 0.05)
 
@@ -261,10 +312,10 @@ def test_what_a_model_fails_with_is_told_without_a_traceback(inner: Any, tmp_pat
     found = asked(guard, {"instances": [[8] * 9000]})  # longer than the model has places for is cut
     assert found.status == 200
     broken = app._told(
-        app._Answer(400, json.dumps({"message": "Failed to predict data 'mine'. \nError: why", "stack_trace": None}).encode())
+        app.Answer(400, json.dumps({"message": "Failed to predict data 'mine'. \nError: why", "stack_trace": None}).encode())
     )
     assert json.loads(broken.body) == {"error": "why"}
-    hidden = app._told(app._Answer(400, json.dumps({"message": "a", "stack_trace": "Traceback /somewhere/x.py"}).encode()))
+    hidden = app._told(app.Answer(400, json.dumps({"message": "a", "stack_trace": "Traceback /somewhere/x.py"}).encode()))
     assert json.loads(hidden.body) == {"error": "the model failed with these rows."}
 
 

@@ -9,6 +9,7 @@ registry, and the server that answers requests.
     regrading  a model as others will load it, graded on the dev set once more
     requests   what a request may be, and the rows in it
     app        MLflow's scoring server behind the checks of a request
+    batching   requests that wait are answered together
     log        a line for each request: latency, tokens, classes, scores
     metering   a line, every few seconds, of what the server has consumed
     server     that server as a process

@@ -16,13 +16,13 @@ import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from workbench import process
 from workbench.serving import bundle
+from workbench.serving.batching import Answer, Batches
 from workbench.serving.log import CURRENT, Entry, Log
 from workbench.serving.metering import Metering
 from workbench.serving.requests import Limits, Refusal, rows_of
@@ -41,14 +41,6 @@ OPEN = ("/ping", "/health")
 
 BODY_SECONDS = 30.0
 """How long the body of a request may take to arrive."""
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """What the server behind gave."""
-
-    status: int
-    body: bytes
 
 
 class Guard:
@@ -70,6 +62,7 @@ class Guard:
         self._app, self._asked, self._limits, self._log = app, asked, limits, log
         self._token = token.encode()
         self._waiting = 0
+        self._batches = Batches(self._asked_of_mlflow, limits.together)
         self.requests = 0
         self.on_stop: list[Callable[[], None]] = []
 
@@ -91,9 +84,9 @@ class Guard:
                 return
             _check_kind(scope)
             rows = rows_of(await _body(scope, receive, self._limits), self._asked, self._limits)
-            answer = await self._answered(scope, rows, entry)
+            answer = await self._answered(rows, entry)
         except Refusal as error:
-            answer = _Answer(error.status, json.dumps({"error": str(error)}).encode())
+            answer = Answer(error.status, json.dumps({"error": str(error)}).encode())
         if is_prediction:
             # Before it is sent: whoever has an answer finds it in the log.
             self._log.write(entry, answer.status, time.perf_counter() - began, rows, answer.body)
@@ -112,19 +105,23 @@ class Guard:
         if method != wanted:
             raise Refusal(405, f"{path} takes {wanted}.")
 
-    async def _answered(self, scope: Message, rows: list[dict[str, Any]], entry: Entry) -> _Answer:
+    async def _answered(self, rows: list[dict[str, Any]], entry: Entry) -> Answer:
         """MLflow's answer to rows that were checked."""
         if self._waiting >= self._limits.queue:
             raise Refusal(503, f"{self._waiting} requests are waiting already. Send it again in a second.")
         self._waiting += 1
-        token = CURRENT.set(entry)
         try:
-            body = json.dumps({"dataframe_records": rows}).encode()
-            answer = await _called(self._app, scope, body)
+            answer = await self._batches.answered(rows, entry)
         finally:
-            CURRENT.reset(token)
             self._waiting -= 1
         return answer if answer.status == 200 else _told(answer)
+
+    async def _asked_of_mlflow(self, rows: Sequence[Any], entry: Entry) -> Answer:
+        token = CURRENT.set(entry)
+        try:
+            return await _called(self._app, json.dumps({"dataframe_records": rows}).encode())
+        finally:
+            CURRENT.reset(token)
 
 
 def create() -> Asgi:
@@ -191,8 +188,8 @@ async def _body(scope: Message, receive: Receive, limits: Limits) -> bytes:
     return bytes(held)
 
 
-async def _called(app: Asgi, scope: Message, body: bytes) -> _Answer:
-    """The answer of another ASGI application to a body."""
+async def _called(app: Asgi, body: bytes) -> Answer:
+    """The answer of another ASGI application to a body that was checked."""
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     sent, status, parts = False, 500, bytearray()
 
@@ -210,11 +207,27 @@ async def _called(app: Asgi, scope: Message, body: bytes) -> _Answer:
         elif message["type"] == "http.response.body":
             parts.extend(message.get("body", b""))
 
-    await app({**scope, "headers": headers}, receive, send)
-    return _Answer(status, bytes(parts))
+    await app({**_SCOPE, "headers": headers}, receive, send)
+    return Answer(status, bytes(parts))
 
 
-def _told(answer: _Answer) -> _Answer:
+_SCOPE: Message = {
+    "type": "http",
+    "asgi": {"version": "3.0"},
+    "http_version": "1.1",
+    "method": "POST",
+    "scheme": "http",
+    "path": "/invocations",
+    "raw_path": b"/invocations",
+    "query_string": b"",
+    "root_path": "",
+    "client": ("127.0.0.1", 0),
+    "server": ("127.0.0.1", 0),
+}
+"""Of a request to MLflow's server: several may be behind it, and nothing of theirs but their rows goes there."""
+
+
+def _told(answer: Answer) -> Answer:
     """An error of MLflow's, without the rows and the traceback that it repeats."""
     try:
         found = json.loads(answer.body)
@@ -224,10 +237,10 @@ def _told(answer: _Answer) -> _Answer:
     if trace:
         logging.getLogger("workbench.serving").error("%s", trace)
         text = "the model failed with these rows."
-    return _Answer(answer.status, json.dumps({"error": text.rpartition("\nError: ")[2][:1000]}).encode())
+    return Answer(answer.status, json.dumps({"error": text.rpartition("\nError: ")[2][:1000]}).encode())
 
 
-async def _send(send: Send, answer: _Answer, request_id: str) -> None:
+async def _send(send: Send, answer: Answer, request_id: str) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer.body)).encode())]
     headers.append((b"x-request-id", request_id.encode()))
     if answer.status == 503:

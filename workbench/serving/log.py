@@ -38,6 +38,7 @@ class Entry:
         cpu_seconds: CPU seconds of the server meanwhile.
         scores: The probability that the model gives to each answer; None where it gives none.
         labels: The class that was answered; None where answers are no classes.
+        row_tokens: Of `tokens` those of each row.
     """
 
     id: str = field(default_factory=lambda: os.urandom(6).hex())
@@ -46,24 +47,40 @@ class Entry:
     cpu_seconds: float | None = None
     scores: list[float | None] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
+    row_tokens: Sequence[int] = ()
+
+    def share(self, of: Entry, first: int, last: int) -> None:
+        """Note a part of what several requests took together: of their time as much as of their tokens.
+
+        Args:
+            of: The entry of all of them.
+            first: The first row of this request's.
+            last: The row behind its last one.
+        """
+        self.scores, self.labels, own = of.scores[first:last], of.labels[first:last], sum(of.row_tokens[first:last])
+        part = own / max(1, sum(of.row_tokens))
+        self.tokens = own
+        self.model_seconds = None if of.model_seconds is None else of.model_seconds * part
+        self.cpu_seconds = None if of.cpu_seconds is None else of.cpu_seconds * part
 
 
 CURRENT: contextvars.ContextVar[Entry | None] = contextvars.ContextVar("workbench_request", default=None)
 """The entry of the request that is being answered; its threads inherit it."""
 
 
-def note(values: Sequence[Any], tokens: int, seconds: float, cpu_seconds: float) -> None:
+def note(values: Sequence[Any], tokens: Sequence[int], seconds: float, cpu_seconds: float) -> None:
     """Note what a prediction was and took, where a request is being answered.
 
     Args:
         values: The predictions.
-        tokens: Tokens that were read and written.
+        tokens: Tokens that were read and written for each of them.
         seconds: Seconds that the model took.
         cpu_seconds: CPU seconds meanwhile.
     """
     entry = CURRENT.get()
     if entry is not None:
-        entry.tokens, entry.model_seconds, entry.cpu_seconds = tokens, seconds, cpu_seconds
+        entry.tokens, entry.model_seconds, entry.cpu_seconds = sum(tokens), seconds, cpu_seconds
+        entry.row_tokens = tokens
         entry.scores = [traits.confidence(value) for value in values]
         entry.labels = [traits.label(value) for value in values]
 

@@ -24,11 +24,13 @@ class Limits:
         rows: The most rows of a request.
         megabytes: The most that its body may have.
         queue: Requests that may be answered or wait at a time; further ones are told to come again.
+        together: The most rows of several waiting requests that are answered by one call of the model; 1: each for itself.
     """
 
     rows: int = 256
     megabytes: float = 4.0
     queue: int = 64
+    together: int = 32
 
     @property
     def bytes(self) -> int:

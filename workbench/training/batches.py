@@ -165,6 +165,20 @@ def evaluation_batches(rows: Rows, device: torch.device) -> Iterator[tuple[np.nd
         start = end
 
 
+def answer_batches(rows: Rows, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """All rows in batches of similar length, whose padding costs less than another batch would; as `micro_batches`.
+
+    What requests ask together is of any length: padded to the longest, few rows would cost as much as many.
+    """
+    chosen = np.argsort(rows.lengths, kind="stable")
+    sizes = rows.lengths[chosen].tolist()
+    most = MAX_TOKENS.get(device.type, 4096)
+    for begin, stop in _alike(sizes) if rows.alike else [(0, len(sizes))]:
+        for start, end in split(sizes[begin:stop], OVERHEAD_TOKENS.get(device.type, 48), most):
+            some = chosen[begin + start : begin + end]
+            yield some, _moved(rows.batch(some), device)
+
+
 def _alike(sizes: Sequence[int]) -> list[tuple[int, int]]:
     """Cut sorted sizes into runs `[start, end)` of equal ones."""
     cuts = [i for i in range(1, len(sizes)) if sizes[i] != sizes[i - 1]]

@@ -21,7 +21,7 @@ from workbench.formulations import Example, Rows
 from workbench.objectives import Inference
 from workbench.study import Recipe
 from workbench.training import parent_store
-from workbench.training.batches import evaluation_batches
+from workbench.training.batches import answer_batches
 from workbench.training.faults import faults_of_the_model
 from workbench.training.loop import device, tuned
 from workbench.training.onnx_models import SUFFIX, OnnxModel
@@ -34,13 +34,13 @@ class Predictions(NamedTuple):
 
     Attributes:
         values: One prediction an example, as `Formulation.decode` gives it.
-        tokens: Tokens that were read and written for them, padding excluded.
+        tokens: For each example, tokens that were read and written for it, padding excluded.
         seconds: Seconds that the model took, without the wait for others who asked.
         cpu_seconds: CPU seconds of this process meanwhile.
     """
 
     values: list[Any]
-    tokens: int
+    tokens: list[int]
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
@@ -115,7 +115,7 @@ class Predictor:
         self._turn = threading.Lock()
         shared = self._encoded(()) if self._apart is not self._formulation else None
         self._extra = [] if shared is None else list(shared.extra)
-        self._shared = [] if shared is None else self._outputs(shared)[0]
+        self._shared = [] if shared is None else self._outputs(shared)
 
     def __call__(self, examples: Sequence[Example]) -> Predictions:
         """Answer examples, in batches of rows of similar length.
@@ -125,28 +125,33 @@ class Predictor:
             Infeasible: The model fails with them.
         """
         if not examples:
-            return Predictions([], 0)
+            return Predictions([], [])
         with self._turn:
             began, cpu_began = time.perf_counter(), time.process_time()
             rows = self._apart.encode(examples, self._asked.processor, answers=False, shots=self._shots)
-            outputs, tokens = self._outputs(rows)
+            outputs = self._outputs(rows)
+            tokens = np.bincount(rows.example, self._tokens(rows, outputs), len(examples))[: len(examples)]
             if self._extra:
                 rows = dataclasses.replace(rows, extra=[*rows.extra, *self._extra])
             found = self._formulation.decode(examples, rows, [*outputs, *self._shared], self._asked.processor)
             took, cpu_took = time.perf_counter() - began, time.process_time() - cpu_began
-        return Predictions(found, tokens, took, cpu_took)
+        return Predictions(found, tokens.astype(int).tolist(), took, cpu_took)
 
     def _encoded(self, examples: Sequence[Example]) -> Rows:
         return self._formulation.encode(examples, self._asked.processor, answers=False, shots=self._shots)
 
+    def _tokens(self, rows: Rows, outputs: Sequence[Any]) -> np.ndarray:
+        """Tokens that were read and written for each row."""
+        written = [int(np.size(value)) for value in outputs] if self._asked.inference.writes else 0
+        return rows.lengths + written
+
     @torch.inference_mode()
-    def _outputs(self, rows: Rows) -> tuple[list[Any], int]:
-        """One output a row, and the tokens that were read and written."""
+    def _outputs(self, rows: Rows) -> list[Any]:
+        """One output a row."""
         inference, outputs = self._asked.inference, list[Any]([None] * len(rows))
-        for chosen, inputs in evaluation_batches(rows, self._where):
+        for chosen, inputs in answer_batches(rows, self._where):
             with self._asked.autocast, faults_of_the_model():
                 found = inference(self._asked.model, inputs)
             for row, value in zip(chosen, found, strict=True):
                 outputs[row] = value
-        written = sum(int(np.size(value)) for value in outputs) if inference.writes else 0
-        return outputs, int(rows.lengths.sum()) + written
+        return outputs
