@@ -11,6 +11,7 @@ which its line in the log is found.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 import json
 import logging
@@ -79,10 +80,7 @@ class Guard:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI has it."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            if scope["type"] == "lifespan":
-                for call in self.on_stop:
-                    await asyncio.to_thread(call)
+            await self._app(scope, receive, functools.partial(self._stopping, send))
             return
         began, entry, rows = time.perf_counter(), Entry(), list[Any]()
         is_prediction = scope["path"] == "/invocations"
@@ -103,6 +101,13 @@ class Guard:
         await _send(send, answer, entry.id)
         if self.shadow is not None and is_prediction and answer.status == 200:
             self.shadow.offer(entry.id, rows, answer.body)
+
+    async def _stopping(self, send: Send, message: Message) -> None:
+        """Do what is to be done at the end before it is told: nobody waits for more."""
+        if message["type"] == "lifespan.shutdown.complete":
+            for call in self.on_stop:
+                await asyncio.to_thread(call)
+        await send(message)
 
     def _admit(self, scope: Message) -> None:
         """Raise Refusal where whoever asks may not, or asks for what there is not."""
