@@ -22,6 +22,7 @@ A trial that FAILed without a Result is a lease that was given back unused.
     ledger            opens a study's ledger; leases and Results are written into it
     patience          how long a ledger that does not answer is waited for
     reading           a study's Results and leases, each finished Result read once
+    statements        writes trials into Optuna's tables, in few statements
     store             opening the database that holds ledgers
     study_attributes  what is noted of a study in its storage
     trials            how Results and studies are written as Optuna's trials

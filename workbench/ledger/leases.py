@@ -49,13 +49,14 @@ class Lease:
 
 
 def lease_record(result: Result, spent: Mapping[str, Usage]) -> dict[str, Any]:
-    """What a worker notes of itself and of the Result it is making, at each beat."""
-    return {
-        **process.this_process(),
-        "beat": time.time(),
-        "spent": {name: usage.to_json() for name, usage in spent.items()},
-        "result": result.to_json(compact=True),
-    }
+    """What a worker notes of itself and of the Result it is making."""
+    return beat_record(spent, result.labels) | {"result": result.to_json(compact=True)}
+
+
+def beat_record(spent: Mapping[str, Usage], labels: int = 0) -> dict[str, Any]:
+    """The part of a lease's record that a worker says anew at each beat."""
+    phases = {name: usage.to_json() for name, usage in spent.items()}
+    return {**process.this_process(), "beat": time.time(), "spent": phases, "labels": labels}
 
 
 def of_lease(record: Mapping[str, Any], number: int) -> Result:
@@ -63,7 +64,8 @@ def of_lease(record: Mapping[str, Any], number: int) -> Result:
     result = Result.from_json(record["result"])
     spent = {name: Usage.from_json(usage) for name, usage in record["spent"].items()}
     trial = number if result.trial is None else result.trial
-    return replace(result, status="running", spent=spent, finished=record["beat"], trial=trial, number=number)
+    labels = int(record.get("labels", result.labels))  # older versions say it in the Result alone
+    return replace(result, status="running", spent=spent, labels=labels, finished=record["beat"], trial=trial, number=number)
 
 
 def lives(record: Mapping[str, Any]) -> bool | None:

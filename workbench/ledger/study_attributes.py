@@ -12,6 +12,7 @@ from workbench import process
 from workbench.ledger.create import STUDY, studies
 from workbench.ledger.faults import mapped
 from workbench.ledger.inputs import Judge
+from workbench.ledger.leases import Lease
 from workbench.ledger.patience import Away, Patience
 from workbench.ledger.store import sqlite_path
 from workbench.result import Result
@@ -49,11 +50,17 @@ class NotedStudy:
         self.patience = patience or Patience()
         # By trial id the last beat of each lease, and since when (by our clock) we know of no later one.
         self._heard: Mapping[int, tuple[float, float]] = {}
-        # Finished Results by trial number, read once: a finished trial never changes. All trials below `_seen`
+        # Finished Results by trial number, read once: a finished trial never changes. All trials up to the id `_seen`
         # were read, but for those in `_running`, which are read again.
         self._read: dict[int, Result] = {}
         self._seen = 0
         self._running: list[int] = []
+        # Leases as they were read last; the records of those whose worker beats apart from them, by trial id; and what
+        # was noted of the study then.
+        self._held: list[tuple[Lease, Mapping[str, Any]]] = []
+        self._leased: Mapping[int, Mapping[str, Any]] = {}
+        self._attributes_known: dict[str, Any] | None = None
+        self._checked: set[str] = set()  # parameters that were found to be like those of the trials before
 
     @property
     def others(self) -> list[str]:

@@ -119,7 +119,7 @@ class Decider:
         before ours, since `results` were read.
         """
         known = {r.number for r in results} | {lease.number}
-        now = self._context.ledger.results(running=True)
+        now = self._context.ledger.known(running=True)
         # The lock keeps workers of one folder apart. Only machines
         # that share no folder can have taken something since.
         if all(r.number in known for r in now):
