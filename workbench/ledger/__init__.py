@@ -31,7 +31,7 @@ A trial that FAILed without a Result is a lease that was given back unused.
 from workbench.ledger import store
 from workbench.ledger.address import default_url
 from workbench.ledger.faults import shown
-from workbench.ledger.leases import HEARTBEAT_SECONDS, SILENCE_SECONDS, Lease, alive
+from workbench.ledger.leases import HEARTBEAT_SECONDS, SILENCE_SECONDS, Lease, alive, new_token
 from workbench.ledger.ledger import Ledger
 from workbench.ledger.patience import AWAY_SECONDS, Away, Patience
 from workbench.ledger.reading import LedgerSnapshot
@@ -50,6 +50,7 @@ __all__ = [
     "default_url",
     "distribution",
     "examine",
+    "new_token",
     "shown",
 ]
 

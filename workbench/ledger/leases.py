@@ -30,16 +30,29 @@ class Lease:
     """The right to make one Result.
 
     Attributes:
-        trial_id: Optuna's id of the RUNNING trial that stands for it.
+        trial_id: Optuna's id of the RUNNING trial that stands for it; None while the ledger is away and does not know of it yet.
         result: The Result to be made, as far as it is known.
         finished: Whether the Result was written, or the lease given back.
         token: Stands in the trial's attributes, so that an attempt whose answer was lost can be recognised.
+        after: Where the ledger did not know of it at first, the token of the last lease of the same run that it knew before.
     """
 
-    trial_id: int
+    trial_id: int | None
     result: Result
     finished: bool = False
     token: str = field(default_factory=new_token)
+    after: str | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the ledger knows of it."""
+        return self.trial_id is not None
+
+    @property
+    def trial(self) -> int:
+        """Optuna's id of its trial, which is there."""
+        assert self.trial_id is not None
+        return self.trial_id
 
     @property
     def number(self) -> int:
@@ -84,6 +97,11 @@ def alive(record: Mapping[str, Any], now: float | None = None) -> bool:
     """
     by_host = lives(record)
     return (time.time() if now is None else now) - float(record["beat"]) < SILENCE_SECONDS if by_host is None else by_host
+
+
+def is_own(record: Mapping[str, Any]) -> bool:
+    """Whether a lease's record was written by this process."""
+    return all(record.get(name) == value for name, value in process.this_process().items())
 
 
 def is_lease(record: object) -> bool:

@@ -156,23 +156,35 @@ class Ledger(ReadableLedger):
         if fingerprints != self._noted().get(INPUTS, {}):
             self._note(INPUTS, fingerprints)
 
-    def lease(self, study: Study, result: Result, spent: Mapping[str, Usage] | None = None) -> Lease | None:
+    def lease(
+        self, study: Study, result: Result, spent: Mapping[str, Usage] | None = None, token: str | None = None
+    ) -> Lease | None:
         """Take the right to make `result`; None when a live worker is making the same run, or has since `results` was called.
 
-        Seven statements. What it has read of the others meanwhile is `known`. `spent` is what the worker has consumed already
-        since its previous Result.
+        Seven statements. What it has read of the others meanwhile is `known`.
+
+        Args:
+            study: The study.
+            result: What is to be made.
+            spent: What the worker has consumed already since its previous Result.
+            token: A new name for the attempt, by which it is found should its answer be lost; None makes one.
         """
         # The trial is made first and then compared with others: reading first would let two workers that chose
         # at the same moment both find nobody there.
-        lease = self._new(study, result, spent or {}, new_token())
+        lease = self._new(study, result, spent or {}, token or new_token())
         return lease if self._is_first(lease) else None
+
+    def enter(self, lease: Lease, study: Study) -> None:
+        """Make known a lease that was taken while the ledger was away; `finish` says whether its Result is one."""
+        made = self._new(study, replace(lease.result, number=None), {}, lease.token, 0)
+        lease.trial_id, lease.result = made.trial_id, made.result
 
     def _is_first(self, lease: Lease) -> bool:
         """Whether nobody has taken or finished the run of a new lease before it, since Results were read; else it is given back."""
         run_id, read_before = lease.result.run_id, set(self._read)
         held = self._update()  # one reading: of a worker that ends one lease and takes another it sees either, never neither
         others = [number for number, r in self._read.items() if r.run_id == run_id and number not in read_before]
-        others += [each.number for each, record in held if each.result.run_id == run_id and self._lives(each.trial_id, record)]
+        others += [each.number for each, record in held if each.result.run_id == run_id and self._lives(each.trial, record)]
         if min(others, default=lease.number) < lease.number:
             self.release(lease)  # the earlier trial keeps the run: numbers are given by the database, in one order for all
             self._held = [(each, record) for each, record in held if each.trial_id != lease.trial_id]
@@ -181,7 +193,7 @@ class Ledger(ReadableLedger):
 
     def release(self, lease: Lease) -> None:
         """Give a lease back unused."""
-        self._tried(lambda: self._drop(lease.trial_id))
+        self._tried(lambda: self._drop(lease.trial))
         lease.finished = True
 
     def _drop(self, trial_id: int) -> None:
@@ -195,12 +207,14 @@ class Ledger(ReadableLedger):
         It is not tried again: the next one says more.
         """
         record = leases.beat_record(spent, labels)
-        self._once(lambda: statements.update_beat(self._storage.engine, lease.trial_id, record))
+        self._once(lambda: statements.update_beat(self._storage.engine, lease.trial, record))
 
     def finish(self, lease: Lease, result: Result, study: Study, offer: Offer) -> Result:
         """Write a Result in its lease's place: from here on it is never changed. May be called again after a failure."""
         result = replace(result, trial=lease.result.trial, number=lease.number)
-        if not self._tried(lambda: self._close(lease.trial_id, result, study, offer)):
+        if lease.after is not None:  # it began while the ledger was away, and others may not have known
+            result = self._if_nobody_else(result, {lease.number})
+        if not self._tried(lambda: self._close(lease.trial, result, study, offer)):
             result = self._finish_late(lease, result, study, offer)
         assert result.number is not None
         self._read[result.number] = result
@@ -214,16 +228,37 @@ class Ledger(ReadableLedger):
         if written is not None and (written == result or written.status == result.status != "interrupted"):
             return written
         # This host was silent for so long (asleep, cut off) that another one held its worker dead and charged what it knew
-        # of. The Result is kept all the same, in a trial of its own, and only what was not charged yet is.
+        # of. The Result is kept in a trial of its own, unless another worker has taken the run up since, and only what was not
+        # charged yet is.
         charged = written.spent if written is not None else {}
         left = {name: usage - charged[name] if name in charged else usage for name, usage in result.spent.items()}
-        place = self._new(study, result, {}, f"{lease.token}+", lease.trial_id)
-        return self.finish(place, replace(result, spent=left), study, offer)
+        place = self._new(study, replace(result, number=None), {}, f"{lease.token}+", lease.trial)
+        result = self._if_nobody_else(replace(result, spent=left), {lease.number, place.number})
+        return self.finish(place, result, study, offer)
 
-    def lease_of(self, token: str, result: Result) -> Lease | None:
+    def _if_nobody_else(self, result: Result, own: set[int]) -> Result:
+        """A Result as it is to be written: where another worker has taken its run up, what it consumed alone.
+
+        Args:
+            result: What was made while this worker was silent.
+            own: Numbers of the trials that stand for it.
+        """
+        held = self._update()
+        others = [x for x, record in held if x.number not in own and not leases.is_own(record) and self._lives(x.trial, record)]
+        again = any(x.result.run_id == result.run_id for x in others)
+        same = any(r.recipe_id == result.recipe_id and r.status == "complete" and n not in own for n, r in self._read.items())
+        if result.status == "interrupted" or not (again or same):
+            return result
+        reason = Cause.DIED.reason(
+            "its worker was silent for so long that another one took the run up; what it made is not counted"
+        )
+        bare = replace(result, usage={}, scores={}, test_scores={}, samples=(), serving={})
+        return replace(bare, status="interrupted", cause=Cause.DIED, reason=reason)
+
+    def lease_of(self, token: str | None, result: Result) -> Lease | None:
         """The lease with this token, whatever has become of it; None where this study has none. `result` is what was to be made."""
-        attempts = self._tried(lambda: self._made_by(token, 0))
-        return Lease(attempts[0][0], replace(result, number=attempts[0][1]), token=token) if attempts else None
+        attempts = self._tried(lambda: self._made_by(token, 0)) if token else []
+        return Lease(attempts[0][0], replace(result, number=attempts[0][1]), token=str(token)) if attempts else None
 
     def add(self, results: Sequence[Result]) -> list[Result]:
         """Write Results that others finished, each a run of its own, into a ledger of `open_imported`.
@@ -255,18 +290,18 @@ class Ledger(ReadableLedger):
         """
         mended = []
         for lease, record in self.leases():
-            if self._lives(lease.trial_id, record):
+            if self._lives(lease.trial, record):
                 continue
             reason = Cause.DIED.reason(f"its worker (process {record['pid']} on {record['host'].split('/')[0]}) is gone")
             last = total(lease.result.spent.values()).at_this_rate(HEARTBEAT_SECONDS, "its worker died: at the rate until then")
             spent = add_phases(lease.result.spent, {"idle": last})
             result = replace(lease.result, status="interrupted", cause=Cause.DIED, reason=reason)
             result = replace(result, spent=spent, finished=record["beat"])
-            attributes = self._tried(functools.partial(self._storage.get_trial_user_attrs, lease.trial_id))
+            attributes = self._tried(functools.partial(self._storage.get_trial_user_attrs, lease.trial))
             half = attributes.get(RESULT)
             if half is not None and trials.is_result(half):
                 result = replace(self._parsed(Result.from_json, half, lease.number), number=lease.number)
-            mended += [result] if self._tried(functools.partial(self._close, lease.trial_id, result, study, offer)) else []
+            mended += [result] if self._tried(functools.partial(self._close, lease.trial, result, study, offer)) else []
         return mended
 
     def _new(self, study: Study, result: Result, spent: Mapping[str, Usage], token: str, after: int | None = None) -> Lease:

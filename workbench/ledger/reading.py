@@ -113,11 +113,11 @@ class ReadableLedger(NotedStudy):
         It waits for a few beats only where a worker of another host seems silent, because that host's clock may be apart from
         ours.
         """
-        silent = {x.trial_id: r["beat"] for x, r in reading.leases if leases.lives(r) is None and not leases.alive(r, now)}
+        silent = {x.trial: r["beat"] for x, r in reading.leases if leases.lives(r) is None and not leases.alive(r, now)}
         if not silent:
             return reading
         time.sleep(3 * HEARTBEAT_SECONDS)
-        beats = {lease.trial_id: record["beat"] for lease, record in self.leases()}
+        beats = {lease.trial: record["beat"] for lease, record in self.leases()}
         beaten = {i for i, beat in silent.items() if beats.get(i, beat) != beat}
         return replace(reading, leases=[(x, {**r, "beat": now} if x.trial_id in beaten else r) for x, r in reading.leases])
 
@@ -133,7 +133,7 @@ class ReadableLedger(NotedStudy):
                     result = self._parsed(Result.from_json, record, number)
                     self._read[number] = replace(result, number=number, trial=number if result.trial is None else result.trial)
                 seen = max(seen, trial_id)
-        self._seen, self._running, self._held = seen, [lease.trial_id for lease, _ in held], held
+        self._seen, self._running, self._held = seen, [lease.trial for lease, _ in held], held
         return held
 
     def leases(self) -> list[tuple[Lease, Mapping[str, Any]]]:

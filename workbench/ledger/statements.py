@@ -49,8 +49,10 @@ def insert_lease(engine: Engine, study_id: int, records: Mapping[str, Any], para
     number = sql.func.coalesce(sql.select(last.subquery().c.number + 1).scalar_subquery(), 0)
     new = {"number": number, "study_id": study_id, "state": TrialState.RUNNING, "datetime_start": _now()}
     with engine.begin() as connection:
+        if engine.name == "postgresql":  # a worker that is frozen here holds all others up for no longer
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '10s'")
         if engine.name != "sqlite":  # there the first write takes the file
-            # As Optuna does: numbers are given one after another. It is held for three more statements.
+            # As Optuna does: numbers are given one after another. It is held for four more statements.
             studies = models.StudyModel.__table__
             connection.execute(sql.select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update())
         made = connection.execute(sql.insert(trials).values(new))

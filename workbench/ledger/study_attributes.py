@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from workbench import process
@@ -19,13 +19,16 @@ from workbench.result import Result
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
-    from sqlalchemy import Executable
+    from sqlalchemy import Connection, Executable
 
 BEGUN, ENDED = "workbench:begun", "workbench:ended"
 """Keys of how the last sweep began (limits, time) and ended (reason, time)."""
 
 _MLFLOW = "workbench:mlflow:"  # before a run id: the id of the MLflow run that mirrors it
 _GRADING = "workbench:grading"  # how many dev examples grade its points, and what one answer to all of them would score
+
+CHOOSING_SECONDS = 30
+"""How long a worker waits until the others have chosen, and half of how long the database bears one that has stopped meanwhile."""
 
 T = TypeVar("T")
 
@@ -106,6 +109,43 @@ class NotedStudy:
         """A lock for those who read and then write on what they have read; in a file only, as a server has few such users."""
         path = sqlite_path(self._url)
         return process.exclusive(path.absolute().parent) if path else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def choosing(self) -> Iterator[None]:
+        """One worker of all machines at a time in the block: who chooses takes its lease before anybody else chooses.
+
+        In PostgreSQL alone, by an advisory lock. The leases keep workers apart without it; but of many that choose at once most
+        would choose the same, and choose again. So nobody waits for it for ever: not for a worker that is frozen, which loses it
+        with its session, and not while the ledger is away.
+        """
+        connection = self._chooses() if self._storage.engine.name == "postgresql" else None
+        try:
+            yield
+        finally:
+            if connection is not None:
+                with contextlib.suppress(Exception):  # it was cut meanwhile, and the lock with it
+                    connection.rollback()
+                with contextlib.suppress(Exception):
+                    connection.close()
+
+    def _chooses(self) -> Connection | None:
+        """A connection that holds the lock; None where the ledger is away, or who holds it does not let it go."""
+        import sqlalchemy as sql
+
+        # Two schemas of one database have two tables.
+        lock = sql.text("SELECT pg_advisory_xact_lock(('studies'::regclass::oid::bigint << 32) | :study)")
+        connection = None
+        try:
+            with mapped(self._url):
+                connection = self._storage.engine.connect()
+                connection.exec_driver_sql(
+                    f"SET LOCAL lock_timeout = '{CHOOSING_SECONDS}s'; "
+                    f"SET LOCAL idle_in_transaction_session_timeout = '{2 * CHOOSING_SECONDS}s'"
+                )
+                connection.execute(lock, {"study": self._study_id})
+        except Away:
+            pass
+        return connection
 
     def _attributes(self) -> dict[str, Any]:
         import sqlalchemy as sql
