@@ -12,22 +12,10 @@ import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
+from workbench.serving.asgi import Answer
 from workbench.serving.log import Entry
-
-
-class Answer(NamedTuple):
-    """What the server behind gave.
-
-    Attributes:
-        status: Of HTTP.
-        body: JSON.
-    """
-
-    status: int
-    body: bytes
-
 
 Call = Callable[[Sequence[Any], Entry], Awaitable[Answer]]
 """Has rows answered, and notes in the entry what that took."""
