@@ -17,7 +17,7 @@ from workbench.ledger.faults import mapped, shown
 from workbench.ledger.leases import HEARTBEAT_SECONDS, Lease
 from workbench.ledger.patience import Patience
 from workbench.ledger.statements import BEAT, LEASE
-from workbench.ledger.study_attributes import NotedStudy, description_of, ended_of, mapping, mlflow_runs_of
+from workbench.ledger.study_attributes import STEPS, NotedStudy, description_of, ended_of, mapping, mlflow_runs_of
 from workbench.result import Result, again
 
 INPUTS = "workbench:inputs"
@@ -90,8 +90,8 @@ class ReadableLedger(NotedStudy):
         """The attributes of the study by which its Results are seen."""
         import sqlalchemy as sql
 
-        query = sql.text("SELECT key, value_json FROM study_user_attributes WHERE study_id = :study AND key IN (:a, :b, :c)")
-        rows = self._asked(query, study=self._study_id, a=RETRIED, b=INPUTS, c=STUDY)
+        query = sql.text("SELECT key, value_json FROM study_user_attributes WHERE study_id = :study AND key IN (:a, :b, :c, :d)")
+        rows = self._asked(query, study=self._study_id, a=RETRIED, b=INPUTS, c=STUDY, d=STEPS)
         with mapped(self._url):
             return {key: json.loads(text) for key, text in rows}
 
