@@ -4,8 +4,8 @@ Workers are fake and the ledger is real. Each works as one of a sweep does: it r
 decide, or takes a step that another has decided, takes the lease, "trains" by sleeping, beats each second, watches what the
 others spend, and writes a made-up result. They are threads of a few processes, each with connections of its own, beside the
 server on the same cores: what they lose is an upper bound of what they would lose on machines of their own. A run takes
-`--run-seconds`. Where that is less than a minute the share of a worker's time that is lost is that of a minute all the same:
-seconds lost for a result, over these and sixty; the load on the server and on the search is then so much higher.
+`--run-seconds`, and 15 s of up to eight workers. Where that is less than a minute the share of a worker's time that is lost is
+that of a minute all the same: seconds lost for a result, over these and sixty; the load is then so much higher.
 
     python tests/benchmarks/scale.py [--workers 1 8 64 256] [--seconds 60] [--run-seconds 60]
                                      [--held 1000 10000 100000 1000000] [--out results/scale.json]
@@ -28,16 +28,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(name, "1")  # workers are many: none has the machine to itself
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # workers are many: none has the machine to itself
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import sqlalchemy
 from servers import Server, server
 
 from workbench import Recipe, Study, choice, full, integers, loguniform, peft, prices, search
 from workbench.ledger import Ledger, Patience
-from workbench.ledger.statements import LEASE, TOKEN
+from workbench.ledger.statements import TOKEN
 from workbench.meter.host import cpu_model
 from workbench.prices import Prices
 from workbench.result import Result, spending
@@ -188,6 +188,7 @@ def row(workers: int, of: Study, database: Server, options: Any) -> dict[str, An
     span = max(r.finished for r in results) - min(r.started for r in results) if results else 0.0
     return {
         "workers": workers,
+        "run_seconds": options.run_seconds,
         "processes": parts,
         "results": len(results),
         "twice": len(recipes) - len(set(recipes)),
@@ -211,27 +212,29 @@ def quantiles(times: list[float]) -> dict[str, float] | None:
 
 def fill(of: Study, database: Server, most: int) -> None:
     """Results up to so many, written by the server itself from one that a worker wrote."""
-    import sqlalchemy as sql
-
     ledger = Ledger.open(of, database.url)
-    if not ledger.results():
+    if not ledger.leading():
         settings: dict[str, Value] = {"task.train": 32, "method": "full", "full.learning_rate": 2e-3}
         lease = ledger.lease(of, stub(of, settings, 4.0))
         assert lease is not None
         ledger.finish(lease, complete(lease.result, random.Random(0), 1.0), of, OFFER)
+    one = next(ledger.parts())[0]
     engine, study_id = ledger._storage.engine, ledger._study_id
     with engine.begin() as connection:
-        have = connection.execute(sql.text("SELECT count(*) FROM trials WHERE study_id = :s"), {"s": study_id}).scalar_one()
-        first = connection.execute(sql.text("SELECT min(trial_id) FROM trials WHERE study_id = :s"), {"s": study_id}).scalar_one()
-        last = connection.execute(sql.text("SELECT max(trial_id) FROM trials")).scalar_one()
-        values = {"s": study_id, "have": have, "most": most, "first": first, "last": last, "lease": LEASE, "token": TOKEN}
+        have = connection.execute(sqlalchemy.text("SELECT count(*) FROM trials WHERE study_id = :s"), {"s": study_id}).scalar_one()
+        first = connection.execute(
+            sqlalchemy.text("SELECT min(trial_id) FROM trials WHERE study_id = :s"), {"s": study_id}
+        ).scalar_one()
+        last = connection.execute(sqlalchemy.text("SELECT max(trial_id) FROM trials")).scalar_one()
+        values: dict[str, Any] = {"s": study_id, "have": have, "most": most, "first": first, "last": last, "token": TOKEN}
+        values |= {"recipe": one.recipe_id, "run": one.run_id}
         for text in (
             "INSERT INTO trials (number, study_id, state, datetime_start, datetime_complete) "
             "SELECT n, :s, 'COMPLETE', now(), now() FROM generate_series(:have, :most - 1) n ORDER BY n",
             # Another recipe and another score each; the rest is the first one's.
             "INSERT INTO trial_user_attributes (trial_id, key, value_json) SELECT t.trial_id, a.key, CASE WHEN a.key = :token "
-            "THEN '\"' || md5(t.trial_id::text) || '\"' ELSE jsonb_set(jsonb_set(a.value_json::jsonb, '{recipe_id}', "
-            "to_jsonb(md5('r' || t.trial_id))), '{run_id}', to_jsonb(md5(t.trial_id::text)))::text END "
+            "THEN '\"' || md5(t.trial_id::text) || '\"' "
+            "ELSE replace(replace(a.value_json, :recipe, md5('r' || t.trial_id)), :run, md5(t.trial_id::text)) END "
             "FROM trials t, trial_user_attributes a WHERE t.study_id = :s AND t.trial_id > :last AND a.trial_id = :first",
             "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) SELECT t.trial_id, p.param_name, "
             "p.param_value, p.distribution_json FROM trials t, trial_params p "
@@ -240,7 +243,7 @@ def fill(of: Study, database: Server, most: int) -> None:
             "v.value * (0.5 + random()), v.value_type FROM trials t, trial_values v "
             "WHERE t.study_id = :s AND t.trial_id > :last AND v.trial_id = :first",
         ):
-            connection.execute(sql.text(text), {n: v for n, v in values.items() if f":{n}" in text})
+            connection.execute(sqlalchemy.text(text), {n: v for n, v in values.items() if f":{n}" in text})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("ANALYZE")
 
@@ -252,14 +255,15 @@ def growth(held: int, of: Study, database: Server) -> dict[str, Any]:
     filled = time.perf_counter() - began
     reader = Ledger.find(of.name, database.url, read_only=True)
     began = time.perf_counter()
-    front = reader.best()
+    front = reader.leading()
     prefiltered = time.perf_counter() - began
     began, count, most = time.perf_counter(), 0, 0
     for part in reader.parts():
         count, most = count + len(part), max(most, len(part))
     streamed = time.perf_counter() - began
     ledger = Ledger.find(of.name, database.url)
-    ledger.skip()  # as a worker that has read all of it: a million Results need not lie in memory to time the next one
+    # As a worker that has read all of it: a million Results need not lie in memory to time the next one.
+    ledger._seen = ledger._asked(sqlalchemy.text("SELECT max(trial_id) FROM trials"))[0][0]
     rng, took = random.Random(held), defaultdict(list)
     for i in range(30):
         settings: dict[str, Value] = {"task.train": 32, "method": "full", "full.learning_rate": rng.uniform(1e-4, 1e-2)}
@@ -305,7 +309,10 @@ def main() -> None:
         of = study(tiny_model(Path(name) / "model"))
         for workers in chosen.workers:
             with server(max_connections=1500, shared_buffers="256MB") as database:
-                rows.append(row(workers, of, database, chosen))
+                # Few workers hold nobody up, however long their runs are.
+                few = argparse.Namespace(run_seconds=min(15.0, chosen.run_seconds), seconds=min(30.0, chosen.seconds))
+                options_of = argparse.Namespace(**{**vars(chosen), **(vars(few) if workers <= 8 else {})})
+                rows.append(row(workers, of, database, options_of))
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
         with server(shared_buffers="256MB", max_wal_size="4GB") as database:
             for held in chosen.held:
