@@ -206,10 +206,14 @@ class Tuning(Passes):
         total, padded = torch.zeros((), device=self.where), 0
         items = max(1, int(rows.items[batch].sum()))
         bound = {} if self.cut.most is None else {"most": self.cut.most}
-        cut = one_batch(rows, batch, self.where) if self.lesson.together else micro_batches(rows, batch, self.where, **bound)
+        cut = (
+            one_batch(rows, batch, self.where)
+            if self.lesson.together
+            else micro_batches(rows, batch, self.where, packed=self.packs, **bound)
+        )
         for chosen, inputs in cut:
-            padded += padded_tokens(rows, chosen)
-            with self.autocast, faults_of_the_model(), self.given(rows, chosen):
+            padded += padded_tokens(rows, chosen, packed=self.packs)
+            with self.passing(rows, chosen):
                 output = self.lesson.forward(self.model, inputs)
             # Summed and divided by the target items of the whole step: the gradient is that of one
             # padded batch.
@@ -223,14 +227,21 @@ class Tuning(Passes):
         """Halve the widest micro-batch; if it has a single row, recompute its layers. Returns
         whether anything was left to do.
         """
-        count, tokens = widest(rows.lengths[batch].tolist(), self.where.type, self.cut.most)
+        count, tokens = widest(rows.lengths[batch].tolist(), self.where.type, self.cut.most, packed=self.packs)
         if count > 1 and not self._whole(rows):
             self.cut = self.cut._replace(most=(count + 1) // 2 * tokens)
             return True
-        if self.cut.recompute or not memory.recompute(self.model):
+        if self.cut.recompute or not self._recompute():
             return False
         self.cut = self.cut._replace(recompute=True)
         return True
+
+    def _recompute(self) -> bool:
+        """Have layers computed again on the way back. Returns whether that is possible."""
+        found = memory.recompute(self.model)
+        if found:
+            self.layers = None  # they would be computed again when nothing says any more where rows are
+        return found
 
     def fit(self, rows: Rows, examples: Sequence[int] | np.ndarray) -> None:
         """Cut steps so that they fit the free memory, as far as that can be known beforehand. Done
@@ -247,7 +258,9 @@ class Tuning(Passes):
         # longest.
         most = int(np.sort(examples)[-self.recipe.batch_size :].sum())
         longest = np.sort(rows.lengths)[-most:]
-        count, tokens = (len(longest), int(longest[-1])) if self._whole(rows) else widest(longest.tolist(), self.where.type)
+        count, tokens = (
+            (len(longest), int(longest[-1])) if self._whole(rows) else widest(longest.tolist(), self.where.type, packed=self.packs)
+        )
         # Built at most once, and only where the quick bound of `memory.cut` does not settle the
         # matter.
         bare: list[Any] = []
@@ -263,7 +276,7 @@ class Tuning(Passes):
         free = memory.room(self.where, sum(p.numel() for p in self.parameters.values()))
         config = flops.unwrapped(self.model).config
         found = memory.cut(count, tokens, free, config, counted, whole=self._whole(rows))
-        self.cut = found._replace(recompute=found.recompute and memory.recompute(self.model))
+        self.cut = found._replace(recompute=found.recompute and self._recompute())
 
     def _whole(self, rows: Rows) -> bool:
         """Whether a step of these rows must not be cut apart."""
