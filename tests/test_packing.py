@@ -81,7 +81,7 @@ def test_a_layer_in_which_rows_meet_is_found_out() -> None:
 
 
 def test_packs_are_few_and_even() -> None:
-    assert packs([5] * 10, 20) == [(0, 3), (3, 6), (6, 10)]
+    assert packs([5] * 10, 20) == [(0, 3), (3, 7), (7, 10)]
     rng = np.random.default_rng(0)
     for most in (8, 64, 500):
         lengths = sorted(rng.integers(1, 90, 40).tolist())

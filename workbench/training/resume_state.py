@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class ResumeCache:
             "tokens": state.tokens,
             "usage": {name: u.to_json() for name, u in state.usage.items()},
         }
-        path = self._path(state.run_id)
+        path = self.path(state.run_id)
         temporary = process.draft(path)
         save_file(dict(state.tensors), temporary, metadata={_RECORD: json.dumps(record)})
         temporary.replace(path)
@@ -75,7 +75,7 @@ class ResumeCache:
         """The state of a run, or None where there is none that can be read."""
         from safetensors import SafetensorError, safe_open
 
-        path = self._path(run_id)
+        path = self.path(run_id)
         if not path.is_file():
             return None
         try:
@@ -91,11 +91,22 @@ class ResumeCache:
         usage = {name: Usage.from_json(u) for name, u in record.pop("usage").items()}
         return ResumeState(**record, usage=usage, tensors=tensors)
 
+    def step(self, run_id: str) -> int:
+        """Optimiser steps done in the state of a run, by its file's head alone; -1 where there is none that can be read."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path(run_id), framework="pt") as file:
+                return int(json.loads(file.metadata()[_RECORD])["step"])
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+            return -1
+
     def drop(self, run_id: str) -> None:
         """Forget the state of a run that is not to be continued."""
-        self._path(run_id).unlink(missing_ok=True)
+        self.path(run_id).unlink(missing_ok=True)
 
-    def _path(self, run_id: str) -> Path:
+    def path(self, run_id: str) -> Path:
+        """The file of a run's state."""
         return self.folder / f"{run_id}.safetensors"
 
     def _shrink(self, keep: Path) -> None:
@@ -117,3 +128,15 @@ class ResumeCache:
             if path != keep:
                 size -= found.st_size
                 path.unlink(missing_ok=True)
+
+
+def random_state(where: torch.device) -> list[torch.Tensor]:
+    """What the next random numbers depend on: of the CPU, and of a GPU that trains."""
+    return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(where)] if where.type == "cuda" else [])
+
+
+def set_random_state(state: Sequence[torch.Tensor], where: torch.device) -> None:
+    """Put a state back that `random_state` gave."""
+    torch.set_rng_state(state[0])
+    if where.type == "cuda":
+        torch.cuda.set_rng_state(state[1], where)

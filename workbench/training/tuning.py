@@ -25,7 +25,7 @@ from workbench.training.batches import micro_batches, one_batch, padded_tokens, 
 from workbench.training.faults import Shortage, faults_of_the_model
 from workbench.training.features import PIECE
 from workbench.training.passes import Passes
-from workbench.training.resume_state import ResumeState
+from workbench.training.resume_state import ResumeState, random_state, set_random_state
 from workbench.usage import Usage, Work
 
 FINITE_CHECK_STEPS = 16
@@ -79,7 +79,7 @@ class Tuning(Passes):
         self.cut, self.fitted = memory.Cut(), False
         self.tokens = 0
         torch.manual_seed(recipe.seed + 1)  # dropout's stream does not depend on how many numbers the wrapping drew
-        self.random = _random_state(where)
+        self.random = random_state(where)
         self.held = self._held()
         if resume:
             self._load(resume)
@@ -143,7 +143,7 @@ class Tuning(Passes):
             # diverged.
             if (self.step % FINITE_CHECK_STEPS == 0 or self.step == target) and not math.isfinite(value := float(total)):
                 raise Infeasible("diverged", f"the training loss is {value} at step {self.step}")
-        self.random = _random_state(self.where)
+        self.random = random_state(self.where)
 
     def make_step(self, rows: Rows, batch: np.ndarray, examples: int) -> tuple[torch.Tensor, Work]:
         """One optimiser step.
@@ -189,7 +189,7 @@ class Tuning(Passes):
         """
         # A step that is made again has to drop out what the first attempt did, or a lack of memory
         # would change the result.
-        random = _random_state(self.where)
+        random = random_state(self.where)
         while True:
             with Shortage() as shortage:
                 return self._pieces(rows, batch)
@@ -200,7 +200,7 @@ class Tuning(Passes):
             self.optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
             if self.where.type == "cuda":
                 torch.cuda.empty_cache()
-            _set_random_state(random, self.where)
+            set_random_state(random, self.where)
 
     def _pieces(self, rows: Rows, batch: np.ndarray) -> tuple[torch.Tensor, int]:
         total, padded = torch.zeros((), device=self.where), 0
@@ -368,7 +368,7 @@ class Tuning(Passes):
         """Put the random state back: whoever took a checkpoint may have drawn numbers in the
         meantime.
         """
-        _set_random_state(self.random, self.where)
+        set_random_state(self.random, self.where)
 
     def resume_state(self, recipe: Recipe, usage: Mapping[str, Usage]) -> ResumeState:
         """The state to continue from, copied to the CPU."""
@@ -394,14 +394,4 @@ class Tuning(Passes):
                 if kept:
                     self.optimizer.state[parameter] = kept  # type: ignore[union-attr]
         self.random = [state.tensors[f"random.{i}"] for i in range(len(self.random))]
-        _set_random_state(self.random, self.where)
-
-
-def _random_state(where: torch.device) -> list[torch.Tensor]:
-    return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(where)] if where.type == "cuda" else [])
-
-
-def _set_random_state(state: Sequence[torch.Tensor], where: torch.device) -> None:
-    torch.set_rng_state(state[0])
-    if where.type == "cuda":
-        torch.cuda.set_rng_state(state[1], where)
+        set_random_state(self.random, self.where)
