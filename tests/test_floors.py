@@ -16,7 +16,7 @@ FLOORS = {
     "labelling": 5,
     **dict.fromkeys(("study", "result"), 6),
     "front": 7,
-    **dict.fromkeys(("training", "forecast", "search", "ledger", "tracking", "imports"), 8),
+    **dict.fromkeys(("training", "forecast", "search", "ledger", "tracking", "imports", "watching"), 8),
     **dict.fromkeys(("report", "figures", "sweep", "health", "replay", "quality", "serving"), 9),
     "cli": 10,
     "testing": 11,  # may use all, and none may use it
@@ -39,6 +39,7 @@ HOUSES = {
     "datasets": {"data"},
     "gguf": {"data"},
     "peft": {"methods", "data"},
+    "fsspec": {"training"},
     "optuna": {"ledger", "search"},
     "sqlalchemy": {"ledger", "tracking"},
     "mlflow": {"tracking", "serving"},  # runs, and what becomes of them
@@ -48,6 +49,7 @@ HOUSES = {
     "torch": {"data", "objectives", "methods", "training", "forecast", "testing", "health"},  # health asks which device there is
     "transformers": {"data", "objectives", "formulations", "methods", "testing"},
     "safetensors": {"data", "training", "sweep"},  # sweep writes the weights of a front's members
+    "onnxruntime": {"training"},
     "torchmetrics": {"tasks"},
     "PIL": {"data"},
     "soundfile": {"data"},

@@ -119,7 +119,8 @@ def test_the_text_goes_from_the_ledger_and_from_mlflow_and_again_does_no_harm(co
         (tmp_path / "d").mkdir(exist_ok=True)
         (tmp_path / "d" / f"{side}.jsonl").write_text("\n".join(rows[order[i]] for i in places) + "\n")
     (tmp_path / "s.py").write_text(STUDY.format(model=tiny).replace("d.jsonl", "d"))
-    assert command("sweep", "s.py", "--log-samples", "60")[0] == 0
+    share = ("--states", f"file://{tmp_path / 'shared'}")
+    assert command("sweep", "s.py", "--log-samples", "60", *share)[0] == 0
     held = [path for path in tmp_path.rglob("*") if path.is_file() and b"forty two" in path.read_bytes()]
     assert any(path.suffix == ".json" for path in held), "MLflow has it"
     before = json.loads(command("front", "s.py", "--json")[1])["points"]
@@ -148,7 +149,9 @@ def test_the_text_goes_from_the_ledger_and_from_mlflow_and_again_does_no_harm(co
             break
     assert weights
     assert all(Path(path).is_file() for path in weights)
-    assert command("forget", "s.py", "--text", learned, "--weights")[0] == 0
+    assert list((tmp_path / "shared").rglob("*.safetensors"))
+    assert "file://" in command("forget", "s.py", "--text", learned, "--weights", *share)[1]
+    assert not list((tmp_path / "shared").rglob("*.safetensors"))
     assert not any(Path(path).exists() for path in weights)
     with sqlite3.connect(tmp_path / "optuna.db") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

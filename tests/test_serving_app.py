@@ -101,9 +101,10 @@ def inner(folder: Path) -> Any:
     return scoring_server.init(mlflow.pyfunc.load_model(str(folder)))
 
 
-def guarded(inner: Any, tmp_path: Path, *, token: str = "", texts: bool = False, **limits: Any) -> app.Guard:
-    log = Log(tmp_path / "log.jsonl", {"model": "m", "version": 1}, texts=texts)
-    return app.Guard(inner, {"words": request.NUMBERS}, Limits(**limits), log, token)
+def guarded(inner: Any, tmp_path: Path, *, token: str = "", inputs: bool = False, **limits: Any) -> app.Guard:
+    asked = {"words": request.NUMBERS}
+    log = Log(tmp_path / "log.jsonl", {"model": "m", "version": 1}, asked, inputs=inputs)
+    return app.Guard(inner, asked, Limits(**limits), log, token)
 
 
 def lines(tmp_path: Path) -> list[Any]:
@@ -132,7 +133,7 @@ def test_rows_are_answered_in_every_format_of_mlflow_s(inner: Any, tmp_path: Pat
 def test_a_request_leaves_a_line_without_its_texts_unless_asked(inner: Any, tmp_path: Path) -> None:
     asked(guarded(inner, tmp_path), {"dataframe_records": ROWS})
     asked(guarded(inner, tmp_path), {"dataframe_records": [{"words": "secret"}]})
-    asked(guarded(inner, tmp_path, texts=True), {"dataframe_records": ROWS[:1]})
+    asked(guarded(inner, tmp_path, inputs=True), {"dataframe_records": ROWS[:1]})
     good, bad, whole = lines(tmp_path)
     assert {"model": "m", "version": 1, "status": 200, "rows": 2, "ids": [None, "second"]}.items() <= good.items()
     assert good["tokens"] >= 7
@@ -141,9 +142,13 @@ def test_a_request_leaves_a_line_without_its_texts_unless_asked(inner: Any, tmp_
     assert 0 < good["seconds"] < 60
     assert (bad["status"], bad["tokens"], bad["scores"]) == (400, None, [])
     assert "secret" not in json.dumps(bad)
+    assert good["lengths"] == [3, 4]
+    assert len(good["labels"]) == 2
+    assert 0 < good["model_seconds"] <= good["seconds"]
+    assert good["cpu_seconds"] > 0
     assert "asked" not in good
     assert whole["asked"] == ROWS[:1]
-    assert "predictions" in whole["answer"]
+    assert [each["labels"] for each in whole["answers"]] == [[label] for label in whole["labels"]]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +184,7 @@ def test_what_is_no_request_is_refused_before_the_model_hears_of_it(body: bytes,
 
     for sent in (body, [body[:3], body[3:]]):
         limits = Limits(rows=8, megabytes=1 if len(body) > 10_000 and status != 413 else 0.01)
-        guard = app.Guard(never, {"words": request.NUMBERS}, limits, Log(None, {}))
+        guard = app.Guard(never, {"words": request.NUMBERS}, limits, Log(None, {}, {}))
         found = asked(guard, sent)
         assert found.status == status
         assert said in found.json["error"]

@@ -118,7 +118,10 @@ def test_what_is_served_is_what_the_sweep_put_on_record(swept_texts: Swept) -> N
             assert prediction["confidence"] == pytest.approx(confidence, rel=1e-5)
         status, found = asked(port, b'{"instances": [5]}')
         assert (status, found) == (400, {"error": "row 1: words must be a list of whole numbers, and not empty; got 5."})
-        lines = [json.loads(line) for line in (swept_texts.folder / ".workbench/serving/served.jsonl").read_text().splitlines()]
+        written = (swept_texts.folder / ".workbench/serving/served.jsonl").read_text().splitlines()
+        start, *lines = [line for line in map(json.loads, written) if line.get("event") != "usage"]
+        assert (start["event"], start["evidence"]["recipe_id"]) == ("start", made["recipe_id"])
+        assert start["reference"]["examples"] == sum(start["reference"]["labels"].values()) == 16
         assert [(line["status"], line["rows"], line["version"]) for line in lines] == [(200, 1, 1), (200, 16, 1), (400, 0, 1)]
         assert lines[1]["model_id"] == made["model_id"]
     finally:

@@ -76,7 +76,9 @@ def test_spellings_of_a_label_are_one_where_that_is_said(tmp_path):
     named = task(data, fold_labels=True, labels={"First_one": "1", "SECOND": "two", "third": "three"})
     assert named.words() == {"first one": "1", "second": "two", "third": "three"}
     assert {label for example in named.splits().dev for label in example["labels"]} <= {*named.words()}
-    record = {name: value for name, value in vars(task(data)).items() if name not in ("fold_labels", "redact", "perturb")}
+    record = {
+        name: value for name, value in vars(task(data)).items() if name not in ("fold_labels", "redact", "perturb", "opposites")
+    }
     assert Recipe(task=task(data), model="m", method=full(learning_rate=1), epochs=1).to_json()["task"].keys() - {"type"} == {
         *record
     }

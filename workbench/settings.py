@@ -204,6 +204,7 @@ _PLATFORM = {
 OPTIONS = {
     "storage": _TEXT,
     "tracking_uri": _TEXT,
+    "states": _TEXT,
     "platform": _TEXT,
     "label_usd": _AMOUNT,
     "trials": _WHOLE,

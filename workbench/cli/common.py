@@ -28,6 +28,7 @@ from workbench.ledger import Ledger, default_url
 from workbench.meter import host
 from workbench.result.outdated import changes, outdated_text
 from workbench.study import load
+from workbench.training import SharedFiles
 
 if TYPE_CHECKING:
     from workbench.prices import Offer
@@ -216,6 +217,20 @@ def storage_option(command: F) -> F:
 def tracking_option(command: F) -> F:
     """Declare `--tracking-uri URI`: where MLflow keeps its runs."""
     return setting("--tracking-uri", metavar="URI", help="MLflow's store. [default: sqlite:///mlflow.db here]")(command)
+
+
+def states_option(command: F) -> F:
+    """Declare `--states ADDRESS`: where machines find each other's states and weights."""
+    text = "Where machines share states and weights: s3://bucket/folder, file:///shared/folder, … [default: each keeps its own]"
+    return setting("--states", metavar="ADDRESS", help=text)(command)
+
+
+def shared_states(address: str | None, study: str) -> SharedFiles | None:
+    """What machines share of a study, by its full name, below an address; None: nothing. Raises as `SharedFiles`."""
+    if not address:
+        return None
+    with placed("states"):
+        return SharedFiles(f"{address.rstrip('/')}/{study}")
 
 
 def price_options(command: F) -> F:

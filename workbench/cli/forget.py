@@ -21,6 +21,8 @@ from workbench.cli.common import (
     print_json,
     print_table,
     reading,
+    shared_states,
+    states_option,
     storage_option,
     tracking_option,
 )
@@ -31,7 +33,7 @@ from workbench.quantities import many
 from workbench.report.text import describe
 from workbench.study import Study
 from workbench.sweep import Unwritten
-from workbench.sweep.forgetting import Use, Wanted, held, unknown, uses, weights_of
+from workbench.sweep.forgetting import Use, Wanted, held, shared_weights_of, unknown, uses, weights_of
 from workbench.tracking import default_uri
 
 BEYOND = (
@@ -51,6 +53,7 @@ class ForgetOptions:
     weights: bool
     storage: str | None
     tracking_uri: str | None
+    states: str | None
     as_json: bool
 
 
@@ -61,6 +64,7 @@ class ForgetOptions:
 @click.option("--weights", is_flag=True, help="Delete the weights here that were trained on it.")
 @storage_option
 @tracking_option
+@states_option
 @json_option
 @gathered(ForgetOptions)
 def forget(options: ForgetOptions) -> None:
@@ -73,8 +77,8 @@ def forget(options: ForgetOptions) -> None:
     wanted = Wanted(options.example, options.text)
     study, url = load_study(options.study), ledger_url(options.storage)
     with reading():
-        there = Ledger.holds(study.name, url)
-        ledger = Ledger.find(study.name, url, path=options.study, study=study) if there else None
+        swept = Ledger.holds(study.name, url)
+        ledger = Ledger.find(study.name, url, path=options.study, study=study) if swept else None
         if ledger is not None and ledger.leases():
             raise Refused("a sweep of this study is at work, and keeps what it reads. Stop it first (Ctrl-C), then forget.")
         found = held(study, wanted)
@@ -82,20 +86,24 @@ def forget(options: ForgetOptions) -> None:
         used, lost = uses(study, results, wanted), unknown(study, results)
     if not found and not results:
         raise UsageError(f"no example of {options.study} is meant by that, and it has no results. Look at `workbench data`.")
-    folder = Path.cwd() / ".workbench" / study.name
+    folder, shared = Path.cwd() / ".workbench" / study.name, shared_states(options.states, study.name)
+    there = shared_weights_of(shared, used) if shared else []
     record: dict[str, Any] = {
         "study": study.name,
         "examples": found,
         "results": [_row(use) for use in used],
         "unknown": [result.trial for result in lost],
         **_dropped(url, options.tracking_uri or default_uri(Path.cwd()), wanted),
-        "weights": [str(path) for path in weights_of(folder, used)],
+        "weights": [str(path) for path in weights_of(folder, used)] + [f"{shared.shown}/{name}" for name in there if shared],
         "weights_deleted": options.weights,
         "beyond": [],
     }
     if options.weights:
-        for path in record["weights"]:
-            Path(path).unlink(missing_ok=True)
+        for path in weights_of(folder, used):
+            path.unlink(missing_ok=True)
+        for name in there:
+            if shared is not None:
+                shared.drop(name)
     record["beyond"] = _beyond(study, folder, record.pop("unreached"))
     if options.as_json:
         print_json(record)

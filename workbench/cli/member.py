@@ -10,8 +10,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from workbench.cli import complete
-from workbench.cli.common import NUMBER, POSITIVE, load_study, messages, no_such_run, open_ledger, reading, study_path, view_of
-from workbench.errors import Refused, UsageError
+from workbench.cli.common import (
+    NUMBER,
+    POSITIVE,
+    load_study,
+    messages,
+    no_such_run,
+    open_ledger,
+    reading,
+    shared_states,
+    states_option,
+    study_path,
+    view_of,
+)
+from workbench.errors import EnvironmentFault, Refused, UsageError
 from workbench.front.points import Points
 from workbench.quantities import many, number
 from workbench.report import answers
@@ -40,6 +52,7 @@ class MemberOptions:
         platform: The offer that prices compute; None: the study's.
         label_usd: Price of a label in US$; None: the study's.
         storage: The ledger's database; None: the file in this folder.
+        states: Where machines share weights; None: nowhere.
     """
 
     study: str
@@ -49,6 +62,7 @@ class MemberOptions:
     platform: str | None
     label_usd: float | None
     storage: str | None
+    states: str | None
 
 
 @dataclass(frozen=True)
@@ -73,8 +87,9 @@ class Member:
 
 
 def member_options(command: F) -> F:
-    """Declare `--trial`, `--budget-usd` and `--target`."""
+    """Declare `--trial`, `--budget-usd`, `--target` and `--states`."""
     for option in (
+        states_option,
         click.option("--target", type=NUMBER, metavar="SCORE", help="The cheapest that reaches this score."),
         click.option("--budget-usd", type=POSITIVE, metavar="USD", help="The best that costs at most this."),
         click.option(
@@ -105,7 +120,7 @@ def member_of(asked: MemberOptions) -> Member:
         points = Points.of(ledger.results(), view_of(ledger.description, asked.platform, asked.label_usd))
     result = _chosen(asked, ledger, points)
     recipe = recipe_of(study, result)
-    weights = _weights(study, recipe, result, points.found)
+    weights = _weights(asked, study, recipe, result, points.found)
     return Member(study, ledger, result, recipe, weights, evidence.of(result, recipe, points, ledger.name))
 
 
@@ -144,16 +159,30 @@ def _of_trial(wanted: str, ledger: Ledger, points: Points) -> Result:
     return max(kept or finished, key=lambda r: r.scores[points.view.maximize])
 
 
-def weights_file(study: str, result: Result) -> Path:
-    """Where the weights of a point are: of one that an edited study has taken over, in the folder of the study as it was."""
+def weights_file(study: str, result: Result, states: str | None = None) -> Path:
+    """Where the weights of a point are: of one that an edited study has taken over, in the folder of the study as it was.
+
+    Args:
+        study: The full name of the study.
+        result: The point.
+        states: Where machines share weights: what is only there is fetched. None: nowhere.
+    """
     root, name = Path.cwd() / ".workbench", f"{result.recipe_id}.safetensors"
     own = root / study / "weights" / name
-    return own if own.is_file() else next(iter(sorted(root.glob(f"*/weights/{name}"))), own)
+    if own.is_file():
+        return own
+    if (shared := shared_states(states, study)) is not None:
+        try:
+            if shared.fetch(f"weights/{result.recipe_id}", own):
+                return own
+        except OSError as error:
+            raise EnvironmentFault(f"{shared.shown} cannot be read: {error}. Leave --states out to use what is here.") from error
+    return next(iter(sorted(root.glob(f"*/weights/{name}"))), own)
 
 
-def _weights(study: Study, recipe: Recipe, result: Result, found: Sequence[Result]) -> Path | None:
+def _weights(asked: MemberOptions, study: Study, recipe: Recipe, result: Result, found: Sequence[Result]) -> Path | None:
     """The file of a model's weights. Raises Refused where it is not here."""
-    path = weights_file(study.name, result)
+    path = weights_file(study.name, result, asked.states)
     if path.is_file():
         return path
     if not recipe.method.labelled:

@@ -19,6 +19,7 @@ from workbench.serving.app import TOKEN
 from workbench.serving.requests import Limits
 from workbench.tasks import request
 from workbench.tracking import default_uri
+from workbench.watching.history import log_file
 
 _ROWS, _QUEUE = click.IntRange(1, 100_000), click.IntRange(1, 10_000)
 
@@ -37,7 +38,8 @@ class ServeOptions:
     max_mb: float
     queue: int
     log: Path | None
-    log_texts: bool
+    log_inputs: bool
+    no_watch: bool
     tracking_uri: str | None
 
 
@@ -54,7 +56,8 @@ class ServeOptions:
     metavar="FILE",
     help="Where each request gets a line of JSON. [default: .workbench/serving/NAME.jsonl]",
 )
-@click.option("--log-texts", is_flag=True, help="Put the rows and the answers into the log too.")
+@click.option("--log-inputs", is_flag=True, help="Put rows and answers into the log too, with placeholders for what is private.")
+@click.option("--no-watch", is_flag=True, help="Write no log, and do not meter the server.")
 @tracking_option
 @gathered(ServeOptions)
 def serve(asked: ServeOptions) -> None:
@@ -66,7 +69,7 @@ def serve(asked: ServeOptions) -> None:
     name, _, alias = asked.model.partition("@")
     token = _token(asked.host)
     uri = asked.tracking_uri or default_uri(Path.cwd())
-    log = asked.log or Path(".workbench", "serving", f"{name}.jsonl")
+    log = None if asked.no_watch else asked.log or log_file(name)
     limits = Limits(asked.max_rows, asked.max_mb, asked.queue)
     # SIGTERM ends it as Ctrl-C does, or the server would live on and hold the port.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -76,7 +79,7 @@ def serve(asked: ServeOptions) -> None:
             version = store.version(name, alias or registry.CHAMPION)
             folder = store.fetch(version, Path(scratch))
             fields = bundle.asked(bundle.inside(folder))
-        options = server.Options(host=asked.host, port=asked.port, limits=limits, log=log, texts=asked.log_texts, token=token)
+        options = server.Options(host=asked.host, port=asked.port, limits=limits, log=log, inputs=asked.log_inputs, token=token)
         known = asdict(version)
         page = server.start(folder, {"model": name, "version": version.number, "model_id": known["model_id"]}, options)
         try:
@@ -86,7 +89,10 @@ def serve(asked: ServeOptions) -> None:
                 raise EnvironmentFault(f"the server of {asked.model} has ended before it answered: what it said is above.")
             print_text(f"Version {version.number} of {name} answers at {page.url}/invocations. Ctrl-C ends it. Try:")
             print_text(f"  {server.curl(page.url, request.sample(fields), token=bool(token))}")
-            messages.print(f"Each request gets a line in {log}.", style="dim", markup=False)
+            if log is not None:
+                messages.print(
+                    f"Each request gets a line in {log}, which `workbench watch {name}` reads.", style="dim", markup=False
+                )
             code = page.process.wait()
         except KeyboardInterrupt:
             page.process.terminate()

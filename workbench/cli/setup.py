@@ -21,6 +21,8 @@ from workbench.cli.common import (
     load_study,
     offer_of,
     price_options,
+    shared_states,
+    states_option,
     storage_option,
     tracking_option,
 )
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from workbench.study import Study
     from workbench.sweep import Observer
     from workbench.tracking import MlflowTracker
+    from workbench.training import SharedFiles
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,6 +62,7 @@ class TrainingOptions:
         label_usd: Price of a label in US$; None: the study's.
         storage: The ledger's database; None: the file in this folder.
         tracking_uri: MLflow's store; None: the file in this folder.
+        states: Where machines share states and weights; None: nowhere.
         as_json: Whether data are printed for programs.
     """
 
@@ -71,6 +75,7 @@ class TrainingOptions:
     label_usd: float | None
     storage: str | None
     tracking_uri: str | None
+    states: str | None
     as_json: bool
 
     @cached_property
@@ -114,7 +119,7 @@ def yes_option(command: F) -> F:
 
 def place_options(command: F) -> F:
     """Declare the options of prices and stores, and `--json`."""
-    return price_options(storage_option(tracking_option(json_option(command))))
+    return price_options(storage_option(tracking_option(states_option(json_option(command)))))
 
 
 @dataclass
@@ -191,6 +196,11 @@ class Setup:
         return Path.cwd() / ".workbench" / self.study.name
 
     @cached_property
+    def states(self) -> SharedFiles | None:
+        """Where other machines find states and weights, and this one theirs; None where they stay in `folder`."""
+        return shared_states(self.options.states, self.study.name)
+
+    @cached_property
     def view(self) -> View:
         """The study's objectives at these prices."""
         return View.of(self.ledger.description, self.offer, self.label_usd)
@@ -233,6 +243,7 @@ class Setup:
             holder=self.measured.holder,
             window=self.measured.window,
             forecaster=self.forecaster,
+            states=self.states,
             **{"before": self.measured.before, **more},
         )
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench import methods, training
 from workbench.data import models
 from workbench.formulations import Rows
-from workbench.objectives import Inference, Likelihood, Objective
+from workbench.objectives import Generate, Inference, Likelihood, Objective
 from workbench.study import Recipe
+from workbench.tasks.refusals import UNANSWERED
+
+if TYPE_CHECKING:
+    from workbench.training.passes import Questions
 
 SAMPLE = 64
 """Examples that are encoded to know how many rows and tokens one gives."""
@@ -77,7 +81,7 @@ def sampled(recipe: Recipe) -> Data:
         _by_example(rows, len(rows)),
         _by_example(dev.labelled, len(dev.labelled)),
         _by_example(dev.asked, own) if apart else [],
-        _written(formulation.inference(processor), dev.labelled, dev.asked.example[:own].tolist()) if apart else [],
+        _written(formulation.inference(processor), dev, dev.asked.example[:own].tolist()) if apart else [],
         dev.asked.lengths[own:].tolist(),
         rows if len(rows) else dev.labelled,
         methods.lesson(recipe.method, formulation.objective),
@@ -85,14 +89,16 @@ def sampled(recipe: Recipe) -> Data:
     )
 
 
-def _written(inference: Inference, labelled: Rows, asked: Sequence[int]) -> list[int]:
+def _written(inference: Inference, dev: Questions, asked: Sequence[int]) -> list[int]:
     """Tokens that each row asked is answered with: those of its example's answer, or of all that are weighed."""
     if isinstance(inference, Likelihood):
         return [inference.read_tokens] * len(asked)
     if not inference.writes:
         return [0] * len(asked)
-    answers = dict(zip(labelled.example.tolist(), labelled.items.tolist(), strict=True))
-    return [int(answers.get(example, 0)) for example in asked]
+    answers = dict(zip(dev.labelled.example.tolist(), dev.labelled.items.tolist(), strict=True))
+    # What has no right answer may be answered at any length.
+    longest = inference.max_new_tokens if isinstance(inference, Generate) else 0
+    return [int(answers.get(i, longest if UNANSWERED in dev.examples[i] else 0)) for i in asked]
 
 
 def _spread_out(examples: Sequence[Any]) -> list[Any]:

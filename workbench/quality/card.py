@@ -14,13 +14,14 @@ from workbench.data import models, sources
 from workbench.data.tables import Table
 from workbench.errors import UsageError, WorkbenchError
 from workbench.formulations import Classification, Example, Formulation
+from workbench.methods import logistic
 from workbench.quality.contents import classes_of, slips, text_of
 from workbench.quality.encoder import BUILT_IN, smallest
 from workbench.quality.label_noise import Noise, is_installed, label_noise
 from workbench.quality.lengths import Lengths, lengths
 from workbench.quality.repeats import Repeats, repeats
 from workbench.space import ends
-from workbench.study import Study
+from workbench.study import Recipe, Study
 from workbench.study.tasks import largest_tasks
 from workbench.tasks import Task
 
@@ -199,7 +200,8 @@ def _with_noise(
     chosen = [(split, each) for split, examples in splits.items() for each in examples[: round(share * len(examples))]]
     examples = [example for _, example in chosen]
     observe(f"Embedding {len(examples):,} examples by {model} …")
-    found = label_noise(training.embed(task, model, examples), [label(example)[0] for example in examples])
+    vectors, _ = training.embed(Recipe(task=task, model=model, method=logistic(), epochs=1), examples, training.device())
+    found = label_noise(vectors, [label(example)[0] for example in examples])
     looked_at = tuple((split, str(example.get("id", i))) for i, (split, example) in enumerate(chosen))
     return dataclasses.replace(card, noise=found, noise_model=model, looked_at=looked_at)
 

@@ -4,7 +4,8 @@ answered. It runs in a process of its own, which `workbench.serving.server` star
     GET  /ping, /health, /version   as MLflow has them
     POST /invocations               rows in, predictions out, as MLflow has it
 
-Errors are `{"error": "…"}`. They tell nothing of this machine.
+Errors are `{"error": "…"}`. They tell nothing of this machine. An answer's head has `X-Request-Id`, by
+which its line in the log is found.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench import process
 from workbench.serving import bundle
 from workbench.serving.log import CURRENT, Entry, Log
+from workbench.serving.metering import Metering
 from workbench.serving.requests import Limits, Refusal, rows_of
+from workbench.watching.reference import Reference
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -56,20 +60,30 @@ class Guard:
         limits: What is taken at once.
         log: Gets a line a request.
         token: What requests must bring; empty: nothing.
+
+    Attributes:
+        requests: How many requests for predictions have come.
+        on_stop: Called when the server ends.
     """
 
     def __init__(self, app: Asgi, asked: dict[str, str], limits: Limits, log: Log, token: str = "") -> None:
         self._app, self._asked, self._limits, self._log = app, asked, limits, log
         self._token = token.encode()
         self._waiting = 0
+        self.requests = 0
+        self.on_stop: list[Callable[[], None]] = []
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI has it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            if scope["type"] == "lifespan":
+                for call in self.on_stop:
+                    await asyncio.to_thread(call)
             return
         began, entry, rows = time.perf_counter(), Entry(), list[Any]()
         is_prediction = scope["path"] == "/invocations"
+        self.requests += is_prediction
         try:
             self._admit(scope)
             if not is_prediction:
@@ -82,9 +96,8 @@ class Guard:
             answer = _Answer(error.status, json.dumps({"error": str(error)}).encode())
         if is_prediction:
             # Before it is sent: whoever has an answer finds it in the log.
-            texts = answer.body.decode(errors="replace")
-            self._log.write(entry, answer.status, time.perf_counter() - began, rows, texts)
-        await _send(send, answer)
+            self._log.write(entry, answer.status, time.perf_counter() - began, rows, answer.body)
+        await _send(send, answer, entry.id)
 
     def _admit(self, scope: Message) -> None:
         """Raise Refusal where whoever asks may not, or asks for what there is not."""
@@ -121,11 +134,23 @@ def create() -> Asgi:
 
     config = json.loads(os.environ[CONFIG])
     model = mlflow.pyfunc.load_model(config["folder"])
-    log = Log(Path(config["log"]) if config["log"] else None, config["model"], texts=config["texts"])
+    files = bundle.inside(Path(config["folder"]))
+    asked, known = bundle.asked(files), bundle.reference(files)
+    log = Log(Path(config["log"]) if config["log"] else None, config["model"], asked, inputs=config["inputs"], edges=known.edges)
     app: Asgi = scoring_server.init(model)
-    return Guard(
-        app, bundle.asked(bundle.inside(Path(config["folder"]))), Limits(**config["limits"]), log, os.environ.get(TOKEN, "")
-    )
+    guard = Guard(app, asked, Limits(**config["limits"]), log, os.environ.get(TOKEN, ""))
+    if log.is_kept:
+        _watch(guard, log, known, config, bundle.evidence(files))
+    return guard
+
+
+def _watch(guard: Guard, log: Log, known: Reference, config: dict[str, Any], evidence: dict[str, Any]) -> None:
+    """Have the log say what is served, and what that consumes."""
+    about = {"process": process.this_process(), "evidence": evidence, "reference": known.to_json()}
+    log.event("start", **about, inputs=config["inputs"], url=config["url"])
+    meter = Metering(log, lambda: guard.requests)
+    meter.start()
+    guard.on_stop += [meter.close, lambda: log.event("stop")]
 
 
 def _header(scope: Message, name: bytes) -> bytes:
@@ -202,8 +227,9 @@ def _told(answer: _Answer) -> _Answer:
     return _Answer(answer.status, json.dumps({"error": text.rpartition("\nError: ")[2][:1000]}).encode())
 
 
-async def _send(send: Send, answer: _Answer) -> None:
+async def _send(send: Send, answer: _Answer, request_id: str) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer.body)).encode())]
+    headers.append((b"x-request-id", request_id.encode()))
     if answer.status == 503:
         headers.append((b"retry-after", b"1"))
     if answer.status in (408, 413):

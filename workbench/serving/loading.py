@@ -58,7 +58,7 @@ class Deployed:
             except DataError as error:
                 raise DataError(f"row {number}: {error}") from None
         found = self._predictor(examples)
-        log.note(found.tokens, [getattr(value, "confidence", None) for value in found.values])
+        log.note(found.values, found.tokens, found.seconds, found.cpu_seconds)
         return found.values
 
     def predict(self, data: pd.DataFrame, params: Mapping[str, Any] | None = None) -> list[Any]:

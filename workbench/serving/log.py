@@ -1,17 +1,30 @@
-"""A line of JSON for each request: which model, how long it took, tokens, scores. No text of a row
-or of an answer is in it unless asked for.
+"""A line of JSON for each request: which model, how long it took, tokens, lengths, classes, confidences.
+No text of a row or of an answer is in it unless asked for, and then redacted.
+
+Other lines have an `event`: `start` of a server, with what is known of its model; `usage`, what it has
+consumed since the one before; `words`, of `WORDS_ROWS` rows together how their words are distributed;
+`stop`. `workbench.watching.history` reads them.
 """
 
 from __future__ import annotations
 
 import contextvars
 import json
+import os
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from workbench.data import redaction
+from workbench.tasks import request
+from workbench.watching import reference, traits
+
+WORDS_ROWS = 100
+"""Rows whose words are counted together: of one alone a short text could be guessed."""
 
 
 @dataclass
@@ -19,23 +32,40 @@ class Entry:
     """What is noted of a request while it is answered.
 
     Attributes:
+        id: Of the request; the answer has it in its head, and rows without an id are known by it.
         tokens: Tokens that were read and written, padding excluded; None where nothing was predicted.
+        model_seconds: Seconds that the model took, without the wait for other requests.
+        cpu_seconds: CPU seconds of the server meanwhile.
         scores: The probability that the model gives to each answer; None where it gives none.
+        labels: The class that was answered; None where answers are no classes.
     """
 
+    id: str = field(default_factory=lambda: os.urandom(6).hex())
     tokens: int | None = None
+    model_seconds: float | None = None
+    cpu_seconds: float | None = None
     scores: list[float | None] = field(default_factory=list)
+    labels: list[str | None] = field(default_factory=list)
 
 
 CURRENT: contextvars.ContextVar[Entry | None] = contextvars.ContextVar("workbench_request", default=None)
 """The entry of the request that is being answered; its threads inherit it."""
 
 
-def note(tokens: int, scores: Sequence[float | None]) -> None:
-    """Note what a prediction took, where a request is being answered."""
+def note(values: Sequence[Any], tokens: int, seconds: float, cpu_seconds: float) -> None:
+    """Note what a prediction was and took, where a request is being answered.
+
+    Args:
+        values: The predictions.
+        tokens: Tokens that were read and written.
+        seconds: Seconds that the model took.
+        cpu_seconds: CPU seconds meanwhile.
+    """
     entry = CURRENT.get()
     if entry is not None:
-        entry.tokens, entry.scores = tokens, list(scores)
+        entry.tokens, entry.model_seconds, entry.cpu_seconds = tokens, seconds, cpu_seconds
+        entry.scores = [traits.confidence(value) for value in values]
+        entry.labels = [traits.label(value) for value in values]
 
 
 class Log:
@@ -45,18 +75,35 @@ class Log:
     Args:
         path: The file; None: nothing is kept.
         model: Of each line: the model's name, version and id.
-        texts: Whether lines hold the rows and the answers too.
+        asked: What the task is asked with.
+        inputs: Whether lines hold the rows and the answers too, redacted.
+        edges: The parts of the words' vectors (`reference.Reference.edges`); none: words are not counted.
     """
 
-    def __init__(self, path: Path | None, model: dict[str, Any], *, texts: bool = False) -> None:
-        self._model, self._texts = model, texts
-        self._turn = threading.Lock()
+    def __init__(
+        self,
+        path: Path | None,
+        model: Mapping[str, Any],
+        asked: Mapping[str, str],
+        *,
+        inputs: bool = False,
+        edges: Sequence[Sequence[float]] = (),
+    ) -> None:
+        self._model, self._asked, self._edges = dict(model), asked, edges
+        self._finders = redaction.finders(redaction.KINDS) if inputs else None
+        self._turn, self._began, self._server = threading.Lock(), time.perf_counter(), os.urandom(4).hex()
+        self._words, self._counted = self._no_words(), 0
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
         self._file = None if path is None else path.open("ab", buffering=0)
 
-    def write(self, entry: Entry, status: int, seconds: float, rows: list[Any], answer: Any = None) -> None:
-        """Add a line.
+    @property
+    def is_kept(self) -> bool:
+        """Whether anything is written."""
+        return self._file is not None
+
+    def write(self, entry: Entry, status: int, seconds: float, rows: Sequence[Any], answer: bytes = b"") -> None:
+        """Add the line of a request.
 
         Args:
             entry: What was noted of the request.
@@ -67,15 +114,66 @@ class Log:
         """
         if self._file is None:
             return
-        line: dict[str, Any] = {"time": round(time.time(), 3), **self._model, "status": status, "rows": len(rows)}
-        line |= {"seconds": round(seconds, 6), "tokens": entry.tokens, "scores": entry.scores}
-        line["ids"] = [row.get("id") if isinstance(row, dict) else None for row in rows]
-        if self._texts:
-            line |= {"asked": rows, "answer": answer}
-        with self._turn:
-            self._file.write(json.dumps(line).encode() + b"\n")
+        line = {"request": entry.id, "status": status, "rows": len(rows), "seconds": round(seconds, 6), "tokens": entry.tokens}
+        line |= {"model_seconds": _rounded(entry.model_seconds), "cpu_seconds": _rounded(entry.cpu_seconds)}
+        line |= {"labels": entry.labels, "scores": entry.scores}
+        line["lengths"] = [traits.characters(row, self._asked) for row in rows]
+        line["ids"] = [row.get(request.ID) for row in rows]
+        if self._finders is not None:
+            line |= self._inputs(rows, answer)
+        self._add(line)
+        if self._edges and status == 200:
+            self._count_words(rows)
+
+    def event(self, name: str, **about: Any) -> None:
+        """Add a line that is of no request."""
+        if self._file is not None:
+            self._add({"event": name, **about})
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
+
+    def _add(self, line: Mapping[str, Any]) -> None:
+        assert self._file is not None
+        up = round(time.perf_counter() - self._began, 3)
+        known = {"time": round(time.time(), 3), **self._model, "server": self._server, "uptime_seconds": up}
+        content = json.dumps({**known, **line}).encode() + b"\n"
+        with self._turn:
+            self._file.write(content)
+
+    def _inputs(self, rows: Sequence[Mapping[str, Any]], answer: bytes) -> dict[str, Any]:
+        """Rows and predictions with placeholders for what is private; of files nothing is kept."""
+        assert self._finders is not None
+        files = {name for name, kind in self._asked.items() if kind == request.FILE}
+        kept = [{name: value for name, value in row.items() if name not in (*files, request.ID)} for row in rows]
+        try:
+            told = json.loads(answer).get("predictions", [])
+        except (ValueError, AttributeError):
+            told = []
+        counts = Counter[str]()
+        return {
+            "asked": [redaction.value(row, self._finders, counts) for row in kept],
+            "answers": [redaction.value(each, self._finders, counts) for each in told],
+        }
+
+    def _count_words(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        found = [vector for row in rows if (vector := traits.words(row, self._asked)) is not None]
+        with self._turn:
+            for vector in found:
+                for counts, part in zip(self._words, reference.parts(vector, self._edges), strict=True):
+                    counts[part] += 1
+            self._counted += len(found)
+            if self._counted < WORDS_ROWS:
+                return
+            counted, parts = self._counted, self._words
+            self._words, self._counted = self._no_words(), 0
+        self.event("words", rows=counted, parts=parts)
+
+    def _no_words(self) -> list[list[int]]:
+        return [[0] * reference.PARTS for _ in self._edges]
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)

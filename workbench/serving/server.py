@@ -30,8 +30,8 @@ class Options:
         host: The address to listen on.
         port: The port.
         limits: What is taken at once.
-        log: The file of the log; None: nothing is kept.
-        texts: Whether the log holds the rows and the answers too.
+        log: The file of the log; None: nothing is kept, and nothing is metered.
+        inputs: Whether the log holds the rows and the answers too, redacted.
         token: What requests must bring; empty: nothing.
     """
 
@@ -39,7 +39,7 @@ class Options:
     port: int = 8000
     limits: Limits = field(default_factory=Limits)
     log: Path | None = None
-    texts: bool = False
+    inputs: bool = False
     token: str = ""
 
 
@@ -62,12 +62,15 @@ def start(folder: Path, model: Mapping[str, Any], options: Options) -> Page:
             raise EnvironmentFault(
                 f"port {options.port} on {options.host} cannot be used ({error.strerror}). Give another one: --port."
             ) from error
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(options.host, f"[{options.host}]" if ":" in options.host else options.host)  # noqa: S104
+    url = f"http://{shown}:{options.port}"
     config = {
         "folder": str(folder),
         "model": dict(model),
         "limits": asdict(options.limits),
         "log": None if options.log is None else str(options.log.resolve()),
-        "texts": options.texts,
+        "inputs": options.inputs,
+        "url": url,
     }
     environment = {**store.SETTINGS, "PYTHONWARNINGS": "ignore", **os.environ, CONFIG: json.dumps(config)}
     environment["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] = str(REQUEST_SECONDS)
@@ -81,8 +84,7 @@ def start(folder: Path, model: Mapping[str, Any], options: Options) -> Page:
     # Dates and names of software are nobody's business; the log is ours.
     command += ["--log-level", "warning", "--no-access-log", "--no-server-header"]
     process = subprocess.Popen(command, env=environment, stdout=2)  # what it says is no data
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(options.host, f"[{options.host}]" if ":" in options.host else options.host)  # noqa: S104
-    return Page(process, f"http://{shown}:{options.port}")
+    return Page(process, url)
 
 
 def curl(url: str, row: Mapping[str, Any], *, token: bool = False) -> str:

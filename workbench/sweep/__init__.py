@@ -22,7 +22,7 @@ accumulator       what was consumed since the last Result
 checks            finds mistakes before anything is spent
 checkpoint_store  the folder of states and of the front's weights
 forgetting        which Results used an example, and what learned from it
-pending_results   Results that wait for a ledger that was away
+pending_results   the write-ahead files: Results that wait for a ledger that is away
 file_lock         lets one worker at a time choose
 heartbeat         tells the ledger that this worker lives
 disturbance       says when others use the machine, and when they are done

@@ -1,4 +1,5 @@
-"""The folder of a sweep: states to continue runs from, and the weights of the front's members.
+"""The folder of a sweep: states to continue runs from, and the weights of the front's members; and
+their copies at an address that machines share.
 
 Losing a file in it costs time, never a Result: those are in the ledger.
 """
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import process, training
 
 if TYPE_CHECKING:
-    from workbench.training import ResumeState
+    from workbench.training import ResumeState, SharedFiles
 
 LEAST_FREE_BYTES = 64 << 20
 """A disk with less room counts as full, and the states of runs are dropped to leave it to the
@@ -23,28 +24,52 @@ ledger.
 
 
 class CheckpointStore:
-    """Keeps states and weights in `folder`; `note` is told what could not be kept."""
+    """Keeps states and weights.
 
-    def __init__(self, folder: Path, note: Callable[[str], None]) -> None:
+    Args:
+        folder: Where they are kept on this machine.
+        note: Is told what could not be kept.
+        shared: Where the other machines of the sweep find them too; None: they stay on this one.
+    """
+
+    def __init__(self, folder: Path, note: Callable[[str], None], shared: SharedFiles | None = None) -> None:
         self._states, self._weights, self._note = folder / "prefixes", folder / "weights", note
+        self._shared = shared
 
     def state(self, run_id: str) -> ResumeState | None:
-        """The state in which a run was left; None where it is gone."""
-        return training.ResumeCache(self._states).find(run_id)
+        """The state in which a run was left, on whichever machine; None where it is gone."""
+        kept = training.ResumeCache(self._states)
+        if self._shared is not None:
+            with self._reading():
+                there = self._shared.record(f"states/{run_id}")
+                # A copy that could not be written leaves the newer state here.
+                if there is not None and int(there.get("step", 0)) > kept.step(run_id):
+                    self._shared.fetch(f"states/{run_id}", kept.path(run_id))
+        return kept.find(run_id)
 
     def weights(self, recipe_id: str) -> Path | None:
         """The file with a point's weights; None where there is none."""
         path = self._weights / f"{recipe_id}.safetensors"
+        if not path.is_file() and self._shared is not None:
+            with self._reading():
+                self._shared.fetch(f"weights/{recipe_id}", path)
         return path if path.is_file() else None
 
     def kept(self) -> set[str]:
         """Ids of the runs whose last state is there."""
-        return {path.stem for path in self._states.glob("*.safetensors")}
+        kept = {path.stem for path in self._states.glob("*.safetensors")}
+        if self._shared is not None:
+            with self._reading():
+                kept |= self._shared.names("states")
+        return kept
 
     def save_state(self, state: ResumeState) -> None:
         """Keep the state of a run in place of its earlier one."""
         with self._saving("The state of this run, to continue it from,"):
-            training.ResumeCache(self._states).save(state)
+            kept = training.ResumeCache(self._states)
+            kept.save(state)
+            if self._shared is not None:
+                self._shared.write(f"states/{state.run_id}", kept.path(state.run_id), {"step": state.step, "epochs": state.epochs})
 
     def save_weights(self, recipe_id: str, weights: Mapping[str, Any]) -> None:
         """Keep the weights of a point: tensors by name."""
@@ -57,7 +82,10 @@ class CheckpointStore:
             save_file(dict(weights), draft)
             # Both folders are on one file system, so the
             # rename is atomic: no reader sees half a file.
-            draft.replace(self._weights / f"{recipe_id}.safetensors")
+            path = self._weights / f"{recipe_id}.safetensors"
+            draft.replace(path)
+            if self._shared is not None:
+                self._shared.write(f"weights/{recipe_id}", path)
 
     def keep_weights(self, members: Collection[str]) -> None:
         """Drop the weights of all points but these."""
@@ -65,6 +93,9 @@ class CheckpointStore:
             for path in self._weights.glob("*.safetensors"):
                 if path.stem not in members:
                     path.unlink(missing_ok=True)
+            if self._shared is not None:
+                for recipe_id in self._shared.names("weights") - set(members):
+                    self._shared.drop(f"weights/{recipe_id}")
 
     def make_room(self) -> None:
         """Drop the states of runs where the disk is full: they can be made again, and a Result
@@ -73,6 +104,15 @@ class CheckpointStore:
         if self._states.is_dir() and shutil.disk_usage(self._states).free < LEAST_FREE_BYTES:
             for path in self._states.glob("*.safetensors"):
                 path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Go on with what is on this machine where the shared files cannot be read."""
+        try:
+            yield
+        except (OSError, ImportError) as error:
+            assert self._shared is not None
+            self._note(f"{self._shared.shown} could not be read: {error}.")
 
     @contextlib.contextmanager
     def _saving(self, what: str) -> Iterator[None]:

@@ -9,12 +9,13 @@ from typing import Any
 
 from workbench import training
 from workbench.data.tables import folded
-from workbench.errors import UsageError, WorkbenchError
+from workbench.errors import EnvironmentFault, UsageError, WorkbenchError
 from workbench.formulations import Example
 from workbench.methods.base import FITTED
 from workbench.result import Result
 from workbench.study import Recipe, Study
 from workbench.study.tasks import largest_tasks
+from workbench.training import SharedFiles
 
 TRAINED, SHOWN, MAY, GRADED, TESTED = (
     "trained on it",
@@ -93,6 +94,9 @@ def held(study: Study, wanted: Wanted) -> dict[str, str]:
         }
         for side, examples in sides.items():
             found |= {str(each.get("id")): side for each in examples if wanted.is_example(each)}
+    for task in study.recipe.also:
+        for side in ("dev", "test"):
+            found |= {str(each.get("id")): side for each in getattr(task.splits(), side) if wanted.is_example(each)}
     return found
 
 
@@ -139,9 +143,10 @@ def _ways(recipe: Recipe, result: Result, wanted: Wanted) -> Iterable[str]:
             yield TRAINED
         if places and method.shots and (min(places) < method.shots or method.choose == "nearest"):
             yield SHOWN
-    if result.scores and any(wanted.is_example(each) for each in splits.dev):
+    grading = [splits, *(other.splits() for other in recipe.also)]
+    if result.scores and any(wanted.is_example(each) for of in grading for each in of.dev):
         yield GRADED
-    if result.test_scores and any(wanted.is_example(each) for each in splits.test):
+    if result.test_scores and any(wanted.is_example(each) for of in grading for each in of.test):
         yield TESTED
 
 
@@ -167,3 +172,14 @@ def weights_of(folder: Path, of: Iterable[Use]) -> list[Path]:
                 folder / "prefixes" / f"{use.result.run_id}.safetensors",
             ]
     return [path for path in dict.fromkeys(paths) if path.is_file()]
+
+
+def shared_weights_of(shared: SharedFiles, of: Iterable[Use]) -> list[str]:
+    """The same among the files that machines share, by their names there. Raises EnvironmentFault where they cannot be read."""
+    learned = [use.result for use in of if use.learned]
+    try:
+        kept = {folder: shared.names(folder) for folder in ("weights", "states")}
+    except OSError as error:
+        raise EnvironmentFault(f"{shared.shown} cannot be read: {error}.") from error
+    points = [f"weights/{r.recipe_id}" for r in learned if r.recipe_id in kept["weights"]]
+    return list(dict.fromkeys([*points, *(f"states/{r.run_id}" for r in learned if r.run_id in kept["states"])]))

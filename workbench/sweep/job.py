@@ -26,6 +26,7 @@ from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer
 from workbench.sweep.pending_results import Unwritten
 from workbench.tracking import MlflowTracker
+from workbench.training import SharedFiles
 from workbench.usage import Usage
 
 
@@ -59,6 +60,8 @@ class Job:
             waits. Only then may it wait: on a shared machine the others are charged for all of it.
         log_samples: The first so many examples of the dev set are put on record with the
             predictions of each checkpoint.
+        states: Where the machines of a sweep find each other's states and weights; None: they stay
+            in `folder`, and going on elsewhere begins anew.
     """
 
     study: Study
@@ -78,6 +81,7 @@ class Job:
     joined: bool = False
     apart: bool = False
     log_samples: int = 0
+    states: SharedFiles | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +143,7 @@ def opened(job: Job) -> Iterator[Context]:
         interruptions = stack.enter_context(Interruptions(job.observer.stopping))
         holder = job.holder or stack.enter_context(meter.hold(name=job.study.name))
         budget = Budget(job.limits, job.offer, job.label_usd, gpus=len(meter.devices))
-        checkpoints = CheckpointStore(job.folder, job.observer.note)
+        checkpoints = CheckpointStore(job.folder, job.observer.note, job.states)
         patience = Patience(AWAY_SECONDS, job.observer.note, checkpoints.make_room, interruptions.check)
         yield Context(
             job=job,

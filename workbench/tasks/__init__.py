@@ -13,12 +13,14 @@ language_modelling    the task: to know the language of some texts
 media                 the base of tasks about images or sound
 monitoring            the task: the class of each text of a stream, and alarms
 question_answering    the task: the answer to a question, out of a text
+perturbations         typos, other words, negations, hidden instructions: how robust a model is
 ranking               the task: candidates for a query, put in order
-perturbations         typos, capitals, hidden instructions: how robust a model is
 ranking_scores        NDCG, MRR and others, by trec_eval itself
 recommendation        the task: what a user has next, out of all items
+refusals              whether a model declines what is harmful, and answers what is not
 request               what a request for a prediction holds
 retrieval             the task: documents found by embeddings
+rewording             English in other words, and negated, by rule
 searches              the base of tasks about queries and documents
 source                a fingerprint of a user's own task's code
 speech_recognition    the task: what is said in a sound

@@ -14,15 +14,20 @@ from numbers import Real
 from typing import Any, ClassVar
 
 from workbench.data import names, redaction
-from workbench.errors import StudyError
+from workbench.errors import StudyError, UsageError
 from workbench.formulations import Example, Formulation
 from workbench.tasks import request
-from workbench.tasks.perturbations import PERTURBED, perturbed
+from workbench.tasks.perturbations import NEGATED, PERTURBED, perturbed
 
 WORST_GROUP, GAP = "worst_group_", "gap_"
 """Prefixes of a metric's name: for its value in the worst group, and for the gap from there to the
 best.
 """
+
+
+def apart(of: str, name: str) -> str:
+    """What a score is called that is of other examples than the task's own: `typos_accuracy`, `wiki_accuracy`."""
+    return f"{of}_{name}"
 
 
 @dataclass(frozen=True)
@@ -209,6 +214,10 @@ class Task(ABC):
         """
         return dict(scores)
 
+    def sharing(self, other: Task) -> Task:
+        """Another task as a model of this one is graded by it: with the classes of this one's head, where these hold its own."""
+        return other
+
     @property
     def anchor(self) -> float:
         """How strongly each weight is held near where it begins, by the Fisher information of what was learned before; 0: not."""
@@ -231,17 +240,37 @@ class Task(ABC):
 
     def all_metrics(self) -> tuple[str, ...]:
         """Return the names in `metrics`, and of each perturbation those with its name before them: `typos_accuracy`."""
-        return (*self.metrics, *(f"{kind}_{name}" for kind in self.perturbations for name in self.metrics))
+        return (*self.metrics, *(apart(kind, name) for kind in self.perturbations for name in self.metrics))
 
     def graded(self, side: str = "dev") -> Sequence[Example]:
         """Return the examples of a side that grade, `dev` or `test`, and behind them the same as perturbed in each way.
 
-        Raises what `splits` raises.
+        Raises what `splits` raises, and UsageError where no dev example can be perturbed in one of the ways.
         """
         plain: Sequence[Example] = getattr(self.splits(), side)
         if not self.perturbations:
             return plain
-        return [*plain, *(perturbed(each, kind, self.inputs[0]) for kind in self.perturbations for each in plain)]
+        others = {kind: [self._perturbed(each, kind) for each in plain] for kind in self.perturbations}
+        for kind, of in others.items():
+            if plain and side == "dev" and not any(of):
+                raise UsageError(
+                    f"perturb={kind!r}: none of the {len(plain):,} {side} examples can be written so by rule. Leave it out."
+                )
+        return [*plain, *(each for of in others.values() for each in of if each is not None)]
+
+    def _perturbed(self, example: Example, kind: str) -> Example | None:
+        """An example as perturbed in one way; None where that cannot be said of it."""
+        other = perturbed(example, kind, self.inputs[0])
+        if kind != NEGATED:
+            return other
+        turned = self.opposite(example)
+        return (
+            None if turned is None or other[self.inputs[0]] == example[self.inputs[0]] else {**other, **_changed(turned, example)}
+        )
+
+    def opposite(self, example: Example) -> Example | None:
+        """The same example with the opposite of its answer; None, as here, where there is none."""
+        return None
 
     @abstractmethod
     def score(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:
@@ -260,8 +289,9 @@ class Task(ABC):
             kind: self.grade_plain([examples[i] for i in places], [predictions[i] for i in places])
             for kind, places in parts.items()
         }
-        apart = {f"{kind}_{name}": found[kind][name] for kind in found if kind for name in self.metrics if name in found[kind]}
-        return found.get("", {}) | apart
+        return found.get("", {}) | {
+            apart(kind, name): found[kind][name] for kind in found if kind for name in self.metrics if name in found[kind]
+        }
 
     def grade_plain(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:
         """The scores and, where examples have a `group`, of each metric the worst group's and the gap from there to the best.
@@ -297,6 +327,11 @@ class Task(ABC):
             if known:
                 scores |= {f"{WORST_GROUP}{name}": min(known), f"{GAP}{name}": max(known) - min(known)}
         return scores
+
+
+def _changed(example: Example, before: Example) -> dict[str, Any]:
+    """What of an example is not as it was before."""
+    return {name: value for name, value in example.items() if name not in before or before[name] != value}
 
 
 @functools.lru_cache(maxsize=8)

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 from workbench import formulations
 from workbench.data import redaction
 from workbench.data.labelled import LabelledTexts, fold_label
-from workbench.errors import DataError, UsageError
+from workbench.errors import DataError, UsageError, did_you_mean
 from workbench.formulations import Example, Formulation, Labelled
 from workbench.space import check, is_whole
 from workbench.tasks import perturbations, request
+from workbench.tasks.base import Splits
 from workbench.tasks.class_scores import commonest_scores, label_scores, several_scores
 from workbench.tasks.tables import LabelledTask, columns, named
 
@@ -36,6 +37,7 @@ class Classification(LabelledTask):
     # `later`: left out of a recipe while it has its default, so ids from before the field still
     # hold.
     fold_labels: bool = field(default=False, metadata={"later": True})
+    opposites: tuple[tuple[str, str], ...] | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,6 +61,17 @@ class Classification(LabelledTask):
         return formulations.classification(
             kind, self, self.words(), _text, _labels, max_length=self.max_length, instruction=self.instruction, several=self.several
         )
+
+    def splits(self) -> Splits:
+        found, known = super().splits(), [*self.words()] if self.opposites else []
+        for name in dict(self.opposites or ()):
+            if name not in known:
+                raise UsageError(f"opposites names {name!r}, which is no label of {self.data!r}.{did_you_mean(name, known)}")
+        return found
+
+    def opposite(self, example: Example) -> Example | None:
+        other = None if self.several else dict(self.opposites or ()).get(example["labels"][0])
+        return None if other is None else self.with_class(example, other)
 
     def told(self, example: Example, prediction: Labelled) -> Example | None:
         return {**example, "labels": [*prediction.labels]} if self.several or prediction.labels else None
@@ -103,6 +116,13 @@ def _labels(example: Example) -> Sequence[str]:
     return labels
 
 
+def _both_ways(opposites: Mapping[str, str] | None) -> tuple[tuple[str, str], ...] | None:
+    if opposites is not None and not isinstance(opposites, Mapping):
+        raise UsageError(f'opposites={opposites!r}: give a label for a label: opposites={{"positive": "negative"}}.')
+    pairs = [(str(one), str(other)) for one, other in (opposites or {}).items()]
+    return tuple(sorted({*pairs, *((other, one) for one, other in pairs)})) or None
+
+
 def classification(
     data: str,
     *,
@@ -121,6 +141,7 @@ def classification(
     name: str | None = None,
     redact: str | Sequence[str] | None = None,
     perturb: str | Sequence[str] | None = None,
+    opposites: Mapping[str, str] | None = None,
 ) -> Classification:
     """Classification of texts, scored by accuracy and macro-averaged F1 (0 to 100); the calibration
     error is recorded beside them.
@@ -151,8 +172,12 @@ def classification(
         name: What reports call the task; None calls it by its data.
         redact: What is replaced by placeholders as the data are read, before anything is kept:
             kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
-        perturb: What users write is also graded with slips of the keyboard (`typos`), all in `capitals`, or with a hidden
-            instruction (`injection`): the metrics of each stand beside the others (`typos_accuracy`); None: not.
+        perturb: What users write is also graded with slips of the keyboard (`typos`), all in `capitals`, in other words
+            (`paraphrase`), with a `negation` that changes nothing, with a hidden instruction (`injection`), or turned into its
+            opposite (`negated`, where `opposites` are known): the metrics of each stand beside the others (`typos_accuracy`);
+            None: not.
+        opposites: Labels whose texts have the other's label once they are negated: `{"positive": "negative"}`, which holds both
+            ways.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
@@ -165,5 +190,5 @@ def classification(
     return kind(
         data=data, train=train, dev=dev, test=test, text=columns(text), label=columns(label), group=group, max_length=max_length,
         labels=known, instruction=instruction, fold_labels=fold_labels, seed=seed, name=name, redact=redaction.checked(redact),
-        perturb=perturbations.checked(perturb),
+        perturb=perturbations.checked(perturb, opposites=bool(opposites)), opposites=_both_ways(opposites),
     )  # fmt: skip

@@ -173,8 +173,9 @@ def question_answering(
         name: What reports call the task; None calls it by its data.
         redact: What is replaced by placeholders as the data are read, before anything is kept:
             kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
-        perturb: The question is also graded with slips of the keyboard (`typos`), all in `capitals`, or with a hidden
-            instruction (`injection`): the metrics of each stand beside the others (`typos_accuracy`); None: not.
+        perturb: The question is also graded with slips of the keyboard (`typos`), all in `capitals`, in other words
+            (`paraphrase`), with a `negation` that changes nothing, or with a hidden instruction (`injection`): the metrics of
+            each stand beside the others (`typos_f1`); None: not.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.

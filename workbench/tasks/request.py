@@ -51,14 +51,14 @@ def check_row(asked: Mapping[str, str], row: Any) -> None:
     known = row.get(ID, "")
     if not isinstance(known, str) or len(known) > MOST_OF_ID:
         raise DataError(f"{ID} must be a text of at most {MOST_OF_ID} characters; got {_shown(known)}.")
-    characters = 0
+    total = 0
     for name, kind in asked.items():
         value = row[name]
         if not _FITS[kind](value):
             raise DataError(f"{name} must be {_WORDS[kind]}, and not empty; got {_shown(value)}.")
-        characters += 0 if kind == FILE else _characters(value)
-    if characters > MOST_CHARACTERS:
-        raise DataError(f"a row has {characters:,} characters, and may have {MOST_CHARACTERS:,}. Send a shorter text.")
+        total += 0 if kind == FILE else characters(value)
+    if total > MOST_CHARACTERS:
+        raise DataError(f"a row has {total:,} characters, and may have {MOST_CHARACTERS:,}. Send a shorter text.")
 
 
 def sample(asked: Mapping[str, str]) -> dict[str, Any]:
@@ -147,9 +147,10 @@ _SAMPLES_OF: Mapping[str, Any] = {
 }
 
 
-def _characters(value: Any) -> int:
+def characters(value: Any) -> int:
+    """Characters of all texts in a value; each number counts as one."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, Mapping):
-        return sum(map(_characters, value.values()))
-    return sum(map(_characters, value)) if isinstance(value, (list, tuple)) else 1
+        return sum(map(characters, value.values()))
+    return sum(map(characters, value)) if isinstance(value, (list, tuple)) else 1

@@ -49,7 +49,7 @@ class TableTask(Task):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "redact", redaction.checked(self.redact))
-        object.__setattr__(self, "perturb", perturbations.checked(self.perturb))
+        object.__setattr__(self, "perturb", perturbations.checked(self.perturb, opposites=bool(getattr(self, "opposites", None))))
         # `low=low`: a lambda would see the value of the last turn of the loop.
         for setting, low in {"train": 0, "dev": 1, "test": 0, "seed": 0}.items():
             check(self, setting, lambda value, low=low: is_whole(value) and value >= low, f"a whole number of at least {low}")  # type: ignore[misc]
@@ -110,6 +110,12 @@ class LabelledTask(TableTask):
 
     def portable(self) -> Task:
         return dataclasses.replace(self, labels=tuple(self.words().items()))
+
+    def sharing(self, other: Task) -> Task:
+        own = self.words()
+        if isinstance(other, LabelledTask) and {*other.words()} <= {*own}:
+            return dataclasses.replace(other, labels=tuple(own.items()))
+        return other
 
     def words(self) -> dict[str, str]:
         """All labels in their order, each in words."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from workbench import formulations
@@ -11,7 +11,8 @@ from workbench.data import redaction
 from workbench.data.text_pairs import Conversations
 from workbench.formulations import Example, Formulation
 from workbench.space import check, is_whole
-from workbench.tasks import perturbations, request
+from workbench.tasks import perturbations, refusals, request
+from workbench.tasks.refusals import UNANSWERED, checked
 from workbench.tasks.tables import TableTask
 from workbench.tasks.text_scores import text_scores
 
@@ -33,6 +34,8 @@ class TextGeneration(TableTask):
     completion: str | None = None
     group: str | None = None
     max_new_tokens: int = 128
+    # What is asked beside the data: each request, and whether it must be declined.
+    refusals: tuple[tuple[str, bool], ...] | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,6 +60,19 @@ class TextGeneration(TableTask):
     def told(self, example: Example, prediction: str) -> Example | None:
         said = {"role": "assistant", "content": prediction}
         return {**example, "messages": [*_prompt(example), said]} if prediction.strip() else None
+
+    def all_metrics(self) -> tuple[str, ...]:
+        return (*super().all_metrics(), *refusals.metrics(self.refusals or ()))
+
+    def graded(self, side: str = "dev") -> Sequence[Example]:
+        plain = super().graded(side)
+        # Behind the others: those have answers, and the loss is of them alone.
+        return [*plain, *refusals.examples(self.refusals)] if plain and self.refusals else plain
+
+    def grade(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:
+        own = [i for i, example in enumerate(examples) if UNANSWERED not in example]
+        scores = super().grade([examples[i] for i in own], [predictions[i] for i in own])
+        return scores | refusals.scores(examples, predictions) if len(own) < len(examples) else scores
 
     def score(self, examples: Sequence[Example], predictions: Sequence[str]) -> dict[str, float]:
         # The last turn alone is graded; earlier ones are part of the prompt.
@@ -86,6 +102,7 @@ def text_generation(
     name: str | None = None,
     redact: str | Sequence[str] | None = None,
     perturb: str | Sequence[str] | None = None,
+    refusals: bool | Mapping[str, Sequence[str]] = False,
 ) -> TextGeneration:
     """Text that answers a prompt or a conversation, scored by exact match, F1 of words, chrF and
     ROUGE-L (0 to 100).
@@ -106,8 +123,12 @@ def text_generation(
         name: What reports call the task; None calls it by its data.
         redact: What is replaced by placeholders as the data are read, before anything is kept:
             kinds out of `email`, `phone`, `card`, `iban` and `name`, or `"all"`; None: nothing.
-        perturb: What users write is also graded with slips of the keyboard (`typos`), all in `capitals`, or with a hidden
-            instruction (`injection`): the metrics of each stand beside the others (`typos_accuracy`); None: not.
+        perturb: What users write is also graded with slips of the keyboard (`typos`), all in `capitals`, in other words
+            (`paraphrase`), with a `negation` that changes nothing, or with a hidden instruction (`injection`): the metrics of
+            each stand beside the others (`typos_f1`); None: not.
+        refusals: Whether every model is also asked requests beside the data: `harmless_answered` is the share of the harmless
+            ones that it answers, `harmful_declined` that of the harmful ones that it declines, both 0 to 100, by the rule of
+            `workbench.tasks.refusals`. True asks 20 of each; `{"harmless": […], "harmful": […]}` your own.
 
     Raises:
         UsageError: A value is out of its range. Data is read later, by `splits`.
@@ -115,5 +136,5 @@ def text_generation(
     return TextGeneration(
         data=data, train=train, dev=dev, test=test, prompt=prompt, completion=completion, group=group,
         max_new_tokens=max_new_tokens, seed=seed, name=name, redact=redaction.checked(redact),
-        perturb=perturbations.checked(perturb),
+        perturb=perturbations.checked(perturb), refusals=checked(refusals),
     )  # fmt: skip

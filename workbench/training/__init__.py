@@ -4,6 +4,8 @@ or prices.
     loop          the loop itself; kept weights of a sweep, read again and graded on the test split
     tuning        one run's model, optimiser and averages
     predicting    a model that answers requests
+    onnx_models   a file of ONNX in a model's place
+    exporting     makes such a file, and grades it
     passes        a model's forward passes: what it predicts, and what grades it
     choosing      which examples a run is trained on: bought, or told with confidence
     remembering   what runs of a process share: the latest few of a kind
@@ -18,6 +20,7 @@ or prices.
     fisher        how surely a model's weights are known by what it learned
     faults        what goes wrong in a model, told from what goes wrong in this package
     resume_state  the state to continue a run from, and the folder of such states
+    shared_files  files that machines share, at any address of fsspec
 
 Importing torch takes seconds, so the names below are looked up in their modules when they are first
 used: whoever imports this package to count steps, or to offer a command, does not wait for it.
@@ -31,15 +34,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from workbench.training.batches import checkpoint_epochs, step_examples
     from workbench.training.choosing import Seen
+    from workbench.training.exporting import Exported, export
     from workbench.training.loop import Checkpoint, asked_model, device, predict, prepare, test, train, tuned_model, warm_up
     from workbench.training.passes import questions
     from workbench.training.predicting import Grade, Predictions, Predictor, grade
     from workbench.training.resume_state import ResumeCache, ResumeState
+    from workbench.training.shared_files import SharedFiles
     from workbench.training.tuning import Progress, Tuning
     from workbench.training.vectors import embed
 
 __all__ = [
     "Checkpoint",
+    "Exported",
     "Grade",
     "Predictions",
     "Predictor",
@@ -47,12 +53,14 @@ __all__ = [
     "ResumeCache",
     "ResumeState",
     "Seen",
+    "SharedFiles",
     "Tuning",
     "asked_model",
     "checkpoint_epochs",
     "device",
     "grade",
     "embed",
+    "export",
     "predict",
     "prepare",
     "questions",
@@ -65,6 +73,7 @@ __all__ = [
 
 _MODULES = {
     "Checkpoint": "loop",
+    "Exported": "exporting",
     "Progress": "tuning",
     "Grade": "predicting",
     "Predictions": "predicting",
@@ -72,12 +81,14 @@ _MODULES = {
     "ResumeCache": "resume_state",
     "ResumeState": "resume_state",
     "Seen": "choosing",
+    "SharedFiles": "shared_files",
     "Tuning": "tuning",
     "asked_model": "loop",
     "checkpoint_epochs": "batches",
     "device": "loop",
     "grade": "predicting",
     "embed": "vectors",
+    "export": "exporting",
     "predict": "loop",
     "prepare": "loop",
     "questions": "passes",

@@ -15,27 +15,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import normalize
 
-from workbench import flops
 from workbench.data import bases, fingerprints, models
 from workbench.formulations import Example
 from workbench.labelling import Chooser, Distillation, PseudoLabels, Strategy, diversity, surest
-from workbench.methods.heads import Embedder, Logistic
+from workbench.methods.heads import Logistic
 from workbench.study import Recipe
 from workbench.training import parent_store
-from workbench.training.batches import evaluation_batches, padded_tokens
 from workbench.training.remembering import remembered
 from workbench.training.teaching import taught
-from workbench.usage import Usage, Work
+from workbench.training.vectors import embed
+from workbench.usage import Usage
 
 Window = Callable[[], contextlib.AbstractContextManager[Any]]
 
 KEPT_POOLS = 4
 """Pools of which embeddings and orders are kept across runs."""
-
-INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pixel_values", "input_values", "input_features")
-"""What a model reads of a batch, and not what a task's head or loss does."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +119,18 @@ class Pool:
     Attributes:
         examples: All examples, in the task's order.
         vectors: Their embeddings of length 1, shape (examples, width).
-        usage: What computing them took.
+        usage: What computing them took, without reading the model.
         names: The names of all classes.
     """
 
     def __init__(self, recipe: Recipe, examples: Sequence[Example], where: torch.device, window: Window) -> None:
         self.examples, self._task = examples, recipe.task
-        self.vectors, self.usage = embed(recipe, examples, where, window)
+        formulation = recipe.task.formulation(models.kind(recipe.architecture))
+        how = {"seed": recipe.seed, "weights": recipe.weights, **formulation.settings}
+        model = bases.build(parent_store.place(recipe), formulation.auto_class, window=window, **how).model
+        with window() as opened:
+            self.vectors, work = embed(recipe, examples, where, model=model)
+        self.usage = opened.usage.doing(work)
         self.names = [*recipe.task.class_names()]
         self._orders: dict[Strategy, tuple[Chooser, list[Usage]]] = {}
         self._told: dict[tuple[Any, ...], tuple[list[Example], Usage]] = {}
@@ -234,45 +234,6 @@ def probabilities(vectors: np.ndarray, known: np.ndarray, labels: torch.Tensor, 
     with torch.inference_mode():
         told: np.ndarray = head(torch.from_numpy(vectors)).softmax(-1).numpy()
     return told
-
-
-def embed(recipe: Recipe, examples: Sequence[Example], where: torch.device, window: Window) -> tuple[np.ndarray, Usage]:
-    """One vector of length 1 for each example, by the recipe's model as it is before tuning.
-
-    It is the mean of the last hidden states of the model's body, or what the model's folder states
-    for embeddings, over the input that the model is asked with; of an example with several rows the
-    mean of those. Of an encoder-decoder it is the encoder that is read.
-
-    Args:
-        recipe: Names the task and the model.
-        examples: Without need of a label.
-        where: The device.
-        window: Opens a window of a meter.
-
-    Returns:
-        Shape (examples, width), float32; and what computing them took, without reading the model.
-    """
-    formulation, processor = recipe.task.formulation(models.kind(recipe.architecture)), models.processor(recipe.architecture)
-    how = {"seed": recipe.seed, "weights": recipe.weights, **formulation.settings}
-    model: Any = bases.build(parent_store.place(recipe), formulation.auto_class, window=window, **how).model
-    body = model.get_encoder() if getattr(model.config, "is_encoder_decoder", False) else model.base_model
-    embedder = Embedder(body, models.pooling(recipe.architecture)).to(where).eval()
-    with window() as opened, torch.inference_mode():
-        rows = formulation.encode(examples, processor, answers=False)
-        count, padded = int(np.searchsorted(rows.example, len(examples))), 0
-        sums = torch.zeros(len(examples), int(model.config.hidden_size), device=where)
-        for chosen, inputs in evaluation_batches(rows, where):
-            kept = chosen < count  # what all examples share, such as documents to search in, belongs to none
-            if kept.any():
-                padded += padded_tokens(rows, chosen)
-                found = embedder(**{name: value for name, value in inputs.items() if name in INPUTS})
-                of = torch.from_numpy(rows.example[chosen[kept]]).to(where)
-                sums.index_add_(0, of, found[torch.from_numpy(kept).to(where)])
-        vectors = normalize(sums, dim=-1).cpu().numpy()
-    lengths, shape = rows.lengths[:count].tolist(), flops.shape(model)
-    done = None if shape is None else flops.forward(shape, lengths)
-    work = Work(0, len(examples), sum(lengths), padded, done, "" if shape is None else flops.FORMULA)
-    return vectors, opened.usage.doing(work)
 
 
 _pools: dict[tuple[Any, ...], Pool] = {}

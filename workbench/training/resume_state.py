@@ -65,7 +65,7 @@ class ResumeCache:
             "tokens": state.tokens,
             "usage": {name: u.to_json() for name, u in state.usage.items()},
         }
-        path = self._path(state.run_id)
+        path = self.path(state.run_id)
         temporary = process.draft(path)
         save_file(dict(state.tensors), temporary, metadata={_RECORD: json.dumps(record)})
         temporary.replace(path)
@@ -75,7 +75,7 @@ class ResumeCache:
         """The state of a run, or None where there is none that can be read."""
         from safetensors import SafetensorError, safe_open
 
-        path = self._path(run_id)
+        path = self.path(run_id)
         if not path.is_file():
             return None
         try:
@@ -91,11 +91,22 @@ class ResumeCache:
         usage = {name: Usage.from_json(u) for name, u in record.pop("usage").items()}
         return ResumeState(**record, usage=usage, tensors=tensors)
 
+    def step(self, run_id: str) -> int:
+        """Optimiser steps done in the state of a run, by its file's head alone; -1 where there is none that can be read."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path(run_id), framework="pt") as file:
+                return int(json.loads(file.metadata()[_RECORD])["step"])
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+            return -1
+
     def drop(self, run_id: str) -> None:
         """Forget the state of a run that is not to be continued."""
-        self._path(run_id).unlink(missing_ok=True)
+        self.path(run_id).unlink(missing_ok=True)
 
-    def _path(self, run_id: str) -> Path:
+    def path(self, run_id: str) -> Path:
+        """The file of a run's state."""
         return self.folder / f"{run_id}.safetensors"
 
     def _shrink(self, keep: Path) -> None:

@@ -1,45 +1,76 @@
-"""Embeddings of examples by an encoder as it is, untuned: what looks at data before any training."""
+"""Embeddings of examples by a model as it is, untuned: what looks at data before any training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import normalize
 
-from workbench import methods
+from workbench import flops
+from workbench.data import models
 from workbench.formulations import Example
+from workbench.methods.heads import Embedder
 from workbench.study import Recipe
-from workbench.tasks import Task
-from workbench.training.batches import evaluation_batches
-from workbench.training.loop import device
-from workbench.training.passes import Passes
+from workbench.training import parent_store
+from workbench.training.batches import evaluation_batches, padded_tokens
+from workbench.usage import Work
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pixel_values", "input_values", "input_features")
+"""What a model reads of a batch, and not what a task's head or loss does."""
 
 
 @torch.inference_mode()
-def embed(task: Task, model: str, examples: Sequence[Example], observe: Callable[[int], None] = lambda done: None) -> np.ndarray:
-    """One vector of length 1 for each example, as `logistic()` sees it, shape (examples, width).
+def embed(
+    recipe: Recipe,
+    examples: Sequence[Example],
+    where: torch.device,
+    *,
+    model: Any = None,
+    observe: Callable[[int], None] = lambda done: None,
+) -> tuple[np.ndarray, Work]:
+    """One vector of length 1 for each example, by the recipe's model as it is before tuning.
+
+    It is the mean of the last hidden states of the model's body, or what the model's folder states
+    for embeddings, over the input that the model is asked with; of an example with several rows the
+    mean of those. Of an encoder-decoder it is the encoder that is read.
 
     Args:
-        task: A task whose formulation for encoders tells classes of texts.
-        model: An encoder.
-        examples: What the task reads.
-        observe: Is told after each batch how many examples are done.
+        recipe: Names the task and the model.
+        examples: Without need of a label.
+        where: The device.
+        model: The model, where it was read before.
+        observe: Is told after each batch how many of the examples' rows are done.
+
+    Returns:
+        Shape (examples, width), float32; and the work that it took.
 
     Raises:
-        UsageError: The model tells no classes for this task; and as `Passes`.
+        UsageError: The model does not suit the task, or is not there.
         EnvironmentFault: The model cannot be read.
     """
-    passes = Passes(Recipe(task=task, model=model, method=methods.logistic(), epochs=1), device())
-    passes.model.eval()
-    rows = passes.formulation.encode(examples, passes.processor, answers=False)
-    found: list[np.ndarray] = [np.empty(0)] * len(examples)
-    done = 0
-    for chosen, inputs in evaluation_batches(rows, passes.where):
-        with passes.autocast:
-            output = passes.model(**inputs)["embeddings"]
-        for row, vector in zip(chosen, output.float().cpu().numpy(), strict=True):
-            found[row] = vector
-        done += len(chosen)
-        observe(done)
-    return np.stack(found) if found else np.empty((0, 0))
+    architecture = recipe.architecture
+    formulation = recipe.task.formulation(models.kind(architecture))
+    if model is None:
+        how = {"seed": recipe.seed, "weights": recipe.weights, **formulation.settings}
+        model = models.build(parent_store.place(recipe), formulation.auto_class, **how)
+    body = model.get_encoder() if getattr(model.config, "is_encoder_decoder", False) else model.base_model
+    embedder = Embedder(body, models.pooling(architecture)).to(where).eval()
+    rows = formulation.encode(examples, models.processor(architecture), answers=False)
+    count, padded, done = int(np.searchsorted(rows.example, len(examples))), 0, 0
+    sums = torch.zeros(len(examples), int(model.config.hidden_size), device=where)
+    for chosen, inputs in evaluation_batches(rows, where):
+        kept = chosen < count  # what all examples share, such as documents to search in, belongs to none
+        if kept.any():
+            padded += padded_tokens(rows, chosen)
+            found = embedder(**{name: value for name, value in inputs.items() if name in INPUTS})
+            of = torch.from_numpy(rows.example[chosen[kept]]).to(where)
+            sums.index_add_(0, of, found[torch.from_numpy(kept).to(where)])
+            done += int(kept.sum())
+            observe(done)
+    vectors = normalize(sums, dim=-1).cpu().numpy()
+    lengths, shape = rows.lengths[:count].tolist(), flops.shape(model)
+    forward = None if shape is None else flops.forward(shape, lengths)
+    return vectors, Work(0, len(examples), sum(lengths), padded, forward, "" if shape is None else flops.FORMULA)

@@ -1,0 +1,218 @@
+"""Files that machines share, and a sweep that goes on on another machine."""
+
+import json
+import signal
+
+import fsspec
+import pytest
+from test_sweep import OFFER, WHOLE, Bench, finite, interrupt_at
+
+from workbench import process, training
+from workbench.errors import EnvironmentFault, UsageError
+from workbench.front.members import pareto_front
+from workbench.front.objectives import View
+from workbench.sweep.checkpoint_store import CheckpointStore
+from workbench.training import SharedFiles, shared_files
+
+
+@pytest.fixture(params=["file", "memory"])
+def address(request, tmp_path):
+    """Of an empty folder: on a disk, and in a store that has no rename."""
+    yield f"file://{tmp_path / 'shared'}" if request.param == "file" else f"memory://{tmp_path.name}"
+    if request.param == "memory":
+        fsspec.filesystem("memory").rm(f"/{tmp_path.name}", recursive=True)
+
+
+def file(folder, content, name="mine.safetensors"):
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def test_what_is_written_is_read_on_another_machine_and_the_newest_counts(address, tmp_path):
+    shared = SharedFiles(address)
+    assert (shared.record("states/a"), shared.names("states"), shared.fetch("states/a", tmp_path / "x")) == (None, set(), False)
+    shared.write("states/a", file(tmp_path, b"one"), {"step": 1})
+    shared.write("states/b", file(tmp_path, b"other"))
+    shared.write("states/a", file(tmp_path, b"three"), {"step": 3})
+    other = SharedFiles(address)
+    assert other.names("states") == {"a", "b"}
+    assert other.record("states/a")["step"] == 3
+    assert other.fetch("states/a", tmp_path / "deep" / "got.safetensors")
+    assert (tmp_path / "deep" / "got.safetensors").read_bytes() == b"three"
+    fs, root = fsspec.core.url_to_fs(address)
+    assert len(fs.ls(f"{root}/states")) == 4, "the file before is gone"
+    assert other.drop("states/a")
+    assert not other.drop("states/a")
+    assert other.names("states") == {"b"}
+    assert len(fs.ls(f"{root}/states")) == 2
+
+
+def test_what_is_not_what_its_record_says_is_not_taken(address, tmp_path):
+    shared = SharedFiles(address)
+    shared.write("states/a", file(tmp_path, b"whole"))
+    fs, root = fsspec.core.url_to_fs(address)
+    content = f"{root}/states/{shared.record('states/a')['file']}"
+    fs.pipe_file(content, b"whol")
+    assert not shared.fetch("states/a", tmp_path / "got")
+    assert not list(tmp_path.glob("got*"))
+    fs.rm_file(content)
+    assert not shared.fetch("states/a", tmp_path / "got")
+    fs.pipe_file(f"{root}/states/a.json", b'{"file": "a.')  # its writer was killed, where that is not atomic
+    assert shared.record("states/a") is None
+    shared.write("states/a", file(tmp_path, b"again"))
+    assert shared.fetch("states/a", tmp_path / "got")
+
+
+def test_a_reader_that_meets_a_newer_file_between_record_and_file_takes_that(address, tmp_path, monkeypatch):
+    shared, seen = SharedFiles(address), []
+    shared.write("states/a", file(tmp_path, b"old"), {"step": 1})
+    record = SharedFiles.record
+
+    def overtaken(self, name):
+        known = record(self, name)
+        if not seen:
+            seen.append(known)
+            monkeypatch.setattr(SharedFiles, "record", record)
+            SharedFiles(address).write("states/a", file(tmp_path, b"new"), {"step": 2})
+        return known
+
+    monkeypatch.setattr(SharedFiles, "record", overtaken)
+    assert shared.fetch("states/a", tmp_path / "got")
+    assert (seen[0]["step"], (tmp_path / "got").read_bytes()) == (1, b"new")
+
+
+def test_the_oldest_go_and_so_does_what_a_kill_has_left(address, tmp_path, monkeypatch):
+    shared = SharedFiles(address, most_bytes=1000)
+    fs, root = fsspec.core.url_to_fs(address)
+    for name in "abc":
+        shared.write(f"states/{name}", file(tmp_path, name.encode() * 400))
+    assert "c" in shared.names("states")
+    assert "a" not in shared.names("states")
+    fs.pipe_file(f"{root}/states/z.0123456789abcdef.safetensors", b"never pointed to")
+    shared.write("states/d", file(tmp_path, b"d"))
+    assert fs.exists(f"{root}/states/z.0123456789abcdef.safetensors"), "its record may be about to come"
+    monkeypatch.setattr(shared_files, "ORPHAN_SECONDS", -1.0)
+    shared.write("states/e", file(tmp_path, b"e"))
+    assert not fs.exists(f"{root}/states/z.0123456789abcdef.safetensors")
+    assert shared.fetch("states/e", tmp_path / "got")
+    assert shared.fetch("states/d", tmp_path / "got")
+
+
+@pytest.mark.parametrize("address", ["/shared/folder", "nosuch://x", "s3:bucket", ""])
+def test_no_address_is_refused_in_words(address):
+    with pytest.raises(UsageError, match="no address of files that machines share"):
+        SharedFiles(address)
+
+
+def test_a_package_that_lacks_is_named_and_a_password_is_not(monkeypatch):
+    def missing(address):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", missing)
+    with pytest.raises(EnvironmentFault, match="Install s3fs") as said:
+        SharedFiles("s3://key:secret@bucket/x")
+    assert "secret" not in str(said.value)
+
+
+class Away:
+    """Shared files whose network is gone."""
+
+    shown = "s3://bucket"
+
+    def __getattr__(self, name):
+        def fails(*arguments):
+            raise OSError("no route to host")
+
+        return fails
+
+
+def test_a_store_that_is_away_ends_nothing_and_is_told_of(tmp_path):
+    import torch
+
+    notes = []
+    store = CheckpointStore(tmp_path, notes.append, Away())
+    state = training.ResumeState("run", 1.0, 4, 0, {}, {"w": torch.ones(2)})
+    store.save_state(state)
+    assert store.state("run").step == 4, "it is on this machine all the same"
+    assert store.kept() == {"run"}
+    assert store.weights("point") is None
+    assert len(notes) == 4
+    assert all("no route to host" in note for note in notes)
+
+
+# A machine each
+
+
+class Machine(Bench):
+    """A machine of a sweep: a folder of its own, and the one database and address that all share."""
+
+    def __init__(self, study_file, root, name, shared=None):
+        super().__init__(study_file, root)
+        self.name, self._shared = name, shared
+
+    @property
+    def states(self):
+        return self.folder / self.name / "states"
+
+    def job(self, limits, **options):
+        shared = SharedFiles(f"{self._shared}/{self.study.name}") if self._shared else None
+        return super().job(limits, states=shared, **options)
+
+    def work(self, monkeypatch, limits=None, **options):
+        with monkeypatch.context() as patch:
+            patch.setattr(process, "host", lambda: f"{self.name}/boot/ns")
+            return self.sweep(limits, sampler=WHOLE, **options)
+
+
+def scores(results):
+    return [(r.recipe_id, r.epochs, dict(r.scores)) for r in results if r.status == "complete"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [True, False])
+def test_a_sweep_begun_on_one_machine_goes_on_on_another_bit_for_bit(study_file, tmp_path, monkeypatch, share):
+    shared = f"file://{tmp_path / 'shared'}" if share else None
+    finite(Bench(study_file, tmp_path), "full(learning_rate=1e-3)", "4")
+    one, two = (Machine(study_file, tmp_path, name, shared) for name in ("one", "two"))
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2, signal.SIGTERM)
+        assert one.work(monkeypatch).interrupted
+    resumed, train = [], training.train
+    monkeypatch.setattr(
+        training, "train", lambda recipe, resume, **kw: resumed.append(resume and resume.epochs) or train(recipe, resume, **kw)
+    )
+    after = two.work(monkeypatch).results
+    assert resumed == [1.0 if share else None]
+    assert [r.status for r in after] == ["complete", "interrupted", "complete", "complete"]
+    (tmp_path / "straight").mkdir()
+    straight = Bench(study_file, tmp_path / "straight").sweep(sampler=WHOLE).results
+    assert scores(after) == scores(straight)
+    anew = after[2].spent["train"].seconds >= after[2].usage["train"].seconds
+    assert anew != share, "without its state the first stretch is paid for again"
+    if share:
+        assert not any("could not" in note for note in two.ear.notes)
+        kept = [json.loads(p.read_text()) for p in (tmp_path / "shared").rglob("states/*.json")]
+        assert [each["epochs"] for each in kept] == [4]
+        points = {p.stem for p in (tmp_path / "shared").rglob("weights/*.json")}
+        assert points == {r.recipe_id for r in pareto_front(after, View.of(two.ledger.description, OFFER, 0.0))}
+        store = CheckpointStore(two.states, lambda text: None, SharedFiles(f"{shared}/{two.study.name}"))
+        assert all(store.weights(point) for point in points), "whichever machine made them"
+
+
+def test_a_run_whose_state_is_on_another_machine_is_not_at_hand(tmp_path):
+    import torch
+
+    address = f"file://{tmp_path / 'shared'}"
+    state = training.ResumeState("run", 1.0, 4, 0, {}, {"w": torch.ones(2)})
+    store = lambda name, shared: CheckpointStore(tmp_path / name, lambda text: None, shared)  # noqa: E731
+    store("one", None).save_state(state)
+    assert (store("one", None).kept(), store("two", None).kept()) == ({"run"}, set())
+    store("one", SharedFiles(address)).save_state(state)
+    two = store("two", SharedFiles(address))
+    assert two.kept() == {"run"}
+    assert torch.equal(two.state("run").tensors["w"], state.tensors["w"])
+    store("one", SharedFiles(address)).save_state(training.ResumeState("run", 2.0, 8, 0, {}, {"w": torch.zeros(2)}))
+    assert two.state("run").step == 8, "the newer one, though an older one lies here"
+    (tmp_path / "two" / "prefixes" / "run.safetensors").unlink()
+    assert two.state("run").step == 8
