@@ -30,6 +30,9 @@ RETRIED = "workbench:retried"
 MOST_ROWS = 10_000
 """So many rows are read at a time, of some kilobytes each: a million Results need not lie in memory twice."""
 
+_NONE = -1
+"""The id of no trial."""
+
 
 @dataclass(frozen=True)
 class LedgerSnapshot:
@@ -254,7 +257,8 @@ class ReadableLedger(NotedStudy):
         values = {"study": self._study_id, "result": RESULT, "lease": LEASE, "beat": BEAT, "most": MOST_ROWS}
         after, running, leased = self._seen, self._running, list(self._leased)
         while True:
-            rows = self._asked(query, **values, after=after, running=running, leased=leased)
+            # Never an empty list: that is a subquery, for which the database would look at every trial there is.
+            rows = self._asked(query, **values, after=after, running=running or [_NONE], leased=leased or [_NONE])
             if len(rows) < MOST_ROWS:
                 yield rows
                 return

@@ -113,7 +113,11 @@ def decide(
         return before
     runs = _with_pool(runs, study, dimensions, strategy.seed, costs.checkpoints)
     origin = strategy.reference
-    reference = None if origin is None else Reference(score=origin[study.maximize], cost=origin[study.costs[0]])
+    reference = Reference() if origin is None else Reference(score=origin[study.maximize], cost=origin[study.costs[0]])
+    if study.maximize in study.bounds:
+        # Of a bound of the score itself no model is needed: what is below it adds nothing.
+        least = study.bounds[study.maximize]["at_least"]
+        reference = replace(reference, score=least if reference.score is None else max(least, reference.score))
     engine = FrontSearch(dimensions, seed=_salt(strategy.seed, len(results)), reference=reference)
     # With twelve starts and no penalty of a start a sweep began twelve of the cheapest runs, and ended with most of its
     # money unspent.
