@@ -21,7 +21,7 @@ from workbench.formulations import Example, Rows
 from workbench.objectives import Inference
 from workbench.study import Recipe
 from workbench.training import parent_store
-from workbench.training.batches import answer_batches
+from workbench.training.batches import evaluation_batches
 from workbench.training.faults import faults_of_the_model
 from workbench.training.loop import device, tuned
 from workbench.training.onnx_models import SUFFIX, OnnxModel
@@ -170,7 +170,7 @@ class Predictor:
     def _outputs(self, rows: Rows) -> list[Any]:
         """One output a row."""
         inference, outputs = self._asked.inference, list[Any]([None] * len(rows))
-        for chosen, inputs in answer_batches(rows, self._where):
+        for chosen, inputs in evaluation_batches(rows, self._where, filled=inference.writes):
             with self._asked.autocast, faults_of_the_model():
                 found = inference(self._asked.model, inputs)
             for row, value in zip(chosen, found, strict=True):

@@ -131,6 +131,10 @@ class History:
         """The ids of the models that were started, the latest last."""
         return [*dict.fromkeys(str(server.start["model_id"]) for server in self.servers)]
 
+    def is_of(self, study: str) -> bool:
+        """Whether a model of a study, by its full name, was served."""
+        return any((server.start.get("evidence") or {}).get("study") == study for server in self.servers)
+
     def start_of(self, model_id: str) -> Line:
         """The latest line by which a server of this model began."""
         return next(server.start for server in reversed(self.servers) if server.start["model_id"] == model_id)
