@@ -151,7 +151,7 @@ class Runner:
             if mended:
                 context.notebook.catch_up(results)
         else:
-            context.ledger.note_begin(dataclasses.asdict(context.job.limits))
+            context.ledger.note_begin(dataclasses.asdict(context.job.limits), context.job.sweep)
             provenance.note_start(context.job, context.provenance, results, self._planner.how)
         context.bill.add({"provision": context.bill.consumed()})  # the start of the program, its checks, and MLflow's
 
