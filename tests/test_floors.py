@@ -50,6 +50,7 @@ HOUSES = {
     "torch": {"data", "objectives", "methods", "training", "forecast", "testing", "health"},  # health asks which device there is
     "transformers": {"data", "objectives", "formulations", "methods", "testing"},
     "safetensors": {"data", "training", "sweep"},  # sweep writes the weights of a front's members
+    "onnxruntime": {"training"},
     "torchmetrics": {"tasks"},
     "PIL": {"data"},
     "soundfile": {"data"},

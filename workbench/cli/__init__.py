@@ -13,6 +13,7 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     deploy        `workbench deploy`
     doctor        `workbench doctor`
     export        `workbench export`
+    feedback      `workbench feedback`
     forecasting   what the commands that forecast share
     forget        `workbench forget`
     front         `workbench front`
@@ -41,6 +42,7 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     status        `workbench status`
     sweep         `workbench sweep`
     terminal      letters that a terminal lacks
+    watch         `workbench watch`
     worker        `workbench worker`
     workers       `workbench sweep --workers N`
 """
@@ -85,6 +87,8 @@ _COMMANDS = {
     "deploy": ("deploy", "Put a model of a study into MLflow's registry, as its champion."),
     "package": ("package", "Write a model of a study as PEFT's or Hugging Face's folder."),
     "serve": ("serve", "Answer requests with a deployed model."),
+    "watch": ("watch", "Show how a served model does: load, US$, drift, alarms, quality."),
+    "feedback": ("feedback", "Join right answers to what a served model predicted."),
     "platforms": ("platforms", "Rank offers for a study: time, US$ and CO2e of a sweep."),
     "prices": ("prices", "Show the price book: offers with source and date, and your own."),
     "config": ("config", "Show what is set, and where each value comes from."),
@@ -95,7 +99,7 @@ _COMMANDS = {
 _GROUPS = {
     "Work": ("init", "data", "plan", "sweep", "worker", "confirm", "label", "retry", "forget", "import", "replay"),
     "See": ("front", "status", "runs", "run", "export", "dashboard", "mlflow"),
-    "Use": ("deploy", "serve", "package"),
+    "Use": ("deploy", "serve", "watch", "feedback", "package"),
     "Set up": ("platforms", "prices", "config", "completion", "doctor"),
 }
 """How the help lists them; each stands in one group."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+import tempfile
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import click
 
 from workbench.cli import complete
 from workbench.cli.common import (
+    AMOUNT,
     json_option,
     messages,
     price_options,
@@ -19,20 +21,27 @@ from workbench.cli.common import (
     say_next,
     storage_option,
     tracking_option,
+    view_of,
     waiting,
 )
 from workbench.cli.member import MemberOptions, member_of, member_options, warn_if_unconfirmed
 from workbench.cli.options import gathered
 from workbench.errors import UsageError
+from workbench.front.serving import serving
 from workbench.quantities import dollars
 from workbench.report.text import describe
-from workbench.serving import registry
+from workbench.serving import packaging, registry
+from workbench.serving.evidence import TORCH
 from workbench.serving.regrading import regrade
 from workbench.tracking import default_uri
 
 if TYPE_CHECKING:
     from workbench.cli.member import Member
     from workbench.watching.reference import Reference
+
+
+FORMS = (TORCH, packaging.ONNX, packaging.INT8)
+"""What may compute a deployed model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +51,8 @@ class DeployOptions(MemberOptions):
     name: str | None
     rollback: bool
     check: bool
+    form: str
+    tolerance: float | None
     tracking_uri: str | None
     as_json: bool
 
@@ -52,6 +63,20 @@ class DeployOptions(MemberOptions):
 @click.option("--name", metavar="NAME", help="Name in the registry. [default: that of the study's file]")
 @click.option("--rollback", is_flag=True, help="Make the version before the champion again; STUDY is the model's name then.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Grade what will be loaded on the dev set once more.")
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(FORMS),
+    default=TORCH,
+    show_default=True,
+    help="What computes it: of encoders also ONNX Runtime.",
+)
+@click.option(
+    "--tolerance",
+    type=AMOUNT,
+    metavar="POINTS",
+    help="How far the score may move. [default: one example of the dev set; of int8 1 point at least]",
+)
 @price_options
 @storage_option
 @tracking_option
@@ -73,18 +98,24 @@ def deploy(asked: DeployOptions) -> None:
     name = asked.name or _named(asked.study, member)
     warn_if_unconfirmed(member, asked.study)
     run = member.ledger.mlflow_runs.get(member.result.run_id, "")
-    known = member.known
-    meant = registry.Member(member.recipe, member.weights, member.study.path, known, run, member.result.step)
+    with tempfile.TemporaryDirectory(prefix="workbench-deploy-") as scratch:
+        if asked.form != TORCH:
+            with waiting(f"Exporting it as {asked.form}, and grading that …"):
+                member = exported(member, asked, Path(scratch))
+        known = member.known
+        meant = registry.Member(member.recipe, member.weights, member.study.path, known, run, member.result.step)
+        most = packaging.most_of(asked.form, member.recipe.task, known.metric) if asked.tolerance is None else asked.tolerance
 
-    def check(folder: Path) -> Reference | None:
-        return regrade(folder, member.recipe.task, known.metric, known.score) if asked.check else None
+        def check(folder: Path) -> Reference | None:
+            return regrade(folder, member.recipe.task, known.metric, known.score, most) if asked.check else None
 
-    with waiting("Loading it as it will be served …" if asked.check else "Writing it into the registry …"):
-        made, new = registry.Registry(uri).deploy(name, meant, check)
+        with waiting("Loading it as it will be served …" if asked.check else "Writing it into the registry …"):
+            made, new = registry.Registry(uri).deploy(name, meant, check)
     if asked.as_json:
         print_json({**asdict(made), "new": new, "champion": True, "evidence": known.to_json()})
         return
-    what = f"{describe(member.result)}: {known.metric} {known.score:.1f} for {dollars(known.usd)}"
+    form = "" if known.form == TORCH else f", {known.form}"
+    what = f"{describe(member.result)}{form}: {known.metric} {known.score:.1f} for {dollars(known.usd)}"
     served = "unknown" if known.usd_per_1000 is None else dollars(known.usd_per_1000)
     print_text(
         f"Version {made.number} of {name} is the champion{'' if new else ' already'}: {what}, {served} for 1,000 predictions."
@@ -97,6 +128,17 @@ def deploy(asked: DeployOptions) -> None:
         text = f"Licence of {known.model}: {known.licence_model}; of the data: {known.licence_data}. See that you may use both so."
         messages.print(text, style="dim", markup=False)
     say_next(f"`workbench serve {name}`")
+
+
+def exported(member: Member, asked: DeployOptions, folder: Path) -> Member:
+    """A member in the form that was asked for, with what is known of that; the ledger notes it."""
+    form = packaging.export(member.recipe, member.weights, member.known, folder / packaging.ONNX_FILE, asked.form, asked.tolerance)
+    member.ledger.note_form(member.result.recipe_id, asdict(form))
+    view = view_of(member.ledger.description, asked.platform, asked.label_usd)
+    served = serving(member.result, view, form=form)
+    usd = None if served is None else served.usd_per_1000.value
+    known = replace(member.known, form=form.name, score=form.score, usd_per_1000=usd)
+    return replace(member, weights=folder / packaging.ONNX_FILE, known=known)
 
 
 def _rollback(asked: DeployOptions, uri: str) -> None:

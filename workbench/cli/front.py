@@ -48,6 +48,7 @@ from workbench.report.caveats import doubts, redaction_text
 from workbench.report.columns import COLUMNS, POINT, cells
 from workbench.report.efficiency import efficiency_record
 from workbench.report.records import front_record
+from workbench.report.text import plain_score
 from workbench.result import COSTS, Result, by_run, carried, current, originals
 
 
@@ -59,6 +60,7 @@ class FrontOptions:
     budget_usd: float | None
     target: float | None
     everything: bool
+    scores: bool
     billed: bool
     adopted: int | None
     load_per_second: float | None
@@ -75,6 +77,7 @@ class FrontOptions:
 @click.option("--budget-usd", type=POSITIVE, metavar="USD", help="Name the best point that costs at most this.")
 @click.option("--target", type=NUMBER, metavar="SCORE", help="Name the cheapest point that reaches this score.")
 @click.option("--all", "everything", is_flag=True, help="Show dominated points too.")
+@click.option("--scores", is_flag=True, help="Show every score: of groups, of perturbed examples and of other tasks too.")
 @click.option("--billed", is_flag=True, help="Dollars as the platform bills one rental: rounded up, the whole machine.")
 @click.option(
     "--adopted",
@@ -108,7 +111,7 @@ def front(options: FrontOptions) -> None:
     """
     with reading():
         ledger = open_ledger(options.study, options.storage)
-        results = ledger.results()
+        results, forms = ledger.results(), ledger.forms
     view = replace(view_of(ledger.description, options.platform, options.label_usd), billed=options.billed)
     view = view.amortized_over(options.adopted, results) if options.adopted else view
     rival = rival_of(results, view, options.against)
@@ -124,12 +127,13 @@ def front(options: FrontOptions) -> None:
         messages.print(f"The front is drawn in {options.html}.", markup=False)
     if options.as_json:
         load = Load(options.load_per_second, rival)
-        record = front_record(ledger.name, results, view, budget_usd=options.budget_usd, target=options.target, load=load)
+        wanted = {"budget_usd": options.budget_usd, "target": options.target}
+        record = front_record(ledger.name, results, view, **wanted, load=load, forms=forms)
         print_json(record | {"efficiency": efficiency_record(results, kept_calibration())})
     else:
-        show_front(results, view, everything=options.everything)
+        show_front(results, view, everything=options.everything, scores=options.scores)
         if rival is not None and (options.load_per_second or options.against):
-            show_serving(results, view, options.load_per_second, rival)
+            show_serving(results, view, Load(options.load_per_second, rival), forms)
         print_text(answer(points, view, budget_usd=options.budget_usd, target=options.target))
         _explain(results, view)
         tell_doubts(results, view, ledger.description["grading"])
@@ -184,8 +188,11 @@ def _explain(results: Sequence[Result], view: View) -> None:
         messages.print(text, style="dim", markup=False)
 
 
-def show_front(results: Sequence[Result], view: View, *, everything: bool = False) -> None:
-    """Print the front as a table, cheapest first; with `everything` the dominated points too."""
+def show_front(results: Sequence[Result], view: View, *, everything: bool = False, scores: bool = False) -> None:
+    """Print the front as a table, cheapest first; with `everything` the dominated points too, with `scores` all that each scored.
+
+    Scores that the study bounds are always shown.
+    """
     members, of = confirmed_front(results, view), confirmations(results, view)
     shown = [r for r in results if view.coordinates(r) is not None] if everything else members
     if not shown:
@@ -194,7 +201,10 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
     table = Table()
     for name in POINT:
         table.add_column(name, justify="right" if COLUMNS[name].counts else "left")
-    table.add_column(view.maximize, justify="right")
+    known = dict.fromkeys(name for r in shown for name in r.scores)
+    beside = [name for name in (known if scores else view.require) if name != view.maximize]
+    for name in (view.maximize, *beside):
+        table.add_column(name, justify="right")
     for name in dict.fromkeys((*view.minimize, "seconds")):
         table.add_column(COSTS[name].unit if name != "seconds" else "time", justify="right")
     if of:
@@ -204,6 +214,7 @@ def show_front(results: Sequence[Result], view: View, *, everything: bool = Fals
         table.add_column("front")
     for r in shown:
         row = [*cells(r, view, *POINT), score_text(r.scores[view.maximize], of.get(r.recipe_id))]
+        row += [plain_score(r.scores[name]) if name in r.scores else "" for name in beside]
         row += cost_cells(view, r, [*dict.fromkeys((*view.minimize, "seconds"))])
         row += _confirmation(of.get(r.recipe_id), of) if of else []
         table.add_row(*row, *([_standing(r, members, view)] if everything else []))

@@ -45,7 +45,10 @@ class PackageOptions(MemberOptions):
     "--as", "form", type=click.Choice(packaging.FORMS), default=packaging.MERGED, show_default=True, help="What it holds."
 )
 @click.option(
-    "--tolerance", type=AMOUNT, metavar="POINTS", help="How far the score may move. [default: one example of the dev set]"
+    "--tolerance",
+    type=AMOUNT,
+    metavar="POINTS",
+    help="How far the score may move. [default: one example of the dev set; of int8 1 point at least]",
 )
 @price_options
 @storage_option
@@ -55,7 +58,8 @@ def package(asked: PackageOptions) -> None:
     """Write a model of STUDY as a folder that other software loads: the one that the answer names, unless told otherwise.
 
     adapter is PEFT's own format, with the name of the model that it is for. merged is one whole model as Hugging Face has it, in
-    float32. What was written is loaded again and graded on the dev set, and refused if its score has moved. The model card has
+    float32. onnx is the whole model for ONNX Runtime, and int8 the same with weights of eight bits: of encoders of texts and
+    images. What was written is loaded again and graded on the dev set, and refused if its score has moved. The model card has
     its costs, its energy and emissions, its data and its evidence.
     """
     with waiting("Finding the model …"):
@@ -64,11 +68,16 @@ def package(asked: PackageOptions) -> None:
     with waiting("Writing it, and grading what was written …"):
         made = packaging.package(member.recipe, member.weights, member.known, asked.to, asked.form, asked.tolerance)
     known = member.known
+    if made.served is not None:
+        member.ledger.note_form(member.result.recipe_id, asdict(made.served))
     if asked.as_json:
         print_json({**asdict(made), "folder": str(made.folder), "evidence": known.to_json()})
         return
     speed = f"{made.predictions_per_second:,.0f} predictions/s, {made.latency_seconds * 1000:.1f} ms for one"
     print_text(f"{made.folder} holds {describe(member.result)}, {made.form}: {made.bytes / 2**20:,.1f} MiB.")
     print_text(f"Loaded from there it has {known.metric} {made.score:.1f} on the dev set ({known.score:.1f} before), {speed}.")
+    if made.served is not None:
+        text = f"{made.served.speedup:.2f} times as fast as in torch. `workbench front {asked.study} --load 1` prices it beside."
+        messages.print(text, style="dim", markup=False)
     messages.print(f"Licence of {known.model}: {known.licence_model}. See that you may give it away.", style="dim", markup=False)
     say_next(f"read {made.folder / 'README.md'}, the model card")

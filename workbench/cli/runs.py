@@ -41,7 +41,7 @@ from workbench.report.bill import peak_share, phases_spent
 from workbench.report.columns import cells
 from workbench.report.efficiency import efficiency_record, efficiency_text
 from workbench.report.records import find_run, runs_record
-from workbench.report.text import describe, own_settings, short_settings, usage_cells
+from workbench.report.text import describe, own_settings, plain_score, short_settings, usage_cells
 from workbench.result import AGAIN, Cause, Result, mean_costs
 from workbench.result.outdated import changes
 
@@ -217,11 +217,6 @@ def _carbon_text(r: Result, view: View) -> str:
     return f"{number(float(grams))} g from cold ({intensity.g_co2e_per_kwh:g} g/kWh: {intensity.place}, {intensity.year})"
 
 
-def _score_text(score: float) -> str:
-    """Write a score of any kind: a per cent with one digit, `30.0`; a loss with three."""
-    return f"{score:.1f}" if abs(score) >= 10 else f"{score:.3g}"
-
-
 def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> None:
     last = segments[-1]
     console.print(Text(f"Trial {last.trial}", style="bold").append(f"  {describe(last)}", style="not bold"))
@@ -232,7 +227,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         "seed": str(last.seed),
         "confirms": last.replicate_of or "",
         "left off": f"the front: of other inputs ({changes(last.outdated)})" if last.outdated else "",
-        "test split": ", ".join(f"{name} {_score_text(score)}" for name, score in last.test_scores.get(last.recipe_id, {}).items()),
+        "test split": ", ".join(f"{name} {plain_score(score)}" for name, score in last.test_scores.get(last.recipe_id, {}).items()),
         "tuned numbers": f"{last.trainable_parameters:,}" if last.trainable_parameters else "",
         "work": _work_text(last),
         "efficiency": efficiency_text(segments, kept_calibration()),
@@ -254,7 +249,7 @@ def _show_run(segments: list[Result], view: View, mlflow_run: str | None) -> Non
         checkpoints.add_column(name, justify="left" if name == "status" else "right")
     for r in segments:
         state = r.status + (f": {r.reason}" if r.reason else "")
-        numbers = [_score_text(r.scores[s]) if s in r.scores else "" for s in scores]
+        numbers = [plain_score(r.scores[s]) if s in r.scores else "" for s in scores]
         finished = r.status == "complete"
         price, taken = cost_cells(view, r, ("usd", "seconds")) if finished else ("", "")
         checkpoints.add_row(

@@ -90,7 +90,9 @@ def serve(asked: ServeOptions) -> None:
             print_text(f"Version {version.number} of {name} answers at {page.url}/invocations. Ctrl-C ends it. Try:")
             print_text(f"  {server.curl(page.url, request.sample(fields), token=bool(token))}")
             if log is not None:
-                messages.print(f"Each request gets a line in {log}.", style="dim", markup=False)
+                messages.print(
+                    f"Each request gets a line in {log}, which `workbench watch {name}` reads.", style="dim", markup=False
+                )
             code = page.process.wait()
         except KeyboardInterrupt:
             page.process.terminate()

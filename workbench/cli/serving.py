@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from workbench.cli.common import Table, messages, print_table, print_text
 from workbench.errors import UsageError
 from workbench.front.members import cheapest, pareto_front
 from workbench.front.objectives import View
-from workbench.front.serving import BreakEven, break_even, serving
+from workbench.front.serving import BreakEven, Form, Load, break_even, forms_of, serving
 from workbench.quantities import banded, dollars
 from workbench.report.records import find_run
 from workbench.report.text import describe
@@ -27,26 +28,42 @@ def rival_of(results: Sequence[Result], view: View, wanted: str | None) -> Resul
     return max(points, key=lambda r: r.scores[view.maximize])
 
 
-def show_serving(results: Sequence[Result], view: View, load_per_second: float | None, rival: Result) -> None:
-    """Print what predictions of the front's members cost, and after how many a member has overtaken the rival."""
+def show_serving(results: Sequence[Result], view: View, load: Load, forms: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print what predictions of the front's members, and of their forms, cost, and after how many one has overtaken the rival.
+
+    Args:
+        results: All of the study.
+        view: The prices.
+        load: At which serving is priced, with the rival.
+        forms: As `Ledger.forms` has them.
+    """
     if not any(r.serving for r in results):
         messages.print("How fast these models predict was not measured: nothing is known of serving them.", style="yellow")
         return
-    table = Table(title=_serving_title(view, load_per_second))
-    for name in ("trial", "epochs", view.maximize, "US$", "predictions/s", "latency", "US$ for 1,000", "against it"):
-        table.add_column(name, justify="left" if name == "against it" else "right")
-    for r in pareto_front(results, view):
-        served = serving(r, view, load_per_second)
-        cells = ["unknown"] * 3
-        if served is not None:
-            latency = "unknown" if served.latency_seconds is None else f"{served.latency_seconds * 1000:.1f} ms"
-            speed = banded(served.predictions_per_second, lambda rate: f"{rate:,.0f}")
-            cells = [speed, latency, banded(served.usd_per_1000, dollars)]
-        meets = "" if r is rival else _meets(break_even(rival, r, view, load_per_second))
-        score = f"{r.scores[view.maximize]:.1f}"
-        table.add_row(str(r.trial), f"{r.epochs:g}", score, dollars(view.cost(r, "usd")), *cells, meets)
+    members = pareto_front(results, view)
+    shown = [(r, form) for r in members for form in (None, *forms_of(forms.get(r.recipe_id, {})))]
+    table, has_forms = Table(title=_serving_title(view, load.per_second)), len(shown) > len(members)
+    names = ["trial", "epochs", *(["form"] if has_forms else []), view.maximize]
+    for name in (*names, "US$", "predictions/s", "latency", "US$ for 1,000", "against it"):
+        table.add_column(name, justify="left" if name in ("against it", "form") else "right")
+    for r, form in shown:
+        what = [str(r.trial), f"{r.epochs:g}", *([form.name if form else "torch"] if has_forms else [])]
+        score = r.scores[view.maximize] if form is None else form.score
+        table.add_row(*what, f"{score:.1f}", dollars(view.cost(r, "usd")), *_cells(r, view, load, form))
     print_table(table)
-    print_text(f"Against {describe(rival)}.\n")
+    if load.against is not None:
+        print_text(f"Against {describe(load.against)}.\n")
+
+
+def _cells(r: Result, view: View, load: Load, form: Form | None) -> list[str]:
+    """Speed, latency and cost of a point or of a form of it, and what they make of the rival."""
+    served, cells = serving(r, view, load.per_second, form), ["unknown"] * 3
+    if served is not None:
+        latency = "unknown" if served.latency_seconds is None else f"{served.latency_seconds * 1000:.1f} ms"
+        cells = [banded(served.predictions_per_second, lambda rate: f"{rate:,.0f}"), latency, banded(served.usd_per_1000, dollars)]
+    if load.against is None or (r is load.against and form is None):
+        return [*cells, ""]
+    return [*cells, _meets(break_even(load.against, r, view, load.per_second, form))]
 
 
 def _meets(found: BreakEven | None) -> str:

@@ -76,7 +76,7 @@ class Amounts:
                 already.
         """
         data, pair = self.data_of(recipe), self.pair(recipe)
-        train, evaluate = self._flops_per_example(recipe)
+        train, _ = self._flops_per_example(recipe)
         graded = data.dev_examples if graded is None else graded
         passes = self._passes_per_step(recipe) * pair.layers
         size, count = recipe.batch_size, self.examples(recipe)
@@ -88,19 +88,23 @@ class Amounts:
             fresh = seen - (before if pair.frozen and recipe.method.trains else 0)
             trained = once * fresh + (self._above_per_example(recipe) * steps * size if pair.frozen else trained)
             passed = passes * fresh / size + (0 if pair.frozen else passed)
-        dev_tokens = statistics.fmean(map(sum, data.dev)) * data.dev_examples + sum(data.shared)
+        asked = [self.data_of(each) for each in (recipe, *recipe.graders)]
+        dev_tokens = sum(statistics.fmean(map(sum, each.dev)) * each.dev_examples + sum(each.shared) for each in asked)
+        graded_also = (self._grading(each, self.data_of(each).dev_examples) for each in recipe.graders)
         parents = [self.of_parent(parent) for parent in recipe.parents]
         pretrain = {"pretrain": functools.reduce(_added, parents)} if parents else {}
         return pretrain | {
             "data": _added({"encoded": data.tokens * count + dev_tokens}, self._choosing(recipe)),
             "load": {"loads": 1.0, "parameters": float(pair.parameters)},
             "train": {"flops": trained, "layer_passes": passed, "updates": float(steps * pair.trainable)},
-            "evaluate": {
-                "flops": evaluate * graded + flops.forward(_known(pair), data.shared),
-                "graded": float(graded),
-                **self._decoded(recipe, graded),
-            },
+            "evaluate": functools.reduce(_added, graded_also, self._grading(recipe, graded)),
         }
+
+    def _grading(self, recipe: Recipe, graded: int) -> dict[str, float]:
+        """Return the work of grading by so many dev examples of the recipe's own task."""
+        data, (_, evaluate) = self.data_of(recipe), self._flops_per_example(recipe)
+        shared = flops.forward(_known(self.pair(recipe)), data.shared)
+        return {"flops": evaluate * graded + shared, "graded": float(graded), **self._decoded(recipe, graded)}
 
     def of_parent(self, parent: Recipe) -> dict[str, float]:
         """Return the work of making what a recipe starts from, with its own parents, and no evaluation."""
@@ -192,7 +196,7 @@ class Amounts:
         """
         return (
             *(recipe.task, self.pair_key(recipe), recipe.method.name, recipe.batch_size, recipe.epochs),
-            *(recipe.acquire, recipe.pseudo, *(parent.id for parent in recipe.parents)),
+            *(recipe.acquire, recipe.pseudo, recipe.also, *(parent.id for parent in recipe.parents)),
         )
 
     def data_of(self, recipe: Recipe) -> Data:

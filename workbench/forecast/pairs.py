@@ -18,7 +18,7 @@ from workbench.forecast.memory import WEIGHT_BYTES, state_bytes
 from workbench.forecast.starts import chosen_methods, options, parents, starts
 from workbench.methods import Method
 from workbench.space import Choice, Value, dimensions, is_number, resolve
-from workbench.study import Recipe, Study
+from workbench.study import Recipe, Study, also
 from workbench.tasks.base import Task
 
 
@@ -98,7 +98,7 @@ def _parent(recipes: Sequence[Recipe], memory: int) -> Plan:
 
 def _problem_of_pair(study: Study, task: Task, model: str, method: Method) -> str:
     """Return why a method cannot be used as the study's recipe says, whatever it does to the model; empty where it can."""
-    problem = _problem_of_labels(study.recipe, task, method)
+    problem = _problem_of_labels(study.recipe, task, method) or also.problem(task, study.recipe.also, models.kind(model))
     return problem or ("" if task.predecessor() is None else _problem_of_merging(task, model, method))
 
 

@@ -11,8 +11,6 @@ from workbench.errors import UsageError, WorkbenchError
 from workbench.result import Result, inputs
 from workbench.study import Study
 
-KINDS = ("data", "model", "code", "parents")
-
 
 class Judge:
     """Says which inputs of a Result have changed.
@@ -27,9 +25,9 @@ class Judge:
 
     def __init__(self, study: Study | None = None) -> None:
         self._study = study
-        self._now: dict[str, dict[str, str]] = {kind: {} for kind in (*KINDS, "runs")}
+        self._now: dict[str, dict[str, str]] = {kind: {} for kind in (*inputs.SEEN, "runs")}
         self.known: dict[str, dict[str, str]] = {kind: {} for kind in self._now}
-        self._asked: set[tuple[str, str, str]] = set()
+        self._asked: set[tuple[str, ...]] = set()
         self._noted: Mapping[str, Mapping[str, str]] = {}
         self._foreign = False
         self._said: dict[int, tuple[str, ...]] = {}
@@ -64,8 +62,8 @@ class Judge:
 
     def _look(self, result: Result) -> None:
         """See what the inputs of a Result's recipe are now."""
-        keys = {kind: inputs.key(kind, result.recipe) for kind in KINDS}
-        about = (keys["data"], keys["model"], keys["parents"]) if result.inputs else (result.run_id, "", "")
+        keys = {kind: inputs.key(kind, result.recipe) for kind in inputs.SEEN}
+        about = (keys["data"], keys["model"], keys["parents"], keys["also"]) if result.inputs else (result.run_id,)
         if self._study is None or about in self._asked:
             return
         self._asked.add(about)
@@ -76,7 +74,7 @@ class Judge:
             except WorkbenchError as error:  # its data are gone, or are none any more
                 self.problem = str(error)
                 return
-            for kind in KINDS:
+            for kind in inputs.SEEN:
                 self._learn(kind, keys[kind], str(fingerprints.get(kind, "")))
             # Results of before fingerprints: whether their run is still the same can only be told by its id.
             if not result.inputs:

@@ -24,6 +24,7 @@ BEGUN, ENDED = "workbench:begun", "workbench:ended"
 """Keys of how the last sweep began (limits, time) and ended (reason, time)."""
 
 _MLFLOW = "workbench:mlflow:"  # before a run id: the id of the MLflow run that mirrors it
+_FORM = "workbench:form:"  # before a recipe id, and the name of a form of its model
 _GRADING = "workbench:grading"  # how many dev examples grade its points, and what one answer to all of them would score
 
 T = TypeVar("T")
@@ -77,6 +78,20 @@ class NotedStudy:
     def note_mlflow_run(self, run_id: str, mlflow_run_id: str) -> None:
         """Remember which MLflow run mirrors a run."""
         self._note(_MLFLOW + run_id, mlflow_run_id)
+
+    @property
+    def forms(self) -> dict[str, dict[str, Any]]:
+        """Forms that points' models were given, by recipe id and name: records of `workbench.front.serving.Form`."""
+        found: dict[str, dict[str, Any]] = {}
+        for key, value in self._attributes().items():
+            if key.startswith(_FORM):
+                recipe_id, _, name = key.removeprefix(_FORM).partition(":")
+                found.setdefault(recipe_id, {})[name] = mapping(value)
+        return found
+
+    def note_form(self, recipe_id: str, record: Mapping[str, Any]) -> None:
+        """Remember a form that a point's model was given; a later one of its name takes its place."""
+        self._note(f"{_FORM}{recipe_id}:{record['name']}", dict(record))
 
     @property
     def ended(self) -> dict[str, Any] | None:

@@ -135,9 +135,8 @@ class Neighbours(Head):
         # A text that is among the examples has distance 0, or slightly less by rounding.
         weight = 1 / (1 - near).clamp(min=1e-6)
         share = (votes[place] * (weight / weight.sum(1, keepdim=True)).unsqueeze(-1)).sum(1)  # type: ignore[index]
-        if self.several:
-            return share.clamp(DOUBT, 1 - DOUBT).logit()
-        return (share + DOUBT).log()
+        # Not by an `if`, which a model that is exported could not hold.
+        return torch.where(self.several.bool(), share.clamp(DOUBT, 1 - DOUBT).logit(), (share + DOUBT).log())  # type: ignore[operator]
 
     def fit(self, vectors: torch.Tensor, labels: torch.Tensor) -> None:
         several = labels.ndim == 2

@@ -13,6 +13,7 @@ What they tell of is computed below, in `workbench.front`. Import from the modul
     efficiency    how near to the machine's limit the work was done
     failures      what failed, what did not fit, and what that cost
     importance    which settings matter
+    in_use        what is said of served models
     labels        what more labels would buy
     progress      how a sweep stands: spend, rate, time left, workers
     records       plain data for programs, tables for people

@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench import carbon, prices
 from workbench.front.objectives import View
-from workbench.front.serving import break_even, serving
+from workbench.front.serving import Form, Load, break_even, serving
 from workbench.result import Result, carried, mean_costs
 from workbench.usage import Usage, add_phases, total
 
@@ -62,11 +62,26 @@ def bill_record(r: Result, view: View) -> dict[str, Any]:
     }
 
 
-def serving_record(r: Result, view: View, load_per_second: float | None, against: Result | None) -> dict[str, Any]:
-    """Return as plain data what serving a point costs, and after how many predictions it has overtaken `against`."""
-    served = serving(r, view, load_per_second)
+def form_records(r: Result, view: View, load: Load, forms: Sequence[Form]) -> list[dict[str, Any]]:
+    """Return as plain data the forms of a point, each with what serving it costs."""
+    return [
+        {
+            "form": each.name,
+            "score": each.score,
+            "bytes": each.bytes,
+            "speedup": each.speedup,
+            **serving_record(r, view, load, each),
+        }
+        for each in forms
+    ]
+
+
+def serving_record(r: Result, view: View, load: Load, form: Form | None = None) -> dict[str, Any]:
+    """Return as plain data what serving a point costs, and after how many predictions it has overtaken the one of the load."""
+    served, against = serving(r, view, load.per_second, form), load.against
     # A point does not break even with itself.
-    meets = None if against is None or against is r else break_even(against, r, view, load_per_second)
+    own = against is r and form is None
+    meets = None if against is None or own else break_even(against, r, view, load.per_second, form)
     return {
         "usd_per_1000_predictions": None if served is None else served.usd_per_1000.value,
         "predictions_per_second": None if served is None else served.predictions_per_second.value,

@@ -13,9 +13,9 @@ from workbench.front.hypervolume import hypervolume
 from workbench.front.intervals import Interval
 from workbench.front.members import cheapest, pareto_front
 from workbench.front.objectives import View
-from workbench.front.serving import Load
+from workbench.front.serving import Load, forms_of
 from workbench.report.answers import answer, cost_text, score_text, ties_text
-from workbench.report.bill import bill_record, serving_record
+from workbench.report.bill import bill_record, form_records, serving_record
 from workbench.report.caveats import redaction_of
 from workbench.report.columns import POINT, cells, values
 from workbench.report.efficiency import efficiency_record
@@ -32,9 +32,11 @@ def front_record(
     budget_usd: float | None = None,
     target: float | None = None,
     load: Load | None = None,
+    forms: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """The study's points as plain data: the contract of `workbench front --json`.
 
+    `forms` are those that models were given, as a ledger has them (`Ledger.forms`).
     `load` says at what load serving is priced, and against which point break-evens are counted. `efficiency` has no share of a
     peak here: whoever knows what the machine reaches puts that in. After a
     confirmation `on_front`, `hypervolume` and the answer are those of the scores that new seeds gave; a point's
@@ -64,7 +66,9 @@ def front_record(
                 **values(r, view, "epochs", "seed", "trainable_parameters"),
                 "confirmed": confirmed_record(of.get(r.recipe_id)),
                 **bill_record(r, view),
-                **serving_record(r, view, load.per_second, load.against),
+                **serving_record(r, view, load),
+                "forms": form_records(r, view, load, forms_of((forms or {}).get(r.recipe_id, {}))),
+                **values(r, view, "scores"),
             }
             for r in originals(results)
             if r.status == "complete"

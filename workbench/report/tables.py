@@ -35,6 +35,7 @@ def front_rows(points: Points) -> list[dict[str, Any]]:
             "new_seeds": None if known is None else known.seeds,
             "contended": "contended" if r.contended else None,
         }
+        row |= {name: r.scores.get(name) for name in view.require if name not in row}
         row |= {name: _in_unit(view, r, name) for name in view.minimize}
         row["marginal"] = None if more is None else more / AXES[view.minimize[0]].per_unit
         row |= {name: _in_unit(view, r, name) for name in ("seconds", "energy_j", "grams_co2e") if name not in view.minimize}

@@ -42,6 +42,11 @@ def describe(result: Result) -> str:
     return f"{_method(result)} on {result.model}, {_labels(result)}{_length(result)}"
 
 
+def plain_score(score: float) -> str:
+    """Write a score of any kind: a per cent with one digit, `30.0`; a loss with three."""
+    return f"{score:.1f}" if abs(score) >= 10 else f"{score:.3g}"
+
+
 def describe_plan(result: Result) -> str:
     """Describe what is being made in a few words: as `describe`, but with the labels that will be used, not those used so far."""
     train = result.recipe["task"].get("train")

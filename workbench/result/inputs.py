@@ -17,9 +17,12 @@ from workbench.methods import Method
 from workbench.result.model_names import origin
 from workbench.result.record import Result
 
-KINDS = ("data", "model", "code", "method", "parents")
-"""Kinds of inputs: the data, the model's files, the task's code, the form in which the method is applied, and all that stands
-behind the names in what the model starts from."""
+KINDS = ("data", "model", "code", "method", "parents", "also")
+"""Kinds of inputs: the data, the model's files, the task's code, the form in which the method is applied, all that stands
+behind the names in what the model starts from, and data and code of the other tasks that grade."""
+
+SEEN = ("data", "model", "code", "parents", "also")
+"""Those of which a study knows fingerprints."""
 
 Known = Mapping[str, Mapping[str, str]]
 """Fingerprints of inputs as they are: by kind, and by `key`. Under `runs` what is known of runs without any: by run id which inputs
@@ -38,6 +41,8 @@ def key(kind: str, recipe: Mapping[str, Any]) -> str:
         teacher = pseudo.get("teacher") if isinstance(pseudo := recipe.get("pseudo"), Mapping) else None
         before += [teacher] if teacher is not None else []
         return hashlib.sha256(json.dumps(before, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    if kind == "also":
+        return hashlib.sha256(json.dumps(recipe.get("also", []), sort_keys=True, default=str).encode()).hexdigest()[:16]
     return hashlib.sha256(json.dumps(recipe["task"], sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -51,9 +56,7 @@ def changed(result: Result, known: Known) -> tuple[str, ...]:
     """
     if not result.inputs and (told := known.get("runs", {}).get(result.run_id)) is not None:
         return tuple(filter(None, told.split("+")))
-    own = {"data": result.provenance.get("data_digest")} | dict.fromkeys(
-        ("model", "code", "parents"), "" if result.inputs else None
-    )
+    own = {"data": result.provenance.get("data_digest")} | dict.fromkeys(SEEN[1:], "" if result.inputs else None)
     return _differing(result, own | dict(result.inputs), known)
 
 
@@ -62,12 +65,12 @@ def without_fingerprints(result: Result, known: Known) -> tuple[str, ...]:
 
     An input that has a fingerprint now had none then, so it counts as changed.
     """
-    return _differing(result, {"data": result.provenance.get("data_digest"), "model": "", "code": "", "parents": ""}, known)
+    return _differing(result, {"data": result.provenance.get("data_digest")} | dict.fromkeys(SEEN[1:], ""), known)
 
 
 def _differing(result: Result, own: Mapping[str, Any], known: Known) -> tuple[str, ...]:
     found = []
-    for kind in ("data", "model", "code", "parents"):
+    for kind in SEEN:
         now = known[kind].get(key(kind, result.recipe)) if known.get(kind) else None
         # None is unknown, on either side, and what is unknown is not held against a Result.
         if now is not None and own[kind] is not None and own[kind] != now:

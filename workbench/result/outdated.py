@@ -12,6 +12,7 @@ _WORDS = {
     "model": "the model's files changed",
     "code": "the task's code changed",
     "parents": "what the model starts from changed",
+    "also": "other tasks that grade changed",
     "method": "workbench applies their method in another way since",
 }
 

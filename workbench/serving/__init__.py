@@ -12,7 +12,7 @@ registry, and the server that answers requests.
     log        a line for each request: latency, tokens, classes, scores
     metering   a line, every few seconds, of what the server has consumed
     server     that server as a process
-    packaging  a model as PEFT's or Hugging Face's folder, for other software to load
+    packaging  a model as PEFT's or Hugging Face's folder, or in ONNX, for other software to load
     card       the model card of such a folder
 
 Importing this package imports neither mlflow nor torch.

@@ -2,6 +2,7 @@
 
     bundle.json          the recipe, what it is asked with, the base model's hash, hashes of the files below, the evidence
     weights.safetensors  the tuned weights; absent of a model that is only asked
+    model.onnx           in their place the whole model, where it is deployed in such a form
     examples.json        the labelled examples before questions; absent where there are none
     study.py             the study's file, where the task is a class of it
     reference.json       how the dev set is distributed; absent where it was not graded again. Answers do not depend on it
@@ -33,7 +34,7 @@ from workbench.watching.reference import Reference
 
 SCHEMA = 1
 RECORD, WEIGHTS, EXAMPLES, STUDY = "bundle.json", "weights.safetensors", "examples.json", "study.py"
-REFERENCE = "reference.json"
+REFERENCE, ONNX = "reference.json", "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Bundle:
 
     Attributes:
         recipe: What was trained. Its task needs no data.
-        weights: The file with the tuned weights; None of a model that is only asked.
+        weights: The file with the tuned weights, or with the whole model in ONNX; None of a model that is only asked.
         examples: Labelled examples that stand before questions.
         evidence: What is known of the model, as `evidence.Evidence.to_json` has it.
     """
@@ -59,7 +60,7 @@ def write(folder: Path, recipe: Recipe, weights: Path | None, study: Path | None
     Args:
         folder: Where to; it is made.
         recipe: What was trained.
-        weights: Its tuned weights, as a sweep keeps them; None of a model that is only asked.
+        weights: Its tuned weights, as a sweep keeps them, or the whole model in ONNX; None of a model that is only asked.
         study: The study's file.
         evidence: What is known of it.
 
@@ -74,8 +75,9 @@ def write(folder: Path, recipe: Recipe, weights: Path | None, study: Path | None
     folder.mkdir(parents=True)
     files: dict[str, str] = {}
     if weights is not None:
-        shutil.copyfile(weights, folder / WEIGHTS)
-        files[WEIGHTS] = _hash(folder / WEIGHTS)
+        name = ONNX if weights.suffix == Path(ONNX).suffix else WEIGHTS
+        shutil.copyfile(weights, folder / name)
+        files[name] = _hash(folder / name)
     if examples := _examples(recipe):
         (folder / EXAMPLES).write_text(json.dumps(examples), encoding="utf-8")
         files[EXAMPLES] = _hash(folder / EXAMPLES)
@@ -86,8 +88,7 @@ def write(folder: Path, recipe: Recipe, weights: Path | None, study: Path | None
         files[STUDY] = _hash(folder / STUDY)
     # What a recipe started from is a model of its own now, whose files stay where they are.
     model = pinned(parent_store.kept_for_good(recipe))
-    # What has made the model, and says nothing of how it answers, is left out.
-    portable = dataclasses.replace(recipe, task=recipe.task.portable(), model=model, pretrain=None, acquire=None, pseudo=None)
+    portable = dataclasses.replace(recipe.asked_of(model), task=recipe.task.portable())
     record = {
         "schema": SCHEMA,
         "recipe": recipes.encoded(portable),
@@ -121,7 +122,8 @@ def read(folder: Path) -> Bundle:
     if not isinstance(made, Recipe):
         raise DataError(f"{folder / RECORD} holds no recipe. Deploy the model again.")
     examples = json.loads((folder / EXAMPLES).read_text(encoding="utf-8")) if EXAMPLES in record["files"] else []
-    return Bundle(made, folder / WEIGHTS if WEIGHTS in record["files"] else None, examples, record["evidence"])
+    weights = next((folder / name for name in (WEIGHTS, ONNX) if name in record["files"]), None)
+    return Bundle(made, weights, examples, record["evidence"])
 
 
 def asked(folder: Path) -> dict[str, str]:

@@ -22,6 +22,9 @@ from workbench.study import Recipe
 
 UNKNOWN = "unknown"
 
+TORCH = "torch"
+"""The form of a model as the sweep had it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
@@ -52,6 +55,8 @@ class Evidence:
         data_digest: Hash of their content.
         licence_model: What the base model's files say of its licence.
         licence_data: Of the data's licence nothing is known here: whoever deploys has to look.
+        form: What the model is computed by: `torch`, as the sweep had it, `onnx` or `int8`. `score` and `usd_per_1000` are those
+            of this form, all else is the sweep's.
     """
 
     study: str
@@ -80,6 +85,7 @@ class Evidence:
     data_digest: str
     licence_model: str
     licence_data: str = UNKNOWN
+    form: str = TORCH
 
     @property
     def confirmed(self) -> bool:

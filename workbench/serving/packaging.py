@@ -1,5 +1,5 @@
-"""A model of the front as a folder that other software loads: PEFT's adapter, or a whole model as
-Hugging Face has it. What was written is loaded again and graded before it counts.
+"""A model of the front as a folder that other software loads: PEFT's adapter, a whole model as Hugging
+Face has it, or one in ONNX. What was written is loaded again and graded before it counts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import training
 from workbench.data import adapters, fingerprints, hub, models
 from workbench.errors import Refused, UsageError
+from workbench.front.serving import Form
 from workbench.methods import zero_shot
 from workbench.serving import card
 from workbench.serving.bundle import pinned
@@ -24,12 +25,23 @@ from workbench.training import parent_store
 if TYPE_CHECKING:
     from workbench.serving.evidence import Evidence
     from workbench.study import Recipe
+    from workbench.tasks import Task
 
-ADAPTER, MERGED = FORMS = "adapter", "merged"
-"""What a folder may hold: PEFT's adapter beside a reference to its model, or one whole model."""
+ADAPTER, MERGED, ONNX, INT8 = FORMS = "adapter", "merged", "onnx", "int8"
+"""What a folder may hold: PEFT's adapter beside a reference to its model, or one whole model, as
+Hugging Face has it, in ONNX, or in ONNX with weights of eight bits.
+"""
+
+INT8_POINTS = 1.0
+"""By how many points the score of a model in eight bits may move, where an example of the dev set is
+less: rounding weights is no mistake, but one's price.
+"""
 
 CARD = "README.md"
 """The model card's file."""
+
+ONNX_FILE = "model.onnx"
+"""The file of a model in ONNX."""
 
 BASE = "base"
 """The folder inside an adapter's with its model, where no hub and no other folder has that."""
@@ -46,6 +58,7 @@ class Packaged:
         score: The study's score on the dev set, of what was loaded from there.
         predictions_per_second: Of that grading, in batches.
         latency_seconds: Median of one prediction alone.
+        served: In ONNX: as it is to be compared with the original in serving.
     """
 
     folder: Path
@@ -54,6 +67,7 @@ class Packaged:
     score: float
     predictions_per_second: float
     latency_seconds: float
+    served: Form | None = None
 
 
 def package(recipe: Recipe, weights: Path | None, known: Evidence, to: Path, form: str, most: float | None = None) -> Packaged:
@@ -65,7 +79,7 @@ def package(recipe: Recipe, weights: Path | None, known: Evidence, to: Path, for
         known: What is known of it, for the model card.
         to: The folder. It must not be there yet, or be empty.
         form: One of `FORMS`.
-        most: By how much the score may move; None: by one example of the dev set.
+        most: By how much the score may move; None: as `most_of` says.
 
     Raises:
         UsageError: The method has no such form, or there is something in the folder.
@@ -78,16 +92,11 @@ def package(recipe: Recipe, weights: Path | None, known: Evidence, to: Path, for
     draft = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
     try:
         with hub.quiet():
-            # Whatever held the model's own weights: what is given away is float32, of which anything can be made.
-            _write(dataclasses.replace(recipe, weights="float32"), weights, draft, form)
-            again = _again(recipe, draft)
-            found = training.grade(again, None)
-        score = float(found.scores[known.metric])
-        try:
-            check_score(known.metric, score, known.score, tolerance(recipe.task, known.metric) if most is None else most)
-        except Refused as error:
-            raise Refused(f"{error} {_advice(recipe, form)}".strip()) from None
-        made = Packaged(to, form, _size(draft), score, found.predictions_per_second, found.latency_seconds)
+            if form in (ONNX, INT8):
+                served, score, rate, latency = _export(recipe, weights, known, draft, form, most)
+            else:
+                served, score, rate, latency = None, *_write_and_grade(recipe, weights, known, draft, form, most)
+        made = Packaged(to, form, _size(draft), score, rate, latency, served)
         (draft / CARD).write_text(card.text(known, made, recipe), encoding="utf-8")
         if to.exists():
             to.rmdir()
@@ -96,6 +105,71 @@ def package(recipe: Recipe, weights: Path | None, known: Evidence, to: Path, for
         return made
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def most_of(form: str, task: Task, metric: str) -> float:
+    """By how much a score may move in a form unless told otherwise: by one example of the dev set, and by `INT8_POINTS` at
+    least in eight bits.
+    """
+    one = tolerance(task, metric)
+    return max(one, INT8_POINTS) if form == INT8 else one
+
+
+def export(recipe: Recipe, weights: Path | None, known: Evidence, to: Path, form: str, most: float | None = None) -> Form:
+    """Write a model's file of ONNX, as it is packaged and deployed.
+
+    Args:
+        recipe: As `package`.
+        weights: As `package`.
+        known: As `package`.
+        to: The file.
+        form: `onnx` or `int8`.
+        most: As `package`.
+
+    Raises:
+        UsageError: The model has no such form.
+        Refused: It has another score.
+        EnvironmentFault: A package that is needed is not installed.
+    """
+    found = training.export(recipe, weights, to, eight_bits=form == INT8)
+    score = float(found.grade.scores[known.metric])
+    check_score(known.metric, score, known.score, most_of(form, recipe.task, known.metric) if most is None else most)
+    grade, original = found.grade, found.original
+    return Form(
+        form,
+        score,
+        to.stat().st_size,
+        grade.predictions_per_second,
+        grade.latency_seconds,
+        original.predictions_per_second,
+        original.latency_seconds,
+    )
+
+
+def _export(
+    recipe: Recipe, weights: Path | None, known: Evidence, folder: Path, form: str, most: float | None
+) -> tuple[Form, float, float, float]:
+    made = export(recipe, weights, known, folder / ONNX_FILE, form, most)
+    processor = models.processor(recipe.architecture)
+    processor.save_pretrained(folder)
+    labels = {str(number): name for number, name in recipe.formulation.settings.get("id2label", {}).items()}
+    about = {"architecture": recipe.formulation.auto_class, "id2label": labels}
+    (folder / "config.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+    return made, made.score, made.predictions_per_second, made.latency_seconds
+
+
+def _write_and_grade(
+    recipe: Recipe, weights: Path | None, known: Evidence, folder: Path, form: str, most: float | None
+) -> tuple[float, float, float]:
+    # Whatever held the model's own weights: what is given away is float32, of which anything can be made.
+    _write(dataclasses.replace(recipe, weights="float32"), weights, folder, form)
+    found = training.grade(_again(recipe, folder), None)
+    score = float(found.scores[known.metric])
+    try:
+        check_score(known.metric, score, known.score, most_of(form, recipe.task, known.metric) if most is None else most)
+    except Refused as error:
+        raise Refused(f"{error} {_advice(recipe, form)}".strip()) from None
+    return score, found.predictions_per_second, found.latency_seconds
 
 
 def _write(recipe: Recipe, weights: Path | None, folder: Path, form: str) -> None:
@@ -145,8 +219,7 @@ def _write_adapter(recipe: Recipe, model: Any, folder: Path) -> None:
 def _again(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe of the model in a folder: it is asked as it was, and nothing is trained."""
     method = zero_shot(read=recipe.method.read) if recipe.method.labelled else recipe.method
-    plain = dataclasses.replace(recipe, acquire=None, pseudo=None, pretrain=None)  # what has made it says nothing of how it answers
-    return dataclasses.replace(plain, model=str(folder.resolve()), method=method, weights="float32")
+    return dataclasses.replace(recipe.asked_of(str(folder.resolve())), method=method, weights="float32")
 
 
 def _advice(recipe: Recipe, form: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.data.builtin import MODELS
 from workbench.errors import EnvironmentFault, UsageError, WorkbenchError, did_you_mean
 from workbench.serving import bundle
-from workbench.serving.evidence import Evidence
+from workbench.serving.evidence import TORCH, Evidence
 from workbench.study import Recipe
 from workbench.tasks import Task, request
 from workbench.tracking import store, tags_and_metrics
@@ -43,12 +43,14 @@ class Version:
         number: The version.
         model_id: MLflow's id of the logged model.
         recipe_id: The recipe that made it; empty of a version that something else registered.
+        form: What it is computed by: `torch`, `onnx` or `int8`.
     """
 
     name: str
     number: int
     model_id: str
     recipe_id: str
+    form: str = TORCH
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Member:
 
     Attributes:
         recipe: What was trained.
-        weights: Its tuned weights; None of a model that is only asked.
+        weights: Its tuned weights, or the whole model in ONNX; None of a model that is only asked.
         study: The study's file.
         evidence: What is known of it.
         run: MLflow's id of the run that made it.
@@ -103,16 +105,16 @@ class Registry:
             UsageError: As `bundle.write`; or MLflow refuses the name.
             EnvironmentFault: The store has no such run, or fails.
         """
-        champion = self.find(name, CHAMPION)
-        if champion is not None and champion.recipe_id == member.evidence.recipe_id:
+        champion, known = self.find(name, CHAMPION), member.evidence
+        if champion is not None and (champion.recipe_id, champion.form) == (known.recipe_id, known.form):
             return champion, False
         with tempfile.TemporaryDirectory() as scratch, self._mapped():
             run = self._run(member)
             folder = Path(scratch)
             bundle.write(folder / "bundle", member.recipe, member.weights, member.study, member.evidence.to_json())
             save(folder / "try", folder / "bundle", member.recipe)
-            if (known := check(folder / "try")) is not None:
-                (folder / "bundle" / bundle.REFERENCE).write_text(json.dumps(known.to_json()), encoding="utf-8")
+            if (of_dev := check(folder / "try")) is not None:
+                (folder / "bundle" / bundle.REFERENCE).write_text(json.dumps(of_dev.to_json()), encoding="utf-8")
             tags = _tags(member.evidence)
             logged = self._client.create_logged_model(
                 run.info.experiment_id,
@@ -137,7 +139,7 @@ class Registry:
             if champion is not None:
                 self._client.set_registered_model_alias(name, PREVIOUS, str(champion.number))
             self._client.set_registered_model_alias(name, CHAMPION, str(number))
-        return Version(name, number, logged.model_id, member.evidence.recipe_id), True
+        return Version(name, number, logged.model_id, known.recipe_id, known.form), True
 
     def rollback(self, name: str) -> tuple[Version, Version]:
         """Make the version before the champion, and the other way round.
@@ -172,9 +174,8 @@ class Registry:
                 if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     raise
                 return None
-        return Version(
-            name, int(found.version), str(found.tags.get(f"{_TAG}model_id", "")), str(found.tags.get(f"{_TAG}recipe_id", ""))
-        )
+        model_id, recipe_id, form = (str(found.tags.get(f"{_TAG}{key}", "")) for key in ("model_id", "recipe_id", "form"))
+        return Version(name, int(found.version), model_id, recipe_id, form or TORCH)
 
     def version(self, name: str, alias: str) -> Version:
         """As `find`.
@@ -271,16 +272,16 @@ def save(to: Path, files: Path, recipe: Recipe, about: Model | None = None) -> N
         str(to),
         loader_module=LOADER,
         data_path=str(files),
-        pip_requirements=requirements(recipe),
+        pip_requirements=requirements(recipe, onnx=(files / bundle.ONNX).is_file()),
         signature=signature(recipe.task),
         input_example=pd.DataFrame([request.sample(recipe.task.asked())]),
         **({} if about is None else {"mlflow_model": about}),
     )
 
 
-def requirements(recipe: Recipe) -> list[str]:
+def requirements(recipe: Recipe, *, onnx: bool = False) -> list[str]:
     """The packages that a model is loaded by, each with the version that is installed here."""
-    names = [*PACKAGES]
+    names = [*PACKAGES, *(["onnxruntime"] if onnx else [])]
     kinds = recipe.task.asked()
     names += ["pillow"] if "image" in kinds else ["soundfile", "scipy"] if "sound" in kinds else []
     if recipe.parent is None and recipe.architecture in MODELS:

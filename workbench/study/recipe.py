@@ -16,6 +16,7 @@ from workbench.labelling import Distillation, PseudoLabels, Strategy
 from workbench.methods import Method
 from workbench.result.model_names import learned_name, model_name
 from workbench.space import Choice, Space, check, dimensions, ends, is_number, is_whole
+from workbench.study import also as grading
 from workbench.study.pretraining import Pretraining
 from workbench.study.record import digest, plain
 from workbench.tasks import source
@@ -58,6 +59,9 @@ class Recipe:
             own order, which is random.
         pseudo: Which other examples of the pool join the training with an answer that nobody gave: `pseudo_labels()`, or what the
             model of another recipe answers, `distil(teacher)`; None: none.
+        also: Other tasks that grade every checkpoint: their scores stand beside the task's own under their names (`wiki_accuracy`),
+            their dev sets are paid for in the phase `evaluate`, and nothing is trained by them. They are for the head of this
+            recipe's task. A method that puts labelled examples before a question puts none before theirs.
     """
 
     task: Task
@@ -75,11 +79,13 @@ class Recipe:
     pretrain: Pretraining | None = field(default=None, metadata={"later": True})
     acquire: Strategy | None = field(default=None, metadata={"later": True})
     pseudo: PseudoLabels | Distillation | None = field(default=None, metadata={"later": True})
+    also: tuple[Task, ...] = field(default=(), metadata={"later": True})
 
     def __post_init__(self) -> None:
         check(self, "task", lambda v: isinstance(v, Task), "a task, such as question_answering(…)")
         check(self, "model", lambda v: isinstance(v, Recipe) or (isinstance(v, str) and v != ""), "a model's name, or a recipe")
         check(self, "pretrain", lambda v: v is None or isinstance(v, Pretraining), "None, or masked_lm(…) or causal_lm(…)")
+        object.__setattr__(self, "also", grading.checked(self.also))
         self._check_parents()
         check(self, "method", lambda v: isinstance(v, Method), "a method, such as full(learning_rate=1e-4)")
         check(self, "epochs", lambda v: is_number(v) and v >= 0, "a number, at least 0")
@@ -197,7 +203,7 @@ class Recipe:
             UsageError: As `start`.
         """
         if isinstance(self.task, Task) and (before := self.task.predecessor()) is not None:
-            return dataclasses.replace(self, task=before[0], epochs=before[1])
+            return dataclasses.replace(self, task=before[0], epochs=before[1], also=())
         return self.start
 
     @property
@@ -226,6 +232,18 @@ class Recipe:
             seed=how.seed,
         )
 
+    @functools.cached_property
+    def graders(self) -> tuple[Recipe, ...]:
+        """For each task in `also` a recipe that asks this one's model by it. Nothing is trained by these.
+
+        Raises:
+            UsageError: The task is for another head; or as `Task.splits`.
+        """
+        if problem := grading.problem(self.task, self.also, models.kind(self.architecture)):
+            raise UsageError(problem)
+        bare = dataclasses.replace(self, also=(), acquire=None, pseudo=None, method=methods.zero_shot(read=self.method.read))
+        return tuple(dataclasses.replace(bare, task=self.task.sharing(task)) for task in self.also)
+
     @property
     def formulation(self) -> Formulation:
         """How its model computes its task, asked as its method says.
@@ -248,7 +266,8 @@ class Recipe:
 
     @functools.cached_property
     def inputs(self) -> dict[str, str | int]:
-        """Fingerprints of what stands behind the recipe's names: `data`, `model`, `code` of the task, revision of the `method`.
+        """Fingerprints of what stands behind the recipe's names: `data`, `model`, `code` of the task, revision of the `method`,
+        data and code of the tasks in `also`.
 
         Of a model with a parent `model` is that of the model that the chain begins with, and `parents` is one of all that stands
         behind the parents' names.
@@ -260,6 +279,7 @@ class Recipe:
             "code": source.fingerprint(self.task),
             "method": methods.revision(self.method),
             "parents": self._inputs_of_parents(),
+            "also": digest({"data": [[task.digest(), source.fingerprint(task)] for task in self.also]}) if self.also else "",
         }
         known: dict[str, str | int] = {"data": self.task.digest()}
         return known | {kind: found for kind, found in more.items() if found}
@@ -284,6 +304,10 @@ class Recipe:
     def run_id(self) -> str:
         """The id of the run: recipes that differ in nothing but `epochs` are checkpoints of one run."""
         return digest(self.to_json() | {"epochs": None}, **self.inputs)
+
+    def asked_of(self, model: str) -> Recipe:
+        """The recipe by which a model that it made is asked: without what has made it, which says nothing of how it answers."""
+        return dataclasses.replace(self, model=model, pretrain=None, acquire=None, pseudo=None, also=())
 
     @property
     def learns(self) -> bool:

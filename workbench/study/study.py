@@ -13,6 +13,7 @@ from workbench import prices
 from workbench.errors import UsageError, did_you_mean
 from workbench.result import MINIMIZABLE
 from workbench.space import Choice, Dimension, Space, Value, check, dimensions, ends, is_number, is_whole, label, resolve
+from workbench.study.also import scores_of
 from workbench.study.recipe import Recipe
 from workbench.study.record import digest
 from workbench.tasks.base import GAP, WORST_GROUP
@@ -42,7 +43,8 @@ class Study:
 
     Attributes:
         recipe: The recipe with its holes: the space.
-        maximize: A score of the task, or `worst_group_` and its name where the data have groups.
+        maximize: A score of the task, or `worst_group_` and its name where the data have groups; or one of a task in the recipe's
+            `also`, behind that task's name.
         minimize: A cost out of `workbench.result.MINIMIZABLE`, or several. `usd` is compute plus labels.
         label_usd: Price of one labelled example in US$.
         platform: Name of the offer that prices compute (`workbench.prices.find`).
@@ -79,8 +81,7 @@ class Study:
         check(self, "label_usd", lambda v: is_number(v) and v >= 0, "a price in US$, at least 0")
         check(self, "trials", lambda v: v is None or (is_whole(v) and v >= 1), "a whole number of runs, at least 1, or None")
         check(self, "max_usd", lambda v: v is None or (is_number(v) and v > 0), "US$ above 0, or None")
-        metrics = _metrics(self.recipe.task)
-        lower = _metrics(self.recipe.task, "lower_is_better")
+        metrics, lower = _metrics(self.recipe), _metrics(self.recipe, "lower_is_better")
         if self.maximize in lower or str(self.maximize).startswith(GAP):
             raise UsageError(f"maximize={self.maximize!r}: lower is better. It is recorded; maximize {' or '.join(metrics)}.")
         if str(self.maximize).removeprefix(WORST_GROUP) not in metrics:
@@ -113,7 +114,7 @@ class Study:
         """
         if not isinstance(self.require, Mapping):
             raise UsageError(f'require={self.require!r}: give a bound by score: require={{"worst_group_accuracy": 70}}.')
-        higher, lower = _metrics(self.recipe.task), _metrics(self.recipe.task, "lower_is_better")
+        higher, lower = _metrics(self.recipe), _metrics(self.recipe, "lower_is_better")
         found = {}
         for name, bound in self.require.items():
             plain = str(name).removeprefix(WORST_GROUP).removeprefix(GAP)
@@ -205,7 +206,7 @@ DEFAULTS: Mapping[str, Any] = {
 """What a study's fields are where neither the study nor a settings file states them."""
 
 
-def _metrics(task: Any, which: str = "metrics") -> list[str]:
-    """Scores that the task has; of a choice of tasks, those that all have."""
-    first, *others = ((each.all_metrics() if which == "metrics" else getattr(each, which)) for each in ends(task))
-    return [name for name in first if all(name in other for other in others)]
+def _metrics(recipe: Recipe, which: str = "metrics") -> list[str]:
+    """Scores that the recipe's task has, and those of other tasks that grade it; of a choice of tasks, those that all have."""
+    first, *others = ((each.all_metrics() if which == "metrics" else getattr(each, which)) for each in ends(recipe.task))
+    return [*(name for name in first if all(name in other for other in others)), *scores_of(recipe.also, which)]

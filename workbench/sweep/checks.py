@@ -17,6 +17,7 @@ from workbench.meter import Meter
 from workbench.prices import Offer
 from workbench.space import Choice, Dimension, Value, dimensions, is_number, is_whole, label, resolve
 from workbench.study import Study
+from workbench.study.also import name_of
 from workbench.tasks.base import GAP, WORST_GROUP, Splits, Task
 
 MOST_MISSED = 0.5
@@ -58,6 +59,10 @@ def check_data(study: Study) -> list[str]:
                 _check_groups(name, forms[0])
             if task.bounds:
                 told += _missed(forms, models.processors(start.architecture for start in starts(study)), of_what)
+    for task in study.recipe.also:
+        with _of_its_author(task):
+            _check_splits(task, reads_train=False)
+            told += [f"{name_of(task)}: {line}" for line in task.notes()]
     return list(dict.fromkeys(told))
 
 

@@ -94,6 +94,9 @@ def held(study: Study, wanted: Wanted) -> dict[str, str]:
         }
         for side, examples in sides.items():
             found |= {str(each.get("id")): side for each in examples if wanted.is_example(each)}
+    for task in study.recipe.also:
+        for side in ("dev", "test"):
+            found |= {str(each.get("id")): side for each in getattr(task.splits(), side) if wanted.is_example(each)}
     return found
 
 
@@ -140,9 +143,10 @@ def _ways(recipe: Recipe, result: Result, wanted: Wanted) -> Iterable[str]:
             yield TRAINED
         if places and method.shots and (min(places) < method.shots or method.choose == "nearest"):
             yield SHOWN
-    if result.scores and any(wanted.is_example(each) for each in splits.dev):
+    grading = [splits, *(other.splits() for other in recipe.also)]
+    if result.scores and any(wanted.is_example(each) for of in grading for each in of.dev):
         yield GRADED
-    if result.test_scores and any(wanted.is_example(each) for each in splits.test):
+    if result.test_scores and any(wanted.is_example(each) for of in grading for each in of.test):
         yield TESTED
 
 

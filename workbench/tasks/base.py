@@ -25,6 +25,11 @@ best.
 """
 
 
+def apart(of: str, name: str) -> str:
+    """What a score is called that is of other examples than the task's own: `typos_accuracy`, `wiki_accuracy`."""
+    return f"{of}_{name}"
+
+
 @dataclass(frozen=True)
 class Splits:
     """The examples of a task. `train` is already cut to the number of labels asked for.
@@ -209,6 +214,10 @@ class Task(ABC):
         """
         return dict(scores)
 
+    def sharing(self, other: Task) -> Task:
+        """Another task as a model of this one is graded by it: with the classes of this one's head, where these hold its own."""
+        return other
+
     @property
     def anchor(self) -> float:
         """How strongly each weight is held near where it begins, by the Fisher information of what was learned before; 0: not."""
@@ -231,7 +240,7 @@ class Task(ABC):
 
     def all_metrics(self) -> tuple[str, ...]:
         """Return the names in `metrics`, and of each perturbation those with its name before them: `typos_accuracy`."""
-        return (*self.metrics, *(f"{kind}_{name}" for kind in self.perturbations for name in self.metrics))
+        return (*self.metrics, *(apart(kind, name) for kind in self.perturbations for name in self.metrics))
 
     def graded(self, side: str = "dev") -> Sequence[Example]:
         """Return the examples of a side that grade, `dev` or `test`, and behind them the same as perturbed in each way.
@@ -280,8 +289,9 @@ class Task(ABC):
             kind: self.grade_plain([examples[i] for i in places], [predictions[i] for i in places])
             for kind, places in parts.items()
         }
-        apart = {f"{kind}_{name}": found[kind][name] for kind in found if kind for name in self.metrics if name in found[kind]}
-        return found.get("", {}) | apart
+        return found.get("", {}) | {
+            apart(kind, name): found[kind][name] for kind in found if kind for name in self.metrics if name in found[kind]
+        }
 
     def grade_plain(self, examples: Sequence[Example], predictions: Sequence[Any]) -> dict[str, float]:
         """The scores and, where examples have a `group`, of each metric the worst group's and the gap from there to the best.

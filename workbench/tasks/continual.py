@@ -124,6 +124,9 @@ class Continual(Task):
             )
         return every[0]
 
+    def sharing(self, other: Task) -> Task:
+        return self._united()[0].sharing(other)
+
     def _united(self) -> tuple[Task, ...]:
         """The tasks, those with classes with the classes of all of them: one head tells them all."""
         if not all(isinstance(task, LabelledTask) for task in self.tasks):

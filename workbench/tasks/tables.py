@@ -111,6 +111,12 @@ class LabelledTask(TableTask):
     def portable(self) -> Task:
         return dataclasses.replace(self, labels=tuple(self.words().items()))
 
+    def sharing(self, other: Task) -> Task:
+        own = self.words()
+        if isinstance(other, LabelledTask) and {*other.words()} <= {*own}:
+            return dataclasses.replace(other, labels=tuple(own.items()))
+        return other
+
     def words(self) -> dict[str, str]:
         """All labels in their order, each in words."""
         return dict(self.labels or _words(self.data, self.form, self.digest()))

@@ -4,6 +4,8 @@ or prices.
     loop          the loop itself; kept weights of a sweep, read again and graded on the test split
     tuning        one run's model, optimiser and averages
     predicting    a model that answers requests
+    onnx_models   a file of ONNX in a model's place
+    exporting     makes such a file, and grades it
     passes        a model's forward passes: what it predicts, and what grades it
     choosing      which examples a run is trained on: bought, or told with confidence
     remembering   what runs of a process share: the latest few of a kind
@@ -32,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from workbench.training.batches import checkpoint_epochs, step_examples
     from workbench.training.choosing import Seen
+    from workbench.training.exporting import Exported, export
     from workbench.training.loop import Checkpoint, asked_model, device, predict, prepare, test, train, tuned_model, warm_up
     from workbench.training.passes import questions
     from workbench.training.predicting import Grade, Predictions, Predictor, grade
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Checkpoint",
+    "Exported",
     "Grade",
     "Predictions",
     "Predictor",
@@ -56,6 +60,7 @@ __all__ = [
     "device",
     "grade",
     "embed",
+    "export",
     "predict",
     "prepare",
     "questions",
@@ -68,6 +73,7 @@ __all__ = [
 
 _MODULES = {
     "Checkpoint": "loop",
+    "Exported": "exporting",
     "Progress": "tuning",
     "Grade": "predicting",
     "Predictions": "predicting",
@@ -82,6 +88,7 @@ _MODULES = {
     "device": "loop",
     "grade": "predicting",
     "embed": "vectors",
+    "export": "exporting",
     "predict": "loop",
     "prepare": "loop",
     "questions": "passes",

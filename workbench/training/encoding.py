@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workbench import methods
 from workbench.data import bases, models
 from workbench.formulations import Example, Rows
 from workbench.study import Recipe
 from workbench.training import parent_store
-from workbench.training.passes import Questions, questions
+from workbench.training.passes import Questions, questions_of
 from workbench.training.remembering import remembered
 from workbench.training.tuning import Tuning
 from workbench.usage import Usage
@@ -32,15 +31,13 @@ def encode(recipe: Recipe, examples: Sequence[Example], window: bases.Window) ->
     task, trains = recipe.task, recipe.epochs > 0 or recipe.method.fits
     # Examples are chosen by the model as it is before it is tuned: another start may choose others.
     chosen = (recipe.acquire, recipe.pseudo, parent_store.place(recipe)) if recipe.acquire or recipe.pseudo else None
-    key = (task, recipe.architecture, trains, recipe.learns, recipe.method.asking, chosen)
+    key = (task, recipe.also, recipe.architecture, trains, recipe.learns, recipe.method.asking, chosen)
 
     def make() -> tuple[Rows, Questions, Usage]:
         with window() as opened:
-            processor, splits = models.processor(recipe.architecture), task.splits()
-            formulation = recipe.formulation
-            shots = methods.shots(recipe.method, formulation, splits.train)
-            train_rows = formulation.encode(examples if trains else (), processor)
-            dev = questions(formulation, task.graded(), processor, shots, loss=recipe.learns)
+            processor = models.processor(recipe.architecture)
+            train_rows = recipe.formulation.encode(examples if trains else (), processor)
+            dev = questions_of(recipe, "dev", processor)
         return train_rows, dev, opened.usage
 
     return remembered(_encoded, key, make, KEPT_ROWS)
@@ -55,10 +52,5 @@ def test(tuning: Tuning) -> dict[str, float]:
     if not recipe.task.splits().test:
         return {}
 
-    def make() -> Questions:
-        splits, formulation = recipe.task.splits(), tuning.formulation
-        shots = methods.shots(recipe.method, formulation, splits.train)
-        return questions(formulation, recipe.task.graded("test"), tuning.processor, shots, loss=recipe.learns)
-
-    key = (recipe.task, recipe.architecture, recipe.learns, recipe.method.asking)
-    return tuning.test(remembered(_test_rows, key, make, KEPT_ROWS))
+    key = (recipe.task, recipe.also, recipe.architecture, recipe.learns, recipe.method.asking)
+    return tuning.test(remembered(_test_rows, key, lambda: questions_of(recipe, "test", tuning.processor), KEPT_ROWS))

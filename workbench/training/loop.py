@@ -215,7 +215,8 @@ def warm_up(recipe: Recipe) -> None:
     """Have at hand what is fetched, built or imported once per machine or process, so that no run pays for it."""
     methods.warm_up(recipe.method)
     models.processor(recipe.architecture)
-    recipe.task.provision()
+    for task in (recipe.task, *recipe.also):
+        task.provision()
     parent, formulation = recipe.parent, recipe.formulation
     if parent is not None and not parent_store.is_at_hand(parent):
         warm_up(parent)
@@ -328,8 +329,7 @@ def _train(
             state = tuning.resume_state(recipe, dict(cold))
             progress.left = replace(state, epochs=tuning.step * recipe.batch_size / count)
             return
-        asked = [dev.labelled] if dev.asked is dev.labelled else [dev.labelled, dev.asked]
-        features = phases.features("evaluate", tuning, asked, [*map(len, asked)])
+        features = phases.features("evaluate", tuning, dev.sets, [*map(len, dev.sets)])
         with phases.phase("evaluate", tuning) as used:
             scores, predictions, serving["predictions_per_second"] = tuning.evaluate(dev, clock, features.seconds)
         scores = recipe.task.since(scores, started.scores if started else ())

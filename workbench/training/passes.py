@@ -5,6 +5,7 @@ is graded by them.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import math
 import statistics
@@ -19,8 +20,10 @@ from workbench import flops, methods
 from workbench.data import bases, fingerprints, models
 from workbench.errors import Infeasible
 from workbench.formulations import Example, Formulation, Rows, Shots
-from workbench.objectives import Answers, Read
+from workbench.objectives import Answers, Inference, Read
 from workbench.study import Recipe
+from workbench.study.also import scored
+from workbench.tasks.base import Task
 from workbench.tasks.refusals import UNANSWERED
 from workbench.training import parent_store
 from workbench.training.batches import evaluation_batches, padded_tokens
@@ -38,15 +41,25 @@ class Questions:
     """Rows by which a model is graded.
 
     Attributes:
+        formulation: How the model computes what they are of.
         examples: The examples that the rows are made of.
         labelled: Rows with answers, for the loss; no rows where the loss is not asked for.
         asked: Rows without answers; the same object as `labelled` where predictions are read off
             the pass of the loss.
+        also: The same of other tasks that grade the model, each with its task.
     """
 
+    formulation: Formulation
     examples: Sequence[Example]
     labelled: Rows
     asked: Rows
+    also: Sequence[tuple[Task, Questions]] = ()
+
+    @property
+    def sets(self) -> list[Rows]:
+        """All rows that grading passes, in sets."""
+        own = [self.labelled] if self.asked is self.labelled else [self.labelled, self.asked]
+        return [*own, *(rows for _, each in self.also for rows in each.sets)]
 
 
 def questions(
@@ -65,11 +78,20 @@ def questions(
     """
     if isinstance(formulation.inference(processor), Read):
         labelled = formulation.encode(examples, processor, shots=shots)
-        return Questions(examples, labelled, labelled)
+        return Questions(formulation, examples, labelled, labelled)
     # What has no right answer has no loss. It stands behind the others, so that these keep their places.
     answered = examples[: sum(UNANSWERED not in example for example in examples)]
     labelled = formulation.encode(answered if loss else (), processor, shots=shots if loss else ())
-    return Questions(examples, labelled, formulation.encode(examples, processor, answers=False, shots=shots))
+    return Questions(formulation, examples, labelled, formulation.encode(examples, processor, answers=False, shots=shots))
+
+
+def questions_of(recipe: Recipe, side: str, processor: Any) -> Questions:
+    """Encode all that grades a recipe's model on a side, `dev` or `test`, as `questions` does: other tasks without their loss."""
+    formulation = recipe.formulation
+    shots = methods.shots(recipe.method, formulation, recipe.task.splits().train)
+    own = questions(formulation, recipe.task.graded(side), processor, shots, loss=recipe.learns)
+    others = [(of.task, questions(of.formulation, of.task.graded(side), processor, loss=False)) for of in recipe.graders]
+    return dataclasses.replace(own, also=[(task, asked) for task, asked in others if asked.examples])
 
 
 class Passes:
@@ -214,7 +236,7 @@ class Passes:
         shared = int(dev.asked.lengths[np.searchsorted(dev.asked.example, len(dev.examples)) :].sum())
         rate = len(dev.examples) / max((clock() - began + beside) * (1 - shared / max(1, work.tokens)), 1e-9)
         self.work = self.work + work
-        scores = self.recipe.task.grade(dev.examples, predictions)
+        scores = self.recipe.task.grade(dev.examples, predictions) | self._also(dev)
         return scores | ({} if loss is None else {"dev_loss": loss}), predictions, rate
 
     @torch.inference_mode()
@@ -223,7 +245,15 @@ class Passes:
         Raises as `evaluate`.
         """
         loss, predictions, _ = self._predict(of)
-        return self.recipe.task.grade(of.examples, predictions) | ({} if loss is None else {"test_loss": loss})
+        scores = self.recipe.task.grade(of.examples, predictions) | self._also(of)
+        return scores | ({} if loss is None else {"test_loss": loss})
+
+    def _also(self, of: Questions) -> dict[str, float]:
+        """The scores on other tasks; the work is added to `work`."""
+        found: dict[str, float] = {}
+        for task, asked in of.also:
+            found |= scored(task, task.grade(asked.examples, self.predict(asked)))
+        return found
 
     @torch.inference_mode()
     def predict(self, of: Questions) -> list[Any]:
@@ -244,37 +274,39 @@ class Passes:
         outputs: list[Any] = [None] * len(of.asked)
         # Summed on the device, as reading a number from a GPU waits for it.
         losses, padded = torch.zeros((), device=self.where), 0
-        read = self.inference.read if isinstance(self.inference, Read) else None
+        formulation = of.formulation
+        objective, inference = formulation.objective, formulation.inference(self.processor)
+        read = inference.read if isinstance(inference, Read) else None
         parts: list[tuple[Any, Any]] = []  # of batches whose rows the loss compares with each other
         with self.averaged_weights():
             for chosen, inputs in evaluation_batches(of.labelled, self.where):
                 padded += padded_tokens(of.labelled, chosen)
                 with self.autocast, faults_of_the_model(), self.given(of.labelled, chosen):
-                    output = self.objective.forward(self.model, inputs)
+                    output = objective.forward(self.model, inputs)
                 if of.labelled.together:
                     parts.append((output, inputs["labels"]))
                 else:
-                    losses += self.objective.loss(output, inputs)
+                    losses += objective.loss(output, inputs)
                 for row, value in zip(chosen, read(output, inputs) if read else (), strict=bool(read)):
                     outputs[row] = value
             if parts:
                 all_outputs, all_labels = (torch.cat(each) for each in zip(*parts, strict=True))
-                losses += self.objective.loss(all_outputs, {"labels": all_labels})
+                losses += objective.loss(all_outputs, {"labels": all_labels})
             above = self.at_hand(of.labelled, np.arange(len(of.labelled)))
             work = self.work_of(of.labelled.lengths.tolist(), padded, len(of.examples), flops.forward, above=above)
             for chosen, inputs in evaluation_batches(of.asked, self.where) if read is None else ():
-                work += self._ask(of.asked, chosen, inputs, outputs)
+                work += self._ask(inference, of.asked, chosen, inputs, outputs)
         loss = float(losses) / max(1, int(of.labelled.items.sum())) if len(of.labelled) else None
         if loss is not None and not math.isfinite(loss):
             raise Infeasible("diverged", f"the loss of the predictions is {loss} at step {self.step}")
-        return loss, self.formulation.decode(of.examples, of.asked, outputs, self.processor), work
+        return loss, formulation.decode(of.examples, of.asked, outputs, self.processor), work
 
-    def _ask(self, rows: Rows, chosen: np.ndarray, inputs: Mapping[str, Any], outputs: list[Any]) -> Work:
+    def _ask(self, inference: Inference, rows: Rows, chosen: np.ndarray, inputs: Mapping[str, Any], outputs: list[Any]) -> Work:
         """Predict a batch of rows in passes of its own. Tokens that are written count as work like
         those that are read.
         """
         with self.autocast, faults_of_the_model(), self.given(rows, chosen):
-            found = self.inference(self.model, inputs)
+            found = inference(self.model, inputs)
         for row, value in zip(chosen, found, strict=True):
             outputs[row] = value
         # With a beginning that all rows share and is read once, the rows' own lengths would count
@@ -282,7 +314,7 @@ class Passes:
         passes = found.passes if isinstance(found, Answers) else None
         if passes is not None:
             return self.work_of(passes.tokens, passes.padded, 0, functools.partial(flops.forward, past=passes.past))
-        written = [np.size(value) if self.inference.writes else 0 for value in found]
+        written = [np.size(value) if inference.writes else 0 for value in found]
         lengths = rows.lengths[chosen] + np.array(written)
         above = self.at_hand(rows, chosen)
         return self.work_of(lengths.tolist(), len(chosen) * int(lengths.max()), 0, flops.forward, above=above)

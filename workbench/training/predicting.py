@@ -4,6 +4,7 @@ answers.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -15,12 +16,17 @@ import numpy as np
 import torch
 
 from workbench import methods
+from workbench.data import models
 from workbench.formulations import Example, Rows
+from workbench.objectives import Inference
 from workbench.study import Recipe
+from workbench.training import parent_store
 from workbench.training.batches import evaluation_batches
 from workbench.training.faults import faults_of_the_model
 from workbench.training.loop import device, tuned
-from workbench.training.passes import questions
+from workbench.training.onnx_models import SUFFIX, OnnxModel
+from workbench.training.passes import Questions, questions
+from workbench.training.tuning import Tuning
 
 
 class Predictions(NamedTuple):
@@ -56,11 +62,32 @@ class Grade(NamedTuple):
 def grade(recipe: Recipe, weights: str | Path | None) -> Grade:
     """Grade weights, as `test` takes them, on the dev set. Raises as `test`."""
     tuning = tuned(recipe, weights, device())
-    splits = recipe.task.splits()
-    shots = methods.shots(recipe.method, tuning.formulation, splits.train)
-    dev = questions(tuning.formulation, splits.dev, tuning.processor, shots, loss=False)
+    shots = methods.shots(recipe.method, tuning.formulation, recipe.task.splits().train)
+    return graded(tuning, questions(tuning.formulation, recipe.task.graded(), tuning.processor, shots, loss=False))
+
+
+def graded(tuning: Tuning, dev: Questions) -> Grade:
+    """Grade a model by questions."""
     scores, _, rate = tuning.evaluate(dev, time.perf_counter)
     return Grade(scores, rate, tuning.latency(dev, time.perf_counter))
+
+
+class _Asked(NamedTuple):
+    """A model, and how it is asked."""
+
+    model: torch.nn.Module
+    processor: Any
+    inference: Inference
+    autocast: contextlib.AbstractContextManager[Any]
+
+
+def _asked(recipe: Recipe, weights: str | Path | None, where: torch.device) -> _Asked:
+    if weights is None or Path(weights).suffix != SUFFIX:
+        tuning = tuned(recipe, weights, where)
+        return _Asked(tuning.model.eval(), tuning.processor, tuning.inference, tuning.autocast)
+    processor = models.processor(recipe.architecture)
+    model = OnnxModel(Path(weights), parent_store.place(recipe))
+    return _Asked(model, processor, recipe.formulation.inference(processor), contextlib.nullcontext())
 
 
 class Predictor:
@@ -68,7 +95,7 @@ class Predictor:
 
     Args:
         recipe: What was trained.
-        weights: As `test` takes them.
+        weights: As `test` takes them; or a file of ONNX, which is computed on the CPU.
         examples: The labelled examples that a method puts before questions; others read none.
         where: The device; None: the first visible GPU, else the CPU.
 
@@ -80,8 +107,7 @@ class Predictor:
         self, recipe: Recipe, weights: str | Path | None, examples: Sequence[Example] = (), where: torch.device | None = None
     ) -> None:
         self._where = where or device()
-        self._tuning = tuned(recipe, weights, self._where)
-        self._tuning.model.eval()
+        self._asked = _asked(recipe, weights, self._where)
         self._formulation = recipe.formulation
         self._apart = self._formulation.apart
         self._shots = methods.shots(recipe.method, self._formulation, examples)
@@ -102,24 +128,24 @@ class Predictor:
             return Predictions([], 0)
         with self._turn:
             began, cpu_began = time.perf_counter(), time.process_time()
-            rows = self._apart.encode(examples, self._tuning.processor, answers=False, shots=self._shots)
+            rows = self._apart.encode(examples, self._asked.processor, answers=False, shots=self._shots)
             outputs, tokens = self._outputs(rows)
             if self._extra:
                 rows = dataclasses.replace(rows, extra=[*rows.extra, *self._extra])
-            found = self._formulation.decode(examples, rows, [*outputs, *self._shared], self._tuning.processor)
+            found = self._formulation.decode(examples, rows, [*outputs, *self._shared], self._asked.processor)
             took, cpu_took = time.perf_counter() - began, time.process_time() - cpu_began
         return Predictions(found, tokens, took, cpu_took)
 
     def _encoded(self, examples: Sequence[Example]) -> Rows:
-        return self._formulation.encode(examples, self._tuning.processor, answers=False, shots=self._shots)
+        return self._formulation.encode(examples, self._asked.processor, answers=False, shots=self._shots)
 
     @torch.inference_mode()
     def _outputs(self, rows: Rows) -> tuple[list[Any], int]:
         """One output a row, and the tokens that were read and written."""
-        inference, outputs = self._tuning.inference, list[Any]([None] * len(rows))
+        inference, outputs = self._asked.inference, list[Any]([None] * len(rows))
         for chosen, inputs in evaluation_batches(rows, self._where):
-            with self._tuning.autocast, faults_of_the_model():
-                found = inference(self._tuning.model, inputs)
+            with self._asked.autocast, faults_of_the_model():
+                found = inference(self._asked.model, inputs)
             for row, value in zip(chosen, found, strict=True):
                 outputs[row] = value
         written = sum(int(np.size(value)) for value in outputs) if inference.writes else 0

@@ -1,0 +1,65 @@
+"""`workbench watch`: how a served model does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from workbench.cli import complete
+from workbench.cli.common import Table, json_option, print_json, print_table, print_text, reading
+from workbench.cli.options import setting
+from workbench.quantities import count, dollars, duration
+from workbench.report import in_use
+from workbench.watching import feedback, history
+from workbench.watching.overview import Overview, overview
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--log", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Another log than that of NAME.")
+@setting("--platform", metavar="NAME", shell_complete=complete.platforms, help="Offer that prices it. [default: the study's]")
+@json_option
+def watch(name: str | None, log: Path | None, platform: str | None, as_json: bool) -> None:
+    """Show how the model NAME does, by the log that `workbench serve` writes: the latest one, where no NAME is given.
+
+    What runs, its requests and latency, what it costs with its idle time, whether rows are still like those of the dev set, when
+    a class became more frequent, and its score in use, where right answers are known.
+    """
+    with reading("Reading the log …"):
+        file = log or history.find(name)
+        found = overview(history.read(file), feedback.load(file).quality, platform)
+    if as_json:
+        print_json({"log": str(file), **found.to_json()})
+        return
+    _table(found)
+    latest = found.models[-1]
+    for sentence in in_use.sentences(latest, found):
+        print_text(sentence)
+    for shadow in found.shadows:
+        print_text(in_use.shadow_text(shadow))
+
+
+def _table(found: Overview) -> None:
+    table = Table(title=f"Served on {found.offer.name}")
+    rows = in_use.use_rows(found)
+    for column in rows[0]:
+        table.add_column(column, justify="left" if column in ("model", "state") else "right")
+    for row in rows:
+        table.add_row(*(_cell(column, value) for column, value in row.items()))
+    print_table(table)
+
+
+def _cell(column: str, value: object) -> str:
+    if value is None:
+        return "unknown"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return count(value)
+    assert isinstance(value, float)
+    if column in ("p50", "p95", "p99"):
+        return f"{1000 * value:,.0f} ms"
+    if column == "up":
+        return duration(value)
+    return dollars(value) if column.startswith("US$") or column == "never idle" else f"{value:,.3g}"

@@ -1,0 +1,161 @@
+"""What is said of served models: their load and costs, drift, alarms, quality in use, second models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from workbench.quantities import dollars, duration, many
+from workbench.watching import alarms, drift
+from workbench.watching.overview import Model, Overview
+from workbench.watching.shadow import Agreement
+
+_WHAT = {"length": "the length of rows", "class": "the share of classes", "confidence": "the confidence", "words": "the words"}
+
+
+def use_rows(found: Overview) -> list[dict[str, Any]]:
+    """A row for each model, the latest first: what runs, its load, its latency, its costs."""
+    return [_use_row(each) for each in reversed(found.models)]
+
+
+def _use_row(model: Model) -> dict[str, Any]:
+    used = model.use
+    return {
+        "model": f"{used.model} {used.version}",
+        "state": {True: "runs", False: "ended", None: "unknown"}[used.runs],
+        "requests": used.requests,
+        "refused": used.refused,
+        "failed": used.failed,
+        "rows": used.rows,
+        "tokens": used.tokens,
+        "p50": used.p50,
+        "p95": used.p95,
+        "p99": used.p99,
+        "up": used.up_seconds,
+        "rows/s": used.load_per_second,
+        "J for 1,000": used.energy_j_per_1000,
+        "US$": used.usd,
+        "US$ for 1,000": used.usd_per_1000,
+        "never idle": used.full_usd_per_1000,
+    }
+
+
+def cost_text(model: Model, found: Overview) -> str:
+    """What a model's predictions cost, in a sentence."""
+    used = model.use
+    if not used.rows:
+        return f"{used.model} {used.version} has answered no request yet."
+    text = (
+        f"{used.model} {used.version} answered {many(used.rows, 'row')} in {duration(used.up_seconds)} on {found.offer.name}: "
+        f"{dollars(used.usd_per_1000)} for 1,000, idle time included"
+    )
+    return text + (f", and {dollars(used.full_usd_per_1000)} on a machine that is never idle." if used.full_usd_per_1000 else ".")
+
+
+def drift_texts(model: Model) -> list[str]:
+    """Whether a model's rows are like those of the dev set, in sentences."""
+    if not model.has_reference:
+        return ["It was deployed without the dev set's distributions (`--no-check`): nothing is known of drift."]
+    if not model.drifts:
+        return [f"Of drift nothing can be said before {drift.FEWEST} rows."]
+    moved = [each for each in model.drifts if each.drifted]
+    rows = max(each.rows for each in model.drifts)
+    if not moved:
+        what = ", ".join(_WHAT[each.what].removeprefix("the ") for each in model.drifts)
+        return [f"No drift in the last {rows:,} rows: {what} are as on the dev set."]
+    return [
+        f"Drift: {_WHAT[each.what]} in the last {many(each.rows, 'row')} is not as on the dev set "
+        f"({each.measure} {each.value:.2f}, above {each.threshold:.2f})."
+        for each in moved
+    ]
+
+
+def drift_rows(model: Model) -> list[dict[str, Any]]:
+    """A row for each thing that is compared with the dev set."""
+    return [
+        {"what": each.what, "measure": each.measure, "value": each.value, "threshold": each.threshold,
+         "drifted": "yes" if each.drifted else "no", "rows": each.rows, "dev examples": each.examples}
+        for each in model.drifts
+    ]  # fmt: skip
+
+
+def alarm_texts(model: Model) -> list[str]:
+    """The alarms of a model, the latest first, or that there are none."""
+    watched = model.watched
+    told = [
+        f"Alarm at row {each.row:,}, {moment(each.time)}: {each.label} rose from {100 * each.before:.0f} to "
+        f"{100 * each.after:.0f} % of rows, since about row {each.since_row:,}."
+        for each in reversed(watched.alarms)
+    ]
+    if not watched.rows:
+        return ["Its answers are no classes: there is no rate to watch."] if model.use.rows else []
+    if not watched.usual:
+        since = watched.rows - watched.alarms[-1].row if watched.alarms else watched.rows
+        return [*told, f"Usual shares of classes are learned from {alarms.NEEDED} rows: {since:,} have come."]
+    return told or [f"No alarm in {many(watched.rows, 'row')}."]
+
+
+def alarm_rule(model: Model) -> str:
+    """How alarms are raised, with their rate of false ones and their delay."""
+    rule = (
+        f"Alarms are set so that of a hundred unchanged streams of {alarms.HORIZON:,} rows one raises a false one. "
+        f"In 19 of 20 cases a share that doubles is noticed"
+    )
+    common = sorted(model.watched.usual.items(), key=lambda item: -item[1])
+    told = [
+        f"{name} ({100 * share:.0f} %) {_within(model.watched.delays.get(name))} rows"
+        for name, share in common
+        if share > 1 / alarms.NEEDED
+    ]
+    return f"{rule}: {', '.join(told[:6])}." if told else ""
+
+
+def _within(rows: int | None) -> str:
+    return f"later than {alarms.HORIZON:,}" if rows is None else f"within {rows:,}"
+
+
+def quality_text(model: Model) -> str:
+    """The score in use beside that on the dev set, in a sentence."""
+    found, known = model.quality, model.evidence
+    dev = f"{known.get('metric')} {known['score']:.1f} on the dev set" if known.get("score") is not None else ""
+    if found is None:
+        return f"{dev[:1].upper()}{dev[1:]}; in use unknown: `workbench feedback FILE` takes right answers." if dev else ""
+    band = "" if found.low is None or found.high is None else f" ({found.low:.1f} to {found.high:.1f}, 95 %)"
+    text = f"In use {found.metric} {found.value:.1f}{band} by {many(found.examples, 'right answer')}"
+    if found.metric != known.get("metric") or not dev:
+        return f"{text}; {dev}." if dev else f"{text}."
+    if found.low is None or found.high is None:
+        return f"{text}; {dev}."
+    score = float(known["score"])
+    verdict = "above" if score < found.low else "below" if score > found.high else "as"
+    return f"{text}, {'as' if verdict == 'as' else f'clearly {verdict}'} {known['score']:.1f} on the dev set."
+
+
+def shadow_text(found: Agreement) -> str:
+    """How often a second model agrees, and what the switch would save."""
+    name = f"{found.model} {found.version}"
+    dropped = f" {many(found.dropped, 'request')} passed it by while it was busy." if found.dropped else ""
+    if not found.rows:
+        return f"{name} has seen no request yet.{dropped}"
+    share = f"{100 * (found.share or 0):.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f}, 95 %)"
+    text = f"{name}, unseen, gave the same answer to {share} of {many(found.rows, 'row')}."
+    if found.saves_usd_per_1000 is None:
+        return f"{text} What it would cost is unknown.{dropped}"
+    saves = found.saves_usd_per_1000
+    verb = "would save" if saves >= 0 else "would cost"
+    more = "" if saves >= 0 else " more"
+    what = f"On machines that are never idle the switch {verb} {dollars(abs(saves))}{more} for 1,000 rows"
+    return f"{text} {what} ({found.basis}).{dropped}"
+
+
+def moment(seconds: float) -> str:
+    """A moment in this place's time: `2026-11-30 14:05`."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def sentences(model: Model, found: Overview) -> Sequence[str]:
+    """All that is said of a model."""
+    rule = [alarm_rule(model)] if model.watched.usual else []
+    told = [cost_text(model, found), *drift_texts(model), *alarm_texts(model), *rule, quality_text(model)]
+    return [each for each in told if each]

@@ -1,0 +1,106 @@
+"""All that a log says of the models that were served, as one record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from workbench import prices
+from workbench.errors import UsageError
+from workbench.prices import Offer
+from workbench.watching import alarms, drift, use
+from workbench.watching.alarms import Watched
+from workbench.watching.drift import Drift
+from workbench.watching.feedback import Quality
+from workbench.watching.history import History
+from workbench.watching.reference import Reference
+from workbench.watching.shadow import Agreement, agreements
+from workbench.watching.use import Use
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that was served.
+
+    Attributes:
+        use: How it was used, and what that cost.
+        evidence: What was known of it when it was deployed (`serving.evidence.Evidence.to_json`).
+        drifts: Whether its rows and answers are distributed as on the dev set; nothing where too few came.
+        has_reference: Whether it was deployed with the dev set's distributions.
+        watched: Its classes over time, and the alarms.
+        quality: Its score in use, by the right answers that are known; None: there are none.
+    """
+
+    use: Use
+    evidence: Mapping[str, Any]
+    drifts: Sequence[Drift]
+    has_reference: bool
+    watched: Watched
+    quality: Quality | None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What a log says.
+
+    Attributes:
+        offer: The machine that prices the servers.
+        models: The models, the latest last.
+        shadows: Second models that answered unseen.
+    """
+
+    offer: Offer
+    models: Sequence[Model]
+    shadows: Sequence[Agreement]
+
+    def to_json(self) -> dict[str, Any]:
+        """The overview as plain data."""
+        return {
+            "offer": self.offer.name,
+            "models": [
+                {
+                    **asdict(each.use),
+                    "energy_j_per_1000": each.use.energy_j_per_1000,
+                    "evidence": dict(each.evidence),
+                    "drift": [{**asdict(one), "drifted": one.drifted} for one in each.drifts],
+                    "classes": asdict(each.watched),
+                    "quality": None if each.quality is None else each.quality.to_json(),
+                }
+                for each in self.models
+            ],
+            "shadows": [each.to_json() for each in self.shadows],
+        }
+
+
+def overview(history: History, quality: Mapping[str, Quality], platform: str | None = None) -> Overview:
+    """Read a log.
+
+    Args:
+        history: The log.
+        quality: Scores in use, by the model's id.
+        platform: The offer that prices the servers; None: that of the latest model's study.
+
+    Raises:
+        UsageError: No server wrote this log, or no offer has that name.
+    """
+    if not history.models:
+        raise UsageError("this is no log of a server, or its head is missing. `workbench serve NAME` writes one.")
+    offer = offer_of(history, platform)
+    models = [_model(history, each, quality.get(each.model_id)) for each in use.uses(history, offer)]
+    return Overview(offer, models, agreements(history, offer))
+
+
+def offer_of(history: History, platform: str | None) -> Offer:
+    """The offer that prices servers. Raises UsageError where there is none of that name."""
+    evidence = history.start_of(history.models[-1]).get("evidence") or {}
+    return prices.offer_of(platform, {"platform": evidence.get("offer") or prices.DEFAULT})
+
+
+def _model(history: History, used: Use, quality: Quality | None) -> Model:
+    start, rows = history.start_of(used.model_id), history.of(used.model_id)
+    known = Reference.from_json(start.get("reference") or {})
+    words = [line for line in history.words if line.get("model_id") == used.model_id]
+    return Model(
+        used, start.get("evidence") or {}, drift.drifts(known, rows, words), known.examples > 0, alarms.watch(rows), quality
+    )
