@@ -40,6 +40,7 @@ class Seat:
 
     def __init__(self, words: Sequence[str], folder: str, variables: Mapping[str, str]) -> None:
         self._lines: queue.Queue[tuple[int, str]] = queue.Queue()
+        self._writing, self._told, self._early = threading.Lock(), 0, dict[int, str]()
         if not Path(folder).is_dir():
             self._process = None
             text = f"{folder} is not on this machine. Have the study's folder at the same path on every machine of the cluster."
@@ -85,12 +86,16 @@ class Seat:
         over = self._process.poll() is not None and not any(reader.is_alive() for reader in self._readers) and self._lines.empty()
         return [], self._process.returncode if over else None
 
-    def tell(self, text: str) -> None:
-        """Write to the worker."""
-        if self._process is not None and self._process.stdin is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self._process.stdin.write(text)
-                self._process.stdin.flush()
+    def tell(self, number: int, text: str) -> None:
+        """Write to the worker. Calls may overtake each other, and `number`, from 0, says which comes when."""
+        if self._process is None or self._process.stdin is None:
+            return
+        with self._writing, contextlib.suppress(OSError, ValueError):
+            self._early[number] = text
+            while self._told in self._early:
+                self._process.stdin.write(self._early.pop(self._told))
+                self._told += 1
+            self._process.stdin.flush()
 
     def send_signal(self, number: int) -> None:
         """Send the worker a signal."""
@@ -114,11 +119,12 @@ class _Stream:
 
 
 class _Input:
-    def __init__(self, tell: Callable[[str], object]) -> None:
-        self._tell = tell
+    def __init__(self, tell: Callable[[int, str], object]) -> None:
+        self._tell, self._told = tell, 0
 
     def write(self, text: str) -> None:
-        self._tell(text)
+        self._tell(self._told, text)
+        self._told += 1
 
     def flush(self) -> None:
         pass
@@ -175,6 +181,12 @@ class RemoteWorker:
         self.returncode = code
 
 
+def _without(words: Sequence[str], option: str) -> list[str]:
+    """A command line without an option and its value."""
+    kept = [word for i, word in enumerate(words) if word != option and (i == 0 or words[i - 1] != option)]
+    return [word for word in kept if not word.startswith(f"{option}=")]
+
+
 class RayLauncher:
     """Starts workers on a cluster that is there: a place for each GPU of a machine, and one for each machine without a GPU.
 
@@ -198,11 +210,8 @@ class RayLauncher:
             import ray
         except ImportError as error:
             raise EnvironmentFault(f"--ray needs Ray: pip install 'workbench[ray]' ({error}).") from error
-        # Ray would have this process listen on the address that leads to the network, whatever the cluster listens on.
-        host = address.rpartition(":")[0]
-        own = {"_node_ip_address": host} if host in ("127.0.0.1", "localhost") else {}
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False, **own)
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise EnvironmentFault(f"no cluster of Ray's at {address} ({reason}). Start one by `ray start --head`.") from error
@@ -233,6 +242,8 @@ class RayLauncher:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         node, on_gpu = self._nodes[place.name]
+        if "WORKBENCH_PLATFORM" in place.variables:  # what its label says goes before what the sweep was told of this machine
+            words = _without(words, "--platform")
         options: dict[str, Any] = {"num_gpus": 1} if on_gpu else {"memory": self._memory_bytes} if self._memory_bytes else {}
         actor = ray.remote(Seat).options(
             num_cpus=0,
