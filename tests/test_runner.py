@@ -2,7 +2,6 @@
 search is behind.
 """
 
-
 import pytest
 from test_sweep import Bench, Ear, Quiet, finite
 
