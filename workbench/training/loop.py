@@ -22,7 +22,7 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -324,8 +324,14 @@ def _train(
         features = phases.features("train", tuning, [train_rows], [after], before)
         with phases.phase("train", tuning) as used:
             tuning.run(train_rows, target, count, progress)
-            tuning.fit_head(train_rows, seen)
+            left = tuning.step < target and progress.leave
+            if not left:
+                tuning.fit_head(train_rows, seen)
         cold["train"] = cold.get("train", Usage()) + used[0] + features
+        if left:
+            state = tuning.resume_state(recipe, dict(cold))
+            progress.left = replace(state, epochs=tuning.step * recipe.batch_size / count)
+            return
         features = phases.features("evaluate", tuning, dev.sets, [*map(len, dev.sets)])
         with phases.phase("evaluate", tuning) as used:
             scores, predictions, serving["predictions_per_second"] = tuning.evaluate(dev, clock, features.seconds)
