@@ -22,7 +22,7 @@ import torch
 from workbench import Recipe, methods, training
 from workbench.data import bases, models
 from workbench.meter import Meter
-from workbench.training import encoding, features, passes, tuning
+from workbench.training import batches, encoding, features, passes, tuning
 from workbench.training.batches import one_batch, step_examples, steps_for
 from workbench.usage import Work
 
@@ -360,8 +360,12 @@ def without(part: str) -> Iterator[None]:
     """The product with one part taken out, from outside."""
     with contextlib.ExitStack() as stack:
         put = mock.patch.object
+        if part in ("packed rows", "similar lengths"):
+            stack.enter_context(mock.patch.dict(batches.PACKED_TOKENS, clear=True))
         if part == "similar lengths":
-            stack.enter_context(put(tuning, "micro_batches", lambda rows, chosen, where, most=None: one_batch(rows, chosen, where)))
+            stack.enter_context(
+                put(tuning, "micro_batches", lambda rows, chosen, where, most=None, packed=False: one_batch(rows, chosen, where))
+            )
             stack.enter_context(put(passes, "evaluation_batches", _in_order))
         elif part == "kept features":
             features._kept.clear()
@@ -376,7 +380,7 @@ def without(part: str) -> Iterator[None]:
         yield
 
 
-def _in_order(rows: Any, where: torch.device) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+def _in_order(rows: Any, where: torch.device, **how: bool) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     """Batches of an evaluation as the other loops make them: in the order of the data."""
     for start in range(0, len(rows), EVALUATION_BATCH):
         yield from one_batch(rows, np.arange(start, min(start + EVALUATION_BATCH, len(rows))), where)
@@ -405,6 +409,7 @@ def arms_of(job: Job, meter: Meter, *, records: bool = True) -> dict[str, Callab
     if job.recipe.method.kind == "head":
         # The first run of a sweep computes what the later ones find; `ours` is a later one.
         return found | {"ours, first": first, "ours without kept features": lacking("kept features")}
+    found["ours without packed rows"] = lacking("packed rows")
     found["ours without similar lengths"] = lacking("similar lengths")
     if job.recipe.method.kind == "full" and not job.writes:
         found["ours without fused AdamW"] = lacking("fused AdamW")

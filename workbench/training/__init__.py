@@ -18,6 +18,7 @@ or prices.
     parent_store  the folder with the models that recipes start from
     vectors       embeddings of examples by an encoder as it is
     fisher        how surely a model's weights are known by what it learned
+    sharding      a model that several processes hold a part of each
     faults        what goes wrong in a model, told from what goes wrong in this package
     resume_state  the state to continue a run from, and the folder of such states
     shared_files  files that machines share, at any address of fsspec
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from workbench.training.passes import questions
     from workbench.training.predicting import Grade, Predictions, Predictor, grade
     from workbench.training.resume_state import ResumeCache, ResumeState
+    from workbench.training.sharding import Shards
     from workbench.training.shared_files import SharedFiles
     from workbench.training.tuning import Progress, Tuning
     from workbench.training.vectors import embed
@@ -53,6 +55,7 @@ __all__ = [
     "ResumeCache",
     "ResumeState",
     "Seen",
+    "Shards",
     "SharedFiles",
     "Tuning",
     "asked_model",
@@ -81,6 +84,7 @@ _MODULES = {
     "ResumeCache": "resume_state",
     "ResumeState": "resume_state",
     "Seen": "choosing",
+    "Shards": "sharding",
     "SharedFiles": "shared_files",
     "Tuning": "tuning",
     "asked_model": "loop",

@@ -208,7 +208,11 @@ def tuned(recipe: Recipe, weights: str | Path | None, where: torch.device) -> Tu
 
 def device() -> torch.device:
     """The device that trains: the first visible GPU, else the CPU; of several processes that share a model each has its own."""
-    return torch.device("cuda", torch.cuda.current_device() if sharding.count() > 1 else 0) if torch.cuda.is_available() else torch.device("cpu")
+    return (
+        torch.device("cuda", torch.cuda.current_device() if sharding.count() > 1 else 0)
+        if torch.cuda.is_available()
+        else torch.device("cpu")
+    )
 
 
 def warm_up(recipe: Recipe) -> None:
@@ -302,7 +306,7 @@ def _train(
     with phases.phase("load"):
         tuning = Tuning(recipe, where, resume, meter.window)
     cold.setdefault("data", lot.usage + encoded)
-    loading = phases.spent["load"]
+    loading = phases.spent["load"] - tuning.trial_took  # made once a process, as imports are: no run pays for it
     if tuning.base_at_hand:  # each run pays for its model as if it had read it
         loading = loading - tuning.base_took + tuning.base_alone
     cold.setdefault("load", loading)

@@ -23,18 +23,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-import numpy as np
-
 from workbench.errors import UsageError
+from workbench.training.batches import one_batch
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
+    from workbench.formulations import Rows
     from workbench.study import Recipe
     from workbench.training.loop import Checkpoint
     from workbench.training.resume_state import ResumeState
@@ -78,38 +79,60 @@ def shard(model: torch.nn.Module, where: torch.device) -> torch.nn.Module:
     """The model on its device, each process holding a part of every parameter."""
     if count() == 1:
         return model.to(where)
-    import torch
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(where.type, (count(),))
-    # Layer by layer, so that no device ever holds more than one whole layer.
-    for module in model.modules():
-        if isinstance(module, torch.nn.ModuleList):
-            for layer in module:
-                if any(True for _ in layer.parameters()) and type(layer).forward is not torch.nn.Module.forward:
-                    fully_shard(layer, mesh=mesh)
+    for layer in _layers(model):  # so that no device ever holds more than one whole layer
+        fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    return model.to(where)
+    return model.to(where)  # its buffers, which are whole everywhere
 
 
-def share(chosen: np.ndarray) -> tuple[np.ndarray, float]:
-    """This process's rows of a micro-batch, and the weight of their loss; where there are too few, a row that weighs nothing.
+def _layers(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """The members of the outermost lists of modules: a transformer's layers. What is in one of them belongs to it."""
+    import torch
 
-    Gradients are averaged over processes, so that a loss weighs as often as there are processes.
+    for child in module.children():
+        if not isinstance(child, torch.nn.ModuleList):
+            yield from _layers(child)
+            continue
+        yield from (layer for layer in child if any(True for _ in layer.parameters()))
+
+
+def shares(
+    cut: Iterable[tuple[np.ndarray, dict[str, Any]]], rows: Rows, where: torch.device, of: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, Any], float]]:
+    """The rows of each micro-batch that are this process's.
+
+    Gradients are averaged over processes, so that a loss weighs as often as there are processes. Where a micro-batch has too few
+    rows, one of them stands in that weighs nothing: all processes make the same passes.
+
+    Args:
+        cut: Micro-batches, as `batches.micro_batches` gives them.
+        rows: All rows.
+        where: The device.
+        of: How many processes share them; 1: each has all of them.
+
+    Yields:
+        The rows of the micro-batch; this process's; the batch of these; what their loss weighs.
     """
-    of = count()
-    own = chosen[_rank() :: of]
-    return (own, float(of)) if len(own) else (chosen[:1], 0.0)
+    for chosen, inputs in cut:
+        if of == 1:
+            yield chosen, chosen, inputs, 1.0
+            continue
+        own = chosen[_rank() :: of]
+        ((mine, batch),) = one_batch(rows, own if len(own) else chosen[:1], where)
+        yield chosen, mine, batch, float(of) if len(own) else 0.0
 
 
-def summed(value: torch.Tensor) -> torch.Tensor:
-    """The sum over processes."""
-    if count() > 1:
+def summed(value: torch.Tensor, of: int) -> torch.Tensor:
+    """The mean over processes that share the rows of a step: with their weights, the sum over rows."""
+    if of > 1:
         import torch.distributed as group
 
         group.all_reduce(value)
-    return value
+    return value / of
 
 
 def least(value: int) -> int:
@@ -137,15 +160,15 @@ def agreed(state: list[torch.Tensor]) -> list[torch.Tensor]:
 
 def local(value: torch.Tensor) -> torch.Tensor:
     """The part of a tensor that this process holds, sharing its memory; the tensor itself where it is whole."""
-    return value.to_local() if hasattr(value, "to_local") else value  # type: ignore[no-any-return]
+    return value.to_local() if hasattr(value, "to_local") else value
 
 
 def whole(value: torch.Tensor) -> torch.Tensor:
     """The whole of a tensor; all processes have to ask for it."""
-    return value.full_tensor() if hasattr(value, "full_tensor") else value  # type: ignore[no-any-return]
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
-def placed(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def placed(value: torch.Tensor, like: Any) -> torch.Tensor:
     """A whole tensor, spread over the processes as another is."""
     if not hasattr(like, "device_mesh"):
         return value
@@ -189,6 +212,11 @@ class Shards:
             threading.Thread(target=self._watch, args=(other,), name="shard", daemon=True).start()
         _join(self._folder / "met", devices, 0)
 
+    @property
+    def pids(self) -> list[int]:
+        """The other processes."""
+        return [other.pid for other in self._others]
+
     def train(self, recipe: Recipe, resume: ResumeState | None = None, **more: Any) -> Iterator[Checkpoint]:
         """As `workbench.training.train`, by all processes. Raises UsageError where the recipe needs a whole model."""
         from workbench.training.loop import train
@@ -201,7 +229,7 @@ class Shards:
                 self._tell("next")
                 if (found := next(segments, None)) is None:
                     return
-                asks = {name: self._asking(name, getattr(found, name)) for name in _ASKED}
+                asks: dict[str, Any] = {name: self._asking(name, getattr(found, name)) for name in _ASKED}
                 yield dataclasses.replace(found, **asks)
         except Exception:
             time.sleep(_DYING_SECONDS)
@@ -237,7 +265,8 @@ class Shards:
     def _watch(self, other: subprocess.Popen[bytes]) -> None:
         code = other.wait()
         if not self._closing:
-            print(f"A process that held a part of the model ended ({code}): nothing can be computed without it.", file=sys.stderr)
+            sys.stderr.write(f"A process that held a part of the model ended ({code}): nothing can be computed without it.\n")
+            sys.stderr.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
 
