@@ -45,6 +45,9 @@ class Progress:
         phase: What is being done: `train`, or `pretrain` while a parent is made.
         unlabelled: Orders of corpora, whose texts nobody labelled.
         labels_of: How many labels have reached the loss once so many examples have.
+        stepping: Whether optimiser steps are being made, and not an evaluation, say.
+        leave: Ask for the end of the training after the step at hand; `left` is then its state.
+        left: The state to continue from, of a training that was left between two checkpoints.
     """
 
     by_order: dict[str, int] = field(default_factory=dict)
@@ -52,6 +55,14 @@ class Progress:
     phase: str = "train"
     unlabelled: set[str] = field(default_factory=set)
     labels_of: Callable[[int], int] = lambda examples: examples
+    stepping: bool = False
+    leave: bool = False
+    left: ResumeState | None = None
+
+    def ask_to_leave(self) -> bool:
+        """Have the training end after the step at hand, with its state in `left`; whether it is at a place where it can."""
+        self.leave = self.stepping and self.phase == "train"
+        return self.leave
 
     @property
     def labels(self) -> int:
@@ -121,8 +132,8 @@ class Tuning(Passes):
         return min(1.0, self.step / (self.recipe.warmup_steps + 1))
 
     def run(self, rows: Rows, target: int, examples: int, progress: Progress) -> None:
-        """Optimiser steps up to `target`. Raises Infeasible when the loss is no longer finite, or
-        the model fails.
+        """Optimiser steps up to `target`, or until somebody asks to leave. Raises Infeasible when the loss is no longer finite,
+        or the model fails.
         """
         # Rows are in the order of their examples: those of example i are first[i] to last[i] - 1.
         first, last = (
@@ -132,7 +143,8 @@ class Tuning(Passes):
         recipe = self.recipe
         if self.step < target:
             self.fit(rows, last - first)
-        while self.step < target:
+        progress.stepping = True
+        while self.step < target and not sharding.leaves(progress):
             # The order of examples belongs to the task: runs of several seeds read the same labels.
             chosen = step_examples(self.step, recipe.batch_size, examples, getattr(recipe.task, "seed", 0))
             total, done = self.make_step(rows, np.concatenate([np.arange(first[i], last[i]) for i in chosen]), len(chosen))
@@ -143,6 +155,7 @@ class Tuning(Passes):
             # diverged.
             if (self.step % FINITE_CHECK_STEPS == 0 or self.step == target) and not math.isfinite(value := float(total)):
                 raise Infeasible("diverged", f"the training loss is {value} at step {self.step}")
+        progress.stepping = False
         self.random = sharding.agreed(random_state(self.where))
 
     def make_step(self, rows: Rows, batch: np.ndarray, examples: int) -> tuple[torch.Tensor, Work]:
