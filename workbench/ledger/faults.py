@@ -27,7 +27,8 @@ _MYSQL_CODES = {1040, 1053, 1205, 1213, 2002, 2003, 2006, 2013, 2055}
 
 _SERVER_PASSES = (
     *("starting up", "shutting down", "recovery", "not yet accepting", "terminating"),
-    *("too many", "remaining connection slots"),
+    *("too many", "remaining connection slots", "reserved for"),
+    *("could not write", "could not extend", "No space left"),  # its disk is full
 )
 """Words of a server that refuses a connection for a while; there is no code for that."""
 
@@ -72,7 +73,8 @@ def mapped(url: str) -> Iterator[None]:
 
 def _fault(url: str, detail: str, away: bool, full: bool, told: str = "") -> EnvironmentFault:
     text = f"the ledger {shown(url)} cannot be used: {detail}. {_advice(told or detail)}"
-    return Away(text, detail, full=full) if away or full else EnvironmentFault(text)
+    # A server's disk is not this one: nothing that could be dropped here makes room there, and somebody looks after it.
+    return Away(text, detail, full=full and file_of(url) is not None) if away or full else EnvironmentFault(text)
 
 
 def passes(error: BaseException) -> bool:
