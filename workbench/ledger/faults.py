@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
+from workbench import process
 from workbench.errors import EnvironmentFault
 from workbench.ledger.address import file_of
 from workbench.ledger.patience import Away
@@ -45,8 +46,8 @@ def shown(url: str) -> str:
     if path is not None:
         return str(path)
     with contextlib.suppress(Exception):
-        return make_url(url).render_as_string(hide_password=True)
-    return url
+        return process.without_secrets(make_url(url).render_as_string(hide_password=True))
+    return process.without_secrets(url)
 
 
 @contextlib.contextmanager
@@ -118,6 +119,7 @@ def _advice(detail: str) -> str:
         "no text or no JSON": "It is damaged, or another program has written into it: name another store with --storage.",
         "no such table": "It is another program's: name another store with --storage.",
         "does not exist": "Run `workbench sweep STUDY` first, or name another store with --storage.",
+        "permission denied": "Its role may only read, as `workbench front`, `status` and `dashboard` do: write as another one.",
         "module": "Install the database's Python driver.",
         "plugin": "Install the database's Python driver, or check the first word of the address.",
         "schema": "Use the Optuna that wrote it, or upgrade it with `optuna storage upgrade`.",

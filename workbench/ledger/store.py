@@ -72,8 +72,10 @@ def sqlite_path(url: str) -> Path | None:
 
     try:
         parts = make_url(url)
-    except ArgumentError:
-        raise UsageError(f"--storage {url!r} is not a database URL. Use for instance {_EXAMPLES}.") from None
+    except (ArgumentError, ValueError):  # a port that is no number, too
+        raise UsageError(
+            f"--storage {process.without_secrets(url)!r} is not a database URL. Use for instance {_EXAMPLES}."
+        ) from None
     if parts.get_backend_name() != "sqlite":
         return None
     path, asked = file_of(url), url.partition("?")[2]
