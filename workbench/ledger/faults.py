@@ -17,9 +17,9 @@ from workbench.ledger.patience import Away
 _SQLITE_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR}
 """Primary codes: others hold it, or its disk, which may be another machine's, failed."""
 
-_SQLSTATES = ("08", "40", "53", "57P", "55P03")
+_SQLSTATES = ("08", "40", "53", "57P", "55P03", "25P03")
 """Beginnings of the codes of what passes: connections cut, deadlocks, no more connections or memory, a server that starts or
-shuts down, a lock that was not given in time."""
+shuts down, a lock that was not given in time, a session that was ended because it stood still in the middle."""
 
 _DISK_FULL_STATE = "53100"
 
