@@ -30,7 +30,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import sqlalchemy
