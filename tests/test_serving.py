@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from workbench import Recipe, few_shot, full, item_item, knn, logistic, peft, zero_shot
 from workbench.errors import DataError, EnvironmentFault, UsageError
 from workbench.serving import bundle
-from workbench.serving.loading import Deployed, plain
+from workbench.serving.loading import Deployed, plain, sharing
 from workbench.study import load
 from workbench.tasks import (
     audio_classification,
@@ -237,9 +237,9 @@ SLOW = {
 }  # fmt: skip
 
 
-def made(folder: Path, task: Any, model: str, method: Any) -> tuple[Recipe, Any, Path | None]:
+def made(folder: Path, task: Any, model: str, method: Any, seed: int = 0) -> tuple[Recipe, Any, Path | None]:
     """The recipe, its last checkpoint, and its weights as a sweep keeps them."""
-    recipe = Recipe(task=task, model=model, method=method, epochs=1, batch_size=8)
+    recipe = Recipe(task=task, model=model, method=method, epochs=1, batch_size=8, seed=seed)
     *_, last = train(recipe)
     if not recipe.method.labelled:
         return recipe, last, None
@@ -471,3 +471,23 @@ def test_a_file_that_is_sent_is_looked_at_before_it_is_unpacked(tmp_path: Path) 
     ):
         with pytest.raises(DataError, match=said):
             task.example({"image": sent})
+
+
+def test_adapters_on_one_base_share_its_weights_and_answer_as_alone(tmp_path: Path, models: dict[str, str]) -> None:
+    task, folders, alone = classes(tmp_path), [], []
+    asked = [task.question(example) for example in task.splits().dev]
+    for seed in (0, 1):  # which draws another head
+        folder = tmp_path / f"seed-{seed}"
+        folder.mkdir()
+        recipe, _, weights = made(folder, task, models["encoder"], LORA, seed)
+        bundle.write(folder / "b", recipe, weights, None, {})
+        folders.append(folder / "b")
+        alone.append(Deployed(folder / "b").answers(asked))
+    with sharing():
+        both = [Deployed(folder) for folder in folders]
+    assert [each.answers(asked) for each in both] == alone
+    first, second = (dict(each._predictor._asked.model.named_parameters()) for each in both)
+    shared = {name for name, p in first.items() if p.data_ptr() == second[name].data_ptr()}
+    frozen = {name for name, p in first.items() if not p.requires_grad}
+    # But for the head that was drawn before one was tuned: another seed draws another.
+    assert set() != {name for name in frozen if "original_module" not in name} <= shared <= frozen

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench import training
-from workbench.data import bases
 from workbench.errors import DataError, WorkbenchError
 from workbench.serving import bundle, log
 from workbench.tasks import request
@@ -24,18 +23,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_shared: contextvars.ContextVar[bool] = contextvars.ContextVar("workbench_shared", default=False)
+_shared: contextvars.ContextVar[training.SharedWeights | None] = contextvars.ContextVar("workbench_shared", default=None)
 
 
 @contextlib.contextmanager
 def sharing() -> Iterator[None]:
-    """Have the models that are loaded in this block share the weights of their bases, as far as they do not tune them."""
-    token = _shared.set(True)
+    """Have the models that are loaded in this block share the weights that they do not tune, where these are equal."""
+    token = _shared.set(training.SharedWeights())
     try:
         yield
     finally:
         _shared.reset(token)
-        bases.forget()
 
 
 class Deployed:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from workbench.training.exporting import Exported, export
     from workbench.training.loop import Checkpoint, asked_model, device, predict, prepare, test, train, tuned_model, warm_up
     from workbench.training.passes import questions
-    from workbench.training.predicting import Grade, Predictions, Predictor, grade
+    from workbench.training.predicting import Grade, Predictions, Predictor, SharedWeights, grade
     from workbench.training.resume_state import ResumeCache, ResumeState
     from workbench.training.shards import Shards
     from workbench.training.shared_files import SharedFiles
@@ -56,6 +56,7 @@ __all__ = [
     "ResumeCache",
     "ResumeState",
     "Seen",
+    "SharedWeights",
     "Shards",
     "SharedFiles",
     "Tuning",
@@ -85,6 +86,7 @@ _MODULES = {
     "ResumeCache": "resume_state",
     "ResumeState": "resume_state",
     "Seen": "choosing",
+    "SharedWeights": "predicting",
     "Shards": "shards",
     "SharedFiles": "shared_files",
     "Tuning": "tuning",

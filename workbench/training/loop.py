@@ -192,13 +192,10 @@ def predict(recipe: Recipe, weights: str | Path | None, examples: Sequence[Examp
     return tuned(recipe, weights, device()).answer(examples)
 
 
-def tuned(recipe: Recipe, weights: str | Path | None, where: torch.device, window: bases.Window | None = None) -> Tuning:
-    """A model with weights from a file, as `test` takes them: to be evaluated, not to be trained on. Raises as `test`.
-
-    With a window, as `bases.build` takes it, what is not tuned is shared with others of this process.
-    """
+def tuned(recipe: Recipe, weights: str | Path | None, where: torch.device) -> Tuning:
+    """A model with weights from a file, as `test` takes them: to be evaluated, not to be trained on. Raises as `test`."""
     parents.prepare(recipe, train, None, Progress())
-    tuning = Tuning(recipe, where, None, window)
+    tuning = Tuning(recipe, where, None)
     if weights is None:
         return tuning
     from safetensors.torch import load_file

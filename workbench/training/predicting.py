@@ -27,7 +27,6 @@ from workbench.training.loop import device, tuned
 from workbench.training.onnx_models import SUFFIX, OnnxModel
 from workbench.training.passes import Questions, questions
 from workbench.training.tuning import Tuning
-from workbench.usage import Usage
 
 
 class Predictions(NamedTuple):
@@ -73,13 +72,22 @@ def graded(tuning: Tuning, dev: Questions) -> Grade:
     return Grade(scores, rate, tuning.latency(dev, time.perf_counter))
 
 
-class _NotMeasured(contextlib.nullcontext[Any]):
-    """A window in the place of a meter's, for what is nobody's cost."""
+class SharedWeights:
+    """Weights that no recipe tunes, of models that only answer: equal ones are in memory once."""
 
-    usage = Usage()
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, torch.Size], torch.Tensor] = {}
 
-    def __enter__(self) -> _NotMeasured:
-        return self
+    def share(self, model: torch.nn.Module) -> None:
+        """Have a model use what is kept already, and keep the rest of it. By content, as bases that differ by a drawn head alone
+        are one: nothing writes to them any more.
+        """
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                continue
+            known = self._kept.setdefault((methods.plain_name(name), parameter.shape), parameter.detach())
+            if known.dtype == parameter.dtype and known.device == parameter.device and torch.equal(known, parameter):
+                parameter.data = known
 
 
 _turn = threading.Lock()
@@ -97,9 +105,9 @@ class _Asked(NamedTuple):
     autocast: contextlib.AbstractContextManager[Any]
 
 
-def _asked(recipe: Recipe, weights: str | Path | None, where: torch.device, *, shared: bool) -> _Asked:
+def _asked(recipe: Recipe, weights: str | Path | None, where: torch.device) -> _Asked:
     if weights is None or Path(weights).suffix != SUFFIX:
-        tuning = tuned(recipe, weights, where, _NotMeasured if shared else None)
+        tuning = tuned(recipe, weights, where)
         return _Asked(tuning.model.eval(), tuning.processor, tuning.inference, tuning.autocast)
     processor = models.processor(recipe.architecture)
     model = OnnxModel(Path(weights), parent_store.place(recipe))
@@ -114,7 +122,7 @@ class Predictor:
         weights: As `test` takes them; or a file of ONNX, which is computed on the CPU.
         examples: The labelled examples that a method puts before questions; others read none.
         where: The device; None: the first visible GPU, else the CPU.
-        shared: Whether others of this process that are made so share the weights of its base, as far as it does not tune them.
+        shared: What it shares with other models the weights that it does not tune; None: nothing.
 
     Raises:
         UsageError: The weights are those of another recipe.
@@ -127,10 +135,12 @@ class Predictor:
         examples: Sequence[Example] = (),
         where: torch.device | None = None,
         *,
-        shared: bool = False,
+        shared: SharedWeights | None = None,
     ) -> None:
         self._where = where or device()
-        self._asked = _asked(recipe, weights, self._where, shared=shared)
+        self._asked = _asked(recipe, weights, self._where)
+        if shared is not None:
+            shared.share(self._asked.model)
         self._formulation = recipe.formulation
         self._apart = self._formulation.apart
         self._shots = methods.shots(recipe.method, self._formulation, examples)
