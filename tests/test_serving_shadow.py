@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from test_serving_app import ROWS, folder  # noqa: F401  the model of these tests
 
+from workbench import prices
 from workbench.process import this_process
 from workbench.serving import shadow
 from workbench.serving.log import Entry, Log
@@ -62,7 +63,7 @@ def test_it_answers_behind_the_first_by_the_same_ids_and_what_it_cannot_keep_up_
     assert first["agrees"] == [first["labels"][0] == "no", False]
     assert {"model": "other", "version": 3, "model_id": "m-2", "beside": "m-1", "rows": 2}.items() <= first.items()
     assert first["cpu_seconds"] > 0
-    (told,) = overview(history.read(tmp_path / "log.jsonl"), {}).shadows
+    (told,) = overview(history.read(tmp_path / "log.jsonl"), {}, prices.find("local")).shadows
     assert (told.rows, told.dropped) == (2 * kept, second.dropped)
     assert told.agreed == sum(sum(line["agrees"]) for line in found.shadows)
     assert told.low <= (told.share or 0) <= told.high

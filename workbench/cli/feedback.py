@@ -23,7 +23,7 @@ from workbench.watching import feedback as given
 from workbench.watching import history
 from workbench.watching.feedback import Known, Quality
 from workbench.watching.history import History, Row
-from workbench.watching.overview import overview
+from workbench.watching.overview import offer_of, overview
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -70,13 +70,15 @@ def feedback(file: Path, name: str | None, log: Path | None, study: str | None, 
     unknown = len(known) - len(joined)
     more = f"; {many(unknown, 'id')} {'is' if unknown == 1 else 'are'} not in the log" if unknown else ""
     messages.print(f"Joined {many(len(joined), 'right answer')}{more}. They are kept in {kept}.", markup=False)
-    models = overview(found, quality).models
+    models = overview(found, quality, offer_of(found, None)).models
     for model in models:
         if model.quality is not None:
             print_text(f"{model.use.model} {model.use.version}: {in_use.quality_text(model)}")
     messages.print("That is the score of the rows that were answered: choose those at random.", style="dim", markup=False)
     if study is not None:
-        say_next(f"add {added} to the numbers of train= in {study}, then `workbench sweep {study}`" if added else "nothing was new")
+        messages.print(f"{many(added, 'label')} of them new to the study, behind those that were there.", markup=False)
+        if added:
+            say_next(f"raise train= in {study} to all labels, which are {added:,} more now, then `workbench sweep {study}`")
     elif any(row.asked is not None for row, _ in joined):
         say_next("the same with --study FILE adds the texts to the study's labels")
 

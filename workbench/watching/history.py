@@ -15,6 +15,9 @@ from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 FOLDER = Path(".workbench", "serving")
 """Where the logs are, in the folder that a server was started in."""
 
+PARTS = 3
+"""How many files of a log are kept beside the one that is written, which are put aside when they are full."""
+
 Line = Mapping[str, Any]
 
 
@@ -128,6 +131,10 @@ class History:
         """The ids of the models that were started, the latest last."""
         return [*dict.fromkeys(str(server.start["model_id"]) for server in self.servers)]
 
+    def is_of(self, study: str) -> bool:
+        """Whether a model of a study, by its full name, was served."""
+        return any((server.start.get("evidence") or {}).get("study") == study for server in self.servers)
+
     def start_of(self, model_id: str) -> Line:
         """The latest line by which a server of this model began."""
         return next(server.start for server in reversed(self.servers) if server.start["model_id"] == model_id)
@@ -157,10 +164,27 @@ def read(file: Path) -> History:
         EnvironmentFault: It cannot be read.
     """
     try:
-        content = file.read_bytes()
+        content = b"".join([*(each.read_bytes() for each in parts(file)), file.read_bytes()])
     except OSError as error:
         raise EnvironmentFault(f"the log {file} cannot be read: {error.strerror}.") from error
     return History([*_lines(content)])
+
+
+def parts(file: Path) -> list[Path]:
+    """The files of a log that were put aside, the oldest first."""
+    return [each for number in range(PARTS, 0, -1) if (each := _part(file, number)).is_file()]
+
+
+def put_aside(file: Path) -> None:
+    """Put a log aside, as the first of its parts. Beyond `PARTS` the oldest is dropped."""
+    for number in range(PARTS - 1, 0, -1):
+        if _part(file, number).is_file():
+            _part(file, number).replace(_part(file, number + 1))
+    file.replace(_part(file, 1))
+
+
+def _part(file: Path, number: int) -> Path:
+    return file.with_name(f"{file.name}.{number}")
 
 
 def _lines(content: bytes) -> Iterator[Line]:
