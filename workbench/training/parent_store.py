@@ -26,6 +26,7 @@ from workbench.formulations import Formulation
 from workbench.meter import host
 from workbench.study import Recipe
 from workbench.study.record import digest
+from workbench.training.resume_state import ResumeCache
 from workbench.usage import Usage
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ MOST_BYTES = 4 << 30
 
 RECENT_SECONDS = 3600.0
 """A model that was started from within this time stays: a run may be about to read it."""
+
+STATE_BYTES = 2 << 30
+"""The most that states of unfinished parents take in the cache."""
 
 _RECORD = "record.json"
 
@@ -141,6 +145,25 @@ def kept_for_good(recipe: Recipe) -> str:
     if parent is not None:
         (folder_of(parent) / _KEPT).touch()
     return found
+
+
+def kept(parent: Recipe) -> dict[Path, bool]:
+    """What is kept here of a parent's model, made on whatever machine: folders, or the state of one that is unfinished; each with
+    whether a deployed model needs it. Raises as `cache.folder`.
+    """
+    found: dict[Path, bool] = {}
+    of = json.loads(json.dumps(parent.to_json()))
+    for folder in root().iterdir() if root().is_dir() else ():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            if json.loads((folder / _RECORD).read_bytes())["recipe"] == of:
+                found[folder] = (folder / _KEPT).exists()
+    state = states().path(parent.run_id)
+    return found | ({state: False} if state.is_file() else {})
+
+
+def states() -> ResumeCache:
+    """States of parents that are unfinished. Raises as `cache.folder`."""
+    return ResumeCache(root() / "states", STATE_BYTES)
 
 
 def write(
