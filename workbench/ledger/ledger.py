@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import prices
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 from workbench.ledger import leases, statements, trials
-from workbench.ledger.create import RESULT, create, finished, others, studies, take_over
+from workbench.ledger.create import RESULT, create, finished, foreign_text, others, own, studies, take_over
 from workbench.ledger.faults import mapped, shown
 from workbench.ledger.inputs import Judge
 from workbench.ledger.leases import HEARTBEAT_SECONDS, Lease, new_token
@@ -29,7 +29,6 @@ from workbench.study import Study
 from workbench.usage import Usage, add_phases, total
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
 
@@ -64,7 +63,7 @@ class Ledger(ReadableLedger):
                     stem = study.name.rsplit("-", 1)[0]
                     older = {name: cls(storage, i, name).results() for name, i in ids.items() if name.rsplit("-", 1)[0] == stem}
                     create(storage, study.name, trials.describe(study), lambda i: take_over(storage, i, study, older))
-                return cls(storage, _own(storage, study.name, url), study.name, patience, Judge(study))
+                return cls(storage, own(storage, study.name, url), study.name, patience, Judge(study))
 
         patience = patience or Patience(OPENING_SECONDS)
         return patience.tried(opened)
@@ -88,7 +87,7 @@ class Ledger(ReadableLedger):
             with mapped(url):
                 if name not in studies(storage):
                     create(storage, name, {"path": None, **description, "created": time.time(), "schema": 1})
-                return cls(storage, _own(storage, name, url), name, patience)
+                return cls(storage, own(storage, name, url), name, patience)
 
         patience = Patience(OPENING_SECONDS)
         return patience.tried(opened)
@@ -117,7 +116,7 @@ class Ledger(ReadableLedger):
         ids, foreign = patience.tried(found)
         stems = {n.rsplit("-", 1)[0]: n for n in ids}
         if name in foreign:
-            raise UsageError(_foreign(str(name), url, foreign[str(name)]))
+            raise UsageError(foreign_text(str(name), url, foreign[str(name)]))
         if not ids:
             beside = f", only of other programs ({', '.join(foreign)})" if foreign else ""
             raise UsageError(f"{shown(url)} holds no study yet{beside}. Run `workbench sweep {path or 'STUDY'}` first.")
@@ -407,16 +406,3 @@ def _not_swept(path: str, older: str | None) -> str:
         f"{path} has not been swept as it stands now: it was changed since. Run `workbench sweep {path}`, which takes the older "
         f"results over, or give the older study by its name, {older}."
     )
-
-
-def _own(storage: RDBStorage, name: str, url: str) -> int:
-    """The id of the study with this name, which is there. Raises UsageError where it is another program's."""
-    foreign = others(storage)
-    if name in foreign:
-        raise UsageError(_foreign(name, url, foreign[name]))
-    return studies(storage)[name]
-
-
-def _foreign(name: str, url: str, lacks: str) -> str:
-    what = f"{name!r} in {shown(url)} is not a study of the workbench: it has {lacks}."
-    return f"{what} Name another study, or another store with --storage."

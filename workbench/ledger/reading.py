@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from workbench import pareto
 from workbench.errors import EnvironmentFault
 from workbench.ledger import leases, trials
 from workbench.ledger.create import RESULT, STUDY
@@ -17,7 +18,7 @@ from workbench.ledger.faults import mapped, shown
 from workbench.ledger.leases import HEARTBEAT_SECONDS, Lease
 from workbench.ledger.patience import Patience
 from workbench.ledger.statements import BEAT, LEASE
-from workbench.ledger.study_attributes import NotedStudy, description_of, ended_of, mapping, mlflow_runs_of
+from workbench.ledger.study_attributes import STEPS, NotedStudy, description_of, ended_of, mapping, mlflow_runs_of
 from workbench.result import Result, again
 
 INPUTS = "workbench:inputs"
@@ -28,6 +29,9 @@ RETRIED = "workbench:retried"
 
 MOST_ROWS = 10_000
 """So many rows are read at a time, of some kilobytes each: a million Results need not lie in memory twice."""
+
+_NONE = -1
+"""The id of no trial."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,8 @@ class ReadableLedger(NotedStudy):
         """The attributes of the study by which its Results are seen."""
         import sqlalchemy as sql
 
-        query = sql.text("SELECT key, value_json FROM study_user_attributes WHERE study_id = :study AND key IN (:a, :b, :c)")
-        rows = self._asked(query, study=self._study_id, a=RETRIED, b=INPUTS, c=STUDY)
+        query = sql.text("SELECT key, value_json FROM study_user_attributes WHERE study_id = :study AND key IN (:a, :b, :c, :d)")
+        rows = self._asked(query, study=self._study_id, a=RETRIED, b=INPUTS, c=STUDY, d=STEPS)
         with mapped(self._url):
             return {key: json.loads(text) for key, text in rows}
 
@@ -130,11 +134,60 @@ class ReadableLedger(NotedStudy):
                 if state == "RUNNING":
                     held.append((self._lease_of(trial_id, number, record), record))
                 else:
-                    result = self._parsed(Result.from_json, record, number)
-                    self._read[number] = replace(result, number=number, trial=number if result.trial is None else result.trial)
+                    self._read[number] = self._result_of(number, record)
                 seen = max(seen, trial_id)
         self._seen, self._running, self._held = seen, [lease.trial for lease, _ in held], held
         return held
+
+    def parts(self) -> Iterator[list[Result]]:
+        """All finished Results in the order of their trials, some thousands at a time, for who does not want a million in memory.
+
+        They are as they were written: which of them are to be tried again, or outdated, `results` alone says.
+        """
+        import sqlalchemy as sql
+
+        query = sql.text(
+            "SELECT t.trial_id, t.number, a.value_json FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
+            "WHERE t.study_id = :study AND t.trial_id > :after AND t.state <> 'RUNNING' AND a.key = :result "
+            "ORDER BY t.trial_id LIMIT :most"
+        )
+        after = 0
+        while rows := self._asked(query, study=self._study_id, result=RESULT, most=MOST_ROWS, after=after):
+            yield self._results_of([(number, text) for _, number, text in rows])
+            after = rows[-1][0]
+
+    def leading(self) -> list[Result]:
+        """The finished Results that no other dominates by the values that they were stored with: the front at the study's first
+        prices, and a moment's work where reading all of a million Results takes minutes.
+
+        The database gives the values alone, and then these Results.
+        """
+        import sqlalchemy as sql
+
+        values = sql.text(
+            "SELECT t.trial_id, v.objective, v.value FROM trials t JOIN trial_values v ON v.trial_id = t.trial_id "
+            "WHERE t.study_id = :study AND t.state = 'COMPLETE' ORDER BY t.trial_id, v.objective"
+        )
+        points: dict[int, list[float]] = {}
+        for trial_id, objective, value in self._asked(values, study=self._study_id):
+            points.setdefault(trial_id, []).append(value if objective else -value)  # the first one is maximised
+        ids = list(points)
+        kept = [ids[i] for i in pareto.front(list(points.values()))]
+        query = sql.text(
+            "SELECT t.number, a.value_json FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
+            "WHERE t.trial_id IN :ids AND a.key = :result ORDER BY t.trial_id"
+        ).bindparams(sql.bindparam("ids", expanding=True))
+        return self._results_of(self._asked(query, ids=kept, result=RESULT))
+
+    def _results_of(self, rows: Sequence[Any]) -> list[Result]:
+        """Results from their numbers and texts; those of other programs are left out."""
+        with mapped(self._url), _no_collector():
+            records = [(number, json.loads(text)) for number, text in rows]
+            return [self._result_of(number, record) for number, record in records if trials.is_result(record)]
+
+    def _result_of(self, number: int, record: Mapping[str, Any]) -> Result:
+        result = self._parsed(Result.from_json, record, number)
+        return replace(result, number=number, trial=number if result.trial is None else result.trial)
 
     def leases(self) -> list[tuple[Lease, Mapping[str, Any]]]:
         """All leases now held, each with its record: worker, heartbeat, usage so far."""
@@ -162,11 +215,11 @@ class ReadableLedger(NotedStudy):
         Of a lease that was read before only its last beat is asked for. Trials that other programs have put into the study are
         passed over.
         """
-        rows = self._new_rows()
-        with mapped(self._url):
-            texts: dict[int, tuple[int, str, dict[str, Any]]] = {}
-            for trial_id, number, state, key, text in rows:
-                texts.setdefault(trial_id, (number, state, {}))[2][key] = json.loads(text)
+        texts: dict[int, tuple[int, str, dict[str, Any]]] = {}
+        for rows in self._new_rows():
+            with mapped(self._url):
+                for trial_id, number, state, key, text in rows:
+                    texts.setdefault(trial_id, (number, state, {}))[2][key] = json.loads(text)
         records = []
         for trial_id, (number, state, found) in texts.items():
             whole: Any = found.get(RESULT) if state != "RUNNING" else self._whole(trial_id, found)
@@ -187,8 +240,10 @@ class ReadableLedger(NotedStudy):
         beat = found.get(BEAT)
         return {**record, **beat} if isinstance(record, dict) and isinstance(beat, dict) else record
 
-    def _new_rows(self) -> list[Any]:
-        """Id, number and state of trials, each with the key and the text of an attribute, in the order of the trials."""
+    def _new_rows(self) -> Iterator[Sequence[Any]]:
+        """Id, number and state of trials, each with the key and the text of an attribute, in the order of the trials, some at a
+        time.
+        """
         import sqlalchemy as sql
 
         # Ids of one study's trials grow as they are made, since the study's row is locked meanwhile.
@@ -201,14 +256,15 @@ class ReadableLedger(NotedStudy):
         ).bindparams(sql.bindparam("running", expanding=True), sql.bindparam("leased", expanding=True))
         values = {"study": self._study_id, "result": RESULT, "lease": LEASE, "beat": BEAT, "most": MOST_ROWS}
         after, running, leased = self._seen, self._running, list(self._leased)
-        found: list[Any] = []
         while True:
-            rows = self._asked(query, **values, after=after, running=running, leased=leased)
+            # Never an empty list: that is a subquery, for which the database would look at every trial there is.
+            rows = self._asked(query, **values, after=after, running=running or [_NONE], leased=leased or [_NONE])
             if len(rows) < MOST_ROWS:
-                return [*found, *rows]
+                yield rows
+                return
             # The last trial's rows may go on in the next part: they are read again.
             last = rows[-1][0]
-            found += [row for row in rows if row[0] != last]
+            yield [row for row in rows if row[0] != last]
             after, running = max(after, last - 1), [i for i in running if i >= last]
 
     def _lives(self, trial_id: int, record: Mapping[str, Any]) -> bool:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 BEGUN, ENDED = "workbench:begun", "workbench:ended"
 """Keys of how the last sweep began (limits, time) and ended (reason, time)."""
 
+STEPS = "workbench:steps"
+"""Key of the steps that were decided for workers to come."""
+
 _MLFLOW = "workbench:mlflow:"  # before a run id: the id of the MLflow run that mirrors it
 _FORM = "workbench:form:"  # before a recipe id, and the name of a form of its model
 _GRADING = "workbench:grading"  # how many dev examples grade its points, and what one answer to all of them would score
@@ -110,6 +113,16 @@ class NotedStudy:
         `reason` in words, `interrupted` by a person, `at`, and `what` it was: `sweep` or `confirmation`.
         """
         return ended_of(self._attributes())
+
+    @property
+    def steps(self) -> dict[str, Any]:
+        """The steps that were decided for workers to come, as they were when the ledger was read last; empty where none were."""
+        steps = mapping((self._attributes_known or {}).get(STEPS))
+        return steps if {"seen", "size", "steps"} <= steps.keys() else {}
+
+    def note_steps(self, steps: Mapping[str, Any]) -> None:
+        """Note steps for workers to come in the place of those before."""
+        self._note(STEPS, dict(steps))
 
     def note_grading(self, grading: Mapping[str, Any]) -> None:
         """Remember what grades the study's points (`workbench.sweep.graded_by`): `grading` in `description`."""

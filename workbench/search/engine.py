@@ -147,11 +147,18 @@ class FrontSearch:
     ) -> None:
         self._ends_only = ends_only
         self._reference, self._seed, self._ablate = reference or Reference(), seed, frozenset(ablate)
+        self._learnt = False
         self._bounds = Bounds(Features(dimensions), refit_growth=refit_growth)
         self._belief = Belief(Features(dimensions), losses="loss" not in self._ablate, refit_growth=refit_growth)
 
     def decide(
-        self, arms: Sequence[Arm], *, cold_start_cost: float = 0.0, start_penalty: float = 0.0, may_wait: bool = True
+        self,
+        arms: Sequence[Arm],
+        *,
+        cold_start_cost: float = 0.0,
+        start_penalty: float = 0.0,
+        may_wait: bool = True,
+        known: bool = False,
     ) -> Decision:
         """What a free worker does next.
 
@@ -163,7 +170,9 @@ class FrontSearch:
                 up. It is not spent, and in no `Decision.spend`.
             may_wait: Whether the worker may be told to wait for what others will find, though something is left that it could do:
                 where that saves what it would have cost.
+            known: Whether nothing was measured since the last decision, only more is under way: then the model is as it was.
         """
+        self._learnt = known and self._learnt
         arms = finite(arms)
         # An arm that is infeasible or pending has begun: else a space whose first runs all run out of memory
         # would stay in its first draws for ever.
@@ -211,8 +220,10 @@ class FrontSearch:
     ) -> Decision:
         """The run and the rung with the greatest index, or to wait."""
         # The belief is of all arms, infeasible and pending ones too: what they showed before still counts.
-        self._belief.learn(arms, rng)
-        self._bounds.learn(arms, rng)
+        if not self._learnt:
+            self._belief.learn(arms, rng)
+            self._bounds.learn(arms, rng)
+            self._learnt = True
         pending = [arm for arm in arms if arm.pending is not None]
         candidates = self._candidates(free, pending, rng)
         ahead = _cost_ahead(candidates, cold_start_cost)

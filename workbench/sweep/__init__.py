@@ -4,6 +4,7 @@ sweeping          a sweep: the runner with the search's planner, or Optuna's
 confirming        the front's members with new seeds and on the test split
 runner            the one runner: acts on decisions until nothing is left to do
 planner           what comes next: the search's decision within the budgets
+batch             steps that one worker decides for several, where many are at work
 lease_taking      takes the lease of what was proposed, or finds that it ends
 actions           what a worker does next, said explicitly
 training_run      one run at work

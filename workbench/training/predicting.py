@@ -143,7 +143,7 @@ class Predictor:
     def _outputs(self, rows: Rows) -> tuple[list[Any], int]:
         """One output a row, and the tokens that were read and written."""
         inference, outputs = self._asked.inference, list[Any]([None] * len(rows))
-        for chosen, inputs in evaluation_batches(rows, self._where):
+        for chosen, inputs in evaluation_batches(rows, self._where, filled=inference.writes):
             with self._asked.autocast, faults_of_the_model():
                 found = inference(self._asked.model, inputs)
             for row, value in zip(chosen, found, strict=True):
