@@ -26,11 +26,12 @@ from workbench.formulations import Formulation
 from workbench.meter import host
 from workbench.study import Recipe
 from workbench.study.record import digest
-from workbench.training.resume_state import ResumeCache
 from workbench.usage import Usage
 
 if TYPE_CHECKING:
     import torch
+
+    from workbench.training.resume_state import ResumeCache
 
 MOST_BYTES = 4 << 30
 """The most that is kept; the models that nobody has started from for the longest time are dropped first."""
@@ -163,6 +164,8 @@ def kept(parent: Recipe) -> dict[Path, bool]:
 
 def states() -> ResumeCache:
     """States of parents that are unfinished. Raises as `cache.folder`."""
+    from workbench.training.resume_state import ResumeCache  # which loads torch
+
     return ResumeCache(root() / "states", STATE_BYTES)
 
 
