@@ -125,7 +125,7 @@ def deploy(asked: DeployOptions) -> None:
             f"Loaded from there it has {known.metric} {known.score:.1f} on the dev set again.", style="dim", markup=False
         )
     if "unknown" in (known.licence_model, known.licence_data):
-        text = f"Licence of {known.model}: {known.licence_model}; of the data: {known.licence_data}. See that you may use both so."
+        text = f"Licence of {known.model}: {known.licence_model}; of the data: {known.licence_data}. See that both allow it."
         messages.print(text, style="dim", markup=False)
     say_next(f"`workbench serve {name}`")
 
