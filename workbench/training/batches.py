@@ -149,9 +149,13 @@ def one_batch(rows: Rows, chosen: np.ndarray, device: torch.device) -> Iterator[
     yield chosen, _moved(rows.batch(chosen), device)
 
 
-def evaluation_batches(rows: Rows, device: torch.device) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """All rows, sorted by length, in batches of bounded size; as `micro_batches`."""
+def evaluation_batches(
+    rows: Rows, device: torch.device, chosen: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """All rows or those that are chosen, sorted by length, in batches of bounded size; as `micro_batches`."""
     order = np.argsort(rows.lengths, kind="stable")
+    if chosen is not None:
+        order = order[np.isin(order, chosen)]
     sizes = rows.lengths[order]
     limit = MAX_TOKENS.get(device.type, 4096)
     start = 0

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,12 +79,17 @@ class _Asked(NamedTuple):
     processor: Any
     inference: Inference
     autocast: contextlib.AbstractContextManager[Any]
+    tuning: Tuning | None = None
+
+    def batches(self, rows: Rows, examples: Sequence[Example], where: torch.device) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+        """Rows of examples in batches, each to be passed before the next is asked for."""
+        return evaluation_batches(rows, where) if self.tuning is None else self.tuning.batches(rows, examples)
 
 
 def _asked(recipe: Recipe, weights: str | Path | None, where: torch.device) -> _Asked:
     if weights is None or Path(weights).suffix != SUFFIX:
         tuning = tuned(recipe, weights, where)
-        return _Asked(tuning.model.eval(), tuning.processor, tuning.inference, tuning.autocast)
+        return _Asked(tuning.model.eval(), tuning.processor, tuning.inference, tuning.autocast, tuning)
     processor = models.processor(recipe.architecture)
     model = OnnxModel(Path(weights), parent_store.place(recipe))
     return _Asked(model, processor, recipe.formulation.inference(processor), contextlib.nullcontext())
@@ -115,7 +120,7 @@ class Predictor:
         self._turn = threading.Lock()
         shared = self._encoded(()) if self._apart is not self._formulation else None
         self._extra = [] if shared is None else list(shared.extra)
-        self._shared = [] if shared is None else self._outputs(shared)[0]
+        self._shared = [] if shared is None else self._outputs(shared, ())[0]
 
     def __call__(self, examples: Sequence[Example]) -> Predictions:
         """Answer examples, in batches of rows of similar length.
@@ -129,7 +134,7 @@ class Predictor:
         with self._turn:
             began, cpu_began = time.perf_counter(), time.process_time()
             rows = self._apart.encode(examples, self._asked.processor, answers=False, shots=self._shots)
-            outputs, tokens = self._outputs(rows)
+            outputs, tokens = self._outputs(rows, examples)
             if self._extra:
                 rows = dataclasses.replace(rows, extra=[*rows.extra, *self._extra])
             found = self._formulation.decode(examples, rows, [*outputs, *self._shared], self._asked.processor)
@@ -140,10 +145,10 @@ class Predictor:
         return self._formulation.encode(examples, self._asked.processor, answers=False, shots=self._shots)
 
     @torch.inference_mode()
-    def _outputs(self, rows: Rows) -> tuple[list[Any], int]:
+    def _outputs(self, rows: Rows, examples: Sequence[Example]) -> tuple[list[Any], int]:
         """One output a row, and the tokens that were read and written."""
         inference, outputs = self._asked.inference, list[Any]([None] * len(rows))
-        for chosen, inputs in evaluation_batches(rows, self._where):
+        for chosen, inputs in self._asked.batches(rows, examples, self._where):
             with self._asked.autocast, faults_of_the_model():
                 found = inference(self._asked.model, inputs)
             for row, value in zip(chosen, found, strict=True):
