@@ -20,6 +20,7 @@ PAGES = {
     "data_size": ("Data size", ":material/database:"),
     "progress": ("Progress", ":material/progress_activity:"),
     "runs": ("Runs", ":material/table_rows:"),
+    "serving": ("Serving", ":material/cloud_done:"),
     "failures": ("Failures", ":material/error:"),
     "run": ("Run", ":material/science:"),
 }

@@ -15,9 +15,13 @@ class Unavailable(Exception):
 
 
 class Server:
-    """A server that is running: `url` is its address for the ledger."""
+    """A server that is running: `url` is its address for the ledger.
 
-    def __init__(self) -> None:
+    Args:
+        settings: Of the server, beside those that a test needs.
+    """
+
+    def __init__(self, **settings: object) -> None:
         installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
         found = str(installed[-1]) if installed else shutil.which("initdb")
         if found is None:
@@ -36,6 +40,7 @@ class Server:
         self.data = self.folder / "data"
         self._call("initdb", "-D", self.data, "-U", "tuner", "--auth=trust", "--no-sync")
         options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        options += "".join(f" -c {name}={value}" for name, value in settings.items())
         (self.data / "postmaster.options").write_text(options)
         self.control("start", "-l", self.folder / "log", "-o", options)
 
@@ -68,9 +73,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def server() -> Iterator[Server]:
+def server(**settings: object) -> Iterator[Server]:
     """A server, gone afterwards. Raises Unavailable."""
-    made = Server()
+    made = Server(**settings)
     try:
         yield made
     finally:

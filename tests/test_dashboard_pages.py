@@ -1,20 +1,23 @@
-"""The pages Prices, Curves, What matters, Data size, Progress and Failures, as Streamlit runs them, in all their states."""
+"""The pages Prices, Curves, What matters, Data size, Progress, Serving and Failures, as Streamlit runs them, in all states."""
 
 import json
 import sys
 from dataclasses import replace
 
+import made
 import pytest
 import streamlit
 import sweeps
 from commands import DASHBOARDS
 from streamlit.testing.v1 import AppTest
 from sweeps import failed, ledger_of, numbered, result
+from test_watching import CALM, DOUBLED, served
 
 from workbench.forecast import calibration
 from workbench.ledger import Ledger
 from workbench.report.axes import AXES
 from workbench.usage import Usage, Work
+from workbench.watching import history
 
 pytestmark = pytest.mark.usefixtures("no_components")
 
@@ -219,3 +222,25 @@ def test_a_store_that_is_gone_is_said_and_not_raised(monkeypatch, tmp_path):
     at = opened(monkeypatch, f"sqlite:///{tmp_path / 'gone.db'}", "curves")
     assert not at.exception
     assert "There is no ledger" in said(at)
+
+
+def test_a_served_model_is_shown_with_its_alarm_and_its_rivals(monkeypatch, swept, tmp_path):
+    url = made.write(tmp_path, made.runs(9))
+    ledger = Ledger.find(None, url)
+    best = max(ledger.results(), key=lambda r: r.scores["f1"])
+    served(
+        history.log_file("news", tmp_path / history.FOLDER), 0, [CALM] * 600 + [DOUBLED] * 400,
+        study=ledger.name, recipe_id=best.recipe_id, metric="f1", score=best.scores["f1"],
+    )  # fmt: skip
+    at = opened(monkeypatch, url, "serving")
+    assert not at.exception
+    text = said(at)
+    assert "negative rose from" in text
+    assert "Drift: the share of classes in the last 500 rows is not as on the dev set" in text
+    assert [metric.value for metric in at.metric][:2] == ["runs", "1,000"]
+    (chart,) = at.get("plotly_chart")
+    assert "negative rose" in chart.proto.alt
+    rivals = at.dataframe[-1].value
+    assert list(rivals["against what is served"]).count("is served") == 1
+    assert rivals["US$ for 1,000"].notna().all()
+    assert "No model of this study was served" in said(opened(monkeypatch, swept, "serving"))

@@ -142,7 +142,7 @@ def test_one_and_three_micro_batches_give_one_gradient(
         of = tuned(name(kind), method, max_grad_norm=1e9)
         cuts = np.array_split(np.arange(6), pieces)
         monkeypatch.setattr(
-            tuning, "micro_batches", lambda rows, chosen, device, cuts=cuts: [(cut, rows.batch(cut)) for cut in cuts]
+            tuning, "micro_batches", lambda rows, chosen, device, cuts=cuts, packed=False: [(cut, rows.batch(cut)) for cut in cuts]
         )
         monkeypatch.setattr(of.optimizer, "zero_grad", lambda set_to_none: None)
         total, _ = of.make_step(encoded(of), np.arange(6), 6)

@@ -43,3 +43,23 @@ def test_a_server_that_is_restarted_and_away_ends_no_sweep(tmp_path, tiny, postg
     assert "you stopped it" not in place.said
     assert "Traceback" not in place.said
     assert "The sweep ended: 4 of 4 trials are done." in place.said
+
+
+def test_a_worker_that_is_killed_while_the_server_is_away_loses_nothing_that_it_had_made(tmp_path, tiny, postgresql):
+    place = Place(tmp_path, tiny, train=512, epochs=16)
+    process = place.start("--storage", postgresql.url, "--trials", "2")
+    place.until("trial 0", process)
+    postgresql.stop()
+    place.until("the result is kept here", process)
+    process.kill()
+    process.wait()
+    kept = list(tmp_path.rglob("unwritten/*.json"))
+    assert kept
+    postgresql.start()
+    said = place.finish("--storage", postgresql.url, "--trials", "2")
+    assert said.count("is in the ledger now") >= len(kept)
+    found = results(postgresql.url)
+    recipes = [r.recipe_id for r in found if r.status == "complete"]
+    assert sorted(set(recipes)) == sorted(recipes)
+    assert len(by_run(found)) == 2
+    assert not [*tmp_path.rglob("unwritten/*.json"), *tmp_path.rglob("unwritten/*.beat")]

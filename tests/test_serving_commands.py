@@ -128,6 +128,10 @@ def test_what_is_served_is_what_the_sweep_put_on_record(swept_texts: Swept) -> N
         server.send_signal(signal.SIGINT)
         code = server.wait(60)
     assert code == 0
+    last = [
+        json.loads(line)["event"] for line in (swept_texts.folder / ".workbench/serving/served.jsonl").read_text().splitlines()[-2:]
+    ]
+    assert last == ["usage", "stop"]  # the energy up to its end, and that it was no crash
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 

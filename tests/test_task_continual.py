@@ -44,6 +44,12 @@ def chain(model, strategy="plain", **settings):
     )
 
 
+def learned(model, strategy="plain", **settings):
+    """A chain of tasks that are each learned whole: of less, what is forgotten is a matter of luck."""
+    tasks = [replace(each, train=256) for each in (FIRST, SECOND)]
+    return replace(chain(model), task=continual(tasks, strategy=strategy, epochs=4, **settings), epochs=4)
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
@@ -92,22 +98,23 @@ def test_replay_puts_what_was_learned_before_among_the_new(tiny):
 
 
 def test_plain_tuning_forgets_and_says_how_much(tiny):
-    recipe = chain(tiny)
+    recipe = learned(tiny)
     found, before = last(recipe), last(recipe.parent)
     lost = before.scores["score_of_1"] - found.scores["score_of_1"]
-    assert lost > 10
+    assert lost > 50
     assert found.scores["forgetting"] == pytest.approx(lost)
     assert found.scores["backward_transfer"] == pytest.approx(-lost)
     assert found.scores["average_accuracy"] == pytest.approx((found.scores["score_of_1"] + found.scores["score_of_2"]) / 2)
     assert "forgetting" not in before.scores
     assert found.usage["pretrain"].work.examples == before.examples
-    assert (found.labels, found.labels_by_order) == (128, {"tiny/0": 64, "turned/1": 64})
+    assert (found.labels, found.labels_by_order) == (512, {"tiny/0": 256, "turned/1": 256})
 
 
+@pytest.mark.slow
 def test_replay_and_ewc_forget_less(tiny):
-    plain = last(chain(tiny)).scores
-    replay = last(chain(tiny, "replay", memory=64)).scores
-    ewc = last(chain(tiny, "ewc", strength=1e6)).scores
+    plain = last(learned(tiny)).scores
+    replay = last(learned(tiny, "replay", memory=256)).scores
+    ewc = last(learned(tiny, "ewc", strength=1e6)).scores
     assert replay["forgetting"] < plain["forgetting"]
     assert ewc["forgetting"] < plain["forgetting"]
 

@@ -145,7 +145,7 @@ def test_one_and_three_micro_batches_give_one_gradient(name: Any, data: str, kin
         assert len(rows) == 12
         cuts = np.array_split(np.arange(12), count)
         monkeypatch.setattr(
-            tuning, "micro_batches", lambda rows, chosen, device, cuts=cuts: [(cut, rows.batch(cut)) for cut in cuts]
+            tuning, "micro_batches", lambda rows, chosen, device, cuts=cuts, packed=False: [(cut, rows.batch(cut)) for cut in cuts]
         )
         monkeypatch.setattr(of.optimizer, "zero_grad", lambda set_to_none: None)
         total, _ = of.make_step(rows, np.arange(12), 4)

@@ -36,11 +36,13 @@ def known(rng: np.random.Generator, rows: int = 256) -> reference.Reference:
     return reference.of([{"text": text(rng)} for _ in range(rows)], said, ASKED)
 
 
-def served(file: Path, seed: int, shares: Sequence[Sequence[float]], words: Sequence[str] = WORDS, sure: float = 8) -> None:
+def served(
+    file: Path, seed: int, shares: Sequence[Sequence[float]], words: Sequence[str] = WORDS, sure: float = 8, **more: Any
+) -> None:
     """A log, by the server's own writer: a request for every ten rows, of classes drawn with these shares."""
     rng, dev = np.random.default_rng(seed), known(np.random.default_rng(0))
     log = Log(file, MODEL, ASKED, edges=dev.edges)
-    about = {"metric": "accuracy", "score": 70.0, "offer": "local", "usd_per_1000": 0.001}
+    about = {"metric": "accuracy", "score": 70.0, "offer": "local", "usd_per_1000": 0.001} | more
     log.event("start", process=this_process(), evidence=about, reference=dev.to_json(), url="http://127.0.0.1:1")
     for first in range(0, len(shares), 10):
         said = [Labelled((NAMES[rng.choice(3, p=share)],), float(rng.beta(sure, 2))) for share in shares[first : first + 10]]
@@ -209,7 +211,7 @@ def test_right_answers_are_joined_by_id_and_give_the_score_in_use(tmp_path: Path
     assert found.low < expected < found.high
     feedback.save(log, feedback.Known(right, {"m-1": found}))
     assert feedback.load(log) == feedback.Known(right, {"m-1": found})
-    model = overview(history.read(log), feedback.load(log).quality).models[0]
+    model = overview(history.read(log), feedback.load(log).quality, prices.find("local")).models[0]
     assert "In use accuracy" in in_use.quality_text(model)
     assert "by 40 right answers" in in_use.quality_text(model)
     with pytest.raises(DataError, match=r"row-0: 'negativ' is no class.*negative"):

@@ -50,6 +50,8 @@ BATCH = 32
 PER_WORD = 1.3
 """Tokens of a word of these texts, about."""
 ARMS = ("N1", "N2", "N3", "ours")
+WITHOUT = ("ours without packed rows", "ours without similar lengths")
+"""Rows padded in micro-batches of similar length; and padded to the longest of the whole step."""
 
 
 def write_data(folder: Path, name: str, median: float, sigma: float) -> Path:
@@ -304,7 +306,7 @@ def over_profiles(rows: Sequence[dict[str, Any]], summary: Sequence[dict[str, An
     found: dict[str, Any] = {}
     for profile in dict.fromkeys(row["profile"] for row in rows):
         of = [row for row in rows if row["profile"] == profile and not row["job"].startswith("head")]
-        for arm in (*ARMS[:3], "ours without similar lengths"):
+        for arm in (*ARMS[:3], *WITHOUT):
             jobs = {row["job"] for row in of}
             if any((job, arm) in void or (job, "ours") in void for job in jobs):
                 found.setdefault(profile, {})[arm] = None
@@ -320,7 +322,7 @@ def over_profiles(rows: Sequence[dict[str, Any]], summary: Sequence[dict[str, An
 
 def table_of(record: dict[str, Any]) -> str:
     """The table of README.md: seconds of others over ours, by profile and by recipe."""
-    lines = [f"| recipes | {' | '.join(('N1', 'N2', 'N3', 'ours without similar lengths'))} |", "|---|---|---|---|---|"]
+    lines = [f"| recipes | {' | '.join((*ARMS[:3], *WITHOUT))} |", "|---|---|---|---|---|---|"]
 
     def cell(of: dict[str, Any] | None) -> str:
         return "void" if of is None else f"{of['median']:.1f} ({of['low']:.1f} to {of['high']:.1f})"
@@ -331,7 +333,7 @@ def table_of(record: dict[str, Any]) -> str:
     by = {(each["job"], each["arm"]): each for each in record["summary"]}
     for job in dict.fromkeys(each["job"] for each in record["summary"] if each["job"].startswith("head")):
         told = [None if by[job, arm]["void"] or by[job, "ours"]["void"] else by[job, arm]["over_ours"] for arm in ARMS[:3]]
-        lines.append(f"| {job}, after the first run | {' | '.join(map(cell, told))} | |")
+        lines.append(f"| {job}, after the first run | {' | '.join(map(cell, told))} | | |")
     return "\n".join(lines)
 
 

@@ -22,7 +22,7 @@ import torch
 from workbench import Recipe, methods, training
 from workbench.data import bases, models
 from workbench.meter import Meter
-from workbench.training import encoding, features, passes, tuning
+from workbench.training import batches, encoding, features, passes, tuning
 from workbench.training.batches import one_batch, step_examples, steps_for
 from workbench.usage import Work
 
@@ -134,7 +134,7 @@ def _model(job: Job) -> torch.nn.Module:
     with torch.no_grad():
         for name, parameter in learning.items():
             parameter.copy_(job.initial[name])
-    return model.train()
+    return model.to(training.device()).train()
 
 
 @dataclass
@@ -181,7 +181,13 @@ def _batch(rows: Sequence[Sequence[int]], targets: Sequence[Any], width: int | N
         if isinstance(targets[i], list):
             marks[i, : len(row)] = torch.tensor(targets[i])
     labels = marks if isinstance(targets[0], list) else torch.tensor(list(targets))
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    where = training.device()
+    return {name: each.to(where) for name, each in {"input_ids": ids, "attention_mask": mask, "labels": labels}.items()}
+
+
+def _autocast() -> torch.autocast:
+    """bfloat16 on a GPU, as the product's `precision="auto"` has it; nothing on a CPU."""
+    return torch.autocast(training.device().type, torch.bfloat16, enabled=training.device().type == "cuda")
 
 
 def _items(batch: Mapping[str, torch.Tensor]) -> int:
@@ -198,7 +204,8 @@ def _evaluate(model: torch.nn.Module, job: Job, data: _Data, taken: Taken, *, gr
     for start in range(0, len(order), EVALUATION_BATCH):
         some = order[start : start + EVALUATION_BATCH]
         batch = _batch([data.dev[i] for i in some], [data.dev_targets[i] for i in some])
-        output = model(**batch)
+        with _autocast():
+            output = model(**batch)
         total, items = total + float(output.loss) * _items(batch), items + _items(batch)
         taken.count([len(data.dev[i]) for i in some])
         if not job.writes:
@@ -218,7 +225,8 @@ def _write(model: torch.nn.Module, job: Job, data: _Data, taken: Taken, *, group
         rows = [data.prompts[i] for i in order[start : start + EVALUATION_BATCH]]
         flipped = _batch([row[::-1] for row in rows], [0] * len(rows))
         ids, mask = flipped["input_ids"].flip(1), flipped["attention_mask"].flip(1)
-        made = model.generate(input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=most, pad_token_id=pad)
+        with _autocast():
+            made = model.generate(input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=most, pad_token_id=pad)
         written = made.shape[1] - ids.shape[1]
         taken.count([len(row) + written for row in rows])
         tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
@@ -226,8 +234,6 @@ def _write(model: torch.nn.Module, job: Job, data: _Data, taken: Taken, *, group
 
 def own_loop(job: Job, *, grouped: bool = False, records: bool = True) -> Taken:
     """N2; with `grouped` and without `records` N3."""
-    import mlflow
-
     with timed() as taken:
         data, model = _data(job), _model(job)
         parameters = [p for p in model.parameters() if p.requires_grad]
@@ -241,7 +247,8 @@ def own_loop(job: Job, *, grouped: bool = False, records: bool = True) -> Taken:
         began = time.perf_counter()
         for some in batches:
             batch = _batch([data.train[i] for i in some], [data.targets[i] for i in some])
-            loss = model(**batch).loss
+            with _autocast():
+                loss = model(**batch).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, job.recipe.max_grad_norm)
             optimizer.step()
@@ -251,6 +258,8 @@ def own_loop(job: Job, *, grouped: bool = False, records: bool = True) -> Taken:
         _evaluate(model, job, data, taken, grouped=grouped)
         taken.steps = time.perf_counter() - began
         if records:
+            import mlflow
+
             with mlflow.start_run():
                 mlflow.log_params({"method": job.recipe.method.name, "lr": job.recipe.method.learning_rate})
                 for i, loss in enumerate(losses):
@@ -292,7 +301,7 @@ def trainer(job: Job) -> Taken:
             max_grad_norm=job.recipe.max_grad_norm,
             save_strategy="no",
             report_to=["mlflow"],
-            use_cpu=True,
+            use_cpu=training.device().type == "cpu",
             dataloader_pin_memory=False,
             disable_tqdm=True,
             prediction_loss_only=True,
@@ -351,8 +360,12 @@ def without(part: str) -> Iterator[None]:
     """The product with one part taken out, from outside."""
     with contextlib.ExitStack() as stack:
         put = mock.patch.object
+        if part in ("packed rows", "similar lengths"):
+            stack.enter_context(mock.patch.dict(batches.PACKED_TOKENS, clear=True))
         if part == "similar lengths":
-            stack.enter_context(put(tuning, "micro_batches", lambda rows, chosen, where, most=None: one_batch(rows, chosen, where)))
+            stack.enter_context(
+                put(tuning, "micro_batches", lambda rows, chosen, where, most=None, packed=False: one_batch(rows, chosen, where))
+            )
             stack.enter_context(put(passes, "evaluation_batches", _in_order))
         elif part == "kept features":
             features._kept.clear()
@@ -367,14 +380,14 @@ def without(part: str) -> Iterator[None]:
         yield
 
 
-def _in_order(rows: Any, where: torch.device) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+def _in_order(rows: Any, where: torch.device, **how: bool) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     """Batches of an evaluation as the other loops make them: in the order of the data."""
     for start in range(0, len(rows), EVALUATION_BATCH):
         yield from one_batch(rows, np.arange(start, min(start + EVALUATION_BATCH, len(rows))), where)
 
 
-def arms_of(job: Job, meter: Meter) -> dict[str, Callable[[], Taken]]:
-    """The arms of a job by name: of ours with its parts taken out, those that matter to it."""
+def arms_of(job: Job, meter: Meter, *, records: bool = True) -> dict[str, Callable[[], Taken]]:
+    """The arms of a job by name; of ours also with its parts taken out, those that matter. Without `records` N2 needs no MLflow."""
 
     def lacking(part: str) -> Callable[[], Taken]:
         def run() -> Taken:
@@ -389,13 +402,14 @@ def arms_of(job: Job, meter: Meter) -> dict[str, Callable[[], Taken]]:
 
     found: dict[str, Callable[[], Taken]] = {
         "N1": lambda: trainer(job),
-        "N2": lambda: own_loop(job),
+        "N2": lambda: own_loop(job, records=records),
         "N3": lambda: own_loop(job, grouped=True, records=False),
         "ours": lambda: ours(job, meter),
     }
     if job.recipe.method.kind == "head":
         # The first run of a sweep computes what the later ones find; `ours` is a later one.
         return found | {"ours, first": first, "ours without kept features": lacking("kept features")}
+    found["ours without packed rows"] = lacking("packed rows")
     found["ours without similar lengths"] = lacking("similar lengths")
     if job.recipe.method.kind == "full" and not job.writes:
         found["ours without fused AdamW"] = lacking("fused AdamW")

@@ -39,15 +39,15 @@ while time.process_time() < until: pass
 if {children}:
     subprocess.run([sys.executable, '-c', "import time\\nwhile time.process_time() < {seconds}: open('/proc/self/stat').read()"])
 """
-ON_GPU = """
+ON_DEVICE = """
 import sys, time, torch
-a = torch.randn({size}, {size}, device="cuda", dtype=torch.float16)
+a = torch.randn({size}, {size}, device="{where}", dtype=torch.{dtype})
 print("ready", flush=True)
 sys.stdin.readline()
 until = time.monotonic() + {seconds}
 while time.monotonic() < until:
     for _ in range(20): a = (a @ a).clamp_(-1, 1)
-    torch.cuda.synchronize()
+    if "{where}" == "cuda": torch.cuda.synchronize()
     time.sleep({pause})
 """
 
@@ -161,18 +161,21 @@ def gpu(seconds: float = 30.0) -> dict[str, Any] | None:
     if not torch.cuda.is_available():
         return None
     with Meter() as meter:
-        if not meter.devices:
-            return None
-        return {
-            "device": meter.devices[0].name,
-            "driver": meter.description["gpu_driver"],
-            "energy": against_instant_power(meter, seconds),
-            "reading_seconds": _median(meter.sample, 200),
-            "two_processes": two_processes(meter, seconds),
-        }
+        return of_card(meter, seconds) if meter.devices else None
 
 
-def against_instant_power(meter: Meter, seconds: float) -> dict[str, Any]:
+def of_card(meter: Meter, seconds: float, where: str = "cuda", size: int = 4096) -> dict[str, Any]:
+    """What a meter tells of its first card, kept busy by products of matrices of this width; on a CPU a trial of the code."""
+    return {
+        "device": meter.devices[0].name,
+        "driver": meter.description["gpu_driver"],
+        "energy": against_instant_power(meter, seconds, where, size),
+        "reading_seconds": _median(meter.sample, 200),
+        "two_processes": two_processes(meter, seconds, where, size),
+    }
+
+
+def against_instant_power(meter: Meter, seconds: float, where: str = "cuda", size: int = 4096) -> dict[str, Any]:
     """The meter's joules against power read fifty times a second and integrated, while a process computes."""
     import pynvml
 
@@ -186,9 +189,9 @@ def against_instant_power(meter: Meter, seconds: float) -> dict[str, Any]:
             samples.append((time.perf_counter(), value.value.uiVal / 1e3))
             stop.wait(0.02)
 
-    load = _load(seconds + 2, pause=0.05)
+    load = _load(seconds + 2, 0.05, where, size)
     _start(load)
-    time.sleep(1)
+    time.sleep(min(1.0, seconds))
     thread = threading.Thread(target=watch)
     with meter.window() as window:
         thread.start()
@@ -209,9 +212,9 @@ def against_instant_power(meter: Meter, seconds: float) -> dict[str, Any]:
     }
 
 
-def two_processes(meter: Meter, seconds: float) -> dict[str, Any]:
+def two_processes(meter: Meter, seconds: float, where: str = "cuda", size: int = 4096) -> dict[str, Any]:
     """Two processes on the card, one at work all the time and one now and then: their shares, and that they sum to the whole."""
-    loads = [_load(seconds, pause=0.0), _load(seconds, pause=0.1)]
+    loads = [_load(seconds, pause, where, size) for pause in (0.0, 0.1)]
     whole = meter.window()
     tenants = [meter.hold(pid=load.pid) for load in loads]
     windows = [tenant.window() for tenant in tenants]
@@ -230,9 +233,10 @@ def two_processes(meter: Meter, seconds: float) -> dict[str, Any]:
     }
 
 
-def _load(seconds: float, pause: float) -> "subprocess.Popen[bytes]":
+def _load(seconds: float, pause: float, where: str, size: int) -> "subprocess.Popen[bytes]":
     """A process that is ready to compute on the card."""
-    script = ON_GPU.format(size=4096, seconds=seconds, pause=pause)
+    dtype = "float16" if where == "cuda" else "float32"
+    script = ON_DEVICE.format(size=size, seconds=seconds, pause=pause, where=where, dtype=dtype)
     process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"

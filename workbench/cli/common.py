@@ -81,6 +81,9 @@ POSITIVE, AMOUNT, NUMBER = _Finite(min=0, min_open=True), _Finite(min=0), _Finit
 SHARE = _Finite(min=0, max=1, min_open=True, max_open=True)
 """A share between 0 and 1, neither of them."""
 
+SHARE_OR_ALL = _Finite(min=0, max=1, min_open=True)
+"""A share above 0, at most 1."""
+
 COUNT = click.IntRange(1, 10**9)
 """A number of runs or labels: more than a billion of them is a slip of the finger."""
 

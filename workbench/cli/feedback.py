@@ -23,7 +23,7 @@ from workbench.watching import feedback as given
 from workbench.watching import history
 from workbench.watching.feedback import Known, Quality
 from workbench.watching.history import History, Row
-from workbench.watching.overview import overview
+from workbench.watching.overview import offer_of, overview
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -70,7 +70,7 @@ def feedback(file: Path, name: str | None, log: Path | None, study: str | None, 
     unknown = len(known) - len(joined)
     more = f"; {many(unknown, 'id')} {'is' if unknown == 1 else 'are'} not in the log" if unknown else ""
     messages.print(f"Joined {many(len(joined), 'right answer')}{more}. They are kept in {kept}.", markup=False)
-    models = overview(found, quality).models
+    models = overview(found, quality, offer_of(found, None)).models
     for model in models:
         if model.quality is not None:
             print_text(f"{model.use.model} {model.use.version}: {in_use.quality_text(model)}")

@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from workbench.cli.common import LOOPBACK, POSITIVE, messages, print_text, tracking_option, waiting
+from workbench.cli.common import LOOPBACK, POSITIVE, SHARE_OR_ALL, messages, print_text, tracking_option, waiting
 from workbench.cli.options import gathered
 from workbench.errors import EnvironmentFault, UsageError
 from workbench.serving import bundle, registry, server
@@ -39,6 +41,7 @@ class ServeOptions:
     queue: int
     log: Path | None
     log_inputs: bool
+    shadow: str | None
     no_watch: bool
     tracking_uri: str | None
 
@@ -57,6 +60,11 @@ class ServeOptions:
     help="Where each request gets a line of JSON. [default: .workbench/serving/NAME.jsonl]",
 )
 @click.option("--log-inputs", is_flag=True, help="Put rows and answers into the log too, with placeholders for what is private.")
+@click.option(
+    "--shadow",
+    metavar="OTHER[@ALIAS][:SHARE]",
+    help="A second model that answers this share of requests (0 to 1, default 1) after the answer went out, for comparison.",
+)
 @click.option("--no-watch", is_flag=True, help="Write no log, and do not meter the server.")
 @tracking_option
 @gathered(ServeOptions)
@@ -79,7 +87,10 @@ def serve(asked: ServeOptions) -> None:
             version = store.version(name, alias or registry.CHAMPION)
             folder = store.fetch(version, Path(scratch))
             fields = bundle.asked(bundle.inside(folder))
-        options = server.Options(host=asked.host, port=asked.port, limits=limits, log=log, inputs=asked.log_inputs, token=token)
+            shadow = _shadow(asked, store, Path(scratch, "shadow"), fields)
+        options = server.Options(
+            host=asked.host, port=asked.port, limits=limits, log=log, inputs=asked.log_inputs, token=token, shadow=shadow
+        )
         known = asdict(version)
         page = server.start(folder, {"model": name, "version": version.number, "model_id": known["model_id"]}, options)
         try:
@@ -103,6 +114,29 @@ def serve(asked: ServeOptions) -> None:
                 page.process.kill()
                 page.process.wait()
     sys.exit(code)
+
+
+def _shadow(asked: ServeOptions, store: registry.Registry, folder: Path, fields: Mapping[str, str]) -> dict[str, Any] | None:
+    """The second model that is asked for, fetched into a folder."""
+    if asked.shadow is None:
+        return None
+    if asked.no_watch:
+        raise UsageError("--shadow writes what the second model answers into the log: leave --no-watch out.")
+    named, _, given = asked.shadow.partition(":")
+    share = SHARE_OR_ALL.convert(given or "1", None, None)
+    name, _, alias = named.partition("@")
+    version = store.version(name, alias or registry.CHAMPION)
+    folder.mkdir()
+    found = store.fetch(version, folder)
+    theirs = bundle.asked(bundle.inside(found))
+    if theirs != fields:
+        raise UsageError(
+            f"--shadow {named} is asked with {', '.join(theirs)}, and {asked.model} with {', '.join(fields)}: it cannot answer the "
+            "same requests. Name a model of the same task."
+        )
+    known = {"folder": str(found), "model": name, "version": version.number, "model_id": version.model_id, "share": share}
+    print_text(f"Version {version.number} of {name} answers {100 * share:g} % of the requests unseen, after the answer went out.")
+    return known
 
 
 def _token(host: str) -> str:

@@ -9,8 +9,9 @@ from workbench.cli.common import Table, messages, print_table, print_text
 from workbench.errors import UsageError
 from workbench.front.members import cheapest, pareto_front
 from workbench.front.objectives import View
-from workbench.front.serving import BreakEven, Form, Load, break_even, forms_of, serving
+from workbench.front.serving import Form, Load, break_even, forms_of, serving
 from workbench.quantities import banded, dollars
+from workbench.report.in_use import meets_text
 from workbench.report.records import find_run
 from workbench.report.text import describe
 from workbench.result import Result
@@ -63,16 +64,7 @@ def _cells(r: Result, view: View, load: Load, form: Form | None) -> list[str]:
         cells = [banded(served.predictions_per_second, lambda rate: f"{rate:,.0f}"), latency, banded(served.usd_per_1000, dollars)]
     if load.against is None or (r is load.against and form is None):
         return [*cells, ""]
-    return [*cells, _meets(break_even(load.against, r, view, load.per_second, form))]
-
-
-def _meets(found: BreakEven | None) -> str:
-    """Write a break-even: `cheaper after 12,000 predictions`."""
-    if found is None:
-        return "unknown"
-    if found.predictions is None:
-        return "always cheaper" if found.cheaper_before else "never cheaper"
-    return f"cheaper {'until' if found.cheaper_before else 'after'} {found.predictions:,.0f} predictions"
+    return [*cells, meets_text(break_even(load.against, r, view, load.per_second, form))]
 
 
 def _serving_title(view: View, load_per_second: float | None) -> str:

@@ -12,7 +12,7 @@ from workbench.cli.options import setting
 from workbench.quantities import count, dollars, duration
 from workbench.report import in_use
 from workbench.watching import feedback, history
-from workbench.watching.overview import Overview, overview
+from workbench.watching.overview import Overview, offer_of, overview
 
 
 @click.command()
@@ -28,7 +28,8 @@ def watch(name: str | None, log: Path | None, platform: str | None, as_json: boo
     """
     with reading("Reading the log …"):
         file = log or history.find(name)
-        found = overview(history.read(file), feedback.load(file).quality, platform)
+        read = history.read(file)
+        found = overview(read, feedback.load(file).quality, offer_of(read, platform))
     if as_json:
         print_json({"log": str(file), **found.to_json()})
         return
@@ -62,4 +63,4 @@ def _cell(column: str, value: object) -> str:
         return f"{1000 * value:,.0f} ms"
     if column == "up":
         return duration(value)
-    return dollars(value) if column.startswith("US$") or column == "never idle" else f"{value:,.3g}"
+    return dollars(value) if column.startswith("US$") else f"{value:,.3g}"

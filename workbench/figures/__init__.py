@@ -7,6 +7,7 @@ other_offers  what one quality costs at each offer
 curves        quality as runs go on
 settings      how much each setting matters, quality by one of them, all side by side
 labels        quality against the number of labels
+in_use        shares of classes of a served model
 trajectory    hypervolume against spend
 failures      work that bought no model, and what fitted into memory
 regret        any-time curves of searches on recorded runs
@@ -18,6 +19,8 @@ from workbench.figures.curves import curves
 from workbench.figures.failures import failures, memory
 from workbench.figures.front import CLOUD, front, mark
 from workbench.figures.front_3d import front_3d
+from workbench.figures.in_use import FEWEST as FEWEST_ROWS
+from workbench.figures.in_use import class_shares
 from workbench.figures.labels import labels
 from workbench.figures.other_offers import elsewhere
 from workbench.figures.regret import regret
@@ -29,11 +32,13 @@ __all__ = [
     "CLOUD",
     "COLOURS",
     "DASHES",
+    "FEWEST_ROWS",
     "GREY",
     "INK",
     "SYMBOLS",
     "by_method",
     "by_setting",
+    "class_shares",
     "course",
     "curves",
     "elsewhere",

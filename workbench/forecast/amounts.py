@@ -17,10 +17,11 @@ from workbench.forecast.machine import Machine
 from workbench.forecast.sample import Data, sampled
 from workbench.labelling import Strategy
 from workbench.methods import Method
+from workbench.objectives import packing
 from workbench.result import label_order, merged_labels
 from workbench.study import Recipe
 from workbench.tasks.base import Task
-from workbench.training.batches import MAX_TOKENS, OVERHEAD_TOKENS, checkpoint_epochs, split, steps_for
+from workbench.training.batches import MAX_TOKENS, PACKED_TOKENS, checkpoint_epochs, cuts, steps_for
 from workbench.training.fisher import MOST_EXAMPLES
 
 
@@ -35,6 +36,7 @@ class Pair:
         layers: Its layers, one where that is unknown.
         frozen: Whether a body lies below all that learns: its output for a row is computed once.
         model: The model, on the meta device: it holds no numbers.
+        packable: Whether its layers can be given rows without padding, as far as its configuration tells.
     """
 
     shape: flops.Shape | None
@@ -43,6 +45,7 @@ class Pair:
     layers: int
     frozen: bool
     model: Any = field(repr=False)
+    packable: bool = False
 
 
 class Amounts:
@@ -235,9 +238,19 @@ class Amounts:
             layers = shape.layers if shape else int(getattr(config, "num_hidden_layers", None) or 1)
             frozen = methods.body(model) is not None
             self._pairs[key] = Pair(
-                shape, sum(n for n, _ in counts), sum(n for n, learns in counts if learns), layers, frozen, model
+                shape,
+                sum(n for n, _ in counts),
+                sum(n for n, learns in counts if learns),
+                layers,
+                frozen,
+                model,
+                packing.layers_of(model) is not None,
             )
         return self._pairs[key]
+
+    def packs(self, recipe: Recipe) -> bool:
+        """Whether the loop will give the model's layers rows without padding on this machine."""
+        return self.machine.kind in PACKED_TOKENS and self.pair(recipe).packable
 
     def _flops_per_example(self, recipe: Recipe) -> tuple[float, float]:
         """FLOPs of training on one example and of evaluating one, on average over the sample.
@@ -268,9 +281,9 @@ class Amounts:
     def _passes_per_step(self, recipe: Recipe) -> float:
         """Micro-batches that a step is split into, on average over the sample."""
         data, size = self.data_of(recipe), recipe.batch_size
-        key = (recipe.task, recipe.architecture, recipe.batch_size, data.together)
+        packed = self.packs(recipe)
+        key = (recipe.task, recipe.architecture, recipe.batch_size, data.together, packed)
         if key not in self._passes:
-            overhead = OVERHEAD_TOKENS.get(self.machine.kind, OVERHEAD_TOKENS["cpu"])
             if not data.train:
                 return 0.0
             if data.together:
@@ -278,7 +291,7 @@ class Amounts:
             starts = range(0, max(1, len(data.train) - size + 1), size)
             # A batch larger than the sample goes through it again.
             steps = [sorted(itertools.chain(*(data.train[(s + i) % len(data.train)] for i in range(size)))) for s in starts]
-            self._passes[key] = statistics.fmean(len(split(step, overhead)) for step in steps)
+            self._passes[key] = statistics.fmean(len(cuts(step, self.machine.kind, packed=packed)) for step in steps)
         return self._passes[key]
 
     def steps(self, recipe: Recipe, epochs: float) -> int:

@@ -198,7 +198,7 @@ class Forecaster:
             longest = sorted(data.train or data.dev, key=sum)[-recipe.batch_size :]
             lengths = list(itertools.chain(*longest)) * -(-recipe.batch_size // len(longest))
             whole = (len(lengths), max(lengths))
-            shape = whole if data.together else widest(lengths, self.machine.kind)
+            shape = whole if data.together else widest(lengths, self.machine.kind, packed=self.work.packs(recipe))
             self._peaks[key] = memory.peak(
                 state=memory.state_bytes(pair.parameters, pair.trainable, recipe.weights),
                 activations=memory.Activations(

@@ -22,6 +22,7 @@ A trial that FAILed without a Result is a lease that was given back unused.
     ledger            opens a study's ledger; leases and Results are written into it
     patience          how long a ledger that does not answer is waited for
     reading           a study's Results and leases, each finished Result read once
+    statements        writes trials into Optuna's tables, in few statements
     store             opening the database that holds ledgers
     study_attributes  what is noted of a study in its storage
     trials            how Results and studies are written as Optuna's trials
@@ -30,7 +31,7 @@ A trial that FAILed without a Result is a lease that was given back unused.
 from workbench.ledger import store
 from workbench.ledger.address import default_url
 from workbench.ledger.faults import shown
-from workbench.ledger.leases import HEARTBEAT_SECONDS, SILENCE_SECONDS, Lease, alive
+from workbench.ledger.leases import HEARTBEAT_SECONDS, SILENCE_SECONDS, Lease, alive, new_token
 from workbench.ledger.ledger import Ledger
 from workbench.ledger.patience import AWAY_SECONDS, Away, Patience
 from workbench.ledger.reading import LedgerSnapshot
@@ -49,6 +50,7 @@ __all__ = [
     "default_url",
     "distribution",
     "examine",
+    "new_token",
     "shown",
 ]
 

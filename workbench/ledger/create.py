@@ -9,7 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from workbench import prices
+from workbench.errors import UsageError
 from workbench.ledger import trials
+from workbench.ledger.faults import shown
 from workbench.prices import Offer
 from workbench.result import Result
 from workbench.space import Value
@@ -46,6 +48,20 @@ def studies(storage: RDBStorage) -> dict[str, int]:
 def others(storage: RDBStorage) -> dict[str, str]:
     """What the studies of other programs in the storage lack, by name."""
     return {name: lacks for name, (_, lacks) in _all(storage).items() if lacks}
+
+
+def own(storage: RDBStorage, name: str, url: str) -> int:
+    """The id of the study with this name, which is there. Raises UsageError where it is another program's."""
+    foreign = others(storage)
+    if name in foreign:
+        raise UsageError(foreign_text(name, url, foreign[name]))
+    return studies(storage)[name]
+
+
+def foreign_text(name: str, url: str, lacks: str) -> str:
+    """Say that a study is another program's."""
+    what = f"{name!r} in {shown(url)} is not a study of the workbench: it has {lacks}."
+    return f"{what} Name another study, or another store with --storage."
 
 
 def _all(storage: RDBStorage) -> dict[str, tuple[int, str]]:

@@ -30,16 +30,29 @@ class Lease:
     """The right to make one Result.
 
     Attributes:
-        trial_id: Optuna's id of the RUNNING trial that stands for it.
+        trial_id: Optuna's id of the RUNNING trial that stands for it; None while the ledger is away and does not know of it yet.
         result: The Result to be made, as far as it is known.
         finished: Whether the Result was written, or the lease given back.
         token: Stands in the trial's attributes, so that an attempt whose answer was lost can be recognised.
+        after: Where the ledger did not know of it at first, the token of the last lease of the same run that it knew before.
     """
 
-    trial_id: int
+    trial_id: int | None
     result: Result
     finished: bool = False
     token: str = field(default_factory=new_token)
+    after: str | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the ledger knows of it."""
+        return self.trial_id is not None
+
+    @property
+    def trial(self) -> int:
+        """Optuna's id of its trial, which is there."""
+        assert self.trial_id is not None
+        return self.trial_id
 
     @property
     def number(self) -> int:
@@ -49,13 +62,14 @@ class Lease:
 
 
 def lease_record(result: Result, spent: Mapping[str, Usage]) -> dict[str, Any]:
-    """What a worker notes of itself and of the Result it is making, at each beat."""
-    return {
-        **process.this_process(),
-        "beat": time.time(),
-        "spent": {name: usage.to_json() for name, usage in spent.items()},
-        "result": result.to_json(compact=True),
-    }
+    """What a worker notes of itself and of the Result it is making."""
+    return beat_record(spent, result.labels) | {"result": result.to_json(compact=True)}
+
+
+def beat_record(spent: Mapping[str, Usage], labels: int = 0) -> dict[str, Any]:
+    """The part of a lease's record that a worker says anew at each beat."""
+    phases = {name: usage.to_json() for name, usage in spent.items()}
+    return {**process.this_process(), "beat": time.time(), "spent": phases, "labels": labels}
 
 
 def of_lease(record: Mapping[str, Any], number: int) -> Result:
@@ -63,7 +77,8 @@ def of_lease(record: Mapping[str, Any], number: int) -> Result:
     result = Result.from_json(record["result"])
     spent = {name: Usage.from_json(usage) for name, usage in record["spent"].items()}
     trial = number if result.trial is None else result.trial
-    return replace(result, status="running", spent=spent, finished=record["beat"], trial=trial, number=number)
+    labels = int(record.get("labels", result.labels))  # older versions say it in the Result alone
+    return replace(result, status="running", spent=spent, labels=labels, finished=record["beat"], trial=trial, number=number)
 
 
 def lives(record: Mapping[str, Any]) -> bool | None:
@@ -82,6 +97,11 @@ def alive(record: Mapping[str, Any], now: float | None = None) -> bool:
     """
     by_host = lives(record)
     return (time.time() if now is None else now) - float(record["beat"]) < SILENCE_SECONDS if by_host is None else by_host
+
+
+def is_own(record: Mapping[str, Any]) -> bool:
+    """Whether a lease's record was written by this process."""
+    return all(record.get(name) == value for name, value in process.this_process().items())
 
 
 def is_lease(record: object) -> bool:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from workbench import prices
 from workbench.errors import EnvironmentFault, UsageError, did_you_mean
-from workbench.ledger import leases, trials
-from workbench.ledger.create import CONSTRAINTS, RESULT, create, finished, others, studies, take_over
+from workbench.ledger import leases, statements, trials
+from workbench.ledger.create import RESULT, create, finished, foreign_text, others, own, studies, take_over
 from workbench.ledger.faults import mapped, shown
 from workbench.ledger.inputs import Judge
 from workbench.ledger.leases import HEARTBEAT_SECONDS, Lease, new_token
 from workbench.ledger.patience import OPENING_SECONDS, Patience
-from workbench.ledger.reading import INPUTS, LEASE, RETRIED, ReadableLedger
+from workbench.ledger.reading import INPUTS, RETRIED, ReadableLedger
+from workbench.ledger.statements import BEAT, LEASE, TOKEN
 from workbench.ledger.store import open_storage
 from workbench.ledger.study_attributes import BEGUN, ENDED, mapping
 from workbench.prices import Offer
@@ -27,10 +29,7 @@ from workbench.study import Study
 from workbench.usage import Usage, add_phases, total
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
-
-_TOKEN = "workbench:token"  # noqa: S105  key of the attempt that a trial was made by
 
 
 class Ledger(ReadableLedger):
@@ -64,7 +63,7 @@ class Ledger(ReadableLedger):
                     stem = study.name.rsplit("-", 1)[0]
                     older = {name: cls(storage, i, name).results() for name, i in ids.items() if name.rsplit("-", 1)[0] == stem}
                     create(storage, study.name, trials.describe(study), lambda i: take_over(storage, i, study, older))
-                return cls(storage, _own(storage, study.name, url), study.name, patience, Judge(study))
+                return cls(storage, own(storage, study.name, url), study.name, patience, Judge(study))
 
         patience = patience or Patience(OPENING_SECONDS)
         return patience.tried(opened)
@@ -88,7 +87,7 @@ class Ledger(ReadableLedger):
             with mapped(url):
                 if name not in studies(storage):
                     create(storage, name, {"path": None, **description, "created": time.time(), "schema": 1})
-                return cls(storage, _own(storage, name, url), name, patience)
+                return cls(storage, own(storage, name, url), name, patience)
 
         patience = Patience(OPENING_SECONDS)
         return patience.tried(opened)
@@ -117,7 +116,7 @@ class Ledger(ReadableLedger):
         ids, foreign = patience.tried(found)
         stems = {n.rsplit("-", 1)[0]: n for n in ids}
         if name in foreign:
-            raise UsageError(_foreign(str(name), url, foreign[str(name)]))
+            raise UsageError(foreign_text(str(name), url, foreign[str(name)]))
         if not ids:
             beside = f", only of other programs ({', '.join(foreign)})" if foreign else ""
             raise UsageError(f"{shown(url)} holds no study yet{beside}. Run `workbench sweep {path or 'STUDY'}` first.")
@@ -156,58 +155,65 @@ class Ledger(ReadableLedger):
         if fingerprints != self._noted().get(INPUTS, {}):
             self._note(INPUTS, fingerprints)
 
-    def lease(self, study: Study, result: Result, spent: Mapping[str, Usage] | None = None) -> Lease | None:
+    def lease(
+        self, study: Study, result: Result, spent: Mapping[str, Usage] | None = None, token: str | None = None
+    ) -> Lease | None:
         """Take the right to make `result`; None when a live worker is making the same run, or has since `results` was called.
 
-        `spent` is what the worker has consumed already since its previous Result.
+        Seven statements. What it has read of the others meanwhile is `known`.
+
+        Args:
+            study: The study.
+            result: What is to be made.
+            spent: What the worker has consumed already since its previous Result.
+            token: A new name for the attempt, by which it is found should its answer be lost; None makes one.
         """
         # The trial is made first and then compared with others: reading first would let two workers that chose
         # at the same moment both find nobody there.
-        lease = self._new(study, result, spent or {}, new_token(), self._seen)
-        read_before = set(self._read)
-        others = [r.number for r in self.results() if r.run_id == result.run_id and r.number not in read_before]
-        held = [(held, record) for held, record in self.leases() if held.result.run_id == result.run_id]
-        others += [each.number for each, record in held if self._lives(each.trial_id, record)]
-        if min((n for n in others if n is not None), default=lease.number) < lease.number:
+        lease = self._new(study, result, spent or {}, token or new_token())
+        return lease if self._is_first(lease) else None
+
+    def enter(self, lease: Lease, study: Study) -> None:
+        """Make known a lease that was taken while the ledger was away; `finish` says whether its Result is one."""
+        made = self._new(study, replace(lease.result, number=None), {}, lease.token, 0)
+        lease.trial_id, lease.result = made.trial_id, made.result
+
+    def _is_first(self, lease: Lease) -> bool:
+        """Whether nobody has taken or finished the run of a new lease before it, since Results were read; else it is given back."""
+        run_id, read_before = lease.result.run_id, set(self._read)
+        held = self._update()  # one reading: of a worker that ends one lease and takes another it sees either, never neither
+        others = [number for number, r in self._read.items() if r.run_id == run_id and number not in read_before]
+        others += [each.number for each, record in held if each.result.run_id == run_id and self._lives(each.trial, record)]
+        if min(others, default=lease.number) < lease.number:
             self.release(lease)  # the earlier trial keeps the run: numbers are given by the database, in one order for all
-            return None
-        return lease
+            self._held = [(each, record) for each, record in held if each.trial_id != lease.trial_id]
+            return False
+        return True
 
     def release(self, lease: Lease) -> None:
         """Give a lease back unused."""
-        self._tried(lambda: self._drop(lease.trial_id))
+        self._tried(lambda: self._drop(lease.trial))
         lease.finished = True
 
     def _drop(self, trial_id: int) -> None:
-        from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
-        with contextlib.suppress(UpdateFinishedTrialError):  # by an attempt before
-            self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        statements.close_trial(self._storage.engine, trial_id, TrialState.FAIL)  # nothing where an attempt before has done it
 
     def beat(self, lease: Lease, spent: Mapping[str, Usage], labels: int = 0) -> None:
         """Heartbeat: the worker lives, and has consumed this much by phase, and so many labels, since its previous Result.
 
         It is not tried again: the next one says more.
         """
-        record = leases.lease_record(replace(lease.result, labels=labels), spent)
-        self._once(lambda: self._storage.set_trial_user_attr(lease.trial_id, LEASE, record))
+        record = leases.beat_record(spent, labels)
+        self._once(lambda: statements.update_beat(self._storage.engine, lease.trial, record))
 
     def finish(self, lease: Lease, result: Result, study: Study, offer: Offer) -> Result:
         """Write a Result in its lease's place: from here on it is never changed. May be called again after a failure."""
-        from optuna.exceptions import UpdateFinishedTrialError
-
         result = replace(result, trial=lease.result.trial, number=lease.number)
-
-        def write() -> bool:
-            try:
-                self._storage.set_trial_user_attr(lease.trial_id, RESULT, result.to_json(compact=True))
-                self._close(lease.trial_id, result, study, offer)
-            except UpdateFinishedTrialError:
-                return False
-            return True
-
-        if not self._tried(write):
+        if lease.after is not None:  # it began while the ledger was away, and others may not have known
+            result = self._if_nobody_else(result, {lease.number})
+        if not self._tried(lambda: self._close(lease.trial, result, study, offer)):
             result = self._finish_late(lease, result, study, offer)
         assert result.number is not None
         self._read[result.number] = result
@@ -221,16 +227,37 @@ class Ledger(ReadableLedger):
         if written is not None and (written == result or written.status == result.status != "interrupted"):
             return written
         # This host was silent for so long (asleep, cut off) that another one held its worker dead and charged what it knew
-        # of. The Result is kept all the same, in a trial of its own, and only what was not charged yet is.
+        # of. The Result is kept in a trial of its own, unless another worker has taken the run up since, and only what was not
+        # charged yet is.
         charged = written.spent if written is not None else {}
         left = {name: usage - charged[name] if name in charged else usage for name, usage in result.spent.items()}
-        place = self._new(study, result, {}, f"{lease.token}+", lease.number)
-        return self.finish(place, replace(result, spent=left), study, offer)
+        place = self._new(study, replace(result, number=None), {}, f"{lease.token}+", lease.trial)
+        result = self._if_nobody_else(replace(result, spent=left), {lease.number, place.number})
+        return self.finish(place, result, study, offer)
 
-    def lease_of(self, token: str, result: Result) -> Lease | None:
+    def _if_nobody_else(self, result: Result, own: set[int]) -> Result:
+        """A Result as it is to be written: where another worker has taken its run up, what it consumed alone.
+
+        Args:
+            result: What was made while this worker was silent.
+            own: Numbers of the trials that stand for it.
+        """
+        held = self._update()
+        others = [x for x, record in held if x.number not in own and not leases.is_own(record) and self._lives(x.trial, record)]
+        again = any(x.result.run_id == result.run_id for x in others)
+        same = any(r.recipe_id == result.recipe_id and r.status == "complete" and n not in own for n, r in self._read.items())
+        if result.status == "interrupted" or not (again or same):
+            return result
+        reason = Cause.DIED.reason(
+            "its worker was silent for so long that another one took the run up; what it made is not counted"
+        )
+        bare = replace(result, usage={}, scores={}, test_scores={}, samples=(), serving={})
+        return replace(bare, status="interrupted", cause=Cause.DIED, reason=reason)
+
+    def lease_of(self, token: str | None, result: Result) -> Lease | None:
         """The lease with this token, whatever has become of it; None where this study has none. `result` is what was to be made."""
-        attempts = self._tried(lambda: self._made_by(token, 0))
-        return Lease(attempts[0][0], replace(result, number=attempts[0][1]), token=token) if attempts else None
+        attempts = self._tried(lambda: self._made_by(token, 0)) if token else []
+        return Lease(attempts[0][0], replace(result, number=attempts[0][1]), token=str(token)) if attempts else None
 
     def add(self, results: Sequence[Result]) -> list[Result]:
         """Write Results that others finished, each a run of its own, into a ledger of `open_imported`.
@@ -248,7 +275,7 @@ class Ledger(ReadableLedger):
             offer = prices.find(description["platform"])
             for result in new.values():
                 trial = finished(result, objectives, offer)
-                self._made(trial, new_token(), 0)
+                self._imported(trial, new_token())
             return [r for r in self.results() if r.run_id in new]
 
     def reconcile(self, study: Study, offer: Offer) -> list[Result]:
@@ -262,86 +289,105 @@ class Ledger(ReadableLedger):
         """
         mended = []
         for lease, record in self.leases():
-            if self._lives(lease.trial_id, record):
+            if self._lives(lease.trial, record):
                 continue
             reason = Cause.DIED.reason(f"its worker (process {record['pid']} on {record['host'].split('/')[0]}) is gone")
             last = total(lease.result.spent.values()).at_this_rate(HEARTBEAT_SECONDS, "its worker died: at the rate until then")
             spent = add_phases(lease.result.spent, {"idle": last})
             result = replace(lease.result, status="interrupted", cause=Cause.DIED, reason=reason)
             result = replace(result, spent=spent, finished=record["beat"])
-            attributes = self._tried(functools.partial(self._storage.get_trial_user_attrs, lease.trial_id))
+            attributes = self._tried(functools.partial(self._storage.get_trial_user_attrs, lease.trial))
             half = attributes.get(RESULT)
             if half is not None and trials.is_result(half):
                 result = replace(self._parsed(Result.from_json, half, lease.number), number=lease.number)
-            mended += [result] if self._tried(functools.partial(self._mend, lease.trial_id, result, study, offer)) else []
+            mended += [result] if self._tried(functools.partial(self._close, lease.trial, result, study, offer)) else []
         return mended
 
-    def _mend(self, trial_id: int, result: Result, study: Study, offer: Offer) -> bool:
-        from optuna.exceptions import UpdateFinishedTrialError
+    def _new(self, study: Study, result: Result, spent: Mapping[str, Usage], token: str, after: int | None = None) -> Lease:
+        """A lease for a Result: a RUNNING trial, made by the attempt with this token. Its id is above `after`, which is given where
+        an earlier attempt may have made it.
+        """
+        record = leases.lease_record(result, spent)
+        beat = {name: value for name, value in record.items() if name != "result"}
+        settings = trials.parameters(study, result.run_settings)
+        params = {name: (value, settings["distributions"][name]) for name, value in settings["params"].items()}
+        self._tried(lambda: self._check(params))
+        records = {LEASE: record, BEAT: beat, TOKEN: token}
+        make = functools.partial(statements.insert_lease, self._storage.engine, self._study_id, records, params)
+        made = self._made(make, token, self._seen if after is None else after, is_new=after is None)
+        trial = made[1] if result.trial is None else result.trial
+        return Lease(made[0], replace(result, trial=trial, number=made[1]), token=token)
 
-        try:
-            self._storage.set_trial_user_attr(trial_id, RESULT, result.to_json(compact=True))
-            self._close(trial_id, result, study, offer)
-        except UpdateFinishedTrialError:  # another worker, starting at the same moment, has put it right
-            return False
-        return True
+    def _check(self, params: statements.Params) -> None:
+        """Raise where Optuna would refuse parameters beside those that are there; each is asked about once."""
+        new = {name: known for name, known in params.items() if name not in self._checked}
+        if text := statements.incompatible(self._storage.engine, self._study_id, new):
+            raise self._mixed(text)
+        self._checked |= new.keys()
 
-    def _new(self, study: Study, result: Result, spent: Mapping[str, Usage], token: str, first: int) -> Lease:
-        """A lease for a Result: a RUNNING trial, made by the attempt with this token. Its number is at least `first`."""
-        from optuna.trial import TrialState, create_trial
-
-        template = create_trial(
-            state=TrialState.RUNNING,
-            user_attrs={LEASE: leases.lease_record(result, spent), _TOKEN: token},
-            system_attrs={CONSTRAINTS: trials.FEASIBLE},
-            **trials.parameters(study, result.run_settings),
+    def _mixed(self, text: str) -> EnvironmentFault:
+        return EnvironmentFault(
+            f"another program has put other trials into {self.name} in {shown(self._url)}: {text} "
+            "Take them out of the store, or name another with --storage."
         )
-        trial_id, number = self._made(template, token, first)
-        trial = number if result.trial is None else result.trial
-        return Lease(trial_id, replace(result, trial=trial, number=number), token=token)
 
-    def _made(self, template: FrozenTrial, token: str, first: int) -> tuple[int, int]:
-        """Id and number of a trial like the template, made once for this token, however often the answer was lost."""
-        template.user_attrs[_TOKEN] = token
+    def _imported(self, template: FrozenTrial, token: str) -> None:
+        """Write a trial like the template."""
+        template.user_attrs[TOKEN] = token
 
         def make() -> tuple[int, int]:
-            if not self._made_by(token, first):
-                try:
-                    self._storage.create_new_trial(self._study_id, template)
-                except ValueError as error:  # Optuna compares distributions with those of the trials before
-                    raise EnvironmentFault(
-                        f"another program has put other trials into {self.name} in {shown(self._url)}: {error} "
-                        "Take them out of the store, or name another with --storage."
-                    ) from error
-            (mine, *more) = self._made_by(token, first)
+            try:
+                self._storage.create_new_trial(self._study_id, template)
+            except ValueError as error:  # Optuna compares distributions with those of the trials before
+                raise self._mixed(str(error)) from error
+            (mine, *more) = self._made_by(token, 0)
             for trial_id, _ in more:  # Optuna itself repeats a call that may have succeeded: one too many was made
                 self._drop(trial_id)
             return mine
 
-        return self._tried(make)
+        self._made(make, token, 0)
 
-    def _made_by(self, token: str, first: int) -> list[tuple[int, int]]:
-        """Ids and numbers of the trials from the number `first` on that the attempt with this token has made."""
+    def _made(self, make: Callable[[], tuple[int, int]], token: str, after: int, *, is_new: bool = True) -> tuple[int, int]:
+        """Id and number of the trial that `make` makes, once for this token, however often the answer was lost.
+
+        A token that `is_new` is not looked for before the first attempt.
+        """
+        attempts = itertools.count(0 if is_new else 1)
+
+        def once() -> tuple[int, int]:
+            there = self._made_by(token, after) if next(attempts) else []
+            return there[0] if there else make()
+
+        return self._tried(once)
+
+    def _made_by(self, token: str, after: int) -> list[tuple[int, int]]:
+        """Ids and numbers of the trials with ids above `after` that the attempt with this token has made."""
         import sqlalchemy as sql
 
         query = sql.text(
             "SELECT t.trial_id, t.number FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
-            "WHERE t.study_id = :study AND t.number >= :first AND a.key = :key AND a.value_json = :token ORDER BY t.number"
+            "WHERE t.study_id = :study AND t.trial_id > :after AND a.key = :key AND a.value_json = :token ORDER BY t.trial_id"
         )
-        values = {"study": self._study_id, "first": first, "key": _TOKEN, "token": json.dumps(token)}
+        values = {"study": self._study_id, "after": after, "key": TOKEN, "token": json.dumps(token)}
         with self._storage.engine.connect() as connection:
             return [(trial_id, number) for trial_id, number in connection.execute(query, values).all()]
 
-    def _close(self, trial_id: int, result: Result, study: Study, offer: Offer) -> None:
-        """Write values and state of a finished Result. The state comes last: it makes the trial final for everyone."""
+    def _close(self, trial_id: int, result: Result, study: Study, offer: Offer) -> bool:
+        """Write a finished Result, its values and its state, whole or not at all; whether its trial was still to be ended."""
         state, values = trials.outcome(result, study, offer)
+        params: statements.Params = {}
         # Epochs are known only now: a checkpoint has fewer than the run it belongs to.
         if "epochs" in study.dimensions and "epochs" in result.settings:
-            space = trials.distribution(study.dimensions["epochs"])
-            self._storage.set_trial_param(trial_id, "epochs", space.to_internal_repr(result.epochs), space)
-        if result.status == "infeasible":
-            self._storage.set_trial_system_attr(trial_id, CONSTRAINTS, trials.INFEASIBLE)
-        self._storage.set_trial_state_values(trial_id, state, values)
+            params = {"epochs": (result.epochs, trials.distribution(study.dimensions["epochs"]))}
+        return statements.close_trial(
+            self._storage.engine,
+            trial_id,
+            state,
+            values=values,
+            result=result.to_json(compact=True),
+            constraints=trials.INFEASIBLE if result.status == "infeasible" else trials.FEASIBLE,
+            params=params,
+        )
 
     def retry(self, run_ids: Iterable[str]) -> None:
         """Let runs be tried again: what ended them until now no longer speaks against them, and the next sweep takes them up.
@@ -360,16 +406,3 @@ def _not_swept(path: str, older: str | None) -> str:
         f"{path} has not been swept as it stands now: it was changed since. Run `workbench sweep {path}`, which takes the older "
         f"results over, or give the older study by its name, {older}."
     )
-
-
-def _own(storage: RDBStorage, name: str, url: str) -> int:
-    """The id of the study with this name, which is there. Raises UsageError where it is another program's."""
-    foreign = others(storage)
-    if name in foreign:
-        raise UsageError(_foreign(name, url, foreign[name]))
-    return studies(storage)[name]
-
-
-def _foreign(name: str, url: str, lacks: str) -> str:
-    what = f"{name!r} in {shown(url)} is not a study of the workbench: it has {lacks}."
-    return f"{what} Name another study, or another store with --storage."

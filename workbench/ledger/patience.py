@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -55,6 +56,7 @@ class Patience:
     note: Callable[[str], None] = lambda text: None
     make_room: Callable[[], None] = lambda: None
     check: Callable[[], None] = lambda: None
+    _hurried: bool = field(default=False, init=False)
     _since: float | None = field(default=None, init=False)
     _told: bool = field(default=False, init=False)
 
@@ -72,6 +74,15 @@ class Patience:
                 self._answered()
             return answer
 
+    @contextlib.contextmanager
+    def hurried(self) -> Iterator[None]:
+        """Wait for nothing in the block: what meets a ledger that is away raises Away at once."""
+        before, self._hurried = self._hurried, True
+        try:
+            yield
+        finally:
+            self._hurried = before
+
     def _wait(self, away: Away, pause: float) -> None:
         now = time.monotonic()
         if self._since is None:
@@ -84,6 +95,8 @@ class Patience:
         if not self._told:
             self._told = True
             self.note(f"The ledger is away ({away.detail}): tried again for {_minutes(until - now)}; nothing is lost.")
+        if self._hurried:
+            raise away
         if away.full:
             self.make_room()
         # Pauses differ, so that many workers do not come back to a restarted server in the same second.

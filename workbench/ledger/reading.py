@@ -10,23 +10,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from workbench import pareto
 from workbench.errors import EnvironmentFault
 from workbench.ledger import leases, trials
 from workbench.ledger.create import RESULT, STUDY
 from workbench.ledger.faults import mapped, shown
 from workbench.ledger.leases import HEARTBEAT_SECONDS, Lease
 from workbench.ledger.patience import Patience
-from workbench.ledger.study_attributes import NotedStudy, description_of, ended_of, mapping, mlflow_runs_of
+from workbench.ledger.statements import BEAT, LEASE
+from workbench.ledger.study_attributes import STEPS, NotedStudy, description_of, ended_of, mapping, mlflow_runs_of
 from workbench.result import Result, again
-
-LEASE = "workbench:lease"
-"""Key of the attribute that holds a lease's record."""
 
 INPUTS = "workbench:inputs"
 """Key of the fingerprints of the study's inputs, as its last sweep knew them."""
 
 RETRIED = "workbench:retried"
 """Key of the last trial, by run id, of those that no longer speak against a run."""
+
+MOST_ROWS = 10_000
+"""So many rows are read at a time, of some kilobytes each: a million Results need not lie in memory twice."""
+
+_NONE = -1
+"""The id of no trial."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +72,17 @@ class ReadableLedger(NotedStudy):
 
         Through Optuna 10,000 trials would take 7 s. What was read once is not read again: a finished trial never changes.
         """
-        leased = {lease.number: lease.result for lease, _ in self._update()}
+        self._update()
+        self._attributes_known = self._noted()
+        return self.known(running=running)
+
+    def known(self, *, running: bool = False) -> list[Result]:
+        """What `results` would give, as the ledger was when it was read last: by `results`, or when a lease was taken."""
+        if self._attributes_known is None:
+            self._attributes_known = self._noted()
+        leased = {lease.number: lease.result for lease, _ in self._held}
         by_number = self._read | leased if running else self._read
-        return self._as_seen(by_number, self._noted())
+        return self._as_seen(by_number, self._attributes_known)
 
     def _as_seen(self, by_number: Mapping[int, Result], attributes: Mapping[str, Any]) -> list[Result]:
         """Results as they count, in the order of their trials, by what is noted of the study."""
@@ -81,8 +94,8 @@ class ReadableLedger(NotedStudy):
         """The attributes of the study by which its Results are seen."""
         import sqlalchemy as sql
 
-        query = sql.text("SELECT key, value_json FROM study_user_attributes WHERE study_id = :study AND key IN (:a, :b, :c)")
-        rows = self._asked(query, study=self._study_id, a=RETRIED, b=INPUTS, c=STUDY)
+        query = sql.text("SELECT key, value_json FROM study_user_attributes WHERE study_id = :study AND key IN (:a, :b, :c, :d)")
+        rows = self._asked(query, study=self._study_id, a=RETRIED, b=INPUTS, c=STUDY, d=STEPS)
         with mapped(self._url):
             return {key: json.loads(text) for key, text in rows}
 
@@ -104,11 +117,11 @@ class ReadableLedger(NotedStudy):
         It waits for a few beats only where a worker of another host seems silent, because that host's clock may be apart from
         ours.
         """
-        silent = {x.trial_id: r["beat"] for x, r in reading.leases if leases.lives(r) is None and not leases.alive(r, now)}
+        silent = {x.trial: r["beat"] for x, r in reading.leases if leases.lives(r) is None and not leases.alive(r, now)}
         if not silent:
             return reading
         time.sleep(3 * HEARTBEAT_SECONDS)
-        beats = {lease.trial_id: record["beat"] for lease, record in self.leases()}
+        beats = {lease.trial: record["beat"] for lease, record in self.leases()}
         beaten = {i for i, beat in silent.items() if beats.get(i, beat) != beat}
         return replace(reading, leases=[(x, {**r, "beat": now} if x.trial_id in beaten else r) for x, r in reading.leases])
 
@@ -121,11 +134,60 @@ class ReadableLedger(NotedStudy):
                 if state == "RUNNING":
                     held.append((self._lease_of(trial_id, number, record), record))
                 else:
-                    result = self._parsed(Result.from_json, record, number)
-                    self._read[number] = replace(result, number=number, trial=number if result.trial is None else result.trial)
-                seen = max(seen, number + 1)
-        self._seen, self._running = seen, [lease.number for lease, _ in held]
+                    self._read[number] = self._result_of(number, record)
+                seen = max(seen, trial_id)
+        self._seen, self._running, self._held = seen, [lease.trial for lease, _ in held], held
         return held
+
+    def parts(self) -> Iterator[list[Result]]:
+        """All finished Results in the order of their trials, some thousands at a time, for who does not want a million in memory.
+
+        They are as they were written: which of them are to be tried again, or outdated, `results` alone says.
+        """
+        import sqlalchemy as sql
+
+        query = sql.text(
+            "SELECT t.trial_id, t.number, a.value_json FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
+            "WHERE t.study_id = :study AND t.trial_id > :after AND t.state <> 'RUNNING' AND a.key = :result "
+            "ORDER BY t.trial_id LIMIT :most"
+        )
+        after = 0
+        while rows := self._asked(query, study=self._study_id, result=RESULT, most=MOST_ROWS, after=after):
+            yield self._results_of([(number, text) for _, number, text in rows])
+            after = rows[-1][0]
+
+    def leading(self) -> list[Result]:
+        """The finished Results that no other dominates by the values that they were stored with: the front at the study's first
+        prices, and a moment's work where reading all of a million Results takes minutes.
+
+        The database gives the values alone, and then these Results.
+        """
+        import sqlalchemy as sql
+
+        values = sql.text(
+            "SELECT t.trial_id, v.objective, v.value FROM trials t JOIN trial_values v ON v.trial_id = t.trial_id "
+            "WHERE t.study_id = :study AND t.state = 'COMPLETE' ORDER BY t.trial_id, v.objective"
+        )
+        points: dict[int, list[float]] = {}
+        for trial_id, objective, value in self._asked(values, study=self._study_id):
+            points.setdefault(trial_id, []).append(value if objective else -value)  # the first one is maximised
+        ids = list(points)
+        kept = [ids[i] for i in pareto.front(list(points.values()))]
+        query = sql.text(
+            "SELECT t.number, a.value_json FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
+            "WHERE t.trial_id IN :ids AND a.key = :result ORDER BY t.trial_id"
+        ).bindparams(sql.bindparam("ids", expanding=True))
+        return self._results_of(self._asked(query, ids=kept, result=RESULT))
+
+    def _results_of(self, rows: Sequence[Any]) -> list[Result]:
+        """Results from their numbers and texts; those of other programs are left out."""
+        with mapped(self._url), _no_collector():
+            records = [(number, json.loads(text)) for number, text in rows]
+            return [self._result_of(number, record) for number, record in records if trials.is_result(record)]
+
+    def _result_of(self, number: int, record: Mapping[str, Any]) -> Result:
+        result = self._parsed(Result.from_json, record, number)
+        return replace(result, number=number, trial=number if result.trial is None else result.trial)
 
     def leases(self) -> list[tuple[Lease, Mapping[str, Any]]]:
         """All leases now held, each with its record: worker, heartbeat, usage so far."""
@@ -150,26 +212,60 @@ class ReadableLedger(NotedStudy):
     def _rows(self) -> list[tuple[int, int, str, Any]]:
         """Id, number, state and record of each trial that was not yet read as finished: its lease while it runs, then its Result.
 
-        Trials that other programs have put into the study are passed over.
+        Of a lease that was read before only its last beat is asked for. Trials that other programs have put into the study are
+        passed over.
+        """
+        texts: dict[int, tuple[int, str, dict[str, Any]]] = {}
+        for rows in self._new_rows():
+            with mapped(self._url):
+                for trial_id, number, state, key, text in rows:
+                    texts.setdefault(trial_id, (number, state, {}))[2][key] = json.loads(text)
+        records = []
+        for trial_id, (number, state, found) in texts.items():
+            whole: Any = found.get(RESULT) if state != "RUNNING" else self._whole(trial_id, found)
+            if (leases.is_lease if state == "RUNNING" else trials.is_result)(whole):
+                records.append((trial_id, number, state, whole))
+        # A beat counts from when we first saw it, by our own clock: clocks of two hosts may be any time apart.
+        now, heard = time.monotonic(), self._heard
+        running = {trial_id: record for trial_id, _, state, record in records if state == "RUNNING"}
+        beats = {trial_id: float(record["beat"]) for trial_id, record in running.items()}
+        self._heard = {i: heard[i] if i in heard and heard[i][0] == beat else (beat, now) for i, beat in beats.items()}
+        # One of an older version beats into its lease's record: that is read each time.
+        self._leased = {i: record for i, record in running.items() if BEAT in texts[i][2]}
+        return records
+
+    def _whole(self, trial_id: int, found: Mapping[str, Any]) -> object:
+        """A lease's record with its last beat."""
+        record = found.get(LEASE, self._leased.get(trial_id))
+        beat = found.get(BEAT)
+        return {**record, **beat} if isinstance(record, dict) and isinstance(beat, dict) else record
+
+    def _new_rows(self) -> Iterator[Sequence[Any]]:
+        """Id, number and state of trials, each with the key and the text of an attribute, in the order of the trials, some at a
+        time.
         """
         import sqlalchemy as sql
 
+        # Ids of one study's trials grow as they are made, since the study's row is locked meanwhile.
         query = sql.text(
-            "SELECT t.trial_id, t.number, t.state, a.value_json FROM trials t "
+            "SELECT t.trial_id, t.number, t.state, a.key, a.value_json FROM trials t "
             "JOIN trial_user_attributes a ON a.trial_id = t.trial_id "
-            "WHERE t.study_id = :study AND (t.number >= :first OR t.number IN :running) "
-            "AND (t.state = 'RUNNING' AND a.key = :lease OR t.state <> 'RUNNING' AND a.key = :result) ORDER BY t.number"
-        ).bindparams(sql.bindparam("running", expanding=True))
-        values = {"study": self._study_id, "first": self._seen, "running": self._running, "result": RESULT, "lease": LEASE}
-        rows = self._asked(query, **values)
-        with mapped(self._url):
-            records = [(trial_id, number, state, json.loads(text)) for trial_id, number, state, text in rows]
-        records = [row for row in records if (leases.is_lease if row[2] == "RUNNING" else trials.is_result)(row[3])]
-        # A beat counts from when we first saw it, by our own clock: clocks of two hosts may be any time apart.
-        now, heard = time.monotonic(), self._heard
-        beats = {trial_id: float(record["beat"]) for trial_id, _, state, record in records if state == "RUNNING"}
-        self._heard = {i: heard[i] if i in heard and heard[i][0] == beat else (beat, now) for i, beat in beats.items()}
-        return records
+            "WHERE t.study_id = :study AND (t.trial_id > :after OR t.trial_id IN :running) "
+            "AND (t.state = 'RUNNING' AND (a.key = :beat OR a.key = :lease AND t.trial_id NOT IN :leased) "
+            "OR t.state <> 'RUNNING' AND a.key = :result) ORDER BY t.trial_id LIMIT :most"
+        ).bindparams(sql.bindparam("running", expanding=True), sql.bindparam("leased", expanding=True))
+        values = {"study": self._study_id, "result": RESULT, "lease": LEASE, "beat": BEAT, "most": MOST_ROWS}
+        after, running, leased = self._seen, self._running, list(self._leased)
+        while True:
+            # Never an empty list: that is a subquery, for which the database would look at every trial there is.
+            rows = self._asked(query, **values, after=after, running=running or [_NONE], leased=leased or [_NONE])
+            if len(rows) < MOST_ROWS:
+                yield rows
+                return
+            # The last trial's rows may go on in the next part: they are read again.
+            last = rows[-1][0]
+            yield [row for row in rows if row[0] != last]
+            after, running = max(after, last - 1), [i for i in running if i >= last]
 
     def _lives(self, trial_id: int, record: Mapping[str, Any]) -> bool:
         """Whether the worker of a lease lives, as far as it was read lately.

@@ -119,11 +119,15 @@ def _server(url: str, *, read_only: bool) -> dict[str, Any]:
     if parts.drivername in ("postgresql", "postgresql+psycopg2", "postgresql+psycopg"):  # libpq's words
         alive = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
         options = {name: value for name, value in alive.items() if name not in parts.query}
-        options |= {"options": "-c default_transaction_read_only=on"} if read_only else {}
+        given = parts.query.get("options", "")  # such as a team's schema, `-c search_path=…`: it would be lost
+        given = given if isinstance(given, str) else " ".join(given)
+        options |= {"options": f"{given} -c default_transaction_read_only=on".strip()} if read_only else {}
     if parts.get_backend_name() in ("postgresql", "mysql", "mariadb") and "asyncpg" not in parts.drivername:
         name = "timeout" if parts.drivername.endswith("pg8000") else "connect_timeout"
         options |= {} if name in parts.query else {name: _CONNECT_SECONDS}
-    return {"connect_args": options} | ({"poolclass": NullPool} if read_only else {"pool_pre_ping": True})
+    # A worker has three threads, which ask for a moment once a second: a server's connections are few, and hundreds share them.
+    pool: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 4}
+    return {"connect_args": options} | ({"poolclass": NullPool} if read_only else pool)
 
 
 def _connect(url: str, engine_kwargs: dict[str, Any], create: bool) -> RDBStorage:

@@ -5,27 +5,34 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from workbench import process
 from workbench.ledger.create import STUDY, studies
 from workbench.ledger.faults import mapped
 from workbench.ledger.inputs import Judge
+from workbench.ledger.leases import Lease
 from workbench.ledger.patience import Away, Patience
 from workbench.ledger.store import sqlite_path
 from workbench.result import Result
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
-    from sqlalchemy import Executable
+    from sqlalchemy import Connection, Executable
 
 BEGUN, ENDED = "workbench:begun", "workbench:ended"
 """Keys of how the last sweep began (limits, time) and ended (reason, time)."""
 
+STEPS = "workbench:steps"
+"""Key of the steps that were decided for workers to come."""
+
 _MLFLOW = "workbench:mlflow:"  # before a run id: the id of the MLflow run that mirrors it
 _FORM = "workbench:form:"  # before a recipe id, and the name of a form of its model
 _GRADING = "workbench:grading"  # how many dev examples grade its points, and what one answer to all of them would score
+
+CHOOSING_SECONDS = 30
+"""How long a worker waits until the others have chosen, and half of how long the database bears one that has stopped meanwhile."""
 
 T = TypeVar("T")
 
@@ -50,11 +57,17 @@ class NotedStudy:
         self.patience = patience or Patience()
         # By trial id the last beat of each lease, and since when (by our clock) we know of no later one.
         self._heard: Mapping[int, tuple[float, float]] = {}
-        # Finished Results by trial number, read once: a finished trial never changes. All trials below `_seen`
+        # Finished Results by trial number, read once: a finished trial never changes. All trials up to the id `_seen`
         # were read, but for those in `_running`, which are read again.
         self._read: dict[int, Result] = {}
         self._seen = 0
         self._running: list[int] = []
+        # Leases as they were read last; the records of those whose worker beats apart from them, by trial id; and what
+        # was noted of the study then.
+        self._held: list[tuple[Lease, Mapping[str, Any]]] = []
+        self._leased: Mapping[int, Mapping[str, Any]] = {}
+        self._attributes_known: dict[str, Any] | None = None
+        self._checked: set[str] = set()  # parameters that were found to be like those of the trials before
 
     @property
     def others(self) -> list[str]:
@@ -101,6 +114,16 @@ class NotedStudy:
         """
         return ended_of(self._attributes())
 
+    @property
+    def steps(self) -> dict[str, Any]:
+        """The steps that were decided for workers to come, as they were when the ledger was read last; empty where none were."""
+        steps = mapping((self._attributes_known or {}).get(STEPS))
+        return steps if {"seen", "size", "steps"} <= steps.keys() else {}
+
+    def note_steps(self, steps: Mapping[str, Any]) -> None:
+        """Note steps for workers to come in the place of those before."""
+        self._note(STEPS, dict(steps))
+
     def note_grading(self, grading: Mapping[str, Any]) -> None:
         """Remember what grades the study's points (`workbench.sweep.graded_by`): `grading` in `description`."""
         if grading != mapping(self._attributes().get(_GRADING)):
@@ -114,6 +137,43 @@ class NotedStudy:
         """A lock for those who read and then write on what they have read; in a file only, as a server has few such users."""
         path = sqlite_path(self._url)
         return process.exclusive(path.absolute().parent) if path else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def choosing(self) -> Iterator[None]:
+        """One worker of all machines at a time in the block: who chooses takes its lease before anybody else chooses.
+
+        In PostgreSQL alone, by an advisory lock. The leases keep workers apart without it; but of many that choose at once most
+        would choose the same, and choose again. So nobody waits for it for ever: not for a worker that is frozen, which loses it
+        with its session, and not while the ledger is away.
+        """
+        connection = self._chooses() if self._storage.engine.name == "postgresql" else None
+        try:
+            yield
+        finally:
+            if connection is not None:
+                with contextlib.suppress(Exception):  # it was cut meanwhile, and the lock with it
+                    connection.rollback()
+                with contextlib.suppress(Exception):
+                    connection.close()
+
+    def _chooses(self) -> Connection | None:
+        """A connection that holds the lock; None where the ledger is away, or who holds it does not let it go."""
+        import sqlalchemy as sql
+
+        # Two schemas of one database have two tables.
+        lock = sql.text("SELECT pg_advisory_xact_lock(('studies'::regclass::oid::bigint << 32) | :study)")
+        connection = None
+        try:
+            with mapped(self._url):
+                connection = self._storage.engine.connect()
+                connection.exec_driver_sql(
+                    f"SET LOCAL lock_timeout = '{CHOOSING_SECONDS}s'; "
+                    f"SET LOCAL idle_in_transaction_session_timeout = '{2 * CHOOSING_SECONDS}s'"
+                )
+                connection.execute(lock, {"study": self._study_id})
+        except Away:
+            pass
+        return connection
 
     def _attributes(self) -> dict[str, Any]:
         import sqlalchemy as sql

@@ -10,6 +10,7 @@ the gradient does not depend on how a step is cut into micro-batches.
     generation  answers written by greedy decoding, freely or out of a few
     likelihood  which of a few answers is likeliest
     losses      losses, each summed over its target items
+    packing     passes in which a model's layers see no padding
     prompts     the prompts that a decoder reads before it answers
     scoring     one number a row
 """

@@ -29,6 +29,12 @@ def inputs_of(batch: Batch) -> dict[str, Any]:
     return {name: value for name, value in batch.items() if name not in TARGETS}
 
 
+OF_ALL_TOKENS = ("LILY", "SHADOW")
+"""PEFT's methods whose change to a token depends on all tokens of a pass: read apart, or beside
+other rows, a prompt would mean something else.
+"""
+
+
 class Objective(ABC):
     """A loss that is summed over target items.
 

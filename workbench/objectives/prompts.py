@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.flops import unwrapped
-from workbench.objectives.base import Passes
+from workbench.objectives.base import OF_ALL_TOKENS, Passes
 
 if TYPE_CHECKING:
     import torch
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 WORTH_A_PASS = 64
 """The fewest tokens that must be spared: reading the beginning by itself is one more pass through
 the model.
-"""
-
-_OF_ALL_TOKENS = ("LILY", "SHADOW")
-"""PEFT's methods whose change to a token depends on all tokens of a pass: read apart, a prompt
-would mean something else.
 """
 
 
@@ -106,7 +101,7 @@ def cache_of(model: Any) -> Any:
     bare = unwrapped(model)
     takes = inspect.signature(bare.forward).parameters
     around = getattr(model, "peft_config", {}).values()
-    prompt = any(each.is_prompt_learning or getattr(each.peft_type, "value", "") in _OF_ALL_TOKENS for each in around)
+    prompt = any(each.is_prompt_learning or getattr(each.peft_type, "value", "") in OF_ALL_TOKENS for each in around)
     if prompt or not {"position_ids", "past_key_values"} <= {*takes}:
         return None
     cache = DynamicCache(config=bare.config)

@@ -6,7 +6,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from workbench.front.members import pareto_front
+from workbench.front.objectives import View
+from workbench.front.serving import BreakEven, break_even, serving
 from workbench.quantities import dollars, duration, many
+from workbench.report.text import describe
+from workbench.result import Result
 from workbench.watching import alarms, drift
 from workbench.watching.overview import Model, Overview
 from workbench.watching.shadow import Agreement
@@ -37,7 +42,7 @@ def _use_row(model: Model) -> dict[str, Any]:
         "J for 1,000": used.energy_j_per_1000,
         "US$": used.usd,
         "US$ for 1,000": used.usd_per_1000,
-        "never idle": used.full_usd_per_1000,
+        "US$ for 1,000, never idle": used.full_usd_per_1000,
     }
 
 
@@ -147,6 +152,55 @@ def shadow_text(found: Agreement) -> str:
     more = "" if saves >= 0 else " more"
     what = f"On machines that are never idle the switch {verb} {dollars(abs(saves))}{more} for 1,000 rows"
     return f"{text} {what} ({found.basis}).{dropped}"
+
+
+def latency_text(median: float, p99: float) -> str:
+    """Two latencies in milliseconds: `18 ms, 92 ms`."""
+    return f"{1000 * median:,.0f} ms, {1000 * p99:,.0f} ms"
+
+
+def rival_rows(results: Sequence[Result], view: View, model: Model) -> list[dict[str, Any]]:
+    """What the members of the front would cost at the load that a served model really had, against it; cheapest first.
+
+    None where it is no point of these results, or has answered nothing.
+    """
+    served = next((r for r in results if r.recipe_id == model.evidence.get("recipe_id")), None)
+    load = model.use.load_per_second
+    if served is None or not load:
+        return []
+    rows = []
+    for r in pareto_front(results, view):
+        there = serving(r, view, load)
+        meets = "is served" if r.recipe_id == served.recipe_id else meets_text(break_even(served, r, view, load))
+        rows.append(
+            {
+                "trial": r.trial,
+                "model": describe(r),
+                view.maximize: r.scores[view.maximize],
+                "US$": view.cost(r, "usd"),
+                "US$ for 1,000": None if there is None else there.usd_per_1000.value,
+                "against what is served": meets,
+            }
+        )
+    return rows
+
+
+def rival_text(view: View, model: Model) -> str:
+    """At which load rivals are reckoned, in a sentence."""
+    load = model.use.load_per_second or 0.0
+    return (
+        f"US$ to make each, and for 1,000 predictions at {load:.3g} a second on {view.offer.name}, by the speed that the sweep "
+        "measured: as many whole machines are held as that load needs."
+    )
+
+
+def meets_text(found: BreakEven | None) -> str:
+    """Write a break-even: `cheaper after 12,000 predictions`."""
+    if found is None:
+        return "unknown"
+    if found.predictions is None:
+        return "always cheaper" if found.cheaper_before else "never cheaper"
+    return f"cheaper {'until' if found.cheaper_before else 'after'} {found.predictions:,.0f} predictions"
 
 
 def moment(seconds: float) -> str:

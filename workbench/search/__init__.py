@@ -13,6 +13,7 @@ the same history and seed give the same decision.
     optuna_study  the in-memory study, and Optuna's samplers on it
     sampler       `FrontSampler`, the search for a plain Optuna study
     spread        settings far from all that were run, and what is covered by them
+    bounds        the chance that a checkpoint keeps what is required
     baseline      Optuna's samplers as peers in a comparison of searches, on plain settings
     features      settings as columns of numbers
     improvement   how much a run that goes on is expected to grow the hypervolume

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from workbench.space import Value
 
@@ -35,6 +37,8 @@ class Arm:
             score that is no finite number counts as the worst of all.
         losses: A loss at the same checkpoints, which falls before the score rises; empty where there is none. A loss that is
             no finite number counts as the worst of all.
+        slacks: For each bound that is required, by how much each of these checkpoints keeps it: at least 0 where it does, and no
+            finite number where that is unknown, which keeps none. Empty where nothing is required.
         pending: The milestone, by index, that a worker is taking it to now; None when nobody is.
         cached: Whether its last state is at hand: continuing it repeats nothing, and costs `resume` in the place of a cold start.
         resume: What taking it up from there costs beside the way to the next milestone: the loading of model and data.
@@ -49,6 +53,7 @@ class Arm:
     milestones: Sequence[Milestone]
     scores: Sequence[float] = ()
     losses: Sequence[float] = field(default=())
+    slacks: Sequence[Sequence[float]] = field(default=())
     pending: int | None = None
     cached: bool = True
     resume: float = 0.0
@@ -60,6 +65,11 @@ class Arm:
     def done(self) -> int:
         """How many of its checkpoints it has passed."""
         return len(self.scores)
+
+    @property
+    def kept(self) -> list[bool]:
+        """Whether each of those keeps all that is required."""
+        return [all(slack[k] >= 0 for slack in self.slacks) for k in range(self.done)]
 
 
 @dataclass(frozen=True)
@@ -81,3 +91,26 @@ class Decision:
     gain: float = 0.0
     spend: float = 0.0
     reason: str = ""
+
+
+def finite(arms: Sequence[Arm]) -> Sequence[Arm]:
+    """The same arms, with the worst of all arms in the place of scores and losses that are no finite numbers.
+
+    A single nan would spread through the model to every belief, and the decision would be the first arm there is.
+    """
+    if all(math.isfinite(value) for arm in arms for value in (*arm.scores, *arm.losses, *itertools.chain(*arm.slacks))):
+        return arms
+    least = min((score for arm in arms for score in arm.scores if math.isfinite(score)), default=0.0)
+    most = max((loss for arm in arms for loss in arm.losses if math.isfinite(loss)), default=0.0)
+    # What is not known to keep a bound does not keep it.
+    short = min((s for arm in arms for of in arm.slacks for s in of if math.isfinite(s) and s < 0), default=-1.0)
+    # The worst of all that was seen, and not nothing: a run that diverged must not look like one that was never tried.
+    return [
+        replace(
+            arm,
+            scores=[score if math.isfinite(score) else least for score in arm.scores],
+            losses=[loss if math.isfinite(loss) else most for loss in arm.losses],
+            slacks=[[slack if math.isfinite(slack) else short for slack in of] for of in arm.slacks],
+        )
+        for arm in arms
+    ]

@@ -7,7 +7,9 @@ A free worker takes the run, and takes it to the checkpoint, with the greatest i
     P(feasible)    chance that the run neither runs out of memory nor diverges
     E[HVI]         expected growth of the front's hypervolume, in score x natural logarithm of cost,
                    once the run has passed that checkpoint (expected hypervolume improvement);
-                   averaged over joint samples of what other workers have under way
+                   averaged over joint samples of what other workers have under way. What does not
+                   keep a required bound adds nothing: each checkpoint counts with the chance that it
+                   does (`bounds`)
     cost ahead     what is still to be paid to get there: taking the run up included, what a cached
                    state has paid for left out
     start penalty  added for new runs where the number of starts is bounded; 0 where it is not
@@ -31,14 +33,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, special
 
-from workbench.search.arms import Arm, Decision
+from workbench.search.arms import Arm, Decision, finite
+from workbench.search.bounds import Bounds, mean_over_kept
 from workbench.search.features import Features, Floats
 from workbench.search.improvement import Staircase, steps_of
 from workbench.search.quality import Belief, ScoreForecasts, spread
@@ -144,10 +147,18 @@ class FrontSearch:
     ) -> None:
         self._ends_only = ends_only
         self._reference, self._seed, self._ablate = reference or Reference(), seed, frozenset(ablate)
+        self._learnt = False
+        self._bounds = Bounds(Features(dimensions), refit_growth=refit_growth)
         self._belief = Belief(Features(dimensions), losses="loss" not in self._ablate, refit_growth=refit_growth)
 
     def decide(
-        self, arms: Sequence[Arm], *, cold_start_cost: float = 0.0, start_penalty: float = 0.0, may_wait: bool = True
+        self,
+        arms: Sequence[Arm],
+        *,
+        cold_start_cost: float = 0.0,
+        start_penalty: float = 0.0,
+        may_wait: bool = True,
+        known: bool = False,
     ) -> Decision:
         """What a free worker does next.
 
@@ -159,8 +170,10 @@ class FrontSearch:
                 up. It is not spent, and in no `Decision.spend`.
             may_wait: Whether the worker may be told to wait for what others will find, though something is left that it could do:
                 where that saves what it would have cost.
+            known: Whether nothing was measured since the last decision, only more is under way: then the model is as it was.
         """
-        arms = _finite(arms)
+        self._learnt = known and self._learnt
+        arms = finite(arms)
         # An arm that is infeasible or pending has begun: else a space whose first runs all run out of memory
         # would stay in its first draws for ever.
         begun = sum(arm.done > 0 or arm.pending is not None or arm.infeasible for arm in arms)
@@ -207,7 +220,10 @@ class FrontSearch:
     ) -> Decision:
         """The run and the rung with the greatest index, or to wait."""
         # The belief is of all arms, infeasible and pending ones too: what they showed before still counts.
-        self._belief.learn(arms, rng)
+        if not self._learnt:
+            self._belief.learn(arms, rng)
+            self._bounds.learn(arms, rng)
+            self._learnt = True
         pending = [arm for arm in arms if arm.pending is not None]
         candidates = self._candidates(free, pending, rng)
         ahead = _cost_ahead(candidates, cold_start_cost)
@@ -216,13 +232,14 @@ class FrontSearch:
 
         forecasts = self._belief.of(candidates.arms, candidates.rungs)
         eligible = self._eligible(candidates.arms, candidates.rungs)
+        kept = self._bounds.chance(candidates.arms, candidates.rungs)
         front_with = self._front_with(arms)
-        growth = _growth(front_with([], np.zeros(0)), forecasts.at(_NODES), candidates.costs, eligible)
+        growth = _growth(front_with([], np.zeros(0)), forecasts.at(_NODES), candidates.costs, eligible, kept)
         index = growth * per_cost
         # Runs under way are in this comparison alone: what they promise is what a waiting worker waits for.
         best_of_all = float(index.max())
         if pending:
-            growth = self._growth_beside(front_with, forecasts, candidates.costs, eligible, pending, rng)
+            growth = self._growth_beside(front_with, forecasts, candidates, eligible, kept, pending, rng)
             index = (growth * per_cost)[: candidates.free]
         i, j = divmod(int(index.argmax()), index.shape[1])
         # Only workers with a GPU each may wait: on a shared machine a waiting worker's neighbours were charged for its
@@ -269,8 +286,9 @@ class FrontSearch:
         self,
         front_with: FrontWith,
         forecasts: ScoreForecasts,
-        costs: Floats,
+        candidates: _Candidates,
         eligible: Bools,
+        kept: Floats | None,
         pending: Sequence[Arm],
         rng: np.random.Generator,
     ) -> Floats:
@@ -282,8 +300,12 @@ class FrontSearch:
         at_cost = [arm.milestones[k].cost for arm, k in zip(pending, targets, strict=True)]
         # A checkpoint that is no point of the front stands at minus infinity: it tells of its run, and adds nothing.
         outcomes = np.where(self._eligible(pending, milestones)[:, 0], under_way.outcomes(normals), -np.inf)
+        keeping = self._bounds.chance(pending, milestones)
+        if keeping is not None:
+            outcomes = np.where(rng.random(outcomes.shape) < keeping[:, 0], outcomes, -np.inf)
         draws = zip(outcomes, forecasts.given(under_way, normals, _NODES), strict=True)
-        growths = [_growth(front_with(at_cost, outcome), scores, costs, eligible) for outcome, scores in draws]
+        costs = candidates.costs
+        growths = [_growth(front_with(at_cost, outcome), scores, costs, eligible, kept) for outcome, scores in draws]
         return sum(growths, np.zeros(costs.shape)) / SAMPLES
 
     def _front_with(self, arms: Sequence[Arm]) -> FrontWith:
@@ -291,8 +313,11 @@ class FrontSearch:
         cost = np.log([s.cost for arm in arms for s in arm.milestones[: arm.done]])
         score = np.array([q for arm in arms for q in arm.scores])
         least = float(np.quantile(score, 0.05)) if self._reference.score is None else self._reference.score
+        points = np.array([kept for arm in arms for kept in arm.kept], bool)
+        if not points.all():
+            cost, score = cost[points], score[points]
         if self._ends_only:
-            ends = np.array([k == len(arm.milestones) - 1 for arm in arms for k in range(arm.done)])
+            ends = np.array([k == len(arm.milestones) - 1 for arm in arms for k in range(arm.done)])[points]
             cost, score = cost[ends], score[ends]
         most = max(arm.milestones[-1].cost for arm in arms) if self._reference.cost is None else self._reference.cost
         # Dominated points can never return to the front: without them a staircase of thousands of checkpoints is short.
@@ -337,26 +362,6 @@ class FrontSearch:
         return (len(arm.milestones) - 1,) if "freeze" in self._ablate else spread(len(arm.milestones), MOST_RUNGS)
 
 
-def _finite(arms: Sequence[Arm]) -> Sequence[Arm]:
-    """The same arms, with the worst of all arms in the place of scores and losses that are no finite numbers.
-
-    A single nan would spread through the model to every belief, and the decision would be the first arm there is.
-    """
-    if all(math.isfinite(value) for arm in arms for value in (*arm.scores, *arm.losses)):
-        return arms
-    least = min((score for arm in arms for score in arm.scores if math.isfinite(score)), default=0.0)
-    most = max((loss for arm in arms for loss in arm.losses if math.isfinite(loss)), default=0.0)
-    # The worst of all that was seen, and not nothing: a run that diverged must not look like one that was never tried.
-    return [
-        replace(
-            arm,
-            scores=[score if math.isfinite(score) else least for score in arm.scores],
-            losses=[loss if math.isfinite(loss) else most for loss in arm.losses],
-        )
-        for arm in arms
-    ]
-
-
 def _cost_ahead(candidates: _Candidates, cold_start_cost: float) -> Floats:
     """What is still to be paid to take each run to each of its rungs, shape (candidates, rungs).
 
@@ -369,7 +374,7 @@ def _cost_ahead(candidates: _Candidates, cold_start_cost: float) -> Floats:
     return ahead
 
 
-def _growth(front: Staircase, draws: Floats, costs: Floats, eligible: Bools) -> Floats:
+def _growth(front: Staircase, draws: Floats, costs: Floats, eligible: Bools, kept: Floats | None) -> Floats:
     """Expected growth of the hypervolume by the time that each rung is passed, shape (candidates, rungs).
 
     All rungs of a run are taken to lie equally far from their means, in standard deviations: each
@@ -380,7 +385,12 @@ def _growth(front: Staircase, draws: Floats, costs: Floats, eligible: Bools) -> 
         draws: Scores at `_NODES`, shape (nodes, candidates x rungs).
         costs: Costs of the rungs from cold, shape (candidates, rungs).
         eligible: Which of them would be points of the front, of the same shape.
+        kept: Chance that each keeps what is required, of the same shape; None where nothing is.
     """
-    scores = np.where(eligible, draws.reshape(-1, *costs.shape), -np.inf)
-    growth: Floats = np.tensordot(_WEIGHTS, front.of_trajectories(scores, np.log(costs)), 1)
-    return growth
+    draws, log_costs = draws.reshape(-1, *costs.shape), np.log(costs)
+
+    def of(points: Bools) -> Floats:
+        growth: Floats = np.tensordot(_WEIGHTS, front.of_trajectories(np.where(points, draws, -np.inf), log_costs), 1)
+        return growth
+
+    return of(eligible) if kept is None else mean_over_kept(lambda points: of(eligible & points), kept)

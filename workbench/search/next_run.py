@@ -12,7 +12,7 @@ import statistics
 import zlib
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -56,6 +56,7 @@ class Step:
         gain_per_usd: Expected growth of the hypervolume, in score x decades of cost, for a US$; None where it is not known.
         reason: Why, in words for people; no program reads it.
         end: Why there is nothing to do, where it is one of these.
+        further: What other workers may do, decided by the same model: each step with those before it taken as under way.
     """
 
     action: str
@@ -64,6 +65,7 @@ class Step:
     gain_per_usd: float | None = None
     reason: str = ""
     end: End | None = None
+    further: tuple[Step, ...] = ()
 
     @classmethod
     def ended(cls, action: str, end: End, gain_per_usd: float | None = None) -> Step:
@@ -111,7 +113,11 @@ def decide(
         return before
     runs = _with_pool(runs, study, dimensions, strategy.seed, costs.checkpoints)
     origin = strategy.reference
-    reference = None if origin is None else Reference(score=origin[study.maximize], cost=origin[study.costs[0]])
+    reference = Reference() if origin is None else Reference(score=origin[study.maximize], cost=origin[study.costs[0]])
+    if study.maximize in study.bounds:
+        # Of a bound of the score itself no model is needed: what is below it adds nothing.
+        least = study.bounds[study.maximize]["at_least"]
+        reference = replace(reference, score=least if reference.score is None else max(least, reference.score))
     engine = FrontSearch(dimensions, seed=_salt(strategy.seed, len(results)), reference=reference)
     # With twelve starts and no penalty of a start a sweep began twelve of the cheapest runs, and ended with most of its
     # money unspent.
@@ -131,8 +137,42 @@ def decide(
     reason = _no_use(decision, gain_per_usd, strategy.stop_below, sum(run.arm.done > 0 for run in runs))
     if reason:
         return _idle(runs, reason, gain_per_usd)
+    more = _further(functools.partial(ask, known=True), runs, (chosen, decision), admits, (strategy.ahead, allowance.starts))
+    return replace(_step(chosen, decision, gain_per_usd), further=tuple(_step(*each, None) for each in more))
+
+
+def _step(chosen: Run, decision: Decision, gain_per_usd: float | None) -> Step:
     action = "start" if chosen.run_id is None else "continue"
     return Step(action, dict(chosen.settings), chosen.epochs[decision.milestone], gain_per_usd, decision.reason)
+
+
+def _further(
+    ask: Callable[[list[Arm]], Decision],
+    runs: Sequence[Run],
+    first: tuple[Run, Decision],
+    admits: Admits,
+    most: tuple[int, int | None],
+) -> Iterator[tuple[Run, Decision]]:
+    """What comes after a decision while it is carried out, by the same model.
+
+    Args:
+        ask: Decides by what was learnt before.
+        runs: The runs that the first decision was made between.
+        first: The run that it chose, and the decision.
+        admits: Whether settings fit what is left.
+        most: How many steps, and how many runs may still be started, the first one included; None for any number.
+    """
+    (chosen, decision), (count, starts) = first, most
+    for _ in range(count):
+        if starts is not None and chosen.run_id is None:
+            starts -= 1
+        taken = replace(chosen, arm=replace(chosen.arm, pending=decision.milestone))
+        runs = [taken if run.key == chosen.key else run for run in runs]
+        following, decision = _admitted(ask, runs, admits)
+        if following is None or (following.run_id is None and starts == 0):
+            return
+        chosen = following
+        yield chosen, decision
 
 
 def _before_all(runs: Sequence[Run], results: Sequence[Result], admits: Admits, among: Collection[str] | None) -> Step | None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import linalg
+from scipy import linalg, special
 
 from workbench.search.arms import Arm, Milestone
 from workbench.search.features import Features, Floats
@@ -35,10 +35,11 @@ class Belief:
         losses: Whether losses are used where arms have them.
         refit_growth: Hyperparameters are fitted again when there are so many times as many points as before. At 1 they are fitted
             anew each time, from the same start: the same history then gives the same belief, whatever was asked before.
+        cut: Whether a score that lies far below all others counts as lying less far.
     """
 
-    def __init__(self, features: Features, *, losses: bool = True, refit_growth: float = 1.0) -> None:
-        self.features, self._losses, self._growth = features, losses, refit_growth
+    def __init__(self, features: Features, *, losses: bool = True, refit_growth: float = 1.0, cut: bool = True) -> None:
+        self.features, self._losses, self._growth, self._cut = features, losses, refit_growth, cut
         self._rows: dict[object, Floats] = {}
         self._surrogate: Surrogate | None = None
         self._fitted = 0
@@ -58,7 +59,7 @@ class Belief:
             picked = [picked[i] for i in np.sort(rng.choice(len(picked), most, replace=False))]
         scores = np.array([seen[i].scores[k] for i, k in picked])
         # Ranks rather than raw scores: a single diverged run would set the scale on which all others look alike.
-        self.warp = Warp(scores)
+        self.warp = Warp(scores, cut=self._cut)
         z = self.warp.to(scores)[None]
         if views > 1:
             # What trains nothing has no loss: it stands in this view where its score stands in the other, which adds nothing to it.
@@ -125,6 +126,11 @@ class ScoreForecasts:
     def at(self, nodes: Floats) -> Floats:
         """Scores at so many standard deviations from the mean, shape (nodes, milestones)."""
         return self._warp.back(self._mean + np.sqrt(self._variance) * nodes[:, None])
+
+    def chance(self, least: float) -> Floats:
+        """Chance that each score is at least so much, shape (milestones,)."""
+        chance: Floats = special.ndtr((self._mean - float(self._warp.to(np.array(least)))) / np.sqrt(self._variance))
+        return chance
 
     def outcomes(self, normals: Floats) -> Floats:
         """Joint samples of the scores of all these milestones, shape (samples, milestones), from standard normals of that shape."""

@@ -70,6 +70,7 @@ class Strategy:
         stop_below: Stop when the best decision's `gain_per_usd` is below it; None never stops for that.
         may_wait: Whether a worker may wait for what others will find though it could do something: where that saves its cost.
             A machine that workers share costs the same meanwhile.
+        ahead: How many steps more are decided at once, for other workers; only this package's own search does.
     """
 
     sampler: str = DEFAULT
@@ -77,6 +78,7 @@ class Strategy:
     reference: Mapping[str, float] | None = None
     stop_below: float | None = None
     may_wait: bool = True
+    ahead: int = 0
 
 
 def admit_all(settings: Mapping[str, Value], until: float | None) -> bool:

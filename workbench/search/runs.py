@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -127,11 +128,23 @@ def _known(
         milestones=_rising(milestones),
         scores=[r.scores[study.maximize] for r in passed],
         losses=losses if len(losses) == len(passed) else (),
+        slacks=[
+            [_slack(r.scores.get(name), bound) for r in passed]
+            for name, bound in study.bounds.items()
+            if passed and name != study.maximize
+        ],
         pending=_pending(segments, epochs, len(passed)),
         resume=ahead[-1].load * ratio,
         fits=ahead[-1].fits,
     )
     return Run(whole, epochs, arm)
+
+
+def _slack(score: float | None, bound: Mapping[str, float]) -> float:
+    """By how much a score keeps a bound, as `Study.bounds` has it; nan where it is unknown."""
+    if score is None:
+        return math.nan
+    return score - bound["at_least"] if "at_least" in bound else bound["at_most"] - score
 
 
 def _passed(study: Study, segments: Sequence[Result]) -> list[Result]:

@@ -16,12 +16,13 @@ class Warp:
 
     Args:
         y: Seen scores, shape (points,), at least one.
+        cut: Whether what lies far below all others counts as lying less far.
     """
 
-    def __init__(self, y: Floats) -> None:
+    def __init__(self, y: Floats, *, cut: bool = True) -> None:
         # A diverged run is cut to twice as far below the median as the best lies above it: what it says is "bad", not how bad.
         middle = float(np.median(y))
-        low = middle - 2 * (float(y.max()) - middle) - 1e-12
+        low = middle - 2 * (float(y.max()) - middle) - 1e-12 if cut else -np.inf
         y = np.maximum(y, low)
         # Half a rank off both ends: the best and the worst would else be infinitely far.
         z = special.ndtri((stats.rankdata(y) - 0.5) / len(y))
@@ -44,7 +45,8 @@ class Warp:
         y = np.maximum(y, self.low)
         z = np.interp(y, self.y, self.z)
         above: Floats = self.z[-1] + (y - self.y[-1]) / max(self._up, 1e-12)
-        return np.where(y > self.y[-1], above, z)
+        below: Floats = self.z[0] + (y - self.y[0]) / max(self._down, 1e-12)
+        return np.where(y < self.y[0], below, np.where(y > self.y[-1], above, z))
 
     def back(self, z: Floats) -> Floats:
         """Scores of normal scores, any shape."""

@@ -11,6 +11,7 @@ registry, and the server that answers requests.
     app        MLflow's scoring server behind the checks of a request
     log        a line for each request: latency, tokens, classes, scores
     metering   a line, every few seconds, of what the server has consumed
+    shadow     a second model that answers unseen
     server     that server as a process
     packaging  a model as PEFT's or Hugging Face's folder, or in ONNX, for other software to load
     card       the model card of such a folder

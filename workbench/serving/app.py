@@ -11,6 +11,7 @@ which its line in the log is found.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 import json
 import logging
@@ -26,6 +27,7 @@ from workbench.serving import bundle
 from workbench.serving.log import CURRENT, Entry, Log
 from workbench.serving.metering import Metering
 from workbench.serving.requests import Limits, Refusal, rows_of
+from workbench.serving.shadow import Shadow
 from workbench.watching.reference import Reference
 
 Message = MutableMapping[str, Any]
@@ -63,6 +65,7 @@ class Guard:
 
     Attributes:
         requests: How many requests for predictions have come.
+        shadow: A second model that sees requests after they were answered; None: there is none.
         on_stop: Called when the server ends.
     """
 
@@ -71,15 +74,13 @@ class Guard:
         self._token = token.encode()
         self._waiting = 0
         self.requests = 0
+        self.shadow: Shadow | None = None
         self.on_stop: list[Callable[[], None]] = []
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI has it."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            if scope["type"] == "lifespan":
-                for call in self.on_stop:
-                    await asyncio.to_thread(call)
+            await self._app(scope, receive, functools.partial(self._stopping, send))
             return
         began, entry, rows = time.perf_counter(), Entry(), list[Any]()
         is_prediction = scope["path"] == "/invocations"
@@ -98,6 +99,15 @@ class Guard:
             # Before it is sent: whoever has an answer finds it in the log.
             self._log.write(entry, answer.status, time.perf_counter() - began, rows, answer.body)
         await _send(send, answer, entry.id)
+        if self.shadow is not None and is_prediction and answer.status == 200:
+            self.shadow.offer(entry.id, rows, answer.body)
+
+    async def _stopping(self, send: Send, message: Message) -> None:
+        """Do what is to be done at the end before it is told: nobody waits for more."""
+        if message["type"] == "lifespan.shutdown.complete":
+            for call in self.on_stop:
+                await asyncio.to_thread(call)
+        await send(message)
 
     def _admit(self, scope: Message) -> None:
         """Raise Refusal where whoever asks may not, or asks for what there is not."""
@@ -147,8 +157,13 @@ def create() -> Asgi:
 def _watch(guard: Guard, log: Log, known: Reference, config: dict[str, Any], evidence: dict[str, Any]) -> None:
     """Have the log say what is served, and what that consumes."""
     about = {"process": process.this_process(), "evidence": evidence, "reference": known.to_json()}
-    log.event("start", **about, inputs=config["inputs"], url=config["url"])
-    meter = Metering(log, lambda: guard.requests)
+    second = config["shadow"]
+    named = None if second is None else {name: second[name] for name in ("model", "version", "model_id", "share")}
+    log.event("start", **about, inputs=config["inputs"], url=config["url"], shadow=named)
+    if second is not None:
+        guard.shadow = Shadow(second, log, str(config["model"]["model_id"]))
+        guard.on_stop.append(guard.shadow.close)
+    meter = Metering(log, lambda: guard.requests, lambda: {"shadow_dropped": guard.shadow.dropped} if guard.shadow else {})
     meter.start()
     guard.on_stop += [meter.close, lambda: log.event("stop")]
 

@@ -127,8 +127,12 @@ class Log:
 
     def event(self, name: str, **about: Any) -> None:
         """Add a line that is of no request."""
+        self.add({"event": name, **about})
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Add a line of other keys. What it says of its model goes before what all lines say."""
         if self._file is not None:
-            self._add({"event": name, **about})
+            self._add(line)
 
     def close(self) -> None:
         """Close the file."""

@@ -33,6 +33,7 @@ class Options:
         log: The file of the log; None: nothing is kept, and nothing is metered.
         inputs: Whether the log holds the rows and the answers too, redacted.
         token: What requests must bring; empty: nothing.
+        shadow: A second model, as `shadow.Shadow` takes it; None: there is none. It needs the log.
     """
 
     host: str = "127.0.0.1"
@@ -41,6 +42,7 @@ class Options:
     log: Path | None = None
     inputs: bool = False
     token: str = ""
+    shadow: Mapping[str, Any] | None = None
 
 
 def start(folder: Path, model: Mapping[str, Any], options: Options) -> Page:
@@ -71,6 +73,7 @@ def start(folder: Path, model: Mapping[str, Any], options: Options) -> Page:
         "log": None if options.log is None else str(options.log.resolve()),
         "inputs": options.inputs,
         "url": url,
+        "shadow": None if options.shadow is None else dict(options.shadow),
     }
     environment = {**store.SETTINGS, "PYTHONWARNINGS": "ignore", **os.environ, CONFIG: json.dumps(config)}
     environment["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] = str(REQUEST_SECONDS)

@@ -4,6 +4,7 @@ sweeping          a sweep: the runner with the search's planner, or Optuna's
 confirming        the front's members with new seeds and on the test split
 runner            the one runner: acts on decisions until nothing is left to do
 planner           what comes next: the search's decision within the budgets
+batch             steps that one worker decides for several, where many are at work
 lease_taking      takes the lease of what was proposed, or finds that it ends
 actions           what a worker does next, said explicitly
 training_run      one run at work
@@ -22,7 +23,7 @@ accumulator       what was consumed since the last Result
 checks            finds mistakes before anything is spent
 checkpoint_store  the folder of states and of the front's weights
 forgetting        which Results used an example, and what learned from it
-pending_results   Results that wait for a ledger that was away
+pending_results   the write-ahead files: Results that wait for a ledger that is away
 file_lock         lets one worker at a time choose
 heartbeat         tells the ledger that this worker lives
 disturbance       says when others use the machine, and when they are done

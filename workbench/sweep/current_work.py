@@ -4,12 +4,13 @@ by two others.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from workbench.errors import EnvironmentFault
-from workbench.ledger import Lease
+from workbench.ledger import Away, Lease
 from workbench.result import Result, Spending
 from workbench.sweep.job import Context
 from workbench.usage import Usage
@@ -17,9 +18,15 @@ from workbench.usage import Usage
 if TYPE_CHECKING:
     from workbench.training import Progress
 
-LOOKS_PER_READING = 4
-"""The watch reads the ledger at every fourth look, once a second. The others write what they have
-spent no more often."""
+READING_SECONDS = 1.0
+"""The watch reads the ledger no more often: the others write what they have spent once a second."""
+
+OTHERS_A_SECOND = 16
+"""Leases of others that the watch reads in a second at most. Were all read each second, what a ledger has to answer would grow
+with the square of the workers. Between two readings the others are taken to work all the time."""
+
+READING_SHARE = 0.02
+"""The share of its time that the watch reads at most: reading a large ledger anew takes as long as there are Results."""
 
 SILENT_SECONDS = 3.0
 """After so many seconds without a reading of the ledger, the spending of the others is
@@ -45,7 +52,7 @@ class CurrentWork:
         self.results: Sequence[Result] = ()
         self._context = context
         self._reader = context.ledger.reader()  # the watch's: it looks from another thread
-        self._looks = 0
+        self._due = 0.0  # when the watch reads again
         self._others = 0  # at work when the ledger was last read
         self._read_at = time.monotonic()
 
@@ -55,14 +62,27 @@ class CurrentWork:
         lease = self.lease
         return None if lease is None or lease.finished else lease.number
 
-    def read(self) -> list[Result]:
-        """All Results, those that others are making included; the account is brought up to date by
-        them.
+    def read(self, *, hurried: bool = False) -> list[Result]:
+        """All Results, those that others are making included, and those that wait for the ledger; the account is brought up to
+        date by them.
+
+        Where it is `hurried` a ledger that is away is not waited for: what it held last is taken.
         """
-        results = self._context.ledger.results(running=True)
+        ledger, unwritten = self._context.ledger, self._context.unwritten
+        written = unwritten.written()
+        try:
+            with ledger.patience.hurried() if hurried else contextlib.nullcontext():
+                results = ledger.results(running=True)
+        except Away:
+            if not hurried:
+                raise
+            results = ledger.known(running=True)
+        else:
+            unwritten.forget(written)
+            self._read_at = time.monotonic()
+        results = unwritten.overlaid(results)
         self._context.account.note(results)
         self._others = sum(r.status == "running" and r.number != self.held for r in results)
-        self._read_at = time.monotonic()
         self.results = [r for r in results if r.status != "running"]
         return results
 
@@ -89,10 +109,17 @@ class CurrentWork:
         While the ledger is away others are taken to go on: a budget is not passed because nobody
         can say what they spend.
         """
+        spent = self._reckoned(time.monotonic() >= self._due)
+        # No sweep ends by what the others may have spent while the ledger can say what they did.
+        if self._read_at < time.monotonic() - READING_SECONDS and self._context.budget.exhausted(spent):
+            spent = self._reckoned(True)
+        return spent
+
+    def _reckoned(self, anew: bool) -> Spending:
+        """What is spent until now; `anew` reads the ledger first."""
         account, bill = self._context.account, self._context.bill
         before = self.held
-        results = self._look() if self._looks % LOOKS_PER_READING == 0 else None
-        self._looks += 1
+        results = self._look() if anew else None
         # A Result on its way into the ledger is on the meter's bill and in the ledger at once:
         # counted then, it counts twice.
         with bill.settling:
@@ -107,8 +134,12 @@ class CurrentWork:
             return spent + account.unseen(silent, self._others) if silent > SILENT_SECONDS and self._others else spent
 
     def _look(self) -> list[Result] | None:
+        began = time.monotonic()
         try:
-            return self._reader.results(running=True)
+            return self._context.unwritten.overlaid(self._reader.results(running=True))
         # The watch must go on: it estimates what the others spend until the ledger is back.
         except EnvironmentFault:
             return None
+        finally:
+            took = time.monotonic() - began
+            self._due = began + max(READING_SECONDS, self._others / OTHERS_A_SECOND, took / READING_SHARE)

@@ -9,23 +9,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from workbench.ledger import HEARTBEAT_SECONDS, Lease, Ledger
+from workbench.ledger import HEARTBEAT_SECONDS, Away, Lease, Ledger
+from workbench.sweep.pending_results import Unwritten
 from workbench.sweep.periodic import Regularly
 from workbench.usage import Usage
 
 
-def heartbeat(ledger: Ledger, pulse: Callable[[], tuple[Lease | None, Mapping[str, Usage], int]]) -> Regularly:
-    """Beats in a ledger while it is entered.
+def heartbeat(
+    ledger: Ledger,
+    pulse: Callable[[], tuple[Lease | None, Mapping[str, Usage], int]],
+    unwritten: Unwritten,
+    write: Callable[[Ledger], object],
+) -> Regularly:
+    """Beats in a ledger while it is entered; where that is away, in a file beside the Results that wait for it.
 
     Args:
         ledger: Where it beats.
         pulse: Gives the lease now held, if any, what was consumed since the last Result, and the
             labels used so far.
+        unwritten: The Results that wait.
+        write: Writes them into the ledger, once that is back.
     """
+    reader = ledger.reader()  # it waits for nothing
 
     def beat() -> None:
         lease, spent, labels = pulse()
-        if lease is not None and not lease.finished:
-            ledger.beat(lease, spent, labels)
+        if lease is None or lease.finished:
+            if unwritten.waits:
+                write(reader)
+            return
+        try:
+            if unwritten.waits:
+                write(reader)
+            reader.beat(lease, spent, labels)
+        except Away:
+            unwritten.beat(lease, spent, labels)
+            raise
+        unwritten.heard(lease)
 
     return Regularly(beat, HEARTBEAT_SECONDS, name="heartbeat")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from workbench.forecast.starts import methods_of
-from workbench.ledger import Lease
+from workbench.ledger import Away, Lease, new_token
 from workbench.result import Cause, Result, current, offer_record
 from workbench.sweep.actions import Claim, Continue, Decision, Done, Proposal, Release, Switch, Wait
 from workbench.sweep.current_work import CurrentWork
@@ -42,6 +42,7 @@ class Decider:
         """
         context = self._context
         while True:
+            self.settle()  # nothing is chosen without what was made last
             results = self._work.read()
             if self._work.someone_else(results) and self._mending.reconcile():
                 results = self._work.read()
@@ -52,7 +53,7 @@ class Decider:
             # Reading, choosing and taking the lease are one turn under
             # the lock. Results are read again inside: those from before
             # may lack what another worker took while this one waited.
-            with context.bill.phase("decide"), context.lock.taken():
+            with context.bill.phase("decide"), context.lock.taken(), context.ledger.choosing():
                 results = self._work.read()  # the ledger is never broken into: a lock of a library's that is torn open stays shut
                 with context.interruptions.breakable():
                     answer = self._planner.next(results, in_memory)
@@ -65,6 +66,26 @@ class Decider:
                 return Release()
             if isinstance(answer, Wait):
                 return answer
+
+    def lease_on(self, stub: Result) -> Lease | None:
+        """The lease of the next checkpoint of the run in memory; None where a worker on another machine has it.
+
+        While the ledger is away the run goes on without it: the ledger hears of the lease when it is back.
+        """
+        context, before, token = self._context, self._work.lease, new_token()
+        assert before is not None
+        if not context.unwritten.waits:
+            try:
+                with context.ledger.patience.hurried():
+                    return context.ledger.lease(context.study, stub, token=token)
+            except Away:
+                pass
+        return context.unwritten.lease(before, stub, token)
+
+    def settle(self) -> None:
+        """Wait until the ledger knows of all that this worker has made, and of its lease."""
+        if self._context.unwritten.waits:
+            self._mending.write_what_is_missing()
 
     def leave(self, run_id: str) -> None:
         """Leave a run whose next stretch, judged by its own speed, would pass a budget."""
@@ -119,7 +140,7 @@ class Decider:
         before ours, since `results` were read.
         """
         known = {r.number for r in results} | {lease.number}
-        now = self._context.ledger.results(running=True)
+        now = self._context.ledger.known(running=True)
         # The lock keeps workers of one folder apart. Only machines
         # that share no folder can have taken something since.
         if all(r.number in known for r in now):

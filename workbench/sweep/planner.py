@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from workbench import search
@@ -18,6 +19,7 @@ from workbench.result import Result
 from workbench.search import Step
 from workbench.space import Value
 from workbench.study import Recipe
+from workbench.sweep import batch
 from workbench.sweep.actions import Answer, Done, Proposal, Wait
 from workbench.sweep.job import Context
 from workbench.sweep.limits import broken_off, started
@@ -96,7 +98,11 @@ class FrontPlanner:
         among = again | search.begun(results) if again else None
         # With `among` the search may not propose a new run, but it takes up broken
         # ones as if they were starts: it must be told that there are some left.
-        step = self._search.ask(results, current, starts_left=len(again) or starts_left, among=among)
+        more = 0 if again else batch.ahead(results)
+        step = self._search.handed_out(results, current, starts_left) if more else None
+        if step is None:
+            step = self._search.ask(results, current, starts_left=len(again) or starts_left, among=among, ahead=more)
+            self._search.hand_out(step, results)
         if step.action == "stop" and step.end is search.End.EXHAUSTED and again and not self._context.account.refused:
             return Done(limits.all_begun(len(started(results))))
         return self._search.answer(step, results)
@@ -178,9 +184,10 @@ class _Search:
         *,
         starts_left: int | None,
         among: Collection[str] | None = None,
+        ahead: int = 0,
     ) -> Step:
-        """Ask the search for its step. Where `among` is given, only these runs may be taken
-        further.
+        """Ask the search for its step, and for so many more for other workers. Where `among` is
+        given, only these runs may be taken further.
         """
         context = self._context
         context.account.ask_anew()
@@ -189,10 +196,25 @@ class _Search:
             context.study,
             results,
             search.Costs(self._prices, self._outlook.checkpoints),
-            self._strategy,
+            replace(self._strategy, ahead=ahead),
             search.Allowance(starts=starts_left, usd=context.account.usd_left(), admits=admits),
             search.States(cached=self._cached(), current=current),
         )
+
+    def handed_out(self, results: Sequence[Result], current: str | None, starts_left: int | None) -> Step | None:
+        """The next of the steps that another worker has decided for several; None where there is none."""
+        self._context.account.ask_anew()
+        return self._batch(results).take(results, current, starts_left)
+
+    def hand_out(self, step: Step, results: Sequence[Result]) -> None:
+        """Leave what was decided for others to them."""
+        self._batch(results).keep(step, results)
+
+    def _batch(self, results: Sequence[Result]) -> batch.Batch:
+        def admits(step: Step) -> bool:
+            return self._admits(step.settings or {}, step.until, results=results, among=None)
+
+        return batch.Batch(self._context.ledger, self._recipe, admits)
 
     def answer(self, step: Step, results: Sequence[Result]) -> Answer:
         """The step as a planner says it."""

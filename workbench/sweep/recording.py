@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import EnvironmentFault, Refused, StudyError
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
+from workbench.ledger import Away, Lease
 from workbench.result import Cause, Result, cost, label_order
 from workbench.sweep.current_work import CurrentWork
 from workbench.sweep.grading import Grading
@@ -143,7 +144,7 @@ class Recorder:
         with bill.settling:
             with bill.settled(phases) as spent:
                 written = self._finish(replace(result, spent=dict(spent)))
-            results = [r for r in self._work.read() if r.status != "running"]
+            results = [r for r in self._work.read(hurried=True) if r.status != "running"]
         self._context.notebook.record(written)
         self._context.observer.recorded(written, results)
         return results
@@ -152,15 +153,31 @@ class Recorder:
         context, lease = self._context, self._work.lease
         assert lease is not None
         try:
-            return context.ledger.finish(lease, result, context.study, context.job.offer)
+            with context.ledger.patience.hurried():
+                return self._written(lease, result)
+        except Away:
+            if kept := self._kept(lease, result):
+                return kept
         except (EnvironmentFault, KeyboardInterrupt):
             # The work is paid for. What the ledger cannot take now is written at the next start.
-            if context.unwritten.keep(lease, result):
-                lease.finished = True  # nothing else is to be written in its place
-                context.observer.note(
-                    "The ledger could not be written: the result is kept here, and written when the sweep goes on."
-                )
+            self._kept(lease, result)
             raise
+        return self._written(lease, result)  # there is no room for a file: the ledger alone can keep it
+
+    def _written(self, lease: Lease, result: Result) -> Result:
+        context = self._context
+        if context.unwritten.waits:  # what was made before comes before it
+            context.unwritten.write(context.ledger, context.study, context.job.offer)
+        return context.ledger.finish(lease, result, context.study, context.job.offer)
+
+    def _kept(self, lease: Lease, result: Result) -> Result | None:
+        """The Result, kept in a file; None where there is no room for one."""
+        if not self._context.unwritten.keep(lease, result):
+            return None
+        self._context.observer.note(
+            "The ledger could not be written: the result is kept here, and written when it is back, or when the sweep goes on."
+        )
+        return replace(result, trial=lease.result.trial, number=lease.result.number)
 
     def members(self, results: Sequence[Result]) -> set[str]:
         """Ids of the recipes on the front of these Results."""

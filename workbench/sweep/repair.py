@@ -31,7 +31,7 @@ class Mending:
         return bool(mended)
 
     def write_what_is_missing(self) -> None:
-        """Write Results of earlier starts for which the ledger was away."""
+        """Write Results for which the ledger was away: those of earlier starts, and those that this worker has made since."""
         context = self._context
         with context.lock.taken():
             for result in context.unwritten.write(context.ledger, context.study, context.job.offer):

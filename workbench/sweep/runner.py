@@ -31,6 +31,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from workbench.errors import EnvironmentFault
+from workbench.ledger import Ledger
 from workbench.quantities import dollars, many
 from workbench.result import by_run
 from workbench.result.outdated import outdated_text
@@ -69,7 +70,7 @@ def run(
         work = CurrentWork(context)
         runner = Runner(context, work, planner_of(context), grading_of(context, work))
         with (
-            heartbeat(context.ledger, work.pulse),
+            heartbeat(context.ledger, work.pulse, context.unwritten, runner.write_late),
             watch(context.budget, work.spent_now, context.interruptions.explain),
             lookout(context.holder, job.observer.note),
         ):
@@ -110,6 +111,12 @@ class Runner:
         except (EnvironmentFault, KeyboardInterrupt):  # it stays away, or a person does not wait for it
             context.observer.note("The ledger is away: what it holds is told as it was last read.")
         return Outcome(list(results), done.reason, done.interrupted)
+
+    def write_late(self, ledger: Ledger) -> None:
+        """Write Results that wait into the ledger, which may be back: from the heartbeat's thread, so by a reader of its own."""
+        context = self._context
+        for result in context.unwritten.write(ledger, context.study, context.job.offer):
+            context.observer.note(f"Trial {result.trial}: a result that waited for the ledger is in it now.")
 
     def _until_done(self) -> Done:
         """Act on one decision after another. Between two of them no run is in memory."""

@@ -62,6 +62,7 @@ class TrainingRun:
             decision = self._train(claim)
             # After a Switch the lease in hand is that of the next run already.
             if not isinstance(decision, Switch) and self._work.held is not None and self._work.lease is not None:
+                self._decider.settle()
                 context.ledger.release(self._work.lease)  # all of it was there already
             status = "FINISHED"
         except Infeasible as error:
@@ -172,6 +173,8 @@ class TrainingRun:
         with context.lock.taken():  # nobody takes the run up before its state is there
             with self._state_kept(checkpoint):
                 results = self._recorder.write(result, checkpoint.spent)
+            if not any(r.recipe_id == result.recipe_id and r.status == "complete" for r in results):
+                return Release()  # another worker has taken the run up while this one was silent
             if work.progress is not None:
                 work.progress.work = Work()  # it is on record: a stop from here on must not count it again
             # Judged after the Result is written: the
@@ -182,7 +185,7 @@ class TrainingRun:
             on_the_way = checkpoint.next_step is not None and not dear and _is_on_the_way(claim, result, ending)
             if on_the_way:
                 with self._state_kept(checkpoint), context.bill.settling:
-                    work.lease = context.ledger.lease(context.study, replace(claim.stub, started=time.time()))
+                    work.lease = self._decider.lease_on(replace(claim.stub, started=time.time()))
             self._keep(checkpoint, results)
             if on_the_way and ending:  # whole or nothing: it is interrupted, and the next start finishes it
                 self._recorder.cut()

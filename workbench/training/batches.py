@@ -23,6 +23,13 @@ thousands of them."""
 MAX_TOKENS = {"cpu": 4096, "cuda": 65536}
 """The most padded tokens in one micro-batch of an evaluation."""
 
+CUT_TOGETHER = 128
+"""Rows of an evaluation for which the best cut is looked for at once."""
+
+PACKED_TOKENS = {"cpu": 2048}
+"""The most tokens of several rows that pass a model's layers as one, without padding
+(`workbench.objectives.packing`). Devices that are not named here are never given packed rows."""
+
 
 @lru_cache(maxsize=64)
 def _order(examples: int, epoch: int, seed: int) -> np.ndarray:
@@ -99,25 +106,62 @@ def split(lengths: Sequence[int], overhead_tokens: int, max_tokens: int | None =
     return cuts[::-1]
 
 
-def widest(lengths: Sequence[int], kind: str, most: int | None = None) -> tuple[int, int]:
-    """Size of the micro-batch with the most padded tokens that rows of one step are split into.
+def packs(lengths: Sequence[int], most: int) -> list[tuple[int, int]]:
+    """Cut rows, sorted by length, into runs `[start, end)` of about equally many tokens, as few runs
+    as there can be.
+
+    Args:
+        lengths: Tokens of each row, non-decreasing.
+        most: The most tokens in a run of more than one row.
+    """
+    left, cuts, start = sum(lengths), [], 0
+    while start < len(lengths):
+        aim = left / -(-left // most)
+        end, taken = start + 1, lengths[start]
+        while end < len(lengths) and taken + lengths[end] <= most and taken + lengths[end] / 2 <= aim:
+            taken, end = taken + lengths[end], end + 1
+        cuts.append((start, end))
+        left, start = left - taken, end
+    return cuts
+
+
+def cuts(lengths: Sequence[int], kind: str, most: int | None = None, *, packed: bool = False) -> list[tuple[int, int]]:
+    """Cut the rows of a step, sorted by length, into the runs `[start, end)` that pass the model
+    together.
+
+    Args:
+        lengths: Tokens of each row, non-decreasing.
+        kind: Type of the device: `cpu`, `cuda`.
+        most: As in `micro_batches`.
+        packed: As in `micro_batches`.
+    """
+    if packed:
+        return packs(lengths, min(most or PACKED_TOKENS[kind], PACKED_TOKENS[kind]))
+    return split(lengths, OVERHEAD_TOKENS.get(kind, OVERHEAD_TOKENS["cpu"]), most)
+
+
+def widest(lengths: Sequence[int], kind: str, most: int | None = None, *, packed: bool = False) -> tuple[int, int]:
+    """Size of the micro-batch with the most tokens that rows of one step are split into.
 
     Args:
         lengths: Tokens of each row of the step.
         kind: Type of the device: `cpu`, `cuda`.
         most: As in `micro_batches`.
+        packed: As in `micro_batches`.
 
     Returns:
-        Rows and tokens, padding included.
+        Rows and tokens, padding included; of packed rows, which have none, their mean rounded up.
     """
     sizes = sorted(int(n) for n in lengths)
-    overhead = OVERHEAD_TOKENS.get(kind, OVERHEAD_TOKENS["cpu"])
-    runs = [(end - start, sizes[end - 1]) for start, end in split(sizes, overhead, most)]
+    runs = [
+        (end - start, -(-sum(sizes[start:end]) // (end - start)) if packed else sizes[end - 1])
+        for start, end in cuts(sizes, kind, most, packed=packed)
+    ]
     return max(runs, key=lambda run: run[0] * run[1])
 
 
 def micro_batches(
-    rows: Rows, chosen: np.ndarray, device: torch.device, most: int | None = None
+    rows: Rows, chosen: np.ndarray, device: torch.device, most: int | None = None, *, packed: bool = False
 ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     """The chosen rows in micro-batches of similar length, or in one batch where they must not be
     cut apart.
@@ -127,6 +171,8 @@ def micro_batches(
         chosen: Indices of the rows of a step, shape (n,).
         device: The device that the batches are moved to.
         most: The most padded tokens in a micro-batch of more than one row; None: no bound.
+        packed: Whether the model's layers will see no padding, so that rows need not be of similar
+            length.
 
     Yields:
         Indices of the rows, and their batch on the device.
@@ -139,7 +185,7 @@ def micro_batches(
     chosen = chosen[np.argsort(rows.lengths[chosen], kind="stable")]
     sizes = rows.lengths[chosen].tolist()
     for begin, stop in _alike(sizes) if rows.alike else [(0, len(sizes))]:
-        for start, end in split(sizes[begin:stop], OVERHEAD_TOKENS.get(device.type, 48), most):
+        for start, end in cuts(sizes[begin:stop], device.type, most, packed=packed):
             some = chosen[begin + start : begin + end]
             yield some, _moved(rows.batch(some), device)
 
@@ -150,23 +196,42 @@ def one_batch(rows: Rows, chosen: np.ndarray, device: torch.device) -> Iterator[
 
 
 def evaluation_batches(
-    rows: Rows, device: torch.device, chosen: np.ndarray | None = None
+    rows: Rows, device: torch.device, *, packed: bool = False, filled: bool = False, some: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """All rows or those that are chosen, sorted by length, in batches of bounded size; as `micro_batches`."""
+    """All rows, or some, sorted by length, in batches of bounded size; as `micro_batches`.
+
+    Args:
+        rows: All rows.
+        device: The device that the batches are moved to.
+        packed: As in `micro_batches`.
+        filled: Whether batches are as large as they may be, as answers want it that are written: for
+            each token of a batch all of the model is read again.
+        some: Indices of the rows; None: all.
+    """
     order = np.argsort(rows.lengths, kind="stable")
-    if chosen is not None:
-        order = order[np.isin(order, chosen)]
-    sizes = rows.lengths[order]
-    limit = MAX_TOKENS.get(device.type, 4096)
-    start = 0
-    while start < len(order):
+    order = order if some is None else order[np.isin(order, some)]
+    sizes = rows.lengths[order].tolist()
+    most = MAX_TOKENS.get(device.type, MAX_TOKENS["cpu"])
+    for begin, stop in _alike(sizes) if rows.alike else [(0, len(sizes))]:
+        # The search for the best cut takes the square of the number of rows: it looks at parts.
+        for first in range(begin, stop, stop - begin if filled else CUT_TOGETHER):
+            part = sizes[first : stop if filled else min(first + CUT_TOGETHER, stop)]
+            for start, end in _filled(part, most) if filled else cuts(part, device.type, most, packed=packed):
+                chosen = order[first + start : first + end]
+                yield chosen, _moved(rows.batch(chosen), device)
+
+
+def _filled(lengths: Sequence[int], most: int) -> list[tuple[int, int]]:
+    """Cut sorted rows into runs `[start, end)` with as many padded tokens as there may be."""
+    found, start = [], 0
+    while start < len(lengths):
         end = start + 1
-        # Rows are sorted, so the one about to be added is the longest and sets the width of the
-        # batch.
-        while end < len(order) and (end + 1 - start) * sizes[end] <= limit and not (rows.alike and sizes[end] != sizes[start]):
+        # The row about to be added is the longest and sets the width of the batch.
+        while end < len(lengths) and (end + 1 - start) * lengths[end] <= most:
             end += 1
-        yield order[start:end], _moved(rows.batch(order[start:end]), device)
+        found.append((start, end))
         start = end
+    return found
 
 
 def _alike(sizes: Sequence[int]) -> list[tuple[int, int]]:
@@ -175,9 +240,9 @@ def _alike(sizes: Sequence[int]) -> list[tuple[int, int]]:
     return list(zip([0, *cuts], [*cuts, len(sizes)], strict=True))
 
 
-def padded_tokens(rows: Rows, chosen: np.ndarray) -> int:
-    """Tokens of these rows as one batch, padding included."""
-    return len(chosen) * int(rows.lengths[chosen].max())
+def padded_tokens(rows: Rows, chosen: np.ndarray, *, packed: bool = False) -> int:
+    """Tokens of these rows as one batch, padding included; packed rows have none."""
+    return int(rows.lengths[chosen].sum()) if packed else len(chosen) * int(rows.lengths[chosen].max())
 
 
 def _moved(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from workbench.training.tuning import Tuning
 
 Weights = Mapping[str, torch.Tensor]
+Batches = Iterator[tuple[np.ndarray, dict[str, Any]]]
 
 
 def of(recipe: Recipe) -> Alone:
@@ -57,9 +58,9 @@ class Alone:
         """Put what is graded in the place of what was tuned, for a while."""
         yield
 
-    def batches(self, tuning: Tuning, rows: Rows, examples: Sequence[Example]) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-        """Batches of rows of examples, as `evaluation_batches`, each to be passed before the next is asked for."""
-        return evaluation_batches(rows, tuning.where)
+    def batches(self, tuning: Tuning, rows: Rows, examples: Sequence[Example], **how: bool) -> Batches:
+        """Batches of rows of examples, as `Passes.batches`."""
+        return evaluation_batches(rows, tuning.where, **how)  # type: ignore[arg-type]
 
     def weights(self, tuning: Tuning) -> Weights:
         """All weights that a model has beside those that it begins with, by name."""
@@ -81,7 +82,7 @@ class EachOwn(Alone):
     def numbers(self) -> int:
         return sum(value.numel() for own in self.kept.values() for value in own.values())
 
-    def batches(self, tuning: Tuning, rows: Rows, examples: Sequence[Example]) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    def batches(self, tuning: Tuning, rows: Rows, examples: Sequence[Example], **how: bool) -> Batches:
         if len(rows) and int(rows.example[-1]) >= len(examples):
             raise UsageError(
                 "adapter_per_task has no weights for documents that all examples are searched in. Take another strategy."
@@ -91,7 +92,7 @@ class EachOwn(Alone):
         try:
             for part in np.unique(parts).tolist():
                 _put(tuning, self.kept.get(part, own))
-                yield from evaluation_batches(rows, tuning.where, np.flatnonzero(parts == part))
+                yield from evaluation_batches(rows, tuning.where, some=np.flatnonzero(parts == part), **how)
         finally:
             _put(tuning, own)
 
@@ -134,12 +135,12 @@ class Mean(Alone):
                 _put(tuning, own)
             return
         wrapped = tuning.model
-        tuning.model = methods.merged(tuning.recipe.method, copy.deepcopy(wrapped)).eval()
+        tuning.swap(methods.merged(tuning.recipe.method, copy.deepcopy(wrapped)).eval())
         self._average(dict(tuning.model.named_parameters()))
         try:
             yield
         finally:
-            tuning.model = wrapped
+            tuning.swap(wrapped)
 
     @torch.no_grad()
     def _average(self, parameters: Mapping[str, torch.nn.Parameter]) -> None:
@@ -170,7 +171,8 @@ class Mean(Alone):
             name: parameters[name].shape for name in weights if name in parameters
         }:
             return False
-        tuning.model, tuning.merged = plain, True
+        tuning.swap(plain)
+        tuning.merged = True
         tuning.parameters = {name: parameters[name] for name in weights}
         return tuning.adopt_own(weights)
 

@@ -306,7 +306,7 @@ def _train(
     with phases.phase("load"):
         tuning = Tuning(recipe, where, resume, meter.window)
     cold.setdefault("data", lot.usage + encoded)
-    loading = phases.spent["load"]
+    loading = phases.spent["load"] - tuning.trial_took  # made once a process, as imports are: no run pays for it
     if tuning.base_at_hand:  # each run pays for its model as if it had read it
         loading = loading - tuning.base_took + tuning.base_alone
     cold.setdefault("load", loading)

@@ -20,13 +20,13 @@ from workbench import flops, methods
 from workbench.data import bases, fingerprints, models
 from workbench.errors import Infeasible
 from workbench.formulations import Example, Formulation, Rows, Shots
-from workbench.objectives import Answers, Inference, Read
+from workbench.objectives import Answers, Inference, Read, packing
 from workbench.study import Recipe
 from workbench.study.also import scored
 from workbench.tasks.base import Task
 from workbench.tasks.refusals import UNANSWERED
 from workbench.training import parent_store
-from workbench.training.batches import evaluation_batches, padded_tokens
+from workbench.training.batches import PACKED_TOKENS, evaluation_batches, padded_tokens
 from workbench.training.faults import faults_of_the_model
 from workbench.training.features import PIECE, Features
 from workbench.usage import Usage, Work, total
@@ -34,6 +34,9 @@ from workbench.usage import Usage, Work, total
 SINGLE_PREDICTIONS = 8
 """Examples that are predicted one at a time, once a run, to measure the latency of one prediction.
 The first warms up and is not counted."""
+
+_proven: dict[tuple[Any, ...], bool] = {}
+"""By what a model's layers are: whether they give the same for rows without padding."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,42 @@ class Passes:
         bfloat16 = half or (recipe.precision == "auto" and where.type == "cuda" and torch.cuda.is_bf16_supported())
         self.autocast = torch.autocast(where.type, torch.bfloat16, enabled=bfloat16)
         self.features = self._features(auto_class, bfloat16=bfloat16)
+        self.layers, self.trial_took = self._packable(window)
+
+    def _packable(self, window: bases.Window | None) -> tuple[Sequence[Any] | None, Usage]:
+        """The layers that are given rows without padding, None where none are; and what trying took
+        now.
+
+        The trial's draws leave no trace: it comes before the random state is set that a run starts from.
+        """
+        layers = packing.layers_of(self.model) if self.where.type in PACKED_TOKENS else None
+        if layers is None:
+            return None, Usage()
+        # What may change how layers look at tokens: the code of the model, and what is put into it.
+        key = (
+            type(flops.unwrapped(self.model)).__qualname__,
+            type(layers[0]).__qualname__,
+            self.recipe.method.kind,
+            self.where.type,
+        )
+        took = Usage()
+        if key not in _proven:
+            with contextlib.nullcontext() if window is None else window() as opened:
+                _proven[key] = packing.proven(self.model, layers)
+            took = Usage() if opened is None else opened.usage
+        return (layers if _proven[key] else None), took
+
+    @property
+    def packs(self) -> bool:
+        """Whether rows pass the model's layers without their padding."""
+        return self.layers is not None
+
+    @contextlib.contextmanager
+    def passing(self, rows: Rows, chosen: np.ndarray) -> Iterator[None]:
+        """What a pass over some rows goes through: what is at hand of them, and no padding."""
+        unpadded = packing.packed(self.model, self.layers) if self.layers is not None else contextlib.nullcontext()
+        with self.autocast, faults_of_the_model(), self.given(rows, chosen), unpadded:
+            yield
 
     def _features(self, auto_class: str, *, bfloat16: bool) -> Features | None:
         if self.body is None:
@@ -279,9 +318,9 @@ class Passes:
         read = inference.read if isinstance(inference, Read) else None
         parts: list[tuple[Any, Any]] = []  # of batches whose rows the loss compares with each other
         with self.averaged_weights():
-            for chosen, inputs in self.batches(of.labelled, of.examples):
-                padded += padded_tokens(of.labelled, chosen)
-                with self.autocast, faults_of_the_model(), self.given(of.labelled, chosen):
+            for chosen, inputs in self.batches(of.labelled, of.examples, packed=self.packs):
+                padded += padded_tokens(of.labelled, chosen, packed=self.packs)
+                with self.passing(of.labelled, chosen):
                     output = objective.forward(self.model, inputs)
                 if of.labelled.together:
                     parts.append((output, inputs["labels"]))
@@ -294,7 +333,7 @@ class Passes:
                 losses += objective.loss(all_outputs, {"labels": all_labels})
             above = self.at_hand(of.labelled, np.arange(len(of.labelled)))
             work = self.work_of(of.labelled.lengths.tolist(), padded, len(of.examples), flops.forward, above=above)
-            for chosen, inputs in self.batches(of.asked, of.examples) if read is None else ():
+            for chosen, inputs in self.batches(of.asked, of.examples, filled=True) if read is None else ():
                 work += self._ask(inference, of.asked, chosen, inputs, outputs)
         loss = float(losses) / max(1, int(of.labelled.items.sum())) if len(of.labelled) else None
         if loss is not None and not math.isfinite(loss):
@@ -335,9 +374,9 @@ class Passes:
                 taken.append(clock() - began)
         return statistics.median(taken[1:] or taken)
 
-    def batches(self, rows: Rows, examples: Sequence[Example]) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-        """Rows of examples in batches, each to be passed before the next is asked for."""
-        return evaluation_batches(rows, self.where)
+    def batches(self, rows: Rows, examples: Sequence[Example], **how: bool) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+        """Rows of examples as `evaluation_batches` gives them, each batch to be passed before the next is asked for."""
+        return evaluation_batches(rows, self.where, **how)  # type: ignore[arg-type]
 
     @contextlib.contextmanager
     def averaged_weights(self) -> Iterator[None]:

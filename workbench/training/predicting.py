@@ -82,8 +82,11 @@ class _Asked(NamedTuple):
     tuning: Tuning | None = None
 
     def batches(self, rows: Rows, examples: Sequence[Example], where: torch.device) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-        """Rows of examples in batches, each to be passed before the next is asked for."""
-        return evaluation_batches(rows, where) if self.tuning is None else self.tuning.batches(rows, examples)
+        """Rows of examples as `Passes.batches` gives them."""
+        filled = self.inference.writes
+        if self.tuning is None:
+            return evaluation_batches(rows, where, filled=filled)
+        return self.tuning.batches(rows, examples, filled=filled)
 
 
 def _asked(recipe: Recipe, weights: str | Path | None, where: torch.device) -> _Asked:

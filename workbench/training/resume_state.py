@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,3 +128,15 @@ class ResumeCache:
             if path != keep:
                 size -= found.st_size
                 path.unlink(missing_ok=True)
+
+
+def random_state(where: torch.device) -> list[torch.Tensor]:
+    """What the next random numbers depend on: of the CPU, and of a GPU that trains."""
+    return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(where)] if where.type == "cuda" else [])
+
+
+def set_random_state(state: Sequence[torch.Tensor], where: torch.device) -> None:
+    """Put a state back that `random_state` gave."""
+    torch.set_rng_state(state[0])
+    if where.type == "cuda":
+        torch.cuda.set_rng_state(state[1], where)

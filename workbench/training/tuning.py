@@ -17,6 +17,7 @@ from workbench import flops, methods
 from workbench.data import bases, models
 from workbench.errors import Infeasible, UsageError
 from workbench.formulations import Example, Rows
+from workbench.objectives import packing
 from workbench.result import label_order
 from workbench.study import Recipe
 from workbench.training import combining, memory, parent_store
@@ -25,7 +26,7 @@ from workbench.training.faults import Shortage, faults_of_the_model
 from workbench.training.features import PIECE
 from workbench.training.passes import Passes
 from workbench.training.progress import Progress
-from workbench.training.resume_state import ResumeState
+from workbench.training.resume_state import ResumeState, random_state, set_random_state
 from workbench.usage import Usage, Work
 
 FINITE_CHECK_STEPS = 16
@@ -48,7 +49,7 @@ class Tuning(Passes):
         self.cut, self.fitted = memory.Cut(), False
         self.tokens = 0
         torch.manual_seed(recipe.seed + 1)  # dropout's stream does not depend on how many numbers the wrapping drew
-        self.random = _random_state(where)
+        self.random = random_state(where)
         self.held = self._held()
         self.beside, self.merged = combining.of(recipe), False
         if resume:
@@ -113,7 +114,7 @@ class Tuning(Passes):
             # diverged.
             if (self.step % FINITE_CHECK_STEPS == 0 or self.step == target) and not math.isfinite(value := float(total)):
                 raise Infeasible("diverged", f"the training loss is {value} at step {self.step}")
-        self.random = _random_state(self.where)
+        self.random = random_state(self.where)
 
     def make_step(self, rows: Rows, batch: np.ndarray, examples: int) -> tuple[torch.Tensor, Work]:
         """One optimiser step.
@@ -159,7 +160,7 @@ class Tuning(Passes):
         """
         # A step that is made again has to drop out what the first attempt did, or a lack of memory
         # would change the result.
-        random = _random_state(self.where)
+        random = random_state(self.where)
         while True:
             with Shortage() as shortage:
                 return self._pieces(rows, batch)
@@ -170,16 +171,20 @@ class Tuning(Passes):
             self.optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
             if self.where.type == "cuda":
                 torch.cuda.empty_cache()
-            _set_random_state(random, self.where)
+            set_random_state(random, self.where)
 
     def _pieces(self, rows: Rows, batch: np.ndarray) -> tuple[torch.Tensor, int]:
         total, padded = torch.zeros((), device=self.where), 0
         items = max(1, int(rows.items[batch].sum()))
         bound = {} if self.cut.most is None else {"most": self.cut.most}
-        cut = one_batch(rows, batch, self.where) if self.lesson.together else micro_batches(rows, batch, self.where, **bound)
+        cut = (
+            one_batch(rows, batch, self.where)
+            if self.lesson.together
+            else micro_batches(rows, batch, self.where, packed=self.packs, **bound)
+        )
         for chosen, inputs in cut:
-            padded += padded_tokens(rows, chosen)
-            with self.autocast, faults_of_the_model(), self.given(rows, chosen):
+            padded += padded_tokens(rows, chosen, packed=self.packs)
+            with self.passing(rows, chosen):
                 output = self.lesson.forward(self.model, inputs)
             # Summed and divided by the target items of the whole step: the gradient is that of one
             # padded batch.
@@ -193,14 +198,21 @@ class Tuning(Passes):
         """Halve the widest micro-batch; if it has a single row, recompute its layers. Returns
         whether anything was left to do.
         """
-        count, tokens = widest(rows.lengths[batch].tolist(), self.where.type, self.cut.most)
+        count, tokens = widest(rows.lengths[batch].tolist(), self.where.type, self.cut.most, packed=self.packs)
         if count > 1 and not self._whole(rows):
             self.cut = self.cut._replace(most=(count + 1) // 2 * tokens)
             return True
-        if self.cut.recompute or not memory.recompute(self.model):
+        if self.cut.recompute or not self._recompute():
             return False
         self.cut = self.cut._replace(recompute=True)
         return True
+
+    def _recompute(self) -> bool:
+        """Have layers computed again on the way back. Returns whether that is possible."""
+        found = memory.recompute(self.model)
+        if found:
+            self.layers = None  # they would be computed again when nothing says any more where rows are
+        return found
 
     def fit(self, rows: Rows, examples: Sequence[int] | np.ndarray) -> None:
         """Cut steps so that they fit the free memory, as far as that can be known beforehand. Done
@@ -217,7 +229,9 @@ class Tuning(Passes):
         # longest.
         most = int(np.sort(examples)[-self.recipe.batch_size :].sum())
         longest = np.sort(rows.lengths)[-most:]
-        count, tokens = (len(longest), int(longest[-1])) if self._whole(rows) else widest(longest.tolist(), self.where.type)
+        count, tokens = (
+            (len(longest), int(longest[-1])) if self._whole(rows) else widest(longest.tolist(), self.where.type, packed=self.packs)
+        )
         # Built at most once, and only where the quick bound of `memory.cut` does not settle the
         # matter.
         bare: list[Any] = []
@@ -233,7 +247,7 @@ class Tuning(Passes):
         free = memory.room(self.where, sum(p.numel() for p in self.parameters.values()))
         config = flops.unwrapped(self.model).config
         found = memory.cut(count, tokens, free, config, counted, whole=self._whole(rows))
-        self.cut = found._replace(recompute=found.recompute and memory.recompute(self.model))
+        self.cut = found._replace(recompute=found.recompute and self._recompute())
 
     def _whole(self, rows: Rows) -> bool:
         """Whether a step of these rows must not be cut apart."""
@@ -286,8 +300,13 @@ class Tuning(Passes):
             if current:
                 torch._foreach_copy_(parameters, current)
 
-    def batches(self, rows: Rows, examples: Sequence[Example]) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-        return self.beside.batches(self, rows, examples)
+    def batches(self, rows: Rows, examples: Sequence[Example], **how: bool) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+        return self.beside.batches(self, rows, examples, **how)
+
+    def swap(self, model: torch.nn.Module) -> None:
+        """Take another model of the same architecture in the place of the one that there is."""
+        self.model = model
+        self.layers = None if self.layers is None else packing.layers_of(model)
 
     def averaged(self) -> dict[str, torch.Tensor]:
         """Copies on the CPU of all weights that are evaluated, but those that the model begins with."""
@@ -340,7 +359,7 @@ class Tuning(Passes):
         """Put the random state back: whoever took a checkpoint may have drawn numbers in the
         meantime.
         """
-        _set_random_state(self.random, self.where)
+        set_random_state(self.random, self.where)
 
     def resume_state(self, recipe: Recipe, usage: Mapping[str, Usage]) -> ResumeState:
         """The state to continue from, copied to the CPU."""
@@ -366,14 +385,4 @@ class Tuning(Passes):
                 if kept:
                     self.optimizer.state[parameter] = kept  # type: ignore[union-attr]
         self.random = [state.tensors[f"random.{i}"] for i in range(len(self.random))]
-        _set_random_state(self.random, self.where)
-
-
-def _random_state(where: torch.device) -> list[torch.Tensor]:
-    return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(where)] if where.type == "cuda" else [])
-
-
-def _set_random_state(state: Sequence[torch.Tensor], where: torch.device) -> None:
-    torch.set_rng_state(state[0])
-    if where.type == "cuda":
-        torch.cuda.set_rng_state(state[1], where)
+        set_random_state(self.random, self.where)

@@ -88,7 +88,7 @@ class History:
         for line in lines:
             event = line.get("event")
             if event is None:
-                (self.shadows if line.get("shadow") else self.requests).append(line)
+                (self.shadows if line.get("shadow") is True else self.requests).append(line)
             elif event == "words":
                 self.words.append(line)
             self._servers.setdefault(str(line.get("server")), []).append(line)
@@ -98,7 +98,7 @@ class History:
         """The starts of the server, the first one first."""
         found = []
         for name, lines in self._servers.items():
-            own = [line for line in lines if not line.get("shadow")]
+            own = [line for line in lines if line.get("shadow") is not True]
             start = next((line for line in own if line.get("event") == "start"), None)
             if start is None:  # the file was cut at its head
                 continue
@@ -127,6 +127,10 @@ class History:
     def models(self) -> list[str]:
         """The ids of the models that were started, the latest last."""
         return [*dict.fromkeys(str(server.start["model_id"]) for server in self.servers)]
+
+    def is_of(self, study: str) -> bool:
+        """Whether a model of a study, by its full name, was served."""
+        return any((server.start.get("evidence") or {}).get("study") == study for server in self.servers)
 
     def start_of(self, model_id: str) -> Line:
         """The latest line by which a server of this model began."""

@@ -73,28 +73,40 @@ class Overview:
         }
 
 
-def overview(history: History, quality: Mapping[str, Quality], platform: str | None = None) -> Overview:
+def overview(history: History, quality: Mapping[str, Quality], offer: Offer) -> Overview:
     """Read a log.
 
     Args:
         history: The log.
         quality: Scores in use, by the model's id.
-        platform: The offer that prices the servers; None: that of the latest model's study.
+        offer: The machine that prices the servers, as `offer_of` finds it.
 
     Raises:
-        UsageError: No server wrote this log, or no offer has that name.
+        UsageError: No server wrote this log.
     """
-    if not history.models:
-        raise UsageError("this is no log of a server, or its head is missing. `workbench serve NAME` writes one.")
-    offer = offer_of(history, platform)
+    _check(history)
     models = [_model(history, each, quality.get(each.model_id)) for each in use.uses(history, offer)]
     return Overview(offer, models, agreements(history, offer))
 
 
 def offer_of(history: History, platform: str | None) -> Offer:
-    """The offer that prices servers. Raises UsageError where there is none of that name."""
+    """The offer that prices the servers of a log.
+
+    Args:
+        history: The log.
+        platform: The name of an offer; None: that of the latest model's study.
+
+    Raises:
+        UsageError: No server wrote this log, or no offer has that name.
+    """
+    _check(history)
     evidence = history.start_of(history.models[-1]).get("evidence") or {}
     return prices.offer_of(platform, {"platform": evidence.get("offer") or prices.DEFAULT})
+
+
+def _check(history: History) -> None:
+    if not history.models:
+        raise UsageError("this is no log of a server, or its head is missing. `workbench serve NAME` writes one.")
 
 
 def _model(history: History, used: Use, quality: Quality | None) -> Model:

@@ -2,6 +2,7 @@
 
 US$ are those of the time for which a server was up, at the price of its machine: idle time is paid for too.
 Where a server answers with several models its time and energy are shared by the seconds that each computed.
+Energy that a second model took unseen is on nobody's bill here.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from workbench import prices
 from workbench.prices import Offer
-from workbench.watching.history import History, Line
+from workbench.watching.history import History, Line, Server
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def _use(history: History, model: str, offer: Offer) -> Use:
         up += share * server.uptime_seconds
         used = [line.get("energy_j") for line in server.usage]
         known = known and bool(used) and None not in used
-        energy += share * sum(each or 0.0 for each in used) * _covered(server.usage, server.uptime_seconds)
+        own = share * _covered(server.usage, server.uptime_seconds) * (1 - _of_shadows(history, server))
+        energy += own * sum(each or 0.0 for each in used)
         if server.start["model_id"] == model:
             current.append(server.runs)
     usd = _usd(up, energy if known else None, offer)
@@ -155,6 +157,13 @@ def _covered(usage: Sequence[Line], up: float) -> float:
     """By what energy is multiplied for the time behind the last reading, which a kill can leave out."""
     read = sum(line["seconds"] for line in usage)
     return max(1.0, up / read) if read else 1.0
+
+
+def _of_shadows(history: History, server: Server) -> float:
+    """The part of a server's CPU time, and so of its energy, that second models took."""
+    theirs = sum(line.get("cpu_seconds") or 0.0 for line in history.shadows if line["server"] == server.id)
+    whole = sum(line.get("cpu_seconds") or 0.0 for line in server.usage)
+    return min(1.0, theirs / whole) if whole else 0.0
 
 
 def _usd(seconds: float, energy_j: float | None, offer: Offer) -> float | None:
