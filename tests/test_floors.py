@@ -40,6 +40,7 @@ HOUSES = {
     "gguf": {"data"},
     "peft": {"methods", "data"},
     "fsspec": {"training"},
+    "ray": {"sweep"},
     "optuna": {"ledger", "search"},
     "sqlalchemy": {"ledger", "tracking"},
     "mlflow": {"tracking", "serving"},  # runs, and what becomes of them

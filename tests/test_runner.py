@@ -2,8 +2,6 @@
 search is behind.
 """
 
-import sys
-
 import pytest
 from test_sweep import Bench, Ear, Quiet, finite
 
@@ -118,28 +116,9 @@ def test_who_is_to_wait_lets_the_run_in_memory_go_and_is_asked_again(bench):
     assert sum("load" in r.spent for r in outcome.results) == 2  # it was loaded anew
 
 
-def test_a_worker_is_a_hidden_command_with_the_words_of_its_sweep(command, monkeypatch):
-    from workbench.cli import workers
+def test_a_worker_process_has_the_words_of_its_sweep():
+    from workbench.cli.workers import worker_words
 
-    code, out, err = command("--help")
-    assert code == 0
-    assert "worker " not in out + err
-    said = []
-
-    class Supervised:
-        failure = 0
-
-        def __init__(self, command, *_, **__):
-            said.append(command)
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(workers, "Supervisor", Supervised)
-    monkeypatch.setattr(workers, "devices", list)
-    monkeypatch.setattr(sys, "argv", ["workbench", "-q", "sweep", "sweep.py", "--workers", "2"])
-
-    class Job:
-        workers, before = 2, None
-
-    with pytest.raises(KeyboardInterrupt):
-        workers.supervise(Job(), "id")
-    assert said == [[sys.executable, "-m", "workbench", "-q", "worker", "sweep.py", "--workers", "2"]]
+    words = ["-q", "sweep", "sweep.py", "--workers", "2"]
+    assert worker_words(words) == ["-q", "worker", "sweep.py", "--workers", "2", "--supervised"]
+    assert worker_words(["worker", "sweep.py"]) == ["worker", "sweep.py", "--supervised"]

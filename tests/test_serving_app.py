@@ -12,12 +12,15 @@ import pytest
 from safetensors.torch import save_file
 
 from workbench import Recipe, full
-from workbench.serving import app, bundle, registry
-from workbench.serving.log import Log
+from workbench.serving import app, asgi, bundle, registry
+from workbench.serving.log import Entry, Log
+from workbench.serving.metering import Parts
 from workbench.serving.requests import Limits
+from workbench.serving.router import Router
 from workbench.tasks import request
 from workbench.testing import TinyText, tiny_model
 from workbench.training import train
+from workbench.watching import history
 
 JSON = {"content-type": "application/json"}
 
@@ -33,7 +36,7 @@ class Answered(NamedTuple):
 
 
 async def ask(
-    guard: app.Asgi,
+    guard: asgi.Asgi,
     body: bytes | Sequence[bytes] = b"",
     *,
     path: str = "/invocations",
@@ -75,7 +78,7 @@ async def ask(
     return Answered(start["status"], b"".join(each.get("body", b"") for each in rest), found)
 
 
-def asked(guard: app.Asgi, body: Any = b"", **more: Any) -> Answered:
+def asked(guard: asgi.Asgi, body: Any = b"", **more: Any) -> Answered:
     data = body if isinstance(body, (bytes, list)) else json.dumps(body).encode()
     return asyncio.run(ask(guard, data, **more))
 
@@ -237,8 +240,59 @@ def test_more_requests_than_may_wait_are_told_to_come_again(tmp_path: Path) -> N
     assert found[2].headers["retry-after"] == "1"
 
 
+def test_requests_that_wait_are_answered_together_each_as_it_would_be_alone(inner: Any, tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    async def counted(scope: Any, receive: Any, send: Any) -> None:
+        message = await receive()
+        calls.append(len(json.loads(message["body"])["dataframe_records"]))
+
+        async def again() -> Any:
+            return message
+
+        await inner(scope, again, send)
+
+    bodies = [{"instances": [[8 + i] * (1 + i % 5), [9]][: 1 + i % 2]} for i in range(9)]
+
+    async def all_at_once() -> list[Answered]:
+        guard = guarded(counted, tmp_path)
+        return await asyncio.gather(*(ask(guard, json.dumps(body).encode()) for body in bodies))
+
+    found = asyncio.run(all_at_once())
+    assert calls == [13]
+    alone = guarded(inner, tmp_path, together=1)
+    for body, each in zip(bodies, found, strict=True):
+        expected = asked(alone, body).json["predictions"]
+        for one, other in zip(each.json["predictions"], expected, strict=True):
+            assert one["labels"] == other["labels"]
+            assert one["confidence"] == pytest.approx(other["confidence"], rel=1e-4)
+    together, apart = lines(tmp_path)[:9], lines(tmp_path)[9:]
+    told = {each["request"]: each for each in together}
+    ordered = [told[each.headers["x-request-id"]] for each in found]
+    assert [each["tokens"] for each in ordered] == [each["tokens"] for each in apart]
+    assert [each["labels"] for each in ordered] == [each["labels"] for each in apart]
+    assert all(0 < each["model_seconds"] < each["seconds"] for each in ordered)
+
+
+def test_a_row_that_the_model_refuses_is_no_other_request_s_fault(tmp_path: Path) -> None:
+    async def picky(scope: Any, receive: Any, send: Any) -> None:
+        rows = json.loads((await receive())["body"])["dataframe_records"]
+        bad = any(row["words"] == [666] for row in rows)
+        body = b'{"message": "no", "stack_trace": null}' if bad else json.dumps({"predictions": [1] * len(rows)}).encode()
+        await send({"type": "http.response.start", "status": 400 if bad else 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    async def all_at_once() -> list[Answered]:
+        guard = guarded(picky, tmp_path)
+        return await asyncio.gather(*(ask(guard, json.dumps({"instances": [[word]]}).encode()) for word in (8, 9, 666, 10)))
+
+    found = asyncio.run(all_at_once())
+    assert [each.status for each in found] == [200, 200, 400, 200]
+    assert found[2].json == {"error": "no"}
+
+
 def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(asgi, "BODY_SECONDS", 0.05)
 
     async def hanging(guard: app.Guard) -> int:
         answered: list[int] = []
@@ -261,10 +315,10 @@ def test_what_a_model_fails_with_is_told_without_a_traceback(inner: Any, tmp_pat
     found = asked(guard, {"instances": [[8] * 9000]})  # longer than the model has places for is cut
     assert found.status == 200
     broken = app._told(
-        app._Answer(400, json.dumps({"message": "Failed to predict data 'mine'. \nError: why", "stack_trace": None}).encode())
+        asgi.Answer(400, json.dumps({"message": "Failed to predict data 'mine'. \nError: why", "stack_trace": None}).encode())
     )
     assert json.loads(broken.body) == {"error": "why"}
-    hidden = app._told(app._Answer(400, json.dumps({"message": "a", "stack_trace": "Traceback /somewhere/x.py"}).encode()))
+    hidden = app._told(asgi.Answer(400, json.dumps({"message": "a", "stack_trace": "Traceback /somewhere/x.py"}).encode()))
     assert json.loads(hidden.body) == {"error": "the model failed with these rows."}
 
 
@@ -305,3 +359,83 @@ def test_five_hundred_hostile_requests_cost_no_5xx_and_no_memory(inner: Any, tmp
     assert found.count(400) > 400
     assert grown < 20 * 2**20
     assert asked(guard, {"dataframe_records": ROWS}).status == 200
+
+
+def routed(inner: Any, tmp_path: Path, token: str = "") -> Router:
+    (tmp_path / "b").mkdir(exist_ok=True)
+    guards = {"a": guarded(inner, tmp_path, token=token), "b@previous": guarded(inner, tmp_path / "b", token=token)}
+    return Router(guards, Limits(rows=4, megabytes=0.1), guards["a"].admit)
+
+
+def test_a_row_says_which_of_several_models_it_is_for(inner: Any, tmp_path: Path) -> None:
+    router, words = routed(inner, tmp_path), [[8, 7, 9], [10], [11, 12]]
+    expected = asked(guarded(inner, tmp_path), {"instances": words}).json["predictions"]
+    one = asked(router, {"instances": [{"model": "b@previous", "words": each} for each in words]})
+    assert one.json["predictions"] == expected
+    assert len(one.headers["x-request-id"]) == 12
+    names = ["a", "b@previous", "a"]
+    mixed = asked(router, {"dataframe_records": [{"model": m, "words": w} for m, w in zip(names, words, strict=True)]})
+    assert [each["labels"] for each in mixed.json["predictions"]] == [each["labels"] for each in expected]
+    assert [line["rows"] for line in lines(tmp_path / "b")] == [3, 1]
+    assert mixed.headers["x-request-id"].split(",")[1] == lines(tmp_path / "b")[1]["request"]
+    assert asked(router, path="/health", method="GET").status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({"instances": [{"words": [8]}]}, 400, "row 1: model must name one of a, b@previous."),
+        ({"instances": [{"model": "c", "words": [8]}]}, 400, "There is none called 'c'"),
+        ({"instances": [{"model": ["a"], "words": [8]}]}, 400, "row 1: model must name one of"),
+        ({"instances": [5]}, 400, "row 1: model must name one of"),
+        ({"instances": []}, 400, "no row"),
+        ({"instances": [{"model": "a", "words": [8]}] * 5}, 413, "5 rows, and a request may have 4"),
+        ({"instances": [{"model": "a", "words": [8]}, {"model": "b@previous", "words": "x"}]}, 400, "words must be"),
+        (b"{", 400, "no JSON"),
+        (b" " * 200_000, 413, "larger than 0.1 MB"),
+    ],
+)
+def test_a_row_for_no_model_is_refused(body: Any, status: int, said: str, inner: Any, tmp_path: Path) -> None:
+    found = asked(routed(inner, tmp_path), body)
+    assert found.status == status
+    assert said in found.json["error"]
+
+
+def test_several_models_need_the_token_too(inner: Any, tmp_path: Path) -> None:
+    router = routed(inner, tmp_path, token="a-secret-of-some-length")
+    body = {"instances": [{"model": "a", "words": [8]}]}
+    assert asked(router, body).status == 401
+    assert asked(router, body, headers=JSON | {"authorization": "Bearer a-secret-of-some-length"}).status == 200
+    assert asked(router, body, headers={"authorization": "Bearer a-secret-of-some-length"}).status == 415
+
+
+def test_a_log_that_is_full_is_put_aside_and_read_as_one(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log.jsonl", {"model": "m", "version": 1, "model_id": "m-1"}, {"words": request.NUMBERS}, most_bytes=2000)
+    log.event("start", process={}, evidence={}, reference={})
+    for i in range(9):
+        log.write(Entry(tokens=3, scores=[0.5], labels=["x"]), 200, 0.01, [{"words": [8], "id": f"row-{i}"}])
+    log.close()
+    assert all(part.stat().st_size <= 2000 for part in tmp_path.iterdir())
+    found = history.read(tmp_path / "log.jsonl")
+    assert len(history.parts(tmp_path / "log.jsonl")) >= 1
+    assert [row.id for row in found.rows] == [f"row-{i}" for i in range(9)]
+    assert len(found.servers) == 1
+    for _ in range(100):
+        log = Log(tmp_path / "log.jsonl", {"model_id": "m-1"}, {"words": request.NUMBERS}, most_bytes=500)
+        log.event("start", process={}, evidence={}, reference={})
+        log.close()
+    assert sorted(part.name for part in tmp_path.iterdir()) == ["log.jsonl", "log.jsonl.1", "log.jsonl.2", "log.jsonl.3"]
+
+
+def test_what_a_server_consumes_is_shared_by_the_models_that_answered(tmp_path: Path) -> None:
+    logs = [Log(tmp_path / name, {"model_id": name}, {}) for name in ("a", "b")]
+    seconds = [0.0, 0.0]
+    parts = Parts([(log, lambda i=i: seconds[i]) for i, log in enumerate(logs)])  # type: ignore[misc]
+    parts.event("usage", seconds=10.0, cpu_seconds=4.0, energy_j=None, peak_memory_bytes=5)
+    seconds[:] = [3.0, 1.0]
+    parts.event("usage", seconds=10.0, cpu_seconds=4.0, energy_j=8.0, peak_memory_bytes=5)
+    first, second = ([json.loads(line) for line in (tmp_path / name).read_text().splitlines()] for name in ("a", "b"))
+    assert [line["cpu_seconds"] for line in first] == [2.0, 3.0]
+    assert [line["seconds"] for line in second] == [5.0, 2.5]
+    assert [line["energy_j"] for line in second] == [None, 2.0]
+    assert first[0]["peak_memory_bytes"] == 5

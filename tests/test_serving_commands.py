@@ -1,5 +1,6 @@
 """`workbench deploy` and `workbench serve`, from a sweep to an answer over HTTP."""
 
+import http.client
 import json
 import os
 import re
@@ -7,17 +8,21 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 from commands import here
 
 from workbench.cli.serve import _token
 from workbench.errors import UsageError
 from workbench.ledger import Ledger
+from workbench.watching import history
 
 STUDY = """
 from workbench import Recipe, Study, choice, full, zero_shot
@@ -134,6 +139,77 @@ def test_what_is_served_is_what_the_sweep_put_on_record(swept_texts: Swept) -> N
     assert last == ["usage", "stop"]  # the energy up to its end, and that it was no crash
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.slow
+def test_several_models_are_served_and_killing_loses_no_line_and_leaves_no_server(swept_texts: Swept) -> None:
+    names = ["one", "two"]
+    best = max(swept_texts.results, key=lambda r: r.scores["accuracy"])
+    untuned = next(r for r in swept_texts.results if r.method == "zero_shot")
+    for name, result in zip(names, (best, untuned), strict=True):
+        said(swept_texts, "deploy", "my.py", "--name", name, "--trial", str(result.number), "--no-check")
+    said(swept_texts, "serve", "one", "one", code=2)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "workbench", "serve", *names, "--port", str(port)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    server = subprocess.Popen(command, cwd=swept_texts.folder, env=environment, stdout=subprocess.PIPE, text=True)
+    assert server.stdout
+    assert 'rows with "model": "one"' in server.stdout.readline()
+    children = psutil.Process(server.pid).children(recursive=True)
+    rows = [{"model": name, "words": sample["example"]["words"]} for sample in best.samples for name in names]
+    status, found = asked(port, json.dumps({"dataframe_records": rows}).encode())
+    assert status == 200
+    for i, result in enumerate((best, untuned)):
+        told = [prediction["labels"] for prediction in found["predictions"][i::2]]
+        assert told == [sample["prediction"][0] for sample in result.samples]
+    answered = set[str]()
+
+    def load(client: int) -> None:
+        for i in range(100_000):
+            row = {"model": names[i % 2], "words": [8, 9 + i % 5], "id": f"{client}-{i}"}
+            try:
+                if asked(port, json.dumps({"instances": [row]}).encode())[0] == 200:
+                    answered.add(str(row["id"]))
+            except (OSError, http.client.HTTPException):
+                return
+
+    threads = [threading.Thread(target=load, args=(client,)) for client in range(4)]
+    for thread in threads:
+        thread.start()
+    while len(answered) < 40:
+        time.sleep(0.05)
+    for child in children:  # the server itself, in the middle of its work
+        child.kill()
+    server.kill()
+    server.wait()
+    for thread in threads:
+        thread.join()
+    files = [swept_texts.folder / f".workbench/serving/{name}.jsonl" for name in names]
+    logged = {known for file in files for row in history.read(file).rows for known in [row.id]}
+    assert answered <= logged
+    assert len(answered) >= 40
+
+
+@pytest.mark.slow
+def test_a_server_ends_with_the_command_that_started_it_however_that_ends(swept_texts: Swept) -> None:
+    said(swept_texts, "deploy", "my.py", "--name", "brief", "--no-check")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "workbench", "serve", "brief", "--port", str(port)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    server = subprocess.Popen(command, cwd=swept_texts.folder, env=environment, stdout=subprocess.PIPE, text=True)
+    assert server.stdout
+    assert "answers at" in server.stdout.readline()
+    children = psutil.Process(server.pid).children(recursive=True)
+    assert children
+    server.kill()
+    server.wait()
+    assert psutil.wait_procs(children, timeout=60)[1] == []
+    lines = (swept_texts.folder / ".workbench/serving/brief.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["event"] == "stop"
 
 
 def asked(port: int, body: bytes) -> tuple[int, Any]:

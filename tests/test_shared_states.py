@@ -1,6 +1,7 @@
 """Files that machines share, and a sweep that goes on on another machine."""
 
 import json
+import os
 import signal
 
 import fsspec
@@ -13,6 +14,7 @@ from workbench.front.members import pareto_front
 from workbench.front.objectives import View
 from workbench.sweep.checkpoint_store import CheckpointStore
 from workbench.training import SharedFiles, shared_files
+from workbench.training.tuning import Tuning
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -216,3 +218,29 @@ def test_a_run_whose_state_is_on_another_machine_is_not_at_hand(tmp_path):
     assert two.state("run").step == 8, "the newer one, though an older one lies here"
     (tmp_path / "two" / "prefixes" / "run.safetensors").unlink()
     assert two.state("run").step == 8
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_taken_away_with_notice_loses_no_step(study_file, tmp_path, monkeypatch):
+    """SIGTERM between two checkpoints: the step at hand is finished, and another machine makes the next one."""
+    shared = f"file://{tmp_path / 'shared'}"
+    finite(Bench(study_file, tmp_path), 'peft("lora", learning_rate=1e-3, r=2, lora_dropout=0.1)', "4")
+    one, two = (Machine(study_file, tmp_path, name, shared) for name in ("one", "two"))
+    made, make_step = [], Tuning.make_step
+
+    def step(self, *arguments):
+        made.append(self.step)
+        if len(made) == 11:  # of 16, with checkpoints after 4, 8 and 16
+            os.kill(os.getpid(), signal.SIGTERM)
+        return make_step(self, *arguments)
+
+    monkeypatch.setattr(Tuning, "make_step", step)
+    outcome = one.work(monkeypatch)
+    assert outcome.interrupted
+    assert [(r.status, r.epochs) for r in outcome.results] == [("complete", 1), ("complete", 2), ("interrupted", 4)]
+    after = two.work(monkeypatch).results
+    assert made == list(range(16)), "none is made twice"
+    (tmp_path / "straight").mkdir()
+    straight = Bench(study_file, tmp_path / "straight").sweep(sampler=WHOLE).results
+    assert scores(after) == scores(straight)
+    assert after[-1].usage["train"].work == straight[-1].usage["train"].work, "a point's cost is cold"

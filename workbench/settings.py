@@ -24,6 +24,9 @@
     electricity_usd_per_kwh = 0.30
     power_w = 420                    # a stated draw; left out, the joules measured are paid for
 
+    [machines]                       # what machines of a sweep cost, by the names of their hosts
+    "gpu-*" = "aws:g6.xlarge"
+
     [currencies]
     EUR = { usd = 1.08, source = "ECB reference rate", date = "2026-01-15" }
 
@@ -75,6 +78,7 @@ class Settings:
         price_book: A CSV price book of the user's.
         offers: The `[[offers]]` tables.
         owned: The `[[owned]]` tables.
+        machines: The name of an offer by that of a host, or a pattern of it.
         currencies: By currency `{usd, source, date}`: US$ for one unit.
         carbon: The `[carbon]` table.
         platforms: The `[platforms.NAME]` tables by name.
@@ -87,6 +91,7 @@ class Settings:
     price_book: Path | None = None
     offers: tuple[Mapping[str, Any], ...] = ()
     owned: tuple[Mapping[str, Any], ...] = ()
+    machines: Mapping[str, str] = field(default_factory=dict)
     currencies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     carbon: Mapping[str, Any] = field(default_factory=dict)
     platforms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -320,7 +325,7 @@ def _of_study(study: States | Mapping[str, Any], name: str) -> tuple[Any, bool]:
     return value, name in study["stated"] if "stated" in study else value != STUDY_DEFAULTS[name]
 
 
-_TABLES = ("offers", "owned", "currencies", "carbon", "platforms")
+_TABLES = ("offers", "owned", "machines", "currencies", "carbon", "platforms")
 
 
 @lru_cache(maxsize=16)
@@ -351,6 +356,7 @@ def _parse(text: str, path: Path) -> Settings:
         price_book=path.parent / stated["price_book"] if "price_book" in stated else None,
         offers=_list(where, record, "offers", _OFFER, ("platform", "instance", "amount", "source", "date")),
         owned=_list(where, record, "owned", _OWNED, ("platform", *(k for k in _OWNED if k not in _MACHINE and k != "power_w"))),
+        machines=_machines(where, record),
         currencies=_by_name(where, record, "currencies", _CURRENCY, ("usd", "source", "date")),
         carbon=_carbon(where, record),
         platforms=_by_name(where, record, "platforms", _PLATFORM, ()),
@@ -373,6 +379,16 @@ def _by_name(
     if not isinstance(tables, dict):
         raise DataError(f"{where}: {name} is a table of tables, [{name}.NAME]; got {tables!r}.")
     return {key: _checked(f"{where}, {name}.{key}", table, kinds, needed) for key, table in tables.items()}
+
+
+def _machines(where: str, record: Mapping[str, Any]) -> dict[str, str]:
+    table = record.get("machines", {})
+    if not isinstance(table, dict):
+        raise DataError(f'{where}: machines is a table, [machines], of lines HOST = "OFFER"; got {table!r}.')
+    for host, offer in table.items():
+        if not _TEXT.fits(offer):
+            raise DataError(f"{where}, [machines]: {host} must be {_TEXT.words}, the name of an offer; got {offer!r}.")
+    return dict(table)
 
 
 def _carbon(where: str, record: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -43,7 +43,7 @@ Data goes to standard output, everything else to standard error. Exit codes: 0 p
     sweep         `workbench sweep`
     terminal      letters that a terminal lacks
     watch         `workbench watch`
-    worker        the hidden command `workbench worker`
+    worker        `workbench worker`
     workers       `workbench sweep --workers N`
 """
 
@@ -70,6 +70,7 @@ _COMMANDS = {
     "data": ("data", "Show what is known of a study's data: sizes, repeats, label noise."),
     "plan": ("plan", "Forecast memory, time and US$ of every model and method."),
     "sweep": ("sweep", "Search for the front of cost and quality; run again to continue."),
+    "worker": ("worker", "Join the sweep of a study on one more machine."),
     "confirm": ("confirm", "Run the front again with new seeds, on the held-out test split."),
     "label": ("label", "Write the examples to label next, or take the labels filled in."),
     "retry": ("retry", "Let runs that failed or were broken off be tried again."),
@@ -95,11 +96,8 @@ _COMMANDS = {
     "doctor": ("doctor", "Show what this machine has, and what to mend."),
 }
 
-_HIDDEN = {"worker": ("worker", "Work on a sweep that another process has begun.")}
-"""Commands that only other commands start. No help lists them."""
-
 _GROUPS = {
-    "Work": ("init", "data", "plan", "sweep", "confirm", "label", "retry", "forget", "import", "replay"),
+    "Work": ("init", "data", "plan", "sweep", "worker", "confirm", "label", "retry", "forget", "import", "replay"),
     "See": ("front", "status", "runs", "run", "export", "dashboard", "mlflow"),
     "Use": ("deploy", "serve", "watch", "feedback", "package"),
     "Set up": ("platforms", "prices", "config", "completion", "doctor"),
@@ -114,10 +112,9 @@ class _Commands(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        known = _COMMANDS | _HIDDEN
-        if cmd_name not in known:
+        if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"workbench.cli.{known[cmd_name][0]}")
+        module = importlib.import_module(f"workbench.cli.{_COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, "import_" if cmd_name == "import" else cmd_name)  # a word of Python's own
         # The command object lives as long as its module: without
         # this a second look-up would add the options again.
@@ -127,7 +124,7 @@ class _Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         # Click would say only that there is no such command, without the one that was meant.
-        if args and not args[0].startswith("-") and args[0] not in _COMMANDS | _HIDDEN and not ctx.resilient_parsing:
+        if args and not args[0].startswith("-") and args[0] not in _COMMANDS and not ctx.resilient_parsing:
             raise click.UsageError(f"there is no command {args[0]!r}.{did_you_mean(args[0], _COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
 

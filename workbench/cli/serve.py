@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import click
 from workbench.cli.common import LOOPBACK, POSITIVE, SHARE_OR_ALL, messages, print_text, tracking_option, waiting
 from workbench.cli.options import gathered
 from workbench.errors import EnvironmentFault, UsageError
-from workbench.serving import bundle, registry, server
+from workbench.serving import bundle, registry, router, server
 from workbench.serving.app import TOKEN
 from workbench.serving.requests import Limits
 from workbench.tasks import request
@@ -33,7 +33,7 @@ LEAST_TOKEN = 16
 class ServeOptions:
     """The arguments and options of `workbench serve`."""
 
-    model: str
+    models: tuple[str, ...]
     port: int
     host: str
     max_rows: int
@@ -47,7 +47,7 @@ class ServeOptions:
 
 
 @click.command()
-@click.argument("model", metavar="NAME[@ALIAS]")
+@click.argument("models", metavar="NAME[@ALIAS]...", nargs=-1, required=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help=f"Address to listen on; other than loopback needs {TOKEN}.")
 @click.option("--max-rows", type=_ROWS, default=Limits.rows, show_default=True, help="The most rows of a request.")
@@ -72,38 +72,46 @@ def serve(asked: ServeOptions) -> None:
     """Answer requests with a deployed model, by MLflow's own scoring server. Ctrl-C ends it.
 
     NAME is a model that `workbench deploy` has registered; its champion answers, unless @ALIAS or @VERSION names another one.
-    Rows of a request are answered in batches of similar length. What is no request gets a 4xx that says why.
+    Of several names each row says by `model` which one it is for; adapters on one base share its weights. Rows of a request, and
+    requests that wait, are answered in batches of similar length. What is no request gets a 4xx that says why.
     """
-    name, _, alias = asked.model.partition("@")
+    _check(asked)
     token = _token(asked.host)
     uri = asked.tracking_uri or default_uri(Path.cwd())
-    log = None if asked.no_watch else asked.log or log_file(name)
     limits = Limits(asked.max_rows, asked.max_mb, asked.queue)
     # SIGTERM ends it as Ctrl-C does, or the server would live on and hold the port.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="workbench-serve-") as scratch:
-        with waiting(f"Fetching {asked.model} …"):
+        with waiting(f"Fetching {', '.join(asked.models)} …"):
             store = registry.Registry(uri)
-            version = store.version(name, alias or registry.CHAMPION)
-            folder = store.fetch(version, Path(scratch))
-            fields = bundle.asked(bundle.inside(folder))
-            shadow = _shadow(asked, store, Path(scratch, "shadow"), fields)
+            served = [_fetched(asked, store, name, Path(scratch, str(i))) for i, name in enumerate(asked.models)]
+            fields = [bundle.asked(bundle.inside(each.folder)) for each in served]
+            shadow = _shadow(asked, store, Path(scratch, "shadow"), fields[0])
+        if several := len(served) > 1:
+            _check_fields(served, fields)
         options = server.Options(
-            host=asked.host, port=asked.port, limits=limits, log=log, inputs=asked.log_inputs, token=token, shadow=shadow
+            host=asked.host, port=asked.port, limits=limits, inputs=asked.log_inputs, token=token, shadow=shadow
         )
-        known = asdict(version)
-        page = server.start(folder, {"model": name, "version": version.number, "model_id": known["model_id"]}, options)
+        page = server.start(served, options)
         try:
             with waiting("Starting the server …"):
                 ready = page.ready()
             if not ready:
-                raise EnvironmentFault(f"the server of {asked.model} has ended before it answered: what it said is above.")
-            print_text(f"Version {version.number} of {name} answers at {page.url}/invocations. Ctrl-C ends it. Try:")
-            print_text(f"  {server.curl(page.url, request.sample(fields), token=bool(token))}")
-            if log is not None:
-                messages.print(
-                    f"Each request gets a line in {log}, which `workbench watch {name}` reads.", style="dim", markup=False
+                raise EnvironmentFault(f"the server of {', '.join(asked.models)} has ended before it answered: see above.")
+            for each in served:
+                row = f'; rows with "{router.FIELD}": "{each.name}"' if several else ""
+                print_text(
+                    f"Version {each.about['version']} of {each.about['model']} answers at {page.url}/invocations{row}."
+                    + ("" if several else " Ctrl-C ends it. Try:")
                 )
+            if several:
+                print_text("Ctrl-C ends it. Try:")
+            sample = ({router.FIELD: served[0].name} if several else {}) | request.sample(fields[0])
+            print_text(f"  {server.curl(page.url, sample, token=bool(token))}")
+            for each in served:
+                if each.log is not None:
+                    text = f"Each request gets a line in {each.log}, which `workbench watch {each.name}` reads."
+                    messages.print(text, style="dim", markup=False)
             code = page.process.wait()
         except KeyboardInterrupt:
             page.process.terminate()
@@ -114,6 +122,34 @@ def serve(asked: ServeOptions) -> None:
                 page.process.kill()
                 page.process.wait()
     sys.exit(code)
+
+
+def _check(asked: ServeOptions) -> None:
+    """Raise UsageError where options do not go together."""
+    if len({*asked.models}) < len(asked.models):
+        raise UsageError("a model is named twice. Name each once.")
+    if len(asked.models) > 1 and (asked.log or asked.shadow):
+        raise UsageError("--log and --shadow are for one model: of several each has its own log. Leave them out, or serve one.")
+
+
+def _check_fields(served: Sequence[server.Served], fields: Sequence[Mapping[str, str]]) -> None:
+    for each, known in zip(served, fields, strict=True):
+        if router.FIELD in known:
+            raise UsageError(
+                f"{each.name} is asked with a field called {router.FIELD!r}, by which rows would name their model. Serve it alone."
+            )
+
+
+def _fetched(asked: ServeOptions, store: registry.Registry, named: str, folder: Path) -> server.Served:
+    """A model that is asked for, fetched into a folder."""
+    name, _, alias = named.partition("@")
+    version = store.version(name, alias or registry.CHAMPION)
+    folder.mkdir()
+    about = {"model": name, "version": version.number, "model_id": version.model_id}
+    # Of several versions of one name each has a log of its own.
+    own = named if len(asked.models) > 1 else name
+    log = None if asked.no_watch else asked.log or log_file(own)
+    return server.Served(named, store.fetch(version, folder), about, log)
 
 
 def _shadow(asked: ServeOptions, store: registry.Registry, folder: Path, fields: Mapping[str, str]) -> dict[str, Any] | None:
@@ -131,8 +167,8 @@ def _shadow(asked: ServeOptions, store: registry.Registry, folder: Path, fields:
     theirs = bundle.asked(bundle.inside(found))
     if theirs != fields:
         raise UsageError(
-            f"--shadow {named} is asked with {', '.join(theirs)}, and {asked.model} with {', '.join(fields)}: it cannot answer the "
-            "same requests. Name a model of the same task."
+            f"--shadow {named} is asked with {', '.join(theirs)}, and {asked.models[0]} with {', '.join(fields)}: it cannot "
+            "answer the same requests. Name a model of the same task."
         )
     known = {"folder": str(found), "model": name, "version": version.number, "model_id": version.model_id, "share": share}
     print_text(f"Version {version.number} of {name} answers {100 * share:g} % of the requests unseen, after the answer went out.")

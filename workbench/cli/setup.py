@@ -30,7 +30,7 @@ from workbench.cli.notebook import MLFLOW_PATIENCE_SECONDS, catch_up_first, open
 from workbench.cli.options import setting
 from workbench.front.objectives import View
 from workbench.meter import training_meter
-from workbench.prices import label_usd_of
+from workbench.prices import label_usd_of, own_offer
 from workbench.settings import stated
 from workbench.sweep import Budget, Job, Limits, check_offer
 from workbench.usage import Usage
@@ -249,8 +249,13 @@ class Setup:
 
 
 def prices_of(options: TrainingOptions) -> tuple[Offer, float]:
-    """Return the offer and the price of a label that a command goes by. Raises UsageError."""
-    return offer_of(options.platform, options.loaded), label_usd_of(options.label_usd, options.loaded)
+    """Return the offer of this machine and the price of a label that a command goes by.
+
+    Raises:
+        UsageError: There is no such offer.
+        EnvironmentFault: The cloud's metadata were asked for, and there are none.
+    """
+    return offer_of(own_offer(options.platform), options.loaded), label_usd_of(options.label_usd, options.loaded)
 
 
 def url_of(options: TrainingOptions) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from workbench.cli.setup import (
     yes_option,
 )
 from workbench.cli.spending import ask, show_outcome
+from workbench.errors import UsageError
 from workbench.front.bounds import bounds
 from workbench.front.members import pareto_front
 from workbench.front.objectives import View
@@ -38,14 +40,14 @@ from workbench.prices import Prices
 from workbench.quantities import dollars
 from workbench.result import by_run, labels_bought, originals
 from workbench.settings import stated
-from workbench.sweep import Unwritten, check_data, graded_by, provenance
+from workbench.sweep import LocalLauncher, RayLauncher, Unwritten, check_data, graded_by, provenance
 from workbench.sweep import sweep as work
 
 if TYPE_CHECKING:
     from workbench.ledger import Patience
     from workbench.prices import Offer
     from workbench.study import Study
-    from workbench.sweep import Limits, Outcome
+    from workbench.sweep import Launcher, Limits, Outcome
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,6 +66,7 @@ class SweepOptions(TrainingOptions):
         confirm_seeds: New seeds then.
         stop_below: Least growth that the next US$ is expected to buy; None is no bound.
         workers: Processes that work at once.
+        ray: The address of a cluster of Ray's that they work on; None: they work on this machine.
         log_samples: Examples that are put on record with each checkpoint.
         seed: Of the search.
         sampler: Who decides.
@@ -75,6 +78,7 @@ class SweepOptions(TrainingOptions):
     confirm_seeds: int
     stop_below: float | None
     workers: int
+    ray: str | None
     log_samples: int
     seed: int
     sampler: str
@@ -124,6 +128,13 @@ def sweep_options(command: F) -> F:
             show_default=True,
             metavar="N",
             help="Processes that work at once on this machine: each has one of its GPUs, or a share of its CPUs.",
+        ),
+        click.option(
+            "--ray",
+            is_flag=False,
+            flag_value="auto",
+            metavar="[ADDRESS]",
+            help="Work on a cluster of Ray's: a worker for each GPU, and for each machine without one. [ADDRESS: this one's]",
         ),
         setting(
             "--log-samples",
@@ -204,7 +215,7 @@ def _set_up(asked: SweepOptions, offer: Offer, label_usd: float) -> tuple[Setup,
     def first() -> None:  # what is refused leaves no empty study behind
         nonlocal checked
         if not Ledger.holds(asked.loaded.name, url_of(asked)):
-            _check(asked.loaded)
+            check_study(asked.loaded)
             checked = True
 
     setup = opened(asked, offer, label_usd, first)
@@ -215,13 +226,13 @@ def _set_up(asked: SweepOptions, offer: Offer, label_usd: float) -> tuple[Setup,
     reached = "" if left else _reached(setup, asked.sampler)
     if not reached:
         if not checked:
-            _check(asked.loaded)
+            check_study(asked.loaded)
         setup.ledger.note_grading(graded_by(asked.loaded))
         setup.forecaster = forecaster_of(asked.loaded, asked.storage, setup.ledger.results())
     return setup, reached
 
 
-def _check(study: Study) -> None:
+def check_study(study: Study) -> None:
     """Say what looks wrong, and raise UsageError where a sweep would fail."""
     for line in check_data(study):  # first, as in `plan`
         messages.print(line, style="yellow", markup=False)
@@ -292,17 +303,18 @@ def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
     _tell_and_ask(setup, asked)
     sweep_id, code = workers.new_sweep(), 0
     with setup.notebook(sweep_id) as notebook, setup.measured.meter, Progress(setup.view, setup.budget) as progress:
-        job = setup.job(notebook, progress, workers=asked.workers, log_samples=asked.log_samples)
-        if asked.workers == 1:
+        job = setup.job(notebook, progress, workers=asked.workers, log_samples=asked.log_samples, sweep=sweep_id)
+        if asked.workers == 1 and asked.ray is None:
             outcome = work(job, sampler=asked.sampler, seed=asked.seed)
         else:
             how: dict[str, str | int] = {"sampler": asked.sampler, "seed": asked.seed}
             made_with = provenance.of(setup.study, setup.measured.meter)
             # A single worker notes the beginning itself. Of several none does: without
             # this the study would go on showing how the sweep before it ended.
-            setup.ledger.note_begin(dataclasses.asdict(setup.limits))
+            setup.ledger.note_begin(dataclasses.asdict(setup.limits), sweep_id)
             provenance.note_start(job, made_with, setup.ledger.results(running=True), how)
-            outcome, code = workers.supervise(replace(job, before=setup.measured.closed()), sweep_id)
+            launcher = launcher_of(asked, setup)
+            outcome, code = workers.supervise(replace(job, before=setup.measured.closed()), sweep_id, launcher)
     messages.print(f"\nThe sweep ended: {outcome.reason}.")
     then = "sweep" if outcome.interrupted else ""
     if asked.confirm_share is None or outcome.interrupted or code:
@@ -313,6 +325,28 @@ def _worked(setup: Setup, asked: SweepOptions) -> tuple[Outcome, int]:
     _confirm(setup, asked)
     show_outcome(setup.study, setup.ledger, outcome.results, setup.view, as_json=asked.as_json)
     return outcome, code
+
+
+def launcher_of(asked: SweepOptions, setup: Setup) -> Launcher:
+    """What starts the workers that were asked for.
+
+    Raises:
+        EnvironmentFault: There is no cluster at the address.
+        UsageError: The ledger is a file, and machines of the cluster could not reach it.
+    """
+    assert setup.forecaster is not None
+    if asked.ray is None:
+        return LocalLauncher(asked.workers, workers.devices())
+    needed = forecast.typical(setup.forecaster).peak_memory_bytes if not setup.measured.meter.devices else None
+    launcher = RayLauncher(asked.ray, round(needed or 0), lambda text: messages.print(text, style="yellow", markup=False))
+    others = sorted(launcher.hosts() - {socket.gethostname()})
+    if others and url_of(asked).startswith("sqlite"):
+        launcher.close()
+        raise UsageError(
+            f"the ledger is a file, and {others[0]} is another machine. Name one that all of them reach: "
+            "--storage postgresql+psycopg2://user@host/name."
+        )
+    return launcher
 
 
 def _print_head(question: str, view: View, dimensions: int) -> None:

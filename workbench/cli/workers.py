@@ -1,9 +1,8 @@
-"""`workbench sweep --workers N`: the worker's side of the command, and the supervisor's."""
+"""`workbench sweep --workers N` and `--ray`: the worker's side of the command, and the supervisor's."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import sys
@@ -17,7 +16,7 @@ from workbench.cli.common import messages
 from workbench.cli.progress import Progress
 from workbench.errors import EnvironmentFault
 from workbench.meter import Meter, number_gpus_as_nvml
-from workbench.sweep import Job, Orders, Outcome, Supervisor
+from workbench.sweep import Job, Launcher, Orders, Outcome, Supervisor
 from workbench.usage import Usage
 
 if TYPE_CHECKING:
@@ -50,35 +49,39 @@ def new_sweep() -> str:
     return uuid.uuid4().hex
 
 
-def supervise(job: Job, sweep: str) -> tuple[Outcome, int]:
+def worker_words(words: Sequence[str]) -> list[str]:
+    """The command line of a worker, from that of its sweep: the same words."""
+    at = next(i for i, word in enumerate(words) if word in ("sweep", "worker"))  # before it stand flags alone
+    return [*words[:at], "worker", *words[at + 1 :], "--supervised"]
+
+
+def supervise(job: Job, sweep: str, launcher: Launcher, *, ends: bool = True) -> tuple[Outcome, int]:
     """Have the workers of a job do it.
 
     Args:
         job: The sweep, whose notebook has been started. The first worker charges what was consumed
             `before`.
         sweep: The id of the sweep that the workers are part of.
+        launcher: Starts them.
+        ends: Whether the sweep ends with them: not where other machines work on it too.
 
     Returns:
         How it ended, and the exit code of a worker that failed, or 0.
     """
-    gpus = devices()
-    # Only the first worker charges what was consumed
-    # before, and only workers with a GPU each may wait.
-    first = Orders(job.workers, sweep, job.before or Usage(), apart=len(gpus) >= job.workers)
-    orders = [first, *[dataclasses.replace(first, before=Usage())] * (job.workers - 1)]
-    words = sys.argv[1:]
-    at = words.index("sweep")  # before it stand flags alone
-    command = [sys.executable, "-m", "workbench", *words[:at], "worker", *words[at + 1 :]]
+    apart = len({place.device for place in launcher.places()}) == len(launcher.places())
+    # Only workers with a GPU or a machine each may wait.
+    orders = Orders(job.workers, sweep, job.before or Usage(), apart=apart)
     supervisor = Supervisor(
-        command,
+        worker_words(sys.argv[1:]),
         orders,
-        gpus,
+        launcher,
         job,
         told=lambda index, text: messages.print(f"worker {index}: {text}", markup=False, highlight=False),
     )
     outcome = supervisor.run()
     with contextlib.suppress(EnvironmentFault):  # it is away, and was waited for
-        job.ledger.note_end(outcome.reason, interrupted=outcome.interrupted)
+        if ends:
+            job.ledger.note_end(outcome.reason, interrupted=outcome.interrupted)
     return outcome, supervisor.failure
 
 

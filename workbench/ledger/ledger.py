@@ -142,10 +142,10 @@ class Ledger(ReadableLedger):
 
     # Writing
 
-    def note_begin(self, limits: Mapping[str, float | None]) -> None:
-        """Remember that a sweep has begun, within which limits, and by which inputs."""
+    def note_begin(self, limits: Mapping[str, float | None], sweep: str = "") -> None:
+        """Remember that a sweep has begun, within which limits, and by which inputs; `sweep` is its id in the notebook."""
         self.note_inputs()
-        self._note(BEGUN, {"limits": dict(limits), "at": time.time()})
+        self._note(BEGUN, {"limits": dict(limits), "at": time.time(), "sweep": sweep})
         self._note(ENDED, {})
 
     def note_inputs(self) -> None:

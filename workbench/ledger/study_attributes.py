@@ -78,8 +78,8 @@ class NotedStudy:
     def description(self) -> dict[str, Any]:
         """What was noted of the study when its ledger was made: question, objectives, reference point.
 
-        With it `limits`, those of the sweep that began last, by the names of `workbench.sweep.Limits`, and `grading`, what it noted
-        of the dev examples; empty where none noted any.
+        With it `limits`, those of the sweep that began last, by the names of `workbench.sweep.Limits`, its id in the notebook
+        (`sweep`), and `grading`, what it noted of the dev examples; empty where none noted any.
         """
         return description_of(self._attributes())
 
@@ -220,8 +220,9 @@ def mapping(value: object) -> dict[str, Any]:
 
 def description_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """`NotedStudy.description` from the attributes of a study."""
-    limits = mapping(mapping(attributes.get(BEGUN)).get("limits"))
-    return {**mapping(attributes.get(STUDY)), "limits": limits, "grading": mapping(attributes.get(_GRADING))}
+    begun = mapping(attributes.get(BEGUN))
+    noted = {"limits": mapping(begun.get("limits")), "sweep": str(begun.get("sweep") or "")}
+    return {**mapping(attributes.get(STUDY)), **noted, "grading": mapping(attributes.get(_GRADING))}
 
 
 def ended_of(attributes: Mapping[str, Any]) -> dict[str, Any] | None:

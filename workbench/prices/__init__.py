@@ -11,6 +11,7 @@ whole machines and serving are views beside it. The facts are rows of the CSV fi
     precedence  where a price comes from: flag, environment, study, settings
     price_book  looks up an offer: the shipped ones and the user's own
     repricing   what a run would have taken and cost on another machine
+    this_machine  which offer prices the machine that works
     views       as the platform bills it, per prediction served, break-even
 """
 
@@ -20,6 +21,7 @@ from workbench.prices.platforms import Platform, platform
 from workbench.prices.precedence import label_usd_of, offer_of
 from workbench.prices.price_book import DEFAULT, find, load
 from workbench.prices.repricing import Carried, carry
+from workbench.prices.this_machine import METADATA, own_offer
 from workbench.prices.views import billed_seconds, billed_usd, break_even_predictions, serving_usd_per_1000
 
 __all__ = [
@@ -39,6 +41,8 @@ __all__ = [
     "fits",
     "Carried",
     "carry",
+    "METADATA",
+    "own_offer",
     "Platform",
     "Prices",
     "platform",

@@ -8,7 +8,10 @@ registry, and the server that answers requests.
     registry   MLflow's registry: versions, and the aliases champion and previous
     regrading  a model as others will load it, graded on the dev set once more
     requests   what a request may be, and the rows in it
+    asgi       a request and an answer, as ASGI has them
+    router     several models behind one address
     app        MLflow's scoring server behind the checks of a request
+    batching   requests that wait are answered together
     log        a line for each request: latency, tokens, classes, scores
     metering   a line, every few seconds, of what the server has consumed
     shadow     a second model that answers unseen

@@ -6,19 +6,36 @@ package, and nothing is unpickled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import contextvars
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench import training
+from workbench.data import bases
 from workbench.errors import DataError, WorkbenchError
 from workbench.serving import bundle, log
 from workbench.tasks import request
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_shared: contextvars.ContextVar[bool] = contextvars.ContextVar("workbench_shared", default=False)
+
+
+@contextlib.contextmanager
+def sharing() -> Iterator[None]:
+    """Have the models that are loaded in this block share the weights of their bases, as far as they do not tune them."""
+    token = _shared.set(True)
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+        bases.forget()
 
 
 class Deployed:
@@ -37,7 +54,7 @@ class Deployed:
     def __init__(self, folder: Path) -> None:
         made = bundle.read(folder)
         self.task = made.recipe.task
-        self._predictor = training.Predictor(made.recipe, made.weights, made.examples)
+        self._predictor = training.Predictor(made.recipe, made.weights, made.examples, shared=_shared.get())
 
     def answers(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
         """As `predictions`, as plain data for JSON."""

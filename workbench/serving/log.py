@@ -21,7 +21,7 @@ from typing import Any
 
 from workbench.data import redaction
 from workbench.tasks import request
-from workbench.watching import reference, traits
+from workbench.watching import history, reference, traits
 
 WORDS_ROWS = 100
 """Rows whose words are counted together: of one alone a short text could be guessed."""
@@ -38,6 +38,7 @@ class Entry:
         cpu_seconds: CPU seconds of the server meanwhile.
         scores: The probability that the model gives to each answer; None where it gives none.
         labels: The class that was answered; None where answers are no classes.
+        row_tokens: Of `tokens` those of each row.
     """
 
     id: str = field(default_factory=lambda: os.urandom(6).hex())
@@ -46,31 +47,53 @@ class Entry:
     cpu_seconds: float | None = None
     scores: list[float | None] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
+    row_tokens: Sequence[int] = ()
+
+    def share(self, of: Entry, first: int, last: int) -> None:
+        """Note a part of what several requests took together: of their time as much as of their tokens.
+
+        Args:
+            of: The entry of all of them.
+            first: The first row of this request's.
+            last: The row behind its last one.
+        """
+        self.scores, self.labels, own = of.scores[first:last], of.labels[first:last], sum(of.row_tokens[first:last])
+        part = own / max(1, sum(of.row_tokens))
+        self.tokens = own
+        self.model_seconds = None if of.model_seconds is None else of.model_seconds * part
+        self.cpu_seconds = None if of.cpu_seconds is None else of.cpu_seconds * part
 
 
 CURRENT: contextvars.ContextVar[Entry | None] = contextvars.ContextVar("workbench_request", default=None)
 """The entry of the request that is being answered; its threads inherit it."""
 
 
-def note(values: Sequence[Any], tokens: int, seconds: float, cpu_seconds: float) -> None:
+def note(values: Sequence[Any], tokens: Sequence[int], seconds: float, cpu_seconds: float) -> None:
     """Note what a prediction was and took, where a request is being answered.
 
     Args:
         values: The predictions.
-        tokens: Tokens that were read and written.
+        tokens: Tokens that were read and written for each of them.
         seconds: Seconds that the model took.
         cpu_seconds: CPU seconds meanwhile.
     """
     entry = CURRENT.get()
     if entry is not None:
-        entry.tokens, entry.model_seconds, entry.cpu_seconds = tokens, seconds, cpu_seconds
+        entry.tokens, entry.model_seconds, entry.cpu_seconds = sum(tokens), seconds, cpu_seconds
+        entry.row_tokens = tokens
         entry.scores = [traits.confidence(value) for value in values]
         entry.labels = [traits.label(value) for value in values]
 
 
+MOST_BYTES = 32_000_000
+"""The most that a file of a log holds, some 100,000 requests of one row: then it is put aside as `FILE.1`, the one before as
+`FILE.2`, ….
+"""
+
+
 class Log:
-    """A file of lines that grows. Each is written whole, before its request is answered: a server
-    that is killed loses none of those.
+    """A file of lines that grows, up to `MOST_BYTES`. Each is written whole, before its request is
+    answered: a server that is killed loses none of those.
 
     Args:
         path: The file; None: nothing is kept.
@@ -78,6 +101,7 @@ class Log:
         asked: What the task is asked with.
         inputs: Whether lines hold the rows and the answers too, redacted.
         edges: The parts of the words' vectors (`reference.Reference.edges`); none: words are not counted.
+        most_bytes: The most that a file holds, but for one line.
     """
 
     def __init__(
@@ -88,6 +112,7 @@ class Log:
         *,
         inputs: bool = False,
         edges: Sequence[Sequence[float]] = (),
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self._model, self._asked, self._edges = dict(model), asked, edges
         self._finders = redaction.finders(redaction.KINDS) if inputs else None
@@ -95,7 +120,9 @@ class Log:
         self._words, self._counted = self._no_words(), 0
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._most_bytes, self._start = path, most_bytes, b""
         self._file = None if path is None else path.open("ab", buffering=0)
+        self._bytes = 0 if self._file is None else self._file.tell()
 
     @property
     def is_kept(self) -> bool:
@@ -145,7 +172,22 @@ class Log:
         known = {"time": round(time.time(), 3), **self._model, "server": self._server, "uptime_seconds": up}
         content = json.dumps({**known, **line}).encode() + b"\n"
         with self._turn:
+            if line.get("event") == "start":
+                self._start = content
+            if self._bytes and self._bytes + len(content) > self._most_bytes:
+                self._put_aside()
             self._file.write(content)
+            self._bytes += len(content)
+
+    def _put_aside(self) -> None:
+        """Begin a file anew, with the line by which the server started: what follows is read by that."""
+        assert self._path is not None
+        assert self._file is not None
+        self._file.close()
+        history.put_aside(self._path)
+        self._file = self._path.open("ab", buffering=0)
+        self._file.write(self._start)
+        self._bytes = self._file.tell()
 
     def _inputs(self, rows: Sequence[Mapping[str, Any]], answer: bytes) -> dict[str, Any]:
         """Rows and predictions with placeholders for what is private; of files nothing is kept."""

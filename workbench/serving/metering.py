@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from workbench.meter import Meter
@@ -14,6 +14,31 @@ TICK_SECONDS = 10.0
 
 IDLE_TICKS = 60
 """While none come, a line every so many ticks: ten minutes."""
+
+
+AMOUNTS = ("seconds", "cpu_seconds", "energy_j", "gpu_seconds")
+"""What of a line is shared by the models of a server."""
+
+
+class Parts:
+    """The logs of a server's models: of what the server has consumed each gets the part in which its model answered, or an equal
+    one while none did.
+
+    Args:
+        logs: Each log, and what tells how many seconds its model has answered for.
+    """
+
+    def __init__(self, logs: Sequence[tuple[Log, Callable[[], float]]]) -> None:
+        self._logs, self._known = logs, [0.0] * len(logs)
+
+    def event(self, name: str, **about: Any) -> None:
+        """Add a line to each log."""
+        now = [told() for _, told in self._logs]
+        done = [new - old for new, old in zip(now, self._known, strict=True)]
+        whole, self._known = sum(done), now
+        for (log, _), own in zip(self._logs, done, strict=True):
+            part = own / whole if whole > 0 else 1 / len(self._logs)
+            log.event(name, **{k: v * part if k in AMOUNTS and v is not None and part < 1 else v for k, v in about.items()})
 
 
 class Metering(threading.Thread):
@@ -28,7 +53,7 @@ class Metering(threading.Thread):
 
     def __init__(
         self,
-        log: Log,
+        log: Log | Parts,
         busy: Callable[[], int],
         more: Callable[[], Mapping[str, Any]] = dict,
         tick_seconds: float = TICK_SECONDS,

@@ -24,11 +24,13 @@ class Limits:
         rows: The most rows of a request.
         megabytes: The most that its body may have.
         queue: Requests that may be answered or wait at a time; further ones are told to come again.
+        together: The most rows of several waiting requests that are answered by one call of the model; 1: each for itself.
     """
 
     rows: int = 256
     megabytes: float = 4.0
     queue: int = 64
+    together: int = 32
 
     @property
     def bytes(self) -> int:
@@ -60,7 +62,7 @@ def rows_of(body: bytes, asked: Mapping[str, str], limits: Limits) -> list[dict[
     Raises:
         Refusal: It is no JSON with rows that can be asked.
     """
-    rows = _rows(_parsed(body), asked)
+    rows = rows_in(parsed(body), asked)
     if not rows:
         raise Refusal(400, "there is no row to answer. Send at least one.")
     if len(rows) > limits.rows:
@@ -73,7 +75,8 @@ def rows_of(body: bytes, asked: Mapping[str, str], limits: Limits) -> list[dict[
     return rows
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def parsed(body: bytes) -> dict[str, Any]:
+    """The object of a request's body. Raises Refusal where it is none."""
     try:
         found = json.loads(body.decode(), parse_constant=_no_number)
     except UnicodeDecodeError as error:
@@ -91,8 +94,8 @@ def _no_number(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _rows(found: dict[str, Any], asked: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The rows of any of MLflow's formats."""
+def rows_in(found: dict[str, Any], asked: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The rows of any of MLflow's formats, as they came. Raises Refusal."""
     named = [name for name in FORMATS if name in found]
     if len(named) != 1 or len(found) > 1:
         given = ", ".join(repr(name[:40]) for name in list(found)[:5]) or "nothing"

@@ -8,10 +8,10 @@ import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from workbench.errors import EnvironmentFault
 from workbench.serving.app import CONFIG, TOKEN
@@ -30,28 +30,41 @@ class Options:
         host: The address to listen on.
         port: The port.
         limits: What is taken at once.
-        log: The file of the log; None: nothing is kept, and nothing is metered.
         inputs: Whether the log holds the rows and the answers too, redacted.
         token: What requests must bring; empty: nothing.
-        shadow: A second model, as `shadow.Shadow` takes it; None: there is none. It needs the log.
+        shadow: A second model beside the only one, as `shadow.Shadow` takes it; None: there is none. It needs the log.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     limits: Limits = field(default_factory=Limits)
-    log: Path | None = None
     inputs: bool = False
     token: str = ""
     shadow: Mapping[str, Any] | None = None
 
 
-def start(folder: Path, model: Mapping[str, Any], options: Options) -> Page:
-    """Start the server of a model; it answers some 10 seconds later.
+class Served(NamedTuple):
+    """A model that is served.
+
+    Attributes:
+        name: By which requests name it, where there are several.
+        folder: The model as MLflow loads it.
+        about: What each line of the log says of it: name, version, id.
+        log: The file of its log; None: nothing is kept, and nothing is metered.
+    """
+
+    name: str
+    folder: Path
+    about: Mapping[str, Any]
+    log: Path | None
+
+
+def start(models: Sequence[Served], options: Options) -> Page:
+    """Start the server of one model, or of several; it answers some 10 seconds later, and ends with this process.
 
     Args:
-        folder: The model as MLflow loads it.
-        model: What each line of the log says of it: name, version, id.
-        options: How it is served.
+        models: The models.
+        options: How they are served.
 
     Raises:
         EnvironmentFault: The port is taken.
@@ -67,10 +80,16 @@ def start(folder: Path, model: Mapping[str, Any], options: Options) -> Page:
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(options.host, f"[{options.host}]" if ":" in options.host else options.host)  # noqa: S104
     url = f"http://{shown}:{options.port}"
     config = {
-        "folder": str(folder),
-        "model": dict(model),
+        "models": [
+            {
+                "name": each.name,
+                "folder": str(each.folder),
+                "model": dict(each.about),
+                "log": None if each.log is None else str(each.log.resolve()),
+            }
+            for each in models
+        ],
         "limits": asdict(options.limits),
-        "log": None if options.log is None else str(options.log.resolve()),
         "inputs": options.inputs,
         "url": url,
         "shadow": None if options.shadow is None else dict(options.shadow),
@@ -86,7 +105,8 @@ def start(folder: Path, model: Mapping[str, Any], options: Options) -> Page:
     command += ["--host", options.host, "--port", str(options.port)]
     # Dates and names of software are nobody's business; the log is ours.
     command += ["--log-level", "warning", "--no-access-log", "--no-server-header"]
-    process = subprocess.Popen(command, env=environment, stdout=2)  # what it says is no data
+    # What it says is no data. Its standard input is closed when this process ends, even by kill -9: then it ends too.
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=2)
     return Page(process, url)
 
 

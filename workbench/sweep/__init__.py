@@ -29,7 +29,9 @@ heartbeat         tells the ledger that this worker lives
 disturbance       says when others use the machine, and when they are done
 periodic          the thread of the heartbeat, the disturbance and the watch
 interruptions     Ctrl-C, and where it may break in
-workers           several workers on one machine, and their supervisor
+workers           several workers, and their supervisor
+launching         where workers can be, and how one is started there
+ray_launcher      the same on a cluster of Ray's
 to_label          which texts are worth a label next
 provenance        what a reader of the figures must know years later
 """
@@ -50,9 +52,11 @@ from workbench.sweep.confirming import (
     replicates,
 )
 from workbench.sweep.job import Job
+from workbench.sweep.launching import Launcher, LocalLauncher, Place
 from workbench.sweep.limits import Limits
 from workbench.sweep.observer import Observer, Outcome
 from workbench.sweep.pending_results import Unwritten
+from workbench.sweep.ray_launcher import RayLauncher
 from workbench.sweep.sweeping import sweep
 from workbench.sweep.workers import MAX_DEATHS, Neighbours, Orders, Supervisor
 
@@ -63,6 +67,10 @@ __all__ = [
     "Account",
     "Budget",
     "Job",
+    "Launcher",
+    "LocalLauncher",
+    "Place",
+    "RayLauncher",
     "Limits",
     "Neighbours",
     "Observer",

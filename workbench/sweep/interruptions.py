@@ -1,4 +1,6 @@
-"""Ctrl-C once: stop at the next checkpoint. Twice, SIGTERM, or a budget's end: now, but never in the middle of a write."""
+"""Ctrl-C once: stop at the next checkpoint. Twice, SIGTERM, or a budget's end: now, but never in the middle of a write; a SIGTERM
+waits for the optimiser step at hand, whose state is then kept.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +38,7 @@ class Interruptions:
         self.pressed = False
         self.at_once = False
         self._own = False  # a SIGTERM of ours is on its way
+        self._leave: Callable[[], bool] = lambda: False
         self._breakable = False
         self._note = note
         self._before: dict[int, Any] = {}
@@ -50,17 +53,21 @@ class Interruptions:
             signal.signal(number, handler)
 
     @contextlib.contextmanager
-    def breakable(self) -> Iterator[None]:
+    def breakable(self, leave: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Let an interruption raise KeyboardInterrupt within the block, even one that came before
         it.
+
+        Args:
+            leave: Asked at the first SIGTERM that no budget sent, as a machine gets that is taken away: the block ends by
+                itself as soon as it can where this says so, and nothing is raised.
         """
-        self._breakable = True
+        self._breakable, self._leave = True, leave
         try:
             if self.at_once:
                 raise KeyboardInterrupt
             yield
         finally:
-            self._breakable = False
+            self._breakable, self._leave = False, lambda: False
 
     def explain(self, reason: str) -> None:
         """Say why a SIGTERM comes that no person sent."""
@@ -86,10 +93,11 @@ class Interruptions:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # The budget's watch sends a SIGTERM too. It is not taken for
         # a person's wish to stop, and the ledger is still waited for.
-        if number == signal.SIGTERM and self._own:
-            self._own = False
-        else:
+        first, foreign = not self.requested, not (number == signal.SIGTERM and self._own)
+        if foreign:
             self.pressed = True
+        else:
+            self._own = False
         if number == signal.SIGINT and not self.requested:
             self.requested = True
             text = "Stopping at the next checkpoint. Press Ctrl-C again to stop now."
@@ -99,5 +107,5 @@ class Interruptions:
         if number == signal.SIGTERM and not self.requested:
             self.by = "SIGTERM"
         self.requested = self.at_once = True
-        if self._breakable:
+        if self._breakable and not (number == signal.SIGTERM and first and foreign and self._leave()):
             raise KeyboardInterrupt

@@ -60,6 +60,8 @@ class Job:
             waits. Only then may it wait: on a shared machine the others are charged for all of it.
         log_samples: The first so many examples of the dev set are put on record with the
             predictions of each checkpoint.
+        sweep: The id of the sweep in the notebook, which machines that join it are told by the
+            ledger.
         states: Where the machines of a sweep find each other's states and weights; None: they stay
             in `folder`, and going on elsewhere begins anew.
     """
@@ -81,6 +83,7 @@ class Job:
     joined: bool = False
     apart: bool = False
     log_samples: int = 0
+    sweep: str = ""
     states: SharedFiles | None = None
 
 

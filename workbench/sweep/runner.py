@@ -18,7 +18,8 @@ What must hold, whatever they are, and who keeps it:
 - All time is on the bill of exactly one Result: what is consumed between two belongs to the second
   (`UsageAccumulator`, which `Recorder.write` settles).
 - A run is continued from the state of a checkpoint that is on record, never from a later one
-  (`TrainingRun`: what is to be recorded is, before its state goes into the `CheckpointStore`).
+  (`TrainingRun`: what is to be recorded is, before its state goes into the `CheckpointStore`); or
+  from between two, where a SIGTERM left it there, and its work is on the bill of an interruption.
 - A budget is watched beside the work, from another thread, and ends it as a SIGTERM does
   (`workbench.sweep.budget.watch`).
 """
@@ -157,7 +158,7 @@ class Runner:
             if mended:
                 context.notebook.catch_up(results)
         else:
-            context.ledger.note_begin(dataclasses.asdict(context.job.limits))
+            context.ledger.note_begin(dataclasses.asdict(context.job.limits), context.job.sweep)
             provenance.note_start(context.job, context.provenance, results, self._planner.how)
         context.bill.add({"provision": context.bill.consumed()})  # the start of the program, its checks, and MLflow's
 

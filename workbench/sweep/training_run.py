@@ -130,9 +130,13 @@ class TrainingRun:
         with contextlib.closing(segments):  # type: ignore[type-var]
             while True:
                 context.observer.doing("Training")
-                with context.interruptions.breakable():
+                with context.interruptions.breakable(self._work.progress.ask_to_leave):
                     checkpoint = next(segments, None)
                 if checkpoint is None:
+                    if self._work.progress.left is not None:  # the machine is taken away: nothing that it has done is lost
+                        with context.bill.phase("checkpoint"):
+                            context.checkpoints.save_state(self._work.progress.left)
+                        raise KeyboardInterrupt
                     if not anything_new:
                         # Whoever asked for it did not know that all of it was there, and would ask again for ever.
                         self._decider.leave(recipe.run_id)

@@ -1,8 +1,9 @@
-"""Several workers on one machine. A supervisor starts them, tells each who else is at work, and
-restarts those that die.
+"""Several workers, on one machine or on a cluster. A supervisor starts them, tells each who else is at
+work beside it, and restarts those that die.
 
 Each worker is a process of its own and sweeps like any other: they share the ledger, take turns in
-choosing, and hold one GPU each. The two sides talk in lines of JSON. To a worker go `Orders` first,
+choosing, and hold one GPU each. Where they can be is a launcher's to say (`launching`). The two
+sides talk in lines of JSON. To a worker go `Orders` first,
 then `{"neighbours": [process ids]}` whenever they change; when the stream ends, the supervisor is
 gone. From a worker come `{"recorded": number}`, `{"waiting": true or false}`, and at last
 `{"ended": reason, "interrupted": true or false}`.
@@ -14,7 +15,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,9 +25,9 @@ from typing import Any, TextIO
 from workbench.errors import EnvironmentFault
 from workbench.ledger import AWAY_SECONDS, Patience
 from workbench.meter import Meter, Tenant
-from workbench.process import cpus
 from workbench.result import Result
 from workbench.sweep.job import Job
+from workbench.sweep.launching import Launcher, Place, Process
 from workbench.sweep.observer import Outcome
 from workbench.usage import Usage
 
@@ -98,8 +98,8 @@ class _Worker:
     """One worker: its process, what it has said, and how often it died since its last Result."""
 
     index: int
-    device: str | None
-    process: subprocess.Popen[str] | None = None
+    place: Place
+    process: Process | None = None
     deaths: int = 0
     waiting: bool = False
     ended: Mapping[str, Any] | None = None
@@ -115,10 +115,10 @@ class Supervisor:
     """Runs workers until all have ended.
 
     Args:
-        command: The command line of a worker, which reads `Orders` from its standard input.
-        orders: The orders of each worker. As many are started.
-        devices: GPUs to be dealt out in turn, as `CUDA_VISIBLE_DEVICES` names them; empty without
-            any.
+        words: The command line of a worker after `workbench`; it reads `Orders` from its standard
+            input.
+        orders: The orders of the first worker. Only that one charges what was consumed before.
+        launcher: Says where workers can be, and starts them there.
         job: The sweep that they do. Its notebook is told what a killed worker could no longer tell
             it, and its observer what the supervisor has to say.
         told: Called with a worker's number and a line that it says to people; from other threads.
@@ -126,17 +126,18 @@ class Supervisor:
 
     def __init__(
         self,
-        command: Sequence[str],
-        orders: Sequence[Orders],
-        devices: Sequence[str],
+        words: Sequence[str],
+        orders: Orders,
+        launcher: Launcher,
         job: Job,
         told: Callable[[int, str], None],
     ) -> None:
-        self._command, self._orders, self._job, self._told = command, orders, job, told
+        self._words, self._orders, self._job, self._told = words, orders, job, told
+        self._launcher = launcher
         self._note = job.observer.note
         self._ledger = job.ledger.patient(Patience(AWAY_SECONDS, self._note, check=self._check))
         self._results = list(job.ledger.results())
-        self._workers = [_Worker(i, devices[i % len(devices)] if devices else None) for i in range(len(orders))]
+        self._workers: list[_Worker] = []
         self._sending = threading.Lock()
         self._requested = 0  # how often an end was asked for
         self.failure = 0
@@ -146,10 +147,10 @@ class Supervisor:
         """Start the workers, and wait for their end."""
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            for worker in self._workers:
-                self._start(worker, self._orders[worker.index])
+            self._fill()
             while any(worker.process is not None for worker in self._workers):
                 time.sleep(_LOOK_SECONDS)
+                self._fill()
                 for worker in self._workers:
                     if worker.process is not None and worker.process.poll() is not None:
                         self._gone(worker, worker.process)
@@ -157,9 +158,22 @@ class Supervisor:
             for worker in self._workers:
                 if worker.process is not None:
                     worker.process.kill()
+            self._launcher.close()
             for number, handler in before.items():
                 signal.signal(number, handler)
         return self._outcome()
+
+    def _fill(self) -> None:
+        """Start a worker at every place that has had none: at first all, later those of machines that have come."""
+        if self._requested or self.failure or any(worker.ended is not None for worker in self._workers):
+            return  # it is about to end
+        known = {worker.place.name for worker in self._workers}
+        for place in self._launcher.places():
+            if place.name not in known:
+                worker = _Worker(len(self._workers), place)
+                self._workers.append(worker)
+                # What was consumed before the sweep is charged by the first start alone.
+                self._start(worker, self._orders if worker.index == 0 else replace(self._orders, before=Usage()))
 
     def _outcome(self) -> Outcome:
         said = [worker.ended for worker in self._workers if worker.ended is not None]
@@ -186,16 +200,7 @@ class Supervisor:
             raise EnvironmentFault("the ledger is away, and is not waited for any more.")
 
     def _start(self, worker: _Worker, orders: Orders) -> None:
-        # Otherwise each worker would start a thread for every CPU of
-        # the machine. A number that the user has set goes before ours.
-        environment = {"OMP_NUM_THREADS": str(max(1, cpus() // len(self._workers))), **os.environ}
-        if worker.device is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = worker.device
-        pipe = subprocess.PIPE
-        # A session of its own: Ctrl-C at the terminal is for the supervisor to pass on, or each would hear it twice.
-        worker.process = subprocess.Popen(
-            self._command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
-        )
+        worker.process = self._launcher.start(worker.place, self._words)
         worker.ended, worker.waiting = None, False
         heard = ((self._hear, worker.process.stdout), (self._overhear, worker.process.stderr))
         worker.listeners = [threading.Thread(target=listen, args=(worker, lines), daemon=True) for listen, lines in heard]
@@ -204,9 +209,9 @@ class Supervisor:
         self._send(worker, orders.to_json())
         self._introduce()
 
-    def _gone(self, worker: _Worker, process: subprocess.Popen[str]) -> None:
+    def _gone(self, worker: _Worker, process: Process) -> None:
         """A worker's process has ended: put right what it left, and start it again if it was killed."""
-        worker.process, code = None, process.returncode
+        worker.process, code = None, process.returncode or 0
         for listener in worker.listeners:
             # What it said last may still be read: unheard, a planned end would look like a death. Bounded, as a child of its own
             # that outlives it would hold the pipe open.
@@ -223,10 +228,11 @@ class Supervisor:
             self._signal(signal.SIGINT)
         elif not self._requested and not self.failure:
             worker.deaths += 1
-            if worker.deaths < MAX_DEATHS:
+            if worker.place not in self._launcher.places():
+                self._note(f"Worker {worker.index} is gone with its machine ({worker.place.name}): the others go on.")
+            elif worker.deaths < MAX_DEATHS:
                 self._note(f"Worker {worker.index} was killed (signal {-code}); it is started again.")
-                # What was consumed before the sweep is charged by the first start alone.
-                self._start(worker, replace(self._orders[0], before=Usage()))
+                self._start(worker, replace(self._orders, before=Usage()))
             else:
                 self._note(f"Worker {worker.index} was killed {worker.deaths} times in a row without a result: it is left out.")
 
@@ -251,7 +257,7 @@ class Supervisor:
     def _introduce(self) -> None:
         """Tell each worker who else is at work on its device now: one that waits holds nothing."""
         for worker in self._workers:
-            others = [w for w in self._workers if w is not worker and w.device == worker.device and not w.waiting]
+            others = [w for w in self._workers if w is not worker and w.place.device == worker.place.device and not w.waiting]
             self._send(worker, {"neighbours": [w.pid for w in others if w.pid is not None]})
 
     def _send(self, worker: _Worker, record: Mapping[str, Any]) -> None:

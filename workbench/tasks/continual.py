@@ -131,8 +131,10 @@ class Continual(Task):
     def notes(self) -> list[str]:
         return list(dict.fromkeys(line for task in self._united() for line in task.notes()))
 
-    def portable(self) -> Continual:
-        return dataclasses.replace(self, tasks=tuple(task.portable() for task in self.tasks))
+    def portable(self) -> Task:
+        """One of the tasks, with the classes of all of them, where one model answers alike whatever the task."""
+        every = tuple(task.portable() for task in self._united())
+        return dataclasses.replace(self, tasks=every) if self.combines else every[0]
 
     def asked(self) -> Mapping[str, str]:
         fields = self.tasks[0].asked()

@@ -72,7 +72,7 @@ def export(recipe: Recipe, weights: str | Path | None, to: Path, *, eight_bits: 
         _write(_merged(tuning, recipe), dev.asked, whole)
         if eight_bits:
             _quantize(whole, to)
-    tuning.model, tuning.body, tuning.features = OnnxModel(to, tuning.place), None, None
+    tuning.model, tuning.body, tuning.features, tuning.layers = OnnxModel(to, tuning.place), None, None, None
     return Exported(original, graded(tuning, dev))
 
 

@@ -23,7 +23,7 @@ import dataclasses
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,7 +37,7 @@ from workbench.formulations import Example, Rows
 from workbench.meter import Meter, Window
 from workbench.result import merged_labels
 from workbench.study import Recipe
-from workbench.training import choosing, encoding, parent_store, parents
+from workbench.training import choosing, encoding, parent_store, parents, sharding
 from workbench.training.batches import checkpoint_epochs, steps_for
 from workbench.training.progress import Progress
 from workbench.training.resume_state import ResumeState
@@ -194,12 +194,15 @@ def predict(recipe: Recipe, weights: str | Path | None, examples: Sequence[Examp
     return tuned(recipe, weights, device()).answer(examples)
 
 
-def tuned(recipe: Recipe, weights: str | Path | None, where: torch.device) -> Tuning:
-    """A model with weights from a file, as `test` takes them: to be evaluated, not to be trained on. Raises as `test`."""
+def tuned(recipe: Recipe, weights: str | Path | None, where: torch.device, window: bases.Window | None = None) -> Tuning:
+    """A model with weights from a file, as `test` takes them: to be evaluated, not to be trained on. Raises as `test`.
+
+    With a window, as `bases.build` takes it, what is not tuned is shared with others of this process.
+    """
     if recipe.task.combines:  # such weights hold all that was learned
         recipe = dataclasses.replace(recipe, task=recipe.task.settled())
     parents.prepare(recipe, train, None, Progress())
-    tuning = Tuning(recipe, where, None)
+    tuning = Tuning(recipe, where, None, window)
     if weights is None:
         return tuning
     from safetensors.torch import load_file
@@ -211,8 +214,12 @@ def tuned(recipe: Recipe, weights: str | Path | None, where: torch.device) -> Tu
 
 
 def device() -> torch.device:
-    """The device that trains: the first visible GPU, else the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    """The device that trains: the first visible GPU, else the CPU; of several processes that share a model each has its own."""
+    return (
+        torch.device("cuda", torch.cuda.current_device() if sharding.count() > 1 else 0)
+        if torch.cuda.is_available()
+        else torch.device("cpu")
+    )
 
 
 def warm_up(recipe: Recipe) -> None:
@@ -325,8 +332,14 @@ def _train(
         features = phases.features("train", tuning, [train_rows], [after], before)
         with phases.phase("train", tuning) as used:
             tuning.run(train_rows, target, count, progress)
-            tuning.fit_head(train_rows, seen)
+            left = tuning.step < target and progress.leave
+            if not left:
+                tuning.fit_head(train_rows, seen)
         cold["train"] = cold.get("train", Usage()) + used[0] + features
+        if left:
+            state = tuning.resume_state(recipe, dict(cold))
+            progress.left = replace(state, epochs=tuning.step * recipe.batch_size / count)
+            return
         features = phases.features("evaluate", tuning, dev.sets, [*map(len, dev.sets)])
         with phases.phase("evaluate", tuning) as used:
             scores, predictions, serving["predictions_per_second"] = tuning.evaluate(dev, clock, features.seconds)

@@ -27,6 +27,7 @@ from workbench.training.loop import device, tuned
 from workbench.training.onnx_models import SUFFIX, OnnxModel
 from workbench.training.passes import Questions, questions
 from workbench.training.tuning import Tuning
+from workbench.usage import Usage
 
 
 class Predictions(NamedTuple):
@@ -34,13 +35,13 @@ class Predictions(NamedTuple):
 
     Attributes:
         values: One prediction an example, as `Formulation.decode` gives it.
-        tokens: Tokens that were read and written for them, padding excluded.
+        tokens: For each example, tokens that were read and written for it, padding excluded.
         seconds: Seconds that the model took, without the wait for others who asked.
         cpu_seconds: CPU seconds of this process meanwhile.
     """
 
     values: list[Any]
-    tokens: int
+    tokens: list[int]
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
@@ -72,6 +73,21 @@ def graded(tuning: Tuning, dev: Questions) -> Grade:
     return Grade(scores, rate, tuning.latency(dev, time.perf_counter))
 
 
+class _NotMeasured(contextlib.nullcontext[Any]):
+    """A window in the place of a meter's, for what is nobody's cost."""
+
+    usage = Usage()
+
+    def __enter__(self) -> _NotMeasured:
+        return self
+
+
+_turn = threading.Lock()
+"""Held by the model that answers: those of a process share its processors, and each of them uses all. A method may change a model's
+state within a pass, too, and a tokeniser its own settings.
+"""
+
+
 class _Asked(NamedTuple):
     """A model, and how it is asked."""
 
@@ -89,9 +105,9 @@ class _Asked(NamedTuple):
         return self.tuning.batches(rows, examples, filled=filled)
 
 
-def _asked(recipe: Recipe, weights: str | Path | None, where: torch.device) -> _Asked:
+def _asked(recipe: Recipe, weights: str | Path | None, where: torch.device, *, shared: bool) -> _Asked:
     if weights is None or Path(weights).suffix != SUFFIX:
-        tuning = tuned(recipe, weights, where)
+        tuning = tuned(recipe, weights, where, _NotMeasured if shared else None)
         return _Asked(tuning.model.eval(), tuning.processor, tuning.inference, tuning.autocast, tuning)
     processor = models.processor(recipe.architecture)
     model = OnnxModel(Path(weights), parent_store.place(recipe))
@@ -106,24 +122,29 @@ class Predictor:
         weights: As `test` takes them; or a file of ONNX, which is computed on the CPU.
         examples: The labelled examples that a method puts before questions; others read none.
         where: The device; None: the first visible GPU, else the CPU.
+        shared: Whether others of this process that are made so share the weights of its base, as far as it does not tune them.
 
     Raises:
         UsageError: The weights are those of another recipe.
     """
 
     def __init__(
-        self, recipe: Recipe, weights: str | Path | None, examples: Sequence[Example] = (), where: torch.device | None = None
+        self,
+        recipe: Recipe,
+        weights: str | Path | None,
+        examples: Sequence[Example] = (),
+        where: torch.device | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
         self._where = where or device()
-        self._asked = _asked(recipe, weights, self._where)
+        self._asked = _asked(recipe, weights, self._where, shared=shared)
         self._formulation = recipe.formulation
         self._apart = self._formulation.apart
         self._shots = methods.shots(recipe.method, self._formulation, examples)
-        # A method may change the model's state within a pass, and a tokeniser its own settings.
-        self._turn = threading.Lock()
-        shared = self._encoded(()) if self._apart is not self._formulation else None
-        self._extra = [] if shared is None else list(shared.extra)
-        self._shared = [] if shared is None else self._outputs(shared, ())[0]
+        apart = self._encoded(()) if self._apart is not self._formulation else None
+        self._extra = [] if apart is None else list(apart.extra)
+        self._shared = [] if apart is None else self._outputs(apart, ())
 
     def __call__(self, examples: Sequence[Example]) -> Predictions:
         """Answer examples, in batches of rows of similar length.
@@ -133,28 +154,33 @@ class Predictor:
             Infeasible: The model fails with them.
         """
         if not examples:
-            return Predictions([], 0)
-        with self._turn:
+            return Predictions([], [])
+        with _turn:
             began, cpu_began = time.perf_counter(), time.process_time()
             rows = self._apart.encode(examples, self._asked.processor, answers=False, shots=self._shots)
-            outputs, tokens = self._outputs(rows, examples)
+            outputs = self._outputs(rows, examples)
+            tokens = np.bincount(rows.example, self._tokens(rows, outputs), len(examples))[: len(examples)]
             if self._extra:
                 rows = dataclasses.replace(rows, extra=[*rows.extra, *self._extra])
             found = self._formulation.decode(examples, rows, [*outputs, *self._shared], self._asked.processor)
             took, cpu_took = time.perf_counter() - began, time.process_time() - cpu_began
-        return Predictions(found, tokens, took, cpu_took)
+        return Predictions(found, tokens.astype(int).tolist(), took, cpu_took)
 
     def _encoded(self, examples: Sequence[Example]) -> Rows:
         return self._formulation.encode(examples, self._asked.processor, answers=False, shots=self._shots)
 
+    def _tokens(self, rows: Rows, outputs: Sequence[Any]) -> np.ndarray:
+        """Tokens that were read and written for each row."""
+        written = [int(np.size(value)) for value in outputs] if self._asked.inference.writes else 0
+        return rows.lengths + written
+
     @torch.inference_mode()
-    def _outputs(self, rows: Rows, examples: Sequence[Example]) -> tuple[list[Any], int]:
-        """One output a row, and the tokens that were read and written."""
+    def _outputs(self, rows: Rows, examples: Sequence[Example]) -> list[Any]:
+        """One output a row."""
         inference, outputs = self._asked.inference, list[Any]([None] * len(rows))
         for chosen, inputs in self._asked.batches(rows, examples, self._where):
             with self._asked.autocast, faults_of_the_model():
                 found = inference(self._asked.model, inputs)
             for row, value in zip(chosen, found, strict=True):
                 outputs[row] = value
-        written = sum(int(np.size(value)) for value in outputs) if inference.writes else 0
-        return outputs, int(rows.lengths.sum()) + written
+        return outputs

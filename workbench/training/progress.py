@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from workbench.usage import Work
+
+if TYPE_CHECKING:
+    from workbench.training.resume_state import ResumeState
 
 
 @dataclass
@@ -20,6 +24,9 @@ class Progress:
         phase: What is being done: `train`, or `pretrain` while a parent is made.
         unlabelled: Orders of corpora, whose texts nobody labelled.
         labels_of: How many labels have reached the loss once so many examples have.
+        stepping: Whether optimiser steps are being made, and not an evaluation, say.
+        leave: Ask for the end of the training after the step at hand; `left` is then its state.
+        left: The state to continue from, of a training that was left between two checkpoints.
     """
 
     by_order: dict[str, int] = field(default_factory=dict)
@@ -27,6 +34,14 @@ class Progress:
     phase: str = "train"
     unlabelled: set[str] = field(default_factory=set)
     labels_of: Callable[[int], int] = lambda examples: examples
+    stepping: bool = False
+    leave: bool = False
+    left: ResumeState | None = None
+
+    def ask_to_leave(self) -> bool:
+        """Have the training end after the step at hand, with its state in `left`; whether it is at a place where it can."""
+        self.leave = self.stepping and self.phase == "train"
+        return self.leave
 
     @property
     def labels(self) -> int:

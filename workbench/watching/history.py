@@ -15,6 +15,9 @@ from workbench.errors import EnvironmentFault, UsageError, did_you_mean
 FOLDER = Path(".workbench", "serving")
 """Where the logs are, in the folder that a server was started in."""
 
+PARTS = 3
+"""How many files of a log are kept beside the one that is written, which are put aside when they are full."""
+
 Line = Mapping[str, Any]
 
 
@@ -161,10 +164,27 @@ def read(file: Path) -> History:
         EnvironmentFault: It cannot be read.
     """
     try:
-        content = file.read_bytes()
+        content = b"".join([*(each.read_bytes() for each in parts(file)), file.read_bytes()])
     except OSError as error:
         raise EnvironmentFault(f"the log {file} cannot be read: {error.strerror}.") from error
     return History([*_lines(content)])
+
+
+def parts(file: Path) -> list[Path]:
+    """The files of a log that were put aside, the oldest first."""
+    return [each for number in range(PARTS, 0, -1) if (each := _part(file, number)).is_file()]
+
+
+def put_aside(file: Path) -> None:
+    """Put a log aside, as the first of its parts. Beyond `PARTS` the oldest is dropped."""
+    for number in range(PARTS - 1, 0, -1):
+        if _part(file, number).is_file():
+            _part(file, number).replace(_part(file, number + 1))
+    file.replace(_part(file, 1))
+
+
+def _part(file: Path, number: int) -> Path:
+    return file.with_name(f"{file.name}.{number}")
 
 
 def _lines(content: bytes) -> Iterator[Line]:

@@ -1,0 +1,178 @@
+"""Workers on a cluster of Ray's: nodes with GPUs that are none, on this machine, each with an offer of its own."""
+
+import contextlib
+import os
+import signal
+import time
+
+import pytest
+import ray_cluster
+from places import Place
+
+from workbench import prices
+from workbench.errors import EnvironmentFault
+from workbench.ledger import Ledger, default_url
+from workbench.ledger.leases import lives
+from workbench.result import spending
+from workbench.result.recorded_offer import recorded_offer
+from workbench.sweep import ray_launcher
+from workbench.sweep.ray_launcher import RayLauncher
+
+MACHINES = """
+[[offers]]
+platform = "small"
+instance = "cpu"
+amount = 0.05
+source = "a test"
+date = "2026-01-01"
+
+[[offers]]
+platform = "large"
+instance = "gpu"
+gpu = "L4"
+gpus = 1
+amount = 0.40
+source = "a test"
+date = "2026-01-01"
+"""
+
+
+def ledger(place):
+    return Ledger.find(None, default_url(place.folder))
+
+
+def leases(place):
+    with contextlib.suppress(Exception):  # there is none yet
+        return [record for _, record in ledger(place).leases()]
+    return []
+
+
+def until(true, process, place):
+    deadline = time.monotonic() + 120
+    while not true():
+        assert process is None or process.poll() is None, place.said
+        assert time.monotonic() < deadline, place.said
+        time.sleep(0.1)
+
+
+def _lives(record):
+    return bool(lives(record))
+
+
+def offers(records):
+    return {record["result"]["offer"]["platform"] for record in records}
+
+
+@pytest.mark.slow
+def test_a_sweep_on_a_cluster_outlives_a_node_and_its_workers_end_with_its_driver_each_at_its_own_offer(tmp_path, tiny):
+    place = Place(tmp_path, tiny, train=1024, epochs=8)
+    (tmp_path / "workbench.toml").write_text(MACHINES)
+    words = ("sweep", "tiny.py", "--trials", "100", "--yes", "--states", f"file://{tmp_path / 'shared'}", "--ray")
+    gpu, cpu = {"num_gpus": 1, "labels": {"offer": "large"}}, {"labels": {"offer": "small"}}
+    with ray_cluster.cluster(gpu, cpu) as cluster:
+        place.logs = 1
+        driver = ray_cluster.start(*words, cluster.address, folder=tmp_path, log=place.log)
+        until(lambda: offers(leases(place)) == {"large", "small"}, driver, place)
+        cluster.remove_node(cluster.nodes[1], allow_graceful=False)
+        for record in leases(place):
+            if record["result"]["offer"]["platform"] == "small":
+                os.kill(record["pid"], signal.SIGKILL)  # all of the machine is gone
+        until(lambda: "interrupted: " in place.said and "Worker 1 " in place.said, driver, place)
+        until(lambda: offers(record for record in leases(place) if _lives(record)) == {"large"}, driver, place)
+        driver.kill()
+        driver.wait()
+        # Its actors go with the driver; what they were making is left to be gone on with.
+        until(lambda: not any(_lives(record) for record in leases(place)), None, place)
+    results = ledger(place).results(running=True)
+    made = [r.recipe_id for r in results if r.status == "complete"]
+    assert len(set(made)) == len(made), "no finished result twice"
+    assert {r.offer["platform"] for r in results} == {"large", "small"}
+    own = [prices.usd(r.consumed, recorded_offer(r.offer)) for r in results if r.spent]
+    with contextlib.chdir(tmp_path):
+        for name in ("large", "small"):
+            assert spending(results, prices.find(name), 0.0).usd == pytest.approx(sum(own)), "each by its own, whoever looks"
+
+
+def test_a_cluster_that_is_not_there_is_an_error_in_words(monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def away(**options):
+        raise ConnectionError("Could not find any running Ray instance")
+
+    monkeypatch.setattr(ray, "init", away)
+    with pytest.raises(EnvironmentFault, match=r"no cluster of Ray's at auto \(Could not find.*ray start --head"):
+        RayLauncher("auto")
+
+
+def node(name, **has):
+    return {
+        "NodeManagerHostname": name,
+        "NodeID": f"{name}0123456789",
+        "Alive": True,
+        "Labels": has.pop("labels", {}),
+        "Resources": has,
+    }
+
+
+def test_there_is_a_place_for_each_gpu_and_for_each_machine_without_and_none_where_memory_lacks(monkeypatch):
+    ray, notes, clock = pytest.importorskip("ray"), [], [0.0]
+    nodes = [
+        node("head"),
+        node("box", GPU=2.0, CPU=8.0, memory=1e9, labels={"offer": "large"}),
+        node("cpu", CPU=4.0, memory=8e9),
+        node("thin", CPU=4.0, memory=1e9),
+    ]
+    monkeypatch.setattr(ray, "init", lambda **options: None)
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray_launcher.time, "monotonic", lambda: clock[0])
+    clock[0] = 10.0
+    launcher = RayLauncher("auto", memory_bytes=2 << 30, note=notes.append)
+    found = {place.name: dict(place.variables) for place in launcher.places()}
+    assert found == {
+        "box/box012 GPU 0": {"WORKBENCH_PLATFORM": "large", "OMP_NUM_THREADS": "4"},
+        "box/box012 GPU 1": {"WORKBENCH_PLATFORM": "large", "OMP_NUM_THREADS": "4"},
+        "cpu/cpu012": {"OMP_NUM_THREADS": "4"},
+    }
+    assert len({place.device for place in launcher.places()}) == 3
+    assert notes == ["thin/thin01 is left out: it has 0.9 GiB, and a run may need more."]
+    nodes[1]["Alive"] = False
+    assert len(launcher.places()) == 3, "not asked for again at once"
+    clock[0] += 10
+    assert [place.name for place in launcher.places()] == ["cpu/cpu012"]
+
+
+def test_what_a_worker_is_told_reaches_it_in_order_and_what_it_says_comes_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_launcher.sys, "executable", str(tmp_path / "python"))
+    (tmp_path / "python").write_text('#!/bin/sh\nread a; read b; echo "$a then $b"; echo $COLOUR >&2; exit 7\n')
+    (tmp_path / "python").chmod(0o755)
+    seat = ray_launcher.Seat([], str(tmp_path), {"COLOUR": "green"})
+    seat.tell(1, "two\n")
+    seat.tell(0, "one\n")
+    heard, code = [], None
+    while code is None:
+        said, code = seat.hear()
+        heard += said
+    assert (sorted(heard), code) == ([(1, "one then two\n"), (2, "green\n")], 7)
+
+
+def test_a_machine_without_the_studys_folder_says_so(tmp_path):
+    seat = ray_launcher.Seat([], str(tmp_path / "nowhere"), {})
+    ((stream, text),), code = seat.hear()
+    assert (stream, code) == (2, None)
+    assert "is not on this machine" in text
+    assert seat.hear() == ([], 4)
+    seat.tell(0, "x")
+    seat.send_signal(signal.SIGINT)
+    assert seat.pid() is None
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["worker", "s.py", "--platform", "aws", "--yes"], ["worker", "s.py", "--yes"]),
+        (["worker", "--platform=aws", "s.py"], ["worker", "s.py"]),
+        (["worker", "s.py"], ["worker", "s.py"]),
+    ],
+)
+def test_a_nodes_label_goes_before_the_flag(words, kept):
+    assert ray_launcher._without(words, "--platform") == kept

@@ -1,0 +1,281 @@
+"""Workers on a cluster of Ray's: one actor for each device, which starts the worker's command and relays its lines.
+
+Ray carries the workers, and decides nothing: who records what is decided by the ledger's leases. An actor is never started again by
+Ray, as a machine that was only frozen goes on after Ray has given it up. Where the driver dies its actors die with it; each worker
+then finds its input closed, keeps its state and ends, and the command is given again.
+
+What every machine needs: this package, the study's file and its data at the same path (a shared folder, or an image), a ledger on a
+server, and `--states` where a run is to go on on another machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import EnvironmentFault
+from workbench.sweep.launching import Place, Process
+
+OFFER_LABEL = "offer"
+"""The label of a node that names what it costs: `ray start --labels offer=aws:g6.xlarge`."""
+
+_HEAR_SECONDS = 1.0
+"""How long an actor waits for lines before it answers without any."""
+
+_LOOK_SECONDS = 1.0
+"""How often the cluster is asked which machines it has."""
+
+
+class Seat:
+    """What is run as an actor: the process of one worker on its machine."""
+
+    def __init__(self, words: Sequence[str], folder: str, variables: Mapping[str, str]) -> None:
+        self._lines: queue.Queue[tuple[int, str]] = queue.Queue()
+        self._writing, self._told, self._early = threading.Lock(), 0, dict[int, str]()
+        if not Path(folder).is_dir():
+            self._process = None
+            text = f"{folder} is not on this machine. Have the study's folder at the same path on every machine of the cluster."
+            self._lines.put((2, text))
+            return
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "workbench", *words],
+            cwd=folder,
+            env={**os.environ, **variables},
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            start_new_session=True,  # what ends this actor is not to break into a write of the worker's
+        )
+        self._readers = [
+            threading.Thread(target=self._read, args=(number, stream), daemon=True)
+            for number, stream in ((1, self._process.stdout), (2, self._process.stderr))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, number: int, stream: Any) -> None:
+        for line in stream:
+            self._lines.put((number, line))
+
+    def pid(self) -> int | None:
+        """The worker's process."""
+        return None if self._process is None else self._process.pid
+
+    def hear(self) -> tuple[list[tuple[int, str]], int | None]:
+        """What the worker has said since, with 1 for standard output and 2 for error; and its exit code once that is all."""
+        said: list[tuple[int, str]] = []
+        with contextlib.suppress(queue.Empty):
+            said.append(self._lines.get(timeout=_HEAR_SECONDS))
+            while True:
+                said.append(self._lines.get_nowait())
+        if said:
+            return said, None
+        if self._process is None:
+            return [], 4
+        over = self._process.poll() is not None and not any(reader.is_alive() for reader in self._readers) and self._lines.empty()
+        return [], self._process.returncode if over else None
+
+    def tell(self, number: int, text: str) -> None:
+        """Write to the worker. Calls may overtake each other, and `number`, from 0, says which comes when."""
+        if self._process is None or self._process.stdin is None:
+            return
+        with self._writing, contextlib.suppress(OSError, ValueError):
+            self._early[number] = text
+            while self._told in self._early:
+                self._process.stdin.write(self._early.pop(self._told))
+                self._told += 1
+            self._process.stdin.flush()
+
+    def send_signal(self, number: int) -> None:
+        """Send the worker a signal."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+
+class _Stream:
+    """Lines that arrive, as a file gives them: until it is closed."""
+
+    def __init__(self) -> None:
+        self._lines: queue.Queue[str | None] = queue.Queue()
+
+    def put(self, line: str | None) -> None:
+        self._lines.put(line)
+
+    def __iter__(self) -> Iterator[str]:
+        while (line := self._lines.get()) is not None:
+            yield line
+
+
+class _Input:
+    def __init__(self, tell: Callable[[int, str], object]) -> None:
+        self._tell, self._told = tell, 0
+
+    def write(self, text: str) -> None:
+        self._tell(self._told, text)
+        self._told += 1
+
+    def flush(self) -> None:
+        pass
+
+
+class RemoteWorker:
+    """A worker in an actor, with the face of a process (`launching.Process`)."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+        self.pid: int | None = None
+        self.returncode: int | None = None
+        self.stdin, self.stdout, self.stderr = _Input(actor.tell.remote), _Stream(), _Stream()
+        threading.Thread(target=self._pump, name="actor", daemon=True).start()
+
+    def poll(self) -> int | None:
+        """Its exit code; minus 9 where its actor or its machine is gone."""
+        return self.returncode
+
+    def kill(self) -> None:
+        """End it at once."""
+        import ray
+
+        self.send_signal(signal.SIGKILL)
+        with contextlib.suppress(Exception):  # it is gone already, and so may Ray be
+            ray.kill(self._actor)
+
+    def send_signal(self, sig: int) -> None:
+        """Send it a signal."""
+        with contextlib.suppress(Exception):
+            self._actor.send_signal.remote(int(sig))
+
+    def _pump(self) -> None:
+        """Hand on what it says, until it is gone."""
+        import ray
+        from ray.exceptions import ActorUnavailableError, RayError
+
+        code: int | None = None
+        while code is None:
+            try:
+                if self.pid is None:
+                    self.pid = ray.get(self._actor.pid.remote())
+                said, code = ray.get(self._actor.hear.remote())
+            except ActorUnavailableError:  # it passes: the network, or a machine that is busy
+                time.sleep(_HEAR_SECONDS)
+                continue
+            except (RayError, ConnectionError, RuntimeError):
+                # Of an actor or a machine that is gone. What it was making is put right by whoever finds its lease silent.
+                said, code = [], -int(signal.SIGKILL)
+            for number, line in said:
+                (self.stdout if number == 1 else self.stderr).put(line)
+        self.stdout.put(None)
+        self.stderr.put(None)
+        self.returncode = code
+
+
+def _without(words: Sequence[str], option: str) -> list[str]:
+    """A command line without an option and its value."""
+    kept = [word for i, word in enumerate(words) if word != option and (i == 0 or words[i - 1] != option)]
+    return [word for word in kept if not word.startswith(f"{option}=")]
+
+
+class RayLauncher:
+    """Starts workers on a cluster that is there: a place for each GPU of a machine, and one for each machine without a GPU.
+
+    Args:
+        address: Of the cluster, `HOST:PORT`; `auto` for the one of this machine.
+        memory_bytes: What a worker needs of its machine's memory where it has no GPU; machines with less are left out.
+        note: Is told which are.
+
+    Raises:
+        EnvironmentFault: Ray is not installed, or there is no such cluster.
+    """
+
+    def __init__(self, address: str, memory_bytes: int = 0, note: Callable[[str], None] = lambda text: None) -> None:
+        self._memory_bytes, self._note = memory_bytes, note
+        self._left_out: set[str] = set()
+        self._places: list[Place] = []
+        self._nodes: dict[str, tuple[str, bool]] = {}  # of places: the node, and whether it has GPUs
+        self._looked = 0.0
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine unasked
+        try:
+            import ray
+        except ImportError as error:
+            raise EnvironmentFault(f"--ray needs Ray: pip install 'workbench[ray]' ({error}).") from error
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise EnvironmentFault(f"no cluster of Ray's at {address} ({reason}). Start one by `ray start --head`.") from error
+
+    def places(self) -> Sequence[Place]:
+        """One for each GPU, and one for each machine without; those of machines that are there now."""
+        import ray
+
+        if time.monotonic() - self._looked < _LOOK_SECONDS:
+            return self._places
+        try:
+            nodes = [node for node in ray.nodes() if node["Alive"]]
+        except Exception:  # the head is away for a moment: workers go on meanwhile
+            return self._places
+        self._looked = time.monotonic()
+        self._places = [place for node in nodes for place in self._of(node)]
+        return self._places
+
+    def hosts(self) -> set[str]:
+        """Names of the machines of the cluster."""
+        import ray
+
+        return {str(node["NodeManagerHostname"]) for node in ray.nodes() if node["Alive"]}
+
+    def start(self, place: Place, words: Sequence[str]) -> Process:
+        """Start a worker. Where its device is in use by others it waits until that is free."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        node, on_gpu = self._nodes[place.name]
+        if "WORKBENCH_PLATFORM" in place.variables:  # what its label says goes before what the sweep was told of this machine
+            words = _without(words, "--platform")
+        options: dict[str, Any] = {"num_gpus": 1} if on_gpu else {"memory": self._memory_bytes} if self._memory_bytes else {}
+        actor = ray.remote(Seat).options(
+            num_cpus=0,
+            max_restarts=0,
+            max_concurrency=4,  # it hears and is told at once
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+            **options,
+        )
+        return RemoteWorker(actor.remote(list(words), str(Path.cwd()), dict(place.variables)))
+
+    def close(self) -> None:
+        """Leave the cluster. What is left of its actors ends."""
+        import ray
+
+        ray.shutdown()
+
+    def _of(self, node: Mapping[str, Any]) -> Iterator[Place]:
+        """The places of a machine."""
+        has, name = node["Resources"], f"{node['NodeManagerHostname']}/{node['NodeID'][:6]}"
+        gpus, processors = int(has.get("GPU", 0)), int(has.get("CPU", 0))
+        offer = node.get("Labels", {}).get(OFFER_LABEL)
+        variables = {"WORKBENCH_PLATFORM": offer} if offer else {}
+        if not gpus and not processors:  # a head that only administers
+            return
+        if not gpus and has.get("memory", 0) < self._memory_bytes:
+            if name not in self._left_out:
+                self._left_out.add(name)
+                self._note(f"{name} is left out: it has {has.get('memory', 0) / 2**30:.1f} GiB, and a run may need more.")
+            return
+        # Ray has every process of its own use one thread unless it asked for more CPUs.
+        threads = {"OMP_NUM_THREADS": str(max(1, processors // max(1, gpus)))}
+        for i in range(max(1, gpus)):
+            place = f"{name} GPU {i}" if gpus else name
+            self._nodes[place] = str(node["NodeID"]), bool(gpus)
+            yield Place(place, place, variables | threads)
