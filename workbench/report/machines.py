@@ -87,7 +87,7 @@ def with_workers(
     hosts = {key[0] for key in known} | {host for host, *_ in workers}
     if len(hosts - {""}) == 1:  # what was made before hosts were recorded was made on the only one there is
         (only,) = hosts - {""}
-        for (host, device, offer), each in known.items():
+        for host, device, offer in known:
             if not host and (only, device, offer) not in known:
                 found[only, device, offer] = replace(found.pop((host, device, offer)), host=only)
     for host, making, lives, silent in workers:
