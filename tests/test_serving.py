@@ -19,6 +19,7 @@ from workbench.study import load
 from workbench.tasks import (
     audio_classification,
     classification,
+    continual,
     image_classification,
     language_modelling,
     question_answering,
@@ -27,6 +28,7 @@ from workbench.tasks import (
     request,
     retrieval,
     speech_recognition,
+    support,
     text_generation,
     token_classification,
     translation,
@@ -156,6 +158,20 @@ def items(folder: Path) -> Any:
     return recommendation(str(folder / "shop"), train=20, dev=8, max_length=16)
 
 
+def learned_in_turn(folder: Path) -> Any:
+    """Two tasks, of other classes each."""
+    made = [
+        rows(folder, f"part-{n}.jsonl", [{"text": sentence(i + n), "label": f"{'ab'[i % 2]}{n}"} for i in range(40)])
+        for n in (0, 1)
+    ]
+    return continual([classification(data, train=16, dev=6) for data in made], strategy="replay", memory=4)
+
+
+def answered_before(folder: Path) -> Any:
+    made = [{"question": sentence(i, 4), "answer": f"{WORDS[i % 6]} it is" if i % 5 else ""} for i in range(60)]
+    return support(rows(folder, "asked.jsonl", made), train=24, dev=6, max_length=16)
+
+
 def digits(folder: Path) -> Any:
     return image_classification("digits", train=24, dev=8)
 
@@ -209,11 +225,16 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any], Any]] = {
     "a translation": ("seq2seq", languages, LORA),
     "items": ("encoder", items, FULL),
     "items by counts": ("counts", items, item_item()),
+    "classes learned in turn": ("encoder", learned_in_turn, FULL),
+    "past answers": ("encoder", answered_before, FULL),
     "images": ("vision", digits, FULL),
     "sounds": ("audio", heard, FULL),
     "speech": ("audio", spoken, FULL),
 }
-SLOW = {"written entities", "written answers", "several classes", "speech", "first examples", "next words", "pairs"}
+SLOW = {
+    "classes learned in turn", "first examples", "next words", "pairs", "several classes", "speech", "written answers",
+    "written entities",
+}  # fmt: skip
 
 
 def made(folder: Path, task: Any, model: str, method: Any) -> tuple[Recipe, Any, Path | None]:

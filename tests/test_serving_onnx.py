@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 from test_report import BEST, view
+from test_report_confirmed import FRONT, MIDDLE, seeds
 from test_serving_packaging import known_of
 
 from workbench import Recipe, full, peft
 from workbench.errors import EnvironmentFault, Refused, UsageError
+from workbench.front.points import Points
 from workbench.front.serving import break_even, forms_of, serving
-from workbench.serving import bundle, packaging, registry
+from workbench.result import Result
+from workbench.serving import bundle, evidence, packaging, registry
 from workbench.serving.loading import Deployed
 from workbench.testing import TinyText, tiny_decoder, tiny_model
 from workbench.training import Predictor, train
@@ -122,3 +125,22 @@ def test_a_form_is_as_much_cheaper_as_it_was_faster_beside_the_original() -> Non
     meets = break_even(point, point, view(), form=form)
     assert meets is not None
     assert meets.cheaper_before  # for the same training it is always cheaper
+
+
+def test_what_new_seeds_got_on_the_test_split_goes_with_a_model() -> None:
+    def graded(result: Result, score: float, **more: dict[str, float]) -> Result:
+        return replace(result, test_scores={result.recipe_id: {"f1": score}, **more})
+
+    first, second = seeds(MIDDLE, 62.0, 63.0)
+    results = [*FRONT, graded(first, 58.0, **{MIDDLE.recipe_id: {"f1": 57.0}}), graded(second, 60.0)]
+    recipe = Recipe(task=TinyText(), model="minilm-l2", method=full(learning_rate=1e-3), epochs=1)
+    known = evidence.of(MIDDLE, recipe, Points.of(results, view()), "s-1")
+    assert (known.confirmed, known.seeds, known.mean) == (True, 2, 62.5)
+    assert (known.test, known.test_mean) == (57.0, 59.0)
+    assert known.test_low is not None
+    assert known.test_high is not None
+    assert known.test_low < 59.0 < known.test_high
+    tags = registry.tags(known)
+    assert tags["workbench.test_low"] == str(known.test_low)
+    assert tags["workbench.confirmed"] == "true"
+    assert "workbench.test_low" not in registry.tags(evidence.of(BEST, recipe, Points.of(results, view()), "s-1"))

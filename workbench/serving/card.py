@@ -81,6 +81,8 @@ def _confirmed(known: Evidence) -> str:
     if not known.confirmed:
         return "no: the score was part of the search, which keeps lucky ones"
     test = f"{known.metric} {known.test:.2f} on the held-out test split"
+    if known.test_low is not None and known.test_high is not None:
+        test += f" (new seeds {known.test_mean:.2f}, 95 % interval {known.test_low:.2f} to {known.test_high:.2f})"
     if known.mean is None:
         return test
     band = "" if known.low is None or known.high is None else f" (95 % interval {known.low:.2f} to {known.high:.2f})"

@@ -43,6 +43,7 @@ class Evidence:
         mean, low, high: Mean over new seeds, and its 95 % interval; None where it was not confirmed.
         seeds: How many those are.
         test: Score on the held-out test split: of the model itself, else the mean of its new seeds.
+        test_mean, test_low, test_high: Mean over new seeds on the test split, and its 95 % interval.
         usd: US$ to make it, labels included.
         usd_per_1000: US$ for 1,000 predictions on a machine that is fully used.
         offer: The offer that prices it.
@@ -86,6 +87,9 @@ class Evidence:
     licence_model: str
     licence_data: str = UNKNOWN
     form: str = TORCH
+    test_mean: float | None = None
+    test_low: float | None = None
+    test_high: float | None = None
 
     @property
     def confirmed(self) -> bool:
@@ -111,6 +115,7 @@ def of(result: Result, recipe: Recipe, points: Points, study: str) -> Evidence:
     # Of these very weights where they were graded; of their recipe with new seeds otherwise.
     test = None if known is None else known.test_original
     test = known.test.mean if test is None and known is not None and known.test is not None else test
+    of_seeds = known.test if known is not None and known.seeds else None
     return Evidence(
         study=study,
         trial=result.trial,
@@ -137,6 +142,9 @@ def of(result: Result, recipe: Recipe, points: Points, study: str) -> Evidence:
         data=str(getattr(recipe.task, "data", type(recipe.task).__name__)),
         data_digest=recipe.task.digest(),
         licence_model=licence_of(recipe.origin),
+        test_mean=None if of_seeds is None else of_seeds.mean,
+        test_low=None if of_seeds is None else of_seeds.low,
+        test_high=None if of_seeds is None else of_seeds.high,
     )
 
 

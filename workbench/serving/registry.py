@@ -115,12 +115,12 @@ class Registry:
             save(folder / "try", folder / "bundle", member.recipe)
             if (of_dev := check(folder / "try")) is not None:
                 (folder / "bundle" / bundle.REFERENCE).write_text(json.dumps(of_dev.to_json()), encoding="utf-8")
-            tags = _tags(member.evidence)
+            told = tags(member.evidence)
             logged = self._client.create_logged_model(
                 run.info.experiment_id,
                 name=tags_and_metrics.file_name(name),
                 source_run_id=member.run,
-                tags=tags,
+                tags=told,
                 model_type="workbench",
             )
             from mlflow.entities import LoggedModelOutput
@@ -134,7 +134,7 @@ class Registry:
             self._client.log_outputs(member.run, [LoggedModelOutput(logged.model_id, step=member.step)])
             self._log_metrics(member, logged.model_id, run.info.start_time)
             self._client.finalize_logged_model(logged.model_id, "READY")
-            number = self._register(name, logged.model_id, member, {**tags, f"{_TAG}model_id": logged.model_id})
+            number = self._register(name, logged.model_id, member, {**told, f"{_TAG}model_id": logged.model_id})
             # In this order: killed in between, the one before is still the champion.
             if champion is not None:
                 self._client.set_registered_model_alias(name, PREVIOUS, str(champion.number))
@@ -308,7 +308,7 @@ def signature(task: Task) -> ModelSignature:
     return ModelSignature(inputs=Schema([*columns, ColSpec(DataType.string, request.ID, required=False)]))
 
 
-def _tags(known: Evidence) -> dict[str, str]:
+def tags(known: Evidence) -> dict[str, str]:
     """The evidence as tags, by which MLflow's page shows and filters models."""
     about = {name: value for name, value in known.to_json().items() if value is not None}
     return {f"{_TAG}{name}": str(value)[:500] for name, value in about.items()} | {f"{_TAG}confirmed": str(known.confirmed).lower()}

@@ -106,11 +106,18 @@ class Continual(Task):
     def notes(self) -> list[str]:
         return list(dict.fromkeys(line for task in self._united() for line in task.notes()))
 
-    def portable(self) -> Continual:
-        return dataclasses.replace(self, tasks=tuple(task.portable() for task in self.tasks))
+    def portable(self) -> Task:
+        """One of the tasks, with the classes of all of them: what is learned before says nothing of how a model is asked."""
+        return self._united()[0].portable()
 
     def asked(self) -> Mapping[str, str]:
         return self.tasks[0].asked()
+
+    def question(self, example: Example) -> dict[str, Any]:
+        return self.tasks[0].question(example)
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        return self.tasks[0].example(row)
 
     # The model and its scores
 

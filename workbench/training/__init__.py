@@ -18,6 +18,8 @@ or prices.
     parent_store  the folder with the models that recipes start from
     vectors       embeddings of examples by an encoder as it is
     fisher        how surely a model's weights are known by what it learned
+    sharding      what the loop asks for where several processes hold a part of a model each
+    shards        these processes, in step with the first
     faults        what goes wrong in a model, told from what goes wrong in this package
     resume_state  the state to continue a run from, and the folder of such states
     shared_files  files that machines share, at any address of fsspec
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from workbench.training.passes import questions
     from workbench.training.predicting import Grade, Predictions, Predictor, grade
     from workbench.training.resume_state import ResumeCache, ResumeState
+    from workbench.training.shards import Shards
     from workbench.training.shared_files import SharedFiles
     from workbench.training.tuning import Progress, Tuning
     from workbench.training.vectors import embed
@@ -53,6 +56,7 @@ __all__ = [
     "ResumeCache",
     "ResumeState",
     "Seen",
+    "Shards",
     "SharedFiles",
     "Tuning",
     "asked_model",
@@ -81,6 +85,7 @@ _MODULES = {
     "ResumeCache": "resume_state",
     "ResumeState": "resume_state",
     "Seen": "choosing",
+    "Shards": "shards",
     "SharedFiles": "shared_files",
     "Tuning": "tuning",
     "asked_model": "loop",

@@ -36,7 +36,7 @@ from workbench.formulations import Example, Rows
 from workbench.meter import Meter, Window
 from workbench.result import merged_labels
 from workbench.study import Recipe
-from workbench.training import choosing, encoding, parent_store, parents
+from workbench.training import choosing, encoding, parent_store, parents, sharding
 from workbench.training.batches import checkpoint_epochs, steps_for
 from workbench.training.resume_state import ResumeState
 from workbench.training.tuning import Progress, Tuning
@@ -210,8 +210,12 @@ def tuned(recipe: Recipe, weights: str | Path | None, where: torch.device, windo
 
 
 def device() -> torch.device:
-    """The device that trains: the first visible GPU, else the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    """The device that trains: the first visible GPU, else the CPU; of several processes that share a model each has its own."""
+    return (
+        torch.device("cuda", torch.cuda.current_device() if sharding.count() > 1 else 0)
+        if torch.cuda.is_available()
+        else torch.device("cpu")
+    )
 
 
 def warm_up(recipe: Recipe) -> None:

@@ -25,7 +25,7 @@ from workbench.study import Recipe
 from workbench.study.also import scored
 from workbench.tasks.base import Task
 from workbench.tasks.refusals import UNANSWERED
-from workbench.training import parent_store
+from workbench.training import parent_store, sharding
 from workbench.training.batches import PACKED_TOKENS, evaluation_batches, padded_tokens
 from workbench.training.faults import faults_of_the_model
 from workbench.training.features import PIECE, Features
@@ -128,10 +128,10 @@ class Passes:
         self.head = methods.head_names(recipe.method, base)
         model = methods.apply(recipe.method, base, auto_class=auto_class)
         self.lesson = methods.lesson(recipe.method, self.objective)
-        self.model = model.to(where)
         # Copies on write take their memory now, since steps are fitted to the memory that is free
         # after this.
-        bases.own(p for p in self.model.parameters() if p.requires_grad)
+        bases.own(p for p in model.parameters() if p.requires_grad)
+        self.model = sharding.shard(model, where)
         self.body = methods.body(self.model)
         self.learn()
         self.step = 0  # optimiser steps done
@@ -150,7 +150,7 @@ class Passes:
 
         The trial's draws leave no trace: it comes before the random state is set that a run starts from.
         """
-        layers = packing.layers_of(self.model) if self.where.type in PACKED_TOKENS else None
+        layers = packing.layers_of(self.model) if self.where.type in PACKED_TOKENS and sharding.count() == 1 else None
         if layers is None:
             return None, Usage()
         # What may change how layers look at tokens: the code of the model, and what is put into it.
@@ -180,7 +180,7 @@ class Passes:
             yield
 
     def _features(self, auto_class: str, *, bfloat16: bool) -> Features | None:
-        if self.body is None:
+        if self.body is None or sharding.count() > 1:  # no process holds a whole body
             return None
         # All that a body's output depends on. The seed is not part of it, as it draws nothing but
         # the head: files that lack more than a head are refused (`heads.refuse_missing`).
@@ -250,7 +250,7 @@ class Passes:
         shape = flops.above(self.shape) if above else self.shape
         return Work(0, examples, tokens, padded, formula(shape, lengths), flops.FORMULA)
 
-    @torch.inference_mode()
+    @sharding.inference
     def evaluate(
         self, dev: Questions, clock: Callable[[], float], beside: float = 0.0
     ) -> tuple[dict[str, float], list[Any], float]:
@@ -278,7 +278,7 @@ class Passes:
         scores = self.recipe.task.grade(dev.examples, predictions) | self._also(dev)
         return scores | ({} if loss is None else {"dev_loss": loss}), predictions, rate
 
-    @torch.inference_mode()
+    @sharding.inference
     def test(self, of: Questions) -> dict[str, float]:
         """Scores on the held-out test split, with `test_loss` where `evaluate` has `dev_loss`.
         Raises as `evaluate`.
@@ -294,7 +294,7 @@ class Passes:
             found |= scored(task, task.grade(asked.examples, self.predict(asked)))
         return found
 
-    @torch.inference_mode()
+    @sharding.inference
     def predict(self, of: Questions) -> list[Any]:
         """Predictions, one an example; the work is added to `work`. Raises as `evaluate`."""
         _, predictions, work = self._predict(of)
@@ -358,7 +358,7 @@ class Passes:
         above = self.at_hand(rows, chosen)
         return self.work_of(lengths.tolist(), len(chosen) * int(lengths.max()), 0, flops.forward, above=above)
 
-    @torch.inference_mode()
+    @sharding.inference
     def latency(self, of: Questions, clock: Callable[[], float]) -> float:
         """Seconds of one prediction by itself, from its tokens on: the median of a few, the first
         of which is not counted.

@@ -20,7 +20,7 @@ from workbench.errors import Infeasible, UsageError
 from workbench.formulations import Rows
 from workbench.result import label_order
 from workbench.study import Recipe
-from workbench.training import memory, parent_store
+from workbench.training import memory, parent_store, sharding
 from workbench.training.batches import micro_batches, one_batch, padded_tokens, step_examples, widest
 from workbench.training.faults import Shortage, faults_of_the_model
 from workbench.training.features import PIECE
@@ -102,7 +102,7 @@ class Tuning(Passes):
             return []
         known = parent_store.information(parent)
         return [
-            (parameter, parameter.detach().clone(), strength * known[name].to(self.where))
+            (parameter, parameter.detach().clone(), strength * sharding.placed(known[name].to(self.where), parameter))
             for name, parameter in self.parameters.items()
             if name in known and known[name].shape == parameter.shape
         ]
@@ -144,7 +144,7 @@ class Tuning(Passes):
         if self.step < target:
             self.fit(rows, last - first)
         progress.stepping = True
-        while self.step < target and not progress.leave:
+        while self.step < target and not sharding.leaves(progress):
             # The order of examples belongs to the task: runs of several seeds read the same labels.
             chosen = step_examples(self.step, recipe.batch_size, examples, getattr(recipe.task, "seed", 0))
             total, done = self.make_step(rows, np.concatenate([np.arange(first[i], last[i]) for i in chosen]), len(chosen))
@@ -156,7 +156,7 @@ class Tuning(Passes):
             if (self.step % FINITE_CHECK_STEPS == 0 or self.step == target) and not math.isfinite(value := float(total)):
                 raise Infeasible("diverged", f"the training loss is {value} at step {self.step}")
         progress.stepping = False
-        self.random = random_state(self.where)
+        self.random = sharding.agreed(random_state(self.where))
 
     def make_step(self, rows: Rows, batch: np.ndarray, examples: int) -> tuple[torch.Tensor, Work]:
         """One optimiser step.
@@ -193,7 +193,8 @@ class Tuning(Passes):
             # Polynomial averaging (Shamir and Zhang 2013): the first step has weight 1, so the
             # initial weights have no part in the average.
             weight = (recipe.averaging + 1) / (self.step + recipe.averaging)
-            torch._foreach_lerp_(self.average, [p.detach() for p in parameters], weight)
+            average, now = ([sharding.local(p.detach()) for p in each] for each in (self.average, parameters))
+            torch._foreach_lerp_(average, now, weight)
         return total, done
 
     def _gradient(self, rows: Rows, batch: np.ndarray) -> tuple[torch.Tensor, int]:
@@ -208,7 +209,7 @@ class Tuning(Passes):
                 return self._pieces(rows, batch)
             # Some pieces may have left their gradients before memory ran out; these are cleared
             # below.
-            if not self._cut_smaller(rows, batch):
+            if sharding.count() > 1 or not self._cut_smaller(rows, batch):  # others may have had room, and would wait
                 raise shortage.error
             self.optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
             if self.where.type == "cuda":
@@ -224,17 +225,18 @@ class Tuning(Passes):
             if self.lesson.together
             else micro_batches(rows, batch, self.where, packed=self.packs, **bound)
         )
-        for chosen, inputs in cut:
+        shared = 1 if self._whole(rows) else sharding.count()  # all processes have rows that are compared with each other
+        for chosen, own, inputs, weight in sharding.shares(cut, rows, self.where, shared):
             padded += padded_tokens(rows, chosen, packed=self.packs)
-            with self.passing(rows, chosen):
+            with self.passing(rows, own):
                 output = self.lesson.forward(self.model, inputs)
             # Summed and divided by the target items of the whole step: the gradient is that of one
             # padded batch.
-            loss = self.lesson.loss(output, inputs) / items
+            loss = self.lesson.loss(output, inputs) / items * weight
             with faults_of_the_model():
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        return total, padded
+        return sharding.summed(total, shared), padded
 
     def _cut_smaller(self, rows: Rows, batch: np.ndarray) -> bool:
         """Halve the widest micro-batch; if it has a single row, recompute its layers. Returns
@@ -286,7 +288,7 @@ class Tuning(Passes):
             bare[:] = [model]
             return memory.saved_bytes(model, self.lesson, rows, (some, tokens))
 
-        free = memory.room(self.where, sum(p.numel() for p in self.parameters.values()))
+        free = sharding.least(memory.room(self.where, sum(p.numel() for p in self.parameters.values())))
         config = flops.unwrapped(self.model).config
         found = memory.cut(count, tokens, free, config, counted, whole=self._whole(rows))
         self.cut = found._replace(recompute=found.recompute and self._recompute())
@@ -330,11 +332,11 @@ class Tuning(Passes):
     @contextlib.contextmanager
     def averaged_weights(self) -> Iterator[None]:
         """The averaged weights in the model's place, and evaluation mode, for a while."""
-        parameters = [p.detach() for p in self.parameters.values()]
+        parameters = [sharding.local(p.detach()) for p in self.parameters.values()]
         current = [p.clone() for p in parameters] if self.average else []
         if self.average:
             # Copied in place, as the optimiser and PEFT's wrappers hold these very tensors.
-            torch._foreach_copy_(parameters, self.average)
+            torch._foreach_copy_(parameters, [*map(sharding.local, self.average)])
         try:
             with super().averaged_weights():
                 yield
@@ -346,7 +348,7 @@ class Tuning(Passes):
         """Copies on the CPU of the tuned weights as they are evaluated, and of what was fitted."""
         values = self.average or list(self.parameters.values())
         found = dict(zip(self.parameters, values, strict=True)) | self._fitted()
-        return {name: value.detach().cpu().clone() for name, value in found.items()}
+        return {name: sharding.whole(value.detach()).cpu().clone() for name, value in found.items()}
 
     def _fitted(self) -> dict[str, torch.Tensor]:
         """The state of what is fitted at once, by name."""
@@ -387,23 +389,24 @@ class Tuning(Passes):
         """The state to continue from, copied to the CPU."""
         tensors = {f"random.{i}": state for i, state in enumerate(self.random)}
         for i, (name, parameter) in enumerate(self.parameters.items()):
-            tensors[f"weight.{name}"] = parameter.detach().cpu().clone()
+            tensors[f"weight.{name}"] = sharding.whole(parameter.detach()).cpu().clone()
             if self.average:
-                tensors[f"average.{name}"] = self.average[i].cpu().clone()
+                tensors[f"average.{name}"] = sharding.whole(self.average[i]).cpu().clone()
             for key, value in self.optimizer.state[parameter].items():  # type: ignore[union-attr]
-                tensors[f"adamw.{key}.{name}"] = value.detach().cpu().clone()
+                tensors[f"adamw.{key}.{name}"] = sharding.whole(value.detach()).cpu().clone()
         return ResumeState(recipe.run_id, float(recipe.epochs), self.step, self.tokens, usage, tensors)
 
     def _load(self, state: ResumeState) -> None:
         self.step, self.tokens = state.step, state.tokens
         with torch.no_grad():
             for i, (name, parameter) in enumerate(self.parameters.items()):
-                parameter.copy_(state.tensors[f"weight.{name}"])
+                parameter.copy_(sharding.placed(state.tensors[f"weight.{name}"], parameter))
                 if self.average:
-                    self.average[i].copy_(state.tensors[f"average.{name}"])
+                    self.average[i].copy_(sharding.placed(state.tensors[f"average.{name}"], parameter))
                 moments = {k: state.tensors.get(f"adamw.{k}.{name}") for k in ("step", "exp_avg", "exp_avg_sq")}
                 # A parameter that the output does not depend on (an unused pooler) never had a gradient, nor a state.
                 kept = {k: v.to(self.where).clone() for k, v in moments.items() if v is not None}
+                kept = {k: sharding.placed(v, parameter) if v.shape == parameter.shape else v for k, v in kept.items()}
                 if kept:
                     self.optimizer.state[parameter] = kept  # type: ignore[union-attr]
         self.random = [state.tensors[f"random.{i}"] for i in range(len(self.random))]

@@ -1,0 +1,131 @@
+"""A model that two processes hold a half of each learns what one would; when one of them is killed, nothing hangs."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench import Recipe, full, peft, uncertainty
+from workbench.errors import Infeasible, UsageError
+from workbench.testing import TinyTask, TinyText, tiny_decoder, tiny_model
+from workbench.training import Checkpoint, Shards, sharding, train
+
+torch = pytest.importorskip("torch")
+
+FULL = full(learning_rate=5e-4)
+LORA = peft("lora", learning_rate=1e-2, r=2, target_modules="all-linear")
+
+
+def recipe(folder: Path, kind: str, method: Any, **more: Any) -> Recipe:
+    made = {"encoder": tiny_model, "decoder": tiny_decoder}[kind](folder / kind)
+    config = Path(made) / "config.json"
+    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config.write_text(json.dumps(json.loads(config.read_text()) | dropout))
+    task = TinyTask(train=16, dev=8) if kind == "encoder" else TinyText(train=16, dev=4)
+    settings: dict[str, Any] = {"epochs": 2, "batch_size": 7, **more}
+    return Recipe(task=task, model=made, method=method, **settings)
+
+
+def same(found: Checkpoint, weights: dict, alone: Checkpoint, expected: dict) -> None:
+    assert found.recipe.id == alone.recipe.id
+    assert found.scores == pytest.approx(alone.scores, abs=1e-5)
+    assert (found.step, found.labels, found.tokens, found.trainable_parameters) == (
+        alone.step,
+        alone.labels,
+        alone.tokens,
+        alone.trainable_parameters,
+    )
+    assert weights.keys() == expected.keys()
+    for name, value in weights.items():
+        if name.endswith("key.bias"):  # whose gradient is 0 but for rounding, of which AdamW makes whole steps
+            continue
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does_and_each_goes_on_from_the_others_states(tmp_path: Path) -> None:
+    made = [recipe(tmp_path, "encoder", FULL), recipe(tmp_path, "decoder", LORA)]
+    alone = [[(each, each.weights(), each.resume_state()) for each in train(one)] for one in made]
+    states = []
+    shards = Shards(2)
+    try:
+        assert sharding.count() == 2
+        for one, expected in zip(made, alone, strict=True):
+            both = [(each, each.weights(), each.resume_state(), each.test()) for each in shards.train(one)]
+            for (found, weights, state, tested), (own, whole, kept) in zip(both, expected, strict=True):
+                same(found, weights, own, whole)
+                assert {*tested} == {*own.scores} - {"dev_loss"} | {"test_loss"}
+                assert {n: t.shape for n, t in state.tensors.items()} == {n: t.shape for n, t in kept.tensors.items()}
+            resumed = [(each, each.weights()) for each in shards.train(one, expected[0][2])]
+            for (found, weights), (own, whole, _) in zip(resumed, expected[1:], strict=True):
+                same(found, weights, own, whole)
+            states.append(both[0][2])
+        with pytest.raises(UsageError, match="one device"):
+            next(shards.train(recipe(tmp_path, "decoder", LORA, weights="nf4")))
+        wild = peft("lora", learning_rate=1e30, r=2, target_modules="all-linear")
+        with pytest.raises(Infeasible, match="loss"):
+            list(shards.train(recipe(tmp_path, "decoder", wild, warmup_steps=0)))
+        assert [each.step for each in shards.train(made[1])] == [each.step for each, *_ in alone[1]]  # in step all the same
+    finally:
+        shards.close()
+    assert sharding.count() == 1
+    for one, state, expected in zip(made, states, alone, strict=True):
+        for found, (own, whole, _) in zip(train(one, state), expected[1:], strict=True):
+            same(found, found.weights(), own, whole)
+
+
+def test_what_several_devices_cannot_hold_is_refused(tmp_path: Path) -> None:
+    sharding.refuse(recipe(tmp_path, "decoder", LORA))
+    for bad in (recipe(tmp_path, "decoder", LORA, weights="nf4"), recipe(tmp_path, "encoder", FULL, acquire=uncertainty())):
+        with pytest.raises(UsageError, match=r"one device|devices=1"):
+            sharding.refuse(bad)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from test_sharding import LORA, recipe
+from workbench.training import Shards
+if __name__ == "__main__":
+    shards = Shards(2)
+    print(shards.pids[0], flush=True)
+    for checkpoint in shards.train(recipe(Path(sys.argv[1]), "decoder", LORA, epochs=100000)):
+        print(checkpoint.step, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [True, False])
+def test_when_one_is_killed_the_others_end(tmp_path: Path, first: bool) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
+    process = subprocess.Popen(
+        [sys.executable, script, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        other = int(process.stdout.readline())
+        time.sleep(1.0)  # it trains, or is about to
+        os.kill(process.pid if first else other, signal.SIGKILL)
+        _, told = process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+        assert first or "held a part of the model" in told
+        until = time.monotonic() + 60
+        while _lives(other):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    finally:
+        process.kill()
+
+
+def _lives(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return False
