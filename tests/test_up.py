@@ -100,7 +100,7 @@ def test_what_cannot_work_is_refused():
     with pytest.raises(UsageError, match="ledger on a server"):
         machines(storage="sqlite:///optuna.db")
     with pytest.raises(UsageError, match="on this machine alone"):
-        machines(study="/home/me/study.py")
+        machines(study="/elsewhere/study.py")
 
 
 def test_the_command_writes_them_once_and_starts_nothing(command, tmp_path, study_file):
