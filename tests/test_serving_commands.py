@@ -144,6 +144,24 @@ def test_what_is_served_is_what_the_sweep_put_on_record(swept_texts: Swept) -> N
 
 
 @pytest.mark.slow
+def test_a_form_is_deployed_and_stands_beside_the_original_in_serving(swept_texts: Swept) -> None:
+    made, _ = said(swept_texts, "deploy", "my.py", "--name", "small", "--as", "int8", "--tolerance", "30", "--json")
+    best = max(swept_texts.results, key=lambda r: r.scores["accuracy"])
+    assert (made["form"], made["evidence"]["form"], made["recipe_id"]) == ("int8", "int8", best.recipe_id)
+    record, _ = said(swept_texts, "front", "my.py", "--json")
+    (point,) = [p for p in record["points"] if p["recipe_id"] == best.recipe_id]
+    (form,) = point["forms"]
+    assert (form["form"], form["score"]) == ("int8", made["evidence"]["score"])
+    assert form["usd_per_1000_predictions"] == pytest.approx(made["evidence"]["usd_per_1000"])
+    assert form["usd_per_1000_predictions"] * form["speedup"] == pytest.approx(point["usd_per_1000_predictions"])
+    shown, _ = said(swept_texts, "front", "my.py", "--load", "1")
+    assert re.search(rf"{best.trial} .* int8 ", shown)
+    # The same model in another form is another version.
+    plain, _ = said(swept_texts, "deploy", "my.py", "--name", "small", "--no-check", "--json")
+    assert (plain["number"], plain["new"], plain["form"]) == (2, True, "torch")
+
+
+@pytest.mark.slow
 def test_right_answers_give_the_score_in_use_beside_that_of_the_sweep(swept_texts: Swept) -> None:
     made, _ = said(swept_texts, "deploy", "my.py", "--name", "used", "--json")
     samples = next(r.samples for r in swept_texts.results if r.recipe_id == made["recipe_id"])
